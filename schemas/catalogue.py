@@ -1,0 +1,139 @@
+"""The one table of streams: who says what to whom, in which bytes, and for how long it is kept.
+
+The runtime subscribes by it, the documents under ``docs/reference`` are generated from it.
+"""
+
+import zlib
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from schemas.control import ControlEvent
+from schemas.decisions import DecisionEvent, IntentEvent
+from schemas.features import FeatureEvent
+from schemas.market import MarketEvent
+from schemas.operations import AlarmEvent, DeadEvent
+from schemas.predictions import PredictionEvent
+
+DAY_MS: Final = 86_400_000
+
+Service = Literal["feed", "feature-builder", "model-worker", "ensemble-voter", "console", "executor"]
+
+
+class StreamSpec(Struct, frozen=True):
+    """One stream. ``retention_ms`` is how long entries must stay readable in Redis before they may
+    be trimmed (None: for ever); nothing in this release trims."""
+
+    name: str
+    codec: Literal["msgpack", "json"]
+    events: Any
+    writers: tuple[Service, ...]
+    readers: tuple[Service, ...]
+    partitioned: bool
+    retention_ms: int | None
+    version: int
+    summary: str
+
+    def key(self, partition: int = 0) -> str:
+        """The Redis key. All keys of a partition share a hash tag, so one slot of a cluster."""
+        return f"conclave:{{p{partition}}}:{self.name}" if self.partitioned else f"conclave:{self.name}"
+
+
+STREAMS: Final[dict[str, StreamSpec]] = {
+    spec.name: spec
+    for spec in (
+        StreamSpec(
+            name="market",
+            codec="msgpack",
+            events=MarketEvent,
+            writers=("feed",),
+            readers=("feature-builder", "console"),
+            partitioned=True,
+            retention_ms=90 * DAY_MS,
+            version=1,
+            summary="Closed bars of all symbols, in the order of their close.",
+        ),
+        StreamSpec(
+            name="features",
+            codec="msgpack",
+            events=FeatureEvent,
+            writers=("feature-builder",),
+            readers=("model-worker", "console"),
+            partitioned=True,
+            retention_ms=90 * DAY_MS,
+            version=1,
+            summary="One vector for each bar and feature set, or the reason why there is none.",
+        ),
+        StreamSpec(
+            name="predictions",
+            codec="msgpack",
+            events=PredictionEvent,
+            writers=("model-worker",),
+            readers=("ensemble-voter", "console"),
+            partitioned=True,
+            retention_ms=365 * DAY_MS,
+            version=1,
+            summary="What each artifact, voting or in shadow, said about each bar, or why it did not.",
+        ),
+        StreamSpec(
+            name="decisions",
+            codec="json",
+            events=DecisionEvent,
+            writers=("ensemble-voter",),
+            readers=("console",),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="Every decision, HOLD and no_quorum included, with the ballots behind it.",
+        ),
+        StreamSpec(
+            name="intents",
+            codec="json",
+            events=IntentEvent,
+            writers=("ensemble-voter",),
+            readers=("executor", "console"),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="What an executor may act on. A halt stops it at its source.",
+        ),
+        StreamSpec(
+            name="control",
+            codec="json",
+            events=ControlEvent,
+            writers=("console",),
+            readers=("model-worker", "ensemble-voter", "console"),
+            partitioned=False,
+            retention_ms=None,
+            version=1,
+            summary="Every command that changed the configuration, hash-chained.",
+        ),
+        StreamSpec(
+            name="dead",
+            codec="json",
+            events=DeadEvent,
+            writers=("feed", "feature-builder", "model-worker", "ensemble-voter"),
+            readers=("console",),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="Input that was refused, with its reason and where it stood.",
+        ),
+        StreamSpec(
+            name="alarms",
+            codec="json",
+            events=AlarmEvent,
+            writers=("feed", "feature-builder", "model-worker", "ensemble-voter"),
+            readers=("console",),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="What a person should know: gaps, lost groups, a replaced owner.",
+        ),
+    )
+}
+
+
+def partition_of(symbol: str, partitions: int) -> int:
+    """The partition that carries ``symbol``: CRC-32 of its UTF-8 bytes modulo the count."""
+    return zlib.crc32(symbol.encode()) % partitions

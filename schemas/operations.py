@@ -1,0 +1,66 @@
+"""The ``dead`` and ``alarms`` streams: what was refused, and what a person should know."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas.common import Milliseconds, Text
+
+Refusal = Literal[
+    "unreadable",
+    "impossible_prices",
+    "negative_volume",
+    "not_finite",
+    "duplicate",
+    "conflict",
+    "out_of_order",
+    "off_grid",
+    "bad_row",
+    "handler_failed",
+]
+
+
+class DeadLetter(Struct, frozen=True, tag="dead.letter"):
+    """Input that was refused. ``source`` says where it stood: ``<file>:<line>`` or
+    ``<stream>@<position>``. ``raw`` is the input, cut at 2,000 characters, bytes as hexadecimal."""
+
+    service: str
+    source: Text
+    reason: Refusal
+    detail: Text
+    raw: Text
+
+
+DeadEvent = DeadLetter
+
+
+class GapDetected(Struct, frozen=True, tag="gap.detected"):
+    """Entries were trimmed before ``group`` had read them. The service stops with exit code 1."""
+
+    group: str
+    stream: str
+    committed: str
+    oldest: str
+    at: Milliseconds
+
+
+class GroupRecreated(Struct, frozen=True, tag="group.recreated"):
+    """A consumer group was missing and was created again at the durable position."""
+
+    group: str
+    stream: str
+    position: str
+    at: Milliseconds
+
+
+class OwnerReplaced(Struct, frozen=True, tag="owner.replaced"):
+    """A process took a group over from another, whose commits are refused from here on."""
+
+    group: str
+    former: str
+    owner: str
+    epoch: int
+    at: Milliseconds
+
+
+AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced

@@ -1,0 +1,177 @@
+"""The log: streams of entries, and consumer groups that move over them by gated atomic commits.
+
+One interface, two implementations that pass one contract suite (``tests/shared/log``):
+``shared.log.redis.RedisLog`` and ``shared.log.memory.MemoryLog``.
+
+Guaranteed
+    A commit writes all outputs, the new positions, the memo and the group's acknowledgement, or
+    nothing. It is refused (``FencedError``) unless the claim it is made under is still the newest of
+    its group and the group stands where the claim believes it stands. A commit whose reply was lost
+    may be sent again: it is applied once. Entries of one stream are read in one order by everybody.
+
+Not guaranteed
+    An order between streams. Durability beyond what the server's append-only file gives. A commit
+    that failed with a connection error may or may not have been applied, until it is sent again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from schemas.catalogue import STREAMS
+from schemas.codec import Sealed
+
+START: Final = "0-0"
+"""The id before every entry."""
+
+
+class Place(NamedTuple):
+    """One stream of one partition (0 for a stream that has none)."""
+
+    stream: str
+    partition: int = 0
+
+    @property
+    def key(self) -> str:
+        return STREAMS[self.stream].key(self.partition)
+
+
+class Entry(NamedTuple):
+    """What stands on a stream: ``id`` is ``<milliseconds>-<sequence>``, ``data`` a sealed envelope."""
+
+    place: Place
+    id: str
+    data: bytes
+
+
+class Position(NamedTuple):
+    """How far a group has read a stream: the last entry's id, and how many entries that were."""
+
+    id: str = START
+    count: int = 0
+
+
+class Owner(NamedTuple):
+    """A process that wants a group: where it runs, and what to show a person."""
+
+    host: str
+    pid: int
+    label: str
+
+    def __str__(self) -> str:
+        return f"{self.label} (pid {self.pid} on {self.host})"
+
+
+class Claim(NamedTuple):
+    """The right to commit for one group of one partition, and where the group stood when it was
+    given: its positions, the memo of its last commit, and from where the service must read again
+    to rebuild what the memo does not hold (``since``; a stream that is missing there needs nothing).
+    ``former`` is the owner it was taken from, if that owner had not released it."""
+
+    group: str
+    partition: int
+    epoch: int
+    owner: Owner
+    positions: Mapping[str, Position]
+    since: Mapping[str, str]
+    memo: bytes
+    former: str | None
+
+
+class Commit(NamedTuple):
+    """One batch's worth of work. ``before`` and ``after`` are positions by stream; ``memo`` and
+    ``since`` replace the former ones."""
+
+    outputs: Sequence[Sealed]
+    before: Mapping[str, Position]
+    after: Mapping[str, Position]
+    memo: bytes = b""
+    since: Mapping[str, str] = {}
+
+
+class Committed(NamedTuple):
+    """``recreated``: streams whose consumer group was missing and was created at the new position."""
+
+    recreated: tuple[str, ...] = ()
+
+
+class Extent(NamedTuple):
+    """A stream as it stands: oldest and newest id (``START`` where empty), how many entries it
+    holds, how many were ever added, and the highest id that was ever trimmed or deleted."""
+
+    first: str
+    last: str
+    length: int
+    added: int
+    deleted: str
+
+
+class GroupView(NamedTuple):
+    """A group as ``status`` shows it. ``lag`` counts entries not yet committed, by stream;
+    ``alive`` says whether its lease runs."""
+
+    group: str
+    partition: int
+    epoch: int
+    owner: str
+    alive: bool
+    positions: Mapping[str, Position]
+    lag: Mapping[str, int]
+
+
+class FencedError(RuntimeError):
+    """Another process owns the group now. The loser must stop; nothing of its batch was written."""
+
+
+class OwnedError(RuntimeError):
+    """The group has a living owner: a second copy was started by mistake. Says which process."""
+
+
+class UnavailableError(ConnectionError):
+    """The server cannot be reached or does not answer. Try again; a commit may be sent again."""
+
+
+class Log(Protocol):
+    """See the module's docstring for what is and is not guaranteed."""
+
+    async def claim(
+        self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
+    ) -> Claim:
+        """Makes ``owner`` the group's owner under a new epoch, and creates the group's consumer
+        groups at the durable position (``START`` at first), never at the end of the stream.
+
+        Raises ``OwnedError`` while another owner's lease runs, unless ``take_over``, or unless the
+        former owner is a process of this host that no longer exists. A lease runs ten seconds and
+        is renewed by ``commit`` and ``renew``; ``release`` ends it."""
+
+    async def renew(self, claim: Claim) -> None:
+        """Extends the lease. Raises ``FencedError``."""
+
+    async def release(self, claim: Claim) -> None:
+        """Ends the lease, so that the next claim need not wait. Does nothing if the claim is old."""
+
+    async def commit(self, claim: Claim, commit: Commit) -> Committed:
+        """Writes the batch atomically; sending the same commit again does nothing more.
+        Raises ``FencedError``, ``UnavailableError``."""
+
+    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
+        """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,
+        streams in the order of ``after``. Waits up to ``block_ms`` for the first (0: not at all)."""
+
+    async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
+        """Entries with after < id <= until, oldest first, at most ``count``."""
+
+    async def tail(self, place: Place, count: int) -> list[Entry]:
+        """The newest ``count`` entries, oldest first."""
+
+    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+        """Appends under this very id, which must be greater than the newest; false (and nothing
+        written) where it is not. The compare-and-append of the control stream."""
+
+    async def extent(self, place: Place) -> Extent:
+        """Where the stream begins and ends."""
+
+    async def groups(self, partition: int) -> list[GroupView]:
+        """Every group that was ever claimed in a partition."""
+
+    async def close(self) -> None:
+        """Closes connections. Claims are not released by it."""
