@@ -8,7 +8,6 @@ The trace of an event needs no random ids either: the W3C trace id is the correl
 the bar that everything about it descends from), the span id the first half of the event's own id.
 """
 
-import math
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
@@ -39,6 +38,7 @@ class Envelope(Struct, Generic[E], frozen=True, array_like=True):
 
     @property
     def sampled(self) -> bool:
+        """Whether this event's trace is recorded."""
         return bool(self.flags & SAMPLED)
 
     @property
@@ -92,14 +92,16 @@ def _codec(stream: str) -> _Codec:
         return _Codec(
             spec,
             msgspec.msgpack.Decoder(spec.events),
-            msgspec.msgpack.Decoder(Envelope[spec.events]),
+            msgspec.msgpack.Decoder(
+                Envelope[spec.events]  # type: ignore[name-defined]  # built at run time
+            ),
             msgspec.msgpack.Encoder().encode,
             salt,
         )
     return _Codec(
         spec,
         msgspec.json.Decoder(spec.events),
-        msgspec.json.Decoder(_JsonEnvelope[spec.events]),
+        msgspec.json.Decoder(_JsonEnvelope[spec.events]),  # type: ignore[name-defined]  # built at run time
         msgspec.json.Encoder(order="deterministic").encode,
         salt,
     )
@@ -163,8 +165,3 @@ def authentic(stream: str, envelope: Envelope[Any]) -> bool:
     payload = _codec(stream).encode(envelope.event)
     root = ROOT if envelope.correlation == envelope.id else envelope.correlation
     return identify(stream, payload, envelope.causation, root) == envelope.id
-
-
-def finite(*values: float) -> bool:
-    """Whether no value is NaN or infinite: msgspec's limits let NaN pass in MessagePack."""
-    return all(map(math.isfinite, values))

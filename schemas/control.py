@@ -46,6 +46,8 @@ class StartShadow(Struct, frozen=True, tag="start_shadow"):
 
 
 class StopShadow(Struct, frozen=True, tag="stop_shadow"):
+    """Ends an artifact's shadow run; it stays registered."""
+
     model: Name
     artifact: DigestHex
 
@@ -90,7 +92,7 @@ class Halt(Struct, frozen=True, tag="halt"):
 
 
 class Resume(Struct, frozen=True, tag="resume"):
-    pass
+    """Ends a halt."""
 
 
 class Retire(Struct, frozen=True, tag="retire"):

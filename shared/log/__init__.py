@@ -32,6 +32,7 @@ class Place(NamedTuple):
 
     @property
     def key(self) -> str:
+        """The Redis key."""
         return STREAMS[self.stream].key(self.partition)
 
 
@@ -47,7 +48,7 @@ class Position(NamedTuple):
     """How far a group has read a stream: the last entry's id, and how many entries that were."""
 
     id: str = START
-    count: int = 0
+    seen: int = 0
 
 
 class Owner(NamedTuple):

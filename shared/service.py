@@ -1,0 +1,65 @@
+"""What a service is to the runtime: a pure core behind four functions.
+
+``shared.runtime`` hosts it: claims its group, rebuilds its state, hands it batches, commits what it
+returns. The same object serves live, in tests (``MemoryLog``), in replay and in simulation.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from schemas.codec import Envelope, Sealed
+from schemas.control import CommandRecorded
+
+S = TypeVar("S")
+
+
+class Received(NamedTuple):
+    """An event as it came from the log: its stream, its entry id, the envelope."""
+
+    stream: str
+    entry: str
+    envelope: Envelope[Any]
+
+
+class Batch(NamedTuple):
+    """What the core is handed at once, to be taken in this order: new control entries, then events
+    (in log order within a stream, at most 1,000), then the time. ``now`` is None during recovery,
+    and where the service asked for no clock (``ticks``)."""
+
+    control: Sequence[Envelope[CommandRecorded]]
+    events: Sequence[Received]
+    now: int | None = None
+
+
+class Service(Protocol[S]):
+    """One service's core, bound to one partition's state ``S``, which belongs to the core and may be
+    changed in place.
+
+    ``group`` names it in the log (``ensemble-voter``, ``model-worker.xgboost``); ``reads`` are the
+    partitioned streams it consumes; ``follows_control`` adds the control stream, always from its
+    beginning; ``ticks`` asks for ``Batch.now`` at least that often (milliseconds; 0: no clock).
+    """
+
+    group: str
+    reads: tuple[str, ...]
+    follows_control: bool
+    ticks: int
+
+    def begin(self, memo: bytes) -> S:
+        """The state of a group whose last commit left ``memo`` (empty at the very first start)."""
+
+    def absorb(self, state: S, batch: Batch) -> None:
+        """Takes in events that have been committed before, to rebuild the state; no outputs."""
+
+    def handle(self, state: S, batch: Batch) -> Sequence[Sealed]:
+        """Takes in new events and returns what to write, in order. Deterministic: the same state and
+        batch give the same bytes, and cutting a sequence of events into batches elsewhere changes
+        nothing that is written. Raising refuses the batch: the runtime then rebuilds the state,
+        finds the event at fault one by one, and sets it aside as a dead letter."""
+
+    def memo(self, state: S) -> bytes:
+        """What must survive a restart and cannot be read again from ``since``. Small."""
+
+    def since(self, state: S) -> Mapping[str, str]:
+        """For each stream read, the id *before* the oldest entry that the state still depends on;
+        a stream that is missing there needs nothing read again."""
