@@ -1,0 +1,189 @@
+"""From ballots to a decision: pure arithmetic over recorded probabilities.
+
+``logpool``, the default. A log-linear pool of centred evidence: with the members' weights w, the
+pool's prior pi (the members' training priors, by weight) and a member's centre c (the mean log
+probability of each class over its calibration part)
+
+    logit_k = (log pi_k + sum_m w_m (log p_mk - c_mk)) / T
+
+A member that answers the same always contributes nothing, whatever its weight; nor does an absent
+one. Action: BUY or SELL where P(BUY) - P(SELL) reaches the edge in that direction, else HOLD. This
+is expected value with symmetric class returns: the edge is cost over the return of a right call.
+Confidence: the probability of the action.
+
+``consensus``, the user's own rule. Each member votes its most probable class with its weight; the
+heaviest class wins, a tie is HOLD. Confidence: the weighted mean confidence of those who agree,
+times 1.2, 1.1, 0.8 or 0.6 for 4 (or more), 3, 2 or 1 of them, at most 0.95; two or fewer in agreement
+with less than 0.65 is HOLD.
+
+Sums run in the order of the members (by name): the same ballots give the same bits.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from schemas.common import ACTIONS, Action, Probabilities
+from schemas.control import SetVotingPolicy, Triple
+from shared.control import State
+
+FLOOR: Final = 1e-9
+"""Probabilities enter logarithms no smaller than this."""
+MULTIPLIERS: Final = {1: 0.6, 2: 0.8, 3: 1.1}
+FULL_AGREEMENT: Final = 1.2
+CAP: Final = 0.95
+WEAK_BELOW: Final = 0.65
+
+
+class Member(NamedTuple):
+    """A voting model under one version of the configuration."""
+
+    model: str
+    artifact: str
+    weight: float
+    centre: Triple
+
+
+class Panel(NamedTuple):
+    """Who votes and how, under one version. ``log_prior`` is the pool's prior."""
+
+    members: tuple[Member, ...]
+    shadows: frozenset[tuple[str, str]]
+    log_prior: Triple
+    policy: SetVotingPolicy
+
+
+class Opinion(NamedTuple):
+    """What one counted ballot came to: its own action and confidence, and its effect."""
+
+    action: Action
+    confidence: float
+    effect: float
+    pivotal: bool
+
+
+class Vote(NamedTuple):
+    """The outcome. ``opinions`` by model; without quorum there are none and the action is HOLD."""
+
+    quorum: bool
+    action: Action
+    confidence: float
+    probabilities: Probabilities
+    consensus_count: int
+    opinions: Mapping[str, Opinion]
+
+
+def panel_of(state: State) -> Panel:
+    """The panel of a configuration; members by name."""
+    members = []
+    prior = [0.0, 0.0, 0.0]
+    for name in state.voting:
+        model = state.models[name]
+        assert model.champion is not None
+        registered = state.artifacts[model.champion]
+        weight = model.weight or 0.0
+        members.append(Member(name, model.champion, weight, registered.centre))
+        for k in range(3):
+            prior[k] += weight * registered.prior[k]
+    shadows = frozenset((name, artifact) for name, model in state.models.items() for artifact in model.shadows)
+    total = sum(prior) or 1.0
+    log_prior = tuple(math.log(max(share / total, FLOOR)) for share in prior)
+    return Panel(tuple(members), shadows, (log_prior[0], log_prior[1], log_prior[2]), state.policy)
+
+
+def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:
+    """The decision over the ballots (by model) of the panel's members. Others must not be passed."""
+    present = [member for member in panel.members if member.model in ballots]
+    weight = sum(member.weight for member in present)
+    if len(present) < panel.policy.quorum_count or weight < panel.policy.quorum_weight - FLOOR:
+        return Vote(False, "HOLD", 0.0, _softmax(panel.log_prior), 0, {})
+    if panel.policy.rule == "consensus":
+        return _consensus(present, ballots)
+    return _logpool(panel, present, ballots)
+
+
+def own_action(policy: SetVotingPolicy, probabilities: Probabilities) -> Action:
+    """What one ballot says by itself: by the edge in ``logpool``, its most probable class else."""
+    return _by_edge(probabilities, policy.edge) if policy.rule == "logpool" else _most_probable(probabilities)
+
+
+def _logpool(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
+    policy = panel.policy
+    evidence = []
+    total = list(panel.log_prior)
+    for member in present:
+        p = ballots[member.model]
+        z = [member.weight * (math.log(max(p[k], FLOOR)) - member.centre[k]) for k in range(3)]
+        evidence.append(z)
+        for k in range(3):
+            total[k] += z[k]
+    pooled = _softmax([logit / policy.temperature for logit in total])
+    action = _by_edge(pooled, policy.edge)
+    chosen = ACTIONS.index(action)
+    opinions = {}
+    agreeing = 0
+    for member, z in zip(present, evidence, strict=True):
+        without = _softmax([(total[k] - z[k]) / policy.temperature for k in range(3)])
+        own = _by_edge(ballots[member.model], policy.edge)
+        agreeing += own == action
+        opinions[member.model] = Opinion(
+            own,
+            ballots[member.model][ACTIONS.index(own)],
+            pooled[chosen] - without[chosen],
+            _by_edge(without, policy.edge) != action,
+        )
+    return Vote(True, action, pooled[chosen], pooled, agreeing, opinions)
+
+
+def _consensus(present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
+    action, confidence, shares, agreeing = _by_weight(present, ballots)
+    opinions = {}
+    for member in present:
+        p = ballots[member.model]
+        own = _most_probable(p)
+        rest = [other for other in present if other is not member]
+        without = _by_weight(rest, ballots) if rest else ("HOLD", 0.0, (0.0, 1.0, 0.0), 0)
+        chosen = ACTIONS.index(action)
+        opinions[member.model] = Opinion(
+            own, p[ACTIONS.index(own)], shares[chosen] - without[2][chosen], without[0] != action
+        )
+    return Vote(True, action, confidence, shares, agreeing, opinions)
+
+
+def _by_weight(
+    present: Sequence[Member], ballots: Mapping[str, Probabilities]
+) -> tuple[Action, float, Probabilities, int]:
+    weights = [0.0, 0.0, 0.0]
+    for member in present:
+        weights[ACTIONS.index(_most_probable(ballots[member.model]))] += member.weight
+    total = sum(weights) or 1.0
+    shares = (weights[0] / total, weights[1] / total, weights[2] / total)
+    top = max(weights)
+    winner: Action = ACTIONS[weights.index(top)] if weights.count(top) == 1 else "HOLD"
+    agreeing = [m for m in present if _most_probable(ballots[m.model]) == winner]
+    heard = sum(m.weight for m in agreeing)
+    mean = sum(m.weight * ballots[m.model][ACTIONS.index(winner)] for m in agreeing) / heard if heard else 0.0
+    confidence = min(CAP, mean * MULTIPLIERS.get(len(agreeing), FULL_AGREEMENT)) if agreeing else 0.0
+    if len(agreeing) <= 2 and confidence < WEAK_BELOW:
+        winner = "HOLD"
+    return winner, confidence, shares, len(agreeing)
+
+
+def _by_edge(p: Probabilities, edge: float) -> Action:
+    lead = p[2] - p[0]
+    if lead >= edge and lead > 0:
+        return "BUY"
+    return "SELL" if -lead >= edge and lead < 0 else "HOLD"
+
+
+def _most_probable(p: Probabilities) -> Action:
+    """The likeliest class; HOLD where two share the lead."""
+    top = max(p)
+    return ACTIONS[p.index(top)] if p.count(top) == 1 else "HOLD"
+
+
+def _softmax(logits: Sequence[float]) -> Probabilities:
+    top = max(logits)
+    e = [math.exp(logit - top) for logit in logits]
+    total = e[0] + e[1] + e[2]
+    return (e[0] / total, e[1] / total, e[2] / total)
