@@ -1,0 +1,290 @@
+"""Settings of one installation: where things are and how fast they go. One TOML file, read strictly.
+
+Nothing that decides a vote may live here: artifacts, weights, policies and halts are commands of the
+control stream, and feature sets and the gap policy are written into every vector they made. Two
+machines with different settings and the same control stream reach the same decisions, or none.
+
+Secrets come from the environment alone: ``CONCLAVE_REDIS_PASSWORD``, or ``CONCLAVE_REDIS_PASSWORD_FILE``
+with the path of a file that holds it. A secret in the settings file is refused.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta, Struct, ValidationError, inspect
+
+from schemas.common import Name
+
+FILE: Final = "conclave.toml"
+VARIABLE: Final = "CONCLAVE_SETTINGS"
+PASSWORD: Final = "CONCLAVE_REDIS_PASSWORD"  # noqa: S105  # a variable's name
+PASSWORD_FILE: Final = "CONCLAVE_REDIS_PASSWORD_FILE"  # noqa: S105  # a variable's name
+SECRET_WORDS: Final = ("password", "passwd", "secret", "token", "credential", "api_key", "apikey")
+URL_SCHEMES: Final = ("redis", "rediss", "unix")
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used: says which file, section and key, what was expected and what came."""
+
+
+class Redis(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the log is kept."""
+
+    url: Annotated[str, Meta(description="Server, as redis://, rediss:// or unix://; never with a password in it.")] = (
+        "redis://127.0.0.1:6399/0"
+    )
+    ephemeral: Annotated[
+        bool, Meta(description="Accept a server that may lose or evict what was written. For tests and trials.")
+    ] = False
+
+
+class Installation(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is fixed for an installation, and where it lives on disk."""
+
+    partitions: Annotated[
+        int, Meta(ge=1, le=1024, description="Partitions of the symbol streams; fixed by the first control entry.")
+    ] = 1
+    state: Annotated[
+        str, Meta(min_length=1, description="Folder for data, artifacts, process ids and logs of this machine.")
+    ] = "var"
+
+
+class Features(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the feature-builder computes."""
+
+    sets: Annotated[
+        tuple[Name, ...], Meta(min_length=1, description="Names of the feature sets to compute, each for every bar.")
+    ] = ("core-26",)
+    bridge: Annotated[
+        int, Meta(ge=0, le=1000, description="Longest run of missing bars filled with flat bars; beyond it, anew.")
+    ] = 3
+
+
+class Feed(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where bars come from, and how fast."""
+
+    path: Annotated[str, Meta(description="File or folder of bars. Empty: the synthetic market.")] = ""
+    symbol: Annotated[
+        str, Meta(max_length=32, description="Symbol of a file that does not name one. Empty: from its name.")
+    ] = ""
+    interval: Annotated[
+        str,
+        Meta(pattern=r"^$|^[1-9][0-9]*(s|m|h|d|w)$", description="Bar length, as 1m or 4h. Empty: from the bars."),
+    ] = ""
+    speed: Annotated[
+        float, Meta(ge=0.0, le=1e9, description="Bars a second over all symbols. 0: as fast as the pipeline takes it.")
+    ] = 0.0
+    window: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Most bars the feed may be ahead of the slowest reader.")
+    ] = 2000
+
+
+class Models(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which workers this machine starts; which of them vote is said by the control stream alone."""
+
+    names: Annotated[
+        tuple[Name, ...], Meta(description="Models for which `conclave up` starts a worker process each.")
+    ] = ("xgboost", "lightgbm")
+
+
+class Telemetry(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where traces and metrics go."""
+
+    endpoint: Annotated[
+        str, Meta(description="Base URL of an OTLP/HTTP collector, as http://127.0.0.1:4318. Empty: silent.")
+    ] = ""
+    sample: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="Share of bars that are traced from the feed to the decision.")
+    ] = 0.01
+    service_prefix: Annotated[
+        Name, Meta(description="Stands before the service in `service.name`, as conclave.ensemble-voter.")
+    ] = "conclave"
+    export_ms: Annotated[
+        int, Meta(ge=100, le=3_600_000, description="Milliseconds between two exports of metrics.")
+    ] = 10_000
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings. Paths are absolute once ``load`` returned them."""
+
+    redis: Redis = Redis()
+    installation: Installation = Installation()
+    features: Features = Features()
+    feed: Feed = Feed()
+    models: Models = Models()
+    telemetry: Telemetry = Telemetry()
+
+
+class Setting(NamedTuple):
+    """One row of the reference: ``default`` as it would be written in TOML."""
+
+    section: str
+    key: str
+    default: str
+    meaning: str
+
+
+def find(path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The settings file in force: ``path``, else ``$CONCLAVE_SETTINGS``, else ``./conclave.toml``, else
+    none. Absolute. Raises ``SettingsError`` where a file was named and is not there."""
+    named = path if path is not None else environ.get(VARIABLE) or None
+    if named is None:
+        here = Path(FILE).absolute()
+        return here if here.is_file() else None
+    chosen = Path(named).absolute()
+    if not chosen.is_file():
+        by = "the given path" if path is not None else f"${VARIABLE}"
+        raise SettingsError(f"no settings file at {chosen} (named by {by}); create it or name another")
+    return chosen
+
+
+def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force (see ``find``); defaults where there is no file. Relative paths in them are
+    taken from the file's folder, or from the working directory without a file. Raises ``SettingsError``."""
+    file = find(path, environ)
+    if file is None:
+        return _anchored(Settings(), Path.cwd())
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file}: not a readable TOML file: {error}") from None
+    _refuse_unknown(document, file)
+    try:
+        settings = msgspec.convert(document, Settings)
+    except ValidationError as error:
+        raise SettingsError(f"{file}: {_placed(error, document)}") from None
+    _refuse_values(settings, file)
+    return _anchored(settings, file.parent)
+
+
+def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """The server's URL with the password of the environment in it, ready for a client; never to be
+    printed. The URL as it is where there is no password. Raises ``SettingsError``."""
+    password = _password(environ)
+    if not password:
+        return settings.redis.url
+    parts = urlsplit(settings.redis.url)
+    user, _, place = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
+
+
+def describe() -> list[Setting]:
+    """Every setting there is, in the order of the structs: the data of ``docs/reference/settings.md``."""
+    return [
+        Setting(section, field.name, _toml(field.default), _meaning(kind, field.name))
+        for section, kind in _sections().items()
+        for field in msgspec.structs.fields(kind)
+    ]
+
+
+def _sections() -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+
+def _meaning(kind: Any, key: str) -> str:
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    found = next(field.type for field in info.fields if field.name == key)
+    extra = found.extra_json_schema if isinstance(found, inspect.Metadata) else None
+    return str((extra or {}).get("description", ""))
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    return msgspec.json.encode(value).decode()
+
+
+def _refuse_unknown(document: Mapping[str, Any], file: Path) -> None:
+    sections = _sections()
+    for section, values in document.items():
+        if section not in sections:
+            raise SettingsError(f"{file}: unknown section [{section}]{_nearest(section, list(sections))}")
+        if not isinstance(values, dict):
+            raise SettingsError(f"{file}: expected a section [{section}], found the value {values!r}")
+        known = [field.name for field in msgspec.structs.fields(sections[section])]
+        for key in values:
+            _refuse_key(section, key, known, file)
+
+
+def _refuse_key(section: str, key: str, known: list[str], file: Path) -> None:
+    if key in known:
+        return
+    if any(word in key.lower() for word in SECRET_WORDS):
+        raise SettingsError(
+            f"{file}: {key!r} in [{section}] looks like a secret, and secrets are not kept in this file;"
+            f" remove it and set ${PASSWORD} or ${PASSWORD_FILE}"
+        )
+    raise SettingsError(f"{file}: unknown key {key!r} in [{section}]{_nearest(key, known)}")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+
+
+def _placed(error: ValidationError, document: Mapping[str, Any]) -> str:
+    """``Expected `int` <= 1024 - at `$.feed.x` `` in the words of a settings file."""
+    what, _, where = str(error).partition(" - at `$.")
+    section, _, key = where.rstrip("`").partition(".")
+    found = document[section][key.partition("[")[0]]
+    return f"{key} in [{section}]: {what[0].lower()}{what[1:]}, found {found!r}"
+
+
+def _refuse_values(settings: Settings, file: Path) -> None:
+    """What the types cannot say."""
+    parts = urlsplit(settings.redis.url)
+    if parts.scheme not in URL_SCHEMES:
+        raise SettingsError(
+            f"{file}: url in [redis]: expected redis://, rediss:// or unix://, found {parts.scheme or 'no scheme'!r}"
+        )
+    if parts.password is not None or "password=" in parts.query:
+        raise SettingsError(
+            f"{file}: url in [redis] holds a password; take it out and set ${PASSWORD} or ${PASSWORD_FILE}"
+        )
+    endpoint = urlsplit(settings.telemetry.endpoint)
+    if settings.telemetry.endpoint and (endpoint.scheme not in {"http", "https"} or not endpoint.hostname):
+        raise SettingsError(f"{file}: endpoint in [telemetry]: expected http://host:port or https://host:port")
+    if endpoint.password is not None:
+        raise SettingsError(
+            f"{file}: endpoint in [telemetry] holds a password; take it out and set $OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    for section, key, names in (
+        ("features", "sets", settings.features.sets),
+        ("models", "names", settings.models.names),
+    ):
+        if len(set(names)) != len(names):
+            raise SettingsError(f"{file}: {key} in [{section}]: a name stands twice: {', '.join(names)}")
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    """The same settings with every path absolute, whatever directory the reader is in later."""
+    replace = msgspec.structs.replace
+    state = str(folder / settings.installation.state)
+    path = str(folder / settings.feed.path) if settings.feed.path else ""
+    return replace(
+        settings,
+        installation=replace(settings.installation, state=state),
+        feed=replace(settings.feed, path=path),
+    )
+
+
+def _password(environ: Mapping[str, str]) -> str:
+    given, file = environ.get(PASSWORD, ""), environ.get(PASSWORD_FILE, "")
+    if given and file:
+        raise SettingsError(f"both ${PASSWORD} and ${PASSWORD_FILE} are set; keep one")
+    if not file:
+        return given
+    try:
+        found = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"${PASSWORD_FILE}: cannot read {file}: {error}") from None
+    if not found:
+        raise SettingsError(f"${PASSWORD_FILE}: {file} is empty")
+    return found

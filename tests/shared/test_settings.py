@@ -1,0 +1,210 @@
+"""The settings file is read strictly, and every setting is in the reference."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shared.settings import (
+    Settings,
+    SettingsError,
+    describe,
+    find,
+    load,
+    redis_url_with_password,
+)
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+Written = Callable[[str], Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    def write(text: str) -> Path:
+        path = tmp_path / "conclave.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(path, {})
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load(None, {})
+    assert settings.redis.url == "redis://127.0.0.1:6399/0"
+    assert settings.installation.state == str(tmp_path / "var")
+    assert settings.feed.path == ""
+
+
+def test_a_given_path_comes_before_the_environment_and_that_before_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("conclave.toml", "variable.toml", "given.toml"):
+        (tmp_path / name).write_text(f'[telemetry]\nservice_prefix = "{name}"\n')
+    environ = {"CONCLAVE_SETTINGS": "variable.toml"}
+    assert load("given.toml", environ).telemetry.service_prefix == "given.toml"
+    assert load(None, environ).telemetry.service_prefix == "variable.toml"
+    assert load(None, {}).telemetry.service_prefix == "conclave.toml"
+    assert find(None, environ) == tmp_path / "variable.toml"
+
+
+def test_a_named_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.toml \(named by \$CONCLAVE_SETTINGS\)"):
+        load(None, {"CONCLAVE_SETTINGS": str(tmp_path / "nowhere.toml")})
+    with pytest.raises(SettingsError, match="the given path"):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_every_value_of_a_file_is_taken(written: Written) -> None:
+    path = written(
+        """
+        [redis]
+        url = "rediss://reader@log.example:6380/2"
+        ephemeral = true
+        [installation]
+        partitions = 16
+        state = "/srv/conclave"
+        [features]
+        sets = ["core-26", "user-8"]
+        bridge = 0
+        [feed]
+        path = "bars"
+        symbol = "BTCUSDT"
+        interval = "1m"
+        speed = 50
+        window = 100
+        [models]
+        names = []
+        [telemetry]
+        endpoint = "http://127.0.0.1:4318"
+        sample = 1
+        service_prefix = "desk"
+        export_ms = 1000
+        """
+    )
+    settings = load(path, {})
+    assert settings.installation.state == "/srv/conclave"
+    assert settings.feed.path == str(path.parent / "bars")
+    assert settings.features.sets == ("core-26", "user-8")
+    defaults, found = msgspec.to_builtins(Settings()), msgspec.to_builtins(settings)
+    assert [key for section in found for key in found[section] if found[section][key] == defaults[section][key]] == []
+
+
+def test_an_unknown_key_is_named_with_its_section_and_the_nearest_known_key(written: Written) -> None:
+    message = refusal(written("[installation]\npartitons = 4\n"))
+    assert "'partitons' in [installation]; did you mean 'partitions'?" in message
+
+
+def test_an_unknown_section_is_named_with_the_nearest_known_section(written: Written) -> None:
+    assert "[telemetri]; did you mean 'telemetry'?" in refusal(written("[telemetri]\nsample = 1\n"))
+
+
+def test_a_key_that_resembles_none_gets_the_list(written: Written) -> None:
+    assert "'zzz' in [models]; there are: names" in refusal(written("[models]\nzzz = 4\n"))
+
+
+def test_a_value_outside_any_section_is_refused(written: Written) -> None:
+    assert "unknown section [partitions]" in refusal(written("partitions = 4\n"))
+    assert "expected a section [redis], found the value 'x'" in refusal(written('redis = "x"\n'))
+
+
+@pytest.mark.parametrize("key", ["password", "redis_password", "auth_token", "API_KEY"])
+def test_a_secret_in_the_file_is_refused_and_never_repeated(written: Written, key: str) -> None:
+    message = refusal(written(f'[redis]\n{key} = "hunter2"\n'))
+    assert "CONCLAVE_REDIS_PASSWORD" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hunter2@localhost:6399/0", "redis://me:hunter2@localhost/0", "unix:///tmp/s?password=hunter2"]
+)
+def test_a_password_inside_the_url_is_refused_and_never_repeated(written: Written, url: str) -> None:
+    message = refusal(written(f'[redis]\nurl = "{url}"\n'))
+    assert "holds a password" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[installation]\npartitions = 0", "partitions in [installation]: expected `int` >= 1, found 0"),
+        ("[installation]\npartitions = 1025", "<= 1024, found 1025"),
+        ('[installation]\npartitions = "4"', "expected `int`, got `str`, found '4'"),
+        ("[telemetry]\nsample = 1.5", "<= 1.0, found 1.5"),
+        ("[telemetry]\nsample = nan", "sample in [telemetry]"),
+        ("[feed]\nspeed = inf", "speed in [feed]"),
+        ('[feed]\ninterval = "fast"', "interval in [feed]"),
+        ("[features]\nsets = []", "sets in [features]"),
+        ('[features]\nsets = ["core-26", "Core"]', "sets[1] in [features]"),
+        ('[models]\nnames = ["xgboost", "xgboost"]', "a name stands twice"),
+        ('[redis]\nurl = "http://localhost"', "found 'http'"),
+        ('[redis]\nurl = ""', "found 'no scheme'"),
+        ('[telemetry]\nendpoint = "localhost:4318"', "expected http://host:port"),
+        ('[telemetry]\nendpoint = "http://me:hunter2@localhost:4318"', "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("[redis\nurl = 1", "not a readable TOML file"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_its_place(written: Written, text: str, says: str) -> None:
+    assert says in refusal(written(text))
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "conclave.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "not a readable TOML file" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "complete"),
+    [
+        ("redis://127.0.0.1:6399/0", "redis://:p%40ss%2F@127.0.0.1:6399/0"),
+        ("redis://me@127.0.0.1:6399/0", "redis://me:p%40ss%2F@127.0.0.1:6399/0"),
+        ("unix:///run/redis.sock?db=1", "unix://:p%40ss%2F@/run/redis.sock?db=1"),
+    ],
+)
+def test_the_password_of_the_environment_enters_the_url(
+    written: Written, tmp_path: Path, url: str, complete: str
+) -> None:
+    settings = load(written(f'[redis]\nurl = "{url}"\n'), {})
+    (tmp_path / "secret").write_text("p@ss/\n")
+    assert redis_url_with_password(settings, {}) == url
+    assert redis_url_with_password(settings, {"CONCLAVE_REDIS_PASSWORD": "p@ss/"}) == complete
+    assert redis_url_with_password(settings, {"CONCLAVE_REDIS_PASSWORD_FILE": str(tmp_path / "secret")}) == complete
+
+
+def test_a_password_file_that_is_missing_empty_or_one_too_many_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    for environ, says in (
+        ({"CONCLAVE_REDIS_PASSWORD_FILE": str(tmp_path / "nowhere")}, "cannot read"),
+        ({"CONCLAVE_REDIS_PASSWORD_FILE": str(tmp_path / "empty")}, "is empty"),
+        ({"CONCLAVE_REDIS_PASSWORD_FILE": str(tmp_path / "empty"), "CONCLAVE_REDIS_PASSWORD": "x"}, "keep one"),
+    ):
+        with pytest.raises(SettingsError, match=says):
+            redis_url_with_password(Settings(), environ)
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(AttributeError):
+        load(None, {}).feed.speed = 1.0  # type: ignore[misc]  # that is tested
+
+
+def test_every_setting_has_its_heading_default_and_meaning_in_the_reference_and_no_other_has() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    parts = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    documented = {part.partition("\n")[0].strip(): part for part in parts}
+    assert list(documented) == [f"`{row.section}.{row.key}`" for row in describe()]
+    for row in describe():
+        part = documented[f"`{row.section}.{row.key}`"]
+        assert f"Default: `{row.default}`" in part, f"{row.section}.{row.key}: the default differs"
+        assert row.meaning, f"{row.section}.{row.key} has no description"
+        assert row.meaning in part, f"{row.section}.{row.key}: the meaning differs"
