@@ -1,0 +1,242 @@
+"""The log in memory: for tests, simulation and replay. Shared by the tasks of one process.
+
+Nothing outlives the object. Two "processes" are two users of one object.
+"""
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from shared.log import (
+    START,
+    Claim,
+    Commit,
+    Committed,
+    Entry,
+    Extent,
+    FencedError,
+    GroupView,
+    Owner,
+    Place,
+    Position,
+)
+from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, order, owned
+
+
+def wall_ms() -> int:
+    """The time of day in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class _Stream:
+    """Entries in order; ``orders`` are their ids as numbers."""
+
+    entries: list[Entry] = field(default_factory=list)
+    orders: list[tuple[int, int]] = field(default_factory=list)
+    last: tuple[int, int] = (0, 0)
+    added: int = 0
+    deleted: str = START
+
+    def behind(self, entry_id: str) -> int:
+        """The index of the first entry after ``entry_id``."""
+        return bisect_right(self.orders, order(entry_id))
+
+
+@dataclass
+class _Group:
+    epoch: int = 0
+    owner: Owner | None = None
+    claimed: int = 0
+    lease: int = 0
+    memo: bytes = b""
+    since: Mapping[str, str] = field(default_factory=dict)
+    positions: dict[str, Position] = field(default_factory=dict)
+    visible: set[str] = field(default_factory=set)
+    last: tuple[int, Commit] | None = None
+
+
+class MemoryLog:
+    """``shared.log.Log`` without a server. ``now`` gives milliseconds, for entry ids and leases."""
+
+    def __init__(self, now: Callable[[], int] = wall_ms) -> None:
+        self._now = now
+        self._streams: dict[Place, _Stream] = {}
+        self._groups: dict[tuple[int, str], _Group] = {}
+        self._waiting: set[anyio.Event] = set()
+
+    async def claim(
+        self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
+    ) -> Claim:
+        """See ``Log.claim``."""
+        await checkpoint()
+        check_partitioned(streams, f"group {group!r}")
+        state, now = self._groups.setdefault((partition, group), _Group()), self._now()
+        if state.owner and state.lease > now and not take_over and not departed(state.owner, owner):
+            raise owned(group, partition, state.owner, now - state.claimed, state.lease - now)
+        former = str(state.owner) if state.owner and state.lease else None
+        state.epoch += 1
+        state.owner, state.claimed, state.lease = owner, now, now + LEASE_MS
+        for stream in streams:
+            state.positions.setdefault(stream, Position())
+        state.visible.update(streams)
+        positions = {stream: state.positions[stream] for stream in streams}
+        return Claim(group, partition, state.epoch, owner, positions, dict(state.since), state.memo, former)
+
+    async def renew(self, claim: Claim) -> None:
+        """See ``Log.renew``."""
+        await checkpoint()
+        self._mine(claim).lease = self._now() + LEASE_MS
+
+    async def release(self, claim: Claim) -> None:
+        """See ``Log.release``."""
+        await checkpoint()
+        state = self._groups.get((claim.partition, claim.group))
+        if state and state.epoch == claim.epoch:
+            state.lease = 0
+
+    async def commit(self, claim: Claim, commit: Commit) -> Committed:
+        """See ``Log.commit``."""
+        await checkpoint()
+        check_commit(claim, commit)
+        state = self._mine(claim)
+        state.lease = self._now() + LEASE_MS
+        if state.last == (claim.epoch, commit):
+            return Committed()
+        for stream, before in commit.before.items():
+            if state.positions[stream] != before:
+                raise FencedError(
+                    f"group {claim.group!r} stands at {state.positions[stream].id} on {stream!r}, "
+                    f"the commit starts at {before.id}; nothing was written"
+                )
+        for sealed in commit.outputs:
+            self._add(Place(sealed.stream, claim.partition), sealed.data)
+        state.positions.update(commit.after)
+        state.memo, state.since = commit.memo, dict(commit.since)
+        state.last = (claim.epoch, commit)
+        recreated = tuple(stream for stream in commit.after if stream not in state.visible)
+        state.visible.update(recreated)
+        self._wake()
+        return Committed(recreated)
+
+    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
+        """See ``Log.read``."""
+        await checkpoint()
+        found = self._collect(after, count)
+        if found or block_ms <= 0:
+            return found
+        with anyio.move_on_after(block_ms / 1000):
+            while not found:
+                event = anyio.Event()
+                self._waiting.add(event)
+                try:
+                    await event.wait()
+                finally:
+                    self._waiting.discard(event)
+                found = self._collect(after, count)
+        return found
+
+    async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
+        """See ``Log.scan``."""
+        await checkpoint()
+        stream = self._streams.get(place, _Stream())
+        stop = len(stream.entries) if until == "+" else stream.behind(until)
+        start = stream.behind(after)
+        return stream.entries[start : min(stop, start + count)]
+
+    async def tail(self, place: Place, count: int) -> list[Entry]:
+        """See ``Log.tail``."""
+        await checkpoint()
+        entries = self._streams.get(place, _Stream()).entries
+        return entries[max(len(entries) - count, 0) :]
+
+    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+        """See ``Log.append_at``."""
+        await checkpoint()
+        if order(entry_id) <= self._streams.get(place, _Stream()).last:
+            return False
+        self._append(place, order(entry_id), data)
+        self._wake()
+        return True
+
+    async def extent(self, place: Place) -> Extent:
+        """See ``Log.extent``."""
+        await checkpoint()
+        stream = self._streams.get(place, _Stream())
+        entries = stream.entries
+        first, last = (entries[0].id, entries[-1].id) if entries else (START, START)
+        return Extent(first, last, len(entries), stream.added, stream.deleted)
+
+    async def groups(self, partition: int) -> list[GroupView]:
+        """See ``Log.groups``."""
+        await checkpoint()
+        return [
+            GroupView(
+                group,
+                partition,
+                state.epoch,
+                str(state.owner),
+                state.lease > self._now(),
+                dict(state.positions),
+                {
+                    stream: self._streams.get(Place(stream, partition), _Stream()).added - position.seen
+                    for stream, position in state.positions.items()
+                },
+            )
+            for (where, group), state in sorted(self._groups.items())
+            if where == partition and state.epoch
+        ]
+
+    async def close(self) -> None:
+        """See ``Log.close``. The entries stay: other users may hold the same object."""
+
+    def trim(self, place: Place, first: str) -> None:
+        """Drops the entries before ``first``, as an operator's ``XTRIM MINID`` would."""
+        stream = self._streams.setdefault(place, _Stream())
+        count = sum(1 for held in stream.orders if held < order(first))
+        if count:
+            stream.deleted = stream.entries[count - 1].id
+            del stream.entries[:count], stream.orders[:count]
+
+    def lose_group(self, group: str, place: Place) -> None:
+        """Drops a consumer group, as an operator's ``XGROUP DESTROY`` would."""
+        self._groups[place.partition, group].visible.discard(place.stream)
+
+    def _mine(self, claim: Claim) -> _Group:
+        state = self._groups.get((claim.partition, claim.group))
+        if state is None or state.epoch != claim.epoch:
+            holder = f"{state.owner} under epoch {state.epoch}" if state else "nobody"
+            raise FencedError(
+                f"group {claim.group!r} of partition {claim.partition} belongs to {holder}; "
+                f"{claim.owner} held epoch {claim.epoch}; nothing was written"
+            )
+        return state
+
+    def _collect(self, after: Mapping[Place, str], count: int) -> list[Entry]:
+        found: list[Entry] = []
+        for place, entry_id in after.items():
+            stream = self._streams.get(place)
+            if stream is not None and stream.last > order(entry_id):
+                start = stream.behind(entry_id)
+                found += stream.entries[start : start + count]
+        return found
+
+    def _add(self, place: Place, data: bytes) -> None:
+        last = self._streams.get(place, _Stream()).last
+        moment = self._now()
+        self._append(place, (moment, 0) if moment > last[0] else (last[0], last[1] + 1), data)
+
+    def _append(self, place: Place, at: tuple[int, int], data: bytes) -> None:
+        stream = self._streams.setdefault(place, _Stream())
+        stream.entries.append(Entry(place, f"{at[0]}-{at[1]}", data))
+        stream.orders.append(at)
+        stream.last = at
+        stream.added += 1
+
+    def _wake(self) -> None:
+        for event in self._waiting:
+            event.set()

@@ -1,0 +1,72 @@
+"""What both logs must judge alike: leases, owners that are gone, commits that may not be, gaps."""
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+from schemas.catalogue import STREAMS
+from shared.log import START, Claim, Commit, Extent, OwnedError, Owner, Position
+
+LEASE_MS: Final = 10_000
+"""How long a claim keeps others out after its last sign of life (milliseconds)."""
+MOST_OUTPUTS: Final = 100_000
+"""Outputs of one commit. A server does nothing else while it applies one (1.5 us an output)."""
+
+
+def order(entry_id: str) -> tuple[int, int]:
+    """An entry id as what it sorts by: milliseconds and sequence."""
+    moment, _, sequence = entry_id.partition("-")
+    return int(moment), int(sequence or 0)
+
+
+def departed(former: Owner, claimant: Owner) -> bool:
+    """Whether ``former`` surely runs no more: a process of this host whose pid is free, or is the
+    claimant's own (a restarted container gets the pid it had). Of other hosts nothing is known."""
+    if former.host != claimant.host:
+        return False
+    if former.pid == claimant.pid:
+        return True
+    try:
+        os.kill(former.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def owned(group: str, partition: int, owner: Owner, since_ms: int, left_ms: int) -> OwnedError:
+    """The refusal of a claim, for the person who started a second copy."""
+    return OwnedError(
+        f"group {group!r} of partition {partition} belongs to {owner}, for {max(since_ms, 0) / 1000:.0f} s now. "
+        f"If that process lives, this copy was started by mistake: leave it stopped. If it is gone, start again in "
+        f"{max(left_ms, 0) / 1000:.0f} s, when its lease ends, or take the group over explicitly."
+    )
+
+
+def check_partitioned(streams: Iterable[str], what: str) -> None:
+    """Raises ``ValueError`` for a stream without partitions: no group reads it, no commit writes it."""
+    for stream in streams:
+        if not STREAMS[stream].partitioned:
+            raise ValueError(f"{what}: stream {stream!r} is global; read it from {START}, write it with append_at")
+
+
+def check_commit(claim: Claim, commit: Commit) -> None:
+    """Raises ``ValueError`` for a commit that no log could apply."""
+    what = f"a commit of group {claim.group!r}"
+    check_partitioned({sealed.stream for sealed in commit.outputs}, what)
+    if commit.before.keys() != commit.after.keys() or commit.after.keys() - claim.positions.keys():
+        raise ValueError(
+            f"{what}: positions before ({', '.join(commit.before)}) and after ({', '.join(commit.after)}) must name "
+            f"the same streams, all of them claimed ({', '.join(claim.positions)})"
+        )
+    if len(commit.outputs) > MOST_OUTPUTS:
+        raise ValueError(f"{what}: {len(commit.outputs):,} outputs, at most {MOST_OUTPUTS:,} fit; read fewer at once")
+
+
+def gap(position: Position, extent: Extent) -> bool:
+    """Whether entries were trimmed or deleted that a group at ``position`` had not read.
+
+    By count, since servers do not record up to where they trimmed: more entries are gone than were
+    read. A deletion from the middle is told by its id."""
+    return extent.added - extent.length > position.seen or order(extent.deleted) > order(position.id)
