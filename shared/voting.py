@@ -166,6 +166,7 @@ def _by_weight(
     confidence = min(CAP, mean * MULTIPLIERS.get(len(agreeing), FULL_AGREEMENT)) if agreeing else 0.0
     if len(agreeing) <= 2 and confidence < WEAK_BELOW:
         winner = "HOLD"
+        agreeing = [m for m in present if _most_probable(ballots[m.model]) == "HOLD"]
     return winner, confidence, shares, len(agreeing)
 
 

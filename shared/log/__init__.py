@@ -24,6 +24,14 @@ START: Final = "0-0"
 """The id before every entry."""
 
 
+def preceding(entry_id: str) -> str:
+    """The greatest id before ``entry_id``: what to read after, so that it comes first."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    if sequence != "0":
+        return f"{milliseconds}-{int(sequence) - 1}"
+    return f"{int(milliseconds) - 1}-{2**64 - 1}" if milliseconds != "0" else START
+
+
 class Place(NamedTuple):
     """One stream of one partition (0 for a stream that has none)."""
 

@@ -1,0 +1,371 @@
+"""Rounds: ballots in, decisions out. Pure; the package's docstring has the rules."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from schemas.codec import Envelope, Sealed, seal
+from schemas.common import ACTIONS, Origin, Probabilities
+from schemas.decisions import (
+    AbsentMember,
+    BallotLate,
+    CountedBallot,
+    DecisionMade,
+    IntentIssued,
+    IntentStatus,
+    MemberView,
+    ShadowBallot,
+)
+from schemas.operations import DeadLetter
+from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMade
+from shared.control import EMPTY, fold
+from shared.control import State as Control
+from shared.log import preceding
+from shared.service import Batch
+from shared.voting import Panel, Vote, own_action, panel_of, vote
+
+GROUP: Final = "ensemble-voter"
+SUMS_WITHIN: Final = 1e-6
+SILENT: Final = "silent"
+
+Series = tuple[str, int]
+"""A symbol and its interval (ms)."""
+Voice = tuple[str, str]
+"""A model and the artifact (hex) that speaks for it, as champion or in shadow."""
+
+
+ClosedBy = Literal["complete", "superseded", "deadline"]
+
+
+class Answer(NamedTuple):
+    """What one artifact said about one bar: its probabilities, or the reason why there are none."""
+
+    event: str | None
+    probabilities: Probabilities | None
+    reason: str
+
+
+class Round(Struct):
+    """One bar that waits for its decision. ``entry`` is the log id of its first ballot; ``opened_at``
+    the time of it, for live bars."""
+
+    series: Series
+    open_time: int
+    origin: Origin
+    correlation: bytes
+    flags: int
+    entry: str
+    opened_at: int | None
+    answers: dict[Voice, Answer]
+
+
+class State(Struct):
+    """Open rounds in the order of their opening, the last decided bar of each series, and the
+    configuration with the panel made from it. ``reached``: the latest bar each voice answered, by
+    series; it only saves looking again at rounds that are known to be answered. ``unswept``: whether rounds may have become complete
+    without a ballot (after a start, or a command)."""
+
+    control: Control
+    panel: Panel
+    decided: dict[Series, int]
+    rounds: dict[tuple[str, int, int], Round]
+    waiting: dict[Series, list[int]]
+    reached: dict[Series, dict[Voice, int]]
+    unswept: bool = True
+
+
+class Voter:
+    """The ensemble-voter as the runtime hosts it."""
+
+    group = GROUP
+    reads: tuple[str, ...] = ("predictions",)
+    follows_control = True
+
+    def __init__(self, ticks: int = 50) -> None:
+        self.ticks = ticks
+
+    def begin(self, memo: bytes) -> State:
+        """Nothing open; the memo says which bars were decided."""
+        rows: list[tuple[str, int, int]] = msgspec.msgpack.decode(memo, type=list[tuple[str, int, int]]) if memo else []
+        decided = {(symbol, interval): open_time for symbol, interval, open_time in rows}
+        return State(EMPTY, panel_of(EMPTY), decided, {}, {}, {})
+
+    def memo(self, state: State) -> bytes:
+        """The last decided bar of each series."""
+        return msgspec.msgpack.encode([(*series, open_time) for series, open_time in state.decided.items()])
+
+    def since(self, state: State) -> Mapping[str, str]:
+        """Everything since the first ballot of the oldest open round must be read again."""
+        for oldest in state.rounds.values():
+            return {"predictions": preceding(oldest.entry)}
+        return {}
+
+    def absorb(self, state: State, batch: Batch) -> None:
+        """Takes in commands and ballots; closes nothing. What has become complete by a command is
+        closed by the first ``handle``."""
+        _configure(state, batch)
+        for received in batch.events:
+            record(state, received.envelope, received.entry, batch.now)
+
+    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+        """Takes in commands, then ballots, then the time; closes what is complete or overdue."""
+        outputs: list[Sealed] = []
+        _configure(state, batch)
+        if state.unswept:
+            state.unswept = False
+            for waiting in list(state.rounds.values()):
+                _close_if_complete(state, waiting, batch.now, outputs)
+        for received in batch.events:
+            touched_rounds, refusal = record(state, received.envelope, received.entry, batch.now)
+            if refusal is not None:
+                outputs.append(refusal)
+            for touched in touched_rounds:
+                _close_if_complete(state, touched, batch.now, outputs)
+        if batch.now is not None:
+            _close_overdue(state, batch.now, outputs)
+        return outputs
+
+
+def _configure(state: State, batch: Batch) -> None:
+    for envelope in batch.control:
+        state.control = fold(state.control, envelope.event)
+    if batch.control:
+        state.panel = panel_of(state.control)
+        state.unswept = True
+
+
+def record(
+    state: State, envelope: Envelope[PredictionEvent], entry: str, now: int | None
+) -> tuple[Sequence[Round], Sealed | None]:
+    """Notes one answer in its round, opening it if need be. Returns the rounds that know more now,
+    oldest first, and what to write at once: a late ballot, or a dead letter for a second opinion."""
+    event = envelope.event
+    voice = (event.model, event.artifact.hex())
+    series = (event.symbol, event.interval_ms)
+    if event.open_time <= state.decided.get(series, -1):
+        return (), _late(envelope, voice)
+    if not state.panel.members or not _heard(state.panel, voice):
+        return (), None
+    current = state.rounds.get((*series, event.open_time))
+    if current is None:
+        current = _open(state, envelope, series, entry, now)
+    known = current.answers.get(voice)
+    if known is not None and known.event is not None:
+        same = known.event == envelope.id.hex()
+        return (), None if same else _second(envelope, entry, known)
+    current.answers[voice] = _answer(envelope)
+    passed = _pass_over(state, series, voice, event.open_time)
+    return (*passed, current), None
+
+
+def _open(state: State, envelope: Envelope[PredictionEvent], series: Series, entry: str, now: int | None) -> Round:
+    event = envelope.event
+    opened_at = now if event.origin == "live" else None
+    opened = Round(series, event.open_time, event.origin, envelope.correlation, envelope.flags, entry, opened_at, {})
+    for voice, reached in state.reached.get(series, {}).items():
+        if reached > event.open_time:
+            opened.answers[voice] = Answer(None, None, SILENT)
+    state.rounds[*series, event.open_time] = opened
+    insort(state.waiting.setdefault(series, []), event.open_time)
+    return opened
+
+
+def _pass_over(state: State, series: Series, voice: Voice, open_time: int) -> list[Round]:
+    """Who answers a later bar will not answer the ones before it: a worker goes in order."""
+    reached = state.reached.setdefault(series, {})
+    times = state.waiting[series]
+    first = bisect_right(times, reached.get(voice, -1))
+    passed = []
+    for earlier in times[first : bisect_left(times, open_time)]:
+        answers = state.rounds[*series, earlier].answers
+        if voice not in answers:
+            answers[voice] = Answer(None, None, SILENT)
+            passed.append(state.rounds[*series, earlier])
+    reached[voice] = max(open_time, reached.get(voice, -1))
+    return passed
+
+
+def _heard(panel: Panel, voice: Voice) -> bool:
+    return voice in panel.shadows or any((m.model, m.artifact) == voice for m in panel.members)
+
+
+def _answer(envelope: Envelope[PredictionEvent]) -> Answer:
+    match envelope.event:
+        case PredictionMade(probabilities=p):
+            total = p[0] + p[1] + p[2]
+            if abs(total - 1) > SUMS_WITHIN:
+                return Answer(envelope.id.hex(), None, f"probabilities sum to {total:.6g}")
+            return Answer(envelope.id.hex(), p, "")
+        case PredictionFailed(reason=reason, detail=detail):
+            return Answer(envelope.id.hex(), None, f"{reason}: {detail}" if detail else reason)
+
+
+def _late(envelope: Envelope[PredictionEvent], voice: Voice) -> Sealed:
+    event = envelope.event
+    late = BallotLate(
+        event.symbol, event.interval_ms, event.open_time, event.origin, voice[0], voice[1], envelope.id.hex()
+    )
+    return seal("decisions", late, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+
+
+def _second(envelope: Envelope[PredictionEvent], entry: str, first: Answer) -> Sealed:
+    event = envelope.event
+    letter = DeadLetter(
+        GROUP,
+        f"predictions@{entry}",
+        "conflict",
+        f"{event.model} answered {event.symbol} {event.open_time} twice; the first, {first.event}, counts",
+        envelope.id.hex(),
+    )
+    return seal("dead", letter, causation=envelope.id, correlation=envelope.correlation)
+
+
+def _close_if_complete(state: State, current: Round, now: int | None, outputs: list[Sealed]) -> None:
+    answers = current.answers
+    closed_by: ClosedBy = "complete"
+    if not state.panel.members:
+        return
+    for member in state.panel.members:
+        answer = answers.get((member.model, member.artifact))
+        if answer is None:
+            return
+        if answer.event is None:
+            closed_by = "superseded"
+    _close(state, current, closed_by, now, outputs)
+
+
+def _close_overdue(state: State, now: int, outputs: list[Sealed]) -> None:
+    """A live round waits until ``deadline_ms`` after the close of its bar, or after its first ballot
+    where that came later (a backlog): everybody gets that long to answer."""
+    deadline = state.panel.policy.deadline_ms
+    for current in _live(state.rounds.values()):
+        closes = max(current.open_time + current.series[1], current.opened_at or 0)
+        if now >= closes + deadline and state.panel.members:
+            _close(state, current, "deadline", now, outputs)
+
+
+def _live(rounds: Iterable[Round]) -> list[Round]:
+    return [current for current in rounds if current.origin == "live"]
+
+
+def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, outputs: list[Sealed]) -> None:
+    """Decides a round, and before it every older one of its series: bars are decided in order."""
+    times = state.waiting[current.series]
+    while times and times[0] <= current.open_time:
+        open_time = times.pop(0)
+        closing = state.rounds.pop((*current.series, open_time))
+        cause: ClosedBy = closed_by if closing is current else "superseded"
+        state.decided[current.series] = open_time
+        outputs.extend(decide(state.control, state.panel, closing, cause, now))
+    if not times:
+        del state.waiting[current.series]
+
+
+def decide(control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None) -> list[Sealed]:
+    """The decision of a round, and the intent that follows from it, if one does.
+
+    A function of the configuration and the answers; ``now`` only tells whether the intent of a live
+    bar would come too late."""
+    ballots: dict[str, Probabilities] = {}
+    absent = []
+    for member in panel.members:
+        answer = closing.answers.get((member.model, member.artifact), Answer(None, None, SILENT))
+        if answer.probabilities is not None:
+            ballots[member.model] = answer.probabilities
+        else:
+            absent.append(AbsentMember(member.model, member.artifact, answer.reason[:200], answer.event))
+    outcome = vote(panel, ballots)
+    symbol, interval_ms = closing.series
+    decision = DecisionMade(
+        symbol=symbol,
+        interval_ms=interval_ms,
+        open_time=closing.open_time,
+        origin=closing.origin,
+        control_version=control.version,
+        control_head=control.head,
+        policy=panel.policy.rule,
+        status="decided" if outcome.quorum else "no_quorum",
+        action=outcome.action,
+        confidence=outcome.confidence,
+        probabilities=outcome.probabilities,
+        consensus_count=outcome.consensus_count,
+        total_models=len(panel.members),
+        counted=tuple(_counted(panel, closing, ballots, outcome)),
+        absent=tuple(absent),
+        shadow=tuple(_shadows(panel, closing)),
+        closed_by=closed_by,
+        intent=_intent_status(control, panel, closing, outcome, now),
+    )
+    events = [ballot.event for ballot in decision.counted] + [gone.event for gone in absent if gone.event]
+    causation = bytes.fromhex(events[0]) if events else closing.correlation
+    sealed = seal("decisions", decision, causation=causation, correlation=closing.correlation, flags=closing.flags)
+    return [sealed, _intent(panel, decision, sealed.envelope)] if decision.intent == "issued" else [sealed]
+
+
+def _counted(
+    panel: Panel, closing: Round, ballots: Mapping[str, Probabilities], outcome: Vote
+) -> Iterable[CountedBallot]:
+    for member in panel.members:
+        if member.model not in ballots:
+            continue
+        p = ballots[member.model]
+        opinion = outcome.opinions.get(member.model)
+        action = opinion.action if opinion else own_action(panel.policy, p)
+        yield CountedBallot(
+            model=member.model,
+            artifact=member.artifact,
+            event=closing.answers[member.model, member.artifact].event or "",
+            action=action,
+            confidence=p[ACTIONS.index(action)],
+            probabilities=p,
+            weight=member.weight,
+            effect=opinion.effect if opinion else 0.0,
+            pivotal=opinion.pivotal if opinion else False,
+        )
+
+
+def _shadows(panel: Panel, closing: Round) -> Iterable[ShadowBallot]:
+    for (model, artifact), answer in sorted(closing.answers.items()):
+        if (model, artifact) in panel.shadows and answer.probabilities is not None and answer.event is not None:
+            action = own_action(panel.policy, answer.probabilities)
+            yield ShadowBallot(model, artifact, answer.event, action, answer.probabilities)
+
+
+def _intent_status(control: Control, panel: Panel, closing: Round, outcome: Vote, now: int | None) -> IntentStatus:
+    if not outcome.quorum:
+        return "no_quorum"
+    if outcome.action == "HOLD":
+        return "hold"
+    if control.halted:
+        return "halted"
+    valid_until = closing.open_time + closing.series[1] + panel.policy.valid_ms
+    if closing.origin == "live" and now is not None and now > valid_until:
+        return "stale"
+    return "issued"
+
+
+def _intent(panel: Panel, decision: DecisionMade, envelope: Envelope[DecisionMade]) -> Sealed:
+    assert decision.action != "HOLD"
+    breakdown = {b.model: MemberView(b.action, b.confidence, b.model) for b in decision.counted}
+    for ballot in decision.shadow:
+        name = f"{ballot.model}@{ballot.artifact[:12]}"
+        confidence = ballot.probabilities[ACTIONS.index(ballot.action)]
+        breakdown[name] = MemberView(ballot.action, confidence, ballot.model, shadow=True)
+    intent = IntentIssued(
+        symbol=decision.symbol,
+        interval_ms=decision.interval_ms,
+        open_time=decision.open_time,
+        origin=decision.origin,
+        decision=envelope.id.hex(),
+        control_version=decision.control_version,
+        action=decision.action,
+        confidence=decision.confidence,
+        consensus_count=decision.consensus_count,
+        total_models=decision.total_models,
+        model_breakdown=breakdown,
+        valid_until=decision.open_time + decision.interval_ms + panel.policy.valid_ms,
+    )
+    return seal("intents", intent, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

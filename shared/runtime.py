@@ -1,0 +1,290 @@
+"""Hosts a service's core on the log: start, catch up, live, drain. There is no other path: recovery
+after a crash is the same start.
+
+start
+    Claim the group (a second copy is refused here), look for a gap between the durable position
+    and what the streams still hold, fold the control stream from its beginning.
+catch up
+    Begin from the memo, read again from ``since`` to the position, absorb without writing.
+live
+    Read, decode, hand over, commit outputs with positions. Entries that cannot be decoded become
+    dead letters in the same commit. A core that raises is rebuilt as at a start, and handed the
+    batch one event at a time; the event at fault becomes a dead letter.
+drain
+    On ``stop``: finish the batch in hand, commit, release the claim.
+
+Stops with an error, never silently: ``FencedError`` (another owner), ``GapError`` (entries trimmed
+before they were read), ``ControlError`` (a control entry that cannot be read or does not fit).
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import anyio
+
+from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
+from schemas.control import CommandRecorded
+from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from shared.control import ControlError
+from shared.log import START, Commit, Entry, Log, Owner, Place, Position
+from shared.service import Batch, Received, Service
+
+S = TypeVar("S")
+
+CONTROL: Final = Place("control")
+BATCH: Final = 1000
+BLOCK_MS: Final = 250
+RENEW_AFTER_S: Final = 3.0
+LOOK_FOR_GAPS_AFTER_S: Final = 5.0
+
+
+class GapError(RuntimeError):
+    """Entries were trimmed before this group had read them; they cannot be handled any more."""
+
+
+class Meter(Protocol):
+    """What the runtime reports after each batch; ``shared.telemetry`` listens."""
+
+    def batch(
+        self,
+        *,
+        consumed: Mapping[str, int],
+        outputs: Sequence[Sealed],
+        started_ns: int,
+        handled_ns: int,
+        committed_ns: int,
+        lag: Mapping[str, int],
+    ) -> None:
+        """One batch: events by stream, what was written, and three moments (ns since the epoch)."""
+
+
+def now_ms() -> int:
+    """The wall clock. Only shells may ask; cores are told."""
+    return time.time_ns() // 1_000_000
+
+
+async def read_control(log: Log, after: str = START) -> tuple[list[Envelope[CommandRecorded]], str]:
+    """All control entries behind ``after``, and the id of the last. Raises ``ControlError``."""
+    envelopes: list[Envelope[CommandRecorded]] = []
+    while entries := await log.scan(CONTROL, after=after):
+        envelopes += [open_control(entry) for entry in entries]
+        after = entries[-1].id
+    return envelopes, after
+
+
+def open_control(entry: Entry) -> Envelope[CommandRecorded]:
+    """A control entry's envelope; one that cannot be read stops its reader (``ControlError``)."""
+    try:
+        return unseal("control", entry.data)
+    except UnreadableError as error:
+        raise ControlError(f"control entry {entry.id} cannot be read: {error}") from None
+
+
+class Host(Generic[S]):
+    """One service on one partition. ``run`` returns after ``stop`` is set, or raises."""
+
+    def __init__(
+        self,
+        service: Service[S],
+        log: Log,
+        partition: int,
+        owner: Owner,
+        *,
+        meter: Meter | None = None,
+        take_over: bool = False,
+        ready: Callable[[], None] | None = None,
+    ) -> None:
+        self.service = service
+        self.log = log
+        self.partition = partition
+        self.owner = owner
+        self.meter = meter
+        self.take_over = take_over
+        self.ready = ready
+        self.places = {stream: Place(stream, partition) for stream in service.reads}
+        self.positions: dict[str, Position] = {}
+        self.control_after = START
+        self.set_aside: set[tuple[str, str]] = set()
+        self.committed_at = time.monotonic()
+        self.looked_at = time.monotonic()
+
+    async def run(self, stop: anyio.Event) -> None:
+        """Start, catch up, live, drain."""
+        self.claim = await self.log.claim(
+            self.service.group, self.service.reads, self.partition, self.owner, take_over=self.take_over
+        )
+        try:
+            await self._start()
+            if self.ready is not None:
+                self.ready()
+            while not stop.is_set():
+                await self._turn()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await self.log.release(self.claim)
+
+    async def _start(self) -> None:
+        self.positions = dict(self.claim.positions)
+        self.memo, self.since = self.claim.memo, self.claim.since
+        await self._refuse_gaps()
+        if self.claim.former is not None:
+            replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
+            await self._commit([seal("alarms", replaced)], {}, self.memo, self.since)
+        await self._rebuild()
+
+    async def _rebuild(self) -> None:
+        """The state as of the last commit, from the memo and from what ``since`` says to read again.
+
+        An event that the core refused before its memo was written is refused here too: it is found
+        by reading one at a time, and left out."""
+        size = BATCH
+        while (fault := await self._absorb(size)) is not None:
+            if size == 1:
+                self.set_aside.add(fault)
+            size = 1
+
+    async def _absorb(self, size: int) -> tuple[str, str] | None:
+        """Begins anew and reads again; the first entry of the slice that the core refused, if any."""
+        self.state = self.service.begin(self.memo)
+        if self.service.follows_control:
+            control, self.control_after = await read_control(self.log)
+            self.service.absorb(self.state, Batch(control, ()))
+        for stream, since in self.since.items():
+            after, until = since, self.positions[stream].id
+            while entries := await self.log.scan(self.places[stream], after=after, until=until, count=size):
+                after = entries[-1].id
+                found = [self._open(entry)[0] for entry in entries if (stream, entry.id) not in self.set_aside]
+                try:
+                    self.service.absorb(self.state, Batch((), [event for event in found if event is not None]))
+                except ControlError:
+                    raise
+                except Exception:
+                    return stream, entries[0].id
+        return None
+
+    async def _turn(self) -> None:
+        """One batch: read, decode, hand over, commit."""
+        after = {self.places[stream]: position.id for stream, position in self.positions.items()}
+        if self.service.follows_control:
+            after = {CONTROL: self.control_after, **after}
+        block = min(self.service.ticks or BLOCK_MS, BLOCK_MS)
+        entries = await self.log.read(after, count=BATCH, block_ms=block)
+        started = time.time_ns()
+        if entries or self.service.ticks:
+            await self._take(entries, started)
+        if time.monotonic() - self.committed_at > RENEW_AFTER_S:
+            await self.log.renew(self.claim)
+            self.committed_at = time.monotonic()
+        if time.monotonic() - self.looked_at > LOOK_FOR_GAPS_AFTER_S:
+            await self._refuse_gaps()
+
+    async def _take(self, entries: Sequence[Entry], started: int) -> None:
+        control = [entry for entry in entries if entry.place == CONTROL]
+        events = [entry for entry in entries if entry.place != CONTROL]
+        if control:
+            self.control_after = control[-1].id
+        try:
+            outputs, after = self._handle(control, events)
+        except ControlError:
+            raise
+        except Exception as error:
+            await self._one_by_one(events, error)
+            return
+        handled = time.time_ns()
+        if events or outputs:
+            await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
+        if self.meter is not None and (events or outputs):
+            consumed: dict[str, int] = {}
+            for entry in events:
+                consumed[entry.place.stream] = consumed.get(entry.place.stream, 0) + 1
+            self.meter.batch(
+                consumed=consumed,
+                outputs=outputs,
+                started_ns=started,
+                handled_ns=handled,
+                committed_ns=time.time_ns(),
+                lag={},
+            )
+
+    def _handle(self, control: Sequence[Entry], events: Sequence[Entry]) -> tuple[list[Sealed], dict[str, Position]]:
+        """What to write for these entries, and where the group stands after them."""
+        received: list[Received] = []
+        outputs: list[Sealed] = []
+        after = dict(self.positions)
+        for entry in events:
+            stream = entry.place.stream
+            after[stream] = Position(entry.id, after[stream].seen + 1)
+            found, refusal = self._open(entry)
+            if found is not None:
+                received.append(found)
+            elif refusal is not None:
+                outputs.append(refusal)
+        now = now_ms() if self.service.ticks else None
+        batch = Batch([open_control(entry) for entry in control], received, now)
+        outputs += self.service.handle(self.state, batch)
+        return outputs, after
+
+    def _open(self, entry: Entry) -> tuple[Received | None, Sealed | None]:
+        stream = entry.place.stream
+        try:
+            return Received(stream, entry.id, unseal(stream, entry.data)), None
+        except UnreadableError as error:
+            return None, self._dead(entry, "unreadable", str(error))
+
+    def _dead(self, entry: Entry, reason: Any, detail: str) -> Sealed:
+        source = f"{entry.place.key}@{entry.id}"
+        letter = DeadLetter(self.service.group, source, reason, detail[:2000], entry.data.hex()[:2000])
+        return seal("dead", letter)
+
+    async def _one_by_one(self, events: Sequence[Entry], error: Exception) -> None:
+        """The core raised: rebuild it, then find the event at fault. Without one, the core is at
+        fault by itself (a tick, a control entry), and the process stops."""
+        await self._rebuild()
+        if not events:
+            raise error
+        for entry in events:
+            try:
+                outputs, after = self._handle((), [entry])
+            except Exception as fault:
+                await self._rebuild()
+                self.set_aside.add((entry.place.stream, entry.id))
+                stream = entry.place.stream
+                outputs = [self._dead(entry, "handler_failed", f"{type(fault).__name__}: {fault}")]
+                after = {**self.positions, stream: Position(entry.id, self.positions[stream].seen + 1)}
+            await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
+
+    async def _commit(
+        self, outputs: Sequence[Sealed], after: Mapping[str, Position], memo: bytes, since: Mapping[str, str]
+    ) -> None:
+        before = {stream: self.positions[stream] for stream in after}
+        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since))
+        self.committed_at = time.monotonic()
+        self.positions.update(after)
+        self.memo, self.since = memo, since
+        if committed.recreated:
+            alarms = [
+                seal("alarms", GroupRecreated(self.claim.group, stream, self.positions[stream].id, now_ms()))
+                for stream in committed.recreated
+            ]
+            await self._commit(alarms, {}, memo, since)
+
+    async def _refuse_gaps(self) -> None:
+        """Entries that were trimmed before the group had read them are gone: say so, and stop."""
+        self.looked_at = time.monotonic()
+        for stream, place in self.places.items():
+            extent = await self.log.extent(place)
+            position = self.positions[stream]
+            trimmed = extent.added - extent.length
+            if position.id == START:  # nothing was ever read: begin with the oldest that is left
+                self.positions[stream] = Position(START, trimmed)
+            if position.id == START or position.seen >= trimmed:
+                continue
+            lost = trimmed - position.seen
+            gap = GapDetected(self.claim.group, stream, position.id, extent.first, now_ms())
+            await self._commit([seal("alarms", gap)], {}, self.memo, self.since)
+            raise GapError(
+                f"{self.claim.group}: {lost} entries of {place.key} were trimmed before they were read "
+                f"(committed {position.id}, oldest left {extent.first}); restore them from the archive, "
+                f"or accept the loss with `conclave groups skip {self.claim.group} {stream}`"
+            )
