@@ -1,0 +1,368 @@
+"""Telemetry is silent until asked, joins one trace from bar to intent, and never hurts its service."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from schemas.codec import SAMPLED, Sealed, seal
+from schemas.decisions import DecisionMade, IntentIssued
+from schemas.features import FeaturesComputed
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter
+from schemas.predictions import PredictionMade
+from shared import otlp
+from shared.otlp import Exporting
+from shared.settings import Telemetry as TelemetrySettings
+from shared.telemetry import Silent, flags_of, start
+
+HEAD = "0" * 64
+
+
+def bar(open_time: int = 0, flags: int = SAMPLED) -> Sealed:
+    event = BarClosed("BTCUSDT", 60_000, open_time, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic")
+    return seal("market", event, flags=flags)
+
+
+def caused(cause: Sealed, stream: str, event: Any) -> Sealed:
+    above = cause.envelope
+    return seal(stream, event, causation=above.id, correlation=above.correlation, flags=above.flags)
+
+
+def features(cause: Sealed) -> Sealed:
+    event = FeaturesComputed("BTCUSDT", 60_000, 0, "synthetic", bytes(32), bytes(8))
+    return caused(cause, "features", event)
+
+
+def prediction(cause: Sealed) -> Sealed:
+    third = (0.25, 0.25, 0.5)
+    event = PredictionMade("BTCUSDT", 60_000, 0, "synthetic", "xgboost", bytes(32), third, cause.envelope.id, 1)
+    return caused(cause, "predictions", event)
+
+
+def decision(cause: Sealed) -> Sealed:
+    event = DecisionMade(
+        symbol="BTCUSDT",
+        interval_ms=60_000,
+        open_time=0,
+        origin="synthetic",
+        control_version=1,
+        control_head=HEAD,
+        policy="logpool",
+        status="decided",
+        action="BUY",
+        confidence=0.5,
+        probabilities=(0.25, 0.25, 0.5),
+        consensus_count=1,
+        total_models=1,
+        counted=(),
+        absent=(),
+        shadow=(),
+        closed_by="complete",
+        intent="issued",
+    )
+    return caused(cause, "decisions", event)
+
+
+def intent(cause: Sealed) -> Sealed:
+    event = IntentIssued(
+        symbol="BTCUSDT",
+        interval_ms=60_000,
+        open_time=0,
+        origin="synthetic",
+        decision=cause.envelope.id.hex(),
+        control_version=1,
+        action="BUY",
+        confidence=0.5,
+        consensus_count=1,
+        total_models=1,
+        model_breakdown={},
+        valid_until=1,
+    )
+    return caused(cause, "intents", event)
+
+
+class Kept:
+    """Telemetry of several services, kept in memory."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.reader = InMemoryMetricReader()
+        self.running: list[Exporting] = []
+
+    def service(self, name: str, partition: int = 0) -> Exporting:
+        reader = InMemoryMetricReader() if self.running else self.reader
+        telemetry = Exporting(name, partition, Resource({"service.name": name}), self.exporter, reader)
+        self.running.append(telemetry)
+        return telemetry
+
+    def spans(self) -> dict[str, ReadableSpan]:
+        for telemetry in self.running:
+            telemetry._spans.force_flush()
+        return {span.name: span for span in self.exporter.get_finished_spans()}
+
+    def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        return {
+            metric.name: [(dict(point.attributes or {}), point) for point in metric.data.data_points]
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    found = Kept()
+    yield found
+    for telemetry in found.running:
+        telemetry.stop()
+
+
+def report(telemetry: Any, *outputs: Sealed, consumed: dict[str, int] | None = None) -> None:
+    telemetry.batch(consumed or {}, outputs, 1_000_000_000, 1_003_000_000, 1_004_000_000, {})
+
+
+def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
+    code = (
+        "import sys; from shared.telemetry import Silent, start; from shared.settings import Telemetry;"
+        "silent = start(Telemetry(), 'feed'); silent.batch({}, (), 0, 0, 0, {}); silent.stop();"
+        "assert isinstance(silent, Silent);"
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_silence_is_the_default() -> None:
+    assert isinstance(start(TelemetrySettings(), "feed"), Silent)
+
+
+def test_one_trace_runs_from_bar_to_intent_with_the_cause_as_parent(kept: Kept) -> None:
+    first = bar()
+    second = features(first)
+    third = prediction(second)
+    fourth = decision(third)
+    fifth = intent(fourth)
+    report(kept.service("feed"), first)
+    report(kept.service("feature-builder"), second)
+    report(kept.service("model-worker"), third)
+    report(kept.service("ensemble-voter"), fourth, fifth)
+    spans = kept.spans()
+    chain = [
+        "feed market",
+        "feature-builder features",
+        "model-worker predictions",
+        "ensemble-voter decisions",
+        "ensemble-voter intents",
+    ]
+    assert sorted(spans) == sorted(chain)
+    assert {span.context.trace_id for span in spans.values()} == {int.from_bytes(first.envelope.id)}
+    assert spans[chain[0]].parent is None
+    for cause, name in pairwise(chain):
+        parent = spans[name].parent
+        assert parent is not None
+        assert parent.span_id == spans[cause].context.span_id
+
+
+def test_a_span_has_the_ids_of_the_traceparent_that_its_event_carries(kept: Kept) -> None:
+    sealed = features(bar())
+    report(kept.service("feature-builder", partition=3), sealed)
+    span = kept.spans()["feature-builder features"]
+    context = span.context
+    assert f"00-{context.trace_id:032x}-{context.span_id:016x}-01" == sealed.envelope.traceparent
+    assert (span.start_time, span.end_time) == (1_000_000_000, 1_004_000_000)
+    assert dict(span.attributes or {}) == {
+        "conclave.stream": "features",
+        "conclave.partition": 3,
+        "conclave.symbol": "BTCUSDT",
+        "conclave.event": sealed.envelope.id.hex(),
+    }
+
+
+def test_an_event_that_is_not_sampled_has_no_span(kept: Kept) -> None:
+    report(kept.service("feed"), bar(0, flags=0), bar(60_000), bar(120_000, flags=0))
+    assert len(kept.exporter.get_finished_spans()) == 0
+    assert kept.spans()["feed market"].context.span_id == int.from_bytes(bar(60_000).envelope.id[:8])
+    assert len(kept.exporter.get_finished_spans()) == 1
+
+
+def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
+    telemetry = kept.service("ensemble-voter", partition=2)
+    one = decision(bar())
+    telemetry.batch({"predictions": 3, "control": 1}, [one, intent(one)], 0, 3_000_000, 4_000_000, {"predictions": 9})
+    telemetry.batch({"predictions": 4}, [], 5_000_000, 6_000_000, 8_000_000, {"predictions": 5})
+    telemetry.batch({}, [], 8_000_000, 8_000_000, 8_000_000, {})
+    metrics = kept.metrics()
+
+    def by_stream(name: str) -> dict[str, float]:
+        assert all(attributes["conclave.partition"] == 2 for attributes, _ in metrics[name])
+        return {attributes["conclave.stream"]: point.value for attributes, point in metrics[name]}
+
+    assert by_stream("conclave.events.consumed") == {"predictions": 7, "control": 1}
+    assert by_stream("conclave.events.produced") == {"decisions": 1, "intents": 1}
+    assert by_stream("conclave.lag") == {"predictions": 5}
+    [(_, handled)] = metrics["conclave.batch.duration"]
+    [(_, committed)] = metrics["conclave.commit.duration"]
+    assert (handled.count, handled.sum) == (3, pytest.approx(0.004))
+    assert (committed.count, committed.sum) == (3, pytest.approx(0.003))
+    [(attributes, decided)] = metrics["conclave.decisions"]
+    assert decided.value == 1
+    assert attributes == {
+        "conclave.status": "decided",
+        "conclave.action": "BUY",
+        "conclave.intent": "issued",
+        "conclave.partition": 2,
+    }
+
+
+def test_dead_letters_are_counted_by_reason(kept: Kept) -> None:
+    telemetry = kept.service("feed")
+    letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    other = msgspec.structs.replace(letter, reason="duplicate")
+    report(telemetry, seal("dead", letter), seal("dead", other), seal("dead", letter))
+    counted = {
+        attributes["conclave.reason"]: point.value for attributes, point in kept.metrics()["conclave.dead_letters"]
+    }
+    assert counted == {"not_finite": 2, "duplicate": 1}
+
+
+def test_the_age_of_the_last_commit_grows_while_nothing_is_committed(kept: Kept) -> None:
+    telemetry = kept.service("feed")
+    [(_, young)] = kept.metrics()["conclave.commit.age"]
+    report(telemetry, bar())
+    [(_, old)] = kept.metrics()["conclave.commit.age"]
+    assert old.value > 10**9 > young.value
+
+
+def test_the_reference_lists_exactly_the_metrics_there_are(kept: Kept) -> None:
+    telemetry = kept.service("ensemble-voter")
+    one = decision(bar())
+    letter = seal("dead", DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x"))
+    telemetry.batch({"market": 1}, [one, letter], 0, 1, 2, {"market": 0})
+    reference = Path(__file__).parents[2] / "docs" / "reference" / "telemetry.md"
+    rows = [line.split("`")[1] for line in reference.read_text().splitlines() if line.startswith("| `conclave.")]
+    assert sorted(rows) == sorted(kept.metrics())
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_duration(kept: Kept) -> None:
+    telemetry = kept.service("feed")
+    telemetry.batch({}, [], 9, 5, 1, {})
+    [(_, handled)] = kept.metrics()["conclave.batch.duration"]
+    assert handled.sum == 0
+
+
+def test_a_bar_is_flagged_the_same_again_and_in_the_given_share() -> None:
+    times = range(0, 60_000 * 20_000, 60_000)
+    flags = [flags_of("BTCUSDT", at, 0.01) for at in times]
+    assert flags == [flags_of("BTCUSDT", at, 0.01) for at in times]
+    assert 120 < sum(flags) < 280
+    assert {flags_of("BTCUSDT", at, 0.0) for at in times} == {0}
+    assert {flags_of("BTCUSDT", at, 1.0) for at in times} == {SAMPLED}
+
+
+Posted = Queue[tuple[str, bytes]]
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, Posted]]:
+    posted: Posted = Queue()
+
+    class Sink(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.put((self.path, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", posted
+        server.shutdown()
+        thread.join()
+
+
+def test_stopping_sends_the_last_spans_and_metrics(collector: tuple[str, Posted]) -> None:
+    endpoint, posted = collector
+    telemetry = start(TelemetrySettings(endpoint=endpoint + "/", service_prefix="desk"), "feed", 1)
+    sealed = bar()
+    report(telemetry, sealed, consumed={"market": 5})
+    telemetry.stop()
+    telemetry.stop()
+    bodies = dict(posted.queue)
+    traces = ExportTraceServiceRequest.FromString(bodies["/v1/traces"]).resource_spans[0]
+    resource = {each.key: each.value.string_value for each in traces.resource.attributes}
+    assert resource["service.name"] == "desk.feed"
+    assert resource["service.version"]
+    span = traces.scope_spans[0].spans[0]
+    assert (span.trace_id, span.span_id, span.parent_span_id) == (sealed.envelope.id, sealed.envelope.id[:8], b"")
+    metrics = ExportMetricsServiceRequest.FromString(bodies["/v1/metrics"]).resource_metrics[0].scope_metrics[0].metrics
+    assert {metric.name: metric.unit for metric in metrics} == {
+        "conclave.batch.duration": "s",
+        "conclave.commit.age": "s",
+        "conclave.commit.duration": "s",
+        "conclave.events.consumed": "{event}",
+        "conclave.events.produced": "{event}",
+    }
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_collector_that_is_down_costs_the_service_nothing_but_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    otlp.SELDOM._passed.clear()
+    settings = TelemetrySettings(endpoint=f"http://127.0.0.1:{closed_port()}", export_ms=100)
+    telemetry = start(settings, "feed")
+    for at in range(6000):  # more than the queue of spans holds
+        report(telemetry, bar(at * 60_000))
+    telemetry.stop()
+    said = [record.name for record in caplog.records if record.name in otlp.EXPORTER_LOGGERS]
+    assert len(said) == len(set(said)) >= 1
+    report(telemetry, bar())
+
+
+def test_a_collector_that_never_answers_does_not_keep_a_service_from_stopping(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(otlp, "STOP_S", 0.1)
+    release = Event()
+    accepted: list[socket.socket] = []
+
+    def accept(listener: socket.socket) -> None:
+        while not release.is_set():
+            accepted.append(listener.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=accept, args=(listener,))
+        thread.start()
+        telemetry = start(TelemetrySettings(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}"), "feed")
+        report(telemetry, bar())
+        telemetry.stop()
+        assert "did not take the last spans" in caplog.text
+        release.set()
+        socket.create_connection(listener.getsockname()).close()
+        thread.join()
+        for connection in accepted:
+            connection.close()
