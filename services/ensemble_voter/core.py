@@ -65,8 +65,8 @@ class Round(Struct):
 class State(Struct):
     """Open rounds in the order of their opening, the last decided bar of each series, and the
     configuration with the panel made from it. ``reached``: the latest bar each voice answered, by
-    series; it only saves looking again at rounds that are known to be answered. ``unswept``: whether rounds may have become complete
-    without a ballot (after a start, or a command)."""
+    series; it only saves looking again at rounds that are known to be answered. ``unswept``: whether
+    rounds may have become complete without a ballot (after a start, or a command)."""
 
     control: Control
     panel: Panel
@@ -238,12 +238,14 @@ def _close_if_complete(state: State, current: Round, now: int | None, outputs: l
 
 
 def _close_overdue(state: State, now: int, outputs: list[Sealed]) -> None:
-    """A live round waits until ``deadline_ms`` after the close of its bar, or after its first ballot
-    where that came later (a backlog): everybody gets that long to answer."""
-    deadline = state.panel.policy.deadline_ms
+    """A live round waits until ``deadline_ms`` after the close of its bar. Where its first ballot came
+    only after that (a backlog), it waits as long from there: everybody gets a chance to answer."""
+    wait = state.panel.policy.deadline_ms
     for current in _live(state.rounds.values()):
-        closes = max(current.open_time + current.series[1], current.opened_at or 0)
-        if now >= closes + deadline and state.panel.members:
+        deadline = current.open_time + current.series[1] + wait
+        if (current.opened_at or 0) >= deadline:
+            deadline = (current.opened_at or 0) + wait
+        if now >= deadline and state.panel.members:
             _close(state, current, "deadline", now, outputs)
 
 
