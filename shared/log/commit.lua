@@ -1,0 +1,153 @@
+#!lua name=@LIBRARY@
+-- What must happen at once on the server: claims of a group, and its gated commits.
+--
+-- All keys of a call lie in one slot and come in KEYS. KEYS[1] is the group's hash; its fields are
+-- documented in shared/log/redis.py. Replies start with a word. Everything is checked before the
+-- first write, since nothing undoes the writes of a function that fails half-way.
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function not_streams(keys, first)
+  for at = first, #keys do
+    local kind = redis.call('TYPE', keys[at]).ok
+    if kind ~= 'stream' and kind ~= 'none' then
+      return { 'NOSTREAM', keys[at], kind }
+    end
+  end
+end
+
+-- Sets the group's visible position; true where the group had to be created.
+local function show(key, group, consumer, id, seen)
+  local done = redis.pcall('XGROUP', 'SETID', key, group, id, 'ENTRIESREAD', seen)
+  if not (type(done) == 'table' and done.err) then
+    return false
+  end
+  redis.call('XGROUP', 'CREATE', key, group, id, 'MKSTREAM', 'ENTRIESREAD', seen)
+  redis.call('XGROUP', 'CREATECONSUMER', key, group, consumer)
+  return true
+end
+
+local function position(value)
+  return string.match(value or '0-0 0', '^(%S+) (%d+)$')
+end
+
+-- KEYS: group hash, set of groups, input streams.
+-- ARGV: group, owner, its consumer name, lease in ms, '' | 'force' | epoch that may be replaced, stream names.
+local function claim(keys, args)
+  local group, owner, consumer, lease, mode = args[1], args[2], args[3], args[4], args[5]
+  local wrong = not_streams(keys, 3)
+  if wrong then return wrong end
+  local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since')
+  local epoch, ends, now = held[1] or '0', tonumber(held[3] or '0'), now_ms()
+  if ends > now and mode ~= 'force' and mode ~= epoch then
+    return { 'OWNED', epoch, held[2], held[4], held[3], text(now) }
+  end
+  local raised = redis.call('HINCRBY', keys[1], 'epoch', 1)
+  redis.call('HSET', keys[1], 'owner', owner, 'consumer', consumer, 'claimed', text(now),
+    'lease', text(now + lease), 'last', '')
+  redis.call('SADD', keys[2], group)
+  local positions = {}
+  for at = 3, #keys do
+    local field = 'pos:' .. args[at + 3]
+    local id, seen = position(redis.call('HGET', keys[1], field))
+    redis.call('HSETNX', keys[1], field, id .. ' ' .. seen)
+    if not show(keys[at], group, consumer, id, seen) then
+      if held[5] and held[5] ~= consumer then
+        redis.call('XGROUP', 'DELCONSUMER', keys[at], group, held[5])
+      end
+      redis.call('XGROUP', 'CREATECONSUMER', keys[at], group, consumer)
+    end
+    positions[#positions + 1] = id .. ' ' .. seen
+  end
+  local former = ends > 0 and held[2] or ''
+  return { 'CLAIMED', text(raised), former, held[6] or '', held[7] or '{}', positions }
+end
+
+local function fenced(keys, epoch)
+  local held = redis.call('HMGET', keys[1], 'epoch', 'owner')
+  if held[1] ~= epoch then
+    return { 'FENCED', held[1] or '0', held[2] or '' }
+  end
+end
+
+-- KEYS: group hash. ARGV: epoch, lease in ms.
+local function renew(keys, args)
+  local refused = fenced(keys, args[1])
+  if refused then return refused end
+  redis.call('HSET', keys[1], 'lease', text(now_ms() + args[2]))
+  return { 'DONE' }
+end
+
+-- KEYS: group hash, input streams. ARGV: epoch, group.
+local function release(keys, args)
+  local refused = fenced(keys, args[1])
+  if refused then return refused end
+  local consumer = redis.call('HGET', keys[1], 'consumer')
+  redis.call('HSET', keys[1], 'lease', '0')
+  for at = 2, #keys do
+    redis.pcall('XGROUP', 'DELCONSUMER', keys[at], args[2], consumer)
+  end
+  return { 'DONE' }
+end
+
+-- KEYS: group hash, input streams, output streams.
+-- ARGV: epoch, lease in ms, group, token of the commit before, token of this one, memo, since, count of input
+-- streams; for each of these its name, position before, id after, seen after; for each output stream
+-- the count of its entries, then the entries.
+local function commit(keys, args)
+  local held = redis.call('HMGET', keys[1], 'epoch', 'last', 'owner', 'consumer')
+  if held[1] ~= args[1] then
+    return { 'FENCED', held[1] or '0', held[3] or '' }
+  end
+  local lease = text(now_ms() + args[2])
+  if held[2] == args[5] then
+    redis.call('HSET', keys[1], 'lease', lease)
+    return { 'DONE' }
+  end
+  if held[2] ~= args[4] then
+    return { 'STALE' }
+  end
+  local inputs, changes = tonumber(args[8]), { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7] }
+  for stream = 1, inputs do
+    local at = 5 + 4 * stream
+    local field = 'pos:' .. args[at]
+    local stands = redis.call('HGET', keys[1], field) or '0-0 0'
+    if stands ~= args[at + 1] then
+      return { 'MOVED', args[at], stands, args[at + 1] }
+    end
+    changes[#changes + 1] = field
+    changes[#changes + 1] = args[at + 2] .. ' ' .. args[at + 3]
+  end
+  local wrong = not_streams(keys, 2)
+  if wrong then return wrong end
+
+  local call, at = redis.call, 9 + 4 * inputs
+  for stream = 2 + inputs, #keys do
+    local key, last = keys[stream], at + tonumber(args[at])
+    for entry = at + 1, last do
+      call('XADD', key, '*', 'e', args[entry])
+    end
+    at = last + 1
+  end
+  call('HSET', keys[1], unpack(changes))
+  local done = { 'DONE' }
+  for stream = 1, inputs do
+    local spot = 5 + 4 * stream
+    if show(keys[1 + stream], args[3], held[4], args[spot + 2], args[spot + 3]) then
+      done[#done + 1] = args[spot]
+    end
+  end
+  return done
+end
+
+redis.register_function('@LIBRARY@_claim', claim)
+redis.register_function('@LIBRARY@_renew', renew)
+redis.register_function('@LIBRARY@_release', release)
+redis.register_function('@LIBRARY@_commit', commit)

@@ -1,0 +1,367 @@
+"""The log on a Redis or Valkey server (7.0 or later; features are probed, versions are not asked).
+
+Keys, each partition's under its own hash tag, hence in one slot of a cluster:
+
+``conclave:{p<n>}:<stream>``, ``conclave:control``      stream
+    The entries. One field, ``e``: the sealed envelope. Its consumer groups mirror the positions
+    below for standard tools (``XINFO GROUPS`` shows lag and owner) and are never read from.
+``conclave:{p<n>}:groups``                              set
+    The names of all groups that were ever claimed.
+``conclave:{p<n>}:group:<group>``                       hash
+    The durable truth about a group:
+    ``epoch``         counts claims; a commit under an older one is refused.
+    ``owner``         JSON: host, pid, label. ``consumer``: its name within the consumer groups.
+    ``claimed``       when it was claimed. ``lease``: until when others are kept out; 0: released.
+                      Both in milliseconds of the server's clock.
+    ``pos:<stream>``  ``<id> <seen>``: the last entry committed, and how many entries that were.
+    ``since``         JSON: from where each stream is read again to rebuild the state.
+    ``memo``          what else the state needs, in the service's own bytes.
+    ``last``          token of the last commit under this epoch, by which one sent twice is known.
+
+Reads are plain ``XREAD`` from a position: no pending entries, so nothing to reclaim and no
+consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
+"""
+
+import functools
+import os
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from schemas.catalogue import STREAMS
+from shared.log import (
+    START,
+    Claim,
+    Commit,
+    Committed,
+    Entry,
+    Extent,
+    FencedError,
+    GroupView,
+    Owner,
+    Place,
+    Position,
+    UnavailableError,
+)
+from shared.log.fitness import UnfitServerError
+from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, order, owned
+from shared.log.wire import ServerError, Wire, pack, parse_address
+
+ANSWER_S: Final = 10.0
+"""How long a command may take that does not wait on purpose (seconds)."""
+GRACE_S: Final = 5.0
+"""How much longer than its own limit a waiting read may take (seconds)."""
+
+
+@functools.cache
+def library() -> tuple[str, str]:
+    """Name and source of the function library. The name is a digest of the source, so that two
+    releases can use one server at the same time."""
+    source = Path(__file__).with_name("commit.lua").read_text()
+    name = f"conclave_{blake2b(source.encode(), digest_size=4).hexdigest()}"
+    return name, source.replace("@LIBRARY@", name)
+
+
+class RedisLog:
+    """``shared.log.Log`` on a server. ``url``: see ``shared.log.wire.parse_address``.
+
+    A command that met a broken connection is sent again for up to ``patience_s`` seconds, which is
+    safe: every command here either reads or is recognised by the server as one it has applied."""
+
+    def __init__(self, url: str, *, name: str = "conclave", patience_s: float = 30.0) -> None:
+        self._address = parse_address(url)
+        self._name = name.replace(" ", "-")
+        self._patience = patience_s
+        self._commands: Wire | None = None
+        self._opening = anyio.Lock()
+        self._readers: list[Wire] = []
+        self._tokens: dict[tuple[str, int, int], bytes] = {}
+
+    async def claim(
+        self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
+    ) -> Claim:
+        """See ``Log.claim``."""
+        check_partitioned(streams, f"group {group!r}")
+        keys = [_group_key(group, partition), _groups_key(partition), *_keys(streams, partition)]
+        who = msgspec.json.encode(owner._asdict())
+        consumer = f"{owner.label}@{owner.host}:{owner.pid}"
+        mode: str | bytes = "force" if take_over else ""
+        while True:
+            reply = await self._function("claim", keys, [group, who, consumer, str(LEASE_MS), mode, *streams])
+            if reply[0] != b"OWNED":
+                break
+            former, since_ms, left_ms = _owner(reply[2]), int(reply[5]) - int(reply[3]), int(reply[4]) - int(reply[5])
+            if not departed(former, owner):
+                raise owned(group, partition, former, since_ms, left_ms)
+            mode = reply[1]
+        _, epoch, before, memo, since, positions = reply
+        self._tokens[group, partition, int(epoch)] = b""
+        return Claim(
+            group,
+            partition,
+            int(epoch),
+            owner,
+            {stream: _position(held) for stream, held in zip(streams, positions, strict=True)},
+            msgspec.json.decode(since, type=dict[str, str]),
+            memo,
+            str(_owner(before)) if before else None,
+        )
+
+    async def renew(self, claim: Claim) -> None:
+        """See ``Log.renew``."""
+        reply = await self._function("renew", [_claim_key(claim)], [str(claim.epoch), str(LEASE_MS)])
+        if reply[0] != b"DONE":
+            raise _refusal(claim, reply)
+
+    async def release(self, claim: Claim) -> None:
+        """See ``Log.release``."""
+        keys = [_claim_key(claim), *_keys(claim.positions, claim.partition)]
+        await self._function("release", keys, [str(claim.epoch), claim.group])
+
+    async def commit(self, claim: Claim, commit: Commit) -> Committed:
+        """See ``Log.commit``."""
+        check_commit(claim, commit)
+        held = (claim.group, claim.partition, claim.epoch)
+        token = _token(commit)
+        keys: list[str] = [_claim_key(claim), *_keys(commit.after, claim.partition)]
+        args: list[Any] = [
+            str(claim.epoch),
+            str(LEASE_MS),
+            claim.group,
+            self._tokens.get(held, b""),
+            token,
+            commit.memo,
+            msgspec.json.encode(commit.since),
+            str(len(commit.after)),
+        ]
+        for stream, after in commit.after.items():
+            before = commit.before[stream]
+            args += (stream, f"{before.id} {before.seen}", after.id, str(after.seen))
+        entries: dict[str, list[bytes]] = {}
+        for sealed in commit.outputs:
+            entries.setdefault(sealed.stream, []).append(sealed.data)
+        for stream, data in entries.items():
+            keys.append(STREAMS[stream].key(claim.partition))
+            args.append(str(len(data)))
+            args += data
+        reply = await self._function("commit", keys, args)
+        if reply[0] != b"DONE":
+            raise _refusal(claim, reply)
+        self._tokens[held] = token
+        return Committed(tuple(name.decode() for name in reply[1:]))
+
+    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
+        """See ``Log.read``."""
+        places = {place.key.encode(): place for place in after}
+        wait = ("BLOCK", str(block_ms)) if block_ms > 0 else ()
+        packed = pack("XREAD", "COUNT", str(count), *wait, "STREAMS", *places, *after.values())
+        reply = await self._persist(self._wait, packed, max(block_ms, 0) / 1000 + GRACE_S)
+        found: list[Entry] = []
+        for key, rows in reply or ():
+            found += _entries(places[key], rows)
+        return found
+
+    async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
+        """See ``Log.scan``."""
+        return _entries(place, await self._ask("XRANGE", place.key, f"({after}", until, "COUNT", str(count)))
+
+    async def tail(self, place: Place, count: int) -> list[Entry]:
+        """See ``Log.tail``."""
+        rows = await self._ask("XREVRANGE", place.key, "+", "-", "COUNT", str(count)) if count > 0 else []
+        return _entries(place, rows[::-1])
+
+    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+        """See ``Log.append_at``."""
+        packed = pack("XADD", place.key, entry_id, "e", data)
+        sent = 0
+
+        async def add(packed: bytes, limit_s: float) -> Any:
+            nonlocal sent
+            sent += 1
+            return await self._call(packed, limit_s)
+
+        try:
+            await self._persist(add, packed, ANSWER_S)
+        except ServerError as error:
+            if "equal or smaller" not in str(error) and "must be greater than 0-0" not in str(error):
+                raise
+            # Sent more than once, it may have been refused because of itself.
+            return sent > 1 and Entry(place, entry_id, data) in await self.scan(place, after=_before(entry_id), count=1)
+        return True
+
+    async def extent(self, place: Place) -> Extent:
+        """See ``Log.extent``. Servers record what was deleted but not what was trimmed: after a
+        trim ``deleted`` may be too low, and ``added - length`` tells (``shared.log.rules.gap``)."""
+        try:
+            facts = _pairs(await self._ask("XINFO", "STREAM", place.key))
+        except ServerError as error:
+            if "no such key" in str(error):
+                return Extent(START, START, 0, 0, START)
+            raise
+        length, added = int(facts[b"length"]), int(facts[b"entries-added"])
+        if length == 0:
+            return Extent(START, START, 0, added, facts[b"last-generated-id"].decode() if added else START)
+        first, last = facts[b"first-entry"][0].decode(), facts[b"last-entry"][0].decode()
+        return Extent(first, last, length, added, facts[b"max-deleted-entry-id"].decode())
+
+    async def groups(self, partition: int) -> list[GroupView]:
+        """See ``Log.groups``."""
+        names = sorted(name.decode() for name in await self._ask("SMEMBERS", _groups_key(partition)))
+        seconds, micros = await self._ask("TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000
+        views, added = [], dict[str, int]()
+        for name in names:
+            held = _pairs(await self._ask("HGETALL", _group_key(name, partition)))
+            positions = {
+                field[4:].decode(): _position(value) for field, value in held.items() if field.startswith(b"pos:")
+            }
+            for stream in positions.keys() - added.keys():
+                added[stream] = (await self.extent(Place(stream, partition))).added
+            lag = {stream: max(added[stream] - position.seen, 0) for stream, position in positions.items()}
+            owner, alive = str(_owner(held[b"owner"])), int(held[b"lease"]) > now
+            views.append(GroupView(name, partition, int(held[b"epoch"]), owner, alive, positions, lag))
+        return views
+
+    async def close(self) -> None:
+        """See ``Log.close``."""
+        for wire in (self._commands, *self._readers):
+            if wire is not None:
+                wire.close()
+        self._commands, self._readers = None, []
+        await anyio.lowlevel.checkpoint()
+
+    async def _function(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        name, source = library()
+        command = ("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
+        try:
+            reply = await self._ask(*command)
+        except ServerError as error:
+            if "unction not found" not in str(error) and "unknown command" not in str(error):
+                raise
+            await self._load(source)
+            reply = await self._ask(*command)
+        if reply[0] == b"NOSTREAM":
+            raise UnfitServerError(
+                f"key {reply[1].decode()!r} on {self._address} holds a {reply[2].decode()}, not a stream; nothing was "
+                f"written. Another program uses this name: move it, or use another database"
+            )
+        return reply
+
+    async def _load(self, source: str) -> None:
+        try:
+            await self._ask("FUNCTION", "LOAD", source)
+        except ServerError as error:
+            if "already exists" in str(error):
+                return
+            raise UnfitServerError(
+                f"the function library of the log cannot be loaded into {self._address}: {error}. It needs "
+                f"Redis 7.0 or Valkey, and once a user who may call FUNCTION LOAD"
+            ) from None
+
+    async def _ask(self, *command: Any) -> Any:
+        """Sends a command that may be repeated."""
+        return await self._persist(self._call, pack(*command), ANSWER_S)
+
+    async def _persist(self, send: Callable[[bytes, float], Awaitable[Any]], packed: bytes, limit_s: float) -> Any:
+        """Sends until an answer comes or patience ends."""
+        deadline, pause = anyio.current_time() + self._patience, 0.02
+        while True:
+            try:
+                return await send(packed, limit_s)
+            except UnavailableError:
+                if anyio.current_time() + pause > deadline:
+                    raise
+            await anyio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 1.0)
+
+    async def _call(self, packed: bytes, limit_s: float) -> Any:
+        return await (await self._connected()).call(packed, limit_s)
+
+    async def _wait(self, packed: bytes, limit_s: float) -> Any:
+        """A read that may wait has a connection to itself, so that nothing waits behind it."""
+        reader = self._readers.pop() if self._readers else None
+        if reader is None or reader.closed:
+            reader = await Wire.open(self._address, f"{self._name}:read")
+        try:
+            reply = await reader.call(packed, limit_s)
+        except BaseException:
+            reader.close()  # the server may still be waiting on it
+            raise
+        self._readers.append(reader)
+        return reply
+
+    async def _connected(self) -> Wire:
+        if self._commands is None or self._commands.closed:
+            async with self._opening:
+                if self._commands is None or self._commands.closed:
+                    self._commands = await Wire.open(self._address, self._name)
+        return self._commands
+
+
+def this_process(label: str) -> Owner:
+    """The owner that this process is."""
+    return Owner(os.uname().nodename, os.getpid(), label)
+
+
+def _group_key(group: str, partition: int) -> str:
+    return f"conclave:{{p{partition}}}:group:{group}"
+
+
+def _groups_key(partition: int) -> str:
+    return f"conclave:{{p{partition}}}:groups"
+
+
+def _claim_key(claim: Claim) -> str:
+    return _group_key(claim.group, claim.partition)
+
+
+def _keys(streams: Sequence[str] | Mapping[str, Any], partition: int) -> list[str]:
+    return [STREAMS[stream].key(partition) for stream in streams]
+
+
+def _entries(place: Place, rows: Sequence[Any]) -> list[Entry]:
+    return [Entry(place, entry_id.decode(), fields[1]) for entry_id, fields in rows]
+
+
+def _before(entry_id: str) -> str:
+    """The greatest id below ``entry_id``, which is not the least one."""
+    moment, sequence = order(entry_id)
+    return f"{moment}-{sequence - 1}" if sequence else f"{moment - 1}-{2**64 - 1}"
+
+
+def _position(held: bytes) -> Position:
+    entry_id, _, seen = held.decode().partition(" ")
+    return Position(entry_id, int(seen))
+
+
+def _owner(held: bytes) -> Owner:
+    return Owner(**msgspec.json.decode(held))
+
+
+def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _token(commit: Commit) -> bytes:
+    """A digest of what a commit says. Event ids stand for the events: they are digests themselves."""
+    digest = blake2b(b"".join([sealed.envelope.id for sealed in commit.outputs]), digest_size=12)
+    digest.update(msgspec.json.encode((commit.before, commit.after, commit.since)) + commit.memo)
+    return digest.hexdigest().encode()
+
+
+def _refusal(claim: Claim, reply: Sequence[bytes]) -> FencedError:
+    what = f"group {claim.group!r} of partition {claim.partition}"
+    if reply[0] == b"FENCED":
+        holder = f"{_owner(reply[2])} under epoch {int(reply[1])}" if reply[2] else "nobody: the server was emptied"
+        return FencedError(f"{what} belongs to {holder}; {claim.owner} held epoch {claim.epoch}; nothing was written")
+    if reply[0] == b"MOVED":
+        stream, stands, starts = (part.decode() for part in reply[1:4])
+        return FencedError(
+            f"{what} stands at {stands} on {stream!r}, the commit starts at {starts}; nothing was written"
+        )
+    return FencedError(f"{what}: the commit does not follow the last one that was applied; nothing was written")

@@ -1,0 +1,196 @@
+"""One connection to a server that speaks RESP: commands go out as bytes, replies come back in order.
+
+A client library repeats commands behind one's back, gives up on long waits, and costs more than the
+server does for a small command. Here nothing is repeated, every wait has its own limit, and a
+command is one write. Several tasks may call at once; replies are matched by order. A caller that is
+cancelled disturbs nobody: its reply is dropped when it comes.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import hiredis
+
+from shared.log import UnavailableError
+
+CONNECT_S: Final = 5.0
+"""How long a connection may take to open and to greet (seconds)."""
+
+_AGAIN: Final = (
+    "LOADING",
+    "BUSY",
+    "TRYAGAIN",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "NOREPLICAS",
+)
+
+
+def pack(*words: str | bytes) -> bytes:
+    """A command as bytes."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # stub wants one
+    return packed
+
+
+class ServerError(RuntimeError):
+    """The server answered with an error. Its first word is the kind."""
+
+
+class Address(NamedTuple):
+    """Where a server is, and as whom to speak to it. ``path`` is a Unix socket's."""
+
+    host: str
+    port: int
+    path: str
+    tls: bool
+    user: str
+    password: str
+    database: int
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"Address({self})"
+
+
+def parse_address(url: str) -> Address:
+    """``redis://[user[:password]@]host[:port][/database]``, ``rediss://`` for TLS (certificates of
+    the system, or of ``SSL_CERT_FILE``), ``unix:///path[?db=n]``. Raises ``ValueError``."""
+    parts = urlsplit(url)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if parts.scheme == "unix" and parts.path:
+        database = parse_qs(parts.query).get("db", ["0"])[0]
+        return Address("", 0, unquote(parts.path), False, user, password, int(database))
+    if parts.scheme in ("redis", "rediss") and parts.hostname and not parts.query:
+        database = parts.path.strip("/") or "0"
+        tls = parts.scheme == "rediss"
+        return Address(parts.hostname, parts.port or 6379, "", tls, user, password, int(database))
+    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    raise ValueError(f"no server address: {shown!r}; expected redis://host:port/0, rediss://... or unix:///path")
+
+
+class Wire(asyncio.Protocol):
+    """A connection. Open it with ``Wire.open``; once it is closed it stays closed."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._reader = hiredis.Reader(replyError=ServerError)
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def open(cls, address: Address, name: str) -> "Wire":
+        """Connects, says who is there and chooses the database. Raises ``UnavailableError``."""
+        loop = asyncio.get_running_loop()
+        wire = cls(str(address))
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                if address.path:
+                    await loop.create_unix_connection(lambda: wire, address.path)
+                else:
+                    context = ssl.create_default_context() if address.tls else None
+                    await loop.create_connection(lambda: wire, address.host, address.port, ssl=context)
+                await wire._greet(address, name)
+        except (OSError, TimeoutError) as error:
+            wire.close()
+            reason = str(error) or f"no answer within {CONNECT_S:.0f} s"
+            raise UnavailableError(f"no server at {address}: {reason}. Is it running?") from None
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._transport is None or self._transport.is_closing()
+
+    def post(self, packed: bytes, replies: int = 1) -> list[asyncio.Future[Any]]:
+        """Sends ``packed``, which holds ``replies`` commands; gives their answers to come."""
+        if self._transport is None or self._transport.is_closing():
+            raise UnavailableError(f"the connection to {self._where} is closed")
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(replies)]
+        self._waiting.extend(futures)
+        self._transport.write(packed)
+        return futures
+
+    async def call(self, packed: bytes, limit_s: float) -> Any:
+        """Sends one command and waits for its answer at most ``limit_s``; an answer that did not
+        come closes the connection. Raises ``UnavailableError``, ``ServerError``."""
+        (answer,) = self.post(packed)
+        try:
+            async with asyncio.timeout(limit_s):
+                reply = await answer
+        except TimeoutError:
+            self.close()
+            raise UnavailableError(f"{self._where} did not answer within {limit_s:.0f} s") from None
+        if isinstance(reply, ServerError):
+            raise self._judged(reply)
+        return reply
+
+    def close(self) -> None:
+        """Closes at once; what was not sent is not sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of ``asyncio.Protocol``."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        link = transport.get_extra_info("socket")
+        if link is not None and link.family != socket.AF_UNIX:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+                if hasattr(socket, option):
+                    link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of ``asyncio.Protocol``."""
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not False:
+                answer = self._waiting.popleft()
+                if not answer.done():
+                    answer.set_result(reply)
+        except (hiredis.HiredisError, IndexError):
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of ``asyncio.Protocol``."""
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(
+                    UnavailableError(f"{self._where} closed the connection ({exc or 'end of stream'})")
+                )
+                answer.exception()  # retrieved: whoever was cancelled will not ask
+
+    async def _greet(self, address: Address, name: str) -> None:
+        commands: list[tuple[str, ...]] = [("CLIENT", "SETNAME", name)]
+        if address.database:
+            commands.insert(0, ("SELECT", str(address.database)))
+        if address.password:
+            login = (address.user, address.password) if address.user else (address.password,)
+            commands.insert(0, ("AUTH", *login))
+        packed = b"".join(pack(*command) for command in commands)
+        for command, answer in zip(commands, self.post(packed, len(commands)), strict=True):
+            reply = await answer
+            if isinstance(reply, ServerError) and command[0] != "CLIENT":
+                raise self._judged(reply)
+
+    def _judged(self, error: ServerError) -> Exception:
+        """What a server's error means to the caller: try again, or not."""
+        if str(error).split(" ", 1)[0] in _AGAIN:
+            if str(error).startswith("READONLY"):
+                self.close()
+            return UnavailableError(f"{self._where} cannot do it now: {error}")
+        return error
