@@ -276,8 +276,9 @@ class Host(Generic[S]):
             extent = await self.log.extent(place)
             position = self.positions[stream]
             trimmed = extent.added - extent.length
-            if position.id == START:  # nothing was ever read: begin with the oldest that is left
-                self.positions[stream] = Position(START, trimmed)
+            if position.id == START and position.seen < trimmed:
+                # Nothing was ever read here: the group is new, and begins with the oldest that is left.
+                await self._commit([], {stream: Position(START, trimmed)}, self.memo, self.since)
             if position.id == START or position.seen >= trimmed:
                 continue
             lost = trimmed - position.seen

@@ -33,17 +33,23 @@ class Batch(NamedTuple):
 
 class Service(Protocol[S]):
     """One service's core, bound to one partition's state ``S``, which belongs to the core and may be
-    changed in place.
+    changed in place."""
 
-    ``group`` names it in the log (``ensemble-voter``, ``model-worker.xgboost``); ``reads`` are the
-    partitioned streams it consumes; ``follows_control`` adds the control stream, always from its
-    beginning; ``ticks`` asks for ``Batch.now`` at least that often (milliseconds; 0: no clock).
-    """
+    @property
+    def group(self) -> str:
+        """Its name in the log: ``ensemble-voter``, ``model-worker.xgboost``."""
 
-    group: str
-    reads: tuple[str, ...]
-    follows_control: bool
-    ticks: int
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The partitioned streams it consumes."""
+
+    @property
+    def follows_control(self) -> bool:
+        """Whether it folds the control stream, always from its beginning."""
+
+    @property
+    def ticks(self) -> int:
+        """It is told the time at least this often (milliseconds); 0: it has no clock."""
 
     def begin(self, memo: bytes) -> S:
         """The state of a group whose last commit left ``memo`` (empty at the very first start)."""

@@ -1,0 +1,264 @@
+"""What the runtime promises to any core: one path for start and recovery, nothing lost or doubled."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from schemas.codec import Sealed, seal, unseal
+from schemas.control import CommandRecorded, Found, Halt, Resume
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter, GapDetected, OwnerReplaced
+from shared.control import EMPTY, ControlError, fold, propose
+from shared.log import START, Claim, Commit, FencedError, OwnedError, Owner, Place, Position, preceding
+from shared.log.memory import MemoryLog
+from shared.runtime import CONTROL, GapError, Host
+from shared.service import Batch
+
+MARKET, DEAD, ALARMS = Place("market"), Place("dead"), Place("alarms")
+ME = Owner("here", 4_000_001, "me")
+OTHER = Owner("there", 4_000_002, "other")
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Sums:
+    """A core with a memory of two bars: writes, for each bar, its volume plus the one before.
+
+    Volume 13 raises; so does volume 14, but only after it has spoilt the state."""
+
+    group = "sums"
+    reads = ("market",)
+    follows_control = True
+    ticks = 0
+
+    def begin(self, memo: bytes) -> dict[str, Any]:
+        return {"last": 0.0, "entry": None, "count": int(memo or b"0"), "versions": 0}
+
+    def memo(self, state: dict[str, Any]) -> bytes:
+        return str(state["count"]).encode()
+
+    def since(self, state: dict[str, Any]) -> Mapping[str, str]:
+        return {"market": preceding(state["entry"])} if state["entry"] else {}
+
+    def absorb(self, state: dict[str, Any], batch: Batch) -> None:
+        count = state["count"]
+        self.handle(state, batch)
+        state["count"] = count
+
+    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Sealed]:
+        outputs = []
+        state["versions"] += len(batch.control)
+        for received in batch.events:
+            bar: BarClosed = received.envelope.event
+            if bar.volume == 13:
+                raise ValueError("thirteen")
+            before, state["last"], state["entry"] = state["last"], bar.volume, received.entry
+            if bar.volume == 14:
+                raise ValueError("fourteen")
+            state["count"] += 1
+            said = f"{state['count']}: {before} + {bar.volume}"
+            outputs.append(seal("dead", DeadLetter("sums", said, "bad_row", "", ""), causation=received.envelope.id))
+        return outputs
+
+
+def bar(volume: float) -> Sealed:
+    return seal("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 1.0, 1.0, 1.0, volume, "synthetic"))
+
+
+async def publish(log: MemoryLog, *volumes: float, raw: bytes | None = None) -> None:
+    claim = await log.claim("feed", (), 0, ME)
+    outputs = [bar(volume) for volume in volumes]
+    if raw is not None:
+        outputs.append(outputs[0]._replace(data=raw) if outputs else bar(1)._replace(data=raw))
+    await log.commit(claim, Commit(outputs, {}, {}))
+    await log.release(claim)
+
+
+async def letters(log: MemoryLog) -> list[DeadLetter]:
+    return [unseal("dead", entry.data).event for entry in await log.scan(DEAD)]
+
+
+async def said(log: MemoryLog) -> list[str]:
+    return [letter.source for letter in await letters(log)]
+
+
+async def alarms(log: MemoryLog) -> list[type]:
+    return [type(unseal("alarms", entry.data).event) for entry in await log.scan(ALARMS)]
+
+
+@asynccontextmanager
+async def running(log: MemoryLog, owner: Owner = ME, **options: Any) -> AsyncIterator[Host[Any]]:
+    """A host in the background; drained at the end."""
+    stop = anyio.Event()
+    host = Host(Sums(), log, 0, owner, **options)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(host.run, stop)
+        yield host
+        stop.set()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    with anyio.fail_after(10):
+        while not await condition():
+            await anyio.sleep(0.005)
+
+
+def heard(log: MemoryLog, count: int) -> Callable[[], Any]:
+    async def condition() -> bool:
+        return len(await said(log)) >= count
+
+    return condition
+
+
+async def test_a_restart_continues_as_if_nothing_had_happened() -> None:
+    log = MemoryLog()
+    await publish(log, 1, 2)
+    async with running(log):
+        await until(heard(log, 2))
+    await publish(log, 3, 4)
+    async with running(log):
+        await until(heard(log, 4))
+    assert await said(log) == ["1: 0.0 + 1.0", "2: 1.0 + 2.0", "3: 2.0 + 3.0", "4: 3.0 + 4.0"]
+
+
+async def test_an_unreadable_entry_is_a_dead_letter_and_its_neighbours_are_handled() -> None:
+    log = MemoryLog()
+    await publish(log, 1, raw=b"not msgpack")
+    await publish(log, 2)
+    async with running(log):
+        await until(heard(log, 3))
+    found = await letters(log)
+    (refused,) = [letter for letter in found if letter.reason == "unreadable"]
+    assert refused.source.startswith("conclave:{p0}:market@")
+    assert refused.raw == b"not msgpack".hex()
+    assert {letter.source for letter in found} - {refused.source} == {"1: 0.0 + 1.0", "2: 1.0 + 2.0"}
+
+
+@pytest.mark.parametrize("poison", [13, 14])
+async def test_an_event_that_breaks_the_core_is_set_aside_and_leaves_no_trace(poison: int) -> None:
+    log = MemoryLog()
+    await publish(log, 1, 2, poison, 3)
+    async with running(log):
+        await until(heard(log, 4))
+    found = await letters(log)
+    assert [letter.reason for letter in found] == ["bad_row", "bad_row", "handler_failed", "bad_row"]
+    assert found[-1].source == "3: 2.0 + 3.0"
+    assert "teen" in found[2].detail
+
+
+async def test_what_broke_the_core_once_is_skipped_after_a_restart_too() -> None:
+    log = MemoryLog()
+    await publish(log, 1, 13)
+    async with running(log):
+        await until(heard(log, 2))
+    await publish(log, 2)
+    async with running(log):
+        await until(heard(log, 3))
+    assert (await said(log))[-1] == "2: 1.0 + 2.0"
+
+
+async def test_a_second_copy_is_refused_and_says_who_owns_the_group() -> None:
+    log = MemoryLog()
+    async with running(log, OTHER):
+        await publish(log, 1)
+        await until(heard(log, 1))
+        with pytest.raises(OwnedError, match="other"):
+            await Host(Sums(), log, 0, ME).run(anyio.Event())
+
+
+async def test_a_take_over_fences_the_former_owner_and_is_an_alarm() -> None:
+    log = MemoryLog()
+    fenced = anyio.Event()
+
+    async def former() -> None:
+        with pytest.raises(FencedError):
+            await Host(Sums(), log, 0, OTHER).run(anyio.Event())
+        fenced.set()
+
+    await publish(log, 1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(former)
+        await until(heard(log, 1))
+        async with running(log, ME, take_over=True):
+            await publish(log, 2)
+            await until(heard(log, 2))
+            await fenced.wait()
+    assert await said(log) == ["1: 0.0 + 1.0", "2: 1.0 + 2.0"]
+    assert await alarms(log) == [OwnerReplaced]
+
+
+async def test_entries_trimmed_before_they_were_read_stop_the_service() -> None:
+    log = MemoryLog()
+    await publish(log, 1)
+    async with running(log):
+        await until(heard(log, 1))
+    await publish(log, 2, 3)
+    entries = await log.scan(MARKET)
+    log.trim(MARKET, entries[2].id)
+    with pytest.raises(GapError, match="1 entries"):
+        await Host(Sums(), log, 0, ME).run(anyio.Event())
+    assert await alarms(log) == [GapDetected]
+
+
+async def test_a_new_group_begins_with_the_oldest_entry_that_is_left() -> None:
+    log = MemoryLog()
+    await publish(log, 1, 2)
+    log.trim(MARKET, (await log.scan(MARKET))[1].id)
+    async with running(log):
+        await until(heard(log, 1))
+    assert await said(log) == ["1: 0.0 + 2.0"]
+    (group,) = [view for view in await log.groups(0) if view.group == "sums"]
+    assert group.lag == {"market": 0}
+    assert group.positions["market"].seen == 2
+
+
+def control_entry(*commands: Any) -> list[CommandRecorded]:
+    state, entries = EMPTY, []
+    for number, command in enumerate(commands):
+        entry = propose(state, command, command_id=str(number), actor="me", reason="test", at=1)
+        assert isinstance(entry, CommandRecorded)
+        state = fold(state, entry)
+        entries.append(entry)
+    return entries
+
+
+async def test_control_is_read_from_its_beginning_and_followed() -> None:
+    log = MemoryLog()
+    first, *rest = control_entry(Found(1, "log-of-a-test"), Halt(), Resume())
+    await log.append_at(CONTROL, "1-0", seal("control", first).data)
+    async with running(log) as host:
+        await publish(log, 1)
+        await until(heard(log, 1))
+        for entry in rest:
+            await log.append_at(CONTROL, f"{entry.version}-0", seal("control", entry).data)
+
+        async def all_read() -> bool:
+            return bool(host.state["versions"] == 3)
+
+        await until(all_read)
+
+
+async def test_a_control_entry_that_cannot_be_read_stops_the_reader() -> None:
+    log = MemoryLog()
+    await log.append_at(CONTROL, "1-0", b"{}")
+    with pytest.raises(ControlError, match="1-0"):
+        await Host(Sums(), log, 0, ME).run(anyio.Event())
+
+
+async def test_draining_commits_what_is_in_hand_and_releases_the_group() -> None:
+    log = MemoryLog()
+    await publish(log, *range(1, 10))
+    async with running(log, OTHER):
+        await until(heard(log, 9))
+    claim: Claim = await log.claim("sums", ("market",), 0, ME)
+    assert claim.former is None
+    assert claim.positions["market"] == Position((await log.scan(MARKET))[-1].id, 9)
+    assert claim.positions["market"].id != START
