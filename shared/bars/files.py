@@ -1,0 +1,149 @@
+"""One file of bars: its format told from content, its symbol and interval from what says them."""
+
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from shared.bars.chunks import UNREADABLE, Chunk, Reader, milliseconds
+from shared.bars.names import SYMBOL, from_name, interval_text
+from shared.bars.parquet import recognise_parquet
+from shared.bars.rows import SourceError
+from shared.bars.text import BROKEN, Csv, Json, layout_of, open_binary, text_of
+
+HEAD: Final = 20
+"""Lines that may be looked at to tell a headerless file from one that holds no bars."""
+
+
+class BarFile(NamedTuple):
+    """A file whose rows can be read. ``symbol`` is None where rows name theirs; ``first`` is the open
+    time (ms) of its first readable row, None where it has no rows."""
+
+    name: str
+    path: Path
+    reader: Reader
+    symbol: str | None
+    interval_ms: int
+    first: int | None
+
+
+def recognise(path: Path, name: str) -> Reader:
+    """The reader for a file's content; the name plays no part. Raises ``SourceError``."""
+    try:
+        with open_binary(path) as file:
+            head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if head.startswith(b"PAR1"):
+            return recognise_parquet(path, name)
+        if head.startswith(b"["):
+            return Json(path, name)
+        with text_of(path) as text:
+            lines = [line.strip("\r\n") for line in islice(text, HEAD)]
+    except BROKEN as error:
+        raise SourceError(f"{name}: cannot be read: {error}") from error
+    if not head:
+        raise SourceError(f"{name}: the file is empty")
+    return Csv(path, name, layout_of(lines, name))
+
+
+def probe(path: Path, name: str, symbol: str | None, interval_ms: int | None) -> BarFile:
+    """Settles what a file holds, from what the caller states, its rows, and its name, in this order.
+    Raises ``SourceError`` that says what to state."""
+    reader = recognise(path, name)
+    said = from_name(path.name)
+    if reader.has_symbol and symbol is not None:
+        raise SourceError(f"{name}: the rows name their symbol in a column; do not state one ({symbol})")
+    if not reader.has_symbol:
+        symbol = symbol or said.symbol
+        if symbol is None:
+            raise SourceError(
+                f"{name}: neither the file's name (such as BTCUSDT-15m.csv) nor a symbol column says which symbol"
+                " this is; state the symbol"
+            )
+        if not SYMBOL.fullmatch(symbol):
+            raise SourceError(f"{name}: {symbol!r} is no symbol: at most 32 letters, digits and . _ : / -")
+    chunks = reader.chunks()
+    chunk = next(chunks, None)
+    if chunk is None:
+        return BarFile(name, path, reader, symbol, interval_ms or said.interval_ms or 0, None)
+    times = milliseconds(chunk.opened)[0][chunk.opened != UNREADABLE].tolist()
+    if not times:
+        raise SourceError(
+            f"{name}: none of the first {len(chunk.lines)} rows has a readable time: {chunk.raw[0][:200]!r}"
+        )
+    if reader.has_symbol:
+        _in_time_order(reader, name)
+    return BarFile(name, path, reader, symbol, _interval(name, interval_ms or said.interval_ms, chunk), times[0])
+
+
+def _interval(name: str, known: int | None, chunk: Chunk) -> int:
+    """The known interval, unless the rows contradict it; else the one the rows show."""
+    if known is not None and not 1000 <= known <= 31 * 86_400_000:
+        raise SourceError(f"{name}: an interval of {known} ms: expected between 1,000 (1s) and 2,678,400,000 (31d)")
+    steps = _spacings(chunk)
+    if known is not None:
+        if sum(steps.values()) > 1 and known not in steps:
+            raise SourceError(
+                f"{name}: the interval should be {interval_text(known)}, but no two neighbours of the first"
+                f" {len(chunk.lines)} rows are that far apart (found {_told(steps)}); state the right interval"
+            )
+        return known
+    spans = _spans(chunk)
+    if spans:
+        (span, count), total = spans.most_common(1)[0], sum(spans.values())
+        if 2 * count > total and span >= 1000:
+            return span
+        raise SourceError(
+            f"{name}: close_time minus open_time differs from row to row ({_told(spans)}); state the interval"
+        )
+    if sum(steps.values()) > 1 and steps.most_common(1)[0][0] == min(steps) >= 1000:
+        return min(steps)
+    raise SourceError(
+        f"{name}: the interval cannot be told from the distances of its rows ({_told(steps)}); state the interval,"
+        " such as 15m, or name the file like BTCUSDT-15m.csv"
+    )
+
+
+def _spacings(chunk: Chunk) -> Counter[int]:
+    """How often which distance (ms) lies between one row of a symbol and its next."""
+    last: dict[str, int] = {}
+    steps: Counter[int] = Counter()
+    symbols = chunk.symbols or [""] * len(chunk.lines)
+    for symbol, time in zip(symbols, milliseconds(chunk.opened)[0].tolist(), strict=True):
+        if time < 0:
+            continue
+        if symbol in last and time > last[symbol]:
+            steps[time - last[symbol]] += 1
+        last[symbol] = time
+    return steps
+
+
+def _spans(chunk: Chunk) -> Counter[int]:
+    """How often which length (ms) the rows give a bar by their close time."""
+    if chunk.closed is None:
+        return Counter()
+    seconds = (chunk.closed >= 0) & (chunk.closed < 10**11)
+    ends = milliseconds(chunk.closed)[0] + 1 + 999 * seconds
+    spans = (ends - milliseconds(chunk.opened)[0])[(chunk.opened >= 0) & (chunk.closed >= 0)]
+    # An end may be named as the last moment of the bar or as the first after it.
+    return Counter((spans - (spans % 1000 == 1)).tolist())
+
+
+def _told(found: Counter[int]) -> str:
+    common = ", ".join(f"{interval_text(span)} {count} times" for span, count in found.most_common(3))
+    return common or "too few rows"
+
+
+def _in_time_order(reader: Reader, name: str) -> None:
+    """Refuses a file whose symbols stand one after another: merging it would need all of it in memory."""
+    newest, seen = 0, set[str]()
+    for chunk in reader.chunks():
+        times = milliseconds(chunk.opened)[0].tolist()
+        for symbol, time in zip(chunk.symbols or (), times, strict=True):
+            if symbol and symbol not in seen:
+                if 0 <= time < newest:
+                    raise SourceError(
+                        f"{name}: symbol {symbol} begins at {time}, before rows that stand above it ({newest}): sort"
+                        " the file by time, or split it into one file for each symbol"
+                    )
+                seen.add(symbol)
+            newest = max(newest, time)

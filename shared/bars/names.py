@@ -1,0 +1,56 @@
+"""What file names say: ``spot_BTCUSDT-1h-2024-12.csv.gz`` is symbol BTCUSDT, interval one hour."""
+
+import re
+from typing import Final, NamedTuple
+
+from shared.bars.rows import SourceError
+
+UNITS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_INTERVAL: Final = r"\d{1,4}(?:s|mo|m|h|d|w|M)"
+# A symbol is upper case, one or two parts (BTCUSDT, 1000PEPEUSDT, BTC-USDT), its first with a letter.
+_NAME: Final = re.compile(
+    rf"(?<![A-Z0-9])(?P<symbol>(?=\d*[A-Z])[A-Z0-9]+(?:[-_][A-Z0-9]*[A-Z][A-Z0-9]*)?)"
+    rf"[-_](?P<interval>{_INTERVAL})(?![A-Za-z0-9])"
+)
+SYMBOL: Final = re.compile(r"[A-Za-z0-9._:/-]{1,32}")
+"""The schema's pattern, for ``fullmatch``."""
+
+
+class Said(NamedTuple):
+    """What a file name says; None where it says nothing."""
+
+    symbol: str | None
+    interval_ms: int | None
+
+
+def from_name(name: str) -> Said:
+    """Reads a file's own name (no folders). Raises ``SourceError`` for a weekly or monthly interval."""
+    found = _NAME.search(name)
+    if found is None:
+        return Said(None, None)
+    try:
+        return Said(found["symbol"], parse_interval(found["interval"]))
+    except SourceError as error:
+        raise SourceError(f"{name}: {error}") from None
+
+
+def parse_interval(text: str) -> int:
+    """``15m`` -> 900000. Raises ``SourceError``; weeks and months have no grid that starts in 1970."""
+    found = re.fullmatch(r"([1-9]\d{0,3})([smhd])", text)
+    if found is None:
+        raise SourceError(
+            f"interval {text!r}: expected a whole number of s, m, h or d such as 15m"
+            " (weeks and months, 1w, 1mo, 1M, have no fixed grid from 1970 on)"
+        )
+    span = int(found[1]) * UNITS[found[2]]
+    if not 1000 <= span <= 31 * UNITS["d"]:
+        raise SourceError(f"interval {text!r}: expected between 1s and 31d")
+    return span
+
+
+def interval_text(interval_ms: int) -> str:
+    """900000 -> ``15m``: the largest unit that divides it."""
+    for unit, span in reversed(UNITS.items()):
+        if interval_ms % span == 0:
+            return f"{interval_ms // span}{unit}"
+    return f"{interval_ms}ms"

@@ -1,0 +1,157 @@
+"""A file, or a folder of them, as one source in time order."""
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from schemas.common import Origin
+from schemas.market import BarClosed
+from shared.bars.chunks import Chunk, Fault, faults
+from shared.bars.files import BarFile, probe
+from shared.bars.names import SYMBOL
+from shared.bars.rows import Bars, Good, Refused, Row, Series, SourceError, gather
+
+SUFFIXES: Final = {".csv", ".gz", ".zip", ".json", ".parquet"}
+"""What is read in a folder; whatever else lies there (checksums, notes) is passed over."""
+SAMPLE: Final = 65_536
+RAW: Final = 2000
+
+
+class _View:
+    """A checked chunk, whose rows are made one at a time when somebody wants them."""
+
+    def __init__(self, chunk: Chunk, file: BarFile, origin: Origin) -> None:
+        opened, found = faults(chunk, file.interval_ms)
+        self.file, self.chunk, self.origin = file, chunk, origin
+        self.opened: list[int] = opened.tolist()
+        self.values: list[list[float]] = chunk.values.tolist()
+        self.symbols = chunk.symbols or [file.symbol or ""] * len(chunk.lines)
+        if chunk.symbols is not None:
+            for index, symbol in enumerate(chunk.symbols):
+                if not SYMBOL.fullmatch(symbol):
+                    found.setdefault(index, ("bad_row", f"{symbol[:50]!r} is no symbol"))
+        self.faults: dict[int, Fault] = found
+
+    def row(self, index: int) -> Row:
+        where = f"{self.file.name}:{self.chunk.lines[index]}"
+        symbol = self.symbols[index]
+        if index in self.faults:
+            reason, detail = self.faults[index]
+            named = symbol if SYMBOL.fullmatch(symbol) else None
+            return Refused(reason, detail, where, self.chunk.raw[index][:RAW], named)
+        first, high, low, last, volume = self.values[index]
+        span = self.file.interval_ms
+        return Good(BarClosed(symbol, span, self.opened[index], first, high, low, last, volume, self.origin), where)
+
+
+_Item = tuple[int, str, int, int, int, _View | None, int]
+"""What rows are merged by: close time, symbol, interval, file, row in the file; then where it stands."""
+
+
+def _lane(file: BarFile, rank: int, origin: Origin) -> Iterator[_Item]:
+    """The rows of one file. The first item stands for the unopened file, so that one is opened only
+    when its time has come. A refused row keeps the place behind the row before it."""
+    if file.first is None:
+        return
+    close, count, symbol = file.first + file.interval_ms, 0, file.symbol or ""
+    yield close, symbol, file.interval_ms, rank, -1, None, 0
+    for chunk in file.reader.chunks():
+        view = _View(chunk, file, origin)
+        for index, opened in enumerate(view.opened):
+            if index not in view.faults:
+                close, symbol = opened + file.interval_ms, view.symbols[index]
+            yield close, symbol, file.interval_ms, rank, count, view, index
+            count += 1
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Bars from files, merged by (close time, symbol, interval).
+
+    Memory: one chunk for each file that is being read at the same time (files whose spans do not
+    meet, such as months, are read one after another). Rows of one file keep their order, so one that
+    steps back in time is yielded where it stands."""
+
+    name: str
+    identity: str
+    files: tuple[BarFile, ...]
+    origin: Origin
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """What file names or the caller say is in it; symbols in columns are not listed."""
+        return tuple(sorted({(file.symbol, file.interval_ms) for file in self.files if file.symbol is not None}))
+
+    def rows(self, skip: int = 0) -> Iterator[Row]:
+        """See ``Source.rows``. Skipped rows are parsed and merged, but not made."""
+        for *_, view, index in heapq.merge(*(_lane(file, rank, self.origin) for rank, file in enumerate(self.files))):
+            if view is None:
+                continue
+            if skip > 0:
+                skip -= 1
+            else:
+                yield view.row(index)
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.rows()
+
+
+def open_source(
+    path: Path | str, *, symbol: str | None = None, interval_ms: int | None = None, origin: Origin = "replay"
+) -> FileSource:
+    """Recognises a file, or every file in a folder and its subfolders.
+
+    ``symbol`` and ``interval_ms`` are for files that do not say; stated, they win over file names and
+    count for every file. Raises ``SourceError`` where a file is not one of bars, cannot be read, or
+    leaves open what it holds. Reads the beginning of each file only, except where rows name their
+    symbol."""
+    root = Path(path)
+    found = [(file, _named(file, root)) for file in _listed(root)]
+    files = tuple(probe(file, name, symbol, interval_ms) for file, name in found)
+    digest = blake2b(repr((1, origin, symbol, interval_ms)).encode(), digest_size=16)
+    for file in files:
+        digest.update(repr((file.name, file.symbol, file.interval_ms, *_sampled(file.path))).encode())
+    return FileSource(root.name or str(root), digest.hexdigest(), files, origin)
+
+
+def load(
+    path: Path | str,
+    *,
+    symbol: str | None = None,
+    interval_ms: int | None = None,
+    refused: Callable[[Refused], Any] | None = None,
+) -> dict[Series, Bars]:
+    """All series of a file or folder as columns, in memory. ``refused`` is told of every row that is
+    left out. Raises ``SourceError``."""
+    return gather(open_source(path, symbol=symbol, interval_ms=interval_ms).rows(), refused)
+
+
+def _listed(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise SourceError(f"{root}: there is no such file or folder")
+    files = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+    if not files:
+        raise SourceError(f"{root}: no file of bars in it; expected names that end in {', '.join(sorted(SUFFIXES))}")
+    return files
+
+
+def _named(file: Path, root: Path) -> str:
+    return file.name if file == root else file.relative_to(root).as_posix()
+
+
+def _sampled(path: Path) -> tuple[int, bytes, bytes]:
+    """A file's size, beginning and end: what tells it from another without reading all of it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(SAMPLE)
+        file.seek(max(size - SAMPLE, 0))
+        return size, head, file.read(SAMPLE)
