@@ -47,9 +47,10 @@ from shared.log import (
     Place,
     Position,
     UnavailableError,
+    preceding,
 )
 from shared.log.fitness import UnfitServerError
-from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, order, owned
+from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, owned
 from shared.log.wire import ServerError, Wire, pack, parse_address
 
 ANSWER_S: Final = 10.0
@@ -191,12 +192,14 @@ class RedisLog:
             if "equal or smaller" not in str(error) and "must be greater than 0-0" not in str(error):
                 raise
             # Sent more than once, it may have been refused because of itself.
-            return sent > 1 and Entry(place, entry_id, data) in await self.scan(place, after=_before(entry_id), count=1)
+            return sent > 1 and Entry(place, entry_id, data) in await self.scan(
+                place, after=preceding(entry_id), count=1
+            )
         return True
 
     async def extent(self, place: Place) -> Extent:
         """See ``Log.extent``. Servers record what was deleted but not what was trimmed: after a
-        trim ``deleted`` may be too low, and ``added - length`` tells (``shared.log.rules.gap``)."""
+        trim ``deleted`` may be too low, and ``added - length`` tells how many are gone."""
         try:
             facts = _pairs(await self._ask("XINFO", "STREAM", place.key))
         except ServerError as error:
@@ -326,12 +329,6 @@ def _keys(streams: Sequence[str] | Mapping[str, Any], partition: int) -> list[st
 
 def _entries(place: Place, rows: Sequence[Any]) -> list[Entry]:
     return [Entry(place, entry_id.decode(), fields[1]) for entry_id, fields in rows]
-
-
-def _before(entry_id: str) -> str:
-    """The greatest id below ``entry_id``, which is not the least one."""
-    moment, sequence = order(entry_id)
-    return f"{moment}-{sequence - 1}" if sequence else f"{moment - 1}-{2**64 - 1}"
 
 
 def _position(held: bytes) -> Position:

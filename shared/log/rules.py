@@ -1,11 +1,11 @@
-"""What both logs must judge alike: leases, owners that are gone, commits that may not be, gaps."""
+"""What both logs must judge alike: leases, owners that are gone, commits that may not be."""
 
 import os
 from collections.abc import Iterable
 from typing import Final
 
 from schemas.catalogue import STREAMS
-from shared.log import START, Claim, Commit, Extent, OwnedError, Owner, Position
+from shared.log import START, Claim, Commit, OwnedError, Owner
 
 LEASE_MS: Final = 10_000
 """How long a claim keeps others out after its last sign of life (milliseconds)."""
@@ -62,11 +62,3 @@ def check_commit(claim: Claim, commit: Commit) -> None:
         )
     if len(commit.outputs) > MOST_OUTPUTS:
         raise ValueError(f"{what}: {len(commit.outputs):,} outputs, at most {MOST_OUTPUTS:,} fit; read fewer at once")
-
-
-def gap(position: Position, extent: Extent) -> bool:
-    """Whether entries were trimmed or deleted that a group at ``position`` had not read.
-
-    By count, since servers do not record up to where they trimmed: more entries are gone than were
-    read. A deletion from the middle is told by its id."""
-    return extent.added - extent.length > position.seen or order(extent.deleted) > order(position.id)
