@@ -27,6 +27,8 @@ def row(n: int, rest: str = "10,12,9,11,5") -> str:
     [
         (row(2, "10,9,8,11,5"), "impossible_prices", "high 9.0"),
         (row(2, "10,12,10.5,11,5"), "impossible_prices", "low 10.5"),
+        (row(2, "11,12,10,9.5,5"), "impossible_prices", "close 9.5"),
+        (row(2, "9,10,8,11,5"), "impossible_prices", "close 11.0"),
         (row(2, "10,12,0,11,5"), "impossible_prices", "low 0.0"),
         (row(2, "-1,12,-2,11,5"), "impossible_prices", "low -2.0"),
         (row(2, "10,1e15,9,11,5"), "impossible_prices", "under|< 1e15"),
