@@ -1,0 +1,152 @@
+"""What every test may ask for: a private server, and a log of either kind
+with what can be done to it from outside."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import redis
+
+from shared.embedded import EmbeddedServer
+from shared.log import Log, Place
+from shared.log.memory import MemoryLog, wall_ms
+from shared.log.redis import RedisLog
+
+IMAGE = "valkey/valkey:8"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests that are coroutines run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server for this session alone: in a container where Docker answers, else embedded."""
+    with _container() if _docker_answers() else _embedded(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_redis_url(redis_url: str) -> str:
+    """The same server, emptied."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    return redis_url
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def log(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
+    """An empty log of each kind."""
+    opened: Log = MemoryLog()
+    if request.param == "redis":
+        opened = RedisLog(request.getfixturevalue("empty_redis_url"))
+    yield opened
+    await opened.close()
+
+
+class Site(Protocol):
+    """A log and its world."""
+
+    def connect(self) -> Log:
+        """The log as one more process sees it."""
+
+    def lose_group(self, group: str, place: Place) -> None:
+        """An operator destroys a consumer group."""
+
+    def trim(self, place: Place, first: str) -> None:
+        """An operator trims a stream."""
+
+    def end_lease(self, group: str, partition: int = 0) -> None:
+        """The group's owner gives no sign of life for as long as it takes."""
+
+    async def close(self) -> None:
+        """Closes whatever was connected."""
+
+
+class MemorySite:
+    def __init__(self) -> None:
+        self.late = 0
+        self.log = MemoryLog(now=lambda: wall_ms() + self.late)
+
+    def connect(self) -> Log:
+        return self.log
+
+    def lose_group(self, group: str, place: Place) -> None:
+        self.log.lose_group(group, place)
+
+    def trim(self, place: Place, first: str) -> None:
+        self.log.trim(place, first)
+
+    def end_lease(self, group: str, partition: int = 0) -> None:
+        self.late += 60_000
+
+    async def close(self) -> None:
+        await self.log.close()
+
+
+class RedisSite:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = redis.Redis.from_url(url)
+        self.logs: list[RedisLog] = []
+
+    def connect(self) -> Log:
+        self.logs.append(RedisLog(self.url, patience_s=2.0))
+        return self.logs[-1]
+
+    def lose_group(self, group: str, place: Place) -> None:
+        assert self.client.xgroup_destroy(place.key, group) == 1
+
+    def trim(self, place: Place, first: str) -> None:
+        self.client.xtrim(place.key, minid=first, approximate=False)
+
+    def end_lease(self, group: str, partition: int = 0) -> None:
+        self.client.hset(f"conclave:{{p{partition}}}:group:{group}", "lease", "1")
+
+    async def close(self) -> None:
+        for log in self.logs:
+            await log.close()
+        self.client.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """Each kind of log, empty."""
+    opened: Site = MemorySite()
+    if request.param == "redis":
+        opened = RedisSite(request.getfixturevalue("empty_redis_url"))
+    yield opened
+    await opened.close()
+
+
+def _docker_answers() -> bool:
+    socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    if shutil.which("docker") is None or (socket.startswith("/") and not Path(socket).exists()):
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=5, check=False).returncode == 0
+    return False
+
+
+@contextlib.contextmanager
+def _container() -> Iterator[str]:
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+    container = DockerContainer(IMAGE).with_exposed_ports(6379)
+    container = container.with_command("valkey-server --appendonly yes --save ''")
+    with container.waiting_for(LogMessageWaitStrategy("Ready to accept connections")) as started:
+        yield f"redis://{started.get_container_host_ip()}:{started.get_exposed_port(6379)}/0"
+
+
+@contextlib.contextmanager
+def _embedded(data: Path) -> Iterator[str]:
+    with EmbeddedServer(data, die_with_parent=True) as server:
+        yield server.url
