@@ -1,0 +1,57 @@
+# Two commands do all the set-up: `make demo` and `make test`. The rest is for working on Conclave.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+EXTRAS ?= test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-stack lint types format bench schemas docs up down clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp for each set of extras: the demo needs less than the tests, and says so by being faster.
+$(VENV)/.%: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing conclave[$*] into $(VENV)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.demo ## Bars in, decisions out, on an embedded Redis; BARS=<file or folder> for real bars
+	@$(BIN)/conclave demo $(if $(BARS),--bars '$(BARS)') $(DEMO)
+
+test: $(VENV)/.test ## All tests that need neither Docker nor systemd
+	@$(BIN)/python -m pytest -m 'not stack' $(TESTS)
+
+test-stack: $(VENV)/.test ## The tests that need Docker or systemd
+	@$(BIN)/python -m pytest -m stack -rs $(TESTS)
+
+lint: $(VENV)/.test ## Style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.test ## Strict types
+	@$(BIN)/mypy
+
+format: $(VENV)/.test ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.bench ## List the benchmarks; BENCH=<name> runs one, QUICK=1 shortly
+	@$(BIN)/python -m bench $(BENCH) $(if $(QUICK),--quick)
+
+schemas: $(VENV)/.test ## Write the generated documents of the streams
+	@$(BIN)/python -m schemas.documents
+
+docs: schemas ## Write all generated reference pages
+	@$(BIN)/python -m docs.generate
+
+up: $(VENV)/.demo ## Start every service in the background, with an embedded Redis if none answers
+	@$(BIN)/conclave up --detach
+
+down: $(VENV)/.demo ## End what `make up` started
+	@$(BIN)/conclave down
+
+clean: ## Remove what was installed and generated here
+	rm -rf $(VENV) *.egg-info bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis

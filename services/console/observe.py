@@ -1,0 +1,217 @@
+"""``conclave status | decisions | doctor | groups``: looking, and the one repair that needs a person."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from schemas.catalogue import STREAMS
+from schemas.codec import unseal
+from schemas.decisions import DecisionMade
+from services.console.main import asynchronous, settings_of
+from shared.commands import current
+from shared.control import State
+from shared.embedded import find_program
+from shared.log import Commit, GroupView, Log, Place, Position, preceding
+from shared.log.fitness import check_server
+from shared.process import check_installation, opened_log, owner
+from shared.settings import find, redis_url_with_password
+
+OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "dim"}
+
+
+@click.command()
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def status(context: click.Context, /, output: str) -> None:
+    """The configuration, and where every group stands."""
+    settings = settings_of(context)
+    async with opened_log(settings, "conclave:console") as log:
+        state = await current(log)
+        groups = [view for p in range(settings.installation.partitions) for view in await log.groups(p)]
+    if output == "json":
+        click.echo(json.dumps({**_configuration(state), "groups": [_group(view) for view in groups]}))
+        return
+    console = Console()
+    console.print(configuration_table(state))
+    console.print(groups_table(groups))
+
+
+def _configuration(state: State) -> dict[str, Any]:
+    models = {name: msgspec.to_builtins(model) for name, model in sorted(state.models.items())}
+    return {
+        "version": state.version,
+        "head": state.head,
+        "halted": state.halted,
+        "policy": msgspec.to_builtins(state.policy),
+        "models": models,
+    }
+
+
+def _group(view: GroupView) -> dict[str, Any]:
+    found = view._asdict()
+    found["positions"] = {stream: position.id for stream, position in view.positions.items()}
+    return found
+
+
+def configuration_table(state: State) -> Table:
+    """Who votes with what weight under the current version."""
+    halted = "  [bold red]HALTED[/]" if state.halted else ""
+    table = Table(title=f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}{halted}")
+    for heading in ("model", "weight", "champion", "in shadow"):
+        table.add_column(heading)
+    for name, model in sorted(state.models.items()):
+        shadows = ", ".join(digest[:12] for digest in model.shadows)
+        table.add_row(name, f"{model.weight or 0:.0%}", (model.champion or "none")[:12], shadows)
+    return table
+
+
+def groups_table(groups: list[GroupView]) -> Table:
+    """Every group: who owns it, how far it lags."""
+    table = Table(title="groups")
+    for heading in ("group", "partition", "alive", "owner", "lag"):
+        table.add_column(heading)
+    for view in sorted(groups):
+        lag = ", ".join(f"{stream} {count}" for stream, count in view.lag.items())
+        alive = "[green]yes[/]" if view.alive else "[red]no[/]"
+        table.add_row(view.group, str(view.partition), alive, view.owner, lag)
+    return table
+
+
+async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -> AsyncIterator[DecisionMade]:
+    """The newest ``last`` decisions of each partition, and those that follow if asked."""
+    after: dict[Place, str] = {}
+    for partition in range(partitions):
+        place = Place("decisions", partition)
+        entries = await log.tail(place, last)
+        after[place] = entries[-1].id if entries else (await log.extent(place)).last
+        for entry in entries:
+            event = unseal("decisions", entry.data).event
+            if isinstance(event, DecisionMade):
+                yield event
+    while follow:
+        for entry in await log.read(after, count=1000, block_ms=500):
+            after[entry.place] = entry.id
+            event = unseal("decisions", entry.data).event
+            if isinstance(event, DecisionMade):
+                yield event
+
+
+def decision_line(decision: DecisionMade) -> str:
+    """One decision in one line of markup, its members behind it."""
+    when = datetime.fromtimestamp(decision.open_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    colour = COLOURS[decision.action]
+    members = "  ".join(
+        f"{ballot.model} [{COLOURS[ballot.action]}]{ballot.action}[/] {ballot.confidence:.2f}"
+        for ballot in decision.counted
+    )
+    gone = "  ".join(f"[yellow]{absent.model}: {absent.reason[:40]}[/]" for absent in decision.absent)
+    verdict = f"[{colour}]{decision.action:<4}[/] {decision.confidence:.2f}"
+    if decision.status == "no_quorum":
+        verdict = "[yellow]no quorum[/]"
+    return (
+        f"{when}  {decision.symbol:<10} {verdict}  {decision.consensus_count}/{decision.total_models}"
+        f"  v{decision.control_version}  {decision.intent:<9}  {members}  {gone}"
+    )
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on as decisions are made.")
+@click.option("--last", "-n", default=20, show_default=True, help="How many to begin with.")
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def decisions(context: click.Context, /, follow: bool, last: int, output: str) -> None:
+    """The newest decisions, with the ballots behind them."""
+    settings = settings_of(context)
+    console = Console(highlight=False, soft_wrap=True)
+    async with opened_log(settings, "conclave:console") as log:
+        async for decision in new_decisions(log, settings.installation.partitions, last=last, follow=follow):
+            if output == "json":
+                click.echo(msgspec.json.encode(decision).decode())
+            else:
+                console.print(decision_line(decision))
+
+
+@click.command()
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def doctor(context: click.Context, /, output: str) -> None:
+    """Checks what this installation stands on: settings, server, disk, control chain, groups."""
+    settings = settings_of(context)
+    report: dict[str, Any] = {"settings": str(find() or "defaults"), "embedded server": str(find_program())}
+    server = await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
+    report |= {name: value for name, value in server._asdict().items() if value is not None}
+    async with opened_log(settings, "conclave:console") as log:
+        state = await current(log)
+        check_installation(settings, state)
+        report["control"] = f"version {state.version}, chain intact, head {state.head[:12]}"
+        for partition in range(settings.installation.partitions):
+            for view in await log.groups(partition):
+                alive = "alive" if view.alive else "NOT RUNNING"
+                report[f"group {view.group}/{partition}"] = f"{alive}, lag {dict(view.lag)}"
+            dead = await log.extent(Place("dead", partition))
+            report[f"dead letters/{partition}"] = dead.length
+            alarms = await log.extent(Place("alarms", partition))
+            report[f"alarms/{partition}"] = alarms.length
+    if output == "json":
+        click.echo(json.dumps(report, default=str))
+        return
+    table = Table("what", "found", title="doctor")
+    for name, value in report.items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+@click.group()
+def groups() -> None:
+    """Consumer groups: the one repair that needs a person."""
+
+
+@groups.command()
+@click.argument("group")
+@click.argument("stream", type=click.Choice(list(STREAMS)))
+@click.option("--partition", default=0, show_default=True)
+@click.option("--reason", required=True, help="Why the loss is accepted; printed, and part of the owner's label.")
+@click.pass_context
+@asynchronous
+async def skip(context: click.Context, /, group: str, stream: str, partition: int, reason: str) -> None:
+    """Moves a stopped group past entries that were trimmed before it had read them."""
+    async with opened_log(settings_of(context), "conclave:console") as log:
+        view = next((view for view in await log.groups(partition) if view.group == group), None)
+        if view is None or stream not in view.positions:
+            raise click.BadParameter(f"no group {group!r} reads {stream!r} in partition {partition}")
+        claim = await log.claim(group, list(view.positions), partition, owner(f"console: {reason}"[:64]))
+        extent = await log.extent(Place(stream, partition))
+        before = claim.positions[stream]
+        trimmed = extent.added - extent.length
+        if before.seen >= trimmed:
+            await log.release(claim)
+            click.echo(f"{group} has lost nothing on {stream}; nothing was done")
+            return
+        after = Position(preceding(extent.first) if extent.length else extent.last, trimmed)
+        since = {name: entry for name, entry in claim.since.items() if name != stream}
+        await log.commit(claim, Commit((), {stream: before}, {stream: after}, claim.memo, since))
+        await log.release(claim)
+    click.echo(f"{group} goes on behind {trimmed - before.seen} lost entries of {stream}: {reason}")
+
+
+async def wait_until_alive(log: Log, partitions: int, wanted: set[str]) -> None:
+    """Returns once every wanted group has a living owner in every partition."""
+    while True:
+        alive = [{view.group for view in await log.groups(partition) if view.alive} for partition in range(partitions)]
+        if all(wanted <= found for found in alive):
+            return
+        await anyio.sleep(0.05)
+
+
+COMMANDS = (status, decisions, doctor, groups)

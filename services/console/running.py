@@ -1,0 +1,263 @@
+"""``conclave run | up | down | feed``: services as processes of this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import anyio
+import click
+
+from services.console.main import asynchronous, settings_of
+from services.console.observe import wait_until_alive
+from services.console.operate import begin, store_of
+from services.console.processes import Child, Supervisor, console_command
+from shared.commands import current
+from shared.embedded import EmbeddedServer
+from shared.log import UnavailableError
+from shared.log.fitness import check_server
+from shared.process import InstallationError, die_with_parent, opened_log, serve, stop_on_signal
+from shared.service import Service
+from shared.settings import VARIABLE, Settings, SettingsError, find, redis_url_with_password
+
+CARD: Final = "up.json"
+SERVICES: Final = ("feature-builder", "model-worker", "ensemble-voter", "feed")
+READY_WITHIN_S: Final = 60.0
+
+
+@click.command()
+@click.argument("service", type=click.Choice(SERVICES))
+@click.option("--model", help="Which model a model-worker serves.")
+@click.option("--partition", default=0, show_default=True)
+@click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
+@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+@click.pass_context
+@asynchronous
+async def run(
+    context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
+) -> None:
+    """Runs one service in the foreground, until SIGTERM."""
+    if parent is not None:
+        die_with_parent(parent)
+    settings = settings_of(context)
+    if (service == "model-worker") != (model is not None):
+        raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
+    async with stop_on_signal() as stop:
+        if service == "feed":
+            await feed_from_settings(settings, stop)
+        else:
+            await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
+
+
+def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:
+    """A service, ready to be hosted. Imported here, so that each process carries only what it needs."""
+    match service:
+        case "ensemble-voter":
+            from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
+
+            return voter.service()
+        case "feature-builder":
+            from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
+            from shared.features import SETS  # noqa: PLC0415  # imported where needed
+
+            unknown = [name for name in settings.features.sets if name not in SETS]
+            if unknown:
+                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {', '.join(SETS)}")
+            return builder.service([SETS[name] for name in settings.features.sets], settings.features.bridge)
+        case _:
+            from services.model_worker import main as worker  # noqa: PLC0415  # imported where needed
+
+            assert model is not None
+            return worker.service(model, store_of(settings))
+
+
+def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
+    """Every process of an installation: its name, how to run it, and its group."""
+    rows = []
+    for partition in range(settings.installation.partitions):
+        where = ["--partition", str(partition)]
+        suffix = f".{partition}" if settings.installation.partitions > 1 else ""
+        rows += [(f"{name}{suffix}", ["run", name, *where], name) for name in ("feature-builder", "ensemble-voter")]
+        rows += [
+            (
+                f"model-worker.{model}{suffix}",
+                ["run", "model-worker", "--model", model, *where],
+                f"model-worker.{model}",
+            )
+            for model in settings.models.names
+        ]
+    return rows
+
+
+def children_of(settings: Settings) -> list[Child]:
+    """The processes of an installation, as the supervisor starts them."""
+    parent = ["--parent", str(os.getpid())]
+    file = find()
+    environment = {VARIABLE: str(file)} if file else {}
+    return [Child(name, console_command(*words, *parent), environment) for name, words, _ in service_names(settings)]
+
+
+@asynccontextmanager
+async def server_for(settings: Settings) -> AsyncIterator[bool]:
+    """A server at the configured address: the one that answers there, or, on loopback, an embedded one
+    for as long as this lasts. Yields whether it was started here."""
+    try:
+        await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
+        yield False
+        return
+    except UnavailableError:
+        url = urlsplit(settings.redis.url)
+        if url.scheme != "redis" or url.hostname not in {"127.0.0.1", "localhost", "::1"}:
+            raise
+    data = Path(settings.installation.state) / "redis"
+    server = EmbeddedServer(data, port=url.port or 6379, die_with_parent=True)
+    server.start()
+    try:
+        yield True
+    finally:
+        with anyio.CancelScope(shield=True):
+            server.stop()
+
+
+async def found_if_new(settings: Settings, actor: str) -> None:
+    """Founds the installation where the control stream is empty."""
+    async with opened_log(settings, "conclave:console") as log:
+        if (await current(log)).version == 0:
+            await begin(log, settings, actor, "first start")
+
+
+@asynccontextmanager
+async def services_up(settings: Settings, tell: Callable[[str], None]) -> AsyncIterator[Supervisor]:
+    """Every service as a process of its own, alive once this yields; drained at the end."""
+    supervisor = Supervisor(children_of(settings), Path(settings.installation.state) / "log", tell)
+    wanted = {group for _, _, group in service_names(settings)}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        try:
+            async with opened_log(settings, "conclave:console") as log:
+                with anyio.move_on_after(READY_WITHIN_S) as waiting:
+                    await wait_until_alive(log, settings.installation.partitions, wanted)
+            if waiting.cancelled_caught:
+                raise InstallationError(
+                    f"not every service came up within {READY_WITHIN_S:.0f} s; see {settings.installation.state}/log"
+                )
+            yield supervisor
+        finally:
+            supervisor.stop()
+
+
+@click.command()
+@click.option("--one-process", is_flag=True, help="All services as tasks of this process, for development.")
+@click.option("--detach", "-d", is_flag=True, help="Go on in the background; `conclave down` ends it.")
+@click.option("--feed", "with_feed", is_flag=True, help="Start the feed of the settings too.")
+@click.pass_context
+@asynchronous
+async def up(context: click.Context, /, one_process: bool, detach: bool, with_feed: bool) -> None:
+    """Starts everything: a server if none answers, and each service as a process of its own."""
+    settings = settings_of(context)
+    state = Path(settings.installation.state)
+    state.mkdir(parents=True, exist_ok=True)
+    _refuse_second(state)
+    if detach:
+        _detach(state, [*(["--one-process"] if one_process else []), *(["--feed"] if with_feed else [])])
+        return
+    async with stop_on_signal() as stop, server_for(settings) as started_here:
+        await found_if_new(settings, "conclave up")
+        if started_here:
+            click.echo(f"an embedded server answers at {settings.redis.url}, data in {state / 'redis'}")
+        if one_process:
+            await _one_process(settings, stop, with_feed)
+            return
+        async with services_up(settings, click.echo) as supervisor:
+            (state / CARD).write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
+            names = ", ".join(child.name for child in supervisor.children)
+            click.echo(f"up: {names}. Ctrl-C, or `conclave down`, ends it; logs in {state / 'log'}")
+            try:
+                if with_feed:
+                    await feed_from_settings(settings, stop)
+                await stop.wait()
+            finally:
+                (state / CARD).unlink(missing_ok=True)
+
+
+async def _one_process(settings: Settings, stop: anyio.Event, with_feed: bool) -> None:
+    async with anyio.create_task_group() as tasks:
+        for name, words, _ in service_names(settings):
+            model = words[words.index("--model") + 1] if "--model" in words else None
+            partition = int(words[words.index("--partition") + 1])
+            service = service_of(words[1], model, settings)
+            tasks.start_soon(serve, service, settings, partition, stop, name=name)
+        if with_feed:
+            await feed_from_settings(settings, stop)
+
+
+def _refuse_second(state: Path) -> None:
+    pid = _running(state)
+    if pid is not None:
+        raise InstallationError(f"up already, as pid {pid}; `conclave down` ends it")
+
+
+def _running(state: Path) -> int | None:
+    """The pid of the ``up`` that runs over this state folder."""
+    try:
+        pid = int(json.loads((state / CARD).read_text())["pid"])
+        os.kill(pid, 0)
+    except (FileNotFoundError, ProcessLookupError, ValueError, KeyError):
+        return None
+    return pid
+
+
+def _detach(state: Path, words: Sequence[str]) -> None:
+    file = find()
+    environment = {**os.environ, **({VARIABLE: str(file)} if file else {})}
+    (state / "log").mkdir(exist_ok=True)
+    with (state / "log" / "up.log").open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603  # our own words
+            console_command("up", *words),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=environment,
+        )
+    deadline = time.monotonic() + READY_WITHIN_S
+    while _running(state) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise InstallationError(f"it did not come up; see {state / 'log' / 'up.log'}")
+        time.sleep(0.05)
+    click.echo(f"up, as pid {process.pid}; `conclave status` shows it, `conclave down` ends it")
+
+
+@click.command()
+@click.pass_context
+def down(context: click.Context) -> None:
+    """Drains and ends what ``up`` started, its embedded server last."""
+    state = Path(settings_of(context).installation.state)
+    pid = _running(state)
+    if pid is None:
+        click.echo("not up; nothing to do")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + READY_WITHIN_S
+    while _alive(pid):
+        if time.monotonic() > deadline:
+            raise InstallationError(f"pid {pid} did not end within {READY_WITHIN_S:.0f} s; see {state / 'log'}")
+        time.sleep(0.05)
+    click.echo("down")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+COMMANDS: tuple[Any, ...] = (run, up, down)

@@ -1,0 +1,107 @@
+"""A service as an operating-system process: its server, its signals, its end.
+
+Exit codes of ``conclave run``: 0 drained, 2 cannot run (a second copy, a gap, settings, control).
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+
+from shared import telemetry
+from shared.commands import current
+from shared.control import State
+from shared.log import Owner
+from shared.log.fitness import check_server
+from shared.log.redis import RedisLog
+from shared.runtime import Host
+from shared.service import Service
+from shared.settings import Settings, redis_url_with_password
+
+ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""The environment of every worker: two threads beside a busy neighbour are slower than one."""
+PR_SET_PDEATHSIG: Final = 1
+
+
+class InstallationError(RuntimeError):
+    """The control stream and this machine's settings do not fit together. Says how."""
+
+
+def owner(label: str) -> Owner:
+    """This process, as the owner of a group."""
+    return Owner(socket.gethostname(), os.getpid(), label)
+
+
+def die_with_parent(parent: int) -> None:
+    """Asks the kernel for SIGTERM when the parent ends, however it ends (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            raise SystemExit(2)
+
+
+@asynccontextmanager
+async def stop_on_signal() -> AsyncIterator[anyio.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = anyio.Event()
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                stop.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield stop
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
+    """The log on a server that was found fit to keep it."""
+    url = redis_url_with_password(settings)
+    await check_server(url, settings.redis.ephemeral)
+    log = RedisLog(url, name=name)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def check_installation(settings: Settings, state: State) -> None:
+    """Whether this machine's settings are those of the installation. Raises ``InstallationError``."""
+    if state.version == 0:
+        raise InstallationError("the control stream is empty: found the installation first (`conclave control found`)")
+    if state.partitions != settings.installation.partitions:
+        raise InstallationError(
+            f"the installation was founded with {state.partitions} partitions, [installation] partitions says "
+            f"{settings.installation.partitions}; the count cannot change: correct the settings"
+        )
+
+
+async def serve(
+    service: Service[Any],
+    settings: Settings,
+    partition: int,
+    stop: anyio.Event,
+    *,
+    take_over: bool = False,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Hosts a service until ``stop``. Raises whatever ends it otherwise."""
+    if not 0 <= partition < settings.installation.partitions:
+        raise InstallationError(f"partition {partition} of {settings.installation.partitions} does not exist")
+    meter = telemetry.start(settings.telemetry, service.group, partition)
+    try:
+        async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:
+            check_installation(settings, await current(log))
+            host = Host(service, log, partition, owner(service.group), meter=meter, take_over=take_over, ready=ready)
+            await host.run(stop)
+    finally:
+        meter.stop()
