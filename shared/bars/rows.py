@@ -42,7 +42,8 @@ Row = Good | Refused
 class Source(Protocol):
     """Rows in one fixed order.
 
-    Guaranteed: two sources of one ``identity`` yield the same rows in the same order, every time.
+    Guaranteed: two sources of one ``identity`` yield the same rows in the same order, every time, as
+    far as both go.
     Each good row is a valid ``BarClosed`` on its interval's grid. Not guaranteed: that a series is
     free of repeats or of steps back in time; see ``misplaced``.
     """
