@@ -22,13 +22,14 @@ Reads are plain ``XREAD`` from a position: no pending entries, so nothing to rec
 consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
 """
 
+import asyncio
 import functools
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import msgspec
@@ -68,6 +69,12 @@ def library() -> tuple[str, str]:
     return name, source.replace("@LIBRARY@", name)
 
 
+class _Ahead(NamedTuple):
+    after: tuple[str, ...]
+    most: int
+    answer: asyncio.Future[Any]
+
+
 class RedisLog:
     """``shared.log.Log`` on a server. ``url``: see ``shared.log.wire.parse_address``.
 
@@ -81,6 +88,7 @@ class RedisLog:
         self._commands: Wire | None = None
         self._opening = anyio.Lock()
         self._readers: list[Wire] = []
+        self._ahead: dict[tuple[Place, ...], _Ahead] = {}
         self._tokens: dict[tuple[str, int, int], bytes] = {}
 
     async def claim(
@@ -159,12 +167,18 @@ class RedisLog:
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
         """See ``Log.read``."""
         places = {place.key.encode(): place for place in after}
-        wait = ("BLOCK", str(block_ms)) if block_ms > 0 else ()
-        packed = pack("XREAD", "COUNT", str(count), *wait, "STREAMS", *places, *after.values())
-        reply = await self._persist(self._wait, packed, max(block_ms, 0) / 1000 + GRACE_S)
+        reply = await self._taken_ahead(after, count)
+        if reply is None:
+            wait = ("BLOCK", str(block_ms)) if block_ms > 0 else ()
+            packed = pack("XREAD", "COUNT", str(count), *wait, "STREAMS", *places, *after.values())
+            reply = await self._persist(self._wait, packed, max(block_ms, 0) / 1000 + GRACE_S)
         found: list[Entry] = []
+        ends = dict(after)
         for key, rows in reply or ():
             found += _entries(places[key], rows)
+            ends[places[key]] = found[-1].id
+        if any(len(rows) == count for _, rows in reply or ()):
+            self._read_ahead(ends, count)
         return found
 
     async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
@@ -297,6 +311,28 @@ class RedisLog:
             raise
         self._readers.append(reader)
         return reply
+
+    def _read_ahead(self, after: Mapping[Place, str], count: int) -> None:
+        """Under a backlog, asks for the next batch while the caller is busy with this one."""
+        if self._readers and not self._readers[-1].closed:
+            packed = pack("XREAD", "COUNT", str(count), "STREAMS", *[place.key for place in after], *after.values())
+            (answer,) = self._readers[-1].post(packed)
+            self._ahead[tuple(after)] = _Ahead(tuple(after.values()), count, answer)
+
+    async def _taken_ahead(self, after: Mapping[Place, str], count: int) -> Any:
+        """What was asked for ahead, if it is this, and if the backlog goes on: the end of a backlog
+        is read anew, since more may have come."""
+        ahead = self._ahead.pop(tuple(after), None)
+        if ahead is None or ahead.most != count or ahead.after != tuple(after.values()):
+            return None
+        with anyio.move_on_after(GRACE_S):
+            try:
+                reply = await ahead.answer
+            except UnavailableError:
+                return None
+            if isinstance(reply, list) and any(len(rows) == count for _, rows in reply):
+                return reply
+        return None
 
     async def _connected(self) -> Wire:
         if self._commands is None or self._commands.closed:

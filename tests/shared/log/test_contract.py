@@ -88,6 +88,24 @@ async def test_a_read_gives_at_most_count_a_stream_and_keeps_the_order_of_stream
     assert [entry.data for entry in entries] == [each.data for each in (letter("a"), letter("b"), bar(0), bar(1))]
 
 
+async def test_the_end_of_a_backlog_includes_what_came_meanwhile(log: Log) -> None:
+    await publish(log, bars(0, 1, 2, 3, 4))
+    after, found = START, []
+    for extra in ((), (5,), ()):
+        await publish(log, bars(*extra))
+        entries = await log.read({MARKET: after}, count=2, block_ms=0)
+        after = entries[-1].id
+        found += entries
+    assert [entry.data for entry in found] == [each.data for each in bars(0, 1, 2, 3, 4, 5)]
+
+
+async def test_a_read_ahead_is_not_taken_for_another_read(log: Log) -> None:
+    await publish(log, bars(*range(6)))
+    first = await log.read({MARKET: START}, count=2, block_ms=0)
+    assert await log.read({MARKET: START}, count=2, block_ms=0) == first
+    assert len(await log.read({MARKET: first[-1].id}, count=4, block_ms=0)) == 4
+
+
 async def test_a_read_of_nothing_ends(log: Log) -> None:
     assert await log.read({MARKET: START}, count=10, block_ms=0) == []
     assert await log.read({MARKET: START}, count=10, block_ms=1) == []
