@@ -1,0 +1,217 @@
+"""One example of every event, as a chain: a bar, what followed from it, and the commands behind it.
+
+They stand in the AsyncAPI document, and the bytes that each release wrote for them are kept for ever
+(``tests/schemas/golden``). The figures are made up.
+"""
+
+from collections.abc import Iterator
+from struct import pack
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from schemas.codec import SAMPLED, Envelope, Sealed, seal
+from schemas.control import (
+    Command,
+    CommandRecorded,
+    Found,
+    Halt,
+    Promote,
+    RegisterArtifact,
+    Resume,
+    Retire,
+    SetVotingPolicy,
+    SetWeights,
+    StartShadow,
+    StopShadow,
+)
+from schemas.decisions import (
+    AbsentMember,
+    BallotLate,
+    CountedBallot,
+    DecisionMade,
+    IntentIssued,
+    MemberView,
+    ShadowBallot,
+)
+from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from schemas.predictions import PredictionFailed, PredictionMade
+
+MINUTE: Final = 60_000
+OPEN: Final = 1_700_000_040_000
+WHERE: Final[dict[str, Any]] = {
+    "symbol": "BTCUSDT",
+    "interval_ms": MINUTE,
+    "open_time": OPEN,
+    "origin": "synthetic",
+}
+SET: Final = bytes(range(32))
+ARTIFACT: Final = bytes(range(32, 64))
+CHALLENGER: Final = bytes(range(64, 96))
+HEAD: Final = "3f" * 32
+UP: Final = (0.125, 0.25, 0.625)
+
+
+def examples() -> tuple[Sealed, ...]:
+    """The same sealed events at every call; every event type of every stream is among them."""
+    bar = seal(
+        "market",
+        BarClosed(**WHERE, open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5),
+        flags=SAMPLED,
+    )
+    vector = _caused(bar, "features", FeaturesComputed(**WHERE, feature_set=SET, values=pack("<4f", 1.5, -0.25, 0, 3)))
+    ballot = _caused(
+        vector,
+        "predictions",
+        PredictionMade(
+            **WHERE,
+            model="xgboost",
+            artifact=ARTIFACT,
+            probabilities=UP,
+            vector=vector.envelope.id,
+            control_version=7,
+        ),
+    )
+    decision = _caused(ballot, "decisions", _decision(ballot.envelope))
+    return (
+        bar,
+        vector,
+        *_beside_a_vector(bar),
+        ballot,
+        _caused(vector, "predictions", _failure(vector.envelope)),
+        decision,
+        _caused(ballot, "decisions", _late(ballot.envelope)),
+        _caused(decision, "intents", _intent(decision.envelope)),
+        *(seal("control", command) for command in _commands()),
+        *_operations(),
+    )
+
+
+def _caused(cause: Sealed, stream: str, event: Any) -> Sealed:
+    above = cause.envelope
+    return seal(stream, event, causation=above.id, correlation=above.correlation, flags=above.flags)
+
+
+def _beside_a_vector(bar: Sealed) -> Iterator[Sealed]:
+    withheld = FeaturesWithheld(**WHERE, feature_set=SET, reason="undefined", have=64, need=64, detail="rsi_14")
+    yield _caused(bar, "features", withheld)
+    yield _caused(bar, "features", BarsMissing(**WHERE, count=2, bridged=True))
+
+
+def _failure(vector: Envelope[Any]) -> PredictionFailed:
+    return PredictionFailed(
+        **WHERE,
+        model="lightgbm",
+        artifact=CHALLENGER,
+        reason="wrong_feature_set",
+        detail="trained on user-18, served core-26",
+        vector=vector.id,
+        control_version=7,
+    )
+
+
+def _decision(ballot: Envelope[Any]) -> DecisionMade:
+    opinion: dict[str, Any] = {"event": ballot.id.hex(), "action": "BUY", "probabilities": UP}
+    return DecisionMade(
+        **WHERE,
+        control_version=7,
+        control_head=HEAD,
+        policy="logpool",
+        status="decided",
+        action="BUY",
+        confidence=0.625,
+        probabilities=UP,
+        consensus_count=1,
+        total_models=2,
+        counted=(
+            CountedBallot(
+                model="xgboost",
+                artifact=ARTIFACT.hex(),
+                confidence=0.625,
+                weight=0.5,
+                effect=0.25,
+                pivotal=True,
+                **opinion,
+            ),
+        ),
+        absent=(AbsentMember("lightgbm", CHALLENGER.hex(), "wrong_feature_set", None),),
+        shadow=(ShadowBallot(model="logistic", artifact="ab" * 32, **opinion),),
+        closed_by="complete",
+        intent="issued",
+    )
+
+
+def _late(ballot: Envelope[Any]) -> BallotLate:
+    return BallotLate(**WHERE, model="xgboost", artifact=ARTIFACT.hex(), event=ballot.id.hex())
+
+
+def _intent(decision: Envelope[Any]) -> IntentIssued:
+    return IntentIssued(
+        **WHERE,
+        decision=decision.id.hex(),
+        control_version=7,
+        action="BUY",
+        confidence=0.625,
+        consensus_count=1,
+        total_models=2,
+        model_breakdown={
+            "xgboost": MemberView("BUY", 0.625, "xgboost"),
+            "logistic": MemberView("BUY", 0.625, "logistic", shadow=True),
+        },
+        valid_until=OPEN + 2 * MINUTE,
+    )
+
+
+def _commands() -> Iterator[CommandRecorded]:
+    model, artifact = "xgboost", ARTIFACT.hex()
+    registered = RegisterArtifact(
+        model=model,
+        artifact=artifact,
+        family="xgboost",
+        feature_set=SET.hex(),
+        feature_set_name="core-26",
+        interval_ms=MINUTE,
+        classes=("SELL", "HOLD", "BUY"),
+        centre=(-1.25, -0.75, -1.5),
+        prior=(0.25, 0.5, 0.25),
+    )
+    commands: tuple[Command, ...] = (
+        Found(partitions=1, log_id="5d0c2f7e9a31"),
+        registered,
+        StartShadow(model, artifact),
+        StopShadow(model, artifact),
+        Promote(model, artifact, forced=True, weight=0.5),
+        SetWeights({"xgboost": 0.5, "lightgbm": 0.5}),
+        SetVotingPolicy(rule="consensus", quorum_count=3, edge=0.0),
+        Halt(),
+        Resume(),
+        Retire(model, artifact),
+    )
+    first = CommandRecorded(
+        version=1,
+        previous="0" * 64,
+        command_id="0001",
+        at=OPEN,
+        actor="ada",
+        reason="Begin.",
+        command=commands[0],
+    )
+    yield first
+    for version, command in enumerate(commands[1:], start=2):
+        yield replace(
+            first, version=version, previous=HEAD, command_id=f"{version:04}", command=command, expects=version - 1
+        )
+
+
+def _operations() -> Iterator[Sealed]:
+    yield seal(
+        "dead", DeadLetter("feed", "bars/BTCUSDT.csv:7", "impossible_prices", "low 5 is above open 4", "1,4,6,5,5,1")
+    )
+    group, stream = "ensemble-voter", "predictions"
+    yield seal("alarms", GapDetected(group, stream, committed="1700000040000-3", oldest="1700000100000-0", at=OPEN))
+    yield seal("alarms", GroupRecreated(group, stream, position="1700000040000-3", at=OPEN))
+    yield seal(
+        "alarms", OwnerReplaced(group, former="voter (pid 7 on a)", owner="voter (pid 9 on b)", epoch=2, at=OPEN)
+    )
