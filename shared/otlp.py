@@ -86,8 +86,9 @@ class Exporting:
             "conclave.commit.age", [self._age], unit="s", description="Since the last commit, or the start."
         )
 
-    def batch(  # noqa: PLR0917  # as the runtime calls
+    def batch(
         self,
+        *,
         consumed: Mapping[str, int],
         outputs: Sequence[Sealed],
         started_ns: int,

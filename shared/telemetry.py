@@ -20,8 +20,9 @@ from shared.settings import Telemetry as TelemetrySettings
 class Telemetry(Protocol):
     """What the runtime tells, once a batch; see the module's docstring for what it costs."""
 
-    def batch(  # noqa: PLR0917  # as the runtime calls
+    def batch(
         self,
+        *,
         consumed: Mapping[str, int],
         outputs: Sequence[Sealed],
         started_ns: int,
@@ -42,8 +43,9 @@ class Telemetry(Protocol):
 class Silent:
     """Telemetry that is off."""
 
-    def batch(  # noqa: PLR0917  # as the runtime calls
+    def batch(
         self,
+        *,
         consumed: Mapping[str, int],
         outputs: Sequence[Sealed],
         started_ns: int,

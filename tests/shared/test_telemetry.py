@@ -136,16 +136,28 @@ def kept() -> Iterator[Kept]:
 
 
 def report(telemetry: Any, *outputs: Sealed, consumed: dict[str, int] | None = None) -> None:
-    telemetry.batch(consumed or {}, outputs, 1_000_000_000, 1_003_000_000, 1_004_000_000, {})
+    moments = {"started_ns": 1_000_000_000, "handled_ns": 1_003_000_000, "committed_ns": 1_004_000_000}
+    telemetry.batch(consumed=consumed or {}, outputs=outputs, lag={}, **moments)
+
+
+def timed(telemetry: Any, consumed: dict[str, int], outputs: list[Sealed], times: Any, lag: dict[str, int]) -> None:
+    started, handled, committed = times
+    telemetry.batch(
+        consumed=consumed, outputs=outputs, started_ns=started, handled_ns=handled, committed_ns=committed, lag=lag
+    )
 
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
-    code = (
-        "import sys; from shared.telemetry import Silent, start; from shared.settings import Telemetry;"
-        "silent = start(Telemetry(), 'feed'); silent.batch({}, (), 0, 0, 0, {}); silent.stop();"
-        "assert isinstance(silent, Silent);"
-        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
-    )
+    code = """
+import sys
+from shared.settings import Telemetry
+from shared.telemetry import Silent, start
+silent = start(Telemetry(), "feed")
+silent.batch(consumed={}, outputs=(), started_ns=0, handled_ns=0, committed_ns=0, lag={})
+silent.stop()
+assert isinstance(silent, Silent)
+sys.exit(any(name.startswith("opentelemetry") for name in sys.modules))
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -205,9 +217,11 @@ def test_an_event_that_is_not_sampled_has_no_span(kept: Kept) -> None:
 def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
     telemetry = kept.service("ensemble-voter", partition=2)
     one = decision(bar())
-    telemetry.batch({"predictions": 3, "control": 1}, [one, intent(one)], 0, 3_000_000, 4_000_000, {"predictions": 9})
-    telemetry.batch({"predictions": 4}, [], 5_000_000, 6_000_000, 8_000_000, {"predictions": 5})
-    telemetry.batch({}, [], 8_000_000, 8_000_000, 8_000_000, {})
+    timed(
+        telemetry, {"predictions": 3, "control": 1}, [one, intent(one)], (0, 3_000_000, 4_000_000), {"predictions": 9}
+    )
+    timed(telemetry, {"predictions": 4}, [], (5_000_000, 6_000_000, 8_000_000), {"predictions": 5})
+    timed(telemetry, {}, [], (8_000_000, 8_000_000, 8_000_000), {})
     metrics = kept.metrics()
 
     def by_stream(name: str) -> dict[str, float]:
@@ -254,7 +268,7 @@ def test_the_reference_lists_exactly_the_metrics_there_are(kept: Kept) -> None:
     telemetry = kept.service("ensemble-voter")
     one = decision(bar())
     letter = seal("dead", DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x"))
-    telemetry.batch({"market": 1}, [one, letter], 0, 1, 2, {"market": 0})
+    timed(telemetry, {"market": 1}, [one, letter], (0, 1, 2), {"market": 0})
     reference = Path(__file__).parents[2] / "docs" / "reference" / "telemetry.md"
     rows = [line.split("`")[1] for line in reference.read_text().splitlines() if line.startswith("| `conclave.")]
     assert sorted(rows) == sorted(kept.metrics())
@@ -262,7 +276,7 @@ def test_the_reference_lists_exactly_the_metrics_there_are(kept: Kept) -> None:
 
 def test_a_clock_that_was_set_back_gives_no_negative_duration(kept: Kept) -> None:
     telemetry = kept.service("feed")
-    telemetry.batch({}, [], 9, 5, 1, {})
+    timed(telemetry, {}, [], (9, 5, 1), {})
     [(_, handled)] = kept.metrics()["conclave.batch.duration"]
     assert handled.sum == 0
 
