@@ -6,42 +6,50 @@
 import functools
 import sys
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, ParamSpec
 
 import anyio
 import click
 
-from shared.artifacts.artifact import ArtifactError
-from shared.artifacts.manifest import ManifestError
-from shared.commands import RefusedError
-from shared.control import ControlError
-from shared.embedded import EmbeddedError
-from shared.log import FencedError, OwnedError, UnavailableError
-from shared.log.fitness import UnfitServerError
-from shared.process import InstallationError
-from shared.runtime import GapError
 from shared.settings import Settings, SettingsError, load
 
 P = ParamSpec("P")
 
-CANNOT_RUN: Final = (
-    ArtifactError,
-    ControlError,
-    EmbeddedError,
-    FencedError,
-    GapError,
-    InstallationError,
-    ManifestError,
-    OwnedError,
-    SettingsError,
-    UnavailableError,
-    UnfitServerError,
-)
-FAILED: Final = (RefusedError,)
+MODULES: Final = {
+    "run": "run",
+    "up": "running",
+    "down": "running",
+    "feed": "feeding",
+    "train": "training",
+    "control": "operate",
+    "status": "observe",
+    "decisions": "observe",
+    "doctor": "observe",
+    "groups": "observe",
+    "demo": "demo",
+}
+"""Where each command stands. A module is imported when its command runs: a service's process must
+not carry what only training needs."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands, imported one at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them, in the order in which a person meets them."""
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in MODULES:
+            return None
+        found: click.Command = getattr(import_module(f"services.console.{MODULES[cmd_name]}"), cmd_name)
+        return found
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--settings", "path", type=click.Path(path_type=Path), help="Settings file (default: ./conclave.toml).")
 @click.version_option(package_name="conclave")
 @click.pass_context
@@ -68,19 +76,18 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 
 def main() -> None:
     """Runs the command line; turns what a person must act on into one message and an exit code."""
-    from services.console import demo, observe, operate, running, training  # noqa: PLC0415  # they import cli
-
-    for module in (running, operate, observe, training, demo):
-        for command in module.COMMANDS:
-            cli.add_command(command)
     try:
         cli()
-    except FAILED as error:
-        _end(error, 1)
-    except CANNOT_RUN as error:
+    except SettingsError as error:
         _end(error, 2)
-    except BaseExceptionGroup as group:
-        _end(_first(group), 2 if isinstance(_first(group), CANNOT_RUN) else 1)
+    except Exception as error:
+        from services.console.errors import exit_code  # noqa: PLC0415  # heavy, seldom needed
+
+        first = _first(error)
+        code = exit_code(first)
+        if code is None:
+            raise
+        _end(first, code)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -91,8 +98,6 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _end(error: BaseException, code: int) -> None:
-    if not isinstance(error, (*CANNOT_RUN, *FAILED)):
-        raise error
     click.echo(f"conclave: {error}", err=True)
     sys.exit(code)
 

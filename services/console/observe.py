@@ -212,6 +212,3 @@ async def wait_until_alive(log: Log, partitions: int, wanted: set[str]) -> None:
         if all(wanted <= found for found in alive):
             return
         await anyio.sleep(0.05)
-
-
-COMMANDS = (status, decisions, doctor, groups)

@@ -254,6 +254,3 @@ def _words(command: Command) -> str:
     shown = ("model", "artifact", "weight", "weights", "forced", "rule", "partitions")
     said = [f"{key}={str(value)[:12] if key == 'artifact' else value}" for key, value in fields.items() if key in shown]
     return " ".join([str(name), *said])
-
-
-COMMANDS = (control,)

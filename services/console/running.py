@@ -1,4 +1,4 @@
-"""``conclave run | up | down | feed``: services as processes of this machine."""
+"""``conclave up | down``: all services as processes of this machine, and their server."""
 
 import json
 import os
@@ -8,73 +8,27 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import anyio
 import click
 
+from services.console.feeding import feed_from_settings
 from services.console.main import asynchronous, settings_of
 from services.console.observe import wait_until_alive
-from services.console.operate import begin, store_of
+from services.console.operate import begin
 from services.console.processes import Child, Supervisor, console_command
+from services.console.run import service_of
 from shared.commands import current
 from shared.embedded import EmbeddedServer
 from shared.log import UnavailableError
 from shared.log.fitness import check_server
-from shared.process import InstallationError, die_with_parent, opened_log, serve, stop_on_signal
-from shared.service import Service
-from shared.settings import VARIABLE, Settings, SettingsError, find, redis_url_with_password
+from shared.process import InstallationError, opened_log, serve, stop_on_signal
+from shared.settings import VARIABLE, Settings, find, redis_url_with_password
 
 CARD: Final = "up.json"
-SERVICES: Final = ("feature-builder", "model-worker", "ensemble-voter", "feed")
 READY_WITHIN_S: Final = 60.0
-
-
-@click.command()
-@click.argument("service", type=click.Choice(SERVICES))
-@click.option("--model", help="Which model a model-worker serves.")
-@click.option("--partition", default=0, show_default=True)
-@click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
-@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
-@click.pass_context
-@asynchronous
-async def run(
-    context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
-) -> None:
-    """Runs one service in the foreground, until SIGTERM."""
-    if parent is not None:
-        die_with_parent(parent)
-    settings = settings_of(context)
-    if (service == "model-worker") != (model is not None):
-        raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
-    async with stop_on_signal() as stop:
-        if service == "feed":
-            await feed_from_settings(settings, stop)
-        else:
-            await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
-
-
-def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:
-    """A service, ready to be hosted. Imported here, so that each process carries only what it needs."""
-    match service:
-        case "ensemble-voter":
-            from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
-
-            return voter.service()
-        case "feature-builder":
-            from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
-            from shared.features import SETS  # noqa: PLC0415  # imported where needed
-
-            unknown = [name for name in settings.features.sets if name not in SETS]
-            if unknown:
-                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {', '.join(SETS)}")
-            return builder.service([SETS[name] for name in settings.features.sets], settings.features.bridge)
-        case _:
-            from services.model_worker import main as worker  # noqa: PLC0415  # imported where needed
-
-            assert model is not None
-            return worker.service(model, store_of(settings))
 
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
@@ -258,6 +212,3 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-COMMANDS: tuple[Any, ...] = (run, up, down)

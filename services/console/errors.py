@@ -1,0 +1,42 @@
+"""Which errors are messages for a person, and with which exit code. Anything else is a bug, and shows
+its traceback."""
+
+from typing import Final
+
+from shared.artifacts import ArtifactError, ManifestError
+from shared.bars import SourceError
+from shared.commands import RefusedError
+from shared.control import ControlError
+from shared.embedded import EmbeddedError
+from shared.log import FencedError, OwnedError, UnavailableError
+from shared.log.fitness import UnfitServerError
+from shared.process import InstallationError
+from shared.runtime import GapError
+from shared.settings import SettingsError
+from shared.splits import SplitError
+from shared.telemetry import MissingExporterError
+from shared.training import RefusedError as NotStoredError
+
+CODES: Final[dict[type[Exception], int]] = {
+    RefusedError: 1,
+    NotStoredError: 1,
+    ArtifactError: 2,
+    ControlError: 2,
+    EmbeddedError: 2,
+    FencedError: 2,
+    GapError: 2,
+    InstallationError: 2,
+    ManifestError: 2,
+    MissingExporterError: 2,
+    OwnedError: 2,
+    SettingsError: 2,
+    SourceError: 2,
+    SplitError: 2,
+    UnavailableError: 2,
+    UnfitServerError: 2,
+}
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The exit code of an error that is a message; None for a bug."""
+    return next((code for kind, code in CODES.items() if isinstance(error, kind)), None)

@@ -1,0 +1,63 @@
+"""``conclave run``: one service in this process. Imports only what that service needs: four workers
+that each carried a training stack would not fit a small machine."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from services.console.main import asynchronous, settings_of
+from shared.process import die_with_parent, serve, stop_on_signal
+from shared.service import Service
+from shared.settings import Settings, SettingsError
+
+SERVICES: Final = ("feature-builder", "model-worker", "ensemble-voter", "feed")
+
+
+@click.command()
+@click.argument("service", type=click.Choice(SERVICES))
+@click.option("--model", help="Which model a model-worker serves.")
+@click.option("--partition", default=0, show_default=True)
+@click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
+@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+@click.pass_context
+@asynchronous
+async def run(
+    context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
+) -> None:
+    """Runs one service in the foreground, until SIGTERM."""
+    if parent is not None:
+        die_with_parent(parent)
+    settings = settings_of(context)
+    if (service == "model-worker") != (model is not None):
+        raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
+    async with stop_on_signal() as stop:
+        if service == "feed":
+            from services.console.feeding import feed_from_settings  # noqa: PLC0415  # imported where needed
+
+            await feed_from_settings(settings, stop)
+        else:
+            await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
+
+
+def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:
+    """A service, ready to be hosted. Imported here, so that each process carries only what it needs."""
+    match service:
+        case "ensemble-voter":
+            from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
+
+            return voter.service()
+        case "feature-builder":
+            from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
+            from shared.features import SETS  # noqa: PLC0415  # imported where needed
+
+            unknown = [name for name in settings.features.sets if name not in SETS]
+            if unknown:
+                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {', '.join(SETS)}")
+            return builder.service([SETS[name] for name in settings.features.sets], settings.features.bridge)
+        case _:
+            from services.model_worker import main as worker  # noqa: PLC0415  # imported where needed
+            from shared.artifacts import Store  # noqa: PLC0415  # imported where needed
+
+            assert model is not None
+            return worker.service(model, Store(Path(settings.installation.state) / "artifacts"))
