@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.synthetic import LAGS, Signal, SyntheticMarket, attainable, labels, posterior, threshold
 from shared.synthetic import market as generator
-from shared.synthetic.theory import coefficients
+from shared.synthetic.theory import _forecast, coefficients
 
 HORIZON = 8
 BARS = 120_000
@@ -118,3 +118,33 @@ def test_a_label_is_the_class_of_the_sum_ahead(returns: list[float], horizon: in
 def test_a_row_signal_needs_what_it_is_about() -> None:
     with pytest.raises(ValueError, match="needs u"):
         posterior(np.zeros(60), Signal(0.1, 0.1), 4, 1.0)
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 12])
+def test_the_forecast_is_the_recursion_run_by_hand(horizon: int) -> None:
+    signal = Signal(0.2, 0.4)
+    a = coefficients(signal).tolist()
+
+    def run(z: list[float], u: float, shocks: list[float], fresh: list[float]) -> list[float]:
+        """The next returns, one shock of each kind a bar."""
+        z = list(z)
+        for shock, new in zip(shocks, fresh, strict=True):
+            z.append(sum(weight * z[-1 - lag] for lag, weight in enumerate(a)) + signal.row * u + shock)
+            u = 0.9 * u + math.sqrt(0.19) * new
+        return z[-len(shocks) :]
+
+    def unit(length: int, at: int) -> list[float]:
+        return [float(step == at) for step in range(length)]
+
+    forecast = _forecast(signal, horizon)
+    none, empty = [0.0] * horizon, [0.0] * LAGS
+    by_lag = [sum(run(unit(LAGS, LAGS - 1 - lag), 0.0, none, none)) for lag in range(LAGS)]
+    np.testing.assert_allclose(forecast.weights, by_lag, atol=1e-12)
+    assert forecast.row == pytest.approx(sum(run(empty, 1.0, none, none)))
+    future = past = 0.0
+    for shocks, fresh in ((unit(700, 0), unit(700, 700)), (unit(700, 700), unit(700, 0))):
+        path = run(empty, 0.0, shocks, fresh)
+        future += sum(sum(path[:reach]) ** 2 for reach in range(1, horizon + 1))
+        past += sum(sum(path[since : since + horizon]) ** 2 for since in range(1, 700))
+    assert forecast.variance == pytest.approx(future)
+    assert forecast.total == pytest.approx(future + past, rel=1e-5)
