@@ -49,10 +49,9 @@ def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
     return rows
 
 
-def children_of(settings: Settings) -> list[Child]:
-    """The processes of an installation, as the supervisor starts them."""
+def children_of(settings: Settings, file: Path | None) -> list[Child]:
+    """The processes of an installation, as the supervisor starts them, with the settings of ``file``."""
     parent = ["--parent", str(os.getpid())]
-    file = find()
     environment = {VARIABLE: str(file)} if file else {}
     return [Child(name, console_command(*words, *parent), environment) for name, words, _ in service_names(settings)]
 
@@ -87,9 +86,9 @@ async def found_if_new(settings: Settings, actor: str) -> None:
 
 
 @asynccontextmanager
-async def services_up(settings: Settings, tell: Callable[[str], None]) -> AsyncIterator[Supervisor]:
+async def services_up(settings: Settings, tell: Callable[[str], None], file: Path | None) -> AsyncIterator[Supervisor]:
     """Every service as a process of its own, alive once this yields; drained at the end."""
-    supervisor = Supervisor(children_of(settings), Path(settings.installation.state) / "log", tell)
+    supervisor = Supervisor(children_of(settings, file), Path(settings.installation.state) / "log", tell)
     wanted = {group for _, _, group in service_names(settings)}
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
@@ -128,7 +127,7 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
         if one_process:
             await _one_process(settings, stop, with_feed)
             return
-        async with services_up(settings, click.echo) as supervisor:
+        async with services_up(settings, click.echo, find(context.find_root().params["path"])) as supervisor:
             (state / CARD).write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C, or `conclave down`, ends it; logs in {state / 'log'}")

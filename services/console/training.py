@@ -1,7 +1,6 @@
 """``conclave train``: a model from bars, measured against the class prior, stored and registered."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from schemas.control import Promote, StartShadow
 from services.console.main import asynchronous, settings_of
 from services.console.operate import changing, registration, show, store_of
-from services.console.sources import BARS_OPTIONS, chosen_source
+from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.show import render
 from shared.bars import Bars, Source, SourceError, gather
 from shared.commands import issue
@@ -27,7 +26,7 @@ from shared.training import train as train_model
 @click.option("--model", required=True, help="The voting slot the artifact is for, as xgboost.")
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
 @BARS_OPTIONS
-@click.option("--limit", type=int, help="Use the first LIMIT bars of each symbol alone.")
+@click.option("--rows", type=int, help="Use the first ROWS rows of the source alone (symbols merged by time).")
 @click.option("--set", "set_name", type=click.Choice(sorted(SETS)), default=DEFAULT, show_default=True)
 @click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
@@ -46,7 +45,7 @@ async def train(
     /,
     model: str,
     family: str,
-    limit: int | None,
+    rows: int | None,
     set_name: str,
     horizon: int,
     hold: float,
@@ -61,7 +60,7 @@ async def train(
     (mnat) of log loss, with a 95 % block-bootstrap interval. A collapsed model is refused."""
     settings = settings_of(context)
     source, name = chosen_source(options)
-    bars = _bars(source, limit)
+    bars = _bars(Part(source, 0, rows))
     console = Console()
     trained = _train(
         console, bars, family, SETS[set_name], settings, source=name, horizon=horizon, hold=hold, seed=seed
@@ -74,17 +73,12 @@ async def train(
         await _register(settings, model, digest, trained, then, weight, options)
 
 
-def _bars(source: Source, limit: int | None) -> dict[str, Bars]:
+def _bars(source: Source) -> dict[str, Bars]:
     found = gather(source.rows(), None)
     bars = {symbol: columns for (symbol, _), columns in found.items()}
     if len(bars) < len(found):
         raise SourceError(f"several intervals of one symbol: {', '.join(map(str, found))}; choose files of one")
-    return {symbol: _first(columns, limit) for symbol, columns in bars.items()} if limit else bars
-
-
-def _first(bars: Bars, limit: int) -> Bars:
-    columns = ("open_time", "open", "high", "low", "close", "volume")
-    return replace(bars, **{name: getattr(bars, name)[:limit] for name in columns})
+    return bars
 
 
 def _train(
