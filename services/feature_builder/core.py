@@ -1,0 +1,148 @@
+"""The feature builder as a fold over the market: windows in, vectors out. See the package's docstring."""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from schemas.codec import Envelope, Sealed, seal
+from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter
+from shared.features.bars import BRIDGE
+from shared.features.engine import Engine, Key, Taken, Vector
+from shared.features.refusal import Refused
+from shared.features.sets import FeatureSet
+from shared.service import Batch, Received
+
+GROUP: Final = "feature-builder"
+MARKET: Final = "market"
+MILESTONE: Final = 256
+"""Every how many events an entry id is remembered, from which a restart may read again."""
+_BEGINNING: Final = "0-0"
+
+
+class Memo(msgspec.Struct, frozen=True, array_like=True):
+    """What a restart cannot read again: the entry from which it reads, that entry's index in the stream, and
+    the symbols whose window began after missing bars and is not full yet."""
+
+    entry: str = _BEGINNING
+    index: int = 0
+    restarted: tuple[Key, ...] = ()
+
+
+class Milestone(NamedTuple):
+    """The ``number``-th event of the market is the entry ``entry``."""
+
+    number: int
+    entry: str
+
+
+class State:
+    """The windows, and how far the market has been read. ``recalled`` is what the memo said about restarted
+    windows: it settles them once everything has been absorbed again."""
+
+    def __init__(self, engine: Engine, memo: Memo) -> None:
+        self.engine = engine
+        self.here = Milestone(memo.index, memo.entry)
+        self.milestones = [self.here]
+        self.recalled: set[Key] | None = set(memo.restarted)
+
+    def advance(self, events: Sequence[Received]) -> list[BarClosed]:
+        """Counts events, and returns their bars. The first has the index ``here.number + 1``."""
+        first = self.here.number + 1
+        for i in range(-first % MILESTONE, len(events), MILESTONE):
+            self.milestones.append(Milestone(first + i, events[i].entry))
+        if events:
+            self.here = Milestone(first + len(events) - 1, events[-1].entry)
+        return [event.envelope.event for event in events]
+
+    def settle(self) -> None:
+        """Ends the absorbing."""
+        if self.recalled is not None:
+            self.engine.restarted = self.recalled
+            self.recalled = None
+
+    def anchor(self) -> Milestone:
+        """The newest remembered event before all that the windows depend on."""
+        oldest = self.engine.oldest()
+        if oldest is None:
+            return self.here
+        found = bisect_left(self.milestones, oldest, key=lambda milestone: milestone.number) - 1
+        del self.milestones[:found]
+        return self.milestones[0]
+
+
+class FeatureBuilder:
+    """The service ``feature-builder``: one vector, or the reason why there is none, for each bar and set.
+
+    ``bridge`` is how many missing bars in a row are filled with flat ones. Cutting the events into batches
+    elsewhere changes no byte of what is written, nor does a restart.
+    """
+
+    group = GROUP
+    reads = (MARKET,)
+    follows_control = False
+    ticks = 0
+
+    def __init__(self, sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> None:
+        self.sets: Final = tuple(sets)
+        self.bridge: Final = bridge
+
+    def begin(self, memo: bytes) -> State:
+        """Empty windows, to be filled by ``absorb``."""
+        recalled = msgspec.msgpack.decode(memo, type=Memo) if memo else Memo()
+        return State(Engine(self.sets, self.bridge), recalled)
+
+    def absorb(self, state: State, batch: Batch) -> None:
+        """Takes in bars again that were answered before."""
+        first = state.here.number + 1
+        state.engine.absorb(state.advance(batch.events), first)
+
+    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+        """The vectors of new bars, in their order; for each bar first what was missing before it."""
+        state.settle()
+        first = state.here.number + 1
+        outcomes = state.engine.take(state.advance(batch.events), first)
+        written: list[Sealed] = []
+        for received, outcome in zip(batch.events, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                written.append(_refusal(received, outcome))
+            else:
+                written += self._answers(received.envelope, outcome)
+        return written
+
+    def _answers(self, envelope: Envelope[BarClosed], outcome: Taken) -> list[Sealed]:
+        bar = envelope.event
+        about = bar.symbol, bar.interval_ms, bar.open_time, bar.origin
+        answers: list[Any] = []
+        if outcome.missing:
+            answers.append(BarsMissing(*about, outcome.missing, outcome.bridged))
+        for chosen, result in zip(self.sets, outcome.results, strict=True):
+            if isinstance(result, Vector):
+                answers.append(FeaturesComputed(*about, chosen.digest, result.values, result.bridged))
+            else:
+                answers.append(FeaturesWithheld(*about, chosen.digest, *result))
+        return [_caused("features", envelope, answer) for answer in answers]
+
+    def memo(self, state: State) -> bytes:
+        """The anchor, and the restarted windows that are not full."""
+        anchor = state.anchor()
+        restarted = state.engine.restarted if state.recalled is None else state.recalled
+        return msgspec.msgpack.encode(Memo(anchor.entry, anchor.number, tuple(sorted(restarted))))
+
+    def since(self, state: State) -> Mapping[str, str]:
+        """The entry before the oldest bar that a window holds, within ``MILESTONE`` events."""
+        return {MARKET: state.anchor().entry}
+
+
+def _refusal(received: Received, refused: Refused) -> Sealed:
+    raw = msgspec.json.encode(received.envelope.event).decode()
+    source = f"{received.stream}@{received.entry}"
+    letter = DeadLetter(GROUP, source, refused.reason, refused.detail[:2000], raw[:2000])
+    return _caused("dead", received.envelope, letter)
+
+
+def _caused(stream: str, envelope: Envelope[BarClosed], event: Any) -> Sealed:
+    return seal(stream, event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

@@ -1,0 +1,24 @@
+"""Features: finite-memory functions of the last bars of one symbol, the same bits live and in training.
+
+``table`` holds every formula, ``sets`` the feature sets, ``terms`` and ``kernels`` what formulas are made of.
+``history.compute`` and ``history.history`` evaluate recorded bars, ``engine.Engine`` a stream of them.
+"""
+
+from shared.features.bars import BRIDGE, Bars
+from shared.features.history import History, compute, history
+from shared.features.sets import DEFAULT, SETS, FeatureSet, feature_set
+from shared.features.table import FEATURES, Feature
+
+__all__ = [
+    "BRIDGE",
+    "DEFAULT",
+    "FEATURES",
+    "SETS",
+    "Bars",
+    "Feature",
+    "FeatureSet",
+    "History",
+    "compute",
+    "feature_set",
+    "history",
+]

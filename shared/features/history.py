@@ -1,0 +1,89 @@
+"""A recorded history of one symbol to vectors: what training and replay use, and to the bit what was served."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, Bars, Doubles, Integers, bridged_by, fill
+from shared.features.plan import LITTLE, Plan, Vectors
+from shared.features.sets import FeatureSet
+
+CHUNK: Final = 4096
+"""Rows computed at once: as many as the processor's cache likes. The result does not depend on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The vectors that the feature builder publishes for a history: ``vectors[i]`` is that of
+    the given bar ``rows[i]``, with ``bridged[i]`` flat bars in its window. ``warming``, ``gap`` and
+    ``undefined`` count the bars for which it publishes a reason instead."""
+
+    open_times: Integers
+    vectors: Vectors
+    bridged: Integers
+    rows: Integers
+    warming: int
+    gap: int
+    undefined: int
+
+
+def compute(feature_set: FeatureSet, bars: Bars) -> Vectors:
+    """The vectors of contiguous bars, ``[bars - lookback + 1, features]``; the first is that of bar
+    ``lookback - 1``. Undefined values are NaN or infinite.
+
+    Raises ``ValueError`` where a bar is missing: ``history`` takes gaps.
+    """
+    gaps = np.diff(bars.open_time) != bars.interval_ms
+    if gaps.any():
+        row = int(np.argmax(gaps)) + 1
+        raise ValueError(f"bars are missing before row {row}, open_time {bars.open_time[row]}; use history()")
+    values = np.stack([bars.fields()[name] for name in PRICES_AND_VOLUME], axis=1)
+    start = int(bars.open_time[0]) if len(bars) else 0
+    return _contiguous(Plan([feature_set]), values, start, bars.interval_ms)
+
+
+def _contiguous(plan: Plan, values: Doubles, start: int, interval_ms: int) -> Vectors:
+    rows = len(values) - plan.lookback + 1
+    if rows <= 0:
+        return np.empty((0, len(plan.sets[0])), LITTLE)
+    times = start + interval_ms * np.arange(len(values), dtype=np.int64)
+    fields = {name: np.ascontiguousarray(values[:, i, None]) for i, name in enumerate(PRICES_AND_VOLUME)}
+    series = {**fields, "open_time": times[:, None]}
+    result = np.empty((rows, len(plan.sets[0])), LITTLE)
+    for first in range(0, rows, CHUNK):
+        last = min(first + CHUNK, rows)
+        window = {name: array[first : last + plan.lookback - 1] for name, array in series.items()}
+        result[first:last] = plan.evaluate(window, last - first).vectors[0][:, 0]
+    return result
+
+
+def history(feature_set: FeatureSet, bars: Bars, bridge: int = BRIDGE) -> History:
+    """The vectors of a history with gaps, under the gap policy (``shared.features.bars.bridged_by``)."""
+    steps = bars.open_time // bars.interval_ms
+    missing = np.diff(steps) - 1
+    breaks = [int(row) + 1 for row in np.flatnonzero(missing) if not bridged_by(int(missing[row]), bridge)]
+    edges = [0, *breaks, len(bars)]
+    plan = Plan([feature_set])
+    values = np.stack([bars.fields()[name] for name in PRICES_AND_VOLUME], axis=1)
+    vectors, rows, bridged = [], [], []
+    cold = [0, 0]
+    for segment, (first, last) in enumerate(pairwise(edges)):
+        if first == last:
+            continue
+        filled = fill(steps[first:last] - steps[first], values[first:last])
+        computed = _contiguous(plan, filled.values, int(bars.open_time[first]), bars.interval_ms)
+        warm = len(filled.values) - len(computed)
+        kept = filled.real[warm:]
+        flats = np.concatenate([[0], np.cumsum(~filled.real)])
+        vectors.append(computed[kept])
+        rows.append(first + filled.source[warm:][kept])
+        bridged.append((flats[warm + 1 :] - flats[: len(computed)])[kept])
+        cold[segment > 0] += int(filled.real[:warm].sum())
+    found = np.concatenate(vectors) if vectors else np.empty((0, len(feature_set)), LITTLE)
+    defined = np.isfinite(found).all(axis=1)
+    chosen = np.concatenate(rows)[defined] if rows else np.empty(0, np.int64)
+    counts = np.concatenate(bridged)[defined] if bridged else np.empty(0, np.int64)
+    undefined = len(found) - len(chosen)
+    return History(bars.open_time[chosen], found[defined], counts, chosen, cold[0], cold[1], undefined)

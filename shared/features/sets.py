@@ -1,0 +1,84 @@
+"""Feature sets: which features, in which order, under one digest."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Final
+
+from shared.features.table import FEATURES, Feature
+
+ARITHMETIC: Final = "float64 by doubling, rounded to float32 (1)"
+"""How formulas are evaluated. The number grows when a kernel's tree of operations changes: the values'
+last bits then do too, and no vector may pass for another's."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """An ordered list of features. Two sets with the same digest give the same bytes for the same bars."""
+
+    name: str
+    features: tuple[Feature, ...]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The features' names, in the order of the vector."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def lookback(self) -> int:
+        """How many contiguous bars a vector depends on, its own included."""
+        return max(feature.lookback for feature in self.features)
+
+    @cached_property
+    def definition(self) -> str:
+        """The canonical text: the arithmetic, then each feature's name and formula. The set's own name
+        is not part of it."""
+        lines = (f"{feature.name} = {feature.term.text}\n" for feature in self.features)
+        return f"features: {ARITHMETIC}\n{''.join(lines)}"
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of ``definition``, 32 bytes."""
+        return sha256(self.definition.encode()).digest()
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def feature_set(name: str, *features: str) -> FeatureSet:
+    """The set of these features. Raises ``ValueError`` for a name that the table does not hold, for a name
+    given twice, or for none."""
+    unknown = [feature for feature in features if feature not in FEATURES]
+    if unknown:
+        raise ValueError(f"feature set {name!r}: no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}")
+    if not features or len(set(features)) < len(features):
+        raise ValueError(f"feature set {name!r} must name at least one feature, and none twice: {features}")
+    return FeatureSet(name, tuple(FEATURES[feature] for feature in features))
+
+
+_BARE: Final = (
+    *("price_change", "rsi_14", "macd", "volume_ratio", "momentum_10", "high_low_range", "volume_change"),
+    *("volume_ma_ratio", "ema_10", "ema_20", "ema_50", "ema_10_20_cross", "ema_10_50_cross", "volatility_20"),
+    *("macd_signal", "macd_hist", "bb_position", "momentum_20"),
+)
+
+DEFAULT: Final = "core-28"
+
+SETS: Final[dict[str, FeatureSet]] = {
+    chosen.name: chosen
+    for chosen in (
+        feature_set(
+            DEFAULT,
+            *("z_return_1", "z_return_3", "z_return_5", "z_return_10", "z_return_20", "z_return_60"),
+            *("z_range", "z_body", "z_upper_wick", "z_lower_wick"),
+            *("rsi_14", "macd_atr", "macd_hist_atr", "stochastic_k_14", "stochastic_d_3"),
+            *("ema_10_atr", "ema_20_atr", "log_natr_14", "log_sigma", "sigma_ratio_10"),
+            *("bb_position", "bb_width", "volume_share_20", "volume_z_48"),
+            *("minute_sin", "minute_cos", "weekday_sin", "weekday_cos"),
+        ),
+        feature_set("user-8", "close", "high", "low", "volume", "volatility", "rsi", "macd", "momentum"),
+        feature_set("user-18", *_BARE),
+        feature_set("user-23", "open", "high", "low", "close", "volume", *_BARE),
+    )
+}
+"""The sets that exist by name. The first is the default: stationary inputs only."""
