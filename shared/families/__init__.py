@@ -1,0 +1,46 @@
+"""The model families by name. Importing this loads no model library; using a family does.
+
+Each family is one module: ``prior`` and ``logistic`` are the baselines every score is compared
+with, ``xgboost`` and ``lightgbm`` the trees.
+"""
+
+from types import MappingProxyType
+from typing import Final
+
+from shared.families.base import Family, Fitted, Model, Params, Sample, WeightsError, Windows, complete
+from shared.families.lightgbm import LightGBM
+from shared.families.logistic import Logistic
+from shared.families.prior import Prior
+from shared.families.xgboost import XGBoost
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Fitted",
+    "Model",
+    "Params",
+    "Sample",
+    "UnknownFamilyError",
+    "WeightsError",
+    "Windows",
+    "complete",
+    "family_named",
+]
+
+
+class UnknownFamilyError(KeyError):
+    """A family that this release does not have. Says which there are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+_ALL: Final[tuple[Family, ...]] = (Prior(), Logistic(), XGBoost(), LightGBM())
+FAMILIES: Final = MappingProxyType({family.name: family for family in _ALL})
+
+
+def family_named(name: str) -> Family:
+    """The family. Raises ``UnknownFamilyError``."""
+    if name not in FAMILIES:
+        raise UnknownFamilyError(f"no model family {name!r}; there are: {', '.join(FAMILIES)}")
+    return FAMILIES[name]

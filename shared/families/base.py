@@ -1,0 +1,105 @@
+"""What a model family is: one architecture, used alike by the trainer and by the worker.
+
+A family turns windows into logits. It knows nothing of symbols, scalers, calibration or digests;
+those are the artifact's (``shared.artifacts``).
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Windows = NDArray[np.float32] | NDArray[np.float64]
+"""[N, T, F]: N windows of T vectors of F features, the newest vector last. Float64 where the
+artifact scales them, else float32."""
+Logits = NDArray[np.float64]
+"""[N, 3]: log probabilities of SELL, HOLD, BUY up to a constant per row."""
+Classes = NDArray[np.int64]
+"""[N]: 0 SELL, 1 HOLD, 2 BUY."""
+Weights = NDArray[np.float64]
+"""[N]: how much each row counts."""
+
+Params = Mapping[str, int | float]
+Files = Mapping[str, bytes]
+
+
+class WeightsError(ValueError):
+    """Weights that are not this family's, or do not fit the manifest. Names the file."""
+
+
+class Sample(NamedTuple):
+    """Windows with the class of each and how much it counts."""
+
+    x: Windows
+    y: Classes
+    weight: Weights
+
+
+class Model(Protocol):
+    """A fitted or loaded model."""
+
+    def logits(self, windows: Windows) -> Logits:
+        """Guaranteed: finite for finite input; one thread; a row's bits depend on that row alone,
+        not on how many others are asked with it (``batch_rows`` of the family says otherwise)."""
+
+
+class Fitted(NamedTuple):
+    """A fitted model and how many steps early stopping kept (trees, iterations; 0 where none)."""
+
+    model: Any
+    steps: int
+
+
+class Family(Protocol):
+    """One architecture. ``window``: the T it takes. ``scaled``: whether its input is standardised.
+    ``constant``: whether it may answer the same for every input (a baseline). ``batch_rows``: the
+    batch size at which its bits are stable, None where they are at any. ``defaults``: every
+    hyper-parameter with its value; there are no others."""
+
+    name: str
+    window: int
+    scaled: bool
+    constant: bool
+    batch_rows: int | None
+    defaults: Params
+
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+        """Fits on ``train``; ``held`` only says when to stop. Plain multi-class log loss on
+        the natural prior. Deterministic for the same input, seed, libraries and processor."""
+
+    def save(self, model: Any) -> dict[str, bytes]:
+        """The weights as files in formats that carry data and no code."""
+
+    def load(self, files: Files, features: int) -> Model:
+        """The model in ``files``. Raises ``WeightsError``. Never runs anything it reads."""
+
+    def libraries(self) -> dict[str, str]:
+        """Name and version of each library that the answer's bits depend on."""
+
+
+def complete(family: Family, given: Params) -> dict[str, int | float]:
+    """The family's defaults with ``given`` over them. Raises ``ValueError`` on an unknown name."""
+    unknown = sorted(set(given) - set(family.defaults))
+    if unknown:
+        raise ValueError(
+            f"family {family.name!r} has no parameter {', '.join(unknown)}; "
+            f"it has: {', '.join(family.defaults) or 'none'}"
+        )
+    return {**family.defaults, **given}
+
+
+def only_file(files: Files, name: str, family: str) -> bytes:
+    """The content of the one file a family saves. Raises ``WeightsError``."""
+    if set(files) != {name}:
+        raise WeightsError(
+            f"family {family!r} expects the weight file {name}; found: {', '.join(sorted(files)) or 'none'}"
+        )
+    return files[name]
+
+
+def last_row(windows: Windows, family: str) -> NDArray[Any]:
+    """[N, F] of windows with T = 1. Raises ``ValueError`` for longer ones."""
+    if windows.shape[1] != 1:
+        raise ValueError(f"family {family!r} takes windows of one vector; these have {windows.shape[1]}")
+    return np.ascontiguousarray(windows[:, 0, :])

@@ -1,0 +1,104 @@
+"""Gradient-boosted trees by LightGBM: multi-class log loss, weights in its text format."""
+
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+from shared.families.base import (
+    Files,
+    Fitted,
+    Logits,
+    Params,
+    Sample,
+    WeightsError,
+    Windows,
+    last_row,
+    only_file,
+)
+from shared.families.libraries import library
+
+FILE: Final = "model.txt"
+
+
+class LightGBMModel:
+    """A booster on one thread."""
+
+    def __init__(self, booster: Any):
+        self._booster = booster
+
+    def logits(self, windows: Windows) -> Logits:
+        """Raw scores: float64 sums in the order of the trees."""
+        rows = last_row(windows, "lightgbm")
+        if not len(rows):
+            return np.empty((0, 3))
+        raw = self._booster.predict(rows, raw_score=True, num_threads=1, validate_features=False)
+        return np.asarray(raw, dtype=np.float64)
+
+
+class LightGBM:
+    """The family ``lightgbm``. ``patience``: trees without gain on the validation part before it stops."""
+
+    name = "lightgbm"
+    window = 1
+    scaled = False
+    constant = False
+    batch_rows: int | None = None
+    defaults: Params = MappingProxyType(
+        {
+            "rounds": 300,
+            "patience": 40,
+            "learning_rate": 0.05,
+            "num_leaves": 12,
+            "min_data_in_leaf": 200,
+            "lambda_l2": 5.0,
+            "bagging_fraction": 0.7,
+            "bagging_freq": 1,
+            "feature_fraction": 0.7,
+            "max_bin": 127,
+        }
+    )
+
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+        """``steps`` of the result: boosting rounds kept, of three trees each."""
+        lightgbm = library("lightgbm")
+        own = {"rounds", "patience"}
+        settings: dict[str, Any] = {name: value for name, value in params.items() if name not in own}
+        settings |= {"objective": "multiclass", "num_class": 3, "metric": "multi_logloss", "verbosity": -1}
+        settings |= {"num_threads": 1, "seed": seed, "deterministic": True, "force_row_wise": True}
+        rows = last_row(train.x, self.name)
+        data = lightgbm.Dataset(rows, label=train.y, weight=train.weight, params=settings)
+        rows = last_row(held.x, self.name)
+        watched = lightgbm.Dataset(rows, label=held.y, weight=held.weight, reference=data, params=settings)
+        booster = lightgbm.train(
+            settings,
+            data,
+            num_boost_round=int(params["rounds"]),
+            valid_sets=[watched],
+            callbacks=[lightgbm.early_stopping(int(params["patience"]), verbose=False)],
+        )
+        steps = int(booster.best_iteration)
+        # Through text, so that the model that is scored is the model that will be served.
+        return Fitted(self.load({FILE: booster.model_to_string(num_iteration=steps).encode()}, train.x.shape[2]), steps)
+
+    def save(self, model: LightGBMModel) -> dict[str, bytes]:
+        """One text file."""
+        return {FILE: model._booster.model_to_string().encode()}
+
+    def load(self, files: Files, features: int) -> LightGBMModel:
+        """See ``Family.load``."""
+        lightgbm = library("lightgbm")
+        text = only_file(files, FILE, self.name)
+        try:
+            booster = lightgbm.Booster(model_str=text.decode("utf-8"))
+        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+            raise WeightsError(f"{FILE}: not a LightGBM model: {error!s:.200}") from None
+        if booster.num_feature() != features:
+            raise WeightsError(f"{FILE}: trees over {booster.num_feature()} features, manifest names {features}")
+        if booster.num_model_per_iteration() != 3:
+            raise WeightsError(f"{FILE}: {booster.num_model_per_iteration()} classes instead of 3")
+        return LightGBMModel(booster)
+
+    def libraries(self) -> dict[str, str]:
+        """NumPy and LightGBM."""
+        return {"numpy": np.__version__, "lightgbm": library("lightgbm").__version__}

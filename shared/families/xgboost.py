@@ -1,0 +1,101 @@
+"""Gradient-boosted trees by XGBoost: multi-class log loss, weights in its UBJ format."""
+
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+from shared.families.base import (
+    Files,
+    Fitted,
+    Logits,
+    Params,
+    Sample,
+    WeightsError,
+    Windows,
+    last_row,
+    only_file,
+)
+from shared.families.libraries import library
+
+FILE: Final = "model.ubj"
+
+
+class XGBoostModel:
+    """A booster on one thread."""
+
+    def __init__(self, booster: Any):
+        self._booster = booster
+
+    def logits(self, windows: Windows) -> Logits:
+        """Margins: float32 sums in the order of the trees."""
+        rows = last_row(windows, "xgboost")
+        margins = self._booster.inplace_predict(rows, predict_type="margin", validate_features=False)
+        return np.asarray(margins, dtype=np.float64).reshape(len(rows), -1)
+
+
+class XGBoost:
+    """The family ``xgboost``. ``patience``: trees without gain on the validation part before it stops."""
+
+    name = "xgboost"
+    window = 1
+    scaled = False
+    constant = False
+    batch_rows: int | None = None
+    defaults: Params = MappingProxyType(
+        {
+            "rounds": 300,
+            "patience": 40,
+            "eta": 0.05,
+            "max_depth": 4,
+            "min_child_weight": 50,
+            "lambda": 5.0,
+            "subsample": 0.7,
+            "colsample_bytree": 0.7,
+            "max_bin": 128,
+        }
+    )
+
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+        """``steps`` of the result: boosting rounds kept, of three trees each."""
+        xgboost = library("xgboost")
+        own = {"rounds", "patience"}
+        settings: dict[str, Any] = {name: value for name, value in params.items() if name not in own}
+        settings |= {"objective": "multi:softprob", "num_class": 3, "eval_metric": "mlogloss"}
+        settings |= {"tree_method": "hist", "nthread": 1, "seed": seed, "verbosity": 1}
+        bins = int(params["max_bin"])
+        rows = last_row(train.x, self.name)
+        data = xgboost.QuantileDMatrix(rows, label=train.y, weight=train.weight, max_bin=bins, nthread=1)
+        rows = last_row(held.x, self.name)
+        watched = xgboost.QuantileDMatrix(rows, label=held.y, weight=held.weight, max_bin=bins, nthread=1, ref=data)
+        booster = xgboost.train(
+            settings,
+            data,
+            num_boost_round=int(params["rounds"]),
+            evals=[(watched, "validation")],
+            early_stopping_rounds=int(params["patience"]),
+            verbose_eval=False,
+        )
+        steps = booster.best_iteration + 1
+        # Through bytes, so that the model that is scored is the model that will be served.
+        return Fitted(self.load({FILE: bytes(booster[:steps].save_raw("ubj"))}, train.x.shape[2]), steps)
+
+    def save(self, model: XGBoostModel) -> dict[str, bytes]:
+        """One UBJ file."""
+        return {FILE: bytes(model._booster.save_raw("ubj"))}
+
+    def load(self, files: Files, features: int) -> XGBoostModel:
+        """See ``Family.load``."""
+        xgboost = library("xgboost")
+        raw = only_file(files, FILE, self.name)
+        try:
+            booster = xgboost.Booster(params={"nthread": 1}, model_file=bytearray(raw))
+        except (xgboost.core.XGBoostError, ValueError) as error:
+            raise WeightsError(f"{FILE}: not an XGBoost model: {str(error).splitlines()[0]:.200}") from None
+        if booster.num_features() != features:
+            raise WeightsError(f"{FILE}: trees over {booster.num_features()} features, manifest names {features}")
+        return XGBoostModel(booster)
+
+    def libraries(self) -> dict[str, str]:
+        """NumPy and XGBoost."""
+        return {"numpy": np.__version__, "xgboost": library("xgboost").__version__}
