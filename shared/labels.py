@@ -1,0 +1,80 @@
+"""The label ``vfh1``: where the close stands after a fixed number of bars, in units of volatility.
+
+For bar t and horizon h, with C the close, s the volatility known at t:
+
+    z = ln(C[t+h] / C[t]) / (s[t] * sqrt(h));   BUY where z > kappa, SELL where z < -kappa, else HOLD
+
+s is the exponentially weighted root mean square of one-bar log returns, decay 0.97, normalised by
+the sum of its weights (RiskMetrics 1996 without its start value). kappa is chosen on the training
+part alone, so that a stated share of it is HOLD.
+"""
+
+import math
+from typing import Annotated, Final, Literal, NamedTuple
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+DECAY: Final = 0.97
+WARM: Final = 100
+"""Returns before the first label: 0.97**100 leaves 5 % of the kernel's weight missing."""
+
+
+class LabelSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the classes of an artifact mean. ``horizon`` is in bars, ``hold`` the share of HOLD that
+    ``kappa`` was chosen for on the training part."""
+
+    name: Literal["vfh1"]
+    horizon: Annotated[int, Meta(ge=1)]
+    decay: float
+    hold: float
+    kappa: float
+
+
+class Moves(NamedTuple):
+    """Labelled bars of one symbol before they are cut into classes. ``open_time`` [N] int64 names
+    the bar t, ``end`` [N] int64 the open time of bar t + h (whose close decides), ``z`` [N] float64."""
+
+    open_time: NDArray[np.int64]
+    end: NDArray[np.int64]
+    z: NDArray[np.float64]
+
+
+def volatility(open_time: NDArray[np.int64], close: NDArray[np.float64], interval_ms: int) -> NDArray[np.float64]:
+    """[N] the volatility known at each bar; NaN before ``WARM`` returns. A return across missing
+    bars is no one-bar return: it is left out, and the estimate stands."""
+    returns = np.diff(np.log(close), prepend=np.nan)
+    squares = np.where(np.diff(open_time, prepend=-1) == interval_ms, returns**2, np.nan)
+    out = np.full(len(close), np.nan)
+    total = weight = 0.0
+    seen = 0
+    for row, square in enumerate(squares.tolist()):
+        if not math.isnan(square):
+            total, weight, seen = DECAY * total + square, DECAY * weight + 1.0, seen + 1
+        if seen >= WARM:
+            out[row] = math.sqrt(total / weight)
+    return out
+
+
+def moves(open_time: NDArray[np.int64], close: NDArray[np.float64], interval_ms: int, horizon: int) -> Moves:
+    """Every bar that can be labelled: warm, with a volatility above zero, and with all ``horizon``
+    bars after it present (no label crosses a gap)."""
+    sigma = volatility(open_time, close, interval_ms)
+    rows = np.arange(max(0, len(close) - horizon))
+    ends = rows + horizon
+    whole = open_time[ends] - open_time[rows] == horizon * interval_ms
+    fit = whole & (np.nan_to_num(sigma[rows]) > 0)
+    rows, ends = rows[fit], ends[fit]
+    z = np.log(close[ends] / close[rows]) / (sigma[rows] * math.sqrt(horizon))
+    return Moves(open_time[rows], open_time[ends], z)
+
+
+def kappa_for(z: NDArray[np.float64], hold: float) -> float:
+    """The threshold that leaves a share ``hold`` of the training part's moves inside."""
+    return float(np.quantile(np.abs(z), hold))
+
+
+def classes(z: NDArray[np.float64], kappa: float) -> NDArray[np.int64]:
+    """0 SELL, 1 HOLD, 2 BUY."""
+    return 1 + (z > kappa).astype(np.int64) - (z < -kappa).astype(np.int64)

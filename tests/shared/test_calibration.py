@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.calibration import best_temperature, calibrate, loss, probabilities
+
+
+def drawn(rows: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose true temperature is ``temperature``."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (rows, 3))
+    p = probabilities(logits, temperature)
+    y = (p.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    return logits, y
+
+
+@given(rows=st.integers(1, 90), start=st.integers(0, 900), temperature=st.floats(0.2, 5))
+@settings(deadline=None)
+def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(rows: int, start: int, temperature: float) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (1000, 3))
+    whole = probabilities(logits, temperature)
+    part = probabilities(logits[start : start + rows], temperature)
+    assert part.tobytes() == whole[start : start + rows].tobytes()
+
+
+@given(st.lists(st.tuples(*[st.floats(-600, 600)] * 3), min_size=1, max_size=20), st.floats(0.2, 5))
+def test_probabilities_sum_to_one(rows: list[tuple[float, float, float]], temperature: float) -> None:
+    p = probabilities(np.array(rows), temperature)
+    assert np.abs(p.sum(axis=1) - 1).max() < 1e-12
+    assert (p >= 0).all()
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 2.0])
+def test_the_true_temperature_is_found(true: float) -> None:
+    logits, y = drawn(20_000, true)
+    assert best_temperature(logits, y) == pytest.approx(true, rel=0.06)
+
+
+def test_no_other_temperature_does_better() -> None:
+    logits, y = drawn(2000, 1.7)
+    best = best_temperature(logits, y)
+    assert all(loss(logits, y, best) <= loss(logits, y, other) + 1e-9 for other in np.linspace(0.25, 4.9, 60))
+
+
+def test_an_overconfident_model_is_cooled() -> None:
+    logits, y = drawn(4000, 2.0)
+    time = np.arange(4000)
+    found = calibrate(logits, y, time, time + 3)
+    assert found.temperature == found.fitted == pytest.approx(2.0, rel=0.15)
+    assert found.loss_with < found.loss_without
+
+
+def test_a_temperature_that_makes_the_held_out_rows_worse_is_refused() -> None:
+    early, y_early = drawn(1000, 3.0)
+    late, y_late = drawn(1000, 1.0, seed=1)
+    time = np.arange(2000)
+    found = calibrate(np.vstack([early, late]), np.concatenate([y_early, y_late]), time, time + 3)
+    assert found.temperature == 1.0
+    assert found.fitted > 2
+    assert found.loss_with > found.loss_without
+
+
+def test_the_fitting_half_holds_no_label_that_ends_in_the_other() -> None:
+    logits, y = drawn(200, 1.0)
+    time = np.arange(200)
+    reaching = np.where(time < 100, 150, time + 1)  # every early label ends late: nothing to fit on
+    assert calibrate(logits, y, time, reaching).temperature == 1.0
+
+
+def test_few_rows_are_not_calibrated() -> None:
+    logits, y = drawn(40, 3.0)
+    time = np.arange(40)
+    assert calibrate(logits, y, time, time + 1).temperature == 1.0
