@@ -1,0 +1,43 @@
+"""Artifacts: trained models as content-addressed directories that carry data and no code.
+
+``Store`` saves, verifies and loads them; ``Artifact.predict`` serves them; ``Manifest`` says what
+they are. The format is described in ``docs/reference/artifacts.md``.
+"""
+
+from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, ArtifactError, Golden, golden_bytes
+from shared.artifacts.manifest import (
+    FORMAT,
+    GOLDEN,
+    MANIFEST,
+    FeatureSetRef,
+    FileEntry,
+    Manifest,
+    ManifestError,
+    Metrics,
+    Scaler,
+    TrainingData,
+    digest_of,
+    processor,
+)
+from shared.artifacts.store import Store
+
+__all__ = [
+    "FORMAT",
+    "GOLDEN",
+    "GOLDEN_ROWS",
+    "MANIFEST",
+    "Artifact",
+    "ArtifactError",
+    "FeatureSetRef",
+    "FileEntry",
+    "Golden",
+    "Manifest",
+    "ManifestError",
+    "Metrics",
+    "Scaler",
+    "Store",
+    "TrainingData",
+    "digest_of",
+    "golden_bytes",
+    "processor",
+]

@@ -1,0 +1,157 @@
+"""The manifest: all that must be known to serve an artifact, and where it came from.
+
+Its canonical bytes (JSON, keys in order, no spaces) are what the artifact's name is the SHA-256 of.
+"""
+
+import hashlib
+import platform
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds, Name, Probabilities
+from shared.labels import LabelSpec
+from shared.scoring import Scores
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+GOLDEN: Final = "golden.npz"
+
+FileName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)+$", max_length=64)]
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be read or contradicts itself. Says which field."""
+
+
+class FeatureSetRef(Struct, frozen=True, forbid_unknown_fields=True):
+    """The feature set by name, digest of its definition, and the names in their order."""
+
+    name: Name
+    digest: DigestHex
+    names: Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
+class Scaler(Struct, frozen=True, forbid_unknown_fields=True):
+    """Standardises each feature with the mean and deviation of the training part and cuts at
+    ``limit`` deviations. Arrays, never an object."""
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    limit: float
+
+    def apply(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """[N, T, F] float64."""
+        z = (windows.astype(np.float64) - np.array(self.mean)) / np.array(self.scale)
+        return np.asarray(np.clip(z, -self.limit, self.limit))
+
+
+class TrainingData(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an artifact was trained on. ``bridge`` is the gap policy its vectors were made under,
+    ``digest`` the SHA-256 of the bars (``shared.training.digest_of_bars``)."""
+
+    source: str
+    bridge: int
+    symbols: tuple[str, ...]
+    first_open_time: Milliseconds
+    last_open_time: Milliseconds
+    bars: int
+    rows: int
+    digest: DigestHex
+
+
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """Scores on the untouched test part and on the validation part; rows and steps behind them.
+    ``fitted_temperature`` is what calibration found, kept or not."""
+
+    test: Scores
+    validation: Scores
+    rows: dict[str, int]
+    steps: int
+    fitted_temperature: float
+
+
+class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of an artifact."""
+
+    name: FileName
+    sha256: DigestHex
+    size: Annotated[int, Meta(ge=1)]
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """See the module. ``centre`` is the mean log probability of each class over the calibration part
+    (what the pool subtracts), ``prior`` the class frequencies of the training part."""
+
+    format: Literal[1]
+    family: Name
+    params: dict[str, int | float]
+    feature_set: FeatureSetRef
+    interval_ms: IntervalMs
+    window: Annotated[int, Meta(ge=1, le=4096)]
+    classes: tuple[Action, Action, Action]
+    scaler: Scaler | None
+    temperature: Annotated[float, Meta(gt=0.0)]
+    centre: tuple[float, float, float]
+    prior: Probabilities
+    label: LabelSpec
+    data: TrainingData
+    metrics: Metrics
+    seed: int
+    libraries: dict[str, str]
+    processor: str
+    files: tuple[FileEntry, ...] = ()
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(Manifest).decode
+
+
+def canonical(manifest: Manifest) -> bytes:
+    """The manifest's bytes. Raises ``ManifestError`` where reading them would give another."""
+    data = _encode(manifest)
+    if parse(data) != manifest:
+        raise ManifestError("a value does not survive encoding (NaN, infinity, or a wrong type)")
+    return data
+
+
+def parse(data: bytes) -> Manifest:
+    """The manifest in ``data``. Strict: unknown fields, missing fields, NaN, another class order,
+    a scaler of another width raise ``ManifestError``."""
+    try:
+        manifest = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{MANIFEST}: {error}") from None
+    width = len(manifest.feature_set.names)
+    scaler = manifest.scaler
+    if scaler is not None and not (len(scaler.mean) == len(scaler.scale) == width and min(scaler.scale) > 0):
+        raise ManifestError(
+            f"{MANIFEST}: the scaler has {len(scaler.mean)} means and {len(scaler.scale)} scales (each above 0) "
+            f"for {width} features"
+        )
+    if manifest.classes != ACTIONS:
+        raise ManifestError(
+            f"{MANIFEST}: class order {manifest.classes}, expected {ACTIONS}; train again with this order"
+        )
+    if _encode(manifest) != data:
+        raise ManifestError(f"{MANIFEST}: not in canonical form (keys in order, no spaces)")
+    return manifest
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def processor() -> str:
+    """The processor by its own name: NumPy and the tree libraries choose their instructions by it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()} {names[0] if names else platform.processor()}".strip()

@@ -1,0 +1,56 @@
+"""Shows an artifact's manifest to a person: what it is, what it learned from, and what it is worth."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from schemas.common import ACTIONS
+from shared.artifacts.manifest import Manifest
+from shared.scoring import Scores
+
+
+def render(manifest: Manifest, digest: str = "") -> Table:
+    """A table of two columns: the test part, and the validation part that early stopping saw."""
+    table = Table(
+        title=f"{manifest.family} on {manifest.feature_set.name} {digest[:12]}".strip(), caption=_caption(manifest)
+    )
+    table.add_column("")
+    table.add_column("test (untouched)", justify="right")
+    table.add_column("validation", justify="right")
+    both = (manifest.metrics.test, manifest.metrics.validation)
+    rows: dict[str, Callable[[Scores], str]] = {
+        "skill over the class prior, mnat [95 %]": _skill,
+        "log loss (class prior)": lambda s: f"{s.log_loss:.4f} ({s.prior_log_loss:.4f})",
+        "Brier (class prior)": lambda s: f"{s.brier:.4f} ({s.prior_brier:.4f})",
+        "accuracy (majority class)": lambda s: f"{s.accuracy:.3f} ({s.majority:.3f})",
+        f"came: {' / '.join(ACTIONS)}": lambda s: _mix(s.classes),
+        "held most likely": lambda s: _mix(s.actions),
+        "distinct answers (to 1e-3)": lambda s: f"{s.distinct:,}",
+        "rows": lambda s: f"{s.rows:,}",
+    }
+    for name, cell in rows.items():
+        table.add_row(name, *(cell(scores) for scores in both))
+    return table
+
+
+def _skill(scores: Scores) -> str:
+    skill = scores.skill
+    mark = "bold green" if skill.low > 0 else "red" if skill.high < 0 else "yellow"
+    return f"[{mark}]{skill.value:+.1f}[/] \\[{skill.low:+.1f}, {skill.high:+.1f}]"
+
+
+def _mix(mix: tuple[float, float, float]) -> str:
+    return " / ".join(f"{share:.0%}" for share in mix)
+
+
+def _caption(manifest: Manifest) -> str:
+    data, label, metrics = manifest.data, manifest.label, manifest.metrics
+    first, last = (datetime.fromtimestamp(at / 1000, UTC).date() for at in (data.first_open_time, data.last_open_time))
+    kept = "kept" if manifest.temperature == metrics.fitted_temperature else "refused: worse on held-out rows"
+    return (
+        f"{', '.join(data.symbols)}: {data.bars:,} bars of {manifest.interval_ms / 60_000:g} min, {first} to {last}, "
+        f"from {data.source}; {metrics.rows['train']:,} training rows\n"
+        f"label {label.name}: {label.horizon} bars, kappa {label.kappa:.3f}; {metrics.steps} steps kept; "
+        f"temperature {metrics.fitted_temperature:.3f} ({kept}); seed {manifest.seed}"
+    )

@@ -1,0 +1,143 @@
+"""The store: one directory of artifacts, each a directory named by the SHA-256 of its manifest."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from msgspec import structs
+
+from shared.artifacts.artifact import Artifact, ArtifactError, build
+from shared.artifacts.manifest import MANIFEST, FileEntry, Manifest, ManifestError, canonical, digest_of, parse
+from shared.families import UnknownFamilyError, WeightsError
+from shared.families.libraries import LibraryMissingError
+
+HEX: Final = frozenset("0123456789abcdef")
+HIDDEN: Final = ".making-"
+
+
+class Store:
+    """Artifacts under ``path``.
+
+    Guaranteed: an artifact appears whole or not at all, also when the machine stops half way; what
+    ``load`` returns has been verified byte by byte from the very bytes it was built from; a digest
+    names the same artifact for ever. Nothing here is ever chosen by time or by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
+        """Writes the artifact and returns its digest; one that is there already is left alone.
+
+        ``files`` are the weights and the golden vectors; ``manifest.files`` is filled in here. Built
+        and checked against its golden vectors before anything is written: what would not load is
+        not saved (``ArtifactError``)."""
+        entries = tuple(FileEntry(name, digest_of(files[name]), len(files[name])) for name in sorted(files))
+        try:
+            data = canonical(structs.replace(manifest, files=entries))
+            digest = digest_of(data)
+            build(digest, parse(data), files)
+        except (ManifestError, WeightsError) as error:
+            raise ArtifactError(f"not saved: {error}") from None
+        if not (self.path / digest).exists():
+            self._write(digest, {**files, MANIFEST: data})
+        return digest
+
+    def _write(self, digest: str, files: Mapping[str, bytes]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=self.path))
+        try:
+            for name, data in files.items():
+                with (making / name).open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            making.chmod(0o755)
+            _sync(making)
+            try:
+                making.rename(self.path / digest)
+            except OSError:
+                if not (self.path / digest).is_dir():
+                    raise  # else: another process wrote the same bytes first
+            _sync(self.path)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    def load(self, digest: str) -> Artifact:
+        """The artifact, verified, built and warm. Raises ``ArtifactError`` naming the file at fault."""
+        try:
+            manifest, files = self._read(digest)
+            return build(digest, manifest, files)
+        except (ArtifactError, ManifestError, WeightsError, UnknownFamilyError, LibraryMissingError) as error:
+            raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
+
+    def manifest(self, digest: str) -> Manifest:
+        """The manifest alone, verified against the digest; the other files are not looked at."""
+        try:
+            return self._manifest(digest)
+        except ManifestError as error:
+            raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
+
+    def list(self) -> tuple[str, ...]:
+        """Digests of all artifacts, in order. Says nothing about whether they would load."""
+        if not self.path.is_dir():
+            return ()
+        return tuple(sorted(entry.name for entry in self.path.iterdir() if _is_digest(entry.name)))
+
+    def find(self, prefix: str) -> str:
+        """The one digest that begins with ``prefix``. Raises ``ArtifactError`` for none or several."""
+        found = [digest for digest in self.list() if digest.startswith(prefix)]
+        if len(found) != 1 or not prefix:
+            raise ArtifactError(f"{len(found)} artifacts in {self.path} begin with {prefix!r}; expected one")
+        return found[0]
+
+    def _manifest(self, digest: str) -> Manifest:
+        if not _is_digest(digest):
+            raise ArtifactError("not a digest: expected 64 hexadecimal digits")
+        folder = self.path / digest
+        if not folder.is_dir():
+            raise ArtifactError(f"not in the store; it holds {len(self.list())} artifacts. Copy it here, or train it")
+        data = _content(folder / MANIFEST)
+        if digest_of(data) != digest:
+            raise ArtifactError(f"{MANIFEST}: its SHA-256 is {digest_of(data)[:12]}, not the directory's name; changed")
+        return parse(data)
+
+    def _read(self, digest: str) -> tuple[Manifest, dict[str, bytes]]:
+        manifest = self._manifest(digest)
+        folder = self.path / digest
+        named, there = {entry.name for entry in manifest.files}, {path.name for path in folder.iterdir()} - {MANIFEST}
+        if there != named:
+            wrong = [f"{name}: missing" for name in sorted(named - there)]
+            wrong += [f"{name}: not in the manifest" for name in sorted(there - named)]
+            raise ArtifactError("; ".join(wrong))
+        files: dict[str, bytes] = {}
+        for entry in manifest.files:
+            data = _content(folder / entry.name)
+            if len(data) != entry.size or digest_of(data) != entry.sha256:
+                raise ArtifactError(
+                    f"{entry.name}: {len(data)} bytes with SHA-256 {digest_of(data)[:12]}, "
+                    f"the manifest says {entry.size} with {entry.sha256[:12]}; changed since training"
+                )
+            files[entry.name] = data
+        return manifest, files
+
+
+def _content(path: Path) -> bytes:
+    """Of a regular file only: a link could be pointed elsewhere between two looks."""
+    if path.is_symlink() or not path.is_file():
+        raise ArtifactError(f"{path.name}: missing or not a regular file")
+    return path.read_bytes()
+
+
+def _is_digest(name: str) -> bool:
+    return len(name) == 64 and set(name) <= HEX
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
