@@ -1,0 +1,232 @@
+"""Trains one artifact from bars: features, labels, a purged split in time, fit, calibration, scores.
+
+What is refused is refused here, before anything is stored: a model whose answers do not move with
+its input, and one that is worse than knowing nothing by half. Everything else is reported, with the
+class prior beside it, and left to the gates.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.common import ACTIONS
+from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, Golden, golden_bytes
+from shared.artifacts.manifest import (
+    FORMAT,
+    GOLDEN,
+    FeatureSetRef,
+    Manifest,
+    Metrics,
+    Scaler,
+    TrainingData,
+    processor,
+)
+from shared.bars import Bars
+from shared.calibration import UNCALIBRATED, calibrate, probabilities
+from shared.families import Family, Params, Sample, complete, family_named
+from shared.features import BRIDGE, FeatureSet, history
+from shared.features import Bars as Columns
+from shared.labels import DECAY, LabelSpec, classes, kappa_for, moves
+from shared.scoring import DISTINCT_AT_LEAST, Scores, score, shares
+from shared.splits import split
+
+HORIZON: Final = 12
+HOLD: Final = 0.55
+LIMIT: Final = 8.0
+DIVERGED: Final = 1.5
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Float32s = NDArray[np.float32]
+
+
+class Table(NamedTuple):
+    """Labelled windows of all symbols on one time axis: [N, T, F] float32, and [N] of the rest."""
+
+    windows: Float32s
+    time: Ints
+    end: Ints
+    z: Floats
+
+
+class Trained(NamedTuple):
+    """What ``Store.save`` takes."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+
+
+class RefusedError(ValueError):
+    """A model that must not be stored: the reason, and what it scored."""
+
+
+def train(
+    bars: Mapping[str, Bars],
+    family: str,
+    feature_set: FeatureSet,
+    *,
+    source: str,
+    bridge: int = BRIDGE,
+    horizon: int = HORIZON,
+    hold: float = HOLD,
+    seed: int = 1,
+    params: Params | None = None,
+) -> Trained:
+    """Trains ``family`` on the bars of one or more symbols, by name. ``source`` says where they come
+    from; ``bridge`` is the feature-builder's gap policy, ``horizon`` the label's, in bars.
+
+    Deterministic for the same arguments, libraries and processor. Raises ``RefusedError``,
+    ``SplitError``, ``UnknownFamilyError``, and ``ValueError`` on bars that do not fit together."""
+    kind = family_named(family)
+    settings = complete(kind, params or {})
+    interval_ms = _one_interval(bars)
+    table = assemble(bars, feature_set, kind.window, interval_ms=interval_ms, bridge=bridge, horizon=horizon)
+    parts = split(table.time, table.end, embargo_ms=(kind.window + horizon) * interval_ms)
+    kappa = kappa_for(table.z[parts.train], hold)
+    y = classes(table.z, kappa)
+    prior = shares(y[parts.train])
+    scaler = _scaler(table.windows[parts.train]) if kind.scaled else None
+    x = table.windows if scaler is None else scaler.apply(table.windows)
+
+    def sample(rows: NDArray[np.intp]) -> Sample:
+        # All labels have one length, so all rows are equally unique and weigh the same.
+        return Sample(x[rows], y[rows], np.ones(len(rows)))
+
+    fitted = kind.fit(sample(parts.train), sample(parts.validation), seed, settings)
+    files = kind.save(fitted.model)
+    model = kind.load(files, x.shape[2])
+
+    logits = model.logits(x[parts.calibration])
+    held = parts.calibration
+    # A constant has nothing to calibrate: a temperature would only make it another constant.
+    found = UNCALIBRATED if kind.constant else calibrate(logits, y[held], table.time[held], table.end[held])
+    centre = np.log(probabilities(logits, found.temperature)).mean(axis=0).tolist()
+
+    def scored(rows: NDArray[np.intp]) -> Scores:
+        p = probabilities(model.logits(x[rows]), found.temperature)
+        return score(p, y[rows], table.time[rows], prior, horizon=horizon, seed=seed)
+
+    metrics = Metrics(
+        test=scored(parts.test),
+        validation=scored(parts.validation),
+        rows={name: len(rows) for name, rows in parts._asdict().items()},
+        steps=fitted.steps,
+        fitted_temperature=found.fitted,
+    )
+    manifest = Manifest(
+        format=FORMAT,
+        family=family,
+        params=settings,
+        feature_set=FeatureSetRef(feature_set.name, feature_set.digest.hex(), feature_set.names),
+        interval_ms=interval_ms,
+        window=kind.window,
+        classes=ACTIONS,
+        scaler=scaler,
+        temperature=found.temperature,
+        centre=(centre[0], centre[1], centre[2]),
+        prior=prior,
+        label=LabelSpec("vfh1", horizon, DECAY, hold, kappa),
+        data=_data(bars, source, bridge, table),
+        metrics=metrics,
+        seed=seed,
+        libraries=kind.libraries(),
+        processor=processor(),
+    )
+    refuse(kind, metrics)
+    chosen = parts.test[np.linspace(0, len(parts.test) - 1, min(GOLDEN_ROWS, len(parts.test))).astype(int)]
+    windows = table.windows[chosen]
+    expected = Artifact("in training", manifest, model).predict(windows)
+    return Trained(manifest, {**files, GOLDEN: golden_bytes(Golden(windows, expected))})
+
+
+def refuse(family: Family, metrics: Metrics) -> None:
+    """Raises ``RefusedError`` for a model that must not be stored."""
+    test = metrics.test
+    if test.log_loss > DIVERGED * test.prior_log_loss:
+        raise RefusedError(
+            f"diverged: log loss {test.log_loss:.4f} on the test part, the class prior has {test.prior_log_loss:.4f}"
+        )
+    if not family.constant and test.distinct < DISTINCT_AT_LEAST:
+        raise RefusedError(
+            f"collapsed: {test.distinct} distinct answers (to 1e-3) over {test.rows} test rows, at least "
+            f"{DISTINCT_AT_LEAST} are expected; it answers about the same whatever it is shown. Skill "
+            f"{test.skill.value:+.1f} mnat [{test.skill.low:+.1f}, {test.skill.high:+.1f}], stopped after "
+            f"{metrics.steps} steps: these features hold no more about this label"
+        )
+
+
+def assemble(
+    bars: Mapping[str, Bars], feature_set: FeatureSet, window: int, *, interval_ms: int, bridge: int, horizon: int
+) -> Table:
+    """Windows and labels of all symbols, joined by bar and ordered by (time, symbol)."""
+    columns: list[tuple[Float32s, Ints, Ints, Floats]] = []
+    for symbol in sorted(bars):
+        series = bars[symbol]
+        computed = history(feature_set, _columns(series), bridge)
+        labelled = moves(series.open_time, series.close, interval_ms, horizon)
+        ends = window_ends(computed.open_times, interval_ms, window)
+        _, of_vector, of_label = np.intersect1d(
+            computed.open_times[ends], labelled.open_time, assume_unique=True, return_indices=True
+        )
+        rows = ends[of_vector][:, None] + np.arange(1 - window, 1)
+        columns.append(
+            (computed.vectors[rows], labelled.open_time[of_label], labelled.end[of_label], labelled.z[of_label])
+        )
+    windows, time, end, z = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    order = np.argsort(time, kind="stable")
+    return Table(windows[order], time[order], end[order], z[order])
+
+
+def _columns(bars: Bars) -> Columns:
+    return Columns(bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume, bars.interval_ms)
+
+
+def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.intp]:
+    """Rows that close a window of ``window`` successive vectors without a gap."""
+    ends: NDArray[np.intp] = np.arange(window - 1, len(open_time))
+    whole = open_time[ends] - open_time[ends - window + 1] == (window - 1) * interval_ms
+    return np.compress(whole, ends)
+
+
+def digest_of_bars(bars: Mapping[str, Bars]) -> str:
+    """SHA-256 over symbols in order: name, interval, then the columns as little-endian 8-byte values."""
+    digest = hashlib.sha256()
+    for symbol in sorted(bars):
+        history = bars[symbol]
+        digest.update(f"{symbol}\n{history.interval_ms}\n{len(history.open_time)}\n".encode())
+        digest.update(history.open_time.astype("<i8").tobytes())
+        for column in (history.open, history.high, history.low, history.close, history.volume):
+            digest.update(column.astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def _one_interval(bars: Mapping[str, Bars]) -> int:
+    intervals = {history.interval_ms for history in bars.values()}
+    if len(intervals) != 1:
+        raise ValueError(
+            f"one artifact is trained on bars of one interval; these have {sorted(intervals) or 'none'} ms"
+        )
+    return intervals.pop()
+
+
+def _scaler(windows: Float32s) -> Scaler:
+    flat = windows.reshape(-1, windows.shape[2]).astype(np.float64)
+    mean, deviation = flat.mean(axis=0), flat.std(axis=0)
+    scale = np.where(deviation > 1e-12, deviation, 1.0)
+    return Scaler(tuple(mean.tolist()), tuple(scale.tolist()), LIMIT)
+
+
+def _data(bars: Mapping[str, Bars], source: str, bridge: int, table: Table) -> TrainingData:
+    return TrainingData(
+        source=source,
+        bridge=bridge,
+        symbols=tuple(sorted(bars)),
+        first_open_time=int(min(history.open_time[0] for history in bars.values())),
+        last_open_time=int(max(history.open_time[-1] for history in bars.values())),
+        bars=sum(len(history.open_time) for history in bars.values()),
+        rows=len(table.time),
+        digest=digest_of_bars(bars),
+    )

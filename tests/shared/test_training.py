@@ -1,0 +1,172 @@
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import pytest
+
+from shared.artifacts import Store
+from shared.artifacts.show import render
+from shared.bars import Bars
+from shared.families import FAMILIES
+from shared.features import SETS
+from shared.labels import classes
+from shared.training import RefusedError, Trained, assemble, digest_of_bars, refuse, train, window_ends
+
+MINUTE = 60_000
+SET = SETS["core-28"]
+SMALL: dict[str, dict[str, int | float]] = {
+    "xgboost": {"rounds": 60, "patience": 20},
+    "lightgbm": {"rounds": 60, "patience": 20},
+}
+
+
+def market(symbol: str, bars: int, momentum: float, seed: int) -> Bars:
+    """A toy: log returns that repeat a share ``momentum`` of the one before, prices from them."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 0.001, bars + 1)
+    returns = np.zeros(bars + 1)
+    for t in range(1, bars + 1):
+        returns[t] = momentum * returns[t - 1] + noise[t]
+    path = 100 * np.exp(np.cumsum(returns))
+    opened, close = path[:-1], path[1:]
+    spread = 1 + np.abs(rng.normal(0, 0.0005, (2, bars)))
+    high, low = np.maximum(opened, close) * spread[0], np.minimum(opened, close) / spread[1]
+    open_time = np.arange(bars, dtype=np.int64) * MINUTE
+    return Bars(symbol, MINUTE, open_time, opened, high, low, close, rng.lognormal(3, 0.5, bars))
+
+
+PLANTED = {name: market(name, 4000, 0.5, seed) for seed, name in enumerate(("AAA", "BBB"))}
+NULL = {name: market(name, 4000, 0.0, seed) for seed, name in enumerate(("AAA", "BBB"))}
+
+
+def trained(bars: Mapping[str, Bars], family: str) -> Trained:
+    return train(bars, family, SET, source="toy", horizon=3, params=SMALL.get(family))
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Trained]:
+    return {name: trained(PLANTED, name) for name in FAMILIES}
+
+
+@pytest.mark.parametrize("family", ["logistic", "xgboost", "lightgbm"])
+def test_a_planted_signal_is_found(results: dict[str, Trained], family: str) -> None:
+    metrics = results[family].manifest.metrics
+    assert metrics.test.skill.low > 20
+    assert metrics.test.distinct > 100
+
+
+@pytest.mark.parametrize("family", ["logistic", "xgboost", "lightgbm"])
+def test_no_skill_is_claimed_where_there_is_no_signal(family: str) -> None:
+    try:
+        skill = trained(NULL, family).manifest.metrics.test.skill
+    except RefusedError as error:
+        assert "collapsed" in str(error)  # noqa: PT017  # refusal is fine too
+    else:
+        assert skill.low <= 0
+        assert skill.value < 5
+
+
+def test_the_prior_is_the_share_of_the_training_part_and_has_about_no_skill(results: dict[str, Trained]) -> None:
+    manifest = results["prior"].manifest
+    assert manifest.temperature == 1.0
+    assert manifest.metrics.test.skill.value == pytest.approx(0, abs=1e-9)
+    assert manifest.prior[1] == pytest.approx(manifest.label.hold, abs=0.001)
+    assert np.exp(manifest.centre) == pytest.approx(manifest.prior)
+
+
+def test_an_artifact_names_what_it_was_trained_on(results: dict[str, Trained]) -> None:
+    data = results["xgboost"].manifest.data
+    assert (data.source, data.symbols, data.bars) == ("toy", ("AAA", "BBB"), 8000)
+    assert (data.first_open_time, data.last_open_time) == (0, 3999 * MINUTE)
+    assert data.digest == digest_of_bars(PLANTED)
+    assert digest_of_bars(NULL) != data.digest
+
+
+def test_parts_do_not_share_rows_and_leave_some_to_purging(results: dict[str, Trained]) -> None:
+    manifest = results["xgboost"].manifest
+    assert list(manifest.metrics.rows) == ["train", "validation", "calibration", "test"]
+    assert sum(manifest.metrics.rows.values()) < manifest.data.rows
+
+
+def test_training_twice_gives_the_same_artifact(results: dict[str, Trained]) -> None:
+    for family in ("logistic", "xgboost", "lightgbm"):
+        assert trained(PLANTED, family) == results[family]
+
+
+def test_the_served_answer_is_the_scored_answer(
+    results: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = Store(tmp_path_factory.mktemp("artifacts"))
+    table = assemble(PLANTED, SET, 1, interval_ms=MINUTE, bridge=3, horizon=3)
+    for family, result in results.items():
+        artifact = store.load(store.save(*result))
+        test = artifact.manifest.metrics.test
+        p = artifact.predict(table.windows[-test.rows :])
+        y = classes(table.z[-test.rows :], artifact.manifest.label.kappa)
+        assert float(-np.log(p[np.arange(test.rows), y]).mean()) == pytest.approx(test.log_loss, rel=1e-12), family
+        assert artifact.exact
+
+
+def test_rows_of_all_symbols_stand_on_one_time_axis() -> None:
+    table = assemble(PLANTED, SET, 1, interval_ms=MINUTE, bridge=3, horizon=3)
+    assert (np.diff(table.time) >= 0).all()
+    assert table.windows.shape == (len(table.time), 1, len(SET))
+    assert (table.end - table.time == 3 * MINUTE).all()
+
+
+def test_windows_of_several_vectors_do_not_cross_a_gap() -> None:
+    open_time = np.array([0, 1, 2, 5, 6, 7, 8]) * MINUTE
+    assert window_ends(open_time, MINUTE, 3).tolist() == [2, 5, 6]
+    assert window_ends(open_time, MINUTE, 1).tolist() == list(range(7))
+
+
+def test_longer_windows_end_with_the_bar_they_are_for() -> None:
+    one = assemble(PLANTED, SET, 1, interval_ms=MINUTE, bridge=3, horizon=3)
+    four = assemble(PLANTED, SET, 4, interval_ms=MINUTE, bridge=3, horizon=3)
+    rows = len(four.time)
+    assert (four.windows[:, -1] == one.windows[-rows:, -1]).all()
+    assert (four.windows[2:, -2] == four.windows[:-2, -1]).all()  # two symbols alternate
+
+
+def test_a_model_that_answers_the_same_to_everything_is_refused(results: dict[str, Trained]) -> None:
+    metrics = results["xgboost"].manifest.metrics
+    flat = msgspec.structs.replace(metrics, test=msgspec.structs.replace(metrics.test, distinct=19))
+    with pytest.raises(RefusedError, match=r"collapsed: 19 distinct answers \(to 1e-3\)"):
+        refuse(FAMILIES["xgboost"], flat)
+    refuse(FAMILIES["prior"], flat)
+
+
+def test_a_model_that_is_worse_than_knowing_nothing_by_half_is_refused(results: dict[str, Trained]) -> None:
+    metrics = results["xgboost"].manifest.metrics
+    wild = msgspec.structs.replace(metrics, test=msgspec.structs.replace(metrics.test, log_loss=1.7))
+    with pytest.raises(RefusedError, match="diverged"):
+        refuse(FAMILIES["xgboost"], wild)
+
+
+def test_a_collapsed_fit_is_refused_in_training() -> None:
+    with pytest.raises(RefusedError, match="these features hold no more about this label"):
+        train(NULL, "xgboost", SET, source="toy", horizon=3, params={"rounds": 1, "eta": 0.001})
+
+
+def test_bars_of_two_intervals_are_refused() -> None:
+    series = NULL["BBB"]
+    hourly = Bars("BBB", 60 * MINUTE, series.open_time * 60, *(getattr(series, name) for name in COLUMNS))
+    with pytest.raises(ValueError, match=r"one interval; these have \[60000, 3600000\] ms"):
+        train({"AAA": NULL["AAA"], "BBB": hourly}, "prior", SET, source="toy")
+
+
+COLUMNS = ("open", "high", "low", "close", "volume")
+
+
+def test_an_unknown_parameter_is_refused_before_any_work() -> None:
+    with pytest.raises(ValueError, match="no parameter depth"):
+        train(NULL, "xgboost", SET, source="toy", params={"depth": 4})
+
+
+def test_the_report_shows_skill_with_its_interval_and_accuracy_with_the_majority(results: dict[str, Trained]) -> None:
+    table = render(results["xgboost"].manifest, "ab" * 32)
+    names = list(table.columns[0].cells)
+    assert names[0] == "skill over the class prior, mnat [95 %]"
+    assert "accuracy (majority class)" in names
+    assert str(table.title) == "xgboost on core-28 abababababab"
+    assert "from toy" in str(table.caption)
