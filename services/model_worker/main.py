@@ -1,0 +1,21 @@
+"""The shell of the model-worker."""
+
+from pathlib import Path
+
+import anyio
+
+from services.model_worker.core import ModelWorker
+from shared.artifacts import Store
+from shared.process import serve
+from shared.settings import Settings
+
+
+def service(model: str, store: Store) -> ModelWorker:
+    """The worker of ``model``, loading its artifacts from ``store``."""
+    return ModelWorker(model, store.load)
+
+
+async def run(settings: Settings, model: str, partition: int, stop: anyio.Event, *, take_over: bool = False) -> None:
+    """Answers the vectors of one partition with the artifacts of ``model`` until ``stop``."""
+    store = Store(Path(settings.installation.state) / "artifacts")
+    await serve(service(model, store), settings, partition, stop, take_over=take_over)

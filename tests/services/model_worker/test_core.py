@@ -1,0 +1,401 @@
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import Sealed, seal, unseal
+from schemas.common import ACTIONS
+from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, StartShadow, StopShadow
+from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from schemas.predictions import PredictionFailed, PredictionMade
+from services.model_worker.core import ModelWorker
+from shared.control import EMPTY, fold, propose
+from shared.service import Batch, Received
+
+MINUTE = 60_000
+SET_A, SET_B = b"\xaa" * 32, b"\xbb" * 32
+ONE, TWO, WINDOWED = "11" * 32, "22" * 32, "33" * 32
+
+
+@dataclass
+class Fake:
+    """An artifact of three features whose P(SELL) is the mean of its window, kept in (0, 1)."""
+
+    feature_set: str = SET_A.hex()
+    interval_ms: int = MINUTE
+    window: int = 1
+    features: int = 3
+    batch_rows: int | None = None
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+
+    def predict(self, windows: np.ndarray) -> np.ndarray:
+        self.shapes.append(windows.shape)
+        if (windows == 13.0).any():
+            raise ArithmeticError("thirteen")
+        sell = 0.25 + 0.5 / (1 + np.exp(-windows.astype(np.float64).reshape(len(windows), -1).mean(axis=1)))
+        p = np.stack([sell, 0.9 - sell, np.full(len(windows), 0.1)], axis=1)
+        p[(windows == 99.0).any(axis=(1, 2))] = np.nan
+        p[(windows == 98.0).any(axis=(1, 2)), 2] = 0.2
+        return p
+
+
+def control(*commands: Command) -> list[Any]:
+    """The control stream of an installation with these commands."""
+    state, recorded = EMPTY, []
+    for number, command in enumerate((Found(1, "the-log-of-tests"), *commands)):
+        entry = propose(state, command, command_id=f"c{number}", actor="test", reason="test", at=0)
+        assert isinstance(entry, CommandRecorded), entry
+        state = fold(state, entry)
+        recorded.append(seal("control", entry).envelope)
+    return recorded
+
+
+def register(artifact: str, feature_set: bytes = SET_A, interval_ms: int = MINUTE, model: str = "m") -> Command:
+    third = (-1.1, -1.1, -1.1)
+    return RegisterArtifact(
+        model, artifact, "fake", feature_set.hex(), "abc", interval_ms, ACTIONS, third, (0.25, 0.5, 0.25)
+    )
+
+
+CHAMPION = (register(ONE), Promote("m", ONE, forced=True, weight=1.0))
+
+
+def vector(
+    bar: int, values: Sequence[float] = (0.1, 0.2, 0.3), symbol: str = "AAA", feature_set: bytes = SET_A, **other: Any
+) -> FeaturesComputed:
+    data = np.array(values, dtype="<f4").tobytes()
+    interval = other.pop("interval_ms", MINUTE)
+    return FeaturesComputed(symbol, interval, bar * interval, "synthetic", feature_set, data)
+
+
+def withheld(bar: int, symbol: str = "AAA", feature_set: bytes = SET_A) -> FeaturesWithheld:
+    return FeaturesWithheld(symbol, MINUTE, bar * MINUTE, "synthetic", feature_set, "warming", 7, 319)
+
+
+def received(events: Iterable[Any], first: int = 1) -> list[Received]:
+    """As the log would hand them over: each caused by, and correlated with, a bar of its own."""
+    return [
+        Received(
+            "features",
+            f"{5 + number // 3}-{number % 3}",
+            seal(
+                "features",
+                event,
+                causation=(event.open_time + 1).to_bytes(16, "big"),
+                correlation=(event.open_time + 1).to_bytes(16, "big"),
+                flags=number % 2,
+            ).envelope,
+        )
+        for number, event in enumerate(events, first)
+    ]
+
+
+def worker(**artifacts: Any) -> ModelWorker:
+    known = {"one": ONE, "two": TWO, "windowed": WINDOWED}
+    store = {known[name]: artifact for name, artifact in artifacts.items()}
+
+    def load(digest: str) -> Any:
+        if digest not in store:
+            raise FileNotFoundError(f"artifact {digest[:12]} is not in the store")
+        return store[digest]
+
+    return ModelWorker("m", load)
+
+
+def answers(service: ModelWorker, commands: Sequence[Command], events: Iterable[Any]) -> list[Sealed]:
+    state = service.begin(b"")
+    return list(service.handle(state, Batch(control(*commands), received(events))))
+
+
+def failures(outputs: Sequence[Sealed]) -> list[tuple[str, str]]:
+    found = [sealed.envelope.event for sealed in outputs]
+    return [(event.reason, event.detail) for event in found if isinstance(event, PredictionFailed)]
+
+
+def test_the_group_is_named_by_the_model() -> None:
+    assert ModelWorker("xgboost", lambda _: Fake()).group == "model-worker.xgboost"
+
+
+def test_the_champion_answers_each_vector_of_its_set() -> None:
+    events = received([vector(1), vector(2, symbol="BBB")])
+    service = worker(one=Fake())
+    outputs = service.handle(service.begin(b""), Batch(control(*CHAMPION), events))
+    assert [type(output.envelope.event) for output in outputs] == [PredictionMade, PredictionMade]
+    for output, asked in zip(outputs, events, strict=True):
+        made, envelope = output.envelope.event, asked.envelope
+        assert (made.symbol, made.open_time) == (envelope.event.symbol, envelope.event.open_time)
+        assert (made.model, made.artifact, made.control_version) == ("m", bytes.fromhex(ONE), 3)
+        assert made.vector == output.envelope.causation == envelope.id
+        assert (output.envelope.correlation, output.envelope.flags) == (envelope.correlation, envelope.flags)
+        assert sum(made.probabilities) == pytest.approx(1)
+        assert unseal("predictions", output.data).event == made
+
+
+def test_shadows_answer_after_the_champion_in_the_order_they_were_started() -> None:
+    commands = (*CHAMPION, register(TWO), register(WINDOWED), StartShadow("m", WINDOWED), StartShadow("m", TWO))
+    outputs = answers(worker(one=Fake(), two=Fake(), windowed=Fake()), commands, [vector(1), vector(2)])
+    assert [output.envelope.event.artifact.hex() for output in outputs] == [ONE, WINDOWED, TWO] * 2
+
+
+def test_a_model_without_an_artifact_says_nothing() -> None:
+    assert answers(worker(), (register(ONE),), [vector(1), vector(2)]) == []
+    assert answers(worker(one=Fake()), (register(ONE, model="other"),), [vector(1)]) == []
+
+
+def test_before_any_command_nothing_is_said() -> None:
+    service = worker()
+    assert service.handle(service.begin(b""), Batch((), received([vector(1)]))) == []
+
+
+def test_a_shadow_without_a_champion_answers() -> None:
+    assert len(answers(worker(one=Fake()), (register(ONE), StartShadow("m", ONE)), [vector(1)])) == 1
+
+
+def test_rows_of_a_batch_are_asked_together() -> None:
+    fake = Fake()
+    answers(worker(one=fake), CHAMPION, [vector(bar) for bar in range(50)])
+    assert fake.shapes == [(50, 1, 3)]
+
+
+def test_a_fixed_batch_is_asked_in_exactly_that_size() -> None:
+    fake, free = Fake(batch_rows=4), Fake()
+    events = [vector(bar, (bar, 0, 0)) for bar in range(6)]
+    assert answers(worker(one=fake), CHAMPION, events) == answers(worker(one=free), CHAMPION, events)
+    assert fake.shapes == [(4, 1, 3), (4, 1, 3)]
+
+
+def test_an_artifact_answers_only_its_own_set() -> None:
+    both = [vector(1, feature_set=SET_B), vector(1), vector(2), vector(2, feature_set=SET_B), vector(3)]
+    outputs = answers(worker(one=Fake()), CHAMPION, both)
+    assert failures(outputs) == []
+    assert [output.envelope.event.open_time // MINUTE for output in outputs] == [1, 2, 3]
+
+
+def test_a_bar_for_which_only_other_sets_came_is_a_failure() -> None:
+    events = [vector(1, feature_set=SET_B), withheld(1, feature_set=b"\xcc" * 32), vector(2, feature_set=SET_B)]
+    outputs = answers(worker(one=Fake()), CHAMPION, events)
+    ((reason, detail),) = failures(outputs)
+    assert reason == "wrong_feature_set"
+    assert "bbbbbbbbbbbb, cccccccccccc came for this bar, none of abc aaaaaaaaaaaa" in detail
+    failed = outputs[0].envelope
+    assert failed.event.open_time == MINUTE
+    assert failed.causation == failed.event.vector == received(events)[0].envelope.id
+
+
+def test_the_bar_of_another_symbol_ends_the_bar_in_hand() -> None:
+    events = [vector(1, feature_set=SET_B), vector(1, symbol="BBB")]
+    outputs = answers(worker(one=Fake()), CHAMPION, events)
+    assert [type(output.envelope.event).__name__ for output in outputs] == ["PredictionFailed", "PredictionMade"]
+
+
+def test_vectors_withheld_are_passed_on_with_their_reason() -> None:
+    assert failures(answers(worker(one=Fake()), CHAMPION, [withheld(1)])) == [
+        ("features_withheld", "warming: have 7 of 319 bars")
+    ]
+
+
+def test_missing_bars_are_no_bar() -> None:
+    missing = BarsMissing("AAA", MINUTE, MINUTE, "synthetic", 3, False)
+    assert failures(answers(worker(one=Fake()), CHAMPION, [missing, vector(1), missing, vector(2)])) == []
+
+
+def test_a_bar_of_another_interval_is_refused() -> None:
+    assert failures(answers(worker(one=Fake()), CHAMPION, [vector(1, interval_ms=5 * MINUTE)])) == [
+        ("wrong_interval", "trained on bars of 60000 ms, this one has 300000 ms")
+    ]
+
+
+def test_a_vector_of_another_length_is_never_padded_or_cut() -> None:
+    outputs = answers(worker(one=Fake()), CHAMPION, [vector(1, (1, 2)), vector(2, (1, 2, 3, 4)), vector(3)])
+    assert [reason for reason, _ in failures(outputs)] == ["bad_vector", "bad_vector"]
+    assert "8 bytes, expected 1 x 3 values of 4 bytes" in failures(outputs)[0][1]
+    assert isinstance(outputs[2].envelope.event, PredictionMade)
+
+
+def test_one_value_that_is_not_finite_fails_alone() -> None:
+    outputs = answers(worker(one=Fake()), CHAMPION, [vector(1), vector(2, (0, np.nan, np.inf)), vector(3)])
+    assert failures(outputs) == [("bad_vector", "not finite at (vector, feature) [[0, 1], [0, 2]]")]
+    assert [type(output.envelope.event) for output in outputs] == [PredictionMade, PredictionFailed, PredictionMade]
+
+
+def test_a_row_that_makes_the_artifact_raise_fails_alone() -> None:
+    outputs = answers(worker(one=Fake()), CHAMPION, [vector(1), vector(2, (0, 13.0, 0)), vector(3)])
+    assert failures(outputs) == [("error", "ArithmeticError: thirteen")]
+    assert len(outputs) == 3
+
+
+@pytest.mark.parametrize("value", [98.0, 99.0])
+def test_an_answer_that_is_no_probability_fails_alone(value: float) -> None:
+    outputs = answers(worker(one=Fake()), CHAMPION, [vector(1), vector(2, (0, value, 0)), vector(3)])
+    ((reason, detail),) = failures(outputs)
+    assert reason == "bad_output"
+    assert "not three probabilities that sum to one" in detail
+
+
+def test_an_artifact_that_does_not_load_fails_each_vector_and_says_why() -> None:
+    outputs = answers(worker(), CHAMPION, [vector(1), withheld(2)])
+    assert failures(outputs) == [("not_loaded", "FileNotFoundError: artifact 111111111111 is not in the store")] * 2
+
+
+def test_an_artifact_other_than_the_registered_one_is_not_served() -> None:
+    ((reason, detail),) = failures(answers(worker(one=Fake(interval_ms=1000)), CHAMPION, [vector(1)]))
+    assert reason == "not_loaded"
+    assert "60000" in detail
+    assert "1000" in detail
+
+
+def test_a_failed_load_is_tried_again_at_the_next_command() -> None:
+    service = worker()
+    state = service.begin(b"")
+    stream = control(*CHAMPION, register(TWO))
+    (first,) = service.handle(state, Batch(stream[:3], received([vector(1)])))
+    service._load = lambda _: Fake()
+    (second,) = service.handle(state, Batch(stream[3:], received([vector(2)], 2)))
+    assert (first.envelope.event.reason, type(second.envelope.event)) == ("not_loaded", PredictionMade)
+
+
+def test_a_former_champion_stays_loaded() -> None:
+    loads: list[str] = []
+
+    def load(digest: str) -> Fake:
+        loads.append(digest)
+        return Fake()
+
+    service = ModelWorker("m", load)
+    commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), StopShadow("m", ONE), StartShadow("m", ONE))
+    state = service.begin(b"")
+    for entry in control(*commands):
+        service.handle(state, Batch([entry], ()))
+    assert loads == [ONE, TWO]
+    assert [member.artifact for member in state.members] == [TWO, ONE]
+
+
+def test_a_window_must_fill_before_it_is_asked() -> None:
+    fake = Fake(window=3)
+    commands = (register(WINDOWED), Promote("m", WINDOWED, forced=True, weight=1.0))
+    events = [vector(bar, (bar, 0, 0)) for bar in (1, 2, 3, 4, 6, 7, 8)]
+    outputs = answers(worker(windowed=fake), commands, events)
+    assert [type(output.envelope.event) is PredictionMade for output in outputs] == [0, 0, 1, 1, 0, 0, 1]
+    assert failures(outputs)[0] == ("features_withheld", "window: have 1 of 3 successive vectors")
+    assert fake.shapes == [(3, 3, 3)]
+
+
+def test_a_window_holds_the_newest_vector_last() -> None:
+    seen: list[np.ndarray] = []
+
+    class Spy(Fake):
+        def predict(self, windows: np.ndarray) -> np.ndarray:
+            seen.append(windows.copy())
+            return super().predict(windows)
+
+    commands = (register(WINDOWED), Promote("m", WINDOWED, forced=True, weight=1.0))
+    answers(worker(windowed=Spy(window=3)), commands, [vector(bar, (bar, 0, 0)) for bar in range(1, 6)])
+    assert seen[0][:, :, 0].tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 5]]
+
+
+def test_a_window_of_one_needs_only_the_bar_in_hand_read_again() -> None:
+    service = worker(one=Fake())
+    state = service.begin(b"")
+    assert service.since(state) == {}
+    service.handle(state, Batch(control(*CHAMPION), received([vector(1), vector(2), vector(2, feature_set=SET_B)])))
+    assert received([vector(1), vector(2)])[1].entry == "5-2"
+    assert service.since(state) == {"features": "5-1"}
+    assert service.memo(state) == b""
+
+
+def test_before_the_first_entry_of_a_millisecond_stands_the_last_of_the_one_before() -> None:
+    service = worker(one=Fake())
+    state = service.begin(b"")
+    service.handle(state, Batch(control(*CHAMPION), received([vector(1)], first=3)))
+    assert service.since(state) == {"features": f"5-{2**64 - 1}"}
+
+
+def test_a_symbol_that_went_silent_does_not_hold_the_position_back() -> None:
+    service = worker(windowed=Fake(window=3))
+    commands = (register(WINDOWED), Promote("m", WINDOWED, forced=True, weight=1.0))
+    state = service.begin(b"")
+    events = [vector(1, symbol="GONE"), *(vector(bar) for bar in range(1, 40))]
+    service.handle(state, Batch(control(*commands), received(events)))
+    assert service.since(state) == {"features": received(events)[37 - 1].entry}
+
+
+SERIES = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # symbol
+        st.sampled_from([1, 1, 1, 1, 2, 30]),  # bars further
+        st.lists(st.sampled_from(["a", "a", "b", "withheld", "short", "nan", "raise"]), min_size=1, max_size=3),
+        st.booleans(),  # announced by missing bars
+    ),
+    max_size=40,
+)
+
+
+def story(steps: list[tuple[int, int, list[str], bool]]) -> list[Any]:
+    at = {0: 0, 1: 0, 2: 0}
+    events: list[Any] = []
+    for number, (who, further, kinds, missing) in enumerate(steps):
+        at[who] += further
+        symbol, bar = f"S{who}", at[who]
+        if missing:
+            events.append(BarsMissing(symbol, MINUTE, bar * MINUTE, "synthetic", 1, False))
+        made: dict[str, Any] = {
+            "a": vector(bar, (number, bar, 1), symbol),
+            "b": vector(bar, (1, 2), symbol, SET_B),
+            "withheld": withheld(bar, symbol),
+            "short": vector(bar, (1, 2), symbol),
+            "nan": vector(bar, (np.nan, 1, 2), symbol),
+            "raise": vector(bar, (13.0, 1, 2), symbol),
+        }
+        events += [made[kind] for kind in kinds]
+    return events
+
+
+@given(steps=SERIES, cuts=st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=12), turn=st.integers(0, 60))
+@settings(max_examples=150, deadline=None)
+def test_neither_batch_cuts_nor_restarts_change_a_byte(
+    steps: list[tuple[int, int, list[str], bool]], cuts: list[tuple[int, bool]], turn: int
+) -> None:
+    """Commands arrive before event ``turn``: a windowed shadow is started, the champion replaced."""
+    events = received(story(steps))
+    before = control(*CHAMPION, register(TWO), register(WINDOWED))
+    after = control(
+        *CHAMPION,
+        *(register(TWO), register(WINDOWED)),
+        *(StartShadow("m", WINDOWED), Promote("m", TWO, forced=True)),
+    )[len(before) :]
+    turn = min(turn, len(events))
+
+    def service() -> ModelWorker:
+        return worker(one=Fake(), two=Fake(batch_rows=3), windowed=Fake(window=3))
+
+    whole = service()
+    state = whole.begin(b"")
+    expected = [*whole.handle(state, Batch(before, events[:turn])), *whole.handle(state, Batch(after, events[turn:]))]
+
+    cut = service()
+    state = cut.begin(b"")
+    got: list[Sealed] = []
+    places = sorted({(min(at, len(events)), restart) for at, restart in cuts} | {(turn, False), (len(events), False)})
+    position, told = 0, 0
+    for place, restart in places:
+        due = [*before, *after][told : len(before) + (len(after) if position >= turn else 0)]
+        told += len(due)
+        got += cut.handle(state, Batch(due, events[position:place]))
+        position = place
+        if restart:
+            since, cut = cut.since(state), service()
+            state = cut.begin(b"")
+            cut.absorb(state, Batch([*before, *after][:told], ()))
+            again = [event for event in events[:position] if since and key(event.entry) > key(since["features"])]
+            for event in again:
+                cut.absorb(state, Batch((), [event]))
+    assert [sealed.data for sealed in got] == [sealed.data for sealed in expected]
+
+
+def key(entry: str) -> tuple[int, int]:
+    moment, sequence = entry.split("-")
+    return int(moment), int(sequence)
