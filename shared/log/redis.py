@@ -364,7 +364,9 @@ def _keys(streams: Sequence[str] | Mapping[str, Any], partition: int) -> list[st
 
 
 def _entries(place: Place, rows: Sequence[Any]) -> list[Entry]:
-    return [Entry(place, entry_id.decode(), fields[1]) for entry_id, fields in rows]
+    # Half the price of Entry(...); this runs for every event.
+    new = tuple.__new__
+    return [new(Entry, (place, entry_id.decode(), fields[1])) for entry_id, fields in rows]
 
 
 def _position(held: bytes) -> Position:
