@@ -148,10 +148,13 @@ def digest_of(data: bytes) -> str:
 
 
 def processor() -> str:
-    """The processor by its own name: NumPy and the tree libraries choose their instructions by it."""
+    """The processor by name, and a short digest of its instruction sets: NumPy and the tree libraries
+    choose their code by them, and virtual machines of one name may show different ones."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{platform.machine()} {names[0] if names else platform.processor()}".strip()
+        text = ""
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    name = about.get("model name") or platform.processor()
+    flags = about.get("flags") or about.get("Features") or ""
+    return f"{platform.machine()} {name} {digest_of(flags.encode())[:8] if flags else ''}".strip()
