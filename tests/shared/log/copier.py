@@ -1,0 +1,45 @@
+"""A consumer to be killed: for each bar on ``market`` it writes one event to ``features``.
+
+``python copier.py <url> <label> <batch>``. Ends with code 3 when it is fenced.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import anyio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from schemas.codec import seal, unseal
+from schemas.features import FeaturesWithheld
+from shared.log import Commit, FencedError, Owner, Place, Position
+from shared.log.redis import RedisLog
+
+MARKET = Place("market")
+
+
+async def copy(url: str, label: str, batch: int) -> None:
+    log = RedisLog(url)
+    claim = await log.claim("copier", ["market"], 0, Owner("here", os.getpid(), label))
+    stand = claim.positions["market"]
+    while True:
+        outputs = []
+        entries = await log.read({MARKET: stand.id}, count=batch, block_ms=1000)
+        for entry in entries:
+            found = unseal("market", entry.data)
+            bar = found.event
+            event = FeaturesWithheld(bar.symbol, bar.interval_ms, bar.open_time, bar.origin, bytes(32), "warming", 0, 1)
+            outputs.append(seal("features", event, causation=found.id, correlation=found.correlation))
+        if entries:
+            after = Position(entries[-1].id, stand.seen + len(entries))
+            await log.commit(claim, Commit(outputs, {"market": stand}, {"market": after}))
+            stand = after
+
+
+if __name__ == "__main__":
+    try:
+        anyio.run(copy, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    except FencedError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(3)

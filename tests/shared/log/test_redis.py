@@ -1,0 +1,331 @@
+"""What the log does on a server beyond the contract: lost replies, lost functions, visible groups."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+import pytest
+import redis
+
+from schemas.codec import Sealed, seal
+from schemas.market import BarClosed
+from shared.log import START, Claim, Commit, Committed, FencedError, Owner, Place, Position, UnavailableError
+from shared.log.fitness import UnfitServerError, check_server
+from shared.log.redis import RedisLog, library
+from shared.log.wire import ServerError, Wire, pack, parse_address
+
+MARKET, CONTROL = Place("market"), Place("control")
+ME = Owner("here", 4_000_001, "me")
+
+pytestmark = pytest.mark.anyio
+
+
+def bars(*numbers: int) -> list[Sealed]:
+    return [
+        seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+        for number in numbers
+    ]
+
+
+@pytest.fixture
+def client(empty_redis_url: str) -> Any:
+    with redis.Redis.from_url(empty_redis_url, decode_responses=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def log(empty_redis_url: str) -> AsyncIterator[RedisLog]:
+    opened = RedisLog(empty_redis_url, patience_s=5.0)
+    yield opened
+    await opened.close()
+
+
+async def publish(log: RedisLog, outputs: Sequence[Sealed]) -> None:
+    claim = await log.claim("feed", [], 0, ME)
+    await log.commit(claim, Commit(outputs, {}, {}))
+
+
+# What standard tools see
+
+
+async def test_lag_and_owner_show_in_the_consumer_group(log: RedisLog, client: Any) -> None:
+    await publish(log, bars(0, 1, 2))
+    claim = await log.claim("voter", ["market"], 0, ME)
+    assert client.xinfo_groups(MARKET.key)[0]["lag"] == 3
+    entries = await log.read({MARKET: START}, count=2, block_ms=0)
+    after = {"market": Position(entries[-1].id, 2)}
+    await log.commit(claim, Commit([], claim.positions, after))
+    (group,) = client.xinfo_groups(MARKET.key)
+    assert (group["name"], group["lag"], group["entries-read"], group["pending"]) == ("voter", 1, 2, 0)
+    assert group["last-delivered-id"] == entries[-1].id
+    assert [each["name"] for each in client.xinfo_consumers(MARKET.key, "voter")] == ["me@here:4000001"]
+
+
+async def test_a_group_has_one_consumer_its_owner_and_none_after_a_release(log: RedisLog, client: Any) -> None:
+    await log.claim("voter", ["market"], 0, ME)
+    claim = await log.claim("voter", ["market"], 0, Owner("there", 7, "other"), take_over=True)
+    assert [each["name"] for each in client.xinfo_consumers(MARKET.key, "voter")] == ["other@there:7"]
+    await log.release(claim)
+    assert client.xinfo_consumers(MARKET.key, "voter") == []
+
+
+async def test_all_keys_of_a_partition_share_a_hash_tag(log: RedisLog, client: Any) -> None:
+    claim = await log.claim("voter", ["market"], 3, ME)
+    await log.commit(claim, Commit(bars(0), {}, {}))
+    assert sorted(client.keys("*")) == [f"conclave:{{p3}}:{name}" for name in ("group:voter", "groups", "market")]
+
+
+# Lost functions, foreign keys, great batches
+
+
+async def test_functions_that_the_server_lost_are_loaded_again(log: RedisLog, client: Any) -> None:
+    claim = await log.claim("feed", [], 0, ME)
+    client.function_flush()
+    await log.commit(claim, Commit(bars(0), {}, {}))
+    assert client.xlen(MARKET.key) == 1
+
+
+async def test_the_library_is_named_after_its_source() -> None:
+    name, source = library()
+    assert source.startswith(f"#!lua name={name}\n")
+    assert "@" not in source
+
+
+async def test_a_foreign_key_in_the_way_is_named_and_nothing_is_written(log: RedisLog, client: Any) -> None:
+    claim = await log.claim("voter", ["market"], 0, ME)
+    client.set("conclave:{p0}:dead", "mine")
+    stray = bars(0)[0]._replace(stream="dead")
+    with pytest.raises(UnfitServerError, match=r"conclave:\{p0\}:dead.*holds a string"):
+        await log.commit(claim, Commit([*bars(0), stray], {}, {}, b"memo"))
+    assert client.xlen(MARKET.key) == 0
+    assert client.hget("conclave:{p0}:group:voter", "memo") is None
+
+
+async def test_a_great_batch_is_one_commit(log: RedisLog, client: Any) -> None:
+    claim = await log.claim("feed", [], 0, ME)
+    await log.commit(claim, Commit(bars(*range(20)) * 1000, {}, {}))
+    assert client.xlen(MARKET.key) == 20_000
+
+
+async def test_an_emptied_server_fences_whoever_was_there(log: RedisLog, client: Any) -> None:
+    claim = await log.claim("voter", ["market"], 0, ME)
+    client.flushall()
+    with pytest.raises(FencedError, match="emptied"):
+        await log.commit(claim, Commit(bars(0), {}, {}))
+    assert client.keys("*") == []
+
+
+# Lost replies
+
+
+class Faulty:
+    """A way to the server that can swallow replies: the command arrives, then the line is cut."""
+
+    def __init__(self, url: str) -> None:
+        self.server = parse_address(url)
+        self.cut = 0
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, there = await asyncio.open_connection(self.server.host, self.server.port)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.forth(reader, there))
+            while data := await back.read(65536):
+                if self.cut and not data.startswith(b"+OK"):  # the greeting goes through
+                    self.cut -= 1
+                    break
+                writer.write(data)
+            writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def forth(self, reader: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                there.write(data)
+        there.close()
+        await there.wait_closed()
+
+
+@asynccontextmanager
+async def faulty(url: str) -> AsyncIterator[tuple[Faulty, RedisLog]]:
+    way, lines = Faulty(url), set[asyncio.Task[None]]()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.add(asyncio.create_task(way.carry(reader, writer)))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        log = RedisLog(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", patience_s=5.0)
+        yield way, log
+        await log.close()
+        await asyncio.gather(*lines)
+
+
+async def test_a_commit_whose_reply_was_lost_is_sent_again_and_applied_once(empty_redis_url: str, client: Any) -> None:
+    async with faulty(empty_redis_url) as (way, log):
+        claim = await log.claim("feed", [], 0, ME)
+        for number in range(5):
+            way.cut = 2
+            assert await log.commit(claim, Commit(bars(number), {}, {}, b"%d" % number)) == Committed()
+            assert way.cut == 0
+    assert client.xlen(MARKET.key) == 5
+
+
+async def test_an_append_whose_reply_was_lost_is_found_to_be_ones_own(empty_redis_url: str) -> None:
+    async with faulty(empty_redis_url) as (way, log):
+        for version in (1, 2):
+            way.cut = 1
+            assert await log.append_at(CONTROL, f"{version}-0", b"%d" % version)
+        assert not await log.append_at(CONTROL, "2-0", b"2")
+        assert [entry.id for entry in await log.scan(CONTROL)] == ["1-0", "2-0"]
+
+
+async def test_a_claim_whose_reply_was_lost_is_still_ones_own(empty_redis_url: str) -> None:
+    async with faulty(empty_redis_url) as (way, log):
+        way.cut = 1
+        claim = await log.claim("voter", ["market"], 0, ME)
+        await log.commit(claim, Commit(bars(0), {}, {}))
+
+
+async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client: Any) -> None:
+    """A command that was stuck on its way, after its repetition and a further commit were applied."""
+    claim = await log.claim("feed", [], 0, ME)
+    commands: list[bytes] = []
+    send = log._call
+
+    async def listen(packed: bytes, limit_s: float) -> Any:
+        commands.append(packed)
+        return await send(packed, limit_s)
+
+    log._call = listen  # type: ignore[method-assign]  # spies on bytes
+    await log.commit(claim, Commit(bars(0), {}, {}))
+    await log.commit(claim, Commit(bars(1), {}, {}))
+    assert await send(commands[0], 1.0) == [b"STALE"]
+    assert client.xlen(MARKET.key) == 2
+
+
+async def test_connections_that_are_killed_all_the_time_lose_and_double_nothing(log: RedisLog, client: Any) -> None:
+    claim = await log.claim("feed", [], 0, ME)
+    over = anyio.Event()
+
+    async def kill() -> None:
+        seen = 0
+        while not over.is_set():
+            await anyio.lowlevel.checkpoint()
+            if client.xlen(MARKET.key) > seen:
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                seen = client.xlen(MARKET.key)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(kill)
+        for number in range(40):
+            await log.commit(claim, Commit(bars(number), {}, {}, b"%d" % number))
+        over.set()
+    assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in bars(*range(40))]
+
+
+async def test_a_read_outlives_its_connection(log: RedisLog, client: Any, empty_redis_url: str) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def cut_then_publish() -> None:
+            while not [
+                each for each in client.client_list() if each["name"] == "conclave:read" and each["cmd"] == "xread"
+            ]:
+                await anyio.lowlevel.checkpoint()
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await publish(log, bars(0))
+
+        tasks.start_soon(cut_then_publish)
+        with anyio.fail_after(10):
+            assert len(await log.read({MARKET: START}, count=10, block_ms=60_000)) == 1
+
+
+# The server itself
+
+
+async def test_a_server_that_is_not_there_is_said_to_be_unavailable() -> None:
+    log = RedisLog("redis://user:secret@127.0.0.1:1/0", patience_s=0.0)
+    with pytest.raises(UnavailableError, match=r"no server at 127\.0\.0\.1:1.*running") as caught:
+        await log.tail(MARKET, 1)
+    assert "secret" not in str(caught.value) + repr(log._address)
+
+
+async def test_a_url_that_is_none_is_refused() -> None:
+    for wrong in ("localhost:6379", "http://localhost", "redis://", "redis://localhost?ssl=true", "unix://"):
+        with pytest.raises(ValueError, match="redis://host:port"):
+            parse_address(wrong)
+    assert parse_address("unix:///run/valkey.sock?db=2")[2:] == ("/run/valkey.sock", False, "", "", 2)
+    assert parse_address("rediss://me:p%40ss@host/3") == ("host", 6379, "", True, "me", "p@ss", 3)
+
+
+async def test_a_wrong_password_is_said_at_once(empty_redis_url: str) -> None:
+    log = RedisLog(empty_redis_url.replace("redis://", "redis://nobody:wrong@"), patience_s=60.0)
+    with anyio.fail_after(5), pytest.raises(ServerError, match="WRONGPASS"):
+        await log.tail(MARKET, 1)
+
+
+async def test_replies_go_to_their_callers_even_if_one_was_abandoned(empty_redis_url: str) -> None:
+    wire = await Wire.open(parse_address(empty_redis_url), "test")
+    found: dict[int, bytes] = {}
+
+    async def ask(number: int) -> None:
+        with anyio.move_on_after(0 if number % 3 == 0 else 5):
+            found[number] = await wire.call(pack("ECHO", str(number)), 5.0)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(30):
+            tasks.start_soon(ask, number)
+    wire.close()
+    assert found == {number: b"%d" % number for number in range(30) if number % 3}
+
+
+async def test_a_good_server_is_fit_and_measured(empty_redis_url: str) -> None:
+    report = await check_server(empty_redis_url, ephemeral=False)
+    assert (report.append_only, report.faults) == (True, ())
+    assert report.write_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"maxmemory": "1gb", "maxmemory-policy": "allkeys-lru"}, "maxmemory-policy is allkeys-lru"),
+        ({"maxmemory": "1gb", "maxmemory-policy": "volatile-ttl"}, "maxmemory-policy is volatile-ttl"),
+        ({"appendonly": "no"}, "appendonly is off"),
+    ],
+)
+async def test_a_server_that_may_drop_entries_is_refused(
+    client: Any, empty_redis_url: str, changes: dict[str, str], fault: str
+) -> None:
+    before = {name: client.config_get(name)[name] for name in changes}
+    try:
+        for name, value in changes.items():
+            client.config_set(name, value)
+        with pytest.raises(UnfitServerError, match=fault):
+            await check_server(empty_redis_url, ephemeral=False)
+        (accepted,) = (await check_server(empty_redis_url, ephemeral=True)).faults
+        assert fault in accepted
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+
+
+async def test_a_limit_that_never_evicts_is_fit(client: Any, empty_redis_url: str) -> None:
+    client.config_set("maxmemory", "1gb")
+    try:
+        assert (await check_server(empty_redis_url, ephemeral=False)).memory_limit == 2**30
+    finally:
+        client.config_set("maxmemory", "0")
+
+
+async def test_a_full_server_is_waited_for(client: Any, log: RedisLog) -> None:
+    claim: Claim = await log.claim("feed", [], 0, ME)
+    client.config_set("maxmemory", "1")
+    try:
+        log._patience = 0.0
+        with pytest.raises(UnavailableError, match="OOM"):
+            await log.commit(claim, Commit(bars(0), {}, {}))
+    finally:
+        client.config_set("maxmemory", "0")
+    await log.commit(claim, Commit(bars(0), {}, {}))
+    assert client.xlen(MARKET.key) == 1
