@@ -1,0 +1,200 @@
+"""The feed's fold: what goes out, what is set aside, and that a memo is all it takes to go on."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.catalogue import partition_of
+from schemas.codec import ROOT, Sealed, authentic, unseal
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter
+from services.feed.core import Numbered, OtherSourceError, State, begin, handle, memo_of, split, ticks
+from shared.bars import Good, Refused, Row
+
+HOUR = 3_600_000
+
+
+def bar(n: int, symbol: str = "BTCUSDT", close: float = 11.0, interval: int = HOUR, **other: Any) -> BarClosed:
+    content: dict[str, Any] = {"open": 10.0, "high": 12.0, "low": 9.0, "volume": 5.0, "origin": "replay", **other}
+    return BarClosed(symbol=symbol, interval_ms=interval, open_time=n * HOUR, close=close, **content)
+
+
+def good(n: int, symbol: str = "BTCUSDT", close: float = 11.0) -> Good:
+    return Good(bar(n, symbol, close), f"{symbol}.csv:{n}")
+
+
+def fresh() -> State:
+    return begin(b"", "source", "bars.csv", 1)
+
+
+def numbered(*rows: Row) -> list[Numbered]:
+    return [Numbered(n, row) for n, row in enumerate(rows)]
+
+
+def events(outputs: tuple[Sealed, ...]) -> list[Any]:
+    return [unseal(sealed.stream, sealed.data).event for sealed in outputs]
+
+
+def test_a_good_bar_goes_out_as_a_root_event() -> None:
+    told = handle(fresh(), numbered(good(0)), 1)
+    (sealed,) = told.outputs
+    envelope = unseal("market", sealed.data)
+    assert sealed.stream == "market"
+    assert envelope.event == bar(0)
+    assert (envelope.causation, envelope.correlation, envelope.flags) == (ROOT, envelope.id, 0)
+    assert authentic("market", envelope)
+    assert told[1:] == (1, 0, 0)
+
+
+def test_a_refused_row_becomes_a_dead_letter_with_file_and_line() -> None:
+    refused = Refused("not_finite", "high nan", "BTCUSDT.csv:7", "1,nan", "BTCUSDT")
+    told = handle(fresh(), numbered(refused), 1)
+    assert events(told.outputs) == [DeadLetter("feed", "BTCUSDT.csv:7", "not_finite", "high nan", "1,nan")]
+    assert told.outputs[0].stream == "dead"
+    assert told[1:] == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (bar(5), "duplicate"),
+        (bar(5, close=11.5), "conflict"),
+        (bar(4), "out_of_order"),
+        (bar(6, interval=7 * HOUR), "off_grid"),
+        (bar(6, low=-1.0), "bad_row"),
+    ],
+)
+def test_a_bar_out_of_its_place_is_set_aside_and_changes_nothing(second: BarClosed, reason: str) -> None:
+    state = fresh()
+    told = handle(state, numbered(good(5), Good(second, "BTCUSDT.csv:9"), good(6)), 3)
+    first, dead, last = events(told.outputs)
+    assert (first, last) == (bar(5), bar(6))
+    assert (dead.service, dead.source, dead.reason) == ("feed", "BTCUSDT.csv:9", reason)
+    assert str(second.open_time) in dead.raw
+    assert told[1:] == (2, 1, 0)
+
+
+def test_each_symbol_and_interval_has_an_order_of_its_own() -> None:
+    rows = numbered(good(5), good(3, "ETHUSDT"), Good(bar(4, interval=2 * HOUR), "BTCUSDT.csv:1"))
+    assert handle(fresh(), rows, 3).sent == 3
+
+
+def test_a_long_text_is_cut_to_what_a_dead_letter_holds() -> None:
+    refused = Refused("bad_row", "d" * 3000, "x" * 3000 + ":17", "r" * 3000)
+    (letter,) = events(handle(fresh(), numbered(refused), 1).outputs)
+    assert (len(letter.detail), len(letter.raw), letter.source[-4:]) == (2000, 2000, "x:17")
+
+
+def test_the_share_of_traced_bars_is_the_one_asked_for() -> None:
+    rows = numbered(*(good(n) for n in range(2000)))
+
+    def flagged(share: float) -> int:
+        return sum(sealed.envelope.sampled for sealed in handle(fresh(), rows, 2000, share).outputs)
+
+    assert (flagged(0.0), flagged(1.0)) == (0, 2000)
+    assert 20 < flagged(0.05) < 200
+
+
+def test_tracing_changes_no_id() -> None:
+    traced, plain = (handle(fresh(), numbered(good(0)), 1, share).outputs[0] for share in (1.0, 0.0))
+    assert traced.envelope.id == plain.envelope.id
+
+
+def test_rows_that_close_together_are_one_tick() -> None:
+    lost = Refused("bad_row", "", "f:1", "")
+    rows: list[Row] = [lost, good(0, "A"), lost, good(0, "B"), good(1, "A"), lost, good(2, "A"), good(2, "B")]
+    found = [(tick.close, [number for number, _ in tick.rows]) for tick in ticks(rows, 10, 100)]
+    assert found == [
+        (None, [10]),
+        (HOUR, [11, 12, 13]),
+        (2 * HOUR, [14, 15]),
+        (3 * HOUR, [16, 17]),
+    ]
+
+
+def test_a_tick_has_an_end() -> None:
+    rows = [Refused("bad_row", "", f"f:{n}", "") for n in range(25)]
+    assert [len(tick.rows) for tick in ticks(rows, 0, 10)] == [10, 10, 5]
+
+
+def test_a_row_goes_to_the_partition_of_its_symbol() -> None:
+    symbols = [f"S{n}" for n in range(20)]
+    rows = numbered(*(good(0, symbol) for symbol in symbols), Refused("bad_row", "", "a/b.csv:3", ""))
+    parts = split(rows, 3)
+    assert sorted(row for part in parts for row in part) == sorted(rows)
+    for partition, part in enumerate(parts):
+        for _, row in part:
+            name = row.bar.symbol if isinstance(row, Good) else "a/b.csv"
+            assert partition_of(name, 3) == partition
+
+
+rows_of_any_kind = st.lists(
+    st.builds(good, st.integers(0, 15), st.sampled_from(["A", "B", "C"]), st.sampled_from([10.5, 11.0]))
+    | st.builds(Refused, st.just("bad_row"), st.just(""), st.sampled_from(["f:1", "g:2"]), st.text(max_size=3)),
+    max_size=40,
+)
+
+
+@given(rows_of_any_kind, st.lists(st.integers(0, 40), max_size=6), st.integers(1, 3))
+def test_a_memo_is_all_it_takes_to_go_on(rows: list[Row], cuts: list[int], partitions: int) -> None:
+    """Whatever batches the rows come in, and wherever the feed begins again from its memo and from too
+    early a row, the same bytes go out."""
+    whole = begin(b"", "source", "bars.csv", partitions)
+    expected = handle(whole, numbered(*rows), len(rows)).outputs
+    bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
+    memo = b""
+    found: list[Sealed] = []
+    for start, stop in pairwise(bounds):
+        state = begin(memo, "source", "bars.csv", partitions)
+        found += handle(state, numbered(*rows)[max(start - 3, 0) : stop], stop).outputs
+        memo = memo_of(state)
+    assert [sealed.data for sealed in found] == [sealed.data for sealed in expected]
+
+
+def test_another_source_is_refused_in_the_middle_of_one() -> None:
+    state = fresh()
+    handle(state, numbered(good(0), good(1)), 2)
+    with pytest.raises(OtherSourceError, match=r"behind row 2 of bars.csv, and more.csv is another source.*restart"):
+        begin(memo_of(state), "other", "more.csv", 1)
+
+
+@pytest.mark.parametrize("way", ["ended", "restart"])
+def test_a_new_source_passes_over_what_the_market_has(way: str) -> None:
+    state = fresh()
+    handle(state, numbered(good(0), good(1), good(1, "ETHUSDT")), 3)
+    state.ended = way == "ended"
+    grown = begin(memo_of(state), "grown", "bars.csv", 1, restart=way == "restart")
+    assert grown.rows == 0
+    told = handle(grown, numbered(good(0), good(1), good(2), good(2), good(0, "SOLUSDT")), 5)
+    assert [(found.stream, found.envelope.event) for found in told.outputs if found.stream == "market"] == [
+        ("market", bar(2)),
+        ("market", bar(0, "SOLUSDT")),
+    ]
+    assert told[1:] == (2, 1, 2)
+
+
+def test_what_is_passed_over_stays_so_after_a_restart() -> None:
+    state = fresh()
+    handle(state, numbered(good(5)), 1)
+    grown = begin(memo_of(state), "grown", "bars.csv", 1, restart=True)
+    handle(grown, numbered(good(3)), 1)
+    again = begin(memo_of(grown), "grown", "bars.csv", 1)
+    assert handle(again, [Numbered(1, good(4)), Numbered(2, good(5)), Numbered(3, good(6))], 4)[1:] == (1, 0, 2)
+
+
+def test_a_source_that_goes_on_has_not_ended() -> None:
+    state = fresh()
+    handle(state, numbered(good(0)), 1)
+    state.ended = True
+    longer = begin(memo_of(state), "source", "bars.csv", 1)
+    handle(longer, [Numbered(1, good(1))], 2)
+    with pytest.raises(OtherSourceError):
+        begin(memo_of(longer), "other", "more.csv", 1)
+
+
+def test_the_count_of_partitions_cannot_change() -> None:
+    with pytest.raises(OtherSourceError, match="wrote 1 partitions so far and is now asked for 2"):
+        begin(memo_of(fresh()), "source", "bars.csv", 2)

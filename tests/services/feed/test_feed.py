@@ -1,0 +1,339 @@
+"""The feed on a log: exactly once whatever happens, no faster than it is read, one at a time."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import unseal
+from schemas.operations import OwnerReplaced
+from services.feed import main
+from services.feed.core import OtherSourceError
+from services.feed.main import Counts, MarketTime, feed
+from shared.bars import Good, Refused, Row, SourceError
+from shared.log import Claim, Commit, Committed, FencedError, GroupView, Log, OwnedError, Owner, Place, Position
+from shared.log.memory import MemoryLog
+from shared.synthetic import SyntheticMarket
+
+pytestmark = pytest.mark.anyio
+
+OWNER = Owner("here", os.getpid(), "feed")
+NEIGHBOUR = Owner("here", os.getppid(), "feed")
+SYMBOLS = tuple(f"S{n}" for n in range(5))
+
+
+@dataclass
+class Listed:
+    """A source of given rows; ``opened`` are the rows it was asked to begin behind."""
+
+    held: Sequence[Row]
+    name: str = "bars.csv"
+    identity: str = "listed"
+    opened: list[int] = field(default_factory=list)
+
+    def rows(self, skip: int = 0) -> Iterator[Row]:
+        self.opened.append(skip)
+        return islice(iter(self.held), skip, None)
+
+
+def rows_with_faults(count: int) -> list[Row]:
+    """A market in which every seventh row is bad, and every eleventh comes twice."""
+    found: list[Row] = []
+    for n, row in enumerate(islice(SyntheticMarket(SYMBOLS, seed=9).rows(), count)):
+        assert isinstance(row, Good)
+        found.append(Refused("bad_row", "bad", f"f:{n}", "raw", row.bar.symbol) if n % 7 == 3 else row)
+        if n % 11 == 5:
+            found.append(row)
+    return found
+
+
+ROWS = rows_with_faults(600)
+
+
+class CrashError(Exception):
+    """kill -9."""
+
+
+class Killed(MemoryLog):
+    """Dies at a commit: before it is applied, or after, before the reply."""
+
+    alive_for = 10**9
+    applied = False
+
+    async def commit(self, claim: Claim, commit: Commit) -> Committed:
+        self.alive_for -= 1
+        if self.alive_for < 0:
+            if self.applied:
+                await super().commit(claim, commit)
+            raise CrashError
+        return await super().commit(claim, commit)
+
+
+async def written(log: Log, partitions: int) -> dict[Place, list[bytes]]:
+    places = [Place(stream, partition) for stream in ("market", "dead") for partition in range(partitions)]
+    return {place: [entry.data for entry in await log.scan(place, count=10**6)] for place in places}
+
+
+async def undisturbed(partitions: int) -> dict[Place, list[bytes]]:
+    log = MemoryLog()
+    await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions)
+    return await written(log, partitions)
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_every_row_is_a_bar_or_a_dead_letter_once(partitions: int, log: Log) -> None:
+    counts = await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions, window=100)
+    found = await written(log, partitions)
+    market = [
+        unseal("market", data).event for place, held in found.items() if place.stream == "market" for data in held
+    ]
+    dead = [unseal("dead", data).event for place, held in found.items() if place.stream == "dead" for data in held]
+    assert counts == Counts(len(market), len(dead), 0)
+    assert len(market) + len(dead) == len(ROWS)
+    bars = {(row.bar.symbol, row.bar.open_time) for row in ROWS if isinstance(row, Good)}
+    assert {(bar.symbol, bar.open_time) for bar in market} == bars
+    assert len(market) == len(bars)
+    assert {letter.reason for letter in dead} == {"bad_row", "duplicate"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    partitions=st.integers(1, 3),
+    deaths=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),
+    window=st.integers(20, 400),
+)
+def test_killed_at_any_commit_it_writes_the_same_bytes(
+    partitions: int, deaths: list[tuple[int, bool]], window: int
+) -> None:
+    async def run() -> None:
+        log = Killed()
+        for alive_for, applied in deaths:
+            log.alive_for, log.applied = alive_for, applied
+            try:
+                await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions, window=window)
+            except CrashError:
+                continue
+        log.alive_for = 10**9
+        await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions, window=window)
+        assert await written(log, partitions) == await undisturbed(partitions)
+
+    anyio.run(run)
+
+
+async def test_stopped_and_started_it_goes_on_at_the_row_behind(log: Log) -> None:
+    stop = anyio.Event()
+
+    class Stopping(Listed):
+        def rows(self, skip: int = 0) -> Iterator[Row]:
+            for n, row in enumerate(super().rows(skip)):
+                if n == 200:
+                    stop.set()
+                yield row
+
+    first = await feed(log, Stopping(ROWS), owner=OWNER, window=40, stop=stop)
+    assert 0 < first.sent + first.refused <= 200
+    source = Listed(ROWS)
+    second = await feed(log, source, owner=OWNER)
+    assert source.opened == [first.sent + first.refused]
+    assert sum(first) + sum(second) == len(ROWS)
+    assert await written(log, 1) == await undisturbed(1)
+
+
+async def test_at_the_end_of_a_source_nothing_is_left_to_do() -> None:
+    log = MemoryLog()
+    await feed(log, Listed(ROWS), owner=OWNER, partitions=2)
+    assert await feed(log, Listed(ROWS), owner=OWNER, partitions=2) == Counts()
+
+
+async def test_a_source_of_any_kind_may_follow_one_that_has_ended() -> None:
+    log = MemoryLog()
+    assert (await feed(log, SyntheticMarket(bars=3), owner=OWNER)).sent == 12
+    assert (await feed(log, SyntheticMarket(bars=5), owner=OWNER)).sent == 8
+    assert await feed(log, Listed(list(SyntheticMarket(bars=6).rows())), owner=OWNER) == Counts(4, 0, 20)
+
+
+async def test_another_source_is_refused_until_the_person_says_restart() -> None:
+    log = Killed()
+    log.alive_for = 2
+    with pytest.raises(CrashError):
+        await feed(log, Listed(ROWS), owner=OWNER, window=40)
+    log.alive_for = 10**9
+    other = Listed(ROWS, "grown.csv", "other")
+    with pytest.raises(OtherSourceError, match=r"bars.csv, and grown.csv is another source"):
+        await feed(log, other, owner=OWNER)
+    counts = await feed(log, other, owner=OWNER, restart=True)
+    assert counts.passed > 0
+    market = [unseal("market", entry.data).event for entry in await log.scan(Place("market"), count=10**6)]
+    assert len(market) == len(set(market)) == len({row.bar for row in ROWS if isinstance(row, Good)})
+
+
+async def test_a_second_feed_is_refused_and_the_first_goes_on() -> None:
+    log = MemoryLog()
+    claim = await log.claim("feed", (), 1, NEIGHBOUR)
+    with pytest.raises(OwnedError, match="feed"):
+        await feed(log, Listed(ROWS), owner=OWNER, partitions=2)
+    await log.renew(claim)
+    assert await written(log, 2) == {Place(stream, p): [] for stream in ("market", "dead") for p in (0, 1)}
+    # The partition that could be claimed was given back.
+    await log.claim("feed", (), 0, NEIGHBOUR)
+
+
+async def test_a_feed_that_was_replaced_stops_and_says_so() -> None:
+    log = MemoryLog()
+
+    class Replaced(Listed):
+        def rows(self, skip: int = 0) -> Iterator[Row]:
+            for n, row in enumerate(super().rows(skip)):
+                if n == 300:
+                    taken.set()
+                yield row
+
+    taken = anyio.Event()
+
+    async def replace() -> None:
+        await taken.wait()
+        await log.claim("feed", (), 0, NEIGHBOUR, take_over=True)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(replace)
+        with pytest.raises(FencedError, match="belongs to"):
+            await feed(log, Replaced(ROWS), owner=OWNER, window=40)
+
+
+async def test_a_feed_that_replaces_another_says_whom() -> None:
+    log = MemoryLog()
+    await log.claim("feed", (), 0, NEIGHBOUR)
+    await feed(log, Listed(ROWS[:3]), owner=OWNER, take_over=True)
+    (alarm,) = [unseal("alarms", entry.data).event for entry in await log.scan(Place("alarms"))]
+    assert isinstance(alarm, OwnerReplaced)
+    assert (alarm.group, alarm.former, alarm.owner) == ("feed", str(NEIGHBOUR), str(OWNER))
+
+
+class Watched(MemoryLog):
+    """Tells how often its groups were looked at."""
+
+    looks = 0
+
+    async def groups(self, partition: int) -> list[GroupView]:
+        self.looks += 1
+        return await super().groups(partition)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.sleep(0.001)
+
+
+async def test_it_waits_for_the_slowest_reader() -> None:
+    log = Watched()
+    reader = await log.claim("feature-builder", ("market",), 0, NEIGHBOUR)
+    done = anyio.Event()
+
+    async def send() -> None:
+        await feed(log, Listed(list(SyntheticMarket(SYMBOLS, bars=40).rows())), owner=OWNER, window=60)
+        done.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        position = Position()
+        most = 0
+        while not done.is_set():
+            enough = log.looks + 2
+            await until(lambda enough=enough: log.looks > enough or done.is_set())  # type: ignore[misc]  # bound default
+            entries = await log.read({Place("market"): position.id}, count=1000, block_ms=0)
+            most = max(most, len(entries))
+            if entries:
+                after = Position(entries[-1].id, position.seen + len(entries))
+                await log.commit(reader, Commit((), {"market": position}, {"market": after}))
+                position = after
+    assert len(await log.scan(Place("market"), count=1000)) == 200
+    assert 0 < most <= 60
+
+
+async def test_it_waits_while_a_reader_is_not_there_and_stops_when_told() -> None:
+    log = Watched()
+    await log.claim("feature-builder", ("market",), 0, NEIGHBOUR)
+    stop = anyio.Event()
+
+    async def end() -> None:
+        await until(lambda: log.looks > 20)
+        stop.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end)
+        counts = await feed(log, SyntheticMarket(SYMBOLS), owner=OWNER, window=50, stop=stop)
+    assert counts.sent == 50
+
+
+async def test_symbols_that_close_together_go_in_one_commit() -> None:
+    symbols = tuple(f"S{n:03}" for n in range(100))
+    commits: list[int] = []
+
+    class Counted(MemoryLog):
+        async def commit(self, claim: Claim, commit: Commit) -> Committed:
+            commits.append(len(commit.outputs))
+            return await super().commit(claim, commit)
+
+    await feed(Counted(), SyntheticMarket(symbols, bars=7), owner=OWNER, window=10)
+    assert commits == [100] * 7 + [0]
+
+
+@pytest.mark.parametrize("speed", [1e6, MarketTime(1e9)])
+async def test_a_pace_changes_nothing_that_is_written(speed: float | MarketTime) -> None:
+    log = MemoryLog()
+    await feed(log, Listed(ROWS), owner=OWNER, speed=speed)
+    assert await written(log, 1) == await undisturbed(1)
+
+
+@pytest.mark.parametrize("wrong", [{"speed": 0.0}, {"speed": MarketTime(-1)}, {"window": 0}, {"partitions": 0}])
+async def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        await feed(MemoryLog(), Listed(ROWS), owner=OWNER, **wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+async def test_a_source_that_breaks_off_says_so_itself() -> None:
+    class Broken(Listed):
+        def rows(self, skip: int = 0) -> Iterator[Row]:
+            yield from islice(super().rows(skip), 20)
+            raise SourceError("f.csv.gz: cannot be read on after line 20")
+
+    with pytest.raises(SourceError, match="after line 20"):
+        await feed(MemoryLog(), Broken(ROWS), owner=OWNER)
+
+
+async def test_a_partition_without_rows_does_not_hold_the_others_back() -> None:
+    """Its memo follows from time to time, so that a restart need not read the source from its beginning."""
+    log = Killed()
+    rows = list(SyntheticMarket(("S0",), bars=12_000).rows())
+    log.alive_for = 20
+    with pytest.raises(CrashError):
+        await feed(log, Listed(rows), owner=OWNER, partitions=2)
+    log.alive_for = 10**9
+    source = Listed(rows)
+    counts = await feed(log, source, owner=OWNER, partitions=2)
+    assert source.opened == [5000]
+    market = [entry for p in (0, 1) for entry in await log.scan(Place("market", p), count=10**6)]
+    assert (len(market), counts.refused) == (len(rows), 0)
+
+
+async def test_it_stays_the_owner_while_there_is_nothing_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "RENEW_S", 0.001)
+    stop = anyio.Event()
+    renewed: list[int] = []
+
+    class Renewed(MemoryLog):
+        async def renew(self, claim: Claim) -> None:
+            await super().renew(claim)
+            renewed.append(claim.partition)
+            if len(renewed) > 5:
+                stop.set()
+
+    counts = await feed(Renewed(), Listed(ROWS[2:]), owner=OWNER, partitions=2, speed=0.0001, stop=stop)
+    assert counts == Counts(2, 1, 0)
+    assert set(renewed) == {0, 1}
