@@ -91,7 +91,7 @@ async def test_a_read_gives_at_most_count_a_stream_and_keeps_the_order_of_stream
 async def test_the_end_of_a_backlog_includes_what_came_meanwhile(log: Log) -> None:
     await publish(log, bars(0, 1, 2, 3, 4))
     after, found = START, []
-    for extra in ((), (5,), ()):
+    for extra in ((), (), (5,)):
         await publish(log, bars(*extra))
         entries = await log.read({MARKET: after}, count=2, block_ms=0)
         after = entries[-1].id
