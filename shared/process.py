@@ -48,18 +48,27 @@ def die_with_parent(parent: int) -> None:
 
 @asynccontextmanager
 async def stop_on_signal() -> AsyncIterator[anyio.Event]:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that SIGTERM and SIGINT set: for work that drains by itself."""
     stop = anyio.Event()
-
-    async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                stop.set()
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
+        tasks.start_soon(_on_signal, stop.set)
         yield stop
         tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def cancelled_by_signal() -> AsyncIterator[None]:
+    """Cancels its body on SIGTERM and SIGINT, and goes on behind it: for work that cleans up."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_on_signal, tasks.cancel_scope.cancel)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def _on_signal(act: Callable[[], None]) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            act()
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from services.console.sources import symbol_names
 from shared.bars import open_source
 from shared.bars.names import parse_interval
 from shared.log.redis import RedisLog
-from shared.process import ONE_THREAD, InstallationError, opened_log, stop_on_signal
+from shared.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
 from shared.settings import VARIABLE, Settings, load
 
 MODELS: Final = {"xgboost": 1.0, "lightgbm": 0.5}
@@ -56,19 +56,14 @@ async def demo(bars: Path | None, symbol: str | None, interval: str | None, limi
         raise InstallationError(f"{bars}: {rows:,} bars; the demo trains on 60 % of them and needs {LEAST_ROWS:,}")
     folder = Path(tempfile.mkdtemp(prefix="conclave-demo-"))
     try:
-        async with stop_on_signal() as stop, anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_when, stop, tasks.cancel_scope)
+        finished = False
+        async with cancelled_by_signal():
             await _demo(console, folder, words, rows, limit, synthetic=bars is None)
-            tasks.cancel_scope.cancel()
-        if stop.is_set():
+            finished = True
+        if not finished:
             console.print("stopped; nothing is left running")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _cancel_when(stop: anyio.Event, scope: anyio.CancelScope) -> None:
-    await stop.wait()
-    scope.cancel()
 
 
 def _source_words(bars: Path | None, symbol: str | None, interval: str | None) -> list[str]:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio
 import click
 import msgspec
 from rich.console import Console
@@ -205,10 +204,9 @@ async def skip(context: click.Context, /, group: str, stream: str, partition: in
     click.echo(f"{group} goes on behind {trimmed - before.seen} lost entries of {stream}: {reason}")
 
 
-async def wait_until_alive(log: Log, partitions: int, wanted: set[str]) -> None:
-    """Returns once every wanted group has a living owner in every partition."""
-    while True:
-        alive = [{view.group for view in await log.groups(partition) if view.alive} for partition in range(partitions)]
-        if all(wanted <= found for found in alive):
-            return
-        await anyio.sleep(0.05)
+async def all_alive(log: Log, partitions: int, wanted: set[str]) -> bool:
+    """Whether every wanted group has a living owner in every partition."""
+    for partition in range(partitions):
+        if not wanted <= {view.group for view in await log.groups(partition) if view.alive}:
+            return False
+    return True

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import anyio
 import click
 
-from services.console.feeding import feed_from_settings
 from services.console.main import asynchronous, settings_of
-from services.console.observe import wait_until_alive
+from services.console.observe import all_alive
 from services.console.operate import begin
 from services.console.processes import Child, Supervisor, console_command
 from services.console.run import service_of
@@ -24,7 +23,7 @@ from shared.commands import current
 from shared.embedded import EmbeddedServer
 from shared.log import UnavailableError
 from shared.log.fitness import check_server
-from shared.process import InstallationError, opened_log, serve, stop_on_signal
+from shared.process import InstallationError, cancelled_by_signal, opened_log, serve
 from shared.settings import VARIABLE, Settings, find, redis_url_with_password
 
 CARD: Final = "up.json"
@@ -93,16 +92,21 @@ async def services_up(settings: Settings, tell: Callable[[str], None], file: Pat
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         try:
-            async with opened_log(settings, "conclave:console") as log:
-                with anyio.move_on_after(READY_WITHIN_S) as waiting:
-                    await wait_until_alive(log, settings.installation.partitions, wanted)
-            if waiting.cancelled_caught:
-                raise InstallationError(
-                    f"not every service came up within {READY_WITHIN_S:.0f} s; see {settings.installation.state}/log"
-                )
+            await _until_alive(settings, wanted, supervisor)
             yield supervisor
         finally:
             supervisor.stop()
+
+
+async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervisor) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    async with opened_log(settings, "conclave:console") as log:
+        while not await all_alive(log, settings.installation.partitions, wanted):
+            gone = [child.name for child in supervisor.children if child.code is not None]
+            if gone or time.monotonic() > deadline:
+                what = f"{', '.join(gone)} ended" if gone else f"not every service came up in {READY_WITHIN_S:.0f} s"
+                raise InstallationError(f"{what}; see {settings.installation.state}/log")
+            await anyio.sleep(0.02)
 
 
 @click.command()
@@ -120,12 +124,12 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
     if detach:
         _detach(state, [*(["--one-process"] if one_process else []), *(["--feed"] if with_feed else [])])
         return
-    async with stop_on_signal() as stop, server_for(settings) as started_here:
+    async with cancelled_by_signal(), server_for(settings) as started_here:
         await found_if_new(settings, "conclave up")
         if started_here:
             click.echo(f"an embedded server answers at {settings.redis.url}, data in {state / 'redis'}")
         if one_process:
-            await _one_process(settings, stop, with_feed)
+            await _one_process(settings, with_feed)
             return
         async with services_up(settings, click.echo, find(context.find_root().params["path"])) as supervisor:
             (state / CARD).write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
@@ -133,13 +137,14 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
             click.echo(f"up: {names}. Ctrl-C, or `conclave down`, ends it; logs in {state / 'log'}")
             try:
                 if with_feed:
-                    await feed_from_settings(settings, stop)
-                await stop.wait()
+                    await _feed(settings, anyio.Event())
+                await anyio.sleep_forever()
             finally:
                 (state / CARD).unlink(missing_ok=True)
 
 
-async def _one_process(settings: Settings, stop: anyio.Event, with_feed: bool) -> None:
+async def _one_process(settings: Settings, with_feed: bool) -> None:
+    stop = anyio.Event()
     async with anyio.create_task_group() as tasks:
         for name, words, _ in service_names(settings):
             model = words[words.index("--model") + 1] if "--model" in words else None
@@ -147,7 +152,13 @@ async def _one_process(settings: Settings, stop: anyio.Event, with_feed: bool) -
             service = service_of(words[1], model, settings)
             tasks.start_soon(serve, service, settings, partition, stop, name=name)
         if with_feed:
-            await feed_from_settings(settings, stop)
+            await _feed(settings, stop)
+
+
+async def _feed(settings: Settings, stop: anyio.Event) -> None:
+    from services.console.feeding import feed_from_settings  # noqa: PLC0415  # imported where needed
+
+    await feed_from_settings(settings, stop)
 
 
 def _refuse_second(state: Path) -> None:

@@ -1,0 +1,153 @@
+"""Bar to decision with two tree models: at 50 bars a second, and when 100 symbols close at once.
+
+Everything runs as in production: each service a process of its own, the embedded server, the runtime.
+A bar's latency is from just before it is sent to the moment a reader has its decision in hand. The
+floor, measured in the same run, is the same journey without us: the smallest write-and-read through
+the server, once for each of the four hops.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import anyio
+import numpy as np
+
+from bench.harness import Figure
+from bench.installation import Installation, running
+from schemas.codec import Sealed, seal, unseal
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter
+from shared.log import START, Claim, Commit, Log, Place
+from shared.process import owner
+from shared.synthetic import SyntheticMarket
+
+SYMBOLS = 100
+HOPS = 4
+DECISIONS = Place("decisions")
+MARKET = Place("market")
+
+
+def bars_by_time(symbols: tuple[str, ...], bars: int, scenario: str = "sequence") -> list[list[Sealed]]:
+    """All bars of a market, those that close together in one list."""
+    moments: dict[int, list[Sealed]] = {}
+    for row in SyntheticMarket(symbols, scenario, 7, bars).rows():
+        bar = row.bar  # type: ignore[union-attr]  # synthetic rows are good
+        assert isinstance(bar, BarClosed)
+        moments.setdefault(bar.open_time, []).append(seal("market", bar))
+    return [moments[moment] for moment in sorted(moments)]
+
+
+class Market:
+    """Sends bars as the feed does, and waits for their decisions."""
+
+    def __init__(self, log: Log, claim: Claim) -> None:
+        self.log, self.claim = log, claim
+        self.after = START
+
+    async def send(self, bars: list[Sealed]) -> None:
+        await self.log.commit(self.claim, Commit(bars, {}, {}))
+
+    async def decided(self, wanted: set[bytes]) -> dict[bytes, float]:
+        """When each of these bars was seen decided."""
+        seen: dict[bytes, float] = {}
+        while not wanted <= seen.keys():
+            for entry in await self.log.read({DECISIONS: self.after}, count=1000, block_ms=500):
+                self.after = entry.id
+                seen[unseal("decisions", entry.data).correlation] = time.perf_counter()
+        return seen
+
+    async def warm(self, history: list[list[Sealed]]) -> None:
+        """Sends what the windows need, as fast as it is taken."""
+        for first in range(0, len(history), 20):
+            chunk = [bar for moment in history[first : first + 20] for bar in moment]
+            await self.send(chunk)
+            await self.decided({bar.envelope.id for bar in chunk})
+
+
+async def paced(market: Market, moments: list[list[Sealed]], rate: float) -> list[float]:
+    """Latencies (ms) of single bars at a steady rate."""
+    sent: dict[bytes, float] = {}
+    seen: dict[bytes, float] = {}
+
+    async def follow() -> None:
+        seen.update(await market.decided({moment[0].envelope.id for moment in moments}))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        begun = time.perf_counter()
+        for number, moment in enumerate(moments):
+            await anyio.sleep(max(begun + number / rate - time.perf_counter(), 0))
+            sent[moment[0].envelope.id] = time.perf_counter()
+            await market.send(moment)
+    return [1000 * (seen[bar] - sent[bar]) for bar in sent]
+
+
+async def burst(market: Market, moments: list[list[Sealed]]) -> list[float]:
+    """For each moment, when the last of its decisions was there (ms)."""
+    latencies = []
+    for moment in moments:
+        begun = time.perf_counter()
+        await market.send(moment)
+        seen = await market.decided({bar.envelope.id for bar in moment})
+        latencies.append(1000 * (max(seen.values()) - begun))
+        await anyio.sleep(0.1)
+    return latencies
+
+
+async def floor(log: Log, rounds: int) -> float:
+    """Milliseconds of one write and one read of a small entry, the median."""
+    claim = await log.claim("floor", (), 0, owner("floor"))
+    took = []
+    after = (await log.extent(Place("dead"))).last
+    for number in range(rounds):
+        entry = seal("dead", DeadLetter("bench", str(number), "bad_row", "", ""))
+        begun = time.perf_counter()
+        await log.commit(claim, Commit([entry], {}, {}))
+        after = (await log.read({Place("dead"): after}, count=1, block_ms=1000))[-1].id
+        took.append(1000 * (time.perf_counter() - begun))
+    await log.release(claim)
+    return median(took)
+
+
+async def measure(installation: Installation, quick: bool) -> dict[str, list[float]]:
+    singles = bars_by_time(("SOLO",), 1200 if quick else 3200)
+    many = bars_by_time(tuple(f"S{number:03}" for number in range(SYMBOLS)), 720 if quick else 760)
+    log, sender = installation.log(), installation.log()
+    market = Market(log, await sender.claim("bench", (), 0, owner("bench")))
+    market.log = log
+    runs = 3 if quick else 5
+    each = (len(singles) - 700) // runs
+    figures: dict[str, list[float]] = {"p50": [], "p99": [], "burst": [], "floor": []}
+    market_sender = Market(sender, market.claim)
+    market.send = market_sender.send  # type: ignore[method-assign]  # reading and writing on own connections
+    await market.warm(singles[:700])
+    await market.warm(many[:700])
+    for run in range(runs):
+        latencies = await paced(market, singles[700 + run * each : 700 + (run + 1) * each], 50)
+        figures["p50"].append(float(np.percentile(latencies, 50)))
+        figures["p99"].append(float(np.percentile(latencies, 99)))
+        bursts = (len(many) - 700) // runs
+        figures["burst"].append(max(await burst(market, many[700 + run * bursts : 700 + (run + 1) * bursts])))
+        figures["floor"].append(HOPS * await floor(sender, 200))
+    await log.close()
+    await sender.close()
+    return figures
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module."""
+    with tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder))
+        with running(installation):
+            installation.train_all("--synthetic", "sequence", "--symbols", "4", "--count", "4000")
+            found = anyio.run(measure, installation, quick)
+    p50, p99, last, least = (median(found[key]) for key in ("p50", "p99", "burst", "floor"))
+    against = f"{HOPS} smallest hops {least:.2f} ms"
+    return {
+        "bar_to_decision_p50": Figure(p50, "ms", "< 5", against),
+        "bar_to_decision_p99": Figure(p99, "ms", "< 15", against),
+        "burst_of_100_last_decision": Figure(last, "ms", "< 150", against),
+        "p50_of_floor": Figure(p50 / least, "times", "", against),
+    }
