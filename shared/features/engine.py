@@ -6,7 +6,6 @@ from operator import attrgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.market import BarClosed
 from shared.features.bank import Bank
@@ -264,7 +263,7 @@ class Engine:
 
 
 def _finite(vectors: Vectors) -> list[list[bool]] | None:
-    finite: npt.NDArray[np.bool_] = np.isfinite(vectors).all(axis=2)
+    finite = np.logical_and.reduce(np.isfinite(vectors), axis=2)
     return None if finite.all() else [row.tolist() for row in finite]
 
 

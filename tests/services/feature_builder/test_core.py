@@ -1,0 +1,199 @@
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import Sealed, authentic, seal, unseal
+from schemas.common import Origin
+from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter
+from services.feature_builder import core
+from services.feature_builder.core import FeatureBuilder, Memo, State
+from services.feature_builder.main import service
+from shared.features import SETS, FeatureSet, engine, feature_set
+from shared.service import Batch, Received, Service
+
+MINUTE = 60_000
+PAIR = feature_set("pair", "close", "price_change")
+SHORT = feature_set("short", "stochastic_d_3", "volume_ratio")
+
+
+def bar(t: int, close: float = 100.0, symbol: str = "AAA", origin: Origin = "live") -> BarClosed:
+    return BarClosed(symbol, MINUTE, t * MINUTE, close, close + 1.0, close - 1.0, close, 3.0, origin)
+
+
+def received(bars: Sequence[BarClosed], flags: int = 0) -> list[Received]:
+    """Bars as they come from the log, whose entry ids are the events' numbers."""
+    return [Received("market", f"{i}-0", seal("market", bar, flags=flags).envelope) for i, bar in enumerate(bars, 1)]
+
+
+def written(builder: FeatureBuilder, bars: Sequence[BarClosed]) -> list[Sealed]:
+    return list(builder.handle(builder.begin(b""), Batch((), received(bars))))
+
+
+def events(sealed: Sequence[Sealed]) -> list[object]:
+    return [one.envelope.event for one in sealed]
+
+
+def restarted(builder: FeatureBuilder, state: State, log: Sequence[Received], position: int) -> State:
+    """What the runtime does after a crash behind the ``position``-th event."""
+    fresh = builder.begin(builder.memo(state))
+    start = int(builder.since(state)["market"].partition("-")[0])
+    for first in range(start, position, 13):
+        builder.absorb(fresh, Batch((), log[first : min(first + 13, position)]))
+    return fresh
+
+
+def test_it_is_the_service_that_the_catalogue_names() -> None:
+    hosted: Service[State] = service([PAIR])
+    assert (hosted.group, hosted.reads, hosted.follows_control, hosted.ticks) == (
+        "feature-builder",
+        ("market",),
+        False,
+        0,
+    )
+
+
+def test_each_bar_has_one_answer_a_set_in_the_order_of_the_sets() -> None:
+    found = events(written(service([PAIR, SHORT]), [bar(1), bar(2, 110.0)]))
+    assert found[:3] == [
+        FeaturesWithheld("AAA", MINUTE, MINUTE, "live", PAIR.digest, "warming", 1, 2),
+        FeaturesWithheld("AAA", MINUTE, MINUTE, "live", SHORT.digest, "warming", 1, 20),
+        FeaturesComputed("AAA", MINUTE, 2 * MINUTE, "live", PAIR.digest, np.array([110, 0.1], "<f4").tobytes(), 0),
+    ]
+    assert len(found) == 4
+
+
+def test_missing_bars_are_told_before_the_answer() -> None:
+    found = events(written(service([PAIR]), [bar(1), bar(4), bar(9), bar(10)]))
+    assert found[1] == BarsMissing("AAA", MINUTE, 4 * MINUTE, "live", 2, bridged=True)
+    assert isinstance(found[2], FeaturesComputed)
+    assert found[2].bridged == 1
+    assert found[3] == BarsMissing("AAA", MINUTE, 9 * MINUTE, "live", 4, bridged=False)
+    assert found[4] == FeaturesWithheld("AAA", MINUTE, 9 * MINUTE, "live", PAIR.digest, "gap", 1, 2)
+    assert isinstance(found[5], FeaturesComputed)
+
+
+def test_without_a_bridge_every_gap_starts_the_window_anew() -> None:
+    found = events(written(service([PAIR], bridge=0), [bar(1), bar(3)]))
+    assert found[1] == BarsMissing("AAA", MINUTE, 3 * MINUTE, "live", 1, bridged=False)
+
+
+def test_an_undefined_value_is_named() -> None:
+    still = [BarClosed("AAA", MINUTE, t * MINUTE, 1.0, 1.0, 1.0, 1.0, 0.0, "replay") for t in range(20)]
+    assert events(written(service([SHORT]), still))[-1] == FeaturesWithheld(
+        "AAA", MINUTE, 19 * MINUTE, "replay", SHORT.digest, "undefined", 20, 20, "stochastic_d_3, volume_ratio"
+    )
+
+
+def test_an_answer_names_its_bar_and_carries_its_trace() -> None:
+    log = received([bar(1), bar(2)], flags=1)
+    builder = service([PAIR])
+    for entry, answer in zip(log, builder.handle(builder.begin(b""), Batch((), log)), strict=True):
+        assert answer.stream == "features"
+        assert answer.envelope.causation == answer.envelope.correlation == entry.envelope.id
+        assert answer.envelope.sampled
+        assert authentic("features", unseal("features", answer.data))
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [(bar(5), "duplicate"), (bar(5, 101.0), "conflict"), (bar(4), "out_of_order")],
+)
+def test_a_refused_bar_is_set_aside_with_its_place_and_reason(second: BarClosed, reason: str) -> None:
+    log = received([bar(5), second, bar(6)])
+    builder = service([PAIR])
+    sealed = builder.handle(builder.begin(b""), Batch((), log))
+    letter = sealed[1].envelope.event
+    assert sealed[1].stream == "dead"
+    assert isinstance(letter, DeadLetter)
+    assert (letter.service, letter.source, letter.reason) == ("feature-builder", "market@2-0", reason)
+    assert msgspec.json.decode(letter.raw, type=BarClosed) == second
+    assert sealed[1].envelope.causation == log[1].envelope.id
+    assert events([sealed[0], sealed[2]]) == events(written(builder, [bar(5), bar(6)]))
+
+
+def test_a_fresh_service_needs_nothing_read_again() -> None:
+    builder = service([PAIR])
+    assert builder.since(builder.begin(b"")) == {"market": "0-0"}
+
+
+def test_since_follows_the_oldest_bar_that_is_needed() -> None:
+    builder = service([PAIR])
+    state = builder.begin(b"")
+    log = received([bar(t) for t in range(2000)])
+    for first in range(0, 2000, 100):
+        builder.handle(state, Batch((), log[first : first + 100]))
+        start = int(builder.since(state)["market"].partition("-")[0])
+        assert first + 99 - core.MILESTONE <= start < first + 100
+        assert len(state.milestones) <= 2
+    assert len(builder.memo(state)) < 20
+
+
+def test_a_restart_remembers_why_a_window_is_not_full() -> None:
+    builder = service([SHORT])
+    log = received([bar(t) for t in range(300)] + [bar(t) for t in range(310, 330)])
+    state = builder.begin(b"")
+    builder.handle(state, Batch((), log[:310]))
+    assert msgspec.msgpack.decode(builder.memo(state), type=Memo).restarted == (("AAA", MINUTE, False),)
+    fresh = restarted(builder, state, log, 310)
+    assert builder.memo(fresh) == builder.memo(state)
+    found = events(builder.handle(fresh, Batch((), log[310:])))
+    assert found[0] == FeaturesWithheld("AAA", MINUTE, 320 * MINUTE, "live", SHORT.digest, "gap", 11, 20)
+    assert isinstance(found[-1], FeaturesComputed)
+    assert msgspec.msgpack.decode(builder.memo(fresh), type=Memo).restarted == ()
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> list[BarClosed]:
+    """A stream with all that may befall one: gaps, silence, repeated, old and conflicting bars."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    names = ("AAA", "BBB", "CCC")[: draw(st.integers(1, 3))]
+    trouble = draw(st.sampled_from([0.0, 0.05, 0.3]))
+    clocks = dict.fromkeys(names, 100)
+    stream = []
+    for _ in range(draw(st.integers(50, 700))):
+        name = str(random.choice(names, p=None if random.random() > trouble else np.eye(len(names))[0]))
+        step = int(random.choice([0, -1, -7, 2, 4, 5, 30])) if random.random() < trouble else 1
+        time = clocks[name] + step
+        clocks[name] = max(time, clocks[name])
+        stream.append(bar(time, 100.0 + float(random.normal()), name, "synthetic" if step == 2 else "live"))
+    return stream
+
+
+@settings(max_examples=40, deadline=None)
+@given(markets(), st.lists(st.integers(1, 699), max_size=40), st.lists(st.integers(1, 699), max_size=4), st.booleans())
+def test_neither_batches_nor_restarts_change_a_byte(
+    bars: list[BarClosed], cuts: list[int], crashes: list[int], forgetful: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "MILESTONE", 8 if len(bars) % 2 else 1)
+        patch.setattr(engine, "SILENCE", 30 if forgetful else 2**18)
+        patch.setattr(engine, "SWEEP", 8)
+        builder = service([PAIR, SHORT], bridge=2)
+        log = received(bars)
+        whole = builder.handle(builder.begin(b""), Batch((), log))
+        state = builder.begin(b"")
+        pieces: list[Sealed] = []
+        for first, last in pairwise(sorted({0, len(log), *(c for c in (*cuts, *crashes) if c < len(log))})):
+            if first in crashes:
+                state = restarted(builder, state, log, first)
+            pieces += builder.handle(state, Batch((), log[first:last]))
+        assert [one.data for one in pieces] == [one.data for one in whole]
+
+
+@pytest.mark.parametrize(("sets", "bridge"), [([], 3), ([PAIR, PAIR], 3), ([PAIR], -1)])
+def test_a_service_without_sets_with_one_twice_or_a_negative_bridge_is_refused(
+    sets: list[FeatureSet], bridge: int
+) -> None:
+    with pytest.raises(ValueError, match=r"feature set|negative"):
+        service(sets, bridge)
+
+
+def test_all_named_sets_can_be_served_together() -> None:
+    assert service(list(SETS.values())).sets == tuple(SETS.values())

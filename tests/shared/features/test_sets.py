@@ -1,0 +1,115 @@
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.features import SETS, FeatureSet, feature_set
+from shared.features.kernels import MISSING_WEIGHT
+from shared.features.reference import reference
+from shared.features.table import FEATURES
+
+ROOT = Path(__file__).parents[3]
+
+USER_8 = "close high low volume volatility rsi macd momentum"
+USER_23 = (
+    "open high low close volume price_change rsi_14 macd volume_ratio momentum_10 high_low_range volume_change "
+    "volume_ma_ratio ema_10 ema_20 ema_50 ema_10_20_cross ema_10_50_cross volatility_20 macd_signal macd_hist "
+    "bb_position momentum_20"
+)
+
+DIGESTS = {
+    "core-28": "4591adce937c932c4470dedee7ca4b42e35b6b5d865cd1e24cac54f8455a5990",
+    "user-8": "81036c00c5710d68eb22634c04b22c473bdfef9261a2b45402ff77aa72aac9fa",
+    "user-18": "8f14bc93b80affffd14d15f4cb315f36b7e1fa56065d597f31ff1eebf3b12cce",
+    "user-23": "7bc5273db3026482fe88b7014a3074a3f1026544bfa6b482521406ad016853fd",
+}
+
+VECTORS = {
+    "core-28": "49026bd1c288fdd39d9430f55170f824972f56613c7ae5172e7f8f6240e2525d",
+    "user-8": "c1080dcc2a66df85862793d7c9d7c5146725d81524d0eaa4ba7411426c2db085",
+    "user-18": "5fe795eda92217f68f99aaf911eb5024fc48dcf81c0e589f13e041d2b6c6cc59",
+    "user-23": "083925f3303ada96333f5c805202a6eae249f8c860aabf500634978e7fb281e2",
+}
+
+GOLDEN = """
+import hashlib, sys
+sys.path.insert(0, "tests/shared/features")
+from conftest import walk
+from shared.features import SETS, compute
+for name, chosen in SETS.items():
+    print(name, hashlib.sha256(compute(chosen, walk(3000, seed=7)).tobytes()).hexdigest())
+"""
+
+
+def test_the_users_sets_have_the_users_names_in_their_order() -> None:
+    assert SETS["user-8"].names == tuple(USER_8.split())
+    assert SETS["user-23"].names == tuple(USER_23.split())
+    assert SETS["user-18"].names == tuple(USER_23.split())[5:]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_digest_never_changes(name: str) -> None:
+    """A formula is never changed under its name: vectors and artifacts of the past name these digests."""
+    assert SETS[name].digest.hex() == DIGESTS[name]
+    assert SETS[name].digest == hashlib.sha256(SETS[name].definition.encode()).digest()
+
+
+def test_sets_that_differ_in_names_or_order_differ_in_digest() -> None:
+    assert feature_set("a", "rsi").digest != feature_set("a", "rsi_14").digest
+    assert feature_set("a", "macd", "rsi").digest != feature_set("a", "rsi", "macd").digest
+    assert feature_set("a", "macd").digest == feature_set("b", "macd").digest
+
+
+def test_the_default_set_holds_no_price_level() -> None:
+    levels = {
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "ema_10",
+        "ema_20",
+        "ema_50",
+        "macd",
+        "macd_signal",
+        "macd_hist",
+    }
+    assert not levels & set(SETS["core-28"].names)
+
+
+@pytest.mark.parametrize("names", [("rsi", "adx"), ("rsi", "rsi"), ()])
+def test_a_set_of_unknown_repeated_or_no_features_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="feature set 'mine'"):
+        feature_set("mine", *names)
+
+
+def test_the_missing_weight_is_within_its_bound() -> None:
+    assert all(feature.term.missing <= MISSING_WEIGHT for feature in FEATURES.values())
+
+
+def test_the_lookback_of_a_set_is_that_of_its_longest_feature() -> None:
+    assert {name: chosen.lookback for name, chosen in SETS.items()} == {
+        "core-28": 319,
+        "user-8": 257,
+        "user-18": 512,
+        "user-23": 512,
+    }
+    assert isinstance(SETS["user-8"], FeatureSet)
+    assert len(SETS["user-8"]) == 8
+
+
+def test_the_reference_page_is_fresh() -> None:
+    page = ROOT / "docs" / "reference" / "features.md"
+    assert page.read_text() == reference(), "run: python -m shared.features.reference > docs/reference/features.md"
+
+
+@pytest.mark.parametrize("disabled", ["", "X86_V4 AVX512_ICL", "X86_V3 X86_V4 AVX512_ICL"])
+def test_bits_do_not_depend_on_the_processors_vector_unit(disabled: str) -> None:
+    """NumPy is told to ignore vector instructions; where it knows none of these names, nothing changes."""
+    environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "ignore", "-c", GOLDEN]
+    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert dict(line.split() for line in found.stdout.splitlines()) == VECTORS
