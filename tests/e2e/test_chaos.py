@@ -1,0 +1,127 @@
+"""Kill -9 anything, ten times, while bars stream: the decisions are those of an undisturbed run.
+
+The bars are synthetic; ``CONCLAVE_TEST_BARS=<file or folder>`` runs the same on real ones.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+
+import anyio
+import pytest
+import redis
+
+from bench.installation import Installation, all_decisions, all_entries, kill, running
+from schemas.codec import unseal
+from shared.embedded import EmbeddedServer
+from shared.log import Place
+
+BARS = 20_000
+KILLS = 10
+VICTIMS = ("feature-builder", "model-worker.xgboost", "ensemble-voter", "feed", "server", "model-worker.lightgbm")
+LIMIT_S = 240.0
+
+
+def source() -> list[str]:
+    real = os.environ.get("CONCLAVE_TEST_BARS")
+    if real:
+        return ["--bars", real]
+    return ["--synthetic", "sequence", "--symbols", "4", "--count", str(BARS // 4)]
+
+
+class Run:
+    """Bars through an installation, from an empty log and a given control stream."""
+
+    def __init__(self, installation: Installation, server: EmbeddedServer) -> None:
+        self.installation = installation
+        self.server = server
+        self.words = ["feed", *source(), "--limit", str(BARS)]
+
+    def decisions(self, disturb: Callable[[int], None]) -> tuple[dict[tuple[str, int], bytes], list[bytes]]:
+        """Decisions by bar, and intents, of a run that ``disturb`` is told the progress of."""
+        client = redis.Redis.from_url(self.installation.url)
+        for key in client.scan_iter("conclave:{p0}:*"):
+            client.delete(key)
+        client.close()
+        with running(self.installation):
+            self.feed = self.installation.start(*self.words)
+            wait_until(lambda: self.progress(disturb))
+            _, said = self.feed.communicate(timeout=30)
+            assert self.feed.returncode == 0, said
+            return anyio.run(self.outcome)
+
+    def progress(self, disturb: Callable[[int], None]) -> bool:
+        """Whether all bars are decided. A feed that was killed is started again, as a supervisor would."""
+        if self.feed.poll() not in {None, 0}:
+            self.feed.communicate()
+            self.feed = self.installation.start(*self.words)
+        decided = anyio.run(self.decided)
+        if decided < BARS:
+            disturb(decided)
+        return decided >= BARS
+
+    async def decided(self) -> int:
+        log = self.installation.log()
+        try:
+            return (await log.extent(Place("decisions"))).added
+        finally:
+            await log.close()
+
+    async def outcome(self) -> tuple[dict[tuple[str, int], bytes], list[bytes]]:
+        log = self.installation.log()
+        try:
+            entries = await all_entries(log, Place("decisions"))
+            decided = {}
+            for entry in entries:
+                event = unseal("decisions", entry.data).event
+                assert (event.symbol, event.open_time) not in decided, f"decided twice: {event}"
+                decided[event.symbol, event.open_time] = entry.data
+            assert len(await all_decisions(log)) == len(entries) == BARS
+            return decided, sorted(entry.data for entry in await all_entries(log, Place("intents")))
+        finally:
+            await log.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    installation = Installation(tmp_path)
+    port = int(installation.url.rsplit(":", 1)[1].split("/")[0])
+    with EmbeddedServer(tmp_path / "server", port=port, die_with_parent=True) as server:
+        with running(installation):
+            installation.train_all("--synthetic", "sequence", "--symbols", "4", "--count", "3000")
+        yield Run(installation, server)
+
+
+def test_ten_kills_change_no_byte_of_any_decision(run: Run) -> None:
+    expected, expected_intents = run.decisions(lambda _: None)
+    victims, killed = cycle(VICTIMS), list[str]()
+
+    def disturb(decided: int) -> None:
+        if len(killed) >= KILLS or decided < (len(killed) + 1) * BARS // (KILLS + 2):
+            return
+        victim = next(victims)
+        if victim == "server":
+            run.server.kill()
+            run.server.start()
+        elif victim == "feed":
+            run.feed.kill()
+            run.feed.wait()
+        else:
+            wait_until(lambda: victim in run.installation.owners())
+            kill(run.installation.owners()[victim])
+        killed.append(victim)
+
+    got, intents = run.decisions(disturb)
+    assert len(killed) == KILLS
+    assert got.keys() == expected.keys()
+    assert [key for key in expected if got[key] != expected[key]] == []
+    assert intents == expected_intents
