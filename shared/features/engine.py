@@ -79,8 +79,8 @@ class _Run:
     slot: int
     column: int
     before: tuple[BarClosed, int] | None
-    bars: list[BarClosed] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)
+    bars: list[BarClosed]
+    marks: list[int]
     count: int = 0
     rows: int = 0
     wanted: bool = False
@@ -203,7 +203,7 @@ class Engine:
 
     def _open(self, track: _Track, wave: int) -> _Run:
         before = (track.last, track.mark) if track.count else None
-        run = track.run = _Run(track, wave, track.slot + 1, track.column, before)
+        run = track.run = _Run(track, wave, track.slot + 1, track.column, before, [], [])
         self._runs.append(run)
         return run
 

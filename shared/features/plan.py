@@ -1,7 +1,6 @@
 """Several feature sets compiled into one list of steps: what they share is computed once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,8 +24,7 @@ class Evaluated(NamedTuple):
     kept: dict[str, Array]
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """One term: which slots it takes (each from its offset on), which slots nobody needs afterwards,
     and where its values go (set, place in the vector). ``always``: not only when vectors are wanted."""
 
@@ -99,20 +97,21 @@ class Plan:
         new: dict[str, Array] = {}
         values: list[Any] = []
         with np.errstate(all="ignore"):
-            for step in self._steps:
+            for text, apply, inputs, demand, kept, always, done, outputs in self._steps:
                 value: Any = None
-                if not step.inputs:
-                    value = series[step.text][-rows - step.demand :]
-                elif want or step.always:
-                    value = step.apply(*[values[i][start:] if start else values[i] for i, start in step.inputs])
-                    if step.kept:
-                        new[step.text] = value
-                        value = np.concatenate([series[step.text], value]) if step.demand else value
+                if not inputs:
+                    value = series[text][-rows - demand :]
+                elif want or always:
+                    value = apply(*[values[i][start:] if start else values[i] for i, start in inputs])
+                    if kept:
+                        new[text] = value
+                        value = np.concatenate([series[text], value]) if demand else value
                 values.append(value)
-                if want:
-                    for s, f in step.outputs:
-                        vectors[s][:, :, f] = value[step.demand :]
-                for i in step.done:
+                if want and outputs:
+                    wanted = value[demand:] if demand else value
+                    for s, f in outputs:
+                        vectors[s][:, :, f] = wanted
+                for i in done:
                     values[i] = None
             for result in vectors:
                 np.add(result, 0.0, out=result)  # the sign of a zero is nobody's feature

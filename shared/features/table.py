@@ -74,7 +74,7 @@ _mean_volume = mean(volume, 20)
 
 # RiskMetrics volatility of log returns. A bar is measured by the volatility known before it.
 _squared = kept(square(_log_return))
-_sigma = sqrt(ewma(_squared, 0.94))
+_sigma = kept(sqrt(ewma(_squared, 0.94)))
 _known = lag(_sigma, 1)
 
 _lowest = lowest(low, 14)

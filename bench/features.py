@@ -1,0 +1,146 @@
+"""Features: one new bar of 100 symbols, one of one symbol, and a million symbol-bars against talipp and TA-Lib.
+
+The peers compute the classical indicators behind ``user-23``, incrementally, one object for each indicator and
+symbol, after a warm-up: EMA 10, 20, 50, MACD 12/26/9, RSI 14, Bollinger 20/2, deviation 20 of returns, means 5 and
+20 of the volume, rates of change over 1, 10 and 20 bars. The batch computes all of ``user-23``, to float32 vectors.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.harness import Figure, medians
+from schemas.market import BarClosed
+from shared.features import DEFAULT, SETS, Bars, compute, history
+from shared.features.engine import Engine
+
+PEER_SET = "user-23"
+MINUTE = 60_000
+BARS = 10_000
+"""Bars of one symbol in the batch."""
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """The figures (a) to (c) of the feature builder."""
+    symbols, peer_bars = (20, 2_000) if quick else (100, 10_000)
+    walk = _walk(BARS, 0)
+    found = medians(3 if quick else 5, lambda: _measure(walk, symbols, peer_bars))
+    scaled = "" if symbols == 100 else f", measured on {symbols * BARS:,}"
+    default = SETS[DEFAULT]
+    return {
+        "hundred_symbols_ms": Figure(found["hundred"], "ms", "< 2", f"one new bar of 100 symbols, {DEFAULT}"),
+        "one_symbol_us": Figure(found["one"], "us", "", f"one new bar of one symbol, {DEFAULT}"),
+        "batch_us": Figure(found["batch"], "us/symbol-bar", "", f"1,000,000 symbol-bars of {PEER_SET}{scaled}"),
+        "batch_default_us": Figure(found["default"], "us/symbol-bar", "", f"the same, {default.name}"),
+        "batch_gaps_us": Figure(
+            found["gaps"], "us/symbol-bar", "", f"the same with one bar in 500 missing, {PEER_SET}"
+        ),
+        "batch_over_talipp": Figure(
+            found["talipp"] / found["batch"], "times", ">= 20", f"talipp {found['talipp']:.1f} us/symbol-bar"
+        ),
+        "batch_over_talib_stream": Figure(
+            found["talib"] / found["batch"], "times", "> 1", f"TA-Lib streams {found['talib']:.2f} us/symbol-bar"
+        ),
+    }
+
+
+def _measure(walk: Bars, symbols: int, peer_bars: int) -> dict[str, float]:
+    gappy = _thinned(walk)
+    return {
+        "hundred": 1e3 * _new_bar(walk, 100),
+        "one": 1e6 * _new_bar(walk, 1),
+        "batch": _per_bar(lambda: compute(SETS[PEER_SET], walk), symbols, BARS),
+        "default": _per_bar(lambda: compute(SETS[DEFAULT], walk), symbols, BARS),
+        "gaps": _per_bar(lambda: history(SETS[PEER_SET], gappy), symbols, len(gappy)),
+        "talipp": _per_bar(_talipp(walk, peer_bars), 1, peer_bars),
+        "talib": _per_bar(_talib(walk, peer_bars), 1, peer_bars),
+    }
+
+
+def _per_bar(work: Callable[[], object], times: int, bars: int) -> float:
+    """Microseconds a symbol-bar, of ``work`` done ``times`` times over ``bars`` bars."""
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    return 1e6 * (time.perf_counter() - start) / (times * bars)
+
+
+def _walk(count: int, seed: int) -> Bars:
+    random = np.random.default_rng(seed)
+    close = 100.0 * np.exp(np.cumsum(random.normal(0.0, 1e-3, count)))
+    open_ = np.concatenate([[100.0], close[:-1]])
+    high = np.maximum(open_, close) * (1.0 + 1e-3 * random.random(count))
+    low = np.minimum(open_, close) * (1.0 - 1e-3 * random.random(count))
+    times = np.arange(count, dtype=np.int64) * MINUTE
+    return Bars(times, open_, high, low, close, random.lognormal(0.0, 1.0, count), MINUTE)
+
+
+def _thinned(bars: Bars) -> Bars:
+    kept = np.arange(len(bars)) % 500 != 499
+    fields = {name: array[kept] for name, array in bars.fields().items()}
+    return Bars(open_time=bars.open_time[kept], **fields, interval_ms=bars.interval_ms)
+
+
+def _new_bar(walk: Bars, symbols: int, rounds: int = 60) -> float:
+    """The median of the seconds that a warm engine takes for one new bar of each symbol."""
+    engine = Engine([SETS[DEFAULT]])
+    warm = SETS[DEFAULT].lookback
+    names = [f"S{number}" for number in range(symbols)]
+    taken = []
+    for number in range(warm + rounds):
+        prices = {field: float(array[number]) for field, array in walk.fields().items()}
+        time_open = int(walk.open_time[number])
+        bars = [BarClosed(symbol, MINUTE, time_open, **prices, origin="replay") for symbol in names]
+        start = time.perf_counter()
+        engine.take(bars, 1 + number * symbols)
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken[warm:]))
+
+
+def _talipp(walk: Bars, count: int) -> Callable[[], object]:
+    from talipp.indicators import BB, EMA, MACD, ROC, RSI, SMA, StdDev
+
+    closes, volumes = walk.close[:count].tolist(), walk.volume[:count].tolist()
+    returns = np.diff(np.log(walk.close[: count + 1])).tolist()
+
+    def work() -> None:
+        on_close = [EMA(10), EMA(20), EMA(50), MACD(12, 26, 9), RSI(14), BB(20, 2), ROC(1), ROC(10), ROC(20)]
+        on_volume, on_return = [SMA(5), SMA(20), ROC(1)], StdDev(20)
+        for close, volume, change in zip(closes, volumes, returns, strict=True):
+            for indicator in on_close:
+                indicator.add(close)
+            for indicator in on_volume:
+                indicator.add(volume)
+            on_return.add(change)
+
+    return work
+
+
+def _talib(walk: Bars, count: int) -> Callable[[], object]:
+    from talib import stream
+
+    warm = 600
+    closes, volumes = walk.close[:warm], walk.volume[:warm]
+    returns = np.diff(np.log(walk.close[: warm + 1]))
+    places = warm + np.arange(count) % (BARS - warm - 1)
+    fed = (walk.close[places].tolist(), walk.volume[places].tolist(), np.diff(np.log(walk.close))[places].tolist())
+
+    def work() -> None:
+        on_close = [
+            *(stream.EMA(closes, span).update for span in (10, 20, 50)),
+            stream.MACD(closes, 12, 26, 9).update,
+            stream.RSI(closes, 14).update,
+            stream.BBANDS(closes, 20, 2.0, 2.0).update,
+            *(stream.ROCP(closes, span).update for span in (1, 10, 20)),
+        ]
+        on_volume = [*(stream.SMA(volumes, span).update for span in (5, 20)), stream.ROCP(volumes, 1).update]
+        on_return = stream.STDDEV(returns, 20).update
+        for close, volume, change in zip(*fed, strict=True):
+            for update in on_close:
+                update(close)
+            for update in on_volume:
+                update(volume)
+            on_return(change)
+
+    return work
