@@ -132,7 +132,6 @@ class _Run:
         ticks = core.ticks(source.rows(skip), skip, MOST_AT_ONCE)
         tick = await to_thread.run_sync(_next, ticks)
         pace = Pace(speed, time.monotonic())
-        until = skip
         while tick is not None and not stop.is_set():
             await _sleep(pace.due(tick) - time.monotonic(), stop)
             if stop.is_set():
@@ -144,10 +143,8 @@ class _Run:
                 tick = _next(ticks)
             if not await self._send(rows, stop):
                 break
-            until = rows[-1].number + 1
         for partition, state in enumerate(self.states):
-            ended = tick is None and not stop.is_set()
-            await self._stand(partition, state, max(until, skip), ended=ended)
+            await self._stand(partition, state, ended=tick is None and not stop.is_set())
         return self.counts
 
     def _joins(self, tick: Tick, rows: Sequence[Numbered], pace: Pace) -> bool:
@@ -185,10 +182,10 @@ class _Run:
         await self.log.commit(self.claims[partition], Commit(outputs, {}, {}, core.memo_of(state)))
         self.committed[partition] = state.rows
 
-    async def _stand(self, partition: int, state: State, until: int, *, ended: bool) -> None:
-        """Leaves a memo that says where the run ended."""
-        if state.rows < until or state.ended != ended:
-            state.rows, state.ended = max(state.rows, until), ended
+    async def _stand(self, partition: int, state: State, *, ended: bool) -> None:
+        """Leaves a memo that says where the run ended, in partitions that saw none of its last rows too."""
+        if self.committed[partition] < state.rows or state.ended != ended:
+            state.ended = ended
             await self._commit(partition, state, ())
 
     async def _tell_replaced(self) -> None:

@@ -334,6 +334,25 @@ async def test_it_stays_the_owner_while_there_is_nothing_to_send(monkeypatch: py
             if len(renewed) > 5:
                 stop.set()
 
-    counts = await feed(Renewed(), Listed(ROWS[2:]), owner=OWNER, partitions=2, speed=0.0001, stop=stop)
+    with anyio.fail_after(10):
+        counts = await feed(Renewed(), Listed(ROWS[2:]), owner=OWNER, partitions=2, speed=0.0001, stop=stop)
     assert counts == Counts(2, 1, 0)
     assert set(renewed) == {0, 1}
+
+
+async def test_a_stop_leaves_every_partition_at_the_same_row() -> None:
+    log = MemoryLog()
+    stop = anyio.Event()
+
+    class Stopping(Listed):
+        def rows(self, skip: int = 0) -> Iterator[Row]:
+            for n, row in enumerate(super().rows(skip)):
+                if n == 700:
+                    stop.set()
+                yield row
+
+    rows = list(SyntheticMarket(("S0",), bars=2000).rows())
+    first = await feed(log, Stopping(rows), owner=OWNER, partitions=2, stop=stop)
+    source = Listed(rows)
+    assert first.sent + (await feed(log, source, owner=OWNER, partitions=2)).sent == 2000
+    assert source.opened == [first.sent]
