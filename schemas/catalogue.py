@@ -14,6 +14,7 @@ from schemas.features import FeatureEvent
 from schemas.market import MarketEvent
 from schemas.operations import AlarmEvent, DeadEvent
 from schemas.predictions import PredictionEvent
+from schemas.readiness import ReadinessEvent
 
 DAY_MS: Final = 86_400_000
 
@@ -107,6 +108,17 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             retention_ms=None,
             version=1,
             summary="Every command that changed the configuration, hash-chained.",
+        ),
+        StreamSpec(
+            name="readiness",
+            codec="json",
+            events=ReadinessEvent,
+            writers=("model-worker",),
+            readers=("console",),
+            partitioned=True,
+            retention_ms=90 * DAY_MS,
+            version=1,
+            summary="Which artifacts a worker has loaded, verified and warm: what a promotion may rely on.",
         ),
         StreamSpec(
             name="dead",

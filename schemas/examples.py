@@ -38,6 +38,7 @@ from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from schemas.predictions import PredictionFailed, PredictionMade
+from schemas.readiness import ArtifactFailed, ArtifactReady
 
 MINUTE: Final = 60_000
 OPEN: Final = 1_700_000_040_000
@@ -206,6 +207,12 @@ def _commands() -> Iterator[CommandRecorded]:
 
 
 def _operations() -> Iterator[Sealed]:
+    worker = "model-worker.xgboost (pid 11 on a)"
+    yield seal("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), worker, control_version=7, took_ms=180, at=OPEN))
+    reason = "artifact 40414243 in state/artifacts: model.ubj: missing"
+    yield seal(
+        "readiness", ArtifactFailed("xgboost", CHALLENGER.hex(), worker, control_version=7, reason=reason, at=OPEN)
+    )
     yield seal(
         "dead", DeadLetter("feed", "bars/BTCUSDT.csv:7", "impossible_prices", "low 5 is above open 4", "1,4,6,5,5,1")
     )
