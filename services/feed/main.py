@@ -39,6 +39,10 @@ class Counts(NamedTuple):
     refused: int = 0
     passed: int = 0
 
+    def plus(self, told: core.Told) -> "Counts":
+        """These, and what came of more rows."""
+        return Counts(self.sent + told.sent, self.refused + told.refused, self.passed + told.passed)
+
 
 async def feed(
     log: Log,
@@ -163,10 +167,11 @@ class _Run:
             told = core.handle(state, part, until, self.sample)
             handled = time.time_ns()
             if not told.outputs and until - self.committed[partition] < BEHIND:
+                self.counts = self.counts.plus(told)
                 continue
             await self._commit(partition, state, told.outputs)
             self.room[partition] -= len(told.outputs)
-            self.counts = Counts(*(a + b for a, b in zip(self.counts, told[1:], strict=True)))
+            self.counts = self.counts.plus(told)
             if self.meter is not None and told.outputs:
                 self.meter.batch(
                     consumed={},

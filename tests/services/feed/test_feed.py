@@ -157,6 +157,13 @@ async def test_a_source_of_any_kind_may_follow_one_that_has_ended() -> None:
     assert await feed(log, Listed(list(SyntheticMarket(bars=6).rows())), owner=OWNER) == Counts(4, 0, 20)
 
 
+async def test_bars_that_are_passed_over_are_counted_where_nothing_else_happens() -> None:
+    log = MemoryLog()
+    rows = list(SyntheticMarket(SYMBOLS, bars=300).rows())
+    await feed(log, Listed(rows), owner=OWNER)
+    assert await feed(log, Listed(rows, identity="other"), owner=OWNER, window=40) == Counts(0, 0, 1500)
+
+
 async def test_another_source_is_refused_until_the_person_says_restart() -> None:
     log = Killed()
     log.alive_for = 2
