@@ -1,36 +1,45 @@
 """Telemetry that is on: spans and metrics by the OpenTelemetry SDK, sent over OTLP/HTTP.
 
 Loaded by ``shared.telemetry.start`` when an endpoint is configured. A span is made for each sampled
-output, already finished, with the ids that its event has. Counts are sums kept in plain dictionaries
-and read by the exporting thread; a batch costs two histogram records and a few additions.
+output, already finished, with the ids that its event has (``shared.spans``). Counts are sums kept in
+plain dictionaries and read by the exporting thread, so that a batch costs a few additions.
 """
 
 import logging
+import math
 import os
 import socket
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from operator import attrgetter
+from operator import itemgetter
 from threading import Thread
 from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import CallbackOptions, NoOpMeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-from schemas.codec import ROOT, SAMPLED, Envelope, Sealed
+from schemas.codec import SAMPLED, Sealed
 from schemas.decisions import DecisionMade
 from schemas.operations import DeadLetter
 from shared.settings import Telemetry as TelemetrySettings
+from shared.spans import STREAM, EncodedSpan, SpanSender, encode
 
 REQUEST_S: Final = 2.0
 STOP_S: Final = 3.0
@@ -38,40 +47,101 @@ SPANS_MS: Final = 2_000
 QUIET_S: Final = 60.0
 BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 EXPORTER_LOGGERS: Final = (
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "shared.spans",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.sdk._shared_internal",
 )
-STREAM, PARTITION = "conclave.stream", "conclave.partition"
-SCOPE: Final = InstrumentationScope("conclave")
-TRACED: Final = TraceFlags(TraceFlags.SAMPLED)
+STREAM_OF: Final = itemgetter(0)
+LOOKED_INSIDE: Final = frozenset(("decisions", "dead"))
 
 _log = logging.getLogger(__name__)
 
 
-class Exporting:
-    """``shared.telemetry.Telemetry`` that keeps and sends. ``spans`` and ``reader`` decide where to."""
+class Durations:
+    """A histogram of seconds. The SDK's own takes longer for one value than many a batch does."""
 
-    def __init__(self, service: str, partition: int, resource: Resource, spans: SpanExporter, reader: MetricReader):
-        self._service, self._partition, self._resource = service, partition, resource
+    def __init__(self, name: str, description: str) -> None:
+        self._name, self._description = name, description
+        self._since = time.time_ns()
+        self._counts = [0] * (len(BOUNDS_S) + 1)
+        self._sum, self._least, self._most = 0.0, math.inf, 0.0
+
+    def record(self, nanoseconds: int) -> None:
+        """One duration; a negative one, of a clock that was set back, counts as 0."""
+        seconds = nanoseconds / 1e9 if nanoseconds > 0 else 0.0
+        self._counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self._sum += seconds
+        if seconds < self._least:  # noqa: PLR1730  # min() takes longer
+            self._least = seconds
+        if seconds > self._most:  # noqa: PLR1730  # max() takes longer
+            self._most = seconds
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a duration at all."""
+        return self._least < math.inf
+
+    def metric(self) -> Metric:
+        """As it stands, cumulative."""
+        counts = list(self._counts)
+        point = HistogramDataPoint(
+            {}, self._since, time.time_ns(), sum(counts), self._sum, counts, BOUNDS_S, self._least, self._most
+        )
+        return Metric(self._name, self._description, "s", Histogram([point], AggregationTemporality.CUMULATIVE))
+
+
+class Joined(MetricExporter):
+    """Sends durations along with what the meters have."""
+
+    def __init__(self, exporter: MetricExporter, durations: Sequence[Durations]) -> None:
+        super().__init__(exporter._preferred_temporality, exporter._preferred_aggregation)
+        self._exporter, self._durations = exporter, durations
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
+        """See ``MetricExporter``."""
+        measured = [each.metric() for each in self._durations if each.any]
+        [resource] = metrics_data.resource_metrics
+        [scope] = resource.scope_metrics
+        joined = replace(resource, scope_metrics=[replace(scope, metrics=[*scope.metrics, *measured])])
+        return self._exporter.export(MetricsData([joined]), timeout_millis=timeout_millis, **kwargs)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """See ``MetricExporter``."""
+        return self._exporter.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """See ``MetricExporter``."""
+        self._exporter.shutdown(timeout_millis, **kwargs)
+
+
+class Exporting:
+    """``shared.telemetry.Telemetry`` that keeps and sends, spans and metrics each by their exporter."""
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        resource: Resource,
+        spans: SpanExporter,
+        metrics: MetricExporter,
+        export_ms: float,
+    ) -> None:
+        self._service = service
         self._spans = BatchSpanProcessor(spans, schedule_delay_millis=SPANS_MS, meter_provider=NoOpMeterProvider())
-        self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self._batch = Durations("conclave.batch.duration", "Handling of a batch, without its commit.")
+        self._commit = Durations("conclave.commit.duration", "Commit of a batch.")
+        self._reader = PeriodicExportingMetricReader(
+            Joined(metrics, (self._batch, self._commit)), export_ms, REQUEST_S * 1000
+        )
+        self._meters = MeterProvider([self._reader], resource, shutdown_on_exit=False)
         self._consumed: Counter[str] = Counter()
         self._produced: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
         self._decisions: Counter[tuple[str, str, str]] = Counter()
         self._lag: dict[str, int] = {}
         self._committed_ns = time.time_ns()
-        self._attributes: Final[dict[str, Any]] = {PARTITION: partition}
         self._stopped = False
         meter = self._meters.get_meter("conclave")
-        self._batch, self._commit = (
-            meter.create_histogram(name, unit="s", description=what, explicit_bucket_boundaries_advisory=BOUNDS_S)
-            for name, what in (
-                ("conclave.batch.duration", "Handling of a batch, without its commit."),
-                ("conclave.commit.duration", "Commit of a batch."),
-            )
-        )
         for name, what, sums in (
             ("conclave.events.consumed", "Events taken in and committed.", self._by_stream("_consumed")),
             ("conclave.events.produced", "Events written.", self._by_stream("_produced")),
@@ -99,18 +169,20 @@ class Exporting:
         """See ``Telemetry.batch``."""
         for stream, count in consumed.items():
             self._consumed[stream] += count
-        written = Counter(map(attrgetter("stream"), outputs))
-        for stream, count in written.items():
-            self._produced[stream] += count
-        if "decisions" in written or "dead" in written:
+        streams = set(map(STREAM_OF, outputs))
+        if len(streams) == 1:
+            self._produced[outputs[0].stream] += len(outputs)
+        else:
+            self._produced.update(map(STREAM_OF, outputs))
+        if not streams.isdisjoint(LOOKED_INSIDE):
             self._look_inside(outputs)
-        self._lag.update(lag)
+        if lag:
+            self._lag.update(lag)
         self._committed_ns = committed_ns
-        self._batch.record(max(handled_ns - started_ns, 0) / 1e9, self._attributes)
-        self._commit.record(max(committed_ns - handled_ns, 0) / 1e9, self._attributes)
-        for sealed in outputs:
-            if sealed.envelope.flags & SAMPLED:
-                self._spans.on_end(self._span(sealed.stream, sealed.envelope, started_ns, committed_ns))
+        self._batch.record(handled_ns - started_ns)
+        self._commit.record(committed_ns - handled_ns)
+        for stream, envelope, _ in [sealed for sealed in outputs if sealed[1].flags & SAMPLED]:
+            self._spans.on_end(EncodedSpan(encode(self._service, stream, envelope, started_ns, committed_ns)))
 
     def stop(self) -> None:
         """See ``Telemetry.stop``."""
@@ -135,31 +207,6 @@ class Exporting:
         except Exception as error:  # the SDK raises nothing narrower
             _log.warning("telemetry: the last metrics were not sent: %s", error)
 
-    def _span(self, stream: str, envelope: Envelope[Any], started_ns: int, ended_ns: int) -> ReadableSpan:
-        trace = int.from_bytes(envelope.correlation)
-        root = envelope.causation == ROOT
-        attributes: dict[str, str | int] = {
-            STREAM: stream,
-            PARTITION: self._partition,
-            "conclave.event": envelope.id.hex(),
-        }
-        symbol = getattr(envelope.event, "symbol", None)
-        if symbol is not None:
-            attributes["conclave.symbol"] = symbol
-        return ReadableSpan(
-            name=f"{self._service} {stream}",
-            context=SpanContext(trace, int.from_bytes(envelope.id[:8]), is_remote=False, trace_flags=TRACED),
-            parent=None
-            if root
-            else SpanContext(trace, int.from_bytes(envelope.causation[:8]), is_remote=True, trace_flags=TRACED),
-            resource=self._resource,
-            attributes=attributes,
-            kind=SpanKind.PRODUCER if root else SpanKind.CONSUMER,
-            start_time=started_ns,
-            end_time=ended_ns,
-            instrumentation_scope=SCOPE,
-        )
-
     def _look_inside(self, outputs: Sequence[Sealed]) -> None:
         for sealed in outputs:
             match sealed.envelope.event:
@@ -173,24 +220,21 @@ class Exporting:
     def _by_stream(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             found: dict[str, int] = dict(getattr(self, name))
-            return [Observation(value, {STREAM: stream, **self._attributes}) for stream, value in found.items()]
+            return [Observation(value, {STREAM: stream}) for stream, value in found.items()]
 
         return observe
 
     def _dead_letters(self, _: CallbackOptions) -> Iterable[Observation]:
         found = dict(self._dead)
-        return [Observation(count, {"conclave.reason": key, **self._attributes}) for key, count in found.items()]
+        return [Observation(count, {"conclave.reason": key}) for key, count in found.items()]
 
     def _decided(self, _: CallbackOptions) -> Iterable[Observation]:
         keys = ("conclave.status", "conclave.action", "conclave.intent")
         found = dict(self._decisions)
-        return [
-            Observation(count, {**dict(zip(keys, key, strict=True)), **self._attributes})
-            for key, count in found.items()
-        ]
+        return [Observation(count, dict(zip(keys, key, strict=True))) for key, count in found.items()]
 
     def _age(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(max(time.time_ns() - self._committed_ns, 0) / 1e9, self._attributes)]
+        return [Observation(max(time.time_ns() - self._committed_ns, 0) / 1e9)]
 
 
 class Seldom(logging.Filter):
@@ -213,8 +257,8 @@ SELDOM: Final = Seldom()
 
 
 def exporting(settings: TelemetrySettings, service: str, partition: int) -> Exporting:
-    """Telemetry to the collector at ``settings.endpoint``. Headers for it, if any, are read by the
-    exporter from ``$OTEL_EXPORTER_OTLP_HEADERS``."""
+    """Telemetry to the collector at ``settings.endpoint``. Headers for it, if any, come from
+    ``$OTEL_EXPORTER_OTLP_HEADERS``."""
     for name in EXPORTER_LOGGERS:
         logging.getLogger(name).addFilter(SELDOM)
     resource = Resource.create(
@@ -222,10 +266,14 @@ def exporting(settings: TelemetrySettings, service: str, partition: int) -> Expo
             "service.name": f"{settings.service_prefix}.{service}",
             "service.version": version("conclave"),
             "service.instance.id": f"{socket.gethostname()}/{os.getpid()}/{partition}",
+            "conclave.partition": str(partition),
         }
     )
     base = settings.endpoint.rstrip("/")
-    spans = OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=REQUEST_S)
-    metrics = OTLPMetricExporter(endpoint=f"{base}/v1/metrics", timeout=REQUEST_S)
-    reader = PeriodicExportingMetricReader(metrics, settings.export_ms, REQUEST_S * 1000)
-    return Exporting(service, partition, resource, spans, reader)
+    return Exporting(
+        service,
+        resource=resource,
+        spans=SpanSender(f"{base}/v1/traces", resource.attributes, REQUEST_S),
+        metrics=OTLPMetricExporter(endpoint=f"{base}/v1/metrics", timeout=REQUEST_S),
+        export_ms=settings.export_ms,
+    )

@@ -1,9 +1,10 @@
 """Telemetry is silent until asked, joins one trace from bar to intent, and never hurts its service."""
 
+import math
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +16,11 @@ import msgspec
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from schemas.codec import SAMPLED, Sealed, seal
 from schemas.decisions import DecisionMade, IntentIssued
@@ -29,6 +31,7 @@ from schemas.predictions import PredictionMade
 from shared import otlp
 from shared.otlp import Exporting
 from shared.settings import Telemetry as TelemetrySettings
+from shared.spans import EncodedSpan, SpanSender, encode
 from shared.telemetry import Silent, flags_of, start
 
 HEAD = "0" * 64
@@ -97,27 +100,62 @@ def intent(cause: Sealed) -> Sealed:
     return caused(cause, "intents", event)
 
 
-class Kept:
-    """Telemetry of several services, kept in memory."""
+class KeptSpans(SpanExporter):
+    """Every span that was exported, as a collector reads it."""
 
     def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.reader = InMemoryMetricReader()
+        self.spans: list[Span] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.spans += [Span.FromString(span.encoded) for span in spans if isinstance(span, EncodedSpan)]
+        return SpanExportResult.SUCCESS
+
+
+class KeptMetrics(MetricExporter):
+    """The metrics that were exported last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: MetricsData | None = None
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
+        self.last = metrics_data
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 0) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
+        pass
+
+
+class Kept:
+    """Telemetry of several services, kept in memory: the spans of all, the metrics of the first."""
+
+    def __init__(self) -> None:
+        self.exporter = KeptSpans()
+        self.metrics_exporter = KeptMetrics()
         self.running: list[Exporting] = []
 
-    def service(self, name: str, partition: int = 0) -> Exporting:
-        reader = InMemoryMetricReader() if self.running else self.reader
-        telemetry = Exporting(name, partition, Resource({"service.name": name}), self.exporter, reader)
+    def service(self, name: str) -> Exporting:
+        telemetry = Exporting(
+            name,
+            resource=Resource({"service.name": name}),
+            spans=self.exporter,
+            metrics=KeptMetrics() if self.running else self.metrics_exporter,
+            export_ms=math.inf,
+        )
         self.running.append(telemetry)
         return telemetry
 
-    def spans(self) -> dict[str, ReadableSpan]:
+    def spans(self) -> dict[str, Span]:
         for telemetry in self.running:
             telemetry._spans.force_flush()
-        return {span.name: span for span in self.exporter.get_finished_spans()}
+        return {span.name: span for span in self.exporter.spans}
 
     def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-        data = self.reader.get_metrics_data()
+        self.running[0]._reader.collect()
+        data = self.metrics_exporter.last
         assert data is not None
         return {
             metric.name: [(dict(point.attributes or {}), point) for point in metric.data.data_points]
@@ -184,38 +222,50 @@ def test_one_trace_runs_from_bar_to_intent_with_the_cause_as_parent(kept: Kept) 
         "ensemble-voter intents",
     ]
     assert sorted(spans) == sorted(chain)
-    assert {span.context.trace_id for span in spans.values()} == {int.from_bytes(first.envelope.id)}
-    assert spans[chain[0]].parent is None
+    assert {span.trace_id for span in spans.values()} == {first.envelope.id}
+    assert spans[chain[0]].parent_span_id == b""
     for cause, name in pairwise(chain):
-        parent = spans[name].parent
-        assert parent is not None
-        assert parent.span_id == spans[cause].context.span_id
+        assert spans[name].parent_span_id == spans[cause].span_id
+    kinds = [spans[name].kind for name in chain]
+    assert kinds == [Span.SpanKind.SPAN_KIND_PRODUCER] + [Span.SpanKind.SPAN_KIND_CONSUMER] * 4
 
 
 def test_a_span_has_the_ids_of_the_traceparent_that_its_event_carries(kept: Kept) -> None:
     sealed = features(bar())
-    report(kept.service("feature-builder", partition=3), sealed)
+    report(kept.service("feature-builder"), sealed)
     span = kept.spans()["feature-builder features"]
-    context = span.context
-    assert f"00-{context.trace_id:032x}-{context.span_id:016x}-01" == sealed.envelope.traceparent
-    assert (span.start_time, span.end_time) == (1_000_000_000, 1_004_000_000)
-    assert dict(span.attributes or {}) == {
-        "conclave.stream": "features",
-        "conclave.partition": 3,
-        "conclave.symbol": "BTCUSDT",
-        "conclave.event": sealed.envelope.id.hex(),
-    }
+    assert f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01" == sealed.envelope.traceparent
+    assert (span.start_time_unix_nano, span.end_time_unix_nano) == (1_000_000_000, 1_004_000_000)
+    attributes = {each.key: each.value.string_value for each in span.attributes}
+    assert attributes == {"conclave.stream": "features", "conclave.symbol": "BTCUSDT"}
 
 
 def test_an_event_that_is_not_sampled_has_no_span(kept: Kept) -> None:
     report(kept.service("feed"), bar(0, flags=0), bar(60_000), bar(120_000, flags=0))
-    assert len(kept.exporter.get_finished_spans()) == 0
-    assert kept.spans()["feed market"].context.span_id == int.from_bytes(bar(60_000).envelope.id[:8])
-    assert len(kept.exporter.get_finished_spans()) == 1
+    kept.spans()
+    assert [span.span_id for span in kept.exporter.spans] == [bar(60_000).envelope.id[:8]]
+
+
+def test_an_event_without_a_symbol_has_a_span_without_one(kept: Kept) -> None:
+    letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    report(kept.service("feed"), seal("dead", letter, flags=SAMPLED))
+    assert [each.key for each in kept.spans()["feed dead"].attributes] == ["conclave.stream"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 500])
+def test_a_request_of_any_size_is_read_by_a_collector(count: int) -> None:
+    sender = SpanSender("http://127.0.0.1:1", {"service.name": "x"}, 1.0)
+    sealed = [bar(at * 60_000) for at in range(count)]
+    spans = [encode("feed", "market", each.envelope, 2**63, 2**64 - 1) for each in sealed]
+    [resource] = ExportTraceServiceRequest.FromString(sender.request(spans)).resource_spans
+    [scope] = resource.scope_spans
+    assert scope.scope.name == "conclave"
+    assert [span.trace_id for span in scope.spans] == [each.envelope.id for each in sealed]
+    assert all(span.end_time_unix_nano == 2**64 - 1 for span in scope.spans)
 
 
 def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
-    telemetry = kept.service("ensemble-voter", partition=2)
+    telemetry = kept.service("ensemble-voter")
     one = decision(bar())
     timed(
         telemetry, {"predictions": 3, "control": 1}, [one, intent(one)], (0, 3_000_000, 4_000_000), {"predictions": 9}
@@ -225,7 +275,6 @@ def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
     metrics = kept.metrics()
 
     def by_stream(name: str) -> dict[str, float]:
-        assert all(attributes["conclave.partition"] == 2 for attributes, _ in metrics[name])
         return {attributes["conclave.stream"]: point.value for attributes, point in metrics[name]}
 
     assert by_stream("conclave.events.consumed") == {"predictions": 7, "control": 1}
@@ -234,6 +283,9 @@ def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
     [(_, handled)] = metrics["conclave.batch.duration"]
     [(_, committed)] = metrics["conclave.commit.duration"]
     assert (handled.count, handled.sum) == (3, pytest.approx(0.004))
+    assert (handled.min, handled.max) == (0, 0.003)
+    below = dict(zip((*handled.explicit_bounds, math.inf), handled.bucket_counts, strict=True))
+    assert {bound for bound, count in below.items() if count} == {0.0005, 0.001, 0.005}
     assert (committed.count, committed.sum) == (3, pytest.approx(0.003))
     [(attributes, decided)] = metrics["conclave.decisions"]
     assert decided.value == 1
@@ -241,7 +293,6 @@ def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
         "conclave.status": "decided",
         "conclave.action": "BUY",
         "conclave.intent": "issued",
-        "conclave.partition": 2,
     }
 
 
@@ -327,6 +378,7 @@ def test_stopping_sends_the_last_spans_and_metrics(collector: tuple[str, Posted]
     resource = {each.key: each.value.string_value for each in traces.resource.attributes}
     assert resource["service.name"] == "desk.feed"
     assert resource["service.version"]
+    assert resource["conclave.partition"] == "1"
     span = traces.scope_spans[0].spans[0]
     assert (span.trace_id, span.span_id, span.parent_span_id) == (sealed.envelope.id, sealed.envelope.id[:8], b"")
     metrics = ExportMetricsServiceRequest.FromString(bodies["/v1/metrics"]).resource_metrics[0].scope_metrics[0].metrics

@@ -1,0 +1,171 @@
+"""What telemetry costs: one hop with traces and metrics on, against the same hop with them off.
+
+The hop of ``bench.hop`` through runtime and log, 100 events a batch, on an embedded server; a hundredth
+of the events is sampled, and sent to a collector in a process of its own on loopback. On and off take
+turns within one run, 100 batches each, so that whatever else the machine does falls on both; each pair
+of neighbours gives one ratio. Turns are compared by the processor time of this process, which is what
+limits a service that has a backlog (waiting for the server is left out, to the disadvantage of "on").
+Spans are handed over at the end of each turn that made them, and count with it; in a service a thread
+of its own does it, on the same interpreter.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, Final
+
+import anyio
+
+import shared.otlp
+import shared.runtime
+from bench.harness import Figure
+from bench.hop import IN, Forward, Raw, vectors
+from schemas.codec import Sealed, seal
+from shared.embedded import EmbeddedServer
+from shared.log import Owner
+from shared.log.redis import RedisLog
+from shared.log.wire import pack
+from shared.otlp import Exporting
+from shared.runtime import Host
+from shared.settings import Telemetry
+from shared.telemetry import flags_of, start
+
+BATCH: Final = 100
+TURN: Final = 100
+SAMPLE: Final = 0.01
+FILL: Final = 1000
+
+
+class Sink(BaseHTTPRequestHandler):
+    """A collector that accepts everything and keeps nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def collector() -> Iterator[str]:
+    """The endpoint of a sink in a process of its own."""
+    command = [sys.executable, "-m", "bench.telemetry"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+def sampled(count: int) -> list[Sealed]:
+    """The inputs of the hop, a hundredth of them with the flag set."""
+    found = []
+    for sealed in vectors(count):
+        event = sealed.envelope.event
+        found.append(seal("features", event, flags=flags_of(event.symbol, event.open_time, SAMPLE)))
+    return found
+
+
+class Turns:
+    """A meter that is on and off by turns, and keeps the processor time of each. Off first, then on, on, off, ..."""
+
+    def __init__(self, telemetry: Exporting) -> None:
+        self.telemetry = telemetry
+        self.batches = 0
+        self.own = 0.0
+        self.begun = time.process_time()
+        self.seconds: dict[bool, list[float]] = {False: [], True: []}
+
+    @property
+    def on(self) -> bool:
+        """Whether telemetry is on in this turn."""
+        return (self.batches // TURN + 1) // 2 % 2 == 1
+
+    def batch(self, **report: Any) -> None:
+        on = self.on
+        before = time.process_time()
+        if on:
+            self.telemetry.batch(**report)
+        self.batches += 1
+        if self.batches % TURN == 0:
+            self.telemetry._spans.force_flush()
+        now = time.process_time()
+        self.own += (now - before) * on
+        if self.batches % TURN == 0:
+            self.seconds[on].append(now - self.begun)
+            self.begun = now
+
+
+def hop(url: str, events: list[Sealed], endpoint: str) -> tuple[list[tuple[float, float]], float]:
+    """Pairs of neighbouring turns, in processor seconds: off, on; the first pair warms up and is left out.
+    And the share of the turns that were on which was spent inside telemetry itself."""
+    with Raw(url) as raw:
+        raw.call(pack("FLUSHALL"))
+        for at in range(0, len(events), FILL):
+            part = events[at : at + FILL]
+            raw.call(b"".join(pack("XADD", IN.key, "*", "e", each.data) for each in part), len(part))
+    telemetry = start(Telemetry(endpoint=endpoint, sample=SAMPLE), "bench")
+    assert isinstance(telemetry, Exporting)
+    turns = Turns(telemetry)
+
+    async def run() -> None:
+        stop = anyio.Event()
+        log = RedisLog(url)
+        await Host(Forward(len(events), stop), log, 0, Owner("here", 1, "bench"), meter=turns).run(stop)
+        await log.close()
+
+    shared.runtime.BATCH = BATCH  # type: ignore[misc]  # the hop's size
+    anyio.run(run)
+    telemetry.stop()
+    pairs = list(zip(turns.seconds[False], turns.seconds[True], strict=False))[1:]
+    return pairs, turns.own / sum(turns.seconds[True])
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module's docstring."""
+    shared.otlp.SPANS_MS = 3_600_000  # type: ignore[misc]  # handed over by turns instead
+    rounds, events = 2 if quick else 6, sampled(TURN * BATCH * 32)
+    pairs: list[tuple[float, float]] = []
+    shares: list[float] = []
+    with tempfile.TemporaryDirectory() as data, EmbeddedServer(Path(data)) as server, collector() as endpoint:
+        for _ in range(rounds):
+            found, share = hop(server.url, events, endpoint)
+            pairs += found
+            shares.append(share)
+    off, on = (TURN * BATCH / median(pair[place] for pair in pairs) for place in (0, 1))
+    low, high = (quantiles((pair[0] / pair[1] for pair in pairs), n=4)[place] for place in (0, 2))
+    return {
+        "telemetry_on_throughput": Figure(
+            median(pair[0] / pair[1] for pair in pairs),
+            "of off",
+            ">= 0.95",
+            f"off: {off:,.0f} events a processor second, on: {on:,.0f}; "
+            f"half of {len(pairs)} pairs in {low:.2f} to {high:.2f}",
+        ),
+        "telemetry_own_share": Figure(
+            median(shares) * 100, "%", "< 5", "of the processor time of the turns that are on"
+        ),
+    }
+
+
+def main() -> None:
+    """The collector's process: prints its port, serves until it is killed."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
+        print(server.server_port, flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
