@@ -97,7 +97,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     port = int(installation.url.rsplit(":", 1)[1].split("/")[0])
     with EmbeddedServer(tmp_path / "server", port=port, die_with_parent=True) as server:
         with running(installation):
-            installation.train_all("--synthetic", "sequence", "--symbols", "4", "--count", "3000")
+            installation.train_all(*source(), "--rows", str(BARS // 2))
         yield Run(installation, server)
 
 
