@@ -109,10 +109,8 @@ def _codec(stream: str) -> _Codec:
 
 def identify(stream: str, payload: bytes, causation: bytes, correlation: bytes) -> bytes:
     """The id of an event with these bytes; ``correlation`` is ``ROOT`` where the event is a root."""
-    digest = blake2b(_codec(stream).salt, digest_size=16)
-    digest.update(causation + correlation)
-    digest.update(payload)
-    return digest.digest()
+    digest: bytes = blake2b(_codec(stream).salt + causation + correlation + payload, digest_size=16).digest()
+    return digest
 
 
 def seal(stream: str, event: Any, *, causation: bytes = ROOT, correlation: bytes = ROOT, flags: int = 0) -> Sealed:

@@ -19,6 +19,8 @@ before they were read), ``ControlError`` (a control entry that cannot be read or
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
@@ -33,6 +35,7 @@ from shared.service import Batch, Received, Service
 S = TypeVar("S")
 
 CONTROL: Final = Place("control")
+PLACE: Final = itemgetter(0)
 BATCH: Final = 1000
 BLOCK_MS: Final = 250
 RENEW_AFTER_S: Final = 3.0
@@ -212,14 +215,16 @@ class Host(Generic[S]):
         received: list[Received] = []
         outputs: list[Sealed] = []
         after = dict(self.positions)
-        for entry in events:
-            stream = entry.place.stream
-            after[stream] = Position(entry.id, after[stream].seen + 1)
-            found, refusal = self._open(entry)
-            if found is not None:
-                received.append(found)
-            elif refusal is not None:
-                outputs.append(refusal)
+        # Entries of one stream stand together: one position a run of them, not one an entry.
+        for place, run in groupby(events, key=PLACE):
+            entries = list(run)
+            after[place.stream] = Position(entries[-1].id, after[place.stream].seen + len(entries))
+            for entry in entries:
+                found, refusal = self._open(entry)
+                if found is not None:
+                    received.append(found)
+                elif refusal is not None:
+                    outputs.append(refusal)
         now = now_ms() if self.service.ticks else None
         batch = Batch([open_control(entry) for entry in control], received, now)
         outputs += self.service.handle(self.state, batch)

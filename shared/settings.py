@@ -60,7 +60,7 @@ class Features(Struct, frozen=True, forbid_unknown_fields=True):
 
     sets: Annotated[
         tuple[Name, ...], Meta(min_length=1, description="Names of the feature sets to compute, each for every bar.")
-    ] = ("core-26",)
+    ] = ("core-28",)
     bridge: Annotated[
         int, Meta(ge=0, le=1000, description="Longest run of missing bars filled with flat bars; beyond it, anew.")
     ] = 3

@@ -75,7 +75,7 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         partitions = 16
         state = "/srv/conclave"
         [features]
-        sets = ["core-26", "user-8"]
+        sets = ["core-28", "user-8"]
         bridge = 0
         [feed]
         path = "bars"
@@ -95,7 +95,7 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
     settings = load(path, {})
     assert settings.installation.state == "/srv/conclave"
     assert settings.feed.path == str(path.parent / "bars")
-    assert settings.features.sets == ("core-26", "user-8")
+    assert settings.features.sets == ("core-28", "user-8")
     defaults, found = msgspec.to_builtins(Settings()), msgspec.to_builtins(settings)
     assert [key for section in found for key in found[section] if found[section][key] == defaults[section][key]] == []
 
@@ -145,7 +145,7 @@ def test_a_password_inside_the_url_is_refused_and_never_repeated(written: Writte
         ("[feed]\nspeed = inf", "speed in [feed]"),
         ('[feed]\ninterval = "fast"', "interval in [feed]"),
         ("[features]\nsets = []", "sets in [features]"),
-        ('[features]\nsets = ["core-26", "Core"]', "sets[1] in [features]"),
+        ('[features]\nsets = ["core-28", "Core"]', "sets[1] in [features]"),
         ('[models]\nnames = ["xgboost", "xgboost"]', "a name stands twice"),
         ('[redis]\nurl = "http://localhost"', "found 'http'"),
         ('[redis]\nurl = ""', "found 'no scheme'"),
