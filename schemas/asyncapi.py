@@ -78,11 +78,10 @@ def _messages() -> Document:
     shown: dict[str, Sealed] = {}
     for sealed in examples():
         shown.setdefault(type(sealed.envelope.event).__name__, sealed)
-    return {
-        event.__name__: _message(spec, event, shown[event.__name__])
-        for spec in STREAMS.values()
-        for event in events_of(spec)
-    }
+    events = [(spec, event) for spec in STREAMS.values() for event in events_of(spec)]
+    if missing := [event.__name__ for _, event in events if event.__name__ not in shown]:
+        raise LookupError(f"no example of {', '.join(missing)}: add one to schemas/examples.py")
+    return {event.__name__: _message(spec, event, shown[event.__name__]) for spec, event in events}
 
 
 def _message(spec: StreamSpec, event: Any, example: Sealed) -> Document:
