@@ -5,14 +5,15 @@ from pathlib import Path
 import anyio
 
 from services.model_worker.core import ModelWorker
+from services.model_worker.loading import ThreadLoader
 from shared.artifacts import Store
-from shared.process import serve
+from shared.process import owner, serve
 from shared.settings import Settings
 
 
 def service(model: str, store: Store) -> ModelWorker:
     """The worker of ``model``, loading its artifacts from ``store``."""
-    return ModelWorker(model, store.load)
+    return ModelWorker(model, ThreadLoader(store.load), str(owner(f"model-worker.{model}")))
 
 
 async def run(settings: Settings, model: str, partition: int, stop: anyio.Event, *, take_over: bool = False) -> None:

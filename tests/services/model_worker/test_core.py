@@ -9,16 +9,20 @@ from hypothesis import strategies as st
 
 from schemas.codec import Sealed, seal, unseal
 from schemas.common import ACTIONS
-from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, StartShadow, StopShadow
+from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, Retire, StartShadow, StopShadow
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.predictions import PredictionFailed, PredictionMade
-from services.model_worker.core import ModelWorker
+from schemas.readiness import ArtifactFailed, ArtifactReady
+from services.model_worker.asking import Predictor
+from services.model_worker.core import ModelWorker, State
+from services.model_worker.members import Fault, Loaded
 from shared.control import EMPTY, fold, propose
 from shared.service import Batch, Received
 
 MINUTE = 60_000
 SET_A, SET_B = b"\xaa" * 32, b"\xbb" * 32
 ONE, TWO, WINDOWED = "11" * 32, "22" * 32, "33" * 32
+OWNER = "model-worker.m (pid 7 on a)"
 
 
 @dataclass
@@ -94,21 +98,71 @@ def received(events: Iterable[Any], first: int = 1) -> list[Received]:
     ]
 
 
-def worker(**artifacts: Any) -> ModelWorker:
+class Shelf:
+    """A loader of artifacts that are there. What is requested is loaded at once, or, where it is slow,
+    when ``arrive`` is called; ``loads`` is what was read, in order."""
+
+    def __init__(self, there: dict[str, Predictor], *, slow: bool = False) -> None:
+        self.there, self.slow = there, slow
+        self.loads: list[str] = []
+        self.found: dict[str, Loaded | Fault] = {}
+        self.coming: list[str] = []
+
+    def load(self, artifact: str) -> Loaded | Fault:
+        if not isinstance(self.found.get(artifact), Loaded):
+            self.loads.append(artifact)
+            missing = Fault(f"FileNotFoundError: artifact {artifact[:12]} is not in the store", 5)
+            predictor = self.there.get(artifact)
+            self.found[artifact] = Loaded(predictor, 5, 3) if predictor else missing
+        return self.found[artifact]
+
+    def request(self, artifact: str) -> None:
+        if not self.slow:
+            self.load(artifact)
+        elif not isinstance(self.found.get(artifact), Loaded) and artifact not in self.coming:
+            self.coming.append(artifact)
+            self.found.pop(artifact, None)
+
+    def outcome(self, artifact: str) -> Loaded | Fault | None:
+        return self.found.get(artifact)
+
+    def forget(self, artifact: str) -> None:
+        self.found.pop(artifact, None)
+
+    def arrive(self) -> None:
+        for artifact in self.coming:
+            self.load(artifact)
+        self.coming.clear()
+
+
+def worker(*, slow: bool = False, **artifacts: Any) -> ModelWorker:
     known = {"one": ONE, "two": TWO, "windowed": WINDOWED}
-    store = {known[name]: artifact for name, artifact in artifacts.items()}
+    there = {known[name]: artifact for name, artifact in artifacts.items()}
+    return ModelWorker("m", Shelf(there, slow=slow), OWNER)
 
-    def load(digest: str) -> Any:
-        if digest not in store:
-            raise FileNotFoundError(f"artifact {digest[:12]} is not in the store")
-        return store[digest]
 
-    return ModelWorker("m", load)
+def shelf(service: ModelWorker) -> Shelf:
+    assert isinstance(service.loader, Shelf)
+    return service.loader
+
+
+def predictions(outputs: Iterable[Sealed]) -> list[Sealed]:
+    return [sealed for sealed in outputs if sealed.stream == "predictions"]
+
+
+def announced(outputs: Iterable[Sealed]) -> list[tuple[str, str]]:
+    """What is said about readiness: the event, and the artifact."""
+    events = [sealed.envelope.event for sealed in outputs if sealed.stream == "readiness"]
+    return [(type(event).__name__, event.artifact) for event in events]
+
+
+def said(service: ModelWorker, state: State, events: Sequence[Received] = (), commands: Any = ()) -> list[Sealed]:
+    """Predictions in answer to these events."""
+    return predictions(service.handle(state, Batch(commands, events)))
 
 
 def answers(service: ModelWorker, commands: Sequence[Command], events: Iterable[Any]) -> list[Sealed]:
-    state = service.begin(b"")
-    return list(service.handle(state, Batch(control(*commands), received(events))))
+    return said(service, service.begin(b""), received(events), control(*commands))
 
 
 def failures(outputs: Sequence[Sealed]) -> list[tuple[str, str]]:
@@ -117,13 +171,13 @@ def failures(outputs: Sequence[Sealed]) -> list[tuple[str, str]]:
 
 
 def test_the_group_is_named_by_the_model() -> None:
-    assert ModelWorker("xgboost", lambda _: Fake()).group == "model-worker.xgboost"
+    assert ModelWorker("xgboost", Shelf({}), OWNER).group == "model-worker.xgboost"
 
 
 def test_the_champion_answers_each_vector_of_its_set() -> None:
     events = received([vector(1), vector(2, symbol="BBB")])
     service = worker(one=Fake())
-    outputs = service.handle(service.begin(b""), Batch(control(*CHAMPION), events))
+    outputs = said(service, service.begin(b""), events, control(*CHAMPION))
     assert [type(output.envelope.event) for output in outputs] == [PredictionMade, PredictionMade]
     for output, asked in zip(outputs, events, strict=True):
         made, envelope = output.envelope.event, asked.envelope
@@ -135,10 +189,10 @@ def test_the_champion_answers_each_vector_of_its_set() -> None:
         assert unseal("predictions", output.data).event == made
 
 
-def test_shadows_answer_after_the_champion_in_the_order_they_were_started() -> None:
+def test_shadows_answer_before_the_champion_in_the_order_they_were_started() -> None:
     commands = (*CHAMPION, register(TWO), register(WINDOWED), StartShadow("m", WINDOWED), StartShadow("m", TWO))
     outputs = answers(worker(one=Fake(), two=Fake(), windowed=Fake()), commands, [vector(1), vector(2)])
-    assert [output.envelope.event.artifact.hex() for output in outputs] == [ONE, WINDOWED, TWO] * 2
+    assert [output.envelope.event.artifact.hex() for output in outputs] == [WINDOWED, TWO, ONE] * 2
 
 
 def test_a_model_without_an_artifact_says_nothing() -> None:
@@ -252,26 +306,110 @@ def test_a_failed_load_is_tried_again_at_the_next_command() -> None:
     service = worker()
     state = service.begin(b"")
     stream = control(*CHAMPION, register(TWO))
-    (first,) = service.handle(state, Batch(stream[:3], received([vector(1)])))
-    service._load = lambda _: Fake()
-    (second,) = service.handle(state, Batch(stream[3:], received([vector(2)], 2)))
+    (first,) = said(service, state, received([vector(1)]), stream[:3])
+    shelf(service).there[ONE] = Fake()
+    (second,) = said(service, state, received([vector(2)], 2), stream[3:])
     assert (first.envelope.event.reason, type(second.envelope.event)) == ("not_loaded", PredictionMade)
 
 
 def test_a_former_champion_stays_loaded() -> None:
-    loads: list[str] = []
-
-    def load(digest: str) -> Fake:
-        loads.append(digest)
-        return Fake()
-
-    service = ModelWorker("m", load)
+    service = worker(one=Fake(), two=Fake())
     commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), StopShadow("m", ONE), StartShadow("m", ONE))
     state = service.begin(b"")
     for entry in control(*commands):
         service.handle(state, Batch([entry], ()))
-    assert loads == [ONE, TWO]
-    assert [member.artifact for member in state.members] == [TWO, ONE]
+    assert shelf(service).loads == [ONE, TWO]
+    assert [member.artifact for member in state.members] == [ONE, TWO]
+
+
+def test_a_former_champion_is_loaded_again_after_a_start() -> None:
+    service = worker(one=Fake(), two=Fake())
+    commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), StopShadow("m", ONE))
+    state = service.begin(b"")
+    service.absorb(state, Batch(control(*commands), ()))
+    assert shelf(service).loads == [TWO, ONE]
+    assert announced(service.handle(state, Batch((), ()))) == [("ArtifactReady", TWO), ("ArtifactReady", ONE)]
+
+
+def test_a_retired_artifact_is_forgotten() -> None:
+    service = worker(one=Fake(), two=Fake())
+    commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), Retire("m", ONE))
+    state = service.begin(b"")
+    for entry in control(*commands):
+        service.handle(state, Batch([entry], ()))
+    assert set(shelf(service).found) == {TWO}
+
+
+def test_what_is_loaded_is_announced_once_by_whom_and_under_which_version() -> None:
+    service = worker(one=Fake(), two=Fake())
+    commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO))
+    state = service.begin(b"")
+    outputs = service.handle(state, Batch(commands, ()))
+    events = [output.envelope.event for output in outputs]
+    assert events == [ArtifactReady("m", digest, OWNER, 5, 3, 5) for digest in (TWO, ONE)]
+    assert [service.handle(state, Batch((), received([vector(bar)], bar)))[0].stream for bar in (1, 2)] == [
+        "predictions",
+        "predictions",
+    ]
+
+
+def test_what_would_not_load_is_announced_with_the_reason() -> None:
+    service = worker(one=Fake(interval_ms=1000))
+    commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO))
+    outputs = service.handle(service.begin(b""), Batch(commands, ()))
+    missing, other = (output.envelope.event for output in outputs)
+    assert isinstance(missing, ArtifactFailed)
+    assert missing.reason == "FileNotFoundError: artifact 222222222222 is not in the store"
+    assert isinstance(other, ArtifactFailed)
+    assert "60000" in other.reason
+    assert "1000" in other.reason
+
+
+def test_all_that_is_active_is_loaded_at_a_start_before_anything_is_answered() -> None:
+    service = worker(slow=True, one=Fake(), two=Fake())
+    commands = (*CHAMPION, register(TWO), StartShadow("m", TWO))
+    state = service.begin(b"")
+    service.absorb(state, Batch(control(*commands), ()))
+    outputs = service.handle(state, Batch((), received([vector(1)])))
+    assert announced(outputs) == [("ArtifactReady", TWO), ("ArtifactReady", ONE)]
+    assert [type(output.envelope.event) for output in predictions(outputs)] == [PredictionMade] * 2
+
+
+def test_a_shadow_that_is_being_loaded_delays_nobody_and_then_answers() -> None:
+    service = worker(slow=True, one=Fake(), two=Fake())
+    commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO))
+    state = service.begin(b"")
+    service.absorb(state, Batch(commands[:3], ()))
+    waiting, champion = said(service, state, received([vector(1)]), commands[3:])
+    assert (waiting.envelope.event.reason, waiting.envelope.event.detail) == (
+        "not_loaded",
+        "still being loaded; it answers once it is verified and warm",
+    )
+    assert isinstance(champion.envelope.event, PredictionMade)
+    assert shelf(service).loads == [ONE]
+    shelf(service).arrive()
+    outputs = service.handle(state, Batch((), received([vector(2)], 2)))
+    assert announced(outputs) == [("ArtifactReady", TWO)]
+    assert [type(output.envelope.event) for output in predictions(outputs)] == [PredictionMade] * 2
+
+
+def test_readiness_is_announced_without_a_bar() -> None:
+    service = worker(slow=True, one=Fake())
+    state = service.begin(b"")
+    service.handle(state, Batch(control(register(ONE), StartShadow("m", ONE)), (), 1))
+    shelf(service).arrive()
+    assert announced(service.handle(state, Batch((), (), 2))) == [("ArtifactReady", ONE)]
+    assert 0 < service.ticks <= 1000
+
+
+def test_a_champion_by_force_is_loaded_before_it_is_asked() -> None:
+    service = worker(slow=True, one=Fake(), two=Fake())
+    state = service.begin(b"")
+    commands = control(*CHAMPION, register(TWO), Promote("m", TWO, forced=True))
+    service.handle(state, Batch(commands[:3], ()))
+    (former, champion) = said(service, state, received([vector(1)]), commands[3:])
+    assert (former.envelope.event.artifact.hex(), champion.envelope.event.artifact.hex()) == (ONE, TWO)
+    assert isinstance(champion.envelope.event, PredictionMade)
 
 
 def test_a_window_must_fill_before_it_is_asked() -> None:
@@ -374,7 +512,7 @@ def test_neither_batch_cuts_nor_restarts_change_a_byte(
 
     whole = service()
     state = whole.begin(b"")
-    expected = [*whole.handle(state, Batch(before, events[:turn])), *whole.handle(state, Batch(after, events[turn:]))]
+    expected = [*said(whole, state, events[:turn], before), *said(whole, state, events[turn:], after)]
 
     cut = service()
     state = cut.begin(b"")
@@ -384,7 +522,7 @@ def test_neither_batch_cuts_nor_restarts_change_a_byte(
     for place, restart in places:
         due = [*before, *after][told : len(before) + (len(after) if position >= turn else 0)]
         told += len(due)
-        got += cut.handle(state, Batch(due, events[position:place]))
+        got += said(cut, state, events[position:place], due)
         position = place
         if restart:
             since, cut = cut.since(state), service()

@@ -10,6 +10,7 @@ from shared.artifacts import Store
 from shared.bars import Bars
 from shared.control import EMPTY, fold, propose
 from shared.features import SETS
+from shared.process import owner
 from shared.service import Batch, Received
 from shared.training import train
 
@@ -54,6 +55,8 @@ def test_a_worker_answers_with_the_artifact_of_its_store(tmp_path: Path) -> None
     event = FeaturesComputed("AAA", MINUTE, 0, "synthetic", SETS["core-28"].digest, values.tobytes())
     worker = service("logistic", store)
     asked = Received("features", "1-0", seal("features", event).envelope)
-    (made,) = worker.handle(worker.begin(b""), Batch(recorded, [asked]))
+    ready, made = worker.handle(worker.begin(b""), Batch(recorded, [asked]))
+    assert ready.envelope.event.artifact == digest
+    assert ready.envelope.event.owner == str(owner("model-worker.logistic"))
     expected = store.load(digest).predict(values.reshape(1, 1, 28))[0]
     assert made.envelope.event.probabilities == tuple(expected.tolist())

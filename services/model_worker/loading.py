@@ -1,0 +1,61 @@
+"""Loads artifacts for the core: one at a time, in a thread, so that ballots go on meanwhile."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from services.model_worker.asking import Predictor
+from services.model_worker.members import Fault, Loaded
+from shared.runtime import now_ms
+
+Outcome = Loaded | Fault
+
+
+class ThreadLoader:
+    """``services.model_worker.members.Loader`` over ``read``, which gives an artifact verified and warm,
+    or raises; what it raises becomes the fault's reason. To be used from one thread."""
+
+    def __init__(self, read: Callable[[str], Predictor]) -> None:
+        self._read = read
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
+        self._under_way: dict[str, Future[Outcome]] = {}
+        self._found: dict[str, Outcome] = {}
+
+    def load(self, artifact: str) -> Outcome:
+        """See ``Loader.load``. What waits its turn in the background is loaded at once instead."""
+        future = self._under_way.pop(artifact, None)
+        if future is not None and not future.cancel():
+            self._found[artifact] = future.result()
+        if not isinstance(self._found.get(artifact), Loaded):
+            self._found[artifact] = self._once(artifact)
+        return self._found[artifact]
+
+    def request(self, artifact: str) -> None:
+        """See ``Loader.request``."""
+        if not isinstance(self.outcome(artifact), Loaded) and artifact not in self._under_way:
+            self._under_way[artifact] = self._thread.submit(self._once, artifact)
+
+    def outcome(self, artifact: str) -> Outcome | None:
+        """See ``Loader.outcome``."""
+        future = self._under_way.get(artifact)
+        if future is None:
+            return self._found.get(artifact)
+        if not future.done():
+            return None
+        self._found[artifact] = self._under_way.pop(artifact).result()
+        return self._found[artifact]
+
+    def forget(self, artifact: str) -> None:
+        """See ``Loader.forget``."""
+        future = self._under_way.pop(artifact, None)
+        if future is not None:
+            future.cancel()
+        self._found.pop(artifact, None)
+
+    def _once(self, artifact: str) -> Outcome:
+        begun = time.monotonic()
+        try:
+            predictor = self._read(artifact)
+        except Exception as error:
+            return Fault(f"{type(error).__name__}: {error}", now_ms())
+        return Loaded(predictor, now_ms(), round(1000 * (time.monotonic() - begun)))

@@ -1,0 +1,162 @@
+"""Which artifacts a model's worker answers with, and what became of loading each. Pure but for the
+loader, which it is given.
+
+A champion is loaded before anything is answered under its configuration, and so is everything that is
+active at a start: what votes never depends on how fast a file was read. A shadow that is started while
+live loads in the background; until then it answers ``not_loaded``, and delays nobody.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from schemas.codec import Envelope, Sealed, seal
+from schemas.control import CommandRecorded, RegisterArtifact
+from schemas.readiness import ArtifactFailed, ArtifactReady
+from services.model_worker.asking import Predictor
+from shared.control import EMPTY, Model, fold
+from shared.control import State as Control
+
+FORMER: Final = 3
+"""How many former champions that are not active are loaded at a start too: a rollback's targets."""
+LOADING: Final = "still being loaded; it answers once it is verified and warm"
+
+
+class Loaded(NamedTuple):
+    """An artifact in memory: when it was verified and warm (ms since 1970), and how long that took."""
+
+    predictor: Predictor
+    at: int
+    took_ms: int
+
+
+class Fault(NamedTuple):
+    """Why an artifact could not be loaded, and when that was found."""
+
+    reason: str
+    at: int
+
+
+class Loader(Protocol):
+    """Turns an artifact's digest into the artifact, once; keeps what it loaded until told to forget."""
+
+    def load(self, artifact: str) -> Loaded | Fault:
+        """Waits for it. What failed before is tried again."""
+
+    def request(self, artifact: str) -> None:
+        """Begins in the background; does nothing where it is loaded, or being loaded. What failed
+        before is tried again."""
+
+    def outcome(self, artifact: str) -> Loaded | Fault | None:
+        """What became of it; None while it is being loaded, and where nobody asked for it."""
+
+    def forget(self, artifact: str) -> None:
+        """Frees its memory."""
+
+
+class Member(NamedTuple):
+    """An active artifact: by digest (hexadecimal and bytes), what it was registered for, and itself,
+    or why it is not loaded."""
+
+    artifact: str
+    digest: bytes
+    feature_set: bytes
+    registered: RegisterArtifact
+    predictor: Predictor | None
+    fault: str
+
+
+class Roster(Struct):
+    """The configuration, the active artifacts in the order in which they answer (shadows first, the
+    champion last), former champions (newest last), and what was announced about each artifact.
+    ``settled``: nothing is being loaded, and all is announced."""
+
+    control: Control = EMPTY
+    members: tuple[Member, ...] = ()
+    former: tuple[str, ...] = ()
+    told: dict[str, Loaded | Fault] = {}
+    settled: bool = True
+
+
+def follow(roster: Roster, model: str, control: Sequence[Envelope[CommandRecorded]]) -> None:
+    """Folds commands, and notes who was champion on the way."""
+    for envelope in control:
+        before = roster.control.models.get(model, Model()).champion
+        roster.control = fold(roster.control, envelope.event)
+        after = roster.control.models.get(model, Model()).champion
+        if before is not None and before != after:
+            roster.former = (*(artifact for artifact in roster.former if artifact != before), before)
+
+
+def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> None:
+    """Has everything loaded that the configuration wants, and seats the members."""
+    current = roster.control.models.get(model, Model())
+    for artifact in list(roster.told):
+        if artifact in roster.control.retired:
+            loader.forget(artifact)
+            del roster.told[artifact]
+    if current.champion is not None:
+        loader.load(current.champion)
+    for artifact in current.shadows:
+        (loader.load if starting else loader.request)(artifact)
+    for artifact in _idle(roster, current):
+        loader.request(artifact)
+    roster.settled = False
+    _seat(roster, current, loader)
+
+
+def settle(roster: Roster, model: str, owner: str, loader: Loader) -> list[Sealed]:
+    """Announces what was loaded or failed since it was last asked; seats what is new."""
+    current = roster.control.models.get(model, Model())
+    announced = []
+    roster.settled = True
+    for artifact in (*_active(current), *_idle(roster, current)):
+        outcome = loader.outcome(artifact)
+        if outcome is None:
+            roster.settled = False
+        elif roster.told.get(artifact) is not outcome:
+            roster.told[artifact] = outcome
+            announced.append(_announcement(roster, model, artifact, owner, outcome))
+    if announced:
+        _seat(roster, current, loader)
+    return announced
+
+
+def _active(current: Model) -> tuple[str, ...]:
+    return (*current.shadows, current.champion) if current.champion else current.shadows
+
+
+def _idle(roster: Roster, current: Model) -> Iterator[str]:
+    """The newest former champions that are neither active nor retired."""
+    idle = [a for a in roster.former if a not in _active(current) and a not in roster.control.retired]
+    return iter(idle[-FORMER:])
+
+
+def _seat(roster: Roster, current: Model, loader: Loader) -> None:
+    roster.members = tuple(_member(roster.control, artifact, loader.outcome(artifact)) for artifact in _active(current))
+
+
+def _member(control: Control, artifact: str, outcome: Loaded | Fault | None) -> Member:
+    registered = control.artifacts[artifact]
+    fault = LOADING if outcome is None else _fault(registered, outcome)
+    predictor = outcome.predictor if isinstance(outcome, Loaded) and not fault else None
+    return Member(
+        artifact, bytes.fromhex(artifact), bytes.fromhex(registered.feature_set), registered, predictor, fault
+    )
+
+
+def _fault(registered: RegisterArtifact, outcome: Loaded | Fault) -> str:
+    if isinstance(outcome, Fault):
+        return outcome.reason
+    said = (registered.feature_set, registered.interval_ms)
+    found = (outcome.predictor.feature_set, outcome.predictor.interval_ms)
+    return "" if found == said else f"registered for feature set and interval {said}, its manifest says {found}"
+
+
+def _announcement(roster: Roster, model: str, artifact: str, owner: str, outcome: Loaded | Fault) -> Sealed:
+    fault = _fault(roster.control.artifacts[artifact], outcome)
+    version = roster.control.version
+    if isinstance(outcome, Loaded) and not fault:
+        return seal("readiness", ArtifactReady(model, artifact, owner, version, outcome.took_ms, outcome.at))
+    return seal("readiness", ArtifactFailed(model, artifact, owner, version, fault[:2000], outcome.at))

@@ -1,0 +1,95 @@
+"""The thread that loads: nothing waits for it but what must."""
+
+from threading import Event
+from typing import Any
+
+import pytest
+
+from services.model_worker.loading import ThreadLoader
+from services.model_worker.members import Fault, Loaded
+
+
+class Disk:
+    """Reads slowly: an artifact is there once its event is set."""
+
+    def __init__(self) -> None:
+        self.reads: list[str] = []
+        self.open = {"a": Event(), "b": Event()}
+
+    def __call__(self, artifact: str) -> Any:
+        self.reads.append(artifact)
+        if artifact not in self.open:
+            raise FileNotFoundError(f"no {artifact}")
+        assert self.open[artifact].wait(10)
+        return f"artifact {artifact}"
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+def settled(loader: ThreadLoader, artifact: str) -> Loaded | Fault:
+    """The outcome, once there is one."""
+    loader._under_way[artifact].result(10)
+    found = loader.outcome(artifact)
+    assert found is not None
+    return found
+
+
+def test_a_request_returns_before_anything_is_read_to_its_end(disk: Disk) -> None:
+    loader = ThreadLoader(disk)
+    loader.request("a")
+    assert loader.outcome("a") is None
+    disk.open["a"].set()
+    found = settled(loader, "a")
+    assert isinstance(found, Loaded)
+    assert (str(found.predictor), disk.reads) == ("artifact a", ["a"])
+    assert loader.outcome("a") is found
+
+
+def test_what_nobody_asked_for_has_no_outcome(disk: Disk) -> None:
+    assert ThreadLoader(disk).outcome("a") is None
+
+
+def test_nothing_is_read_twice(disk: Disk) -> None:
+    loader = ThreadLoader(disk)
+    loader.request("a")
+    loader.request("a")
+    disk.open["a"].set()
+    first = loader.load("a")
+    loader.request("a")
+    assert loader.load("a") is first
+    assert disk.reads == ["a"]
+
+
+def test_what_must_be_there_does_not_queue_behind_the_background(disk: Disk) -> None:
+    loader = ThreadLoader(disk)
+    loader.request("a")
+    loader.request("b")
+    disk.open["b"].set()
+    assert isinstance(loader.load("b"), Loaded)
+    assert loader.outcome("a") is None
+    disk.open["a"].set()
+    settled(loader, "a")
+    assert sorted(disk.reads) == ["a", "b"]
+
+
+def test_a_fault_says_what_was_raised_and_is_tried_again(disk: Disk) -> None:
+    loader = ThreadLoader(disk)
+    loader.request("c")
+    assert settled(loader, "c")[0] == "FileNotFoundError: no c"
+    loader.request("c")
+    assert isinstance(settled(loader, "c"), Fault)
+    assert isinstance(loader.load("c"), Fault)
+    assert disk.reads == ["c", "c", "c"]
+
+
+def test_what_is_forgotten_is_read_again(disk: Disk) -> None:
+    loader = ThreadLoader(disk)
+    disk.open["a"].set()
+    loader.load("a")
+    loader.forget("a")
+    assert loader.outcome("a") is None
+    loader.load("a")
+    assert disk.reads == ["a", "a"]
