@@ -1,16 +1,33 @@
 """The ``control`` stream: every command that ever changed the configuration, in order, chained.
 
 The configuration is the fold of this stream (``shared.control``) and stands nowhere else.
+
+An entry's canonical bytes are its JSON as it is written; chain and signatures are over them, so what
+was written once must encode to the same bytes for ever. A field that is added later is therefore left
+out at its default (``omit_defaults``, which goes by identity: None, a bool, an empty tuple or dict).
+The fields that were optional in the first release are always written: their default is a factory.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
-from schemas.common import DigestHex, IntervalMs, Milliseconds, Name, Probabilities, Text
+from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, Probabilities, Text
 
 Weight = Annotated[float, Meta(ge=0.0, le=1.0)]
 Triple = tuple[float, float, float]
+Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^([a-z_]+|\*)$")]
+KeyHex = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]+$")]
+SignatureHex = Annotated[str, Meta(min_length=128, max_length=128, pattern=r"^[0-9a-f]+$")]
+
+
+def _nothing() -> Any:
+    """None, as a factory."""
+    return None
+
+
+_SHOWN_AS_NONE: Final = Meta(extra_json_schema={"default": None})
+_SHOWN_AS_FALSE: Final = Meta(extra_json_schema={"default": False})
 
 
 class Found(Struct, frozen=True, tag="found"):
@@ -21,11 +38,12 @@ class Found(Struct, frozen=True, tag="found"):
     log_id: Annotated[str, Meta(min_length=8, max_length=64)]
 
 
-class RegisterArtifact(Struct, frozen=True, tag="register_artifact"):
+class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_artifact"):
     """Makes an artifact known under a model's name, with all that a vote needs to know of it.
 
     ``centre`` is the mean log probability of each class over the calibration part, ``prior`` the
-    class frequencies of the training part."""
+    class frequencies of the training part. ``features`` are the names in the feature set, in order,
+    and ``libraries`` the versions it was trained with: a promotion shows by name what it changes."""
 
     model: Name
     artifact: DigestHex
@@ -36,6 +54,8 @@ class RegisterArtifact(Struct, frozen=True, tag="register_artifact"):
     classes: tuple[str, str, str]
     centre: Triple
     prior: Probabilities
+    features: tuple[str, ...] = ()
+    libraries: dict[str, str] = {}
 
 
 class StartShadow(Struct, frozen=True, tag="start_shadow"):
@@ -52,14 +72,51 @@ class StopShadow(Struct, frozen=True, tag="stop_shadow"):
     artifact: DigestHex
 
 
-class Promote(Struct, frozen=True, tag="promote"):
-    """Makes an artifact its model's champion. Without a passing gate verdict it needs ``forced``.
-    ``weight`` is for a model that has no weight yet."""
+class Promote(Struct, frozen=True, omit_defaults=True, tag="promote"):
+    """Makes an artifact its model's champion; the former one stays on, in shadow.
+
+    ``verdict`` is the event id of a passing gate verdict, ``ready`` the ids of the ``ArtifactReady``
+    events that were seen, one a partition; where either is missing it needs ``forced``. ``weight`` is
+    for a model that has no weight yet. ``accept_changes`` acknowledges that the artifact differs from
+    the champion in feature set, interval, family or libraries. ``probation``: unless confirmed within
+    so many scored decisions, it is reverted."""
 
     model: Name
     artifact: DigestHex
-    forced: bool = False
-    weight: Weight | None = None
+    forced: Annotated[bool, _SHOWN_AS_FALSE] = field(default_factory=bool)
+    weight: Annotated[Weight | None, _SHOWN_AS_NONE] = field(default_factory=_nothing)
+    ready: tuple[EventHex, ...] = ()
+    verdict: EventHex | None = None
+    probation: Annotated[int, Meta(ge=1)] | None = None
+    accept_changes: bool = False
+
+
+class Rollback(Struct, frozen=True, tag="rollback"):
+    """Makes a new version that votes as an earlier one did: champions, weights and policies. It
+    touches neither the halt nor keys nor shadows, and brings nothing retired back.
+
+    ``to``: the version to be equal to; None: the configuration before the last change of it, so that
+    a second rollback goes further back. ``model``: that model's champion alone."""
+
+    to: Annotated[int, Meta(ge=1)] | None = None
+    model: Name | None = None
+
+
+class ConfirmPromotion(Struct, frozen=True, tag="confirm_promotion"):
+    """Ends a probation: the champion stays."""
+
+    model: Name
+    artifact: DigestHex
+
+
+class RevertProbation(Struct, frozen=True, tag="revert_probation"):
+    """Ends a probation that was not confirmed in time: the former champion votes again.
+    ``decisions`` is how many scored decisions were counted under it, ``last`` the id of the last."""
+
+    model: Name
+    artifact: DigestHex
+    decisions: Annotated[int, Meta(ge=0)]
+    last: EventHex | None = None
 
 
 class SetWeights(Struct, frozen=True, tag="set_weights"):
@@ -85,6 +142,46 @@ class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
     valid_ms: Milliseconds = 60_000
     edge: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.10
     temperature: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
+
+
+class SetGatePolicy(Struct, frozen=True, tag="set_gate_policy"):
+    """By which gates a candidate is judged: the name of a policy, and its parameters."""
+
+    name: Name
+    parameters: dict[str, bool | int | float | str] = {}
+
+
+class SetLadder(Struct, frozen=True, tag="set_ladder"):
+    """The weights that ``StepWeight`` goes through, ascending. ``automatic``: whether the
+    gate-evaluator may take steps too, or people only."""
+
+    steps: tuple[Weight, ...] = (0.05, 0.10, 0.15, 0.20, 0.25)
+    automatic: bool = False
+
+
+class StepWeight(Struct, frozen=True, tag="step_weight"):
+    """Moves a voting model to the next weight of the ladder, up or down; the others keep their
+    proportions. ``automatic``: no person asked for it."""
+
+    model: Name
+    up: bool = True
+    automatic: bool = False
+
+
+class TrustKey(Struct, frozen=True, tag="trust_key"):
+    """Makes an Ed25519 public key known, with who holds it and what it may sign: tags of commands,
+    or ``*`` for all. From the first trusted key on, every command must be signed."""
+
+    key_id: Name
+    public_key: KeyHex
+    holder: Annotated[str, Meta(min_length=1, max_length=64)]
+    may: tuple[Tag, ...] = ("*",)
+
+
+class RevokeKey(Struct, frozen=True, tag="revoke_key"):
+    """Ends the trust in a key, for good. What it signed before stands."""
+
+    key_id: Name
 
 
 class Halt(Struct, frozen=True, tag="halt"):
@@ -113,13 +210,23 @@ Command = (
     | Halt
     | Resume
     | Retire
+    | Rollback
+    | ConfirmPromotion
+    | RevertProbation
+    | SetGatePolicy
+    | SetLadder
+    | StepWeight
+    | TrustKey
+    | RevokeKey
 )
 
 
-class CommandRecorded(Struct, frozen=True, tag="command.recorded"):
-    """One entry of the log. ``version`` counts from 1 and is the entry's id (``<version>-0``);
-    ``previous`` is the head before it, 64 zeros for the first. The head after it is the SHA-256 of
-    this event's canonical bytes (``shared.control.head_of``)."""
+class CommandRecorded(Struct, frozen=True, omit_defaults=True, tag="command.recorded"):
+    """One entry of the log. ``version`` counts from 1 and is the entry's id (``<version>-0``) in a log
+    that nobody wrote to past the door; ``previous`` is the head before it, 64 zeros for the first. The
+    head after it is the SHA-256 of this event's canonical bytes (``shared.control.head_of``).
+
+    ``signature``: Ed25519 by the trusted key ``key`` over the canonical bytes without it."""
 
     version: Annotated[int, Meta(ge=1)]
     previous: DigestHex
@@ -128,7 +235,9 @@ class CommandRecorded(Struct, frozen=True, tag="command.recorded"):
     actor: Annotated[str, Meta(min_length=1, max_length=64)]
     reason: Annotated[Text, Meta(min_length=1)]
     command: Command
-    expects: int | None = None
+    expects: Annotated[int | None, _SHOWN_AS_NONE] = field(default_factory=_nothing)
+    key: Name | None = None
+    signature: SignatureHex | None = None
 
 
 ControlEvent = CommandRecorded

@@ -14,16 +14,24 @@ from schemas.codec import SAMPLED, Envelope, Sealed, seal
 from schemas.control import (
     Command,
     CommandRecorded,
+    ConfirmPromotion,
     Found,
     Halt,
     Promote,
     RegisterArtifact,
     Resume,
     Retire,
+    RevertProbation,
+    RevokeKey,
+    Rollback,
+    SetGatePolicy,
+    SetLadder,
     SetVotingPolicy,
     SetWeights,
     StartShadow,
+    StepWeight,
     StopShadow,
+    TrustKey,
 )
 from schemas.decisions import (
     AbsentMember,
@@ -36,7 +44,7 @@ from schemas.decisions import (
 )
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
-from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.readiness import ArtifactFailed, ArtifactReady
 
@@ -189,6 +197,16 @@ def _commands() -> Iterator[CommandRecorded]:
         Halt(),
         Resume(),
         Retire(model, artifact),
+        Promote(model, artifact, ready=("0a" * 16,), verdict="0b" * 16, probation=200, accept_changes=True),
+        ConfirmPromotion(model, artifact),
+        RevertProbation(model, artifact, decisions=200, last="0c" * 16),
+        Rollback(),
+        Rollback(to=7, model=model),
+        SetGatePolicy("classic", {"least": 3, "agreement": 0.55, "automatic": False, "horizon": "1h"}),
+        SetLadder(automatic=True),
+        StepWeight(model, up=False),
+        TrustKey("ada", "0d" * 32, holder="Ada", may=("promote", "rollback", "halt")),
+        RevokeKey("ada"),
     )
     first = CommandRecorded(
         version=1,
@@ -204,6 +222,8 @@ def _commands() -> Iterator[CommandRecorded]:
         yield replace(
             first, version=version, previous=HEAD, command_id=f"{version:04}", command=command, expects=version - 1
         )
+    signed = replace(first, version=2, previous=HEAD, command_id="signed", command=Halt())
+    yield replace(signed, key="ada", signature="0e" * 64)
 
 
 def _operations() -> Iterator[Sealed]:
@@ -217,6 +237,7 @@ def _operations() -> Iterator[Sealed]:
         "dead", DeadLetter("feed", "bars/BTCUSDT.csv:7", "impossible_prices", "low 5 is above open 4", "1,4,6,5,5,1")
     )
     group, stream = "ensemble-voter", "predictions"
+    yield seal("alarms", ControlRefused("8-0", 7, HEAD, "it is not an event of this stream", '{"halt": true}'))
     yield seal("alarms", GapDetected(group, stream, committed="1700000040000-3", oldest="1700000100000-0", at=OPEN))
     yield seal("alarms", GroupRecreated(group, stream, position="1700000040000-3", at=OPEN))
     yield seal(

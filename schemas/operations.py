@@ -63,4 +63,17 @@ class OwnerReplaced(Struct, frozen=True, tag="owner.replaced"):
     at: Milliseconds
 
 
-AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced
+class ControlRefused(Struct, frozen=True, tag="control.refused"):
+    """An entry of the control stream was not applied: it was written past the door. ``entry`` is its
+    id on the stream, ``version`` and ``head`` what stays in force, ``reason`` what is wrong with it,
+    ``raw`` its bytes as far as they are text, cut at 2,000 characters. It carries no time and no group,
+    so that whoever raises it raises the same event."""
+
+    entry: str
+    version: int
+    head: str
+    reason: Text
+    raw: Text
+
+
+AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced | ControlRefused

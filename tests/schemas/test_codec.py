@@ -57,7 +57,9 @@ def strategy(info: Any) -> st.SearchStrategy[Any]:
                 allow_infinity=False,
             )
         case types.StrType(pattern=str(pattern), min_length=least, max_length=int(most)):
-            return st.from_regex(bounded(pattern, least or 0, most), fullmatch=True)
+            return st.from_regex(bounded(pattern, least or 0, most), fullmatch=True).filter(
+                lambda found: (least or 0) <= len(found) <= most
+            )
         case types.StrType(min_length=least, max_length=most):
             return st.text(min_size=least or 0, max_size=most)
         case types.BytesType(min_length=least, max_length=most):
@@ -66,14 +68,17 @@ def strategy(info: Any) -> st.SearchStrategy[Any]:
             return st.booleans()
         case types.NoneType():
             return st.none()
+        case types.Metadata(type=inner):
+            return strategy(inner)
         case _:
             raise NotImplementedError(f"no strategy for {info!r}")
 
 
 def bounded(pattern: str, least: int, most: int) -> str:
-    """``^[a-z][0-9]*$`` of 1 to 8 characters as ``^[a-z][0-9]{0,7}$``."""
+    """``^[a-z][0-9]*$`` of 1 to 8 characters as ``^[a-z][0-9]{0,7}$``; other patterns as they are."""
     whole = re.fullmatch(r"\^(\[[^]]+\])?(\[[^]]+\])[*+]\$", pattern)
-    assert whole is not None, f"the strategy does not know patterns like {pattern}"
+    if whole is None:
+        return pattern
     fixed = 1 if whole[1] else 0
     return f"^{whole[1] or ''}{whole[2]}{{{max(least - fixed, 0)},{most - fixed}}}$"
 
