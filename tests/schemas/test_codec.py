@@ -58,7 +58,7 @@ def strategy(info: Any) -> st.SearchStrategy[Any]:
             )
         case types.StrType(pattern=str(pattern), min_length=least, max_length=int(most)):
             return st.from_regex(bounded(pattern, least or 0, most), fullmatch=True).filter(
-                lambda found: (least or 0) <= len(found) <= most
+                lambda found: (least or 0) <= len(found) <= most  # type: ignore[arg-type]  # stub wants TypeGuard
             )
         case types.StrType(min_length=least, max_length=most):
             return st.text(min_size=least or 0, max_size=most)
