@@ -16,7 +16,7 @@ from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, 
 
 Weight = Annotated[float, Meta(ge=0.0, le=1.0)]
 Triple = tuple[float, float, float]
-Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^([a-z_]+|\*)$")]
+Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z_*]+$")]
 KeyHex = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]+$")]
 SignatureHex = Annotated[str, Meta(min_length=128, max_length=128, pattern=r"^[0-9a-f]+$")]
 
