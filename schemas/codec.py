@@ -120,16 +120,14 @@ def seal(stream: str, event: Any, *, causation: bytes = ROOT, correlation: bytes
     Raises ``UnwritableError``. Pure: the same arguments give the same bytes.
     """
     codec = _codec(stream)
-    payload = codec.encode(event)
     try:
-        decoded = codec.payload.decode(payload)
-        if decoded != event:
-            raise ValidationError("a value does not survive encoding (NaN, infinity, or a wrong type)")
-    except ValidationError as error:
+        decoded = codec.payload.decode(codec.encode(event))
+    except (ValidationError, OverflowError, TypeError, UnicodeEncodeError) as error:
         raise UnwritableError(f"{type(event).__name__} for {stream!r}: {error}; event: {event!r:.500}") from None
+    payload = codec.encode(decoded)  # what a reader would encode again: a float is a float, an id holds
     event_id = identify(stream, payload, causation, correlation)
     root = correlation if correlation != ROOT else event_id
-    envelope = Envelope(codec.spec.version, flags, event_id, causation, root, event)
+    envelope = Envelope(codec.spec.version, flags, event_id, causation, root, decoded)
     wire: Any
     if codec.spec.codec == "msgpack":
         wire = Envelope(codec.spec.version, flags, event_id, causation, root, Raw(payload))

@@ -12,18 +12,18 @@ Origin = Literal["live", "replay", "synthetic"]
 """Where a bar came from. It travels with everything derived from the bar, so that a simulated
 decision can never be mistaken for a real one."""
 
-Symbol = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._:/-]+$")]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Symbol = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._:/-]+$(?!\n)")]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$(?!\n)")]
 Milliseconds = Annotated[int, Meta(ge=0, lt=2**53)]
 """A moment (since 1970-01-01 UTC) or a span, in whole milliseconds."""
 IntervalMs = Annotated[int, Meta(ge=1000, le=31 * 86_400_000)]
 
 EventId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 """128 bits of BLAKE2b over an event's content; see ``schemas.codec.seal``."""
-EventHex = Annotated[str, Meta(min_length=32, max_length=32, pattern=r"^[0-9a-f]+$")]
+EventHex = Annotated[str, Meta(min_length=32, max_length=32, pattern=r"^[0-9a-f]+$(?!\n)")]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """SHA-256 of an artifact's manifest or of a feature set's definition."""
-DigestHex = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]+$")]
+DigestHex = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]+$(?!\n)")]
 
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Probabilities = tuple[Probability, Probability, Probability]

@@ -173,12 +173,10 @@ def test_a_value_beyond_its_limits_is_refused_at_the_producer(sealed: Sealed) ->
 @pytest.mark.parametrize(
     "wrong",
     [
-        pytest.param({"symbol": "BTCUSDT\n"}, marks=pytest.mark.xfail(reason="$ matches before a line break")),
-        pytest.param(
-            {"open_time": 2**70}, marks=pytest.mark.xfail(reason="raises OverflowError", raises=OverflowError)
-        ),
-        pytest.param({"symbol": object()}, marks=pytest.mark.xfail(reason="raises TypeError", raises=TypeError)),
-        pytest.param({"symbol": "\ud800"}, marks=pytest.mark.xfail(reason="raises UnicodeEncodeError")),
+        {"symbol": "BTCUSDT\n"},
+        {"symbol": object()},
+        {"symbol": "\ud800"},
+        {"open_time": 2**70},
         {"symbol": 3},
         {"symbol": None},
         {"open_time": 1.5},
@@ -190,7 +188,6 @@ def test_a_value_of_a_wrong_kind_is_refused_at_the_producer(wrong: dict[str, Any
     assert refused("market", replace(BAR.envelope.event, **wrong))
 
 
-@pytest.mark.xfail(reason="the id is taken of the int, readers see the float")
 def test_a_whole_number_given_as_int_for_a_float_is_the_same_event() -> None:
     event = replace(BAR.envelope.event, close=37_000)
     sealed = seal("market", event)
