@@ -8,8 +8,9 @@ catch up
     Begin from the memo, read again from ``since`` to the position, absorb without writing.
 live
     Read, decode, hand over, commit outputs with positions. Entries that cannot be decoded become
-    dead letters in the same commit. A core that raises is rebuilt as at a start, and handed the
-    batch one event at a time; the event at fault becomes a dead letter.
+    dead letters in the same commit. Positions alone are committed when nothing is left to read. A
+    core that raises is rebuilt as at a start, and handed what follows one event at a time; the event
+    at fault becomes a dead letter.
 drain
     On ``stop``: finish the batch in hand, commit, release the claim.
 
@@ -107,6 +108,8 @@ class Host(Generic[S]):
         self.ready = ready
         self.places = {stream: Place(stream, partition) for stream in service.reads}
         self.positions: dict[str, Position] = {}
+        self.committed: dict[str, Position] = {}
+        self.careful = 0
         self.control_after = START
         self.set_aside: set[tuple[str, str]] = set()
         self.committed_at = time.monotonic()
@@ -123,12 +126,14 @@ class Host(Generic[S]):
                 self.ready()
             while not stop.is_set():
                 await self._turn()
+            await self._settle()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self.log.release(self.claim)
 
     async def _start(self) -> None:
-        self.positions = dict(self.claim.positions)
+        self.committed = dict(self.claim.positions)
+        self.positions = dict(self.committed)
         self.memo, self.since = self.claim.memo, self.claim.since
         await self._refuse_gaps()
         if self.claim.former is not None:
@@ -141,6 +146,7 @@ class Host(Generic[S]):
 
         An event that the core refused before its memo was written is refused here too: it is found
         by reading one at a time, and left out."""
+        self.positions = dict(self.committed)
         size = BATCH
         while (fault := await self._absorb(size)) is not None:
             if size == 1:
@@ -174,8 +180,12 @@ class Host(Generic[S]):
         block = min(self.service.ticks or BLOCK_MS, BLOCK_MS)
         entries = await self.log.read(after, count=BATCH, block_ms=block)
         started = time.time_ns()
+        if self.careful:
+            entries = entries[:1]
         if entries or self.service.ticks:
             await self._take(entries, started)
+        if not entries:
+            await self._settle()
         if time.monotonic() - self.committed_at > RENEW_AFTER_S:
             await self.log.renew(self.claim)
             self.committed_at = time.monotonic()
@@ -192,11 +202,14 @@ class Host(Generic[S]):
         except ControlError:
             raise
         except Exception as error:
-            await self._one_by_one(events, error)
+            await self._recover(events, error)
             return
         handled = time.time_ns()
-        if events or outputs:
+        self.positions = after
+        # What led to nothing yet need not be committed by itself: after a crash it is read again.
+        if outputs or self.careful or self._uncommitted() >= BATCH:
             await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
+        self.careful = max(self.careful - len(events), 0)
         if self.meter is not None and (events or outputs):
             consumed: dict[str, int] = {}
             for entry in events:
@@ -209,6 +222,14 @@ class Host(Generic[S]):
                 committed_ns=time.time_ns(),
                 lag={},
             )
+
+    def _uncommitted(self) -> int:
+        return sum(position.seen - self.committed[stream].seen for stream, position in self.positions.items())
+
+    async def _settle(self) -> None:
+        """Commits positions that were reached without anything to write."""
+        if self.positions != self.committed:
+            await self._commit([], self.positions, self.service.memo(self.state), self.service.since(self.state))
 
     def _handle(self, control: Sequence[Entry], events: Sequence[Entry]) -> tuple[list[Sealed], dict[str, Position]]:
         """What to write for these entries, and where the group stands after them."""
@@ -242,29 +263,31 @@ class Host(Generic[S]):
         letter = DeadLetter(self.service.group, source, reason, detail[:2000], entry.data.hex()[:2000])
         return seal("dead", letter)
 
-    async def _one_by_one(self, events: Sequence[Entry], error: Exception) -> None:
-        """The core raised: rebuild it, then find the event at fault. Without one, the core is at
-        fault by itself (a tick, a control entry), and the process stops."""
-        await self._rebuild()
-        if not events:
+    async def _recover(self, events: Sequence[Entry], error: Exception) -> None:
+        """The core raised. Its state cannot be trusted: rebuild it, and read again from the last commit,
+        one event at a time until this point is passed. An event that raises by itself is set aside.
+        Where there is no event, the core is at fault (a tick, a control entry): the process stops."""
+        behind = self._uncommitted() + len(events)
+        if not events and not behind:
             raise error
-        for entry in events:
-            try:
-                outputs, after = self._handle((), [entry])
-            except Exception as fault:
-                await self._rebuild()
-                self.set_aside.add((entry.place.stream, entry.id))
-                stream = entry.place.stream
-                outputs = [self._dead(entry, "handler_failed", f"{type(fault).__name__}: {fault}")]
-                after = {**self.positions, stream: Position(entry.id, self.positions[stream].seen + 1)}
-            await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
+        alone = self.careful > 0 and len(events) == 1
+        await self._rebuild()
+        self.careful = self.careful - 1 if alone else behind
+        if alone:
+            [entry] = events
+            stream = entry.place.stream
+            self.set_aside.add((stream, entry.id))
+            letter = self._dead(entry, "handler_failed", f"{type(error).__name__}: {error}")
+            after = {**self.positions, stream: Position(entry.id, self.positions[stream].seen + 1)}
+            await self._commit([letter], after, self.memo, self.since)
 
     async def _commit(
         self, outputs: Sequence[Sealed], after: Mapping[str, Position], memo: bytes, since: Mapping[str, str]
     ) -> None:
-        before = {stream: self.positions[stream] for stream in after}
+        before = {stream: self.committed[stream] for stream in after}
         committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since))
         self.committed_at = time.monotonic()
+        self.committed.update(after)
         self.positions.update(after)
         self.memo, self.since = memo, since
         if committed.recreated:
