@@ -227,12 +227,10 @@ def _commands() -> Iterator[CommandRecorded]:
 
 
 def _operations() -> Iterator[Sealed]:
-    worker = "model-worker.xgboost (pid 11 on a)"
-    yield seal("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), worker, control_version=7, took_ms=180, at=OPEN))
+    worker: dict[str, Any] = {"owner": "model-worker.xgboost (pid 11 on a)", "life": "6f1d09b2", "control_version": 7}
+    yield seal("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), **worker, took_ms=180, at=OPEN))
     reason = "artifact 40414243 in state/artifacts: model.ubj: missing"
-    yield seal(
-        "readiness", ArtifactFailed("xgboost", CHALLENGER.hex(), worker, control_version=7, reason=reason, at=OPEN)
-    )
+    yield seal("readiness", ArtifactFailed("xgboost", CHALLENGER.hex(), **worker, reason=reason, at=OPEN))
     yield seal(
         "dead", DeadLetter("feed", "bars/BTCUSDT.csv:7", "impossible_prices", "low 5 is above open 4", "1,4,6,5,5,1")
     )

@@ -8,16 +8,19 @@ from schemas.common import DigestHex, Milliseconds, Name, Text
 
 OwnerText = Annotated[str, Meta(min_length=1, max_length=400)]
 """A process, as ``status`` shows the owner of a group."""
+Life = Annotated[str, Meta(min_length=8, max_length=32)]
+"""One start of a worker: random, since a restarted container has the process id it had."""
 
 
 class ArtifactReady(Struct, frozen=True, tag="artifact.ready"):
     """``owner`` has loaded this artifact of ``model``, verified every byte of it, compared its answers
     with the golden ones and so warmed it up, in ``took_ms``; done at ``at``, announced under
-    ``control_version``. It holds for the life of that process; a later ``ArtifactFailed`` ends it."""
+    ``control_version``. It holds for this ``life`` of the worker; a later ``ArtifactFailed`` ends it."""
 
     model: Name
     artifact: DigestHex
     owner: OwnerText
+    life: Life
     control_version: Annotated[int, Meta(ge=0)]
     took_ms: Milliseconds
     at: Milliseconds
@@ -29,6 +32,7 @@ class ArtifactFailed(Struct, frozen=True, tag="artifact.failed"):
     model: Name
     artifact: DigestHex
     owner: OwnerText
+    life: Life
     control_version: Annotated[int, Meta(ge=0)]
     reason: Text
     at: Milliseconds

@@ -1,7 +1,8 @@
 """What a promotion may rely on: an artifact that every partition's living worker holds, verified and warm.
 
 The evidence is the ``readiness`` stream. A worker announces what it loaded after each start, so the
-newest word of the process that owns the group now is what holds; what a former owner said does not.
+newest word of the process that owns the group now is what holds; what it said in a former life, or what
+a former owner said, does not.
 """
 
 from typing import Final, NamedTuple
@@ -48,10 +49,16 @@ async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> 
     owner = next((view.owner for view in await log.groups(partition) if view.group == group and view.alive), None)
     if owner is None:
         return "", f"{where}: no living worker; start one (`conclave up`, or `conclave run model-worker`)"
+    life = None
     for entry in reversed(await log.tail(Place("readiness", partition), LOOK_BACK)):
         envelope = unseal("readiness", entry.data)
         said = envelope.event
-        if (said.model, said.artifact, said.owner) == (model, artifact, owner):
+        if (said.model, said.owner) != (model, owner):
+            continue
+        life = life or said.life
+        if said.life != life:
+            break
+        if said.artifact == artifact:
             ready = isinstance(said, ArtifactReady)
             return (envelope.id.hex(), "") if ready else ("", f"{where}: it did not load: {said.reason}")
     return "", f"{where}: not loaded; start it in shadow first (`conclave shadow start {model} {artifact[:12]}`)"

@@ -13,7 +13,7 @@ from schemas.control import CommandRecorded
 from schemas.features import BarsMissing
 from schemas.predictions import PredictionFailed, PredictionMade
 from services.model_worker.asking import Failure, answers
-from services.model_worker.members import Loader, Member, Roster, follow, settle, summon
+from services.model_worker.members import Loader, Member, Roster, Worker, follow, settle, summon
 from services.model_worker.windows import Round, Vectors
 from shared.log import preceding
 from shared.log.rules import order
@@ -43,7 +43,7 @@ class Question(NamedTuple):
 
 
 class ModelWorker:
-    """One model's worker (``shared.service.Service``). ``owner`` is this process, as ``status`` shows it.
+    """One model's worker (``shared.service.Service``); see ``Worker`` for ``owner`` and ``life``.
 
     ``ticks``: it looks that often (ms) whether something was loaded in the background; the time
     itself is nothing to it."""
@@ -52,10 +52,10 @@ class ModelWorker:
     follows_control = True
     ticks = 250
 
-    def __init__(self, model: str, loader: Loader, owner: str) -> None:
+    def __init__(self, model: str, loader: Loader, owner: str, life: str) -> None:
         self.group = f"model-worker.{model}"
         self.model = model
-        self.owner = owner
+        self.worker = Worker(model, owner, life)
         self.loader = loader
 
     def begin(self, memo: bytes) -> State:
@@ -120,7 +120,7 @@ class ModelWorker:
         self._arrange(state)
 
     def _settle(self, state: State) -> list[Sealed]:
-        announced = settle(state.roster, self.model, self.owner, self.loader)
+        announced = settle(state.roster, self.worker, self.loader)
         if announced:
             self._arrange(state)
         return announced

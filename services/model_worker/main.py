@@ -1,5 +1,6 @@
 """The shell of the model-worker."""
 
+import secrets
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,7 @@ from shared.settings import Settings
 
 def service(model: str, store: Store) -> ModelWorker:
     """The worker of ``model``, loading its artifacts from ``store``."""
-    return ModelWorker(model, ThreadLoader(store.load), str(owner(f"model-worker.{model}")))
+    return ModelWorker(model, ThreadLoader(store.load), str(owner(f"model-worker.{model}")), secrets.token_hex(8))
 
 
 async def run(settings: Settings, model: str, partition: int, stop: anyio.Event, *, take_over: bool = False) -> None:

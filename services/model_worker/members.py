@@ -55,6 +55,14 @@ class Loader(Protocol):
         """Frees its memory."""
 
 
+class Worker(NamedTuple):
+    """Who announces: the model, this process as ``status`` shows it, and a random name of its start."""
+
+    model: str
+    owner: str
+    life: str
+
+
 class Member(NamedTuple):
     """An active artifact: by digest (hexadecimal and bytes), what it was registered for, and itself,
     or why it is not loaded."""
@@ -106,9 +114,9 @@ def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> Non
     _seat(roster, current, loader)
 
 
-def settle(roster: Roster, model: str, owner: str, loader: Loader) -> list[Sealed]:
+def settle(roster: Roster, worker: Worker, loader: Loader) -> list[Sealed]:
     """Announces what was loaded or failed since it was last asked; seats what is new."""
-    current = roster.control.models.get(model, Model())
+    current = roster.control.models.get(worker.model, Model())
     announced = []
     roster.settled = True
     for artifact in (*_active(current), *_idle(roster, current)):
@@ -117,7 +125,7 @@ def settle(roster: Roster, model: str, owner: str, loader: Loader) -> list[Seale
             roster.settled = False
         elif roster.told.get(artifact) is not outcome:
             roster.told[artifact] = outcome
-            announced.append(_announcement(roster, model, artifact, owner, outcome))
+            announced.append(_announcement(roster, worker, artifact, outcome))
     if announced:
         _seat(roster, current, loader)
     return announced
@@ -154,9 +162,9 @@ def _fault(registered: RegisterArtifact, outcome: Loaded | Fault) -> str:
     return "" if found == said else f"registered for feature set and interval {said}, its manifest says {found}"
 
 
-def _announcement(roster: Roster, model: str, artifact: str, owner: str, outcome: Loaded | Fault) -> Sealed:
+def _announcement(roster: Roster, worker: Worker, artifact: str, outcome: Loaded | Fault) -> Sealed:
     fault = _fault(roster.control.artifacts[artifact], outcome)
-    version = roster.control.version
+    who = (worker.model, artifact, worker.owner, worker.life, roster.control.version)
     if isinstance(outcome, Loaded) and not fault:
-        return seal("readiness", ArtifactReady(model, artifact, owner, version, outcome.took_ms, outcome.at))
-    return seal("readiness", ArtifactFailed(model, artifact, owner, version, fault[:2000], outcome.at))
+        return seal("readiness", ArtifactReady(*who, outcome.took_ms, outcome.at))
+    return seal("readiness", ArtifactFailed(*who, fault[:2000], outcome.at))

@@ -24,12 +24,12 @@ async def announce(log: Log, owner: Owner, *events: object, partition: int = 0) 
     return [each.envelope.id.hex() for each in sealed]
 
 
-def ready(owner: Owner, artifact: str = ONE, at: int = 1) -> ArtifactReady:
-    return ArtifactReady("m", artifact, str(owner), 3, 20, at)
+def ready(owner: Owner, artifact: str = ONE, at: int = 1, life: str = "6f1d09b2") -> ArtifactReady:
+    return ArtifactReady("m", artifact, str(owner), life, 3, 20, at)
 
 
 def failed(owner: Owner, at: int = 1) -> ArtifactFailed:
-    return ArtifactFailed("m", ONE, str(owner), 3, "model.ubj: missing", at)
+    return ArtifactFailed("m", ONE, str(owner), "6f1d09b2", 3, "model.ubj: missing", at)
 
 
 async def test_what_the_living_worker_holds_is_ready(log: Log) -> None:
@@ -51,6 +51,12 @@ async def test_the_word_of_a_former_owner_is_void(log: Log) -> None:
     await announce(log, FIRST, ready(FIRST))
     await announce(log, SECOND, ready(SECOND, TWO))
     assert (await evidence(log, 1, "m", ONE)).ids == ()
+
+
+async def test_what_it_said_before_it_was_started_anew_is_void(log: Log) -> None:
+    await announce(log, FIRST, ready(FIRST), ready(FIRST, TWO, life="a-new-life"))
+    assert (await evidence(log, 1, "m", ONE)).ids == ()
+    assert len((await evidence(log, 1, "m", TWO)).ids) == 1
 
 
 async def test_a_worker_that_is_gone_holds_nothing(log: Log) -> None:

@@ -22,7 +22,7 @@ from shared.service import Batch, Received
 MINUTE = 60_000
 SET_A, SET_B = b"\xaa" * 32, b"\xbb" * 32
 ONE, TWO, WINDOWED = "11" * 32, "22" * 32, "33" * 32
-OWNER = "model-worker.m (pid 7 on a)"
+OWNER, LIFE = "model-worker.m (pid 7 on a)", "6f1d09b2"
 
 
 @dataclass
@@ -138,7 +138,7 @@ class Shelf:
 def worker(*, slow: bool = False, **artifacts: Any) -> ModelWorker:
     known = {"one": ONE, "two": TWO, "windowed": WINDOWED}
     there = {known[name]: artifact for name, artifact in artifacts.items()}
-    return ModelWorker("m", Shelf(there, slow=slow), OWNER)
+    return ModelWorker("m", Shelf(there, slow=slow), OWNER, LIFE)
 
 
 def shelf(service: ModelWorker) -> Shelf:
@@ -171,7 +171,7 @@ def failures(outputs: Sequence[Sealed]) -> list[tuple[str, str]]:
 
 
 def test_the_group_is_named_by_the_model() -> None:
-    assert ModelWorker("xgboost", Shelf({}), OWNER).group == "model-worker.xgboost"
+    assert ModelWorker("xgboost", Shelf({}), OWNER, LIFE).group == "model-worker.xgboost"
 
 
 def test_the_champion_answers_each_vector_of_its_set() -> None:
@@ -346,7 +346,7 @@ def test_what_is_loaded_is_announced_once_by_whom_and_under_which_version() -> N
     state = service.begin(b"")
     outputs = service.handle(state, Batch(commands, ()))
     events = [output.envelope.event for output in outputs]
-    assert events == [ArtifactReady("m", digest, OWNER, 5, 3, 5) for digest in (TWO, ONE)]
+    assert events == [ArtifactReady("m", digest, OWNER, LIFE, 5, 3, 5) for digest in (TWO, ONE)]
     assert [service.handle(state, Batch((), received([vector(bar)], bar)))[0].stream for bar in (1, 2)] == [
         "predictions",
         "predictions",
