@@ -123,7 +123,7 @@ def ours(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
         await log.close()
 
     shared.runtime.BATCH = batch  # type: ignore[misc]  # the hop's size
-    anyio.run(run)
+    anyio.run(run, backend_options={"use_uvloop": True})
 
 
 class Raw:

@@ -1,12 +1,14 @@
 """``conclave run``: one service in this process. Imports only what that service needs: four workers
 that each carried a training stack would not fit a small machine."""
 
+import functools
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import click
 
-from services.console.main import asynchronous, settings_of
+from services.console.main import settings_of
 from shared.process import die_with_parent, serve, stop_on_signal
 from shared.service import Service
 from shared.settings import Settings, SettingsError
@@ -21,16 +23,19 @@ SERVICES: Final = ("feature-builder", "model-worker", "ensemble-voter", "feed")
 @click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
 @click.option("--parent", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
-@asynchronous
-async def run(
-    context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
+def run(
+    context: click.Context, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
 ) -> None:
     """Runs one service in the foreground, until SIGTERM."""
     if parent is not None:
         die_with_parent(parent)
-    settings = settings_of(context)
     if (service == "model-worker") != (model is not None):
         raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
+    start = functools.partial(_run, settings_of(context), service, model, partition, take_over=take_over)
+    anyio.run(start, backend_options={"use_uvloop": True})
+
+
+async def _run(settings: Settings, service: str, model: str | None, partition: int, *, take_over: bool) -> None:
     async with stop_on_signal() as stop:
         if service == "feed":
             from services.console.feeding import feed_from_settings  # noqa: PLC0415  # imported where needed

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
@@ -148,8 +148,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of ``asyncio.BufferedProtocol``."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         link = transport.get_extra_info("socket")
         if link is not None and link.family != socket.AF_UNIX:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
