@@ -1,0 +1,142 @@
+"""The installation as a person meets it: up and down, a second copy, one process, Ctrl-C in the demo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bench.installation import Installation, all_decisions, running
+
+BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    installation = Installation(tmp_path_factory.mktemp("installation"), models=("logistic", "prior"))
+    with running(installation):
+        installation.train("logistic", *BARS)
+        installation.train("prior", *BARS, weight=0.2)
+        yield installation
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there"
+        time.sleep(0.05)
+
+
+def decided(installation: Installation) -> int:
+    async def count() -> int:
+        log = installation.log()
+        try:
+            return len(await all_decisions(log))
+        finally:
+            await log.close()
+
+    return anyio.run(count)
+
+
+def status(installation: Installation) -> dict[str, object]:
+    found: dict[str, object] = json.loads(installation.conclave("status", "-o", "json"))
+    return found
+
+
+def test_a_second_copy_of_a_service_stops_and_says_why(up: Installation) -> None:
+    said = up.conclave("run", "ensemble-voter", code=2)
+    assert "ensemble-voter" in said
+    assert "second" in said or "belongs to" in said
+    assert f"pid {up.owners()['ensemble-voter']}" in said
+
+
+def test_a_second_up_is_refused(up: Installation) -> None:
+    assert "up already" in up.conclave("up", "--detach", code=2)
+
+
+def test_a_feed_goes_on_where_it_stood_and_sends_nothing_twice(up: Installation) -> None:
+    up.conclave("feed", *BARS, "--limit", "1500")
+    assert up.conclave("feed", *BARS, "--limit", "1500").startswith("0 bars sent")
+    up.conclave("feed", *BARS, "--limit", "3000")
+    wait_until(lambda: decided(up) == 3000)
+    lines = up.conclave("decisions", "-n", "5", "-o", "json").splitlines()
+    assert len(lines) == 5
+    assert json.loads(lines[-1])["total_models"] == 2
+
+
+def test_doctor_finds_nothing_wrong(up: Installation) -> None:
+    report = json.loads(up.conclave("doctor", "-o", "json"))
+    assert "chain intact" in report["control"]
+    assert report["dead letters/0"] == 0
+
+
+def test_an_unknown_feature_set_is_refused_by_name(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, extra='\n[features]\nsets = ["core-29"]\n')
+    installation.conclave("up", "--detach", code=2)
+    log = (tmp_path / "var" / "log" / "feature-builder.log").read_text()
+    assert "no set core-29" in log
+
+
+def test_all_services_run_in_one_process_too(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, models=("prior",))
+    with running(installation):
+        installation.train("prior", *BARS)
+        digest = status(installation)["models"]
+    process = installation.start("up", "--one-process")
+    try:
+        wait_until(lambda: len(set(installation.owners().values())) == 1)
+        installation.conclave("feed", *BARS, "--limit", "200")
+        wait_until(lambda: decided(installation) == 200)
+        assert status(installation)["models"] == digest
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("moment", ["server:", "services:", "register_artifact", "is version 5"])
+def test_ctrl_c_ends_the_demo_and_leaves_no_process(moment: str, tmp_path: Path) -> None:
+    """At any moment: while the server starts, the services, a training, the stream."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    demo = subprocess.Popen(
+        [sys.executable, "-u", "-m", "services.console.main", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    assert demo.stdout is not None
+    seen = ""
+    while not re.search(moment, seen.rsplit("streamed", maxsplit=1)[-1] if moment == "bars" else seen):
+        line = demo.stdout.readline()
+        assert line, f"the demo ended before {moment!r}: {seen}"
+        seen += line
+    if moment == "is version 5":  # the last words before the stream
+        wait_until(lambda: any(" feed " in words for words in processes_under(tmp_path)))
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=30)
+    assert demo.returncode == 0
+    assert processes_under(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def processes_under(folder: Path) -> list[str]:
+    """Command lines of processes that mention ``folder``, or work in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+            where = os.readlink(entry / "cwd")
+        except OSError:
+            continue
+        if str(folder).encode() in words or str(folder) in where:
+            found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found

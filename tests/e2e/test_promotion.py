@@ -1,0 +1,134 @@
+"""Promote, roll back and halt on a running installation, by the commands a person types."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import anyio
+import pytest
+
+from bench.installation import Installation, all_decisions, all_entries, running
+from schemas.codec import unseal
+from schemas.decisions import DecisionMade
+from shared.log import Place
+
+BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "6000")
+WHY = ("--reason", "a test")
+PROMOTE = ("promote", "--verdict", "ab" * 16, "m")
+
+
+class Site:
+    """A running installation under bars, with one voting artifact and a rival of it."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.conclave = installation.conclave
+        self.installation = installation
+        train = ("train", "--model", "m", "--family", "logistic", *BARS, "--rows", "6000", *WHY)
+        self.champion = _digest(self.conclave(*train, "--promote", "--weight", "1"))
+        self.rival = _digest(self.conclave(*train, "--horizon", "5", "--register"))
+        self.conclave("policy", "voting", "quorum_count=1", "edge=0", *WHY)
+
+    def status(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.conclave("status", "-o", "json"))
+        return found
+
+    def decisions(self) -> list[DecisionMade]:
+        async def read() -> list[DecisionMade]:
+            log = self.installation.log()
+            try:
+                return [envelope.event for envelope in await all_decisions(log)]
+            finally:
+                await log.close()
+
+        return anyio.run(read)
+
+    def intents(self) -> list[int]:
+        """The control versions of all intents."""
+
+        async def read() -> list[int]:
+            log = self.installation.log()
+            try:
+                found = await all_entries(log, Place("intents"))
+                return [unseal("intents", entry.data).event.control_version for entry in found]
+            finally:
+                await log.close()
+
+        return anyio.run(read)
+
+
+def _digest(shown: str) -> str:
+    return str(re.findall(r"^[0-9a-f]{64}$", shown, re.MULTILINE)[0])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    installation = Installation(tmp_path_factory.mktemp("site"), models=("m",))
+    with running(installation):
+        found = Site(installation)
+        installation.conclave("feed", *BARS, "--skip", "4000", "--limit", "1500")
+        feed = installation.start("feed", *BARS, "--skip", "4000", "--speed", "100")
+        try:
+            until(lambda: bool(found.decisions() and found.decisions()[-1].counted))
+            yield found
+        finally:
+            feed.kill()
+            feed.communicate()
+
+
+def ready(site: Site) -> bool:
+    process = site.installation.start(*PROMOTE, site.rival[:8], "--dry-run", *WHY)
+    _, said = process.communicate()
+    if process.returncode == 0:
+        return True
+    assert process.returncode == 1
+    assert "partition 0: not loaded; start it in shadow first" in said
+    return False
+
+
+def test_a_rival_is_promoted_when_it_is_ready_and_taken_back_without_the_store(site: Site) -> None:
+    assert not ready(site)
+    site.conclave("shadow", "start", "m", site.rival[:8], *WHY)
+    until(lambda: ready(site))
+    said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--wait", "-o", "json", *WHY))
+    first = said["first_decision"]
+    assert first["event"]["control_version"] == said["version"]
+    assert [ballot["artifact"] for ballot in first["event"]["counted"]] == [site.rival]
+    assert first["ms"] > 0
+
+    store = site.installation.folder / "var" / "artifacts"
+    store.rename(store.with_name("elsewhere"))
+    shown = site.conclave("rollback", "--wait", *WHY)
+    store.with_name("elsewhere").rename(store)
+    assert re.search(r"first decision under version \d+: [0-9a-f]{32} \(", shown)
+
+    decisions = site.decisions()
+    assert {ballot.artifact for ballot in decisions[-1].counted} == {site.champion}
+    assert [ballot.artifact for ballot in decisions[-1].shadow] == [site.rival]
+    served = {said["version"]: site.rival}
+    for decision in decisions:
+        expected = served.get(decision.control_version, site.champion)
+        assert [ballot.artifact for ballot in decision.counted] in ([expected], [])
+
+
+def test_a_halt_stops_intents_at_once_and_decisions_go_on(site: Site) -> None:
+    until(lambda: bool(site.intents()))
+    said = json.loads(site.conclave("halt", "--wait", "-o", "json", *WHY))
+    version = said["version"]
+    seen = len(site.decisions())
+    until(lambda: len(site.decisions()) > seen + 20)
+    assert max(site.intents()) < version
+    site.conclave("resume", "--wait", *WHY)
+    until(lambda: max(site.intents()) > version)
+
+
+def test_a_command_for_another_version_is_refused_with_1(site: Site) -> None:
+    assert "version" in site.conclave("halt", "--expect", "1", *WHY, code=1)
+    assert site.status()["halted"] is False
