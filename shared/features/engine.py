@@ -10,7 +10,7 @@ import numpy as np
 from schemas.market import BarClosed
 from shared.features.bank import Bank
 from shared.features.bars import BRIDGE, Doubles, Integers, bridged_by, fill, missing_before
-from shared.features.plan import Plan, Vectors
+from shared.features.circuit import Circuit, Vectors
 from shared.features.refusal import Refused, impossible, out_of_order
 from shared.features.sets import FeatureSet
 
@@ -122,8 +122,8 @@ class Engine:
     def __init__(self, sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> None:
         self._sets = tuple(sets)
         self._bridge = bridge
-        self._plan = Plan(self._sets, stream=True)
-        self._lookback = self._plan.lookback
+        self._circuit = Circuit(self._sets)
+        self._lookback = self._circuit.lookback
         self._first_need = min(chosen.lookback for chosen in self._sets)
         self._tracks: dict[Key, _Track] = {}
         self._banks: dict[int, Bank] = {}
@@ -168,7 +168,7 @@ class Engine:
     def _begin(self, key: Key, bar: BarClosed) -> _Track:
         bank = self._banks.get(bar.interval_ms)
         if bank is None:
-            bank = self._banks[bar.interval_ms] = Bank(self._plan, bar.interval_ms)
+            bank = self._banks[bar.interval_ms] = Bank(self._circuit, bar.interval_ms)
         slot = bar.open_time // bar.interval_ms - 1
         track = self._tracks[key] = _Track(key, bank, bank.claim(), bar, slot)
         return track

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, Bars, Doubles, Integers, bridged_by, fill
-from shared.features.plan import LITTLE, Plan, Vectors
+from shared.features.circuit import LITTLE, Vectors
+from shared.features.plan import Plan
 from shared.features.sets import FeatureSet
 
 CHUNK: Final = 4096
@@ -55,7 +56,7 @@ def _contiguous(plan: Plan, values: Doubles, start: int, interval_ms: int) -> Ve
     for first in range(0, rows, CHUNK):
         last = min(first + CHUNK, rows)
         window = {name: array[first : last + plan.lookback - 1] for name, array in series.items()}
-        result[first:last] = plan.evaluate(window, last - first).vectors[0][:, 0]
+        result[first:last] = plan.evaluate(window, last - first)[0][:, 0]
     return result
 
 

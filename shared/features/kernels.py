@@ -1,25 +1,25 @@
-"""Finite-memory arithmetic over time, whose result bits depend on nothing but the numbers.
+"""The operations that formulas are made of, whose result bits depend on nothing but the numbers.
 
-Every kernel maps ``[rows + reach, symbols]`` to ``[rows, symbols]`` (trailing axes are free): row ``t``
-of the result is a function of exactly the last ``reach + 1`` rows up to ``t``, computed by one fixed tree
-of IEEE-754 additions, subtractions, multiplications, divisions, square roots and comparisons. NumPy applies
-each of them to one element at a time, so the result does not depend on how many rows or symbols are computed
-at once, on memory layout, on the processor's vector unit or on NumPy's version. Hence no ``sum``, ``cumsum``,
-``dot`` or ``convolve`` (their order of summation follows the shape), and no ``np.log`` (one unit in the last
-place apart between AVX-512 and others).
+Every operation takes the values of one moment (those of the past come to it through delays) and is a fixed
+sequence of IEEE-754 additions, subtractions, multiplications, divisions, square roots and comparisons, each
+rounded once. It is applied to arrays by NumPy, element by element, and to single floats by Python: both round
+alike, so the result does not depend on how many rows or symbols are computed at once, on memory layout, on the
+processor's vector unit or on NumPy's version. Hence no ``sum``, ``cumsum``, ``dot`` or ``convolve`` (their order of
+summation follows the shape), and no ``np.log`` (one unit in the last place apart between AVX-512 and others).
 
-The tree is built by doubling: a window of 2m bars is the window of m bars now, joined to the window of m bars
-m bars ago. So a window of L bars costs log2(L) passes when all rows are wanted, and L elements when only the
-last row is: the same tree either way.
+Where Python raises and NumPy does not (x / 0, the root of a negative number), an operation has a twin for
+single floats, which gives what NumPy gives.
 """
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+import math
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[np.float64]
+Number = TypeVar("Number", float, Array)
+"""One value, or an array of them."""
 
 MISSING_WEIGHT: Final = 1e-6
 """The most that a truncated exponential kernel may leave out."""
@@ -47,101 +47,49 @@ def bars_for(keep: float) -> int:
     return bars
 
 
-def decayed(x: Array, keep: float, bars: int) -> Array:
-    """The sum of the last ``bars`` rows (a power of two), row ``t - i`` weighted by ``keep ** i``.
-
-    E_2m(t) = E_m(t) + keep^m E_m(t - m). While fewer bars are joined than rows are wanted, the sums stand at
-    every row; from there on only at the rows that the result still needs, ``span`` apart.
-    """
-    rows = len(x) - bars + 1
-    span = 1
-    while span < bars and span < rows:
-        older = x[:-span] * keep
-        older += x[span:]
-        x, keep, span = older, keep * keep, span * 2
-    if span == bars:
-        return x
-    stride = x.strides[0]
-    x = np.ndarray((bars // span, rows, *x.shape[1:]), x.dtype, x, 0, (span * stride, *x.strides))
-    while len(x) > 1:
-        older = x[0::2] * keep
-        older += x[1::2]
-        x, keep = older, keep * keep
-    result: Array = x[0]
+def joined(newer: Number, older: Number, keep: float) -> Number:
+    """Two halves of a decayed sum, the older one weighted."""
+    result = older * keep
+    result += newer
     return result
 
 
-def window_sum(x: Array, bars: int) -> Array:
-    """The sum of the last ``bars`` rows: blocks of 1, 2, 4, ... rows, the smallest block newest."""
-    rows = len(x) - bars + 1
-    level, span, start = x, 1, bars
-    total: Array | None = None
-    while True:
-        if bars & span:
-            start -= span
-            block = level[start : start + rows]
-            total = block if total is None else total + block
-            if start == 0:
-                return total
-        level = level[span:] + level[:-span]
-        span *= 2
-
-
-def _window_extreme(choose: Callable[[Array, Array], Array], x: Array, bars: int) -> Array:
-    span = 1
-    while 2 * span <= bars:
-        x = choose(x[span:], x[:-span])
-        span *= 2
-    shift = bars - span
-    return choose(x[shift:], x[:-shift]) if shift else x
-
-
-def window_max(x: Array, bars: int) -> Array:
-    """The greatest of the last ``bars`` rows."""
-    return _window_extreme(np.maximum, x, bars)
-
-
-def window_min(x: Array, bars: int) -> Array:
-    """The least of the last ``bars`` rows."""
-    return _window_extreme(np.minimum, x, bars)
-
-
-def window_variance(x: Array, bars: int) -> Array:
-    """The population variance of the last ``bars`` rows, by joining blocks pairwise (Chan, Golub and
-    LeVeque 1983): no difference of large squares, and never negative.
-
-    ``bars`` has one or two binary digits set (16, 20, 48): then every division is by a power of two, and
-    the variance of a flat window is exactly zero.
-    """
-    check_variance_bars(bars)
-    rows = len(x) - bars + 1
-    total, spread, span = x, np.zeros_like(x), 1
-    newest: tuple[Array, Array, int] | None = None
-    while True:
-        if bars & span:
-            if newest is not None or span == bars:
-                break
-            newest = total[bars - span :], spread[bars - span :], span
-        apart = total[span:] - total[:-span]
-        apart *= apart
-        apart /= 2 * span
-        apart += spread[span:]
-        apart += spread[:-span]
-        total, spread, span = total[span:] + total[:-span], apart, span * 2
-    if newest is None:
-        return spread / bars
-    total, spread = total[:rows], spread[:rows]
-    apart = newest[0] / newest[2] - total / span
+def spread_of_pair(newer: Number, older: Number) -> Number:
+    """The squared deviations of two values from their mean, summed."""
+    apart = newer - older
     apart *= apart
-    apart *= newest[2] * span / bars
-    apart += newest[1]
-    apart += spread
+    apart /= 2.0
+    return apart
+
+
+def spread_of_halves(newer: Number, older: Number, newer_spread: Number, older_spread: Number, bars: int) -> Number:
+    """The squared deviations of two blocks of ``bars`` values each from their common mean, from the blocks'
+    sums and own spreads (Chan, Golub and LeVeque 1983)."""
+    apart = newer - older
+    apart *= apart
+    apart /= 2.0 * bars
+    apart += newer_spread
+    apart += older_spread
+    return apart
+
+
+def variance_of_blocks(
+    newer: Number, older: Number, newer_spread: Number, older_spread: Number, newer_bars: int, older_bars: int
+) -> Number:
+    """The population variance of two blocks of different lengths together."""
+    bars = newer_bars + older_bars
+    apart = newer / newer_bars - older / older_bars
+    apart *= apart
+    apart *= newer_bars * older_bars / bars
+    apart += newer_spread
+    apart += older_spread
     apart /= bars
     return apart
 
 
 def check_variance_bars(bars: int) -> None:
-    """Raises ``ValueError`` for a window that ``window_variance`` does not take."""
+    """Raises ``ValueError`` for a window that has no variance of blocks: one or two binary digits must be set
+    (16, 20, 48). Then every division is by a power of two, and the variance of a flat window is exactly zero."""
     if bars < 2 or bars.bit_count() > 2:
         raise ValueError(f"a variance window must have one or two binary digits set (16, 20, 48), not {bars}")
 
@@ -189,3 +137,39 @@ def log(x: Array) -> Array:
         result[x == 0.0] = -np.inf
         result[x < 0.0] = np.nan
     return result
+
+
+def log_one(x: float) -> float:
+    """``log`` of a single float."""
+    if not x > 0.0:
+        return -math.inf if x == 0.0 else math.nan
+    mantissa, exponent = math.frexp(x)
+    s = (mantissa - _SQRT_HALF) / (mantissa + _SQRT_HALF)
+    z = s * s
+    r = z * _SERIES[0]
+    for coefficient in _SERIES[1:-1]:
+        r = (r + coefficient) * z
+    return (r + _SERIES[-1]) * s + (exponent - 0.5) * _LN2
+
+
+def divide_one(a: float, b: float) -> float:
+    """``np.divide`` of single floats."""
+    try:
+        return a / b
+    except ZeroDivisionError:
+        return a * math.copysign(math.inf, b)
+
+
+def sqrt_one(x: float) -> float:
+    """``np.sqrt`` of a single float."""
+    return math.sqrt(x) if x >= 0.0 else math.nan
+
+
+def greater_one(a: float, b: float) -> float:
+    """``np.maximum`` of single floats: what is not a number prevails."""
+    return a if a >= b or a != a else b  # noqa: PLR0124  # only NaN differs
+
+
+def lesser_one(a: float, b: float) -> float:
+    """``np.minimum`` of single floats: what is not a number prevails."""
+    return a if a <= b or a != a else b  # noqa: PLR0124  # only NaN differs

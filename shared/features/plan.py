@@ -1,144 +1,87 @@
-"""Several feature sets compiled into one list of steps: what they share is computed once."""
+"""A circuit over recorded rows: all nodes of all rows, one node after the other."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.features.kernels import Array
+from shared.features.circuit import LITTLE, Circuit, Vectors, without_negative_zero
 from shared.features.sets import FeatureSet
-from shared.features.terms import Kernel, Term
-
-Vectors: TypeAlias = npt.NDArray[np.float32]
-"""Feature vectors along the last axis, little-endian float32."""
-
-LITTLE: Final = np.dtype("<f4")
-
-
-class Evaluated(NamedTuple):
-    """``vectors``: one array ``[rows, symbols, features]`` a set, none if they were not wanted.
-    ``kept``: the new values ``[rows, symbols]`` of the kept terms, by their text."""
-
-    vectors: list[Vectors]
-    kept: dict[str, Array]
+from shared.features.terms import Operation
 
 
 class _Step(NamedTuple):
-    """One term: which slots it takes (each from its offset on), which slots nobody needs afterwards,
-    and where its values go (set, place in the vector). ``always``: not only when vectors are wanted."""
+    """One node: the nodes it takes, each without its first and last rows; how many rows before the first
+    wanted one are computed; where its values go (set, place in the vector, rows); which nodes nobody needs
+    afterwards."""
 
     text: str
-    apply: Kernel
-    inputs: tuple[tuple[int, int], ...]
+    apply: Operation
+    inputs: tuple[tuple[int, slice], ...]
     demand: int
-    kept: bool
-    always: bool
+    outputs: tuple[tuple[int, int, slice], ...]
     done: tuple[int, ...]
-    outputs: tuple[tuple[int, int], ...]
 
 
 class Plan:
-    """How to compute the vectors of ``sets`` from the fields of bars, and for a ``stream`` also from what it
-    has kept. Both ways the same operations are applied to the same numbers.
+    """How to compute the vectors of ``sets`` from the fields of bars."""
 
-    ``history`` says, for each field and kept term, how many rows before the first wanted one it must be given.
-    """
+    def __init__(self, sets: Sequence[FeatureSet]) -> None:
+        circuit = Circuit(sets)
+        self.sets = circuit.sets
+        self.lookback = circuit.lookback
+        self._steps = _compile(circuit)
 
-    def __init__(self, sets: Sequence[FeatureSet], *, stream: bool = False) -> None:
-        self.sets: Final = tuple(sets)
-        if not self.sets:
-            raise ValueError("a plan needs at least one feature set")
-        self.lookback: Final = max(chosen.lookback for chosen in self.sets)
-        order = _in_order([feature.term for chosen in self.sets for feature in chosen.features])
-        kept = {text for text, term in order.items() if term.kept and stream}
-        demand = _demands(order, kept)
-        self.history: Final[Mapping[str, int]] = {
-            text: demand[text] for text, term in order.items() if not term.inputs or text in kept
-        }
-        self._steps = self._compile(order, demand, kept)
+    def evaluate(self, series: Mapping[str, npt.NDArray[Any]], rows: int) -> list[Vectors]:
+        """The vectors ``[rows, symbols, features]`` of the last ``rows`` rows, for each set. An undefined value
+        is NaN or infinite.
 
-    def _compile(self, order: dict[str, Term], demand: dict[str, int], kept: set[str]) -> list[_Step]:
-        slots = {text: slot for slot, text in enumerate(order)}
-        last_use = {slots[below.text]: at for at, user in enumerate(order.values()) for below in user.inputs}
-        always = set(_in_order([order[text] for text in kept]))
-
-        def offset(term: Term, below: Term) -> int:
-            wanted = 0 if term.text in kept else demand[term.text]
-            return demand[below.text] - wanted - term.reach
-
-        return [
-            _Step(
-                text,
-                term.apply,
-                tuple((slots[below.text], offset(term, below)) for below in term.inputs),
-                demand[text],
-                text in kept,
-                text in always,
-                tuple(slot for slot, last in last_use.items() if last == at),
-                tuple(
-                    (s, f)
-                    for s, chosen in enumerate(self.sets)
-                    for f, feature in enumerate(chosen.features)
-                    if feature.term.text == text
-                ),
-            )
-            for at, (text, term) in enumerate(order.items())
-        ]
-
-    def evaluate(self, series: Mapping[str, npt.NDArray[Any]], rows: int, *, want: bool = True) -> Evaluated:
-        """The vectors of the last ``rows`` rows. An undefined value is NaN or infinite.
-
-        ``series`` holds C-contiguous arrays ``[.., symbols]`` (or ``[.., 1]`` for what all symbols share): for
-        each field its history and the new rows, for each kept term its history alone.
+        ``series`` holds a C-contiguous array ``[rows + lookback - 1, symbols]`` (or ``[.., 1]`` for what all symbols
+        share) for each field.
         """
         columns = max(array.shape[1] for array in series.values())
-        vectors = [np.empty((rows, columns, len(chosen)), LITTLE) for chosen in self.sets] if want else []
-        new: dict[str, Array] = {}
+        vectors = [np.empty((rows, columns, len(chosen)), LITTLE) for chosen in self.sets]
         values: list[Any] = []
         with np.errstate(all="ignore"):
-            for text, apply, inputs, demand, kept, always, done, outputs in self._steps:
-                value: Any = None
-                if not inputs:
-                    value = series[text][-rows - demand :]
-                elif want or always:
-                    value = apply(*[values[i][start:] if start else values[i] for i, start in inputs])
-                    if kept:
-                        new[text] = value
-                        value = np.concatenate([series[text], value]) if demand else value
+            for text, apply, inputs, demand, outputs, done in self._steps:
+                value = apply(*[values[i][part] for i, part in inputs]) if inputs else series[text][-rows - demand :]
                 values.append(value)
-                if want and outputs:
-                    wanted = value[demand:] if demand else value
-                    for s, f in outputs:
-                        vectors[s][:, :, f] = wanted
+                for s, f, part in outputs:
+                    vectors[s][:, :, f] = value[part]
                 for i in done:
                     values[i] = None
-            for result in vectors:
-                np.add(result, 0.0, out=result)  # the sign of a zero is nobody's feature
-        return Evaluated(vectors, new)
+            return [without_negative_zero(result) for result in vectors]
 
 
-def _in_order(terms: Sequence[Term]) -> dict[str, Term]:
-    """Every term below these, each once, inputs first."""
-    order: dict[str, Term] = {}
+def _compile(circuit: Circuit) -> list[_Step]:
+    nodes = circuit.nodes
+    demand = [0] * len(nodes)
+    last_use = list(range(len(nodes)))
+    for outputs in circuit.outputs:
+        for place, delay in outputs:
+            demand[place] = max(demand[place], delay)
+    for user in range(len(nodes) - 1, -1, -1):
+        for place, delay in nodes[user].reads:
+            demand[place] = max(demand[place], demand[user] + delay)
+            last_use[place] = max(last_use[place], user)
 
-    def visit(term: Term) -> None:
-        if term.text not in order:
-            for below in term.inputs:
-                visit(below)
-            order[term.text] = term
+    def part(place: int, wanted: int, delay: int) -> slice:
+        return slice(demand[place] - wanted - delay, -delay or None)
 
-    for term in terms:
-        visit(term)
-    return order
-
-
-def _demands(order: Mapping[str, Term], kept: set[str]) -> dict[str, int]:
-    """How many rows before the first wanted one are needed of each term. Of a kept term they are there:
-    only its new rows are computed."""
-    demand = dict.fromkeys(order, 0)
-    for text, term in reversed(list(order.items())):
-        computed = 0 if text in kept else demand[text]
-        for below in term.inputs:
-            demand[below.text] = max(demand[below.text], computed + term.reach)
-    return demand
+    return [
+        _Step(
+            node.text,
+            node.apply,
+            tuple((place, part(place, demand[user], delay)) for place, delay in node.reads),
+            demand[user],
+            tuple(
+                (s, f, part(user, 0, delay))
+                for s, outputs in enumerate(circuit.outputs)
+                for f, (place, delay) in enumerate(outputs)
+                if place == user
+            ),
+            tuple(place for place, last in enumerate(last_use) if last == user),
+        )
+        for user, node in enumerate(nodes)
+    ]

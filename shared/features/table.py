@@ -18,7 +18,6 @@ from shared.features.terms import (
     greater,
     high,
     highest,
-    kept,
     lag,
     lesser,
     log,
@@ -50,17 +49,17 @@ class Feature:
         return self.term.lookback
 
 
-_log_close = kept(log(close))
+_log_close = log(close)
 _log_return = change(_log_close)
 
 # Wilder's RSI: 100 - 100 / (1 + rise / fall), written without the inner quotient, which 0 fall would break.
-_rise = wilder(kept(positive(change(close))), 14)
-_fall = wilder(kept(positive(lag(close, 1) - close)), 14)
+_rise = wilder(positive(change(close)), 14)
+_fall = wilder(positive(lag(close, 1) - close), 14)
 _rsi = (_rise / (_rise + _fall)) * 100.0
 
-_macd = kept(ema(close, 12) - ema(close, 26))
+_macd = ema(close, 12) - ema(close, 26)
 _macd_signal = ema(_macd, 9)
-_true_range = kept(greater(high, lag(close, 1)) - lesser(low, lag(close, 1)))
+_true_range = greater(high, lag(close, 1)) - lesser(low, lag(close, 1))
 _atr = wilder(_true_range, 14)
 
 _middle = mean(close, 20)
@@ -73,8 +72,8 @@ _volatility = deviation(_log_return, 20)
 _mean_volume = mean(volume, 20)
 
 # RiskMetrics volatility of log returns. A bar is measured by the volatility known before it.
-_squared = kept(square(_log_return))
-_sigma = kept(sqrt(ewma(_squared, 0.94)))
+_squared = square(_log_return)
+_sigma = sqrt(ewma(_squared, 0.94))
 _known = lag(_sigma, 1)
 
 _lowest = lowest(low, 14)

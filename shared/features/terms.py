@@ -2,50 +2,54 @@
 
 A term is written as one writes the formula (``ema(close, 12) - ema(close, 26)``). Its ``text`` is canonical:
 two terms are the same exactly if their texts are, and a feature set's digest is taken over these texts.
+
+Beneath, there are two kinds of terms only: an operation on values of one moment, and a delay. A window is built
+from them by doubling: that of 2m bars is the window of m bars now, joined to the window of m bars m bars ago. So a
+window of L bars is one fixed tree that takes log2(L) operations a bar, if what is delayed is kept: over all rows
+of a history as over the last bar of a stream.
 """
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
 
 from shared.features import kernels
 
-Kernel = Callable[..., Any]
+Operation = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
     """A series: one value for each bar and symbol.
 
-    ``apply`` maps its inputs, each of ``rows + reach`` rows, to ``rows`` rows; ``missing`` is the greatest
-    weight that an exponential kernel within it leaves out. ``kept`` says that a stream should keep its values
-    beside the bars instead of computing those of the past again with each bar: a matter of speed alone.
+    ``apply`` maps arrays of the inputs' values to an array of its own, ``one`` single floats to a float, with the
+    same bits. Where ``delay`` is not zero the term has one input, and is that of so many bars ago. ``missing``
+    is the greatest weight that an exponential kernel within it leaves out.
     """
 
     text: str
     inputs: tuple["Term", ...] = ()
-    reach: int = 0
-    apply: Kernel = np.positive
+    apply: Operation = np.positive
+    one: Operation = operator.pos
+    delay: int = 0
     missing: float = 0.0
-    kept: bool = False
 
-    @property
+    @cached_property
     def lookback(self) -> int:
         """How many bars a value depends on."""
-        return 1 + self._depth()
-
-    def _depth(self) -> int:
-        return self.reach + max((term._depth() for term in self.inputs), default=0)
+        return self.delay + max((term.lookback for term in self.inputs), default=1)
 
     def __add__(self, other: "Term") -> "Term":
-        return _join(f"({self.text} + {other.text})", np.add, self, other)
+        return _join(f"({self.text} + {other.text})", operator.add, self, other)
 
     def __sub__(self, other: "Term | float") -> "Term":
         if isinstance(other, Term):
-            return _join(f"({self.text} - {other.text})", np.subtract, self, other)
+            return _join(f"({self.text} - {other.text})", operator.sub, self, other)
         return _join(f"({self.text} - {other!r})", lambda x: x - other, self)
 
     def __mul__(self, other: float) -> "Term":
@@ -53,49 +57,48 @@ class Term:
 
     def __truediv__(self, other: "Term | float") -> "Term":
         if isinstance(other, Term):
-            return _join(f"({self.text} / {other.text})", np.divide, self, other)
+            return _join(f"({self.text} / {other.text})", np.divide, self, other, one=kernels.divide_one)
         return _join(f"({self.text} / {other!r})", lambda x: x / other, self)
 
 
-def _join(text: str, apply: Kernel, *inputs: Term, reach: int = 0, missing: float = 0.0) -> Term:
-    missing = max(missing, *(term.missing for term in inputs))
-    return Term(text, inputs, reach, apply, missing)
+def _join(text: str, apply: Operation, *inputs: Term, one: Operation | None = None) -> Term:
+    missing = max(term.missing for term in inputs)
+    return Term(text, inputs, apply, one or apply, 0, missing)
 
 
-open_, high, low, close, volume = (Term(name) for name in ("open", "high", "low", "close", "volume"))
-"""The fields of a bar, float64."""
-open_time: Final = Term("open_time")
-"""When the bar opened, int64 milliseconds since 1970-01-01 UTC."""
+FIELDS: Final = ("open", "high", "low", "close", "volume", "open_time")
+open_, high, low, close, volume, open_time = (Term(name) for name in FIELDS)
+"""The fields of a bar: float64, and when it opened, int64 milliseconds since 1970-01-01 UTC."""
 
 
 def greater(a: Term, b: Term) -> Term:
     """The greater of two values."""
-    return _join(f"max({a.text}, {b.text})", np.maximum, a, b)
+    return _join(f"max({a.text}, {b.text})", np.maximum, a, b, one=kernels.greater_one)
 
 
 def lesser(a: Term, b: Term) -> Term:
     """The lesser of two values."""
-    return _join(f"min({a.text}, {b.text})", np.minimum, a, b)
+    return _join(f"min({a.text}, {b.text})", np.minimum, a, b, one=kernels.lesser_one)
 
 
 def positive(x: Term) -> Term:
     """The value where it is above zero, else zero."""
-    return _join(f"max({x.text}, 0)", lambda x: np.maximum(x, 0.0), x)
+    text = f"max({x.text}, 0)"
+    return _join(text, lambda x: np.maximum(x, 0.0), x, one=lambda x: kernels.greater_one(x, 0.0))
 
 
 def log(x: Term) -> Term:
     """The natural logarithm."""
-    return _join(f"log({x.text})", kernels.log, x)
-
-
-def kept(x: Term) -> Term:
-    """The same term, kept by streams."""
-    return replace(x, kept=True)
+    return _join(f"log({x.text})", kernels.log, x, one=kernels.log_one)
 
 
 def sqrt(x: Term) -> Term:
     """The square root."""
-    return _join(f"sqrt({x.text})", np.sqrt, x)
+    return _root(f"sqrt({x.text})", x)
+
+
+def _root(text: str, x: Term) -> Term:
+    return _join(text, np.sqrt, x, one=kernels.sqrt_one)
 
 
 def square(x: Term) -> Term:
@@ -105,7 +108,7 @@ def square(x: Term) -> Term:
 
 def lag(x: Term, bars: int) -> Term:
     """The value ``bars`` bars ago."""
-    return _join(f"lag({x.text}, {bars})", lambda x: x[:-bars], x, reach=bars)
+    return Term(f"lag({x.text}, {bars})", (x,), delay=bars, missing=x.missing)
 
 
 def change(x: Term, bars: int = 1) -> Term:
@@ -113,15 +116,23 @@ def change(x: Term, bars: int = 1) -> Term:
     return x - lag(x, bars)
 
 
+def decayed(x: Term, keep: float, bars: int) -> Term:
+    """The sum of the last ``bars`` bars (a power of two), the value ``i`` bars ago weighted by ``keep ** i``:
+    E_2m(t) = E_m(t) + keep^m E_m(t - m)."""
+    found, span = x, 1
+    while span < bars:
+        text = f"decayed({x.text}, {keep!r}, {2 * span})"
+        found = _join(text, partial(kernels.joined, keep=kernels.power(keep, span)), found, lag(found, span))
+        span *= 2
+    return found
+
+
 def _exponential(text: str, x: Term, keep: float) -> Term:
     bars = kernels.bars_for(keep)
     missing = kernels.power(keep, bars)
     scale = (1.0 - keep) / (1.0 - missing)
-
-    def apply(x: kernels.Array) -> kernels.Array:
-        return kernels.decayed(x, keep, bars) * scale
-
-    return _join(f"{text}, bars={bars})", apply, x, reach=bars - 1, missing=missing)
+    weighted = decayed(x, keep, bars)
+    return replace(_join(f"{text}, bars={bars})", lambda x: x * scale, weighted), missing=max(missing, x.missing))
 
 
 def ema(x: Term, span: int) -> Term:
@@ -140,32 +151,89 @@ def ewma(x: Term, keep: float) -> Term:
     return _exponential(f"ewma({x.text}, {keep!r}", x, keep)
 
 
+def total(x: Term, bars: int) -> Term:
+    """The sum of the last ``bars`` bars: blocks of 1, 2, 4, ... bars, the smallest block newest."""
+    block, span = x, 1
+    found: Term | None = None
+    taken = 0
+    while True:
+        if bars & span:
+            older = lag(block, taken) if taken else block
+            taken += span
+            found = older if found is None else _join(f"total({x.text}, {taken})", operator.add, found, older)
+            if taken == bars:
+                return found
+        span *= 2
+        block = _join(f"total({x.text}, {span})", operator.add, block, lag(block, span // 2))
+
+
 def mean(x: Term, bars: int) -> Term:
     """The mean of the last ``bars`` bars."""
-    text = f"mean({x.text}, {bars})"
-    return _join(text, lambda x: kernels.window_sum(x, bars) / bars, x, reach=bars - 1)
+    return _join(f"mean({x.text}, {bars})", lambda x: x / bars, total(x, bars))
+
+
+def _extreme(name: str, choose: Callable[[Term, Term], Term], x: Term, bars: int) -> Term:
+    best, span = x, 1
+    while span < bars:
+        step = min(span, bars - span)
+        span += step
+        best = replace(choose(best, lag(best, step)), text=f"{name}({x.text}, {span})")
+    return best
 
 
 def highest(x: Term, bars: int) -> Term:
     """The greatest of the last ``bars`` bars."""
-    return _join(f"highest({x.text}, {bars})", lambda x: kernels.window_max(x, bars), x, reach=bars - 1)
+    return _extreme("highest", greater, x, bars)
 
 
 def lowest(x: Term, bars: int) -> Term:
     """The least of the last ``bars`` bars."""
-    return _join(f"lowest({x.text}, {bars})", lambda x: kernels.window_min(x, bars), x, reach=bars - 1)
+    return _extreme("lowest", lesser, x, bars)
+
+
+def _spread(x: Term, bars: int) -> Term:
+    """The squared deviations of the last ``bars`` bars (a power of two) from their mean, summed pairwise: no
+    difference of large squares, and never negative."""
+    half = bars // 2
+    block, text = total(x, half), f"spread({x.text}, {bars})"
+    if half == 1:
+        return _join(text, kernels.spread_of_pair, block, lag(block, 1))
+    spread = _spread(x, half)
+    joined = partial(kernels.spread_of_halves, bars=half)
+    return _join(text, joined, block, lag(block, half), spread, lag(spread, half))
+
+
+def variance(x: Term, bars: int) -> Term:
+    """The population variance of the last ``bars`` bars. Raises ``ValueError`` where ``bars`` has not one or two
+    binary digits set."""
+    kernels.check_variance_bars(bars)
+    text = f"variance({x.text}, {bars})"
+    newer = bars & -bars
+    older = bars - newer
+    if not older:
+        return _join(text, lambda x: x / bars, _spread(x, bars))
+    blocks = total(x, newer), lag(total(x, older), newer)
+    older_spread = lag(_spread(x, older), newer)
+    joined = partial(kernels.variance_of_blocks, newer_bars=newer, older_bars=older)
+    if newer == 1:
+        return _join(text, lambda a, b, spread: joined(a, b, 0.0, spread), *blocks, older_spread)
+    return _join(text, joined, *blocks, _spread(x, newer), older_spread)
 
 
 def deviation(x: Term, bars: int) -> Term:
     """The population standard deviation of the last ``bars`` bars."""
-    kernels.check_variance_bars(bars)
-    text = f"deviation({x.text}, {bars})"
-    return _join(text, lambda x: np.sqrt(kernels.window_variance(x, bars)), x, reach=bars - 1)
+    return _root(f"deviation({x.text}, {bars})", variance(x, bars))
 
 
 def _circle(text: str, wave: Callable[[float], float], unit_ms: int, offset: int, count: int) -> Term:
-    table = np.array([round(wave(2.0 * math.pi * i / count), 9) for i in range(count)])
-    return _join(text, lambda time: table[(time // unit_ms + offset) % count], open_time)
+    values = [round(wave(2.0 * math.pi * i / count), 9) for i in range(count)]
+    table = np.array(values)
+    return _join(
+        text,
+        lambda time: table[(time // unit_ms + offset) % count],
+        open_time,
+        one=lambda time: values[(time // unit_ms + offset) % count],
+    )
 
 
 def minute_of_day(name: str, wave: Callable[[float], float]) -> Term:

@@ -21,7 +21,7 @@ EXACT = 1e-9
 
 def values(term: Term, bars: Bars) -> Doubles:
     """A term over a history in float64, before any rounding to float32."""
-    series = {name: array[:, None] for name, array in bars.fields().items()}
+    series = {name: array[:, None] for name, array in (*bars.fields().items(), ("open_time", bars.open_time))}
     kept: list[Doubles] = []
 
     def keep(x: Doubles) -> Doubles:
