@@ -45,7 +45,8 @@ schemas: $(VENV)/.test ## Write the generated documents of the streams
 	@$(BIN)/python -m schemas.documents
 
 docs: schemas ## Write all generated reference pages
-	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m shared.features.reference > docs/reference/features.md
+	@$(BIN)/python -m services.console.reference
 
 up: $(VENV)/.demo ## Start every service in the background, with an embedded Redis if none answers
 	@$(BIN)/conclave up --detach
