@@ -1,23 +1,29 @@
-"""Issuing commands on the control stream: read, decide, append only if nobody else did meanwhile.
+"""The door of the control stream: read, decide, sign, append only if nobody else did meanwhile.
 
     state = await current(log)
     issued = await issue(log, Halt(), actor="ada", reason="exchange outage")
 
-The entry's id is its version, so that of two racing operators one wins and the other decides again on
-what the first one made.
+An entry's id follows the last id on the stream (in a log that nobody wrote to past this door: the id is
+the version), so of two racing operators one wins, and the other decides again on what the first one
+made. Whoever issues many commands keeps a ``Door``, which reads the stream once.
 """
 
 import secrets
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from schemas.codec import seal
-from schemas.control import Command, CommandRecorded
-from shared.control import EMPTY, Rejected, Repeated, State, fold, propose
-from shared.log import START, Log
+from schemas.codec import seal, unseal
+from schemas.control import Command, CommandRecorded, RevertProbation
+from schemas.decisions import DecisionMade
+from shared.control import Probation, Reader, Refused, Rejected, Repeated, State, fold, following, propose
+from shared.log import Log, Place
 from shared.runtime import CONTROL, now_ms, read_control
+from shared.signing import Signer
 
 RACES: Final = 20
 """How often a lost race is run again before giving up."""
+CLOCKS_WITHIN_MS: Final = 600_000
+"""How far an operator's clock and the server's may lie apart when a probation's decisions are sought."""
 
 
 class RefusedError(ValueError):
@@ -33,24 +39,93 @@ class Issued(NamedTuple):
     repeated: bool = False
 
 
-async def current(log: Log, version: int | None = None) -> State:
-    """The configuration now, or as of ``version``. Raises ``ControlError`` if the log cannot be trusted."""
-    envelopes, _ = await read_control(log, START)
-    state = EMPTY
-    for envelope in envelopes:
-        if version is not None and state.version >= version:
-            break
-        state = fold(state, envelope.event)
-    return state
+class Door:
+    """The control stream as one operator sees it. Reads it from the beginning once, then what is new."""
 
+    def __init__(self, log: Log, signer: Signer | None = None) -> None:
+        self.log = log
+        self.signer = signer
+        self.reader = Reader()
 
-async def history(log: Log) -> list[CommandRecorded]:
-    """Every entry, oldest first; each was checked against the chain."""
-    envelopes, _ = await read_control(log, START)
-    state = EMPTY
-    for envelope in envelopes:
-        state = fold(state, envelope.event)
-    return [envelope.event for envelope in envelopes]
+    async def state(self) -> State:
+        """The configuration now. Raises ``ControlError`` if the log cannot be trusted."""
+        await read_control(self.log, self.reader)
+        return self.reader.state
+
+    async def issue(
+        self,
+        command: Command,
+        *,
+        actor: str,
+        reason: str,
+        command_id: str | None = None,
+        expects: int | None = None,
+        dry_run: bool = False,
+    ) -> Issued:
+        """See ``issue``."""
+        chosen = command_id or secrets.token_hex(8)
+        state = await self.state()
+        known = state.version if expects is None else min(expects, state.version)
+        for _ in range(RACES):
+            answer = propose(
+                state,
+                command,
+                command_id=chosen,
+                actor=actor,
+                reason=reason,
+                at=now_ms(),
+                expects=expects,
+                signer=self.signer,
+            )
+            if isinstance(answer, Rejected):
+                raise RefusedError(answer.reason + _meanwhile(await self._since(known)))
+            if isinstance(answer, Repeated):
+                await self._refuse_another(answer.version, command, chosen)
+                return Issued(answer.version, state, repeated=True)
+            if dry_run:
+                return Issued(answer.version, fold(state, answer))
+            if await self.log.append_at(CONTROL, self._next(), seal("control", answer).data):
+                return Issued(answer.version, await self._at(answer))
+            before, state = self.reader.last, await self.state()
+            if self.reader.last == before:
+                raise RefusedError(
+                    f"the stream takes no entry {self._next()}, yet none is there behind {before}: entries were "
+                    "deleted at its end, or its last id was set; compare it with a checkpoint, and restore it"
+                )
+        raise RefusedError(
+            f"{RACES} other commands came first, one after another; look at who is writing, then try again"
+        )
+
+    async def _at(self, entry: CommandRecorded) -> State:
+        """The configuration that an appended entry made. Others may have gone on from there."""
+        state = self.reader.state
+        if state.version == entry.version - 1 and state.head == entry.previous:
+            state = fold(state, entry)
+        await self.state()
+        return state
+
+    def _next(self) -> str:
+        found = following(self.reader.last)
+        if found is None:
+            raise RefusedError(
+                f"entry {self.reader.last} has the greatest id there is, so nothing can follow; it was written past "
+                "this door: delete it (XDEL), and restore the stream under its own ids (XSETID)"
+            )
+        return found
+
+    async def _since(self, version: int) -> Sequence[CommandRecorded]:
+        if version >= self.reader.state.version:
+            return ()
+        return (await history(self.log))[version:]
+
+    async def _refuse_another(self, version: int, command: Command, command_id: str) -> None:
+        """The same id for another command is a mistake, not a retry."""
+        stands = (await history(self.log))[version - 1].command
+        if stands != command:
+            raise RefusedError(
+                f"command id {command_id!r} stands at version {version} for {_tag(stands)}, not for this "
+                f"{_tag(command)}; another command needs another id"
+            )
 
 
 async def issue(
@@ -62,24 +137,103 @@ async def issue(
     command_id: str | None = None,
     expects: int | None = None,
     dry_run: bool = False,
+    signer: Signer | None = None,
 ) -> Issued:
     """Appends ``command`` as the next version. ``command_id`` makes a retry harmless; ``expects``
-    refuses unless the configuration is at that very version; ``dry_run`` decides without appending.
+    refuses unless the configuration is at that very version; ``dry_run`` decides without appending;
+    ``signer`` signs wherever keys count.
 
-    Raises ``RefusedError``, ``ControlError``, ``UnavailableError``."""
-    chosen = command_id or secrets.token_hex(8)
-    for _ in range(RACES):
-        state = await current(log)
-        entry = propose(state, command, command_id=chosen, actor=actor, reason=reason, at=now_ms(), expects=expects)
-        match entry:
-            case Rejected(reason=why):
-                raise RefusedError(why)
-            case Repeated(version=version):
-                return Issued(version, state, repeated=True)
-            case CommandRecorded():
-                after = fold(state, entry)
-                if dry_run:
-                    return Issued(after.version, after)
-                if await log.append_at(CONTROL, f"{entry.version}-0", seal("control", entry).data):
-                    return Issued(after.version, after)
-    raise RefusedError(f"{RACES} other commands came first, one after another; look at who is writing, then try again")
+    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``UnavailableError``."""
+    door = Door(log, signer)
+    return await door.issue(
+        command, actor=actor, reason=reason, command_id=command_id, expects=expects, dry_run=dry_run
+    )
+
+
+async def current(log: Log, version: int | None = None) -> State:
+    """The configuration now, or as of ``version``. Raises ``ControlError`` if the log cannot be trusted."""
+    reader = Reader()
+    while entries := await log.scan(CONTROL, after=reader.last):
+        for entry in entries:
+            if version is not None and reader.state.version >= version:
+                return reader.state
+            reader.take(entry.id, entry.data)
+    return reader.state
+
+
+async def history(log: Log) -> list[CommandRecorded]:
+    """Every entry that stands, oldest first; each was checked against the chain."""
+    return [envelope.event for envelope in await read_control(log, Reader())]
+
+
+async def refused(log: Log) -> list[Refused]:
+    """What was written to the control stream past the door, and does not count."""
+    reader = Reader()
+    await read_control(log, reader)
+    return reader.refused
+
+
+async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | None]:
+    """How many decisions counted a ballot of the artifact on probation since it began, at most as many
+    as the probation asks for, and the id of the last. Raises ``KeyError`` where no probation is open.
+
+    A decision counts as scored when it is made: there are no outcomes yet in this release. Looks from
+    ten minutes before the promotion's own time on, so clocks must not lie further apart than that."""
+    probation = state.probations[model]
+    found, last = 0, None
+    for partition in range(state.partitions):
+        place, after = Place("decisions", partition), f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
+        while entries := await log.scan(place, after=after):
+            after = entries[-1].id
+            for entry in entries:
+                envelope = unseal("decisions", entry.data)
+                if _counts(envelope.event, model, probation):
+                    found, last = found + 1, envelope.id.hex()
+                if found == probation.decisions:
+                    return found, last
+    return found, last
+
+
+async def expire_probation(
+    log: Log, *, actor: str, reason: str = "not confirmed in time", signer: Signer | None = None
+) -> Mapping[str, Issued]:
+    """Reverts every probation whose decisions have passed without a confirmation; by model, what was
+    issued. Any process may call this as often as it likes: the command's id is that of the probation,
+    so two that call it at once revert it once.
+
+    Raises ``RefusedError`` where a revert may not stand, ``ControlError``, ``UnavailableError``."""
+    door = Door(log, signer)
+    state = await door.state()
+    done = {}
+    for model, probation in sorted(state.probations.items()):
+        decisions, last = await scored_under(log, state, model)
+        if decisions >= probation.decisions:
+            command = RevertProbation(model, probation.artifact, decisions, last)
+            name = f"probation-{probation.version}"
+            try:
+                done[model] = await door.issue(command, actor=actor, reason=reason, command_id=name)
+            except RefusedError:
+                if (await door.state()).probations.get(model) == probation:
+                    raise  # else somebody confirmed or reverted it meanwhile
+    return done
+
+
+def _counts(event: object, model: str, probation: Probation) -> bool:
+    return (
+        isinstance(event, DecisionMade)
+        and event.control_version >= probation.version
+        and any((ballot.model, ballot.artifact) == (model, probation.artifact) for ballot in event.counted)
+    )
+
+
+def _meanwhile(entries: Sequence[CommandRecorded]) -> str:
+    """What came in between, for whoever lost a race or expected another version."""
+    if not entries:
+        return ""
+    said = [f"{entry.version} {_tag(entry.command)} by {entry.actor} ({entry.reason})" for entry in entries[-5:]]
+    more = f"{len(entries) - 5} more, then " if len(entries) > 5 else ""
+    return f". Meanwhile: {more}{'; '.join(said)}"
+
+
+def _tag(command: Command) -> str:
+    return str(type(command).__struct_config__.tag)

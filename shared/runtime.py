@@ -14,8 +14,11 @@ live
 drain
     On ``stop``: finish the batch in hand, commit, release the claim.
 
+Control entries that were written past the door are not handed over; each is raised as an alarm once
+in a partition (``shared.control.Reader`` says which those are).
+
 Stops with an error, never silently: ``FencedError`` (another owner), ``GapError`` (entries trimmed
-before they were read), ``ControlError`` (a control entry that cannot be read or does not fit).
+before they were read), ``ControlError`` (a control log that nobody can trust or understand).
 """
 
 import time
@@ -28,8 +31,8 @@ import anyio
 
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
-from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
-from shared.control import ControlError
+from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from shared.control import ControlError, Reader, Refused
 from shared.log import START, Commit, Entry, Log, Owner, Place, Position
 from shared.service import Batch, Received, Service
 
@@ -68,21 +71,24 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def read_control(log: Log, after: str = START) -> tuple[list[Envelope[CommandRecorded]], str]:
-    """All control entries behind ``after``, and the id of the last. Raises ``ControlError``."""
+async def read_control(log: Log, reader: Reader) -> list[Envelope[CommandRecorded]]:
+    """All control entries behind ``reader.last`` that stand; the reader has folded them. Raises
+    ``ControlError``."""
     envelopes: list[Envelope[CommandRecorded]] = []
-    while entries := await log.scan(CONTROL, after=after):
-        envelopes += [open_control(entry) for entry in entries]
-        after = entries[-1].id
-    return envelopes, after
+    while entries := await log.scan(CONTROL, after=reader.last):
+        envelopes += _standing(reader, entries)
+    return envelopes
 
 
-def open_control(entry: Entry) -> Envelope[CommandRecorded]:
-    """A control entry's envelope; one that cannot be read stops its reader (``ControlError``)."""
-    try:
-        return unseal("control", entry.data)
-    except UnreadableError as error:
-        raise ControlError(f"control entry {entry.id} cannot be read: {error}") from None
+def _standing(reader: Reader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:
+    return [found for entry in entries if (found := reader.take(entry.id, entry.data)) is not None]
+
+
+def alarm_of(refused: Refused) -> Sealed:
+    """The alarm for a control entry that was written past the door: the same bytes from everybody."""
+    raw = refused.data.decode(errors="replace")[:2000]
+    event = ControlRefused(refused.entry, refused.version, refused.head, refused.reason[:2000], raw)
+    return seal("alarms", event)
 
 
 class Host(Generic[S]):
@@ -110,7 +116,8 @@ class Host(Generic[S]):
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
         self.careful = 0
-        self.control_after = START
+        self.control = Reader()
+        self.alarmed = 0
         self.set_aside: set[tuple[str, str]] = set()
         self.committed_at = time.monotonic()
         self.looked_at = time.monotonic()
@@ -140,6 +147,7 @@ class Host(Generic[S]):
             replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
             await self._commit([seal("alarms", replaced)], {}, self.memo, self.since)
         await self._rebuild()
+        await self._alarm()
 
     async def _rebuild(self) -> None:
         """The state as of the last commit, from the memo and from what ``since`` says to read again.
@@ -157,8 +165,8 @@ class Host(Generic[S]):
         """Begins anew and reads again; the first entry of the slice that the core refused, if any."""
         self.state = self.service.begin(self.memo)
         if self.service.follows_control:
-            control, self.control_after = await read_control(self.log)
-            self.service.absorb(self.state, Batch(control, ()))
+            self.control = Reader()
+            self.service.absorb(self.state, Batch(await read_control(self.log, self.control), ()))
         for stream, since in self.since.items():
             after, until = since, self.positions[stream].id
             while entries := await self.log.scan(self.places[stream], after=after, until=until, count=size):
@@ -176,7 +184,7 @@ class Host(Generic[S]):
         """One batch: read, decode, hand over, commit."""
         after = {self.places[stream]: position.id for stream, position in self.positions.items()}
         if self.service.follows_control:
-            after = {CONTROL: self.control_after, **after}
+            after = {CONTROL: self.control.last, **after}
         block = min(self.service.ticks or BLOCK_MS, BLOCK_MS)
         entries = await self.log.read(after, count=BATCH, block_ms=block)
         started = time.time_ns()
@@ -184,6 +192,7 @@ class Host(Generic[S]):
             entries = entries[:1]
         if entries or self.service.ticks:
             await self._take(entries, started)
+        await self._alarm()
         if not entries:
             await self._settle()
         if time.monotonic() - self.committed_at > RENEW_AFTER_S:
@@ -195,10 +204,8 @@ class Host(Generic[S]):
     async def _take(self, entries: Sequence[Entry], started: int) -> None:
         control = [entry for entry in entries if entry.place == CONTROL]
         events = [entry for entry in entries if entry.place != CONTROL]
-        if control:
-            self.control_after = control[-1].id
         try:
-            outputs, after = self._handle(control, events)
+            outputs, after = self._handle(_standing(self.control, control), events)
         except ControlError:
             raise
         except Exception as error:
@@ -231,7 +238,9 @@ class Host(Generic[S]):
         if self.positions != self.committed:
             await self._commit([], self.positions, self.service.memo(self.state), self.service.since(self.state))
 
-    def _handle(self, control: Sequence[Entry], events: Sequence[Entry]) -> tuple[list[Sealed], dict[str, Position]]:
+    def _handle(
+        self, control: Sequence[Envelope[CommandRecorded]], events: Sequence[Entry]
+    ) -> tuple[list[Sealed], dict[str, Position]]:
         """What to write for these entries, and where the group stands after them."""
         received: list[Received] = []
         outputs: list[Sealed] = []
@@ -247,7 +256,7 @@ class Host(Generic[S]):
                 elif refusal is not None:
                     outputs.append(refusal)
         now = now_ms() if self.service.ticks else None
-        batch = Batch([open_control(entry) for entry in control], received, now)
+        batch = Batch(control, received, now)
         outputs += self.service.handle(self.state, batch)
         return outputs, after
 
@@ -296,6 +305,22 @@ class Host(Generic[S]):
                 for stream in committed.recreated
             ]
             await self._commit(alarms, {}, memo, since)
+
+    async def _alarm(self) -> None:
+        """Raises what was written past the door of the control stream, unless this partition's alarms
+        have it: two services that look at the same moment may both write it, under one id."""
+        if len(self.control.refused) == self.alarmed:
+            return
+        raised: set[bytes] = set()
+        place, after = Place("alarms", self.partition), START
+        while entries := await self.log.scan(place, after=after):
+            raised |= {unseal("alarms", entry.data).id for entry in entries}
+            after = entries[-1].id
+        alarms = [alarm_of(refused) for refused in self.control.refused]
+        missing = [alarm for alarm in alarms if alarm.envelope.id not in raised]
+        if missing:
+            await self._commit(missing, {}, self.memo, self.since)
+        self.alarmed = len(alarms)
 
     async def _refuse_gaps(self) -> None:
         """Entries that were trimmed before the group had read them are gone: say so, and stop."""

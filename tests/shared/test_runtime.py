@@ -10,8 +10,8 @@ import pytest
 from schemas.codec import Sealed, seal, unseal
 from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.market import BarClosed
-from schemas.operations import DeadLetter, GapDetected, OwnerReplaced
-from shared.control import EMPTY, ControlError, fold, propose
+from schemas.operations import ControlRefused, DeadLetter, GapDetected, OwnerReplaced
+from shared.control import EMPTY, ControlError, fold, head_of, propose
 from shared.log import START, Claim, Commit, FencedError, OwnedError, Owner, Place, Position, preceding
 from shared.log.memory import MemoryLog
 from shared.runtime import CONTROL, GapError, Host
@@ -246,10 +246,32 @@ async def test_control_is_read_from_its_beginning_and_followed() -> None:
         await until(all_read)
 
 
-async def test_a_control_entry_that_cannot_be_read_stops_the_reader() -> None:
+async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_once() -> None:
     log = MemoryLog()
-    await log.append_at(CONTROL, "1-0", b"{}")
-    with pytest.raises(ControlError, match="1-0"):
+    first, second = control_entry(Found(1, "log-of-a-test"), Halt())
+    await log.append_at(CONTROL, "1-0", seal("control", first).data)
+    async with running(log) as host:
+        await log.append_at(CONTROL, "2-0", b"{}")
+        await log.append_at(CONTROL, "3-0", seal("control", second).data)
+
+        async def applied() -> bool:
+            return bool(host.state["versions"] == 2 and await alarms(log))
+
+        await until(applied)
+        assert host.control.state.halted
+    async with running(log, OTHER) as host:
+        assert host.state["versions"] == 2
+    [refused] = [unseal("alarms", entry.data).event for entry in await log.scan(ALARMS)]
+    assert isinstance(refused, ControlRefused)
+    assert (refused.entry, refused.version, refused.head) == ("2-0", 1, head_of(first))
+
+
+async def test_a_control_log_with_entries_missing_stops_the_reader() -> None:
+    log = MemoryLog()
+    first, _, third = control_entry(Found(1, "log-of-a-test"), Halt(), Resume())
+    await log.append_at(CONTROL, "1-0", seal("control", first).data)
+    await log.append_at(CONTROL, "3-0", seal("control", third).data)
+    with pytest.raises(ControlError, match="versions 2 to 2 are gone"):
         await Host(Sums(), log, 0, ME).run(anyio.Event())
 
 

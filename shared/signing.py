@@ -1,0 +1,104 @@
+"""Ed25519 keys for commands: made, loaded, used and checked. The library is ``cryptography``.
+
+    public = generate(Path("ada.pem"))      # the private half stays with its holder
+    signer = load_private(Path("ada.pem"), key_id="ada")
+
+Which public keys count, and what each may do, stands on the control stream itself (``TrustKey``).
+Signatures are deterministic, so signing the same entry twice gives the same bytes.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+
+class KeyFileError(ValueError):
+    """A file that holds no usable private key. Says which, and what to do."""
+
+
+class Signer(NamedTuple):
+    """A private key under the id by which the control stream trusts it."""
+
+    key_id: str
+    private: "Ed25519PrivateKey"
+
+    @property
+    def public_key(self) -> str:
+        """The public half, 64 hexadecimal digits, as ``TrustKey`` wants it."""
+        return _public(self.private)
+
+
+def generate(path: Path) -> str:
+    """Writes a new private key (PEM, PKCS 8, readable by its owner only) and returns its public half.
+    Raises ``KeyFileError`` rather than write over a file."""
+    serialization, ed25519 = _library()
+    private = ed25519.Ed25519PrivateKey.generate()
+    data = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyFileError(f"{path} exists; a key is never written over another: choose another name") from None
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return _public(private)
+
+
+def load_private(path: Path, key_id: str | None = None) -> Signer:
+    """The key in a file. ``key_id`` is how the control stream calls it; the file's stem by default.
+    Raises ``KeyFileError``."""
+    serialization, ed25519 = _library()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeyFileError(f"{path} can be read by others; `chmod 600 {path}`, and think of it as known to them")
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, OSError) as error:
+        if isinstance(error, KeyFileError):
+            raise
+        raise KeyFileError(f"{path}: expected an Ed25519 private key in PEM without a password: {error}") from None
+    if not isinstance(private, ed25519.Ed25519PrivateKey):
+        raise KeyFileError(f"{path}: expected an Ed25519 key, found {type(private).__name__}")
+    return Signer(key_id or path.stem, private)
+
+
+def sign(message: bytes, signer: Signer) -> str:
+    """The signature, 128 hexadecimal digits."""
+    return signer.private.sign(message).hex()
+
+
+def verify(message: bytes, signature: str, public_key: str) -> bool:
+    """Whether ``signature`` is the public key's over ``message``; all but the message in hexadecimal.
+    False, never an exception, for anything that is not one."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  # signed logs only
+
+    try:
+        _key_of(public_key).verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _key_of(public_key: str) -> "Ed25519PublicKey":
+    _, ed25519 = _library()
+    found: Ed25519PublicKey = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+    return found
+
+
+def _public(private: "Ed25519PrivateKey") -> str:
+    return private.public_key().public_bytes_raw().hex()
+
+
+def _library() -> tuple[Any, Any]:
+    """Loaded when the first key is met: an installation without keys has no use for it."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # signed logs only
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  # signed logs only
+
+    return serialization, ed25519
