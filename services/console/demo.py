@@ -11,9 +11,11 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import click
@@ -22,12 +24,11 @@ from rich.live import Live
 
 from services.console.demo_view import Board
 from services.console.main import asynchronous
-from services.console.processes import Supervisor, console_command
+from services.console.processes import console_command
 from services.console.running import found_if_new, server_for, services_up
 from services.console.sources import symbol_names
-from shared.bars import open_source
-from shared.bars.names import parse_interval
-from shared.log.redis import RedisLog
+from shared.bars import Good, open_source
+from shared.bars.names import interval_text, parse_interval
 from shared.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
 from shared.settings import VARIABLE, Settings, load
 
@@ -40,6 +41,16 @@ SYNTHETIC_BARS: Final = 6_000
 SYMBOLS: Final = 4
 LEAST_ROWS: Final = 4_000
 
+Runner = Callable[..., Any]
+
+
+class Market(NamedTuple):
+    """What the demo streams: what to call it, how many bars, and the options of ``train`` and ``feed``."""
+
+    name: str
+    rows: int
+    words: tuple[str, ...]
+
 
 @click.command()
 @click.option("--bars", type=click.Path(exists=True, path_type=Path), help="A file or folder of bars.")
@@ -50,15 +61,13 @@ LEAST_ROWS: Final = 4_000
 async def demo(bars: Path | None, symbol: str | None, interval: str | None, limit: int | None) -> None:
     """Bars in, decisions out: on the synthetic market, or on your own bars."""
     console = Console()
-    words = _source_words(bars, symbol, interval)
-    rows = _count(bars, symbol, interval)
-    if rows < LEAST_ROWS:
-        raise InstallationError(f"{bars}: {rows:,} bars; the demo trains on 60 % of them and needs {LEAST_ROWS:,}")
+    begun = time.monotonic()
+    market = _market(bars, symbol, interval)
     folder = Path(tempfile.mkdtemp(prefix="conclave-demo-"))
     try:
         finished = False
         async with cancelled_by_signal():
-            await _demo(console, folder, words, rows, limit, synthetic=bars is None)
+            await _demo(console, folder, market, limit, begun)
             finished = True
         if not finished:
             console.print("stopped; nothing is left running")
@@ -66,19 +75,23 @@ async def demo(bars: Path | None, symbol: str | None, interval: str | None, limi
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _source_words(bars: Path | None, symbol: str | None, interval: str | None) -> list[str]:
-    """The source as options of ``train`` and ``feed``."""
+def _market(bars: Path | None, symbol: str | None, interval: str | None) -> Market:
+    """The synthetic market, or the bars of the commonest length in a file or folder."""
     if bars is None:
-        return ["--synthetic", "sequence", "--symbols", str(SYMBOLS), "--count", str(SYNTHETIC_BARS)]
-    named = ["--symbol", symbol] if symbol else []
-    return ["--bars", str(bars.resolve()), *named, *(["--interval", interval] if interval else [])]
-
-
-def _count(bars: Path | None, symbol: str | None, interval: str | None) -> int:
-    if bars is None:
-        return SYNTHETIC_BARS * SYMBOLS
-    span = parse_interval(interval) if interval else None
-    return sum(1 for _ in open_source(bars, symbol=symbol, interval_ms=span).rows())
+        name = f"synthetic, seeded, with a planted signal ({', '.join(symbol_names(SYMBOLS))})"
+        words = ("--synthetic", "sequence", "--symbols", str(SYMBOLS), "--count", str(SYNTHETIC_BARS))
+        return Market(name, SYNTHETIC_BARS * SYMBOLS, words)
+    source = open_source(bars, symbol=symbol, interval_ms=parse_interval(interval) if interval else None)
+    counts = Counter(row.bar.interval_ms for row in source.rows() if isinstance(row, Good))
+    length, rows = counts.most_common(1)[0] if counts else (0, 0)
+    if rows < LEAST_ROWS:
+        raise InstallationError(
+            f"{bars}: {rows:,} bars of one length; the demo trains on 60 % of them and needs {LEAST_ROWS:,}"
+        )
+    only = interval_text(length)
+    named = ("--symbol", symbol) if symbol else ()
+    stated = ("--interval", interval) if interval else ()
+    return Market(f"{bars}, bars of {only}", rows, ("--bars", str(bars.resolve()), "--only", only, *named, *stated))
 
 
 def _settings(folder: Path) -> Settings:
@@ -92,14 +105,13 @@ def _settings(folder: Path) -> Settings:
     return load(file)
 
 
-async def _demo(
-    console: Console, folder: Path, words: Sequence[str], rows: int, limit: int | None, *, synthetic: bool
-) -> None:
+async def _demo(console: Console, folder: Path, market: Market, limit: int | None, begun: float) -> None:
     settings = _settings(folder)
-    trained_rows = int(rows * TRAINED_SHARE)
-    name = f"synthetic, seeded, with a planted signal ({', '.join(symbol_names(SYMBOLS))})" if synthetic else words[1]
+    trained = int(market.rows * TRAINED_SHARE)
     console.rule("[bold]Conclave")
-    console.print(f"market: [bold]{name}[/], {rows:,} bars; the first {trained_rows:,} train, the rest is streamed")
+    console.print(
+        f"market: [bold]{market.name}[/], {market.rows:,} bars; the first {trained:,} train, the rest is streamed"
+    )
     run = _runner(folder / "conclave.toml")
     async with server_for(settings):
         await found_if_new(settings, "demo")
@@ -108,16 +120,13 @@ async def _demo(
             names = ", ".join(f"{child.name} ({child.pid})" for child in supervisor.children)
             console.print(f"services: {names}")
             for model, weight in MODELS.items():
-                await _train(console, run, model, weight, words, trained_rows)
+                await _train(console, run, model, weight, market, trained)
             async with opened_log(settings, "conclave:demo") as log:
-                await _stream(console, run, log, words, trained_rows, rows, limit, supervisor)
-
-
-Runner = Callable[..., Any]
+                await _stream(console, run, Board(log, supervisor, begun), market, trained, limit)
 
 
 def _runner(settings_file: Path) -> Runner:
-    async def run(*words: str, check: bool = True) -> str:
+    async def run(*words: str) -> str:
         """One console command in a process of its own; its output, or its message as an error."""
         result = await anyio.run_process(
             console_command(*words),
@@ -125,41 +134,32 @@ def _runner(settings_file: Path) -> Runner:
             check=False,
             start_new_session=True,
         )
-        if check and result.returncode:
+        if result.returncode:
             raise InstallationError(result.stderr.decode().strip() or f"{words[0]} failed")
         return result.stdout.decode()
 
     return run
 
 
-async def _train(console: Console, run: Runner, model: str, weight: float, words: Sequence[str], rows: int) -> None:
+async def _train(console: Console, run: Runner, model: str, weight: float, market: Market, rows: int) -> None:
     """Trains, registers and promotes, as a person would."""
-    reason = "the demo's first models: no gate has seen them"
     with console.status(f"training {model}"):
         report = await run(
-            "train", "--model", model, "--family", model, *words, "--rows", str(rows),
-            "--promote", "--weight", str(weight), "--actor", "demo", "--reason", reason,
+            "train", "--model", model, "--family", model, *market.words, "--rows", str(rows),
+            "--promote", "--weight", str(weight), "--actor", "demo",
+            "--reason", "the demo's first models: no gate has seen them",
         )  # fmt: skip
     sys.stdout.write(report)
+    sys.stdout.flush()
 
 
-async def _stream(
-    console: Console,
-    run: Runner,
-    log: RedisLog,
-    words: Sequence[str],
-    skip: int,
-    rows: int,
-    limit: int | None,
-    supervisor: Supervisor,
-) -> None:
-    total = min(rows - skip, limit or rows)
+async def _stream(console: Console, run: Runner, board: Board, market: Market, skip: int, limit: int | None) -> None:
+    total = min(market.rows - skip, limit or market.rows)
     paced = min(int(PACE * PACED_S), total // 2)
-    board = Board(log, supervisor)
-    with Live(board, console=console, refresh_per_second=5, transient=False):
+    feed = ("feed", *market.words, "--skip", str(skip))
+    with Live(board, console=console, refresh_per_second=5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(board.watch)
-            feed = ("feed", *words, "--skip", str(skip))
             board.phase = f"{total - paced:,} bars as fast as the pipeline takes them"
             await run(*feed, "--limit", str(total - paced))
             await board.settled()

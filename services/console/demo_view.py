@@ -23,12 +23,15 @@ FOLLOWED: Final = ("market", "decisions", "intents", "dead")
 
 class Board:
     """Follows the streams of partition 0 and draws itself. Latency is the time between the entry ids
-    of a bar and of its decision: both are the server's clock, in whole milliseconds."""
+    of a bar and of its decision: both are the server's clock, in whole milliseconds. ``begun`` is when
+    the demo began (``time.monotonic``)."""
 
-    def __init__(self, log: Log, supervisor: Supervisor) -> None:
+    def __init__(self, log: Log, supervisor: Supervisor, begun: float) -> None:
         self.phase = ""
         self._log = log
         self._supervisor = supervisor
+        self._begun = begun
+        self._first_s = 0.0
         self._after = {Place(stream): START for stream in FOLLOWED}
         self._seen: Counter[str] = Counter()
         self._bars: dict[bytes, int] = {}
@@ -61,6 +64,7 @@ class Board:
             self._times.setdefault("first bar", at)
         elif isinstance(envelope.event, DecisionMade):
             self._times["last decision"] = at
+            self._first_s = self._first_s or time.monotonic() - self._begun
             self._seen["bars decided"] += 1
             self._actions[envelope.event.action if envelope.event.status == "decided" else "no quorum"] += 1
             self._latencies.append(at - self._bars.pop(envelope.correlation, at))
@@ -90,7 +94,7 @@ class Board:
             f"[bold]{rate:,.0f}[/] a second",
             f"latency p50 {self._latency(50)} ms, p99 {self._latency(99)} ms",
         )
-        lines = Group(*(Text.from_markup(decision_line(decision), overflow="ellipsis") for decision in self._recent))
+        lines = Group(*(_one_line(decision) for decision in self._recent))
         return Panel(Group(head, Text(f"lag: {lag}", style="dim"), lines), title=self.phase)
 
     def _per_second(self) -> float:
@@ -107,6 +111,7 @@ class Board:
         mix = ", ".join(f"{action} {count / max(decided, 1):.0%}" for action, count in self._actions.most_common())
         count, seconds = self._fast
         table.add_row("bars in, decisions out", f"{bars:,}, {decided:,}: every bar has exactly one decision")
+        table.add_row("first decision", f"{self._first_s:.0f} s after the start, training included")
         table.add_row("decided", mix)
         table.add_row("intents, dead letters", f"{self._seen['intents']:,}, {self._seen['dead']:,}")
         if seconds > 0:
@@ -115,6 +120,12 @@ class Board:
         memory = ", ".join(f"{c.name} {resident_mb(c.pid):.0f} MB" for c in self._supervisor.children if c.pid)
         table.add_row("resident memory", memory)
         return table
+
+
+def _one_line(decision: DecisionMade) -> Text:
+    line = Text.from_markup(decision_line(decision), overflow="ellipsis")
+    line.no_wrap = True
+    return line
 
 
 def resident_mb(pid: int) -> float:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from shared.bars import Row, Source, open_source
-from shared.bars.names import parse_interval
+from shared.bars import Refused, Row, Source, open_source
+from shared.bars.names import interval_text, parse_interval
 from shared.synthetic import SCENARIOS, SYMBOLS, SyntheticMarket
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,6 +22,7 @@ def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
         click.option("--count", type=int, default=20_000, show_default=True, help="Synthetic bars of each symbol."),
         click.option("--symbols", default=4, show_default=True, help="How many symbols the synthetic market has."),
         click.option("--synthetic", type=click.Choice(sorted(SCENARIOS)), help="A made-up market of this scenario."),
+        click.option("--only", help="Of a source with several bar lengths, only this one, as 15m."),
         click.option("--interval", help="Bar length of files that do not say, as 15m."),
         click.option("--symbol", help="Symbol of files that do not say."),
         click.option("--bars", type=click.Path(exists=True, path_type=Path), help="A file or folder of bars."),
@@ -36,7 +37,9 @@ def chosen_source(options: Mapping[str, Any]) -> tuple[Source, str]:
         raise click.UsageError("--bars and --synthetic exclude each other")
     if options["bars"] is not None:
         interval = parse_interval(options["interval"]) if options["interval"] else None
-        source = open_source(options["bars"], symbol=options["symbol"], interval_ms=interval)
+        source: Source = open_source(options["bars"], symbol=options["symbol"], interval_ms=interval)
+        if options["only"]:
+            source = Only(source, parse_interval(options["only"]))
         return source, source.name
     market = SyntheticMarket(
         symbol_names(options["symbols"]),
@@ -50,6 +53,31 @@ def chosen_source(options: Mapping[str, Any]) -> tuple[Source, str]:
 def symbol_names(count: int) -> tuple[str, ...]:
     """The first symbols of the synthetic market, made-up ones beyond those it has."""
     return tuple([*SYMBOLS, *(f"SYN{number:03}USDT" for number in range(count))][:count])
+
+
+@dataclass(frozen=True)
+class Only:
+    """The bars of one length, and every refused row, of a source that has several."""
+
+    source: Source
+    interval_ms: int
+
+    @property
+    def name(self) -> str:
+        """The source's, and the length."""
+        return f"{self.source.name}, {interval_text(self.interval_ms)}"
+
+    @property
+    def identity(self) -> str:
+        """The source's, told apart by the length."""
+        return f"{self.source.identity}@{self.interval_ms}"
+
+    def rows(self, skip: int = 0) -> Iterator[Row]:
+        """See ``Source.rows``; those of other lengths are no rows here."""
+        chosen = (
+            row for row in self.source.rows() if isinstance(row, Refused) or row.bar.interval_ms == self.interval_ms
+        )
+        return islice(chosen, skip, None)
 
 
 @dataclass(frozen=True)
