@@ -10,17 +10,18 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
-from shared import telemetry
+from shared import checkpoint, telemetry
 from shared.commands import current
 from shared.control import State
 from shared.log import Owner
 from shared.log.fitness import check_server
 from shared.log.redis import RedisLog
-from shared.runtime import Host
+from shared.runtime import Host, now_ms
 from shared.service import Service
 from shared.settings import Settings, redis_url_with_password
 
@@ -94,6 +95,23 @@ def check_installation(settings: Settings, state: State) -> None:
         )
 
 
+def compared(settings: Settings, state: State) -> Callable[[State], None]:
+    """Holds the control log against what this machine noted of it, and notes where it stands; returns
+    how to note it again. Raises ``checkpoint.RewrittenError``. A log that may vanish is not noted."""
+    path = Path(settings.installation.state) / "checkpoints" / "control.jsonl"
+    checkpoint.check(path, state)
+    noted = ""
+
+    def note(now: State) -> None:
+        nonlocal noted
+        if now.head != noted:
+            checkpoint.note(path, now, now_ms())
+            noted = now.head
+
+    note(state)
+    return note
+
+
 async def serve(
     service: Service[Any],
     settings: Settings,
@@ -109,8 +127,19 @@ async def serve(
     meter = telemetry.start(settings.telemetry, service.group, partition)
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:
-            check_installation(settings, await current(log))
-            host = Host(service, log, partition, owner(service.group), meter=meter, take_over=take_over, ready=ready)
+            state = await current(log)
+            noting = None if settings.redis.ephemeral else compared(settings, state)
+            check_installation(settings, state)
+            host = Host(
+                service,
+                log,
+                partition,
+                owner(service.group),
+                meter=meter,
+                take_over=take_over,
+                ready=ready,
+                noting=noting,
+            )
             await host.run(stop)
     finally:
         meter.stop()

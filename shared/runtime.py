@@ -32,7 +32,7 @@ import anyio
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
 from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
-from shared.control import ControlError, Reader, Refused
+from shared.control import ControlError, Reader, Refused, State
 from shared.log import START, Commit, Entry, Log, Owner, Place, Position
 from shared.service import Batch, Received, Service
 
@@ -44,6 +44,8 @@ BATCH: Final = 1000
 BLOCK_MS: Final = 250
 RENEW_AFTER_S: Final = 3.0
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
+NOTE_AFTER_S: Final = 30.0
+"""How often the head of the control log is noted outside it (``shared.checkpoint``)."""
 
 
 class GapError(RuntimeError):
@@ -104,6 +106,7 @@ class Host(Generic[S]):
         meter: Meter | None = None,
         take_over: bool = False,
         ready: Callable[[], None] | None = None,
+        noting: Callable[[State], None] | None = None,
     ) -> None:
         self.service = service
         self.log = log
@@ -118,6 +121,8 @@ class Host(Generic[S]):
         self.careful = 0
         self.control = Reader()
         self.alarmed = 0
+        self.noting = noting
+        self.noted_at = time.monotonic()
         self.set_aside: set[tuple[str, str]] = set()
         self.committed_at = time.monotonic()
         self.looked_at = time.monotonic()
@@ -195,6 +200,9 @@ class Host(Generic[S]):
         await self._alarm()
         if not entries:
             await self._settle()
+        if self.noting is not None and time.monotonic() - self.noted_at > NOTE_AFTER_S:
+            self.noting(self.control.state)
+            self.noted_at = time.monotonic()
         if time.monotonic() - self.committed_at > RENEW_AFTER_S:
             await self.log.renew(self.claim)
             self.committed_at = time.monotonic()

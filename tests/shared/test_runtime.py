@@ -251,6 +251,8 @@ async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_o
     first, second = control_entry(Found(1, "log-of-a-test"), Halt())
     await log.append_at(CONTROL, "1-0", seal("control", first).data)
     async with running(log) as host:
+        await publish(log, 1)
+        await until(heard(log, 1))
         await log.append_at(CONTROL, "2-0", b"{}")
         await log.append_at(CONTROL, "3-0", seal("control", second).data)
 
@@ -260,6 +262,8 @@ async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_o
         await until(applied)
         assert host.control.state.halted
     async with running(log, OTHER) as host:
+        await publish(log, 2)
+        await until(heard(log, 2))
         assert host.state["versions"] == 2
     [refused] = [unseal("alarms", entry.data).event for entry in await log.scan(ALARMS)]
     assert isinstance(refused, ControlRefused)

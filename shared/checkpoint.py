@@ -1,0 +1,105 @@
+"""Checkpoints of the control head outside Redis: a file of one line each, only ever added to.
+
+    {"log_id":"1932...-1","version":12,"head":"9f2c...","at":1760000000000}
+
+The chain shows that an entry was changed as long as anything later still stands as it was. A log that
+was rewritten whole, or cut at its end, fits itself; it does not fit what was noted here. So every
+process compares the log with the file before it runs, and notes where it stands at its start and from
+time to time. Whoever can write both Redis and this file can rewrite the past; keep the file, or a copy
+of it, where Redis's administrator cannot write.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from schemas.common import DigestHex, Milliseconds
+from shared.control import ControlError, State
+
+
+class Checkpoint(Struct, frozen=True):
+    """Where the control log stood: its id, version and head, and when that was noted (ms)."""
+
+    log_id: str
+    version: int
+    head: DigestHex
+    at: Milliseconds
+
+
+class RewrittenError(ControlError):
+    """The control log is not the one that was noted. Says what differs, and what to do."""
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Checkpoint).decode
+
+
+def compare(noted: Checkpoint, state: State) -> str | None:
+    """What contradicts a checkpoint in the log that made ``state``; None where nothing does."""
+    if noted.log_id != state.log_id:
+        return f"it is the log {state.log_id or '(empty)'}, noted was {noted.log_id}"
+    if noted.version > state.version:
+        return f"it ends at version {state.version}, but version {noted.version} was noted: entries are gone"
+    head = state.past[noted.version].head
+    if head != noted.head:
+        return f"version {noted.version} has head {head[:12]}, noted was {noted.head[:12]}: it was rewritten"
+    return None
+
+
+def read(path: Path) -> list[Checkpoint]:
+    """The checkpoints in a file, oldest first; none where there is no file. A last line without an
+    end was being written when the power failed, and is left out. Raises ``RewrittenError``."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    found = []
+    for number, line in enumerate(lines[:-1], start=1):
+        if not line:
+            continue
+        try:
+            found.append(_decode(line))
+        except msgspec.DecodeError as error:
+            raise RewrittenError(f"{path}:{number} is no checkpoint: {error}; restore the file from a copy") from None
+    return found
+
+
+def check(path: Path, state: State) -> None:
+    """Compares a log with what was noted of it. Raises ``RewrittenError``: do not run."""
+    for noted in reversed(read(path)):
+        fault = compare(noted, state)
+        if fault is not None:
+            raise RewrittenError(
+                f"the control log contradicts {path}: {fault}. Restore the log from a copy, and find out who wrote it. "
+                f"If the installation was founded anew on purpose, move {path} away"
+            )
+
+
+def note(path: Path, state: State, at: int) -> Checkpoint | None:
+    """Adds where the log stands, on disk before this returns; None where the last line says so already
+    or nothing was founded. One write of one line: processes may share a file."""
+    if state.version == 0:
+        return None
+    noted = read(path)
+    if noted and (noted[-1].version, noted[-1].head) == (state.version, state.head):
+        return None
+    made = Checkpoint(state.log_id, state.version, state.head, at)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+    try:
+        _drop_torn_line(descriptor)
+        os.write(descriptor, _encode(made) + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return made
+
+
+def _drop_torn_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, 4096, max(size - 4096, 0))
+    if tail and not tail.endswith(b"\n"):
+        os.ftruncate(descriptor, size - len(tail) + tail.rfind(b"\n") + 1)
