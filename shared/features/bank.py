@@ -58,7 +58,7 @@ class Bank:
         ascending. Returns the vectors ``[row, column, feature]`` of each set if they are wanted; those of a
         column whose window is not full are meaningless.
         """
-        vectors = self._rings.turn(columns, slot, np.ascontiguousarray(values.transpose(2, 1, 0)), want)
+        vectors = self._rings.turn(columns, slot, values.transpose(2, 1, 0), want)
         rows, where = values.shape[1], selection(columns)
         skipped = max(rows - self._size, 0)
         for at, part in pieces(slot + skipped, slot + rows, self._size):

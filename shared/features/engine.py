@@ -263,8 +263,8 @@ class Engine:
 
 
 def _finite(vectors: Vectors) -> list[list[bool]] | None:
-    finite = np.logical_and.reduce(np.isfinite(vectors), axis=2)
-    return None if finite.all() else [row.tolist() for row in finite]
+    finite = np.isfinite(vectors)
+    return None if finite.all() else [row.tolist() for row in np.logical_and.reduce(finite, axis=2)]
 
 
 def _arrays(runs: list[_Run]) -> tuple[Doubles, Integers]:

@@ -47,7 +47,7 @@ def bars_for(keep: float) -> int:
     return bars
 
 
-def joined(newer: Number, older: Number, keep: float) -> Number:
+def joined(keep: float, newer: Number, older: Number) -> Number:
     """Two halves of a decayed sum, the older one weighted."""
     result = older * keep
     result += newer
@@ -62,7 +62,7 @@ def spread_of_pair(newer: Number, older: Number) -> Number:
     return apart
 
 
-def spread_of_halves(newer: Number, older: Number, newer_spread: Number, older_spread: Number, bars: int) -> Number:
+def spread_of_halves(bars: int, newer: Number, older: Number, newer_spread: Number, older_spread: Number) -> Number:
     """The squared deviations of two blocks of ``bars`` values each from their common mean, from the blocks'
     sums and own spreads (Chan, Golub and LeVeque 1983)."""
     apart = newer - older
@@ -74,7 +74,7 @@ def spread_of_halves(newer: Number, older: Number, newer_spread: Number, older_s
 
 
 def variance_of_blocks(
-    newer: Number, older: Number, newer_spread: Number, older_spread: Number, newer_bars: int, older_bars: int
+    newer_bars: int, older_bars: int, newer: Number, older: Number, newer_spread: Number, older_spread: Number
 ) -> Number:
     """The population variance of two blocks of different lengths together."""
     bars = newer_bars + older_bars

@@ -48,9 +48,9 @@ class _Program(NamedTuple):
 
 
 class Rings:
-    """The values of nodes that are read with a delay, each in a ring as long as its longest delay: ``[slot
-    modulo length, column]``, where a symbol is a column and a slot is ``open_time / interval``. So a new bar
-    costs one operation a node, however far its features look back.
+    """The values of nodes that are read with a delay, each in a ring as long as its longest delay (rounded up to a
+    power of two, which makes the modulus cheap): ``[slot modulo length, column]``, where a symbol is a column and a
+    slot is ``open_time / interval``. So a new bar costs one operation a node, however far its features look back.
 
     Where its symbol had no bar, a column holds anything: what is computed from that is meaningless, and harmless.
     """
@@ -58,7 +58,7 @@ class Rings:
     def __init__(self, circuit: Circuit, interval_ms: int) -> None:
         self._interval_ms = interval_ms
         reads = sorted({read for read in circuit.reads() if read.delay})
-        lengths = dict(reads)  # a node's longest delay comes last
+        lengths = {node: 1 << (delay - 1).bit_length() for node, delay in reads}  # a node's longest comes last
         starts = dict(zip(lengths, accumulate(lengths.values(), initial=0), strict=False))
         self._memory: Doubles = np.zeros((sum(lengths.values()), 8))
 
@@ -77,10 +77,8 @@ class Rings:
         self._empty = [None] * (len(circuit.nodes) - len(FIELDS))
         self._kept = [(starts[node], length, places[Read(node, 0)]) for node, length in lengths.items()]
         self._take_kept = _taking([place for _, _, place in self._kept])
-        self._read_at = (
-            np.array([(delay.start, delay.length, delay.delay) for delay in delays], np.int64).reshape(-1, 3).T
-        )
-        self._keep_at = np.array([(start, length) for start, length, _ in self._kept], np.int64).reshape(-1, 2).T
+        self._read_at = _columns([(start, length - 1, delay) for start, length, delay, _, _ in delays], 3)
+        self._keep_at = _columns([(start, length - 1) for start, length, _ in self._kept], 2)
         self._outputs = [(len(outputs), _taking([places[read] for read in outputs])) for outputs in circuit.outputs]
 
     def widen(self, columns: int) -> None:
@@ -98,7 +96,7 @@ class Rings:
                 self._few(columns, slot, fields, vectors)
             else:
                 compute = self._row if rows == 1 else self._rows
-                values = compute(columns, slot, fields, want)
+                values = compute(columns, slot, np.ascontiguousarray(fields), want)
                 for result, (_, outputs) in zip(vectors, self._outputs, strict=False):
                     for feature, value in enumerate(outputs(values)):
                         result[:, :, feature] = value
@@ -129,7 +127,8 @@ class Rings:
         values = [*self._memory[read_at, where], *fields[:, 0], slot * self._interval_ms, *self._empty]
         for apply, taken, place in self._programs[want].steps:
             values[place] = apply(*taken(values))
-        self._memory[keep_at, where] = self._take_kept(values)
+        if self._kept:
+            self._memory[keep_at, where] = self._take_kept(values)
         return values
 
     def _rows(self, columns: Sequence[int], slot: int, fields: Doubles, want: bool) -> list[Any]:
@@ -150,9 +149,9 @@ class Rings:
 
     def _places(self, slot: int) -> tuple[Integers, Integers]:
         """The rows of the memory that are read and written for one slot."""
-        starts, lengths, delays = self._read_at
-        kept_starts, kept_lengths = self._keep_at
-        return (slot - delays) % lengths + starts, slot % kept_lengths + kept_starts
+        starts, masks, delays = self._read_at
+        kept_starts, kept_masks = self._keep_at
+        return (slot - delays & masks) + starts, (slot & kept_masks) + kept_starts
 
     def _delayed(self, read: _Delay, slot: int, new: Doubles, where: Any) -> Doubles:
         """What was ``delay`` bars before each of the new rows: from the ring, and then from those rows."""
@@ -175,6 +174,10 @@ def _program(circuit: Circuit, places: dict[Read, int], delays: list[_Delay], wa
             program.moves.append(program.steps[-1])
         program.moves.extend(delay for delay in delays if delay.source == place)
     return program
+
+
+def _columns(rows: list[tuple[int, ...]], count: int) -> list[Integers]:
+    return list(np.array(rows, np.int64).reshape(-1, count).T.copy())
 
 
 def _taking(places: Sequence[int]) -> Taking:

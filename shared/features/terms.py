@@ -122,7 +122,7 @@ def decayed(x: Term, keep: float, bars: int) -> Term:
     found, span = x, 1
     while span < bars:
         text = f"decayed({x.text}, {keep!r}, {2 * span})"
-        found = _join(text, partial(kernels.joined, keep=kernels.power(keep, span)), found, lag(found, span))
+        found = _join(text, partial(kernels.joined, kernels.power(keep, span)), found, lag(found, span))
         span *= 2
     return found
 
@@ -199,7 +199,7 @@ def _spread(x: Term, bars: int) -> Term:
     if half == 1:
         return _join(text, kernels.spread_of_pair, block, lag(block, 1))
     spread = _spread(x, half)
-    joined = partial(kernels.spread_of_halves, bars=half)
+    joined = partial(kernels.spread_of_halves, half)
     return _join(text, joined, block, lag(block, half), spread, lag(spread, half))
 
 
@@ -214,7 +214,7 @@ def variance(x: Term, bars: int) -> Term:
         return _join(text, lambda x: x / bars, _spread(x, bars))
     blocks = total(x, newer), lag(total(x, older), newer)
     older_spread = lag(_spread(x, older), newer)
-    joined = partial(kernels.variance_of_blocks, newer_bars=newer, older_bars=older)
+    joined = partial(kernels.variance_of_blocks, newer, older)
     if newer == 1:
         return _join(text, lambda a, b, spread: joined(a, b, 0.0, spread), *blocks, older_spread)
     return _join(text, joined, *blocks, _spread(x, newer), older_spread)

@@ -138,6 +138,14 @@ def test_sets_that_live_together_do_not_change_each_other(walk: Walk) -> None:
         ]
 
 
+def test_a_set_that_looks_back_on_nothing_is_served(walk: Walk) -> None:
+    chosen = feature_set("now", "close", "minute_sin")
+    for symbols in (1, 9):
+        bars = [bar for t in range(3) for bar in [closed(walk(3), f"S{i}")[t] for i in range(symbols)]]
+        outcomes = fed(Engine([chosen]), bars, range(0, len(bars), symbols))
+        assert published(chosen, bars[::symbols], outcomes[::symbols], 0) == recorded(chosen, closed(walk(3)), 3)[0]
+
+
 def test_many_symbols_grow_the_bank_and_keep_apart(walk: Walk) -> None:
     walks = {f"S{i}": closed(walk(60, seed=i), f"S{i}") for i in range(37)}
     bars = [walks[symbol][t] for t in range(60) for symbol in walks]
