@@ -48,9 +48,11 @@ class State:
         self.here = Milestone(memo.index, memo.entry)
         self.milestones = [self.here]
         self.recalled: set[Key] | None = set(memo.restarted)
+        self._anchor: Milestone | None = None
 
     def advance(self, events: Sequence[Received]) -> list[BarClosed]:
         """Counts events, and returns their bars. The first has the index ``here.number + 1``."""
+        self._anchor = None
         first = self.here.number + 1
         for i in range(-first % MILESTONE, len(events), MILESTONE):
             self.milestones.append(Milestone(first + i, events[i].entry))
@@ -66,6 +68,11 @@ class State:
 
     def anchor(self) -> Milestone:
         """The newest remembered event before all that the windows depend on."""
+        if self._anchor is None:
+            self._anchor = self._find_anchor()
+        return self._anchor
+
+    def _find_anchor(self) -> Milestone:
         oldest = self.engine.oldest()
         if oldest is None:
             return self.here
