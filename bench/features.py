@@ -1,5 +1,8 @@
 """Features: one new bar of 100 symbols, one of one symbol, and a million symbol-bars against talipp and TA-Lib.
 
+A single bar is measured hot, bar after bar, and cold, after a pause in which the processor's caches forget: as bars
+come in service.
+
 The peers compute the classical indicators behind ``user-23``, incrementally, one object for each indicator and
 symbol, after a warm-up: EMA 10, 20, 50, MACD 12/26/9, RSI 14, Bollinger 20/2, deviation 20 of returns, means 5 and
 20 of the volume, rates of change over 1, 10 and 20 bars. The batch computes all of ``user-23``, to float32 vectors.
@@ -17,6 +20,8 @@ from shared.features.engine import Engine
 
 PEER_SET = "user-23"
 MINUTE = 60_000
+PAUSE = 0.02
+"""Seconds between bars that come one by one."""
 BARS = 10_000
 """Bars of one symbol in the batch; each symbol is computed from the same walk."""
 
@@ -31,6 +36,7 @@ def run(quick: bool) -> dict[str, Figure]:
     return {
         "hundred_symbols_ms": Figure(found["hundred"], "ms", "< 2", f"one new bar of 100 symbols, {DEFAULT}"),
         "one_symbol_us": Figure(found["one"], "us", "", f"one new bar of one symbol, {DEFAULT}"),
+        "one_symbol_cold": Figure(found["cold"], "ms", "", f"the same, {1e3 * PAUSE:.0f} ms after the bar before it"),
         "batch_us": Figure(found["batch"], "us/symbol-bar", "", f"1,000,000 symbol-bars of {PEER_SET}{scaled}"),
         "batch_default_us": Figure(found["default"], "us/symbol-bar", "", f"the same, {default.name}"),
         "batch_gaps_us": Figure(
@@ -50,6 +56,7 @@ def _measure(walk: Bars, symbols: int, peer_bars: int) -> dict[str, float]:
     return {
         "hundred": 1e3 * _new_bar(walk, 100),
         "one": 1e6 * _new_bar(walk, 1),
+        "cold": 1e3 * _new_bar(walk, 1, PAUSE),
         "batch": _per_bar(lambda: compute(SETS[PEER_SET], walk), symbols, BARS),
         "default": _per_bar(lambda: compute(SETS[DEFAULT], walk), symbols, BARS),
         "gaps": _per_bar(lambda: history(SETS[PEER_SET], gappy), symbols, len(gappy)),
@@ -82,8 +89,8 @@ def _thinned(bars: Bars) -> Bars:
     return Bars(open_time=bars.open_time[kept], **fields, interval_ms=bars.interval_ms)
 
 
-def _new_bar(walk: Bars, symbols: int, rounds: int = 60) -> float:
-    """The median of the seconds that a warm engine takes for one new bar of each symbol."""
+def _new_bar(walk: Bars, symbols: int, pause: float = 0.0, rounds: int = 60) -> float:
+    """The median of the seconds that an engine whose windows are full takes for one new bar of each symbol."""
     engine = Engine([SETS[DEFAULT]])
     warm = SETS[DEFAULT].lookback
     names = [f"S{number}" for number in range(symbols)]
@@ -92,6 +99,8 @@ def _new_bar(walk: Bars, symbols: int, rounds: int = 60) -> float:
         prices = {field: float(array[number]) for field, array in walk.fields().items()}
         time_open = int(walk.open_time[number])
         bars = [BarClosed(symbol, MINUTE, time_open, **prices, origin="replay") for symbol in names]
+        if number >= warm:
+            time.sleep(pause)
         start = time.perf_counter()
         engine.take(bars, 1 + number * symbols)
         taken.append(time.perf_counter() - start)
