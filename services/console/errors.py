@@ -13,6 +13,7 @@ from shared.log.fitness import UnfitServerError
 from shared.process import InstallationError
 from shared.runtime import GapError
 from shared.settings import SettingsError
+from shared.signing import KeyFileError
 from shared.splits import SplitError
 from shared.telemetry import MissingExporterError
 from shared.training import RefusedError as NotStoredError
@@ -26,6 +27,7 @@ CODES: Final[dict[type[Exception], int]] = {
     FencedError: 2,
     GapError: 2,
     InstallationError: 2,
+    KeyFileError: 2,
     ManifestError: 2,
     MissingExporterError: 2,
     OwnedError: 2,

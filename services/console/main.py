@@ -23,8 +23,23 @@ MODULES: Final = {
     "down": "running",
     "feed": "feeding",
     "train": "training",
-    "control": "operate",
     "status": "observe",
+    "found": "operate",
+    "register": "operate",
+    "shadow": "operate",
+    "promote": "operate",
+    "confirm": "operate",
+    "rollback": "operate",
+    "retire": "operate",
+    "halt": "govern",
+    "resume": "govern",
+    "weights": "govern",
+    "ladder": "govern",
+    "policy": "govern",
+    "keys": "signatures",
+    "issue": "publishing",
+    "history": "history",
+    "diff": "history",
     "decisions": "observe",
     "doctor": "observe",
     "groups": "observe",
@@ -77,7 +92,7 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 def main() -> None:
     """Runs the command line; turns what a person must act on into one message and an exit code."""
     try:
-        cli()
+        cli(prog_name="conclave")
     except SettingsError as error:
         _end(error, 2)
     except Exception as error:

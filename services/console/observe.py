@@ -13,6 +13,8 @@ from rich.table import Table
 from schemas.catalogue import STREAMS
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade
+from services.console.door import OUTPUT
+from services.console.history import at
 from services.console.main import asynchronous, settings_of
 from shared.commands import current
 from shared.control import State
@@ -22,26 +24,29 @@ from shared.log.fitness import check_server
 from shared.process import check_installation, opened_log, owner
 from shared.settings import find, redis_url_with_password
 
-OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "dim"}
 
 
 @click.command()
+@click.option("--at", "moment", metavar="VERSION|TIME", help="The configuration as of then, without the groups.")
 @OUTPUT
 @click.pass_context
 @asynchronous
-async def status(context: click.Context, /, output: str) -> None:
+async def status(context: click.Context, /, moment: str | None, output: str) -> None:
     """The configuration, and where every group stands."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
-        state = await current(log)
-        groups = [view for p in range(settings.installation.partitions) for view in await log.groups(p)]
+        state = await (current(log) if moment is None else at(log, moment))
+        partitions = range(settings.installation.partitions if moment is None else 0)
+        groups = [view for partition in partitions for view in await log.groups(partition)]
     if output == "json":
-        click.echo(json.dumps({**_configuration(state), "groups": [_group(view) for view in groups]}))
+        shown = {} if moment is not None else {"groups": [_group(view) for view in groups]}
+        click.echo(json.dumps({**_configuration(state), **shown}))
         return
     console = Console()
     console.print(configuration_table(state))
-    console.print(groups_table(groups))
+    if moment is None:
+        console.print(groups_table(groups))
 
 
 def _configuration(state: State) -> dict[str, Any]:
@@ -50,7 +55,11 @@ def _configuration(state: State) -> dict[str, Any]:
         "version": state.version,
         "head": state.head,
         "halted": state.halted,
+        "open": state.open,
         "policy": msgspec.to_builtins(state.policy),
+        "gate": msgspec.to_builtins(state.gate),
+        "ladder": msgspec.to_builtins(state.ladder),
+        "probations": {name: msgspec.to_builtins(found) for name, found in sorted(state.probations.items())},
         "models": models,
     }
 
@@ -64,12 +73,17 @@ def _group(view: GroupView) -> dict[str, Any]:
 def configuration_table(state: State) -> Table:
     """Who votes with what weight under the current version."""
     halted = "  [bold red]HALTED[/]" if state.halted else ""
-    table = Table(title=f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}{halted}")
+    caption = "open: whoever reaches the log may command (`conclave keys trust` ends that)" if state.open else None
+    title = f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}{halted}"
+    table = Table(title=title, caption=caption)
     for heading in ("model", "weight", "champion", "in shadow"):
         table.add_column(heading)
     for name, model in sorted(state.models.items()):
         shadows = ", ".join(digest[:12] for digest in model.shadows)
-        table.add_row(name, f"{model.weight or 0:.0%}", (model.champion or "none")[:12], shadows)
+        champion = (model.champion or "none")[:12]
+        if name in state.probations:
+            champion += f" [yellow]on probation for {state.probations[name].decisions} decisions[/]"
+        table.add_row(name, f"{model.weight or 0:.0%}", champion, shadows)
     return table
 
 

@@ -1,64 +1,36 @@
-"""``conclave control ...``: commands that change the configuration, and its history."""
+"""``conclave found | register | promote | rollback | confirm | shadow | retire``: who votes."""
 
-import getpass
-import json
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from schemas.control import (
     Command,
+    ConfirmPromotion,
     Found,
-    Halt,
     Promote,
     RegisterArtifact,
-    Resume,
     Retire,
-    SetVotingPolicy,
-    SetWeights,
+    Rollback,
     StartShadow,
     StopShadow,
 )
+from services.console.door import artifact_of, carry_out, changing, store_of
 from services.console.main import asynchronous, settings_of
 from shared.artifacts.manifest import Manifest
-from shared.artifacts.store import Store
-from shared.commands import Issued, history, issue
+from shared.commands import Issued, RefusedError, issue
+from shared.control import Model, State
 from shared.log import Log
-from shared.process import opened_log
 from shared.runtime import now_ms
 from shared.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group()
-def control() -> None:
-    """Change the configuration, or look at its history. Every change says who and why."""
-
-
-def changing(command: F) -> F:
-    """The options of every command that changes something."""
-    for option in (
-        click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
-        click.option("--dry-run", is_flag=True, help="Decide, show what it would make, append nothing."),
-        click.option("--command-id", help="Names this very command; issuing it twice does nothing."),
-        click.option("--expect", type=int, help="Refuse unless the configuration is at this version."),
-        click.option("--actor", default=getpass.getuser, help="Who issues it (default: your login)."),
-        click.option("--reason", required=True, help="Why. It is recorded."),
-    ):
-        command = option(command)
-    return command
-
-
-def store_of(settings: Settings) -> Store:
-    """The artifact store of this installation."""
-    return Store(Path(settings.installation.state) / "artifacts")
+def of_an_artifact(command: F) -> F:
+    """The arguments that name an artifact: its model, and a prefix of its digest."""
+    return click.argument("model")(click.argument("artifact")(command))
 
 
 def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifact:
@@ -73,184 +45,138 @@ def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifac
         classes=manifest.classes,
         centre=manifest.centre,
         prior=manifest.prior,
+        features=manifest.feature_set.names,
+        libraries=manifest.libraries,
     )
 
 
-async def _issue(context: click.Context, command: Command, options: dict[str, Any]) -> None:
-    settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
-        issued = await issue(
-            log,
-            command,
-            actor=options["actor"],
-            reason=options["reason"],
-            command_id=options["command_id"],
-            expects=options["expect"],
-            dry_run=options["dry_run"],
-        )
-    show(issued, command, options["output"], dry_run=options["dry_run"])
+def founding(settings: Settings) -> Found:
+    """The first command: the partitions of the settings, and an id that tells this log from others."""
+    return Found(settings.installation.partitions, f"{now_ms():x}-{settings.installation.partitions}")
 
 
-def show(issued: Issued, command: Command, output: str, *, dry_run: bool) -> None:
-    """What became of a command."""
-    name = type(command).__struct_config__.tag
-    if output == "json":
-        found = {"version": issued.version, "head": issued.state.head, "repeated": issued.repeated, "dry_run": dry_run}
-        click.echo(json.dumps({"command": name, **found}))
-    elif issued.repeated:
-        click.echo(f"{name}: issued before, as version {issued.version}; nothing was done")
-    else:
-        verb = "would be" if dry_run else "is"
-        click.echo(f"{name}: {verb} version {issued.version}, head {issued.state.head[:12]}")
+async def begin(log: Log, settings: Settings, actor: str, reason: str) -> Issued:
+    """Founds the installation."""
+    return await issue(log, founding(settings), actor=actor, reason=reason)
 
 
-@control.command()
+@click.command()
 @changing
 @click.pass_context
 @asynchronous
 async def found(context: click.Context, /, **options: Any) -> None:
-    """Begin an installation: the first command, once."""
-    settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
-        issued = await begin(log, settings, options["actor"], options["reason"])
-    show(issued, Found(1, "........"), options["output"], dry_run=False)
+    """Begin an installation: the first command, once. `conclave up` does it by itself."""
+    await carry_out(context, lambda _: founding(settings_of(context)), options)
 
 
-async def begin(log: Log, settings: Settings, actor: str, reason: str) -> Issued:
-    """Founds the installation with the partitions of the settings and a random log id."""
-    log_id = f"{now_ms():x}-{settings.installation.partitions}"
-    return await issue(log, Found(settings.installation.partitions, log_id), actor=actor, reason=reason)
-
-
-@control.command()
-@click.argument("model")
-@click.argument("artifact")
+@click.command()
+@of_an_artifact
 @changing
 @click.pass_context
 @asynchronous
 async def register(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
     """Make an artifact of the store known under a model's name (a prefix of its digest is enough)."""
     store = store_of(settings_of(context))
-    digest = store.find(artifact)
-    loaded = store.load(digest)
-    await _issue(context, registration(model, digest, loaded.manifest), options)
+    loaded = store.load(store.find(artifact))
+    await carry_out(context, lambda _: registration(model, loaded.digest, loaded.manifest), options)
 
 
-@control.command()
-@click.argument("model")
-@click.argument("artifact")
-@click.option("--force", is_flag=True, help="Without a passing gate verdict; recorded as forced.")
+@click.command()
+@of_an_artifact
+@click.option("--force", is_flag=True, help="Without a gate's verdict, or not ready; recorded as forced.")
+@click.option("--verdict", help="Event id of the gate verdict that this artifact passed.")
 @click.option("--weight", type=float, help="Weight of a model that has none yet; the others shrink in proportion.")
+@click.option("--probation", type=int, metavar="N", help="Revert by itself unless confirmed within N scored decisions.")
+@click.option("--accept-changes", is_flag=True, help="It differs from the champion in features, family or libraries.")
 @changing
 @click.pass_context
 @asynchronous
 async def promote(
-    context: click.Context, /, model: str, artifact: str, force: bool, weight: float | None, **options: Any
+    context: click.Context,
+    /,
+    model: str,
+    artifact: str,
+    force: bool,
+    verdict: str | None,
+    weight: float | None,
+    probation: int | None,
+    accept_changes: bool,
+    **options: Any,
 ) -> None:
-    """Make an artifact its model's champion."""
-    digest = store_of(settings_of(context)).find(artifact)
-    await _issue(context, Promote(model, digest, force, weight), options)
+    """Make an artifact its model's champion; the former champion stays warm, in shadow."""
+
+    def build(state: State) -> Command:
+        return Promote(
+            model,
+            artifact_of(state, model, artifact),
+            forced=force,
+            weight=weight,
+            verdict=verdict,
+            probation=probation,
+            accept_changes=accept_changes,
+        )
+
+    await carry_out(context, build, options)
 
 
-@control.command()
-@click.argument("action", type=click.Choice(["start", "stop"]))
+@click.command()
+@click.option("--to", type=int, metavar="VERSION", help="As it was at this version (default: before the last change).")
+@click.option("--model", help="This model's champion alone.")
+@changing
+@click.pass_context
+@asynchronous
+async def rollback(context: click.Context, /, to: int | None, model: str | None, **options: Any) -> None:
+    """Vote again as an earlier version did. Never makes a shadow vote that was not a champion."""
+    await carry_out(context, lambda _: Rollback(to, model), options)
+
+
+@click.command()
 @click.argument("model")
-@click.argument("artifact")
 @changing
 @click.pass_context
 @asynchronous
-async def shadow(context: click.Context, /, action: str, model: str, artifact: str, **options: Any) -> None:
-    """Start or stop watching an artifact beside the champion."""
-    digest = store_of(settings_of(context)).find(artifact)
-    command = StartShadow(model, digest) if action == "start" else StopShadow(model, digest)
-    await _issue(context, command, options)
+async def confirm(context: click.Context, /, model: str, **options: Any) -> None:
+    """End a model's probation: its champion stays."""
+
+    def build(state: State) -> Command:
+        champion = state.models.get(model, Model()).champion
+        if champion is None:
+            raise RefusedError(f"{model!r} has no champion to confirm; voting are: {', '.join(state.voting) or 'none'}")
+        return ConfirmPromotion(model, champion)
+
+    await carry_out(context, build, options)
 
 
-@control.command()
-@click.argument("shares", nargs=-1, required=True, metavar="MODEL=WEIGHT...")
+@click.group()
+def shadow() -> None:
+    """Watch an artifact beside the champion: it answers everything and never votes."""
+
+
+@shadow.command()
+@of_an_artifact
 @changing
 @click.pass_context
 @asynchronous
-async def weights(context: click.Context, /, shares: tuple[str, ...], **options: Any) -> None:
-    """Set the weights of all voting models; they sum to one."""
-    try:
-        pairs = {name: float(value) for name, _, value in (share.partition("=") for share in shares)}
-    except ValueError:
-        raise click.BadParameter(f"expected MODEL=WEIGHT, as xgboost=0.5; got {' '.join(shares)}") from None
-    await _issue(context, SetWeights(pairs), options)
+async def start(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
+    """Start watching an artifact; its worker loads it in the background and says when it is ready."""
+    await carry_out(context, lambda state: StartShadow(model, artifact_of(state, model, artifact)), options)
 
 
-@control.command()
-@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@shadow.command()
+@of_an_artifact
 @changing
 @click.pass_context
 @asynchronous
-async def policy(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
-    """Set how ballots become decisions: rule, quorum_weight, quorum_count, deadline_ms, valid_ms, edge,
-    temperature. What is not named gets its default."""
-    given = {name: value for name, _, value in (field.partition("=") for field in fields)}
-    try:
-        command = msgspec.convert(given, SetVotingPolicy, strict=False)
-    except msgspec.ValidationError as error:
-        raise click.BadParameter(str(error)) from None
-    unknown = set(given) - set(SetVotingPolicy.__struct_fields__)
-    if unknown:
-        known = ", ".join(SetVotingPolicy.__struct_fields__)
-        raise click.BadParameter(f"no field {', '.join(sorted(unknown))}; there are: {known}")
-    await _issue(context, command, options)
+async def stop(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
+    """Stop watching an artifact; it stays registered."""
+    await carry_out(context, lambda state: StopShadow(model, artifact_of(state, model, artifact)), options)
 
 
-@control.command()
-@changing
-@click.pass_context
-@asynchronous
-async def halt(context: click.Context, /, **options: Any) -> None:
-    """Stop intents at their source, at once; decisions go on being recorded."""
-    await _issue(context, Halt(), options)
-
-
-@control.command()
-@changing
-@click.pass_context
-@asynchronous
-async def resume(context: click.Context, /, **options: Any) -> None:
-    """End a halt."""
-    await _issue(context, Resume(), options)
-
-
-@control.command()
-@click.argument("model")
-@click.argument("artifact")
+@click.command()
+@of_an_artifact
 @changing
 @click.pass_context
 @asynchronous
 async def retire(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
     """Take an artifact out of service for good."""
-    await _issue(context, Retire(model, store_of(settings_of(context)).find(artifact)), options)
-
-
-@control.command("log")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.pass_context
-@asynchronous
-async def show_log(context: click.Context, /, output: str) -> None:
-    """Every command that ever changed the configuration; the chain is checked on the way."""
-    async with opened_log(settings_of(context), "conclave:console") as log:
-        entries = await history(log)
-    if output == "json":
-        for entry in entries:
-            click.echo(msgspec.json.encode(entry).decode())
-        return
-    table = Table("version", "when (UTC)", "who", "command", "why")
-    for entry in entries:
-        when = datetime.fromtimestamp(entry.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(str(entry.version), when, entry.actor, _words(entry.command), entry.reason)
-    Console().print(table)
-
-
-def _words(command: Command) -> str:
-    fields = msgspec.to_builtins(command)
-    name = fields.pop("type")
-    shown = ("model", "artifact", "weight", "weights", "forced", "rule", "partitions")
-    said = [f"{key}={str(value)[:12] if key == 'artifact' else value}" for key, value in fields.items() if key in shown]
-    return " ".join([str(name), *said])
+    await carry_out(context, lambda state: Retire(model, artifact_of(state, model, artifact)), options)

@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.control import Promote, StartShadow
+from services.console.door import changing, signer_of, store_of, submit
 from services.console.main import asynchronous, settings_of
-from services.console.operate import changing, registration, show, store_of
+from services.console.operate import registration
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.show import render
 from shared.bars import Bars, Source, SourceError, gather
-from shared.commands import issue
+from shared.commands import Door
 from shared.families import FAMILIES
 from shared.features import DEFAULT, SETS, FeatureSet
 from shared.process import opened_log
@@ -95,11 +96,13 @@ def _train(
 async def _register(
     settings: Settings, model: str, digest: str, trained: Trained, then: str, weight: float | None, options: Any
 ) -> None:
-    who = {"actor": options["actor"], "reason": options["reason"], "dry_run": options["dry_run"]}
+    """Registers it, and does what was asked for. Forced: no gate has seen it, and no worker has it yet."""
     async with opened_log(settings, "conclave:console") as log:
-        command = registration(model, digest, trained.manifest)
-        show(await issue(log, command, **who), command, options["output"], dry_run=options["dry_run"])
+        door = Door(log, signer_of(options["key"]))
+        first = {**options, "wait": False, "expect": None, "command_id": None}
+        await submit(door, lambda _: registration(model, digest, trained.manifest), first)
         if then == "register" or options["dry_run"]:
             return
-        following = StartShadow(model, digest) if then == "shadow" else Promote(model, digest, True, weight)
-        show(await issue(log, following, **who), following, options["output"], dry_run=False)
+        shadow = then == "shadow"
+        following = StartShadow(model, digest) if shadow else Promote(model, digest, True, weight, accept_changes=True)
+        await submit(door, lambda _: following, {**first, "wait": options["wait"]})

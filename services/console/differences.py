@@ -1,0 +1,101 @@
+"""What two configurations differ in, member by member; features by name."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from immutables import Map
+from rich.table import Table
+
+from schemas.control import RegisterArtifact
+from shared.control import Model, State
+
+NOTHING: Final = "-"
+ELSEWHERE: Final = frozenset(["version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"])
+"""Fields of a state that are shown in a way of their own, or that name versions and not what they decide by."""
+
+
+class Change(NamedTuple):
+    """One difference: where, what it was, what it is. ``-`` for what is not there."""
+
+    what: str
+    before: str
+    after: str
+
+
+def changes(before: State, after: State) -> list[Change]:
+    """Every difference, in the order of models, then everything else by name."""
+    was, now = dict(_rows(before)), dict(_rows(after))
+    found = [
+        Change(what, was.get(what, NOTHING), now.get(what, NOTHING))
+        for what in (*was, *(what for what in now if what not in was))
+        if was.get(what) != now.get(what)
+    ]
+    return found + list(_features(before, after))
+
+
+def table(found: Sequence[Change], title: str) -> Table:
+    """The changes for a terminal."""
+    shown = Table("what", "before", "after", title=title)
+    for change in found:
+        shown.add_row(*change)
+    return shown
+
+
+def short(digest: str | None) -> str:
+    """A digest as people read it."""
+    return digest[:12] if digest else NOTHING
+
+
+def _rows(state: State) -> Iterator[tuple[str, str]]:
+    for name, model in sorted(state.models.items()):
+        yield from _of_model(name, model)
+    for artifact, registered in sorted(state.artifacts.items(), key=lambda pair: (pair[1].model, pair[0])):
+        retired = ", retired" if artifact in state.retired else ""
+        yield f"{registered.model} artifact {short(artifact)}", f"{registered.feature_set_name}{retired}"
+    for field in state.__struct_fields__:
+        if field not in ELSEWHERE:
+            yield from _leaves(field, getattr(state, field))
+
+
+def _of_model(name: str, model: Model) -> Iterator[tuple[str, str]]:
+    yield f"{name} champion", short(model.champion)
+    yield f"{name} weight", NOTHING if model.weight is None else f"{model.weight:.2%}"
+    for artifact in model.shadows:
+        yield f"{name} shadow {short(artifact)}", "in shadow"
+
+
+def _leaves(where: str, value: Any) -> Iterator[tuple[str, str]]:
+    """A value's leaves, each with its path."""
+    if isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            yield from _leaves(f"{where} {field}", getattr(value, field))
+    elif isinstance(value, dict | Map):
+        for key, each in sorted(value.items()):
+            yield from _leaves(f"{where} {key}", each)
+    elif isinstance(value, frozenset):
+        yield from ((f"{where} {each}", "yes") for each in sorted(value))
+    elif isinstance(value, str) and len(value) == 64:
+        yield where, short(value)
+    else:
+        yield where, str(value)
+
+
+def _features(before: State, after: State) -> Iterator[Change]:
+    """By name, which features a model's new champion looks at and the former did not, and the reverse."""
+    for name in after.voting:
+        old, new = _champion(before, name), _champion(after, name)
+        if old is None or new is None or old.feature_set == new.feature_set:
+            continue
+        gone = [feature for feature in old.features if feature not in new.features]
+        come = [feature for feature in new.features if feature not in old.features]
+        yield Change(
+            f"{name} features",
+            f"{old.feature_set_name}: {', '.join(gone) or 'nothing of its own'}",
+            f"{new.feature_set_name}: {', '.join(come) or 'nothing of its own'}",
+        )
+
+
+def _champion(state: State, name: str) -> RegisterArtifact | None:
+    artifact = state.models.get(name, Model()).champion
+    return state.artifacts.get(artifact) if artifact else None

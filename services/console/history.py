@@ -1,0 +1,113 @@
+"""``conclave history | diff``: who changed what, when and why; and what two versions differ in."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from schemas.control import Command, CommandRecorded
+from services.console.differences import changes, short, table
+from services.console.door import OUTPUT
+from services.console.main import asynchronous, settings_of
+from shared.commands import current
+from shared.commands import history as entries_of
+from shared.control import State
+from shared.log import Log
+from shared.process import opened_log
+
+DIGEST = 64
+
+
+@click.command()
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def history(context: click.Context, /, output: str) -> None:
+    """Every command that ever changed the configuration; the chain is checked on the way."""
+    async with opened_log(settings_of(context), "conclave:console") as log:
+        entries = await entries_of(log)
+    if output == "json":
+        for entry in entries:
+            click.echo(msgspec.json.encode(entry).decode())
+        return
+    shown = Table("version", "when (UTC)", "who", "key", "what", "why")
+    for entry in entries:
+        when = _moment(entry.at)
+        shown.add_row(str(entry.version), when, entry.actor, entry.key or "", words(entry.command), entry.reason)
+    Console().print(shown)
+
+
+@click.command()
+@click.argument("a", type=int)
+@click.argument("b", type=int, required=False)
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def diff(context: click.Context, /, a: int, b: int | None, output: str) -> None:
+    """What version B (default: the newest) differs in from version A: members, weights, policy, features by name."""
+    async with opened_log(settings_of(context), "conclave:console") as log:
+        before, after = await at_version(log, a), await (current(log) if b is None else at_version(log, b))
+    found = changes(before, after)
+    if output == "json":
+        click.echo(json.dumps({"from": a, "to": after.version, "changes": [change._asdict() for change in found]}))
+    elif not found:
+        click.echo(f"versions {a} and {after.version} differ in nothing")
+    else:
+        Console().print(table(found, f"version {a} to {after.version}"))
+
+
+async def at_version(log: Log, version: int) -> State:
+    """The configuration as of ``version``. Raises ``click.BadParameter`` where there is none."""
+    state = await current(log, version)
+    if version < 0 or state.version != version:
+        raise click.BadParameter(f"there is no version {version}; the newest is {(await current(log)).version}")
+    return state
+
+
+async def at(log: Log, moment: str) -> State:
+    """The configuration as of a version (a number) or a time (ISO 8601; UTC where it says no zone)."""
+    if moment.isdecimal():
+        return await at_version(log, int(moment))
+    try:
+        time = datetime.fromisoformat(moment)
+    except ValueError:
+        raise click.BadParameter(f"{moment!r} is neither a version nor a time as 2026-01-31T12:00") from None
+    until = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
+    return await current(log, _newest(await entries_of(log), until))
+
+
+def _newest(entries: Sequence[CommandRecorded], until: float) -> int:
+    """The last version that was made by ``until``, by the clocks of those who issued them."""
+    return max((entry.version for entry in entries if entry.at <= until), default=0)
+
+
+def words(command: Command) -> str:
+    """A command in one line: its name, and what it says beyond its defaults."""
+    fields: dict[str, Any] = msgspec.to_builtins(command)
+    kind = type(command)
+    defaults = dict(zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False))
+    said = [str(fields.pop("type"))]
+    for name in kind.__struct_fields__:
+        value = getattr(command, name)
+        if value != defaults.get(name, ...) and name not in {"features", "libraries", "centre", "prior", "classes"}:
+            said.append(f"{name}={_short(value)}")
+    return " ".join(said)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str):
+        return short(value) if len(value) == DIGEST else value
+    if isinstance(value, tuple):
+        return ",".join(str(each)[:12] for each in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{each}" for key, each in value.items())
+    return str(value)
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,230 @@
+"""Commands as a person types them: what is printed, and how each ends."""
+
+import json
+from typing import Any
+
+import pytest
+import redis
+
+from schemas.common import ACTIONS
+from schemas.control import Halt, RegisterArtifact
+from services.console.main import MODULES, Commands
+from shared.commands import current
+from shared.control import State
+
+WHY = ("--reason", "a test", "--actor", "ada")
+
+
+def state(desk: Any) -> State:
+    found: State = desk.with_log(current)
+    return found
+
+
+def test_every_command_there_is_can_be_imported() -> None:
+    group = Commands()
+    for name in MODULES:
+        command = group.get_command(None, name)  # type: ignore[arg-type]  # the context is unused
+        assert command is not None
+        assert command.name == name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("halt",),
+        ("resume",),
+        ("weights", "a=1"),
+        ("promote", "a", "a1"),
+        ("rollback",),
+        ("retire", "a", "a1"),
+        ("shadow", "start", "a", "a2"),
+        ("policy", "voting", "edge=0.2"),
+        ("ladder", "step", "a"),
+    ],
+)
+def test_nothing_is_changed_without_a_reason(two: Any, words: tuple[str, ...]) -> None:
+    ended = two(*words)
+    assert ended.code == 2
+    assert "--reason" in ended.err
+    assert state(two).version == 6
+
+
+def test_a_halt_is_recorded_with_who_and_why(two: Any) -> None:
+    ended = two("halt", "--reason", "exchange outage", "--actor", "ada")
+    assert (ended.code, ended.out[:28]) == (0, "halt: is version 7, head " + state(two).head[:3])
+    assert state(two).halted
+    assert "halted already" in two("halt", *WHY).err
+    assert two("resume", *WHY).code == 0
+    assert not state(two).halted
+
+
+def test_what_the_decider_refuses_ends_with_1_and_changes_nothing(two: Any) -> None:
+    ended = two("weights", "a=0.6", "b=0.6", *WHY)
+    assert ended.code == 1
+    assert "sum to 1.2" in ended.err
+    assert state(two).version == 6
+
+
+def test_words_that_say_nothing_end_with_2(two: Any) -> None:
+    assert two("weights", "a", *WHY).code == 2
+    assert two("policy", "voting", "edges=1", *WHY).code == 2
+    assert two("policy", "voting", "edge=most", *WHY).code == 2
+    assert two("shadow", "begin", "a", "a2", *WHY).code == 2
+
+
+def test_a_promotion_names_its_evidence(two: Any) -> None:
+    two.say_ready("a", two.A2)
+    assert two("promote", "a", "a2", "--force", *WHY).code == 0
+    assert state(two).models["a"].champion == two.A2
+    entry = json.loads(two("history", "-o", "json").out.splitlines()[-1])
+    assert (len(entry["command"]["ready"]), entry["command"]["forced"]) == (1, True)
+
+
+def test_a_promotion_of_what_is_not_ready_is_refused_with_the_way_out(two: Any) -> None:
+    two.say_ready("a", two.A1)
+    ended = two("promote", "a", "a2", "--verdict", "ab" * 16, *WHY)
+    assert ended.code == 1
+    assert "model-worker.a, partition 0: not loaded; start it in shadow first" in ended.err
+    assert state(two).models["a"].champion == two.A1
+
+
+def test_an_artifact_nobody_registered_is_refused_with_those_there_are(two: Any) -> None:
+    ended = two("promote", "a", "ff", *WHY)
+    assert ended.code == 1
+    assert "a1a1a1a1a1a1, a2a2a2a2a2a2" in ended.err
+    assert two("promote", "a", "a", *WHY).code == 1
+
+
+def test_a_dry_run_shows_the_difference_and_appends_nothing(two: Any) -> None:
+    ended = two("weights", "a=0.6", "b=0.4", "--dry-run", *WHY)
+    assert ended.code == 0
+    assert "would be version 7" in ended.out
+    assert [line.split() for line in ended.out.splitlines() if "weight" in line and "would" not in line] == [
+        ["│", "a", "weight", "│", "50.00%", "│", "60.00%", "│"],
+        ["│", "b", "weight", "│", "50.00%", "│", "40.00%", "│"],
+    ]
+    assert state(two).version == 6
+    assert two("weights", "a=0.6", "--dry-run", *WHY).code == 1
+
+
+def test_an_answer_as_json_holds_version_head_and_changes(two: Any) -> None:
+    found = json.loads(two("weights", "a=0.6", "b=0.4", "-o", "json", *WHY).out)
+    assert (found["command"], found["version"], found["head"]) == ("set_weights", 7, state(two).head)
+    assert {"what": "a weight", "before": "50.00%", "after": "60.00%"} in found["changes"]
+
+
+def test_what_is_expected_must_be_what_is(two: Any) -> None:
+    ended = two("halt", "--expect", "5", *WHY)
+    assert ended.code == 1
+    assert "6" in ended.err
+    assert two("halt", "--expect", "6", *WHY).code == 0
+
+
+def test_a_command_issued_twice_does_nothing_the_second_time(two: Any) -> None:
+    assert two("halt", "--command-id", "once", *WHY).code == 0
+    again = two("halt", "--command-id", "once", *WHY)
+    assert (again.code, "issued before, as version 7" in again.out) == (0, True)
+    assert state(two).version == 7
+
+
+def test_a_policy_keeps_what_is_not_named(two: Any) -> None:
+    assert two("policy", "voting", "edge=0.2", *WHY).code == 0
+    assert two("policy", "voting", "quorum_count=1", *WHY).code == 0
+    policy = state(two).policy
+    assert (policy.edge, policy.quorum_count, policy.rule) == (0.2, 1, "logpool")
+
+
+def test_gates_take_numbers_and_words(two: Any) -> None:
+    assert two("policy", "gates", "classic", "window=200", "strict=true", "metric=rps", *WHY).code == 0
+    gate = state(two).gate
+    assert gate is not None
+    assert (gate.name, gate.parameters) == ("classic", {"window": 200, "strict": True, "metric": "rps"})
+
+
+def test_a_model_climbs_the_ladder_step_by_step(two: Any) -> None:
+    assert two("ladder", "set", "0.25", "0.5", "0.75", *WHY).code == 0
+    assert two("ladder", "step", "a", *WHY).code == 0
+    assert state(two).models["a"].weight == pytest.approx(0.75)
+    assert two("ladder", "step", "a", "--down", *WHY).code == 0
+    assert state(two).models["a"].weight == pytest.approx(0.5)
+
+
+def test_a_rollback_goes_back_to_who_voted_before(two: Any) -> None:
+    assert two("promote", "a", "a2", "--force", *WHY).code == 0
+    assert two("rollback", *WHY).code == 0
+    assert state(two).models["a"].champion == two.A1
+    assert two("rollback", "--to", "7", "--model", "a", *WHY).code == 0
+    assert state(two).models["a"].champion == two.A2
+
+
+def test_a_probation_ends_by_confirmation(two: Any) -> None:
+    assert two("promote", "a", "a2", "--force", "--probation", "50", *WHY).code == 0
+    assert "on probation for 50 decisions" in two("status").out
+    assert two("confirm", "a", *WHY).code == 0
+    assert two("confirm", "a", *WHY).code == 1
+    assert two("confirm", "z", *WHY).code == 1
+
+
+def test_a_shadow_is_started_stopped_and_retired(two: Any) -> None:
+    assert two("shadow", "start", "a", "a2", *WHY).code == 0
+    assert state(two).models["a"].shadows == (two.A2,)
+    assert two("shadow", "stop", "a", "a2", *WHY).code == 0
+    assert two("retire", "a", "a2", *WHY).code == 0
+    assert two("promote", "a", "a2", "--force", *WHY).code == 1
+
+
+def test_without_an_installation_every_command_says_how_to_begin_one(desk: Any) -> None:
+    ended = desk("halt", *WHY)
+    assert ended.code == 1
+    assert "conclave found" in ended.err
+    assert desk("found", *WHY).code == 0
+    assert state(desk).version == 1
+    assert desk("found", *WHY).code == 1
+
+
+def test_history_says_who_when_what_and_why(two: Any) -> None:
+    two.issue(Halt())
+    lines = two("history").out.splitlines()
+    assert "halt" in lines[-2]
+    assert "ada" in lines[-2]
+    assert "a test" in lines[-2]
+    assert "promote model=a artifact=a1a1a1a1a1a1 forced=True weight=1.0" in two("history").out
+
+
+def test_history_of_a_log_that_was_changed_ends_with_2(two: Any) -> None:
+    async def cut(log: Any) -> None:
+        with redis.Redis.from_url(two.url) as client:
+            client.xdel("conclave:control", "3-0")
+
+    two.with_log(cut)
+    ended = two("history")
+    assert ended.code == 2
+    assert "control entry 4" in ended.err
+
+
+def test_diff_names_members_weights_policy_and_features(two: Any) -> None:
+    other = RegisterArtifact(
+        "a", "a3" * 32, "prior", "ee" * 32, "t", 60_000, ACTIONS, (-1.1,) * 3, (0.25, 0.5, 0.25), ("macd", "atr_14")
+    )
+    two.issue(other)
+    assert two("promote", "a", "a3", "--force", "--accept-changes", *WHY).code == 0
+    assert two("policy", "voting", "edge=0.2", *WHY).code == 0
+    found = {each["what"]: each for each in json.loads(two("diff", "6", "9", "-o", "json").out)["changes"]}
+    assert (found["a champion"]["before"], found["a champion"]["after"]) == ("a1" * 6, "a3" * 6)
+    assert (found["a features"]["before"], found["a features"]["after"]) == ("s: rsi_14", "t: atr_14")
+    assert found["a shadow a1a1a1a1a1a1"]["after"] == "in shadow"
+    assert (found["policy edge"]["before"], found["policy edge"]["after"]) == ("0.1", "0.2")
+    assert "differ in nothing" in two("diff", "9", "9").out
+    assert two("diff", "8", "99").code == 2
+
+
+def test_status_shows_any_version_and_any_time(two: Any) -> None:
+    two.issue(Halt())
+    now, then = json.loads(two("status", "-o", "json").out), json.loads(two("status", "--at", "5", "-o", "json").out)
+    assert (now["version"], now["halted"], then["version"], then["halted"]) == (7, True, 5, False)
+    assert "groups" not in then
+    assert list(then["models"]) == ["a"]
+    assert json.loads(two("status", "--at", "2020-01-01", "-o", "json").out)["version"] == 0
+    assert json.loads(two("status", "--at", "2999-01-01T00:00+02:00", "-o", "json").out)["version"] == 7
+    assert two("status", "--at", "yesterday").code == 2
+    assert two("status", "--at", "99").code == 2
