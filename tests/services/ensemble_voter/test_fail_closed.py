@@ -1,0 +1,113 @@
+"""A voter that cannot read control acts on nothing: shown on the process that runs in production."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+import redis
+
+from schemas.codec import seal
+from schemas.common import ACTIONS
+from schemas.control import Command, Found, Halt, Promote, RegisterArtifact
+from schemas.predictions import PredictionMade
+from shared.commands import issue
+from shared.log import Commit, Owner, Place
+from shared.log.redis import RedisLog
+
+MINUTE = 60_000
+ARTIFACTS = {"a": "aa" * 32, "b": "bb" * 32}
+THIRD = (-1.1, -1.1, -1.1)
+CONTROL = "conclave:control"
+
+
+async def _prepare(url: str, *more: Command) -> None:
+    """Two voting models, and a bar on which both are sure to buy."""
+    log = RedisLog(url)
+    commands: list[Command] = [Found(1, "log-of-a-test")]
+    for (model, artifact), weight in zip(ARTIFACTS.items(), (1.0, 0.5), strict=True):
+        about = (model, artifact, "prior", "f" * 64, "user-8", MINUTE, ACTIONS, THIRD, (0.25, 0.5, 0.25))
+        commands += [RegisterArtifact(*about), Promote(model, artifact, forced=True, weight=weight)]
+    for command in (*commands, *more):
+        await issue(log, command, actor="ada", reason="a test")
+    claim = await log.claim("test", (), 0, Owner("elsewhere", 1, "test"))
+    ballots = [
+        PredictionMade("BTC", MINUTE, MINUTE, "replay", model, bytes.fromhex(artifact), (0.1, 0.2, 0.7), bytes(16), 1)
+        for model, artifact in ARTIFACTS.items()
+    ]
+    bar = bytes(15) + b"1"
+    await log.commit(
+        claim, Commit([seal("predictions", each, causation=bar, correlation=bar) for each in ballots], {}, {})
+    )
+    await log.close()
+
+
+@pytest.fixture
+def voter(empty_redis_url: str, tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+    """Starts the voter's process; ends it, if it still runs."""
+    settings = tmp_path / "conclave.toml"
+    settings.write_text(f'[redis]\nurl = "{empty_redis_url}"\nephemeral = true\n')
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> "subprocess.Popen[str]":
+        words = ["--settings", str(settings), "run", "ensemble-voter"]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "services.console.main", *words],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def entries(client: "redis.Redis", stream: str) -> int:
+    return int(client.xlen(Place(stream).key))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there"
+        time.sleep(0.01)
+
+
+def test_a_voter_that_can_read_control_acts(voter: Callable[[], "subprocess.Popen[str]"], empty_redis_url: str) -> None:
+    anyio.run(_prepare, empty_redis_url)
+    process = voter()
+    with redis.Redis.from_url(empty_redis_url) as client:
+        until(lambda: entries(client, "intents") == 1)
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_a_halted_voter_decides_and_writes_no_intent(
+    voter: Callable[[], "subprocess.Popen[str]"], empty_redis_url: str
+) -> None:
+    anyio.run(_prepare, empty_redis_url, Halt())
+    voter()
+    with redis.Redis.from_url(empty_redis_url) as client:
+        until(lambda: entries(client, "decisions") == 1)
+        assert entries(client, "intents") == 0
+
+
+def test_a_voter_that_cannot_read_control_writes_nothing_and_ends_with_2(
+    voter: Callable[[], "subprocess.Popen[str]"], empty_redis_url: str
+) -> None:
+    anyio.run(_prepare, empty_redis_url, Halt())
+    with redis.Redis.from_url(empty_redis_url) as client:
+        client.xdel(CONTROL, "3-0")
+        process = voter()
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert "control entry 4-0" in said
+        assert entries(client, "decisions") == entries(client, "intents") == 0
