@@ -1,0 +1,1 @@
+"""Other people's servers, measured beside ours in environments of their own."""
