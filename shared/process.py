@@ -87,7 +87,7 @@ async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
 def check_installation(settings: Settings, state: State) -> None:
     """Whether this machine's settings are those of the installation. Raises ``InstallationError``."""
     if state.version == 0:
-        raise InstallationError("the control stream is empty: found the installation first (`conclave control found`)")
+        raise InstallationError("the control stream is empty: found the installation first (`conclave found`)")
     if state.partitions != settings.installation.partitions:
         raise InstallationError(
             f"the installation was founded with {state.partitions} partitions, [installation] partitions says "

@@ -42,7 +42,7 @@ def propose(
     if expects is not None and expects != state.version:
         return Rejected(
             f"expected version {expects}, but the configuration is at {state.version}; "
-            "look at what changed (conclave control log), then decide again"
+            "look at what changed (`conclave history`), then decide again"
         )
     refused = decide(state, command)
     if refused is not None:

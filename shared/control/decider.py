@@ -43,7 +43,7 @@ def decide(state: State, command: Command) -> Rejected | None:
     if isinstance(command, Found):
         return Rejected("this installation was founded before; a log is founded once") if state.version else None
     if state.version == 0:
-        return Rejected("no installation here yet: the first command is `conclave control found`")
+        return Rejected("no installation here yet: the first command is `conclave found`")
     match command:
         case Promote():
             return _promote(state, command)
@@ -193,7 +193,7 @@ def _retire(state: State, model: str, artifact: str) -> Rejected | None:
 def _known(state: State, model: str, artifact: str) -> Rejected | None:
     registered = state.artifacts.get(artifact)
     if registered is None:
-        return Rejected(f"artifact {short(artifact)} is not registered; `conclave control register` first")
+        return Rejected(f"artifact {short(artifact)} is not registered; `conclave register` first")
     if registered.model != model:
         return Rejected(f"{short(artifact)} is registered for {registered.model!r}, not for {model!r}")
     if artifact in state.retired:
