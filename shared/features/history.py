@@ -1,6 +1,7 @@
 """A recorded history of one symbol to vectors: what training and replay use, and to the bit what was served."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -42,7 +43,12 @@ def compute(feature_set: FeatureSet, bars: Bars) -> Vectors:
         raise ValueError(f"bars are missing before row {row}, open_time {bars.open_time[row]}; use history()")
     values = np.stack([bars.fields()[name] for name in PRICES_AND_VOLUME], axis=1)
     start = int(bars.open_time[0]) if len(bars) else 0
-    return _contiguous(Plan([feature_set]), values, start, bars.interval_ms)
+    return _contiguous(_plan(feature_set), values, start, bars.interval_ms)
+
+
+@lru_cache(maxsize=16)
+def _plan(feature_set: FeatureSet) -> Plan:
+    return Plan([feature_set])
 
 
 def _contiguous(plan: Plan, values: Doubles, start: int, interval_ms: int) -> Vectors:
@@ -66,7 +72,7 @@ def history(feature_set: FeatureSet, bars: Bars, bridge: int = BRIDGE) -> Histor
     missing = np.diff(steps) - 1
     breaks = [int(row) + 1 for row in np.flatnonzero(missing) if not bridged_by(int(missing[row]), bridge)]
     edges = [0, *breaks, len(bars)]
-    plan = Plan([feature_set])
+    plan = _plan(feature_set)
     values = np.stack([bars.fields()[name] for name in PRICES_AND_VOLUME], axis=1)
     vectors, rows, bridged = [], [], []
     cold = [0, 0]

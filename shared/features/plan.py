@@ -1,5 +1,6 @@
 """A circuit over recorded rows: all nodes of all rows, one node after the other."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,23 +66,27 @@ def _compile(circuit: Circuit) -> list[_Step]:
         for place, delay in nodes[user].reads:
             demand[place] = max(demand[place], demand[user] + delay)
             last_use[place] = max(last_use[place], user)
-
-    def part(place: int, wanted: int, delay: int) -> slice:
-        return slice(demand[place] - wanted - delay, -delay or None)
-
+    results: dict[int, list[tuple[int, int, slice]]] = defaultdict(list)
+    for s, outputs in enumerate(circuit.outputs):
+        for f, (place, delay) in enumerate(outputs):
+            results[place].append((s, f, _rows(demand[place], 0, delay)))
+    done: dict[int, list[int]] = defaultdict(list)
+    for place, user in enumerate(last_use):
+        done[user].append(place)
     return [
         _Step(
             node.text,
             node.apply,
-            tuple((place, part(place, demand[user], delay)) for place, delay in node.reads),
+            tuple([(place, _rows(demand[place], demand[user], delay)) for place, delay in node.reads]),
             demand[user],
-            tuple(
-                (s, f, part(user, 0, delay))
-                for s, outputs in enumerate(circuit.outputs)
-                for f, (place, delay) in enumerate(outputs)
-                if place == user
-            ),
-            tuple(place for place, last in enumerate(last_use) if last == user),
+            tuple(results[user]),
+            tuple(done[user]),
         )
         for user, node in enumerate(nodes)
     ]
+
+
+def _rows(given: int, wanted: int, delay: int) -> slice:
+    """Of values that begin ``given`` rows before the first wanted one, those of ``delay`` bars before rows that
+    begin ``wanted`` rows before it."""
+    return slice(given - wanted - delay, -delay or None)
