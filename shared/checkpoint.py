@@ -68,8 +68,9 @@ def read(path: Path) -> list[Checkpoint]:
 
 
 def check(path: Path, state: State) -> None:
-    """Compares a log with what was noted of it. Raises ``RewrittenError``: do not run."""
-    for noted in reversed(read(path)):
+    """Compares a log with all that was noted of it, oldest first, so that the earliest contradiction is
+    named. Raises ``RewrittenError``: do not run."""
+    for noted in read(path):
         fault = compare(noted, state)
         if fault is not None:
             raise RewrittenError(

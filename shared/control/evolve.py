@@ -80,7 +80,7 @@ def _promoted(state: State, command: Promote, at: int) -> State:
         weight = command.weight
         models = yielding(models, name, weight)
     before = state.version if current.champion is not None else 0
-    models = models.set(name, Model(command.artifact, shadows, weight, before))
+    models = {**models, name: Model(command.artifact, shadows, weight, before)}
     probations = state.probations.delete(name) if name in state.probations else state.probations
     if command.probation is not None:
         probations = probations.set(name, Probation(command.artifact, state.version + 1, command.probation, at))
@@ -91,17 +91,16 @@ def _changed(state: State, command: SetWeights | StepWeight | SetVotingPolicy | 
     """A change of weights or of a policy; one that changes nothing leaves no step on the trail."""
     match command:
         case SetWeights(weights=weights):
-            models = state.models
-            for name, weight in weights.items():
-                models = models.set(name, structs.replace(models[name], weight=weight))
+            weighed = {name: structs.replace(state.models[name], weight=weight) for name, weight in weights.items()}
+            models = {**state.models, **weighed}
             if models == state.models:
                 return state
             return structs.replace(state, models=models, before=state.version)
         case StepWeight(model=name):
             reached = step(state, command)
             assert not isinstance(reached, Rejected)
-            models = yielding(state.models, name, reached)
-            models = models.set(name, structs.replace(models[name], weight=reached))
+            shares = yielding(state.models, name, reached)
+            models = {**shares, name: structs.replace(shares[name], weight=reached)}
             return structs.replace(state, models=models, before=state.version)
         case SetVotingPolicy():
             return state if command == state.policy else structs.replace(state, policy=command, before=state.version)
@@ -127,4 +126,4 @@ def _without_shadow(state: State, name: str, artifact: str) -> State:
 
 
 def _with(state: State, name: str, model: Model) -> State:
-    return structs.replace(state, models=state.models.set(name, model))
+    return structs.replace(state, models={**state.models, name: model})

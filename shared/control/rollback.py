@@ -7,9 +7,9 @@ and never to and fro. Shadows are no part of it: a displaced champion goes into 
 did not vote in the earlier version votes, and no evidence is cut off.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from immutables import Map
 from msgspec import structs
 
 from schemas.control import RevertProbation, Rollback, SetGatePolicy, SetLadder, SetVotingPolicy
@@ -20,7 +20,7 @@ from shared.control.weights import yielding
 class Outcome(NamedTuple):
     """The configuration after going back."""
 
-    models: Map[str, Model]
+    models: Mapping[str, Model]
     policy: SetVotingPolicy
     gate: SetGatePolicy | None
     ladder: SetLadder
@@ -60,7 +60,7 @@ def reverted(state: State, command: RevertProbation) -> Outcome | Rejected:
     if isinstance(outcome, Rejected) or not untouched:
         return outcome
     models = yielding(outcome.models, command.model, former.weight or 0.0)
-    models = models.set(command.model, structs.replace(models[command.model], weight=former.weight))
+    models = {**models, command.model: structs.replace(models[command.model], weight=former.weight)}
     return outcome._replace(models=models)
 
 
@@ -74,9 +74,8 @@ def _everything(state: State, target: int) -> Outcome | Rejected:
         return Rejected(f"version {target} voted with {', '.join(sorted(gone))}, retired since; go back elsewhere")
     if _same(state, past):
         return Rejected(f"version {target} decides as the present one, {state.version}, does; there is nothing to do")
-    models = state.models
-    for name in sorted({*state.models, *former}):
-        models = models.set(name, _seated(state.models.get(name, Model()), former.get(name, Model())))
+    names = sorted({*state.models, *former})
+    models = {name: _seated(state.models.get(name, Model()), former.get(name, Model())) for name in names}
     return _reachable(state, Outcome(models, past.policy, past.gate, past.ladder, past.before))
 
 
@@ -105,13 +104,13 @@ def _with_champion(state: State, name: str, former: Model) -> Outcome | Rejected
         return Rejected(f"{short(former.champion or '')} of {name!r} was retired since; go back elsewhere")
     if former.champion is None and state.voting == (name,):
         return Rejected(f"{name!r} is the only voting model; promote another one, or `halt`")
-    models = state.models.set(name, _seated(current, former))
+    models: Mapping[str, Model] = {**state.models, name: _seated(current, former)}
     if current.champion is None:
         models = yielding(models, name, former.weight or 0.0)
     elif former.champion is None:
         models = yielding(models, name, 0.0)
     else:
-        models = models.set(name, structs.replace(models[name], weight=current.weight))
+        models = {**models, name: structs.replace(models[name], weight=current.weight)}
     outcome = Outcome(models, state.policy, state.gate, state.ladder, state.before)
     after = structs.replace(state, models=models)
     before = state.before
@@ -150,5 +149,5 @@ def _same(state: State, past: Past) -> bool:
     )
 
 
-def _votes(models: Map[str, Model]) -> dict[str, tuple[str, float | None]]:
+def _votes(models: Mapping[str, Model]) -> dict[str, tuple[str, float | None]]:
     return {name: (model.champion, model.weight) for name, model in models.items() if model.champion is not None}

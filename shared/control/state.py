@@ -1,5 +1,6 @@
 """A version of the configuration, and what it was before."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from immutables import Map
@@ -37,7 +38,7 @@ class Past(Struct, frozen=True):
     version to go back to by default."""
 
     head: str
-    models: Map[str, Model]
+    models: Mapping[str, Model]
     policy: SetVotingPolicy
     gate: SetGatePolicy | None
     ladder: SetLadder
@@ -95,7 +96,8 @@ class Ledger:
 
 class State(Struct, frozen=True):
     """A version of the configuration. ``past`` has what each version decided by, and the ids of all
-    commands. Versions share what did not change between them."""
+    commands. Versions share what did not change between them; the few ``models`` are a new mapping where
+    one of them changes."""
 
     version: int = 0
     head: str = GENESIS
@@ -103,7 +105,7 @@ class State(Struct, frozen=True):
     log_id: str = ""
     artifacts: Map[str, RegisterArtifact] = Map()
     retired: Map[str, int] = Map()
-    models: Map[str, Model] = Map()
+    models: Mapping[str, Model] = {}
     policy: SetVotingPolicy = SetVotingPolicy()
     halted: bool = False
     gate: SetGatePolicy | None = None

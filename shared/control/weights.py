@@ -1,10 +1,10 @@
 """Weights: whoever takes a share leaves the rest to the others, in their proportions."""
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final
 
-from immutables import Map
 from msgspec import structs
 
 from schemas.control import SetLadder, StepWeight
@@ -54,11 +54,12 @@ def step(state: State, command: StepWeight) -> float | Rejected:
     return ahead[0] if command.up else ahead[-1]
 
 
-def yielding(models: Map[str, Model], name: str, weight: float) -> Map[str, Model]:
+def yielding(models: Mapping[str, Model], name: str, weight: float) -> Mapping[str, Model]:
     """``models`` with every voting model but ``name`` scaled to what ``weight`` leaves."""
     others = sorted(other for other, model in models.items() if model.champion and other != name)
     total = math.fsum(models[other].weight or 0.0 for other in others)
+    scaled = {}
     for other in others:
         share = (models[other].weight or 0.0) / total if total else 1 / len(others)
-        models = models.set(other, structs.replace(models[other], weight=(1 - weight) * share))
-    return models
+        scaled[other] = structs.replace(models[other], weight=(1 - weight) * share)
+    return {**models, **scaled}

@@ -1,0 +1,297 @@
+"""Random tampering with a control log: how much of it is found, and what the chain costs.
+
+A thousand times, one thing is done to a log of some hundred commands, by somebody who can write to the
+server and knows the format: an entry edited (its envelope made to fit, or a raw byte flipped), entries
+deleted (with and without renumbering), swapped, cut off, written again, forged at the end, or the
+log rewritten whole from one entry on. It counts as found if a reader stops, refuses an entry, or finds
+that the log contradicts a checkpoint, and as named if the first word about it is of the entry that was
+touched, of the one behind it, or (where the chain itself was made to fit) of the next checkpoint.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from bench.harness import Figure, medians
+from schemas.codec import seal, unseal
+from schemas.common import ACTIONS
+from schemas.control import (
+    Command,
+    CommandRecorded,
+    Found,
+    Halt,
+    Promote,
+    RegisterArtifact,
+    Resume,
+    Rollback,
+    SetVotingPolicy,
+    SetWeights,
+    StepWeight,
+    TrustKey,
+)
+from shared.checkpoint import Checkpoint, compare
+from shared.control import EMPTY, ControlError, Reader, State, fold, head_of, propose
+
+MODELS = ("lightgbm", "logistic", "nhits", "xgboost")
+ARTIFACTS = [f"{number:064x}" for number in range(1, 41)]
+NOTED_EVERY = 50
+Log = list[tuple[str, bytes]]
+"""Ids and bytes, as they stand on the stream."""
+
+
+def wishes(seed: int) -> Sequence[Command]:
+    """Commands as operators issue them, over and over; not each of them may stand."""
+    rng = random.Random(seed)
+    own = {model: ARTIFACTS[number::4] for number, model in enumerate(MODELS)}
+    commands: list[Command] = []
+    for _ in range(500):
+        model = rng.choice(MODELS)
+        promote = Promote(model, rng.choice(own[model]), forced=True)
+        swing = (Halt(), Resume(), StepWeight(model, up=rng.random() < 0.5), Rollback(), Rollback(model=model))
+        even = SetWeights(dict.fromkeys(MODELS, 0.25))
+        policy = SetVotingPolicy(quorum_count=rng.randint(1, 4), edge=rng.choice((0.05, 0.1)))
+        commands += [promote, promote, rng.choice((*swing, even, policy))]
+    return commands
+
+
+def recorded(count: int, seed: int = 1) -> list[CommandRecorded]:
+    """A log of so many entries that stand."""
+    state = EMPTY
+    entries: list[CommandRecorded] = []
+    begun: list[Command] = [Found(1, "log-of-a-benchmark")]
+    begun += [
+        RegisterArtifact(
+            MODELS[n % 4], digest, "prior", "f" * 64, "core", 60_000, ACTIONS, (-1.1,) * 3, (0.3, 0.4, 0.3)
+        )
+        for n, digest in enumerate(ARTIFACTS)
+    ]
+    begun += [Promote(model, ARTIFACTS[n], True, 1.0 if n == 0 else 0.25) for n, model in enumerate(MODELS)]
+    wanted, more = iter(begun), wishes(seed)
+    while len(entries) < count:
+        command = next(wanted, None)
+        if command is None:
+            wanted = iter(more)
+            continue
+        number = len(entries) + 1
+        entry = propose(state, command, command_id=f"c{number}", actor="ada", reason="as agreed", at=1_760_000_000_000)
+        if isinstance(entry, CommandRecorded):
+            entries.append(entry)
+            state = fold(state, entry)
+    return entries
+
+
+def sealed(entries: Sequence[CommandRecorded]) -> Log:
+    return [(f"{place}-0", seal("control", entry).data) for place, entry in enumerate(entries, start=1)]
+
+
+def edit(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """One field changed, the envelope made to fit."""
+    at = rng.randrange(len(log))
+    entry: CommandRecorded = unseal("control", log[at][1]).event
+    fields = {
+        "reason": f"{entry.reason}.",
+        "actor": "eve",
+        "at": entry.at + 1,
+        "command_id": "other",
+        "command": Halt() if entry.command != Halt() else Resume(),
+        "previous": "e" * 64,
+        "version": entry.version + rng.choice((-1, 1)) or 2,
+    }
+    field = rng.choice(sorted(fields))
+    return [*log[:at], (log[at][0], seal("control", replace(entry, **{field: fields[field]})).data), *log[at + 1 :]], at
+
+
+def flip(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """One byte changed to another."""
+    at = rng.randrange(len(log))
+    data = bytearray(log[at][1])
+    place = rng.randrange(len(data))
+    data[place] ^= 1 << rng.randrange(7)
+    return [*log[:at], (log[at][0], bytes(data)), *log[at + 1 :]], at
+
+
+def delete(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """Some entries in a row gone, the others under their ids, or renumbered."""
+    at, count = rng.randrange(len(log)), rng.randint(1, 3)
+    left = [*log[:at], *log[at + count :]]
+    return left if rng.random() < 0.5 else renumbered(left), at
+
+
+def swap(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """Two entries in each other's place."""
+    a, b = sorted(rng.sample(range(len(log)), 2))
+    changed = [data for _, data in log]
+    changed[a], changed[b] = changed[b], changed[a]
+    return renumbered([("", data) for data in changed]), a
+
+
+def truncate(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """The end gone, or the beginning."""
+    at = rng.randrange(1, len(log))
+    return (log[:at], at) if rng.random() < 0.5 else (log[at:], 0)
+
+
+def again(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """An entry written once more, somewhere behind itself."""
+    which = rng.randrange(len(log))
+    at = rng.randint(which + 1, len(log))
+    return renumbered([*log[:at], log[which], *log[at:]]), at
+
+
+def forge(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """Written past the door at the end: nothing of ours, or an entry with a wrong head or version."""
+    end = len(log) + 1
+    last: CommandRecorded = unseal("control", log[-1][1]).event
+    entry = replace(last, version=last.version + rng.choice((0, 1, 2)), previous="d" * 64, command_id="forged")
+    data = rng.choice((b"{}", b"HALT", seal("control", entry).data))
+    return [*log, (rng.choice((f"{end}-0", f"{end + 10**6}-0", f"{end - 1}-7")), data)], len(log)
+
+
+def rewrite(log: Log, rng: random.Random) -> tuple[Log, int]:
+    """An entry edited, and the chain from there on made anew: it fits itself."""
+    at = rng.randrange(len(log))
+    entries: list[CommandRecorded] = [unseal("control", data).event for _, data in log]
+    entries[at] = replace(entries[at], reason="as I like it")
+    for place in range(at + 1, len(entries)):
+        entries[place] = replace(entries[place], previous=head_of(entries[place - 1]))
+    return sealed(entries), at
+
+
+def renumbered(log: Log) -> Log:
+    return [(f"{place}-0", data) for place, (_, data) in enumerate(log, start=1)]
+
+
+KINDS: tuple[Callable[[Log, random.Random], tuple[Log, int]], ...] = (
+    edit,
+    flip,
+    delete,
+    swap,
+    truncate,
+    again,
+    forge,
+    rewrite,
+)
+
+
+def verdict(log: Log, noted: Sequence[Checkpoint]) -> int | None:
+    """The place (from 0) of the first entry that a reader of this log complains about; None for none.
+    For a checkpoint, the place of the entry whose head it noted."""
+    reader = Reader()
+    for place, (entry, data) in enumerate(log):
+        try:
+            reader.take(entry, data)
+        except ControlError as error:
+            return place if f"control entry {entry}" in str(error) else -1
+        if reader.refused:
+            assert reader.refused[0].entry == entry
+            return place
+    return next((held.version - 1 for held in noted if compare(held, reader.state) is not None), None)
+
+
+def tampering(
+    count: int, entries: Sequence[CommandRecorded], seed: int = 7
+) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """What was done, found and named, by kind."""
+    rng, log = random.Random(seed), sealed(entries)
+    state, noted = EMPTY, []
+    for entry in entries:
+        state = fold(state, entry)
+        if state.version % NOTED_EVERY == 0 or state.version == len(entries):
+            noted.append(Checkpoint(state.log_id, state.version, state.head, 0))
+    assert verdict(log, noted) is None
+    done, found, named = Counter[str](), Counter[str](), Counter[str]()
+    for turn in range(count):
+        kind = KINDS[turn % len(KINDS)]
+        while (made := kind(log, rng))[0] == log:
+            pass
+        changed, at = made
+        said = verdict(changed, noted)
+        done[kind.__name__] += 1
+        found[kind.__name__] += said is not None
+        reach = next((held.version - 1 for held in noted if held.version > at), at)
+        named[kind.__name__] += said is not None and (said in {at, at + 1} or said == reach)
+    return done, found, named
+
+
+def folding(entries: Sequence[CommandRecorded]) -> dict[str, float]:
+    """Seconds to fold a log, microseconds an entry for the chain and for reading from bytes."""
+    begun = time.perf_counter()
+    state = EMPTY
+    for entry in entries:
+        state = fold(state, entry)
+    folded = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for entry in entries:
+        head_of(entry)
+    chained = time.perf_counter() - begun
+    return {"fold": folded, "chain": 1e6 * chained / len(entries)}
+
+
+def reading(log: Log) -> dict[str, float]:
+    reader = Reader()
+    begun = time.perf_counter()
+    for entry, data in log:
+        reader.take(entry, data)
+    return {"read": 1e6 * (time.perf_counter() - begun) / len(log)}
+
+
+def signed(count: int) -> float:
+    """Microseconds to fold a signed entry."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from shared.signing import Signer
+
+    signer = Signer("ada", Ed25519PrivateKey.generate())
+    state: State = EMPTY
+    entries = []
+    begun: list[Command] = [Found(1, "log-of-a-benchmark"), TrustKey("ada", signer.public_key, "Ada")]
+    for number in range(count):
+        command = begun[number] if number < 2 else (Halt(), Resume())[number % 2]
+        entry = propose(state, command, command_id=f"c{number}", actor="ada", reason="as agreed", at=1, signer=signer)
+        assert isinstance(entry, CommandRecorded), entry
+        state = fold(state, entry)
+        entries.append(entry)
+    started = time.perf_counter()
+    state = EMPTY
+    for entry in entries:
+        state = fold(state, entry)
+    return 1e6 * (time.perf_counter() - started) / count
+
+
+def floor(entries: Sequence[CommandRecorded]) -> float:
+    """Microseconds to decode an entry's JSON: what any reader pays before it thinks."""
+    data = [msgspec.json.encode(entry) for entry in entries]
+    decode = msgspec.json.Decoder(CommandRecorded).decode
+    begun = time.perf_counter()
+    for each in data:
+        decode(each)
+    return 1e6 * (time.perf_counter() - begun) / len(data)
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module."""
+    runs = 3 if quick else 5
+    done, found, named = tampering(1000, recorded(60 if quick else 200))
+    long = recorded(20_000 if quick else 100_000)
+    timed = medians(runs, lambda: folding(long))
+    log = sealed(long[:20_000])
+    taken = medians(runs, lambda: reading(log))
+    decoded = floor(long[:20_000])
+    figures = {
+        "tampered": Figure(sum(done.values()), "logs"),
+        "found": Figure(sum(found.values()), "logs", ">= 1000"),
+        "named": Figure(sum(named.values()), "logs", ">= 1000"),
+    }
+    for kind in done:
+        figures[f"found_{kind}"] = Figure(found[kind], "logs", f">= {done[kind]}", f"{named[kind]} named")
+    per = f"decoding its JSON takes {decoded:.1f} us"
+    figures["chain_per_entry"] = Figure(timed["chain"], "us", "< 5", per)
+    seconds = timed["fold"] * 100_000 / len(long)
+    figures["fold_100k"] = Figure(seconds, "s", "< 2", f"{len(long):,} commands folded" if quick else "")
+    figures["read_per_entry"] = Figure(taken["read"], "us", "", per)
+    figures["fold_per_signed_entry"] = Figure(signed(300 if quick else 2000), "us")
+    return figures
