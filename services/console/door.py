@@ -40,13 +40,22 @@ class First(NamedTuple):
     ms: float
 
 
-def changing(command: F) -> F:
-    """The options of every command that changes something."""
+def issuing(command: F) -> F:
+    """The options of issuing, whatever is issued."""
     for option in (
         OUTPUT,
         click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM)."),
         click.option("--wait", is_flag=True, help="Return when the first decision under the new version is out."),
         click.option("--dry-run", is_flag=True, help="Decide, show what would change, append nothing."),
+    ):
+        command = option(command)
+    return command
+
+
+def changing(command: F) -> F:
+    """The options of every command that changes something."""
+    command = issuing(command)
+    for option in (
         click.option("--command-id", help="Names this very command; issuing it twice does nothing."),
         click.option("--expect", type=int, help="Refuse unless the configuration is at this version."),
         click.option("--actor", default=getpass.getuser, help="Who issues it (default: your login)."),

@@ -14,7 +14,7 @@ from schemas.control import Command, CommandRecorded
 from services.console.differences import changes, short, table
 from services.console.door import OUTPUT
 from services.console.main import asynchronous, settings_of
-from shared.commands import current
+from shared.commands import current, refused
 from shared.commands import history as entries_of
 from shared.control import State
 from shared.log import Log
@@ -28,9 +28,13 @@ DIGEST = 64
 @click.pass_context
 @asynchronous
 async def history(context: click.Context, /, output: str) -> None:
-    """Every command that ever changed the configuration; the chain is checked on the way."""
+    """Every command that ever changed the configuration; the chain is checked on the way.
+
+    Entries that were written past the door do not count, and are told on standard error."""
     async with opened_log(settings_of(context), "conclave:console") as log:
-        entries = await entries_of(log)
+        entries, strays = await entries_of(log), await refused(log)
+    for stray in strays:
+        click.echo(f"entry {stray.entry} does not count: {stray.reason}", err=True)
     if output == "json":
         for entry in entries:
             click.echo(msgspec.json.encode(entry).decode())

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +17,8 @@ from schemas.decisions import DecisionMade
 from services.console.door import OUTPUT
 from services.console.history import at
 from services.console.main import asynchronous, settings_of
-from shared.commands import current
+from shared import checkpoint
+from shared.commands import current, refused
 from shared.control import State
 from shared.embedded import find_program
 from shared.log import Commit, GroupView, Log, Place, Position, preceding
@@ -167,7 +169,12 @@ async def doctor(context: click.Context, /, output: str) -> None:
     async with opened_log(settings, "conclave:console") as log:
         state = await current(log)
         check_installation(settings, state)
+        checkpoint.check(Path(settings.installation.state) / "checkpoints" / "control.jsonl", state)
         report["control"] = f"version {state.version}, chain intact, head {state.head[:12]}"
+        report["written past the door"] = len(await refused(log))
+        report["commands"] = (
+            "open to whoever reaches the log" if state.open else f"signed by one of {len(state.keys)} keys"
+        )
         for partition in range(settings.installation.partitions):
             for view in await log.groups(partition):
                 alive = "alive" if view.alive else "NOT RUNNING"

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.control import Command
-from services.console.door import OUTPUT, carry_out
+from services.console.door import carry_out, issuing
 from services.console.main import asynchronous
 
 COMMANDS: Final[dict[str, Any]] = {str(each.__struct_config__.tag): each for each in get_args(Command)}
@@ -32,10 +32,7 @@ class CommandFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Decide, show what would change, append nothing.")
-@click.option("--wait", is_flag=True, help="Return when the first decision under the new version is out.")
-@click.option("--key", type=click.Path(exists=True), help="Sign with this private key (PEM).")
-@OUTPUT
+@issuing
 @click.pass_context
 @asynchronous
 async def issue(context: click.Context, /, file: IO[bytes], **options: Any) -> None:

@@ -1,5 +1,6 @@
 """The console as a person has it: words in, an exit code and text out, on a server of its own."""
 
+import json
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -54,7 +55,8 @@ class Desk:
     def __init__(self, url: str, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.url = url
         self.settings = folder / "conclave.toml"
-        self.settings.write_text(f'[redis]\nurl = "{url}"\nephemeral = true\n')
+        state = json.dumps(str(folder / "var"))
+        self.settings.write_text(f'[redis]\nurl = "{url}"\nephemeral = true\n\n[installation]\nstate = {state}\n')
         self._capture = capture
 
     def __call__(self, *words: str) -> Ended:

@@ -202,6 +202,29 @@ def test_history_of_a_log_that_was_changed_ends_with_2(two: Any) -> None:
     assert "control entry 4" in ended.err
 
 
+def test_an_entry_past_the_door_is_told_and_does_not_count(two: Any) -> None:
+    with redis.Redis.from_url(two.url) as client:
+        client.xadd("conclave:control", {"d": b'{"command": "halt"}'}, id="7-0")
+    ended = two("history")
+    assert ended.code == 0
+    assert "entry 7-0 does not count" in ended.err
+    report = json.loads(two("doctor", "-o", "json").out)
+    assert report["written past the door"] == 1
+    assert report["control"].startswith("version 6, chain intact")
+    assert two("halt", *WHY).code == 0
+    assert state(two).version == 7
+
+
+def test_the_doctor_finds_a_log_that_is_not_the_one_that_was_noted(two: Any) -> None:
+    checkpoints = two.settings.parent / "var" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    line = {"log_id": "log-of-a-test", "version": 6, "head": "0" * 64, "at": 1}
+    (checkpoints / "control.jsonl").write_text(json.dumps(line) + "\n")
+    ended = two("doctor")
+    assert ended.code == 2
+    assert "version 6 has head" in ended.err
+
+
 def test_diff_names_members_weights_policy_and_features(two: Any) -> None:
     other = RegisterArtifact(
         "a", "a3" * 32, "prior", "ee" * 32, "t", 60_000, ACTIONS, (-1.1,) * 3, (0.25, 0.5, 0.25), ("macd", "atr_14")
