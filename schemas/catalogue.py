@@ -11,14 +11,26 @@ from msgspec import Struct
 from schemas.control import ControlEvent
 from schemas.decisions import DecisionEvent, IntentEvent
 from schemas.features import FeatureEvent
+from schemas.gates import GateEvent
 from schemas.market import MarketEvent
 from schemas.operations import AlarmEvent, DeadEvent
 from schemas.predictions import PredictionEvent
 from schemas.readiness import ReadinessEvent
+from schemas.scores import ScoreEvent
+from schemas.trades import TradeEvent
 
 DAY_MS: Final = 86_400_000
 
-Service = Literal["feed", "feature-builder", "model-worker", "ensemble-voter", "console", "executor"]
+Service = Literal[
+    "feed",
+    "feature-builder",
+    "model-worker",
+    "ensemble-voter",
+    "shadow-recorder",
+    "gate-evaluator",
+    "console",
+    "executor",
+]
 
 
 class StreamSpec(Struct, frozen=True):
@@ -48,7 +60,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="msgpack",
             events=MarketEvent,
             writers=("feed",),
-            readers=("feature-builder", "console"),
+            readers=("feature-builder", "shadow-recorder", "console"),
             partitioned=True,
             retention_ms=90 * DAY_MS,
             version=1,
@@ -70,7 +82,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="msgpack",
             events=PredictionEvent,
             writers=("model-worker",),
-            readers=("ensemble-voter", "console"),
+            readers=("ensemble-voter", "shadow-recorder", "console"),
             partitioned=True,
             retention_ms=365 * DAY_MS,
             version=1,
@@ -81,7 +93,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="json",
             events=DecisionEvent,
             writers=("ensemble-voter",),
-            readers=("console",),
+            readers=("shadow-recorder", "console"),
             partitioned=True,
             retention_ms=None,
             version=1,
@@ -102,8 +114,8 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             name="control",
             codec="json",
             events=ControlEvent,
-            writers=("console",),
-            readers=("model-worker", "ensemble-voter", "console"),
+            writers=("console", "gate-evaluator"),
+            readers=("model-worker", "ensemble-voter", "shadow-recorder", "gate-evaluator", "console"),
             partitioned=False,
             retention_ms=None,
             version=1,
@@ -121,10 +133,43 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             summary="Which artifacts a worker has loaded, verified and warm: what a promotion may rely on.",
         ),
         StreamSpec(
+            name="trades",
+            codec="json",
+            events=TradeEvent,
+            writers=("executor",),
+            readers=("shadow-recorder", "console"),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="What became of each intent: closed trades, with the decision that they came from.",
+        ),
+        StreamSpec(
+            name="scores",
+            codec="msgpack",
+            events=ScoreEvent,
+            writers=("shadow-recorder",),
+            readers=("gate-evaluator", "console"),
+            partitioned=True,
+            retention_ms=365 * DAY_MS,
+            version=1,
+            summary="Every prediction with its outcome, or why it has none; proof that shadows change nothing.",
+        ),
+        StreamSpec(
+            name="gates",
+            codec="json",
+            events=GateEvent,
+            writers=("gate-evaluator",),
+            readers=("console",),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="Verdicts on candidates, guards over champions, weights by results, and what is due.",
+        ),
+        StreamSpec(
             name="dead",
             codec="json",
             events=DeadEvent,
-            writers=("feed", "feature-builder", "model-worker", "ensemble-voter"),
+            writers=("feed", "feature-builder", "model-worker", "ensemble-voter", "shadow-recorder", "gate-evaluator"),
             readers=("console",),
             partitioned=True,
             retention_ms=None,
@@ -135,7 +180,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             name="alarms",
             codec="json",
             events=AlarmEvent,
-            writers=("feed", "feature-builder", "model-worker", "ensemble-voter"),
+            writers=("feed", "feature-builder", "model-worker", "ensemble-voter", "shadow-recorder", "gate-evaluator"),
             readers=("console",),
             partitioned=True,
             retention_ms=None,

@@ -124,6 +124,10 @@ def seal(stream: str, event: Any, *, causation: bytes = ROOT, correlation: bytes
         decoded = codec.payload.decode(codec.encode(event))
     except (ValidationError, OverflowError, TypeError, UnicodeEncodeError) as error:
         raise UnwritableError(f"{type(event).__name__} for {stream!r}: {error}; event: {event!r:.500}") from None
+    if codec.spec.codec == "json" and decoded != event:  # JSON writes NaN as null, which may be allowed
+        raise UnwritableError(
+            f"{type(event).__name__} for {stream!r}: a reader would have {decoded!r:.500}, not {event!r:.500}"
+        )
     payload = codec.encode(decoded)  # what a reader would encode again: a float is a float, an id holds
     event_id = identify(stream, payload, causation, correlation)
     root = correlation if correlation != ROOT else event_id

@@ -30,4 +30,6 @@ Probabilities = tuple[Probability, Probability, Probability]
 """P(SELL), P(HOLD), P(BUY); sums to one within 1e-6, which the voter checks."""
 Price = Annotated[float, Meta(gt=0.0, lt=1e15)]
 Volume = Annotated[float, Meta(ge=0.0, lt=1e18)]
+Real = Annotated[float, Meta(gt=-1e15, lt=1e15)]
+"""A number: neither NaN nor out of all proportion."""
 Text = Annotated[str, Meta(max_length=2000)]

@@ -43,7 +43,9 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
 
     ``centre`` is the mean log probability of each class over the calibration part, ``prior`` the
     class frequencies of the training part. ``features`` are the names in the feature set, in order,
-    and ``libraries`` the versions it was trained with: a promotion shows by name what it changes."""
+    and ``libraries`` the versions it was trained with: a promotion shows by name what it changes.
+    ``horizon`` (bars) and ``kappa`` say what its classes mean (label ``vfh1``, ``shared.labels``);
+    without them its predictions cannot be scored."""
 
     model: Name
     artifact: DigestHex
@@ -56,6 +58,8 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
     prior: Probabilities
     features: tuple[str, ...] = ()
     libraries: dict[str, str] = {}
+    horizon: Annotated[int, Meta(ge=1)] | None = None
+    kappa: Annotated[float, Meta(ge=0.0, le=1e6)] | None = None
 
 
 class StartShadow(Struct, frozen=True, tag="start_shadow"):

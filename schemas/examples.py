@@ -43,10 +43,20 @@ from schemas.decisions import (
     ShadowBallot,
 )
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from schemas.gates import ActionDue, EvidenceRestarted, GateVerdict, GuardTripped, VerdictReached, WeightsProposed
 from schemas.market import BarClosed
-from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from schemas.operations import (
+    ControlRefused,
+    DeadLetter,
+    GapDetected,
+    GroupRecreated,
+    InterferenceFound,
+    OwnerReplaced,
+)
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.readiness import ArtifactFailed, ArtifactReady
+from schemas.scores import BallotMissing, InterferenceChecked, PredictionScored, PredictionUnscored, TradeJoined
+from schemas.trades import TradeClosed
 
 MINUTE: Final = 60_000
 OPEN: Final = 1_700_000_040_000
@@ -95,6 +105,8 @@ def examples() -> tuple[Sealed, ...]:
         _caused(decision, "intents", _intent(decision.envelope)),
         *(seal("control", command) for command in _commands()),
         *_operations(),
+        *_scores(ballot, decision),
+        *_gates(),
     )
 
 
@@ -189,6 +201,7 @@ def _commands() -> Iterator[CommandRecorded]:
     commands: tuple[Command, ...] = (
         Found(partitions=1, log_id="5d0c2f7e9a31"),
         registered,
+        replace(registered, features=("rsi_14",), libraries={"xgboost": "3.0"}, horizon=12, kappa=0.75),
         StartShadow(model, artifact),
         StopShadow(model, artifact),
         Promote(model, artifact, forced=True, weight=0.5),
@@ -224,6 +237,125 @@ def _commands() -> Iterator[CommandRecorded]:
         )
     signed = replace(first, version=2, previous=HEAD, command_id="signed", command=Halt())
     yield replace(signed, key="ada", signature="0e" * 64)
+
+
+def _scores(ballot: Sealed, decision: Sealed) -> Iterator[Sealed]:
+    about: dict[str, Any] = {**WHERE, "control_version": 7}
+    chosen = decision.envelope.id
+    trade = TradeClosed(
+        **WHERE,
+        decision=chosen.hex(),
+        action="BUY",
+        opened_at=OPEN + MINUTE,
+        closed_at=OPEN + 13 * MINUTE,
+        entry_price=37_005.75,
+        exit_price=37_190.75,
+        fees=0.002,
+        closed_by="take profit",
+    )
+    closed = _caused(decision, "trades", trade)
+    yield closed
+    scored = PredictionScored(
+        **about,
+        model="xgboost",
+        artifact=ARTIFACT,
+        role="voting",
+        late=False,
+        probabilities=UP,
+        prior=(0.25, 0.5, 0.25),
+        action="BUY",
+        outcome="BUY",
+        hit=True,
+        forward_return=0.005,
+        scale=0.004,
+        kappa=0.75,
+        horizon=12,
+        ends=OPEN + 12 * MINUTE,
+        hour_return=None,
+        log_loss=0.4700036292457356,
+        brier=0.21875,
+        signed_return=0.003,
+        cost=0.002,
+        incumbent=None,
+        incumbent_artifact=None,
+        incumbent_return=None,
+        pool_with=UP,
+        pool_without=(0.25, 0.5, 0.25),
+        decided="BUY",
+        prediction=ballot.envelope.id,
+        decision=chosen,
+        latency_ms=14,
+    )
+    yield _caused(ballot, "scores", scored)
+    rival: dict[str, Any] = {**about, "model": "xgboost", "artifact": CHALLENGER, "role": "shadow"}
+    unscored = PredictionUnscored(**rival, reason="gap", detail="3 bars are missing", prediction=ballot.envelope.id)
+    yield _caused(ballot, "scores", unscored)
+    yield _caused(decision, "scores", BallotMissing(**rival, detail="silent", decision=chosen))
+    yield _caused(
+        decision,
+        "scores",
+        InterferenceChecked(**about, decision=chosen, shadows=1, equal=True, detail="", checked=200, equal_so_far=200),
+    )
+    yield _caused(
+        closed,
+        "scores",
+        TradeJoined(
+            **about,
+            decision=chosen,
+            trade=closed.envelope.id,
+            joined=True,
+            detail="",
+            action="BUY",
+            confidence=0.625,
+            gross=0.005,
+            net=0.003,
+        ),
+    )
+    yield seal("alarms", InterferenceFound(chosen.hex(), 7, "action: BUY was recorded, HOLD follows"))
+
+
+def _gates() -> Iterator[Sealed]:
+    rival: dict[str, Any] = {"model": "xgboost", "artifact": CHALLENGER.hex(), "control_version": 7}
+    policy: dict[str, Any] = {"policy": "default", "policy_digest": "2a" * 32}
+    skill = GateVerdict("skill", "passed", "needed", 24.5, 20.0, 31, None, None, "e-value against the class prior")
+    verdict = VerdictReached(
+        **rival,
+        **policy,
+        champion=ARTIFACT.hex(),
+        overall="inconclusive",
+        gates=(skill, GateVerdict("calibration", "inconclusive", "soft", None, 0.03, 0, None, None)),
+        scores=1200,
+        since=OPEN,
+        until=OPEN + 1200 * MINUTE,
+        first_score="1a" * 16,
+        last_score="1b" * 16,
+        recommended_weight=0.05,
+    )
+    yield seal("gates", verdict)
+    yield seal("gates", EvidenceRestarted(**rival, **policy, changed=("champion", "policy"), scores=1200))
+    last: dict[str, Any] = {"last_score": "1c" * 16, "control_version": 7}
+    tripped = seal(
+        "gates",
+        GuardTripped(
+            model="xgboost",
+            artifact=CHALLENGER.hex(),
+            ghost=ARTIFACT.hex(),
+            guard="slow-harm",
+            stage="rollback",
+            value=104.5,
+            threshold=100.0,
+            samples=26,
+            detail="worse than the champion it replaced",
+            **last,
+        ),
+    )
+    yield tripped
+    reason = "guard slow-harm: 104.5 of 100 after 26 blocks"
+    yield seal(
+        "gates", ActionDue(**rival, action="rollback", acts=False, evidence=tripped.envelope.id.hex(), reason=reason)
+    )
+    weights = {"xgboost": 0.75, "lightgbm": 0.25}
+    yield seal("gates", WeightsProposed(weights, blocks=40, until=OPEN, acts=False, **last))
 
 
 def _operations() -> Iterator[Sealed]:

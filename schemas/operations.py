@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from schemas.common import Milliseconds, Text
+from schemas.common import EventHex, Milliseconds, Text
 
 Refusal = Literal[
     "unreadable",
@@ -76,4 +76,13 @@ class ControlRefused(Struct, frozen=True, tag="control.refused"):
     raw: Text
 
 
-AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced | ControlRefused
+class InterferenceFound(Struct, frozen=True, tag="interference.found"):
+    """A decision with shadow ballots that does not follow from its counted ballots alone. It must not
+    exist: halt, and compare the voter's code with the one that wrote the decision."""
+
+    decision: EventHex
+    control_version: int
+    detail: Text
+
+
+AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced | ControlRefused | InterferenceFound

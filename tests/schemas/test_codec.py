@@ -76,7 +76,7 @@ def strategy(info: Any) -> st.SearchStrategy[Any]:
 
 def bounded(pattern: str, least: int, most: int) -> str:
     """``^[a-z][0-9]*$`` of 1 to 8 characters as ``^[a-z][0-9]{0,7}$``; other patterns as they are."""
-    whole = re.fullmatch(r"\^(\[[^]]+\])?(\[[^]]+\])[*+]\$", pattern)
+    whole = re.fullmatch(r"\^(\[[^]]+\])?(\[[^]]+\])[*+]\$(?:\(\?!\\n\))?", pattern)
     if whole is None:
         return pattern
     fixed = 1 if whole[1] else 0

@@ -1,0 +1,28 @@
+"""The ``trades`` stream: what became of an intent, as its executor tells it."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.common import EventHex, IntervalMs, Milliseconds, Origin, Price, Symbol, Text
+
+
+class TradeClosed(Struct, frozen=True, tag="trade.closed"):
+    """A trade that is over. ``decision``, ``symbol``, ``interval_ms``, ``open_time`` and ``origin`` are
+    those of the intent; ``fees`` is what both ways cost, as a fraction of ``entry_price``."""
+
+    symbol: Symbol
+    interval_ms: IntervalMs
+    open_time: Milliseconds
+    origin: Origin
+    decision: EventHex
+    action: Literal["SELL", "BUY"]
+    opened_at: Milliseconds
+    closed_at: Milliseconds
+    entry_price: Price
+    exit_price: Price
+    fees: Annotated[float, Meta(ge=0.0, lt=1.0)]
+    closed_by: Text = ""
+
+
+TradeEvent = TradeClosed
