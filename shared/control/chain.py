@@ -8,7 +8,7 @@ from msgspec import structs
 
 from schemas.control import Command, CommandRecorded
 from shared.control.decider import decide, may
-from shared.control.evolve import evolve
+from shared.control.evolve import WorkedOut, evolve
 from shared.control.state import ControlError, Past, Rejected, Repeated, State
 from shared.signing import Signer, sign, verify
 
@@ -73,10 +73,10 @@ def fold(state: State, recorded: CommandRecorded) -> State:
     refused = unauthorised(state, recorded)
     if refused is not None:
         raise _broken(recorded, refused.reason)
-    refused = decide(state, recorded.command)
-    if refused is not None:
-        raise _broken(recorded, f"a command that may not stand was recorded: {refused.reason}")
-    after = evolve(state, recorded.command, recorded.at)
+    refused = None if isinstance(recorded.command, WorkedOut) else decide(state, recorded.command)
+    after = refused or evolve(state, recorded.command, recorded.at)
+    if isinstance(after, Rejected):
+        raise _broken(recorded, f"a command that may not stand was recorded: {after.reason}")
     head = head_of(recorded)
     past = Past(head, after.models, after.policy, after.gate, after.ladder, after.before)
     return structs.replace(

@@ -30,9 +30,9 @@ from schemas.control import (
     TrustKey,
 )
 from shared.control.differences import differences
-from shared.control.rollback import reverted, rolled_back
+from shared.control.evolve import evolve
 from shared.control.state import Model, Rejected, State, short
-from shared.control.weights import refused_ladder, refused_weights, step
+from shared.control.weights import refused_ladder, refused_weights
 
 TAGS: Final = frozenset(command.__struct_config__.tag for command in get_args(Command))
 EVERYTHING: Final = "*"
@@ -47,12 +47,9 @@ def decide(state: State, command: Command) -> Rejected | None:
     match command:
         case Promote():
             return _promote(state, command)
-        case Rollback():
-            return _refusal(rolled_back(state, command))
-        case RevertProbation():
-            return _refusal(reverted(state, command))
-        case StepWeight():
-            return _refusal(step(state, command))
+        case Rollback() | RevertProbation() | StepWeight():
+            after = evolve(state, command, 0)
+            return after if isinstance(after, Rejected) else None
         case RegisterArtifact():
             return _register(state, command)
         case StartShadow(model=model, artifact=artifact):
@@ -63,7 +60,7 @@ def decide(state: State, command: Command) -> Rejected | None:
         case SetWeights(weights=weights):
             return refused_weights(state, weights)
         case SetVotingPolicy(quorum_count=count):
-            voting = len(state.voting)
+            voting = sum(1 for model in state.models.values() if model.champion)
             return (
                 Rejected(f"a quorum of {count} cannot be reached: {voting} models vote") if 0 < voting < count else None
             )
@@ -88,10 +85,6 @@ def decide(state: State, command: Command) -> Rejected | None:
             return _revoke(state, key_id)
         case _:
             assert_never(command)
-
-
-def _refusal(found: object) -> Rejected | None:
-    return found if isinstance(found, Rejected) else None
 
 
 def _register(state: State, command: RegisterArtifact) -> Rejected | None:
@@ -162,12 +155,14 @@ def _changed(state: State, command: Promote) -> list[str]:
 
 
 def _unweighed(state: State, command: Promote, current: Model) -> list[str]:
-    others = _others(state, command.model)
-    if current.weight is None and command.weight is None:
+    if command.weight is None:
+        if current.weight is not None:
+            return []
         return [f"{command.model!r} has no weight yet; state one (--weight), the others shrink in proportion"]
-    if command.weight is not None and not others and command.weight != 1.0:
+    others = _others(state, command.model)
+    if not others and command.weight != 1.0:
         return [f"{command.model!r} is the only voting model: its weight is 1, not {command.weight}"]
-    if command.weight is not None and others and command.weight == 1.0:
+    if others and command.weight == 1.0:
         return [f"weight 1 would leave nothing for {', '.join(others)}; retire them or choose less"]
     return []
 

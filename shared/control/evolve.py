@@ -1,6 +1,9 @@
-"""What a command that stands makes of the configuration. Pure, and never refuses."""
+"""What a command that stands makes of the configuration. Pure.
 
-from typing import assert_never
+Of a command whose outcome has to be worked out to know whether it may stand (``WorkedOut``) it says that
+too; of the others ``shared.control.decider`` must have been asked."""
+
+from typing import TypeAlias, assert_never
 
 from immutables import Map
 from msgspec import structs
@@ -30,19 +33,23 @@ from shared.control.rollback import Outcome, reverted, rolled_back
 from shared.control.state import Model, Probation, Rejected, State
 from shared.control.weights import step, yielding
 
+WorkedOut: TypeAlias = Rollback | RevertProbation | StepWeight
 
-def evolve(state: State, command: Command, at: int) -> State:
+
+def evolve(state: State, command: Command, at: int) -> State | Rejected:
     """The configuration after ``command``, recorded at ``at`` (ms); version, head and what is kept of
-    the past are the fold's to set."""
+    the past are the fold's to set. ``Rejected`` comes for ``WorkedOut`` commands only."""
     match command:
         case Promote():
             return _promoted(state, command, at)
-        case SetWeights() | StepWeight() | SetVotingPolicy() | SetGatePolicy() | SetLadder():
+        case SetWeights() | SetVotingPolicy() | SetGatePolicy() | SetLadder():
             return _changed(state, command)
         case Rollback():
             return _gone_back(state, rolled_back(state, command))
         case RevertProbation():
             return _gone_back(state, reverted(state, command))
+        case StepWeight():
+            return _stepped(state, command)
         case RegisterArtifact(artifact=artifact):
             return structs.replace(state, artifacts=state.artifacts.set(artifact, command))
         case StartShadow(model=model, artifact=artifact):
@@ -72,7 +79,7 @@ def _promoted(state: State, command: Promote, at: int) -> State:
     """The former champion stays, in shadow: warm for a rollback, and paired with its successor."""
     name = command.model
     current = state.models.get(name, Model())
-    shadows = tuple(shadow for shadow in current.shadows if shadow != command.artifact)
+    shadows = tuple([shadow for shadow in current.shadows if shadow != command.artifact])
     if current.champion is not None:
         shadows = (*shadows, current.champion)
     models, weight = state.models, current.weight
@@ -87,7 +94,7 @@ def _promoted(state: State, command: Promote, at: int) -> State:
     return structs.replace(state, models=models, probations=probations, before=state.version)
 
 
-def _changed(state: State, command: SetWeights | StepWeight | SetVotingPolicy | SetGatePolicy | SetLadder) -> State:
+def _changed(state: State, command: SetWeights | SetVotingPolicy | SetGatePolicy | SetLadder) -> State:
     """A change of weights or of a policy; one that changes nothing leaves no step on the trail."""
     match command:
         case SetWeights(weights=weights):
@@ -95,12 +102,6 @@ def _changed(state: State, command: SetWeights | StepWeight | SetVotingPolicy | 
             models = {**state.models, **weighed}
             if models == state.models:
                 return state
-            return structs.replace(state, models=models, before=state.version)
-        case StepWeight(model=name):
-            reached = step(state, command)
-            assert not isinstance(reached, Rejected)
-            shares = yielding(state.models, name, reached)
-            models = {**shares, name: structs.replace(shares[name], weight=reached)}
             return structs.replace(state, models=models, before=state.version)
         case SetVotingPolicy():
             return state if command == state.policy else structs.replace(state, policy=command, before=state.version)
@@ -110,12 +111,23 @@ def _changed(state: State, command: SetWeights | StepWeight | SetVotingPolicy | 
             return state if command == state.ladder else structs.replace(state, ladder=command, before=state.version)
 
 
-def _gone_back(state: State, found: Outcome | Rejected) -> State:
+def _stepped(state: State, command: StepWeight) -> State | Rejected:
+    reached = step(state, command)
+    if isinstance(reached, Rejected):
+        return reached
+    shares = yielding(state.models, command.model, reached)
+    models = {**shares, command.model: structs.replace(shares[command.model], weight=reached)}
+    return structs.replace(state, models=models, before=state.version)
+
+
+def _gone_back(state: State, found: Outcome | Rejected) -> State | Rejected:
     """A probation ends where its artifact stops voting."""
-    assert isinstance(found, Outcome)
-    probations = Map(
-        {name: held for name, held in state.probations.items() if found.models[name].champion == held.artifact}
-    )
+    if isinstance(found, Rejected):
+        return found
+    probations = state.probations
+    if probations:
+        kept = {name: held for name, held in probations.items() if found.models[name].champion == held.artifact}
+        probations = Map(kept)
     return structs.replace(state, probations=probations, **found._asdict())
 
 

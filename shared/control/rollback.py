@@ -126,8 +126,10 @@ def _leads_back(past: Past, name: str, left: Model) -> bool:
 
 def _seated(current: Model, former: Model) -> Model:
     """``former``'s champion, its share and its trail; the displaced one goes into shadow."""
-    shadows = tuple(shadow for shadow in current.shadows if shadow != former.champion)
-    if current.champion is not None and current.champion != former.champion:
+    if current.champion == former.champion:
+        return Model(former.champion, current.shadows, former.weight, former.before)
+    shadows = tuple([shadow for shadow in current.shadows if shadow != former.champion])
+    if current.champion is not None:
         shadows = (*shadows, current.champion)
     return Model(former.champion, shadows, former.weight, former.before)
 

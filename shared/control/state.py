@@ -1,4 +1,6 @@
-"""A version of the configuration, and what it was before."""
+"""A version of the configuration, and what it was before.
+
+``gc=False``: these never form cycles, and a long log holds many of them."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -12,7 +14,7 @@ GENESIS: Final = "0" * 64
 """The head before the first entry."""
 
 
-class Model(Struct, frozen=True):
+class Model(Struct, frozen=True, gc=False):
     """One voting slot: who speaks for it, who is watched beside it, and how much it weighs.
     ``before`` is the version whose configuration has the champion that this one replaced (0: none);
     a rollback takes it over from the version it goes back to, so the next one goes further back."""
@@ -33,7 +35,7 @@ class Probation(Struct, frozen=True):
     at: int
 
 
-class Past(Struct, frozen=True):
+class Past(Struct, frozen=True, gc=False):
     """What a version decided by, kept for rollbacks, and the head that proves it. ``before`` is the
     version to go back to by default."""
 
@@ -94,7 +96,7 @@ class Ledger:
         return self._pasts[: self._length], own
 
 
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, gc=False):
     """A version of the configuration. ``past`` has what each version decided by, and the ids of all
     commands. Versions share what did not change between them; the few ``models`` are a new mapping where
     one of them changes."""
