@@ -1,0 +1,139 @@
+"""What each member is worth to the ensemble: leave-one-out and exact Shapley values.
+
+The value of a coalition is minus the mean log loss of its log-linear pool (``shared.voting``: log prior
+plus weighted centred evidence, over T), the weights as they are. The Shapley value of a member is its mean gain
+over all orders of joining (Shapley 1953), here over all 2^N coalitions; the values of the members sum to the
+gain of the whole ensemble over its prior. A copy of another member has a leave-one-out value near zero
+and shares the Shapley value with it; a constant member has exactly none of either.
+
+Rounds are valued 256 at a time, at fixed counts, so that a restart changes no bit.
+"""
+
+from collections.abc import Sequence
+from math import factorial
+from typing import Final
+
+import numpy as np
+from msgspec import Struct, field
+from numpy.typing import NDArray
+
+from shared.gates.evidence import FLOOR
+from shared.gates.rounds import Round, Rounds, Said, join
+from shared.gates.rows import Triple
+from shared.voting import FLOOR as LOG_FLOOR
+
+CHUNK: Final = 256
+MOST_MEMBERS: Final = 10
+
+Values = NDArray[np.float64]
+
+
+class Panel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The ensemble as it votes: members by name, ascending, with weights and centres; the pool's log
+    prior and temperature."""
+
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    centres: tuple[Triple, ...]
+    log_prior: Triple
+    temperature: float = 1.0
+
+
+class Contributions(Struct, array_like=True, forbid_unknown_fields=True):
+    """Sums over the rounds valued so far. ``gains`` are of every coalition over the prior, by bit set
+    of members; ``pending`` are rounds not valued yet: the answers in one row, and the outcome."""
+
+    panel: Panel
+    rounds: Rounds
+    gains: list[float]
+    valued: int = 0
+    pending: list[tuple[list[float], int]] = field(default_factory=list)
+
+
+def begin(panel: Panel) -> Contributions:
+    """Nothing valued yet. Raises ``ValueError`` for more than ten members: 2^N pools a round."""
+    count = len(panel.members)
+    if count > MOST_MEMBERS:
+        raise ValueError(
+            f"exact Shapley values of {count} members take {2**count} pools a round; at most {MOST_MEMBERS}"
+        )
+    return Contributions(panel, Rounds(panel.members), [0.0] * 2**count)
+
+
+def evolve(state: Contributions, said: Said) -> Contributions:
+    """Takes one member's answer; values the rounds when 256 are complete."""
+    complete = join(state.rounds, said)
+    if complete is not None:
+        _take(state, complete)
+    return state
+
+
+def _take(state: Contributions, complete: Round) -> None:
+    state.pending.append(([p for answer in complete.answers for p in answer], complete.outcome))
+    if len(state.pending) == CHUNK:
+        answers = np.array([row for row, _ in state.pending]).reshape(CHUNK, -1, 3)
+        outcomes = np.array([outcome for _, outcome in state.pending])
+        for coalition, gain in enumerate(coalition_gains(state.panel, answers, outcomes).tolist()):
+            state.gains[coalition] += gain
+        state.valued += CHUNK
+        state.pending = []
+
+
+def coalition_gains(panel: Panel, answers: Values, outcomes: NDArray[np.int64]) -> Values:
+    """[2^N] the gain in log score of each coalition's pool over the prior's, summed over the rounds;
+    ``answers`` [R, N, 3], ``outcomes`` [R]."""
+    weights, centres = np.array(panel.weights), np.array(panel.centres)
+    evidence = (np.log(np.maximum(answers, LOG_FLOOR)) - centres) * weights[:, None]
+    scores = np.empty(2 ** len(panel.members))
+    rows = np.arange(len(outcomes))
+    sums = [np.zeros((len(outcomes), 3))]
+    for coalition in range(len(scores)):
+        if coalition:
+            last = coalition.bit_length() - 1
+            sums.append(sums[coalition ^ 1 << last] + evidence[:, last])
+        logits = (np.array(panel.log_prior) + sums[coalition]) / panel.temperature
+        logits -= logits.max(axis=1, keepdims=True)
+        powers = np.exp(logits)
+        chosen = powers[rows, outcomes] / powers.sum(axis=1)
+        scores[coalition] = np.log(np.maximum(chosen, FLOOR)).sum()
+    gains: Values = scores - scores[0]
+    return gains
+
+
+def shapley(gains: Sequence[float], members: int) -> list[float]:
+    """The exact Shapley value of each member, from the value of every coalition by bit set."""
+    share = [factorial(size) * factorial(members - size - 1) / factorial(members) for size in range(members)]
+    out = []
+    for member in range(members):
+        bit = 1 << member
+        terms = [
+            share[coalition.bit_count()] * (gains[coalition | bit] - gains[coalition])
+            for coalition in range(2**members)
+            if not coalition & bit
+        ]
+        out.append(sum(terms))
+    return out
+
+
+def leave_one_out(gains: Sequence[float], members: int) -> list[float]:
+    """What the ensemble would lose without each member."""
+    whole = 2**members - 1
+    return [gains[whole] - gains[whole ^ 1 << member] for member in range(members)]
+
+
+class Worth(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A member's mean worth a round, in nats."""
+
+    model: str
+    shapley: float
+    leave_one_out: float
+
+
+def worths(state: Contributions) -> tuple[Worth, ...]:
+    """By member, over the rounds valued so far; empty before the first 256."""
+    if not state.valued:
+        return ()
+    means = [gain / state.valued for gain in state.gains]
+    count = len(state.panel.members)
+    fair, alone = shapley(means, count), leave_one_out(means, count)
+    return tuple(Worth(name, *pair) for name, *pair in zip(state.panel.members, fair, alone, strict=True))

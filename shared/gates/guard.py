@@ -1,0 +1,207 @@
+"""The guard after a promotion: pure folds that watch a champion beside its ghost, the champion that it
+replaced and that runs on in shadow, so that the comparison is paired bar by bar.
+
+- ``harm``: an e-CUSUM on the loss over the ghost's, in purged blocks of at least two hours: at 20 a step
+  down, at 100 a rollback.
+- ``catastrophe``: three blocks in a row more than 0.10 nats worse than the class prior, 300 rows in all.
+- At once, on any row: ``unreadable`` output; in the last 200 answers ``constant`` (one answer), ``distinct``
+  or ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more); ``failures`` among the last 200.
+
+The thresholds of the user's own texts (over 50 distinct confidences, a range over 0.05) are
+``CLASSIC_GUARD``; an honest weak model may not reach them, so they are not the default.
+"""
+
+import math
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+from shared.gates import blocks, ecusum
+from shared.gates.blocks import Blocks
+from shared.gates.ecusum import Cusum
+from shared.gates.evidence import FLOOR
+from shared.gates.rows import Row
+
+Stage = Literal["continue", "demote", "rollback"]
+TWO_HOURS: Final = 2 * 3_600_000
+GRID: Final = 1000
+_ORDER: Final[dict[Stage, int]] = {"continue": 0, "demote": 1, "rollback": 2}
+_HARM, _OVER_PRIOR = range(2)
+
+
+class GuardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """The thresholds. ``window`` is in answers, ``catastrophe`` in nats, ``least_range`` in probability
+    of the own action; ``most_stale_bars``: how far the last answer may be behind the market."""
+
+    demote_at: float = 20.0
+    rollback_at: float = 100.0
+    catastrophe: float = 0.10
+    catastrophe_blocks: int = 3
+    catastrophe_rows: int = 300
+    window: Annotated[int, Meta(ge=20, le=10_000)] = 200
+    least_distinct: int = 5
+    least_range: float = 0.002
+    most_one_side: float = 0.90
+    most_failures: float = 0.10
+    most_stale_bars: int = 50
+
+
+DEFAULT_GUARD: Final = GuardPolicy()
+CLASSIC_GUARD: Final = GuardPolicy(least_distinct=51, least_range=0.05)
+
+
+class Finding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What one guard says, with its numbers. ``samples``: blocks or rows."""
+
+    guard: str
+    stage: Stage
+    value: float
+    threshold: float
+    samples: int
+    detail: str = ""
+
+
+class Guard(Struct, array_like=True, forbid_unknown_fields=True):
+    """The state of one champion under watch. ``scale``: three standard deviations of the block means of
+    the loss difference in the backtest. ``recent``: a ring of the last answers as action * 1024 +
+    thousandth of its probability; ``missed``: a ring of 1 for a failure, 0 for an answer."""
+
+    scale: float
+    interval_ms: int
+    blocks: Blocks
+    window: int
+    watch: Cusum = field(default_factory=Cusum)
+    awful: int = 0
+    awful_rows: int = 0
+    block_rows: int = 0
+    catastrophe: float = DEFAULT_GUARD.catastrophe
+    recent: list[int] = field(default_factory=list)
+    place: int = 0
+    missed: list[int] = field(default_factory=list)
+    missed_place: int = 0
+    unreadable: int = 0
+    answered: int = 0
+    last: int = -1
+
+
+def begin(
+    *, horizon: int, interval_ms: int, scale: float = 0.05, policy: GuardPolicy = DEFAULT_GUARD, fewest: int = 20
+) -> Guard:
+    """Starts a watch. Blocks: two hours, or twice the horizon where that is longer."""
+    bars = max(2 * horizon, math.ceil(TWO_HOURS / interval_ms))
+    open_ = Blocks(bars * interval_ms, horizon * interval_ms, 2, fewest)
+    return Guard(scale, interval_ms, open_, policy.window, catastrophe=policy.catastrophe)
+
+
+def evolve(state: Guard, row: Row) -> Guard:
+    """Takes one scored prediction of the champion; ``row.champion`` is what the *ghost* said about the
+    same bar, None where it said nothing."""
+    p, outcome = row.probabilities, row.outcome
+    _ring(state.missed, state.missed_place, 0, state.window)
+    state.missed_place += 1
+    if not (0 <= outcome <= 2 and 0 <= row.action <= 2 and abs(p[0] + p[1] + p[2] - 1.0) <= 1e-6 and min(p) >= 0.0):
+        state.unreadable += 1
+        return state
+    loss = -math.log(max(p[outcome], FLOOR))
+    prior = -math.log(max(row.prior[outcome], FLOOR))
+    harm = None if row.champion is None else loss + math.log(max(row.champion[outcome], FLOOR))
+    means = blocks.add(state.blocks, row.open_time, (harm, loss - prior))
+    if means is not None:
+        _close(state, means)
+    state.block_rows += 1
+    state.answered += 1
+    _ring(state.recent, state.place, row.action * 1024 + int(p[row.action] * GRID + 0.5), state.window)
+    state.place += 1
+    state.last = max(state.last, row.open_time)
+    return state
+
+
+def fail(state: Guard) -> Guard:
+    """Takes a prediction that should have come and did not."""
+    _ring(state.missed, state.missed_place, 1, state.window)
+    state.missed_place += 1
+    return state
+
+
+def findings(state: Guard, policy: GuardPolicy = DEFAULT_GUARD, latest: int | None = None) -> tuple[Finding, ...]:
+    """What every guard says now; changes nothing. ``latest``: open time of the market's newest bar."""
+    return (
+        _harm(state, policy),
+        _catastrophe(state, policy),
+        _finding("unreadable", state.unreadable > 0, state.unreadable, 0, state.answered + state.unreadable),
+        *_window(state, policy),
+        _failures(state, policy),
+        *([] if latest is None else [_stale(state, policy, latest)]),
+    )
+
+
+def verdict(found: tuple[Finding, ...]) -> Stage:
+    """The gravest of the findings."""
+    return max((one.stage for one in found), key=_ORDER.__getitem__, default="continue")
+
+
+def _close(state: Guard, means: blocks.Means) -> None:
+    harm, over_prior = means[_HARM], means[_OVER_PRIOR]
+    if harm is not None:
+        ecusum.observe(state.watch, harm / state.scale)
+    if over_prior is not None:
+        if over_prior > state.catastrophe:
+            state.awful, state.awful_rows = state.awful + 1, state.awful_rows + state.block_rows
+        else:
+            state.awful = state.awful_rows = 0
+        state.block_rows = 0
+
+
+def _ring(ring: list[int], place: int, value: int, size: int) -> None:
+    if len(ring) < size:
+        ring.append(value)
+    else:
+        ring[place % size] = value
+
+
+def _finding(name: str, bad: bool, value: float, line: float, samples: int, detail: str = "") -> Finding:
+    return Finding(name, "rollback" if bad else "continue", float(value), float(line), samples, detail)
+
+
+def _harm(state: Guard, policy: GuardPolicy) -> Finding:
+    peak = state.watch.peak
+    value = peak if peak >= policy.rollback_at else state.watch.value
+    stage: Stage = "rollback" if value >= policy.rollback_at else "demote" if value >= policy.demote_at else "continue"
+    line = policy.rollback_at if stage == "rollback" else policy.demote_at
+    return Finding("harm", stage, value, line, state.watch.blocks, "e-CUSUM of the loss over the ghost's")
+
+
+def _catastrophe(state: Guard, policy: GuardPolicy) -> Finding:
+    bad = state.awful >= policy.catastrophe_blocks and state.awful_rows >= policy.catastrophe_rows
+    detail = f"blocks in a row over {state.catastrophe} nats worse than the prior, {state.awful_rows} rows"
+    return _finding("catastrophe", bad, state.awful, policy.catastrophe_blocks, state.watch.blocks, detail)
+
+
+def _window(state: Guard, policy: GuardPolicy) -> list[Finding]:
+    recent = state.recent
+    full = len(recent) >= state.window
+    count = max(1, len(recent))
+    distinct = len(set(recent))
+    confidences = [code % 1024 for code in recent] or [0]
+    width = (max(confidences) - min(confidences)) / GRID
+    sides = [sum(code // 1024 == action for code in recent) / count for action in (0, 2)]
+    one_side = max(sides)
+    n = len(recent)
+    return [
+        _finding("constant", full and distinct == 1, distinct, 1, n, "different answers, rounded to 1e-3"),
+        _finding("distinct", full and distinct < policy.least_distinct, distinct, policy.least_distinct, n),
+        _finding("range", full and width < policy.least_range, width, policy.least_range, n, "of the confidence"),
+        _finding("one_sided", full and one_side >= policy.most_one_side, one_side, policy.most_one_side, n),
+    ]
+
+
+def _failures(state: Guard, policy: GuardPolicy) -> Finding:
+    asked = len(state.missed)
+    share = sum(state.missed) / max(1, asked)
+    bad = asked >= 20 and share > policy.most_failures
+    return _finding("failures", bad, share, policy.most_failures, asked, "of the last predictions")
+
+
+def _stale(state: Guard, policy: GuardPolicy, latest: int) -> Finding:
+    behind = (latest - state.last) / state.interval_ms if state.last >= 0 else 0.0
+    return _finding("stale", behind > policy.most_stale_bars, behind, policy.most_stale_bars, state.answered, "bars")

@@ -1,0 +1,101 @@
+"""What the gates are told: one scored prediction, one prediction that failed, and the facts about a
+candidate that were fixed before its first score."""
+
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from schemas.scores import PredictionScored
+
+Triple = tuple[float, float, float]
+
+UNKNOWN: Final = -1
+"""An action or an outcome that is none of SELL, HOLD, BUY."""
+UNIFORM: Final[Triple] = (1 / 3, 1 / 3, 1 / 3)
+
+
+class Row(NamedTuple):
+    """One prediction of one candidate, joined with what came. Classes are 0 SELL, 1 HOLD, 2 BUY.
+
+    ``probabilities`` the candidate's; ``prior`` those of the classes in its training part;
+    ``champion`` what the incumbent of its model said about the same bar, None where there is none;
+    ``pool`` and ``rest`` the counterfactual ensemble with the candidate and as it is without it.
+    ``outcome`` the label that came; ``move`` the return of the close over the policy's outcome window
+    (a fraction; ``classic`` wants one hour); ``net`` and ``champion_net`` the signed return after
+    costs of their own actions; ``ensemble`` the action of the decision. ``latency_ms`` None: unknown."""
+
+    symbol: str
+    open_time: int
+    probabilities: Triple
+    outcome: int
+    prior: Triple
+    action: int
+    champion: Triple | None = None
+    pool: Triple | None = None
+    rest: Triple | None = None
+    ensemble: int = UNKNOWN
+    move: float | None = None
+    net: float | None = None
+    champion_net: float | None = None
+    latency_ms: float | None = None
+
+
+_CLASSES: Final = {"SELL": 0, "HOLD": 1, "BUY": 2}
+
+
+def row_of(scored: PredictionScored) -> Row:
+    """A scored prediction as the gates see it. Its incumbent is taken for the champion."""
+    decided = scored.decided
+    return Row(
+        scored.symbol,
+        scored.open_time,
+        scored.probabilities,
+        _CLASSES.get(scored.outcome, UNKNOWN),
+        scored.prior,
+        _CLASSES.get(scored.action, UNKNOWN),
+        scored.incumbent,
+        scored.pool_with,
+        scored.pool_without,
+        UNKNOWN if decided is None else _CLASSES.get(decided, UNKNOWN),
+        scored.hour_return,
+        scored.signed_return,
+        scored.incumbent_return,
+        scored.latency_ms,
+    )
+
+
+class Key(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the evidence is about. A state whose key differs from this starts again from nothing:
+    a verdict is never made of evidence about two things."""
+
+    model: str
+    artifact: str
+    champion: str
+    feature_set: str
+    label: str
+    policy: str
+
+
+class Scales(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The scale of each comparison: three standard deviations of its block means in the purged
+    backtest. Never from shadow data. The fallback is for a candidate without one."""
+
+    prior: float = 0.05
+    champion: float = 0.05
+    pool: float = 0.05
+    money: float = 0.002
+
+
+class Plan(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What was fixed when the shadow began. ``horizon`` in bars. ``actions``: shares of SELL, HOLD, BUY of
+    the decision layer in the backtest. ``response``: the largest change of a probability when the
+    inputs were perturbed, from the artifact's own check. ``outputs``: [class][100] counts of the
+    backtest's probabilities by hundredth. Each None where there is none."""
+
+    key: Key
+    horizon: int
+    interval_ms: int
+    scales: Scales = Scales()
+    actions: Triple | None = None
+    response: float | None = None
+    outputs: tuple[tuple[float, ...], ...] | None = None

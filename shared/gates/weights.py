@@ -1,0 +1,242 @@
+"""Weights from results: ``logpool1`` and ``fixedshare1``, as folds over purged blocks of complete rounds.
+
+``logpool1``: one step of projected AdaGrad a block on the log loss of the pool as it is served. With
+z_mk = log p_mk - c_mk the centred evidence and P the pool,
+
+    g_m = mean over rounds of sum_k (P_k - 1{y = k}) z_mk / T,   G_m <- 0.97 G_m + g_m^2
+    w <- projection of (w_m - D g_m / sqrt(G_m)) on the simplex,  D = 0.10, G_0 = 1e-4
+
+The loss is convex in w; regret is O(sqrt(blocks)). A constant member has z = 0: no gradient of its own.
+Weights sum to one, as control wants them; the scale that SCIENCE.md's free weights carry is the temperature's.
+
+``fixedshare1``: w_m <- (1 - s) w_m e^{-eta L_m} / sum + s / N, eta = 1, s = 0.02, L_m the block's mean log loss
+(Herbster and Warmuth 1998).
+
+Both: no weight moves by more than ``most_step`` a block, none over its ``cap`` (the ladder's). A block's
+weights hold from the next block on. Sums are kept as whole numbers of 2^-60, so the order of the rounds
+does not matter; results are rounded to 1e-12. The same rounds give the same weights to the bit.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from msgspec import Struct, field
+
+from shared.gates import blocks
+from shared.gates.rounds import Round, Rounds, Said, join
+from shared.gates.rows import Triple
+from shared.voting import FLOOR
+
+ONE: Final = 1 << 60
+DIGITS: Final = 12
+Rule = Literal["logpool1", "fixedshare1"]
+
+
+class Learning(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The rule and its constants. ``fewest``: rounds a block must have, else it waits for the next."""
+
+    rule: Rule = "logpool1"
+    rate: float = 0.10
+    memory: float = 0.97
+    eta: float = 1.0
+    share: float = 0.02
+    most_step: float = 0.05
+    fewest: int = 50
+
+
+class Member(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A voting member. ``cap``: the most it may weigh."""
+
+    model: str
+    weight: float
+    centre: Triple
+    prior: Triple
+    cap: float = 1.0
+
+
+class Weights(Struct, array_like=True, forbid_unknown_fields=True):
+    """The state. ``members`` by name; ``current`` are the weights in force in the open block
+    ``number``; ``gradient`` and ``losses`` are its sums in units of 2^-60."""
+
+    learning: Learning
+    members: tuple[Member, ...]
+    temperature: float
+    length: int
+    purge: int
+    rounds: Rounds
+    current: list[float]
+    squares: list[float]
+    gradient: list[int]
+    losses: list[int]
+    log_prior: Triple
+    number: int = -1
+    counted: int = 0
+    steps: int = 0
+    late: int = 0
+
+
+class Step(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The outcome of one block: the weights from the next one on, and what they rest on."""
+
+    block: int
+    weights: dict[str, float]
+    squares: tuple[float, ...] = field(default=())
+    rounds: int = 0
+
+
+def begin(
+    members: Sequence[Member],
+    *,
+    horizon: int,
+    interval_ms: int,
+    learning: Learning | None = None,
+    temperature: float = 1.0,
+    block_ms: int = 0,
+) -> Weights:
+    """Starts from the members' weights (scaled to sum one). Raises ``ValueError`` where caps leave no
+    room: they must sum to at least one."""
+    chosen = tuple(sorted(members, key=lambda member: member.model))
+    if not chosen or sum(member.cap for member in chosen) < 1.0:
+        raise ValueError(f"{len(chosen)} members with caps {[m.cap for m in chosen]} cannot hold a weight of one")
+    length = block_ms or blocks.length_ms(horizon, interval_ms)
+    if horizon * interval_ms >= length:
+        raise ValueError(f"a block of {length} ms leaves nothing of a horizon of {horizon} bars")
+    total = sum(member.weight for member in chosen)
+    start = [member.weight / total if total > 0 else 1 / len(chosen) for member in chosen]
+    current = _settled(start, [0.0] * len(chosen), [member.cap for member in chosen])
+    empty = [0] * len(chosen)
+    return Weights(
+        learning or Learning(),
+        chosen,
+        temperature,
+        length,
+        horizon * interval_ms,
+        Rounds(tuple(member.model for member in chosen)),
+        current,
+        [1e-4] * len(chosen),
+        list(empty),
+        list(empty),
+        _log_prior(chosen, current),
+    )
+
+
+def evolve(state: Weights, said: Said) -> Step | None:
+    """Takes one member's answer, in place; the step of the block that it closed, or None."""
+    complete = join(state.rounds, said)
+    return None if complete is None else _take(state, complete)
+
+
+def _take(state: Weights, complete: Round) -> Step | None:
+    number, offset = divmod(complete.open_time, state.length)
+    step = None
+    if number < state.number:
+        state.late += 1
+        return None
+    if number > state.number:
+        if state.counted >= state.learning.fewest:
+            step = _close(state)
+        state.number = number
+    if offset < state.length - state.purge:
+        _add(state, complete)
+    return step
+
+
+def _add(state: Weights, complete: Round) -> None:
+    evidence = []
+    logits = list(state.log_prior)
+    for member, weight, answer in zip(state.members, state.current, complete.answers, strict=True):
+        z = [math.log(max(p, FLOOR)) - centre for p, centre in zip(answer, member.centre, strict=True)]
+        evidence.append(z)
+        for k in range(3):
+            logits[k] += weight * z[k]
+    top = max(logits)
+    powers = [math.exp((logit - top) / state.temperature) for logit in logits]
+    total = powers[0] + powers[1] + powers[2]
+    errors = [power / total for power in powers]
+    errors[complete.outcome] -= 1.0
+    for m, z in enumerate(evidence):
+        slope = (errors[0] * z[0] + errors[1] * z[1] + errors[2] * z[2]) / state.temperature
+        state.gradient[m] += round(slope * ONE)
+        state.losses[m] -= round(math.log(max(complete.answers[m][complete.outcome], FLOOR)) * ONE)
+    state.counted += 1
+
+
+def _close(state: Weights) -> Step:
+    learning, counted = state.learning, state.counted
+    if learning.rule == "logpool1":
+        wanted = _descend(state)
+    else:
+        wanted = _shared(state.current, [loss / ONE / counted for loss in state.losses], learning)
+    low = [max(0.0, weight - learning.most_step) for weight in state.current]
+    high = [
+        min(max(member.cap, weight - learning.most_step), weight + learning.most_step)
+        for member, weight in zip(state.members, state.current, strict=True)
+    ]
+    state.current = _settled(wanted, low, high)
+    state.log_prior = _log_prior(state.members, state.current)
+    state.gradient, state.losses = [0] * len(state.members), [0] * len(state.members)
+    state.counted, state.steps = 0, state.steps + 1
+    return Step(state.number, proposal(state), tuple(state.squares), counted)
+
+
+def _descend(state: Weights) -> list[float]:
+    learning = state.learning
+    wanted = []
+    for m, weight in enumerate(state.current):
+        slope = state.gradient[m] / ONE / state.counted
+        state.squares[m] = round(learning.memory * state.squares[m] + slope * slope, 15)
+        wanted.append(weight - learning.rate * slope / math.sqrt(state.squares[m]) if state.squares[m] else weight)
+    return wanted
+
+
+def _shared(weights: Sequence[float], losses: Sequence[float], learning: Learning) -> list[float]:
+    best = min(losses)
+    raw = [weight * math.exp(-learning.eta * (loss - best)) for weight, loss in zip(weights, losses, strict=True)]
+    total = sum(raw)
+    return [(1 - learning.share) * weight / total + learning.share / len(raw) for weight in raw]
+
+
+def proposal(state: Weights) -> dict[str, float]:
+    """The weights in force, by model: at least 0, sum one, rounded to 1e-12."""
+    return {member.model: weight for member, weight in zip(state.members, state.current, strict=True)}
+
+
+def replay(start: Weights, said: Sequence[Said], recorded: Mapping[int, Mapping[str, float]]) -> int | None:
+    """Folds ``said`` from ``start`` (changed in place) and compares every step with the recorded one:
+    the first block that differs by more than 1e-9 or was not recorded, or None."""
+    for one in said:
+        step = evolve(start, one)
+        if step is None:
+            continue
+        other = recorded.get(step.block, {})
+        if set(other) != set(step.weights) or any(abs(other[m] - w) > 1e-9 for m, w in step.weights.items()):
+            return step.block
+    return None
+
+
+def _settled(wanted: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[float]:
+    """The point nearest to ``wanted`` with low <= w <= high and sum one: w = clip(wanted - shift), by
+    bisection over the shift; rounded, the rest on the one with the most room."""
+
+    def clipped(shift: float) -> list[float]:
+        return [min(h, max(b, value - shift)) for value, b, h in zip(wanted, low, high, strict=True)]
+
+    left, right = min(wanted) - 2.0, max(wanted) + 2.0
+    for _ in range(80):
+        middle = (left + right) / 2
+        if sum(clipped(middle)) > 1.0:
+            left = middle
+        else:
+            right = middle
+    out = [round(weight, DIGITS) for weight in clipped(right)]
+    roomiest = max(range(len(out)), key=lambda m: (min(out[m] - low[m], high[m] - out[m]), -m))
+    out[roomiest] = round(1.0 - sum(weight for m, weight in enumerate(out) if m != roomiest), DIGITS)
+    return out
+
+
+def _log_prior(members: Sequence[Member], weights: Sequence[float]) -> Triple:
+    raw = [sum(w * m.prior[k] for m, w in zip(members, weights, strict=True)) for k in range(3)]
+    total = sum(raw)
+    logs = [math.log(max(share / total, FLOOR)) for share in raw]
+    return logs[0], logs[1], logs[2]
