@@ -161,7 +161,7 @@ class Rings:
         found = [ring[at, where] for at, _ in kept]
         if rows > read.delay:
             found.append(new[: rows - read.delay])
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        return np.concatenate(found)  # a copy: the ring is written before the vectors are
 
 
 def _program(circuit: Circuit, places: dict[Read, int], delays: list[_Delay], wanted: set[int]) -> _Program:

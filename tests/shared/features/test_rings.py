@@ -6,15 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.features import Bars, compute, feature_set, rings
+from shared.features import Bars, Feature, FeatureSet, compute, feature_set, rings
 from shared.features.bars import PRICES_AND_VOLUME
 from shared.features.circuit import Circuit
 from shared.features.rings import Rings
+from shared.features.terms import close, lag
 
 Walk = Callable[..., Bars]
 MINUTE = 60_000
 NAMES = ("volume_z_48", "bb_position", "z_return_5", "rsi_14", "macd_hist", "stochastic_d_3", "minute_sin", "close")
-SHORT = feature_set("short", *NAMES)
+LAGGED = Feature("lagged", lag(close, 16), "a delay that no operation follows")
+SHORT = FeatureSet("short", (*feature_set("named", *NAMES).features, LAGGED))
 CIRCUIT = Circuit([SHORT])
 WARM = SHORT.lookback - 1
 
