@@ -44,14 +44,17 @@ def observe(state: Reliability, probabilities: tuple[float, float, float], outco
     """Takes one row."""
     state.count += 1
     rows, said = state.rows, state.said
-    for k, p in enumerate(probabilities):
-        bin_ = int(p * BINS)
-        if bin_ == BINS:
-            bin_ -= 1
-        rows[k][bin_] += 1.0
-        said[k][bin_] += p
-        if k == outcome:
-            state.came[k][bin_] += 1.0
+    a, b, c = probabilities
+    i, j, k = int(a * BINS), int(b * BINS), int(c * BINS)
+    if i >= BINS or j >= BINS or k >= BINS:
+        i, j, k = min(i, BINS - 1), min(j, BINS - 1), min(k, BINS - 1)
+    rows[0][i] += 1.0
+    rows[1][j] += 1.0
+    rows[2][k] += 1.0
+    said[0][i] += a
+    said[1][j] += b
+    said[2][k] += c
+    state.came[outcome][(i, j, k)[outcome]] += 1.0
     return state
 
 

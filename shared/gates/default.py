@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec import structs
+
 from shared.gates import betting, degeneracy, multiplicity, operations, quality
 from shared.gates.betting import Bets
 from shared.gates.evidence import (
@@ -192,10 +194,7 @@ def _contribution(state: Evidence, policy: DefaultPolicy) -> Gate:
     if found.outcome != "inconclusive" or not beats or found.low <= -state.margin / 2:
         return found
     detail = f"better than the champion, and not harmful to the ensemble; {found.detail}"
-    bounds = (found.low, found.high)
-    return gate(
-        "contribution", "passed", found.value, found.threshold, found.count, "needed", bounds, detail, found.effect
-    )
+    return structs.replace(found, outcome="passed", detail=detail)
 
 
 def _contribution_e(state: Evidence) -> float:

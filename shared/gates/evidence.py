@@ -21,6 +21,7 @@ from shared.gates.rows import Plan, Row
 
 FLOOR: Final = 0.01
 """Probabilities enter a gain no smaller: |gain| is at most 4.6 nats."""
+LOG_FLOOR: Final = math.log(FLOOR)
 QUANTITIES: Final = 8
 PRIOR, CHAMPION, POOL, INCUMBENT, MONEY, SELL, HOLD, BUY = range(QUANTITIES)
 BETTER: Final = 5
@@ -105,40 +106,41 @@ def begin(plan: Plan, margin: float = 0.002, block_ms: int = 0, fewest: int = bl
 def evolve(state: Evidence, row: Row) -> Evidence:
     """Takes one scored prediction. Rows come in the order of the ``scores`` stream; one that names no
     class is counted and otherwise left out."""
-    p, outcome = row.probabilities, row.outcome
+    symbol, open_time, p, outcome, base, action, champion_p, with_p, without_p, _, _, net, champion_net, latency = row
+    sell, hold, buy = p
     ops = state.operations
-    if not (0 <= outcome <= 2 and 0 <= row.action <= 2 and abs(p[0] + p[1] + p[2] - 1.0) <= 1e-6 and min(p) >= 0.0):
+    if not (0 <= outcome <= 2 and 0 <= action <= 2 and -1e-6 <= sell + hold + buy - 1.0 <= 1e-6 and min(p) >= 0.0):
         ops.unreadable += 1
         return state
-    loss = -math.log(max(p[outcome], FLOOR))
-    prior = -math.log(max(row.prior[outcome], FLOOR))
+    said = _score(p[outcome])
+    prior = _score(base[outcome])
     champion = pool = incumbent = money = None
-    if row.champion is not None:
-        theirs = -math.log(max(row.champion[outcome], FLOOR))
-        champion, incumbent = theirs - loss, prior - theirs
+    if champion_p is not None:
+        theirs = _score(champion_p[outcome])
+        champion, incumbent = said - theirs, theirs - prior
         state.compared += 1
-        state.copied += _same(p, row.champion)
-        if row.net is not None and row.champion_net is not None:
-            money = row.net - row.champion_net
-    if row.pool is not None and row.rest is not None:
-        pool = math.log(max(row.pool[outcome], FLOOR)) - math.log(max(row.rest[outcome], FLOOR))
-    residual = [p[0], p[1], p[2]]
-    residual[outcome] -= 1.0
-    values = (prior - loss, champion, pool, incumbent, money, residual[0], residual[1], residual[2])
-    means = blocks.add(state.blocks, row.open_time, values)
+        state.copied += _same(p, champion_p)
+        if net is not None and champion_net is not None:
+            money = net - champion_net
+    if with_p is not None and without_p is not None:
+        pool = _score(with_p[outcome]) - _score(without_p[outcome])
+    sold, held, bought = sell - (outcome == 0), hold - (outcome == 1), buy - (outcome == 2)
+    values = (said - prior, champion, pool, incumbent, money, sold, held, bought)
+    means = blocks.add(state.blocks, open_time, values)
     if means is not None:
         _close(state, means)
     calibration.observe(state.reliability, p, outcome)
-    degeneracy.observe(state.answers, row.symbol, row.open_time, p)
-    state.actions[row.action] += 1
-    state.hours |= 1 << row.open_time // 3_600_000 % 24
+    degeneracy.observe(state.answers, symbol, open_time, p)
+    state.actions[action] += 1
+    state.hours |= 1 << open_time // 3_600_000 % 24
     ops.answered += 1
-    if ops.first < 0:
-        ops.first = row.open_time
-    ops.last = max(ops.last, row.open_time)
-    if row.latency_ms is not None:
+    if open_time > ops.last:
+        ops.last = open_time
+        if ops.first < 0:
+            ops.first = open_time
+    if latency is not None:
         ops.timed += 1
-        ops.latencies[operations.bucket(row.latency_ms)] += 1
+        ops.latencies[operations.bucket(latency)] += 1
     return state
 
 
@@ -164,6 +166,10 @@ def design_effect(state: Evidence, class_: int) -> float:
     rows_a_block = reliability.count / residual.blocks
     scatter = residual.squares / (residual.blocks - 1)
     return max(1.0, scatter * rows_a_block / independent) if independent > 0 else 1.0
+
+
+def _score(p: float) -> float:
+    return math.log(p) if p > FLOOR else LOG_FLOOR
 
 
 def _same(p: tuple[float, float, float], q: tuple[float, float, float]) -> bool:
