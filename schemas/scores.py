@@ -22,16 +22,7 @@ from schemas.common import (
 Role = Literal["voting", "shadow"]
 Bars = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
-Unscored = Literal[
-    "failed",
-    "bad_probabilities",
-    "no_label_spec",
-    "no_bar",
-    "warming",
-    "gap",
-    "not_active",
-    "too_late",
-]
+Unscored = Literal["failed", "withheld", "bad_probabilities", "unlabelled", "warming", "gap", "unheard"]
 
 
 class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.scored"):
@@ -95,9 +86,10 @@ class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.sco
 
 class PredictionUnscored(Struct, frozen=True, array_like=True, tag="prediction.unscored"):
     """A prediction that has no score, for good, and why. ``failed``: there was no answer at all, with
-    the worker's reason in ``detail``. ``warming``, ``gap``, ``no_bar``: the bars around it give no
-    label. ``not_active``: control had dropped the artifact before the round closed. ``too_late``: it
-    came more bars after its round than are kept."""
+    the worker's reason in ``detail``; ``withheld``: none, since there were no features. ``warming``,
+    ``gap``: the bars before or after it give no label. ``unlabelled``: the artifact's registration does
+    not say what its classes mean. ``unheard``: no round knows of it, for control had dropped the
+    artifact before the round closed, or it came too many bars later."""
 
     symbol: Symbol
     interval_ms: IntervalMs

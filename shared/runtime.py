@@ -34,7 +34,7 @@ from schemas.control import CommandRecorded
 from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from shared.control import ControlError, Reader, Refused, State
 from shared.log import START, Commit, Entry, Log, Owner, Place, Position
-from shared.service import Batch, Received, Service
+from shared.service import Batch, Paced, Received, Service
 
 S = TypeVar("S")
 
@@ -187,7 +187,8 @@ class Host(Generic[S]):
 
     async def _turn(self) -> None:
         """One batch: read, decode, hand over, commit."""
-        after = {self.places[stream]: position.id for stream, position in self.positions.items()}
+        held = self.service.hold(self.state) if isinstance(self.service, Paced) else ()
+        after = {self.places[stream]: at.id for stream, at in self.positions.items() if stream not in held}
         if self.service.follows_control:
             after = {CONTROL: self.control.last, **after}
         block = min(self.service.ticks or BLOCK_MS, BLOCK_MS)

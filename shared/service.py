@@ -4,8 +4,8 @@
 returns. The same object serves live, in tests (``MemoryLog``), in replay and in simulation.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from schemas.codec import Envelope, Sealed
 from schemas.control import CommandRecorded
@@ -69,3 +69,12 @@ class Service(Protocol[S]):
     def since(self, state: S) -> Mapping[str, str]:
         """For each stream read, the id *before* the oldest entry that the state still depends on;
         a stream that is missing there needs nothing read again."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A service that joins streams, beside being a ``Service``: it keeps one from running far ahead of
+    another, so that what waits for its counterpart stays bounded."""
+
+    def hold(self, state: Any) -> Collection[str]:
+        """Streams that are not to be read now. Never all of those that could bring what it waits for."""

@@ -47,6 +47,8 @@ def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifac
         prior=manifest.prior,
         features=manifest.feature_set.names,
         libraries=manifest.libraries,
+        horizon=manifest.label.horizon,
+        kappa=manifest.label.kappa,
     )
 
 
