@@ -165,12 +165,11 @@ async def storm(promotions: int, kills: int, seed: int) -> Tally:
                 await operate(rng.choice(doors), "ada")
             if rng.random() < 0.01:
                 intrusions += await _intrude(log, rng)
-            if rng.random() < 0.5:
-                bars.append(Bar(rng.choice(SYMBOLS), (len(bars) + 1) * MINUTE))
-                for worker in workers:
-                    worker.ask(bars[-1])
+            bars.append(Bar(rng.choice(SYMBOLS), (len(bars) + 1) * MINUTE))
             for worker in workers:
-                await worker.answer(rng.randint(0, 5))
+                worker.ask(bars[-1])
+            for worker in workers:
+                await worker.answer(rng.randint(0, 6))
                 await worker.follow()
             for _ in range(rng.randint(0, 8)):
                 await checkpoint()

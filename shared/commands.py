@@ -98,11 +98,8 @@ class Door:
 
     async def _at(self, entry: CommandRecorded) -> State:
         """The configuration that an appended entry made. Others may have gone on from there."""
-        state = self.reader.state
-        if state.version == entry.version - 1 and state.head == entry.previous:
-            state = fold(state, entry)
-        await self.state()
-        return state
+        before, after = self.reader.state, await self.state()
+        return after if after.version == entry.version else fold(before, entry)
 
     def _next(self) -> str:
         found = following(self.reader.last)

@@ -1,0 +1,243 @@
+"""The door: one of two racing operators wins, the other is told; what came past it does not stop it."""
+
+import anyio
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.codec import seal
+from schemas.common import ACTIONS
+from schemas.control import (
+    Command,
+    Found,
+    Halt,
+    Promote,
+    RegisterArtifact,
+    Resume,
+    SetVotingPolicy,
+    TrustKey,
+)
+from schemas.decisions import CountedBallot, DecisionMade
+from shared.commands import Door, RefusedError, current, expire_probation, history, issue, refused
+from shared.control import ControlError
+from shared.log import Commit, Log, Owner, Place
+from shared.log.memory import MemoryLog
+from shared.runtime import CONTROL
+from shared.signing import Signer
+
+pytestmark = pytest.mark.anyio
+FOUNDED = Found(1, "log-of-a-test")
+A1, A2 = "a1" * 32, "a2" * 32
+
+
+def artifact(digest: str) -> RegisterArtifact:
+    return RegisterArtifact("a", digest, "prior", "f" * 64, "core", 60_000, ACTIONS, (-1.1,) * 3, (0.3, 0.4, 0.3))
+
+
+async def issued(log: Log, *commands: Command) -> None:
+    for command in commands:
+        await issue(log, command, actor="ada", reason="test")
+
+
+async def test_the_id_of_an_entry_is_its_version(log: Log) -> None:
+    await issued(log, FOUNDED, Halt(), Resume())
+    assert [entry.id for entry in await log.scan(CONTROL)] == ["1-0", "2-0", "3-0"]
+    assert [entry.version for entry in await history(log)] == [1, 2, 3]
+    assert (await current(log, 2)).halted
+    assert not (await current(log)).halted
+
+
+async def test_a_command_issued_twice_is_done_once(log: Log) -> None:
+    await issued(log, FOUNDED)
+    first = await issue(log, Halt(), actor="ada", reason="test", command_id="once")
+    second = await issue(log, Halt(), actor="ada", reason="test", command_id="once")
+    assert (first.version, first.repeated) == (2, False)
+    assert (second.version, second.repeated) == (2, True)
+    assert len(await history(log)) == 2
+
+
+async def test_the_id_of_another_command_is_refused(log: Log) -> None:
+    await issued(log, FOUNDED)
+    await issue(log, Halt(), actor="ada", reason="test", command_id="once")
+    with pytest.raises(RefusedError, match="stands at version 2 for halt, not for this resume"):
+        await issue(log, Resume(), actor="ada", reason="test", command_id="once")
+
+
+async def test_a_dry_run_decides_and_appends_nothing(log: Log) -> None:
+    await issued(log, FOUNDED)
+    would = await issue(log, Halt(), actor="ada", reason="test", dry_run=True)
+    assert would.state.halted
+    assert len(await history(log)) == 1
+
+
+async def test_of_many_racing_operators_all_make_versions_of_their_own(log: Log) -> None:
+    await issued(log, FOUNDED)
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            policy = SetVotingPolicy(deadline_ms=number)
+
+            async def operate(policy: SetVotingPolicy = policy, name: str = f"operator-{number}") -> None:
+                await issue(log, policy, actor=name, reason="race")
+
+            tasks.start_soon(operate)
+    entries = await history(log)
+    assert [entry.version for entry in entries] == list(range(1, 12))
+    assert len({entry.actor for entry in entries}) == 11
+
+
+class Overtaken(MemoryLog):
+    """A log on which somebody else is always faster, once."""
+
+    def __init__(self, command: Command) -> None:
+        super().__init__()
+        self.faster: Command | None = command
+
+    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+        faster, self.faster = self.faster, None
+        if faster is not None and entry_id != "1-0":
+            await issue(self, faster, actor="bo", reason="was faster")
+        else:
+            self.faster = faster
+        return await super().append_at(place, entry_id, data)
+
+
+async def test_the_loser_of_a_race_is_told_what_changed() -> None:
+    log = Overtaken(Halt())
+    await issued(log, FOUNDED)
+    with pytest.raises(RefusedError, match=r"halted already\. Meanwhile: 2 halt by bo \(was faster\)"):
+        await issue(log, Halt(), actor="ada", reason="test")
+
+
+async def test_a_lost_race_that_changes_nothing_for_the_loser_is_run_again() -> None:
+    log = Overtaken(Halt())
+    await issued(log, FOUNDED)
+    made = await issue(log, SetVotingPolicy(deadline_ms=7), actor="ada", reason="test")
+    assert made.version == 3
+    assert made.state.halted
+
+
+async def test_who_expects_another_version_is_told_what_came_since(log: Log) -> None:
+    await issued(log, FOUNDED, Halt(), Resume())
+    with pytest.raises(RefusedError, match=r"expected version 1, .* Meanwhile: 2 halt by ada \(test\); 3 resume"):
+        await issue(log, Halt(), actor="bo", reason="test", expects=1)
+
+
+@pytest.mark.parametrize("entry", ["2-0", "2-7", "1760000000000-0", f"{2**64 - 2}-0"])
+@pytest.mark.parametrize("data", [b"{}", b"\xff\xfe", b'{"halt":true}'])
+async def test_the_log_goes_on_behind_what_was_written_past_the_door(log: Log, entry: str, data: bytes) -> None:
+    await issued(log, FOUNDED)
+    assert await log.append_at(CONTROL, entry, data)
+    made = await issue(log, Halt(), actor="ada", reason="test")
+    assert made.version == 2
+    assert (await current(log)).halted
+    assert [held.entry for held in await refused(log)] == [entry]
+
+
+async def test_a_right_entry_again_is_not_applied_again(log: Log) -> None:
+    await issued(log, FOUNDED, Halt())
+    [_, halted] = await log.scan(CONTROL)
+    await issued(log, Resume())
+    await log.append_at(CONTROL, "4-0", halted.data)
+    assert not (await current(log)).halted
+    assert len(await refused(log)) == 1
+
+
+async def test_an_id_that_nothing_can_follow_is_named() -> None:
+    log = MemoryLog()
+    await issued(log, FOUNDED)
+    await log.append_at(CONTROL, f"{2**64 - 1}-0", b"{}")
+    with pytest.raises(RefusedError, match="the greatest id there is"):
+        await issue(log, Halt(), actor="ada", reason="test")
+
+
+async def test_an_end_that_was_deleted_is_named(log: Log) -> None:
+    await issued(log, FOUNDED)
+
+    class Cut(Door):
+        def _next(self) -> str:
+            return "1-0"
+
+    with pytest.raises(RefusedError, match="takes no entry 1-0"):
+        await Cut(log).issue(Halt(), actor="ada", reason="test")
+
+
+async def test_a_log_with_a_hole_takes_no_command() -> None:
+    log = MemoryLog()
+    await issued(log, FOUNDED, Halt(), Resume())
+    entries = await log.scan(CONTROL)
+    cut = MemoryLog()
+    for entry in (entries[0], entries[2]):
+        await cut.append_at(CONTROL, entry.id, entry.data)
+    with pytest.raises(ControlError, match="versions 2 to 2 are gone"):
+        await issue(cut, Halt(), actor="ada", reason="test")
+
+
+async def test_from_the_first_key_on_every_command_is_signed(log: Log) -> None:
+    ada, eve = (Signer(name, Ed25519PrivateKey.generate()) for name in ("ada", "eve"))
+    assert (await issue(log, FOUNDED, actor="ada", reason="test", signer=ada)).state.open
+    trusted = await issue(log, TrustKey("ada", ada.public_key, "Ada"), actor="ada", reason="test", signer=ada)
+    assert not trusted.state.open
+    with pytest.raises(RefusedError, match="not signed"):
+        await issue(log, Halt(), actor="ada", reason="test")
+    with pytest.raises(RefusedError, match="'eve' is not trusted"):
+        await issue(log, Halt(), actor="ada", reason="test", signer=eve)
+    with pytest.raises(RefusedError, match="signature is not that of key 'ada'"):
+        await issue(log, Halt(), actor="ada", reason="test", signer=Signer("ada", eve.private))
+    made = await issue(log, Halt(), actor="ada", reason="test", signer=ada)
+    assert (made.version, made.state.halted) == (3, True)
+    assert (await history(log))[-1].key == "ada"
+
+
+def decision(version: int, artifact: str, number: int) -> DecisionMade:
+    ballot = CountedBallot("a", artifact, "0a" * 16, "HOLD", 0.4, (0.3, 0.4, 0.3), 1.0, 0.0, False)
+    return DecisionMade(
+        symbol="BTCUSDT",
+        interval_ms=60_000,
+        open_time=number * 60_000,
+        origin="replay",
+        control_version=version,
+        control_head="0" * 64,
+        policy="logpool",
+        status="decided",
+        action="HOLD",
+        confidence=0.4,
+        probabilities=(0.3, 0.4, 0.3),
+        consensus_count=1,
+        total_models=1,
+        counted=(ballot,),
+        absent=(),
+        shadow=(),
+        closed_by="complete",
+        intent="hold",
+    )
+
+
+async def decided(log: Log, *made: DecisionMade) -> None:
+    claim = await log.claim("voter", ("predictions",), 0, Owner("here", 4_000_001, "voter"), take_over=True)
+    await log.commit(claim, Commit([seal("decisions", each) for each in made], {}, {}))
+
+
+async def on_probation(log: Log) -> None:
+    first = (FOUNDED, artifact(A1), artifact(A2), Promote("a", A1, forced=True, weight=1.0))
+    await issued(log, *first, Promote("a", A2, forced=True, probation=3))
+
+
+async def test_a_probation_that_nobody_confirms_is_reverted_when_its_decisions_have_passed(log: Log) -> None:
+    await on_probation(log)
+    await decided(log, decision(4, A1, 1), decision(5, A2, 2), decision(5, A2, 3))
+    assert await expire_probation(log, actor="guard") == {}
+    await decided(log, decision(5, A2, 4), decision(5, A2, 5))
+    reverted = await expire_probation(log, actor="guard")
+    assert reverted["a"].version == 6
+    state = await current(log)
+    assert (state.models["a"].champion, state.models["a"].shadows) == (A1, (A2,))
+    assert not state.probations
+    assert await expire_probation(log, actor="guard") == {}
+
+
+async def test_two_guards_revert_a_probation_once(log: Log) -> None:
+    await on_probation(log)
+    await decided(log, *(decision(5, A2, number) for number in range(3)))
+    async with anyio.create_task_group() as tasks:
+        for name in ("guard", "voter"):
+            tasks.start_soon(lambda name=name: expire_probation(log, actor=name))
+    assert [entry.version for entry in await history(log)] == [1, 2, 3, 4, 5, 6]
