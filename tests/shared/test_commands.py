@@ -1,5 +1,7 @@
 """The door: one of two racing operators wins, the other is told; what came past it does not stop it."""
 
+from functools import partial
+
 import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -239,5 +241,5 @@ async def test_two_guards_revert_a_probation_once(log: Log) -> None:
     await decided(log, *(decision(5, A2, number) for number in range(3)))
     async with anyio.create_task_group() as tasks:
         for name in ("guard", "voter"):
-            tasks.start_soon(lambda name=name: expire_probation(log, actor=name))
+            tasks.start_soon(partial(expire_probation, log, actor=name))
     assert [entry.version for entry in await history(log)] == [1, 2, 3, 4, 5, 6]
