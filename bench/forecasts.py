@@ -60,7 +60,7 @@ def market(
     deviation = float(np.sqrt(_variance(beta, phi, horizon, known=0)))
     kappa = float(ndtri((1 + hold) / 2)) * deviation
     outcome = 1 + (z > kappa).astype(np.int64) - (z < -kappa).astype(np.int64)
-    return Market(a[:bars], b[:bars], z, outcome, z * 0.003 / deviation, beta, phi, kappa, horizon)
+    return Market(a[:bars], b[:bars], z, outcome, z * 0.002 / kappa, beta, phi, kappa, horizon)
 
 
 def _variance(beta: float, phi: float, horizon: int, known: int) -> float:
@@ -71,16 +71,24 @@ def _variance(beta: float, phi: float, horizon: int, known: int) -> float:
     return horizon + beta * beta * (2 * to_come + (2 - known) * at_start)
 
 
-def forecast(of: Market, a: bool = True, b: bool = True, noise: float = 0.0, seed: int = 0, tau: float = 0.9) -> Array:
+def forecast(
+    of: Market,
+    a: bool = True,
+    b: bool = True,
+    noise: float = 0.0,
+    seed: int = 0,
+    tau: float = 0.9,
+    allowed: bool = True,
+) -> Array:
     """[T, S, 3] the probabilities of one who knows ``a``, ``b`` or both; ``noise`` (AR(1), ``tau``) in units
-    of the signal is added to what it knows, and allowed for."""
+    of the signal is added to what it knows, and allowed for unless ``allowed`` is false."""
     reach = (1 - of.phi**of.horizon) / (1 - of.phi)
     known = (of.a if a else 0.0) + (of.b if b else 0.0) + np.zeros_like(of.a)
     extra = 0.0
     if noise:
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng([seed, 1])
         blur = lfilter([1.0], [1.0, -tau], random.normal(size=of.a.shape) * np.sqrt(1 - tau * tau), axis=0)
-        share = (a + b) / (a + b + noise**2)
+        share = (a + b) / (a + b + noise**2) if allowed else 1.0
         known = share * (known + noise * blur)
         extra = (of.beta * reach) ** 2 * (a + b) * (1 - share)
     mean = of.beta * reach * known
@@ -91,7 +99,8 @@ def forecast(of: Market, a: bool = True, b: bool = True, noise: float = 0.0, see
 
 def pool(prior: Array, members: list[Array]) -> Array:
     """The log-linear pool at equal weights, evidence centred by its mean."""
-    logits = np.log(prior) + sum(np.log(p) - np.log(p).mean(axis=(0, 1)) for p in members) / len(members)
+    logs = [np.log(np.maximum(p, 1e-9)) for p in members]
+    logits = np.log(prior) + sum(one - one.mean(axis=(0, 1)) for one in logs) / len(logs)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     pooled: Array = powers / powers.sum(axis=-1, keepdims=True)
     return pooled

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "harness", "installation"}
+NOT_BENCHMARKS = {"__init__", "__main__", "forecasts", "harness", "installation"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         for name in names():
             console.print(f"  [bold]{name:<12}[/] {summary(name)}")
         return 0
-    name = chosen[0]
+    name = chosen[0].replace("-", "_")
     if name not in names():
         console.print(f"no benchmark {name!r}; there are: {', '.join(names())}")
         return 2

@@ -88,9 +88,9 @@ def distinct(state: Answers) -> int:
 
 
 def entropy(state: Answers) -> float:
-    """Entropy of the rounded triples in nats; those past 4,096 count as one."""
-    counts = [*state.codes.values(), *([state.other] if state.other else [])]
-    return math.log(state.count) - sum(n * math.log(n) for n in counts) / state.count if state.count else 0.0
+    """Entropy of the rounded triples in nats; each row past the 4,096 known ones counts as one more."""
+    known = sum(n * math.log(n) for n in state.codes.values())
+    return math.log(state.count) - known / state.count if state.count else 0.0
 
 
 def spread(state: Answers) -> tuple[float, float]:
