@@ -22,6 +22,7 @@ before they were read), ``ControlError`` (a control log that nobody can trust or
 """
 
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -29,6 +30,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 
+from schemas.catalogue import STREAMS
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
 from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
@@ -44,6 +46,7 @@ BATCH: Final = 1000
 BLOCK_MS: Final = 250
 RENEW_AFTER_S: Final = 3.0
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
+OTHERS_ALARM_AFTER_S: Final = 5.0
 NOTE_AFTER_S: Final = 30.0
 """How often the head of the control log is noted outside it (``shared.checkpoint``)."""
 
@@ -93,6 +96,13 @@ def alarm_of(refused: Refused) -> Sealed:
     return seal("alarms", event)
 
 
+def patience(group: str) -> float:
+    """How long a group leaves it to others to raise what all of them see (seconds)."""
+    if group in STREAMS["intents"].writers:
+        return 0.0
+    return OTHERS_ALARM_AFTER_S * (1 + zlib.crc32(group.encode()) % 16 / 16)
+
+
 class Host(Generic[S]):
     """One service on one partition. ``run`` returns after ``stop`` is set, or raises."""
 
@@ -121,6 +131,7 @@ class Host(Generic[S]):
         self.careful = 0
         self.control = Reader()
         self.alarmed = 0
+        self.patience_until = time.monotonic() + patience(service.group)
         self.noting = noting
         self.noted_at = time.monotonic()
         self.set_aside: set[tuple[str, str]] = set()
@@ -317,8 +328,12 @@ class Host(Generic[S]):
 
     async def _alarm(self) -> None:
         """Raises what was written past the door of the control stream, unless this partition's alarms
-        have it: two services that look at the same moment may both write it, under one id."""
+        have it. Whoever writes intents does so at once, others after a while of their own, if need be:
+        two that look at the same moment may both write it, under one id."""
         if len(self.control.refused) == self.alarmed:
+            self.patience_until = time.monotonic() + patience(self.service.group)
+            return
+        if time.monotonic() < self.patience_until:
             return
         raised: set[bytes] = set()
         place, after = Place("alarms", self.partition), START

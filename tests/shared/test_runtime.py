@@ -246,7 +246,10 @@ async def test_control_is_read_from_its_beginning_and_followed() -> None:
         await until(all_read)
 
 
-async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_once() -> None:
+async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.runtime.OTHERS_ALARM_AFTER_S", 0.0)
     log = MemoryLog()
     first, second = control_entry(Found(1, "log-of-a-test"), Halt())
     await log.append_at(CONTROL, "1-0", seal("control", first).data)
