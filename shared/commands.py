@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from schemas.codec import seal, unseal
+from schemas.codec import UnreadableError, seal, unseal
 from schemas.control import Command, CommandRecorded, RevertProbation
 from schemas.decisions import DecisionMade
-from shared.control import Probation, Reader, Refused, Rejected, Repeated, State, fold, following, propose
+from shared.control import Probation, Reader, Refused, Rejected, Repeated, State, fold, following, head_of, propose
 from shared.log import Log, Place
 from shared.runtime import CONTROL, now_ms, read_control
 from shared.signing import Signer
@@ -111,13 +111,24 @@ class Door:
         return found
 
     async def _since(self, version: int) -> Sequence[CommandRecorded]:
-        if version >= self.reader.state.version:
+        """The entries behind ``version``, found from the end; each is the one that was folded."""
+        state = self.reader.state
+        count = state.version - version
+        if count <= 0:
             return ()
-        return (await history(self.log))[version:]
+        found = {}
+        for entry in await self.log.tail(CONTROL, count + len(self.reader.refused)):
+            try:
+                recorded = unseal("control", entry.data).event
+            except UnreadableError:
+                continue
+            if version < recorded.version <= state.version and head_of(recorded) == state.past[recorded.version].head:
+                found[recorded.version] = recorded
+        return [found[each] for each in sorted(found)]
 
     async def _refuse_another(self, version: int, command: Command, command_id: str) -> None:
         """The same id for another command is a mistake, not a retry."""
-        stands = (await history(self.log))[version - 1].command
+        stands = (await self._since(version - 1))[0].command
         if stands != command:
             raise RefusedError(
                 f"command id {command_id!r} stands at version {version} for {_tag(stands)}, not for this "

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
 from shared.checkpoint import RewrittenError, check, note, read
 from shared.control import EMPTY, ControlError, State, fold, head_of, propose
+from shared.process import compared
+from shared.settings import Installation, Settings
 
 COMMANDS: tuple[Command, ...] = (Found(1, "log-of-a-test"), Halt(), Resume(), Halt())
 
@@ -89,3 +91,13 @@ def test_a_line_that_is_no_checkpoint_is_named(path: Path) -> None:
 
 def test_without_a_file_there_is_nothing_to_contradict(tmp_path: Path) -> None:
     check(tmp_path / "none.jsonl", folded(entries()))
+
+
+def test_a_process_compares_before_it_runs_and_notes_where_the_log_stands(tmp_path: Path) -> None:
+    settings = Settings(installation=Installation(state=str(tmp_path)))
+    noting = compared(settings, folded(entries()[:2]))
+    noting(folded(entries()[:3]))
+    noting(folded(entries()[:3]))
+    assert [noted.version for noted in read(tmp_path / "checkpoints" / "control.jsonl")] == [2, 3]
+    with pytest.raises(RewrittenError, match="entries are gone"):
+        compared(settings, folded(entries()[:1]))
