@@ -25,6 +25,7 @@ from shared.control.chain import canonical, fold, head_of
 from shared.control.state import EMPTY, ControlError, State
 
 START: Final = "0-0"
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 LAST: Final = 2**64 - 1
 """The greatest number in an entry id."""
 
@@ -79,7 +80,7 @@ class Reader:
         try:
             found = _wire(data)
             claim = _claim(found.event)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self._refuse(entry, data, f"it is no control entry: {error}")
             return None
         recorded = self._read(entry, data, found, claim)
@@ -103,7 +104,7 @@ class Reader:
         not know, stops the reader."""
         try:
             recorded = _recorded(found.event)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             fault = f"this release cannot read it: {error}"
         else:
             written, known = bytes(found.event), canonical(recorded)
@@ -158,6 +159,8 @@ def _misnamed(found: _Wire, data: bytes) -> str | None:
         causation, correlation = bytes.fromhex(found.causation), bytes.fromhex(found.correlation)
     except ValueError:
         return "its ids are not hexadecimal"
+    if (causation.hex(), correlation.hex()) != (found.causation, found.correlation):
+        return "its ids are not hexadecimal as it is written here"
     root = ROOT if found.correlation == found.id else correlation
     if identify("control", bytes(found.event), causation, root).hex() != found.id:
         return f"its id {found.id[:12]} is not that of its bytes; something in it was changed"
