@@ -104,13 +104,12 @@ class Reader:
         not know, stops the reader."""
         try:
             recorded = _recorded(found.event)
-        except UNREADABLE as error:
-            fault = f"this release cannot read it: {error}"
-        else:
             written, known = bytes(found.event), canonical(recorded)
             if written == known or _plain(written) == _plain(known):
                 return recorded
             fault = "it says more than this release understands"
+        except UNREADABLE as error:
+            fault = f"this release cannot read it: {error}"
         if (claim.version, claim.previous) == (self.state.version + 1, self.state.head):
             raise ControlError(
                 f"control entry {entry} extends the log as version {claim.version}, but {fault}; "
