@@ -32,6 +32,14 @@ Build = Callable[[State], Command]
 OUTPUT: Final = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 
 
+WAIT_S: Final = 60.0
+"""How long ``--wait`` waits."""
+
+
+class NoDecisionError(RuntimeError):
+    """``--wait`` saw no decision: the command stands, whether it took effect was not seen."""
+
+
 class First(NamedTuple):
     """The first decision under a new version: its event id, and how long after the command (ms)."""
 
@@ -166,13 +174,18 @@ async def _ends(log: Log, partitions: int) -> dict[Place, str]:
 
 
 async def _first(log: Log, issued: Issued, after: dict[Place, str], begun: float) -> First | None:
-    """The first decision under the issued version, or a later one; None where nobody waits."""
+    """The first decision under the issued version, or a later one; None where nobody waits. Raises
+    ``NoDecisionError``."""
     if not after:
         return None
     click.echo(f"waiting for a decision under version {issued.version}; the command stands either way", err=True)
-    while True:
+    while time.perf_counter() - begun < WAIT_S:
         for entry in await log.read(after, count=1000, block_ms=500):
             after[entry.place] = entry.id
             envelope = unseal("decisions", entry.data)
             if isinstance(envelope.event, DecisionMade) and envelope.event.control_version >= issued.version:
                 return First(envelope.id.hex(), envelope.event, 1000 * (time.perf_counter() - begun))
+    raise NoDecisionError(
+        f"version {issued.version} stands, but nothing was decided under it within {WAIT_S:.0f} s; "
+        "see `conclave status` whether bars come in and every group lives"
+    )

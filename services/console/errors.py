@@ -3,6 +3,7 @@ its traceback."""
 
 from typing import Final
 
+from services.console.door import NoDecisionError
 from shared.artifacts import ArtifactError, ManifestError
 from shared.bars import SourceError
 from shared.commands import RefusedError
@@ -19,6 +20,7 @@ from shared.telemetry import MissingExporterError
 from shared.training import RefusedError as NotStoredError
 
 CODES: Final[dict[type[Exception], int]] = {
+    NoDecisionError: 3,
     RefusedError: 1,
     NotStoredError: 1,
     ArtifactError: 2,
