@@ -3,17 +3,18 @@
 ``logpool1``: one step of projected AdaGrad a block on the log loss of the pool as it is served. With
 z_mk = log p_mk - c_mk the centred evidence and P the pool,
 
-    g_m = mean over rounds of sum_k (P_k - 1{y = k}) z_mk / T,   G_m <- 0.97 G_m + g_m^2
-    w <- projection of (w_m - D g_m / sqrt(G_m)) on the simplex,  D = 0.10, G_0 = 1e-4
+    g_m = mean over rounds of sum_k (P_k - 1{y = k}) z_mk / T,  less its mean over the members
+    G_m <- 0.97 G_m + g_m^2,  w <- projection of (w_m - D g_m / sqrt(G_m)) on the simplex,  D = 0.10, G_0 = 1e-4
 
-The loss is convex in w; regret is O(sqrt(blocks)). A constant member has z = 0: no gradient of its own.
+The loss is convex in w; regret is O(sqrt(blocks)). A constant member has z = 0, whatever its weight. On the
+simplex only differences between gradients move weights: what all members share is taken out first.
 Weights sum to one, as control wants them; the scale that SCIENCE.md's free weights carry is the temperature's.
 
 ``fixedshare1``: w_m <- (1 - s) w_m e^{-eta L_m} / sum + s / N, eta = 1, s = 0.02, L_m the block's mean log loss
 (Herbster and Warmuth 1998).
 
 Both: no weight moves by more than ``most_step`` a block, none over its ``cap`` (the ladder's). A block's
-weights hold from the next block on. Sums are kept as whole numbers of 2^-60, so the order of the rounds
+weights hold from the next block on. Sums are kept as whole numbers of 2^-40, so the order of the rounds
 does not matter; results are rounded to 1e-12. The same rounds give the same weights to the bit.
 """
 
@@ -28,7 +29,7 @@ from shared.gates.rounds import Round, Rounds, Said, join
 from shared.gates.rows import Triple
 from shared.voting import FLOOR
 
-ONE: Final = 1 << 60
+ONE: Final = 1 << 40
 DIGITS: Final = 12
 Rule = Literal["logpool1", "fixedshare1"]
 
@@ -57,7 +58,7 @@ class Member(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 class Weights(Struct, array_like=True, forbid_unknown_fields=True):
     """The state. ``members`` by name; ``current`` are the weights in force in the open block
-    ``number``; ``gradient`` and ``losses`` are its sums in units of 2^-60."""
+    ``number``; ``gradient`` and ``losses`` are its sums in units of 2^-40."""
 
     learning: Learning
     members: tuple[Member, ...]
@@ -182,9 +183,11 @@ def _close(state: Weights) -> Step:
 
 def _descend(state: Weights) -> list[float]:
     learning = state.learning
+    slopes = [total / ONE / state.counted for total in state.gradient]
+    common = math.fsum(slopes) / len(slopes)
     wanted = []
     for m, weight in enumerate(state.current):
-        slope = state.gradient[m] / ONE / state.counted
+        slope = slopes[m] - common
         state.squares[m] = round(learning.memory * state.squares[m] + slope * slope, 15)
         wanted.append(weight - learning.rate * slope / math.sqrt(state.squares[m]) if state.squares[m] else weight)
     return wanted

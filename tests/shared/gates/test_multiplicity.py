@@ -1,0 +1,46 @@
+"""One error budget over many candidates."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.gates import multiplicity
+
+CLAIMS = st.dictionaries(st.text("abc", min_size=1, max_size=4), st.floats(-3, 12), min_size=1, max_size=12)
+
+
+def test_one_candidate_needs_one_over_alpha() -> None:
+    assert multiplicity.e_bh({"a": math.log(20)}, 0.05) == {"a"}
+    assert multiplicity.e_bh({"a": math.log(19.9)}, 0.05) == frozenset()
+
+
+def test_one_of_ten_needs_ten_times_as_much_and_two_share_it() -> None:
+    others = {f"o{n}": 0.0 for n in range(8)}
+    assert multiplicity.e_bh({"a": math.log(190), "b": 0.0} | others, 0.05) == frozenset()
+    assert multiplicity.e_bh({"a": math.log(101), "b": math.log(101)} | others, 0.05) == {"a", "b"}
+
+
+@given(CLAIMS, st.sampled_from([0.01, 0.05, 0.1]))
+def test_what_is_needed_is_what_decides(claims: dict[str, float], alpha: float) -> None:
+    found = multiplicity.e_bh(claims, alpha)
+    for name, claim in claims.items():
+        assert (claim >= multiplicity.needed(claims, name, alpha)) == (name in found)
+
+
+@given(CLAIMS, st.permutations(range(12)))
+def test_the_order_of_candidates_does_not_matter(claims: dict[str, float], order: list[int]) -> None:
+    names = sorted(claims)
+    shuffled = [names[k] for k in order if k < len(names)]
+    assert multiplicity.e_bh(claims, 0.05) == multiplicity.e_bh({name: claims[name] for name in shuffled}, 0.05)
+
+
+def test_the_shares_of_e_lond_sum_to_one() -> None:
+    shares = [math.exp(-multiplicity.e_lond(0, t, 1.0)) for t in range(1, 20_001)]
+    assert 0.89 < math.fsum(shares) < 1.0
+
+
+def test_e_lond_asks_less_after_discoveries_and_more_of_later_candidates() -> None:
+    assert multiplicity.e_lond(1, 3, 0.05) == pytest.approx(multiplicity.e_lond(0, 3, 0.05) - math.log(2))
+    assert multiplicity.e_lond(0, 4, 0.05) > multiplicity.e_lond(0, 3, 0.05)
