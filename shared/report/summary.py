@@ -1,0 +1,291 @@
+"""The report as numbers: what its JSON says, and all that the page draws."""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from schemas.gates import VerdictReached
+from shared.gates import betting, calibration, degeneracy, operations
+from shared.gates.betting import Bets
+from shared.gates.evidence import CHAMPION, POOL, PRIOR, design_effect
+from shared.report.fold import CHAMPION_GAIN as OVER
+from shared.report.fold import COMPARED, GAIN, ROWS, Series, Shadows
+from shared.report.timeline import points, spans
+
+QUANTILES: Final = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+BINS: Final = 100
+"""Bars of the confidence histogram, over [0, 1]."""
+Matrix = tuple[tuple[int, int, int], ...]
+
+
+class Skill(Struct, frozen=True):
+    """A gain in log score, mnat a row (probabilities cut at 0.01). ``all_rows`` is the plain mean.
+    ``blocks`` purged blocks have the mean ``mean`` with an asymptotic confidence sequence ``low`` to
+    ``high`` (None before 20 blocks; each bound by itself holds with 1 - alpha, whenever one looks).
+    ``log_e``: ln of the e-value now, ``peak`` its largest so far, held against ``line``."""
+
+    rows: int
+    all_rows: float
+    blocks: int
+    mean: float
+    low: float | None
+    high: float | None
+    log_e: float
+    peak: float
+    line: float
+
+
+class Bin(Struct, frozen=True):
+    """Neighbouring probabilities of one class: rows, mean said, share that came, standard error of it."""
+
+    rows: int
+    said: float
+    came: float
+    error: float
+
+
+class Calibration(Struct, frozen=True):
+    """One class: its bins, the calibration error beyond chance, the slope of the recalibration (None where
+    the probabilities hardly differ)."""
+
+    bins: tuple[Bin, ...]
+    error: float
+    slope: float | None
+
+
+class Span(Struct, frozen=True):
+    """A stretch of time (ms): rows, actions, and the gains (nats) from the start up to its end."""
+
+    begins: int
+    ends: int
+    rows: int
+    actions: tuple[int, int, int]
+    over_prior: float
+    over_champion: float | None
+
+
+class Evalue(Struct, frozen=True):
+    """ln E after the block before ``at`` (ms)."""
+
+    at: int
+    prior: float
+    champion: float
+    pool: float
+
+
+class Verdict(Struct, frozen=True):
+    """The newest recorded verdict, and its id."""
+
+    id: str
+    event: VerdictReached
+
+
+class Candidate(Struct, frozen=True):
+    """One artifact in one role beside one champion. ``came``: [its action][outcome], ``decided``: [its
+    action][the ensemble's]; ``majority``: the share of the most frequent outcome. ``confidence``: of its
+    own action, by quantile; ``histogram`` its counts over [0, 1]. Returns are fractions a row."""
+
+    model: str
+    artifact: str
+    role: str
+    champion: str | None
+    origins: dict[str, int]
+    rows: int
+    earlier: int
+    late: int
+    missing: int
+    unscored: dict[str, int]
+    details: dict[str, str]
+    since: int
+    until: int
+    versions: tuple[int, int]
+    log_loss: float
+    prior_log_loss: float
+    brier: float
+    hit_rate: float
+    majority: float
+    signed_return: float
+    over_prior: Skill
+    over_champion: Skill | None
+    to_ensemble: Skill
+    actions: tuple[float, float, float]
+    came: Matrix
+    decided: Matrix
+    agreement: float | None
+    confidence: dict[str, float]
+    deviation: float
+    distinct: int
+    histogram: tuple[int, ...]
+    calibration: tuple[Calibration, ...]
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    spans: tuple[Span, ...]
+    e_values: tuple[Evalue, ...]
+    verdict: Verdict | None = None
+
+
+class Interference(Struct, frozen=True):
+    """Decisions with shadow ballots that were taken again without them, how many came out equal, and the
+    first that did not."""
+
+    checked: int
+    equal: int
+    unequal: tuple[str, ...]
+
+
+class Report(Struct, frozen=True):
+    """The whole. ``origins``: scored rows by where their bars came from. ``candidates`` were scored in
+    shadow last, ``members`` as voters."""
+
+    origins: dict[str, int]
+    candidates: tuple[Candidate, ...]
+    members: tuple[Candidate, ...]
+    interference: Interference
+    trades_joined: int
+    trades_alone: int
+    trades_net: float
+    unreadable: int
+
+
+def summarise(state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None = None) -> Report:
+    """Reads the fold. ``verdicts``: the newest by (model, artifact)."""
+    found = verdicts or {}
+    alpha = state.policy.alpha
+    told = [
+        _candidate(series, alpha, found.get((series.model, series.artifact)))
+        for _, series in sorted(state.series.items())
+    ]
+    origins: dict[str, int] = {}
+    for one in told:
+        for origin, rows in one.origins.items():
+            origins[origin] = origins.get(origin, 0) + rows
+    checked = sum(pair[0] for pair in state.checked.values())
+    equal = sum(pair[1] for pair in state.checked.values())
+    trades = state.trades
+    return Report(
+        dict(sorted(origins.items())),
+        tuple(one for one in told if one.role == "shadow"),
+        tuple(one for one in told if one.role == "voting"),
+        Interference(checked, equal, tuple(state.unequal)),
+        trades.joined,
+        trades.alone,
+        trades.net,
+        state.unreadable,
+    )
+
+
+def _candidate(series: Series, alpha: float, verdict: Verdict | None) -> Candidate:
+    rows = max(1, series.rows)
+    outcomes = [sum(row[k] for row in series.came) for k in range(3)]
+    compared = sum(map(sum, series.decided))
+    agreed = sum(series.decided[k][k] for k in range(3))
+    tally, bets = series.tally, series.evidence.bets
+    mean = tally.total / rows
+    ops = series.evidence.operations
+    return Candidate(
+        model=series.model,
+        artifact=series.artifact,
+        role=series.role,
+        champion=series.champion,
+        origins=dict(sorted(series.origins.items())),
+        rows=series.rows,
+        earlier=series.earlier,
+        late=series.late,
+        missing=series.missing,
+        unscored=dict(sorted(series.unscored.items())),
+        details=dict(sorted(series.details.items())),
+        since=series.since,
+        until=series.until,
+        versions=(series.first_version, series.version),
+        log_loss=series.losses[0] / rows,
+        prior_log_loss=series.losses[1] / rows,
+        brier=series.brier / rows,
+        hit_rate=series.hits / rows,
+        majority=max(outcomes) / rows,
+        signed_return=series.signed_return / rows,
+        over_prior=_skill(bets[PRIOR], series.rows, series.gains[0], alpha),
+        over_champion=_skill(bets[CHAMPION], series.compared, series.gains[1], alpha) if series.compared else None,
+        to_ensemble=_skill(bets[POOL], series.rows, series.gains[2], alpha),
+        actions=_triple([count / rows for count in tally.actions]),
+        came=_frozen(series.came),
+        decided=_frozen(series.decided),
+        agreement=agreed / compared if compared else None,
+        confidence={f"P{100 * share:02.0f}": _quantile(tally.confidences, share) for share in QUANTILES},
+        deviation=math.sqrt(max(0.0, tally.squares / rows - mean * mean)),
+        distinct=degeneracy.distinct(series.evidence.answers),
+        histogram=_histogram(tally.confidences),
+        calibration=tuple(_calibration(series, k) for k in range(3)) if series.rows else (),
+        latency_p50_ms=operations.quantile_ms(ops, 0.50) if ops.timed else None,
+        latency_p99_ms=operations.quantile_ms(ops, 0.99) if ops.timed else None,
+        spans=_spans(series),
+        e_values=tuple(Evalue(at, *values) for at, values in points(series.path)),
+        verdict=verdict,
+    )
+
+
+def _skill(bets: Bets, rows: int, gain: float, alpha: float) -> Skill:
+    low, high = betting.interval(bets, alpha)
+    known = math.isfinite(low)
+    return Skill(
+        rows,
+        1000 * gain / max(1, rows),
+        bets.blocks,
+        1000 * bets.mean,
+        1000 * low if known else None,
+        1000 * high if known else None,
+        betting.log_e(bets),
+        bets.peak_above,
+        math.log(1 / alpha),
+    )
+
+
+def _calibration(series: Series, class_: int) -> Calibration:
+    sums, effect = series.evidence.reliability, design_effect(series.evidence, class_)
+    bins = tuple(
+        Bin(int(one.rows), one.said, one.came, math.sqrt(one.said * (1 - one.said) * effect / one.rows))
+        for one in calibration.groups(sums, class_)
+    )
+    slope = calibration.recalibration(sums, class_, effect)
+    error = calibration.calibration_error(sums, class_, effect).debiased
+    return Calibration(bins, error, slope.slope if math.isfinite(slope.error) else None)
+
+
+def _spans(series: Series) -> tuple[Span, ...]:
+    out = []
+    over_prior = over_champion = 0.0
+    for begins, sums in spans(series.timeline):
+        over_prior += sums[GAIN]
+        over_champion += sums[OVER]
+        sell, hold, buy = (int(count) for count in sums[ROWS + 1 : GAIN])
+        champion = over_champion if series.compared and (sums[COMPARED] or over_champion) else None
+        out.append(
+            Span(begins, begins + series.timeline.width, int(sums[ROWS]), (sell, hold, buy), over_prior, champion)
+        )
+    return tuple(out)
+
+
+def _quantile(grid: list[int], share: float) -> float:
+    total, seen = sum(grid), 0
+    for bin_, count in enumerate(grid):
+        seen += count
+        if count and seen >= share * total:
+            return bin_ / (len(grid) - 1)
+    return 0.0
+
+
+def _histogram(grid: list[int]) -> tuple[int, ...]:
+    counts = [0] * BINS
+    for bin_, count in enumerate(grid):
+        counts[min(BINS - 1, bin_ * BINS // (len(grid) - 1))] += count
+    return tuple(counts)
+
+
+def _triple(values: list[float]) -> tuple[float, float, float]:
+    first, second, third = values
+    return first, second, third
+
+
+def _frozen(matrix: list[list[int]]) -> Matrix:
+    return tuple((row[0], row[1], row[2]) for row in matrix)
