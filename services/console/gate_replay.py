@@ -1,0 +1,196 @@
+"""``conclave gates replay``: which promotions another policy would have allowed or stopped."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from schemas.control import CommandRecorded, Promote
+from services.console.door import OUTPUT
+from services.console.main import asynchronous, settings_of
+from services.console.scores import Verdicts, read_verdicts, recorded_scores
+from shared.commands import current, history
+from shared.control import State
+from shared.gates.verdicts import Outcome
+from shared.log import Log
+from shared.process import opened_log
+from shared.report.replay import (
+    Judged,
+    Mark,
+    Policy,
+    PolicyFile,
+    Promotion,
+    Replay,
+    Shadows,
+    begin,
+    evolve,
+    finish,
+    policy_of,
+)
+from shared.report.svg import moment
+from shared.report.words import NONE, SHORT
+
+COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
+
+
+@click.command()
+@click.option(
+    "--policy",
+    "named",
+    required=True,
+    metavar="NAME|FILE",
+    help='A policy\'s name, or a file with {"name": "default", "parameters": {"alpha": 0.01}}.',
+)
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def replay(context: click.Context, /, named: str, output: str) -> None:
+    """Judges all recorded scores by another policy: which promotions it would have allowed or stopped.
+
+    Exit code 0 it allows every promotion that was made (where none was: it passes every candidate), 1 it stops
+    one (fails one), 3 there is nothing to judge."""
+    policy = read_policy(named)
+    settings = settings_of(context)
+    async with opened_log(settings, "conclave:console") as log:
+        found = await replayed(log, settings.installation.partitions, policy)
+        verdicts = await read_verdicts(log, settings.installation.partitions)
+    if output == "json":
+        click.echo(msgspec.json.encode(_told(found, verdicts)).decode())
+    else:
+        Console().print(_shown(found, verdicts))
+    context.exit(code_of(found))
+
+
+def read_policy(named: str) -> Policy:
+    """The policy of a name or a file. Raises ``click.BadParameter`` with what is wrong with it."""
+    path = Path(named)
+    try:
+        if not path.is_file():
+            return policy_of(named, {})
+        asked = msgspec.json.decode(path.read_bytes(), type=PolicyFile)
+        return policy_of(asked.name, asked.parameters)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise click.BadParameter(f"{named}: {error}", param_hint="--policy") from None
+
+
+async def replayed(log: Log, partitions: int, policy: Policy) -> Replay:
+    """Folds all recorded scores under ``policy``."""
+    state = await current(log)
+    shadows = shadows_by_version(state)
+    fold = begin(policy, promotions(await history(log)))
+    async for found in recorded_scores(log, partitions):
+        if found.event is not None:
+            evolve(fold, found.event, found.at, shadows)
+    return finish(fold, shadows)
+
+
+def promotions(entries: Iterable[CommandRecorded]) -> list[Promotion]:
+    """Every promotion that was made, oldest first."""
+    return [
+        Promotion(entry.version, entry.at, command.model, command.artifact, command.forced, entry.actor)
+        for entry in entries
+        if isinstance(command := entry.command, Promote)
+    ]
+
+
+def shadows_by_version(state: State) -> Shadows:
+    """Which artifacts were in shadow under a version."""
+
+    def of(version: int) -> frozenset[str] | None:
+        if version == state.version:
+            models = state.models
+        elif 1 <= version <= len(state.past):
+            models = state.past[version].models
+        else:
+            return None
+        return frozenset(artifact for model in models.values() for artifact in model.shadows)
+
+    return of
+
+
+def allows(one: Judged) -> bool | None:
+    """Whether the policy would have allowed a promotion; None: its candidate had no score then."""
+    return None if one.mark is None else one.mark.outcome == "passed"
+
+
+def code_of(found: Replay) -> int:
+    """0, 1 or 3, as the command says."""
+    allowed = [answer for one in found.judged if (answer := allows(one)) is not None]
+    if allowed:
+        return 0 if all(allowed) else 1
+    outcomes: list[Outcome] = [one.newest.outcome for one in found.candidates.values() if one.newest]
+    if "failed" in outcomes:
+        return 1
+    return 0 if outcomes and "inconclusive" not in outcomes else 3
+
+
+def _shown(found: Replay, verdicts: Verdicts) -> RenderableType:
+    if not found.candidates and not found.judged:
+        return Text("nothing was scored in shadow and nothing was promoted: there is nothing to judge")
+    name = "classic" if type(found.policy).__name__ == "ClassicPolicy" else "default"
+    made = Table(title=f"promotions that were made, by policy {name}")
+    for heading in ("version", "model", "artifact", "by", "it says", "after", "not passed"):
+        made.add_column(heading)
+    for one in found.judged:
+        promotion, mark = one
+        answer = {True: "[green]allowed[/]", False: "[red]stopped[/]", None: "no score by then"}[allows(one)]
+        how = f"{promotion.actor}, forced" if promotion.forced else promotion.actor
+        open_ = ", ".join(mark.not_passed) if mark and mark.outcome != "passed" else ""
+        scores = f"{mark.scores:,} scores" if mark else NONE
+        artifact = promotion.artifact[:SHORT]
+        made.add_row(str(promotion.version), promotion.model, artifact, how, answer, scores, open_)
+    watched = Table(title=f"candidates, by policy {name}; in brackets what was recorded")
+    for heading in ("model", "artifact", "scores", "at the end", "first passed", "first failed", "evidence anew"):
+        watched.add_column(heading)
+    for _, candidate in sorted(found.candidates.items()):
+        end = candidate.newest.outcome if candidate.newest else "inconclusive"
+        before = verdicts.passed.get((candidate.model, candidate.artifact))
+        recorded = f" [dim](recorded: {_moment(before.event.until) if before else 'never'})[/]"
+        watched.add_row(
+            candidate.model,
+            candidate.artifact[:SHORT],
+            f"{candidate.scores:,}",
+            f"[{COLOURS[end]}]{end}[/]",
+            _mark(candidate.first_passed) + recorded,
+            _mark(candidate.first_failed),
+            f"{candidate.restarts} times",
+        )
+    return Group(made, watched)
+
+
+def _mark(mark: Mark | None) -> str:
+    return "never" if mark is None else f"{_moment(mark.bar)}, after {mark.scores:,} scores"
+
+
+def _moment(ms: int) -> str:
+    return f"bar {moment(ms)}"
+
+
+def _told(found: Replay, verdicts: Verdicts) -> dict[str, Any]:
+    candidates = []
+    for _, one in sorted(found.candidates.items()):
+        before = verdicts.passed.get((one.model, one.artifact))
+        candidates.append(
+            {
+                "model": one.model,
+                "artifact": one.artifact,
+                "champion": one.champion,
+                "scores": one.scores,
+                "restarts": one.restarts,
+                "end": one.newest,
+                "first_passed": one.first_passed,
+                "first_failed": one.first_failed,
+                "recorded_first_passed": None if before is None else before.id,
+            }
+        )
+    return {
+        "policy": msgspec.to_builtins(found.policy),
+        "scores": found.scores,
+        "promotions": [{**one.promotion._asdict(), "allowed": allows(one), "then": one.mark} for one in found.judged],
+        "candidates": candidates,
+    }
