@@ -18,7 +18,7 @@ from services.console.gate_replay import replay
 from services.console.gate_words import turns, words_of
 from services.console.main import asynchronous, settings_of
 from services.console.scores import Verdicts, pages, read_verdicts
-from shared.commands import CONTROL, RefusedError, current
+from shared.commands import RefusedError, current
 from shared.control import State
 from shared.log import Log, Place
 from shared.process import opened_log
@@ -27,6 +27,7 @@ from shared.report.svg import moment
 from shared.report.words import NONE, SHORT
 from shared.settings import Settings
 
+CONTROL: Final = Place("control")
 COLOURS: Final = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 
 
@@ -155,9 +156,7 @@ async def verdict_by(log: Log, partitions: int, prefix: str) -> Verdict:
                 found[envelope.id.hex()] = Verdict(envelope.id.hex(), envelope.event)
     if len(found) == 1:
         return next(iter(found.values()))
-    these = (
-        f": {', '.join(id_[:16] for id_ in list(found)[:5])}" if found else "; `conclave gates` shows those there are"
-    )
+    these = f": {', '.join(id_[:16] for id_ in list(found)[:5])}" if found else " (`conclave gates` shows the newest)"
     raise RefusedError(f"{len(found)} verdicts have an id that begins with {prefix!r}, expected one{these}")
 
 
@@ -197,9 +196,8 @@ def explanation(verdict: Verdict) -> RenderableType:
     for gate in told["gates"]:
         colour = COLOURS[gate["verdict"]]
         parts.append(Text.from_markup(f"\n[bold]{gate['name']}[/] ({gate['kind']}): [{colour}]{gate['verdict']}[/]"))
-        for key in ("asks", "formula", "stands", "detail", "changes"):
-            if gate[key]:
-                parts.append(Text(f"  {key:<8} {gate[key]}"))
+        keys = ("asks", "formula", "stands", "detail", "changes")
+        parts += [Text(f"  {key:<8} {gate[key]}") for key in keys if gate[key]]
     return Group(*parts)
 
 
