@@ -1,0 +1,73 @@
+"""Drift of the inputs."""
+
+import msgspec
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.gates import inputs
+from shared.gates.inputs import Inputs
+
+RANDOM = np.random.default_rng(0)
+TRAINING = inputs.reference(list("abcde"), RANDOM.normal(size=(5, 4_000)).tolist())
+
+
+def told(shift: list[float], rows: int = 1_000, seed: int = 1) -> Inputs:
+    state = Inputs(TRAINING)
+    for vector in (np.random.default_rng(seed).normal(size=(rows, 5)) + shift).tolist():
+        inputs.observe(state, vector)
+    return state
+
+
+def test_the_bins_of_training_have_equal_mass() -> None:
+    assert all(abs(count - 400) <= 2 for row in TRAINING.counts for count in row)
+
+
+def test_inputs_like_those_of_training_pass() -> None:
+    assert inputs.input_drift(told([0.0] * 5)).outcome == "passed"
+
+
+def test_one_feature_of_five_may_drift_and_two_fail() -> None:
+    one = inputs.input_drift(told([3.0, 0, 0, 0, 0]))
+    assert one.outcome == "passed"
+    assert "1 of 5 features alarm; the worst is a" in one.detail
+    assert inputs.input_drift(told([3.0, 3.0, 0, 0, 0])).outcome == "failed"
+
+
+def test_few_vectors_say_nothing() -> None:
+    assert inputs.input_drift(told([9.0] * 5, rows=199)).outcome == "inconclusive"
+
+
+def test_drift_that_is_over_fades() -> None:
+    state = told([3.0] * 5, rows=2_000)
+    assert inputs.input_drift(state).outcome == "failed"
+    for vector in np.random.default_rng(2).normal(size=(12_000, 5)).tolist():
+        inputs.observe(state, vector)
+    assert inputs.input_drift(state).outcome == "passed"
+
+
+def test_a_vector_of_another_length_fails() -> None:
+    state = told([0.0] * 5)
+    inputs.observe(state, [1.0] * 4)
+    assert inputs.input_drift(state).outcome == "failed"
+
+
+def test_a_constant_feature_has_one_bin_and_never_alarms_alone() -> None:
+    state = Inputs(inputs.reference(["x"], [[1.0] * 500]))
+    for _ in range(300):
+        inputs.observe(state, [1.0])
+    assert inputs.input_drift(state).outcome == "passed"
+
+
+@given(st.integers(0, 300))
+def test_a_restart_changes_no_verdict(cut: int) -> None:
+    vectors = np.random.default_rng(3).normal(size=(300, 5)).tolist()
+    half = Inputs(TRAINING, halve_every=100)
+    for number, vector in enumerate(vectors):
+        if number == cut:
+            half = msgspec.msgpack.decode(msgspec.msgpack.encode(half), type=Inputs)
+        inputs.observe(half, vector)
+    whole = Inputs(TRAINING, halve_every=100)
+    for vector in vectors:
+        inputs.observe(whole, vector)
+    assert half == whole
