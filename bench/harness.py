@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "forecasts", "harness", "installation"}
+NOT_BENCHMARKS = {"__init__", "__main__", "forecasts", "harness", "installation", "recorded"}
 
 
 @dataclass(frozen=True)
