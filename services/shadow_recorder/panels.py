@@ -1,0 +1,119 @@
+"""Who voted and how, under any version of the configuration; and the pools that would have been."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec import structs
+
+from schemas.common import Action, Probabilities
+from schemas.control import RegisterArtifact, SetVotingPolicy
+from schemas.decisions import DecisionMade
+from shared.control import EMPTY, State
+from shared.control.state import Model
+from shared.voting import FLOOR, Member, Panel, own_action, panel_of, vote
+
+COST_PER_SIDE: Final = 0.001
+"""Fee, half spread and slippage of one way, as a fraction, unless the gate policy says ``cost_per_side``."""
+KEPT: Final = 64
+"""Versions whose panels are kept at hand."""
+_POOLED: Final = SetVotingPolicy(quorum_weight=0.0, quorum_count=1)
+
+
+class Panels:
+    """The panels of all versions up to ``control``."""
+
+    def __init__(self, control: State = EMPTY) -> None:
+        self.control = control
+        self._panels: dict[int, Panel] = {}
+
+    def models(self, version: int) -> Mapping[str, Model]:
+        """The voting slots under a version. Raises ``LookupError`` for one that has not been read."""
+        if version > self.control.version:
+            raise LookupError(f"control version {version} has not been read yet, only {self.control.version}")
+        return self.control.past[version].models if version else EMPTY.models
+
+    def panel(self, version: int) -> Panel:
+        """Who votes under a version, and who is in shadow."""
+        found = self._panels.get(version)
+        if found is None:
+            past = self.control.past[version]
+            found = panel_of(structs.replace(self.control, models=past.models, policy=past.policy))
+            while len(self._panels) >= KEPT:
+                del self._panels[next(iter(self._panels))]
+            self._panels[version] = found
+        return found
+
+    def policy(self, version: int) -> SetVotingPolicy:
+        """The voting policy of a version."""
+        return self.panel(version).policy if version else SetVotingPolicy()
+
+    def cost(self, version: int) -> float:
+        """What both ways of a trade cost, as a fraction."""
+        gate = self.control.past[version].gate if version else None
+        said = gate.parameters.get("cost_per_side") if gate else None
+        return 2.0 * (float(said) if isinstance(said, (int, float)) and 0 <= said < 0.5 else COST_PER_SIDE)
+
+    def registered(self, artifact: str) -> RegisterArtifact:
+        """An artifact's registration. Raises ``LookupError``."""
+        found = self.control.artifacts.get(artifact)
+        if found is None:
+            raise LookupError(f"artifact {artifact[:12]} is not registered up to version {self.control.version}")
+        return found
+
+    def active(self, version: int, model: str, artifact: str) -> bool:
+        """Whether an artifact voted or was in shadow."""
+        slot = self.models(version).get(model)
+        return slot is not None and (slot.champion == artifact or artifact in slot.shadows)
+
+    def role(self, version: int, model: str, artifact: str) -> bool:
+        """Whether an artifact was its model's champion."""
+        slot = self.models(version).get(model)
+        return slot is not None and slot.champion == artifact
+
+    def voted(self, version: int) -> bool:
+        """Whether any model had a champion, so that decisions were made."""
+        return any(slot.champion for slot in self.models(version).values())
+
+    def own_action(self, version: int, probabilities: Probabilities) -> Action:
+        """What one answer says by itself."""
+        return own_action(self.policy(version), probabilities)
+
+    def pools(
+        self, version: int, decision: DecisionMade | None, model: str, artifact: str, said: Probabilities
+    ) -> tuple[Probabilities, Probabilities]:
+        """The log-linear pool with an artifact's answer, and without it."""
+        counted = {ballot.model: ballot.probabilities for ballot in decision.counted} if decision else {}
+        members = list(self.panel(version).members) if version else []
+        temperature = self.policy(version).temperature
+        if self.role(version, model, artifact):
+            rest = {name: p for name, p in counted.items() if name != model}
+            return self._pool(members, {**rest, model: said}, temperature), self._pool(members, rest, temperature)
+        without = self._pool(members, counted, temperature)
+        return self._pool(self._with(members, model, artifact), {**counted, model: said}, temperature), without
+
+    def _with(self, members: Sequence[Member], model: str, artifact: str) -> list[Member]:
+        """The members with a shadow in its champion's place, or at an equal share where there is none."""
+        centre = self.registered(artifact).centre
+        if any(member.model == model for member in members):
+            return [
+                Member(model, artifact, member.weight, centre) if member.model == model else member
+                for member in members
+            ]
+        share = 1.0 / (len(members) + 1)
+        others = [member._replace(weight=member.weight * (1.0 - share)) for member in members]
+        return sorted([*others, Member(model, artifact, share, centre)])
+
+    def _pool(
+        self, members: Sequence[Member], ballots: Mapping[str, Probabilities], temperature: float
+    ) -> Probabilities:
+        prior = [0.0, 0.0, 0.0]
+        for member in members:
+            registered = self.registered(member.artifact)
+            for k in range(3):
+                prior[k] += member.weight * registered.prior[k]
+        total = sum(prior) or 1.0
+        log_prior = [math.log(max(share / total, FLOOR)) for share in prior]
+        policy = structs.replace(_POOLED, temperature=temperature)
+        panel = Panel(tuple(members), frozenset(), (log_prior[0], log_prior[1], log_prior[2]), policy)
+        return vote(panel, ballots).probabilities
