@@ -44,6 +44,7 @@ MODULES: Final = {
     "decisions": "observe",
     "doctor": "observe",
     "groups": "observe",
+    "guard": "guard",
     "demo": "demo",
 }
 """Where each command stands. A module is imported when its command runs: a service's process must

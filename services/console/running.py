@@ -52,7 +52,8 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
     """The processes of an installation, as the supervisor starts them, with the settings of ``file``."""
     parent = ["--parent", str(os.getpid())]
     environment = {VARIABLE: str(file)} if file else {}
-    return [Child(name, console_command(*words, *parent), environment) for name, words, _ in service_names(settings)]
+    processes = [(name, words) for name, words, _ in service_names(settings)] + [("guard", ["guard"])]
+    return [Child(name, console_command(*words, *parent), environment) for name, words in processes]
 
 
 @asynccontextmanager

@@ -132,3 +132,21 @@ def test_a_halt_stops_intents_at_once_and_decisions_go_on(site: Site) -> None:
 def test_a_command_for_another_version_is_refused_with_1(site: Site) -> None:
     assert "version" in site.conclave("halt", "--expect", "1", *WHY, code=1)
     assert site.status()["halted"] is False
+
+
+def test_a_probation_that_nobody_confirms_reverts_by_itself(site: Site) -> None:
+    until(lambda: ready(site))
+    said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--probation", "30", "-o", "json", *WHY))
+
+    def reverted() -> bool:
+        models = site.status()["models"]
+        assert isinstance(models, dict)
+        return bool(models["m"]["champion"] == site.champion)
+
+    until(reverted)
+    [*_, last] = site.conclave("history", "-o", "json").splitlines()
+    assert json.loads(last)["actor"] == "guard"
+    assert json.loads(last)["command"]["type"] == "revert_probation"
+    assert json.loads(last)["command"]["artifact"] == site.rival
+    under = [decision for decision in site.decisions() if decision.control_version == said["version"]]
+    assert len(under) >= 30

@@ -1,0 +1,41 @@
+"""``conclave guard``: keeps the promises of probation. A promotion on probation reverts by itself unless
+somebody confirmed it; this is the process that issues the command when its decisions have passed."""
+
+from pathlib import Path
+from typing import Final
+
+import anyio
+import click
+
+from services.console.door import signer_of
+from services.console.main import asynchronous, settings_of
+from shared.commands import RefusedError, expire_probation
+from shared.process import cancelled_by_signal, die_with_parent, opened_log
+
+LOOK_EVERY_S: Final = 1.0
+ACTOR: Final = "guard"
+
+
+@click.command()
+@click.option(
+    "--key", type=click.Path(exists=True, path_type=Path), help="Private key to sign with, where keys are trusted."
+)
+@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+@click.pass_context
+@asynchronous
+async def guard(context: click.Context, /, key: Path | None, parent: int | None) -> None:
+    """Reverts probations that nobody confirmed in time, until Ctrl-C. `up` starts one."""
+    if parent is not None:
+        die_with_parent(parent)
+    signer = signer_of(key)
+    refused = ""
+    async with cancelled_by_signal(), opened_log(settings_of(context), "conclave:guard") as log:
+        while True:
+            try:
+                for model, issued in (await expire_probation(log, actor=ACTOR, signer=signer)).items():
+                    click.echo(f"{model}: its probation was not confirmed; reverted by version {issued.version}")
+            except RefusedError as error:
+                if str(error) != refused:  # said once, not every second
+                    click.echo(f"a probation is over and could not be reverted: {error}", err=True)
+                refused = str(error)
+            await anyio.sleep(LOOK_EVERY_S)
