@@ -74,7 +74,10 @@ def read_policy(named: str) -> Policy:
             return policy_of(named, {})
         asked = msgspec.json.decode(path.read_bytes(), type=PolicyFile)
         return policy_of(asked.name, asked.parameters)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except msgspec.MsgspecError as error:
+        expected = 'expected {"name": "default", "parameters": {...}}'
+        raise click.BadParameter(f"{named}: {expected}; {error}", param_hint="--policy") from None
+    except ValueError as error:
         raise click.BadParameter(f"{named}: {error}", param_hint="--policy") from None
 
 

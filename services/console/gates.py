@@ -1,6 +1,6 @@
 """``conclave gates [watch | explain | replay]``: what the gates say of each candidate, and why."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, NamedTuple
 
 import anyio
@@ -119,7 +119,7 @@ def code_of(outcomes: Sequence[Judgement]) -> int:
     return 0 if outcomes and "inconclusive" not in outcomes else 3
 
 
-async def changing_standings(log: Log, partitions: int, block_ms: int = 1000) -> AsyncIterator[list[Standing]]:
+async def changing_standings(log: Log, partitions: int, block_ms: int = 1000) -> AsyncGenerator[list[Standing], None]:
     """The standings now, and again after whatever is new on ``gates`` or ``control``."""
     verdicts, state = await read_verdicts(log, partitions), await current(log)
     after = {CONTROL: (await log.extent(CONTROL)).last, **verdicts.after}

@@ -1,0 +1,175 @@
+"""Gates as a person asks for them: the table, the words, the exit codes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bench.recorded import CHAMPION, record, verdict
+from schemas.common import ACTIONS
+from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopShadow
+from schemas.gates import EvidenceRestarted, GateVerdict, VerdictReached
+from services.console import gates as console_gates
+from services.console.gate_words import CLASSIC, DEFAULT, UNKNOWN, turns, words_of
+from services.console.gates import changing_standings, code_of
+from shared.commands import issue
+from shared.gates import classic, default, evidence
+from shared.gates.rows import Key, Plan, Row
+from shared.log.memory import MemoryLog
+
+A2 = "a2" * 32
+THIRD = (-1.1, -1.1, -1.1)
+
+
+def judged(overall: Any, **other: Any) -> VerdictReached:
+    return verdict(overall, **{"model": "a", "artifact": A2, **other})
+
+
+def write(desk: Any, *events: Any) -> list[str]:
+    found: list[str] = desk.with_log(lambda log: record(log, "gates", events))
+    return found
+
+
+@pytest.fixture
+def shadowed(two: Any) -> Any:
+    """Two voting models, with A2 in shadow beside A1."""
+    two.issue(StartShadow("a", A2))
+    return two
+
+
+@pytest.mark.parametrize(("overall", "code"), [("passed", 0), ("failed", 1), ("inconclusive", 3)])
+def test_the_exit_code_says_what_the_gates_say(shadowed: Any, overall: str, code: int) -> None:
+    write(shadowed, judged("inconclusive"), judged(overall))
+    ended = shadowed("gates")
+    assert ended.code == code
+    assert f"a a2a2a2a2a2a2  {overall} by default" in ended.out
+    assert "skill" in ended.out
+    assert "0.01 to 0.05" in ended.out
+
+
+def test_nothing_to_judge_is_not_settled(two: Any) -> None:
+    ended = two("gates")
+    assert ended.code == 3
+    assert "nothing is in shadow" in ended.out
+
+
+def test_a_candidate_without_a_verdict_is_not_settled(shadowed: Any) -> None:
+    assert shadowed("gates").code == 3
+    (told,) = json.loads(shadowed("gates", "-o", "json").out)
+    assert (told["overall"], told["note"], told["verdict"]) == ("inconclusive", "no verdict yet", None)
+
+
+def test_a_verdict_on_what_is_no_longer_in_shadow_is_not_shown(shadowed: Any) -> None:
+    write(shadowed, judged("failed"))
+    assert shadowed("gates").code == 1
+    shadowed.issue(StopShadow("a", A2))
+    assert shadowed("gates").code == 3
+
+
+def test_evidence_that_began_anew_is_not_settled(shadowed: Any) -> None:
+    write(shadowed, judged("passed"), EvidenceRestarted("a", A2, ("champion",), "default", "2a" * 32, 4800, 8))
+    ended = shadowed("gates")
+    assert ended.code == 3
+    assert "the evidence began anew (champion changed; 4,800 scores were let go)" in ended.out
+
+
+def test_the_json_has_the_whole_verdict(shadowed: Any) -> None:
+    (name,) = write(shadowed, judged("passed"))
+    (told,) = json.loads(shadowed("gates", "-o", "json").out)
+    assert (told["verdict"], told["overall"], told["policy"]) == (name, "passed", "default")
+    assert told["gates"][1]["low"] == 0.01
+
+
+def test_one_failed_candidate_is_enough_to_fail() -> None:
+    assert code_of(["passed", "inconclusive", "failed"]) == 1
+    assert code_of(["passed", "inconclusive"]) == 3
+    assert code_of(["passed", "passed"]) == 0
+    assert code_of([]) == 3
+
+
+def test_a_verdict_is_explained_by_the_beginning_of_its_id(shadowed: Any) -> None:
+    first, _ = write(shadowed, judged("inconclusive"), judged("passed"))
+    ended = shadowed("gates", "explain", first[:8])
+    assert ended.code == 0
+    assert "Is it better than the class prior?" in ended.out
+    assert "24.5, held against 2.996, on 31 samples, interval 0.01 to 0.05" in " ".join(ended.out.split())
+    assert "1a" * 16 in ended.out
+    told = json.loads(shadowed("gates", "explain", first, "-o", "json").out)
+    assert told["overall"] == "inconclusive"
+    assert [gate["name"] for gate in told["gates"]] == ["distinct", "skill"]
+
+
+def test_an_id_that_names_none_or_two_is_refused(shadowed: Any) -> None:
+    write(shadowed, judged("inconclusive"), judged("passed"))
+    none, both = shadowed("gates", "explain", "zz"), shadowed("gates", "explain", "")
+    assert (none.code, both.code) == (1, 1)
+    assert "0 verdicts have an id that begins with 'zz', expected one" in none.err
+    assert "2 verdicts" in both.err
+
+
+def test_every_gate_there_is_has_words() -> None:
+    plan = Plan(Key("a", "b", "c", "", "", ""), 1, 3_600_000, response=0.1, actions=(0.3, 0.4, 0.3))
+    state = evidence.begin(plan)
+    tally = classic.begin()
+    row = Row("A", 0, (0.2, 0.5, 0.3), 1, (0.3, 0.4, 0.3), 1, (0.3, 0.4, 0.3))
+    evidence.evolve(state, row)
+    classic.evolve(tally, row)
+    found = default.verdicts(state, latest=0, rivals={"b": 0.0, "d": 0.0})
+    assert {one.name for one in found} <= set(DEFAULT)
+    assert {one.name for one in classic.verdicts(tally)} == set(CLASSIC)
+    assert words_of("classic", "calibration") != words_of("default", "calibration")
+    assert words_of("default", "never heard of") == UNKNOWN
+
+
+def gate(name: str, judgement: Any, value: float | None, threshold: float, samples: int) -> GateVerdict:
+    return GateVerdict(name, judgement, "needed", value, threshold, samples, None, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (gate("skill", "inconclusive", 1.5, 3.0, 30), "at the rate so far that takes about 30 blocks more"),
+        (gate("skill", "inconclusive", 0.0, 3.0, 30), "20.1 times the evidence of its best moment; so far"),
+        (gate("skill", "inconclusive", 3.5, 3.0, 12), "more blocks: the line is crossed, but 12 are few"),
+        (gate("skill", "passed", 3.5, 3.0, 30), "nothing while the evidence stands"),
+        (gate("skill", "failed", 0.1, 3.0, 30), "the opposite crossed the line"),
+        (gate("distinct", "inconclusive", 3.0, 50.0, 60), "it has 60, by default it wants 200 (`least_rows`)"),
+        (gate("distinct", "failed", 3.0, 50.0, 600), "when the value rises to 50; it stands at 3"),
+        (gate("distinct", "passed", 812.0, 50.0, 600), "when the value falls under 50; it stands at 812"),
+        (gate("longest_run", "failed", 900.0, 50.0, 600), "when the value comes down to 50"),
+        (gate("calibration", "inconclusive", None, 0.03, 0), "it has no value yet, after 0 samples"),
+    ],
+)
+def test_what_would_change_a_verdict_is_said(one: GateVerdict, words: str) -> None:
+    assert words in turns("default", one)
+
+
+@pytest.mark.anyio
+async def test_a_watcher_sees_a_new_verdict_and_a_new_candidate() -> None:
+    log = MemoryLog()
+    registered = RegisterArtifact("a", A2, "prior", "5e" * 32, "s", 60_000, ACTIONS, THIRD, (0.25, 0.5, 0.25))
+    for command in (Found(1, "log-of-a-test"), registered):
+        await issue(log, command, actor="ada", reason="a test")
+    seen = changing_standings(log, 1, block_ms=20)
+    assert await anext(seen) == []
+    await issue(log, StartShadow("a", A2), actor="ada", reason="a test")
+    (waiting,) = await anext(seen)
+    assert (waiting.overall, waiting.note) == ("inconclusive", "no verdict yet")
+    await record(log, "gates", [judged("passed")])
+    (settled,) = await anext(seen)
+    assert settled.overall == "passed"
+    await seen.aclose()
+
+
+def test_watching_ends_in_peace_when_interrupted(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console_gates, "_watch", interrupted)
+    assert two("gates", "watch").code == 0
+
+
+def test_a_promotion_may_name_the_verdict_that_is_shown(shadowed: Any) -> None:
+    (name,) = write(shadowed, judged("passed", champion=CHAMPION.hex()))
+    shadowed.issue(Promote("a", A2, verdict=name, ready=("0a" * 16,), accept_changes=True))
+    assert shadowed("gates").out.count(A2[:12]) == 0
