@@ -19,7 +19,7 @@ from shared.gates.rows import Row
 SYMBOLS = 8
 EARLIER, LATER = ClassicPolicy(band=False), ClassicPolicy()
 GATES = ("diversity", "spread", "agreement", "calibration")
-CANDIDATES = ("best", "best_overconfident", "noise", "copy_of_ensemble", "constant")
+CANDIDATES = ("best", "best_overconfident", "noise", "loud_noise", "copy_of_ensemble", "constant")
 
 
 class Scene(NamedTuple):
@@ -84,6 +84,7 @@ def _passes(scene: Scene, samples: int, draws: int) -> dict[str, tuple[float, fl
             "best": best,
             "best_overconfident": _sharp(best),
             "noise": _jitter(np.broadcast_to(prior, best.shape), 0.30, random),
+            "loud_noise": _jitter(np.broadcast_to(prior, best.shape), 1.0, random),
             "copy_of_ensemble": _jitter(ensemble, 0.02, random),
             "constant": np.broadcast_to(np.array([0.015, 0.97, 0.015]), best.shape),
         }
