@@ -27,9 +27,10 @@ from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
 from shared.commands import Door, RefusedError
 from shared.control import EMPTY, Reader, State, fold, following
+from shared.following import CONTROL
 from shared.log import START, FencedError, Owner, Place
 from shared.log.memory import MemoryLog
-from shared.runtime import CONTROL, Host
+from shared.runtime import Host
 from shared.voting import panel_of, vote
 
 MODELS = ("a", "b")

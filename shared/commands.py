@@ -16,8 +16,8 @@ from schemas.codec import UnreadableError, seal, unseal
 from schemas.control import Command, CommandRecorded, RevertProbation
 from schemas.decisions import DecisionMade
 from shared.control import Probation, Reader, Refused, Rejected, Repeated, State, fold, following, head_of, propose
+from shared.following import CONTROL, now_ms, read_control
 from shared.log import Log, Place
-from shared.runtime import CONTROL, now_ms, read_control
 from shared.signing import Signer
 
 RACES: Final = 20

@@ -18,10 +18,11 @@ import anyio
 from shared import checkpoint, telemetry
 from shared.commands import current
 from shared.control import State
+from shared.following import now_ms
 from shared.log import Owner
 from shared.log.fitness import check_server
 from shared.log.redis import RedisLog
-from shared.runtime import Host, now_ms
+from shared.runtime import Host
 from shared.service import Service
 from shared.settings import Settings, redis_url_with_password
 

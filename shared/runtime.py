@@ -22,7 +22,6 @@ before they were read), ``ControlError`` (a control log that nobody can trust or
 """
 
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -30,23 +29,21 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 
-from schemas.catalogue import STREAMS
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
-from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
-from shared.control import ControlError, Reader, Refused, State
+from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from shared.control import ControlError, Reader, State
+from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
 from shared.log import START, Commit, Entry, Log, Owner, Place, Position
 from shared.service import Batch, Paced, Received, Service
 
 S = TypeVar("S")
 
-CONTROL: Final = Place("control")
 PLACE: Final = itemgetter(0)
 BATCH: Final = 1000
 BLOCK_MS: Final = 250
 RENEW_AFTER_S: Final = 3.0
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
-OTHERS_ALARM_AFTER_S: Final = 5.0
 NOTE_AFTER_S: Final = 30.0
 """How often the head of the control log is noted outside it (``shared.checkpoint``)."""
 
@@ -69,38 +66,6 @@ class Meter(Protocol):
         lag: Mapping[str, int],
     ) -> None:
         """One batch: events by stream, what was written, and three moments (ns since the epoch)."""
-
-
-def now_ms() -> int:
-    """The wall clock. Only shells may ask; cores are told."""
-    return time.time_ns() // 1_000_000
-
-
-async def read_control(log: Log, reader: Reader) -> list[Envelope[CommandRecorded]]:
-    """All control entries behind ``reader.last`` that stand; the reader has folded them. Raises
-    ``ControlError``."""
-    envelopes: list[Envelope[CommandRecorded]] = []
-    while entries := await log.scan(CONTROL, after=reader.last):
-        envelopes += _standing(reader, entries)
-    return envelopes
-
-
-def _standing(reader: Reader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:
-    return [found for entry in entries if (found := reader.take(entry.id, entry.data)) is not None]
-
-
-def alarm_of(refused: Refused) -> Sealed:
-    """The alarm for a control entry that was written past the door: the same bytes from everybody."""
-    raw = refused.data.decode(errors="replace")[:2000]
-    event = ControlRefused(refused.entry, refused.version, refused.head, refused.reason[:2000], raw)
-    return seal("alarms", event)
-
-
-def patience(group: str) -> float:
-    """How long a group leaves it to others to raise what all of them see (seconds)."""
-    if group in STREAMS["intents"].writers:
-        return 0.0
-    return OTHERS_ALARM_AFTER_S * (1 + zlib.crc32(group.encode()) % 16 / 16)
 
 
 class Host(Generic[S]):
@@ -225,7 +190,7 @@ class Host(Generic[S]):
         control = [entry for entry in entries if entry.place == CONTROL]
         events = [entry for entry in entries if entry.place != CONTROL]
         try:
-            outputs, after = self._handle(_standing(self.control, control), events)
+            outputs, after = self._handle(standing(self.control, control), events)
         except ControlError:
             raise
         except Exception as error:

@@ -21,8 +21,8 @@ from services.console.main import asynchronous, settings_of
 from shared.artifacts.manifest import Manifest
 from shared.commands import Issued, RefusedError, issue
 from shared.control import Model, State
+from shared.following import now_ms
 from shared.log import Log
-from shared.runtime import now_ms
 from shared.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from services.model_worker.asking import Predictor
 from services.model_worker.members import Fault, Loaded
-from shared.runtime import now_ms
+from shared.following import now_ms
 
 Outcome = Loaded | Fault
 

@@ -21,9 +21,9 @@ from schemas.control import (
 from schemas.decisions import CountedBallot, DecisionMade
 from shared.commands import Door, RefusedError, current, expire_probation, history, issue, refused
 from shared.control import ControlError
+from shared.following import CONTROL
 from shared.log import Commit, Log, Owner, Place
 from shared.log.memory import MemoryLog
-from shared.runtime import CONTROL
 from shared.signing import Signer
 
 pytestmark = pytest.mark.anyio

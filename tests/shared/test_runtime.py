@@ -12,9 +12,10 @@ from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.market import BarClosed
 from schemas.operations import ControlRefused, DeadLetter, GapDetected, OwnerReplaced
 from shared.control import EMPTY, ControlError, fold, head_of, propose
+from shared.following import CONTROL
 from shared.log import START, Claim, Commit, FencedError, OwnedError, Owner, Place, Position, preceding
 from shared.log.memory import MemoryLog
-from shared.runtime import CONTROL, GapError, Host
+from shared.runtime import GapError, Host
 from shared.service import Batch
 
 MARKET, DEAD, ALARMS = Place("market"), Place("dead"), Place("alarms")
@@ -249,7 +250,7 @@ async def test_control_is_read_from_its_beginning_and_followed() -> None:
 async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared.runtime.OTHERS_ALARM_AFTER_S", 0.0)
+    monkeypatch.setattr("shared.following.OTHERS_ALARM_AFTER_S", 0.0)
     log = MemoryLog()
     first, second = control_entry(Found(1, "log-of-a-test"), Halt())
     await log.append_at(CONTROL, "1-0", seal("control", first).data)
