@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
-from schemas.gates import GateVerdict
+from schemas.gates import GateVerdict, VerdictReached
 from shared.gates.classic import ClassicPolicy
 from shared.gates.policy import DefaultPolicy
 
@@ -102,6 +102,22 @@ def turns(policy: str, gate: GateVerdict) -> str:
         side = f"{over if gate.verdict == 'passed' else back} {gate.threshold:.6g}"
         side = f"it changes when the value {side}; it stands at {gate.value:.6g}"
     return side
+
+
+def turns_overall(event: VerdictReached) -> str:
+    """What would change the verdict as a whole."""
+    if event.policy == "classic":
+        passed = ", ".join(gate.name for gate in event.gates if gate.verdict == "passed") or "none"
+        return f"it passes with at least {ClassicPolicy().least_passed} of its gates (by default); passed now: {passed}"
+    if event.overall == "passed":
+        return "it falls when a critical or needed gate fails, or more soft ones than the policy lets"
+    wanted = "failed" if event.overall == "failed" else "inconclusive"
+    strict = [gate.name for gate in event.gates if gate.verdict == wanted and gate.kind != "soft"]
+    soft = [gate.name for gate in event.gates if gate.verdict == "failed" and gate.kind == "soft"]
+    said = "these must pass, and failed" if wanted == "failed" else "these must pass, and are not settled"
+    parts = [f"{said}: {', '.join(strict)}"] if strict else []
+    parts += [f"soft gates that failed: {', '.join(soft)}"] if soft else []
+    return "; ".join(parts) or "no gate stands against it: see the policy"
 
 
 def _more(gate: GateVerdict, words: Words, policy: str) -> str:

@@ -15,7 +15,7 @@ from schemas.codec import UnreadableError, unseal
 from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReached
 from services.console.door import OUTPUT
 from services.console.gate_replay import replay
-from services.console.gate_words import turns, words_of
+from services.console.gate_words import turns, turns_overall, words_of
 from services.console.main import asynchronous, settings_of
 from services.console.scores import Verdicts, pages, read_verdicts
 from shared.commands import RefusedError, current
@@ -190,7 +190,17 @@ def explanation(verdict: Verdict) -> RenderableType:
     """A verdict gate by gate, for a terminal."""
     told = explained(verdict)
     about = Table(show_header=False, title=f"verdict {verdict.id}", title_justify="left")
-    for name in ("model", "artifact", "champion", "policy", "overall", "evidence", "between", "control_version"):
+    for name in (
+        "model",
+        "artifact",
+        "champion",
+        "policy",
+        "overall",
+        "to_change",
+        "evidence",
+        "between",
+        "control_version",
+    ):
         about.add_row(name.replace("_", " "), str(told[name]))
     parts: list[RenderableType] = [about]
     for gate in told["gates"]:
@@ -211,6 +221,7 @@ def explained(verdict: Verdict) -> dict[str, Any]:
         "champion": event.champion or "none",
         "policy": f"{event.policy} ({event.policy_digest[:SHORT]})",
         "overall": event.overall,
+        "to_change": turns_overall(event),
         "evidence": f"{event.scores:,} scores of bars from {moment(event.since)} to {moment(event.until)} UTC",
         "between": f"scores {event.first_score} and {event.last_score}",
         "control_version": event.control_version,
@@ -221,7 +232,8 @@ def explained(verdict: Verdict) -> dict[str, Any]:
 def _explained(policy: str, gate: GateVerdict) -> dict[str, Any]:
     words = words_of(policy, gate.name)
     held = f"held against {_number(gate.threshold)}, on {gate.samples:,} samples"
-    bounds = "" if _bounds(gate) == NONE else f", interval {_bounds(gate)}"
+    of = " of the mean gain" if words.rule == "e-value" else ""
+    bounds = "" if _bounds(gate) == NONE else f", interval{of} {_bounds(gate)}"
     return {
         **msgspec.to_builtins(gate),
         "asks": words.asks,
@@ -249,6 +261,6 @@ def _number(value: float | None) -> str:
 
 
 def _bounds(gate: GateVerdict) -> str:
-    if gate.low is None or gate.high is None:
+    if gate.low is None or gate.high is None or gate.low == gate.high:
         return NONE
     return f"{gate.low:.4g} to {gate.high:.4g}"

@@ -100,7 +100,18 @@ def show(found: Report, console: Console) -> None:
 def overview(title: str, candidates: tuple[Candidate, ...]) -> Table:
     """One line a candidate."""
     table = Table(title=f"{title} (skill in mnat a row; each bound of an interval holds whenever one looks)")
-    heads = ("model", "artifact", "scores", "over prior", "E", "over champion", "E", "hits", "agrees", "unscored")
+    heads = (
+        "model",
+        "artifact",
+        "scores",
+        "over prior",
+        "E",
+        "over champion",
+        "E",
+        "hits, majority",
+        "agrees",
+        "unscored",
+    )
     for heading in heads:
         table.add_column(heading)
     for one in candidates:
@@ -112,7 +123,7 @@ def overview(title: str, candidates: tuple[Candidate, ...]) -> Table:
             e_words(one.over_prior.log_e),
             _skill(one.over_champion) if one.over_champion else NONE,
             e_words(one.over_champion.log_e) if one.over_champion else NONE,
-            f"{one.hit_rate:.1%} of {one.majority:.1%}",
+            f"{one.hit_rate:.1%}, {one.majority:.1%}",
             NONE if one.agreement is None else f"{one.agreement:.0%}",
             lost_words(one),
         )

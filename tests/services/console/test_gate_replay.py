@@ -146,7 +146,7 @@ def test_a_policy_comes_by_name_or_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"name": "default", "parameters": {"alfa": 0.01}}', "no parameter alfa; it has alpha, block_ms"),
+        ('{"name": "default", "parameters": {"alfa": 0.01}}', "no parameter alfa; it has alpha, bias_ignored"),
         ('{"name": "default", "parameters": {"alpha": 2}}', "alpha"),
         ('{"name": "best"}', "no gate policy 'best'; there are default, classic"),
         ('{"alpha": 0.01}', 'expected {"name": "default", "parameters": {...}}; Object contains unknown field `alpha`'),

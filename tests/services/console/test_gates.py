@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.recorded import CHAMPION, record, verdict
@@ -10,7 +11,7 @@ from schemas.common import ACTIONS
 from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopShadow
 from schemas.gates import EvidenceRestarted, GateVerdict, VerdictReached
 from services.console import gates as console_gates
-from services.console.gate_words import CLASSIC, DEFAULT, UNKNOWN, turns, words_of
+from services.console.gate_words import CLASSIC, DEFAULT, UNKNOWN, turns, turns_overall, words_of
 from services.console.gates import changing_standings, code_of
 from shared.commands import issue
 from shared.gates import classic, default, evidence
@@ -92,7 +93,9 @@ def test_a_verdict_is_explained_by_the_beginning_of_its_id(shadowed: Any) -> Non
     ended = shadowed("gates", "explain", first[:8])
     assert ended.code == 0
     assert "Is it better than the class prior?" in ended.out
-    assert "24.5, held against 2.996, on 31 samples, interval 0.01 to 0.05" in " ".join(ended.out.split())
+    assert "24.5, held against 2.996, on 31 samples, interval of the mean gain 0.01 to 0.05" in " ".join(
+        ended.out.split()
+    )
     assert "1a" * 16 in ended.out
     told = json.loads(shadowed("gates", "explain", first, "-o", "json").out)
     assert told["overall"] == "inconclusive"
@@ -142,6 +145,19 @@ def gate(name: str, judgement: Any, value: float | None, threshold: float, sampl
 )
 def test_what_would_change_a_verdict_is_said(one: GateVerdict, words: str) -> None:
     assert words in turns("default", one)
+
+
+def test_what_would_change_the_whole_verdict_names_the_gates() -> None:
+    skill, drift = gate("skill", "inconclusive", 1.0, 3.0, 30), gate("loss_drift", "failed", 200.0, 100.0, 30)
+    soft = msgspec.structs.replace(drift, kind="soft")
+    assert turns_overall(judged("inconclusive", gates=(skill, soft))) == (
+        "these must pass, and are not settled: skill; soft gates that failed: loss_drift"
+    )
+    assert turns_overall(judged("failed", gates=(skill, drift))) == "these must pass, and failed: loss_drift"
+    assert turns_overall(judged("passed")).startswith("it falls when a critical or needed gate fails")
+    few = (gate("spread", "passed", 0.1, 0.05, 300), gate("diversity", "failed", 0.9, 0.7, 300))
+    said = turns_overall(judged("failed", policy="classic", gates=few))
+    assert said == "it passes with at least 3 of its gates (by default); passed now: spread"
 
 
 @pytest.mark.anyio
