@@ -22,6 +22,7 @@ from shared.following import now_ms
 from shared.log import Owner
 from shared.log.fitness import check_server
 from shared.log.redis import RedisLog
+from shared.notify import Supervised
 from shared.runtime import Host
 from shared.service import Service
 from shared.settings import Settings, redis_url_with_password
@@ -120,12 +121,13 @@ async def serve(
     stop: anyio.Event,
     *,
     take_over: bool = False,
-    ready: Callable[[], None] | None = None,
 ) -> None:
-    """Hosts a service until ``stop``. Raises whatever ends it otherwise."""
+    """Hosts a service until ``stop``, and shows its supervisor that the loop turns. Raises whatever ends it
+    otherwise."""
     if not 0 <= partition < settings.installation.partitions:
         raise InstallationError(f"partition {partition} of {settings.installation.partitions} does not exist")
     meter = telemetry.start(settings.telemetry, service.group, partition)
+    supervised = Supervised()
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:
             state = await current(log)
@@ -138,9 +140,11 @@ async def serve(
                 owner(service.group),
                 meter=meter,
                 take_over=take_over,
-                ready=ready,
+                ready=supervised.ready,
                 noting=noting,
+                alive=supervised.alive,
             )
             await host.run(stop)
     finally:
+        supervised.stopping()
         meter.stop()

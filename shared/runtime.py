@@ -82,6 +82,7 @@ class Host(Generic[S]):
         take_over: bool = False,
         ready: Callable[[], None] | None = None,
         noting: Callable[[State], None] | None = None,
+        alive: Callable[[], None] | None = None,
     ) -> None:
         self.service = service
         self.log = log
@@ -98,6 +99,7 @@ class Host(Generic[S]):
         self.alarmed = 0
         self.patience_until = time.monotonic() + patience(service.group)
         self.noting = noting
+        self.alive = alive
         self.noted_at = time.monotonic()
         self.set_aside: set[tuple[str, str]] = set()
         self.committed_at = time.monotonic()
@@ -114,6 +116,8 @@ class Host(Generic[S]):
                 self.ready()
             while not stop.is_set():
                 await self._turn()
+                if self.alive is not None:
+                    self.alive()
             await self._settle()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):

@@ -15,6 +15,7 @@ from shared.bars import Source, open_source
 from shared.bars.names import parse_interval
 from shared.commands import current
 from shared.log import Log, Place
+from shared.notify import EVERY_S, Supervised
 from shared.process import check_installation, opened_log, owner, stop_on_signal
 from shared.settings import Settings
 from shared.synthetic import SyntheticMarket
@@ -59,7 +60,10 @@ async def _feed(
 ) -> tuple[int, int]:
     check_installation(settings, await current(log))
     partitions = settings.installation.partitions
+    supervised = Supervised()
+    supervised.ready()
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_pulse, supervised)
         if name is not None:
             tasks.start_soon(_show, log, partitions, name)
         counts = await feed_bars(
@@ -74,6 +78,13 @@ async def _feed(
         )
         tasks.cancel_scope.cancel()
     return counts.sent, counts.refused
+
+
+async def _pulse(supervised: Supervised) -> None:
+    """Signs of life from the event loop: a feed may rightly wait long for its source."""
+    while True:
+        supervised.alive()
+        await anyio.sleep(EVERY_S)
 
 
 async def _show(log: Log, partitions: int, name: str) -> None:

@@ -1,7 +1,12 @@
 """``conclave run``: one service in this process. Imports only what that service needs: four workers
-that each carried a training stack would not fit a small machine."""
+that each carried a training stack would not fit a small machine.
+
+Exit codes for a supervisor: 0 drained, or at its end; 2 cannot run, do not start it again; 75 the
+server does not answer, do.
+"""
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,10 +14,13 @@ import anyio
 import click
 
 from services.console.main import settings_of
+from shared.log import UnavailableError
 from shared.process import die_with_parent, serve, stop_on_signal
 from shared.service import Service
 from shared.settings import Settings, SettingsError
 
+TRY_AGAIN: Final = 75
+"""EX_TEMPFAIL of sysexits(3)."""
 SERVICES: Final = ("feature-builder", "model-worker", "ensemble-voter", "feed")
 
 
@@ -32,7 +40,19 @@ def run(
     if (service == "model-worker") != (model is not None):
         raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
     start = functools.partial(_run, settings_of(context), service, model, partition, take_over=take_over)
-    anyio.run(start, backend_options={"use_uvloop": True})
+    try:
+        anyio.run(start, backend_options={"use_uvloop": True})
+    except* UnavailableError as lost:
+        click.echo(f"conclave: {next(_leaves(lost))}", err=True)
+        context.exit(TRY_AGAIN)
+
+
+def _leaves(group: BaseExceptionGroup[UnavailableError]) -> Iterator[UnavailableError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _run(settings: Settings, service: str, model: str | None, partition: int, *, take_over: bool) -> None:

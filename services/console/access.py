@@ -1,0 +1,60 @@
+"""``conclave access | prepare``: a server whose users may do no more than they must."""
+
+import os
+import secrets
+from pathlib import Path
+
+import click
+
+from services.console.main import asynchronous, settings_of
+from services.console.running import found_if_new
+from shared import acl
+from shared.log.redis import library
+from shared.log.wire import ServerError, Wire, pack, parse_address
+from shared.settings import redis_url_with_password
+
+ADMIN = "admin"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def access(folder: Path) -> None:
+    """Write FOLDER/users.acl, the server's access-control file, and FOLDER/<user>/password for each user.
+
+    A password that is there is kept: delete one, run this again and restart to rotate it."""
+    hashes = {user: acl.hashed(_password(folder / user / "password")) for user in (*acl.USERS, ADMIN)}
+    file = folder / "users.acl"
+    made = file.with_suffix(".new")
+    made.write_text("\n".join(acl.lines(hashes)) + "\n", encoding="ascii")
+    made.replace(file)
+    click.echo(f"{file}: {len(hashes)} users; nobody is the default one")
+
+
+def _password(file: Path) -> str:
+    if not file.exists():
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        os.write(descriptor, secrets.token_urlsafe(32).encode())
+        os.close(descriptor)
+    return file.read_text(encoding="ascii").strip()
+
+
+@click.command()
+@click.pass_context
+@asynchronous
+async def prepare(context: click.Context, /) -> None:
+    """Load the log's functions into the server, and found the installation if that is still to do.
+
+    Once after a release, before its services start, by a user who may: theirs may not. Safe to repeat."""
+    settings = settings_of(context)
+    wire = await Wire.open(parse_address(redis_url_with_password(settings)), "conclave:console")
+    name, source = library()
+    try:
+        await wire.call(pack("FUNCTION", "LOAD", source), 10.0)
+    except ServerError as error:
+        if "already exists" not in str(error):
+            raise
+    finally:
+        wire.close()
+    await found_if_new(settings, "conclave prepare")
+    click.echo(f"the server has {name}, and the installation is founded")
