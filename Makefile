@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= test
+CONSOLE := docker compose run --rm console
+DEMO_BARS := --synthetic sequence --symbols 4 --count 3000 --source-seed 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-stack lint types format bench schemas docs up down clean
+.PHONY: help demo test test-stack lint types format bench schemas docs up down demo-stack wheels clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +50,23 @@ docs: schemas ## Write all generated reference pages
 	@$(BIN)/python -m shared.features.reference > docs/reference/features.md
 	@$(BIN)/python -m services.console.reference
 
-up: $(VENV)/.demo ## Start every service in the background, with an embedded Redis if none answers
-	@$(BIN)/conclave up --detach
+up: ## Build and start the compose stack, and wait until it is healthy
+	@docker compose up --build --wait --pull missing
 
-down: $(VENV)/.demo ## End what `make up` started
-	@$(BIN)/conclave down
+down: ## End the compose stack; what it decided stays in its volumes
+	@docker compose --profile '*' down
+
+demo-stack: up ## The compose stack with two models trained, promoted and fed
+	@docker compose build --quiet console
+	@$(CONSOLE) train --model xgboost --family xgboost $(DEMO_BARS) --promote --weight 1 --actor demo --reason 'first models'
+	@$(CONSOLE) train --model lightgbm --family lightgbm $(DEMO_BARS) --promote --weight 0.5 --actor demo --reason 'first models'
+	@docker compose --profile feed up --detach --wait
+	@$(CONSOLE) decisions --follow
+
+wheels: ## Fill wheels/ with what an image is made from, for a build without a registry
+	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt \
+	    setuptools wheel async-timeout '.[train,parquet,telemetry]'
+	@rm wheels/conclave-*.whl
 
 clean: ## Remove what was installed and generated here
 	rm -rf $(VENV) *.egg-info bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,7 @@
 A user for each service, named like it. It reads the streams it reads and writes, appends to those it
 writes and to no others, moves its own groups, and can neither load functions nor change the server.
 The console is the operators' user; only writers of ``control`` in the catalogue append there. Nobody
-is anybody: the user ``default`` is off.
+is let in without a name: the user ``default`` is off.
 
 Commands inside a server-side function are judged as if the caller sent them. So ``FCALL``, which needs
 read and write on every key it names, gives a service nothing that its other rules withhold.
@@ -27,6 +27,10 @@ PROBE: Final = "(~conclave:probe:* +set)"
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
+DEFAULT: Final = "user default off resetpass ~* &* +@all"
+"""Nobody can be it, yet it may do everything: Redis reads its append-only file as this user. One that may
+do nothing has every transaction of the file refused at the next start, the commits of all groups gone,
+and no word of it but in the server's log (seen with Redis 7.0.15)."""
 HEALTH: Final = "user health on nopass resetchannels -@all +ping"
 """For a health check of the server, which has no secret to keep. It may say PING."""
 
@@ -39,7 +43,7 @@ def hashed(password: str) -> str:
 def lines(hashes: Mapping[str, str]) -> list[str]:
     """The access-control file, a line each: ``hashes`` gives ``hashed`` passwords by user; the user
     ``admin``, who may do everything, where it has one. Raises ``KeyError`` for a user without one."""
-    rules = ["user default off resetchannels -@all", HEALTH]
+    rules = [DEFAULT, HEALTH]
     if "admin" in hashes:
         rules.append(f"user admin on #{hashes['admin']} ~* &* +@all")
     return rules + [f"user {user} on #{hashes[user]} {rule(user)}" for user in USERS]

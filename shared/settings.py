@@ -5,7 +5,8 @@ control stream, and feature sets and the gap policy are written into every vecto
 machines with different settings and the same control stream reach the same decisions, or none.
 
 Secrets come from the environment alone: ``CONCLAVE_REDIS_PASSWORD``, or ``CONCLAVE_REDIS_PASSWORD_FILE``
-with the path of a file that holds it. A secret in the settings file is refused.
+with the path of a file that holds it. A secret in the settings file is refused. ``CONCLAVE_REDIS_USER``
+says as whom a process speaks to the server, where several share a file.
 """
 
 import os
@@ -23,6 +24,7 @@ from schemas.common import Name
 
 FILE: Final = "conclave.toml"
 VARIABLE: Final = "CONCLAVE_SETTINGS"
+USER: Final = "CONCLAVE_REDIS_USER"
 PASSWORD: Final = "CONCLAVE_REDIS_PASSWORD"  # noqa: S105  # a variable's name
 PASSWORD_FILE: Final = "CONCLAVE_REDIS_PASSWORD_FILE"  # noqa: S105  # a variable's name
 SECRET_WORDS: Final = ("password", "passwd", "secret", "token", "credential", "api_key", "apikey")
@@ -171,6 +173,7 @@ def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.
         return settings.redis.url
     parts = urlsplit(settings.redis.url)
     user, _, place = parts.netloc.rpartition("@")
+    user = environ.get(USER) or user
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
 
 

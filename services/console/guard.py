@@ -10,6 +10,7 @@ import click
 from services.console.door import signer_of
 from services.console.main import asynchronous, settings_of
 from shared.commands import RefusedError, expire_probation
+from shared.notify import Supervised
 from shared.process import cancelled_by_signal, die_with_parent, opened_log
 
 LOOK_EVERY_S: Final = 1.0
@@ -30,7 +31,10 @@ async def guard(context: click.Context, /, key: Path | None, parent: int | None)
     signer = signer_of(key)
     refused = ""
     async with cancelled_by_signal(), opened_log(settings_of(context), "conclave:guard") as log:
+        supervised = Supervised()
+        supervised.ready()
         while True:
+            supervised.alive()
             try:
                 for model, issued in (await expire_probation(log, actor=ACTOR, signer=signer)).items():
                     click.echo(f"{model}: its probation was not confirmed; reverted by version {issued.version}")

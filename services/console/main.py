@@ -45,6 +45,8 @@ MODULES: Final = {
     "doctor": "observe",
     "groups": "observe",
     "guard": "guard",
+    "access": "access",
+    "prepare": "access",
     "demo": "demo",
 }
 """Where each command stands. A module is imported when its command runs: a service's process must

@@ -1,0 +1,150 @@
+"""What each user may do, asked of a server that has the file in force."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from schemas.catalogue import STREAMS
+from shared import acl
+from shared.embedded import EmbeddedServer, find_program
+
+WORD = acl.hashed("word")
+WRITES = (
+    "XADD {key} * e x",
+    "XDEL {key} 1-1",
+    "XTRIM {key} MAXLEN 0",
+    "DEL {key}",
+    "XSETID {key} 9-9",
+    "RENAME {key} {key}",
+)
+NEVER = (
+    "FLUSHALL", "FLUSHDB", "CONFIG SET appendonly no", "ACL SETUSER x", "FUNCTION FLUSH", "SHUTDOWN", "DEBUG RELOAD",
+    "EVAL return 0", "KEYS *", "SCAN 0", "MONITOR", "REPLICAOF NO ONE", "SAVE", "CLIENT KILL ID 1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with EmbeddedServer(tmp_path_factory.mktemp("acl"), die_with_parent=True) as running:
+        client = redis.Redis.from_url(running.url, decode_responses=True)
+        for line in acl.lines(dict.fromkeys((*acl.USERS, "admin"), WORD)):
+            if line != acl.DEFAULT:  # it would lock this client out
+                client.execute_command("ACL", "SETUSER", *_words(line)[1:])  # type: ignore[no-untyped-call]  # stub has none
+        yield client
+        client.close()
+
+
+def _words(line: str) -> list[str]:
+    """An access-control line as its words; a selector in brackets is one."""
+    words: list[str] = []
+    for part in line.split():
+        if words and words[-1].startswith("(") and not words[-1].endswith(")"):
+            words[-1] += " " + part
+        else:
+            words.append(part)
+    return words
+
+
+def may(server: redis.Redis, user: str, command: str) -> bool:
+    answer = server.execute_command("ACL", "DRYRUN", user, *command.split())  # type: ignore[no-untyped-call]  # stub has none
+    return bool(answer == "OK")
+
+
+@pytest.mark.parametrize("user", acl.USERS)
+def test_a_user_appends_to_the_streams_it_writes_and_changes_no_other_way(server: redis.Redis, user: str) -> None:
+    for spec in STREAMS.values():
+        allowed = [word for word in WRITES if may(server, user, word.format(key=spec.key()))]
+        assert allowed == (list(WRITES[:1]) if user in spec.writers else []), spec.name
+
+
+@pytest.mark.parametrize("user", acl.USERS)
+def test_a_user_reads_its_own_streams_and_the_configuration(server: redis.Redis, user: str) -> None:
+    for spec in STREAMS.values():
+        own = user in spec.readers or user in spec.writers or spec.name == "control"
+        assert may(server, user, f"XRANGE {spec.key()} - +") == own, spec.name
+        assert may(server, user, f"XREAD STREAMS {spec.key()} 0") == own, spec.name
+
+
+@pytest.mark.parametrize("user", acl.USERS)
+def test_nobody_but_the_administrator_changes_the_server(server: redis.Redis, user: str) -> None:
+    assert [command for command in NEVER if may(server, user, command)] == []
+    assert [command for command in NEVER if not may(server, "admin", command)] == []
+
+
+@pytest.mark.parametrize("user", [user for user in acl.USERS if user != "console"])
+def test_a_service_holds_its_own_group_alone_and_loads_no_function(server: redis.Redis, user: str) -> None:
+    mine = "model-worker.xgboost" if user == "model-worker" else user
+    for other in (mine, *acl.USERS):
+        key = f"conclave:{{p0}}:group:{other}"
+        assert may(server, user, f"HSET {key} memo x") == (other == mine), other
+    assert not may(server, user, "FUNCTION LOAD x")
+
+
+def test_operators_and_the_gate_evaluator_alone_append_to_control(server: redis.Redis) -> None:
+    assert {user for user in acl.USERS if may(server, user, "XADD conclave:control * e x")} == {
+        "console",
+        "gate-evaluator",
+    }
+
+
+def test_a_console_loads_the_functions_and_skips_a_group(server: redis.Redis) -> None:
+    assert may(server, "console", "FUNCTION LOAD x")
+    assert may(server, "console", "FCALL f 2 conclave:{p0}:group:feed conclave:{p0}:market")
+
+
+@contextmanager
+def started(data: Path) -> Iterator[redis.Redis]:
+    """A server over ``data`` with the file in force, and its administrator."""
+    users = data / "users.acl"
+    users.write_text("\n".join(acl.lines(dict.fromkeys((*acl.USERS, "admin"), WORD))) + "\n")
+    place = str(data / "socket")
+    options = {"dir": str(data), "port": "0", "unixsocket": place, "aclfile": str(users), "appendonly": "yes"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    program = shutil.which("redis-server") or find_program()  # Redis, where it is: the one that forgot
+    process = subprocess.Popen([str(program), *words], stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(unix_socket_path=place, username="admin", password="word") as admin:
+            until(admin, place)
+            yield admin
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def until(client: redis.Redis, place: str, limit_s: float = 20.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            client.ping()
+        except redis.exceptions.ConnectionError:  # loading is one, too
+            assert time.monotonic() < deadline, place
+            time.sleep(0.01)
+        else:
+            return
+
+
+def test_nobody_is_let_in_without_a_name_and_the_file_is_read_back_whole(tmp_path: Path) -> None:
+    """Redis replays its append-only file as the user ``default``: it is off, and may do everything."""
+    with started(tmp_path) as admin:
+        both = admin.pipeline(transaction=True)
+        both.set("a", 1)
+        both.set("b", 2)
+        both.execute()
+        stranger = redis.Redis(unix_socket_path=str(tmp_path / "socket"))
+        with stranger, pytest.raises(redis.exceptions.AuthenticationError):
+            stranger.ping()
+    with started(tmp_path) as admin:
+        assert admin.mget("a", "b") == [b"1", b"2"]
+
+
+def test_a_password_stands_in_the_file_as_its_digest_alone() -> None:
+    text = "\n".join(acl.lines({user: acl.hashed("secret") for user in acl.USERS}))
+    assert "secret" not in text
+    assert text.count(f"#{acl.hashed('secret')}") == len(acl.USERS)
+    assert "user admin" not in text
