@@ -1,0 +1,145 @@
+#!/bin/sh
+# Conclave on this machine, by systemd. Needs root, systemd 250 or later, Python 3.11 and a redis-server (7.0 or later).
+# May be run again at any time: it changes only what differs.
+#
+#   systemd/install.sh              install or upgrade to this tree, and start it
+#   systemd/install.sh rollback     back to the release before
+#   systemd/install.sh units        enable the units that /etc/conclave/conclave.toml asks for
+#   systemd/install.sh uninstall    stop and remove it; /etc/conclave and /var/lib/conclave* stay
+#
+# RELEASE names the release (default: version and commit). PIP_* is yours to set; wheels/ is used where it has files.
+set -eu
+
+tree=$(cd "$(dirname "$0")/.." && pwd)
+home=/opt/conclave
+etc=/etc/conclave
+units=/etc/systemd/system
+extras=${EXTRAS:-train,telemetry}
+
+say() { printf 'conclave: %s\n' "$*"; }
+fail() { say "$*" >&2; exit 2; }
+
+release_name() {
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$tree/pyproject.toml")
+    commit=$(git -C "$tree" rev-parse --short HEAD 2>/dev/null || echo source)
+    echo "${RELEASE:-$version-$commit}"
+}
+
+users() {
+    getent passwd redis >/dev/null || fail "no user redis: install redis-server first (apt install redis-server)"
+    getent passwd conclave >/dev/null ||
+        useradd --system --user-group --home-dir /var/lib/conclave --no-create-home --shell /usr/sbin/nologin conclave
+}
+
+build() { # a release is whole or absent: it is built where it will stand, and named by its last step
+    release=$home/releases/$1
+    [ -e "$release/.whole" ] && return
+    say "building $release"
+    rm -rf "$release" && mkdir -p "$release"
+    python3 -m venv "$release"
+    wheels="" && [ -d "$tree/wheels" ] && wheels="--find-links $tree/wheels"
+    # shellcheck disable=SC2086  # two words
+    PIP_CONSTRAINT="$tree/constraints.txt" "$release/bin/python" -m pip --disable-pip-version-check install --quiet \
+        --no-cache-dir $wheels "$(source_of "$release")[$extras]"
+    rm -rf "$release/source"
+    mkdir -p "$release/share"
+    cp -R "$tree/systemd/." "$release/share/"
+    touch "$release/.whole"
+}
+
+source_of() { # a copy, so that building leaves nothing in the tree
+    mkdir "$1/source"
+    (cd "$tree" && cp -R pyproject.toml README.md schemas shared services "$1/source/")
+    echo "$1/source"
+}
+
+point() { # at a release, in one step
+    ln -sfn "$1" "$home/.current" && mv -T "$home/.current" "$home/current"
+}
+
+configure() {
+    share=$home/current/share
+    mkdir -p "$etc/keys" && chmod 755 "$etc" && chmod 700 "$etc/keys"
+    for file in conclave.toml redis.conf; do
+        [ -e "$etc/$file" ] || install -m 644 "$share/$file" "$etc/$file"
+    done
+    "$home/current/bin/conclave" access "$etc/keys"
+    for unit in "$share"/conclave*.service "$share"/conclave.target; do install -m 644 "$unit" "$units/"; done
+    mkdir -p "$units/conclave-.service.d"
+    install -m 644 "$share"/conclave-.service.d/*.conf "$units/conclave-.service.d/"
+    install -m 755 "$share/conclave" /usr/local/bin/conclave
+    systemctl daemon-reload
+}
+
+wanted() { # the instances that the settings ask for
+    "$home/current/bin/python" - "$etc/conclave.toml" <<'PYTHON'
+import sys
+from shared.settings import load
+settings = load(sys.argv[1])
+for partition in range(settings.installation.partitions):
+    print(f"conclave-feature-builder@{partition}.service", f"conclave-ensemble-voter@{partition}.service")
+    for model in settings.models.names:
+        print(f"conclave-model-worker@{model}:{partition}.service")
+PYTHON
+}
+
+enable() {
+    asked=$(wanted)
+    for link in "$units"/conclave.target.wants/conclave-*@*; do
+        unit=${link##*/}
+        # shellcheck disable=SC2086  # one unit a word
+        [ -L "$link" ] && ! printf '%s\n' $asked | grep -qxF "$unit" && systemctl --quiet disable --now "$unit"
+    done
+    # shellcheck disable=SC2086  # one unit a word
+    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service $asked
+}
+
+start() { # units of a stopped installation start, those of a running one change over to the release
+    systemctl restart conclave-prepare.service
+    # shellcheck disable=SC2046  # one unit a word
+    systemctl restart $(wanted)
+    systemctl try-restart conclave-feed.service
+    systemctl start conclave.target
+    say "running release $(basename "$(readlink "$home/current")"); \`conclave status\` shows it"
+}
+
+install_release() {
+    users
+    name=$(release_name)
+    build "$name"
+    before=$(readlink "$home/current" 2>/dev/null || true)
+    [ -n "$before" ] && [ "$before" != "releases/$name" ] && ln -sfn "$before" "$home/previous"
+    point "releases/$name"
+    configure
+    enable
+    start
+}
+
+rollback() {
+    before=$(readlink "$home/previous") || fail "no release before this one in $home/releases"
+    ln -sfn "$(readlink "$home/current")" "$home/previous"
+    point "$before"
+    configure
+    enable
+    start
+}
+
+uninstall() {
+    systemctl --quiet disable --now conclave.target 'conclave-*' 2>/dev/null || true
+    for unit in $(systemctl list-units --all --plain --no-legend 'conclave*' | cut -d' ' -f1); do
+        systemctl --quiet stop "$unit" 2>/dev/null || true
+    done
+    rm -rf "$units"/conclave* "$units"/multi-user.target.wants/conclave.target /usr/local/bin/conclave "$home"
+    systemctl daemon-reload
+    systemctl reset-failed 'conclave*' 2>/dev/null || true
+    say "removed; the log, artifacts and keys stay in /var/lib/conclave-redis, /var/lib/conclave and $etc"
+}
+
+[ "$(id -u)" = 0 ] || fail "needs root"
+case ${1:-install} in
+    install) install_release ;;
+    rollback) rollback ;;
+    units) enable && start ;;
+    uninstall) uninstall ;;
+    *) fail "unknown word $1; there are: install, rollback, units, uninstall" ;;
+esac
