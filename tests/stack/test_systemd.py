@@ -32,6 +32,7 @@ RUNNING: Final = (
     "conclave-model-worker@lightgbm:0",
     "conclave-model-worker@xgboost:0",
     "conclave-feed",
+    "conclave-guard",
 )
 
 
