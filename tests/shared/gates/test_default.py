@@ -206,7 +206,12 @@ def test_overconfidence_fails_calibration() -> None:
     rows = (row._replace(outcome=int(random.choice(3, p=row.probabilities))) for row in story(WEEK, 0.2))
     honest = list(rows)
     assert named(default.judge(told(honest)))["calibration"].outcome == "passed"
-    assert named(default.judge(told(map(sharpened, honest))))["calibration"].outcome == "failed"
+    state = told(map(sharpened, honest))
+    assert named(default.judge(state))["calibration"].outcome == "failed"
+    lenient = DefaultPolicy(most_miscalibration=9.0, most_calibration_error=9.0)
+    assert named(default.judge(state, lenient))["calibration"].outcome == "failed"
+    lenient = DefaultPolicy(most_miscalibration=9.0, slope_from=0.0)
+    assert named(default.judge(state, lenient))["calibration"].outcome == "failed"
 
 
 def test_a_candidate_shares_the_error_budget(healthy: Evidence) -> None:

@@ -89,6 +89,12 @@ def test_psi_alarms_as_often_as_it_says() -> None:
     assert sum(over) <= 12
 
 
+def test_the_threshold_counts_effective_rows_on_both_sides() -> None:
+    found = drift.judge([40.0] * 10, [50.0] * 10, effect=8.0, reference_effect=5.0)
+    assert found.threshold == pytest.approx(stats.chi2.ppf(0.999, 9) * (8 / 400 + 5 / 500), rel=0.01)
+    assert drift.judge([40_000.0] * 10, [50_000.0] * 10).threshold == drift.RULE_OF_THUMB
+
+
 def test_a_real_shift_alarms_and_small_samples_do_not() -> None:
     base = [100.0] * 10
     assert drift.judge([400.0, 300.0, 50.0, 50.0, 50.0, 50.0, 50.0, 25.0, 15.0, 10.0], base).alarm
