@@ -1,5 +1,7 @@
 """Courses over time keep what they sum, however long they get."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,3 +32,4 @@ def test_a_path_stays_small_and_keeps_its_first_and_its_last_point(count: int) -
     assert found[0] == (0, (0.0,))
     assert found[-1] == (count - 1, (float(count - 1),))
     assert [at for at, _ in found] == sorted({at for at, _ in found})
+    assert len({later - earlier for (earlier, _), (later, _) in pairwise(found[:-1])}) <= 1
