@@ -148,7 +148,7 @@ def _begin(policy: DefaultPolicy, event: PredictionScored, champion: str | None)
         artifact,
         event.role,
         champion,
-        evidence.begin(plan, policy.margin, policy.block_ms),
+        evidence.begin(plan, policy.margin, block_of(policy, event)),
         classic.begin(),
         Timeline(event.interval_ms),
         first_version=event.control_version,
@@ -215,6 +215,13 @@ def _silent(policy: DefaultPolicy, event: PredictionUnscored | BallotMissing) ->
     begun = evidence.begin(plan, policy.margin)
     timeline = Timeline(event.interval_ms)
     return Series(event.model, artifact, event.role, None, begun, classic.begin(), timeline, since=event.open_time)
+
+
+def block_of(policy: DefaultPolicy, event: PredictionScored) -> int:
+    """The policy's block where these bars allow it: whole bars, longer than the label; else 0, the fold's
+    own choice."""
+    lawful = policy.block_ms % event.interval_ms == 0 and policy.block_ms > event.horizon * event.interval_ms
+    return policy.block_ms if lawful else 0
 
 
 def cut_loss(probabilities: Triple, outcome: int) -> float:

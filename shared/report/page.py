@@ -260,7 +260,7 @@ def _unscored(one: Candidate) -> Iterator[str]:
 def _gates(gates: Sequence[GateVerdict]) -> str:
     rows = []
     for gate in gates:
-        bounds = NONE if gate.low is None or gate.high is None else f"{gate.low:.4g} to {gate.high:.4g}"
+        bounds = NONE if gate.low is None or gate.high in {None, gate.low} else f"{gate.low:.4g} to {gate.high:.4g}"
         numbers = [NONE if value is None else f"{value:.4g}" for value in (gate.value, gate.threshold)]
         verdict = f'<span class="{gate.verdict}">{gate.verdict}</span>'
         rows.append([gate.name, gate.kind, verdict, *numbers, f"{gate.samples:,}", bounds, escape(gate.detail)])

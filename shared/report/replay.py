@@ -1,7 +1,7 @@
 """What another policy would have said: recorded scores folded through the gates once more.
 
 The folds are those of ``shared.gates``, with the scales of a candidate that has no backtest. Looked at
-every 50 scores of a candidate, whenever a block closes, and at each promotion that was really made: on
+every 20 scores of a candidate, whenever a block closes, and at each promotion that was really made: on
 the scores that were on the log by then.
 """
 
@@ -11,17 +11,18 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct, field
 
-from schemas.scores import PredictionScored, PredictionUnscored, ScoreEvent
+from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored, ScoreEvent
 from shared.gates import classic, default, evidence
 from shared.gates.classic import ClassicPolicy, Tally
 from shared.gates.evidence import Evidence
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import Key, Plan, row_of
 from shared.gates.verdicts import Judgement, Outcome
+from shared.report.fold import block_of
 
 Policy = DefaultPolicy | ClassicPolicy
 POLICIES: Final[Mapping[str, type[Policy]]] = {"default": DefaultPolicy, "classic": ClassicPolicy}
-LOOK_EVERY: Final = 50
+LOOK_EVERY: Final = 20
 Shadows = Callable[[int], frozenset[str] | None]
 """The artifacts in shadow under a version of the configuration; None where it is not known."""
 
@@ -93,13 +94,15 @@ class Judged(NamedTuple):
 
 
 class Replay(Struct):
-    """The fold. ``waiting``: promotions that lie ahead, the next one last."""
+    """The fold. ``waiting``: promotions that lie ahead, the next one last; ``latest``: the newest bar in
+    any score."""
 
     policy: Policy
     waiting: list[Promotion]
     candidates: dict[str, Candidate] = field(default_factory=dict)
     judged: list[Judged] = field(default_factory=list)
     scores: int = 0
+    latest: int = -1
 
 
 def begin(policy: Policy, promotions: list[Promotion]) -> Replay:
@@ -111,11 +114,17 @@ def evolve(replay: Replay, event: ScoreEvent, recorded: int, shadows: Shadows = 
     """Takes the next event of ``scores``; ``recorded`` (ms) is when it was written. In place."""
     while replay.waiting and replay.waiting[-1].at < recorded:
         _judge_promotion(replay, replay.waiting.pop(), shadows)
-    if isinstance(event, PredictionUnscored) and event.role == "shadow" and event.reason == "failed":
-        known = replay.candidates.get(f"{event.model} {event.artifact.hex()}")
-        if known is not None and isinstance(known.state, Evidence):
-            evidence.fail(known.state)
-    if not isinstance(event, PredictionScored) or event.role != "shadow":
+    match event:
+        case PredictionUnscored(role="shadow", reason="failed") | BallotMissing(role="shadow", detail="silent"):
+            known = replay.candidates.get(f"{event.model} {event.artifact.hex()}")
+            if known is not None and isinstance(known.state, Evidence):
+                evidence.fail(known.state)
+        case _:
+            pass
+    if not isinstance(event, PredictionScored):
+        return replay
+    replay.latest = max(replay.latest, event.open_time)
+    if event.role != "shadow":
         return replay
     candidate = _candidate(replay, event)
     if candidate is None:
@@ -162,16 +171,17 @@ def _begin(policy: Policy, event: PredictionScored, champion: str | None) -> Evi
     if isinstance(policy, ClassicPolicy):
         return classic.begin(policy)
     key = Key(event.model, event.artifact.hex(), champion or "", "", "", "")
-    return evidence.begin(Plan(key, event.horizon, event.interval_ms), policy.margin, policy.block_ms)
+    return evidence.begin(Plan(key, event.horizon, event.interval_ms), policy.margin, block_of(policy, event))
 
 
 def _fold(state: Evidence | Tally, event: PredictionScored) -> bool:
-    """Takes a row; whether it closed a block."""
+    """Takes a row; whether it closed a block. Latency counts where bars are live: a backlog has none."""
+    row = row_of(event)
     if isinstance(state, Tally):
-        classic.evolve(state, row_of(event))
+        classic.evolve(state, row)
         return False
     before = state.blocks.closed
-    evidence.evolve(state, row_of(event))
+    evidence.evolve(state, row if event.origin == "live" else row._replace(latency_ms=None))
     return state.blocks.closed != before
 
 
@@ -184,9 +194,11 @@ def _judge(replay: Replay, candidate: Candidate, shadows: Shadows) -> Judgement:
     rivals = {
         other.artifact: default.claim(other.state)
         for other in replay.candidates.values()
-        if isinstance(other.state, Evidence) and (other is candidate or watched is None or other.artifact in watched)
+        if isinstance(other.state, Evidence)
+        and other.model == candidate.model
+        and (other is candidate or watched is None or other.artifact in watched)
     }
-    return default.judge(candidate.state, replay.policy, rivals=rivals)
+    return default.judge(candidate.state, replay.policy, latest=replay.latest, rivals=rivals)
 
 
 def _look(replay: Replay, candidate: Candidate, shadows: Shadows) -> Mark:

@@ -20,6 +20,7 @@ body { margin: 0 auto; padding: 28px 24px 64px; max-width: 1240px; background: v
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 20px; line-height: 1.3; margin: 0; overflow-wrap: anywhere; }
 h3 { font-size: 15px; margin: 0; }
+section > h3, h3 + .wide + h3 { margin-top: 24px; }
 code { font: 0.92em ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace; }
 p { margin: 4px 0; }
 .soft, figcaption p { color: var(--soft); }

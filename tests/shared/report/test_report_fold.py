@@ -15,7 +15,7 @@ from shared.gates.evidence import CHAMPION as AGAINST
 from shared.gates.evidence import PRIOR as OVER_PRIOR
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import Key, Plan, row_of
-from shared.report.fold import Shadows, evolve
+from shared.report.fold import Shadows, block_of, evolve
 from shared.report.summary import Candidate, Report, Verdict, summarise
 
 
@@ -186,6 +186,14 @@ def test_a_fold_that_went_through_its_bytes_goes_on_as_before(cut: int, random: 
 def test_a_certain_and_wrong_forecast_is_finite() -> None:
     one = only(folded(scored(0, "A", (1.0, 0.0, 0.0), 2, log_loss=20.7, incumbent=(0.0, 0.0, 1.0))))
     assert one.over_prior.all_rows == pytest.approx(1000 * (math.log(0.01) - math.log(0.25)))
+
+
+def test_a_block_that_bars_do_not_fill_is_left_to_the_fold() -> None:
+    row = scored(0, "A", PRIOR, 1)
+    assert block_of(DefaultPolicy(block_ms=24 * 3_600_000), row) == 24 * 3_600_000
+    assert block_of(DefaultPolicy(block_ms=90 * 60_000), row) == 0
+    assert block_of(DefaultPolicy(block_ms=3_600_000), row) == 0
+    assert evolve(Shadows(DefaultPolicy(block_ms=90 * 60_000)), row).series
 
 
 def test_the_report_is_json() -> None:
