@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "forecasts", "harness", "installation", "recorded"}
+NOT_BENCHMARKS = {"__init__", "__main__", "harness", "installation", "forecasts", "recorded"}
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def main(argv: list[str]) -> int:
     console.print(table)
     out = HERE / "out" / f"{name}.json"
     out.parent.mkdir(exist_ok=True)
+    python = sys.version.split()[0]
     result = {
         "name": name,
         "quick": quick,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}",
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {python}",
         "figures": {key: {**asdict(figure), "holds": figure.holds} for key, figure in figures.items()},
     }
     out.write_text(json.dumps(result, indent=1) + "\n")

@@ -120,8 +120,8 @@ def checked(event: PredictionScored, count: int, equal: int, decision: bytes = b
 
 def verdict(overall: Any = "passed", **other: Any) -> VerdictReached:
     gates = (
-        GateVerdict("distinct", "passed", "critical", 812.0, 50.0, 4800, None, None, "answers, rounded to 1e-3"),
-        GateVerdict("skill", overall, "needed", 24.5, 2.9957, 31, 0.01, 0.05, "gain +0.03 a row"),
+        GateVerdict("distinct", "passed", "critical", 812.0, 50.0, 4800, None, None, detail="answers, rounded to 1e-3"),
+        GateVerdict("skill", overall, "needed", 24.5, 2.9957, 31, 0.01, 0.05, effect=0.03, detail="gain +0.03 a row"),
     )
     fields: dict[str, Any] = {
         "model": "xgboost",

@@ -317,7 +317,7 @@ def _scores(ballot: Sealed, decision: Sealed) -> Iterator[Sealed]:
 def _gates() -> Iterator[Sealed]:
     rival: dict[str, Any] = {"model": "xgboost", "artifact": CHALLENGER.hex(), "control_version": 7}
     policy: dict[str, Any] = {"policy": "default", "policy_digest": "2a" * 32}
-    skill = GateVerdict("skill", "passed", "needed", 24.5, 20.0, 31, None, None, "e-value against the class prior")
+    skill = GateVerdict("skill", "passed", "needed", 24.5, 20.0, 31, 0.25, 2.5, 1.5, "e-value against the class prior")
     verdict = VerdictReached(
         **rival,
         **policy,
@@ -330,6 +330,7 @@ def _gates() -> Iterator[Sealed]:
         first_score="1a" * 16,
         last_score="1b" * 16,
         recommended_weight=0.05,
+        advice="stay in shadow; not enough seen for: calibration",
     )
     yield seal("gates", verdict)
     yield seal("gates", EvidenceRestarted(**rival, **policy, changed=("champion", "policy"), scores=1200))

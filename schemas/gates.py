@@ -13,7 +13,8 @@ Judgement = Literal["passed", "failed", "inconclusive"]
 
 class GateVerdict(Struct, frozen=True):
     """What one gate says. ``value`` is held against ``threshold``, None where it is not finite or not
-    known; ``samples`` is what it rests on, ``low`` and ``high`` its interval. ``kind``: a critical
+    known; ``samples`` is what it rests on, ``effect`` the size of what was measured, in its own unit, and
+    ``low`` and ``high`` the interval of that. ``kind``: a critical
     gate vetoes, a needed one must pass, a soft one may fail once."""
 
     name: str
@@ -24,6 +25,7 @@ class GateVerdict(Struct, frozen=True):
     samples: Count
     low: Real | None
     high: Real | None
+    effect: Real | None = None
     detail: Text = ""
 
     @property
@@ -38,7 +40,8 @@ class VerdictReached(Struct, frozen=True, tag="verdict.reached"):
     event.
 
     ``policy_digest`` is of the policy's name and parameters. ``champion``: whom it was compared with,
-    None where its model has none. ``recommended_weight``: what the policy would let it weigh now.
+    None where its model has none. ``recommended_weight``: what the policy would let it weigh now,
+    ``advice`` what to do next.
     ``first_score`` and ``last_score`` are event ids on ``scores``: all evidence lies between them."""
 
     model: Name
@@ -55,6 +58,7 @@ class VerdictReached(Struct, frozen=True, tag="verdict.reached"):
     last_score: EventHex
     control_version: Count
     recommended_weight: Share | None = None
+    advice: Text = ""
 
 
 class EvidenceRestarted(Struct, frozen=True, tag="evidence.restarted"):

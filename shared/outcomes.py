@@ -21,7 +21,7 @@ HOUR_MS: Final = 3_600_000
 class Volatility(Struct, array_like=True):
     """The exponentially weighted root mean square of one-bar log returns, and what it goes on from."""
 
-    time: int = -1
+    at: int = -1
     close: float = 1.0
     total: float = 0.0
     weight: float = 0.0
@@ -30,12 +30,12 @@ class Volatility(Struct, array_like=True):
     def take(self, open_time: int, close: float, interval_ms: int) -> float:
         """The volatility known at this bar; 0 while it is not known. A return across missing bars is
         left out."""
-        if self.time >= 0 and open_time - self.time == interval_ms:
+        if self.at >= 0 and open_time - self.at == interval_ms:
             change = math.log(close) - math.log(self.close)
             self.total = DECAY * self.total + change * change
             self.weight = DECAY * self.weight + 1.0
             self.seen += 1
-        self.time, self.close = open_time, close
+        self.at, self.close = open_time, close
         return math.sqrt(self.total / self.weight) if self.seen >= WARM else 0.0
 
 
@@ -76,14 +76,14 @@ class Track:
     def __init__(self, interval_ms: int, base: Volatility) -> None:
         self.interval_ms = interval_ms
         self.base = base
-        self.front = Volatility(base.time, base.close, base.total, base.weight, base.seen)
+        self.front = Volatility(base.at, base.close, base.total, base.weight, base.seen)
         self.times: list[int] = []
         self.bars: list[Bar] = []
         self.hour = max(1, HOUR_MS // interval_ms)
 
     def take(self, open_time: int, close: float, entry: str, number: int = 0) -> bool:
         """Adds a bar. False for one that is not behind the last, or off the grid: it changes nothing."""
-        if open_time <= self.front.time or open_time % self.interval_ms:
+        if open_time <= self.front.at or open_time % self.interval_ms:
             return False
         self.bars.append(Bar(close, self.front.take(open_time, close, self.interval_ms), entry, number))
         self.times.append(open_time)
@@ -100,12 +100,12 @@ class Track:
         """What came of a prediction at a bar; None while it has not."""
         bar = self._at(open_time)
         if bar is None:
-            late = self.front.time >= open_time
+            late = self.front.at >= open_time
             return Unlabelled("gap", "the bar that was predicted at is not kept") if late else None
         if bar.sigma == 0.0:
             return Unlabelled("warming", f"volatility needs {WARM} one-bar returns, and one that is not zero")
         ends = open_time + horizon * self.interval_ms
-        if max(ends, open_time + self.hour * self.interval_ms) > self.front.time:
+        if max(ends, open_time + self.hour * self.interval_ms) > self.front.at:
             return None
         if not self._whole(open_time, horizon):
             return Unlabelled("gap", f"bars are missing among the {horizon} after it")

@@ -20,6 +20,8 @@ from services.console.main import asynchronous, settings_of
 from services.console.scores import Verdicts, pages, read_verdicts
 from shared.commands import RefusedError, current
 from shared.control import State
+from shared.control.state import Model
+from shared.gates.policies import digest_of
 from shared.log import Log, Place
 from shared.process import opened_log
 from shared.report.summary import Verdict
@@ -28,6 +30,18 @@ from shared.report.words import NONE, SHORT
 from shared.settings import Settings
 
 CONTROL: Final = Place("control")
+ABOUT: Final = (
+    "model",
+    "artifact",
+    "champion",
+    "policy",
+    "overall",
+    "advice",
+    "to_change",
+    "evidence",
+    "between",
+    "control_version",
+)
 COLOURS: Final = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 
 
@@ -107,8 +121,11 @@ def standings(state: State, verdicts: Verdicts) -> list[Standing]:
                     note = _restarted(found.restarted)
                     out.append(Standing(model, artifact, partition, "inconclusive", None, note))
                     continue
-                overall = found.verdict.event.overall
-                out.append(Standing(model, artifact, partition, overall, found.verdict, ""))
+                event = found.verdict.event
+                if stale := _stale(event, slot, state):
+                    out.append(Standing(model, artifact, partition, "inconclusive", None, stale))
+                    continue
+                out.append(Standing(model, artifact, partition, event.overall, found.verdict, ""))
     return out
 
 
@@ -190,17 +207,7 @@ def explanation(verdict: Verdict) -> RenderableType:
     """A verdict gate by gate, for a terminal."""
     told = explained(verdict)
     about = Table(show_header=False, title=f"verdict {verdict.id}", title_justify="left")
-    for name in (
-        "model",
-        "artifact",
-        "champion",
-        "policy",
-        "overall",
-        "to_change",
-        "evidence",
-        "between",
-        "control_version",
-    ):
+    for name in ABOUT:
         about.add_row(name.replace("_", " "), str(told[name]))
     parts: list[RenderableType] = [about]
     for gate in told["gates"]:
@@ -221,6 +228,7 @@ def explained(verdict: Verdict) -> dict[str, Any]:
         "champion": event.champion or "none",
         "policy": f"{event.policy} ({event.policy_digest[:SHORT]})",
         "overall": event.overall,
+        "advice": event.advice or NONE,
         "to_change": turns_overall(event),
         "evidence": f"{event.scores:,} scores of bars from {moment(event.since)} to {moment(event.until)} UTC",
         "between": f"scores {event.first_score} and {event.last_score}",
@@ -232,8 +240,10 @@ def explained(verdict: Verdict) -> dict[str, Any]:
 def _explained(policy: str, gate: GateVerdict) -> dict[str, Any]:
     words = words_of(policy, gate.name)
     held = f"held against {_number(gate.threshold)}, on {gate.samples:,} samples"
-    of = " of the mean gain" if words.rule == "e-value" else ""
-    bounds = "" if _bounds(gate) == NONE else f", interval{of} {_bounds(gate)}"
+    bounds = "" if _bounds(gate) == NONE else f", interval {_bounds(gate)}"
+    if words.rule == "e-value":
+        gain = "" if gate.effect is None else f" {gate.effect:+.4g}"
+        bounds = f"; mean gain{gain}{bounds}"
     return {
         **msgspec.to_builtins(gate),
         "asks": words.asks,
@@ -248,6 +258,16 @@ def _told(one: Standing) -> dict[str, Any]:
     if one.verdict is not None:
         said |= {"verdict": one.verdict.id, **msgspec.to_builtins(one.verdict.event)}
     return said
+
+
+def _stale(event: VerdictReached, slot: Model, state: State) -> str:
+    """Why a verdict no longer counts, before the gate-evaluator has said so itself; empty: it does."""
+    if event.champion != slot.champion:
+        champion = (event.champion or "none")[:SHORT]
+        return f"its verdict ({event.overall}) was beside champion {champion}, which votes no more"
+    if event.policy_digest != digest_of(state.gate):
+        return f"its verdict ({event.overall}) was by another gate policy ({event.policy}) than the one in force"
+    return ""
 
 
 def _restarted(event: EvidenceRestarted | None) -> str:

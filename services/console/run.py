@@ -21,7 +21,14 @@ from shared.settings import Settings, SettingsError
 
 TRY_AGAIN: Final = 75
 """EX_TEMPFAIL of sysexits(3)."""
-SERVICES: Final = ("feature-builder", "model-worker", "ensemble-voter", "feed")
+SERVICES: Final = (
+    "feature-builder",
+    "model-worker",
+    "ensemble-voter",
+    "shadow-recorder",
+    "gate-evaluator",
+    "feed",
+)
 
 
 @click.command()
@@ -61,6 +68,10 @@ async def _run(settings: Settings, service: str, model: str | None, partition: i
             from services.console.feeding import feed_from_settings  # noqa: PLC0415  # imported where needed
 
             await feed_from_settings(settings, stop)
+        elif service == "gate-evaluator":
+            from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
+
+            await evaluator.run(settings, partition, stop, take_over=take_over)
         else:
             await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
 
@@ -72,6 +83,14 @@ def service_of(service: str, model: str | None, settings: Settings) -> Service[A
             from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
 
             return voter.service()
+        case "shadow-recorder":
+            from services.shadow_recorder import main as recorder  # noqa: PLC0415  # imported where needed
+
+            return recorder.service()
+        case "gate-evaluator":
+            from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
+
+            return evaluator.service()
         case "feature-builder":
             from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
             from shared.features import SETS  # noqa: PLC0415  # imported where needed

@@ -14,12 +14,12 @@ from services.console.operate import shadow
 from services.console.scores import read_verdicts, recorded_scores
 from shared.commands import current
 from shared.control import State
+from shared.gates.policies import chosen
 from shared.gates.policy import DefaultPolicy
 from shared.log import Log
 from shared.process import opened_log
 from shared.report.fold import Shadows, evolve
 from shared.report.page import page
-from shared.report.replay import policy_of
 from shared.report.summary import Candidate, Report, Skill, summarise
 from shared.report.svg import moment
 from shared.report.words import (
@@ -74,12 +74,8 @@ async def read_report(log: Log, partitions: int, model: str | None = None) -> Re
 
 def default_policy(state: State) -> DefaultPolicy:
     """The parameters of the policy ``default`` that are in force; its defaults under another policy."""
-    gate = state.gate
-    if gate is None or gate.name != "default":
-        return DefaultPolicy()
-    found = policy_of(gate.name, gate.parameters, strict=False)
-    assert isinstance(found, DefaultPolicy)
-    return found
+    thresholds = chosen(state.gate).thresholds
+    return thresholds if isinstance(thresholds, DefaultPolicy) else DefaultPolicy()
 
 
 def show(found: Report, console: Console) -> None:

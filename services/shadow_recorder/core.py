@@ -195,7 +195,7 @@ def _kept_from(state: State, feed: Feed, rounds: Rounds | None) -> int | None:
     control = state.panels.control
     if feed.heard < 0:
         used = any(slot.champion or slot.shadows for slot in control.models.values())
-        return None if used else feed.track.front.time - span
+        return None if used else feed.track.front.at - span
     reached = feed.heard
     if control.voting:
         reached = min(reached, rounds.newest if rounds is not None else -1)
@@ -208,7 +208,7 @@ def _bars_wanted(state: State) -> bool:
         for (_, artifact), line in feed.lines.items():
             if line.queue:
                 horizon = max(state.panels.registered(artifact).horizon or 0, feed.track.hour)
-                if feed.track.front.time < line.queue[0].open_time + horizon * feed.track.interval_ms:
+                if feed.track.front.at < line.queue[0].open_time + horizon * feed.track.interval_ms:
                     return True
     return False
 

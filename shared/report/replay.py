@@ -15,6 +15,7 @@ from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored, 
 from shared.gates import classic, default, evidence
 from shared.gates.classic import ClassicPolicy, Tally
 from shared.gates.evidence import Evidence
+from shared.gates.policies import OTHERS
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import Key, Plan, row_of
 from shared.gates.verdicts import Judgement, Outcome
@@ -34,14 +35,14 @@ class PolicyFile(Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, bool | int | float | str] = {}
 
 
-def policy_of(name: str, parameters: Mapping[str, Any], *, strict: bool = True) -> Policy:
-    """The policy of this name with these parameters. Raises ``ValueError``, which names what there is;
-    not ``strict``: parameters that it does not have are another's, and passed over."""
+def policy_of(name: str, parameters: Mapping[str, Any]) -> Policy:
+    """The thresholds of this name with these parameters; what a policy may do and what outcomes cost is
+    passed over. Raises ``ValueError``, which names what there is."""
     kind = POLICIES.get(name)
     if kind is None:
         raise ValueError(f"no gate policy {name!r}; there are {', '.join(POLICIES)}")
     known = set(kind.__struct_fields__)
-    if strict and (unknown := sorted(set(parameters) - known)):
+    if unknown := sorted(set(parameters) - known - OTHERS):
         raise ValueError(f"policy {name!r} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     try:
         return msgspec.convert({k: v for k, v in parameters.items() if k in known}, kind)

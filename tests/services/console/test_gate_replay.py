@@ -161,10 +161,10 @@ def test_a_policy_that_is_none_is_refused_by_name(tmp_path: Path, text: str, wor
     assert words in str(refused.value)
 
 
-def test_parameters_of_others_are_passed_over_only_where_asked() -> None:
-    assert policy_of("classic", {"automatic": False, "least_passed": 2}, strict=False) == ClassicPolicy(least_passed=2)
-    with pytest.raises(ValueError, match="automatic"):
-        policy_of("classic", {"automatic": False})
+def test_what_a_policy_may_do_is_no_matter_of_its_thresholds() -> None:
+    assert policy_of("classic", {"automatic": False, "cost_per_side": 0.001, "least_passed": 2}) == ClassicPolicy(
+        least_passed=2
+    )
 
 
 def test_the_command_tells_promotions_and_candidates(two: Any, tmp_path: Path) -> None:

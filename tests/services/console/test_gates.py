@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.recorded import CHAMPION, record, verdict
+from bench.recorded import record, verdict
 from schemas.common import ACTIONS
 from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopShadow
 from schemas.gates import EvidenceRestarted, GateVerdict, VerdictReached
@@ -15,15 +15,17 @@ from services.console.gate_words import CLASSIC, DEFAULT, UNKNOWN, turns, turns_
 from services.console.gates import changing_standings, code_of
 from shared.commands import issue
 from shared.gates import classic, default, evidence
+from shared.gates.policies import digest_of
 from shared.gates.rows import Key, Plan, Row
 from shared.log.memory import MemoryLog
 
-A2 = "a2" * 32
+A1, A2 = "a1" * 32, "a2" * 32
 THIRD = (-1.1, -1.1, -1.1)
 
 
 def judged(overall: Any, **other: Any) -> VerdictReached:
-    return verdict(overall, **{"model": "a", "artifact": A2, **other})
+    usual = {"model": "a", "artifact": A2, "champion": A1, "policy_digest": digest_of(None)}
+    return verdict(overall, **{**usual, **other})
 
 
 def write(desk: Any, *events: Any) -> list[str]:
@@ -74,6 +76,22 @@ def test_evidence_that_began_anew_is_not_settled(shadowed: Any) -> None:
     assert "the evidence began anew (champion changed; 4,800 scores were let go)" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"champion": "b1" * 32}, "its verdict (passed) was beside champion b1b1b1b1b1b1, which votes no more"),
+        ({"policy_digest": "2a" * 32}, "its verdict (passed) was by another gate policy (default)"),
+    ],
+)
+def test_a_verdict_beside_another_champion_or_by_another_policy_is_not_settled(
+    shadowed: Any, other: dict[str, str], words: str
+) -> None:
+    write(shadowed, judged("passed", **other))
+    ended = shadowed("gates")
+    assert ended.code == 3
+    assert words in ended.out
+
+
 def test_the_json_has_the_whole_verdict(shadowed: Any) -> None:
     (name,) = write(shadowed, judged("passed"))
     (told,) = json.loads(shadowed("gates", "-o", "json").out)
@@ -89,13 +107,13 @@ def test_one_failed_candidate_is_enough_to_fail() -> None:
 
 
 def test_a_verdict_is_explained_by_the_beginning_of_its_id(shadowed: Any) -> None:
-    first, _ = write(shadowed, judged("inconclusive"), judged("passed"))
+    first, _ = write(shadowed, judged("inconclusive", advice="wait for more blocks"), judged("passed"))
     ended = shadowed("gates", "explain", first[:8])
     assert ended.code == 0
     assert "Is it better than the class prior?" in ended.out
-    assert "24.5, held against 2.996, on 31 samples, interval of the mean gain 0.01 to 0.05" in " ".join(
-        ended.out.split()
-    )
+    stands = "24.5, held against 2.996, on 31 samples; mean gain +0.03, interval 0.01 to 0.05"
+    assert stands in " ".join(ended.out.split())
+    assert "wait for more blocks" in ended.out
     assert "1a" * 16 in ended.out
     told = json.loads(shadowed("gates", "explain", first, "-o", "json").out)
     assert told["overall"] == "inconclusive"
@@ -164,7 +182,8 @@ def test_what_would_change_the_whole_verdict_names_the_gates() -> None:
 async def test_a_watcher_sees_a_new_verdict_and_a_new_candidate() -> None:
     log = MemoryLog()
     registered = RegisterArtifact("a", A2, "prior", "5e" * 32, "s", 60_000, ACTIONS, THIRD, (0.25, 0.5, 0.25))
-    for command in (Found(1, "log-of-a-test"), registered):
+    champion = msgspec.structs.replace(registered, artifact=A1)
+    for command in (Found(1, "log-of-a-test"), registered, champion, Promote("a", A1, forced=True, weight=1.0)):
         await issue(log, command, actor="ada", reason="a test")
     seen = changing_standings(log, 1, block_ms=20)
     assert await anext(seen) == []
@@ -186,6 +205,6 @@ def test_watching_ends_in_peace_when_interrupted(two: Any, monkeypatch: pytest.M
 
 
 def test_a_promotion_may_name_the_verdict_that_is_shown(shadowed: Any) -> None:
-    (name,) = write(shadowed, judged("passed", champion=CHAMPION.hex()))
+    (name,) = write(shadowed, judged("passed"))
     shadowed.issue(Promote("a", A2, verdict=name, ready=("0a" * 16,), accept_changes=True))
     assert shadowed("gates").out.count(A2[:12]) == 0

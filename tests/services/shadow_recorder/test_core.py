@@ -3,6 +3,7 @@
 import math
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -213,14 +214,14 @@ def test_a_vote_that_a_shadow_touched_raises_an_alarm(what: str) -> None:
     (received,) = builder.streams["decisions"]
     decision = received.envelope.event
     first, *rest = decision.counted
-    changed = {
+    changes: dict[str, dict[str, Any]] = {
         "probabilities": {"probabilities": tuple(p + 1e-12 * (k - 1) for k, p in enumerate(decision.probabilities))},
         "action": {"action": "SELL" if decision.action != "SELL" else "BUY"},
         "shadow counted": {"counted": (replace(first, artifact=ART["a2"]), *rest)},
         "weight": {"counted": (replace(first, weight=first.weight + 1e-9), *rest)},
         "head": {"control_head": "0" * 64},
-    }[what]
-    builder.streams["decisions"][0] = _altered(received, **changed)
+    }
+    builder.streams["decisions"][0] = _altered(received, **changes[what])
     run = run_of(builder)
     (check,) = run.events(InterferenceChecked)
     assert not check.equal
@@ -233,7 +234,7 @@ def test_a_vote_that_a_shadow_touched_raises_an_alarm(what: str) -> None:
 def _decided(builder: Builder) -> Envelope[DecisionMade]:
     for artifact in ("a2", "c", "a", "b"):
         builder.say(artifact, WARM, BULL)
-    found = builder.streams["decisions"][0].envelope
+    found: Envelope[DecisionMade] = builder.streams["decisions"][0].envelope
     assert found.event.intent == "issued"
     return found
 

@@ -1,0 +1,281 @@
+"""Scores in, verdicts out. Pure; the package's docstring has the rules."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from schemas.codec import Envelope, Sealed, seal
+from schemas.gates import ActionDue, EvidenceRestarted, GuardTripped, WeightsProposed
+from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored
+from services.gate_evaluator import candidates, learning, watch
+from services.gate_evaluator.candidates import EVERY, LOOK, Candidate, finite
+from services.gate_evaluator.learning import Learner
+from services.gate_evaluator.watch import CONFIRM_BLOCKS, Watch
+from shared.control import EMPTY, fold
+from shared.control import State as Control
+from shared.control.state import Model, Past
+from shared.gates.policies import Policy, chosen
+from shared.gates.rows import Key
+from shared.service import Batch
+
+GROUP: Final = "gate-evaluator"
+ORDER: Final = {"continue": 0, "demote": 1, "rollback": 2}
+Changed = Literal["candidate", "champion", "feature_set", "label", "policy"]
+
+
+class Memory(Struct, array_like=True):
+    """All that is remembered, and the memo as it is. ``latest``: the newest bar in any score."""
+
+    latest: int = -1
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    watches: dict[str, Watch] = field(default_factory=dict)
+    learner: Learner | None = None
+
+
+class State:
+    """The memory, the configuration, and the policies of its versions, read once."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.control: Control = EMPTY
+        self._policies: dict[int, Policy] = {}
+
+    def past(self, version: int) -> Past:
+        """What a version decided by. Raises ``LookupError`` for one that has not been read yet."""
+        if not 1 <= version <= self.control.version:
+            raise LookupError(f"control version {version} has not been read yet, only {self.control.version}")
+        return self.control.past[version]
+
+    def policy(self, version: int) -> Policy:
+        """The gate policy of a version."""
+        if version not in self._policies:
+            while len(self._policies) >= 64:
+                del self._policies[next(iter(self._policies))]
+            self._policies[version] = chosen(self.past(version).gate)
+        return self._policies[version]
+
+
+class Evaluator:
+    """The gate-evaluator as the runtime hosts it."""
+
+    group = GROUP
+    reads: tuple[str, ...] = ("scores",)
+    follows_control = True
+    ticks = 0
+
+    def begin(self, memo: bytes) -> State:
+        """Goes on from what was remembered: the statistics are the memo."""
+        return State(msgspec.msgpack.decode(memo, type=Memory) if memo else Memory())
+
+    def memo(self, state: State) -> bytes:
+        """The statistics."""
+        return msgspec.msgpack.encode(state.memory)
+
+    def since(self, state: State) -> Mapping[str, str]:
+        """Nothing is read again."""
+        return {}
+
+    def absorb(self, state: State, batch: Batch) -> None:
+        """Commands alone: scores are in the memo."""
+        _configure(state, batch)
+
+    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+        """Takes in commands, then each score."""
+        _configure(state, batch)
+        outputs: list[Sealed] = []
+        for received in batch.events:
+            outputs += _take(state, received.envelope)
+        return outputs
+
+
+def _configure(state: State, batch: Batch) -> None:
+    for envelope in batch.control:
+        state.control = fold(state.control, envelope.event)
+    if batch.control:
+        _dismiss(state)
+
+
+def _dismiss(state: State) -> None:
+    """Lets go of artifacts that are neither in shadow nor vote any more."""
+    slots = state.control.models
+    used = {artifact for slot in slots.values() for artifact in slot.shadows}
+    champions = {name: slot.champion for name, slot in slots.items()}
+    memory = state.memory
+    for artifact in [artifact for artifact in memory.candidates if artifact not in used]:
+        del memory.candidates[artifact]
+    for model in [model for model, one in memory.watches.items() if champions.get(model) != one.artifact]:
+        del memory.watches[model]
+
+
+def _take(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+    match envelope.event:
+        case PredictionScored() as score:
+            state.memory.latest = max(state.memory.latest, score.open_time)
+            yield from _judge(state, envelope)
+            yield from _guard(state, envelope)
+            yield from _learn(state, envelope)
+        case PredictionUnscored(reason="failed") as unscored:
+            _missed(state, unscored.model, unscored.artifact.hex())
+        case BallotMissing(detail="silent") as missing:
+            _missed(state, missing.model, missing.artifact.hex())
+        case _:
+            pass
+
+
+def _missed(state: State, model: str, artifact: str) -> None:
+    candidate = state.memory.candidates.get(artifact)
+    if candidate is not None:
+        candidates.fail(candidate)
+    watched = state.memory.watches.get(model)
+    if watched is not None and watched.artifact == artifact:
+        watch.fail(watched)
+
+
+def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+    """A score of an artifact in shadow, and the verdict if it is time for one."""
+    score, version = envelope.event, envelope.event.control_version
+    artifact = score.artifact.hex()
+    slot = state.past(version).models.get(score.model, Model())
+    now = state.control.models.get(score.model, Model())
+    if artifact not in slot.shadows or artifact not in now.shadows:
+        return
+    policy = state.policy(version)
+    key = _key(score, slot, state.control.artifacts[artifact].feature_set, policy)
+    held = state.memory.candidates.get(artifact)
+    if held is not None and version < held.version and key != held.key:
+        return
+    if held is None or key != held.key:
+        if held is not None:
+            yield _caused(envelope, _restarted(held, key, policy, version))
+        held = state.memory.candidates[artifact] = candidates.begin(key, version, policy, score)
+    held.version = max(held.version, version)
+    candidates.take(held, score, envelope.id.hex())
+    if held.scores % LOOK:
+        return
+    found = candidates.judge(held, policy, state.memory.latest, _rivals(state, score.model))
+    if (held.said and found.outcome != held.overall) or held.scores - held.said >= EVERY:
+        yield _caused(envelope, candidates.verdict(held, policy, found, version))
+
+
+def _key(score: PredictionScored, slot: Model, feature_set: str, policy: Policy) -> Key:
+    label = f"vfh1/{score.horizon}/{score.kappa!r}/{score.interval_ms}"
+    return Key(score.model, score.artifact.hex(), slot.champion or "", feature_set, label, policy.digest)
+
+
+def _restarted(held: Candidate, key: Key, policy: Policy, version: int) -> EvidenceRestarted:
+    pairs: tuple[tuple[Changed, str, str], ...] = (
+        ("candidate", held.key.model, key.model),
+        ("champion", held.key.champion, key.champion),
+        ("feature_set", held.key.feature_set, key.feature_set),
+        ("label", held.key.label, key.label),
+        ("policy", held.key.policy, key.policy),
+    )
+    changed = tuple(name for name, before, after in pairs if before != after)
+    return EvidenceRestarted(key.model, key.artifact, changed, policy.name, policy.digest, held.scores, version)
+
+
+def _rivals(state: State, model: str) -> dict[str, float]:
+    """What each candidate for one place claims."""
+    claims = {
+        artifact: candidates.claim(held)
+        for artifact, held in state.memory.candidates.items()
+        if held.key.model == model
+    }
+    return {artifact: claim for artifact, claim in claims.items() if claim is not None}
+
+
+def _guard(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+    """A score of a champion that replaced another, or of the one it replaced."""
+    score, version = envelope.event, envelope.event.control_version
+    slot = state.past(version).models.get(score.model, Model())
+    held = state.memory.watches.get(score.model)
+    if slot.champion is None or not slot.before or (held is not None and version < held.version):
+        return
+    ghost = state.past(slot.before).models[score.model].champion or ""
+    now = state.control.models.get(score.model, Model())
+    if score.artifact.hex() not in {slot.champion, ghost} or now.champion != slot.champion:
+        return
+    if held is None or (held.artifact, held.ghost) != (slot.champion, ghost):
+        held = state.memory.watches[score.model] = watch.begin(score.model, slot.champion, ghost, version, score)
+    watch.take(held, score, envelope.id.hex())
+    if held.scores and held.scores % LOOK == 0:
+        yield from _alarms(state, envelope, held)
+
+
+def _alarms(state: State, envelope: Envelope[PredictionScored], held: Watch) -> Iterator[Sealed]:
+    """What the guards say, where it is graver than what was said before; and what is due then."""
+    found = watch.findings(held, state.memory.latest)
+    grave = max(found, key=lambda one: ORDER[one.stage])
+    if ORDER[grave.stage] > ORDER[held.stage]:
+        held.stage = grave.stage
+        tripped = GuardTripped(
+            held.model,
+            held.artifact,
+            held.ghost or None,
+            grave.guard,
+            "rollback" if grave.stage == "rollback" else "step_down",
+            finite(grave.value),
+            grave.threshold,
+            grave.samples,
+            grave.detail,
+            held.last_score,
+            state.control.version,
+        )
+        sealed = _caused(envelope, tripped)
+        yield sealed
+        what = f"guard {grave.guard}: {grave.value:g} of {grave.threshold:g} after {grave.samples} {grave.detail}"
+        yield _due(state, sealed.envelope, held, "rollback" if grave.stage == "rollback" else "step_down", what)
+    calm = held.stage == "continue" and held.guard.watch.blocks >= CONFIRM_BLOCKS
+    probation = state.control.probations.get(held.model)
+    if calm and not held.confirmed and probation is not None and probation.artifact == held.artifact:
+        held.confirmed = True
+        what = f"no alarm in {held.guard.watch.blocks} blocks beside the champion it replaced"
+        yield _due(state, envelope, held, "confirm_promotion", what)
+
+
+def _due(
+    state: State,
+    evidence: Envelope[Any],
+    held: Watch,
+    action: Literal["rollback", "step_down", "confirm_promotion"],
+    reason: str,
+) -> Sealed:
+    """The command that follows, by whoever may issue it. The policy in force now says who may."""
+    policy = chosen(state.control.gate)
+    kind = {"rollback": "rollback", "step_down": "steps", "confirm_promotion": "confirm"}
+    acts = kind[action] in policy.acts and (action != "rollback" or bool(held.ghost))
+    acts = acts and (action != "step_down" or state.control.ladder.automatic)
+    event = ActionDue(held.model, held.artifact, action, acts, evidence.id.hex(), reason[:2000], state.control.version)
+    return seal("gates", event, causation=evidence.id, correlation=evidence.correlation, flags=evidence.flags)
+
+
+def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+    """A voting member's score moves the weights, at the end of a block."""
+    score = envelope.event
+    if score.role != "voting":
+        return
+    memory, version = state.memory, score.control_version
+    past = state.past(version)
+    memory.learner = learning.follow(
+        memory.learner, version, past.models, state.control.artifacts, past.policy.temperature, score
+    )
+    step = learning.take(memory.learner, score) if memory.learner is not None else None
+    if step is not None and memory.learner is not None:
+        acts = "weights" in chosen(state.control.gate).acts
+        yield _caused(
+            envelope,
+            WeightsProposed(
+                step.weights,
+                memory.learner.fold.steps,
+                memory.latest,
+                acts,
+                envelope.id.hex(),
+                state.control.version,
+            ),
+        )
+
+
+def _caused(envelope: Envelope[Any], event: Any) -> Sealed:
+    return seal("gates", event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

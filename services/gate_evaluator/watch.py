@@ -1,0 +1,74 @@
+"""A champion that replaced another, watched beside its ghost."""
+
+from typing import Any, Final
+
+from msgspec import Struct, field
+
+from schemas.scores import PredictionScored
+from services.gate_evaluator.candidates import row_of
+from shared.gates import guard
+from shared.gates.guard import DEFAULT_GUARD, Finding, Guard
+from shared.gates.rows import Row
+
+PAIRS: Final = 256
+"""Answers of a champion that may wait for its ghost's; then the oldest counts without."""
+CONFIRM_BLOCKS: Final = 10
+"""So many blocks without an alarm end a probation well."""
+
+
+class Watch(Struct, array_like=True):
+    """``version`` made ``artifact`` champion in place of ``ghost``. ``own`` and ``theirs``: answers by
+    ``<open time> <symbol>`` that wait for each other. ``stage`` is the gravest that was written."""
+
+    model: str
+    artifact: str
+    ghost: str
+    version: int
+    guard: Guard
+    stage: str = "continue"
+    confirmed: bool = False
+    scores: int = 0
+    last_score: str = ""
+    own: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    theirs: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+
+
+def begin(model: str, artifact: str, ghost: str, version: int, score: PredictionScored) -> Watch:
+    """Nothing seen yet."""
+    watched = guard.begin(horizon=score.horizon, interval_ms=score.interval_ms)
+    return Watch(model, artifact, ghost, version, watched)
+
+
+def take(watch: Watch, score: PredictionScored, event: str) -> None:
+    """A score of the champion, or of its ghost. A pair is folded when both are there."""
+    name = f"{score.open_time} {score.symbol}"
+    if score.artifact.hex() == watch.ghost:
+        if name in watch.own:
+            _fold(watch, Row(*watch.own.pop(name)), score.probabilities)
+            return
+        watch.theirs[name] = score.probabilities
+        while len(watch.theirs) > PAIRS:
+            del watch.theirs[next(iter(watch.theirs))]
+        return
+    watch.scores += 1
+    watch.last_score = event
+    if name in watch.theirs:
+        _fold(watch, row_of(score), watch.theirs.pop(name))
+        return
+    watch.own[name] = tuple(row_of(score))
+    while len(watch.own) > PAIRS:
+        _fold(watch, Row(*watch.own.pop(next(iter(watch.own)))), None)
+
+
+def fail(watch: Watch) -> None:
+    """The champion gave no answer."""
+    guard.fail(watch.guard)
+
+
+def findings(watch: Watch, latest: int) -> tuple[Finding, ...]:
+    """What every guard says; a bar is scored a horizon late, and so is its ghost."""
+    return guard.findings(watch.guard, DEFAULT_GUARD, latest)
+
+
+def _fold(watch: Watch, row: Row, ghost: tuple[float, float, float] | None) -> None:
+    guard.evolve(watch.guard, row._replace(champion=ghost))

@@ -1,0 +1,44 @@
+"""The verdict that a promotion may name: the newest one on an artifact, if it passed and still holds."""
+
+from typing import Final
+
+from schemas.codec import unseal
+from schemas.gates import EvidenceRestarted, VerdictReached
+from shared.control import State
+from shared.gates.policies import digest_of
+from shared.log import Log, Place
+
+LOOK_BACK: Final = 20_000
+"""Events on ``gates`` looked at, newest first."""
+
+
+class NoVerdict(ValueError):  # noqa: N818  # an answer, not a failure
+    """There is no passing verdict. Says what there is instead."""
+
+
+async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> str:
+    """The event id (hexadecimal) of the newest verdict on ``artifact``, if it passed, under the gate
+    policy that is in force, against the champion that votes now. Raises ``NoVerdict`` otherwise."""
+    who = f"{model} {artifact[:12]}"
+    slot = state.models.get(model)
+    for entry in reversed(await log.tail(Place("gates"), LOOK_BACK)):
+        envelope = unseal("gates", entry.data)
+        said = envelope.event
+        if getattr(said, "artifact", None) != artifact or getattr(said, "model", None) != model:
+            continue
+        if isinstance(said, EvidenceRestarted):
+            raise NoVerdict(f"{who}: its evidence began anew ({', '.join(said.changed)} changed); wait for a verdict")
+        if not isinstance(said, VerdictReached):
+            continue
+        if said.overall != "passed":
+            waits = [gate.name for gate in said.gates if gate.verdict != "passed"]
+            raise NoVerdict(
+                f"{who}: {said.overall} after {said.scores} scores (verdict {envelope.id.hex()}); "
+                f"not passed: {', '.join(waits)}"
+            )
+        if said.policy_digest != digest_of(state.gate):
+            raise NoVerdict(f"{who}: it passed under another gate policy ({said.policy}); wait for one under this")
+        if said.champion != (slot.champion if slot else None):
+            raise NoVerdict(f"{who}: it passed against another champion than the one that votes; wait for a verdict")
+        return envelope.id.hex()
+    raise NoVerdict(f"{who}: there is no verdict on it; start it in shadow and let it collect scores")

@@ -1,0 +1,62 @@
+"""Shadow, outcomes and gates beside a running installation: every ballot of champion and shadow is scored,
+no shadow touches a vote, and the candidate gets a verdict."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+
+from bench.installation import Installation, all_entries, running
+from schemas.codec import unseal
+from schemas.gates import VerdictReached
+from schemas.scores import InterferenceChecked, PredictionScored
+from shared.log import Place
+
+BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2500")
+WHY = ("--reason", "a test")
+FED = 3_000
+
+
+def events(installation: Installation, stream: str) -> list[object]:
+    async def read() -> list[object]:
+        log = installation.log()
+        try:
+            return [unseal(stream, entry.data).event for entry in await all_entries(log, Place(stream))]
+        finally:
+            await log.close()
+
+    return anyio.run(read)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there"
+        time.sleep(0.2)
+
+
+def test_a_shadow_is_scored_beside_the_champion_and_judged(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, models=("m",))
+    with running(installation):
+        champion = installation.train("m", *BARS, family="logistic")
+        installation.conclave("train", "--model", "m", "--family", "logistic", *BARS, "--seed", "2", "--horizon", "10",
+                              "--shadow", *WHY)  # fmt: skip
+        installation.conclave("policy", "voting", "quorum_count=1", *WHY)
+        services = [installation.start("run", name) for name in ("shadow-recorder", "gate-evaluator")]
+        try:
+            until(lambda: {"shadow-recorder", "gate-evaluator"} <= installation.owners().keys())
+            installation.conclave("feed", *BARS, "--limit", str(FED))
+            until(lambda: any(isinstance(event, VerdictReached) for event in events(installation, "gates")))
+            checks = [e for e in events(installation, "scores") if isinstance(e, InterferenceChecked)]
+            assert checks
+            assert all(check.equal and check.checked == check.equal_so_far for check in checks)
+            scored = [e for e in events(installation, "scores") if isinstance(e, PredictionScored)]
+            assert {bytes(e.artifact).hex() for e in scored} > {champion}
+            assert len({e.role for e in scored}) == 2
+        finally:
+            for service in services:
+                service.terminate()
+            for service in services:
+                service.communicate(timeout=30)
+        assert [service.returncode for service in services] == [0, 0]
