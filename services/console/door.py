@@ -19,6 +19,7 @@ from services.console.main import settings_of
 from shared.artifacts.store import Store
 from shared.commands import Door, Issued, RefusedError, current
 from shared.control import State
+from shared.gates.passing import with_verdict
 from shared.log import Log, Place
 from shared.process import opened_log
 from shared.readiness import with_evidence
@@ -109,7 +110,8 @@ def signer_of(key: Path | None) -> Signer | None:
 async def submit(door: Door, build: Build, options: Mapping[str, Any]) -> None:
     """Issues a command as ``options`` (those of ``changing``) say, and shows what became of it."""
     before = await door.state()
-    command, missing = await with_evidence(door.log, before, build(before))
+    command, unready = await with_evidence(door.log, before, build(before))
+    command, unjudged = await with_verdict(door.log, before, command)
     waiting = options["wait"] and not options["dry_run"]
     after = await _ends(door.log, before.partitions) if waiting else {}
     begun = time.perf_counter()
@@ -123,7 +125,7 @@ async def submit(door: Door, build: Build, options: Mapping[str, Any]) -> None:
             dry_run=options["dry_run"],
         )
     except RefusedError as error:
-        raise RefusedError("\n  ".join([str(error), *missing])) from None
+        raise RefusedError("\n  ".join([str(error), *unready, *unjudged])) from None
     except msgspec.ValidationError as error:
         raise click.UsageError(f"{tag_of(command)}: {error}") from None
     if issued.repeated:

@@ -86,7 +86,9 @@ async def register(context: click.Context, /, model: str, artifact: str, **optio
 @click.command()
 @of_an_artifact
 @click.option("--force", is_flag=True, help="Without a gate's verdict, or not ready; recorded as forced.")
-@click.option("--verdict", help="Event id of the gate verdict that this artifact passed.")
+@click.option(
+    "--verdict", help="Event id of the verdict that it passed (default: the newest on it, if that passed and holds)."
+)
 @click.option("--weight", type=float, help="Weight of a model that has none yet; the others shrink in proportion.")
 @click.option("--probation", type=int, metavar="N", help="Revert by itself unless confirmed within N scored decisions.")
 @click.option("--accept-changes", is_flag=True, help="It differs from the champion in features, family or libraries.")

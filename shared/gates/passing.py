@@ -2,7 +2,10 @@
 
 from typing import Final
 
+from msgspec import structs
+
 from schemas.codec import unseal
+from schemas.control import Command, Promote
 from schemas.gates import EvidenceRestarted, VerdictReached
 from shared.control import State
 from shared.gates.policies import digest_of
@@ -42,3 +45,19 @@ async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> 
             raise NoVerdict(f"{who}: it passed against another champion than the one that votes; wait for a verdict")
         return envelope.id.hex()
     raise NoVerdict(f"{who}: there is no verdict on it; start it in shadow and let it collect scores")
+
+
+async def with_verdict(log: Log, state: State, command: Command) -> tuple[Command, tuple[str, ...]]:
+    """``command`` with the verdict that lets it, where it is a ``Promote`` that is not forced; and why there
+    is none. A verdict that it names is held against the one there is. Any other command as it is."""
+    if not isinstance(command, Promote) or command.forced:
+        return command, ()
+    try:
+        found = await passing_verdict(log, state, command.model, command.artifact)
+    except NoVerdict as why:
+        return structs.replace(command, verdict=None), (str(why),)
+    if command.verdict not in {None, found}:
+        return structs.replace(command, verdict=None), (
+            f"{command.model} {command.artifact[:12]}: verdict {command.verdict} is not the one that holds, {found}",
+        )
+    return structs.replace(command, verdict=found), ()

@@ -9,13 +9,15 @@ import anyio
 import pytest
 
 from bench.installation import Installation, all_decisions, all_entries, running
+from bench.recorded import record, verdict
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade
+from shared.gates.policies import digest_of
 from shared.log import Place
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "6000")
 WHY = ("--reason", "a test")
-PROMOTE = ("promote", "--verdict", "ab" * 16, "m")
+PROMOTE = ("promote", "m")
 
 
 class Site:
@@ -32,6 +34,19 @@ class Site:
     def status(self) -> dict[str, object]:
         found: dict[str, object] = json.loads(self.conclave("status", "-o", "json"))
         return found
+
+    def judge(self, overall: str) -> None:
+        """The gates say this of the rival, beside the champion."""
+
+        async def write() -> None:
+            log = self.installation.log()
+            try:
+                said = {"model": "m", "artifact": self.rival, "champion": self.champion}
+                await record(log, "gates", [verdict(overall, **said, policy_digest=digest_of(None))])
+            finally:
+                await log.close()
+
+        anyio.run(write)
 
     def decisions(self) -> list[DecisionMade]:
         async def read() -> list[DecisionMade]:
@@ -96,6 +111,7 @@ def ready(site: Site) -> bool:
 def test_a_rival_is_promoted_when_it_is_ready_and_taken_back_without_the_store(site: Site) -> None:
     assert not ready(site)
     site.conclave("shadow", "start", "m", site.rival[:8], *WHY)
+    site.judge("passed")
     until(lambda: ready(site))
     said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--wait", "-o", "json", *WHY))
     first = said["first_decision"]
@@ -135,6 +151,7 @@ def test_a_command_for_another_version_is_refused_with_1(site: Site) -> None:
 
 
 def test_a_probation_that_nobody_confirms_reverts_by_itself(site: Site) -> None:
+    site.judge("passed")
     until(lambda: ready(site))
     said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--probation", "30", "-o", "json", *WHY))
 

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import redis
 
+from bench.recorded import record, verdict
 from schemas.common import ACTIONS
 from schemas.control import Halt, RegisterArtifact
 from services.console.main import MODULES, Commands
 from shared.commands import current
 from shared.control import State
+from shared.gates.policies import digest_of
 
 WHY = ("--reason", "a test", "--actor", "ada")
 
@@ -86,6 +88,43 @@ def test_a_promotion_of_what_is_not_ready_is_refused_with_the_way_out(two: Any) 
     assert ended.code == 1
     assert "model-worker.a, partition 0: not loaded; start it in shadow first" in ended.err
     assert state(two).models["a"].champion == two.A1
+
+
+@pytest.mark.parametrize(
+    ("judged", "why"),
+    [
+        (None, "there is no verdict on it; start it in shadow"),
+        ({"overall": "failed"}, "failed after 4800 scores"),
+        ({"champion": "b1" * 32}, "it passed against another champion"),
+        ({"policy_digest": "2a" * 32}, "it passed under another gate policy"),
+    ],
+)
+def test_a_promotion_without_a_verdict_that_holds_is_refused(two: Any, judged: Any, why: str) -> None:
+    two.say_ready("a", two.A2)
+    if judged is not None:
+        judge(two, **judged)
+    ended = two("promote", "a", "a2", *WHY)
+    assert ended.code == 1
+    assert "no passing gate verdict" in ended.err
+    assert why in ended.err
+    assert state(two).models["a"].champion == two.A1
+
+
+def test_a_promotion_finds_the_verdict_that_lets_it_and_names_it(two: Any) -> None:
+    two.say_ready("a", two.A2)
+    name = judge(two)
+    other = two("promote", "a", "a2", "--verdict", "ab" * 16, *WHY)
+    assert other.code == 1
+    assert f"is not the one that holds, {name}" in other.err
+    assert two("promote", "a", "a2", *WHY).code == 0
+    entry = json.loads(two("history", "-o", "json").out.splitlines()[-1])
+    assert (entry["command"]["verdict"], entry["command"].get("forced", False)) == (name, False)
+
+
+def judge(desk: Any, overall: str = "passed", **other: Any) -> str:
+    said = {"model": "a", "artifact": desk.A2, "champion": desk.A1, "policy_digest": digest_of(None), **other}
+    name: str = desk.with_log(lambda log: record(log, "gates", [verdict(overall, **said)]))[0]
+    return name
 
 
 def test_an_artifact_nobody_registered_is_refused_with_those_there_are(two: Any) -> None:
