@@ -26,7 +26,7 @@ from shared.artifacts.manifest import (
 )
 from shared.bars import Bars
 from shared.calibration import UNCALIBRATED, calibrate, probabilities
-from shared.families import Family, Params, Sample, complete, family_named
+from shared.families import Family, Params, Sample, Watch, complete, family_named
 from shared.features import BRIDGE, FeatureSet, history
 from shared.features import Bars as Columns
 from shared.labels import DECAY, LabelSpec, classes, kappa_for, moves
@@ -74,17 +74,20 @@ def train(
     hold: float = HOLD,
     seed: int = 1,
     params: Params | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Trains ``family`` on the bars of one or more symbols, by name. ``source`` says where they come
-    from; ``bridge`` is the feature-builder's gap policy, ``horizon`` the label's, in bars.
+    from; ``bridge`` is the feature-builder's gap policy, ``horizon`` the label's, in bars. ``watch`` is
+    told after each epoch and may end the run by raising.
 
     Deterministic for the same arguments, libraries and processor. Raises ``RefusedError``,
     ``SplitError``, ``UnknownFamilyError``, and ``ValueError`` on bars that do not fit together."""
     kind = family_named(family)
     settings = complete(kind, params or {})
     interval_ms = _one_interval(bars)
-    table = assemble(bars, feature_set, kind.window, interval_ms=interval_ms, bridge=bridge, horizon=horizon)
-    parts = split(table.time, table.end, embargo_ms=(kind.window + horizon) * interval_ms)
+    window = kind.window(settings)
+    table = assemble(bars, feature_set, window, interval_ms=interval_ms, bridge=bridge, horizon=horizon)
+    parts = split(table.time, table.end, embargo_ms=(window + horizon) * interval_ms)
     kappa = kappa_for(table.z[parts.train], hold)
     y = classes(table.z, kappa)
     prior = shares(y[parts.train])
@@ -95,9 +98,9 @@ def train(
         # All labels have one length, so all rows are equally unique and weigh the same.
         return Sample(x[rows], y[rows], np.ones(len(rows)))
 
-    fitted = kind.fit(sample(parts.train), sample(parts.validation), seed, settings)
+    fitted = kind.fit(sample(parts.train), sample(parts.validation), seed, settings, watch)
     files = kind.save(fitted.model)
-    model = kind.load(files, x.shape[2])
+    model = kind.load(files, x.shape[2], settings)
 
     logits = model.logits(x[parts.calibration])
     held = parts.calibration
@@ -122,7 +125,7 @@ def train(
         params=settings,
         feature_set=FeatureSetRef(feature_set.name, feature_set.digest.hex(), feature_set.names),
         interval_ms=interval_ms,
-        window=kind.window,
+        window=window,
         classes=ACTIONS,
         scaler=scaler,
         temperature=found.temperature,

@@ -121,6 +121,6 @@ def build(digest: str, manifest: Manifest, files: Mapping[str, bytes]) -> Artifa
             f"{'none' if manifest.scaler is None else 'one'}"
         )
     weights = {name: data for name, data in files.items() if name != GOLDEN}
-    artifact = Artifact(digest, manifest, family.load(weights, len(manifest.feature_set.names)))
+    artifact = Artifact(digest, manifest, family.load(weights, len(manifest.feature_set.names), manifest.params))
     check_golden(artifact, read_golden(files.get(GOLDEN, b"")))
     return artifact

@@ -7,7 +7,18 @@ with, ``xgboost`` and ``lightgbm`` the trees.
 from types import MappingProxyType
 from typing import Final
 
-from shared.families.base import Family, Fitted, Model, Params, Sample, WeightsError, Windows, complete
+from shared.families.base import (
+    Epoch,
+    Family,
+    Fitted,
+    Model,
+    Params,
+    Sample,
+    Watch,
+    WeightsError,
+    Windows,
+    complete,
+)
 from shared.families.lightgbm import LightGBM
 from shared.families.logistic import Logistic
 from shared.families.prior import Prior
@@ -15,12 +26,14 @@ from shared.families.xgboost import XGBoost
 
 __all__ = [
     "FAMILIES",
+    "Epoch",
     "Family",
     "Fitted",
     "Model",
     "Params",
     "Sample",
     "UnknownFamilyError",
+    "Watch",
     "WeightsError",
     "Windows",
     "complete",

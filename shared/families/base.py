@@ -4,7 +4,7 @@ A family turns windows into logits. It knows nothing of symbols, scalers, calibr
 those are the artifact's (``shared.artifacts``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,6 +36,23 @@ class Sample(NamedTuple):
     weight: Weights
 
 
+class Epoch(NamedTuple):
+    """How a fit stands after step ``number`` of at most ``of`` (epochs, or trees every so many rounds).
+    ``train_loss`` and ``held_loss`` are mean log losses in nats, the former as the fit itself sees it
+    (with dropout, say); ``held`` are the logits [N, 3] of the held rows, to be judged for collapse."""
+
+    number: int
+    of: int
+    train_loss: float
+    held_loss: float
+    held: Logits
+
+
+Watch = Callable[[Epoch], None]
+"""Called after each epoch. What it raises ends the fit and reaches the caller of ``fit``; else the
+fitted model is the same with and without it."""
+
+
 class Model(Protocol):
     """A fitted or loaded model."""
 
@@ -52,27 +69,30 @@ class Fitted(NamedTuple):
 
 
 class Family(Protocol):
-    """One architecture. ``window``: the T it takes. ``scaled``: whether its input is standardised.
+    """One architecture. ``scaled``: whether its input is standardised.
     ``constant``: whether it may answer the same for every input (a baseline). ``batch_rows``: the
     batch size at which its bits are stable, None where they are at any. ``defaults``: every
     hyper-parameter with its value; there are no others."""
 
     name: str
-    window: int
     scaled: bool
     constant: bool
     batch_rows: int | None
     defaults: Params
 
-    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+    def window(self, params: Params) -> int:
+        """The T of the windows that a model with these parameters takes."""
+
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
         """Fits on ``train``; ``held`` only says when to stop. Plain multi-class log loss on
         the natural prior. Deterministic for the same input, seed, libraries and processor."""
 
     def save(self, model: Any) -> dict[str, bytes]:
         """The weights as files in formats that carry data and no code."""
 
-    def load(self, files: Files, features: int) -> Model:
-        """The model in ``files``. Raises ``WeightsError``. Never runs anything it reads."""
+    def load(self, files: Files, features: int, params: Params) -> Model:
+        """The model in ``files``, over windows [N, ``window(params)``, ``features``]. Raises
+        ``WeightsError``. Never runs anything it reads."""
 
     def libraries(self) -> dict[str, str]:
         """Name and version of each library that the answer's bits depend on."""
@@ -87,6 +107,18 @@ def complete(family: Family, given: Params) -> dict[str, int | float]:
             f"it has: {', '.join(family.defaults) or 'none'}"
         )
     return {**family.defaults, **given}
+
+
+def one_vector(params: Params) -> int:
+    """The window of a family that looks at the newest vector alone."""
+    return 1
+
+
+def held_loss(logits: Logits, held: Sample) -> float:
+    """Weighted mean log loss of ``logits`` on ``held``, in nats."""
+    top = logits.max(axis=1)
+    losses = top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(held.y)), held.y]
+    return float((losses * held.weight).sum() / held.weight.sum())
 
 
 def only_file(files: Files, name: str, family: str) -> bytes:

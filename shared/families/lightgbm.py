@@ -1,24 +1,30 @@
 """Gradient-boosted trees by LightGBM: multi-class log loss, weights in its text format."""
 
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from shared.families.base import (
+    Epoch,
     Files,
     Fitted,
     Logits,
     Params,
     Sample,
+    Watch,
     WeightsError,
     Windows,
     last_row,
+    one_vector,
     only_file,
 )
 from shared.families.libraries import library
 
 FILE: Final = "model.txt"
+WATCHED_EVERY: Final = 10
+"""Rounds."""
 
 
 class LightGBMModel:
@@ -36,11 +42,23 @@ class LightGBMModel:
         return np.asarray(raw, dtype=np.float64)
 
 
+def _telling(watch: Watch, held: Any) -> Callable[[Any], None]:
+    """A callback that tells ``watch`` every so many rounds."""
+
+    def after_iteration(env: Any) -> None:
+        if (env.iteration + 1) % WATCHED_EVERY == 0:
+            losses = {part: loss for part, _, loss, *_ in env.evaluation_result_list}
+            scores = np.asarray(env.model.predict(held, raw_score=True, num_threads=1), dtype=np.float64)
+            watch(Epoch(env.iteration + 1, env.end_iteration, losses["train"], losses["validation"], scores))
+
+    return after_iteration
+
+
 class LightGBM:
     """The family ``lightgbm``. ``patience``: trees without gain on the validation part before it stops."""
 
     name = "lightgbm"
-    window = 1
+    window = staticmethod(one_vector)
     scaled = False
     constant = False
     batch_rows: int | None = None
@@ -59,7 +77,7 @@ class LightGBM:
         }
     )
 
-    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
         """``steps`` of the result: boosting rounds kept, of three trees each."""
         lightgbm = library("lightgbm")
         own = {"rounds", "patience"}
@@ -74,18 +92,23 @@ class LightGBM:
             settings,
             data,
             num_boost_round=int(params["rounds"]),
-            valid_sets=[watched],
-            callbacks=[lightgbm.early_stopping(int(params["patience"]), verbose=False)],
+            valid_sets=[data, watched][watch is None :],
+            valid_names=["train", "validation"][watch is None :],
+            callbacks=[
+                lightgbm.early_stopping(int(params["patience"]), verbose=False),
+                *([] if watch is None else [_telling(watch, rows)]),
+            ],
         )
         steps = int(booster.best_iteration)
         # Through text, so that the model that is scored is the model that will be served.
-        return Fitted(self.load({FILE: booster.model_to_string(num_iteration=steps).encode()}, train.x.shape[2]), steps)
+        files = {FILE: booster.model_to_string(num_iteration=steps).encode()}
+        return Fitted(self.load(files, train.x.shape[2], params), steps)
 
     def save(self, model: LightGBMModel) -> dict[str, bytes]:
         """One text file."""
         return {FILE: model._booster.model_to_string().encode()}
 
-    def load(self, files: Files, features: int) -> LightGBMModel:
+    def load(self, files: Files, features: int, params: Params) -> LightGBMModel:
         """See ``Family.load``."""
         lightgbm = library("lightgbm")
         text = only_file(files, FILE, self.name)

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from shared.families.base import (
     Classes,
+    Epoch,
     Files,
     Fitted,
     Logits,
     Params,
     Sample,
+    Watch,
     WeightsError,
     Windows,
     last_row,
+    one_vector,
     only_file,
 )
 
@@ -121,29 +124,31 @@ class Logistic:
     """The family ``logistic``. ``iterations`` bounds Newton's steps for each penalty."""
 
     name = "logistic"
-    window = 1
+    window = staticmethod(one_vector)
     scaled = True
     constant = False
     batch_rows: int | None = None
     defaults: Params = MappingProxyType({"iterations": 20})
 
-    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
         """``steps`` of the result is the number of penalties tried; nothing is drawn at random."""
         fitting, watched = _design(train), _design(held)
         best = table = np.zeros((fitting.x.shape[1], 3))
         least = np.inf
-        for ridge in reversed(RIDGES):  # strongest first: each start is near its end
+        for number, ridge in enumerate(reversed(RIDGES), 1):  # strongest first: each start is near its end
             table = _newton(fitting, ridge, table, int(params["iterations"]))
             loss = _log_loss(watched, table)
             if loss < least:
                 best, least = table, loss
+            if watch is not None:
+                watch(Epoch(number, len(RIDGES), _log_loss(fitting, table), loss, watched.x @ table))
         return Fitted(LogisticModel(tuple((s, h, b) for s, h, b in best.tolist())), len(RIDGES))
 
     def save(self, model: LogisticModel) -> dict[str, bytes]:
         """One JSON file."""
         return {FILE: msgspec.json.encode(model)}
 
-    def load(self, files: Files, features: int) -> LogisticModel:
+    def load(self, files: Files, features: int, params: Params) -> LogisticModel:
         """See ``Family.load``."""
         try:
             model = msgspec.json.decode(only_file(files, FILE, self.name), type=LogisticModel)

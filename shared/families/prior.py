@@ -15,8 +15,10 @@ from shared.families.base import (
     Logits,
     Params,
     Sample,
+    Watch,
     WeightsError,
     Windows,
+    one_vector,
     only_file,
 )
 
@@ -37,13 +39,13 @@ class Prior:
     """The family ``prior``."""
 
     name = "prior"
-    window = 1
+    window = staticmethod(one_vector)
     scaled = False
     constant = True
     batch_rows: int | None = None
     defaults: Params = MappingProxyType({})
 
-    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
         """Counts. Raises ``ValueError`` where a class has no row."""
         counts = np.bincount(train.y, weights=train.weight, minlength=3)
         if not (counts > 0).all():
@@ -55,7 +57,7 @@ class Prior:
         """One JSON file."""
         return {FILE: msgspec.json.encode(model)}
 
-    def load(self, files: Files, features: int) -> PriorModel:
+    def load(self, files: Files, features: int, params: Params) -> PriorModel:
         """See ``Family.load``."""
         try:
             return msgspec.json.decode(only_file(files, FILE, self.name), type=PriorModel)

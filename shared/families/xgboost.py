@@ -8,20 +8,24 @@ from typing import Any, Final
 import numpy as np
 
 from shared.families.base import (
+    Epoch,
     Files,
     Fitted,
     Logits,
     Params,
     Sample,
+    Watch,
     WeightsError,
     Windows,
     last_row,
+    one_vector,
     only_file,
 )
 from shared.families.libraries import library
 
 FILE: Final = "model.ubj"
-
+WATCHED_EVERY: Final = 10
+"""Rounds."""
 
 MARGINS: Final = (
     b'{"type": 1, "training": false, "iteration_begin": 0, "iteration_end": 0, '
@@ -67,11 +71,25 @@ def _predict_from_dense() -> Any:
     return function
 
 
+def _telling(watch: Watch, held: Any, rounds: int) -> Any:
+    """A callback that tells ``watch`` every so many rounds."""
+
+    class Telling(library("xgboost").callback.TrainingCallback):  # type: ignore[misc]  # imported when used
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            if (epoch + 1) % WATCHED_EVERY == 0:
+                fitted, unseen = (evals_log[part]["mlogloss"][-1] for part in ("train", "validation"))
+                margins = model.predict(held, output_margin=True).astype(np.float64)
+                watch(Epoch(epoch + 1, rounds, fitted, unseen, margins))
+            return False
+
+    return Telling()
+
+
 class XGBoost:
     """The family ``xgboost``. ``patience``: trees without gain on the validation part before it stops."""
 
     name = "xgboost"
-    window = 1
+    window = staticmethod(one_vector)
     scaled = False
     constant = False
     batch_rows: int | None = None
@@ -89,7 +107,7 @@ class XGBoost:
         }
     )
 
-    def fit(self, train: Sample, held: Sample, seed: int, params: Params) -> Fitted:
+    def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
         """``steps`` of the result: boosting rounds kept, of three trees each."""
         xgboost = library("xgboost")
         own = {"rounds", "patience"}
@@ -105,19 +123,20 @@ class XGBoost:
             settings,
             data,
             num_boost_round=int(params["rounds"]),
-            evals=[(watched, "validation")],
+            evals=[(data, "train"), (watched, "validation")][watch is None :],
             early_stopping_rounds=int(params["patience"]),
             verbose_eval=False,
+            callbacks=[] if watch is None else [_telling(watch, watched, int(params["rounds"]))],
         )
         steps = booster.best_iteration + 1
         # Through bytes, so that the model that is scored is the model that will be served.
-        return Fitted(self.load({FILE: bytes(booster[:steps].save_raw("ubj"))}, train.x.shape[2]), steps)
+        return Fitted(self.load({FILE: bytes(booster[:steps].save_raw("ubj"))}, train.x.shape[2], params), steps)
 
     def save(self, model: XGBoostModel) -> dict[str, bytes]:
         """One UBJ file."""
         return {FILE: bytes(model._booster.save_raw("ubj"))}
 
-    def load(self, files: Files, features: int) -> XGBoostModel:
+    def load(self, files: Files, features: int, params: Params) -> XGBoostModel:
         """See ``Family.load``."""
         xgboost = library("xgboost")
         raw = only_file(files, FILE, self.name)

@@ -63,7 +63,7 @@ def make() -> Callable[..., Parts]:
             processor=processor(),
         )
         windows = np.random.default_rng(0).standard_normal((8, 1, 2)).astype(np.float32)
-        expected = Artifact("by hand", manifest, family.load(files, 2)).predict(windows)
+        expected = Artifact("by hand", manifest, family.load(files, 2, family.defaults)).predict(windows)
         return manifest, {**files, GOLDEN: golden_bytes(Golden(windows, expected))}
 
     return parts

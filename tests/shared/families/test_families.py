@@ -1,33 +1,47 @@
 """What every family must pass. A new one is added to ``FAMILIES`` and judged by this list."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.families import FAMILIES, Family, Sample, UnknownFamilyError, WeightsError, complete, family_named
+from shared.families import (
+    FAMILIES,
+    Epoch,
+    Family,
+    Fitted,
+    Sample,
+    UnknownFamilyError,
+    Watch,
+    WeightsError,
+    complete,
+    family_named,
+)
+from shared.families.base import held_loss
 from shared.labels import classes
 
 FEATURES = 6
 SHORT: dict[str, dict[str, int | float]] = {"xgboost": {"rounds": 30}, "lightgbm": {"rounds": 30}}
 
 
-def sample(seed: int, rows: int = 1500) -> Sample:
-    """Standard normal features; the first two carry the class, the rest nothing."""
+def sample(name: str, seed: int, rows: int = 1500) -> Sample:
+    """Standard normal features; of the newest vector the first two carry the class, the rest nothing."""
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((rows, 1, FEATURES)).astype(np.float32)
-    z = x[:, 0, 0] + 0.5 * x[:, 0, 1] + rng.standard_normal(rows)
+    window = FAMILIES[name].window(params_of(name))
+    x = rng.standard_normal((rows, window, FEATURES)).astype(np.float32)
+    z = x[:, -1, 0] + 0.5 * x[:, -1, 1] + rng.standard_normal(rows)
     return Sample(x, classes(z, 0.8), np.ones(rows))
 
 
-def fitted(family: Family) -> Any:
-    params = complete(family, SHORT.get(family.name, {}))
-    return family.fit(sample(1), sample(2, 600), 7, params)
+def params_of(name: str) -> dict[str, int | float]:
+    return complete(FAMILIES[name], SHORT.get(name, {}))
 
 
-MODELS = {name: fitted(family).model for name, family in FAMILIES.items()}
+def fitted(name: str, watch: Watch | None = None) -> Fitted:
+    return FAMILIES[name].fit(sample(name, 1), sample(name, 2, 600), 7, params_of(name), watch)
+
+
+MODELS = {name: fitted(name).model for name in FAMILIES}
 
 
 @pytest.fixture(params=FAMILIES)
@@ -36,34 +50,57 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 
 def test_a_saved_model_answers_with_the_same_bits(family: Family) -> None:
-    model, asked = MODELS[family.name], sample(3).x
-    again = family.load(family.save(model), FEATURES)
+    model, asked = MODELS[family.name], sample(family.name, 3).x
+    again = family.load(family.save(model), FEATURES, params_of(family.name))
     assert again.logits(asked).tobytes() == model.logits(asked).tobytes()
     assert family.save(again) == family.save(model)
 
 
 def test_the_same_seed_gives_the_same_files(family: Family) -> None:
-    assert family.save(fitted(family).model) == family.save(MODELS[family.name])
+    assert family.save(fitted(family.name).model) == family.save(MODELS[family.name])
 
 
 @given(rows=st.integers(1, 130), start=st.integers(0, 1300))
 @settings(max_examples=30, deadline=None)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(name: str, rows: int, start: int) -> None:
-    model, asked = MODELS[name], sample(3).x
+    model, asked = MODELS[name], sample(name, 3).x
     whole = model.logits(asked)
     assert model.logits(asked[start : start + rows]).tobytes() == whole[start : start + rows].tobytes()
 
 
+def test_watching_tells_how_the_fit_stands_and_changes_nothing(family: Family) -> None:
+    seen: list[Epoch] = []
+    model = fitted(family.name, seen.append).model
+    assert family.save(model) == family.save(MODELS[family.name])
+    assert bool(seen) != family.constant
+    held = sample(family.name, 2, 600)
+    assert [epoch.number for epoch in seen] == sorted({epoch.number for epoch in seen})
+    for epoch in seen:
+        assert 0 < epoch.number <= epoch.of
+        assert epoch.held.shape == (600, 3)
+        assert held_loss(epoch.held, held) == pytest.approx(epoch.held_loss, rel=1e-5)
+        assert 0 < epoch.train_loss < 2
+
+
+def test_a_watch_that_raises_ends_the_fit(family: Family) -> None:
+    def stop(epoch: Epoch) -> None:
+        raise LookupError(f"enough after {epoch.number}")
+
+    if not family.constant:
+        with pytest.raises(LookupError, match="enough after"):
+            fitted(family.name, stop)
+
+
 def test_answers_are_finite_and_three_wide(family: Family) -> None:
-    answers = MODELS[family.name].logits(sample(4).x * 1e6)
+    answers = MODELS[family.name].logits(sample(family.name, 4).x * 1e6)
     assert answers.shape == (1500, 3)
     assert answers.dtype == np.float64
     assert np.isfinite(answers).all()
 
 
 def test_a_family_learns_what_is_there_to_learn(family: Family) -> None:
-    held = sample(5)
+    held = sample(family.name, 5)
     hits = float((MODELS[family.name].logits(held.x).argmax(axis=1) == held.y).mean())
     majority = float(np.bincount(held.y).max() / len(held.y))
     assert hits == pytest.approx(majority) if family.constant else hits > majority + 0.08
@@ -73,26 +110,26 @@ def test_weights_of_another_family_are_refused(family: Family) -> None:
     for other in FAMILIES.values():
         if other.name != family.name:
             with pytest.raises(WeightsError, match=r"expects the weight file|not a|Object|missing|JSON|type"):
-                family.load(other.save(MODELS[other.name]), FEATURES)
+                family.load(other.save(MODELS[other.name]), FEATURES, params_of(family.name))
 
 
 def test_a_second_weight_file_is_refused(family: Family) -> None:
     files = family.save(MODELS[family.name])
     with pytest.raises(WeightsError, match="expects the weight file"):
-        family.load({**files, "more.json": b"{}"}, FEATURES)
+        family.load({**files, "more.json": b"{}"}, FEATURES, params_of(family.name))
 
 
 def test_unreadable_weights_are_refused_with_the_name_of_the_file(family: Family) -> None:
     (name,) = family.save(MODELS[family.name])
     with pytest.raises(WeightsError, match=name.replace(".", r"\.")):
-        family.load({name: b"not a model"}, FEATURES)
+        family.load({name: b"not a model"}, FEATURES, params_of(family.name))
 
 
 @pytest.mark.parametrize("name", ["logistic", "xgboost", "lightgbm"])
 def test_weights_over_another_number_of_features_are_refused(name: str) -> None:
     family = FAMILIES[name]
     with pytest.raises(WeightsError, match=f"{FEATURES} features, manifest names 8"):
-        family.load(family.save(MODELS[name]), 8)
+        family.load(family.save(MODELS[name]), 8, params_of(name))
 
 
 @pytest.mark.parametrize("name", ["logistic", "xgboost", "lightgbm"])
@@ -107,19 +144,19 @@ def test_libraries_are_named_with_versions(family: Family) -> None:
 
 
 def test_the_prior_answers_with_the_class_frequencies() -> None:
-    p = np.exp(MODELS["prior"].logits(sample(3).x[:1]))[0]
-    assert p == pytest.approx(np.bincount(sample(1).y) / 1500)
+    p = np.exp(MODELS["prior"].logits(sample("prior", 3).x[:1]))[0]
+    assert p == pytest.approx(np.bincount(sample("prior", 1).y) / 1500)
 
 
 def test_a_prior_without_one_class_is_refused() -> None:
-    train = sample(1)
+    train = sample("prior", 1)
     only = Sample(train.x, np.ones(len(train.y), np.int64), train.weight)
     with pytest.raises(ValueError, match="no row in the training part"):
         FAMILIES["prior"].fit(only, only, 1, {})
 
 
 def test_the_logistic_baseline_is_where_its_gradient_vanishes() -> None:
-    train = sample(1)
+    train = sample("logistic", 1)
     model = MODELS["logistic"]
     z = model.logits(train.x)
     p = np.exp(z - z.max(axis=1, keepdims=True))
