@@ -35,7 +35,7 @@ from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerRep
 from shared.control import ControlError, Reader, State
 from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
 from shared.log import START, Commit, Entry, Log, Owner, Place, Position
-from shared.service import Batch, Paced, Received, Service
+from shared.service import Batch, Paced, Received, Service, Unhurried
 
 S = TypeVar("S")
 
@@ -115,9 +115,12 @@ class Host(Generic[S]):
             if self.ready is not None:
                 self.ready()
             while not stop.is_set():
-                await self._turn()
+                caught_up = await self._turn()
                 if self.alive is not None:
                     self.alive()
+                if caught_up and isinstance(self.service, Unhurried):
+                    with anyio.move_on_after(self.service.rest_ms / 1000):
+                        await stop.wait()
             await self._settle()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
@@ -165,8 +168,8 @@ class Host(Generic[S]):
                     return stream, entries[0].id
         return None
 
-    async def _turn(self) -> None:
-        """One batch: read, decode, hand over, commit."""
+    async def _turn(self) -> bool:
+        """One batch: read, decode, hand over, commit. Whether it was all there was."""
         held = self.service.hold(self.state) if isinstance(self.service, Paced) else ()
         after = {self.places[stream]: at.id for stream, at in self.positions.items() if stream not in held}
         if self.service.follows_control:
@@ -189,6 +192,7 @@ class Host(Generic[S]):
             self.committed_at = time.monotonic()
         if time.monotonic() - self.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._refuse_gaps()
+        return 0 < len(entries) < BATCH
 
     async def _take(self, entries: Sequence[Entry], started: int) -> None:
         control = [entry for entry in entries if entry.place == CONTROL]

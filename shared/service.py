@@ -78,3 +78,14 @@ class Paced(Protocol):
 
     def hold(self, state: Any) -> Collection[str]:
         """Streams that are not to be read now. Never all of those that could bring what it waits for."""
+
+
+@runtime_checkable
+class Unhurried(Protocol):
+    """A service that nobody waits for, beside being a ``Service``: having read all that was there, it rests
+    ``rest_ms`` before it reads again, so that it wakes a few times a second and not at every event. The way
+    from bar to decision has the processor meanwhile."""
+
+    @property
+    def rest_ms(self) -> int:
+        """Milliseconds."""

@@ -26,11 +26,13 @@ FINAL: Final = (0, 2)
 
 @dataclass
 class Child:
-    """One process: what to run, and how it fares. ``code`` is set once it is not started again."""
+    """One process: what to run, how nice it is to the others (setpriority(2)), and how it fares. ``code`` is
+    set once it is not started again."""
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    nice: int = 0
     pid: int | None = None
     starts: int = 0
     code: int | None = None
@@ -91,6 +93,7 @@ class Supervisor:
                 env={**os.environ, **ONE_THREAD, **child.environment},
                 start_new_session=True,
             )
+        os.setpriority(os.PRIO_PROCESS, process.pid, child.nice)
         child.pid = process.pid
         child.starts += 1
         self._processes[child.name] = process

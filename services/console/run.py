@@ -68,12 +68,20 @@ async def _run(settings: Settings, service: str, model: str | None, partition: i
             from services.console.feeding import feed_from_settings  # noqa: PLC0415  # imported where needed
 
             await feed_from_settings(settings, stop)
-        elif service == "gate-evaluator":
-            from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
-
-            await evaluator.run(settings, partition, stop, take_over=take_over)
         else:
-            await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
+            await host(settings, service, model, partition, stop, take_over=take_over)
+
+
+async def host(
+    settings: Settings, service: str, model: str | None, partition: int, stop: anyio.Event, *, take_over: bool = False
+) -> None:
+    """Hosts one service until ``stop``, with the shell that it has."""
+    if service == "gate-evaluator":
+        from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
+
+        await evaluator.run(settings, partition, stop, take_over=take_over)
+    else:
+        await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
 
 
 def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:
@@ -87,10 +95,6 @@ def service_of(service: str, model: str | None, settings: Settings) -> Service[A
             from services.shadow_recorder import main as recorder  # noqa: PLC0415  # imported where needed
 
             return recorder.service()
-        case "gate-evaluator":
-            from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
-
-            return evaluator.service()
         case "feature-builder":
             from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
             from shared.features import SETS  # noqa: PLC0415  # imported where needed

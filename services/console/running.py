@@ -18,25 +18,32 @@ from services.console.main import asynchronous, settings_of
 from services.console.observe import all_alive
 from services.console.operate import begin
 from services.console.processes import Child, Supervisor, console_command
-from services.console.run import service_of
+from services.console.run import host
 from shared.commands import current
 from shared.embedded import EmbeddedServer
 from shared.log import UnavailableError
 from shared.log.fitness import check_server
-from shared.process import InstallationError, cancelled_by_signal, opened_log, serve
+from shared.process import InstallationError, cancelled_by_signal, opened_log
 from shared.settings import VARIABLE, Settings, find, redis_url_with_password
 
 CARD: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
+BESIDE: Final = 10
+"""Niceness of what stands beside the way from bar to decision: no vote waits for it."""
+ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"])
 
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
-    """Every process of an installation: its name, how to run it, and its group."""
+    """Every process of an installation: its name, how to run it, and its group. The gate-evaluator weighs all
+    symbols together, so there is one where there is one partition (``gate_evaluator.main`` says more)."""
+    partition_wide = ["feature-builder", "ensemble-voter", "shadow-recorder"]
+    if settings.installation.partitions == 1:
+        partition_wide.append("gate-evaluator")
     rows = []
     for partition in range(settings.installation.partitions):
         where = ["--partition", str(partition)]
         suffix = f".{partition}" if settings.installation.partitions > 1 else ""
-        rows += [(f"{name}{suffix}", ["run", name, *where], name) for name in ("feature-builder", "ensemble-voter")]
+        rows += [(f"{name}{suffix}", ["run", name, *where], name) for name in partition_wide]
         rows += [
             (
                 f"model-worker.{model}{suffix}",
@@ -53,7 +60,10 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
     parent = ["--parent", str(os.getpid())]
     environment = {VARIABLE: str(file)} if file else {}
     processes = [(name, words) for name, words, _ in service_names(settings)] + [("guard", ["guard"])]
-    return [Child(name, console_command(*words, *parent), environment) for name, words in processes]
+    return [
+        Child(name, console_command(*words, *parent), environment, nice=BESIDE if words[1:2] in ASIDE else 0)
+        for name, words in processes
+    ]
 
 
 @asynccontextmanager
@@ -150,8 +160,7 @@ async def _one_process(settings: Settings, with_feed: bool) -> None:
         for name, words, _ in service_names(settings):
             model = words[words.index("--model") + 1] if "--model" in words else None
             partition = int(words[words.index("--partition") + 1])
-            service = service_of(words[1], model, settings)
-            tasks.start_soon(serve, service, settings, partition, stop, name=name)
+            tasks.start_soon(host, settings, words[1], model, partition, stop, name=name)
         if with_feed:
             await _feed(settings, stop)
 

@@ -64,6 +64,7 @@ class Evaluator:
     reads: tuple[str, ...] = ("scores",)
     follows_control = True
     ticks = 0
+    rest_ms = 500
 
     def begin(self, memo: bytes) -> State:
         """Goes on from what was remembered: the statistics are the memo."""

@@ -34,6 +34,7 @@ class Recorder:
     reads: tuple[str, ...] = ("market", "predictions", "decisions", "trades")
     follows_control = True
     ticks = 0
+    rest_ms = 500
 
     def begin(self, memo: bytes) -> State:
         """See ``state.Memo`` for what a restart goes on from."""

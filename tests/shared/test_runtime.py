@@ -130,6 +130,28 @@ async def test_a_restart_continues_as_if_nothing_had_happened() -> None:
     assert await said(log) == ["1: 0.0 + 1.0", "2: 1.0 + 2.0", "3: 2.0 + 3.0", "4: 3.0 + 4.0"]
 
 
+class Resting(Sums):
+    """As ``Sums``, and nobody waits for it."""
+
+    group = "resting"
+    rest_ms = 3_600_000
+
+
+async def test_a_service_that_nobody_waits_for_rests_once_it_has_read_all_and_a_stop_ends_its_rest() -> None:
+    log, stop = MemoryLog(), anyio.Event()
+    resting = Host(Resting(), log, 0, OTHER)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(resting.run, stop)
+        await publish(log, 1)
+        await until(heard(log, 1))
+        async with running(log):
+            await publish(log, 2)
+            await until(heard(log, 3))
+        assert resting.positions["market"].seen == 1
+        stop.set()
+    assert await said(log) == ["1: 0.0 + 1.0", "1: 0.0 + 1.0", "2: 1.0 + 2.0"]
+
+
 async def test_an_unreadable_entry_is_a_dead_letter_and_its_neighbours_are_handled() -> None:
     log = MemoryLog()
     await publish(log, 1, raw=b"not msgpack")
