@@ -1,0 +1,95 @@
+"""N-HiTS as it is served: the classifier of ``net`` forward only, in NumPy, from its weights by name."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.families.base import Logits, Windows
+from shared.families.layers import Array, Linear, Shape, checked
+from shared.families.nhits.body import Body, Stack, knots, pooled
+
+
+def shapes(body: Body) -> dict[str, Shape]:
+    """Every weight by its name in ``net.Classifier``, with its shape."""
+    found: dict[str, Shape] = {"prior": (body.outputs,)}
+    for number, stack in enumerate(body.stacks):
+        name = f"stacks.blocks.{number}"
+        wide = body.channels * pooled(body.window, stack.pool)
+        for layer in _perceptron(body, name):
+            found |= Linear.shapes(layer, wide, body.hidden)
+            wide = body.hidden
+        found |= Linear.shapes(f"{name}.backcast", wide, body.channels * body.window)
+        found |= Linear.shapes(f"{name}.knots", wide, body.outputs * knots(body.horizon, stack.every))
+    return found
+
+
+def _perceptron(body: Body, name: str) -> list[str]:
+    """Its linear layers; between them stand a ReLU and, where there is one, a dropout."""
+    each = 3 if body.dropout else 2
+    return [f"{name}.perceptron.{each * number}" for number in range(body.layers)]
+
+
+def mean_of_line(count: int, horizon: int) -> Array:
+    """[count, 1]: what each knot adds to the mean of the line that is drawn through all of them, over
+    ``horizon`` steps (linear between the centres of equal parts, constant outside the outermost)."""
+    at = np.clip((np.arange(horizon) + 0.5) * count / horizon - 0.5, 0.0, count - 1.0)
+    lines = np.array([np.interp(at, np.arange(count), knot) for knot in np.eye(count)])
+    mean: Array = lines.mean(axis=1, keepdims=True).astype(np.float32)
+    return mean
+
+
+class Block:
+    """One stack's block over what those before it left, [N, C, L]."""
+
+    def __init__(self, weights: Mapping[str, Array], number: int, body: Body, stack: Stack) -> None:
+        name = f"stacks.blocks.{number}"
+        self.body, self.pool = body, stack.pool
+        self.perceptron = [Linear(weights, layer) for layer in _perceptron(body, name)]
+        self.backcast = Linear(weights, f"{name}.backcast")
+        self.knots = Linear(weights, f"{name}.knots")
+        self.line = mean_of_line(knots(body.horizon, stack.every), body.horizon)
+
+    def inner(self, residual: Array) -> Array:
+        """[N, 1, hidden]."""
+        # Newest first, so that only the oldest steps fall into a pool that is not full.
+        turned = residual[:, :, ::-1]
+        missing = -residual.shape[2] % self.pool
+        if missing:
+            turned = np.pad(turned, ((0, 0), (0, 0), (0, missing)), constant_values=-np.inf)
+        found = np.ascontiguousarray(turned).reshape(*residual.shape[:2], -1, self.pool)
+        x: Array = found.max(axis=-1).reshape(len(residual), 1, -1)
+        for linear in self.perceptron:
+            x = linear(x)
+            np.maximum(x, np.float32(0.0), out=x)
+        return x
+
+    def explained(self, inner: Array) -> Array:
+        """[N, C, L]: what this block takes away for the next."""
+        return self.backcast(inner).reshape(len(inner), self.body.channels, self.body.window)
+
+    def answer(self, inner: Array) -> Array:
+        """[N, outputs]: the mean of each trajectory."""
+        lines: Array = self.knots(inner).reshape(len(inner), self.body.outputs, -1) @ self.line
+        return lines[..., 0]
+
+
+class Forward:
+    """The model (``base.Model``). Guaranteed: one thread; a row's bits depend on that row alone."""
+
+    def __init__(self, weights: Mapping[str, NDArray[np.generic]], body: Body, *, file: str) -> None:
+        """Raises ``WeightsError``, naming ``file``, where weights and sizes do not fit together."""
+        self.weights = checked(weights, shapes(body), file)
+        self.prior = self.weights["prior"]
+        self.blocks = [Block(self.weights, number, body, stack) for number, stack in enumerate(body.stacks)]
+
+    def logits(self, windows: Windows) -> Logits:
+        """See ``base.Model``."""
+        residual = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
+        total = np.tile(self.prior, (len(residual), 1))
+        for block in self.blocks:
+            inner = block.inner(residual)
+            total += block.answer(inner)
+            if block is not self.blocks[-1]:
+                residual = residual - block.explained(inner)
+        return total.astype(np.float64)
