@@ -2,13 +2,15 @@
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from schemas.codec import seal
+from schemas.codec import Envelope, seal
 from schemas.common import ACTIONS
+from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, StartShadow
 from schemas.gates import GateVerdict, VerdictReached
 from schemas.scores import BallotMissing, InterferenceChecked, PredictionScored, PredictionUnscored
+from shared.control import EMPTY, fold, propose
 from shared.log import Commit, Log
 from shared.process import owner
 
@@ -89,6 +91,19 @@ def market(bars: int, seed: int = 7, signal: float = 1.2, symbols: int = 8) -> I
             )
 
 
+def wrong(bars: int, **other: Any) -> list[PredictionScored]:
+    """The candidate, promoted, is sure of what does not come; its ghost, the former champion, knows nothing."""
+    found = []
+    for bar in range(bars):
+        for number in range(8):
+            name, outcome = f"SYN{number}", (bar + number) % 3
+            sure = (0.9, 0.06, 0.04) if outcome else (0.05, 0.05 + 0.001 * (bar % 50), 0.9 - 0.001 * (bar % 50))
+            about = {"control_version": 8, **other}
+            found.append(scored(bar, name, sure, outcome, role="voting", **about))
+            found.append(scored(bar, name, PRIOR, outcome, artifact=CHAMPION, **about))
+    return found
+
+
 def about(event: PredictionScored) -> dict[str, Any]:
     names = ("symbol", "interval_ms", "open_time", "origin", "control_version")
     return {name: getattr(event, name) for name in names}
@@ -140,6 +155,37 @@ def verdict(overall: Any = "passed", **other: Any) -> VerdictReached:
         "recommended_weight": 0.05,
     }
     return VerdictReached(**{**fields, **other})
+
+
+def register(artifact: bytes, **also: Any) -> RegisterArtifact:
+    centre = (-1.1, -1.1, -1.1)
+    about: dict[str, Any] = {"horizon": 1, "kappa": 0.5, **also}
+    return RegisterArtifact(
+        "xgboost", artifact.hex(), "prior", "f" * 64, "user-8", 60 * MINUTE, ACTIONS, centre, PRIOR, **about
+    )
+
+
+BEFORE: tuple[Command, ...] = (
+    Found(1, "log-of-a-test"),
+    register(CHAMPION),
+    register(CANDIDATE),
+    register(OTHER),
+    Promote("xgboost", CHAMPION.hex(), forced=True, weight=1.0),
+    StartShadow("xgboost", CANDIDATE.hex()),
+    StartShadow("xgboost", OTHER.hex()),
+)
+"""What led to version 7, which scores here are made under."""
+
+
+def commands(*later: tuple[int, Command], first: Sequence[Command] = BEFORE) -> list[Envelope[CommandRecorded]]:
+    """The control stream: ``first``, then each of ``later`` at its time (ms)."""
+    state, found = EMPTY, []
+    for number, (at, command) in enumerate([*((1, one) for one in first), *later]):
+        entry = propose(state, command, command_id=str(number), actor="ada", reason="a test", at=at)
+        assert isinstance(entry, CommandRecorded), entry
+        state = fold(state, entry)
+        found.append(seal("control", entry).envelope)
+    return found
 
 
 async def record(log: Log, stream: str, events: Iterable[Any], partition: int = 0) -> list[str]:

@@ -1,6 +1,5 @@
 """``conclave gates replay``: which promotions another policy would have allowed or stopped."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +9,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from schemas.control import CommandRecorded, Promote
+from schemas.control import SetGatePolicy
+from schemas.gates import Judgement
 from services.console.door import OUTPUT
 from services.console.main import asynchronous, settings_of
+from services.console.replaying import Judged, Mark, Replay, Replaying
 from services.console.scores import Verdicts, read_verdicts, recorded_scores
-from shared.commands import current, history
-from shared.control import State
-from shared.gates.verdicts import Outcome
+from shared.control import Reader
+from shared.following import read_control
+from shared.gates.policies import Policy, policy_of
 from shared.log import Log
 from shared.process import opened_log
-from shared.report.replay import (
-    Judged,
-    Mark,
-    Policy,
-    PolicyFile,
-    Promotion,
-    Replay,
-    Shadows,
-    begin,
-    evolve,
-    finish,
-    policy_of,
-)
 from shared.report.svg import moment
 from shared.report.words import NONE, SHORT
+from shared.service import Received
 
 COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 
@@ -66,14 +55,21 @@ async def replay(context: click.Context, /, named: str, output: str) -> None:
     context.exit(code_of(found))
 
 
+class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy as a file has it, and as ``SetGatePolicy`` sets it."""
+
+    name: str
+    parameters: dict[str, bool | int | float | str] = {}
+
+
 def read_policy(named: str) -> Policy:
     """The policy of a name or a file. Raises ``click.BadParameter`` with what is wrong with it."""
     path = Path(named)
     try:
         if not path.is_file():
-            return policy_of(named, {})
+            return policy_of(SetGatePolicy(named))
         asked = msgspec.json.decode(path.read_bytes(), type=PolicyFile)
-        return policy_of(asked.name, asked.parameters)
+        return policy_of(SetGatePolicy(asked.name, asked.parameters))
     except msgspec.MsgspecError as error:
         expected = 'expected {"name": "default", "parameters": {...}}'
         raise click.BadParameter(f"{named}: {expected}; {error}", param_hint="--policy") from None
@@ -83,37 +79,11 @@ def read_policy(named: str) -> Policy:
 
 async def replayed(log: Log, partitions: int, policy: Policy) -> Replay:
     """Folds all recorded scores under ``policy``."""
-    state = await current(log)
-    shadows = shadows_by_version(state)
-    fold = begin(policy, promotions(await history(log)))
+    replaying = Replaying(policy, await read_control(log, Reader()))
     async for found in recorded_scores(log, partitions):
-        if found.event is not None:
-            evolve(fold, found.event, found.at, shadows)
-    return finish(fold, shadows)
-
-
-def promotions(entries: Iterable[CommandRecorded]) -> list[Promotion]:
-    """Every promotion that was made, oldest first."""
-    return [
-        Promotion(entry.version, entry.at, command.model, command.artifact, command.forced, entry.actor)
-        for entry in entries
-        if isinstance(command := entry.command, Promote)
-    ]
-
-
-def shadows_by_version(state: State) -> Shadows:
-    """Which artifacts were in shadow under a version."""
-
-    def of(version: int) -> frozenset[str] | None:
-        if version == state.version:
-            models = state.models
-        elif 1 <= version <= len(state.past):
-            models = state.past[version].models
-        else:
-            return None
-        return frozenset(artifact for model in models.values() for artifact in model.shadows)
-
-    return of
+        if found.envelope is not None:
+            replaying.take(Received("scores", found.entry, found.envelope), found.at)
+    return replaying.finish()
 
 
 def allows(one: Judged) -> bool | None:
@@ -126,7 +96,7 @@ def code_of(found: Replay) -> int:
     allowed = [answer for one in found.judged if (answer := allows(one)) is not None]
     if allowed:
         return 0 if all(allowed) else 1
-    outcomes: list[Outcome] = [one.newest.outcome for one in found.candidates.values() if one.newest]
+    outcomes: list[Judgement] = [one.newest.outcome for one in found.candidates.values() if one.newest]
     if "failed" in outcomes:
         return 1
     return 0 if outcomes and "inconclusive" not in outcomes else 3
@@ -135,7 +105,7 @@ def code_of(found: Replay) -> int:
 def _shown(found: Replay, verdicts: Verdicts) -> RenderableType:
     if not found.candidates and not found.judged:
         return Text("nothing was scored in shadow and nothing was promoted: there is nothing to judge")
-    name = "classic" if type(found.policy).__name__ == "ClassicPolicy" else "default"
+    name = found.policy.name
     made = Table(title=f"promotions that were made, by policy {name}")
     for heading in ("version", "model", "artifact", "by", "it says", "after", "not passed"):
         made.add_column(heading)
@@ -192,7 +162,7 @@ def _told(found: Replay, verdicts: Verdicts) -> dict[str, Any]:
             }
         )
     return {
-        "policy": msgspec.to_builtins(found.policy),
+        "policy": {"name": found.policy.name, "parameters": msgspec.to_builtins(found.policy.thresholds)},
         "scores": found.scores,
         "promotions": [{**one.promotion._asdict(), "allowed": allows(one), "then": one.mark} for one in found.judged],
         "candidates": candidates,

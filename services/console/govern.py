@@ -11,6 +11,7 @@ from schemas.control import Command, Halt, Resume, SetGatePolicy, SetLadder, Set
 from services.console.door import carry_out, changing
 from services.console.main import asynchronous
 from shared.control import State
+from shared.gates.policies import policy_of
 
 
 @click.command()
@@ -91,8 +92,12 @@ async def voting(context: click.Context, /, fields: tuple[str, ...], **options: 
 @asynchronous
 async def gates(context: click.Context, /, name: str, parameters: tuple[str, ...], **options: Any) -> None:
     """Set the gates by which candidates are judged, by the name of their policy."""
-    given = {key: _value(text) for key, text in _pairs(parameters).items()}
-    await carry_out(context, lambda _: SetGatePolicy(name, given), options)
+    command = SetGatePolicy(name, {key: _value(text) for key, text in _pairs(parameters).items()})
+    try:
+        policy_of(command)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    await carry_out(context, lambda _: command, options)
 
 
 @click.command()

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from schemas.codec import UnreadableError, unseal
+from schemas.codec import Envelope, UnreadableError, unseal
 from schemas.gates import EvidenceRestarted, VerdictReached
 from schemas.scores import ScoreEvent
 from shared.log import START, Entry, Log, Place
@@ -14,11 +14,16 @@ PAGE = 1000
 
 
 class Recorded(NamedTuple):
-    """An entry of ``scores``: its partition, its id on the log, and its event (None: unreadable)."""
+    """An entry of ``scores``: its partition, its id on the log, and what it holds (None: unreadable)."""
 
     partition: int
     entry: str
-    event: ScoreEvent | None
+    envelope: Envelope[ScoreEvent] | None
+
+    @property
+    def event(self) -> ScoreEvent | None:
+        """The event, where it can be read."""
+        return None if self.envelope is None else self.envelope.event
 
     @property
     def at(self) -> int:
@@ -59,10 +64,10 @@ async def recorded_scores(log: Log, partitions: int) -> AsyncIterator[Recorded]:
 async def _partition(log: Log, partition: int) -> AsyncIterator[Recorded]:
     async for entry in pages(log, Place("scores", partition)):
         try:
-            event = unseal("scores", entry.data).event
+            envelope = unseal("scores", entry.data)
         except UnreadableError:
-            event = None
-        yield Recorded(partition, entry.id, event)
+            envelope = None
+        yield Recorded(partition, entry.id, envelope)
 
 
 class Standing(NamedTuple):

@@ -6,7 +6,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from schemas.common import ACTIONS
 from schemas.gates import GateVerdict, VerdictReached
 from schemas.scores import PredictionScored
 from shared.gates import classic, default, evidence
@@ -14,7 +13,7 @@ from shared.gates.classic import ClassicPolicy, Tally
 from shared.gates.evidence import Evidence
 from shared.gates.policies import Policy
 from shared.gates.policy import DefaultPolicy
-from shared.gates.rows import UNKNOWN, Key, Plan, Row
+from shared.gates.rows import Key, Plan, row_of
 from shared.gates.verdicts import Gate, Judgement, gate
 
 EVERY: Final = 500
@@ -53,26 +52,6 @@ def _whole(block_ms: int, score: PredictionScored) -> int:
     """A block length that the fold takes: whole bars, with room for the purge; else its own choice."""
     lawful = block_ms % score.interval_ms == 0 and block_ms > score.horizon * score.interval_ms
     return block_ms if lawful else 0
-
-
-def row_of(score: PredictionScored) -> Row:
-    """A score in the words of ``shared.gates``. Latency counts where bars are live: a backlog has none."""
-    return Row(
-        symbol=score.symbol,
-        open_time=score.open_time,
-        probabilities=score.probabilities,
-        outcome=ACTIONS.index(score.outcome),
-        prior=score.prior,
-        action=ACTIONS.index(score.action),
-        champion=score.incumbent,
-        pool=score.pool_with,
-        rest=score.pool_without,
-        ensemble=ACTIONS.index(score.decided) if score.decided else UNKNOWN,
-        move=score.hour_return,
-        net=score.signed_return,
-        champion_net=score.incumbent_return,
-        latency_ms=float(score.latency_ms) if score.latency_ms is not None and score.origin == "live" else None,
-    )
 
 
 def take(candidate: Candidate, score: PredictionScored, event: str) -> None:

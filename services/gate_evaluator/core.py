@@ -1,7 +1,7 @@
 """Scores in, verdicts out. Pure; the package's docstring has the rules."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
@@ -18,6 +18,7 @@ from shared.control import State as Control
 from shared.control.state import Model, Past
 from shared.gates.policies import Policy, chosen
 from shared.gates.rows import Key
+from shared.gates.verdicts import Judgement
 from shared.service import Batch
 
 GROUP: Final = "gate-evaluator"
@@ -34,12 +35,23 @@ class Memory(Struct, array_like=True):
     learner: Learner | None = None
 
 
-class State:
-    """The memory, the configuration, and the policies of its versions, read once."""
+class Standing(NamedTuple):
+    """Where a candidate stands: its model, whom it is compared with, after how many scores, until which bar."""
 
-    def __init__(self, memory: Memory) -> None:
+    model: str
+    champion: str | None
+    scores: int
+    until: int
+
+
+class State:
+    """The memory, the configuration, and the policies of its versions, read once; all of them ``policy``
+    where one is given."""
+
+    def __init__(self, memory: Memory, policy: Policy | None = None) -> None:
         self.memory = memory
         self.control: Control = EMPTY
+        self._policy = policy
         self._policies: dict[int, Policy] = {}
 
     def past(self, version: int) -> Past:
@@ -50,15 +62,39 @@ class State:
 
     def policy(self, version: int) -> Policy:
         """The gate policy of a version."""
+        if self._policy is not None:
+            return self._policy
         if version not in self._policies:
             while len(self._policies) >= 64:
                 del self._policies[next(iter(self._policies))]
             self._policies[version] = chosen(self.past(version).gate)
         return self._policies[version]
 
+    def standing(self, artifact: str) -> Standing | None:
+        """Where an artifact in shadow stands; None: it has no score that counts."""
+        held = self.memory.candidates.get(artifact)
+        if held is None:
+            return None
+        return Standing(held.key.model, held.key.champion or None, held.scores, held.until)
+
+    def judged(self, artifact: str) -> Judgement:
+        """What the policy says of it now. Raises ``KeyError`` where it stands nowhere."""
+        held = self.memory.candidates[artifact]
+        return candidates.judge(held, self.policy(held.version), self.memory.latest, self.rivals(held.key.model))
+
+    def rivals(self, model: str) -> dict[str, float]:
+        """What each candidate for one place claims."""
+        claims = {
+            artifact: candidates.claim(held)
+            for artifact, held in self.memory.candidates.items()
+            if held.key.model == model
+        }
+        return {artifact: claim for artifact, claim in claims.items() if claim is not None}
+
 
 class Evaluator:
-    """The gate-evaluator as the runtime hosts it."""
+    """The gate-evaluator as the runtime hosts it. ``policy``: judge by this one, whatever control says: a
+    replay."""
 
     group = GROUP
     reads: tuple[str, ...] = ("scores",)
@@ -66,9 +102,12 @@ class Evaluator:
     ticks = 0
     rest_ms = 500
 
+    def __init__(self, policy: Policy | None = None) -> None:
+        self._policy = policy
+
     def begin(self, memo: bytes) -> State:
         """Goes on from what was remembered: the statistics are the memo."""
-        return State(msgspec.msgpack.decode(memo, type=Memory) if memo else Memory())
+        return State(msgspec.msgpack.decode(memo, type=Memory) if memo else Memory(), self._policy)
 
     def memo(self, state: State) -> bytes:
         """The statistics."""
@@ -118,20 +157,23 @@ def _take(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
             yield from _guard(state, envelope)
             yield from _learn(state, envelope)
         case PredictionUnscored(reason="failed") as unscored:
-            _missed(state, unscored.model, unscored.artifact.hex())
+            yield from _missed(state, envelope, unscored.model, unscored.artifact.hex())
         case BallotMissing(detail="silent") as missing:
-            _missed(state, missing.model, missing.artifact.hex())
+            yield from _missed(state, envelope, missing.model, missing.artifact.hex())
         case _:
             pass
 
 
-def _missed(state: State, model: str, artifact: str) -> None:
+def _missed(state: State, envelope: Envelope[Any], model: str, artifact: str) -> Iterator[Sealed]:
+    """A prediction that should have come and did not. A champion that falls silent has no more scores: its
+    guards are looked at here too."""
     candidate = state.memory.candidates.get(artifact)
     if candidate is not None:
         candidates.fail(candidate)
     watched = state.memory.watches.get(model)
     if watched is not None and watched.artifact == artifact:
         watch.fail(watched)
+        yield from _alarms(state, envelope, watched)
 
 
 def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
@@ -155,7 +197,7 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     candidates.take(held, score, envelope.id.hex())
     if held.scores % LOOK:
         return
-    found = candidates.judge(held, policy, state.memory.latest, _rivals(state, score.model))
+    found = state.judged(held.key.artifact)
     if (held.said and found.outcome != held.overall) or held.scores - held.said >= EVERY:
         yield _caused(envelope, candidates.verdict(held, policy, found, version))
 
@@ -177,16 +219,6 @@ def _restarted(held: Candidate, key: Key, policy: Policy, version: int) -> Evide
     return EvidenceRestarted(key.model, key.artifact, changed, policy.name, policy.digest, held.scores, version)
 
 
-def _rivals(state: State, model: str) -> dict[str, float]:
-    """What each candidate for one place claims."""
-    claims = {
-        artifact: candidates.claim(held)
-        for artifact, held in state.memory.candidates.items()
-        if held.key.model == model
-    }
-    return {artifact: claim for artifact, claim in claims.items() if claim is not None}
-
-
 def _guard(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
     """A score of a champion that replaced another, or of the one it replaced."""
     score, version = envelope.event, envelope.event.control_version
@@ -201,12 +233,14 @@ def _guard(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     if held is None or (held.artifact, held.ghost) != (slot.champion, ghost):
         held = state.memory.watches[score.model] = watch.begin(score.model, slot.champion, ghost, version, score)
     watch.take(held, score, envelope.id.hex())
-    if held.scores and held.scores % LOOK == 0:
-        yield from _alarms(state, envelope, held)
+    yield from _alarms(state, envelope, held)
 
 
-def _alarms(state: State, envelope: Envelope[PredictionScored], held: Watch) -> Iterator[Sealed]:
-    """What the guards say, where it is graver than what was said before; and what is due then."""
+def _alarms(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Sealed]:
+    """What the guards say, every so often, where it is graver than what was said before; and what is due
+    then."""
+    if held.seen % LOOK:
+        return
     found = watch.findings(held, state.memory.latest)
     grave = max(found, key=lambda one: ORDER[one.stage])
     if ORDER[grave.stage] > ORDER[held.stage]:
@@ -221,7 +255,7 @@ def _alarms(state: State, envelope: Envelope[PredictionScored], held: Watch) -> 
             grave.threshold,
             grave.samples,
             grave.detail,
-            held.last_score,
+            held.last_score or envelope.id.hex(),
             state.control.version,
         )
         sealed = _caused(envelope, tripped)

@@ -5,10 +5,9 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from schemas.scores import PredictionScored
-from services.gate_evaluator.candidates import row_of
 from shared.gates import guard
 from shared.gates.guard import DEFAULT_GUARD, Finding, Guard
-from shared.gates.rows import Row
+from shared.gates.rows import Row, row_of
 
 PAIRS: Final = 256
 """Answers of a champion that may wait for its ghost's; then the oldest counts without."""
@@ -18,7 +17,8 @@ CONFIRM_BLOCKS: Final = 10
 
 class Watch(Struct, array_like=True):
     """``version`` made ``artifact`` champion in place of ``ghost``. ``own`` and ``theirs``: answers by
-    ``<open time> <symbol>`` that wait for each other. ``stage`` is the gravest that was written."""
+    ``<open time> <symbol>`` that wait for each other. ``seen``: answers of both and failures of the champion;
+    ``stage`` is the gravest that was written."""
 
     model: str
     artifact: str
@@ -27,7 +27,7 @@ class Watch(Struct, array_like=True):
     guard: Guard
     stage: str = "continue"
     confirmed: bool = False
-    scores: int = 0
+    seen: int = 0
     last_score: str = ""
     own: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     theirs: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -41,6 +41,7 @@ def begin(model: str, artifact: str, ghost: str, version: int, score: Prediction
 
 def take(watch: Watch, score: PredictionScored, event: str) -> None:
     """A score of the champion, or of its ghost. A pair is folded when both are there."""
+    watch.seen += 1
     name = f"{score.open_time} {score.symbol}"
     if score.artifact.hex() == watch.ghost:
         if name in watch.own:
@@ -50,7 +51,6 @@ def take(watch: Watch, score: PredictionScored, event: str) -> None:
         while len(watch.theirs) > PAIRS:
             del watch.theirs[next(iter(watch.theirs))]
         return
-    watch.scores += 1
     watch.last_score = event
     if name in watch.theirs:
         _fold(watch, row_of(score), watch.theirs.pop(name))
@@ -62,6 +62,7 @@ def take(watch: Watch, score: PredictionScored, event: str) -> None:
 
 def fail(watch: Watch) -> None:
     """The champion gave no answer."""
+    watch.seen += 1
     guard.fail(watch.guard)
 
 

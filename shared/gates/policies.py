@@ -17,6 +17,7 @@ from shared.gates.policy import DefaultPolicy
 Act = Literal["rollback", "steps", "confirm", "weights"]
 ACTS: Final[tuple[Act, ...]] = ("rollback", "steps", "confirm", "weights")
 OTHERS: Final = frozenset({"automatic", "cost_per_side", *(f"act_{act}" for act in ACTS)})
+KINDS: Final[dict[str, type[DefaultPolicy | ClassicPolicy]]] = {"default": DefaultPolicy, "classic": ClassicPolicy}
 IN_FORCE_AT_FIRST: Final = SetGatePolicy("default")
 
 
@@ -37,20 +38,29 @@ def digest_of(policy: SetGatePolicy | None) -> str:
     return hashlib.sha256(msgspec.json.encode([chosen.name, chosen.parameters], order="sorted")).hexdigest()
 
 
-def chosen(policy: SetGatePolicy | None) -> Policy:
-    """The rules of a command; never raises, for the command stands."""
-    said = policy or IN_FORCE_AT_FIRST
-    digest = digest_of(policy)
-    kind: type[DefaultPolicy | ClassicPolicy] = ClassicPolicy if said.name == "classic" else DefaultPolicy
-    if said.name not in {"classic", "default"}:
-        return Policy(
-            said.name, digest, kind(), frozenset(), f"no gate policy {said.name!r}: there are classic, default"
-        )
+def policy_of(asked: SetGatePolicy) -> Policy:
+    """The rules of a command. Raises ``ValueError``, which names what there is."""
+    kind = KINDS.get(asked.name)
+    if kind is None:
+        raise ValueError(f"no gate policy {asked.name!r}; there are {', '.join(KINDS)}")
+    given = {name: value for name, value in asked.parameters.items() if name not in OTHERS}
+    if unknown := sorted(set(given) - set(kind.__struct_fields__)):
+        known = ", ".join(sorted({*kind.__struct_fields__, *OTHERS}))
+        raise ValueError(f"gate policy {asked.name!r} has no parameter {', '.join(unknown)}; it has {known}")
     try:
-        given = {name: value for name, value in said.parameters.items() if name not in OTHERS}
         thresholds = msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        return Policy(said.name, digest, kind(), frozenset(), f"gate policy {said.name}: {error}")
-    every = said.parameters.get("automatic") is True
-    acts = frozenset(act for act in ACTS if every or said.parameters.get(f"act_{act}") is True)
-    return Policy(said.name, digest, thresholds, acts)
+        raise ValueError(f"gate policy {asked.name!r}: {error}") from None
+    every = asked.parameters.get("automatic") is True
+    acts = frozenset(act for act in ACTS if every or asked.parameters.get(f"act_{act}") is True)
+    return Policy(asked.name, digest_of(asked), thresholds, acts)
+
+
+def chosen(policy: SetGatePolicy | None) -> Policy:
+    """The rules that are in force; never raises, for the command stands."""
+    said = policy or IN_FORCE_AT_FIRST
+    try:
+        return policy_of(said)
+    except ValueError as fault:
+        thresholds = KINDS.get(said.name, DefaultPolicy)()
+        return Policy(said.name, digest_of(policy), thresholds, frozenset(), str(fault))

@@ -44,7 +44,8 @@ _CLASSES: Final = {"SELL": 0, "HOLD": 1, "BUY": 2}
 
 
 def row_of(scored: PredictionScored) -> Row:
-    """A scored prediction as the gates see it. Its incumbent is taken for the champion."""
+    """A scored prediction as the gates see it. Its incumbent is taken for the champion. Latency counts
+    where bars are live: a backlog has none."""
     decided = scored.decided
     return Row(
         scored.symbol,
@@ -60,7 +61,7 @@ def row_of(scored: PredictionScored) -> Row:
         scored.hour_return,
         scored.signed_return,
         scored.incumbent_return,
-        scored.latency_ms,
+        scored.latency_ms if scored.origin == "live" else None,
     )
 
 

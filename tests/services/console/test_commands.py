@@ -173,11 +173,14 @@ def test_a_policy_keeps_what_is_not_named(two: Any) -> None:
     assert (policy.edge, policy.quorum_count, policy.rule) == (0.2, 1, "logpool")
 
 
-def test_gates_take_numbers_and_words(two: Any) -> None:
-    assert two("policy", "gates", "classic", "window=200", "strict=true", "metric=rps", *WHY).code == 0
+def test_gates_take_the_parameters_of_their_policy_alone(two: Any) -> None:
+    assert two("policy", "gates", "classic", "least_passed=2", "automatic=true", *WHY).code == 0
     gate = state(two).gate
     assert gate is not None
-    assert (gate.name, gate.parameters) == ("classic", {"window": 200, "strict": True, "metric": "rps"})
+    assert (gate.name, gate.parameters) == ("classic", {"least_passed": 2, "automatic": True})
+    ended = two("policy", "gates", "classic", "window=200", *WHY)
+    assert ended.code == 2
+    assert "has no parameter window; it has act_confirm" in ended.err
 
 
 def test_a_model_climbs_the_ladder_step_by_step(two: Any) -> None:

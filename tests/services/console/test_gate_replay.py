@@ -1,6 +1,7 @@
 """Another policy over the same scores: which promotions it allows, which it stops, and when first."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +10,47 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.recorded import CANDIDATE, OTHER, PRIOR, START, market, record, scored, unscored
-from schemas.control import Promote, StartShadow
-from schemas.scores import PredictionScored
+from bench.recorded import CANDIDATE, CHAMPION, OTHER, PRIOR, START, commands, market, record, scored, unscored
+from schemas.codec import seal
+from schemas.control import Command, Promote, Retire, SetGatePolicy, StartShadow
+from schemas.scores import ScoreEvent
 from services.console.gate_replay import allows, code_of, read_policy
+from services.console.replaying import Replay, Replaying
 from shared.gates import classic
 from shared.gates.classic import ClassicPolicy
+from shared.gates.policies import Policy, policy_of
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import row_of
-from shared.report.replay import Policy, Promotion, Replay, begin, evolve, finish, policy_of
+from shared.service import Received
 
 A2 = "a2" * 32
-LOOSE = ClassicPolicy(least_passed=1, least_samples=100)
-STRICT = ClassicPolicy(least_passed=4, least_samples=100, least_deviation=0.9)
 NOW = 1_000_000
 
 
-def promotion(at: int, version: int = 8, artifact: bytes = CANDIDATE) -> Promotion:
-    return Promotion(version, at, "xgboost", artifact.hex(), False, "ada")
+def policy(name: str, **parameters: Any) -> Policy:
+    return policy_of(SetGatePolicy(name, parameters))
 
 
-def replayed(policy: Policy, events: list[PredictionScored], *promotions: Promotion) -> Replay:
+LOOSE = policy("classic", least_passed=1, least_samples=100)
+STRICT = policy("classic", least_passed=4, least_samples=100, least_deviation=0.9)
+
+
+def promote(artifact: bytes = CANDIDATE) -> Promote:
+    return Promote("xgboost", artifact.hex(), forced=True)
+
+
+def replayed(policy: Policy, events: Sequence[ScoreEvent], *later: tuple[int, Command]) -> Replay:
     """Event number n was recorded at NOW + n."""
-    fold = begin(policy, list(promotions))
+    replaying = Replaying(policy, commands(*later))
     for number, event in enumerate(events):
-        evolve(fold, event, NOW + number)
-    return finish(fold)
+        replaying.take(Received("scores", f"{NOW + number}-0", seal("scores", event).envelope), NOW + number)
+    return replaying.finish()
 
 
 def test_a_loose_policy_allows_what_a_strict_one_stops() -> None:
     events = list(market(50))
-    (loose,) = replayed(LOOSE, events, promotion(NOW + 300)).judged
-    (strict,) = replayed(STRICT, events, promotion(NOW + 300)).judged
+    (_, loose) = replayed(LOOSE, events, (NOW + 300, promote())).judged
+    (_, strict) = replayed(STRICT, events, (NOW + 300, promote())).judged
     assert (allows(loose), allows(strict)) == (True, False)
     assert strict.mark is not None
     assert "spread" in strict.mark.not_passed
@@ -48,8 +58,7 @@ def test_a_loose_policy_allows_what_a_strict_one_stops() -> None:
 
 def test_a_promotion_is_judged_on_what_was_recorded_by_then() -> None:
     events = list(market(50))
-    early, late = replayed(LOOSE, events, promotion(NOW + 350, 9), promotion(NOW + 49, 8)).judged
-    assert (early.promotion.version, late.promotion.version) == (8, 9)
+    (_, early), (_, late) = (replayed(LOOSE, events, (NOW + at, promote())).judged for at in (49, 350))
     assert early.mark is not None
     assert late.mark is not None
     assert (early.mark.scores, early.mark.outcome) == (50, "inconclusive")
@@ -57,8 +66,8 @@ def test_a_promotion_is_judged_on_what_was_recorded_by_then() -> None:
 
 
 def test_a_promotion_without_a_score_is_neither_allowed_nor_stopped() -> None:
-    found = replayed(LOOSE, list(market(50)), promotion(NOW - 1), promotion(NOW + 5, 9, OTHER))
-    assert [allows(one) for one in found.judged] == [None, None]
+    found = replayed(LOOSE, list(market(50)), (NOW - 1, promote()), (NOW + 5, promote(OTHER)))
+    assert [allows(one) for one in found.judged] == [None, None, None]
 
 
 def test_the_first_pass_is_kept_with_its_moment() -> None:
@@ -72,11 +81,10 @@ def test_the_first_pass_is_kept_with_its_moment() -> None:
 
 
 def test_the_default_policy_passes_skill_and_not_noise() -> None:
-    policy = DefaultPolicy(least_days=2.0, least_blocks=20)
-    skilled = replayed(policy, list(market(400, signal=1.2)))
-    noise = replayed(policy, [scored(bar, "A", PRIOR, bar % 3) for bar in range(400)])
+    rules = policy("default", least_days=2.0, least_blocks=20)
+    skilled = replayed(rules, list(market(400, signal=1.2)))
+    noise = replayed(rules, [scored(bar, "A", PRIOR, bar % 3) for bar in range(400)])
     (good,), (bad,) = skilled.candidates.values(), noise.candidates.values()
-    assert good.first_passed is not None or good.newest is not None
     assert good.newest is not None
     assert "skill" not in good.newest.not_passed
     assert bad.newest is not None
@@ -85,13 +93,8 @@ def test_the_default_policy_passes_skill_and_not_noise() -> None:
 
 
 def test_failures_count_under_the_default_policy() -> None:
-    rows = list(market(60))
-    fold = begin(DefaultPolicy(), [])
-    for number, row in enumerate(rows):
-        evolve(fold, row, NOW + number)
-        evolve(fold, unscored(row, "failed", "no"), NOW + number)
-    finish(fold)
-    (candidate,) = fold.candidates.values()
+    rows = [event for row in market(60) for event in (row, unscored(row, "failed", "no"))]
+    (candidate,) = replayed(policy("default"), rows).candidates.values()
     assert candidate.newest is not None
     assert "failures" in candidate.newest.not_passed
 
@@ -99,21 +102,28 @@ def test_failures_count_under_the_default_policy() -> None:
 def test_a_new_champion_begins_the_evidence_anew() -> None:
     before = list(market(30))
     after = [scored(40 + n, "A", PRIOR, 1, incumbent_artifact=OTHER, control_version=8) for n in range(5)]
-    found = replayed(LOOSE, [*before, *after, scored(29, "B", PRIOR, 1)])
+    found = replayed(LOOSE, [*before, *after, scored(29, "B", PRIOR, 1)], (NOW + 240, promote(OTHER)))
     (candidate,) = found.candidates.values()
     assert (candidate.restarts, candidate.scores, candidate.champion) == (1, 5, OTHER.hex())
     assert candidate.first_passed is not None
 
 
+def test_what_a_candidate_was_said_to_be_outlives_its_time_in_shadow() -> None:
+    found = replayed(LOOSE, list(market(50)), (NOW + 200, Retire("xgboost", CANDIDATE.hex())))
+    (candidate,) = found.candidates.values()
+    assert candidate.newest is not None
+    assert (candidate.newest.scores, candidate.newest.outcome) == (200, "passed")
+
+
 def test_voters_are_not_judged() -> None:
-    assert replayed(LOOSE, [scored(0, "A", PRIOR, 1, role="voting")]).candidates == {}
+    assert replayed(LOOSE, [scored(0, "A", PRIOR, 1, role="voting", artifact=CHAMPION)]).candidates == {}
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 8), st.integers(30, 60))
 def test_a_replay_says_what_the_policy_itself_says(seed: int, bars: int) -> None:
     events = list(market(bars, seed))
-    (candidate,) = replayed(ClassicPolicy(), events).candidates.values()
+    (candidate,) = replayed(policy("classic"), events).candidates.values()
     tally = classic.begin()
     for event in events:
         classic.evolve(tally, row_of(event))
@@ -123,12 +133,15 @@ def test_a_replay_says_what_the_policy_itself_says(seed: int, bars: int) -> None
 
 @pytest.mark.parametrize(
     ("policy", "at", "code"),
-    [(LOOSE, NOW + 300, 0), (STRICT, NOW + 300, 1), (LOOSE, NOW + 20, 1), (LOOSE, NOW - 1, 0), (STRICT, NOW - 1, 1)],
+    [(LOOSE, NOW + 300, 0), (STRICT, NOW + 300, 1), (LOOSE, NOW + 20, 1), (LOOSE, NOW + 900, 0)],
 )
-def test_the_exit_code_is_about_promotions_with_scores_else_about_candidates(
-    policy: Policy, at: int, code: int
-) -> None:
-    assert code_of(replayed(policy, list(market(50)), promotion(at))) == code
+def test_the_exit_code_is_about_promotions_with_scores(policy: Policy, at: int, code: int) -> None:
+    assert code_of(replayed(policy, list(market(50)), (at, promote()))) == code
+
+
+@pytest.mark.parametrize(("policy", "code"), [(LOOSE, 0), (STRICT, 1)])
+def test_without_a_promotion_that_had_scores_the_exit_code_is_about_candidates(policy: Policy, code: int) -> None:
+    assert code_of(replayed(policy, list(market(50)))) == code
 
 
 def test_no_score_at_all_is_nothing_to_judge() -> None:
@@ -139,14 +152,14 @@ def test_no_score_at_all_is_nothing_to_judge() -> None:
 def test_a_policy_comes_by_name_or_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text('{"name": "default", "parameters": {"alpha": 0.01, "margin": 0}}')
-    assert read_policy("classic") == ClassicPolicy()
-    assert read_policy(str(file)) == DefaultPolicy(alpha=0.01, margin=0.0)
+    assert read_policy("classic").thresholds == ClassicPolicy()
+    assert read_policy(str(file)).thresholds == DefaultPolicy(alpha=0.01, margin=0.0)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"name": "default", "parameters": {"alfa": 0.01}}', "no parameter alfa; it has alpha, bias_ignored"),
+        ('{"name": "default", "parameters": {"alfa": 0.01}}', "no parameter alfa; it has act_confirm"),
         ('{"name": "default", "parameters": {"alpha": 2}}', "alpha"),
         ('{"name": "best"}', "no gate policy 'best'; there are default, classic"),
         ('{"alpha": 0.01}', 'expected {"name": "default", "parameters": {...}}; Object contains unknown field `alpha`'),
@@ -162,9 +175,8 @@ def test_a_policy_that_is_none_is_refused_by_name(tmp_path: Path, text: str, wor
 
 
 def test_what_a_policy_may_do_is_no_matter_of_its_thresholds() -> None:
-    assert policy_of("classic", {"automatic": False, "cost_per_side": 0.001, "least_passed": 2}) == ClassicPolicy(
-        least_passed=2
-    )
+    asked = policy("classic", automatic=False, cost_per_side=0.001, least_passed=2)
+    assert asked.thresholds == ClassicPolicy(least_passed=2)
 
 
 def test_the_command_tells_promotions_and_candidates(two: Any, tmp_path: Path) -> None:
@@ -181,7 +193,7 @@ def test_the_command_tells_promotions_and_candidates(two: Any, tmp_path: Path) -
     told = json.loads(two("gates", "replay", "--policy", str(file), "-o", "json").out)
     assert [one["allowed"] for one in told["promotions"]][-1] == (loose.code == 0)
     assert told["candidates"][0]["recorded_first_passed"] is None
-    assert told["policy"]["least_passed"] == 1
+    assert told["policy"]["parameters"]["least_passed"] == 1
     assert two("gates", "replay", "--policy", "best").code == 2
 
 

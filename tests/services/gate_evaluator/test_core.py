@@ -1,0 +1,316 @@
+"""Given what was recorded, when a score comes, then this is said of candidates, champions and weights."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.recorded import (
+    BEFORE,
+    CANDIDATE,
+    CHAMPION,
+    MINUTE,
+    OTHER,
+    PRIOR,
+    commands,
+    market,
+    missing,
+    register,
+    scored,
+    unscored,
+    wrong,
+)
+from schemas.codec import Sealed, seal
+from schemas.control import Command, Promote, Retire, SetGatePolicy, SetLadder, StopShadow
+from schemas.gates import ActionDue, EvidenceRestarted, GuardTripped, VerdictReached, WeightsProposed
+from schemas.scores import PredictionScored, ScoreEvent
+from services.gate_evaluator.candidates import EVERY, LOOK
+from services.gate_evaluator.core import Evaluator, State
+from services.gate_evaluator.watch import PAIRS
+from shared.service import Batch, Received
+
+T = TypeVar("T")
+HOUR = 60 * MINUTE
+GHOST = CHAMPION
+PROMOTED: tuple[Command, ...] = (*BEFORE, Promote("xgboost", CANDIDATE.hex(), forced=True))
+"""The candidate votes since version 8, the former champion is its ghost."""
+ACTING = SetGatePolicy("default", {"automatic": True})
+
+
+class Bench:
+    """The evaluator, the commands it has read, and what it said."""
+
+    def __init__(self, *given: Command) -> None:
+        self.evaluator = Evaluator()
+        self.state: State = self.evaluator.begin(b"")
+        self.count = 0
+        self.known: list[Command] = []
+        self.said: list[Sealed] = []
+        self.command(*(given or BEFORE))
+
+    def command(self, *more: Command) -> None:
+        self.known += more
+        entries = commands(first=self.known)[len(self.known) - len(more) :]
+        self.said += self.evaluator.handle(self.state, Batch(entries, ()))
+
+    def take(self, events: Iterable[ScoreEvent]) -> None:
+        self.said += self.evaluator.handle(self.state, Batch((), self.received(events)))
+
+    def received(self, events: Iterable[ScoreEvent]) -> list[Received]:
+        found = []
+        for event in events:
+            self.count += 1
+            found.append(Received("scores", f"{self.count}-0", seal("scores", event).envelope))
+        return found
+
+    def restart(self) -> None:
+        memo = self.evaluator.memo(self.state)
+        self.evaluator = Evaluator()
+        self.state = self.evaluator.begin(memo)
+        self.evaluator.absorb(self.state, Batch(commands(first=self.known), ()))
+
+    def heard(self, kind: type[T]) -> list[T]:
+        return [one.envelope.event for one in self.said if isinstance(one.envelope.event, kind)]
+
+
+def served(bars: int, *, champion: float, ghost: float, version: int = 8, symbols: int = 8) -> list[PredictionScored]:
+    """Rounds of the promoted candidate beside its ghost, each with so much of the truth in its answers."""
+    found = []
+    mine, theirs = (list(market(bars, signal=signal, symbols=symbols)) for signal in (champion, ghost))
+    for own, other in zip(mine, theirs, strict=True):
+        found.append(msgspec.structs.replace(own, role="voting", control_version=version))
+        found.append(msgspec.structs.replace(other, artifact=GHOST, outcome=own.outcome, control_version=version))
+    return found
+
+
+def test_given_a_shadow_when_enough_is_scored_then_a_verdict_says_on_what_it_rests() -> None:
+    bench = Bench()
+    rows = list(market(EVERY // 8 + 1))
+    bench.take(rows[: EVERY - 1])
+    assert bench.heard(VerdictReached) == []
+    bench.take(rows[EVERY - 1 : EVERY])
+    (verdict,) = bench.heard(VerdictReached)
+    assert (verdict.artifact, verdict.champion, verdict.scores) == (CANDIDATE.hex(), CHAMPION.hex(), EVERY)
+    assert verdict.first_score == seal("scores", rows[0]).envelope.id.hex()
+    assert verdict.last_score == seal("scores", rows[EVERY - 1]).envelope.id.hex()
+    assert all(gate.threshold is not None and gate.samples >= 0 for gate in verdict.gates)
+
+
+def test_given_a_verdict_when_it_changes_then_it_is_written_at_once_and_else_every_so_often() -> None:
+    bench = Bench(*BEFORE, SetGatePolicy("classic", {"least_passed": 1, "most_one_action": 1.0}))
+    rows = [msgspec.structs.replace(row, control_version=8) for row in market(100)]
+    bench.take(rows[:EVERY])
+    assert [verdict.overall for verdict in bench.heard(VerdictReached)] == ["passed"]
+    bench.command(SetGatePolicy("classic", {"least_passed": 4, "least_deviation": 0.9}))
+    later = [msgspec.structs.replace(row, control_version=9, open_time=row.open_time + 100 * HOUR) for row in rows]
+    bench.take(later[:EVERY])
+    assert [(verdict.overall, verdict.scores) for verdict in bench.heard(VerdictReached)[1:]] == [("failed", EVERY)]
+
+
+def test_given_a_voting_artifact_when_it_is_scored_then_no_verdict_is_about_it() -> None:
+    bench = Bench()
+    bench.take(msgspec.structs.replace(row, artifact=CHAMPION, role="voting") for row in market(100))
+    assert bench.heard(VerdictReached) == []
+    assert bench.state.memory.candidates == {}
+
+
+@pytest.mark.parametrize(
+    ("after", "row", "changed"),
+    [
+        (Promote("xgboost", OTHER.hex(), forced=True), {}, ("champion",)),
+        (SetGatePolicy("default", {"alpha": 0.01}), {}, ("policy",)),
+        (StopShadow("xgboost", OTHER.hex()), {"kappa": 0.7}, ("label",)),
+        (StopShadow("xgboost", OTHER.hex()), {"horizon": 2}, ("label",)),
+    ],
+)
+def test_given_evidence_when_what_it_is_about_changes_then_it_begins_anew_and_says_so(
+    after: Command, row: dict[str, Any], changed: tuple[str, ...]
+) -> None:
+    bench = Bench()
+    bench.take(list(market(10)))
+    bench.command(after)
+    bench.take([scored(11, "SYN0", PRIOR, 1, control_version=8, **row)])
+    (anew,) = bench.heard(EvidenceRestarted)
+    assert (anew.changed, anew.scores) == (changed, 80)
+    assert bench.state.memory.candidates[CANDIDATE.hex()].scores == 1
+    bench.take([scored(9, "SYN0", PRIOR, 1, control_version=7)])
+    assert bench.state.memory.candidates[CANDIDATE.hex()].scores == 1, "a late row about what was before"
+
+
+def test_given_a_shadow_when_it_is_stopped_then_its_evidence_is_let_go() -> None:
+    bench = Bench()
+    bench.take(list(market(10)))
+    bench.command(StopShadow("xgboost", CANDIDATE.hex()))
+    assert bench.state.memory.candidates == {}
+    bench.take(list(market(10)))
+    assert bench.state.memory.candidates == {}
+
+
+def test_given_a_policy_that_cannot_be_used_when_a_verdict_is_due_then_it_is_inconclusive_and_says_why() -> None:
+    bench = Bench(*BEFORE, SetGatePolicy("default", {"alfa": 1.0}))
+    bench.take(msgspec.structs.replace(row, control_version=8) for row in market(EVERY // 8 + 1))
+    (verdict,) = bench.heard(VerdictReached)
+    assert verdict.overall == "inconclusive"
+    assert "no parameter alfa" in verdict.gates[0].detail
+
+
+def test_given_a_promoted_model_when_it_does_harm_then_the_guard_trips_and_a_person_must_act() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(wrong(200))
+    tripped, due = bench.heard(GuardTripped), bench.heard(ActionDue)
+    assert tripped[-1].stage == "rollback"
+    assert (tripped[-1].artifact, tripped[-1].ghost) == (CANDIDATE.hex(), GHOST.hex())
+    assert due[-1].action == "rollback"
+    assert not any(one.acts for one in due)
+    assert due[-1].evidence in {one.envelope.id.hex() for one in bench.said}
+
+
+def test_given_leave_to_act_when_a_promoted_model_does_harm_then_the_rollback_is_the_evaluators() -> None:
+    bench = Bench(*PROMOTED, ACTING)
+    bench.take(wrong(200, control_version=9))
+    assert [one.acts for one in bench.heard(ActionDue) if one.action == "rollback"] == [True]
+
+
+def test_given_harm_that_was_told_when_it_goes_on_then_it_is_not_told_again() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(wrong(200))
+    told = len(bench.heard(GuardTripped))
+    bench.take(msgspec.structs.replace(row, open_time=row.open_time + 200 * HOUR) for row in wrong(200))
+    assert len(bench.heard(GuardTripped)) == told
+
+
+def test_given_steps_by_leave_of_the_ladder_alone_then_a_step_down_waits_for_both() -> None:
+    only_policy = Bench(*PROMOTED, ACTING)
+    both = Bench(*PROMOTED, ACTING, SetLadder((0.05, 0.1), automatic=True))
+    for bench, version in ((only_policy, 9), (both, 10)):
+        for bar in range(0, 200, 5):
+            bench.take(wrong(200, control_version=version)[bar * 16 : (bar + 5) * 16])
+            if bench.heard(ActionDue):
+                break
+    first = only_policy.heard(ActionDue)[0]
+    assert (first.action, first.acts) in {("step_down", False), ("rollback", True)}
+    assert both.heard(ActionDue)[0].acts
+
+
+@pytest.mark.parametrize("silent", [unscored, missing])
+def test_given_a_promoted_model_when_it_falls_silent_then_the_guard_trips_without_a_score(silent: Any) -> None:
+    bench = Bench(*PROMOTED)
+    rows = served(10, champion=1.0, ghost=1.0)
+    bench.take(rows)
+    assert bench.heard(GuardTripped) == []
+    mine = [row for row in rows if row.role == "voting"]
+    failed = {"reason": "failed"} if silent is unscored else {}
+    bench.take(silent(row, **failed) for row in mine)
+    assert [one.guard for one in bench.heard(GuardTripped)] == ["failures"]
+
+
+def test_given_a_ghost_that_fares_alike_when_blocks_pass_then_the_promotion_is_confirmed_once() -> None:
+    probation = Promote("xgboost", CANDIDATE.hex(), forced=True, probation=5000)
+    bench = Bench(*BEFORE, probation)
+    bench.take(served(400, champion=1.0, ghost=1.0))
+    assert [one.action for one in bench.heard(ActionDue)] == ["confirm_promotion"]
+
+
+def test_given_no_promotion_when_the_first_champion_is_scored_then_nothing_guards_it() -> None:
+    bench = Bench()
+    bench.take(msgspec.structs.replace(row, artifact=CHAMPION, role="voting") for row in market(50))
+    assert bench.state.memory.watches == {}
+
+
+def two_models() -> list[Command]:
+    second = msgspec.structs.replace(register(OTHER), model="lightgbm")
+    return [*BEFORE[:3], second, BEFORE[4], Promote("lightgbm", OTHER.hex(), forced=True, weight=0.5)]
+
+
+def votes(bars: int) -> list[PredictionScored]:
+    """Two voting models, one that sees the truth and one that does not."""
+    found = []
+    for row in market(bars):
+        about = {"role": "voting", "control_version": 6}
+        found.append(msgspec.structs.replace(row, artifact=CHAMPION, **about))
+        found.append(msgspec.structs.replace(row, model="lightgbm", artifact=OTHER, probabilities=PRIOR, **about))
+    return found
+
+
+def test_given_two_voting_models_when_one_earns_more_then_its_weight_is_proposed_higher() -> None:
+    bench = Bench(*two_models())
+    bench.take(votes(300))
+    proposed = bench.heard(WeightsProposed)
+    assert proposed
+    last = proposed[-1]
+    assert last.weights["xgboost"] > 0.5 > last.weights["lightgbm"]
+    assert sum(last.weights.values()) == pytest.approx(1.0)
+    assert not any(one.acts for one in proposed)
+
+
+HISTORIES = {
+    "a candidate": (BEFORE, list(market(90))),
+    "harm": (PROMOTED, wrong(60)),
+    "weights": (tuple(two_models()), votes(60)),
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_cuts_and_restarts_change_not_a_byte_of_what_is_said(name: str, data: st.DataObject) -> None:
+    known, rows = HISTORIES[name]
+    whole = Bench(*known)
+    whole.take(rows)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=5)))
+    pieces: list[Sequence[ScoreEvent]] = [
+        rows[start:end] for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True)
+    ]
+    other = Bench(*known)
+    for piece in pieces:
+        other.take(piece)
+        if data.draw(st.booleans()):
+            other.restart()
+    assert [one.data for one in other.said] == [one.data for one in whole.said]
+    assert other.said
+    assert other.evaluator.memo(other.state) == whole.evaluator.memo(whole.state)
+
+
+def test_what_is_remembered_does_not_grow_with_what_was_scored() -> None:
+    bench = Bench(*PROMOTED, SetGatePolicy("default"))
+
+    def feed(first: int, bars: int) -> int:
+        rows = served(bars, champion=1.0, ghost=0.9, version=9)
+        shift = first * HOUR
+        bench.take(msgspec.structs.replace(row, open_time=row.open_time + shift) for row in rows)
+        shadow = [msgspec.structs.replace(row, artifact=OTHER, control_version=9) for row in market(bars)]
+        bench.take(msgspec.structs.replace(row, open_time=row.open_time + shift) for row in shadow)
+        return len(bench.evaluator.memo(bench.state))
+
+    feed(0, 300)
+    small = feed(300, 300)
+    large = small
+    for round_ in range(2, 8):
+        large = feed(300 * round_, 300)
+    assert large < 1.1 * small
+
+
+def test_answers_that_wait_for_a_silent_counterpart_are_bounded() -> None:
+    bench = Bench(*PROMOTED)
+    rows = served(300, champion=1.0, ghost=1.0)
+    bench.take(row for row in rows if row.role == "voting")
+    watched = bench.state.memory.watches["xgboost"]
+    assert len(watched.own) == PAIRS
+    assert watched.guard.answered == 300 * 8 - PAIRS
+    bench.take(row for row in rows if row.role == "shadow")
+    assert len(watched.theirs) <= PAIRS
+
+
+def test_looks_are_frequent_enough_to_matter_and_rare_enough_to_be_cheap() -> None:
+    assert EVERY % LOOK == 0
+
+
+def test_a_retired_champion_is_no_longer_watched() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(served(5, champion=1.0, ghost=1.0))
+    assert list(bench.state.memory.watches) == ["xgboost"]
+    bench.command(Promote("xgboost", OTHER.hex(), forced=True), Retire("xgboost", CANDIDATE.hex()))
+    assert bench.state.memory.watches == {}

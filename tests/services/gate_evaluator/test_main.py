@@ -1,0 +1,142 @@
+"""The evaluator's hands: what is due becomes a command, once, signed, and only while it still is due."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bench.recorded import BEFORE, CANDIDATE, CHAMPION, record, wrong
+from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, SetWeights, TrustKey
+from schemas.gates import ActionDue, WeightsProposed
+from services.gate_evaluator.core import GROUP, Evaluator
+from services.gate_evaluator.main import act, answer, check_partitions
+from shared.commands import Door, current, history, issue
+from shared.log import Log
+from shared.log.memory import MemoryLog
+from shared.log.redis import RedisLog
+from shared.process import InstallationError, owner
+from shared.runtime import Host
+from shared.settings import Installation, Settings
+from shared.signing import generate, load_private
+
+pytestmark = pytest.mark.anyio
+PROMOTED = (*BEFORE, Promote("xgboost", CANDIDATE.hex(), forced=True))
+EVIDENCE = "ab" * 16
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def site(log: Log, *commands: Command) -> Door:
+    for command in commands:
+        await issue(log, command, actor="ada", reason="a test")
+    return Door(log)
+
+
+def due(artifact: bytes = CANDIDATE, *, acts: bool = True) -> ActionDue:
+    return ActionDue("xgboost", artifact.hex(), "rollback", acts, EVIDENCE, "guard harm: 120 of 100", 8)
+
+
+async def test_a_rollback_that_is_due_is_issued_with_its_reason_and_evidence() -> None:
+    log = MemoryLog()
+    door = await site(log, *PROMOTED)
+    assert await answer(door, due(), "cd" * 16) == "version 9"
+    entry = (await history(log))[-1]
+    assert (entry.actor, entry.command_id) == (GROUP, f"gate-{EVIDENCE}")
+    assert entry.reason == f"guard harm: 120 of 100; evidence {EVIDENCE}"
+    assert (await current(log)).models["xgboost"].champion == CHAMPION.hex()
+
+
+async def test_what_asks_twice_is_answered_once() -> None:
+    log = MemoryLog()
+    door = await site(log, *PROMOTED, SetGatePolicy("default"))
+    assert await answer(door, WeightsProposed({"xgboost": 1.0}, 3, 0, True, EVIDENCE, 9), EVIDENCE) == "version 10"
+    again = await answer(Door(log), WeightsProposed({"xgboost": 1.0}, 3, 0, True, EVIDENCE, 9), EVIDENCE)
+    assert again == "version 10, as before"
+
+
+async def test_what_policy_leaves_to_people_is_left_to_them() -> None:
+    log = MemoryLog()
+    door = await site(log, *PROMOTED)
+    assert await answer(door, due(acts=False), "cd" * 16) == ""
+    assert await answer(door, WeightsProposed({"xgboost": 1.0}, 3, 0, False, EVIDENCE, 9), EVIDENCE) == ""
+    assert (await current(log)).version == len(PROMOTED)
+
+
+async def test_what_is_no_longer_champion_is_not_rolled_back() -> None:
+    log = MemoryLog()
+    door = await site(log, *PROMOTED)
+    assert "no longer the champion" in await answer(door, due(CHAMPION), "cd" * 16)
+    assert (await current(log)).version == len(PROMOTED)
+
+
+async def test_a_command_that_control_refuses_changes_nothing_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = MemoryLog()
+    door = await site(log, *PROMOTED)
+    said = await answer(door, WeightsProposed({"nobody": 1.0}, 3, 0, True, EVIDENCE, 8), EVIDENCE)
+    assert "nobody" in said
+    assert "may not stand" in caplog.text
+    assert (await current(log)).version == len(PROMOTED)
+
+
+async def test_weights_are_given_as_control_takes_them() -> None:
+    log = MemoryLog()
+    door = await site(log, *PROMOTED)
+    await answer(door, WeightsProposed({"xgboost": 0.9999999}, 3, 0, True, EVIDENCE, 8), EVIDENCE)
+    assert (await history(log))[-1].command == SetWeights({"xgboost": 1.0})
+
+
+def test_one_evaluator_judges_all_symbols_or_none() -> None:
+    check_partitions(Settings())
+    with pytest.raises(InstallationError, match="this installation has 2"):
+        check_partitions(Settings(installation=Installation(partitions=2)))
+
+
+@asynccontextmanager
+async def judging(log: Log, other: Log, key: Path) -> AsyncIterator[None]:
+    """The evaluator over a log, with its hands."""
+    stop = anyio.Event()
+    host = Host(Evaluator(), log, 0, owner(GROUP))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(host.run, stop)
+        tasks.start_soon(act, other, load_private(key, key_id=GROUP))
+        yield
+        stop.set()
+        tasks.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    with anyio.fail_after(30):
+        while not await condition():
+            await anyio.sleep(0.02)
+
+
+async def test_a_promoted_model_that_does_harm_is_rolled_back_by_a_signed_command(
+    empty_redis_url: str, tmp_path: Path
+) -> None:
+    key = tmp_path / "gate-evaluator.pem"
+    public = generate(key)
+    log, hands = RedisLog(empty_redis_url), RedisLog(empty_redis_url)
+    try:
+        await site(
+            log, *PROMOTED, SetGatePolicy("default", {"act_rollback": True}), TrustKey(GROUP, public, "the evaluator")
+        )
+
+        async def back() -> bool:
+            return (await current(log)).models["xgboost"].champion == CHAMPION.hex()
+
+        async with judging(log, hands, key):
+            await record(log, "scores", wrong(100, control_version=len(PROMOTED) + 2))
+            await until(back)
+        entry: CommandRecorded = (await history(log))[-1]
+        assert (entry.actor, entry.key) == (GROUP, GROUP)
+        assert entry.signature
+        assert "evidence" in entry.reason
+        assert CANDIDATE.hex() in (await current(log)).models["xgboost"].shadows
+    finally:
+        await hands.close()
+        await log.close()
