@@ -10,8 +10,10 @@ Writes      ``predictions``: for every vector of an active artifact's feature se
             all of them again after a start.
 Remembers   The configuration, the loaded artifacts, which feature sets the bar in hand has shown,
             and the last T - 1 vectors of each symbol where an artifact looks at windows. All of it
-            is read again after a restart: there is no memo. Former champions stay loaded until they
-            are retired; at a start the newest three are loaded in the background.
+            is read again after a restart: there is no memo. The newest three former champions that
+            are not active stay loaded, so that a rollback finds them warm, and at a start they are
+            loaded in the background. All else is freed: a shadow that was stopped, an older
+            champion, what was retired.
 Refuses     To have an opinion where it has none. A vector withheld, of the wrong length or not
             finite, a bar of another interval, an artifact that does not load or does not answer
             with probabilities, a bar for which only other feature sets came: each is a

@@ -19,7 +19,8 @@ from shared.control import EMPTY, Model, fold
 from shared.control import State as Control
 
 FORMER: Final = 3
-"""How many former champions that are not active are loaded at a start too: a rollback's targets."""
+"""How many former champions that are not active stay loaded, the newest: a rollback's targets. At a
+start they are loaded too. Everything else is freed as soon as it is not active."""
 LOADING: Final = "still being loaded; it answers once it is verified and warm"
 
 
@@ -77,12 +78,14 @@ class Member(NamedTuple):
 
 class Roster(Struct):
     """The configuration, the active artifacts in the order in which they answer (shadows first, the
-    champion last), former champions (newest last), and what was announced about each artifact.
-    ``settled``: nothing is being loaded, and all is announced."""
+    champion last), former champions (newest last), what the loader was asked for and not yet told to
+    forget, and what was announced about each artifact. ``settled``: nothing is being loaded, and all
+    is announced."""
 
     control: Control = EMPTY
     members: tuple[Member, ...] = ()
     former: tuple[str, ...] = ()
+    held: frozenset[str] = frozenset()
     told: dict[str, Loaded | Fault] = {}
     settled: bool = True
 
@@ -98,12 +101,13 @@ def follow(roster: Roster, model: str, control: Sequence[Envelope[CommandRecorde
 
 
 def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> None:
-    """Has everything loaded that the configuration wants, and seats the members."""
+    """Has everything loaded that the configuration wants and nothing else, and seats the members."""
     current = roster.control.models.get(model, Model())
-    for artifact in list(roster.told):
-        if artifact in roster.control.retired:
-            loader.forget(artifact)
-            del roster.told[artifact]
+    wanted = frozenset((*_active(current), *_idle(roster, current)))
+    for artifact in sorted(roster.held - wanted):
+        loader.forget(artifact)
+        roster.told.pop(artifact, None)
+    roster.held = wanted
     if current.champion is not None:
         loader.load(current.champion)
     for artifact in current.shadows:

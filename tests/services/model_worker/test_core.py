@@ -340,6 +340,43 @@ def test_a_retired_artifact_is_forgotten() -> None:
     assert set(shelf(service).found) == {TWO}
 
 
+def test_only_the_newest_three_former_champions_stay_loaded() -> None:
+    names = [f"{number:02x}" * 32 for number in range(1, 6)]
+    service = ModelWorker("m", Shelf({name: Fake() for name in names}), OWNER, LIFE)
+    commands: list[Command] = []
+    for number, name in enumerate(names):
+        commands += [register(name), Promote("m", name, forced=True, weight=None if number else 1.0)]
+        commands += [StopShadow("m", names[number - 1])] if number else []
+    state = service.begin(b"")
+    for entry in control(*commands):
+        service.handle(state, Batch([entry], ()))
+    assert set(shelf(service).found) == set(names[1:])
+    assert set(state.roster.told) == set(names[1:])
+
+
+def test_a_shadow_that_was_stopped_is_forgotten_and_announced_again_when_it_returns() -> None:
+    service = worker(one=Fake(), two=Fake())
+    commands = (*CHAMPION, register(TWO), StartShadow("m", TWO), StopShadow("m", TWO), StartShadow("m", TWO))
+    state = service.begin(b"")
+    told, loaded = [], []
+    for entry in control(*commands):
+        told.append(announced(service.handle(state, Batch([entry], ()))))
+        loaded.append(set(shelf(service).found))
+    assert loaded[-3:] == [{ONE, TWO}, {ONE}, {ONE, TWO}]
+    assert told[-3:] == [[("ArtifactReady", TWO)], [], [("ArtifactReady", TWO)]]
+
+
+def test_a_shadow_that_is_stopped_while_it_loads_is_forgotten() -> None:
+    service = worker(one=Fake(), two=Fake(), slow=True)
+    commands = (*CHAMPION, register(TWO), StartShadow("m", TWO), StopShadow("m", TWO))
+    state = service.begin(b"")
+    for entry in control(*commands):
+        service.handle(state, Batch([entry], ()))
+    assert state.roster.held == {ONE}
+    assert announced(service.handle(state, Batch((), ()))) == []
+    assert [member.artifact for member in state.members] == [ONE]
+
+
 def test_what_is_loaded_is_announced_once_by_whom_and_under_which_version() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO))

@@ -1,5 +1,7 @@
 """The thread that loads: nothing waits for it but what must."""
 
+import gc
+import weakref
 from threading import Event
 from typing import Any
 
@@ -93,3 +95,38 @@ def test_what_is_forgotten_is_read_again(disk: Disk) -> None:
     assert loader.outcome("a") is None
     loader.load("a")
     assert disk.reads == ["a", "a"]
+
+
+class Heavy:
+    """Something whose memory must be given back."""
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_the_memory_of_what_is_forgotten_is_given_back(in_background: bool) -> None:
+    made: list[weakref.ref[Heavy]] = []
+
+    def read(artifact: str) -> Any:
+        heavy = Heavy()
+        made.append(weakref.ref(heavy))
+        return heavy
+
+    loader = ThreadLoader(read)
+    if in_background:
+        loader.request("a")
+        settled(loader, "a")
+    else:
+        loader.load("a")
+    assert made[0]() is not None
+    loader.forget("a")
+    gc.collect()
+    assert made[0]() is None
+
+
+def test_what_is_forgotten_while_it_is_read_is_given_back_when_it_was_read(disk: Disk) -> None:
+    loader = ThreadLoader(disk)
+    loader.request("a")
+    under_way = loader._under_way["a"]
+    loader.forget("a")
+    disk.open["a"].set()
+    under_way.result(10)
+    assert loader.outcome("a") is None
