@@ -54,7 +54,7 @@ from schemas.operations import (
     OwnerReplaced,
 )
 from schemas.predictions import PredictionFailed, PredictionMade
-from schemas.readiness import ArtifactFailed, ArtifactReady
+from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 from schemas.scores import BallotMissing, InterferenceChecked, PredictionScored, PredictionUnscored, TradeJoined
 from schemas.trades import TradeClosed
 
@@ -364,6 +364,7 @@ def _operations() -> Iterator[Sealed]:
     yield seal("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), **worker, took_ms=180, at=OPEN))
     reason = "artifact 40414243 in state/artifacts: model.ubj: missing"
     yield seal("readiness", ArtifactFailed("xgboost", CHALLENGER.hex(), **worker, reason=reason, at=OPEN))
+    yield seal("readiness", ArtifactFreed("xgboost", ARTIFACT.hex(), **worker))
     yield seal(
         "dead", DeadLetter("feed", "bars/BTCUSDT.csv:7", "impossible_prices", "low 5 is above open 4", "1,4,6,5,5,1")
     )

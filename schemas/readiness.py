@@ -15,7 +15,8 @@ Life = Annotated[str, Meta(min_length=8, max_length=32)]
 class ArtifactReady(Struct, frozen=True, tag="artifact.ready"):
     """``owner`` has loaded this artifact of ``model``, verified every byte of it, compared its answers
     with the golden ones and so warmed it up, in ``took_ms``; done at ``at``, announced under
-    ``control_version``. It holds for this ``life`` of the worker; a later ``ArtifactFailed`` ends it."""
+    ``control_version``. It holds for this ``life`` of the worker; a later ``ArtifactFailed`` or
+    ``ArtifactFreed`` ends it."""
 
     model: Name
     artifact: DigestHex
@@ -38,4 +39,15 @@ class ArtifactFailed(Struct, frozen=True, tag="artifact.failed"):
     at: Milliseconds
 
 
-ReadinessEvent = ArtifactReady | ArtifactFailed
+class ArtifactFreed(Struct, frozen=True, tag="artifact.freed"):
+    """``owner`` had this artifact ready and holds it no more: it is not active, and none of the newest
+    former champions. It is loaded again when a command makes it active."""
+
+    model: Name
+    artifact: DigestHex
+    owner: OwnerText
+    life: Life
+    control_version: Annotated[int, Meta(ge=0)]
+
+
+ReadinessEvent = ArtifactReady | ArtifactFailed | ArtifactFreed

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from schemas.codec import unseal
 from schemas.control import Command, Promote
-from schemas.readiness import ArtifactReady
+from schemas.readiness import ArtifactFailed, ArtifactReady
 from shared.control import State
 from shared.log import Log, Place
 
@@ -59,6 +59,9 @@ async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> 
         if said.life != life:
             break
         if said.artifact == artifact:
-            ready = isinstance(said, ArtifactReady)
-            return (envelope.id.hex(), "") if ready else ("", f"{where}: it did not load: {said.reason}")
+            if isinstance(said, ArtifactReady):
+                return envelope.id.hex(), ""
+            if isinstance(said, ArtifactFailed):
+                return "", f"{where}: it did not load: {said.reason}"
+            break
     return "", f"{where}: not loaded; start it in shadow first (`conclave shadow start {model} {artifact[:12]}`)"

@@ -6,8 +6,8 @@ Writes      ``predictions``: for every vector of an active artifact's feature se
             the model's shadows and its champion, in that order, so that the voter, which closes a
             round with the last champion's ballot, has the shadows' by then; who votes is not its
             business. A shadow on another feature set than the champion's may come after it.
-            ``readiness``: which artifacts it holds, verified and warm, and which would not load;
-            all of them again after a start.
+            ``readiness``: which artifacts it holds, verified and warm, which would not load, and which
+            it freed; all that it holds again after a start.
 Remembers   The configuration, the loaded artifacts, which feature sets the bar in hand has shown,
             and the last T - 1 vectors of each symbol where an artifact looks at windows. All of it
             is read again after a restart: there is no memo. The newest three former champions that

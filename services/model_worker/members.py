@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from schemas.codec import Envelope, Sealed, seal
 from schemas.control import CommandRecorded, RegisterArtifact
-from schemas.readiness import ArtifactFailed, ArtifactReady
+from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 from services.model_worker.asking import Predictor
 from shared.control import EMPTY, Model, fold
 from shared.control import State as Control
@@ -79,14 +79,15 @@ class Member(NamedTuple):
 class Roster(Struct):
     """The configuration, the active artifacts in the order in which they answer (shadows first, the
     champion last), former champions (newest last), what the loader was asked for and not yet told to
-    forget, and what was announced about each artifact. ``settled``: nothing is being loaded, and all
-    is announced."""
+    forget, what was announced about each artifact, and what was ready and is not yet announced as
+    freed. ``settled``: nothing is being loaded, and all is announced."""
 
     control: Control = EMPTY
     members: tuple[Member, ...] = ()
     former: tuple[str, ...] = ()
     held: frozenset[str] = frozenset()
     told: dict[str, Loaded | Fault] = {}
+    freed: tuple[str, ...] = ()
     settled: bool = True
 
 
@@ -106,7 +107,8 @@ def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> Non
     wanted = frozenset((*_active(current), *_idle(roster, current)))
     for artifact in sorted(roster.held - wanted):
         loader.forget(artifact)
-        roster.told.pop(artifact, None)
+        if isinstance(roster.told.pop(artifact, None), Loaded):
+            roster.freed += (artifact,)
     roster.held = wanted
     if current.champion is not None:
         loader.load(current.champion)
@@ -119,9 +121,11 @@ def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> Non
 
 
 def settle(roster: Roster, worker: Worker, loader: Loader) -> list[Sealed]:
-    """Announces what was loaded or failed since it was last asked; seats what is new."""
+    """Announces what was freed, was loaded or failed since it was last asked; seats what is new."""
     current = roster.control.models.get(worker.model, Model())
-    announced = []
+    who = (worker.owner, worker.life, roster.control.version)
+    announced = [seal("readiness", ArtifactFreed(worker.model, artifact, *who)) for artifact in roster.freed]
+    roster.freed = ()
     roster.settled = True
     for artifact in (*_active(current), *_idle(roster, current)):
         outcome = loader.outcome(artifact)

@@ -4,7 +4,7 @@ import pytest
 
 from schemas.codec import seal
 from schemas.control import Halt, Promote
-from schemas.readiness import ArtifactFailed, ArtifactReady
+from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 from shared.control import State
 from shared.log import Commit, Log, Owner, Place
 from shared.readiness import evidence, with_evidence
@@ -72,6 +72,12 @@ async def test_the_newest_word_counts(log: Log) -> None:
     assert (await evidence(log, 1, "m", ONE)).missing == (
         "model-worker.m, partition 0: it did not load: model.ubj: missing",
     )
+
+
+async def test_what_was_freed_is_not_ready(log: Log) -> None:
+    freed = ArtifactFreed("m", ONE, str(FIRST), "6f1d09b2", 4)
+    await announce(log, FIRST, ready(FIRST), freed)
+    assert "not loaded; start it in shadow first" in (await evidence(log, 1, "m", ONE)).missing[0]
 
 
 async def test_every_partition_must_hold_it(log: Log) -> None:

@@ -363,7 +363,7 @@ def test_a_shadow_that_was_stopped_is_forgotten_and_announced_again_when_it_retu
         told.append(announced(service.handle(state, Batch([entry], ()))))
         loaded.append(set(shelf(service).found))
     assert loaded[-3:] == [{ONE, TWO}, {ONE}, {ONE, TWO}]
-    assert told[-3:] == [[("ArtifactReady", TWO)], [], [("ArtifactReady", TWO)]]
+    assert told[-3:] == [[("ArtifactReady", TWO)], [("ArtifactFreed", TWO)], [("ArtifactReady", TWO)]]
 
 
 def test_a_shadow_that_is_stopped_while_it_loads_is_forgotten() -> None:
