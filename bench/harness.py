@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "harness", "installation", "forecasts", "recorded"}
+NOT_BENCHMARKS = {"__init__", "__main__", "harness", "installation", "forecasts", "forecasting", "recorded"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def medians(runs: int, measure: Callable[[], dict[str, float]]) -> dict[str, flo
 
 
 def main(argv: list[str]) -> int:
-    """``python -m bench [name] [--quick]``."""
+    """``python -m bench [name] [--quick] [files]``: files are for those benchmarks that read some."""
     console = Console()
     quick = "--quick" in argv or os.environ.get("QUICK") == "1"
     chosen = [word for word in argv if not word.startswith("-")]
@@ -71,11 +71,11 @@ def main(argv: list[str]) -> int:
         for name in names():
             console.print(f"  [bold]{name:<12}[/] {summary(name)}")
         return 0
-    name = chosen[0].replace("-", "_")
+    name, files = chosen[0].replace("-", "_"), chosen[1:]
     if name not in names():
         console.print(f"no benchmark {name!r}; there are: {', '.join(names())}")
         return 2
-    figures: dict[str, Figure] = importlib.import_module(f"bench.{name}").run(quick)
+    figures: dict[str, Figure] = importlib.import_module(f"bench.{name}").run(quick, *files)
     table = Table(title=f"{name}{' (quick)' if quick else ''}")
     for heading in ("figure", "value", "unit", "goal", "holds", "against"):
         table.add_column(heading)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.control import Promote, StartShadow
 from services.console.door import changing, signer_of, store_of, submit
@@ -15,12 +15,30 @@ from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.show import render
 from shared.bars import Bars, Source, SourceError, gather
 from shared.commands import Door
-from shared.families import FAMILIES
+from shared.families import FAMILIES, Epoch, complete, family_named
 from shared.features import DEFAULT, SETS, FeatureSet
 from shared.process import opened_log
 from shared.settings import Settings
 from shared.training import HOLD, HORIZON, Trained
 from shared.training import train as train_model
+
+
+def _params(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, int | float]:
+    found: dict[str, int | float] = {}
+    for word in given:
+        name, _, value = word.partition("=")
+        try:
+            found[name] = int(value) if value.lstrip("-").isdigit() else float(value)
+        except ValueError:
+            raise click.BadParameter(f"{word!r}; expected NAME=NUMBER, as epochs=3") from None
+    return found
+
+
+def _completed(family: str, params: dict[str, int | float], preset: str) -> dict[str, int | float]:
+    try:
+        return complete(family_named(family), params, preset)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @click.command()
@@ -32,6 +50,8 @@ from shared.training import train as train_model
 @click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
 @click.option("--seed", default=1, show_default=True)
+@click.option("--preset", default="", help="A named set of the family's parameters, as steps-128.")
+@click.option("--param", "params", multiple=True, callback=_params, help="One parameter, as --param epochs=3.")
 @click.option("--register", "then", flag_value="register", help="Make it known under the model's name.")
 @click.option("--shadow", "then", flag_value="shadow", help="Register it and watch it in shadow.")
 @click.option(
@@ -51,6 +71,8 @@ async def train(
     horizon: int,
     hold: float,
     seed: int,
+    preset: str,
+    params: dict[str, int | float],
     then: str | None,
     weight: float | None,
     **options: Any,
@@ -63,9 +85,8 @@ async def train(
     source, name = chosen_source(options)
     bars = _bars(Part(source, 0, rows))
     console = Console()
-    trained = _train(
-        console, bars, family, SETS[set_name], settings, source=name, horizon=horizon, hold=hold, seed=seed
-    )
+    how = {"horizon": horizon, "hold": hold, "seed": seed, "params": _completed(family, params, preset)}
+    trained = _train(bars, family, SETS[set_name], settings, source=name, **how)
     digest = store_of(settings).save(trained.manifest, trained.files)
     if options["output"] == "table":
         console.print(render(trained.manifest, digest))
@@ -82,15 +103,18 @@ def _bars(source: Source) -> dict[str, Bars]:
     return bars
 
 
-def _train(
-    console: Console, bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any
-) -> Trained:
+def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any) -> Trained:
     count = sum(len(columns.open_time) for columns in bars.values())
     words = f"training {family} on {count:,} bars of {len(bars)} symbols"
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(words, total=None)
-        return train_model(bars, family, feature_set, bridge=settings.features.bridge, **how)
+        task = progress.add_task(words, total=None)
+
+        def watch(epoch: Epoch) -> None:
+            stands = f"{words}: log loss {epoch.train_loss:.4f}, held out {epoch.held_loss:.4f}"
+            progress.update(task, completed=epoch.number, total=epoch.of, description=stands)
+
+        return train_model(bars, family, feature_set, bridge=settings.features.bridge, watch=watch, **how)
 
 
 async def _register(

@@ -1,7 +1,7 @@
 """The model families by name. Importing this loads no model library; using a family does.
 
 Each family is one module: ``prior`` and ``logistic`` are the baselines every score is compared
-with, ``xgboost`` and ``lightgbm`` the trees.
+with, ``xgboost`` and ``lightgbm`` the trees, ``patchtst`` and ``nhits`` the networks.
 """
 
 from types import MappingProxyType
@@ -21,6 +21,8 @@ from shared.families.base import (
 )
 from shared.families.lightgbm import LightGBM
 from shared.families.logistic import Logistic
+from shared.families.nhits import NHiTS
+from shared.families.patchtst import PatchTST
 from shared.families.prior import Prior
 from shared.families.xgboost import XGBoost
 
@@ -48,7 +50,7 @@ class UnknownFamilyError(KeyError):
         return str(self.args[0])
 
 
-_ALL: Final[tuple[Family, ...]] = (Prior(), Logistic(), XGBoost(), LightGBM())
+_ALL: Final[tuple[Family, ...]] = (Prior(), Logistic(), XGBoost(), LightGBM(), PatchTST(), NHiTS())
 FAMILIES: Final = MappingProxyType({family.name: family for family in _ALL})
 
 

@@ -5,6 +5,7 @@ those are the artifact's (``shared.artifacts``).
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -72,13 +73,14 @@ class Family(Protocol):
     """One architecture. ``scaled``: whether its input is standardised.
     ``constant``: whether it may answer the same for every input (a baseline). ``batch_rows``: the
     batch size at which its bits are stable, None where they are at any. ``defaults``: every
-    hyper-parameter with its value; there are no others."""
+    hyper-parameter with its value; there are no others. ``presets``: named sets of them."""
 
     name: str
     scaled: bool
     constant: bool
     batch_rows: int | None
     defaults: Params
+    presets: Mapping[str, Params]
 
     def window(self, params: Params) -> int:
         """The T of the windows that a model with these parameters takes."""
@@ -98,15 +100,23 @@ class Family(Protocol):
         """Name and version of each library that the answer's bits depend on."""
 
 
-def complete(family: Family, given: Params) -> dict[str, int | float]:
-    """The family's defaults with ``given`` over them. Raises ``ValueError`` on an unknown name."""
+NONE: Mapping[str, Params] = MappingProxyType({})
+
+
+def complete(family: Family, given: Params, preset: str = "") -> dict[str, int | float]:
+    """The family's defaults, with those of ``preset`` and then ``given`` over them. Raises ``ValueError``
+    on an unknown name."""
+    if preset and preset not in family.presets:
+        raise ValueError(
+            f"family {family.name!r} has no preset {preset!r}; it has: {', '.join(family.presets) or 'none'}"
+        )
     unknown = sorted(set(given) - set(family.defaults))
     if unknown:
         raise ValueError(
             f"family {family.name!r} has no parameter {', '.join(unknown)}; "
             f"it has: {', '.join(family.defaults) or 'none'}"
         )
-    return {**family.defaults, **given}
+    return {**family.defaults, **family.presets.get(preset, {}), **given}
 
 
 def one_vector(params: Params) -> int:

@@ -1,4 +1,4 @@
-"""Imports the tree libraries without what they import only because it happens to be installed.
+"""Imports the libraries of the families when they are used, each with no more than it needs.
 
 XGBoost and LightGBM look for scikit-learn and pandas and load both where they find them, for
 wrappers that nothing here uses: 126 MB of resident memory and over a second, instead of 60 MB and
@@ -33,7 +33,11 @@ def absent(*names: str) -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
-def library(name: Literal["xgboost", "lightgbm"]) -> ModuleType:
+EXTRAS: Final = {"xgboost": "trees", "lightgbm": "trees"}
+"""The extra that brings a library, where it is not ``ml``."""
+
+
+def library(name: Literal["xgboost", "lightgbm", "torch", "safetensors", "safetensors.numpy"]) -> ModuleType:
     """The library, imported once. Raises ``LibraryMissingError``."""
     if name in sys.modules:
         return sys.modules[name]
@@ -42,5 +46,11 @@ def library(name: Literal["xgboost", "lightgbm"]) -> ModuleType:
             return importlib.import_module(name)
     except ImportError as error:
         raise LibraryMissingError(
-            f"the family {name!r} needs the library {name}: pip install 'conclave[trees]' ({error})"
+            f"this family needs the library {name}: pip install 'conclave[{EXTRAS.get(name, 'ml')}]' ({error})"
         ) from error
+
+
+def network_module(family: str) -> ModuleType:
+    """``shared.families.<family>.net``, which imports torch. Raises ``LibraryMissingError``."""
+    library("torch")
+    return importlib.import_module(f"shared.families.{family}.net")

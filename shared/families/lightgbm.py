@@ -1,12 +1,13 @@
 """Gradient-boosted trees by LightGBM: multi-class log loss, weights in its text format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from shared.families.base import (
+    NONE,
     Epoch,
     Files,
     Fitted,
@@ -62,6 +63,7 @@ class LightGBM:
     scaled = False
     constant = False
     batch_rows: int | None = None
+    presets: Mapping[str, Params] = NONE
     defaults: Params = MappingProxyType(
         {
             "rounds": 300,

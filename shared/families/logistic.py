@@ -5,6 +5,7 @@ none on the intercepts; the penalty is the one of five that the validation part 
 without a matrix product, because BLAS sums in another order for another number of rows.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from shared.families.base import (
+    NONE,
     Classes,
     Epoch,
     Files,
@@ -128,6 +130,7 @@ class Logistic:
     scaled = True
     constant = False
     batch_rows: int | None = None
+    presets: Mapping[str, Params] = NONE
     defaults: Params = MappingProxyType({"iterations": 20})
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:

@@ -3,6 +3,7 @@
 Zero skill by definition. It is what every other score is compared with.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from shared.families.base import (
+    NONE,
     Files,
     Fitted,
     Logits,
@@ -43,6 +45,7 @@ class Prior:
     scaled = False
     constant = True
     batch_rows: int | None = None
+    presets: Mapping[str, Params] = NONE
     defaults: Params = MappingProxyType({})
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:

@@ -2,12 +2,14 @@
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from shared.families.base import (
+    NONE,
     Epoch,
     Files,
     Fitted,
@@ -93,6 +95,7 @@ class XGBoost:
     scaled = False
     constant = False
     batch_rows: int | None = None
+    presets: Mapping[str, Params] = NONE
     defaults: Params = MappingProxyType(
         {
             "rounds": 300,

@@ -17,7 +17,10 @@ SET = SETS["core-28"]
 SMALL: dict[str, dict[str, int | float]] = {
     "xgboost": {"rounds": 60, "patience": 20},
     "lightgbm": {"rounds": 60, "patience": 20},
+    "patchtst": {"window": 4, "patch": 2, "stride": 2, "epochs": 2, "batch": 128, "rate": 0.005, "mixed": 1},
+    "nhits": {"window": 4, "epochs": 4, "batch": 128, "hidden": 32, "rate": 0.005},
 }
+LEARNING = [name for name, family in FAMILIES.items() if not family.constant]
 
 
 def market(symbol: str, bars: int, momentum: float, seed: int) -> Bars:
@@ -48,14 +51,14 @@ def results() -> dict[str, Trained]:
     return {name: trained(PLANTED, name) for name in FAMILIES}
 
 
-@pytest.mark.parametrize("family", ["logistic", "xgboost", "lightgbm"])
+@pytest.mark.parametrize("family", LEARNING)
 def test_a_planted_signal_is_found(results: dict[str, Trained], family: str) -> None:
     metrics = results[family].manifest.metrics
     assert metrics.test.skill.low > 20
     assert metrics.test.distinct > 100
 
 
-@pytest.mark.parametrize("family", ["logistic", "xgboost", "lightgbm"])
+@pytest.mark.parametrize("family", LEARNING)
 def test_no_skill_is_claimed_where_there_is_no_signal(family: str) -> None:
     try:
         skill = trained(NULL, family).manifest.metrics.test.skill
@@ -89,7 +92,7 @@ def test_parts_do_not_share_rows_and_leave_some_to_purging(results: dict[str, Tr
 
 
 def test_training_twice_gives_the_same_artifact(results: dict[str, Trained]) -> None:
-    for family in ("logistic", "xgboost", "lightgbm"):
+    for family in LEARNING:
         assert trained(PLANTED, family) == results[family]
 
 
@@ -97,9 +100,9 @@ def test_the_served_answer_is_the_scored_answer(
     results: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     store = Store(tmp_path_factory.mktemp("artifacts"))
-    table = assemble(PLANTED, SET, 1, interval_ms=MINUTE, bridge=3, horizon=3)
     for family, result in results.items():
         artifact = store.load(store.save(*result))
+        table = assemble(PLANTED, SET, artifact.window, interval_ms=MINUTE, bridge=3, horizon=3)
         test = artifact.manifest.metrics.test
         p = artifact.predict(table.windows[-test.rows :])
         y = classes(table.z[-test.rows :], artifact.manifest.label.kappa)

@@ -25,9 +25,8 @@ def shapes(body: Body) -> dict[str, Shape]:
 
 
 def _perceptron(body: Body, name: str) -> list[str]:
-    """Its linear layers; between them stand a ReLU and, where there is one, a dropout."""
-    each = 3 if body.dropout else 2
-    return [f"{name}.perceptron.{each * number}" for number in range(body.layers)]
+    """Its linear layers; between them stand a ReLU and a dropout."""
+    return [f"{name}.perceptron.{3 * number}" for number in range(body.layers)]
 
 
 def mean_of_line(count: int, horizon: int) -> Array:

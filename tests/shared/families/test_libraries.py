@@ -15,7 +15,18 @@ def modules_after(code: str) -> set[str]:
 
 def test_naming_the_families_loads_no_model_library() -> None:
     loaded = modules_after("import shared.artifacts, shared.families")
-    assert not {"xgboost", "lightgbm", "sklearn", "scipy"} & loaded
+    assert not {"xgboost", "lightgbm", "sklearn", "scipy", "torch"} & loaded
+
+
+def test_serving_a_network_loads_no_torch() -> None:
+    loaded = modules_after(
+        "import shared.families.patchtst.forward, shared.families.nhits.forward, shared.families.tensors as t\n"
+        "from shared.families import FAMILIES\n"
+        "assert t.arrays_in(t.written({}), 'w') == {}\n"
+        "[FAMILIES[name].libraries() for name in ('patchtst', 'nhits')]"
+    )
+    assert "safetensors" in loaded
+    assert "torch" not in loaded
 
 
 @pytest.mark.parametrize(("name", "other"), [("xgboost", "lightgbm"), ("lightgbm", "xgboost")])

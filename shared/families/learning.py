@@ -1,0 +1,114 @@
+"""Trains and asks torch networks that answer windows [B, T, F] with logits [B, 3]. One thread.
+
+Adam with decoupled decay (Loshchilov and Hutter 2019), one cycle of the learning rate (Smith and Topin
+2018), clipped gradients, and the epoch of least held-out log loss. The loss is the plain log loss on
+the natural prior: nothing rewards spread, which would only teach a network to be confidently wrong.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, held_loss
+
+torch.set_num_threads(1)
+
+ROWS: Final = 256
+"""Windows answered in one call, after each epoch."""
+
+Floats = NDArray[np.float32]
+
+
+class Net(Protocol):
+    """A classifier that can be set to the class prior."""
+
+    def begin(self, log_prior: Tensor) -> None:
+        """Makes the network answer with ``log_prior`` before its first step."""
+
+
+class Best(NamedTuple):
+    """The epoch that was kept."""
+
+    number: int
+    loss: float
+    state: dict[str, Tensor]
+
+
+def answer(net: nn.Module, windows: Windows) -> Logits:
+    """[N, T, F] to float64 [N, 3], as in training; what serves is the family's ``Forward``."""
+    with torch.inference_mode():
+        found = [
+            net(torch.from_numpy(windows[at : at + ROWS].astype(np.float32))).numpy()
+            for at in range(0, len(windows), ROWS)
+        ]
+    return np.concatenate(found).astype(np.float64)
+
+
+def learn(
+    build: Callable[[], Any], train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None
+) -> tuple[nn.Module, int]:
+    """A network fitted on ``train`` and the epochs it was given. ``params``: see ``TRAINING`` of
+    ``shared.families.sequence``. Torch's default generator is as before afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build()
+        net.begin(torch.from_numpy(_log_prior(train)))
+        best = _epochs(net, train, held, np.random.default_rng(seed), params, watch)
+    net.load_state_dict(best.state)
+    return net.eval(), best.number
+
+
+def _log_prior(train: Sample) -> Floats:
+    counts = np.bincount(train.y, weights=train.weight, minlength=3)
+    if not (counts > 0).all():
+        raise ValueError(f"a class has no row in the training part: SELL, HOLD, BUY weigh {counts.tolist()}")
+    return np.asarray(np.log(counts / counts.sum()), np.float32)
+
+
+def _epochs(
+    net: nn.Module, train: Sample, held: Sample, random: np.random.Generator, params: Params, watch: Watch | None
+) -> Best:
+    epochs, batch = int(params["epochs"]), int(params["batch"])
+    steps = epochs * -(-len(train.y) // batch)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=params["rate"], weight_decay=params["decay"])
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=params["rate"], total_steps=steps + 1)
+    best = Best(0, math.inf, {})
+    for number in range(1, epochs + 1):
+        net.train()
+        total = 0.0
+        for rows in np.array_split(random.permutation(len(train.y)), steps // epochs):
+            total += _step(net, optimiser, Sample(train.x[rows], train.y[rows], train.weight[rows]), params) * len(rows)
+            cycle.step()
+        net.eval()
+        logits = answer(net, held.x)
+        loss = held_loss(logits, held)
+        if loss < best.loss or not best.state:
+            best = Best(number, loss, {name: value.clone() for name, value in net.state_dict().items()})
+        if watch is not None:
+            watch(Epoch(number, epochs, total / len(train.y), loss, logits))
+        if not math.isfinite(loss) or number - best.number >= params["patience"]:
+            break
+    return best
+
+
+def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params: Params) -> float:
+    """One step; the weighted mean loss before it."""
+    x, y, weight = torch.from_numpy(rows.x.astype(np.float32)), torch.from_numpy(rows.y), torch.from_numpy(rows.weight)
+    optimiser.zero_grad(set_to_none=True)
+    losses = functional.cross_entropy(net(x), y, reduction="none", label_smoothing=params["smoothing"])
+    loss = (losses * weight).sum() / weight.sum()
+    loss.backward()
+    nn.utils.clip_grad_norm_(net.parameters(), params["clip"])
+    optimiser.step()
+    return float(loss.detach())
+
+
+def arrays_of(net: nn.Module) -> dict[str, NDArray[Any]]:
+    """The weights by name. Not how many batches a normalisation has seen: nothing reads it."""
+    return {name: value.detach().numpy() for name, value in net.state_dict().items() if value.is_floating_point()}

@@ -1,0 +1,71 @@
+"""N-HiTS over windows of feature vectors: stacks that look at the window at rates from coarse to fine.
+
+Challu et al. (AAAI 2023); the network is ``shared.families.nhits.net``, where the paper's forecaster
+stands beside the classifier on the same stacks, and ``forward`` the classifier as it is served.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from shared.families.base import Params
+from shared.families.libraries import network_module
+from shared.families.nhits.body import Body, Stack
+from shared.families.nhits.forward import Forward
+from shared.families.sequence import FILE, TRAINING, SequenceFamily
+
+STACKS = ("coarse", "middle", "fine")
+
+
+class NHiTS(SequenceFamily):
+    """The family ``nhits``: three stacks, ``coarse``, ``middle`` and ``fine``.
+
+    ``window``: vectors it looks at. ``<stack>_pool``: vectors that max pooling joins into one;
+    ``<stack>_every``: one knot for so many steps of ``horizon``, the length of a class's trajectory (the
+    label's horizon reads best; any will do). ``hidden``, ``layers``, ``dropout``: the perceptron of each
+    stack; ``decay``: regularisation."""
+
+    name = "nhits"
+    defaults: Params = MappingProxyType(
+        {
+            "window": 64,
+            "horizon": 12,
+            "coarse_pool": 8,
+            "middle_pool": 4,
+            "fine_pool": 1,
+            "coarse_every": 8,
+            "middle_every": 4,
+            "fine_every": 1,
+            "hidden": 64,
+            "layers": 2,
+            "dropout": 0.2,
+            "decay": 0.05,
+            **TRAINING,
+        }
+    )
+    presets: Mapping[str, Params] = MappingProxyType(
+        {"steps-128": MappingProxyType({"window": 128, "coarse_pool": 16, "middle_pool": 8, "fine_pool": 2})}
+    )
+    sizes = ("horizon", "hidden", "layers", *(f"{stack}_{of}" for of in ("pool", "every") for stack in STACKS))
+
+    def network(self, features: int, params: Params) -> Any:
+        """See ``SequenceFamily.network``."""
+        return network_module(self.name).Classifier(self._body(features, params))
+
+    def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> Forward:
+        """See ``SequenceFamily.serving``."""
+        return Forward(weights, self._body(features, params), file=FILE)
+
+    def _body(self, features: int, params: Params) -> Body:
+        return Body(
+            channels=features,
+            outputs=3,
+            window=int(params["window"]),
+            horizon=int(params["horizon"]),
+            hidden=int(params["hidden"]),
+            layers=int(params["layers"]),
+            dropout=float(params["dropout"]),
+            stacks=tuple(Stack(int(params[f"{one}_pool"]), int(params[f"{one}_every"])) for one in STACKS),
+        )
