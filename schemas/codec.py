@@ -8,6 +8,7 @@ The trace of an event needs no random ids either: the W3C trace id is the correl
 the bar that everything about it descends from), the span id the first half of the event's own id.
 """
 
+import re
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
@@ -80,6 +81,7 @@ class _Codec(NamedTuple):
     envelope: Any
     encode: Any
     salt: bytes
+    raw: Any
 
 
 @cache
@@ -97,6 +99,7 @@ def _codec(stream: str) -> _Codec:
             ),
             msgspec.msgpack.Encoder().encode,
             salt,
+            msgspec.msgpack.Decoder(Envelope[Raw]),
         )
     return _Codec(
         spec,
@@ -104,6 +107,7 @@ def _codec(stream: str) -> _Codec:
         msgspec.json.Decoder(_JsonEnvelope[spec.events]),  # type: ignore[name-defined]  # built at run time
         msgspec.json.Encoder(order="deterministic").encode,
         salt,
+        msgspec.json.Decoder(_JsonEnvelope[Raw]),
     )
 
 
@@ -165,3 +169,87 @@ def authentic(stream: str, envelope: Envelope[Any]) -> bool:
     payload = _codec(stream).encode(envelope.event)
     root = ROOT if envelope.correlation == envelope.id else envelope.correlation
     return identify(stream, payload, envelope.causation, root) == envelope.id
+
+
+class Framed(NamedTuple):
+    """An envelope whose event is not decoded. ``fault`` is empty where its id is that of the very bytes
+    that were written, its flags are ones there are, and its schema version is one this release knows."""
+
+    schema: int
+    flags: int
+    id: bytes
+    causation: bytes
+    correlation: bytes
+    payload: bytes
+    fault: str
+
+
+class Opened(NamedTuple):
+    """An envelope as it was found, and what is wrong with it (``Framed.fault``)."""
+
+    envelope: Envelope[Any]
+    fault: str
+
+
+_FRAME: Final = re.compile(
+    rb'\{"schema":(\d{1,9}),"flags":(\d{1,3}),"id":"([0-9a-f]{32})","causation":"([0-9a-f]{32})",'
+    rb'"correlation":"([0-9a-f]{32})","event":'
+)
+"""The envelope on JSON streams as ``seal`` writes it: what follows is the event, and a brace."""
+
+
+def framed(stream: str, data: bytes) -> Framed:
+    """The envelope in ``data``, and whether it is the one that was written. Unlike ``authentic`` it looks
+    at the bytes and not at what this release would write, so an event of an older or newer one holds.
+    Raises ``UnreadableError``."""
+    codec = _codec(stream)
+    try:
+        if codec.spec.codec == "json":
+            schema, flags, hexes, payload = _frame(codec, data)
+            ids = [bytes.fromhex(each) for each in hexes]
+        else:
+            found = codec.raw.decode(data)
+            schema, flags, ids = found.schema, found.flags, [found.id, found.causation, found.correlation]
+            payload = bytes(found.event)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"stream {stream!r}: {error}") from None
+    fault = _fault(codec, schema, flags, ids, payload)
+    return Framed(schema, flags, ids[0], ids[1], ids[2], payload, fault)
+
+
+def _frame(codec: _Codec, data: bytes) -> tuple[int, int, list[str], bytes]:
+    match = _FRAME.match(data)
+    if match is not None and data[-1:] == b"}":
+        schema, flags, *hexes = match.groups()
+        return int(schema), int(flags), [each.decode() for each in hexes], data[match.end() : -1]
+    found = codec.raw.decode(data)
+    return found.schema, found.flags, [found.id, found.causation, found.correlation], bytes(found.event)
+
+
+def _fault(codec: _Codec, schema: int, flags: int, ids: list[bytes], payload: bytes) -> str:
+    root = ROOT if ids[2] == ids[0] else ids[2]
+    digest = blake2b(codec.salt + ids[1] + root, digest_size=16)
+    digest.update(payload)
+    if digest.digest() != ids[0]:
+        return f"its id {ids[0].hex()[:12]} is not that of its content, {digest.hexdigest()[:12]}"
+    if flags not in (0, SAMPLED):
+        return f"its flags are {flags}; there are 0 and {SAMPLED}"
+    if not 1 <= schema <= codec.spec.version:
+        return f"its schema version is {schema}; this release knows {codec.spec.version}"
+    return ""
+
+
+def opened(stream: str, data: bytes) -> Opened:
+    """The event in ``data`` decoded, with the fault of its frame. Raises ``UnreadableError``."""
+    frame = framed(stream, data)
+    try:
+        event = _codec(stream).payload.decode(frame.payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"stream {stream!r}: {error}") from None
+    return Opened(Envelope(*frame[:5], event), frame.fault)
+
+
+def payload_of(stream: str, event: Any) -> bytes:
+    """The bytes of an event inside its envelope, as ``seal`` would write them."""
+    payload: bytes = _codec(stream).encode(event)
+    return payload

@@ -19,8 +19,8 @@ with less than 0.65 is HOLD.
 Sums run in the order of the members (by name): the same ballots give the same bits.
 """
 
-import math
 from collections.abc import Mapping, Sequence
+from math import exp, log
 from typing import Final, NamedTuple
 
 from schemas.common import ACTIONS, Action, Probabilities
@@ -87,7 +87,7 @@ def panel_of(state: State) -> Panel:
             prior[k] += weight * registered.prior[k]
     shadows = frozenset((name, artifact) for name, model in state.models.items() for artifact in model.shadows)
     total = sum(prior) or 1.0
-    log_prior = tuple(math.log(max(share / total, FLOOR)) for share in prior)
+    log_prior = tuple(log(max(share / total, FLOOR)) for share in prior)
     return Panel(tuple(members), shadows, (log_prior[0], log_prior[1], log_prior[2]), state.policy)
 
 
@@ -108,31 +108,34 @@ def own_action(policy: SetVotingPolicy, probabilities: Probabilities) -> Action:
 
 
 def _logpool(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
+    """Written out by class: this is what verifying a million decisions spends its time on."""
     policy = panel.policy
+    temperature, edge = policy.temperature, policy.edge
     evidence = []
-    total = list(panel.log_prior)
-    for member in present:
-        p = ballots[member.model]
-        z = [member.weight * (math.log(max(p[k], FLOOR)) - member.centre[k]) for k in range(3)]
-        evidence.append(z)
-        for k in range(3):
-            total[k] += z[k]
-    pooled = _softmax([logit / policy.temperature for logit in total])
-    action = _by_edge(pooled, policy.edge)
+    sell, hold, buy = panel.log_prior
+    for model, _, weight, (c0, c1, c2) in present:
+        p0, p1, p2 = ballots[model]
+        z0 = weight * (log(max(FLOOR, p0)) - c0)
+        z1 = weight * (log(max(FLOOR, p1)) - c1)
+        z2 = weight * (log(max(FLOOR, p2)) - c2)
+        evidence.append((model, z0, z1, z2))
+        sell += z0
+        hold += z1
+        buy += z2
+    pooled = _softmax((sell / temperature, hold / temperature, buy / temperature))
+    action = _by_edge(pooled, edge)
     chosen = ACTIONS.index(action)
+    confidence = pooled[chosen]
     opinions = {}
     agreeing = 0
-    for member, z in zip(present, evidence, strict=True):
-        without = _softmax([(total[k] - z[k]) / policy.temperature for k in range(3)])
-        own = _by_edge(ballots[member.model], policy.edge)
+    for model, z0, z1, z2 in evidence:
+        without = _softmax(((sell - z0) / temperature, (hold - z1) / temperature, (buy - z2) / temperature))
+        p = ballots[model]
+        own = _by_edge(p, edge)
         agreeing += own == action
-        opinions[member.model] = Opinion(
-            own,
-            ballots[member.model][ACTIONS.index(own)],
-            pooled[chosen] - without[chosen],
-            _by_edge(without, policy.edge) != action,
-        )
-    return Vote(True, action, pooled[chosen], pooled, agreeing, opinions)
+        effect, pivotal = confidence - without[chosen], _by_edge(without, edge) != action
+        opinions[model] = Opinion(own, p[ACTIONS.index(own)], effect, pivotal)
+    return Vote(True, action, confidence, pooled, agreeing, opinions)
 
 
 def _consensus(present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
@@ -183,8 +186,9 @@ def _most_probable(p: Probabilities) -> Action:
     return ACTIONS[p.index(top)] if p.count(top) == 1 else "HOLD"
 
 
-def _softmax(logits: Sequence[float]) -> Probabilities:
+def _softmax(logits: Triple) -> Probabilities:
+    sell, hold, buy = logits
     top = max(logits)
-    e = [math.exp(logit - top) for logit in logits]
-    total = e[0] + e[1] + e[2]
-    return (e[0] / total, e[1] / total, e[2] / total)
+    e0, e1, e2 = exp(sell - top), exp(hold - top), exp(buy - top)
+    total = e0 + e1 + e2
+    return (e0 / total, e1 / total, e2 / total)

@@ -39,6 +39,7 @@ MODULES: Final = {
     "policy": "govern",
     "keys": "signatures",
     "issue": "publishing",
+    "verify": "verifying",
     "history": "history",
     "diff": "history",
     "decisions": "observe",

@@ -13,10 +13,10 @@ from schemas.decisions import (
 )
 from schemas.operations import DeadLetter
 from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMade
-from services.ensemble_voter.round import SILENT, Answer, ClosedBy, Round, Series, Voice, decide
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.log import preceding
+from shared.rounds import SILENT, Answer, ClosedBy, Round, Series, Voice, decide
 from shared.service import Batch
 from shared.voting import Panel, panel_of
 

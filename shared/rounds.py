@@ -1,11 +1,14 @@
-"""A round: what was answered about one bar, and the decision that follows from it. Pure."""
+"""A round: what was answered about one bar, and the decision that follows from it. Pure.
+
+The ensemble-voter decides by it, and so does whoever verifies or asks what would have been.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Sealed, seal
 from schemas.common import ACTIONS, Origin, Probabilities
 from schemas.decisions import (
     AbsentMember,
@@ -38,6 +41,9 @@ class Answer(NamedTuple):
     reason: str
 
 
+NO_ANSWER: Final = Answer(None, None, SILENT)
+
+
 class Round(Struct):
     """One bar that waits for its decision. ``entry`` is the log id of its first ballot; ``opened_at``
     the time of it, for live bars."""
@@ -57,17 +63,48 @@ def decide(control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, 
 
     A function of the configuration and the answers; ``now`` only tells whether the intent of a live
     bar would come too late."""
+    decision = decision_of(control, panel, closing, closed_by, now)
+    sealed = seal(
+        "decisions",
+        decision,
+        causation=causation_of(decision, closing.correlation),
+        correlation=closing.correlation,
+        flags=closing.flags,
+    )
+    if decision.intent != "issued":
+        return [sealed]
+    envelope = sealed.envelope
+    intent = intent_of(panel, decision, envelope.id.hex())
+    return [
+        sealed,
+        seal("intents", intent, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags),
+    ]
+
+
+def causation_of(decision: DecisionMade, correlation: bytes) -> bytes:
+    """The event that a decision names as its cause: its first ballot, else what stands in for one that is
+    absent, else the bar."""
+    for ballot in decision.counted:
+        return bytes.fromhex(ballot.event)
+    for absent in decision.absent:
+        if absent.event:
+            return bytes.fromhex(absent.event)
+    return correlation
+
+
+def decision_of(control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None) -> DecisionMade:
+    """The decision alone, not sealed."""
     ballots: dict[str, Probabilities] = {}
     absent = []
     for member in panel.members:
-        answer = closing.answers.get((member.model, member.artifact), Answer(None, None, SILENT))
+        answer = closing.answers.get((member.model, member.artifact), NO_ANSWER)
         if answer.probabilities is not None:
             ballots[member.model] = answer.probabilities
         else:
             absent.append(AbsentMember(member.model, member.artifact, answer.reason[:200], answer.event))
     outcome = vote(panel, ballots)
     symbol, interval_ms = closing.series
-    decision = DecisionMade(
+    return DecisionMade(
         symbol=symbol,
         interval_ms=interval_ms,
         open_time=closing.open_time,
@@ -87,10 +124,6 @@ def decide(control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, 
         closed_by=closed_by,
         intent=_intent_status(control, panel, closing, outcome, now),
     )
-    events = [ballot.event for ballot in decision.counted] + [gone.event for gone in absent if gone.event]
-    causation = bytes.fromhex(events[0]) if events else closing.correlation
-    sealed = seal("decisions", decision, causation=causation, correlation=closing.correlation, flags=closing.flags)
-    return [sealed, _intent(panel, decision, sealed.envelope)] if decision.intent == "issued" else [sealed]
 
 
 def _counted(
@@ -135,19 +168,20 @@ def _intent_status(control: Control, panel: Panel, closing: Round, outcome: Vote
     return "issued"
 
 
-def _intent(panel: Panel, decision: DecisionMade, envelope: Envelope[DecisionMade]) -> Sealed:
+def intent_of(panel: Panel, decision: DecisionMade, event: str) -> IntentIssued:
+    """The intent of the decision whose id is ``event``."""
     assert decision.action != "HOLD"
     breakdown = {b.model: MemberView(b.action, b.confidence, b.model) for b in decision.counted}
     for ballot in decision.shadow:
         name = f"{ballot.model}@{ballot.artifact[:12]}"
         confidence = ballot.probabilities[ACTIONS.index(ballot.action)]
         breakdown[name] = MemberView(ballot.action, confidence, ballot.model, shadow=True)
-    intent = IntentIssued(
+    return IntentIssued(
         symbol=decision.symbol,
         interval_ms=decision.interval_ms,
         open_time=decision.open_time,
         origin=decision.origin,
-        decision=envelope.id.hex(),
+        decision=event,
         control_version=decision.control_version,
         action=decision.action,
         confidence=decision.confidence,
@@ -156,4 +190,3 @@ def _intent(panel: Panel, decision: DecisionMade, envelope: Envelope[DecisionMad
         model_breakdown=breakdown,
         valid_until=decision.open_time + decision.interval_ms + panel.policy.valid_ms,
     )
-    return seal("intents", intent, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

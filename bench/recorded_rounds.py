@@ -1,0 +1,153 @@
+"""A recorded installation without its processes, for benchmarks and tests: control, ballots, decisions and
+intents of made-up models, written as the services write them."""
+
+import math
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from schemas.codec import Sealed, seal
+from schemas.common import ACTIONS, Probabilities
+from schemas.control import (
+    Command,
+    CommandRecorded,
+    Found,
+    Promote,
+    RegisterArtifact,
+    SetVotingPolicy,
+    SetWeights,
+    StartShadow,
+)
+from schemas.market import BarClosed
+from schemas.predictions import PredictionMade
+from services.ensemble_voter.core import Voter
+from shared.control import EMPTY, State, fold, propose
+from shared.log import Entry, Place
+from shared.service import Batch, Received
+
+MODELS = ("lightgbm", "nhits", "patchtst", "xgboost")
+START_MS = 1_704_067_200_000
+MINUTE = 60_000
+THIRD = (-1.2, -0.8, -1.3)
+
+
+class Round(NamedTuple):
+    """What one bar led to, in the order in which it was written."""
+
+    bar: Sealed
+    ballots: tuple[Sealed, ...]
+    outputs: tuple[Sealed, ...]
+
+
+def digest(model: str, number: int = 0) -> str:
+    """A made-up artifact."""
+    return (model.encode().hex() + f"{number:02x}" * 32)[:64]
+
+
+def commands(models: tuple[str, ...] = MODELS) -> list[Command]:
+    """Four champions of one weight, and a candidate beside the first."""
+    made: list[Command] = [Found(1, "log-of-a-bench")]
+    for number, model in enumerate(models, 1):
+        about = ("prior", "5e" * 32, "core-28", MINUTE, ACTIONS, THIRD, (0.3, 0.4, 0.3))
+        made.extend(RegisterArtifact(model, digest(model, each), *about) for each in range(2 if number == 1 else 1))
+        made.append(Promote(model, digest(model), forced=True, weight=1 / number))
+    made.append(StartShadow(models[0], digest(models[0], 1)))
+    made.append(SetWeights({model: 1 / len(models) for model in models}))
+    made.append(SetVotingPolicy(edge=0.1))
+    return made
+
+
+def control(given: list[Command]) -> tuple[list[CommandRecorded], State]:
+    """The entries that record these commands, and the configuration they make."""
+    state, entries = EMPTY, []
+    for number, command in enumerate(given, 1):
+        entry = propose(state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=START_MS + number)
+        assert isinstance(entry, CommandRecorded), entry
+        entries.append(entry)
+        state = fold(state, entry)
+    return entries, state
+
+
+def control_entries(given: list[Command]) -> list[Entry]:
+    """The control stream that these commands make."""
+    entries, _ = control(given)
+    return [Entry(Place("control"), f"{each.version}-0", seal("control", each).data) for each in entries]
+
+
+def probabilities(draw: random.Random) -> Probabilities:
+    """Some three probabilities."""
+    powers = [math.exp(draw.gauss(0.0, 0.35)) for _ in range(3)]
+    total = sum(powers)
+    return (powers[0] / total, powers[1] / total, powers[2] / total)
+
+
+def rounds(
+    count: int, *, models: tuple[str, ...] = MODELS, symbols: int = 8, partition: int = 0, seed: int = 7
+) -> Iterator[Round]:
+    """Bars of several symbols, the ballots of every champion and of the candidate about each, and what the
+    voter wrote."""
+    given = commands(models)
+    entries, state = control(given)
+    voter = Voter(ticks=0)
+    held = voter.begin(b"")
+    voter.absorb(held, Batch([seal("control", entry).envelope for entry in entries], ()))
+    draw = random.Random(seed + partition)
+    for number in range(count):
+        symbol, open_time = f"P{partition}S{number % symbols}", START_MS + number // symbols * MINUTE
+        bar = seal(
+            "market",
+            BarClosed(symbol, MINUTE, open_time, 100.0, 101.0, 99.0, 100.0 + draw.random(), 5.0, "synthetic"),
+        )
+        who = [(models[0], digest(models[0], 1)), *((model, digest(model)) for model in models)]
+        ballots = tuple(
+            seal(
+                "predictions",
+                PredictionMade(
+                    symbol, MINUTE, open_time, "synthetic", model, bytes.fromhex(artifact), probabilities(draw),
+                    bytes(16), state.version,
+                ),
+                causation=bar.envelope.id,
+                correlation=bar.envelope.id,
+            )
+            for model, artifact in who
+        )  # fmt: skip
+        received = [Received("predictions", f"{number}-{k}", one.envelope) for k, one in enumerate(ballots)]
+        yield Round(bar, ballots, tuple(voter.handle(held, Batch((), received))))
+
+
+class Recorded:
+    """A source in memory (``shared.audit.source.Source``): entries by place."""
+
+    def __init__(self) -> None:
+        self.places: dict[Place, list[Entry]] = {}
+        self._clock = START_MS
+
+    def write(self, stream: str, data: bytes, partition: int = 0) -> Entry:
+        """Appends under the next millisecond."""
+        self._clock += 1
+        place = Place(stream, partition)
+        entry = Entry(place, f"{self._clock}-0", data)
+        self.places.setdefault(place, []).append(entry)
+        return entry
+
+    def entries(self, place: Place, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
+        """See ``Source``."""
+        from shared.audit.source import Span  # one caller
+
+        span = Span(after, until)
+        return (entry for entry in self.places.get(place, ()) if span.holds(entry.id))
+
+    def whole(self, place: Place) -> bool:
+        """Nothing was trimmed."""
+        return True
+
+
+def recorded(count: int, partition: int = 0) -> Recorded:
+    """A source with ``count`` rounds."""
+    made = Recorded()
+    made.places[Place("control")] = control_entries(commands())
+    for one in rounds(count, partition=partition):
+        made.write("market", one.bar.data, partition)
+        for sealed in (*one.ballots, *one.outputs):
+            made.write(sealed.stream, sealed.data, partition)
+    return made

@@ -1,0 +1,248 @@
+"""``conclave verify``: recompute what was recorded, and name the first event that differs."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import click
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.progress import Progress
+from rich.table import Table
+
+from schemas.operations import ControlRefused
+from services.console.door import OUTPUT
+from services.console.main import settings_of
+from shared.audit.artifacts import Examined, examine
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Difference, Findings, merged
+from shared.audit.source import Source, Span, readable
+from shared.log import START, Place
+from shared.settings import Settings, redis_url_with_password
+
+KINDS: Final = ("control", "votes", "ballots", "features", "predictions", "gates")
+
+
+class Where(NamedTuple):
+    """What is verified: a server or sealed files, and the folder of artifacts."""
+
+    url: str
+    archive: str
+    artifacts: str
+
+
+class Task(NamedTuple):
+    """One check that a process runs by itself."""
+
+    kind: str
+    partition: int = 0
+    model: str = ""
+
+
+@click.command()
+@click.option("--from", "since", metavar="TIME", help="Compare what was recorded after this time (ISO 8601).")
+@click.option("--to", "until", metavar="TIME", help="Compare what was recorded until this time.")
+@click.option(
+    "--layer", "layers", multiple=True, type=click.Choice([*KINDS, "all"]), default=["all"], show_default=True
+)
+@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Sealed files alone, without Redis.")
+@click.option("--artifacts", type=click.Path(exists=True, file_okay=False), help="Artifacts. Default: the store's.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, help="Processes. Default: cores.")
+@OUTPUT
+@click.pass_context
+def verify(
+    context: click.Context,
+    since: str | None,
+    until: str | None,
+    layers: Sequence[str],
+    archive: str | None,
+    artifacts: str | None,
+    jobs: int,
+    output: str,
+) -> None:
+    """Recomputes what was recorded, and names the first event that differs, and its layer.
+
+    Exit code 0 all the same, 1 something differs, 2 it cannot run, 3 nothing differs but not everything could be
+    recomputed."""
+    settings = settings_of(context)
+    where = Where(
+        redis_url_with_password(settings),
+        archive or "",
+        artifacts or str(Path(settings.installation.state, "artifacts")),
+    )
+    span = Span(_entry(since) if since else START, _entry(until) if until else "+")
+    kinds = KINDS if "all" in layers else tuple(kind for kind in KINDS if kind in layers)
+    found = verified(where, span, kinds, jobs, settings, quiet=output == "json")
+    if output == "json":
+        click.echo(msgspec.json.encode(told(found)).decode())
+    else:
+        Console().print(shown(found))
+    context.exit(found.code)
+
+
+def verified(
+    where: Where, span: Span, kinds: Sequence[str], jobs: int, settings: Settings | None = None, *, quiet: bool = True
+) -> Findings:
+    """The findings of all checks, control first: everything else is read by it."""
+    with source_of(where) as source:
+        control = Findings()
+        configurations = Configurations(source, control, alarmed(source, settings))
+        if not configurations.states and not control.count:
+            control.skip("control: the stream is empty; there is nothing to verify")
+        models = tuple(sorted({registered.model for registered in configurations.newest.artifacts.values()}))
+        partitions = configurations.newest.partitions or (settings.installation.partitions if settings else 1)
+    tasks = list(_tasks(kinds, partitions, models))
+    parts = [control, *_run(where, span, tasks, jobs, quiet=quiet)]
+    if "control" not in kinds:
+        control.checked, control.equal = {}, {}
+    return merged(parts)
+
+
+def _tasks(kinds: Sequence[str], partitions: int, models: Sequence[str]) -> Iterator[Task]:
+    for kind in kinds:
+        for partition in range(partitions if kind != "control" else 0):
+            if kind == "predictions":
+                yield from (Task(kind, partition, model) for model in models)
+            else:
+                yield Task(kind, partition)
+
+
+def _run(where: Where, span: Span, tasks: Sequence[Task], jobs: int, *, quiet: bool) -> list[Findings]:
+    if jobs == 1 or len(tasks) <= 1:
+        return [check(where, span, task) for task in tasks]
+    spawn = multiprocessing.get_context("spawn")
+    with Progress(disable=quiet, transient=True) as progress, ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        line = progress.add_task("verifying", total=len(tasks))
+        futures = [pool.submit(check, where, span, task) for task in tasks]
+        found = []
+        for future in futures:
+            found.append(future.result())
+            progress.advance(line)
+        return found
+
+
+def check(where: Where, span: Span, task: Task) -> Findings:
+    """One check, in whatever process it is called. What only one layer needs is imported with it."""
+    with source_of(where) as source:
+        configurations = Configurations(source, Findings())
+        return CHECKS[task.kind](source, configurations, where, span, task)
+
+
+def _votes(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.votes import check_votes  # noqa: PLC0415  # one layer's
+
+    return check_votes(source, configurations, task.partition, span)
+
+
+def _ballots(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.ballots import check_ballots  # noqa: PLC0415  # one layer's
+
+    return check_ballots(source, configurations, task.partition, span)
+
+
+def _features(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.feature_builder.core import FeatureBuilder  # noqa: PLC0415  # one layer's
+    from shared.audit.features import check_features, known_sets  # noqa: PLC0415  # one layer's
+
+    known = known_sets(configurations.newest.artifacts)
+    return check_features(source, FeatureBuilder, known, task.partition, span)
+
+
+def _predictions(source: Source, configurations: Configurations, where: Where, span: Span, task: Task) -> Findings:
+    from services.model_worker.main import service  # noqa: PLC0415  # one layer's
+    from shared.artifacts import Store  # noqa: PLC0415  # one layer's
+    from shared.audit.predictions import check_predictions  # noqa: PLC0415  # one layer's
+
+    store = Store(Path(where.artifacts))
+    worker = service(task.model, store)
+    look = cast(Callable[[str], Examined], cache(lambda digest: examine(store, digest)))
+    return check_predictions(source, worker, task.model, configurations.envelopes, look, task.partition, span)
+
+
+def _gates(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.gate_evaluator.core import Evaluator  # noqa: PLC0415  # one layer's
+    from shared.audit.gates import check_gates  # noqa: PLC0415  # one layer's
+
+    return check_gates(source, Evaluator(), configurations.envelopes, task.partition, span)
+
+
+CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Findings]]] = {
+    "votes": _votes,
+    "ballots": _ballots,
+    "features": _features,
+    "predictions": _predictions,
+    "gates": _gates,
+}
+
+
+def source_of(where: Where) -> AbstractContextManager[Source]:
+    """Where recorded entries are read from."""
+    from shared.audit.live import live  # noqa: PLC0415  # of a server only
+
+    return live(where.url)
+
+
+def alarmed(source: Source, settings: Settings | None) -> frozenset[str]:
+    """Control entries of which an alarm was raised as they came."""
+    found = set()
+    for partition in range(settings.installation.partitions if settings else 1):
+        for read in readable(source, Place("alarms", partition), "configuration", Findings(), Span()):
+            if isinstance(read.found.envelope.event, ControlRefused):
+                found.add(read.found.envelope.event.entry)
+    return frozenset(found)
+
+
+def _entry(moment: str) -> str:
+    """A time as the last entry id before it."""
+    try:
+        time = datetime.fromisoformat(moment)
+    except ValueError:
+        raise click.BadParameter(f"{moment!r} is no time as 2026-01-31T12:00") from None
+    return f"{int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)}-0"
+
+
+def told(found: Findings) -> dict[str, Any]:
+    """The findings as JSON."""
+    return {
+        "verdict": {0: "same", 1: "differs", 3: "inconclusive"}[found.code],
+        "first": found.first,
+        "differences": found.count,
+        "shown": found.differences,
+        "checked": found.checked,
+        "equal": found.equal,
+        "tolerated": found.tolerated,
+        "unchecked": found.unchecked,
+    }
+
+
+def shown(found: Findings) -> RenderableType:
+    """The findings for a terminal."""
+    table = Table(title="recomputed and compared")
+    for heading in ("what", "checked", "equal to the bit", "within tolerance"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for name, times in found.checked.items():
+        equal, near = found.equal.get(name, 0), found.tolerated.get(name, 0)
+        colour = "green" if equal == times else "yellow" if equal + near == times else "red"
+        table.add_row(name, f"{times:,}", f"[{colour}]{equal:,}[/]", f"{near:,}" if near else "")
+    parts: list[RenderableType] = [table]
+    parts += [f"[yellow]not recomputed:[/] {times:,} x {reason}" for reason, times in sorted(found.unchecked.items())]
+    first = found.first
+    if first is None:
+        verdict = "[green]all the same[/]" if found.code == 0 else "[yellow]nothing differs, but see above[/]"
+        return Group(*parts, verdict)
+    return Group(*parts, f"[bold red]{found.count:,} differ. First, in layer {first.layer}:[/]", *_lines(first))
+
+
+def _lines(first: Difference) -> Iterator[str]:
+    where = f"{first.stream}/{first.partition}@{first.entry}" if first.entry else f"{first.stream}/{first.partition}"
+    bar = (
+        f", {first.symbol} {datetime.fromtimestamp(first.open_time / 1000, UTC)}" if first.open_time is not None else ""
+    )
+    yield f"  {where}  event {first.event or '-'}{bar}"
+    yield f"  {first.detail}"

@@ -1,0 +1,248 @@
+"""The layer of features: the feature-builder again over the recorded bars, compared byte by byte.
+
+Its core is handed in and runs from the first recorded bar, so that a window that began after a gap is the
+one that was. Which feature sets it served, and how many missing bars it bridged, is read from what it
+wrote. Not checked: bars before which the market was trimmed and is nowhere to be read.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from schemas.codec import Sealed, UnreadableError, opened
+from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from shared.audit.findings import Difference, Findings, Layer
+from shared.audit.source import PAGE, Read, Source, Span, difference, readable
+from shared.features.bars import BRIDGE
+from shared.features.sets import SETS, FeatureSet, feature_set
+from shared.log import Place
+from shared.service import Batch, Received, Service
+
+AHEAD = 64
+"""How many groups of features are looked through for the bar in hand, where one refers to a bar that is gone."""
+
+Build = Callable[[Sequence[FeatureSet], int], Service[Any]]
+
+
+class Survey(NamedTuple):
+    """What the builder served, from what it wrote: digests of sets, and its gap policy."""
+
+    sets: frozenset[bytes]
+    bridge: int
+
+
+class _Group(NamedTuple):
+    """All that was written about one bar."""
+
+    bar: bytes
+    reads: list[Read]
+
+    @property
+    def about(self) -> tuple[str, int, int]:
+        event = self.reads[0].found.envelope.event
+        return event.symbol, event.interval_ms, event.open_time
+
+
+def known_sets(artifacts: Mapping[str, Any]) -> dict[bytes, FeatureSet]:
+    """Feature sets by digest: those that exist by name, and those of registered artifacts."""
+    found = {each.digest: each for each in SETS.values()}
+    for registered in artifacts.values():
+        try:
+            made = feature_set(registered.feature_set_name, *registered.features)
+        except ValueError:
+            continue  # of another release, or a table that this one lacks: it stays unknown
+        found.setdefault(made.digest, made)
+    return found
+
+
+def survey(source: Source, partition: int) -> Survey:
+    """Reads what was written once."""
+    sets, most, least = set(), 0, None
+    for entry in source.entries(Place("features", partition)):
+        try:
+            event = opened("features", entry.data).envelope.event
+        except UnreadableError:
+            continue
+        if not isinstance(event, BarsMissing):
+            sets.add(event.feature_set)
+        elif event.bridged:
+            most = max(most, event.count)
+        else:
+            least = event.count if least is None else min(least, event.count)
+    fits = most <= BRIDGE and (least is None or least > BRIDGE)
+    return Survey(frozenset(sets), BRIDGE if fits else most)
+
+
+def check_features(
+    source: Source, build: Build, known: Mapping[bytes, FeatureSet], partition: int, span: Span
+) -> Findings:
+    """Every vector of a partition within ``span``, and every reason why there is none."""
+    findings = Findings()
+    served = survey(source, partition)
+    for digest in sorted(served.sets - set(known)):
+        findings.skip(f"features: set {digest.hex()[:12]} is not known to this release")
+    sets = [known[digest] for digest in sorted(served.sets & set(known))]
+    if sets:
+        _Comparison(source, sets, partition, span, findings).run(build(sets, served.bridge))
+    return findings
+
+
+class _Comparison:
+    def __init__(
+        self, source: Source, sets: Sequence[FeatureSet], partition: int, span: Span, findings: Findings
+    ) -> None:
+        self.source, self.partition, self.span, self.findings = source, partition, span, findings
+        self.place = Place("features", partition)
+        self.market = Place("market", partition)
+        self.groups = self._grouped(readable(source, self.place, "feature", findings, span))
+        self.ahead: list[_Group] = []
+        self.active: set[bytes] = set()
+        self.known = {each.digest for each in sets}
+        self.pending: dict[bytes, Difference] = {}
+        self.whole = source.whole(self.market)
+        self.last = b""
+
+    def run(self, builder: Service[Any]) -> None:
+        state = builder.begin(b"")
+        bars = readable(self.source, self.market, "bar", self.findings, Span(self.span.after, self.span.until))
+        while page := list(islice(bars, PAGE)):
+            received = [Received("market", read.entry, read.found.envelope) for read in page]
+            written: dict[bytes, list[Sealed]] = {}
+            for sealed in builder.handle(state, Batch((), received)):
+                if sealed.stream == "features":
+                    written.setdefault(sealed.envelope.causation, []).append(sealed)
+            for read in page:
+                self._compare(read, written.get(read.found.envelope.id, []))
+        for group in (*self.ahead, *self.groups):
+            if not group.reads[0].found.fault:
+                self._differ("bar", group.reads[0], "computed from a bar that is not on market")
+
+    def _compare(self, bar: Read, expected: list[Sealed]) -> None:
+        group = self._group_of(bar)
+        if group is None:
+            if expected:
+                where = Difference(
+                    "feature", "market", self.partition, bar.entry, bar.found.envelope.id.hex(),
+                    "no features were written for this bar",
+                    bar.found.envelope.event.symbol, bar.found.envelope.event.open_time,
+                )  # fmt: skip
+                if self.span.holds(bar.entry):
+                    self.pending.setdefault(b"", where)
+            return
+        self._flush(b"")
+        self.last = group.bar
+        if any(read.found.fault for read in group.reads if group.bar != bar.found.envelope.id):
+            return
+        if group.bar != bar.found.envelope.id:
+            was, now = group.bar.hex()[:12], bar.found.envelope.id.hex()[:12]
+            if self.span.holds(group.reads[0].entry):
+                detail = f"features were computed from bar {was}; the market has {now} in its place"
+                self.findings.differ(difference("bar", self.market, bar.entry, bar.found, detail))
+                self.findings.see("features", equal=False, times=len(group.reads))
+            return
+        follows = {_key(sealed.envelope.event): sealed for sealed in expected}
+        for read in group.reads:
+            self._held(bar, read, follows.pop(_key(read.found.envelope.event), None))
+        for key, sealed in follows.items():
+            self._absent(bar, key, sealed)
+
+    def _held(self, bar: Read, read: Read, right: Sealed | None) -> None:
+        """One recorded event against the one that follows."""
+        key = _key(read.found.envelope.event)
+        if key and key not in self.known:
+            return
+        self.active.add(key)
+        self._flush(key)
+        if not self.span.holds(read.entry):
+            return
+        if right is not None and right.data == read.data:
+            self.findings.see("features")
+            return
+        said = read.found.envelope
+        if not self.whole and (right is None or _cold(right.envelope.event)):
+            self.findings.skip("features: the market before the window is trimmed and not archived")
+            return
+        self.findings.see("features", equal=False)
+        if right is None:
+            self._differ("feature", read, "nothing follows from the bars here")
+        elif said.event != right.envelope.event:
+            self._differ("feature", read, _told(said.event, right.envelope.event))
+        elif said.flags != right.envelope.flags:
+            layer: Layer = "bar" if bar.found.fault else "feature"
+            self._differ(layer, read, f"flags {said.flags} recorded, the bar has {right.envelope.flags}")
+        elif not read.found.fault:
+            self._differ("feature", read, "its envelope is not the one that follows")
+
+    def _absent(self, bar: Read, key: bytes, sealed: Sealed) -> None:
+        """A set that is served says nothing about a bar: a fault, if it is ever served again."""
+        if key in self.active and self.whole and self.span.holds(bar.entry):
+            event = sealed.envelope.event
+            where = Difference(
+                "feature", "market", self.partition, bar.entry, bar.found.envelope.id.hex(),
+                f"nothing was written for set {key.hex()[:12]}" if key else "missing bars were not told",
+                event.symbol, event.open_time,
+            )  # fmt: skip
+            if key:
+                self.pending.setdefault(key, where)
+            else:
+                self.findings.differ(where)
+
+    def _flush(self, key: bytes) -> None:
+        found = self.pending.pop(key, None)
+        if found is not None:
+            self.findings.differ(found)
+
+    def _group_of(self, bar: Read) -> _Group | None:
+        """The group about a bar: by its id, or by symbol and time where another bar stands in its place."""
+        event = bar.found.envelope.event
+        about = (event.symbol, event.interval_ms, event.open_time)
+        for number in range(AHEAD):
+            if number == len(self.ahead):
+                self.ahead.extend(islice(self.groups, 1))
+            if number == len(self.ahead):
+                return None
+            group = self.ahead[number]
+            if group.bar == bar.found.envelope.id or group.about == about:
+                for stray in self.ahead[:number]:
+                    if stray.bar != self.last and not stray.reads[0].found.fault:
+                        self._differ("bar", stray.reads[0], "computed from a bar that is not on market")
+                del self.ahead[: number + 1]
+                return group
+        return None
+
+    def _differ(self, layer: Layer, read: Read, detail: str) -> None:
+        if self.span.holds(read.entry):
+            self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
+
+    def _grouped(self, reads: Iterator[Read]) -> Iterator[_Group]:
+        current: _Group | None = None
+        for read in reads:
+            envelope = read.found.envelope
+            if current is not None and current.bar == envelope.causation:
+                current.reads.append(read)
+                continue
+            if current is not None:
+                yield current
+            current = _Group(envelope.causation, [read])
+        if current is not None:
+            yield current
+
+
+def _key(event: FeaturesComputed | FeaturesWithheld | BarsMissing) -> bytes:
+    return b"" if isinstance(event, BarsMissing) else event.feature_set
+
+
+def _cold(event: Any) -> bool:
+    return isinstance(event, FeaturesWithheld) and event.reason in ("warming", "gap")
+
+
+def _told(said: Any, right: Any) -> str:
+    if type(said) is not type(right):
+        return f"{type(said).__name__} recorded, {type(right).__name__} follows"
+    names = [name for name in said.__struct_fields__ if getattr(said, name) != getattr(right, name)]
+    if names == ["values"] and len(said.values) == len(right.values):
+        places = [
+            at // 4 for at in range(0, len(said.values), 4) if said.values[at : at + 4] != right.values[at : at + 4]
+        ]
+        return f"values at {places[:8]} of {len(said.values) // 4} are others"
+    return "; ".join(f"{name}: {getattr(said, name)!r} recorded, {getattr(right, name)!r} follows" for name in names)
