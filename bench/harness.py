@@ -20,7 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "harness", "installation", "forecasts", "forecasting", "recorded"}
+NOT_BENCHMARKS = {
+    "__init__",
+    "__main__",
+    "forecasting",
+    "forecasts",
+    "harness",
+    "installation",
+    "recorded",
+    "recorded_rounds",
+    "replayed",
+}
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,17 @@ def verified(
     return merged(parts)
 
 
+def audited(source: Source, artifacts: Path, kinds: Sequence[str] = KINDS, span: Span = Span()) -> Findings:  # noqa: B008  # a plain value
+    """The findings of all checks over one source, in this process."""
+    control = Findings()
+    configurations = Configurations(source, control)
+    where = Where("", "", str(artifacts))
+    state = configurations.newest
+    models = tuple(sorted({registered.model for registered in state.artifacts.values()}))
+    tasks = _tasks(kinds, state.partitions or 1, models)
+    return merged([control, *(CHECKS[task.kind](source, configurations, where, span, task) for task in tasks)])
+
+
 def _tasks(kinds: Sequence[str], partitions: int, models: Sequence[str]) -> Iterator[Task]:
     for kind in kinds:
         for partition in range(partitions if kind != "control" else 0):

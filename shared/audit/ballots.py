@@ -12,7 +12,7 @@ from schemas.decisions import CountedBallot, DecisionMade, ShadowBallot
 from schemas.predictions import PredictionFailed, PredictionMade
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.findings import Findings, Layer
-from shared.audit.source import Read, Source, Span, difference, readable
+from shared.audit.source import Read, Source, Span, difference, order, readable
 from shared.log import Place
 from shared.rounds import Voice
 
@@ -24,13 +24,18 @@ class Window:
         self._predictions = predictions
         self._events: dict[str, Envelope[Any]] = {}
         self._rounds: dict[tuple[str, int], dict[int, list[str]]] = {}
+        self._ahead: Read | None = None
         self.decided: dict[tuple[str, int], int] = {}
 
-    def find(self, event: str) -> Envelope[Any] | None:
-        """The prediction of this id, reading on until it comes; None where it never does."""
+    def find(self, event: str, before: tuple[int, int]) -> Envelope[Any] | None:
+        """The prediction of this id, reading on until it comes; None where none came ``before`` an entry."""
         while event not in self._events:
-            read = next(self._predictions, None)
+            read = self._ahead or next(self._predictions, None)
+            self._ahead = None
             if read is None:
+                return None
+            if order(read.entry) > before:
+                self._ahead = read
                 return None
             self._keep(read.found.envelope)
         return self._events[event]
@@ -65,7 +70,7 @@ def check_ballots(source: Source, configurations: Configurations, partition: int
         decision = read.found.envelope.event
         if read.found.fault or not isinstance(decision, DecisionMade):
             continue
-        fault = _unfounded(window, decision)
+        fault = _unfounded(window, decision, order(read.entry))
         fault = _left_out(configurations, window.close(decision), decision) or fault
         if span.holds(read.entry):
             findings.see("ballots", equal=fault is None)
@@ -79,11 +84,11 @@ def _predictions(source: Source, partition: int, span: Span) -> Iterator[Read]:
     return readable(source, Place("predictions", partition), "ballot", Findings(), Span(span.until, span.until))
 
 
-def _unfounded(window: Window, decision: DecisionMade) -> tuple[Layer, str] | None:
+def _unfounded(window: Window, decision: DecisionMade, entry: tuple[int, int]) -> tuple[Layer, str] | None:
     """A ballot in the decision that is not the one on ``predictions``."""
     named: tuple[CountedBallot | ShadowBallot, ...] = (*decision.counted, *decision.shadow)
     for ballot in named:
-        found = window.find(ballot.event)
+        found = window.find(ballot.event, entry)
         if found is None:
             return "ballot", f"{ballot.model}'s ballot {ballot.event[:12]} is not on predictions"
         event = found.event
@@ -95,7 +100,7 @@ def _unfounded(window: Window, decision: DecisionMade) -> tuple[Layer, str] | No
     for absent in decision.absent:
         if absent.event is None:
             continue
-        found = window.find(absent.event)
+        found = window.find(absent.event, entry)
         if found is None:
             return "ballot", f"{absent.model}'s failure {absent.event[:12]} is not on predictions"
         if isinstance(found.event, PredictionFailed) and not absent.reason.startswith(found.event.reason):

@@ -124,7 +124,7 @@ class _Comparison:
                 where = Difference(
                     "feature", "market", self.partition, bar.entry, bar.found.envelope.id.hex(),
                     "no features were written for this bar",
-                    bar.found.envelope.event.symbol, bar.found.envelope.event.open_time,
+                    bar.found.envelope.event.symbol, bar.found.envelope.event.open_time, missing=True,
                 )  # fmt: skip
                 if self.span.holds(bar.entry):
                     self.pending.setdefault(b"", where)
@@ -180,7 +180,7 @@ class _Comparison:
             where = Difference(
                 "feature", "market", self.partition, bar.entry, bar.found.envelope.id.hex(),
                 f"nothing was written for set {key.hex()[:12]}" if key else "missing bars were not told",
-                event.symbol, event.open_time,
+                event.symbol, event.open_time, missing=True,
             )  # fmt: skip
             if key:
                 self.pending.setdefault(key, where)

@@ -28,8 +28,8 @@ KEPT: Final = 20
 
 class Difference(Struct, frozen=True):
     """One recorded event that is not what it must be: its layer, where it stands, and what is wrong.
-    ``entry`` is its id on the stream (empty: it should be there and is not), ``event`` the id in its
-    envelope. ``open_time`` is the bar's (ms), None where it is about none."""
+    ``entry`` is its id on the stream, ``event`` the id in its envelope; ``missing``: they are those of what
+    it should have followed. ``open_time`` is the bar's (ms), None where it is about none."""
 
     layer: Layer
     stream: str
@@ -39,6 +39,7 @@ class Difference(Struct, frozen=True):
     detail: str
     symbol: str = ""
     open_time: int | None = None
+    missing: bool = False
 
 
 class Findings(Struct):
@@ -89,9 +90,11 @@ class Findings(Struct):
 
 
 class Rank(NamedTuple):
-    """How early a difference is: its place in the chain of cause, then its entry."""
+    """How early a difference is: its place in the chain of cause, then its entry. What is missing comes last:
+    an event that cannot be read leaves a gap, too."""
 
     layer: int
+    missing: bool
     milliseconds: int
     sequence: int
     detail: str
@@ -100,7 +103,9 @@ class Rank(NamedTuple):
 def rank(difference: Difference) -> Rank:
     """Sorts differences, the first first."""
     milliseconds, _, sequence = (difference.entry or "0-0").partition("-")
-    return Rank(LAYERS.index(difference.layer), int(milliseconds), int(sequence or 0), difference.detail)
+    return Rank(
+        LAYERS.index(difference.layer), difference.missing, int(milliseconds), int(sequence or 0), difference.detail
+    )
 
 
 def merged(parts: Iterable[Findings]) -> Findings:
@@ -113,5 +118,7 @@ def merged(parts: Iterable[Findings]) -> Findings:
                 into[key] = into.get(key, 0) + times
         total.differences += part.differences
         total.count += part.count
-    total.differences.sort(key=rank)
+    unique = dict.fromkeys(total.differences)  # one reading of a stream may have been shared by several checks
+    total.count -= len(total.differences) - len(unique)
+    total.differences = sorted(unique, key=rank)
     return total

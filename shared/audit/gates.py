@@ -33,10 +33,13 @@ def check_gates(
     version = 0
     followed = []
     pending: list[Read] = []
-    reads = readable(source, scores, "gate", Findings(), Span(span.until, span.until))
+    reads = readable(source, scores, "gate", findings, span)
     while page := list(islice(reads, PAGE)):
         for read in page:
-            wanted = min(max(version, _version(read)), len(control))
+            wanted = max(version, _version(read))
+            if wanted > len(control):
+                findings.skip(f"gates: scores under version {wanted}, which the control log does not make")
+                return findings
             new, version = control[version:wanted], wanted
             outputs = evaluator.handle(state, Batch(new, [Received("scores", read.entry, read.found.envelope)]))
             followed += [sealed for sealed in outputs if sealed.stream == "gates"]

@@ -158,27 +158,23 @@ class _Replay:
             self.findings.see("predictions", equal=False)
         elif isinstance(said, PredictionFailed) and said.reason in ("not_loaded", "error"):
             self.findings.skip(f"predictions: {said.reason} at the time, which cannot be repeated")
-        elif isinstance(said, PredictionMade) and isinstance(follows, PredictionFailed):
-            self._unanswered(read, said, follows)
+        elif isinstance(follows, PredictionFailed) and follows.reason == "not_loaded":
+            self._unloaded(read, follows)
         elif isinstance(said, PredictionMade) and isinstance(follows, PredictionMade):
             self._other(read, said, right)
         else:
             self.findings.see("predictions", equal=False)
             self._differ("ballot", read, _told(said, follows))
 
-    def _unanswered(self, read: Read, said: PredictionMade, follows: PredictionFailed) -> None:
-        """The artifact cannot be asked here, or may not answer this vector."""
-        if follows.reason != "not_loaded":
-            self.findings.see("predictions", equal=False)
-            self._differ("ballot", read, f"an answer recorded, {follows.reason} follows: {follows.detail}")
-            return
-        found = self.examine(said.artifact.hex())
+    def _unloaded(self, read: Read, follows: PredictionFailed) -> None:
+        """The artifact cannot be asked here: it is gone, or changed, or needs another machine."""
+        found = self.examine(follows.artifact.hex())
         if found.layer is None:
             self.findings.skip(f"predictions: {found.fault or follows.detail}")
             return
         self.findings.see("predictions", equal=False)
-        if said.artifact not in self.told:
-            self.told.add(said.artifact)
+        if follows.artifact not in self.told and isinstance(read.found.envelope.event, PredictionMade):
+            self.told.add(follows.artifact)
             self._differ(found.layer, read, found.fault)
 
     def _other(self, read: Read, said: PredictionMade, right: Sealed) -> None:

@@ -33,6 +33,8 @@ class Span(NamedTuple):
 
     def holds(self, entry: str) -> bool:
         """Whether an entry lies in it."""
+        if self.after == END:
+            return False
         return order(entry) > order(self.after) and (self.until == END or order(entry) <= order(self.until))
 
 

@@ -197,12 +197,9 @@ class _Intents:
             return
         expected = intent_of(configuration.panel, right, event)
         if found is None:
-            missing = "its intent is not there"
-            self._findings.differ(
-                Difference(
-                    "intent", DECISIONS, self._partition, entry.id, event, missing, basis.symbol, basis.open_time
-                )
-            )
+            where: tuple[Layer, str, int, str, str] = ("intent", DECISIONS, self._partition, entry.id, event)
+            about = (basis.symbol, basis.open_time, True)
+            self._findings.differ(Difference(*where, "its intent is not there", *about))
         elif not found[1].fault and (
             payload_of(INTENTS, expected) == found[1].payload or _read(found[0]).envelope.event == expected
         ):

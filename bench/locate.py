@@ -1,0 +1,209 @@
+"""One bit flipped in whatever was recorded: each located at its event and layer, by ``verify`` alone.
+
+Flips come in two kinds. ``bit``: of the bytes as they stand. ``forged``: by one who seals the event again, so
+that its id fits its content; only recomputing finds those.
+"""
+
+import random
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import structs
+
+from bench.harness import Figure
+from bench.recorded_rounds import Recorded
+from bench.replayed import Replayed, record
+from schemas.codec import ROOT, seal, unseal
+from schemas.decisions import DecisionMade
+from schemas.features import FeaturesComputed
+from schemas.predictions import PredictionMade
+from services.console.verifying import audited
+from shared.artifacts.manifest import MANIFEST
+from shared.audit.findings import Layer
+from shared.control.chain import canonical, head_of
+from shared.log import Entry, Place
+
+LAYER: dict[str, Layer] = {
+    "market": "bar",
+    "features": "feature",
+    "predictions": "ballot",
+    "decisions": "vote",
+    "intents": "intent",
+    "control": "configuration",
+    "gates": "gate",
+}
+
+
+class Case(NamedTuple):
+    """What was changed, and where it must be located: layer, stream, entry."""
+
+    name: str
+    layer: Layer
+    stream: str
+    entry: str
+
+
+def flipped(data: bytes, at: int, bit: int) -> bytes:
+    """``data`` with one bit another."""
+    return data[:at] + bytes((data[at] ^ 1 << bit,)) + data[at + 1 :]
+
+
+def nudged(value: float) -> float:
+    """The next number: its last bit flipped."""
+    (bits,) = struct.unpack("<q", struct.pack("<d", value))
+    found: float = struct.unpack("<d", struct.pack("<q", bits ^ 1))[0]
+    return found
+
+
+def replace(source: Recorded, place: Place, number: int, data: bytes) -> Recorded:
+    """A copy of a source in which one entry is another."""
+    made = Recorded()
+    made.places = dict(source.places)
+    entries = list(made.places[place])
+    entries[number] = Entry(place, entries[number].id, data)
+    made.places[place] = entries
+    return made
+
+
+def forged(stream: str, data: bytes) -> bytes:
+    """The event with one number's last bit flipped, sealed again."""
+    found = unseal(stream, data)
+    root = ROOT if found.correlation == found.id else found.correlation
+    made = _nudged(found.event)
+    return seal(stream, made, causation=found.causation, correlation=root, flags=found.flags).data
+
+
+def _nudged(event: Any) -> Any:
+    match event:
+        case FeaturesComputed(values=values):
+            return structs.replace(event, values=flipped(values, 0, 0))
+        case PredictionMade(probabilities=p):
+            return structs.replace(event, probabilities=(nudged(p[0]), p[1], p[2]))
+        case DecisionMade() if event.counted:
+            return structs.replace(event, confidence=nudged(event.confidence))
+        case _:
+            name = "close" if hasattr(event, "close") else "confidence"
+            if hasattr(event, name):
+                return structs.replace(event, **{name: nudged(getattr(event, name))})
+            return structs.replace(event, scores=event.scores ^ 1)
+
+
+def bits(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
+    """Any bit of any entry of a stream."""
+    place = Place(stream)
+    entries = made.source.places[place]
+    for _ in range(times):
+        number = draw.randrange(len(entries))
+        data = entries[number].data
+        changed = flipped(data, draw.randrange(len(data)), draw.randrange(8))
+        case = Case(f"{stream} bit", LAYER[stream], stream, entries[number].id)
+        yield case, replace(made.source, place, number, changed)
+
+
+def forgeries(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
+    """A number in an event of a stream, under a new id."""
+    place = Place(stream)
+    entries = made.source.places[place]
+    kinds = {"features": FeaturesComputed, "predictions": PredictionMade}
+    numbers = [
+        number
+        for number, entry in enumerate(entries)
+        if stream not in kinds or isinstance(unseal(stream, entry.data).event, kinds[stream])
+    ]
+    numbers = [number for number in numbers if stream != "gates" or hasattr(_event(entries[number]), "gates")]
+    for _ in range(times if numbers else 0):
+        number = draw.choice(numbers)
+        case = Case(f"{stream} forged", LAYER[stream], stream, entries[number].id)
+        yield case, replace(made.source, place, number, forged(stream, entries[number].data))
+
+
+def _event(entry: Entry) -> Any:
+    return unseal(entry.place.stream, entry.data).event
+
+
+def rechained(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
+    """A control entry written again, and all behind it chained again to fit: decisions contradict it. It is
+    located at the version that the first such decision was made under."""
+    place = Place("control")
+    entries = made.source.places[place]
+    under = [(_event(entry), entry.id) for entry in made.source.places[Place("decisions")]]
+    for _ in range(times):
+        number = draw.randrange(len(entries))
+        source, previous = made.source, ""
+        for at in range(number, len(entries)):
+            event = _event(entries[at])
+            event = structs.replace(event, reason="another") if at == number else event
+            event = structs.replace(event, previous=previous) if at > number else event
+            source = replace(source, place, at, seal("control", event).data)
+            previous = head_of(msgspec.json.decode(canonical(event), type=type(event)))
+        first = next(entry for event, entry in under if event.control_version > number)
+        yield Case("control forged, chained again", "configuration", "decisions", first), source
+
+
+def files(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[Case, Callable[[Path], None]]]:
+    """One bit of an artifact's file: its scaler, its weights or trees, any other field of its manifest."""
+    artifacts = sorted(made.champions.values())
+    for number in range(times):
+        digest = artifacts[number % len(artifacts)]
+        folder = made.store.path / digest
+        manifest = (folder / MANIFEST).read_bytes()
+        weights = [path.name for path in folder.iterdir() if path.name not in {MANIFEST, "golden.npz"}]
+        scaled = b'"scaler":{' in manifest
+        name = MANIFEST if scaled and number % 4 < 2 else draw.choice(weights)
+        data = (folder / name).read_bytes()
+        start = manifest.index(b'"scaler":{') + 10 if name == MANIFEST else 0
+        end = manifest.index(b"}", start) if name == MANIFEST else len(data)
+        at, bit = draw.randrange(start, end), draw.randrange(8)
+        first = next(
+            entry.id
+            for entry in made.source.places[Place("predictions")]
+            if isinstance(event := _event(entry), PredictionMade) and event.artifact.hex() == digest
+        )
+        layer: Layer = "scaler" if name == MANIFEST else "model"
+
+        def change(store: Path, digest: str = digest, name: str = name, data: bytes = flipped(data, at, bit)) -> None:
+            (store / digest / name).write_bytes(data)
+
+        yield Case(f"{'scaler' if name == MANIFEST else name}", layer, "predictions", first), change
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """Every case, by kind."""
+    times = 2 if quick else 8
+    draw = random.Random(7)
+    with tempfile.TemporaryDirectory() as folder:
+        made = record(Path(folder) / "artifacts", fed=2400)
+        kinds: dict[str, list[bool]] = {}
+        for case, source, store in cases(made, times, draw, Path(folder) / "changed"):
+            first = audited(source, store).first
+            found = first is not None and (first.layer, first.stream, first.entry) == case[1:]
+            if not found:
+                print(f"missed {case}: {first}")
+            kinds.setdefault(case.name, []).append(found)
+    figures = {
+        name: Figure(sum(found), f"of {len(found)} located", f">= {len(found)}") for name, found in kinds.items()
+    }
+    total = [each for found in kinds.values() for each in found]
+    return {**figures, "all": Figure(sum(total), f"of {len(total)} located", f">= {len(total)}")}
+
+
+def cases(made: Replayed, times: int, draw: random.Random, changed: Path) -> Iterator[tuple[Case, Recorded, Path]]:
+    """What was changed, the source and the store with the change."""
+    for stream in LAYER:
+        for case, source in bits(made, stream, times, draw):
+            yield case, source, made.store.path
+        if stream != "control":
+            for case, source in forgeries(made, stream, times, draw):
+                yield case, source, made.store.path
+    for case, source in rechained(made, times, draw):
+        yield case, source, made.store.path
+    for case, change in files(made, 2 * times, draw):
+        shutil.rmtree(changed, ignore_errors=True)
+        shutil.copytree(made.store.path, changed)
+        change(changed)
+        yield case, made.source, changed

@@ -1,0 +1,115 @@
+"""A recorded installation with real models, made in one process by the cores that serve live."""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.recorded_rounds import START_MS, Recorded
+from schemas.codec import Envelope, Sealed, seal, unseal
+from schemas.control import Command, CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
+from services.console.operate import registration
+from services.ensemble_voter.core import Voter
+from services.feature_builder.core import FeatureBuilder
+from services.gate_evaluator.core import Evaluator
+from services.model_worker.main import service as worker_of
+from services.shadow_recorder.core import Recorder
+from shared.artifacts import Store
+from shared.bars.rows import Good, gather
+from shared.control import EMPTY, fold, propose
+from shared.features.sets import DEFAULT, SETS
+from shared.log import Entry, Place
+from shared.service import Batch, Received, Service
+from shared.synthetic import SyntheticMarket
+from shared.training import train
+
+FED = 3000
+
+
+class Replayed(NamedTuple):
+    """What was recorded, the artifacts behind it, and who is champion and who is in shadow."""
+
+    source: Recorded
+    store: Store
+    champions: Mapping[str, str]
+    candidate: str
+
+
+class Hosted:
+    """One service's core, reading a source in memory and writing to it."""
+
+    def __init__(self, service: Service[Any], source: Recorded) -> None:
+        self.service, self.source = service, source
+        self.state = service.begin(b"")
+        self.after = dict.fromkeys(service.reads, 0)
+        self.folded = 0
+
+    def turn(self, control: Sequence[Envelope[CommandRecorded]]) -> None:
+        """Handles whatever is new."""
+        new, self.folded = control[self.folded :], len(control)
+        if not self.service.follows_control:
+            new = ()
+        elif new:
+            self.service.absorb(self.state, Batch(new, ()))
+        for stream in self.service.reads:
+            entries = self.source.places.get(Place(stream), [])[self.after[stream] :]
+            self.after[stream] += len(entries)
+            received = [Received(stream, entry.id, unseal(stream, entry.data)) for entry in entries]
+            for at in range(0, len(received), 500):
+                for sealed in self.service.handle(self.state, Batch((), received[at : at + 500])):
+                    self.source.write(sealed.stream, sealed.data)
+
+
+class Control:
+    """The control stream, as the door would write it."""
+
+    def __init__(self, source: Recorded) -> None:
+        self.source, self.state = source, EMPTY
+        self.envelopes: list[Envelope[CommandRecorded]] = []
+
+    def issue(self, *commands: Command) -> None:
+        """Records commands."""
+        for command in commands:
+            number = self.state.version + 1
+            at = START_MS + number
+            entry = propose(self.state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=at)
+            assert isinstance(entry, CommandRecorded), entry
+            self.state = fold(self.state, entry)
+            sealed: Sealed = seal("control", entry)
+            self.envelopes.append(sealed.envelope)
+            place = Place("control")
+            self.source.places.setdefault(place, []).append(Entry(place, f"{number}-0", sealed.data))
+
+
+def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed: int = FED) -> Replayed:
+    """Trains a champion of each family and a candidate beside the first, feeds ``fed`` bars of two symbols, and
+    promotes the candidate half way."""
+    market = SyntheticMarket(("BTCUSDT", "ETHUSDT"), "sequence", 7, 2500)
+    bars = {symbol: columns for (symbol, _), columns in gather(market.rows()).items()}
+    store, source = Store(folder), Recorded()
+    chosen = SETS[DEFAULT]
+    control = Control(source)
+    control.issue(Found(1, "log-of-a-bench"))
+    champions = {}
+    for number, family in enumerate(families, 1):
+        made = train(bars, family, chosen, source=market.name)
+        champions[family] = store.save(made.manifest, made.files)
+        control.issue(registration(family, champions[family], made.manifest))
+        control.issue(Promote(family, champions[family], forced=True, weight=1 / number))
+    made = train(bars, families[0], chosen, source=market.name, horizon=10, seed=2)
+    candidate = store.save(made.manifest, made.files)
+    control.issue(registration(families[0], candidate, made.manifest), StartShadow(families[0], candidate))
+    control.issue(SetVotingPolicy(quorum_count=1, edge=0.05))
+    services: list[Service[Any]] = [FeatureBuilder([chosen]), *(worker_of(family, store) for family in families)]
+    hosted = [Hosted(each, source) for each in (*services, Voter(ticks=0), Recorder(), Evaluator())]
+    rows = (row.bar for row in market.rows() if isinstance(row, Good))
+    taken = 0
+    while page := list(islice(rows, min(500, fed - taken))):
+        taken += len(page)
+        for bar in page:
+            source.write("market", seal("market", bar).data)
+        for one in hosted:
+            one.turn(control.envelopes)
+        if taken * 2 >= fed and control.state.models[families[0]].champion != candidate:
+            control.issue(Promote(families[0], candidate, forced=True, accept_changes=True))
+    return Replayed(source, store, champions, candidate)
