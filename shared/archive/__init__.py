@@ -1,0 +1,26 @@
+"""The archive: streams sealed into files, and how recorded history is read, from files and Redis alike.
+
+``history``   reading: ``SealedHistory`` (files alone), ``WholeHistory`` (files, then the log).
+``files``     the sealed files of one stream, in order and chained.
+``sealed``    the format of one file. Pure.
+``store``     where files lie: a folder, or a place that fsspec knows.
+"""
+
+from shared.archive.history import History, LostError, Reach, Record, SealedHistory, WholeHistory, entries, records
+from shared.archive.sealed import CorruptError
+from shared.archive.store import Store, StoreError, opened
+
+__all__ = [
+    "CorruptError",
+    "History",
+    "LostError",
+    "Reach",
+    "Record",
+    "SealedHistory",
+    "Store",
+    "StoreError",
+    "WholeHistory",
+    "entries",
+    "opened",
+    "records",
+]
