@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, field
 
-from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, Probabilities, Text
+from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, Probabilities, Real, Text
 
 Weight = Annotated[float, Meta(ge=0.0, le=1.0)]
 Triple = tuple[float, float, float]
@@ -38,6 +38,24 @@ class Found(Struct, frozen=True, tag="found"):
     log_id: Annotated[str, Meta(min_length=8, max_length=64)]
 
 
+Row = tuple[Real, ...]
+
+
+class Backtest(Struct, frozen=True):
+    """What gates hold an artifact's live evidence against, fixed in training, before its first live score.
+
+    ``scale``: three standard deviations of its gain over the class prior in purged blocks of the test part
+    (nats). ``response``: the largest change of a probability when one input of the last vector moves by one
+    deviation. ``edges`` [F][<= 9]: the inner edges of bins of equal mass of each input in the training part,
+    ``counts`` [F][edges + 1]: the rows in them, ``effect`` rows for each that counts as independent."""
+
+    scale: Annotated[float, Meta(gt=0.0, le=100.0)]
+    response: Annotated[float, Meta(ge=0.0, le=1.0)]
+    edges: tuple[Row, ...]
+    counts: tuple[Row, ...]
+    effect: Annotated[float, Meta(ge=1.0, le=1e12)]
+
+
 class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_artifact"):
     """Makes an artifact known under a model's name, with all that a vote needs to know of it.
 
@@ -45,7 +63,7 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
     class frequencies of the training part. ``features`` are the names in the feature set, in order,
     and ``libraries`` the versions it was trained with: a promotion shows by name what it changes.
     ``horizon`` (bars) and ``kappa`` say what its classes mean (label ``vfh1``, ``shared.labels``);
-    without them its predictions cannot be scored."""
+    without them its predictions cannot be scored. ``backtest``: None for one that was not trained here."""
 
     model: Name
     artifact: DigestHex
@@ -60,6 +78,7 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
     libraries: dict[str, str] = {}
     horizon: Annotated[int, Meta(ge=1)] | None = None
     kappa: Annotated[float, Meta(ge=0.0, le=1e6)] | None = None
+    backtest: Backtest | None = None
 
 
 class StartShadow(Struct, frozen=True, tag="start_shadow"):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from schemas.codec import SAMPLED, Envelope, Sealed, seal
 from schemas.control import (
+    Backtest,
     Command,
     CommandRecorded,
     ConfirmPromotion,
@@ -43,7 +44,17 @@ from schemas.decisions import (
     ShadowBallot,
 )
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
-from schemas.gates import ActionDue, EvidenceRestarted, GateVerdict, GuardTripped, VerdictReached, WeightsProposed
+from schemas.gates import (
+    ActionDue,
+    ContributionsMeasured,
+    EvidenceRestarted,
+    GateVerdict,
+    GuardTripped,
+    InputsDrifted,
+    VerdictReached,
+    WeightsProposed,
+    Worth,
+)
 from schemas.market import BarClosed
 from schemas.operations import (
     ControlRefused,
@@ -202,6 +213,7 @@ def _commands() -> Iterator[CommandRecorded]:
         Found(partitions=1, log_id="5d0c2f7e9a31"),
         registered,
         replace(registered, features=("rsi_14",), libraries={"xgboost": "3.0"}, horizon=12, kappa=0.75),
+        replace(registered, backtest=Backtest(0.0625, 0.25, ((-0.5, 0.5),), ((10.0, 20.0, 10.0),), 4.0)),
         StartShadow(model, artifact),
         StopShadow(model, artifact),
         Promote(model, artifact, forced=True, weight=0.5),
@@ -357,6 +369,11 @@ def _gates() -> Iterator[Sealed]:
     )
     weights = {"xgboost": 0.75, "lightgbm": 0.25}
     yield seal("gates", WeightsProposed(weights, blocks=40, until=OPEN, acts=False, **last))
+    worths = {"xgboost": Worth(0.0125, 0.005), "lightgbm": Worth(0.0075, 0.0)}
+    yield seal("gates", ContributionsMeasured(worths, rounds=256, **last))
+    worst = "2 of 8 features alarm; the worst is rsi_14, PSI 0.250 of 0.100"
+    drifted = InputsDrifted("xgboost", CHALLENGER.hex(), True, 0.25, 0.2, samples=400, detail=worst, vector="1d" * 16)
+    yield seal("gates", drifted)
 
 
 def _operations() -> Iterator[Sealed]:

@@ -116,4 +116,46 @@ class WeightsProposed(Struct, frozen=True, tag="weights.proposed"):
     control_version: Count
 
 
-GateEvent = VerdictReached | EvidenceRestarted | GuardTripped | ActionDue | WeightsProposed
+class InputsDrifted(Struct, frozen=True, tag="inputs.drifted"):
+    """The inputs of an artifact that votes or is in shadow no longer look like those of its training part, or
+    do again (``drifted`` false). ``share`` of its features alarm, held against ``threshold``; ``detail`` names
+    the worst. Decided by the vectors on ``features`` alone, in their order; ``vector`` is the last of them. A
+    cause to retrain."""
+
+    model: Name
+    artifact: DigestHex
+    drifted: bool
+    share: Share
+    threshold: Share
+    samples: Count
+    detail: Text
+    vector: EventHex
+
+
+class Worth(Struct, frozen=True):
+    """What a member is worth to the ensemble a round, in nats: its Shapley value, and what the pool would
+    lose without it."""
+
+    shapley: Real
+    leave_one_out: Real
+
+
+class ContributionsMeasured(Struct, frozen=True, tag="contributions.measured"):
+    """What each voting member is worth to the vote as it is weighted, over ``rounds`` in which all of them
+    spoke, since the configuration last changed."""
+
+    members: dict[Name, Worth]
+    rounds: Count
+    last_score: EventHex
+    control_version: Count
+
+
+GateEvent = (
+    VerdictReached
+    | EvidenceRestarted
+    | GuardTripped
+    | ActionDue
+    | WeightsProposed
+    | InputsDrifted
+    | ContributionsMeasured
+)

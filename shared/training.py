@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from schemas.common import ACTIONS
@@ -29,6 +30,7 @@ from shared.calibration import UNCALIBRATED, calibrate, probabilities
 from shared.families import Family, Params, Sample, Watch, complete, family_named
 from shared.features import BRIDGE, FeatureSet, history
 from shared.features import Bars as Columns
+from shared.gates import backtest
 from shared.labels import DECAY, LabelSpec, classes, kappa_for, moves
 from shared.scoring import DISTINCT_AT_LEAST, Scores, score, shares
 from shared.splits import split
@@ -141,7 +143,20 @@ def train(
     refuse(kind, metrics)
     chosen = parts.test[np.linspace(0, len(parts.test) - 1, min(GOLDEN_ROWS, len(parts.test))).astype(int)]
     windows = table.windows[chosen]
-    expected = Artifact("in training", manifest, model).predict(windows)
+    predict = Artifact("in training", manifest, model).predict
+    seen = backtest.measure(
+        predict,
+        table.windows[parts.train, -1],
+        table.time[parts.train],
+        table.windows[parts.test],
+        y[parts.test],
+        table.time[parts.test],
+        prior,
+        horizon=horizon,
+        interval_ms=interval_ms,
+    )
+    expected = predict(windows)
+    manifest = structs.replace(manifest, backtest=seen)
     return Trained(manifest, {**files, GOLDEN: golden_bytes(Golden(windows, expected))})
 
 

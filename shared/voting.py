@@ -19,7 +19,7 @@ with less than 0.65 is HOLD.
 Sums run in the order of the members (by name): the same ballots give the same bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import exp, log
 from typing import Final, NamedTuple
 
@@ -76,19 +76,27 @@ class Vote(NamedTuple):
 def panel_of(state: State) -> Panel:
     """The panel of a configuration; members by name."""
     members = []
-    prior = [0.0, 0.0, 0.0]
+    priors: list[tuple[float, Triple]] = []
     for name in state.voting:
         model = state.models[name]
         assert model.champion is not None
         registered = state.artifacts[model.champion]
         weight = model.weight or 0.0
         members.append(Member(name, model.champion, weight, registered.centre))
-        for k in range(3):
-            prior[k] += weight * registered.prior[k]
+        priors.append((weight, registered.prior))
     shadows = frozenset((name, artifact) for name, model in state.models.items() for artifact in model.shadows)
+    return Panel(tuple(members), shadows, log_prior(priors), state.policy)
+
+
+def log_prior(weighted: Iterable[tuple[float, Triple]]) -> Triple:
+    """The log of the pool's prior: the members' training priors, each with its weight."""
+    prior = [0.0, 0.0, 0.0]
+    for weight, shares in weighted:
+        for k in range(3):
+            prior[k] += weight * shares[k]
     total = sum(prior) or 1.0
-    log_prior = tuple(log(max(share / total, FLOOR)) for share in prior)
-    return Panel(tuple(members), shadows, (log_prior[0], log_prior[1], log_prior[2]), state.policy)
+    sell, hold, buy = (log(max(share / total, FLOOR)) for share in prior)
+    return sell, hold, buy
 
 
 def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:

@@ -16,6 +16,7 @@ from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReac
 from services.console.door import OUTPUT
 from services.console.gate_replay import replay
 from services.console.gate_words import turns, turns_overall, words_of
+from services.console.gate_worth import contributions
 from services.console.main import asynchronous, settings_of
 from services.console.scores import Verdicts, pages, read_verdicts
 from shared.commands import RefusedError, current
@@ -106,6 +107,7 @@ async def explain(context: click.Context, /, verdict: str, output: str) -> None:
 
 
 gates.add_command(replay)
+gates.add_command(contributions)
 
 
 def standings(state: State, verdicts: Verdicts) -> list[Standing]:

@@ -49,6 +49,7 @@ def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifac
         libraries=manifest.libraries,
         horizon=manifest.label.horizon,
         kappa=manifest.label.kappa,
+        backtest=manifest.backtest,
     )
 
 

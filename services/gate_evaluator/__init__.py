@@ -2,11 +2,12 @@
 another, and weights by results.
 
 Reads
-    ``scores`` of its partition, ``control`` from its beginning.
+    ``scores`` and ``features`` of its partition, ``control`` from its beginning.
 Writes
     ``gates``: ``VerdictReached`` when a verdict changes, and every 500 scores of a candidate;
     ``EvidenceRestarted`` when what the evidence is about has changed; ``GuardTripped``,
-    ``WeightsProposed``; ``ActionDue`` for each command that follows. ``control``, from its shell and only
+    ``WeightsProposed``, ``ContributionsMeasured``; ``InputsDrifted`` when the inputs of an active artifact leave
+    those of its training, or return; ``ActionDue`` for each command that follows. ``control``, from its shell and only
     where the gate policy lets it act: those commands, under the name ``gate-<event>`` of what asked for
     them, so that a crash in between issues none twice.
 Remembers

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from schemas.control import Backtest
 from schemas.gates import GateVerdict, VerdictReached
 from schemas.scores import PredictionScored
 from shared.gates import classic, default, evidence
@@ -39,12 +40,17 @@ class Candidate(Struct, array_like=True):
     said: int = 0
 
 
-def begin(key: Key, version: int, policy: Policy, score: PredictionScored) -> Candidate:
-    """No evidence yet."""
+def begin(
+    key: Key, version: int, policy: Policy, score: PredictionScored, backtest: Backtest | None = None
+) -> Candidate:
+    """No evidence yet. ``backtest``: what training left to hold it against."""
     if isinstance(policy.thresholds, ClassicPolicy):
         return Candidate(key, version, None, classic.begin(policy.thresholds))
     rules = policy.thresholds
     plan = Plan(key, score.horizon, score.interval_ms)
+    if backtest is not None:
+        scales = structs.replace(plan.scales, prior=backtest.scale)
+        plan = structs.replace(plan, scales=scales, response=backtest.response)
     return Candidate(key, version, evidence.begin(plan, rules.margin, _whole(rules.block_ms, score)), None)
 
 
@@ -74,8 +80,10 @@ def fail(candidate: Candidate) -> None:
         evidence.fail(candidate.evidence)
 
 
-def judge(candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str, float]) -> Judgement:
-    """What the policy says now; changes nothing."""
+def judge(
+    candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str, float], inputs: Gate | None = None
+) -> Judgement:
+    """What the policy says now; changes nothing. ``inputs``: the gate of its inputs' drift."""
     if policy.fault:
         unusable = gate("policy", "inconclusive", 0, 0, 0, "critical", detail=policy.fault)
         return Judgement("inconclusive", (unusable,), 0.0, "correct the gate policy")
@@ -84,7 +92,8 @@ def judge(candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str
         return classic.judge(candidate.tally, rules)
     assert candidate.evidence is not None
     limits = policy.thresholds if isinstance(policy.thresholds, DefaultPolicy) else DefaultPolicy()
-    return default.judge(candidate.evidence, limits, latest=latest, rivals=rivals if len(rivals) > 1 else None)
+    several = rivals if len(rivals) > 1 else None
+    return default.judge(candidate.evidence, limits, latest=latest, rivals=several, inputs=inputs)
 
 
 def claim(candidate: Candidate) -> float | None:

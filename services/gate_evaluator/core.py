@@ -1,95 +1,29 @@
 """Scores in, verdicts out. Pure; the package's docstring has the rules."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Struct, field
 
 from schemas.codec import Envelope, Sealed, seal
+from schemas.features import FeaturesComputed
 from schemas.gates import ActionDue, EvidenceRestarted, GuardTripped, WeightsProposed
 from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored
-from services.gate_evaluator import candidates, learning, watch
+from services.gate_evaluator import candidates, intake, learning, watch, worth
 from services.gate_evaluator.candidates import EVERY, LOOK, Candidate, finite
-from services.gate_evaluator.learning import Learner
+from services.gate_evaluator.state import Memory, Standing, State
 from services.gate_evaluator.watch import CONFIRM_BLOCKS, Watch
-from shared.control import EMPTY, fold
-from shared.control import State as Control
-from shared.control.state import Model, Past
+from shared.control import fold
+from shared.control.state import Model
 from shared.gates.policies import Policy, chosen
 from shared.gates.rows import Key
-from shared.gates.verdicts import Judgement
 from shared.service import Batch
+
+__all__ = ["GROUP", "Evaluator", "Standing", "State"]
 
 GROUP: Final = "gate-evaluator"
 ORDER: Final = {"continue": 0, "demote": 1, "rollback": 2}
 Changed = Literal["candidate", "champion", "feature_set", "label", "policy"]
-
-
-class Memory(Struct, array_like=True):
-    """All that is remembered, and the memo as it is. ``latest``: the newest bar in any score."""
-
-    latest: int = -1
-    candidates: dict[str, Candidate] = field(default_factory=dict)
-    watches: dict[str, Watch] = field(default_factory=dict)
-    learner: Learner | None = None
-
-
-class Standing(NamedTuple):
-    """Where a candidate stands: its model, whom it is compared with, after how many scores, until which bar."""
-
-    model: str
-    champion: str | None
-    scores: int
-    until: int
-
-
-class State:
-    """The memory, the configuration, and the policies of its versions, read once; all of them ``policy``
-    where one is given."""
-
-    def __init__(self, memory: Memory, policy: Policy | None = None) -> None:
-        self.memory = memory
-        self.control: Control = EMPTY
-        self._policy = policy
-        self._policies: dict[int, Policy] = {}
-
-    def past(self, version: int) -> Past:
-        """What a version decided by. Raises ``LookupError`` for one that has not been read yet."""
-        if not 1 <= version <= self.control.version:
-            raise LookupError(f"control version {version} has not been read yet, only {self.control.version}")
-        return self.control.past[version]
-
-    def policy(self, version: int) -> Policy:
-        """The gate policy of a version."""
-        if self._policy is not None:
-            return self._policy
-        if version not in self._policies:
-            while len(self._policies) >= 64:
-                del self._policies[next(iter(self._policies))]
-            self._policies[version] = chosen(self.past(version).gate)
-        return self._policies[version]
-
-    def standing(self, artifact: str) -> Standing | None:
-        """Where an artifact in shadow stands; None: it has no score that counts."""
-        held = self.memory.candidates.get(artifact)
-        if held is None:
-            return None
-        return Standing(held.key.model, held.key.champion or None, held.scores, held.until)
-
-    def judged(self, artifact: str) -> Judgement:
-        """What the policy says of it now. Raises ``KeyError`` where it stands nowhere."""
-        held = self.memory.candidates[artifact]
-        return candidates.judge(held, self.policy(held.version), self.memory.latest, self.rivals(held.key.model))
-
-    def rivals(self, model: str) -> dict[str, float]:
-        """What each candidate for one place claims."""
-        claims = {
-            artifact: candidates.claim(held)
-            for artifact, held in self.memory.candidates.items()
-            if held.key.model == model
-        }
-        return {artifact: claim for artifact, claim in claims.items() if claim is not None}
 
 
 class Evaluator:
@@ -97,7 +31,7 @@ class Evaluator:
     replay."""
 
     group = GROUP
-    reads: tuple[str, ...] = ("scores",)
+    reads: tuple[str, ...] = ("scores", "features")
     follows_control = True
     ticks = 0
     rest_ms = 500
@@ -133,8 +67,9 @@ class Evaluator:
 def _configure(state: State, batch: Batch) -> None:
     for envelope in batch.control:
         state.control = fold(state.control, envelope.event)
-    if batch.control:
+    if batch.control or not state.by_set:
         _dismiss(state)
+        _take_in(state)
 
 
 def _dismiss(state: State) -> None:
@@ -149,13 +84,38 @@ def _dismiss(state: State) -> None:
         del memory.watches[model]
 
 
+def _take_in(state: State) -> None:
+    """An intake for each artifact that votes or is in shadow, and for no other."""
+    active = {
+        artifact
+        for slot in state.control.models.values()
+        for artifact in (slot.champion, *slot.shadows)
+        if artifact is not None
+    }
+    memory, state.by_set = state.memory, {}
+    for gone in memory.intakes.keys() - active:
+        del memory.intakes[gone]
+    for artifact in sorted(active):
+        known = state.control.artifacts[artifact]
+        held = memory.intakes.get(artifact) or intake.begin(known)
+        if held is not None:
+            memory.intakes[artifact] = held
+            state.by_set.setdefault(bytes.fromhex(known.feature_set), []).append(held)
+
+
 def _take(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
     match envelope.event:
+        case FeaturesComputed() as vector:
+            for held in state.by_set.get(vector.feature_set, ()):
+                said = intake.take(held, vector, envelope.id.hex())
+                if said is not None:
+                    yield _caused(envelope, said)
         case PredictionScored() as score:
             state.memory.latest = max(state.memory.latest, score.open_time)
             yield from _judge(state, envelope)
             yield from _guard(state, envelope)
             yield from _learn(state, envelope)
+            yield from _value(state, envelope)
         case PredictionUnscored(reason="failed") as unscored:
             yield from _missed(state, envelope, unscored.model, unscored.artifact.hex())
         case BallotMissing(detail="silent") as missing:
@@ -192,7 +152,8 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     if held is None or key != held.key:
         if held is not None:
             yield _caused(envelope, _restarted(held, key, policy, version))
-        held = state.memory.candidates[artifact] = candidates.begin(key, version, policy, score)
+        backtest = state.control.artifacts[artifact].backtest
+        held = state.memory.candidates[artifact] = candidates.begin(key, version, policy, score, backtest)
     held.version = max(held.version, version)
     candidates.take(held, score, envelope.id.hex())
     if held.scores % LOOK:
@@ -310,6 +271,19 @@ def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
                 state.control.version,
             ),
         )
+
+
+def _value(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+    """A voting member's score counts towards what each is worth."""
+    score = envelope.event
+    if score.role != "voting":
+        return
+    memory, version = state.memory, score.control_version
+    memory.measure = worth.follow(memory.measure, version, state.past(version), state.control.artifacts)
+    if memory.measure is not None:
+        said = worth.take(memory.measure, score, envelope.id.hex(), version)
+        if said is not None:
+            yield _caused(envelope, said)
 
 
 def _caused(envelope: Envelope[Any], event: Any) -> Sealed:

@@ -1,6 +1,5 @@
 """Who voted and how, under any version of the configuration; and the pools that would have been."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -11,7 +10,7 @@ from schemas.control import RegisterArtifact, SetVotingPolicy
 from schemas.decisions import DecisionMade
 from shared.control import EMPTY, State
 from shared.control.state import Model
-from shared.voting import FLOOR, Member, Panel, own_action, panel_of, vote
+from shared.voting import Member, Panel, log_prior, own_action, panel_of, vote
 
 COST_PER_SIDE: Final = 0.001
 """Fee, half spread and slippage of one way, as a fraction, unless the gate policy says ``cost_per_side``."""
@@ -107,13 +106,7 @@ class Panels:
     def _pool(
         self, members: Sequence[Member], ballots: Mapping[str, Probabilities], temperature: float
     ) -> Probabilities:
-        prior = [0.0, 0.0, 0.0]
-        for member in members:
-            registered = self.registered(member.artifact)
-            for k in range(3):
-                prior[k] += member.weight * registered.prior[k]
-        total = sum(prior) or 1.0
-        log_prior = [math.log(max(share / total, FLOOR)) for share in prior]
+        priors = [(member.weight, self.registered(member.artifact).prior) for member in members]
         policy = structs.replace(_POOLED, temperature=temperature)
-        panel = Panel(tuple(members), frozenset(), (log_prior[0], log_prior[1], log_prior[2]), policy)
+        panel = Panel(tuple(members), frozenset(), log_prior(priors), policy)
         return vote(panel, ballots).probabilities

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds, Name, Probabilities
+from schemas.control import Backtest
 from shared.labels import LabelSpec
 from shared.scoring import Scores
 
@@ -85,7 +86,8 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """See the module. ``centre`` is the mean log probability of each class over the calibration part
-    (what the pool subtracts), ``prior`` the class frequencies of the training part."""
+    (what the pool subtracts), ``prior`` the class frequencies of the training part, ``backtest`` what gates
+    compare its live evidence with."""
 
     format: Literal[1]
     family: Name
@@ -104,6 +106,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     libraries: dict[str, str]
     processor: str
+    backtest: Backtest | None = None
     files: tuple[FileEntry, ...] = ()
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench.recorded import record, verdict
 from schemas.common import ACTIONS
 from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopShadow
-from schemas.gates import EvidenceRestarted, GateVerdict, VerdictReached
+from schemas.gates import ContributionsMeasured, EvidenceRestarted, GateVerdict, VerdictReached, Worth
 from services.console import gates as console_gates
 from services.console.gate_words import CLASSIC, DEFAULT, UNKNOWN, turns, turns_overall, words_of
 from services.console.gates import changing_standings, code_of
@@ -208,3 +208,17 @@ def test_a_promotion_may_name_the_verdict_that_is_shown(shadowed: Any) -> None:
     (name,) = write(shadowed, judged("passed"))
     shadowed.issue(Promote("a", A2, verdict=name, ready=("0a" * 16,), accept_changes=True))
     assert shadowed("gates").out.count(A2[:12]) == 0
+
+
+def test_contributions_show_the_newest_measure(two: Any) -> None:
+    assert two("gates", "contributions").code == 3
+    worths = {"a": Worth(0.0125, 0.005), "b": Worth(0.0075, -0.001)}
+    write(two, ContributionsMeasured({"a": Worth(0.0, 0.0)}, 256, "1c" * 16, 6), judged("passed"))
+    write(two, ContributionsMeasured(worths, 512, "1c" * 16, 6))
+    shown = two("gates", "contributions")
+    assert shown.code == 0
+    assert "over 512 rounds" in shown.out
+    assert [line.split()[1::2] for line in shown.out.splitlines() if "mnat" not in line and "+" in line] == [
+        ["a", "+12.50", "+5.00"], ["b", "+7.50", "-1.00"],
+    ]  # fmt: skip
+    assert json.loads(two("gates", "contributions", "-o", "json").out)["members"]["b"]["leave_one_out"] == -0.001

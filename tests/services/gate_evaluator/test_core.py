@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from bench.recorded import (
     MINUTE,
     OTHER,
     PRIOR,
+    START,
     commands,
     market,
     missing,
@@ -25,11 +27,21 @@ from bench.recorded import (
 )
 from schemas.codec import Sealed, seal
 from schemas.control import Command, Promote, Retire, SetGatePolicy, SetLadder, StopShadow
-from schemas.gates import ActionDue, EvidenceRestarted, GuardTripped, VerdictReached, WeightsProposed
+from schemas.features import FeaturesComputed
+from schemas.gates import (
+    ActionDue,
+    ContributionsMeasured,
+    EvidenceRestarted,
+    GuardTripped,
+    InputsDrifted,
+    VerdictReached,
+    WeightsProposed,
+)
 from schemas.scores import PredictionScored, ScoreEvent
 from services.gate_evaluator.candidates import EVERY, LOOK
 from services.gate_evaluator.core import Evaluator, State
 from services.gate_evaluator.watch import PAIRS
+from shared.gates import backtest
 from shared.service import Batch, Received
 
 T = TypeVar("T")
@@ -56,14 +68,15 @@ class Bench:
         entries = commands(first=self.known)[len(self.known) - len(more) :]
         self.said += self.evaluator.handle(self.state, Batch(entries, ()))
 
-    def take(self, events: Iterable[ScoreEvent]) -> None:
+    def take(self, events: Iterable[ScoreEvent | FeaturesComputed]) -> None:
         self.said += self.evaluator.handle(self.state, Batch((), self.received(events)))
 
-    def received(self, events: Iterable[ScoreEvent]) -> list[Received]:
+    def received(self, events: Iterable[ScoreEvent | FeaturesComputed]) -> list[Received]:
         found = []
         for event in events:
             self.count += 1
-            found.append(Received("scores", f"{self.count}-0", seal("scores", event).envelope))
+            stream = "features" if isinstance(event, FeaturesComputed) else "scores"
+            found.append(Received(stream, f"{self.count}-0", seal(stream, event).envelope))
         return found
 
     def restart(self) -> None:
@@ -246,7 +259,78 @@ def test_given_two_voting_models_when_one_earns_more_then_its_weight_is_proposed
     assert not any(one.acts for one in proposed)
 
 
-HISTORIES = {
+def test_given_two_voting_models_when_enough_rounds_are_complete_then_their_worth_is_measured() -> None:
+    bench = Bench(*two_models())
+    bench.take(votes(100))
+    first, *_, last = bench.heard(ContributionsMeasured)
+    assert (first.rounds, last.rounds) == (256, 768)
+    assert last.members["xgboost"].shapley > 0.01
+    assert last.members["xgboost"].leave_one_out > last.members["lightgbm"].leave_one_out
+
+
+TOLD = backtest.measure(
+    lambda windows: np.tile([0.2, 0.5, 0.3], (len(windows), 1)) + windows[:, -1, :1] * [0.01, 0.0, -0.01],
+    np.random.default_rng(1).normal(size=(4000, 2)).astype(np.float32),
+    np.repeat(np.arange(1000) * HOUR, 4),
+    np.random.default_rng(2).normal(size=(400, 1, 2)).astype(np.float32),
+    np.random.default_rng(3).integers(0, 3, 400),
+    np.repeat(np.arange(100) * HOUR, 4),
+    PRIOR,
+    horizon=1,
+    interval_ms=HOUR,
+)
+WATCHED: tuple[Command, ...] = (
+    *BEFORE[:2],
+    register(CANDIDATE, backtest=TOLD, features=("rsi_14", "macd")),
+    *BEFORE[3:],
+)
+
+
+def vectors(first: int, bars: int, shift: float = 0.0) -> list[FeaturesComputed]:
+    random = np.random.default_rng(first)
+    return [
+        FeaturesComputed(
+            f"SYN{number}", HOUR, START + bar * HOUR, "synthetic", b"\xff" * 32,
+            (random.normal(size=2) + shift).astype("<f4").tobytes(),
+        )
+        for bar in range(first, first + bars)
+        for number in range(4)
+    ]  # fmt: skip
+
+
+def test_given_inputs_like_those_of_training_when_they_drift_and_return_then_each_is_said_once() -> None:
+    bench = Bench(*WATCHED)
+    bench.take(vectors(0, 1000))
+    assert bench.heard(InputsDrifted) == []
+    bench.take(vectors(1000, 2000, shift=2.0))
+    (drifted,) = bench.heard(InputsDrifted)
+    assert (drifted.artifact, drifted.drifted, drifted.share) == (CANDIDATE.hex(), True, 1.0)
+    assert "2 of 2 features alarm; the worst is" in drifted.detail
+    bench.take(vectors(3000, 8000))
+    assert [one.drifted for one in bench.heard(InputsDrifted)] == [True, False]
+
+
+def test_given_a_backtest_when_a_verdict_is_due_then_drift_of_inputs_and_response_are_among_its_gates() -> None:
+    bench = Bench(*WATCHED)
+    bench.take([*vectors(0, 300, shift=2.0), *market(EVERY // 8 + 1)])
+    (verdict,) = bench.heard(VerdictReached)
+    gates = {gate.name: gate for gate in verdict.gates}
+    assert gates["input_drift"].verdict == "failed"
+    assert gates["response"].verdict == "passed"
+    assert gates["response"].value == pytest.approx(TOLD.response)
+
+
+def test_given_a_model_that_does_not_answer_to_its_inputs_then_the_response_vetoes() -> None:
+    deaf = msgspec.structs.replace(TOLD, response=0.0)
+    bench = Bench(*WATCHED[:2], register(CANDIDATE, backtest=deaf, features=("rsi_14", "macd")), *BEFORE[3:])
+    bench.take(list(market(EVERY // 8 + 1)))
+    (verdict,) = bench.heard(VerdictReached)
+    assert verdict.overall == "failed"
+    assert {gate.name: gate.verdict for gate in verdict.gates}["response"] == "failed"
+
+
+HISTORIES: dict[str, tuple[Sequence[Command], list[Any]]] = {
+    "inputs": (WATCHED, [*vectors(0, 100), *market(20), *vectors(100, 200, 2.0), *market(60, seed=3)]),
     "a candidate": (BEFORE, list(market(90))),
     "harm": (PROMOTED, wrong(60)),
     "weights": (tuple(two_models()), votes(60)),
@@ -261,7 +345,7 @@ def test_cuts_and_restarts_change_not_a_byte_of_what_is_said(name: str, data: st
     whole = Bench(*known)
     whole.take(rows)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=5)))
-    pieces: list[Sequence[ScoreEvent]] = [
+    pieces: list[Sequence[ScoreEvent | FeaturesComputed]] = [
         rows[start:end] for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True)
     ]
     other = Bench(*known)

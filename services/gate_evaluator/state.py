@@ -1,0 +1,90 @@
+"""What the gate-evaluator knows: its memory, the configuration, and the policies of its versions."""
+
+from typing import NamedTuple
+
+from msgspec import Struct, field
+
+from services.gate_evaluator import candidates, intake
+from services.gate_evaluator.candidates import Candidate
+from services.gate_evaluator.intake import Intake
+from services.gate_evaluator.learning import Learner
+from services.gate_evaluator.watch import Watch
+from services.gate_evaluator.worth import Measure
+from shared.control import EMPTY
+from shared.control import State as Control
+from shared.control.state import Past
+from shared.gates.policies import Policy, chosen
+from shared.gates.verdicts import Judgement
+
+
+class Memory(Struct, array_like=True):
+    """All that is remembered, and the memo as it is. ``latest``: the newest bar in any score; ``candidates``
+    and ``intakes`` by artifact, ``watches`` by model."""
+
+    latest: int = -1
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    watches: dict[str, Watch] = field(default_factory=dict)
+    learner: Learner | None = None
+    measure: Measure | None = None
+    intakes: dict[str, Intake] = field(default_factory=dict)
+
+
+class Standing(NamedTuple):
+    """Where a candidate stands: its model, whom it is compared with, after how many scores, until which bar."""
+
+    model: str
+    champion: str | None
+    scores: int
+    until: int
+
+
+class State:
+    """The memory, the configuration, and the policies of its versions, read once; all of them ``policy``
+    where one is given."""
+
+    def __init__(self, memory: Memory, policy: Policy | None = None) -> None:
+        self.memory = memory
+        self.control: Control = EMPTY
+        self._policy = policy
+        self._policies: dict[int, Policy] = {}
+        self.by_set: dict[bytes, list[Intake]] = {}
+
+    def past(self, version: int) -> Past:
+        """What a version decided by. Raises ``LookupError`` for one that has not been read yet."""
+        if not 1 <= version <= self.control.version:
+            raise LookupError(f"control version {version} has not been read yet, only {self.control.version}")
+        return self.control.past[version]
+
+    def policy(self, version: int) -> Policy:
+        """The gate policy of a version."""
+        if self._policy is not None:
+            return self._policy
+        if version not in self._policies:
+            while len(self._policies) >= 64:
+                del self._policies[next(iter(self._policies))]
+            self._policies[version] = chosen(self.past(version).gate)
+        return self._policies[version]
+
+    def standing(self, artifact: str) -> Standing | None:
+        """Where an artifact in shadow stands; None: it has no score that counts."""
+        held = self.memory.candidates.get(artifact)
+        if held is None:
+            return None
+        return Standing(held.key.model, held.key.champion or None, held.scores, held.until)
+
+    def judged(self, artifact: str) -> Judgement:
+        """What the policy says of it now. Raises ``KeyError`` where it stands nowhere."""
+        held = self.memory.candidates[artifact]
+        came_in = self.memory.intakes.get(artifact)
+        inputs = None if came_in is None else intake.judge(came_in)
+        rivals = self.rivals(held.key.model)
+        return candidates.judge(held, self.policy(held.version), self.memory.latest, rivals, inputs)
+
+    def rivals(self, model: str) -> dict[str, float]:
+        """What each candidate for one place claims."""
+        claims = {
+            artifact: candidates.claim(held)
+            for artifact, held in self.memory.candidates.items()
+            if held.key.model == model
+        }
+        return {artifact: claim for artifact, claim in claims.items() if claim is not None}

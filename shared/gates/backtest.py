@@ -1,0 +1,83 @@
+"""What is fixed about an artifact in training, so that its live evidence has something to be held against:
+the scale of its gains, its response to changed inputs, and the bins of its inputs (``schemas.control.Backtest``).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.common import Probabilities
+from schemas.control import Backtest
+from shared.gates import blocks, inputs
+from shared.gates.evidence import FLOOR, ROWS_A_BLOCK
+
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+PROBES: Final = 16
+"""Windows whose inputs are moved, one input at a time."""
+FEWEST_BLOCKS: Final = 5
+UNKNOWN_SCALE: Final = 0.05
+"""The scale where a test part has too few blocks to have one (nats)."""
+LEAST_SCALE: Final = 0.005
+
+
+def measure(
+    predict: Predict,
+    training: NDArray[np.float32],
+    training_time: NDArray[np.int64],
+    test: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    time: NDArray[np.int64],
+    prior: Probabilities,
+    *,
+    horizon: int,
+    interval_ms: int,
+) -> Backtest:
+    """``training`` [N, F]: the last vectors of the training part's windows, ``training_time`` [N] their open
+    times (ms); ``test`` [M, T, F] windows of the test part in order of ``time`` [M], ``classes`` [M] what
+    came."""
+    length = blocks.length_ms(horizon, interval_ms)
+    found = inputs.reference([str(n) for n in range(training.shape[1])], training.T.astype(float).tolist())
+    return Backtest(
+        scale=_scale(predict(test), classes, time, prior, length, horizon * interval_ms),
+        response=_response(predict, test, training.astype(np.float64).std(axis=0)),
+        edges=found.edges,
+        counts=found.counts,
+        effect=effect_of(len(training), int(np.ptp(training_time)) + interval_ms, length),
+    )
+
+
+def effect_of(rows: float, span_ms: int, block_ms: int) -> float:
+    """Rows for each that counts as independent: no more than fifty a block count."""
+    return max(1.0, rows / (ROWS_A_BLOCK * max(1.0, span_ms / block_ms)))
+
+
+def _scale(
+    p: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    time: NDArray[np.int64],
+    prior: Probabilities,
+    length: int,
+    purge: int,
+) -> float:
+    said = np.log(np.maximum(p[np.arange(len(p)), classes], FLOOR))
+    gains = said - np.log(np.maximum(np.array(prior)[classes], FLOOR))
+    open_ = blocks.Blocks(length, purge, 1, 1)
+    closed = (blocks.add(open_, int(at), (gain,)) for at, gain in zip(time.tolist(), gains.tolist(), strict=True))
+    means = [mean for row in closed if row is not None for mean in row if mean is not None]
+    if len(means) < FEWEST_BLOCKS:
+        return UNKNOWN_SCALE
+    return max(3 * math.sqrt(float(np.var(means, ddof=1))), LEAST_SCALE)
+
+
+def _response(predict: Predict, windows: NDArray[np.float32], deviation: NDArray[np.float64]) -> float:
+    chosen = windows[np.linspace(0, len(windows) - 1, min(PROBES, len(windows))).astype(int)]
+    usual = predict(chosen)
+    largest = 0.0
+    for feature, step in enumerate(deviation):
+        moved = chosen.copy()
+        moved[:, -1, feature] += np.float32(step)
+        largest = max(largest, float(np.abs(predict(moved) - usual).max()))
+    return largest
