@@ -13,7 +13,7 @@ from shared.artifacts import Store
 from shared.process import owner, serve
 from shared.settings import Settings
 
-SWITCH_S: Final = 0.0002
+SWITCH_S: Final = 0.00005
 """How long the thread that loads may keep the interpreter from the one that answers. Python's own 5 ms
 would be waited out at each of a batch's reads and writes."""
 

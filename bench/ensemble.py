@@ -1,0 +1,65 @@
+"""Bar to decision with four models: at 50 bars a second, when 100 symbols close at once, and the workers' memory.
+
+XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes; the networks are trained for one epoch,
+which changes nothing of what an answer costs. Otherwise like ``latency``: each service a process of its
+own, the embedded server, the floor the smallest journey over four hops in the same run. Memory is the
+proportional set size (PSS): a page that processes share counts once in all.
+"""
+
+import re
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import anyio
+
+from bench.harness import Figure
+from bench.installation import Installation, running
+from bench.latency import HOPS, measure
+
+NETWORKS = ("nhits", "patchtst")
+MODELS = ("xgboost", "lightgbm", *NETWORKS)
+BARS = ("--synthetic", "sequence", "--symbols", "4", "--count", "3000")
+ONE_EPOCH = ("--param", "epochs=1")
+
+
+def resident_mb(pid: int) -> float:
+    """Proportional set size of a process (MB)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def train_one(installation: Installation, model: str, *words: str) -> str:
+    """Trains an artifact of a model and does with it what ``words`` say; its digest."""
+    short = ONE_EPOCH if model in NETWORKS else ()
+    shown = installation.conclave(
+        "train", "--model", model, "--family", model, *BARS, *short, *words, "--reason", "a model"
+    )
+    return next(word for word in shown.split() if re.fullmatch("[0-9a-f]{64}", word))
+
+
+def train_all(installation: Installation) -> None:
+    """Every model, with the same weight."""
+    for number, model in enumerate(MODELS, 1):
+        train_one(installation, model, "--promote", "--weight", str(1 / number))
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module."""
+    with tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder), models=MODELS)
+        with running(installation):
+            train_all(installation)
+            found = anyio.run(measure, installation, quick)
+            owners = installation.owners()
+            memory = {model: resident_mb(owners[f"model-worker.{model}"]) for model in MODELS}
+    p50, p99, last, least = (median(found[key]) for key in ("p50", "p99", "burst", "floor"))
+    against = f"{HOPS} smallest hops {least:.2f} ms"
+    each = ", ".join(f"{model} {size:.0f}" for model, size in memory.items())
+    return {
+        "bar_to_decision_p50": Figure(p50, "ms", "< 5", against),
+        "bar_to_decision_p99": Figure(p99, "ms", "< 15", against),
+        "burst_of_100_last_decision": Figure(last, "ms", "< 250", against),
+        "p50_of_floor": Figure(p50 / least, "times", "", against),
+        "four_workers_pss": Figure(sum(memory.values()), "MB", "< 900", each),
+    }

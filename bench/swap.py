@@ -1,0 +1,130 @@
+"""Bar to decision while an artifact is loaded into a worker that answers, against the same without.
+
+XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes, each service a process of its own. For one
+family after the other a shadow is started, bars are sent in the moments in which it loads, and it is
+stopped again. Every second time the shadow is a former champion, which its worker kept warm: the same
+commands, the same folds, the same extra ballot, and nothing is loaded. So the ratio is what loading costs.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import anyio
+import numpy as np
+
+from bench.ensemble import MODELS, train_all, train_one
+from bench.harness import Figure
+from bench.installation import Installation, running
+from bench.latency import Market, bars_by_time
+from schemas.codec import Sealed, unseal
+from schemas.control import Promote, StartShadow, StopShadow
+from schemas.readiness import ArtifactReady
+from shared.commands import Door
+from shared.log import START, Place
+from shared.log.redis import RedisLog
+from shared.process import owner
+
+WARM = 700
+BARS = 6
+"""Sent one after the other once a shadow was started; a load is over before the last is decided."""
+READINESS = Place("readiness")
+
+
+class Pair(NamedTuple):
+    """A model's former champion, which stays warm, and an artifact that never was champion."""
+
+    model: str
+    warm: str
+    cold: str
+
+
+class Swaps:
+    """Starts and stops shadows, and times the bars in between."""
+
+    def __init__(self, market: Market, door: Door, log: RedisLog, bars: list[list[Sealed]]) -> None:
+        self.market, self.door, self.log = market, door, log
+        self.bars = iter(bars)
+        self.after = START
+        self.loads: list[int] = []
+
+    async def latencies(self, model: str, artifact: str) -> list[float]:
+        """Milliseconds of each bar after the command was appended."""
+        await self._issue(StartShadow(model, artifact))
+        found = []
+        for _ in range(BARS):
+            [bar] = next(self.bars)
+            begun = time.perf_counter()
+            await self.market.send([bar])
+            seen = await self.market.decided({bar.envelope.id})
+            found.append(1000 * (seen[bar.envelope.id] - begun))
+        await self._issue(StopShadow(model, artifact))
+        await anyio.sleep(0.02)
+        return found
+
+    async def _issue(self, command: StartShadow | StopShadow | Promote) -> None:
+        await self.door.issue(command, actor="bench", reason="a swap")
+
+    async def prepare(self, pair: Pair) -> None:
+        """Makes the warm artifact a former champion, out of shadow."""
+        state = await self.door.state()
+        champion = state.models[pair.model].champion
+        assert champion is not None
+        for artifact in (pair.warm, champion):
+            await self._issue(Promote(pair.model, artifact, forced=True))
+        await self._issue(StopShadow(pair.model, pair.warm))
+        await self.loaded()
+
+    async def loaded(self) -> list[int]:
+        """How long each load took (ms) that was announced since the last call."""
+        took = []
+        while entries := await self.log.scan(READINESS, after=self.after):
+            self.after = entries[-1].id
+            events = [unseal("readiness", entry.data).event for entry in entries]
+            took += [event.took_ms for event in events if isinstance(event, ArtifactReady)]
+        return took
+
+
+async def measure(installation: Installation, pairs: list[Pair], rounds: int) -> dict[str, tuple[float, float, float]]:
+    """For each model the p99 (ms) with a load and without, and how long a load took."""
+    log, sender = installation.log(), installation.log()
+    market = Market(log, await sender.claim("bench", (), 0, owner("bench")))
+    market.send = Market(sender, market.claim).send  # type: ignore[method-assign]  # a connection of its own
+    bars = bars_by_time(("SOLO",), WARM + 2 * rounds * BARS * len(pairs))
+    await market.warm(bars[:WARM])
+    swaps = Swaps(market, Door(log), log, bars[WARM:])
+    figures = {}
+    for pair in pairs:
+        await swaps.prepare(pair)
+        found: dict[str, list[float]] = {pair.warm: [], pair.cold: []}
+        for _ in range(rounds):
+            for artifact in found:
+                found[artifact] += await swaps.latencies(pair.model, artifact)
+        took = await swaps.loaded()
+        assert len(took) >= rounds, f"{pair.model}: {len(took)} loads announced, {rounds} expected"
+        cold, warm = (float(np.percentile(found[artifact], 99)) for artifact in (pair.cold, pair.warm))
+        figures[pair.model] = (cold, warm, median(took))
+    await log.close()
+    await sender.close()
+    return figures
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module."""
+    with tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder), models=MODELS)
+        with running(installation):
+            train_all(installation)
+            others = {
+                model: [train_one(installation, model, "--seed", seed, "--register") for seed in ("2", "3")]
+                for model in MODELS
+            }
+            pairs = [Pair(model, *pair) for model, pair in others.items()]
+            found = anyio.run(measure, installation, pairs, 20 if quick else 100)
+    figures = {}
+    for model, (cold, warm, took) in found.items():
+        against = f"{cold:.2f} ms against {warm:.2f} ms; a load takes {took:.0f} ms"
+        figures[f"{model}_p99_during_a_load"] = Figure(cold / warm, "times", "<= 1.2", against)
+    return figures
