@@ -6,6 +6,7 @@ class prior beside it, and left to the gates.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -18,6 +19,7 @@ from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, Golden, golden_byte
 from shared.artifacts.manifest import (
     FORMAT,
     GOLDEN,
+    CalibrationMetrics,
     FeatureSetRef,
     Manifest,
     Metrics,
@@ -26,13 +28,13 @@ from shared.artifacts.manifest import (
     processor,
 )
 from shared.bars import Bars
-from shared.calibration import UNCALIBRATED, calibrate, probabilities
+from shared.calibration import UNCALIBRATED, Calibration, calibrate, error, probabilities
 from shared.families import Family, Params, Sample, Watch, complete, family_named
 from shared.features import BRIDGE, FeatureSet, history
 from shared.features import Bars as Columns
 from shared.gates import backtest
 from shared.labels import DECAY, LabelSpec, classes, kappa_for, moves
-from shared.scoring import DISTINCT_AT_LEAST, Scores, score, shares
+from shared.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares
 from shared.splits import split
 
 HORIZON: Final = 12
@@ -107,11 +109,12 @@ def train(
     logits = model.logits(x[parts.calibration])
     held = parts.calibration
     # A constant has nothing to calibrate: a temperature would only make it another constant.
-    found = UNCALIBRATED if kind.constant else calibrate(logits, y[held], table.time[held], table.end[held])
-    centre = np.log(probabilities(logits, found.temperature)).mean(axis=0).tolist()
+    fit = UNCALIBRATED if kind.constant else calibrate(logits, y[held], table.time[held], table.end[held])
+    found, calibration = judged(fit, model.logits(x[parts.test]), y[parts.test])
+    centre = np.log(probabilities(logits, found.temperature, found.vector)).mean(axis=0).tolist()
 
     def scored(rows: NDArray[np.intp]) -> Scores:
-        p = probabilities(model.logits(x[rows]), found.temperature)
+        p = probabilities(model.logits(x[rows]), found.temperature, found.vector)
         return score(p, y[rows], table.time[rows], prior, horizon=horizon, seed=seed)
 
     metrics = Metrics(
@@ -120,6 +123,7 @@ def train(
         rows={name: len(rows) for name, rows in parts._asdict().items()},
         steps=fitted.steps,
         fitted_temperature=found.fitted,
+        calibration=calibration,
     )
     manifest = Manifest(
         format=FORMAT,
@@ -139,6 +143,8 @@ def train(
         seed=seed,
         libraries=kind.libraries(),
         processor=processor(),
+        vector=found.vector,
+        trained_with=dict(fitted.libraries),
     )
     refuse(kind, metrics)
     chosen = parts.test[np.linspace(0, len(parts.test) - 1, min(GOLDEN_ROWS, len(parts.test))).astype(int)]
@@ -158,6 +164,27 @@ def train(
     expected = predict(windows)
     manifest = structs.replace(manifest, backtest=seen)
     return Trained(manifest, {**files, GOLDEN: golden_bytes(Golden(windows, expected))})
+
+
+def judged(found: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, CalibrationMetrics | None]:
+    """What to serve with, and what calibration did: on rows held out from fitting it, which chose it, and
+    on the test part, where it is refused if it makes the log loss worse."""
+    if math.isnan(found.loss_with):
+        return found, None
+    tried = found if found.method != "none" else found._replace(temperature=found.fitted)
+    before, after = probabilities(logits, 1.0), probabilities(logits, tried.temperature, tried.vector)
+    test_before, test_after = (float(log_losses(p, y).mean()) for p in (before, after))
+    kept = found if test_after <= test_before else found._replace(temperature=1.0, vector=None)
+    return kept, CalibrationMetrics(
+        method=kept.method,
+        tried="vector" if tried.vector is not None else "temperature",
+        held_before=found.loss_without,
+        held_after=found.loss_with,
+        test_before=test_before,
+        test_after=test_after,
+        error_before=error(before, y),
+        error_after=error(after, y),
+    )
 
 
 def refuse(family: Family, metrics: Metrics) -> None:

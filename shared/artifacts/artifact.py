@@ -69,7 +69,7 @@ class Artifact:
         logits = self._model.logits(windows if scaler is None else scaler.apply(windows))
         if logits.shape != (len(windows), 3):
             raise ValueError(f"artifact {self.digest[:12]}: the model answers {list(logits.shape)}, expected [N, 3]")
-        return probabilities(logits, self.manifest.temperature)
+        return probabilities(logits, self.manifest.temperature, self.manifest.vector)
 
 
 def golden_bytes(golden: Golden) -> bytes:

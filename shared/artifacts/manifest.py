@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds, Name, Probabilities
 from schemas.control import Backtest
+from shared.calibration import Method, Vector
 from shared.labels import LabelSpec
 from shared.scoring import Scores
 
@@ -65,6 +66,22 @@ class TrainingData(Struct, frozen=True, forbid_unknown_fields=True):
     digest: DigestHex
 
 
+class CalibrationMetrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """What calibration did, kept or not. ``method`` is what is served with; ``tried`` what did best on
+    rows held out from fitting it; where the two differ, ``tried`` did harm there or on the test part.
+    Log losses in nats before and after ``tried``, there and on the test part, and the test part's
+    calibration error (``shared.calibration.error``)."""
+
+    method: Method
+    tried: Literal["temperature", "vector"]
+    held_before: float
+    held_after: float
+    test_before: float
+    test_after: float
+    error_before: float
+    error_after: float
+
+
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     """Scores on the untouched test part and on the validation part; rows and steps behind them.
     ``fitted_temperature`` is what calibration found, kept or not."""
@@ -74,6 +91,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     rows: dict[str, int]
     steps: int
     fitted_temperature: float
+    calibration: CalibrationMetrics | None = None
 
 
 class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,9 +103,10 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
-    """See the module. ``centre`` is the mean log probability of each class over the calibration part
-    (what the pool subtracts), ``prior`` the class frequencies of the training part, ``backtest`` what gates
-    compare its live evidence with."""
+    """See the module. ``vector`` is applied to the logits before the ``temperature``; ``trained_with``
+    are the libraries that had part in the weights and have none in the answers; ``centre`` is the mean
+    log probability of each class over the calibration part (what the pool subtracts), ``prior`` the
+    class frequencies of the training part, ``backtest`` what gates compare its live evidence with."""
 
     format: Literal[1]
     family: Name
@@ -108,6 +127,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     processor: str
     backtest: Backtest | None = None
     files: tuple[FileEntry, ...] = ()
+    vector: Vector | None = None
+    trained_with: dict[str, str] = {}
 
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

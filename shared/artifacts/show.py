@@ -47,10 +47,21 @@ def _mix(mix: tuple[float, float, float]) -> str:
 def _caption(manifest: Manifest) -> str:
     data, label, metrics = manifest.data, manifest.label, manifest.metrics
     first, last = (datetime.fromtimestamp(at / 1000, UTC).date() for at in (data.first_open_time, data.last_open_time))
-    kept = "kept" if manifest.temperature == metrics.fitted_temperature else "refused: worse on held-out rows"
     return (
         f"{', '.join(data.symbols)}: {data.bars:,} bars of {manifest.interval_ms / 60_000:g} min, {first} to {last}, "
         f"from {data.source}; {metrics.rows['train']:,} training rows\n"
         f"label {label.name}: {label.horizon} bars, kappa {label.kappa:.3f}; {metrics.steps} steps kept; "
-        f"temperature {metrics.fitted_temperature:.3f} ({kept}); seed {manifest.seed}"
+        f"{_calibration(manifest)}; seed {manifest.seed}"
     )
+
+
+def _calibration(manifest: Manifest) -> str:
+    metrics = manifest.metrics.calibration
+    if metrics is None:
+        return "not calibrated"
+    found = "a vector" if metrics.tried == "vector" else f"temperature {manifest.metrics.fitted_temperature:.3f}"
+    did = (
+        f"log loss {metrics.held_before:.4f} to {metrics.held_after:.4f} held out, "
+        f"{metrics.test_before:.4f} to {metrics.test_after:.4f} on the test part"
+    )
+    return f"{found} {'kept' if metrics.method == metrics.tried else 'refused: it does harm'}: {did}"

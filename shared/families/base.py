@@ -63,10 +63,12 @@ class Model(Protocol):
 
 
 class Fitted(NamedTuple):
-    """A fitted model and how many steps early stopping kept (trees, iterations; 0 where none)."""
+    """A fitted model and how many steps early stopping kept (trees, epochs; 0 where none).
+    ``libraries``: name and version of those that had part in the weights, and have none in the answers."""
 
     model: Any
     steps: int
+    libraries: Mapping[str, str] = MappingProxyType({})
 
 
 class Family(Protocol):

@@ -121,7 +121,7 @@ class SequenceFamily:
             served.append(self.serving(learning.arrays_of(net), features, params))
             _agree(served[-1].logits(held.x), learning.answer(net, held.x), self.name)
             kept = max(kept, number)
-        return Fitted(Members(tuple(served)), kept)
+        return Fitted(Members(tuple(served)), kept, {"torch": str(library("torch").__version__)})
 
     def _check(self, params: Params) -> None:
         for name in (*self.sizes, "window", "epochs", "patience", "batch", "seeds"):

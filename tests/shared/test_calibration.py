@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.calibration import best_temperature, calibrate, loss, probabilities
+from shared.calibration import Vector, best_temperature, best_vector, calibrate, error, independent, loss, probabilities
 
 
 def drawn(rows: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -72,3 +72,75 @@ def test_few_rows_are_not_calibrated() -> None:
     logits, y = drawn(40, 3.0)
     time = np.arange(40)
     assert calibrate(logits, y, time, time + 1).temperature == 1.0
+
+
+def skewed(rows: int, vector: Vector, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose true calibration is ``vector``."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (rows, 3))
+    p = probabilities(logits, 1.0, vector)
+    return logits, (p.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+
+
+TRUE = Vector((0.5, 1.0, 1.5), (0.6, -0.6, 0.0))
+
+
+def test_the_true_vector_is_found() -> None:
+    logits, y = skewed(60_000, TRUE)
+    found = best_vector(logits, y)
+    assert found is not None
+    assert found.scale == pytest.approx(TRUE.scale, abs=0.05)
+    assert np.array(found.bias) - np.mean(found.bias) == pytest.approx(np.array(TRUE.bias), abs=0.05)
+
+
+def test_a_vector_is_where_the_gradient_vanishes() -> None:
+    logits, y = skewed(4000, TRUE)
+    found = best_vector(logits, y)
+    assert found is not None
+    p = probabilities(logits, 1.0, found)
+    # The ridge towards the temperature is a ten-thousandth.
+    assert p.mean(axis=0) == pytest.approx(np.bincount(y) / len(y), abs=2e-4)
+
+
+def test_evidence_that_would_have_to_be_turned_round_gives_no_vector() -> None:
+    logits, y = skewed(5000, Vector((-1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
+    assert best_vector(logits, y) is None
+
+
+def test_a_vector_is_chosen_where_it_does_best_on_rows_it_has_not_seen() -> None:
+    logits, y = skewed(8000, TRUE)
+    time = np.arange(8000)
+    found = calibrate(logits, y, time, time + 1)
+    assert (found.method, found.temperature) == ("vector", 1.0)
+    assert found.loss_with < found.loss_without
+
+
+def test_a_vector_is_not_tried_on_few_independent_rows() -> None:
+    logits, y = skewed(8000, TRUE)
+    time = np.arange(8000)
+    assert independent(time, time + 8) == pytest.approx(1000)
+    assert calibrate(logits, y, time, time + 8).vector is None
+
+
+def test_a_vector_that_makes_the_held_out_rows_worse_is_refused() -> None:
+    early, y_early = skewed(4000, TRUE)
+    late, y_late = drawn(4000, 1.0, seed=1)
+    time = np.arange(8000)
+    found = calibrate(np.vstack([early, late]), np.concatenate([y_early, y_late]), time, time + 1)
+    assert found.vector is None
+
+
+@given(rows=st.integers(1, 90), start=st.integers(0, 900))
+@settings(deadline=None)
+def test_the_bits_of_a_row_through_a_vector_are_its_own(rows: int, start: int) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (1000, 3))
+    whole = probabilities(logits, 1.0, TRUE)
+    assert probabilities(logits[start : start + rows], 1.0, TRUE).tobytes() == whole[start : start + rows].tobytes()
+
+
+def test_the_calibration_error_is_small_for_the_truth_and_large_for_the_overconfident() -> None:
+    logits, y = drawn(20_000, 2.0)
+    assert error(probabilities(logits, 2.0), y) < 0.02
+    assert error(probabilities(logits, 1.0), y) > 0.08
+    certain = np.eye(3)[y]
+    assert error(certain, y) == 0

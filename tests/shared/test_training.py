@@ -7,10 +7,11 @@ import pytest
 from shared.artifacts import Store
 from shared.artifacts.show import render
 from shared.bars import Bars
+from shared.calibration import Calibration, Vector, probabilities
 from shared.families import FAMILIES
 from shared.features import SETS
 from shared.labels import classes
-from shared.training import RefusedError, Trained, assemble, digest_of_bars, refuse, train, window_ends
+from shared.training import RefusedError, Trained, assemble, digest_of_bars, judged, refuse, train, window_ends
 
 MINUTE = 60_000
 SET = SETS["core-28"]
@@ -173,3 +174,40 @@ def test_the_report_shows_skill_with_its_interval_and_accuracy_with_the_majority
     assert "accuracy (majority class)" in names
     assert str(table.title) == "xgboost on core-28 abababababab"
     assert "from toy" in str(table.caption)
+
+
+def overconfident(rows: int, seed: int, true: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (rows, 3))
+    p = probabilities(logits, true)
+    return logits, (p.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+
+
+def test_a_calibration_that_helps_on_the_test_part_is_kept_with_both_figures() -> None:
+    kept, metrics = judged(Calibration(2.0, 2.0, 0.9, 1.0), *overconfident(2000, 1, 2.0))
+    assert metrics is not None
+    assert (kept.temperature, metrics.method, metrics.tried) == (2.0, "temperature", "temperature")
+    assert (metrics.held_before, metrics.held_after) == (1.0, 0.9)
+    assert metrics.test_after < metrics.test_before
+    assert metrics.error_after < metrics.error_before
+
+
+@pytest.mark.parametrize("vector", [None, Vector((0.5, 0.5, 0.5), (0.0, 0.0, 0.0))])
+def test_a_calibration_that_makes_the_test_part_worse_is_refused_and_said_so(vector: Vector | None) -> None:
+    found = Calibration(1.0 if vector else 2.0, 2.0, 0.9, 1.0, vector)
+    kept, metrics = judged(found, *overconfident(2000, 1, 1.0))
+    assert metrics is not None
+    assert (kept.temperature, kept.vector, metrics.method) == (1.0, None, "none")
+    assert metrics.tried == ("vector" if vector else "temperature")
+    assert metrics.test_after > metrics.test_before
+
+
+def test_an_artifact_says_what_calibration_did_and_what_it_was_trained_with(results: dict[str, Trained]) -> None:
+    manifest = results["patchtst"].manifest
+    done = manifest.metrics.calibration
+    assert done is not None
+    assert done.method == "none" or done.test_after <= done.test_before
+    assert "torch" in manifest.trained_with
+    assert "torch" not in manifest.libraries
+    assert results["prior"].manifest.metrics.calibration is None
+    assert "log loss" in str(render(manifest).caption)

@@ -49,7 +49,7 @@ class PatchTST(SequenceFamily):
             "stride": 8,
             "pad": 0,
             "width": 16,
-            "heads": 4,
+            "heads": 2,
             "layers": 2,
             "feedforward": 32,
             "dropout": 0.0,
