@@ -40,6 +40,7 @@ MODULES: Final = {
     "keys": "signatures",
     "issue": "publishing",
     "verify": "verifying",
+    "whatif": "whatif",
     "history": "history",
     "diff": "history",
     "decisions": "observe",

@@ -76,7 +76,7 @@ def verify(
         archive or "",
         artifacts or str(Path(settings.installation.state, "artifacts")),
     )
-    span = Span(_entry(since) if since else START, _entry(until) if until else "+")
+    span = Span(moment_entry(since) if since else START, moment_entry(until) if until else "+")
     kinds = KINDS if "all" in layers else tuple(kind for kind in KINDS if kind in layers)
     found = verified(where, span, kinds, jobs, settings, quiet=output == "json")
     if output == "json":
@@ -209,8 +209,8 @@ def alarmed(source: Source, settings: Settings | None) -> frozenset[str]:
     return frozenset(found)
 
 
-def _entry(moment: str) -> str:
-    """A time as the last entry id before it."""
+def moment_entry(moment: str) -> str:
+    """A time (ISO 8601; UTC where it says no zone) as the last entry id before it."""
     try:
         time = datetime.fromisoformat(moment)
     except ValueError:

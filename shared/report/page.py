@@ -30,10 +30,15 @@ Rows = Sequence[Sequence[str]]
 
 def page(report: Report) -> str:
     """The whole page."""
+    return document("Shadow report", "".join(_body(report)))
+
+
+def document(title: str, body: str) -> str:
+    """A page around a body."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Shadow report</title><style>{CSS}</style></head>\n<body>{''.join(_body(report))}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body>{body}</body></html>\n"
     )
 
 

@@ -1,0 +1,122 @@
+"""Recorded decisions recomputed per second, predictions scored again per second, and memory over a longer range."""
+
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.harness import Figure
+from bench.recorded_rounds import commands, control_entries, rounds
+from bench.replayed import record
+from services.console.verifying import CHECKS, Task, Where
+from shared.artifacts import Store
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
+from shared.audit.source import Span
+from shared.audit.votes import check_votes
+from shared.log import Entry, Place
+
+PARTITIONS: Final = 2
+BLOCK: Final = 5_000
+"""Distinct rounds in a file; what is read again and again is read from the disk each time."""
+
+
+class Filed:
+    """Recorded entries in files, read ``times`` over: a range as long as wanted on a disk that is not."""
+
+    def __init__(self, folder: Path, times: int) -> None:
+        self.folder, self.times = folder, times
+
+    def entries(self, place: Place, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
+        """See ``Source``; ranges are not asked for here."""
+        path = self.folder / f"{place.stream}-{place.partition}"
+        if not path.exists():
+            return
+        for _ in range(1 if place.stream == "control" else self.times):
+            decoder = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+            for line in sorted(path.iterdir()):
+                yield from (Entry(place, entry, data) for entry, data in decoder.decode(line.read_bytes()))
+
+    def whole(self, place: Place) -> bool:
+        """Nothing was trimmed."""
+        return True
+
+
+def write(folder: Path, blocks: int, partition: int) -> None:
+    """Writes so many blocks of rounds of one partition."""
+    kept: dict[str, list[tuple[str, bytes]]] = {"decisions": [], "intents": []}
+    for number, one in enumerate(rounds(blocks * BLOCK, partition=partition), 1):
+        for sealed in one.outputs:
+            kept[sealed.stream].append((f"{number}-0", sealed.data))
+        if number % BLOCK == 0:
+            for stream, rows in kept.items():
+                path = folder / f"{stream}-{partition}" / f"{number:09}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(msgspec.msgpack.encode(rows))
+                rows.clear()
+
+
+def verify(folder: str, times: int, partition: int) -> tuple[int, int, int, float]:
+    """Decisions and differences of one partition, peak memory (KiB) of the process, and processor seconds."""
+    begun = time.process_time()
+    source = Filed(Path(folder), times)
+    found = check_votes(source, Configurations(source, Findings()), partition, Span())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found.equal["decisions"], found.count, peak, time.process_time() - begun
+
+
+def votes(folder: Path, times: int) -> tuple[float, int, int, int, float]:
+    """Seconds, decisions, differences, peak memory (KiB) and processor seconds, on one process a partition, their
+    start included."""
+    begun = time.perf_counter()
+    with ProcessPoolExecutor(PARTITIONS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        parts = [pool.submit(verify, str(folder), times, partition) for partition in range(PARTITIONS)]
+        found = [part.result() for part in parts]
+    took = time.perf_counter() - begun
+    decisions, differences, peaks, spent = zip(*found, strict=True)
+    return took, sum(decisions), sum(differences), max(peaks), sum(spent)
+
+
+def rescored(families: tuple[str, ...], fed: int) -> tuple[float, int]:
+    """Predictions of these families scored again per second, and differences."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = record(Path(folder), families, fed)
+        configurations = Configurations(made.source, Findings())
+        where = Where("", "", str(Store(Path(folder)).path))
+        begun = time.perf_counter()
+        parts = [
+            CHECKS["predictions"](made.source, configurations, where, Span(), Task("predictions", 0, family))
+            for family in families
+        ]
+        took = time.perf_counter() - begun
+        return sum(part.checked["predictions"] for part in parts) / took, sum(part.count for part in parts)
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """Votes over two partitions, once and ten times as long; trees scored again."""
+    blocks, times = (1, 4) if quick else (10, 10)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "control-0").mkdir()
+        control = [(entry.id, entry.data) for entry in control_entries(commands())]
+        (folder / "control-0" / "0").write_bytes(msgspec.msgpack.encode(control))
+        with ProcessPoolExecutor(PARTITIONS, mp_context=multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(write, [folder] * PARTITIONS, [blocks] * PARTITIONS, range(PARTITIONS)))
+        short = votes(folder, 1)
+        long = votes(folder, times)
+    trees, wrong = rescored(("lightgbm", "xgboost"), 2_000 if quick else 10_000)
+    return {
+        "decisions": Figure(long[1], "recomputed, four members and a shadow"),
+        "votes": Figure(long[1] / long[0], "decisions/s on two cores", ">= 50000"),
+        "differences": Figure(short[2] + long[2] + wrong, "found where none is", "<= 0"),
+        "memory": Figure(
+            long[3] / short[3], f"x over a range {times} times as long", "< 1.1", f"{short[3] / 1024:.0f} MiB"
+        ),
+        "trees": Figure(trees, "predictions/s scored again, one core", ">= 1000"),
+    }

@@ -1,0 +1,45 @@
+"""Rounds voted again under another configuration: nothing changes where nothing is asked, and how long it takes."""
+
+import random
+import time
+from pathlib import Path
+
+from bench.harness import Figure
+from bench.recorded import scored
+from bench.recorded_rounds import MODELS, recorded
+from schemas.codec import seal, unseal
+from schemas.decisions import DecisionMade
+from services.console.whatif import asked_of
+from shared.artifacts import Store
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
+from shared.audit.whatif import Answer, Asked
+from shared.log import Place
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """The identity, and another weight, over the same rounds with an outcome each."""
+    source = recorded(5_000 if quick else 100_000)
+    draw = random.Random(3)
+    for entry in list(source.places[Place("decisions")]):
+        envelope = unseal("decisions", entry.data)
+        if isinstance(envelope.event, DecisionMade):
+            for model in MODELS:
+                came = draw.gauss(0.0, 0.002)
+                event = scored(0, "P0S0", (0.3, 0.4, 0.3), 1, model=model, forward_return=came, decision=envelope.id)
+                source.write("scores", seal("scores", event).data)
+    configurations = Configurations(source, Findings())
+
+    def timed(asked: Asked) -> tuple[float, Answer]:
+        begun = time.perf_counter()
+        answer = asked_of(source, configurations, asked, Store(Path("nowhere")))
+        return time.perf_counter() - begun, answer
+
+    _, same = timed(Asked())
+    took, other = timed(Asked(weights={MODELS[0]: 0.7}))
+    per = 100_000 / other.rounds
+    return {
+        "identity": Figure(same.moved, f"of {same.rounds:,} rounds moved", "<= 0"),
+        "another weight": Figure(other.changed, f"of {other.rounds:,} decisions changed"),
+        "time": Figure(took * per, "s for 100,000 rounds with their outcomes", "< 5"),
+    }
