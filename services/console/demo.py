@@ -1,27 +1,26 @@
-"""``conclave demo``: the whole of it in a minute, on a server and in a folder of its own.
+"""``conclave demo``: the whole of it in a minute or two, on a server and in a folder of its own.
 
-Trains two models on the first part of the market, starts every service as a process, promotes the two
-by commands, streams the rest as fast as the pipeline takes it and the last bars at a steady pace, and
-shows what is decided. Ends everything it started, also on Ctrl-C at any moment.
+Starts every service as a process, trains four models on the first part of the market, promotes them and
+sets their weights by commands, streams the rest as fast as the pipeline takes it and the last bars at a
+steady pace, and shows what is decided. Ends everything it started, also on Ctrl-C at any moment.
 """
 
 import json
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import anyio
 import click
 from rich.console import Console
 from rich.live import Live
 
+from services.console.demo_train import MODELS, Runner, promote, train_all
 from services.console.demo_view import Board
 from services.console.main import asynchronous
 from services.console.processes import console_command
@@ -32,16 +31,12 @@ from shared.bars.names import interval_text, parse_interval
 from shared.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
 from shared.settings import VARIABLE, Settings, load
 
-MODELS: Final = {"xgboost": 1.0, "lightgbm": 0.5}
-"""Model (and family), with the weight it is promoted with: the second takes half from the first."""
 TRAINED_SHARE: Final = 0.6
 PACE: Final = 50.0
 PACED_S: Final = 10
 SYNTHETIC_BARS: Final = 6_000
 SYMBOLS: Final = 4
 LEAST_ROWS: Final = 4_000
-
-Runner = Callable[..., Any]
 
 
 class Market(NamedTuple):
@@ -119,8 +114,8 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
         async with services_up(settings, console.print, folder / "conclave.toml") as supervisor:
             names = ", ".join(f"{child.name} ({child.pid})" for child in supervisor.children)
             console.print(f"services: {names}")
-            for model, weight in MODELS.items():
-                await _train(console, run, model, weight, market, trained)
+            digests = await train_all(console, run, (*market.words, "--rows", str(trained)), settings)
+            await promote(console, run, digests)
             async with opened_log(settings, "conclave:demo") as log:
                 await _stream(console, run, Board(log, supervisor, begun), market, trained, limit)
 
@@ -139,18 +134,6 @@ def _runner(settings_file: Path) -> Runner:
         return result.stdout.decode()
 
     return run
-
-
-async def _train(console: Console, run: Runner, model: str, weight: float, market: Market, rows: int) -> None:
-    """Trains, registers and promotes, as a person would."""
-    with console.status(f"training {model}"):
-        report = await run(
-            "train", "--model", model, "--family", model, *market.words, "--rows", str(rows),
-            "--promote", "--weight", str(weight), "--actor", "demo",
-            "--reason", "the demo's first models: no gate has seen them",
-        )  # fmt: skip
-    sys.stdout.write(report)
-    sys.stdout.flush()
 
 
 async def _stream(console: Console, run: Runner, board: Board, market: Market, skip: int, limit: int | None) -> None:

@@ -1,0 +1,102 @@
+"""The demo's models: trained two at a time, shown side by side, promoted, and given their weights."""
+
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from shared.artifacts import Manifest, Store
+from shared.settings import Settings
+
+
+class Slot(NamedTuple):
+    """A model's weight, and what its training is told beside the bars."""
+
+    weight: float
+    words: tuple[str, ...] = ()
+
+
+MODELS: Final = MappingProxyType(
+    {
+        "xgboost": Slot(0.25),
+        "lightgbm": Slot(0.25),
+        "nhits": Slot(0.30, ("--param", "epochs=4")),
+        "patchtst": Slot(0.20, ("--param", "epochs=2")),
+    }
+)
+"""Model (and family). The networks have their default sizes and fewer epochs, to spare a minute."""
+LONGEST_FIRST: Final = ("patchtst", "nhits", "xgboost", "lightgbm")
+AT_ONCE: Final = max(min(os.cpu_count() or 1, len(MODELS)), 1)
+WHY: Final = "the demo's first models: no gate has seen them"
+
+Runner = Callable[..., Awaitable[str]]
+"""Runs one console command; what it printed."""
+
+
+async def train_all(console: Console, run: Runner, bars: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Trains and registers every model, as many at once as there are processors; their digests. Shows what
+    each is worth on bars that it never saw."""
+    digests: dict[str, str] = {}
+    limit = anyio.CapacityLimiter(AT_ONCE)
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        overall = progress.add_task(f"training {len(MODELS)} models", total=len(MODELS))
+
+        async def one(model: str) -> None:
+            async with limit:
+                task = progress.add_task(f"  {model}", total=None)
+                report = await run(
+                    "train", "--model", model, "--family", model, *bars, *MODELS[model].words,
+                    "--register", "--actor", "demo", "--reason", WHY,
+                )  # fmt: skip
+                digests[model] = next(word for word in report.split() if re.fullmatch("[0-9a-f]{64}", word))
+                progress.update(task, total=1, completed=1)
+                progress.advance(overall)
+
+        async with anyio.create_task_group() as tasks:
+            for model in LONGEST_FIRST:
+                tasks.start_soon(one, model)
+    store = Store(Path(settings.installation.state) / "artifacts")
+    console.print(_compared({model: store.manifest(digests[model]) for model in MODELS}))
+    return digests
+
+
+async def promote(console: Console, run: Runner, digests: Mapping[str, str]) -> None:
+    """Makes every model's artifact its champion, forced since no gate has judged it, and sets the weights."""
+    with console.status("promoting"):
+        for number, (model, digest) in enumerate(digests.items(), 1):
+            share = ("--weight", str(1 / number))
+            await run("promote", model, digest, "--force", *share, "--actor", "demo", "--reason", WHY)
+        weights = [f"{model}={slot.weight}" for model, slot in MODELS.items()]
+        await run("weights", *weights, "--actor", "demo", "--reason", "the weights of the four")
+    console.print(f"weights: {', '.join(f'{model} {slot.weight:.0%}' for model, slot in MODELS.items())}")
+
+
+def _compared(manifests: Mapping[str, Manifest]) -> Table:
+    """What each model is worth on its test part, beside knowing nothing."""
+    table = Table(title="trained: on bars that no model saw, against the class prior", caption=_caption())
+    for heading in ("model", "weight", "skill, mnat [95 %]", "log loss (prior)", "accuracy (most)", "steps"):
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    for model, manifest in manifests.items():
+        scores, skill = manifest.metrics.test, manifest.metrics.test.skill
+        table.add_row(
+            model,
+            f"{MODELS[model].weight:.0%}",
+            f"{skill.value:+.0f} \\[{skill.low:+.0f}, {skill.high:+.0f}]",
+            f"{scores.log_loss:.3f} ({scores.prior_log_loss:.3f})",
+            f"{scores.accuracy:.3f} ({scores.majority:.3f})",
+            str(manifest.metrics.steps),
+        )
+    return table
+
+
+def _caption() -> str:
+    short = " and ".join(model for model, slot in MODELS.items() if slot.words)
+    return f"{short} in their default sizes, with fewer epochs than the default, to spare a minute"
