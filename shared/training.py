@@ -29,6 +29,7 @@ from shared.artifacts.manifest import (
 )
 from shared.bars import Bars
 from shared.calibration import UNCALIBRATED, Calibration, calibrate, error, probabilities
+from shared.checks import check_model
 from shared.families import Family, Params, Sample, Watch, complete, family_named
 from shared.features import BRIDGE, FeatureSet, history
 from shared.features import Bars as Columns
@@ -41,6 +42,7 @@ HORIZON: Final = 12
 HOLD: Final = 0.55
 LIMIT: Final = 8.0
 DIVERGED: Final = 1.5
+GOLDEN_SYMBOLS: Final = 4
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -147,7 +149,7 @@ def train(
         trained_with=dict(fitted.libraries),
     )
     refuse(kind, metrics)
-    chosen = parts.test[np.linspace(0, len(parts.test) - 1, min(GOLDEN_ROWS, len(parts.test))).astype(int)]
+    chosen = _golden_rows(table.time, parts.test)
     windows = table.windows[chosen]
     predict = Artifact("in training", manifest, model).predict
     seen = backtest.measure(
@@ -161,9 +163,12 @@ def train(
         horizon=horizon,
         interval_ms=interval_ms,
     )
-    expected = predict(windows)
+    golden = Golden(windows, predict(windows), table.time[chosen])
     manifest = structs.replace(manifest, backtest=seen)
-    return Trained(manifest, {**files, GOLDEN: golden_bytes(Golden(windows, expected))})
+    report = check_model(Artifact("in training", manifest, model), golden, files)
+    if report.failed:
+        raise RefusedError(f"it fails the checks that every model must pass: {report}")
+    return Trained(manifest, {**files, GOLDEN: golden_bytes(golden)})
 
 
 def judged(found: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, CalibrationMetrics | None]:
@@ -201,6 +206,15 @@ def refuse(family: Family, metrics: Metrics) -> None:
             f"{test.skill.value:+.1f} mnat [{test.skill.low:+.1f}, {test.skill.high:+.1f}], stopped after "
             f"{metrics.steps} steps: these features hold no more about this label"
         )
+
+
+def _golden_rows(time: Ints, test: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Rows of moments spread over the test part, all symbols of a moment together as far as they fit."""
+    moments = np.unique(time[test])
+    most = max(1, min(GOLDEN_SYMBOLS, int(np.ceil(len(test) / len(moments)))))
+    at = moments[np.linspace(0, len(moments) - 1, min(GOLDEN_ROWS // most, len(moments))).astype(int)]
+    rows = [test[time[test] == moment][:most] for moment in at]
+    return np.concatenate(rows)
 
 
 def assemble(

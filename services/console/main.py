@@ -23,6 +23,7 @@ MODULES: Final = {
     "down": "running",
     "feed": "feeding",
     "train": "training",
+    "artifacts": "artifacts",
     "status": "observe",
     "found": "operate",
     "register": "operate",

@@ -19,6 +19,7 @@ from schemas.control import (
 from services.console.door import artifact_of, carry_out, changing, store_of
 from services.console.main import asynchronous, settings_of
 from shared.artifacts.manifest import Manifest
+from shared.checks import check_stored
 from shared.commands import Issued, RefusedError, issue
 from shared.control import Model, State
 from shared.following import now_ms
@@ -78,10 +79,16 @@ async def found(context: click.Context, /, **options: Any) -> None:
 @click.pass_context
 @asynchronous
 async def register(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
-    """Make an artifact of the store known under a model's name (a prefix of its digest is enough)."""
+    """Make an artifact of the store known under a model's name (a prefix of its digest is enough).
+
+    Refused where it fails one of the checks that every model must pass (`conclave artifacts verify`)."""
     store = store_of(settings_of(context))
-    loaded = store.load(store.find(artifact))
-    await carry_out(context, lambda _: registration(model, loaded.digest, loaded.manifest), options)
+    digest = store.find(artifact)
+    found = check_stored(store, digest)
+    if found.failed:
+        raise RefusedError(f"{digest[:12]} may not be registered: {found}")
+    manifest = store.manifest(digest)
+    await carry_out(context, lambda _: registration(model, digest, manifest), options)
 
 
 @click.command()

@@ -26,10 +26,12 @@ class ArtifactError(ValueError):
 
 
 class Golden(NamedTuple):
-    """Windows [N, T, F] float32, and what the artifact answered to them when it was made [N, 3]."""
+    """Windows [N, T, F] float32, what the artifact answered to them when it was made [N, 3], and of which bar
+    each is: open times [N] (ms). Rows of one time are of different symbols."""
 
     windows: Float32Windows
     expected: Probabilities
+    times: NDArray[np.int64]
 
 
 class Artifact:
@@ -75,7 +77,7 @@ class Artifact:
 def golden_bytes(golden: Golden) -> bytes:
     """The golden vectors as an ``.npz`` file: the same arrays give the same bytes."""
     buffer = io.BytesIO()
-    np.savez(buffer, windows=golden.windows, expected=golden.expected)
+    np.savez(buffer, windows=golden.windows, expected=golden.expected, times=golden.times)
     return buffer.getvalue()
 
 
@@ -83,7 +85,7 @@ def read_golden(data: bytes) -> Golden:
     """Raises ``ArtifactError``. Object arrays (pickles) are refused by NumPy."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return Golden(arrays["windows"], arrays["expected"])
+            return Golden(arrays["windows"], arrays["expected"], arrays["times"])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{GOLDEN}: not golden vectors: {error}") from None
 
@@ -91,8 +93,8 @@ def read_golden(data: bytes) -> Golden:
 def check_golden(artifact: Artifact, golden: Golden) -> None:
     """Asks the golden windows again: the same bits where ``exact``, else within 1e-6, and, except for
     a constant family, more than one answer. Also the warm-up. Raises ``ArtifactError``."""
-    if not len(golden.windows):
-        raise ArtifactError(f"{GOLDEN}: no windows")
+    if not len(golden.windows) or golden.times.shape != (len(golden.windows),):
+        raise ArtifactError(f"{GOLDEN}: {len(golden.windows)} windows at {list(golden.times.shape)} times")
     try:
         got = artifact.predict(golden.windows)
     except ValueError as error:

@@ -51,11 +51,12 @@ def _caption(manifest: Manifest) -> str:
         f"{', '.join(data.symbols)}: {data.bars:,} bars of {manifest.interval_ms / 60_000:g} min, {first} to {last}, "
         f"from {data.source}; {metrics.rows['train']:,} training rows\n"
         f"label {label.name}: {label.horizon} bars, kappa {label.kappa:.3f}; {metrics.steps} steps kept; "
-        f"{_calibration(manifest)}; seed {manifest.seed}"
+        f"{calibration_words(manifest)}; seed {manifest.seed}"
     )
 
 
-def _calibration(manifest: Manifest) -> str:
+def calibration_words(manifest: Manifest) -> str:
+    """How it is calibrated, and what was refused."""
     metrics = manifest.metrics.calibration
     if metrics is None:
         return "not calibrated"

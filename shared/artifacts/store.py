@@ -73,6 +73,13 @@ class Store:
         except (ArtifactError, ManifestError, WeightsError, UnknownFamilyError, LibraryMissingError) as error:
             raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
 
+    def content(self, digest: str) -> tuple[Manifest, dict[str, bytes]]:
+        """The manifest and the files it names, verified against it. Raises ``ArtifactError``."""
+        try:
+            return self._read(digest)
+        except (ArtifactError, ManifestError) as error:
+            raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
+
     def manifest(self, digest: str) -> Manifest:
         """The manifest alone, verified against the digest; the other files are not looked at."""
         try:

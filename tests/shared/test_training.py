@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bench.toy import MINUTE, market
 from shared.artifacts import Store
 from shared.artifacts.show import render
 from shared.bars import Bars
@@ -13,7 +14,6 @@ from shared.features import SETS
 from shared.labels import classes
 from shared.training import RefusedError, Trained, assemble, digest_of_bars, judged, refuse, train, window_ends
 
-MINUTE = 60_000
 SET = SETS["core-28"]
 SMALL: dict[str, dict[str, int | float]] = {
     "xgboost": {"rounds": 60, "patience": 20},
@@ -22,21 +22,6 @@ SMALL: dict[str, dict[str, int | float]] = {
     "nhits": {"window": 4, "epochs": 4, "batch": 128, "hidden": 32, "rate": 0.005},
 }
 LEARNING = [name for name, family in FAMILIES.items() if not family.constant]
-
-
-def market(symbol: str, bars: int, momentum: float, seed: int) -> Bars:
-    """A toy: log returns that repeat a share ``momentum`` of the one before, prices from them."""
-    rng = np.random.default_rng(seed)
-    noise = rng.normal(0, 0.001, bars + 1)
-    returns = np.zeros(bars + 1)
-    for t in range(1, bars + 1):
-        returns[t] = momentum * returns[t - 1] + noise[t]
-    path = 100 * np.exp(np.cumsum(returns))
-    opened, close = path[:-1], path[1:]
-    spread = 1 + np.abs(rng.normal(0, 0.0005, (2, bars)))
-    high, low = np.maximum(opened, close) * spread[0], np.minimum(opened, close) / spread[1]
-    open_time = np.arange(bars, dtype=np.int64) * MINUTE
-    return Bars(symbol, MINUTE, open_time, opened, high, low, close, rng.lognormal(3, 0.5, bars))
 
 
 PLANTED = {name: market(name, 4000, 0.5, seed) for seed, name in enumerate(("AAA", "BBB"))}

@@ -64,6 +64,6 @@ def make() -> Callable[..., Parts]:
         )
         windows = np.random.default_rng(0).standard_normal((8, 1, 2)).astype(np.float32)
         expected = Artifact("by hand", manifest, family.load(files, 2, family.defaults)).predict(windows)
-        return manifest, {**files, GOLDEN: golden_bytes(Golden(windows, expected))}
+        return manifest, {**files, GOLDEN: golden_bytes(Golden(windows, expected, np.arange(len(windows))))}
 
     return parts

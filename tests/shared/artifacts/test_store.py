@@ -179,7 +179,7 @@ def test_with_other_libraries_the_golden_answers_hold_within_a_tolerance(store: 
 def test_a_pickle_among_the_golden_vectors_is_refused(store: Store, make: Make) -> None:
     manifest, files = make()
     objects = np.array([print], dtype=object)
-    bad = {**files, GOLDEN: golden_bytes(Golden(objects, objects))}
+    bad = {**files, GOLDEN: golden_bytes(Golden(objects, objects, objects))}
     refused(store, manifest, bad, "Object arrays cannot be loaded")
 
 

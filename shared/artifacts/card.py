@@ -1,0 +1,88 @@
+"""A model card, generated from the manifest: nothing in it can differ from what is served.
+
+After Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as a manifest can answer.
+"""
+
+from datetime import UTC, datetime
+
+from schemas.common import ACTIONS
+from shared.artifacts.manifest import Manifest
+from shared.artifacts.show import calibration_words
+from shared.scoring import Scores
+
+
+def card(digest: str, manifest: Manifest) -> str:
+    """Markdown."""
+    data, label, metrics = manifest.data, manifest.label, manifest.metrics
+    first, last = _day(data.first_open_time), _day(data.last_open_time)
+    lines = [
+        f"# {manifest.family} on {manifest.feature_set.name}",
+        "",
+        f"`{digest}`",
+        "",
+        "## What it answers",
+        "",
+        f"Probabilities of {', '.join(ACTIONS)} for a bar of {manifest.interval_ms / 60_000:g} minutes, from the last "
+        f"{manifest.window} vector{'s' if manifest.window > 1 else ''} of {len(manifest.feature_set.names)} features. "
+        f"BUY: the log return over {label.horizon} bars exceeds {label.kappa:.3f} deviations; SELL: it falls below "
+        "minus that; HOLD: neither.",
+        "",
+        "## What it learned from",
+        "",
+        f"- {', '.join(data.symbols)}: {data.bars:,} bars from {first} to {last}, {data.source}",
+        f"- {', '.join(f'{rows:,} rows {part}' for part, rows in metrics.rows.items())}, in order of time, purged",
+        f"- bars: SHA-256 `{data.digest}`",
+        f"- seed {manifest.seed}, {metrics.steps} steps kept; "
+        + ", ".join(f"{name} {value:g}" for name, value in sorted(manifest.params.items())),
+        f"- {', '.join(f'{name} {version}' for name, version in sorted(manifest.libraries.items()))}, "
+        f"{manifest.processor}",
+        "",
+        "## What it is worth",
+        "",
+        "| | test (untouched) | validation |",
+        "|---|---|---|",
+        *_rows(metrics.test, metrics.validation),
+        "",
+        "Skill is the gain in log loss over the class prior, in thousandths of a nat a row, with a 95 % "
+        "block-bootstrap interval. An interval that holds zero is no skill shown. Past bars are no evidence about "
+        "coming ones: gates judge that, in shadow.",
+        "",
+        "## What to know before it votes",
+        "",
+        f"- in the test part came {_mix(metrics.test.classes)}; most likely to it were {_mix(metrics.test.actions)}",
+        f"- {calibration_words(manifest)}",
+    ]
+    if manifest.backtest is not None:
+        lines.append(
+            f"- one input moved by a deviation changes a probability by up to {manifest.backtest.response:.3f}"
+        )
+    lines += [
+        "- it was not trained on costs, sizes or other symbols; it knows nothing of news",
+        "",
+        "## Features, in order",
+        "",
+        ", ".join(f"`{name}`" for name in manifest.feature_set.names),
+    ]
+    return "\n".join(lines)
+
+
+def _rows(test: Scores, validation: Scores) -> list[str]:
+    def row(name: str, *cells: str) -> str:
+        return f"| {name} | {' | '.join(cells)} |"
+
+    both = (test, validation)
+    return [
+        row("skill (mnat)", *(f"{s.skill.value:+.1f} [{s.skill.low:+.1f}, {s.skill.high:+.1f}]" for s in both)),
+        row("log loss (class prior)", *(f"{s.log_loss:.4f} ({s.prior_log_loss:.4f})" for s in both)),
+        row("Brier (class prior)", *(f"{s.brier:.4f} ({s.prior_brier:.4f})" for s in both)),
+        row("accuracy (majority class)", *(f"{s.accuracy:.3f} ({s.majority:.3f})" for s in both)),
+        row("distinct answers", *(f"{s.distinct:,}" for s in both)),
+    ]
+
+
+def _mix(shares: tuple[float, float, float]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in zip(ACTIONS, shares, strict=True))
+
+
+def _day(at: int) -> str:
+    return str(datetime.fromtimestamp(at / 1000, UTC).date())
