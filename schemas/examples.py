@@ -51,6 +51,7 @@ from schemas.gates import (
     GateVerdict,
     GuardTripped,
     InputsDrifted,
+    SkillDecayed,
     VerdictReached,
     WeightsProposed,
     Worth,
@@ -374,6 +375,8 @@ def _gates() -> Iterator[Sealed]:
     worst = "2 of 8 features alarm; the worst is rsi_14, PSI 0.250 of 0.100"
     drifted = InputsDrifted("xgboost", CHALLENGER.hex(), True, 0.25, 0.2, samples=400, detail=worst, vector="1d" * 16)
     yield seal("gates", drifted)
+    less = "e-CUSUM of a gain under 5.00 mnat a row; its first 20 blocks had 10.00"
+    yield seal("gates", SkillDecayed("xgboost", CHALLENGER.hex(), 112.5, 100.0, samples=14, detail=less, **last))
 
 
 def _operations() -> Iterator[Sealed]:

@@ -132,6 +132,21 @@ class InputsDrifted(Struct, frozen=True, tag="inputs.drifted"):
     vector: EventHex
 
 
+class SkillDecayed(Struct, frozen=True, tag="skill.decayed"):
+    """A voting artifact earns less over the class prior than half of what it earned at first: ``value`` (an
+    e-CUSUM) crossed ``threshold`` after ``samples`` blocks under watch. Written again when as much evidence
+    came together once more. A cause to retrain, as ``InputsDrifted`` is; it asks for no rollback."""
+
+    model: Name
+    artifact: DigestHex
+    value: Real | None
+    threshold: Real
+    samples: Count
+    detail: Text
+    last_score: EventHex
+    control_version: Count
+
+
 class Worth(Struct, frozen=True):
     """What a member is worth to the ensemble a round, in nats: its Shapley value, and what the pool would
     lose without it."""
@@ -157,5 +172,6 @@ GateEvent = (
     | ActionDue
     | WeightsProposed
     | InputsDrifted
+    | SkillDecayed
     | ContributionsMeasured
 )

@@ -77,7 +77,8 @@ import sys
 from shared.settings import load
 settings = load(sys.argv[1])
 for partition in range(settings.installation.partitions):
-    print(f"conclave-feature-builder@{partition}.service", f"conclave-ensemble-voter@{partition}.service")
+    for name in ("feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator"):
+        print(f"conclave-{name}@{partition}.service")
     for model in settings.models.names:
         print(f"conclave-model-worker@{model}:{partition}.service")
 PYTHON

@@ -21,11 +21,14 @@ LOOK_BACK = 20_000
 @click.pass_context
 @asynchronous
 async def contributions(context: click.Context, /, output: str) -> None:
-    """What each voting member is worth: Shapley value and leave-one-out, in thousandths of a nat a round.
+    """What each voting member is worth: Shapley value and leave-one-out, in thousandths of a nat a round. Of
+    several partitions that with the most rounds is shown.
 
     Exit code 3 where nothing was measured yet."""
-    async with opened_log(settings_of(context), "conclave:console") as log:
-        found = await newest(log)
+    settings = settings_of(context)
+    async with opened_log(settings, "conclave:console") as log:
+        measures = [await newest(log, partition) for partition in range(settings.installation.partitions)]
+    found = max((one for one in measures if one is not None), key=lambda one: one.rounds, default=None)
     if found is None:
         click.echo(
             "nothing was measured yet: it takes two voting models and 256 rounds in which all of them spoke", err=True
@@ -43,9 +46,9 @@ async def contributions(context: click.Context, /, output: str) -> None:
     Console().print(table)
 
 
-async def newest(log: Log) -> ContributionsMeasured | None:
-    """The newest measure on the log."""
-    for entry in reversed(await log.tail(Place("gates"), LOOK_BACK)):
+async def newest(log: Log, partition: int = 0) -> ContributionsMeasured | None:
+    """The newest measure of a partition."""
+    for entry in reversed(await log.tail(Place("gates", partition), LOOK_BACK)):
         try:
             event = unseal("gates", entry.data).event
         except UnreadableError:

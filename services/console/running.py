@@ -34,11 +34,8 @@ ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"])
 
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
-    """Every process of an installation: its name, how to run it, and its group. The gate-evaluator weighs all
-    symbols together, so there is one where there is one partition (``gate_evaluator.main`` says more)."""
-    partition_wide = ["feature-builder", "ensemble-voter", "shadow-recorder"]
-    if settings.installation.partitions == 1:
-        partition_wide.append("gate-evaluator")
+    """Every process of an installation: its name, how to run it, and its group."""
+    partition_wide = ["feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator"]
     rows = []
     for partition in range(settings.installation.partitions):
         where = ["--partition", str(partition)]

@@ -80,10 +80,8 @@ def fail(candidate: Candidate) -> None:
         evidence.fail(candidate.evidence)
 
 
-def judge(
-    candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str, float], inputs: Gate | None = None
-) -> Judgement:
-    """What the policy says now; changes nothing. ``inputs``: the gate of its inputs' drift."""
+def judge(candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str, float]) -> Judgement:
+    """What the policy says now; changes nothing."""
     if policy.fault:
         unusable = gate("policy", "inconclusive", 0, 0, 0, "critical", detail=policy.fault)
         return Judgement("inconclusive", (unusable,), 0.0, "correct the gate policy")
@@ -92,8 +90,7 @@ def judge(
         return classic.judge(candidate.tally, rules)
     assert candidate.evidence is not None
     limits = policy.thresholds if isinstance(policy.thresholds, DefaultPolicy) else DefaultPolicy()
-    several = rivals if len(rivals) > 1 else None
-    return default.judge(candidate.evidence, limits, latest=latest, rivals=several, inputs=inputs)
+    return default.judge(candidate.evidence, limits, latest=latest, rivals=rivals if len(rivals) > 1 else None)
 
 
 def claim(candidate: Candidate) -> float | None:

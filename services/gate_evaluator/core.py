@@ -9,7 +9,7 @@ from schemas.codec import Envelope, Sealed, seal
 from schemas.features import FeaturesComputed
 from schemas.gates import ActionDue, EvidenceRestarted, GuardTripped, WeightsProposed
 from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored
-from services.gate_evaluator import candidates, intake, learning, watch, worth
+from services.gate_evaluator import candidates, decay, intake, learning, watch, worth
 from services.gate_evaluator.candidates import EVERY, LOOK, Candidate, finite
 from services.gate_evaluator.state import Memory, Standing, State
 from services.gate_evaluator.watch import CONFIRM_BLOCKS, Watch
@@ -82,6 +82,8 @@ def _dismiss(state: State) -> None:
         del memory.candidates[artifact]
     for model in [model for model, one in memory.watches.items() if champions.get(model) != one.artifact]:
         del memory.watches[model]
+    for model in [model for model in memory.decays if champions.get(model) is None]:
+        del memory.decays[model]
 
 
 def _take_in(state: State) -> None:
@@ -116,6 +118,7 @@ def _take(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
             yield from _guard(state, envelope)
             yield from _learn(state, envelope)
             yield from _value(state, envelope)
+            yield from _decay(state, envelope)
         case PredictionUnscored(reason="failed") as unscored:
             yield from _missed(state, envelope, unscored.model, unscored.artifact.hex())
         case BallotMissing(detail="silent") as missing:
@@ -202,7 +205,7 @@ def _alarms(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Seal
     then."""
     if held.seen % LOOK:
         return
-    found = watch.findings(held, state.memory.latest)
+    found = watch.findings(held, state.memory.latest, state.control.partitions)
     grave = max(found, key=lambda one: ORDER[one.stage])
     if ORDER[grave.stage] > ORDER[held.stage]:
         held.stage = grave.stage
@@ -238,11 +241,13 @@ def _due(
     action: Literal["rollback", "step_down", "confirm_promotion"],
     reason: str,
 ) -> Sealed:
-    """The command that follows, by whoever may issue it. The policy in force now says who may."""
+    """The command that follows, by whoever may issue it. The policy in force now says who may; where each of
+    several partitions sees its own symbols alone, one may take back, and nothing else."""
     policy = chosen(state.control.gate)
     kind = {"rollback": "rollback", "step_down": "steps", "confirm_promotion": "confirm"}
     acts = kind[action] in policy.acts and (action != "rollback" or bool(held.ghost))
     acts = acts and (action != "step_down" or state.control.ladder.automatic)
+    acts = acts and (action == "rollback" or state.control.partitions == 1)
     event = ActionDue(held.model, held.artifact, action, acts, evidence.id.hex(), reason[:2000], state.control.version)
     return seal("gates", event, causation=evidence.id, correlation=evidence.correlation, flags=evidence.flags)
 
@@ -259,7 +264,7 @@ def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     )
     step = learning.take(memory.learner, score) if memory.learner is not None else None
     if step is not None and memory.learner is not None:
-        acts = "weights" in chosen(state.control.gate).acts
+        acts = "weights" in chosen(state.control.gate).acts and state.control.partitions == 1
         yield _caused(
             envelope,
             WeightsProposed(
@@ -284,6 +289,21 @@ def _value(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
         said = worth.take(memory.measure, score, envelope.id.hex(), version)
         if said is not None:
             yield _caused(envelope, said)
+
+
+def _decay(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+    """A voting member's score tells whether it still earns what it did."""
+    score = envelope.event
+    artifact, held = score.artifact.hex(), state.memory.decays.get(score.model)
+    if score.role != "voting" or (held is not None and score.control_version < held.version):
+        return
+    if held is None or held.artifact != artifact:
+        backtest = state.control.artifacts[artifact].backtest
+        scale = None if backtest is None else backtest.scale
+        held = state.memory.decays[score.model] = decay.begin(score, scale)
+    said = decay.take(held, score, envelope.id.hex())
+    if said is not None:
+        yield _caused(envelope, said)
 
 
 def _caused(envelope: Envelope[Any], event: Any) -> Sealed:

@@ -15,11 +15,10 @@ from shared.commands import Door, RefusedError
 from shared.following import now_ms
 from shared.log import Log, Place, UnavailableError
 from shared.log.rules import order
-from shared.process import InstallationError, opened_log, serve
+from shared.process import opened_log, serve
 from shared.settings import Settings
 from shared.signing import Signer, load_private
 
-GATES: Final = Place("gates")
 STALE_MS: Final = 3_600_000
 """What asks for a command longer ago than this is left to people: much may have changed."""
 KEY_FILE: Final = Path("keys") / f"{GROUP}.pem"
@@ -31,36 +30,25 @@ def service() -> Evaluator:
     return Evaluator()
 
 
-def check_partitions(settings: Settings) -> None:
-    """Raises ``InstallationError`` where one evaluator would see the scores of some symbols alone."""
-    count = settings.installation.partitions
-    if count > 1:
-        raise InstallationError(
-            f"the gate-evaluator weighs all symbols together and sees one partition; this installation has {count}. "
-            "Leave it stopped: scores are recorded in every partition, and `conclave gates replay` reads all of them"
-        )
-
-
 async def run(settings: Settings, partition: int, stop: anyio.Event, *, take_over: bool = False) -> None:
     """Judges until ``stop``, and acts where the gate policy lets it. Signs with the key in
     ``<state>/keys/gate-evaluator.pem``, if there is one."""
-    check_partitions(settings)
     file = Path(settings.installation.state) / KEY_FILE
     signer = load_private(file, key_id=GROUP) if file.is_file() else None
     async with opened_log(settings, f"conclave:{GROUP}:acts") as log, anyio.create_task_group() as tasks:
-        tasks.start_soon(act, log, signer)
+        tasks.start_soon(act, log, signer, partition)
         await serve(service(), settings, partition, stop, take_over=take_over)
         tasks.cancel_scope.cancel()
 
 
-async def act(log: Log, signer: Signer | None = None) -> None:
-    """Issues what is due, from an hour before now on, for ever. Each command has the name of the event
+async def act(log: Log, signer: Signer | None = None, partition: int = 0) -> None:
+    """Issues what is due in a partition, from an hour before now on, for ever. Each command has the name of the event
     that asks for it, so that it is issued once however often this begins anew."""
-    door = Door(log, signer)
+    door, gates = Door(log, signer), Place("gates", partition)
     after = f"{max(now_ms() - STALE_MS, 0)}-0"
     while True:
         try:
-            entries = await log.read({GATES: after}, count=1000, block_ms=500)
+            entries = await log.read({gates: after}, count=1000, block_ms=500)
             for entry in entries:
                 envelope = unseal("gates", entry.data)
                 if now_ms() - order(entry.id)[0] <= STALE_MS:

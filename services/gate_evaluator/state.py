@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from services.gate_evaluator import candidates, intake
 from services.gate_evaluator.candidates import Candidate
+from services.gate_evaluator.decay import Decay
 from services.gate_evaluator.intake import Intake
 from services.gate_evaluator.learning import Learner
 from services.gate_evaluator.watch import Watch
@@ -19,7 +20,7 @@ from shared.gates.verdicts import Judgement
 
 class Memory(Struct, array_like=True):
     """All that is remembered, and the memo as it is. ``latest``: the newest bar in any score; ``candidates``
-    and ``intakes`` by artifact, ``watches`` by model."""
+    and ``intakes`` by artifact, ``watches`` and ``decays`` by model."""
 
     latest: int = -1
     candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class Memory(Struct, array_like=True):
     learner: Learner | None = None
     measure: Measure | None = None
     intakes: dict[str, Intake] = field(default_factory=dict)
+    decays: dict[str, Decay] = field(default_factory=dict)
 
 
 class Standing(NamedTuple):
@@ -73,12 +75,14 @@ class State:
         return Standing(held.key.model, held.key.champion or None, held.scores, held.until)
 
     def judged(self, artifact: str) -> Judgement:
-        """What the policy says of it now. Raises ``KeyError`` where it stands nowhere."""
+        """What the policy says of it now. Raises ``KeyError`` where it stands nowhere. The gate of its inputs is
+        shown beside the others and decides nothing: it rests on another stream, and a verdict follows from
+        scores alone."""
         held = self.memory.candidates[artifact]
         came_in = self.memory.intakes.get(artifact)
-        inputs = None if came_in is None else intake.judge(came_in)
         rivals = self.rivals(held.key.model)
-        return candidates.judge(held, self.policy(held.version), self.memory.latest, rivals, inputs)
+        found = candidates.judge(held, self.policy(held.version), self.memory.latest, rivals)
+        return found if came_in is None else structs.replace(found, gates=(*found.gates, intake.judge(came_in)))
 
     def rivals(self, model: str) -> dict[str, float]:
         """What each candidate for one place claims."""

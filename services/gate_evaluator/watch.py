@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from schemas.scores import PredictionScored
 from shared.gates import guard
@@ -66,9 +66,12 @@ def fail(watch: Watch) -> None:
     guard.fail(watch.guard)
 
 
-def findings(watch: Watch, latest: int) -> tuple[Finding, ...]:
-    """What every guard says; a bar is scored a horizon late, and so is its ghost."""
-    return guard.findings(watch.guard, DEFAULT_GUARD, latest)
+def findings(watch: Watch, latest: int, partitions: int = 1) -> tuple[Finding, ...]:
+    """What every guard says; a bar is scored a horizon late, and so is its ghost. Each of several ``partitions``
+    may raise the alarm, so each needs so much more evidence."""
+    several = max(1, partitions)
+    lines = {"demote_at": DEFAULT_GUARD.demote_at * several, "rollback_at": DEFAULT_GUARD.rollback_at * several}
+    return guard.findings(watch.guard, structs.replace(DEFAULT_GUARD, **lines), latest)
 
 
 def _fold(watch: Watch, row: Row, ghost: tuple[float, float, float] | None) -> None:

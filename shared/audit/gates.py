@@ -109,9 +109,11 @@ def _version(read: Read) -> int:
 
 
 def _plain(event: Any) -> Any:
-    """An event without what depends on how soon a command was seen: the newest version known, and the id of
-    an event that says it."""
-    if type(event).__name__ in {"VerdictReached", "EvidenceRestarted", "InputsDrifted"}:
+    """An event without what depends on how soon a command or a vector was seen: the newest version known, the id
+    of an event that says it, and the gate of inputs, which decides no outcome."""
+    if type(event).__name__ == "VerdictReached":
+        return structs.replace(event, gates=tuple(gate for gate in event.gates if gate.name != "input_drift"))
+    if type(event).__name__ in {"EvidenceRestarted", "InputsDrifted"}:
         return event
     fields = {"control_version": 0, "evidence": "0" * 32}
     return structs.replace(event, **{name: value for name, value in fields.items() if hasattr(event, name)})

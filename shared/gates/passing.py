@@ -1,4 +1,7 @@
-"""The verdict that a promotion may name: the newest one on an artifact, if it passed and still holds."""
+"""The verdict that a promotion may name: the newest one on an artifact, if it passed and still holds.
+
+Where there are several partitions, each that has scores must have passed it. A candidate that is no better as a
+whole passes all of them no oftener than one, so the error rate stands."""
 
 from typing import Final
 
@@ -21,10 +24,18 @@ class NoVerdict(ValueError):  # noqa: N818  # an answer, not a failure
 
 async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> str:
     """The event id (hexadecimal) of the newest verdict on ``artifact``, if it passed, under the gate
-    policy that is in force, against the champion that votes now. Raises ``NoVerdict`` otherwise."""
-    who = f"{model} {artifact[:12]}"
+    policy that is in force, against the champion that votes now; of several partitions' that of the first.
+    Raises ``NoVerdict`` otherwise."""
+    several = max(1, state.partitions)
+    places = [place for place in range(several) if several == 1 or await log.tail(Place("scores", place), 1)]
+    found = [await _passing(log, state, model, artifact, place) for place in places or [0]]
+    return found[0]
+
+
+async def _passing(log: Log, state: State, model: str, artifact: str, partition: int) -> str:
+    who = f"{model} {artifact[:12]}" + (f" in partition {partition}" if state.partitions > 1 else "")
     slot = state.models.get(model)
-    for entry in reversed(await log.tail(Place("gates"), LOOK_BACK)):
+    for entry in reversed(await log.tail(Place("gates", partition), LOOK_BACK)):
         envelope = unseal("gates", entry.data)
         said = envelope.event
         if getattr(said, "artifact", None) != artifact or getattr(said, "model", None) != model:

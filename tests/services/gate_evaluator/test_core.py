@@ -26,7 +26,7 @@ from bench.recorded import (
     wrong,
 )
 from schemas.codec import Sealed, seal
-from schemas.control import Command, Promote, Retire, SetGatePolicy, SetLadder, StopShadow
+from schemas.control import Command, Found, Promote, Retire, SetGatePolicy, SetLadder, StopShadow
 from schemas.features import FeaturesComputed
 from schemas.gates import (
     ActionDue,
@@ -34,10 +34,12 @@ from schemas.gates import (
     EvidenceRestarted,
     GuardTripped,
     InputsDrifted,
+    SkillDecayed,
     VerdictReached,
     WeightsProposed,
 )
 from schemas.scores import PredictionScored, ScoreEvent
+from services.gate_evaluator import watch
 from services.gate_evaluator.candidates import EVERY, LOOK
 from services.gate_evaluator.core import Evaluator, State
 from services.gate_evaluator.watch import PAIRS
@@ -329,11 +331,87 @@ def test_given_a_model_that_does_not_answer_to_its_inputs_then_the_response_veto
     assert {gate.name: gate.verdict for gate in verdict.gates}["response"] == "failed"
 
 
+def voting(bars: int, signal: float, first: int = 0) -> list[PredictionScored]:
+    """The champion that votes, with so much of the truth in its answers, from bar ``first`` on."""
+    rows = market(bars, signal=signal, seed=first + 1)
+    about = {"role": "voting", "artifact": CHAMPION, "incumbent_artifact": None}
+    return [msgspec.structs.replace(row, open_time=row.open_time + first * HOUR, **about) for row in rows]
+
+
+def dull(bars: int, first: int) -> list[PredictionScored]:
+    """The same champion, now saying the prior and nothing else."""
+    return [msgspec.structs.replace(row, probabilities=PRIOR) for row in voting(bars, 1.2, first)]
+
+
+def test_given_a_champion_that_earned_when_it_earns_nothing_then_its_skill_decayed() -> None:
+    bench = Bench()
+    bench.take(voting(24 * 8, 1.2))
+    assert bench.heard(SkillDecayed) == []
+    bench.take(dull(60 * 8, 24 * 8))
+    first = bench.heard(SkillDecayed)[0]
+    assert (first.model, first.artifact) == ("xgboost", CHAMPION.hex())
+    assert first.value is not None
+    assert first.value >= first.threshold
+    assert bench.heard(ActionDue) == [], "a cause to retrain, and no rollback"
+
+
+def test_given_a_champion_that_earns_on_when_a_year_passes_then_no_decay_is_said() -> None:
+    bench = Bench()
+    bench.take(voting(365 * 8, 1.2))
+    assert bench.heard(SkillDecayed) == []
+
+
+def test_given_a_new_champion_when_it_is_scored_then_its_skill_is_measured_from_nothing() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(served(5, champion=1.0, ghost=1.0))
+    assert bench.state.memory.decays["xgboost"].artifact == CANDIDATE.hex()
+    bench.take(voting(20, 1.2, 10))
+    assert bench.state.memory.decays["xgboost"].artifact == CANDIDATE.hex(), "a late row about what was before"
+
+
+SEVERAL: tuple[Command, ...] = (Found(3, "log-of-a-test"), *PROMOTED[1:])
+
+
+def test_given_several_partitions_when_a_promoted_model_does_harm_then_each_needs_so_much_more_evidence() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(wrong(20))
+    held, latest = bench.state.memory.watches["xgboost"], bench.state.memory.latest
+    one, three = (
+        next(found for found in watch.findings(held, latest, count) if found.guard == "harm") for count in (1, 3)
+    )
+    assert (three.value, three.threshold) == (one.value, 3 * one.threshold)
+
+
+def test_given_several_partitions_with_leave_to_act_then_an_evaluator_takes_back_and_does_nothing_else() -> None:
+    bench = Bench(*SEVERAL, ACTING, SetLadder((0.05, 0.1), automatic=True))
+    for bar in range(0, 200, 5):
+        bench.take(wrong(200, control_version=10)[bar * 16 : (bar + 5) * 16])
+    assert {one.action: one.acts for one in bench.heard(ActionDue)}["rollback"]
+    assert not any(one.acts for one in bench.heard(ActionDue) if one.action != "rollback")
+    weighing = Bench(Found(3, "log-of-a-test"), *two_models()[1:], ACTING)
+    weighing.take(msgspec.structs.replace(row, control_version=7) for row in votes(300))
+    assert weighing.heard(WeightsProposed)
+    assert not any(one.acts for one in weighing.heard(WeightsProposed))
+
+
+def test_what_inputs_are_decides_no_outcome_of_a_verdict() -> None:
+    quiet, drifting = Bench(*WATCHED), Bench(*WATCHED)
+    drifting.take(vectors(0, 600, 3.0))
+    for bench in (quiet, drifting):
+        bench.take(list(market(EVERY // 8 + 1)))
+    told = [bench.heard(VerdictReached)[-1] for bench in (quiet, drifting)]
+    assert told[0].overall == told[1].overall
+    assert told[0].advice == told[1].advice
+    shown = [next(gate for gate in one.gates if gate.name == "input_drift") for one in told]
+    assert [gate.verdict for gate in shown] == ["inconclusive", "failed"]
+
+
 HISTORIES: dict[str, tuple[Sequence[Command], list[Any]]] = {
     "inputs": (WATCHED, [*vectors(0, 100), *market(20), *vectors(100, 200, 2.0), *market(60, seed=3)]),
     "a candidate": (BEFORE, list(market(90))),
     "harm": (PROMOTED, wrong(60)),
     "weights": (tuple(two_models()), votes(60)),
+    "decay": (BEFORE, [*voting(21 * 8, 1.2), *dull(40 * 8, 21 * 8)]),
 }
 
 

@@ -11,14 +11,13 @@ from bench.recorded import BEFORE, CANDIDATE, CHAMPION, record, wrong
 from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, SetWeights, TrustKey
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
-from services.gate_evaluator.main import act, answer, check_partitions
+from services.gate_evaluator.main import act, answer
 from shared.commands import Door, current, history, issue
 from shared.log import Log
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
-from shared.process import InstallationError, owner
+from shared.process import owner
 from shared.runtime import Host
-from shared.settings import Installation, Settings
 from shared.signing import generate, load_private
 
 pytestmark = pytest.mark.anyio
@@ -88,12 +87,6 @@ async def test_weights_are_given_as_control_takes_them() -> None:
     door = await site(log, *PROMOTED)
     await answer(door, WeightsProposed({"xgboost": 0.9999999}, 3, 0, True, EVIDENCE, 8), EVIDENCE)
     assert (await history(log))[-1].command == SetWeights({"xgboost": 1.0})
-
-
-def test_one_evaluator_judges_all_symbols_or_none() -> None:
-    check_partitions(Settings())
-    with pytest.raises(InstallationError, match="this installation has 2"):
-        check_partitions(Settings(installation=Installation(partitions=2)))
 
 
 @asynccontextmanager
