@@ -4,7 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.table import Table
 from schemas.operations import ControlRefused
 from services.console.door import OUTPUT
 from services.console.main import settings_of
+from shared.archive import CorruptError, LostError
 from shared.audit.artifacts import Examined, examine
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged
@@ -92,7 +93,11 @@ def verified(
     """The findings of all checks, control first: everything else is read by it."""
     with source_of(where) as source:
         control = Findings()
-        configurations = Configurations(source, control, alarmed(source, settings))
+        try:
+            configurations = Configurations(source, control, alarmed(source, settings))
+        except CorruptError as error:
+            control.differ(Difference("file", "archive", 0, "", "", str(error)))
+            return control
         if not configurations.states and not control.count:
             control.skip("control: the stream is empty; there is nothing to verify")
         models = tuple(sorted({registered.model for registered in configurations.newest.artifacts.values()}))
@@ -141,8 +146,22 @@ def _run(where: Where, span: Span, tasks: Sequence[Task], jobs: int, *, quiet: b
 def check(where: Where, span: Span, task: Task) -> Findings:
     """One check, in whatever process it is called. What only one layer needs is imported with it."""
     with source_of(where) as source:
-        configurations = Configurations(source, Findings())
-        return CHECKS[task.kind](source, configurations, where, span, task)
+        return checked(source, where, span, task)
+
+
+def checked(source: Source, where: Where, span: Span, task: Task) -> Findings:
+    """One check over a source. A sealed file that was changed is a difference of its own layer; entries that are
+    nowhere any more leave the check inconclusive."""
+    try:
+        return CHECKS[task.kind](source, Configurations(source, Findings()), where, span, task)
+    except CorruptError as error:
+        found = Findings()
+        found.differ(Difference("file", "archive", task.partition, "", "", str(error)))
+        return found
+    except LostError as error:
+        found = Findings()
+        found.skip(str(error))
+        return found
 
 
 def _votes(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
@@ -192,11 +211,19 @@ CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Fi
 }
 
 
-def source_of(where: Where) -> AbstractContextManager[Source]:
-    """Where recorded entries are read from."""
+@contextmanager
+def source_of(where: Where) -> Iterator[Source]:
+    """Where recorded entries are read from: sealed files alone if they are named, else the server."""
+    if where.archive:
+        from shared.archive.store import opened as archive_at  # noqa: PLC0415  # of sealed files only
+        from shared.audit.sealed import Sealed  # noqa: PLC0415  # of sealed files only
+
+        yield Sealed(archive_at(where.archive))
+        return
     from shared.audit.live import live  # noqa: PLC0415  # of a server only
 
-    return live(where.url)
+    with live(where.url) as source:
+        yield source
 
 
 def alarmed(source: Source, settings: Settings | None) -> frozenset[str]:

@@ -1,28 +1,51 @@
-"""A source over the log on a server, for code that pulls: one page at a time, on an event loop of its own."""
+"""A source over the log on a server, and sealed files before it, for code that pulls: one page at a time, on an
+event loop of its own."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.audit.source import PAGE, Paged
-from shared.log import Entry, Place
+from shared.archive.history import WholeHistory
+from shared.archive.store import Store
+from shared.audit.source import END, PAGE, Source
+from shared.log import START, Entry, Place
 from shared.log.redis import RedisLog
 
 
+class Live:
+    """See the module. Without a store, the log alone from its first entry on."""
+
+    def __init__(self, runner: asyncio.Runner, log: RedisLog, store: Store | None) -> None:
+        self._runner, self._log, self._store = runner, log, store
+        self._history = WholeHistory(log, store, slice_entries=PAGE)
+
+    def entries(self, place: Place, after: str = START, until: str = END) -> Iterator[Entry]:
+        """See ``Source``. With a store, raises ``LostError`` and ``CorruptError`` too."""
+        if self._store is None:
+            while page := self._runner.run(self._log.scan(place, after=after, until=until, count=PAGE)):
+                yield from page
+                after = page[-1].id
+            return
+        slices = aiter(self._history.slices(place, after=after, until=until))
+
+        async def following() -> list[Entry]:
+            return list(await anext(slices, ()))
+
+        while found := self._runner.run(following()):
+            yield from found
+
+    def whole(self, place: Place) -> bool:
+        """See ``Source``."""
+        extent = self._runner.run(self._log.extent(place))
+        return self._store is not None or extent.added == extent.length
+
+
 @contextmanager
-def live(url: str) -> Iterator[Paged]:
-    """What stands in Redis now. Raises ``UnavailableError``."""
+def live(url: str, store: Store | None = None) -> Iterator[Source]:
+    """What stands in Redis now, behind what was sealed. Raises ``UnavailableError``."""
     with asyncio.Runner() as runner:
         log = RedisLog(url, name="conclave:audit")
-
-        def page(place: Place, after: str, until: str) -> list[Entry]:
-            return runner.run(log.scan(place, after=after, until=until, count=PAGE))
-
-        def whole(place: Place) -> bool:
-            extent = runner.run(log.extent(place))
-            return extent.added == extent.length
-
         try:
-            yield Paged(page, whole)
+            yield Live(runner, log, store)
         finally:
             runner.run(log.close())

@@ -3,7 +3,7 @@
 Checks pull entries one after another, so what they hold in memory does not grow with the range.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 from schemas.codec import Opened, UnreadableError, opened
@@ -80,21 +80,3 @@ def difference(layer: Layer, place: Place, entry: str, found: Opened, detail: st
         getattr(event, "symbol", ""),
         getattr(event, "open_time", None),
     )
-
-
-class Paged:
-    """A source over a function that gives a page: entries with after < id <= until, at most 1,000."""
-
-    def __init__(self, page: Callable[[Place, str, str], list[Entry]], first_is_there: Callable[[Place], bool]) -> None:
-        self._page = page
-        self._whole = first_is_there
-
-    def entries(self, place: Place, after: str = START, until: str = END) -> Iterator[Entry]:
-        """See ``Source``."""
-        while page := self._page(place, after, until):
-            yield from page
-            after = page[-1].id
-
-    def whole(self, place: Place) -> bool:
-        """See ``Source``."""
-        return self._whole(place)

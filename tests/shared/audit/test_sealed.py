@@ -1,0 +1,42 @@
+"""Verifying from sealed files alone: the same findings, and a changed file is named."""
+
+from pathlib import Path
+
+from bench.replayed import Replayed
+from services.console.verifying import KINDS, Where, verified
+from shared.archive import sealed
+from shared.archive.files import Files
+from shared.archive.store import opened
+from shared.audit.source import Span
+
+
+def seal_all(replayed: Replayed, folder: Path) -> None:
+    """Two files of each stream."""
+    store = opened(folder)
+    for place, entries in replayed.source.places.items():
+        previous, after, before = "0" * 64, "0-0", 0
+        middle = max(1, len(entries) // 2)
+        for number, part in enumerate((entries[:middle], entries[middle:]), 1):
+            if part:
+                made, data = sealed.build(place, part, number=number, previous=previous, after=after, before=before)
+                store.put(Files(store, place).name(number), data)
+                previous, after, before = made.digest, part[-1].id, before + len(part)
+
+
+def test_sealed_files_alone_verify_and_a_flipped_bit_in_one_is_a_difference_of_its_layer(
+    replayed: Replayed, tmp_path: Path
+) -> None:
+    seal_all(replayed, tmp_path)
+    where = Where("", str(tmp_path), str(replayed.store.path))
+    found = verified(where, Span(), KINDS, 1)
+    assert (found.code, found.count) == (0, 0)
+    assert found.equal["predictions"] == 3600
+    for stream in ("market", "decisions", "control"):
+        path = max(path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name == stream)
+        data = path.read_bytes()
+        path.write_bytes(data[:-40] + bytes([data[-40] ^ 8]) + data[-39:])
+        first = verified(where, Span(), KINDS, 1).first
+        path.write_bytes(data)
+        assert first is not None
+        assert first.layer == "file"
+        assert f"{stream}/{path.name}" in first.detail
