@@ -42,6 +42,7 @@ MODULES: Final = {
     "issue": "publishing",
     "verify": "verifying",
     "whatif": "whatif",
+    "proof": "proof",
     "history": "history",
     "diff": "history",
     "decisions": "observe",

@@ -134,6 +134,13 @@ def check_votes(source: Source, configurations: Configurations, partition: int, 
     return findings
 
 
+def fault_of(configurations: Configurations, data: bytes) -> tuple[Layer, str] | None:
+    """What in one recorded decision does not follow, and of which layer; None where all of it does."""
+    frame = framed(DECISIONS, data)
+    basis = _basis(frame.payload)
+    return None if isinstance(basis, _Late) else _follows(configurations, frame, basis)[1]
+
+
 def _follows(
     configurations: Configurations, frame: Framed, basis: Basis
 ) -> tuple[DecisionMade | None, tuple[Layer, str] | None]:

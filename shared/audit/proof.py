@@ -1,0 +1,343 @@
+"""A proof pack: what one version of the configuration put into service, with the recorded evidence, in one file.
+
+``gather`` reads streams and nothing else (and the manifest of the artifact, named by its digest). The file is JSON:
+``body`` says it in words and numbers, ``evidence`` holds the very entries it rests on, and one Ed25519 signature is
+over the canonical bytes of both. ``check`` needs neither server nor store; ``deploy/proof/check_proof.py`` does the
+same without Conclave. The format: ``docs/reference/proof-packs.md``.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from schemas.codec import UnreadableError, framed, opened
+from schemas.control import CommandRecorded, Promote
+from schemas.decisions import DecisionMade
+from schemas.gates import VerdictReached
+from schemas.readiness import ArtifactReady
+from schemas.scores import InterferenceChecked, PredictionScored
+from shared.artifacts import ArtifactError, Store
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
+from shared.audit.source import END, Read, Source, Span, readable
+from shared.audit.votes import fault_of
+from shared.control import ControlError, Reader
+from shared.log import Entry, Place
+from shared.signing import Signer, sign, verify
+
+FORMAT: Final = 1
+SECTIONS: Final = ("what", "loaded", "non_interference", "behaviour", "gates", "rollback", "next_steps", "audit_trail")
+
+
+class ProofError(ValueError):
+    """A pack that cannot be made. Says what is missing."""
+
+
+class Checked(NamedTuple):
+    """One thing that was checked about a pack."""
+
+    what: str
+    good: bool
+    detail: str
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys, no spaces, and nothing but ASCII: the bytes that are signed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def gather(source: Source, configurations: Configurations, version: int, store: Store | None = None) -> dict[str, Any]:
+    """The pack of a version that promoted an artifact, unsigned. Raises ``ProofError``."""
+    if not 1 <= version <= len(configurations.states):
+        raise ProofError(f"there is no version {version}; the newest is {len(configurations.states)}")
+    entry: CommandRecorded = configurations.envelopes[version - 1].event
+    command = entry.command
+    if not isinstance(command, Promote):
+        kind = type(command).__struct_config__.tag
+        raise ProofError(f"version {version} is a {kind}, not a promotion; `conclave history` shows which are")
+    partitions = range(configurations.states[version - 1].partitions or 1)
+    evidence: dict[str, dict[str, Any]] = {}
+    for number, control in enumerate(source.entries(Place("control"))):
+        if number < len(configurations.entries) + len(configurations.reader.refused):
+            _keep(evidence, control)
+    behaviour = [_behaviour(source, partition, command, evidence) for partition in partitions]
+    body = {
+        "version": version,
+        "head": configurations.states[version - 1].head,
+        "log_id": configurations.newest.log_id,
+        "what": _what(configurations, entry, command, store),
+        "loaded": [found for partition in partitions for found in _loaded(source, partition, command, evidence)],
+        "non_interference": [_interference(source, configurations, p, command, evidence) for p in partitions],
+        "behaviour": behaviour,
+        "gates": [found for partition in partitions for found in _verdicts(source, partition, command, evidence)],
+        "rollback": _rollback(configurations, version, command),
+        "audit_trail": _trail(configurations, command),
+    }
+    body["next_steps"] = _next(body, command)
+    return {"format": FORMAT, "body": body, "evidence": sorted(evidence.values(), key=lambda one: one["place"])}
+
+
+def signed(pack: dict[str, Any], signer: Signer) -> dict[str, Any]:
+    """The pack with a signature over everything in it."""
+    public = signer.public_key
+    whole = {**pack, "signed_by": {"key_id": signer.key_id, "public_key": public}}
+    return {**whole, "signature": sign(canonical(whole), signer)}
+
+
+def _keep(evidence: dict[str, dict[str, Any]], entry: Entry) -> None:
+    place = f"{entry.place.stream}/{entry.place.partition}@{entry.id}"
+    evidence[place] = {
+        "place": place,
+        "stream": entry.place.stream,
+        "partition": entry.place.partition,
+        "entry": entry.id,
+        "data": base64.b64encode(entry.data).decode(),
+    }
+
+
+def _kept(evidence: dict[str, dict[str, Any]], place: Place, read: Read) -> str:
+    _keep(evidence, Entry(place, read.entry, read.data))
+    return read.found.envelope.id.hex()
+
+
+def _reads(source: Source, place: Place) -> Iterator[Read]:
+    return readable(source, place, "file", Findings(), Span(END))
+
+
+def _what(
+    configurations: Configurations, entry: CommandRecorded, command: Promote, store: Store | None
+) -> dict[str, Any]:
+    registered = configurations.newest.artifacts[command.artifact]
+    found = {
+        "model": command.model, "artifact": command.artifact, "family": registered.family,
+        "feature_set": registered.feature_set_name, "libraries": dict(registered.libraries),
+        "by": entry.actor, "why": entry.reason, "at": entry.at, "forced": command.forced, "key": entry.key,
+    }  # fmt: skip
+    try:
+        manifest = store.manifest(command.artifact) if store is not None else None
+    except ArtifactError:
+        manifest = None
+    if manifest is not None:
+        found["files"] = [msgspec.to_builtins(file) for file in manifest.files]
+        found["training_data"] = msgspec.to_builtins(manifest.data)
+    return found
+
+
+def _loaded(source: Source, partition: int, command: Promote, evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    place = Place("readiness", partition)
+    for read in _reads(source, place):
+        event = read.found.envelope.event
+        if isinstance(event, ArtifactReady) and (event.model, event.artifact) == (command.model, command.artifact):
+            name = read.found.envelope.id.hex()
+            if name in command.ready or not command.ready:
+                yield {
+                    "partition": partition, "event": _kept(evidence, place, read), "worker": event.owner,
+                    "at": event.at, "took_ms": event.took_ms, "named_by_promotion": name in command.ready,
+                }  # fmt: skip
+                if not command.ready:
+                    return
+
+
+def _interference(
+    source: Source, configurations: Configurations, partition: int, command: Promote, evidence: dict[str, Any]
+) -> dict[str, Any]:
+    """Decisions with this artifact in shadow: how many the recorder checked, and how many follow, counted anew, from
+    their counted ballots alone."""
+    newest: Read | None = None
+    place = Place("scores", partition)
+    for read in _reads(source, place):
+        if isinstance(read.found.envelope.event, InterferenceChecked):
+            newest = read
+    beside = same = 0
+    first: Read | None = None
+    decisions = Place("decisions", partition)
+    for read in _reads(source, decisions):
+        decision = read.found.envelope.event
+        if isinstance(decision, DecisionMade):
+            if any(shadow.artifact == command.artifact for shadow in decision.shadow):
+                beside += 1
+                same += fault_of(configurations, read.data) is None
+            if first is None and any(ballot.artifact == command.artifact for ballot in decision.counted):
+                first = read
+    found: dict[str, Any] = {"partition": partition, "decisions_in_shadow": beside, "equal_without_it": same}
+    if newest is not None:
+        event = newest.found.envelope.event
+        found |= {"event": _kept(evidence, place, newest), "checked": event.checked, "equal": event.equal_so_far}
+    if first is not None:
+        found["first_vote"] = _kept(evidence, decisions, first)
+    return found
+
+
+def _behaviour(source: Source, partition: int, command: Promote, evidence: dict[str, Any]) -> dict[str, Any]:
+    """What its scored predictions came to, in shadow and voting."""
+    sides: dict[str, dict[str, Any]] = {}
+    artifact = bytes.fromhex(command.artifact)
+    for read in _reads(source, Place("scores", partition)):
+        event = read.found.envelope.event
+        if not isinstance(event, PredictionScored) or event.artifact != artifact:
+            continue
+        zero = {"scores": 0, "SELL": 0, "HOLD": 0, "BUY": 0, "hits": 0, "log_loss": 0.0, "signed_return": 0.0}
+        side = sides.setdefault(event.role, zero)
+        side["scores"] += 1
+        side[event.action] += 1
+        side["hits"] += event.hit
+        side["log_loss"] += event.log_loss
+        side["signed_return"] += event.signed_return
+    for side in sides.values():
+        side["log_loss"] = side["log_loss"] / side["scores"]
+    return {"partition": partition, **sides}
+
+
+def _verdicts(source: Source, partition: int, command: Promote, evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The verdict that the promotion names, and the newest on the artifact."""
+    place = Place("gates", partition)
+    named: Read | None = None
+    newest: Read | None = None
+    for read in _reads(source, place):
+        event = read.found.envelope.event
+        if isinstance(event, VerdictReached) and event.artifact == command.artifact:
+            newest = read
+            named = read if read.found.envelope.id.hex() == command.verdict else named
+    for read in {id(one): one for one in (named, newest) if one is not None}.values():
+        event = read.found.envelope.event
+        name = _kept(evidence, place, read)
+        yield {
+            "partition": partition, "event": name, "named_by_promotion": name == command.verdict,
+            "policy": event.policy, "overall": event.overall, "scores": event.scores, "advice": event.advice,
+            "gates": [{"name": gate.name, "verdict": gate.verdict, "kind": gate.kind, "value": gate.value,
+                       "threshold": gate.threshold, "samples": gate.samples} for gate in event.gates],
+        }  # fmt: skip
+
+
+def _rollback(configurations: Configurations, version: int, command: Promote) -> dict[str, Any]:
+    before = configurations.states[version - 2] if version > 1 else None
+    former = before.models[command.model].champion if before and command.model in before.models else None
+    return {
+        "command": f"conclave rollback --model {command.model} --reason '...'",
+        "whole_configuration": f"conclave rollback --to {version - 1} --reason '...'",
+        "former_champion": former,
+    }
+
+
+def _trail(configurations: Configurations, command: Promote) -> list[dict[str, Any]]:
+    """Every entry that is about the artifact or its model."""
+    return [
+        {
+            "version": entry.version, "at": entry.at, "by": entry.actor, "key": entry.key, "why": entry.reason,
+            "what": type(entry.command).__struct_config__.tag, "artifact": getattr(entry.command, "artifact", None),
+        }
+        for entry in (envelope.event for envelope in configurations.envelopes)
+        if getattr(entry.command, "model", None) == command.model
+    ]  # fmt: skip
+
+
+def _next(body: dict[str, Any], command: Promote) -> list[str]:
+    steps = [verdict["advice"] for verdict in body["gates"] if verdict["advice"]]
+    if command.forced and not any(verdict["overall"] == "passed" for verdict in body["gates"]):
+        steps.append("it was promoted by force: watch its gates, or roll back")
+    if not body["loaded"]:
+        steps.append("no worker said that it had loaded it: look at `conclave status`")
+    return steps or ["watch the guard (`conclave gates`), and confirm or roll back"]
+
+
+def check(pack: Any, trusted: str | None = None) -> list[Checked]:
+    """What holds of a pack by itself: its signature, each entry's id, the control chain with its commands and
+    signatures, and that what the body says stands in the evidence. ``trusted``: the public key it must be signed
+    by; without it the signature only shows that the file is whole."""
+    try:
+        body, evidence = pack["body"], pack["evidence"]
+        found = [_of_signature(pack, trusted), *_of_evidence(evidence), *_of_control(body, evidence)]
+        return [*found, *_of_claims(body, evidence)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return [Checked("format", False, f"not a proof pack: {type(error).__name__}: {error}")]
+
+
+def _of_signature(pack: Any, trusted: str | None) -> Checked:
+    if "signature" not in pack:
+        return Checked("signature", False, "the pack is not signed")
+    whole = {name: value for name, value in pack.items() if name != "signature"}
+    key = whole["signed_by"]["public_key"]
+    if not verify(canonical(whole), pack["signature"], key):
+        return Checked("signature", False, "the signature is not that of its key over this pack")
+    if trusted is not None and key != trusted:
+        return Checked("signature", False, f"signed by {key[:12]}, not by the key you trust")
+    return Checked("signature", True, f"{whole['signed_by']['key_id']} ({key[:12]})")
+
+
+def _entry(one: Any) -> Entry:
+    return Entry(Place(one["stream"], one["partition"]), one["entry"], base64.b64decode(one["data"], validate=True))
+
+
+def _of_evidence(evidence: Any) -> Iterator[Checked]:
+    wrong = []
+    for one in evidence:
+        try:
+            fault = framed(one["stream"], _entry(one).data).fault
+        except UnreadableError as error:
+            fault = str(error)
+        if fault:
+            wrong.append(f"{one['place']}: {fault}")
+    yield Checked("evidence", not wrong, "; ".join(wrong)[:500] or f"{len(evidence)} entries, each with its own id")
+
+
+def _of_control(body: Any, evidence: Any) -> Iterator[Checked]:
+    reader = Reader()
+    entries = sorted(
+        (_entry(one) for one in evidence if one["stream"] == "control"), key=lambda e: int(e.id.split("-")[0])
+    )
+    try:
+        for entry in entries:
+            reader.take(entry.id, entry.data)
+            if reader.state.version == body["version"] and reader.state.head != body["head"]:
+                yield Checked("control chain", False, f"version {body['version']} has another head")
+                return
+    except ControlError as error:
+        yield Checked("control chain", False, str(error))
+        return
+    good = reader.state.version >= body["version"] and reader.state.log_id == body["log_id"]
+    past = f"{reader.state.version} versions, {len(reader.refused)} entries past the door"
+    yield Checked("control chain", good, past if good else "it ends before the version that is proved")
+
+
+def _of_claims(body: Any, evidence: Any) -> Iterator[Checked]:
+    """The body against the entries it names."""
+    events = {}
+    for one in evidence:
+        try:
+            envelope = opened(one["stream"], _entry(one).data).envelope
+        except UnreadableError:
+            continue
+        events[envelope.id.hex()] = envelope.event
+    artifact = body["what"]["artifact"]
+    promoted = [e for e in events.values() if isinstance(e, CommandRecorded) and e.version == body["version"]]
+    good = [e for e in promoted if isinstance(e.command, Promote) and e.command.artifact == artifact
+            and (e.actor, e.reason, e.at) == (body["what"]["by"], body["what"]["why"], body["what"]["at"])]  # fmt: skip
+    yield Checked("what", bool(good), f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
+    wrong = [
+        one["event"][:12] for one in body["loaded"] if getattr(events.get(one["event"]), "artifact", "") != artifact
+    ]
+    yield Checked("loaded", not wrong, ", ".join(wrong) or f"{len(body['loaded'])} workers")
+    wrong = []
+    for verdict in body["gates"]:
+        event = events.get(verdict["event"])
+        if not isinstance(event, VerdictReached) or (event.artifact, event.overall) != (artifact, verdict["overall"]):
+            wrong.append(verdict["event"][:12])
+    yield Checked("gates", not wrong, ", ".join(wrong) or f"{len(body['gates'])} verdicts")
+    wrong, total, equal = [], 0, 0
+    for one in body["non_interference"]:
+        total, equal = total + one["decisions_in_shadow"], equal + one["equal_without_it"]
+        event = events.get(one.get("event", ""))
+        counts = (one.get("checked"), one.get("equal"))
+        stands = isinstance(event, InterferenceChecked) and (event.checked, event.equal_so_far) == counts
+        if "event" in one and not (stands and counts[0] == counts[1]):
+            wrong.append(f"partition {one['partition']}")
+    yield Checked("non-interference", not wrong and total == equal, ", ".join(wrong) or f"{equal} of {total}")
+
+
+def digest(pack: Any) -> str:
+    """SHA-256 of a pack's canonical bytes."""
+    return hashlib.sha256(canonical(pack)).hexdigest()
