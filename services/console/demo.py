@@ -122,10 +122,11 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
 
 def _runner(settings_file: Path) -> Runner:
     async def run(*words: str) -> str:
-        """One console command in a process of its own; its output, or its message as an error."""
+        """One console command in a process of its own; its output, or its message as an error. What a
+        library leaves in the temporary folder (torch a cache) goes with the demo's own."""
         result = await anyio.run_process(
             console_command(*words),
-            env={**os.environ, **ONE_THREAD, "COLUMNS": "100", VARIABLE: str(settings_file)},
+            env={**os.environ, **ONE_THREAD, VARIABLE: str(settings_file), "TMPDIR": str(settings_file.parent)},
             check=False,
             start_new_session=True,
         )
