@@ -8,8 +8,8 @@ each epoch is printed on the way. The files are those of github.com/zhouhaoyi/ET
 
 The papers' figures: PatchTST/42, Nie et al. 2023, table 3; N-HiTS on ETTm2, Challu et al. 2023,
 table 1; N-HiTS on ETTh1 is not in its paper: the figure is that of Nixtla's neuralforecast. N-HiTS is
-searched over 20 settings for each figure there; here one setting for each file was chosen among
-three by validation error. ``--quick`` trains one short epoch: it shows that all runs, and no figure.
+searched over 20 settings for each figure there; here each file has one. ``--quick`` trains one short
+epoch: it shows that all runs, and no figure.
 """
 
 import sys

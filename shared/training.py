@@ -30,7 +30,7 @@ from shared.artifacts.manifest import (
 from shared.bars import Bars
 from shared.calibration import UNCALIBRATED, Calibration, calibrate, error, probabilities
 from shared.checks import check_model
-from shared.families import Family, Params, Sample, Watch, complete, family_named
+from shared.families import Family, Params, Sample, Watch, Windows, complete, family_named
 from shared.features import BRIDGE, FeatureSet, history
 from shared.features import Bars as Columns
 from shared.gates import backtest
@@ -43,6 +43,7 @@ HOLD: Final = 0.55
 LIMIT: Final = 8.0
 DIVERGED: Final = 1.5
 GOLDEN_SYMBOLS: Final = 4
+CHUNK: Final = 1024
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -98,7 +99,7 @@ def train(
     y = classes(table.z, kappa)
     prior = shares(y[parts.train])
     scaler = _scaler(table.windows[parts.train]) if kind.scaled else None
-    x = table.windows if scaler is None else scaler.apply(table.windows)
+    x = table.windows if scaler is None else _scaled(table.windows, scaler)
 
     def sample(rows: NDArray[np.intp]) -> Sample:
         # All labels have one length, so all rows are equally unique and weigh the same.
@@ -272,10 +273,21 @@ def _one_interval(bars: Mapping[str, Bars]) -> int:
 
 
 def _scaler(windows: Float32s) -> Scaler:
-    flat = windows.reshape(-1, windows.shape[2]).astype(np.float64)
-    mean, deviation = flat.mean(axis=0), flat.std(axis=0)
+    newest = windows[:, -1].astype(np.float64)  # each vector once: windows overlap
+    mean, deviation = newest.mean(axis=0), newest.std(axis=0)
     scale = np.where(deviation > 1e-12, deviation, 1.0)
     return Scaler(tuple(mean.tolist()), tuple(scale.tolist()), LIMIT)
+
+
+def _scaled(windows: Float32s, scaler: Scaler) -> Windows:
+    """[N, T, F] scaled. Windows of several vectors as float32, which is what networks compute in, part by
+    part: all of them as float64 would be the most memory that training takes."""
+    if windows.shape[1] == 1:
+        return scaler.apply(windows)
+    x = np.empty_like(windows)
+    for at in range(0, len(windows), CHUNK):
+        x[at : at + CHUNK] = scaler.apply(windows[at : at + CHUNK])
+    return x
 
 
 def _data(bars: Mapping[str, Bars], source: str, bridge: int, table: Table) -> TrainingData:
