@@ -1,0 +1,41 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.artifacts import Store
+
+SMALL = "--synthetic sequence --symbols 2 --count 1500 --reason test"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--param hiddn=3", "no parameter hiddn; it has: window"),
+        ("--param hidden", "'hidden'; expected NAME=NUMBER, as epochs=3"),
+        ("--param hidden=many", "'hidden=many'; expected NAME=NUMBER"),
+        ("--preset steps-12", "no preset 'steps-12'; it has: steps-128"),
+    ],
+)
+def test_a_parameter_or_preset_that_is_not_there_is_refused_before_any_work(desk: Any, words: str, said: str) -> None:
+    ended = desk(*f"train --model n --family nhits {SMALL} {words}".split())
+    assert ended.code == 2
+    assert said in " ".join(ended.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("nhits", "--param window=32 --param epochs=3 --param batch=64 --param seeds=2"),
+        ("patchtst", "--preset mixed --param window=32 --param epochs=3 --param batch=64 --param rate=0.003"),
+    ],
+)
+def test_a_network_is_trained_from_the_command_line_and_beats_the_prior(
+    desk: Any, tmp_path: Path, family: str, words: str
+) -> None:
+    ended = desk(*f"train --model m --family {family} {SMALL} {words}".split())
+    assert ended.code == 0, ended.err
+    digest = ended.out.split()[-1]
+    manifest = Store(tmp_path / "var" / "artifacts").load(digest).manifest
+    assert (manifest.family, manifest.window, manifest.params["epochs"]) == (family, 32, 3)
+    assert manifest.metrics.test.skill.value > 30
