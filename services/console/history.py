@@ -24,15 +24,20 @@ DIGEST = 64
 
 
 @click.command()
+@click.option("--from", "since", metavar="VERSION|TIME", help="Only what came after this version or time.")
+@click.option("--to", "until", metavar="VERSION|TIME", help="Only what came until this version or time.")
 @OUTPUT
 @click.pass_context
 @asynchronous
-async def history(context: click.Context, /, output: str) -> None:
+async def history(context: click.Context, /, since: str | None, until: str | None, output: str) -> None:
     """Every command that ever changed the configuration; the chain is checked on the way.
 
     Entries that were written past the door do not count, and are told on standard error."""
     async with opened_log(settings_of(context), "conclave:console") as log:
         entries, strays = await entries_of(log), await refused(log)
+        first = 0 if since is None else (await at(log, since)).version
+        last = len(entries) if until is None else (await at(log, until)).version
+    entries = [entry for entry in entries if first < entry.version <= last]
     for stray in strays:
         click.echo(f"entry {stray.entry} does not count: {stray.reason}", err=True)
     if output == "json":
@@ -47,22 +52,26 @@ async def history(context: click.Context, /, output: str) -> None:
 
 
 @click.command()
-@click.argument("a", type=int)
-@click.argument("b", type=int, required=False)
+@click.argument("a", metavar="VERSION|TIME")
+@click.argument("b", metavar="[VERSION|TIME]", required=False)
 @OUTPUT
 @click.pass_context
 @asynchronous
-async def diff(context: click.Context, /, a: int, b: int | None, output: str) -> None:
-    """What version B (default: the newest) differs in from version A: members, weights, policy, features by name."""
+async def diff(context: click.Context, /, a: str, b: str | None, output: str) -> None:
+    """What version B (default: the newest) differs in from version A: members, weights, policy, features by name.
+
+    A time (ISO 8601; UTC where it says no zone) stands for the version in force then."""
     async with opened_log(settings_of(context), "conclave:console") as log:
-        before, after = await at_version(log, a), await (current(log) if b is None else at_version(log, b))
+        before, after = await at(log, a), await (current(log) if b is None else at(log, b))
     found = changes(before, after)
     if output == "json":
-        click.echo(json.dumps({"from": a, "to": after.version, "changes": [change._asdict() for change in found]}))
+        click.echo(
+            json.dumps({"from": before.version, "to": after.version, "changes": [change._asdict() for change in found]})
+        )
     elif not found:
-        click.echo(f"versions {a} and {after.version} differ in nothing")
+        click.echo(f"versions {before.version} and {after.version} differ in nothing")
     else:
-        Console().print(table(found, f"version {a} to {after.version}"))
+        Console().print(table(found, f"version {before.version} to {after.version}"))
 
 
 async def at_version(log: Log, version: int) -> State:

@@ -43,6 +43,7 @@ MODULES: Final = {
     "verify": "verifying",
     "whatif": "whatif",
     "proof": "proof",
+    "blame": "blame",
     "history": "history",
     "diff": "history",
     "decisions": "observe",

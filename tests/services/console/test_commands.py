@@ -293,3 +293,22 @@ def test_status_shows_any_version_and_any_time(two: Any) -> None:
     assert json.loads(two("status", "--at", "2999-01-01T00:00+02:00", "-o", "json").out)["version"] == 7
     assert two("status", "--at", "yesterday").code == 2
     assert two("status", "--at", "99").code == 2
+
+
+def test_history_and_diff_are_given_as_of_any_version_or_time(two: Any) -> None:
+    assert len(two("history", "--from", "2", "--to", "4", "-o", "json").out.splitlines()) == 2
+    assert two("history", "--to", "2001-01-01", "-o", "json").out == ""
+    by_time = json.loads(two("diff", "2001-01-01", "6", "-o", "json").out)
+    assert (by_time["from"], by_time["to"]) == (0, 6)
+    assert json.loads(two("diff", "2", "2100-01-01T00:00", "-o", "json").out)["to"] == 6
+    assert two("diff", "yesterday").code == 2
+
+
+def test_what_cannot_be_verified_asked_or_blamed_ends_with_a_code_and_a_sentence(two: Any) -> None:
+    assert two("verify", "--jobs", "1").code == 0  # a chain and nothing else is the same
+    assert two("whatif").code == 3
+    ended = two("blame", "0123456789")
+    assert (ended.code, "no decision begins with" in ended.err) == (2, True)
+    ended = two("proof", "1")
+    assert (ended.code, "not a promotion" in ended.err) == (2, True)
+    assert two("proof", "check", str(two.settings)).code == 1
