@@ -1,6 +1,6 @@
 """Bar to decision with four models: at 50 bars a second, when 100 symbols close at once, and the workers' memory.
 
-XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes; the networks are trained for one epoch,
+XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes; the networks are trained for a few epochs,
 which changes nothing of what an answer costs. Otherwise like ``latency``: each service a process of its
 own, the embedded server, the floor the smallest journey over four hops in the same run. Memory is the
 proportional set size (PSS): a page that processes share counts once in all.
@@ -20,7 +20,7 @@ from bench.latency import HOPS, measure
 NETWORKS = ("nhits", "patchtst")
 MODELS = ("xgboost", "lightgbm", *NETWORKS)
 BARS = ("--synthetic", "sequence", "--symbols", "4", "--count", "3000")
-ONE_EPOCH = ("--param", "epochs=1")
+SHORT = ("--param", "epochs=4")
 
 
 def resident_mb(pid: int) -> float:
@@ -31,7 +31,7 @@ def resident_mb(pid: int) -> float:
 
 def train_one(installation: Installation, model: str, *words: str) -> str:
     """Trains an artifact of a model and does with it what ``words`` say; its digest."""
-    short = ONE_EPOCH if model in NETWORKS else ()
+    short = SHORT if model in NETWORKS else ()
     shown = installation.conclave(
         "train", "--model", model, "--family", model, *BARS, *short, *words, "--reason", "a model"
     )

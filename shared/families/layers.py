@@ -1,6 +1,7 @@
 """The layers of a network in NumPy, for serving: float32, no automatic gradient, no torch.
 
-Rows keep their bits: whatever is computed for one window is computed by the same calls on arrays of
+Ufuncs are called as such, without NumPy's wrappers in Python: at one bar every 20 ms what counts is how
+little is executed. Rows keep their bits: whatever is computed for one window is computed by the same calls on arrays of
 the same shape, however many windows are asked at once. A product with a weight matrix is therefore
 always a *stacked* one, [N, rows, in] @ [in, out]: NumPy then makes one BLAS call for each of the N
 windows, all of one shape, where a flattened [N * rows, in] would sum in an order that depends on N.
@@ -58,11 +59,16 @@ def checked(weights: Mapping[str, NDArray[np.generic]], expected: Mapping[str, S
 
 
 class Linear:
-    """[N, rows, in] to [N, rows, out]; ``name`` as in torch, with its weight [out, in]."""
+    """[N, rows, in] to [N, rows, out]; ``name`` as in torch, with its weight [out, in]. ``after``: the
+    layer norm before it, whose affine map is taken over here; the norm itself is then ``bare``."""
 
-    def __init__(self, weights: Mapping[str, Array], name: str) -> None:
-        self.weight = np.ascontiguousarray(weights[f"{name}.weight"].T)
-        self.bias = weights[f"{name}.bias"]
+    def __init__(self, weights: Mapping[str, Array], name: str, *, after: str = "") -> None:
+        weight: Array = weights[f"{name}.weight"]
+        self.bias: Array = weights[f"{name}.bias"]
+        if after:
+            self.bias = self.bias + weight @ weights[f"{after}.bias"]
+            weight = weight * weights[f"{after}.weight"]
+        self.weight: Array = np.array(weight.T, order="C")  # a copy: the owner may scale it
 
     def __call__(self, x: Array) -> Array:
         """A new array."""
@@ -77,20 +83,24 @@ class Linear:
 
 
 class LayerNorm:
-    """Each token [..., width] to mean 0 and variance 1, then its affine map."""
+    """Each token [..., width] to mean 0 and variance 1; then, unless ``bare``, its affine map."""
 
-    def __init__(self, weights: Mapping[str, Array], name: str) -> None:
+    def __init__(self, weights: Mapping[str, Array], name: str, *, bare: bool = False) -> None:
+        self.bare = bare
         self.weight = weights[f"{name}.weight"]
         self.bias = weights[f"{name}.bias"]
         # A product with 1/width sums a short axis four times faster than ``mean`` does.
-        self.mean = np.full((len(self.weight), 1), 1 / len(self.weight), dtype=np.float32)
+        self.mean: Array = np.full((len(self.weight), 1), 1 / len(self.weight), dtype=np.float32)
 
     def __call__(self, x: Array) -> Array:
         """A new array."""
         y: Array = x - x @ self.mean
-        y /= np.sqrt((y * y) @ self.mean + EPSILON)
-        y *= self.weight
-        y += self.bias
+        deviation: Array = np.square(y) @ self.mean
+        np.sqrt(deviation + EPSILON, out=deviation)
+        y /= deviation
+        if not self.bare:
+            y *= self.weight
+            y += self.bias
         return y
 
     @staticmethod
@@ -130,7 +140,8 @@ def gelu(x: Array) -> Array:
 
 def erf(x: Array) -> Array:
     """The error function, within 5e-7."""
-    x = np.clip(x, np.float32(-4.0), np.float32(4.0))
+    x = np.minimum(x, np.float32(4.0))
+    np.maximum(x, np.float32(-4.0), out=x)
     square = x * x
     y = _polynomial(NUMERATOR, square)
     y *= x
@@ -139,10 +150,11 @@ def erf(x: Array) -> Array:
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
-    y = np.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        y *= x
+    y: Array = x * np.float32(coefficients[0])
+    for coefficient in coefficients[1:-1]:
         y += np.float32(coefficient)
+        y *= x
+    y += np.float32(coefficients[-1])
     return y
 
 
@@ -151,7 +163,7 @@ def attended(scores: Array, values: Array) -> Array:
     tokens = scores.shape[-1]
     # The largest of a short last axis is found four times faster along a long one, over a copy.
     turned = np.ascontiguousarray(scores.reshape(len(scores), -1, tokens).swapaxes(1, 2))
-    shares: Array = scores - turned.max(axis=1).reshape(*scores.shape[:-1], 1)
+    shares: Array = scores - np.maximum.reduce(turned, axis=1).reshape(*scores.shape[:-1], 1)
     np.exp(shares, out=shares)
     ones = np.ones((tokens, 1), dtype=np.float32)
     sums = (shares.reshape(len(scores), -1, tokens) @ ones).reshape(*scores.shape[:-1], 1)

@@ -56,8 +56,10 @@ class Block:
         missing = -residual.shape[2] % self.pool
         if missing:
             turned = np.pad(turned, ((0, 0), (0, 0), (0, missing)), constant_values=-np.inf)
-        found = np.ascontiguousarray(turned).reshape(*residual.shape[:2], -1, self.pool)
-        x: Array = found.max(axis=-1).reshape(len(residual), 1, -1)
+        x: Array = np.ascontiguousarray(turned)
+        if self.pool > 1:
+            x = np.maximum.reduce(x.reshape(*residual.shape[:2], -1, self.pool), axis=-1)
+        x = x.reshape(len(residual), 1, -1)
         for linear in self.perceptron:
             x = linear(x)
             np.maximum(x, np.float32(0.0), out=x)

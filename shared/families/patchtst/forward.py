@@ -40,16 +40,21 @@ class Layer:
 
     def __init__(self, weights: Mapping[str, Array], name: str, body: Body) -> None:
         self.body = body
-        self.qkv = Linear(weights, f"{name}.attention.qkv")
+        # A norm before a linear map leaves it its own affine map: two passes less over all tokens.
+        first, second = ("", "") if body.classic else (f"{name}.norm_1", f"{name}.norm_2")
+        self.qkv = Linear(weights, f"{name}.attention.qkv", after=first)
         size = body.width // body.heads
         # Scores are divided by the root of the head's size: once here, in the queries' weights.
         self.qkv.weight[:, : body.width] *= np.float32(size**-0.5)
         self.qkv.bias = self.qkv.bias.copy()
         self.qkv.bias[: body.width] *= np.float32(size**-0.5)
         self.out = Linear(weights, f"{name}.attention.out")
-        self.widen, self.narrow = Linear(weights, f"{name}.feed.0"), Linear(weights, f"{name}.feed.3")
-        norm = BatchNorm if body.classic else LayerNorm
-        self.norm_1, self.norm_2 = norm(weights, f"{name}.norm_1"), norm(weights, f"{name}.norm_2")
+        self.widen = Linear(weights, f"{name}.feed.0", after=second)
+        self.narrow = Linear(weights, f"{name}.feed.3")
+        self.norm_1, self.norm_2 = (
+            BatchNorm(weights, norm) if body.classic else LayerNorm(weights, norm, bare=True)
+            for norm in (f"{name}.norm_1", f"{name}.norm_2")
+        )
 
     def __call__(self, x: Array, scores: Array | None) -> tuple[Array, Array | None]:
         """The new tokens, and the scores for the next layer where they are handed on."""
@@ -118,7 +123,9 @@ class Forward:
         if self.last is not None:
             tokens = self.last(tokens)
         grouped = tokens.reshape(count, body.groups, body.tokens, body.width)
-        each = np.concatenate([grouped.mean(axis=2), grouped[:, :, -1]], axis=-1)
+        whole: Array = np.add.reduce(grouped, axis=2)
+        whole *= np.float32(1 / body.tokens)
+        each = np.concatenate([whole, grouped[:, :, -1]], axis=-1)
         found = np.concatenate([each.reshape(count, -1), *removed], axis=-1)
         logits: Array = self.head(found[:, None])[:, 0]
         return logits
