@@ -85,7 +85,8 @@ class Family(Protocol):
     presets: Mapping[str, Params]
 
     def window(self, params: Params) -> int:
-        """The T of the windows that a model with these parameters takes."""
+        """The T of the windows that a model with these parameters takes. Raises ``ValueError`` for
+        parameters that give no model."""
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
         """Fits on ``train``; ``held`` only says when to stop. Plain multi-class log loss on
@@ -107,7 +108,7 @@ NONE: Mapping[str, Params] = MappingProxyType({})
 
 def complete(family: Family, given: Params, preset: str = "") -> dict[str, int | float]:
     """The family's defaults, with those of ``preset`` and then ``given`` over them. Raises ``ValueError``
-    on an unknown name."""
+    on an unknown name, and on values that give no model."""
     if preset and preset not in family.presets:
         raise ValueError(
             f"family {family.name!r} has no preset {preset!r}; it has: {', '.join(family.presets) or 'none'}"
@@ -118,7 +119,9 @@ def complete(family: Family, given: Params, preset: str = "") -> dict[str, int |
             f"family {family.name!r} has no parameter {', '.join(unknown)}; "
             f"it has: {', '.join(family.defaults) or 'none'}"
         )
-    return {**family.defaults, **family.presets.get(preset, {}), **given}
+    settings = {**family.defaults, **family.presets.get(preset, {}), **given}
+    family.window(settings)
+    return settings
 
 
 def one_vector(params: Params) -> int:

@@ -5,6 +5,7 @@ Trained in torch, served in NumPy from the same weights (ADR 50); torch is impor
 
 import functools
 import importlib
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -98,13 +99,14 @@ class SequenceFamily:
 
     def window(self, params: Params) -> int:
         """See ``Family.window``."""
+        self.check(params)
         return int(params["window"])
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
         """``steps`` of the result: epochs kept, of the member that was given most. Epochs are counted over
         all members; what ``watch`` is told is of the member in training. Raises ``ValueError`` for
         parameters that give no network, or where NumPy and torch disagree about a held row."""
-        self._check(params)
+        self.check(params)
         learning = _learning()
         count, epochs, features = int(params["seeds"]), int(params["epochs"]), train.x.shape[2]
         served: list[Serving] = []
@@ -123,12 +125,19 @@ class SequenceFamily:
             kept = max(kept, number)
         return Fitted(Members(tuple(served)), kept, {"torch": str(library("torch").__version__)})
 
-    def _check(self, params: Params) -> None:
+    def check(self, params: Params) -> None:
+        """Raises ``ValueError`` for parameters that give no network."""
         for name in (*self.sizes, "window", "epochs", "patience", "batch", "seeds"):
             if not (params[name] == int(params[name]) and 1 <= params[name] <= LARGEST):
                 raise ValueError(
                     f"family {self.name!r}: {name} is {params[name]}, expected a whole number from 1 to {LARGEST}"
                 )
+        for name in ("dropout", "head_dropout", "smoothing"):
+            if not 0 <= params.get(name, 0) < 1:
+                raise ValueError(f"family {self.name!r}: {name} is {params[name]}, expected at least 0 and below 1")
+        for name in ("rate", "clip", "decay"):
+            if not 0 <= params[name] < math.inf or (name != "decay" and not params[name]):
+                raise ValueError(f"family {self.name!r}: {name} is {params[name]}, expected above 0 (decay: or 0)")
 
     def save(self, model: Members) -> dict[str, bytes]:
         """One safetensors file; the tensors of member 0 are called ``0.<name>``."""
@@ -142,7 +151,7 @@ class SequenceFamily:
         """See ``Family.load``."""
         found = arrays_in(only_file(files, FILE, self.name), FILE)
         try:
-            self._check(params)
+            self.check(params)
         except ValueError as error:
             raise WeightsError(f"{FILE}: the manifest's parameters give no network: {error}") from None
         count = int(params["seeds"])

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from shared.families.base import Params, WeightsError
+from shared.families.base import Params
 from shared.families.libraries import network_module
 from shared.families.patchtst.body import Body
 from shared.families.patchtst.forward import Forward
@@ -70,6 +70,14 @@ class PatchTST(SequenceFamily):
     )
     sizes = ("patch", "stride", "width", "heads", "layers", "feedforward")
 
+    def check(self, params: Params) -> None:
+        """See ``SequenceFamily.check``."""
+        super().check(params)
+        if params["width"] % params["heads"]:
+            raise ValueError(f"a width of {params['width']} does not divide into {params['heads']} heads")
+        if params["patch"] > params["window"]:
+            raise ValueError(f"a patch of {params['patch']} steps does not fit into a window of {params['window']}")
+
     def network(self, features: int, params: Params) -> Any:
         """See ``SequenceFamily.network``."""
         return network_module(self.name).Classifier(
@@ -80,14 +88,10 @@ class PatchTST(SequenceFamily):
 
     def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> Forward:
         """See ``SequenceFamily.serving``."""
-        try:
-            body = self._body(features, params)
-        except ValueError as error:
-            raise WeightsError(f"{FILE}: the manifest's parameters give no network: {error}") from None
-        return Forward(weights, body, instance=bool(params["instance"]), file=FILE)
+        return Forward(weights, self._body(features, params), instance=bool(params["instance"]), file=FILE)
 
     def _body(self, features: int, params: Params) -> Body:
-        body = Body(
+        return Body(
             channels=features,
             window=int(params["window"]),
             patch=int(params["patch"]),
@@ -101,8 +105,3 @@ class PatchTST(SequenceFamily):
             classic=bool(params["classic"]),
             mixed=bool(params["mixed"]),
         )
-        if body.width % body.heads:
-            raise ValueError(f"a width of {body.width} does not divide into {body.heads} heads")
-        if body.patch > body.window:
-            raise ValueError(f"a patch of {body.patch} steps does not fit into a window of {body.window}")
-        return body
