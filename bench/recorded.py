@@ -5,6 +5,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from schemas.codec import Envelope, seal
 from schemas.common import ACTIONS
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, StartShadow
@@ -185,6 +187,22 @@ def commands(*later: tuple[int, Command], first: Sequence[Command] = BEFORE) -> 
         assert isinstance(entry, CommandRecorded), entry
         state = fold(state, entry)
         found.append(seal("control", entry).envelope)
+    return found
+
+
+def two_models() -> list[Command]:
+    """Two models that vote since version 6, with the same weight."""
+    second = structs.replace(register(OTHER), model="lightgbm")
+    return [*BEFORE[:3], second, BEFORE[4], Promote("lightgbm", OTHER.hex(), forced=True, weight=0.5)]
+
+
+def votes(bars: int) -> list[PredictionScored]:
+    """Two voting models, one that sees the truth and one that does not."""
+    found = []
+    for row in market(bars):
+        about = {"role": "voting", "control_version": 6}
+        found.append(structs.replace(row, artifact=CHAMPION, **about))
+        found.append(structs.replace(row, model="lightgbm", artifact=OTHER, probabilities=PRIOR, **about))
     return found
 
 

@@ -22,7 +22,9 @@ from bench.recorded import (
     missing,
     register,
     scored,
+    two_models,
     unscored,
+    votes,
     wrong,
 )
 from schemas.codec import Sealed, seal
@@ -233,21 +235,6 @@ def test_given_no_promotion_when_the_first_champion_is_scored_then_nothing_guard
     bench = Bench()
     bench.take(msgspec.structs.replace(row, artifact=CHAMPION, role="voting") for row in market(50))
     assert bench.state.memory.watches == {}
-
-
-def two_models() -> list[Command]:
-    second = msgspec.structs.replace(register(OTHER), model="lightgbm")
-    return [*BEFORE[:3], second, BEFORE[4], Promote("lightgbm", OTHER.hex(), forced=True, weight=0.5)]
-
-
-def votes(bars: int) -> list[PredictionScored]:
-    """Two voting models, one that sees the truth and one that does not."""
-    found = []
-    for row in market(bars):
-        about = {"role": "voting", "control_version": 6}
-        found.append(msgspec.structs.replace(row, artifact=CHAMPION, **about))
-        found.append(msgspec.structs.replace(row, model="lightgbm", artifact=OTHER, probabilities=PRIOR, **about))
-    return found
 
 
 def test_given_two_voting_models_when_one_earns_more_then_its_weight_is_proposed_higher() -> None:

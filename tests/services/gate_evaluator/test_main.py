@@ -6,18 +6,21 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec import structs
 
-from bench.recorded import BEFORE, CANDIDATE, CHAMPION, record, wrong
+from bench.recorded import BEFORE, CANDIDATE, CHAMPION, record, two_models, votes, wrong
+from schemas.codec import unseal
 from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, SetWeights, TrustKey
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from services.gate_evaluator.main import act, answer
 from shared.commands import Door, current, history, issue
-from shared.log import Log
+from shared.log import Log, Place
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
 from shared.process import owner
 from shared.runtime import Host
+from shared.service import Batch, Received
 from shared.signing import generate, load_private
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +133,46 @@ async def test_a_promoted_model_that_does_harm_is_rolled_back_by_a_signed_comman
         assert entry.signature
         assert "evidence" in entry.reason
         assert CANDIDATE.hex() in (await current(log)).models["xgboost"].shadows
+    finally:
+        await hands.close()
+        await log.close()
+
+
+async def test_weights_by_results_are_set_by_a_signed_command_and_follow_from_the_scores(
+    empty_redis_url: str, tmp_path: Path
+) -> None:
+    key = tmp_path / "gate-evaluator.pem"
+    public = generate(key)
+    log, hands = RedisLog(empty_redis_url), RedisLog(empty_redis_url)
+    founding = [*two_models(), SetGatePolicy("default", {"act_weights": True}), TrustKey(GROUP, public, "its key")]
+    try:
+        await site(log, *founding)
+
+        async def moved() -> bool:
+            return (await current(log)).models["xgboost"].weight not in {None, 0.5}
+
+        async with judging(log, hands, key):
+            rows = [structs.replace(row, control_version=len(founding)) for row in votes(100)]
+            await record(log, "scores", rows)
+            await until(moved)
+        entries = [entry for entry in await history(log) if isinstance(entry.command, SetWeights)]
+        assert all((entry.actor, entry.key) == (GROUP, GROUP) and entry.signature for entry in entries)
+        assert "weights by results" in entries[0].reason
+        said = [unseal("gates", entry.data) for entry in await log.scan(Place("gates"), count=1000)]
+        proposed = {one.id.hex(): one.event for one in said if isinstance(one.event, WeightsProposed)}
+        for entry in entries:
+            asked = proposed[entry.command_id.removeprefix("gate-")]
+            assert entry.command.weights == pytest.approx(asked.weights)
+        again = Evaluator()
+        state = again.begin(b"")
+        known = [unseal("control", entry.data) for entry in await log.scan(Place("control"), count=1000)]
+        scores = [
+            Received("scores", entry.id, unseal("scores", entry.data))
+            for entry in await log.scan(Place("scores"), count=10_000)
+        ]
+        follows = again.handle(state, Batch(known[: len(founding)], scores))
+        weights = [one.envelope.event.weights for one in follows if isinstance(one.envelope.event, WeightsProposed)]
+        assert weights[: len(entries)] == [proposed[one.command_id.removeprefix("gate-")].weights for one in entries]
     finally:
         await hands.close()
         await log.close()
