@@ -19,13 +19,14 @@ from shared.gates.verdicts import Gate, Judgement, gate
 
 EVERY: Final = 500
 """A verdict is written at least every so many scores."""
-LOOK: Final = 20
-"""Gates are looked at every so many scores, and when a policy's error rate allows it, that is free."""
+LOOK: Final = 250
+"""Gates are looked at every so many scores. A look costs a hundred scores; a later one loses no evidence."""
 
 
 class Candidate(Struct, array_like=True):
     """The evidence about one artifact. ``version`` is the newest configuration that it was scored under;
-    ``last`` the last verdict that was written, ``said`` after how many scores."""
+    ``overall`` the last verdict that was written, ``said`` after how many scores; ``label`` its horizon, threshold
+    and interval (ms)."""
 
     key: Key
     version: int
@@ -38,20 +39,23 @@ class Candidate(Struct, array_like=True):
     last_score: str = ""
     overall: str = ""
     said: int = 0
+    label: tuple[int, float, int] = (0, 0.0, 0)
 
 
 def begin(
     key: Key, version: int, policy: Policy, score: PredictionScored, backtest: Backtest | None = None
 ) -> Candidate:
     """No evidence yet. ``backtest``: what training left to hold it against."""
+    label = (score.horizon, score.kappa, score.interval_ms)
     if isinstance(policy.thresholds, ClassicPolicy):
-        return Candidate(key, version, None, classic.begin(policy.thresholds))
+        return Candidate(key, version, None, classic.begin(policy.thresholds), label=label)
     rules = policy.thresholds
     plan = Plan(key, score.horizon, score.interval_ms)
     if backtest is not None:
         scales = structs.replace(plan.scales, prior=backtest.scale)
         plan = structs.replace(plan, scales=scales, response=backtest.response)
-    return Candidate(key, version, evidence.begin(plan, rules.margin, _whole(rules.block_ms, score)), None)
+    found = evidence.begin(plan, rules.margin, _whole(rules.block_ms, score))
+    return Candidate(key, version, found, None, label=label)
 
 
 def _whole(block_ms: int, score: PredictionScored) -> int:

@@ -148,15 +148,17 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     if artifact not in slot.shadows or artifact not in now.shadows:
         return
     policy = state.policy(version)
-    key = _key(score, slot, state.control.artifacts[artifact].feature_set, policy)
     held = state.memory.candidates.get(artifact)
-    if held is not None and version < held.version and key != held.key:
-        return
-    if held is None or key != held.key:
-        if held is not None:
-            yield _caused(envelope, _restarted(held, key, policy, version))
-        backtest = state.control.artifacts[artifact].backtest
-        held = state.memory.candidates[artifact] = candidates.begin(key, version, policy, score, backtest)
+    label = (score.horizon, score.kappa, score.interval_ms)
+    if held is None or version != held.version or label != held.label:  # else its key cannot have changed
+        key = _key(score, slot, state.control.artifacts[artifact].feature_set, policy)
+        if held is not None and version < held.version and key != held.key:
+            return
+        if held is None or key != held.key:
+            if held is not None:
+                yield _caused(envelope, _restarted(held, key, policy, version))
+            backtest = state.control.artifacts[artifact].backtest
+            held = state.memory.candidates[artifact] = candidates.begin(key, version, policy, score, backtest)
     held.version = max(held.version, version)
     candidates.take(held, score, envelope.id.hex())
     if held.scores % LOOK:
@@ -203,7 +205,7 @@ def _guard(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
 def _alarms(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Sealed]:
     """What the guards say, every so often, where it is graver than what was said before; and what is due
     then."""
-    if held.seen % LOOK:
+    if held.seen % watch.LOOK:
         return
     found = watch.findings(held, state.memory.latest, state.control.partitions)
     grave = max(found, key=lambda one: ORDER[one.stage])

@@ -9,6 +9,8 @@ from shared.gates import guard
 from shared.gates.guard import DEFAULT_GUARD, Finding, Guard
 from shared.gates.rows import Row, row_of
 
+LOOK: Final = 20
+"""Guards are looked at every so many answers: oftener than gates, for what they see does harm."""
 PAIRS: Final = 256
 """Answers of a champion that may wait for its ghost's; then the oldest counts without."""
 CONFIRM_BLOCKS: Final = 10

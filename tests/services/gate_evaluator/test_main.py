@@ -161,6 +161,7 @@ async def test_weights_by_results_are_set_by_a_signed_command_and_follow_from_th
         said = [unseal("gates", entry.data) for entry in await log.scan(Place("gates"), count=1000)]
         proposed = {one.id.hex(): one.event for one in said if isinstance(one.event, WeightsProposed)}
         for entry in entries:
+            assert isinstance(entry.command, SetWeights)
             asked = proposed[entry.command_id.removeprefix("gate-")]
             assert entry.command.weights == pytest.approx(asked.weights)
         again = Evaluator()
