@@ -17,14 +17,15 @@ from msgspec import structs
 
 from bench.harness import Figure
 from bench.recorded_rounds import Recorded
-from bench.replayed import Replayed, record
+from bench.replayed import Replayed, record, seal_all
 from schemas.codec import ROOT, seal, unseal
 from schemas.decisions import DecisionMade
 from schemas.features import FeaturesComputed
 from schemas.predictions import PredictionMade
-from services.console.verifying import audited
+from services.console.verifying import KINDS, Where, audited, verified
 from shared.artifacts.manifest import MANIFEST
 from shared.audit.findings import Layer
+from shared.audit.source import Span
 from shared.control.chain import canonical, head_of
 from shared.log import Entry, Place
 
@@ -185,11 +186,28 @@ def run(quick: bool) -> dict[str, Figure]:
             if not found:
                 print(f"missed {case}: {first}")
             kinds.setdefault(case.name, []).append(found)
+        kinds["sealed file"] = list(sealed_files(made, times, draw, Path(folder) / "sealed"))
     figures = {
         name: Figure(sum(found), f"of {len(found)} located", f">= {len(found)}") for name, found in kinds.items()
     }
     total = [each for found in kinds.values() for each in found]
     return {**figures, "all": Figure(sum(total), f"of {len(total)} located", f">= {len(total)}")}
+
+
+def sealed_files(made: Replayed, times: int, draw: random.Random, folder: Path) -> Iterator[bool]:
+    """Whether one flipped bit of a sealed file is found in that file."""
+    seal_all(made, folder)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "readiness")
+    for _ in range(times):
+        path = draw.choice(paths)
+        data = path.read_bytes()
+        path.write_bytes(flipped(data, draw.randrange(len(data)), draw.randrange(8)))
+        first = verified(Where("", str(folder), str(made.store.path)), Span(), KINDS, 1).first
+        path.write_bytes(data)
+        found = first is not None and first.layer == "file" and f"{path.parent.name}/{path.name}" in first.detail
+        if not found:
+            print(f"missed {path}: {first}")
+        yield found
 
 
 def cases(made: Replayed, times: int, draw: random.Random, changed: Path) -> Iterator[tuple[Case, Recorded, Path]]:

@@ -14,6 +14,9 @@ from services.feature_builder.core import FeatureBuilder
 from services.gate_evaluator.core import Evaluator
 from services.model_worker.main import service as worker_of
 from services.shadow_recorder.core import Recorder
+from shared.archive import sealed
+from shared.archive.files import Files
+from shared.archive.store import opened
 from shared.artifacts import Store
 from shared.bars.rows import Good, gather
 from shared.control import EMPTY, fold, propose
@@ -56,8 +59,8 @@ class Hosted:
             self.after[stream] += len(entries)
             received = [Received(stream, entry.id, unseal(stream, entry.data)) for entry in entries]
             for at in range(0, len(received), 500):
-                for sealed in self.service.handle(self.state, Batch((), received[at : at + 500])):
-                    self.source.write(sealed.stream, sealed.data)
+                for written in self.service.handle(self.state, Batch((), received[at : at + 500])):
+                    self.source.write(written.stream, written.data)
 
 
 class Control:
@@ -79,6 +82,19 @@ class Control:
             self.envelopes.append(sealed.envelope)
             place = Place("control")
             self.source.places.setdefault(place, []).append(Entry(place, f"{number}-0", sealed.data))
+
+
+def seal_all(made: Replayed, folder: Path) -> None:
+    """Two sealed files of each stream."""
+    store = opened(folder)
+    for place, entries in made.source.places.items():
+        previous, after, before = "0" * 64, "0-0", 0
+        middle = max(1, len(entries) // 2)
+        for number, part in enumerate((entries[:middle], entries[middle:]), 1):
+            if part:
+                file, data = sealed.build(place, part, number=number, previous=previous, after=after, before=before)
+                store.put(Files(store, place).name(number), data)
+                previous, after, before = file.digest, part[-1].id, before + len(part)
 
 
 def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed: int = FED) -> Replayed:

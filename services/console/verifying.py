@@ -19,6 +19,7 @@ from rich.table import Table
 from schemas.operations import ControlRefused
 from services.console.door import OUTPUT
 from services.console.main import settings_of
+from shared import checkpoint
 from shared.archive import CorruptError, LostError
 from shared.audit.artifacts import Examined, examine
 from shared.audit.configurations import Configurations
@@ -98,6 +99,7 @@ def verified(
         except CorruptError as error:
             control.differ(Difference("file", "archive", 0, "", "", str(error)))
             return control
+        _hold_against_checkpoints(control, configurations, settings if not where.archive else None)
         if not configurations.states and not control.count:
             control.skip("control: the stream is empty; there is nothing to verify")
         models = tuple(sorted({registered.model for registered in configurations.newest.artifacts.values()}))
@@ -107,6 +109,16 @@ def verified(
     if "control" not in kinds:
         control.checked, control.equal = {}, {}
     return merged(parts)
+
+
+def _hold_against_checkpoints(findings: Findings, configurations: Configurations, settings: Settings | None) -> None:
+    """A log that was written again as a whole fits itself; it does not fit what this machine noted of it."""
+    if settings is None or not configurations.trusted:
+        return
+    try:
+        checkpoint.check(Path(settings.installation.state) / "checkpoints" / "control.jsonl", configurations.newest)
+    except checkpoint.RewrittenError as error:
+        findings.differ(Difference("configuration", "control", 0, "", "", str(error)))
 
 
 def audited(source: Source, artifacts: Path, kinds: Sequence[str] = KINDS, span: Span = Span()) -> Findings:  # noqa: B008  # a plain value

@@ -2,25 +2,9 @@
 
 from pathlib import Path
 
-from bench.replayed import Replayed
+from bench.replayed import Replayed, seal_all
 from services.console.verifying import KINDS, Where, verified
-from shared.archive import sealed
-from shared.archive.files import Files
-from shared.archive.store import opened
 from shared.audit.source import Span
-
-
-def seal_all(replayed: Replayed, folder: Path) -> None:
-    """Two files of each stream."""
-    store = opened(folder)
-    for place, entries in replayed.source.places.items():
-        previous, after, before = "0" * 64, "0-0", 0
-        middle = max(1, len(entries) // 2)
-        for number, part in enumerate((entries[:middle], entries[middle:]), 1):
-            if part:
-                made, data = sealed.build(place, part, number=number, previous=previous, after=after, before=before)
-                store.put(Files(store, place).name(number), data)
-                previous, after, before = made.digest, part[-1].id, before + len(part)
 
 
 def test_sealed_files_alone_verify_and_a_flipped_bit_in_one_is_a_difference_of_its_layer(
