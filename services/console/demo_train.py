@@ -82,7 +82,7 @@ async def promote(console: Console, run: Runner, digests: Mapping[str, str]) -> 
 def _compared(manifests: Mapping[str, Manifest]) -> Table:
     """What each model is worth on its test part, beside knowing nothing."""
     table = Table(title="trained: on bars that no model saw, against the class prior", caption=_caption())
-    for heading in ("model", "weight", "skill, mnat [95 %]", "log loss (prior)", "accuracy (most)", "steps"):
+    for heading in ("model", "weight", "skill [95 %]", "log loss", "accuracy", "steps"):
         table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
     for model, manifest in manifests.items():
         scores, skill = manifest.metrics.test, manifest.metrics.test.skill
@@ -99,4 +99,7 @@ def _compared(manifests: Mapping[str, Manifest]) -> Table:
 
 def _caption() -> str:
     short = " and ".join(model for model, slot in MODELS.items() if slot.words)
-    return f"{short} in their default sizes, with fewer epochs than the default, to spare a minute"
+    return (
+        "skill: thousandths of a nat of log loss saved; in round brackets the class prior's log loss, and the "
+        f"share of the most frequent class\n{short}: default sizes, fewer epochs than the default, to spare a minute"
+    )
