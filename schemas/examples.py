@@ -58,6 +58,7 @@ from schemas.gates import (
 )
 from schemas.market import BarClosed
 from schemas.operations import (
+    ArchiveFailed,
     ControlRefused,
     DeadLetter,
     GapDetected,
@@ -391,6 +392,7 @@ def _operations() -> Iterator[Sealed]:
     group, stream = "ensemble-voter", "predictions"
     yield seal("alarms", ControlRefused("8-0", 7, HEAD, "it is not an event of this stream", '{"halt": true}'))
     yield seal("alarms", GapDetected(group, stream, committed="1700000040000-3", oldest="1700000100000-0", at=OPEN))
+    yield seal("alarms", ArchiveFailed("lost", "var/archive/p0/market/00000007.sealed is missing", OPEN))
     yield seal("alarms", GroupRecreated(group, stream, position="1700000040000-3", at=OPEN))
     yield seal(
         "alarms", OwnerReplaced(group, former="voter (pid 7 on a)", owner="voter (pid 9 on b)", epoch=2, at=OPEN)

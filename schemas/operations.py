@@ -85,4 +85,14 @@ class InterferenceFound(Struct, frozen=True, tag="interference.found"):
     detail: Text
 
 
-AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced | ControlRefused | InterferenceFound
+class ArchiveFailed(Struct, frozen=True, tag="archive.failed"):
+    """Something is wrong with the archive, so nothing is trimmed: ``disk_full``, ``unreachable`` (it or its copy
+    cannot be read or written), ``lost`` (a file is missing), ``corrupt`` (a file differs from its digest), or
+    ``behind`` (the server ends before what was sealed). Raised once, not every round."""
+
+    reason: Literal["disk_full", "unreachable", "lost", "corrupt", "behind"]
+    detail: Text
+    at: Milliseconds
+
+
+AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced | ControlRefused | InterferenceFound | ArchiveFailed

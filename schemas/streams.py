@@ -17,9 +17,12 @@ Retention is how long entries stay readable in Redis at least. `executor` stands
 part of Conclave.
 """
 
+EVERYTHING: Final = ("archiver", "console")
+"""Who reads every stream."""
+
 FLOW: Final = """\
-`dead` and `alarms`, written by every service and read by the console, are left out, and so is the console where it only
-looks on.
+`dead` and `alarms`, written by every service and read by the console, are left out, and so are the
+archiver and the console where they only look on.
 """
 
 
@@ -53,14 +56,14 @@ def _rows() -> Iterator[str]:
 
 
 def _drawing() -> Iterator[str]:
-    """Services are boxes, streams are drums. Streams that every service writes are left out, and the
-    console, which reads everything, is drawn only where nobody else reads."""
+    """Services are boxes, streams are drums. Streams that every service writes are left out, and who
+    reads everything is drawn only where nobody else reads."""
     yield "flowchart LR"
     for spec in STREAMS.values():
         if len(spec.writers) > 1:
             continue
         yield f"  {spec.name}[({spec.name})]"
         yield f"  {spec.writers[0]} --> {spec.name}"
-        others = [reader for reader in spec.readers if reader != "console"]
+        others = [reader for reader in spec.readers if reader not in EVERYTHING]
         for reader in others or spec.readers:
             yield f"  {spec.name} --> {reader}"

@@ -51,8 +51,9 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 def rule(user: str) -> str:
     """What one user may do: everything else is refused."""
-    selectors = [PROBE, *(_operator() if user == "console" else _service(user))]
-    return " ".join(["resetchannels -@all", CONNECTION, *selectors])
+    own = {"console": _operator, "archiver": _archiver}.get(user, lambda: _service(user))
+    together = ["+multi +exec"] if user == "archiver" else []
+    return " ".join(["resetchannels -@all", CONNECTION, *together, PROBE, *own()])
 
 
 def _service(user: str) -> list[str]:
@@ -87,6 +88,21 @@ def _operator() -> list[str]:
         _rule(HOLDING, [_tagged("group:*"), _tagged("groups")]),
         _rule(f"+fcall {CLAIMING}", [tagged]),
         "(+function|load +function|list +config|get +acl|whoami +acl|list)",
+    ]
+
+
+def _archiver() -> list[str]:
+    """Reads everything, where every group stands too; trims what the catalogue lets go, and nothing else."""
+    held = [_tagged("group:archiver"), _tagged("groups")]
+    finite = [_key(spec) for spec in STREAMS.values() if spec.retention_ms is not None]
+    alarms = [_key(spec) for spec in STREAMS.values() if "archiver" in spec.writers]
+    return [
+        _rule(READING, [f"%R{_key(spec)}" for spec in STREAMS.values()]),
+        _rule("+hgetall +smembers", [f"%R{_tagged('*')}"]),
+        _rule(HOLDING, held),
+        _rule("+xtrim", finite),
+        _rule("+xadd +type", alarms),
+        _rule("+fcall", held, alarms),
     ]
 
 

@@ -95,6 +95,24 @@ class Models(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ("xgboost", "lightgbm")
 
 
+class Archive(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where streams are sealed into files."""
+
+    path: Annotated[
+        str,
+        Meta(description="Folder of sealed files, or a URL that fsspec knows. Empty: `archive` in the state folder."),
+    ] = ""
+    copy: Annotated[
+        str,
+        Meta(
+            description="A second place, as s3://bucket/prefix; where set, nothing is trimmed before it is there too."
+        ),
+    ] = ""
+    every_s: Annotated[
+        int, Meta(ge=1, le=86_400, description="Seconds between two rounds: what a lost server may lose, at most.")
+    ] = 3600
+
+
 class Telemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """Where traces and metrics go."""
 
@@ -120,6 +138,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     features: Features = Features()
     feed: Feed = Feed()
     models: Models = Models()
+    archive: Archive = Archive()
     telemetry: Telemetry = Telemetry()
 
 
@@ -271,10 +290,16 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     replace = msgspec.structs.replace
     state = str(folder / settings.installation.state)
     path = str(folder / settings.feed.path) if settings.feed.path else ""
+    archive = settings.archive
+    if archive.path and "://" not in archive.path:
+        archive = replace(archive, path=str(folder / archive.path))
+    if archive.copy and "://" not in archive.copy:
+        archive = replace(archive, copy=str(folder / archive.copy))
     return replace(
         settings,
         installation=replace(settings.installation, state=state),
         feed=replace(settings.feed, path=path),
+        archive=archive,
     )
 
 

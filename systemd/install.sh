@@ -92,13 +92,13 @@ enable() {
         [ -L "$link" ] && ! printf '%s\n' $asked | grep -qxF "$unit" && systemctl --quiet disable --now "$unit"
     done
     # shellcheck disable=SC2086  # one unit a word
-    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service conclave-guard.service $asked
+    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service conclave-guard.service conclave-archiver.service $asked
 }
 
 start() { # units of a stopped installation start, those of a running one change over to the release
     systemctl restart conclave-prepare.service
     # shellcheck disable=SC2046  # one unit a word
-    systemctl restart conclave-guard.service $(wanted)
+    systemctl restart conclave-guard.service conclave-archiver.service $(wanted)
     systemctl try-restart conclave-feed.service
     systemctl start conclave.target
     say "running release $(basename "$(readlink "$home/current")"); \`conclave status\` shows it"

@@ -4,6 +4,7 @@ its traceback."""
 from typing import Final
 
 from services.console.door import NoDecisionError
+from shared.archive import CorruptError, LostError, StoreError
 from shared.artifacts import ArtifactError, ManifestError
 from shared.bars import SourceError
 from shared.commands import RefusedError
@@ -11,6 +12,7 @@ from shared.control import ControlError
 from shared.embedded import EmbeddedError
 from shared.log import FencedError, OwnedError, UnavailableError
 from shared.log.fitness import UnfitServerError
+from shared.log.whole import NotEmptyError
 from shared.process import InstallationError
 from shared.runtime import GapError
 from shared.settings import SettingsError
@@ -23,6 +25,10 @@ CODES: Final[dict[type[Exception], int]] = {
     NoDecisionError: 3,
     RefusedError: 1,
     NotStoredError: 1,
+    CorruptError: 1,
+    LostError: 1,
+    StoreError: 2,
+    NotEmptyError: 2,
     ArtifactError: 2,
     ControlError: 2,
     EmbeddedError: 2,

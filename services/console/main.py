@@ -50,6 +50,7 @@ MODULES: Final = {
     "doctor": "observe",
     "groups": "observe",
     "guard": "guard",
+    "archive": "archiving",
     "access": "access",
     "prepare": "access",
     "demo": "demo",

@@ -27,6 +27,7 @@ SERVICES: Final = (
     "ensemble-voter",
     "shadow-recorder",
     "gate-evaluator",
+    "archiver",
     "feed",
 )
 
@@ -80,6 +81,10 @@ async def host(
         from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
 
         await evaluator.run(settings, partition, stop, take_over=take_over)
+    elif service == "archiver":
+        from services.archiver import main as archiver  # noqa: PLC0415  # imported where needed
+
+        await archiver.run(settings, stop, take_over=take_over)
     else:
         await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
 

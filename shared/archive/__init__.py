@@ -3,6 +3,8 @@
 ``history``   reading: ``SealedHistory`` (files alone), ``WholeHistory`` (files, then the log).
 ``files``     the sealed files of one stream, in order and chained.
 ``sealed``    the format of one file. Pure.
+``cuts``      up to where everything was sealed at one moment, and where the groups stood then.
+``checking``  whether an archive is whole. ``restoring``: into an empty server.
 ``store``     where files lie: a folder, or a place that fsspec knows.
 """
 

@@ -1,0 +1,77 @@
+"""Which entries may go, and why the others stay. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from schemas.catalogue import STREAMS
+from shared.archive.cuts import Cut, GroupThen, SealedEnd
+from shared.log import START, Place
+from shared.log.rules import order
+from shared.log.whole import End, PartitionCut
+
+GROUP: Final = "archiver"
+
+
+class Trim(NamedTuple):
+    """What of a stream may go: everything up to and with ``through`` (``0-0``: nothing), and what keeps the rest:
+    ``retention``, ``archive`` or a group's name."""
+
+    place: Place
+    through: str
+    held_by: str
+
+
+def needs(group: GroupThen) -> Mapping[str, str]:
+    """For each stream of a group, the entry before the oldest that it may still read: its position, or from where
+    it rebuilds its state, whichever is older."""
+    since = msgspec.json.decode(group.fields.get("since") or b"{}", type=dict[str, str])
+    found = {}
+    for field, value in group.fields.items():
+        if field.startswith("pos:"):
+            stream, position = field[4:], value.decode().partition(" ")[0]
+            found[stream] = min(position, since.get(stream, position), key=order)
+    return found
+
+
+def trim(place: Place, cut: Cut, now: int) -> Trim:
+    """What of a stream may go at ``now`` (ms), under the newest cut that was verified."""
+    retention = STREAMS[place.stream].retention_ms
+    if retention is None:
+        return Trim(place, START, "retention")
+    bounds = [(f"{max(now - retention, 0)}-0", "retention"), (cut.last(place), "archive")]
+    bounds += [
+        (needs(group)[place.stream], group.group)
+        for group in cut.groups
+        if group.partition == place.partition and place.stream in needs(group)
+    ]
+    through, held_by = min(bounds, key=lambda bound: order(bound[0]))
+    return Trim(place, through, held_by)
+
+
+def behind(place: Place, sealed: str, end: End) -> str | None:
+    """Why a stream cannot be the one that was sealed up to ``sealed``; None where it can."""
+    if order(end.last) >= order(sealed):
+        return None
+    return (
+        f"{place.key} ends with {end.last}, but {sealed} was sealed: this server lost entries, or is another one. "
+        "Restore it from the archive, or give this installation an archive of its own"
+    )
+
+
+def groups_of(partition: int, cut: PartitionCut) -> Iterable[GroupThen]:
+    """The groups of a partition as a cut keeps them."""
+    for group, fields in cut.groups.items():
+        if group != GROUP:
+            yield GroupThen(group, partition, dict(fields))
+
+
+def same(former: Cut | None, ends: Sequence[SealedEnd], groups: Sequence[GroupThen]) -> bool:
+    """Whether nothing moved since the last cut, so that another would say the same."""
+    return former is not None and former.ends == tuple(ends) and _standing(former.groups) == _standing(groups)
+
+
+def _standing(groups: Iterable[GroupThen]) -> list[tuple[str, int, Mapping[str, bytes]]]:
+    """Groups without what changes while they only wait: their lease."""
+    return [(one.group, one.partition, {**one.fields, "lease": b""}) for one in groups]

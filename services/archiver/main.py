@@ -1,0 +1,92 @@
+"""The archiver's shell: one process for the installation, a round every so often."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from schemas.codec import seal
+from schemas.operations import OwnerReplaced
+from services.archiver.core import GROUP
+from services.archiver.sealing import ArchiveError, round_of
+from shared import telemetry
+from shared.archive.store import Store, opened
+from shared.commands import current
+from shared.following import now_ms
+from shared.log import Claim, Commit, Log
+from shared.log.whole import opened_whole
+from shared.notify import Supervised
+from shared.process import check_installation, opened_log, owner
+from shared.settings import Settings, redis_url_with_password
+
+RENEW_S: Final = 3.0
+_log = logging.getLogger(GROUP)
+
+
+def store_of(settings: Settings) -> Store:
+    """Where this installation's archive lies."""
+    return opened(settings.archive.path or Path(settings.installation.state) / "archive")
+
+
+async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
+    """Archives until ``stop``. Raises ``OwnedError`` where another archiver runs."""
+    supervised = Supervised()
+    meter = telemetry.start(settings.telemetry, GROUP, 0)
+    try:
+        async with opened_log(settings, f"conclave:{GROUP}") as log:
+            check_installation(settings, await current(log))
+            claims: list[Claim] = []
+            try:
+                for partition in range(settings.installation.partitions):
+                    claims.append(await log.claim(GROUP, (), partition, owner(GROUP), take_over=take_over))  # noqa: PERF401  # released on refusal
+                await _archive(settings, log, claims, stop, supervised)
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                    for claim in claims:
+                        await log.release(claim)
+    finally:
+        supervised.stopping()
+        meter.stop()
+
+
+async def _archive(
+    settings: Settings, log: Log, claims: list[Claim], stop: anyio.Event, supervised: Supervised
+) -> None:
+    store = store_of(settings)
+    copy = opened(settings.archive.copy) if settings.archive.copy else None
+    told, renewed = "", 0.0
+
+    async def renew() -> None:
+        """Fenced here, before anything is written or trimmed, if another process took over."""
+        nonlocal renewed
+        if time.monotonic() - renewed > RENEW_S / 3:
+            for claim in claims:
+                await log.renew(claim)
+            renewed = time.monotonic()
+        supervised.alive()
+
+    if claims[0].former is not None:
+        alarm = OwnerReplaced(GROUP, claims[0].former, str(claims[0].owner), claims[0].epoch, now_ms())
+        await log.commit(claims[0], Commit([seal("alarms", alarm)], {}, {}))
+    supervised.ready()
+    due = time.monotonic()
+    while not stop.is_set():
+        await renew()
+        if time.monotonic() >= due:
+            try:
+                async with opened_whole(redis_url_with_password(settings), f"conclave:{GROUP}") as whole:
+                    done = await round_of(
+                        log, whole, store, copy=copy, partitions=len(claims), now=now_ms(), renew=renew
+                    )
+                _log.info("sealed %d entries in %d files, trimmed %d", done.sealed, done.files, done.trimmed)
+                told = ""
+            except ArchiveError as fault:
+                if str(fault) != told:
+                    _log.error("nothing is trimmed: %s", fault)
+                    await log.commit(claims[0], Commit([seal("alarms", fault.alarm(now_ms()))], {}, {}))
+                    told = str(fault)
+            due = time.monotonic() + settings.archive.every_s
+        with anyio.move_on_after(min(RENEW_S, max(due - time.monotonic(), 0.01))):
+            await stop.wait()
