@@ -100,13 +100,11 @@ class Archive(Struct, frozen=True, forbid_unknown_fields=True):
 
     path: Annotated[
         str,
-        Meta(description="Folder of sealed files, or a URL that fsspec knows. Empty: `archive` in the state folder."),
+        Meta(description="Folder of sealed files, or a URL. Empty: `archive` in the state folder."),
     ] = ""
     copy: Annotated[
         str,
-        Meta(
-            description="A second place, as s3://bucket/prefix; where set, nothing is trimmed before it is there too."
-        ),
+        Meta(description="A second place, as s3://bucket/prefix; what is not there too is not trimmed."),
     ] = ""
     every_s: Annotated[
         int, Meta(ge=1, le=86_400, description="Seconds between two rounds: what a lost server may lose, at most.")

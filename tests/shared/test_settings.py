@@ -85,6 +85,11 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         window = 100
         [models]
         names = []
+        [archive]
+        path = "/srv/sealed"
+        copy = "s3://bucket/desk"
+        every_s = 60
+
         [telemetry]
         endpoint = "http://127.0.0.1:4318"
         sample = 1
