@@ -1,24 +1,29 @@
 """Gate fold: scores a second through the whole evidence of ``default``, on one core; a restart changes no verdict.
 
 From decoded events (``PredictionScored``) to evidence, one candidate, eight symbols, in processor time. The floor is
-a loop over the same events that only takes each apart.
+a loop over the same events that only takes each apart. Beside the folds stands the whole core of the gate-evaluator,
+from an envelope to what it writes, looks included.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
 
 from bench import forecasts
 from bench.harness import Figure, medians
+from bench.recorded import commands, market
+from schemas.codec import seal
 from schemas.common import ACTIONS
 from schemas.scores import PredictionScored
+from services.gate_evaluator.core import Evaluator
 from shared.gates import classic, contribution, default, evidence, guard, weights
 from shared.gates.contribution import Panel
 from shared.gates.evidence import Evidence
 from shared.gates.rounds import Said
 from shared.gates.rows import Plan, Row, row_of
+from shared.service import Batch, Received
 
 DAYS = 28
 LOOKS = 200
@@ -34,11 +39,13 @@ def run(quick: bool) -> dict[str, Figure]:
             "default": _rate(scored, lambda: _fold(evidence.begin(plan), scored)),
             "classic": _rate(scored, lambda: _classic(scored)),
             "guard": _rate(scored, lambda: _guard(scored)),
+            "evaluator": _rate(received, lambda: _evaluate(received)),
             "floor": _rate(scored, lambda: [row_of(one) for one in scored]),
             "worth": _members(rows, contributions=True),
             "weights": _members(rows, contributions=False),
         }
 
+    received = _received(500 if quick else 2000)
     found = medians(3 if quick else 5, measure)
     state = _fold(evidence.begin(plan), scored)
     verdict = _seconds(lambda: [default.judge(state) for _ in range(100)]) / 100
@@ -47,6 +54,7 @@ def run(quick: bool) -> dict[str, Figure]:
         "default_per_second": Figure(found["default"], "scores/s", ">= 100000", floor),
         "classic_per_second": Figure(found["classic"], "scores/s", ">= 100000", floor),
         "guard_per_second": Figure(found["guard"], "scores/s", ">= 100000", floor),
+        "evaluator_per_second": Figure(found["evaluator"], "scores/s", "", "the whole core, one candidate"),
         "shapley_per_second": Figure(found["worth"], "answers/s", "", "four members, exact over 16 coalitions"),
         "weights_per_second": Figure(found["weights"], "answers/s", "", "logpool1, four members"),
         "verdict_us": Figure(1e6 * verdict, "us", "", "all gates of one candidate"),
@@ -140,7 +148,22 @@ def _members(rows: list[Row], contributions: bool) -> float:
     return len(said) / _seconds(lambda: [weights.evolve(state, one) for one in said])
 
 
-def _rate(scored: list[PredictionScored], work: Callable[[], object]) -> float:
+def _received(bars: int) -> list[Received]:
+    """Scores of one candidate as they come from the log."""
+    return [
+        Received("scores", f"{number}-0", seal("scores", row).envelope) for number, row in enumerate(market(bars), 1)
+    ]
+
+
+def _evaluate(received: list[Received]) -> None:
+    evaluator = Evaluator()
+    state = evaluator.begin(b"")
+    evaluator.absorb(state, Batch(commands(), ()))
+    for start in range(0, len(received), 1000):
+        evaluator.handle(state, Batch((), received[start : start + 1000]))
+
+
+def _rate(scored: Sequence[object], work: Callable[[], object]) -> float:
     return len(scored) / _seconds(work)
 
 
