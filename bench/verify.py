@@ -115,6 +115,7 @@ def run(quick: bool) -> dict[str, Figure]:
         "decisions": Figure(long[1], "recomputed, four members and a shadow"),
         "votes": Figure(long[1] / long[0], "decisions/s on two cores", ">= 50000"),
         "differences": Figure(short[2] + long[2] + wrong, "found where none is", "<= 0"),
+        "processor": Figure(1e6 * long[4] / long[1], "us of one core a decision, start included", "< 40"),
         "memory": Figure(
             long[3] / short[3], f"x over a range {times} times as long", "< 1.1", f"{short[3] / 1024:.0f} MiB"
         ),
