@@ -8,7 +8,7 @@ class prior beside it, and left to the gates.
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from msgspec import structs
@@ -24,13 +24,14 @@ from shared.artifacts.manifest import (
     Manifest,
     Metrics,
     Scaler,
+    Source,
     TrainingData,
     processor,
 )
 from shared.bars import Bars
 from shared.calibration import UNCALIBRATED, Calibration, calibrate, error, probabilities
 from shared.checks import check_model
-from shared.families import Family, Params, Sample, Watch, Windows, complete, family_named
+from shared.families import Family, Fitted, Params, Sample, Watch, Windows, complete, family_named
 from shared.features import BRIDGE, FeatureSet, history
 from shared.features import Bars as Columns
 from shared.gates import backtest
@@ -66,6 +67,14 @@ class Trained(NamedTuple):
     files: dict[str, bytes]
 
 
+class Given(NamedTuple):
+    """A model that is not to be trained: as its family has it, its scaler, where it came from."""
+
+    model: Any
+    scaler: Scaler
+    source: Source
+
+
 class RefusedError(ValueError):
     """A model that must not be stored: the reason, and what it scored."""
 
@@ -82,10 +91,12 @@ def train(
     seed: int = 1,
     params: Params | None = None,
     watch: Watch | None = None,
+    given: Given | None = None,
 ) -> Trained:
     """Trains ``family`` on the bars of one or more symbols, by name. ``source`` says where they come
     from; ``bridge`` is the feature-builder's gap policy, ``horizon`` the label's, in bars. ``watch`` is
-    told after each epoch and may end the run by raising.
+    told after each epoch and may end the run by raising. ``given``: a model from elsewhere, which is
+    calibrated, measured and checked like one that was trained here.
 
     Deterministic for the same arguments, libraries and processor. Raises ``RefusedError``,
     ``SplitError``, ``UnknownFamilyError``, and ``ValueError`` on bars that do not fit together."""
@@ -99,13 +110,17 @@ def train(
     y = classes(table.z, kappa)
     prior = shares(y[parts.train])
     scaler = _scaler(table.windows[parts.train]) if kind.scaled else None
+    scaler = scaler if given is None else given.scaler
     x = table.windows if scaler is None else _scaled(table.windows, scaler)
 
     def sample(rows: NDArray[np.intp]) -> Sample:
         # All labels have one length, so all rows are equally unique and weigh the same.
         return Sample(x[rows], y[rows], np.ones(len(rows)))
 
-    fitted = kind.fit(sample(parts.train), sample(parts.validation), seed, settings, watch)
+    if given is None:
+        fitted = kind.fit(sample(parts.train), sample(parts.validation), seed, settings, watch)
+    else:
+        fitted = Fitted(given.model, 0)
     files = kind.save(fitted.model)
     model = kind.load(files, x.shape[2], settings)
 
@@ -148,6 +163,7 @@ def train(
         processor=processor(),
         vector=found.vector,
         trained_with=dict(fitted.libraries),
+        imported=None if given is None else given.source,
     )
     refuse(kind, metrics)
     chosen = _golden_rows(table.time, parts.test)

@@ -7,8 +7,10 @@ from rich.table import Table
 
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
+from shared.archive.store import opened
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.card import card as card_of
+from shared.artifacts.copies import pull, push
 from shared.artifacts.show import render
 from shared.artifacts.store import Store
 from shared.checks import check_stored
@@ -88,6 +90,27 @@ def verify(context: click.Context, /, named: tuple[str, ...], output: str) -> No
     if output == "table":
         click.echo(f"{sum(ok)} of {len(ok)} artifacts are what they say they are")
     context.exit(0 if all(ok) else 1)
+
+
+@artifacts.command("push")
+@click.argument("artifact")
+@click.argument("place", metavar="FOLDER|URL")
+@click.pass_context
+def push_(context: click.Context, /, artifact: str, place: str) -> None:
+    """Copies an artifact to a folder, or to a place that fsspec knows, as s3://bucket/artifacts."""
+    store = store_of(settings_of(context))
+    digest = store.find(artifact)
+    size = push(store, digest, opened(place))
+    click.echo(f"{digest}: {size:,} bytes at {place}")
+
+
+@artifacts.command("pull")
+@click.argument("digest")
+@click.argument("place", metavar="FOLDER|URL")
+@click.pass_context
+def pull_(context: click.Context, /, digest: str, place: str) -> None:
+    """Copies an artifact from there into this store, by its whole digest, verified byte by byte."""
+    click.echo(pull(store_of(settings_of(context)), digest, opened(place)))
 
 
 def _verify(store: Store, digest: str, output: str) -> bool:

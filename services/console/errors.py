@@ -10,6 +10,9 @@ from shared.bars import SourceError
 from shared.commands import RefusedError
 from shared.control import ControlError
 from shared.embedded import EmbeddedError
+from shared.importing.layouts import LayoutError
+from shared.importing.reading import SourceFileError
+from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, UnavailableError
 from shared.log.fitness import UnfitServerError
 from shared.log.whole import NotEmptyError
@@ -31,16 +34,19 @@ CODES: Final[dict[type[Exception], int]] = {
     NotEmptyError: 2,
     ArtifactError: 2,
     ControlError: 2,
+    DiffersError: 1,
     EmbeddedError: 2,
     FencedError: 2,
     GapError: 2,
     InstallationError: 2,
     KeyFileError: 2,
+    LayoutError: 2,
     ManifestError: 2,
     MissingExporterError: 2,
     OwnedError: 2,
     SettingsError: 2,
     SourceError: 2,
+    SourceFileError: 2,
     SplitError: 2,
     UnavailableError: 2,
     UnfitServerError: 2,

@@ -24,6 +24,7 @@ MODULES: Final = {
     "feed": "feeding",
     "train": "training",
     "artifacts": "artifacts",
+    "import": "importing",
     "status": "observe",
     "found": "operate",
     "register": "operate",
@@ -70,7 +71,8 @@ class Commands(click.Group):
         """The command of this name."""
         if cmd_name not in MODULES:
             return None
-        found: click.Command = getattr(import_module(f"services.console.{MODULES[cmd_name]}"), cmd_name)
+        name = "import_" if cmd_name == "import" else cmd_name  # a word of Python's own
+        found: click.Command = getattr(import_module(f"services.console.{MODULES[cmd_name]}"), name)
         return found
 
 

@@ -23,7 +23,8 @@ from shared.training import HOLD, HORIZON, Trained
 from shared.training import train as train_model
 
 
-def _params(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, int | float]:
+def parameters(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, int | float]:
+    """``NAME=NUMBER`` words as numbers by name."""
     found: dict[str, int | float] = {}
     for word in given:
         name, _, value = word.partition("=")
@@ -51,7 +52,7 @@ def _completed(family: str, params: dict[str, int | float], preset: str) -> dict
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--preset", default="", help="A named set of the family's parameters, as steps-128.")
-@click.option("--param", "params", multiple=True, callback=_params, help="One parameter, as --param epochs=3.")
+@click.option("--param", "params", multiple=True, callback=parameters, help="One parameter, as --param epochs=3.")
 @click.option("--register", "then", flag_value="register", help="Make it known under the model's name.")
 @click.option("--shadow", "then", flag_value="shadow", help="Register it and watch it in shadow.")
 @click.option(
@@ -83,7 +84,7 @@ async def train(
     (mnat) of log loss, with a 95 % block-bootstrap interval. A collapsed model is refused."""
     settings = settings_of(context)
     source, name = chosen_source(options)
-    bars = _bars(Part(source, 0, rows))
+    bars = bars_of(Part(source, 0, rows))
     console = Console()
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": _completed(family, params, preset)}
     trained = _train(bars, family, SETS[set_name], settings, source=name, **how)
@@ -92,10 +93,11 @@ async def train(
         console.print(render(trained.manifest, digest))
     click.echo(digest)
     if then is not None:
-        await _register(settings, model, digest, trained, then, weight, options)
+        await after_training(settings, model, digest, trained, then, weight, options)
 
 
-def _bars(source: Source) -> dict[str, Bars]:
+def bars_of(source: Source) -> dict[str, Bars]:
+    """The bars of a source by symbol. Raises ``SourceError`` for several intervals of one."""
     found = gather(source.rows(), None)
     bars = {symbol: columns for (symbol, _), columns in found.items()}
     if len(bars) < len(found):
@@ -117,7 +119,7 @@ def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, setti
         return train_model(bars, family, feature_set, bridge=settings.features.bridge, watch=watch, **how)
 
 
-async def _register(
+async def after_training(
     settings: Settings, model: str, digest: str, trained: Trained, then: str, weight: float | None, options: Any
 ) -> None:
     """Registers it, and does what was asked for. Forced: no gate has seen it, and no worker has it yet."""

@@ -29,6 +29,7 @@ def card(digest: str, manifest: Manifest) -> str:
         "",
         "## What it learned from",
         "",
+        *_imported(manifest),
         f"- {', '.join(data.symbols)}: {data.bars:,} bars from {first} to {last}, {data.source}",
         f"- {', '.join(f'{rows:,} rows {part}' for part, rows in metrics.rows.items())}, in order of time, purged",
         f"- bars: SHA-256 `{data.digest}`",
@@ -64,6 +65,18 @@ def card(digest: str, manifest: Manifest) -> str:
         ", ".join(f"`{name}`" for name in manifest.feature_set.names),
     ]
     return "\n".join(lines)
+
+
+def _imported(manifest: Manifest) -> list[str]:
+    known = manifest.imported
+    if known is None:
+        return []
+    return [
+        f"It was imported from `{known.file}` (SHA-256 `{known.sha256}`), recognised as {known.layout or 'its parts'}, "
+        f"scaler {known.scaler or 'none'}. **What it was trained on is not known**: the bars below are those it was "
+        "measured on, and it may have seen them.",
+        "",
+    ]
 
 
 def _rows(test: Scores, validation: Scores) -> list[str]:

@@ -94,6 +94,19 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     calibration: CalibrationMetrics | None = None
 
 
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where imported weights came from: the file's name and SHA-256, the layout it was recognised as (empty: by
+    its parts), the scaler's file if there was one, and how far a probability lay from the reference's. What such a
+    model was trained on is not known: ``data`` and ``metrics`` are of the bars it was measured on, which it may
+    have seen."""
+
+    file: str
+    sha256: DigestHex
+    layout: str
+    scaler: str
+    off: float
+
+
 class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """One file of an artifact."""
 
@@ -128,6 +141,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     backtest: Backtest | None = None
     files: tuple[FileEntry, ...] = ()
     vector: Vector | None = None
+    imported: Source | None = None
     trained_with: dict[str, str] = {}
 
 

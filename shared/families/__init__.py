@@ -19,6 +19,7 @@ from shared.families.base import (
     Windows,
     complete,
 )
+from shared.families.imported import IMPORTED
 from shared.families.lightgbm import LightGBM
 from shared.families.logistic import Logistic
 from shared.families.nhits import NHiTS
@@ -55,7 +56,10 @@ FAMILIES: Final = MappingProxyType({family.name: family for family in _ALL})
 
 
 def family_named(name: str) -> Family:
-    """The family. Raises ``UnknownFamilyError``."""
+    """The family, of those that are trained here or of those that are imported. Raises
+    ``UnknownFamilyError``."""
+    if name in IMPORTED:
+        return IMPORTED[name]
     if name not in FAMILIES:
         raise UnknownFamilyError(f"no model family {name!r}; there are: {', '.join(FAMILIES)}")
     return FAMILIES[name]

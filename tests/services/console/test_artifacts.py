@@ -69,3 +69,13 @@ def test_what_fails_a_check_may_not_be_registered(stored: Any, monkeypatch: pyte
     ended = desk("register", "m", digest[:6], "--reason", "a test")
     assert ended.code == 1
     assert f"{digest[:12]} may not be registered: feature_set" in ended.err
+
+
+def test_an_artifact_is_copied_away_and_back(stored: Any, tmp_path: Path) -> None:
+    desk, folder, digest = stored
+    there = str(tmp_path / "there")
+    assert desk("artifacts", "push", digest[:6], there).code == 0
+    folder.rename(tmp_path / "lost")
+    assert desk("artifacts", "pull", digest, there).code == 0
+    assert desk("artifacts", "verify", digest[:6]).code == 0
+    assert desk("artifacts", "pull", "ab" * 32, there).code == 2

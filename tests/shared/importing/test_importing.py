@@ -1,0 +1,231 @@
+"""Weights from elsewhere: recognised, answered as torch would, and nothing in them is run."""
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+
+from bench import old_models
+from bench.toy import market
+from shared.artifacts import Store
+from shared.checks import check_stored
+from shared.families import WeightsError, complete
+from shared.families.imported import IMPORTED
+from shared.features import SETS
+from shared.importing import layouts, reading, reference
+from shared.importing.bring import bring
+from shared.importing.layouts import Found, LayoutError
+from shared.importing.reading import SourceFileError
+from shared.training import RefusedError
+
+THREE = ("SELL", "HOLD", "BUY")
+OLD: dict[str, tuple[Callable[[], dict[str, Any]], int, dict[str, int | float], tuple[str, ...]]] = {
+    "v5-nhits": (old_models.v5_nhits, 18, {}, THREE),
+    "v5-patchtst": (old_models.v5_patchtst, 18, {"window": 16}, THREE),
+    "v3-transformer": (old_models.v3_transformer, 23, {"window": 1}, THREE),
+    "v2-patches": (old_models.v2_patches, 8, {}, ("SELL", "BUY")),
+}
+
+
+def arrays(state: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def recognised(name: str) -> Found:
+    torch.manual_seed(1)
+    make, features, said, classes = OLD[name]
+    return layouts.recognise(arrays(make()), features, said, classes)
+
+
+@pytest.mark.parametrize(("name", "tensors"), [("v5-nhits", 20), ("v5-patchtst", 54)])
+def test_the_old_files_have_as_many_tensors_as_were_found(name: str, tensors: int) -> None:
+    assert len(OLD[name][0]()) == tensors
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_an_old_network_is_recognised_and_answers_as_torch_does(name: str) -> None:
+    found, features = recognised(name), OLD[name][1]
+    assert found.layout == name
+    family = IMPORTED[found.family]
+    settings = complete(family, {**found.params, "hold": 0.5})
+    model = family.network(found.weights, features, settings)
+    windows = np.random.default_rng(2).standard_normal((33, family.window(settings), features))
+    served = model.logits(windows)
+    assert reference.compare(found.family, found.weights, settings, served, windows) < 1e-5
+    again = family.load(family.save(model), features, settings)
+    assert again.logits(windows).tobytes() == served.tobytes()
+    assert np.concatenate([again.logits(windows[row : row + 1]) for row in range(33)]).tobytes() == served.tobytes()
+
+
+def test_what_the_tensors_show_is_not_asked() -> None:
+    assert recognised("v2-patches").params | {"heads": 4} == {
+        "window": 128, "patch": 16, "sigmoid": 1, "heads": 4, "gelu": 0, "last": 0,
+    }  # fmt: skip
+    assert recognised("v5-nhits").params == {"window": 1, "sigmoid": 0}
+
+
+def test_what_they_do_not_show_is_asked_for() -> None:
+    with pytest.raises(LayoutError, match="shapes do not show window: say so, as --param window="):
+        layouts.recognise(arrays(old_models.v5_patchtst()), 18, {}, THREE)
+    unknown = {name: tensor for name, tensor in old_models.v3_transformer().items() if not name.startswith("norm")}
+    with pytest.raises(LayoutError, match="do not show window, heads, gelu, last"):
+        layouts.recognise(arrays(unknown), 23, {}, THREE)
+    found = layouts.recognise(arrays(unknown), 23, {"window": 4, "heads": 2, "gelu": 1, "last": 1}, THREE)
+    assert found.layout == ""
+
+
+def served(name: str, state: dict[str, np.ndarray]) -> None:
+    _, features, said, classes = OLD[name]
+    found = layouts.recognise(state, features, said, classes)
+    settings = complete(IMPORTED[found.family], {**found.params, "hold": 0.5})
+    IMPORTED[found.family].network(found.weights, features, settings)
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_a_tensor_too_many_or_too_few_is_refused(name: str) -> None:
+    state = arrays(OLD[name][0]())
+    served(name, state)
+    with pytest.raises((LayoutError, WeightsError)):
+        served(name, {**state, "extra.gamma": np.ones(3, np.float32)})
+    for missing in state:
+        # Without its table of positions it is another network, whose window is not known.
+        with pytest.raises((LayoutError, WeightsError)):
+            served(name, {name: array for name, array in state.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "said", "classes", "words"),
+    [
+        ("v5-nhits", 23, {}, THREE, "not a whole number of vectors of 23 features"),
+        ("v5-nhits", 18, {"window": 4}, THREE, "the tensors say 1"),
+        ("v5-nhits", 18, {}, ("SELL", "BUY"), "say what they mean in their order"),
+        ("v2-patches", 8, {}, THREE, "say what it speaks against and for"),
+        ("v5-patchtst", 23, {"window": 4}, THREE, "not a whole number of vectors"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    name: str, features: int, said: Any, classes: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(LayoutError, match=words):
+        layouts.recognise(arrays(OLD[name][0]()), features, said, classes)
+
+
+def test_outputs_are_put_in_our_order() -> None:
+    state = arrays(old_models.v5_nhits())
+    ours = layouts.recognise(state, 18, {}, THREE)
+    theirs = layouts.recognise(state, 18, {}, ("BUY", "HOLD", "SELL"))
+    assert (ours.weights["head.1.bias"] == theirs.weights["head.1.bias"][::-1]).all()
+    one = arrays(old_models.v2_patches())
+    buy, sell = (layouts.recognise(one, 8, {}, order) for order in (("SELL", "BUY"), ("BUY", "SELL")))
+    assert (buy.weights["head.0.weight"] == -sell.weights["head.0.weight"]).all()
+
+
+class Evil:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickle_in_place_of_weights_never_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    file = tmp_path / "weights.pth"
+    torch.save({"fc.weight": torch.zeros(2), "evil": Evil(str(mark))}, file)
+    with pytest.raises(SourceFileError, match="without running code"):
+        reading.state_dict(file)
+    file.write_bytes(pickle.dumps(Evil(str(mark))))
+    with pytest.raises(SourceFileError):
+        reading.state_dict(file)
+    assert not mark.exists()
+
+
+def fitted_scaler(features: int = 8) -> StandardScaler:
+    return StandardScaler().fit(np.random.default_rng(0).normal(3, 2, (200, features)))
+
+
+def test_a_pickled_scaler_is_opened_on_request_alone_and_gives_its_numbers(tmp_path: Path) -> None:
+    scaler = fitted_scaler()
+    file = tmp_path / "scaler.pkl"
+    file.write_bytes(pickle.dumps(scaler))
+    with pytest.raises(SourceFileError, match="--unpickle-scaler"):
+        reading.scaler(file, unpickle=False)
+    found = reading.scaler(file, unpickle=True)
+    assert found.mean == pytest.approx(scaler.mean_)
+    assert found.scale == pytest.approx(scaler.scale_)
+    (tmp_path / "scaler.json").write_text(json.dumps({"mean": list(found.mean), "scale": list(found.scale)}))
+    assert reading.scaler(tmp_path / "scaler.json", unpickle=False) == found
+
+
+def test_a_pickle_that_is_no_scaler_never_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    file = tmp_path / "scaler.pkl"
+    file.write_bytes(pickle.dumps(Evil(str(mark))))
+    with pytest.raises(SourceFileError, match=r"it asks for (posix|os)\.mkdir"):
+        reading.scaler(file, unpickle=True)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"mean": [1.0], "scale": [1.0, 2.0]}, "one mean and one scale"),
+        ({"mean": [1.0], "scale": [0.0]}, "above 0"),
+        ({"mean": [1.0]}, "scale"),
+    ],
+)
+def test_a_scaler_that_is_none_is_refused(tmp_path: Path, numbers: Any, words: str) -> None:
+    (tmp_path / "scaler.json").write_text(json.dumps(numbers))
+    with pytest.raises(SourceFileError, match=words):
+        reading.scaler(tmp_path / "scaler.json", unpickle=False)
+
+
+def saved(tmp_path: Path, state: dict[str, Any]) -> Path:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    (tmp_path / "weights.pth").write_bytes(buffer.getvalue())
+    return tmp_path / "weights.pth"
+
+
+BARS = {name: market(name, 1500, 0.6, seed) for seed, name in enumerate(("AAA", "BBB"))}
+HOW: dict[str, Any] = {"classes": THREE, "params": {"window": 1}, "source": "toy", "horizon": 3, "hold": 0.55}
+
+
+def test_an_imported_network_is_an_artifact_like_any_other(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    features = SETS["user-18"]
+    vectors = np.array([0.0] * 18), np.array([1.0] * 18)
+    (tmp_path / "scaler.json").write_text(json.dumps({"mean": list(vectors[0]), "scale": list(vectors[1])}))
+    weights = saved(tmp_path, old_models.v5_nhits())
+    brought = bring(weights, BARS, features, scaler=tmp_path / "scaler.json", **HOW)
+    known = brought.manifest.imported
+    assert known is not None
+    assert (known.file, known.layout, known.scaler) == ("weights.pth", "v5-nhits", "scaler.json")
+    store = Store(tmp_path / "store")
+    digest = store.save(brought.manifest, brought.files)
+    assert check_stored(store, digest).failed == ()
+
+
+def test_a_network_that_answers_the_same_to_everything_is_refused(tmp_path: Path) -> None:
+    """0.970 for three different symbols."""
+    torch.manual_seed(3)
+    state = old_models.v5_nhits()
+    state["fc.3.weight"] *= 0.0
+    with pytest.raises(RefusedError, match="collapsed"):
+        bring(saved(tmp_path, state), BARS, SETS["user-18"], **HOW)
+
+
+def test_a_scaler_of_another_width_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scaler.json").write_text(json.dumps({"mean": [0.0], "scale": [1.0]}))
+    with pytest.raises(SourceFileError, match="numbers of 1 features, the feature set has 18"):
+        bring(saved(tmp_path, old_models.v5_nhits()), BARS, SETS["user-18"], scaler=tmp_path / "scaler.json", **HOW)
