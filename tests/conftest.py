@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -150,3 +150,23 @@ def _container() -> Iterator[str]:
 def _embedded(data: Path) -> Iterator[str]:
     with EmbeddedServer(data, die_with_parent=True) as server:
         yield server.url
+
+
+LEFT_OUT: list[str] = []
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Notes the tests that a filter left out because they need Docker or systemd."""
+    LEFT_OUT.extend(item.nodeid for item in items if item.get_closest_marker("stack"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says loudly what was not run."""
+    if LEFT_OUT:
+        terminalreporter.section("NOT RUN", sep="!", red=True)
+        terminalreporter.line(
+            f"{len(LEFT_OUT)} tests that need a Docker engine or a booted systemd were left out. "
+            "`make test-stack` runs them where there is one:"
+        )
+        for name in sorted({name.partition("::")[0] for name in LEFT_OUT}):
+            terminalreporter.line(f"  {name}")
