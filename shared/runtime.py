@@ -91,6 +91,9 @@ class Host(Generic[S]):
         self.meter = meter
         self.take_over = take_over
         self.ready = ready
+        # Asked once: looking a protocol up takes longer than a small batch.
+        self.paced = service if isinstance(service, Paced) else None
+        self.rest_s = service.rest_ms / 1000 if isinstance(service, Unhurried) else 0.0
         self.places = {stream: Place(stream, partition) for stream in service.reads}
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
@@ -118,8 +121,8 @@ class Host(Generic[S]):
                 caught_up = await self._turn()
                 if self.alive is not None:
                     self.alive()
-                if caught_up and isinstance(self.service, Unhurried):
-                    with anyio.move_on_after(self.service.rest_ms / 1000):
+                if caught_up and self.rest_s:
+                    with anyio.move_on_after(self.rest_s):
                         await stop.wait()
             await self._settle()
         finally:
@@ -170,7 +173,7 @@ class Host(Generic[S]):
 
     async def _turn(self) -> bool:
         """One batch: read, decode, hand over, commit. Whether it was all there was."""
-        held = self.service.hold(self.state) if isinstance(self.service, Paced) else ()
+        held = self.paced.hold(self.state) if self.paced is not None else ()
         after = {self.places[stream]: at.id for stream, at in self.positions.items() if stream not in held}
         if self.service.follows_control:
             after = {CONTROL: self.control.last, **after}

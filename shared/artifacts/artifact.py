@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.artifacts.manifest import GOLDEN, Manifest, processor
+from shared.artifacts.manifest import GOLDEN, Manifest, Scaling, processor
 from shared.calibration import probabilities
 from shared.families import Model, family_named
 
@@ -52,6 +52,7 @@ class Artifact:
         self.batch_rows = family.batch_rows
         self.exact = family.libraries() == manifest.libraries and processor() == manifest.processor
         self._model = model
+        self._scaling = None if manifest.scaler is None else Scaling(manifest.scaler)
 
     def predict(self, windows: Float32Windows) -> Probabilities:
         """float32 [N, T, F] to float64 [N, 3]: P(SELL), P(HOLD), P(BUY), rows summing to one.
@@ -67,8 +68,7 @@ class Artifact:
             raise ValueError(f"artifact {self.digest[:12]}: a window holds a value that is not finite")
         if not len(windows):
             return np.empty((0, 3))
-        scaler = self.manifest.scaler
-        logits = self._model.logits(windows if scaler is None else scaler.apply(windows))
+        logits = self._model.logits(windows if self._scaling is None else self._scaling(windows))
         if logits.shape != (len(windows), 3):
             raise ValueError(f"artifact {self.digest[:12]}: the model answers {list(logits.shape)}, expected [N, 3]")
         return probabilities(logits, self.manifest.temperature, self.manifest.vector)

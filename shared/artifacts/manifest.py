@@ -48,8 +48,24 @@ class Scaler(Struct, frozen=True, forbid_unknown_fields=True):
 
     def apply(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
         """[N, T, F] float64."""
-        z = (windows.astype(np.float64) - np.array(self.mean)) / np.array(self.scale)
-        return np.asarray(np.clip(z, -self.limit, self.limit))
+        return Scaling(self)(windows)
+
+
+class Scaling:
+    """A scaler with its arrays at hand: [N, T, F] to [N, T, F] float64."""
+
+    def __init__(self, scaler: Scaler) -> None:
+        self._mean, self._scale = np.array(scaler.mean), np.array(scaler.scale)
+        self._limit = scaler.limit
+
+    def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """A new array."""
+        z: NDArray[np.float64] = windows.astype(np.float64)
+        z -= self._mean
+        z /= self._scale
+        np.maximum(z, -self._limit, out=z)
+        np.minimum(z, self._limit, out=z)
+        return z
 
 
 class TrainingData(Struct, frozen=True, forbid_unknown_fields=True):
