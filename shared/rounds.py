@@ -149,8 +149,9 @@ def _counted(
 
 
 def _shadows(panel: Panel, closing: Round) -> Iterable[ShadowBallot]:
-    for (model, artifact), answer in sorted(closing.answers.items()):
-        if (model, artifact) in panel.shadows and answer.probabilities is not None and answer.event is not None:
+    for model, artifact in sorted(panel.shadows & closing.answers.keys()):
+        answer = closing.answers[model, artifact]
+        if answer.probabilities is not None and answer.event is not None:
             action = own_action(panel.policy, answer.probabilities)
             yield ShadowBallot(model, artifact, answer.event, action, answer.probabilities)
 
