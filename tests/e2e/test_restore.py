@@ -1,0 +1,92 @@
+"""The server is lost: from the archive an installation goes on, and decides what it would have decided."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from bench.installation import Installation, all_entries, running
+from shared.embedded import EmbeddedServer
+from shared.log import Place
+
+BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "1500")
+WHY = ("--reason", "a test")
+BEFORE, AFTER = 1200, 2400
+OFTEN = "\n[archive]\nevery_s = 1\n"
+
+
+def decisions(installation: Installation) -> list[bytes]:
+    async def read() -> list[bytes]:
+        log = installation.log()
+        try:
+            return [entry.data for entry in await all_entries(log, Place("decisions"))]
+        finally:
+            await log.close()
+
+    return anyio.run(read)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there"
+        time.sleep(0.1)
+
+
+def sealed(installation: Installation) -> dict[str, Any]:
+    facts = json.loads(installation.conclave("archive", "status", "-o", "json"))
+    return {row["key"]: row["entries"] for row in facts["streams"]}
+
+
+def test_what_is_restored_decides_on_with_the_same_bytes(tmp_path: Path) -> None:
+    lost = Installation(tmp_path / "lost", models=("m",), extra=OFTEN)
+    found = Installation(tmp_path / "found", models=("m",), extra=OFTEN)
+    with running(lost):
+        lost.train("m", *BARS, family="logistic")
+        lost.conclave("policy", "voting", "quorum_count=1", *WHY)
+        lost.conclave("feed", *BARS, "--limit", str(BEFORE))
+        until(lambda: len(decisions(lost)) > BEFORE // 2)
+        count = len(decisions(lost))
+        until(lambda: sealed(lost).get("conclave:{p0}:decisions", 0) >= count == len(decisions(lost)))
+    before = decisions_of(lost)
+    assert json.loads(lost.conclave("archive", "verify", "-o", "json"))["faults"] == []
+    shutil.copytree(lost.folder / "var" / "archive", found.folder / "var" / "archive")
+    shutil.copytree(lost.folder / "var" / "artifacts", found.folder / "var" / "artifacts")
+
+    with running(lost):
+        lost.conclave("feed", *BARS, "--limit", str(AFTER))
+        until(lambda: len(decisions(lost)) >= len(before) + AFTER - BEFORE)
+        expected = decisions(lost)
+
+    port = urlsplit(found.url).port
+    assert port is not None
+    server = EmbeddedServer(found.folder / "var" / "redis", port=port)
+    server.start()
+    try:
+        found.conclave("archive", "restore", *WHY)
+        assert decisions(found) == before
+        assert "holds" in found.conclave("archive", "restore", *WHY, code=2)
+    finally:
+        server.stop()
+
+    with running(found):
+        found.conclave("feed", *BARS, "--limit", str(AFTER))
+        until(lambda: len(decisions(found)) >= len(expected))
+        assert decisions(found) == expected
+
+
+def decisions_of(installation: Installation) -> list[bytes]:
+    """With its server up for the moment of reading."""
+    port = urlsplit(installation.url).port
+    assert port is not None
+    server = EmbeddedServer(installation.folder / "var" / "redis", port=port)
+    server.start()
+    try:
+        return decisions(installation)
+    finally:
+        server.stop()
