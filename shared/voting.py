@@ -123,9 +123,9 @@ def _logpool(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Prob
     sell, hold, buy = panel.log_prior
     for model, _, weight, (c0, c1, c2) in present:
         p0, p1, p2 = ballots[model]
-        z0 = weight * (log(p0 if p0 > FLOOR else FLOOR) - c0)
-        z1 = weight * (log(p1 if p1 > FLOOR else FLOOR) - c1)
-        z2 = weight * (log(p2 if p2 > FLOOR else FLOOR) - c2)
+        z0 = weight * (log(max(FLOOR, p0)) - c0)
+        z1 = weight * (log(max(FLOOR, p1)) - c1)
+        z2 = weight * (log(max(FLOOR, p2)) - c2)
         evidence.append((model, z0, z1, z2))
         sell += z0
         hold += z1
@@ -197,8 +197,8 @@ def _most_probable(p: Probabilities) -> Action:
 def _softmax(logits: Triple) -> Probabilities:
     sell, hold, buy = logits
     # Comparisons, not ``max``: five of these a decision.
-    top = sell if sell > hold else hold
-    top = buy if buy > top else top
+    top = max(hold, sell)
+    top = max(top, buy)
     e0, e1, e2 = exp(sell - top), exp(hold - top), exp(buy - top)
     total = e0 + e1 + e2
     return (e0 / total, e1 / total, e2 / total)

@@ -7,7 +7,8 @@ RLIMIT_AS); what it needs has been imported. And the unpickler resolves no names
 which becomes an empty shell, and of NumPy's arrays: a pickle that calls anything else is refused by name.
 
 Guaranteed: no code that a pickle names is called outside this list. Not guaranteed: a fault in CPython's unpickler
-or in NumPy's array reconstruction; the limits are what stands behind that.
+or in NumPy's array reconstruction; the limits are what stands behind that, and root may raise them again: import
+as an ordinary user. Standard output must be a pipe.
 """
 
 import io
@@ -73,7 +74,7 @@ def numbers(data: bytes) -> dict[str, list[float]]:
 
 
 def confine() -> None:
-    """Gives up files, sockets, processes, time and memory, for good."""
+    """Gives up files, sockets, processes, time and memory; for good, unless it runs as root."""
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
