@@ -8,11 +8,10 @@ from rich.table import Table
 
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
-from services.console.verifying import Where, source_of
+from services.console.verifying import source_of, where_of
 from shared.audit.blame import decision_of, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.settings import redis_url_with_password
 
 COLOURS = {"checked": "green", "failed": "bold red", "absent": "yellow"}
 LEAST = 6
@@ -31,7 +30,7 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
         raise click.BadParameter(f"expected an event id, or {LEAST} or more of its first hexadecimal digits")
     settings = settings_of(context)
     store = store_of(settings)
-    with source_of(Where(redis_url_with_password(settings), archive or "", str(store.path))) as source:
+    with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         found = decision_of(source, configurations.newest.partitions or 1, decision)
         if found is None:

@@ -13,8 +13,10 @@ from schemas.control import SetGatePolicy
 from schemas.gates import Judgement
 from services.console.door import OUTPUT
 from services.console.main import asynchronous, settings_of
+from services.console.past import past_of
 from services.console.replaying import Judged, Mark, Replay, Replaying
 from services.console.scores import Verdicts, read_verdicts, recorded_scores
+from shared.archive import Store
 from shared.control import Reader
 from shared.following import read_control
 from shared.gates.policies import Policy, policy_of
@@ -46,7 +48,7 @@ async def replay(context: click.Context, /, named: str, output: str) -> None:
     policy = read_policy(named)
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
-        found = await replayed(log, settings.installation.partitions, policy)
+        found = await replayed(log, settings.installation.partitions, policy, past_of(settings))
         verdicts = await read_verdicts(log, settings.installation.partitions)
     if output == "json":
         click.echo(msgspec.json.encode(_told(found, verdicts)).decode())
@@ -77,10 +79,10 @@ def read_policy(named: str) -> Policy:
         raise click.BadParameter(f"{named}: {error}", param_hint="--policy") from None
 
 
-async def replayed(log: Log, partitions: int, policy: Policy) -> Replay:
-    """Folds all recorded scores under ``policy``."""
+async def replayed(log: Log, partitions: int, policy: Policy, past: Store | None = None) -> Replay:
+    """Folds all recorded scores under ``policy``, those that were sealed too."""
     replaying = Replaying(policy, await read_control(log, Reader()))
-    async for found in recorded_scores(log, partitions):
+    async for found in recorded_scores(log, partitions, past):
         if found.envelope is not None:
             replaying.take(Received("scores", found.entry, found.envelope), found.at)
     return replaying.finish()

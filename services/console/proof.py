@@ -11,12 +11,11 @@ from rich.table import Table
 from schemas.control import Promote
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
-from services.console.verifying import Where, source_of
+from services.console.verifying import source_of, where_of
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import Checked, ProofError, check, gather, signed
 from shared.report.proof import page
-from shared.settings import redis_url_with_password
 from shared.signing import load_private
 
 
@@ -45,7 +44,7 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
     Exit code 0 written and each claim holds, 1 a claim does not, 2 there is no such promotion."""
     settings = settings_of(context)
     store = store_of(settings)
-    with source_of(Where(redis_url_with_password(settings), archive or "", str(store.path))) as source:
+    with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         try:
             pack = gather(source, configurations, _version(configurations, what), store)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from schemas.codec import Envelope, UnreadableError, unseal
 from schemas.gates import EvidenceRestarted, VerdictReached
 from schemas.scores import ScoreEvent
+from shared.archive import Store, WholeHistory
 from shared.log import START, Entry, Log, Place
 from shared.report.summary import Verdict
 
@@ -31,19 +32,25 @@ class Recorded(NamedTuple):
         return int(self.entry.partition("-")[0])
 
 
-async def pages(log: Log, place: Place, after: str = START) -> AsyncIterator[Entry]:
-    """Every entry of one stream behind ``after``, never more than a page of them in memory."""
+async def pages(log: Log, place: Place, after: str = START, past: Store | None = None) -> AsyncIterator[Entry]:
+    """Every entry of one stream behind ``after``, never more than a page of them in memory. ``past``: where what was
+    trimmed was sealed; raises ``LostError`` where something is in neither."""
+    if past is not None:
+        async for found in WholeHistory(log, past, slice_entries=PAGE).slices(place, after=after):
+            for entry in found:
+                yield entry
+        return
     while entries := await log.scan(place, after=after, count=PAGE):
         for entry in entries:
             yield entry
         after = entries[-1].id
 
 
-async def recorded_scores(log: Log, partitions: int) -> AsyncIterator[Recorded]:
+async def recorded_scores(log: Log, partitions: int, past: Store | None = None) -> AsyncIterator[Recorded]:
     """All of ``scores``, oldest bar first over the partitions, each partition in its own order. An entry
     that cannot be read keeps its place in it, without an event."""
     waiting: list[tuple[int, int, Recorded]] = []
-    streams = [_partition(log, partition) for partition in range(partitions)]
+    streams = [_partition(log, partition, past) for partition in range(partitions)]
     moments = [0] * partitions
 
     async def next_of(partition: int) -> None:
@@ -61,8 +68,8 @@ async def recorded_scores(log: Log, partitions: int) -> AsyncIterator[Recorded]:
         await next_of(partition)
 
 
-async def _partition(log: Log, partition: int) -> AsyncIterator[Recorded]:
-    async for entry in pages(log, Place("scores", partition)):
+async def _partition(log: Log, partition: int, past: Store | None) -> AsyncIterator[Recorded]:
+    async for entry in pages(log, Place("scores", partition), past=past):
         try:
             envelope = unseal("scores", entry.data)
         except UnreadableError:

@@ -11,7 +11,9 @@ from schemas.common import ACTIONS
 from services.console.door import OUTPUT
 from services.console.main import asynchronous, settings_of
 from services.console.operate import shadow
+from services.console.past import past_of
 from services.console.scores import read_verdicts, recorded_scores
+from shared.archive import Store
 from shared.commands import current
 from shared.control import State
 from shared.gates.policies import chosen
@@ -49,7 +51,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
     With `--html`, a page that stands alone, with pictures. Exit code 3 where nothing was scored."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
-        found = await read_report(log, settings.installation.partitions, model)
+        found = await read_report(log, settings.installation.partitions, model, past_of(settings))
     if html is not None:
         html.write_text(page(found), encoding="utf-8")
         click.echo(f"written: {html}", err=True)
@@ -61,10 +63,11 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
         context.exit(3)
 
 
-async def read_report(log: Log, partitions: int, model: str | None = None) -> Report:
-    """Folds all recorded scores. E-values and intervals are at the alpha of the policy in force."""
+async def read_report(log: Log, partitions: int, model: str | None = None, past: Store | None = None) -> Report:
+    """Folds all recorded scores, those that were sealed too. E-values and intervals are at the alpha of the
+    policy in force."""
     state = Shadows(default_policy(await current(log)), model)
-    async for found in recorded_scores(log, partitions):
+    async for found in recorded_scores(log, partitions, past):
         if found.event is None:
             state.unreadable += 1
         else:

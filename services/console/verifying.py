@@ -19,6 +19,7 @@ from rich.table import Table
 from schemas.operations import ControlRefused
 from services.console.door import OUTPUT
 from services.console.main import settings_of
+from services.console.past import location
 from shared import checkpoint
 from shared.archive import CorruptError, LostError
 from shared.audit.artifacts import Examined, examine
@@ -32,11 +33,23 @@ KINDS: Final = ("control", "votes", "ballots", "features", "predictions", "gates
 
 
 class Where(NamedTuple):
-    """What is verified: a server or sealed files, and the folder of artifacts."""
+    """What is verified: a server or sealed files (``archive``), and the folder of artifacts. ``past``: where what
+    was trimmed from the server was sealed before."""
 
     url: str
     archive: str
     artifacts: str
+    past: str = ""
+
+
+def where_of(settings: Settings, archive: str | None, artifacts: Path | str | None = None) -> Where:
+    """Of an installation: its server with its archive before it, or sealed files alone where ``archive`` names them."""
+    return Where(
+        redis_url_with_password(settings),
+        archive or "",
+        str(artifacts or Path(settings.installation.state, "artifacts")),
+        location(settings),
+    )
 
 
 class Task(NamedTuple):
@@ -73,11 +86,7 @@ def verify(
     Exit code 0 all the same, 1 something differs, 2 it cannot run, 3 nothing differs but not everything could be
     recomputed."""
     settings = settings_of(context)
-    where = Where(
-        redis_url_with_password(settings),
-        archive or "",
-        artifacts or str(Path(settings.installation.state, "artifacts")),
-    )
+    where = where_of(settings, archive, artifacts)
     span = Span(moment_entry(since) if since else START, moment_entry(until) if until else "+")
     kinds = KINDS if "all" in layers else tuple(kind for kind in KINDS if kind in layers)
     found = verified(where, span, kinds, jobs, settings, quiet=output == "json")
@@ -225,16 +234,18 @@ CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Fi
 
 @contextmanager
 def source_of(where: Where) -> Iterator[Source]:
-    """Where recorded entries are read from: sealed files alone if they are named, else the server."""
+    """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
+    sealed of it."""
+    from shared.archive.store import opened as archive_at  # noqa: PLC0415  # imported where needed
+
     if where.archive:
-        from shared.archive.store import opened as archive_at  # noqa: PLC0415  # of sealed files only
         from shared.audit.sealed import Sealed  # noqa: PLC0415  # of sealed files only
 
         yield Sealed(archive_at(where.archive))
         return
     from shared.audit.live import live  # noqa: PLC0415  # of a server only
 
-    with live(where.url) as source:
+    with live(where.url, archive_at(where.past) if where.past else None) as source:
         yield source
 
 

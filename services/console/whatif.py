@@ -15,7 +15,7 @@ from schemas.control import Command, CommandRecorded, Found, Promote, RegisterAr
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
 from services.console.operate import registration
-from services.console.verifying import Where, moment_entry, source_of
+from services.console.verifying import moment_entry, source_of, where_of
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, Store
 from shared.audit.configurations import Configurations
@@ -26,7 +26,6 @@ from shared.control import EMPTY, fold, propose
 from shared.log import START, Place
 from shared.report import whatif as drawn
 from shared.service import Batch, Received
-from shared.settings import redis_url_with_password
 
 
 @click.command()
@@ -55,7 +54,7 @@ def whatif(
     Exit code 0 done, 2 it cannot be asked, 3 there is no round."""
     settings = settings_of(context)
     store = store_of(settings)
-    with source_of(Where(redis_url_with_password(settings), archive or "", str(store.path))) as source:
+    with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         try:
             asked = Asked(

@@ -29,7 +29,9 @@ class Live:
         slices = aiter(self._history.slices(place, after=after, until=until))
 
         async def following() -> list[Entry]:
-            return list(await anext(slices, ()))
+            async for found in slices:  # one a call: it is left standing where it is
+                return list(found)
+            return []
 
         while found := self._runner.run(following()):
             yield from found

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import redis
 
 from bench.installation import Installation, all_entries, running
 from shared.embedded import EmbeddedServer
@@ -78,6 +79,20 @@ def test_what_is_restored_decides_on_with_the_same_bytes(tmp_path: Path) -> None
         found.conclave("feed", *BARS, "--limit", str(AFTER))
         until(lambda: len(decisions(found)) >= len(expected))
         assert decisions(found) == expected
+        until(lambda: sealed(found).get("conclave:{p0}:features", 0) >= AFTER)
+        until(lambda: sealed(found).get("conclave:{p0}:predictions", 0) >= len(expected))
+
+    server.start()
+    try:
+        whole = found.conclave("verify", "-o", "json", "--layer", "features", "--layer", "votes")
+        with redis.Redis.from_url(found.url) as client:
+            client.xtrim("conclave:{p0}:market", maxlen=10, approximate=False)
+            client.xtrim("conclave:{p0}:features", maxlen=10, approximate=False)
+        assert found.conclave("verify", "-o", "json", "--layer", "features", "--layer", "votes") == whole
+        (found.folder / "var" / "archive").rename(found.folder / "var" / "elsewhere")
+        assert found.conclave("verify", "--layer", "features", code=3) is not None
+    finally:
+        server.stop()
 
 
 def decisions_of(installation: Installation) -> list[bytes]:
