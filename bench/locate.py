@@ -178,7 +178,7 @@ def run(quick: bool) -> dict[str, Figure]:
     times = 2 if quick else 8
     draw = random.Random(7)
     with tempfile.TemporaryDirectory() as folder:
-        made = record(Path(folder) / "artifacts", fed=2400)
+        made = record(Path(folder) / "artifacts", ("logistic", "lightgbm", "patchtst"), fed=2400)
         kinds: dict[str, list[bool]] = {}
         for case, source, store in cases(made, times, draw, Path(folder) / "changed"):
             first = audited(source, store).first
