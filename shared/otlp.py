@@ -6,112 +6,45 @@ plain dictionaries and read by the exporting thread, so that a batch costs a few
 """
 
 import logging
-import math
 import os
 import socket
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from operator import itemgetter
 from threading import Thread
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.metrics import CallbackOptions, NoOpMeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    Histogram,
-    HistogramDataPoint,
-    Metric,
-    MetricExporter,
-    MetricExportResult,
-    MetricsData,
-    PeriodicExportingMetricReader,
-)
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from schemas.codec import SAMPLED, Sealed
-from schemas.decisions import DecisionMade
+from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter
+from schemas.readiness import ArtifactReady
+from shared.distributions import Distribution, Joined
+from shared.metrics import METRICS, Reading
 from shared.settings import Telemetry as TelemetrySettings
-from shared.spans import STREAM, EncodedSpan, SpanSender, encode
+from shared.spans import EncodedSpan, SpanSender, encode
 
 REQUEST_S: Final = 2.0
 STOP_S: Final = 3.0
 SPANS_MS: Final = 2_000
 QUIET_S: Final = 60.0
-BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 EXPORTER_LOGGERS: Final = (
     "shared.spans",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.sdk._shared_internal",
 )
 STREAM_OF: Final = itemgetter(0)
-LOOKED_INSIDE: Final = frozenset(("decisions", "dead"))
+LOOKED_INSIDE: Final = frozenset(("decisions", "dead", "alarms", "readiness"))
 
 _log = logging.getLogger(__name__)
-
-
-class Durations:
-    """A histogram of seconds. The SDK's own takes longer for one value than many a batch does."""
-
-    def __init__(self, name: str, description: str) -> None:
-        self._name, self._description = name, description
-        self._since = time.time_ns()
-        self._counts = [0] * (len(BOUNDS_S) + 1)
-        self._sum, self._least, self._most = 0.0, math.inf, 0.0
-
-    def record(self, nanoseconds: int) -> None:
-        """One duration; a negative one, of a clock that was set back, counts as 0."""
-        seconds = nanoseconds / 1e9 if nanoseconds > 0 else 0.0
-        self._counts[bisect_left(BOUNDS_S, seconds)] += 1
-        self._sum += seconds
-        if seconds < self._least:  # noqa: PLR1730  # min() takes longer
-            self._least = seconds
-        if seconds > self._most:  # noqa: PLR1730  # max() takes longer
-            self._most = seconds
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a duration at all."""
-        return self._least < math.inf
-
-    def metric(self) -> Metric:
-        """As it stands, cumulative."""
-        counts = list(self._counts)
-        point = HistogramDataPoint(
-            {}, self._since, time.time_ns(), sum(counts), self._sum, counts, BOUNDS_S, self._least, self._most
-        )
-        return Metric(self._name, self._description, "s", Histogram([point], AggregationTemporality.CUMULATIVE))
-
-
-class Joined(MetricExporter):
-    """Sends durations along with what the meters have."""
-
-    def __init__(self, exporter: MetricExporter, durations: Sequence[Durations]) -> None:
-        super().__init__(exporter._preferred_temporality, exporter._preferred_aggregation)
-        self._exporter, self._durations = exporter, durations
-
-    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
-        """See ``MetricExporter``."""
-        measured = [each.metric() for each in self._durations if each.any]
-        [resource] = metrics_data.resource_metrics
-        [scope] = resource.scope_metrics
-        joined = replace(resource, scope_metrics=[replace(scope, metrics=[*scope.metrics, *measured])])
-        return self._exporter.export(MetricsData([joined]), timeout_millis=timeout_millis, **kwargs)
-
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """See ``MetricExporter``."""
-        return self._exporter.force_flush(timeout_millis)
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """See ``MetricExporter``."""
-        self._exporter.shutdown(timeout_millis, **kwargs)
 
 
 class Exporting:
@@ -128,33 +61,23 @@ class Exporting:
     ) -> None:
         self._service = service
         self._spans = BatchSpanProcessor(spans, schedule_delay_millis=SPANS_MS, meter_provider=NoOpMeterProvider())
-        self._batch = Durations("conclave.batch.duration", "Handling of a batch, without its commit.")
-        self._commit = Durations("conclave.commit.duration", "Commit of a batch.")
-        self._reader = PeriodicExportingMetricReader(
-            Joined(metrics, (self._batch, self._commit)), export_ms, REQUEST_S * 1000
-        )
+        self._distributions = {each.name: Distribution(each) for each in METRICS.values() if each.kind == "histogram"}
+        self._batch = self._distributions["conclave.batch.duration"].record
+        self._commit = self._distributions["conclave.commit.duration"].record
+        self._hop = self._distributions["conclave.hop.duration"].record
+        self._reader = PeriodicExportingMetricReader(Joined(metrics, self._distributions), export_ms, REQUEST_S * 1000)
         self._meters = MeterProvider([self._reader], resource, shutdown_on_exit=False)
         self._consumed: Counter[str] = Counter()
         self._produced: Counter[str] = Counter()
-        self._dead: Counter[str] = Counter()
-        self._decisions: Counter[tuple[str, str, str]] = Counter()
-        self._lag: dict[str, int] = {}
+        self._sums: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self._levels: dict[tuple[str, tuple[str, ...]], float] = {}
         self._committed_ns = time.time_ns()
         self._stopped = False
         meter = self._meters.get_meter("conclave")
-        for name, what, sums in (
-            ("conclave.events.consumed", "Events taken in and committed.", self._by_stream("_consumed")),
-            ("conclave.events.produced", "Events written.", self._by_stream("_produced")),
-            ("conclave.dead_letters", "Input refused, by reason.", self._dead_letters),
-            ("conclave.decisions", "Decisions by status, action and intent.", self._decided),
-        ):
-            meter.create_observable_counter(name, [sums], unit="{event}", description=what)
-        meter.create_observable_gauge(
-            "conclave.lag", [self._by_stream("_lag")], unit="{event}", description="Events not yet committed."
-        )
-        meter.create_observable_gauge(
-            "conclave.commit.age", [self._age], unit="s", description="Since the last commit, or the start."
-        )
+        for metric in METRICS.values():
+            if metric.kind != "histogram":
+                create = meter.create_observable_counter if metric.kind == "counter" else meter.create_observable_gauge
+                create(metric.name, [self._observed(metric.name)], unit=metric.unit, description=metric.meaning)
 
     def batch(
         self,
@@ -164,7 +87,7 @@ class Exporting:
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
-        lag: Mapping[str, int],
+        oldest_ms: int | None,
     ) -> None:
         """See ``Telemetry.batch``."""
         for stream, count in consumed.items():
@@ -175,14 +98,22 @@ class Exporting:
         else:
             self._produced.update(map(STREAM_OF, outputs))
         if not streams.isdisjoint(LOOKED_INSIDE):
-            self._look_inside(outputs)
-        if lag:
-            self._lag.update(lag)
+            self._look_inside(outputs, committed_ns)
         self._committed_ns = committed_ns
-        self._batch.record(handled_ns - started_ns)
-        self._commit.record(committed_ns - handled_ns)
+        self._batch((handled_ns - started_ns) / 1e9)
+        self._commit((committed_ns - handled_ns) / 1e9)
+        if oldest_ms is not None:
+            self._hop(committed_ns / 1e9 - oldest_ms / 1e3)
         for stream, envelope, _ in [sealed for sealed in outputs if sealed[1].flags & SAMPLED]:
             self._spans.on_end(EncodedSpan(encode(self._service, stream, envelope, started_ns, committed_ns)))
+
+    def levels(self, readings: Sequence[Reading]) -> None:
+        """See ``Telemetry.levels``."""
+        self._levels = {(name, attributes): value for name, attributes, value in readings}
+
+    def record(self, name: str, value: float) -> None:
+        """See ``Telemetry.record``."""
+        self._distributions[name].record(value)
 
     def stop(self) -> None:
         """See ``Telemetry.stop``."""
@@ -207,34 +138,60 @@ class Exporting:
         except Exception as error:  # the SDK raises nothing narrower
             _log.warning("telemetry: the last metrics were not sent: %s", error)
 
-    def _look_inside(self, outputs: Sequence[Sealed]) -> None:
+    def _look_inside(self, outputs: Sequence[Sealed], committed_ns: int) -> None:
         for sealed in outputs:
             match sealed.envelope.event:
-                case DecisionMade(status=status, action=action, intent=intent):
-                    self._decisions[status, action, intent] += 1
+                case DecisionMade() as decision:
+                    self._decided(decision, committed_ns)
+                case BallotLate(model=model):
+                    self._sums["conclave.ballots.late", (model,)] += 1
                 case DeadLetter(reason=reason):
-                    self._dead[reason] += 1
+                    self._sums["conclave.dead_letters", (reason,)] += 1
+                case ArtifactReady(took_ms=took_ms):
+                    self.record("conclave.artifact.load.duration", took_ms / 1e3)
+                case event if sealed.stream == "alarms":
+                    self._sums["conclave.alarms", (event.__struct_config__.tag,)] += 1
                 case _:
                     pass
 
-    def _by_stream(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _decided(self, decision: DecisionMade, committed_ns: int) -> None:
+        sums = self._sums
+        sums["conclave.decisions", (decision.status, decision.action, decision.intent)] += 1
+        alive = 0.0
+        for ballot in decision.counted:
+            alive += ballot.weight
+            sums["conclave.ballots", (ballot.model, ballot.action)] += 1
+        for member in decision.absent:
+            sums["conclave.ballots", (member.model, "absent")] += 1
+        self.record("conclave.vote.alive_weight", alive)
+        if decision.status == "decided":
+            self.record("conclave.vote.confidence", decision.confidence)
+        if decision.origin == "live":
+            closed_ms = decision.open_time + decision.interval_ms
+            self.record("conclave.decision.delay", committed_ns / 1e9 - closed_ms / 1e3)
+        self._levels["conclave.decision.control_version", ()] = decision.control_version
+
+    def _observed(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        """What the exporting thread asks for; the sums may grow meanwhile."""
+        keys = METRICS[name].attributes
+
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            found: dict[str, int] = dict(getattr(self, name))
-            return [Observation(value, {STREAM: stream}) for stream, value in found.items()]
+            return [Observation(value, dict(zip(keys, at, strict=True))) for at, value in self._found(name).items()]
 
         return observe
 
-    def _dead_letters(self, _: CallbackOptions) -> Iterable[Observation]:
-        found = dict(self._dead)
-        return [Observation(count, {"conclave.reason": key}) for key, count in found.items()]
-
-    def _decided(self, _: CallbackOptions) -> Iterable[Observation]:
-        keys = ("conclave.status", "conclave.action", "conclave.intent")
-        found = dict(self._decisions)
-        return [Observation(count, dict(zip(keys, key, strict=True))) for key, count in found.items()]
-
-    def _age(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(max(time.time_ns() - self._committed_ns, 0) / 1e9)]
+    def _found(self, name: str) -> Mapping[tuple[str, ...], float]:
+        """Where an instrument stands, by the values of its attributes."""
+        match name:
+            case "conclave.commit.age":
+                return {(): max(time.time_ns() - self._committed_ns, 0) / 1e9}
+            case "conclave.events.consumed":
+                return {(stream,): count for stream, count in self._consumed.copy().items()}
+            case "conclave.events.produced":
+                return {(stream,): count for stream, count in self._produced.copy().items()}
+            case _:
+                kept = {**self._sums, **self._levels}
+                return {at: value for (kind, at), value in kept.items() if kind == name}
 
 
 class Seldom(logging.Filter):

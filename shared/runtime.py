@@ -35,6 +35,7 @@ from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerRep
 from shared.control import ControlError, Reader, State
 from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
 from shared.log import START, Commit, Entry, Log, Owner, Place, Position
+from shared.log.rules import order
 from shared.service import Batch, Paced, Received, Service, Unhurried
 
 S = TypeVar("S")
@@ -63,9 +64,10 @@ class Meter(Protocol):
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
-        lag: Mapping[str, int],
+        oldest_ms: int | None,
     ) -> None:
-        """One batch: events by stream, what was written, and three moments (ns since the epoch)."""
+        """One batch: events by stream, what was written, three moments (ns since the epoch), and when the
+        oldest event had been written (ms, by the server)."""
 
 
 class Host(Generic[S]):
@@ -215,15 +217,18 @@ class Host(Generic[S]):
         self.careful = max(self.careful - len(events), 0)
         if self.meter is not None and (events or outputs):
             consumed: dict[str, int] = {}
-            for entry in events:
-                consumed[entry.place.stream] = consumed.get(entry.place.stream, 0) + 1
+            oldest: list[int] = []
+            for place, run in groupby(events, key=PLACE):
+                taken = list(run)
+                oldest.append(order(taken[0].id)[0])
+                consumed[place.stream] = len(taken)
             self.meter.batch(
                 consumed=consumed,
                 outputs=outputs,
                 started_ns=started,
                 handled_ns=handled,
                 committed_ns=time.time_ns(),
-                lag={},
+                oldest_ms=min(oldest, default=None),
             )
 
     def _uncommitted(self) -> int:

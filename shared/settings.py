@@ -6,7 +6,8 @@ machines with different settings and the same control stream reach the same deci
 
 Secrets come from the environment alone: ``CONCLAVE_REDIS_PASSWORD``, or ``CONCLAVE_REDIS_PASSWORD_FILE``
 with the path of a file that holds it. A secret in the settings file is refused. ``CONCLAVE_REDIS_USER``
-says as whom a process speaks to the server, where several share a file.
+says as whom a process speaks to the server, where several share a file. ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+OpenTelemetry's own variable, stands in for an endpoint that the file leaves empty: it decides nothing.
 """
 
 import os
@@ -26,6 +27,7 @@ FILE: Final = "conclave.toml"
 VARIABLE: Final = "CONCLAVE_SETTINGS"
 USER: Final = "CONCLAVE_REDIS_USER"
 PASSWORD: Final = "CONCLAVE_REDIS_PASSWORD"  # noqa: S105  # a variable's name
+ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PASSWORD_FILE: Final = "CONCLAVE_REDIS_PASSWORD_FILE"  # noqa: S105  # a variable's name
 SECRET_WORDS: Final = ("password", "passwd", "secret", "token", "credential", "api_key", "apikey")
 URL_SCHEMES: Final = ("redis", "rediss", "unix")
@@ -115,7 +117,11 @@ class Telemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """Where traces and metrics go."""
 
     endpoint: Annotated[
-        str, Meta(description="Base URL of an OTLP/HTTP collector, as http://127.0.0.1:4318. Empty: silent.")
+        str,
+        Meta(
+            description="Base URL of an OTLP/HTTP collector, as http://127.0.0.1:4318. "
+            "Empty: that of $OTEL_EXPORTER_OTLP_ENDPOINT; silent without it."
+        ),
     ] = ""
     sample: Annotated[
         float, Meta(ge=0.0, le=1.0, description="Share of bars that are traced from the feed to the decision.")
@@ -168,7 +174,7 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
     taken from the file's folder, or from the working directory without a file. Raises ``SettingsError``."""
     file = find(path, environ)
     if file is None:
-        return _anchored(Settings(), Path.cwd())
+        return _anchored(_with_endpoint(Settings(), environ), Path.cwd())
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -178,6 +184,7 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
         settings = msgspec.convert(document, Settings)
     except ValidationError as error:
         raise SettingsError(f"{file}: {_placed(error, document)}") from None
+    settings = _with_endpoint(settings, environ)
     _refuse_values(settings, file)
     return _anchored(settings, file.parent)
 
@@ -201,6 +208,12 @@ def describe() -> list[Setting]:
         for section, kind in _sections().items()
         for field in msgspec.structs.fields(kind)
     ]
+
+
+def _with_endpoint(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    endpoint = settings.telemetry.endpoint or environ.get(ENDPOINT, "")
+    telemetry = msgspec.structs.replace(settings.telemetry, endpoint=endpoint)
+    return msgspec.structs.replace(settings, telemetry=telemetry)
 
 
 def _sections() -> dict[str, Any]:

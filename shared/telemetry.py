@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from schemas.codec import SAMPLED, Sealed
+from shared.metrics import Reading
 from shared.settings import Telemetry as TelemetrySettings
 
 
@@ -28,12 +29,18 @@ class Telemetry(Protocol):
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
-        lag: Mapping[str, int],
+        oldest_ms: int | None,
     ) -> None:
         """One committed batch: how many events of each stream it took in, what it wrote, and when it
-        was begun, handled and committed (nanoseconds since 1970, ``time.time_ns``). ``lag``: events
-        not yet committed, by stream; a stream that is missing keeps its last value. Never raises
-        for the collector's sake, never waits."""
+        was begun, handled and committed (nanoseconds since 1970, ``time.time_ns``). ``oldest_ms``: when
+        the oldest event taken in was written, by the server's clock; None where it took in none.
+        Never raises for the collector's sake, never waits."""
+
+    def levels(self, readings: Sequence[Reading]) -> None:
+        """What the gauges of ``shared.metrics`` stand at from now on; those before are forgotten."""
+
+    def record(self, name: str, value: float) -> None:
+        """One value of a histogram of ``shared.metrics``, in its unit."""
 
     def stop(self) -> None:
         """Sends what is left and ends; blocks for three seconds at most, however the collector is.
@@ -51,8 +58,14 @@ class Silent:
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
-        lag: Mapping[str, int],
+        oldest_ms: int | None,
     ) -> None:
+        """Nothing."""
+
+    def levels(self, readings: Sequence[Reading]) -> None:
+        """Nothing."""
+
+    def record(self, name: str, value: float) -> None:
         """Nothing."""
 
     def stop(self) -> None:

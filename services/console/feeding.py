@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.console.main import asynchronous, settings_of
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.main import feed as feed_bars
+from shared import telemetry
 from shared.bars import Source, open_source
 from shared.bars.names import parse_interval
 from shared.commands import current
@@ -62,21 +63,26 @@ async def _feed(
     partitions = settings.installation.partitions
     supervised = Supervised()
     supervised.ready()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_pulse, supervised)
-        if name is not None:
-            tasks.start_soon(_show, log, partitions, name)
-        counts = await feed_bars(
-            log,
-            source,
-            partitions=partitions,
-            speed=speed or None,
-            window=settings.feed.window,
-            owner=owner("feed"),
-            stop=stop,
-            sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
-        )
-        tasks.cancel_scope.cancel()
+    meter = telemetry.start(settings.telemetry, "feed")
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_pulse, supervised)
+            if name is not None:
+                tasks.start_soon(_show, log, partitions, name)
+            counts = await feed_bars(
+                log,
+                source,
+                partitions=partitions,
+                speed=speed or None,
+                window=settings.feed.window,
+                owner=owner("feed"),
+                stop=stop,
+                sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
+                meter=meter,
+            )
+            tasks.cancel_scope.cancel()
+    finally:
+        meter.stop()
     return counts.sent, counts.refused
 
 

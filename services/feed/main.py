@@ -180,7 +180,7 @@ class _Run:
                     started_ns=started,
                     handled_ns=handled,
                     committed_ns=time.time_ns(),
-                    lag={},
+                    oldest_ms=None,
                 )
         return True
 

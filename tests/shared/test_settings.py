@@ -213,3 +213,15 @@ def test_every_setting_has_its_heading_default_and_meaning_in_the_reference_and_
         assert f"Default: `{row.default}`" in part, f"{row.section}.{row.key}: the default differs"
         assert row.meaning, f"{row.section}.{row.key} has no description"
         assert row.meaning in part, f"{row.section}.{row.key}: the meaning differs"
+
+
+def test_the_variable_of_opentelemetry_stands_in_for_an_endpoint_that_the_file_leaves_empty(tmp_path: Path) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    file = tmp_path / "conclave.toml"
+    file.write_text("")
+    assert load(file, environ).telemetry.endpoint == "http://collector:4318"
+    file.write_text('[telemetry]\nendpoint = "http://mine:4318"\n')
+    assert load(file, environ).telemetry.endpoint == "http://mine:4318"
+    file.write_text("")
+    with pytest.raises(SettingsError, match="expected http://host:port"):
+        load(file, {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector"})

@@ -23,12 +23,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from schemas.codec import SAMPLED, Sealed, seal
-from schemas.decisions import DecisionMade, IntentIssued
+from schemas.decisions import AbsentMember, BallotLate, CountedBallot, DecisionMade, IntentIssued
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
-from schemas.operations import DeadLetter
+from schemas.operations import DeadLetter, GapDetected
 from schemas.predictions import PredictionMade
+from schemas.readiness import ArtifactReady
 from shared import otlp
+from shared.metrics import METRICS, Reading, with_table
 from shared.otlp import Exporting
 from shared.settings import Telemetry as TelemetrySettings
 from shared.spans import EncodedSpan, SpanSender, encode
@@ -175,13 +177,20 @@ def kept() -> Iterator[Kept]:
 
 def report(telemetry: Any, *outputs: Sealed, consumed: dict[str, int] | None = None) -> None:
     moments = {"started_ns": 1_000_000_000, "handled_ns": 1_003_000_000, "committed_ns": 1_004_000_000}
-    telemetry.batch(consumed=consumed or {}, outputs=outputs, lag={}, **moments)
+    telemetry.batch(consumed=consumed or {}, outputs=outputs, oldest_ms=None, **moments)
 
 
-def timed(telemetry: Any, consumed: dict[str, int], outputs: list[Sealed], times: Any, lag: dict[str, int]) -> None:
+def timed(
+    telemetry: Any, consumed: dict[str, int], outputs: list[Sealed], times: Any, oldest_ms: int | None = None
+) -> None:
     started, handled, committed = times
     telemetry.batch(
-        consumed=consumed, outputs=outputs, started_ns=started, handled_ns=handled, committed_ns=committed, lag=lag
+        consumed=consumed,
+        outputs=outputs,
+        started_ns=started,
+        handled_ns=handled,
+        committed_ns=committed,
+        oldest_ms=oldest_ms,
     )
 
 
@@ -191,7 +200,7 @@ import sys
 from shared.settings import Telemetry
 from shared.telemetry import Silent, start
 silent = start(Telemetry(), "feed")
-silent.batch(consumed={}, outputs=(), started_ns=0, handled_ns=0, committed_ns=0, lag={})
+silent.batch(consumed={}, outputs=(), started_ns=0, handled_ns=0, committed_ns=0, oldest_ms=None)
 silent.stop()
 assert isinstance(silent, Silent)
 sys.exit(any(name.startswith("opentelemetry") for name in sys.modules))
@@ -267,11 +276,9 @@ def test_a_request_of_any_size_is_read_by_a_collector(count: int) -> None:
 def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
     telemetry = kept.service("ensemble-voter")
     one = decision(bar())
-    timed(
-        telemetry, {"predictions": 3, "control": 1}, [one, intent(one)], (0, 3_000_000, 4_000_000), {"predictions": 9}
-    )
-    timed(telemetry, {"predictions": 4}, [], (5_000_000, 6_000_000, 8_000_000), {"predictions": 5})
-    timed(telemetry, {}, [], (8_000_000, 8_000_000, 8_000_000), {})
+    timed(telemetry, {"predictions": 3, "control": 1}, [one, intent(one)], (0, 3_000_000, 4_000_000), 1)
+    timed(telemetry, {"predictions": 4}, [], (5_000_000, 6_000_000, 8_000_000), 5)
+    timed(telemetry, {}, [], (8_000_000, 8_000_000, 8_000_000))
     metrics = kept.metrics()
 
     def by_stream(name: str) -> dict[str, float]:
@@ -279,7 +286,8 @@ def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
 
     assert by_stream("conclave.events.consumed") == {"predictions": 7, "control": 1}
     assert by_stream("conclave.events.produced") == {"decisions": 1, "intents": 1}
-    assert by_stream("conclave.lag") == {"predictions": 5}
+    [(_, hop)] = metrics["conclave.hop.duration"]
+    assert (hop.count, hop.sum) == (2, pytest.approx(0.003 + 0.003))
     [(_, handled)] = metrics["conclave.batch.duration"]
     [(_, committed)] = metrics["conclave.commit.duration"]
     assert (handled.count, handled.sum) == (3, pytest.approx(0.004))
@@ -315,19 +323,88 @@ def test_the_age_of_the_last_commit_grows_while_nothing_is_committed(kept: Kept)
     assert old.value > 10**9 > young.value
 
 
-def test_the_reference_lists_exactly_the_metrics_there_are(kept: Kept) -> None:
+def test_a_decision_tells_who_voted_how_surely_and_how_late(kept: Kept) -> None:
     telemetry = kept.service("ensemble-voter")
-    one = decision(bar())
+    ballot = CountedBallot("xgboost", HEAD, "0" * 32, "BUY", 0.5, (0.25, 0.25, 0.5), 0.75, 0.1, pivotal=False)
+    silent = AbsentMember("patchtst", HEAD, "no answer", None)
+    one = msgspec.structs.replace(
+        decision(bar()).envelope.event, origin="live", counted=(ballot,), absent=(silent,), control_version=7
+    )
+    timed(telemetry, {}, [caused(bar(), "decisions", one)], (0, 0, 62_000_000_000))
+    metrics = kept.metrics()
+    ballots = {tuple(attributes.values()): point.value for attributes, point in metrics["conclave.ballots"]}
+    assert ballots == {("xgboost", "BUY"): 1, ("patchtst", "absent"): 1}
+    sums = {
+        name: metrics[f"conclave.{name}"][0][1].sum
+        for name in ("vote.alive_weight", "vote.confidence", "decision.delay")
+    }
+    assert sums == {"vote.alive_weight": 0.75, "vote.confidence": 0.5, "decision.delay": 2.0}
+    assert metrics["conclave.decision.control_version"][0][1].value == 7
+
+
+def test_a_round_without_quorum_has_no_confidence_to_tell(kept: Kept) -> None:
+    telemetry = kept.service("ensemble-voter")
+    one = msgspec.structs.replace(decision(bar()).envelope.event, status="no_quorum", confidence=0.0, action="HOLD")
+    report(telemetry, caused(bar(), "decisions", one))
+    metrics = kept.metrics()
+    assert "conclave.vote.confidence" not in metrics
+    assert metrics["conclave.vote.alive_weight"][0][1].sum == 0.0
+    assert metrics["conclave.decisions"][0][0]["conclave.status"] == "no_quorum"
+
+
+def test_alarms_late_ballots_and_loaded_artifacts_are_counted(kept: Kept) -> None:
+    telemetry = kept.service("ensemble-voter")
+    gap = seal("alarms", GapDetected("ensemble-voter", "predictions", "1-0", "9-0", 1))
+    late = BallotLate("BTCUSDT", 60_000, 0, "synthetic", "xgboost", HEAD, "0" * 32)
+    loaded = seal("readiness", ArtifactReady("xgboost", HEAD, "pid 1", "a-life-of-it", 1, 250, 1))
+    report(telemetry, gap, caused(bar(), "decisions", late), loaded)
+    metrics = kept.metrics()
+    assert metrics["conclave.alarms"][0][0] == {"conclave.alarm": "gap.detected"}
+    assert metrics["conclave.ballots.late"][0][0] == {"conclave.model": "xgboost"}
+    assert metrics["conclave.artifact.load.duration"][0][1].sum == 0.25
+
+
+def test_levels_that_are_told_no_more_are_shown_no_more(kept: Kept) -> None:
+    telemetry = kept.service("watcher")
+    telemetry.levels(
+        [Reading("conclave.group.alive", ("feed", "0"), 1.0), Reading("conclave.control.version", (), 3.0)]
+    )
+    telemetry.levels([Reading("conclave.control.version", (), 4.0)])
+    metrics = kept.metrics()
+    assert "conclave.group.alive" not in metrics
+    assert [point.value for _, point in metrics["conclave.control.version"]] == [4.0]
+
+
+def test_the_reference_has_the_table_of_metrics() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "telemetry.md").read_text()
+    assert page == with_table(page)
+
+
+def test_every_metric_that_is_reported_stands_in_the_table(kept: Kept) -> None:
+    telemetry = kept.service("ensemble-voter")
+    for metric in METRICS.values():
+        if metric.kind == "histogram":
+            telemetry.record(metric.name, 1.0)
+    telemetry.levels([Reading(each.name, each.attributes, 1.0) for each in METRICS.values() if each.kind == "gauge"])
     letter = seal("dead", DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x"))
-    timed(telemetry, {"market": 1}, [one, letter], (0, 1, 2), {"market": 0})
-    reference = Path(__file__).parents[2] / "docs" / "reference" / "telemetry.md"
-    rows = [line.split("`")[1] for line in reference.read_text().splitlines() if line.startswith("| `conclave.")]
-    assert sorted(rows) == sorted(kept.metrics())
+    timed(telemetry, {"market": 1}, [letter], (0, 1, 2), 0)
+    shown = kept.metrics()
+    counted = {"conclave.events.consumed", "conclave.events.produced", "conclave.dead_letters"}
+    assert set(shown) == counted | {each.name for each in METRICS.values() if each.kind != "counter"}
+
+
+def test_names_in_prometheus_follow_its_rules() -> None:
+    names = {name: METRICS[name].prometheus for name in METRICS}
+    assert names["conclave.decisions"] == "conclave_decisions_total"
+    assert names["conclave.hop.duration"] == "conclave_hop_duration_seconds"
+    assert names["conclave.commit.age"] == "conclave_commit_age_seconds"
+    assert names["conclave.model.weight"] == "conclave_model_weight_ratio"
+    assert len(set(names.values())) == len(names)
 
 
 def test_a_clock_that_was_set_back_gives_no_negative_duration(kept: Kept) -> None:
     telemetry = kept.service("feed")
-    timed(telemetry, {}, [], (9, 5, 1), {})
+    timed(telemetry, {}, [], (9, 5, 1))
     [(_, handled)] = kept.metrics()["conclave.batch.duration"]
     assert handled.sum == 0
 
