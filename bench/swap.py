@@ -1,13 +1,15 @@
 """Bar to decision while an artifact is loaded into a worker that answers, against the same without.
 
 XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes, each service a process of its own. For one
-family after the other a shadow is started, bars are sent in the moments in which it loads, and it is
-stopped again. Every second time the shadow is a former champion, which its worker kept warm: the same
-commands, the same folds, the same extra ballot, and nothing is loaded. So the ratio is what loading costs.
+family after the other a shadow is started, bars are sent one after the other for as long as it loads and
+a little longer, and it is stopped again. Every second time the shadow is a former champion, which its worker
+kept warm: the same commands, the same folds, the same extra ballot, as many bars, and nothing is loaded. So
+the ratio is what loading costs.
 """
 
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -29,7 +31,9 @@ from shared.process import owner
 
 WARM = 700
 BARS = 6
-"""Sent one after the other once a shadow was started; a load is over before the last is decided."""
+"""Sent at least, once a shadow was started."""
+MOST = 200
+"""A load that took longer than so many bars would be cut short."""
 READINESS = Place("readiness")
 
 
@@ -44,27 +48,26 @@ class Pair(NamedTuple):
 class Swaps:
     """Starts and stops shadows, and times the bars in between."""
 
-    def __init__(self, market: Market, door: Door, log: RedisLog, bars: list[list[Sealed]]) -> None:
+    def __init__(self, market: Market, door: Door, log: RedisLog, bars: Iterator[list[Sealed]]) -> None:
         self.market, self.door, self.log = market, door, log
-        self.bars = iter(bars)
+        self.bars = bars
         self.after = START
         self.loads: list[int] = []
 
-    async def latencies(self, model: str, artifact: str, *, cold: bool) -> list[float]:
-        """Milliseconds of each bar after the command was appended."""
+    async def latencies(self, model: str, artifact: str, least: int, *, cold: bool) -> list[float]:
+        """Milliseconds of each bar after the command was appended: ``least``, and where something is
+        loaded, until that was announced."""
         await self._issue(StartShadow(model, artifact))
-        found = []
-        for _ in range(BARS):
+        found: list[float] = []
+        announced: list[int] = []
+        while len(found) < least or (cold and not announced and len(found) < MOST):
             [bar] = next(self.bars)
             begun = time.perf_counter()
             await self.market.send([bar])
             seen = await self.market.decided({bar.envelope.id})
             found.append(1000 * (seen[bar.envelope.id] - begun))
-        # A load that the stop overtook is never announced: one that is under way ends first.
-        with anyio.move_on_after(2.0 if cold else 0.0):
-            while not (now := await self.loaded()):
-                await anyio.sleep(0.005)
-            self.loads += now
+            announced += await self.loaded(artifact)
+        self.loads += announced
         await self._issue(StopShadow(model, artifact))
         await anyio.sleep(0.02)
         return found
@@ -80,15 +83,15 @@ class Swaps:
         for artifact in (pair.warm, champion):
             await self._issue(Promote(pair.model, artifact, forced=True))
         await self._issue(StopShadow(pair.model, pair.warm))
-        await self.loaded()
 
-    async def loaded(self) -> list[int]:
-        """How long each load took (ms) that was announced since the last call."""
+    async def loaded(self, artifact: str) -> list[int]:
+        """How long each load of an artifact took (ms) that was announced since the last call."""
         took = []
         while entries := await self.log.scan(READINESS, after=self.after):
             self.after = entries[-1].id
             events = [unseal("readiness", entry.data).event for entry in entries]
-            took += [event.took_ms for event in events if isinstance(event, ArtifactReady)]
+            ready = [event for event in events if isinstance(event, ArtifactReady)]
+            took += [event.took_ms for event in ready if event.artifact == artifact]
         return took
 
 
@@ -97,16 +100,17 @@ async def measure(installation: Installation, pairs: list[Pair], rounds: int) ->
     log, sender = installation.log(), installation.log()
     market = Market(log, await sender.claim("bench", (), 0, owner("bench")))
     market.send = Market(sender, market.claim).send  # type: ignore[method-assign]  # a connection of its own
-    bars = bars_by_time(("SOLO",), WARM + 2 * rounds * BARS * len(pairs))
+    bars = bars_by_time(("SOLO",), WARM + 2 * rounds * MOST * len(pairs))
     await market.warm(bars[:WARM])
-    swaps = Swaps(market, Door(log), log, bars[WARM:])
+    swaps = Swaps(market, Door(log), log, iter(bars[WARM:]))
     figures = {}
     for pair in pairs:
         await swaps.prepare(pair)
         found: dict[str, list[float]] = {pair.warm: [], pair.cold: []}
         for _ in range(rounds):
-            for artifact in found:
-                found[artifact] += await swaps.latencies(pair.model, artifact, cold=artifact == pair.cold)
+            during = await swaps.latencies(pair.model, pair.cold, BARS, cold=True)
+            found[pair.cold] += during
+            found[pair.warm] += await swaps.latencies(pair.model, pair.warm, len(during), cold=False)
         took, swaps.loads = swaps.loads, []
         assert len(took) >= rounds, f"{pair.model}: {len(took)} loads announced, {rounds} expected"
         cold, warm = (float(np.percentile(found[artifact], 99)) for artifact in (pair.cold, pair.warm))

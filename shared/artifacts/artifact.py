@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from shared.families import Model, family_named
 
 Probabilities = NDArray[np.float64]
 Float32Windows = NDArray[np.float32]
+Pause = Callable[[], None]
+"""Called between two pieces of a load that others are not to notice."""
 
 TOLERANCE: Final = 1e-6
 """How far an answer may lie from the golden one where libraries or processor differ."""
@@ -90,13 +92,14 @@ def read_golden(data: bytes) -> Golden:
         raise ArtifactError(f"{GOLDEN}: not golden vectors: {error}") from None
 
 
-def check_golden(artifact: Artifact, golden: Golden) -> None:
+def check_golden(artifact: Artifact, golden: Golden, pause: Pause | None = None) -> None:
     """Asks the golden windows again: the same bits where ``exact``, else within 1e-6, and, except for
-    a constant family, more than one answer. Also the warm-up. Raises ``ArtifactError``."""
+    a constant family, more than one answer. Also the warm-up. Given a pause, asks them one by one where
+    a row's bits are its own. Raises ``ArtifactError``."""
     if not len(golden.windows) or golden.times.shape != (len(golden.windows),):
         raise ArtifactError(f"{GOLDEN}: {len(golden.windows)} windows at {list(golden.times.shape)} times")
     try:
-        got = artifact.predict(golden.windows)
+        got = _asked(artifact, golden.windows, pause)
     except ValueError as error:
         raise ArtifactError(f"{GOLDEN}: {error}") from None
     if golden.expected.shape != got.shape:
@@ -113,8 +116,19 @@ def check_golden(artifact: Artifact, golden: Golden) -> None:
         raise ArtifactError(f"{GOLDEN}: one answer for {len(got)} different windows; outputs do not move with inputs")
 
 
-def build(digest: str, manifest: Manifest, files: Mapping[str, bytes]) -> Artifact:
-    """The artifact from verified files (golden vectors included), checked against them.
+def _asked(artifact: Artifact, windows: Float32Windows, pause: Pause | None) -> Probabilities:
+    if pause is None or artifact.batch_rows is not None:
+        return artifact.predict(windows)
+    answers = []
+    for row in range(len(windows)):
+        pause()
+        answers.append(artifact.predict(windows[row : row + 1]))
+    return np.concatenate(answers)
+
+
+def build(digest: str, manifest: Manifest, files: Mapping[str, bytes], pause: Pause | None = None) -> Artifact:
+    """The artifact from verified files (golden vectors included), checked against them. ``pause`` is called
+    between the pieces of the work.
     Raises ``ArtifactError``, ``WeightsError``, ``UnknownFamilyError``, ``LibraryMissingError``."""
     family = family_named(manifest.family)
     if family.scaled != (manifest.scaler is not None):
@@ -124,5 +138,7 @@ def build(digest: str, manifest: Manifest, files: Mapping[str, bytes]) -> Artifa
         )
     weights = {name: data for name, data in files.items() if name != GOLDEN}
     artifact = Artifact(digest, manifest, family.load(weights, len(manifest.feature_set.names), manifest.params))
-    check_golden(artifact, read_golden(files.get(GOLDEN, b"")))
+    if pause is not None:
+        pause()
+    check_golden(artifact, read_golden(files.get(GOLDEN, b"")), pause)
     return artifact

@@ -1,13 +1,15 @@
 """The thread that loads: nothing waits for it but what must."""
 
 import gc
+import sys
+import time
 import weakref
 from threading import Event
 from typing import Any
 
 import pytest
 
-from services.model_worker.loading import ThreadLoader
+from services.model_worker.loading import REST, SWITCH_S, Rests, ThreadLoader
 from services.model_worker.members import Fault, Loaded
 
 
@@ -18,7 +20,7 @@ class Disk:
         self.reads: list[str] = []
         self.open = {"a": Event(), "b": Event()}
 
-    def __call__(self, artifact: str) -> Any:
+    def __call__(self, artifact: str, pause: Any = None) -> Any:
         self.reads.append(artifact)
         if artifact not in self.open:
             raise FileNotFoundError(f"no {artifact}")
@@ -105,7 +107,7 @@ class Heavy:
 def test_the_memory_of_what_is_forgotten_is_given_back(in_background: bool) -> None:
     made: list[weakref.ref[Heavy]] = []
 
-    def read(artifact: str) -> Any:
+    def read(artifact: str, pause: Any) -> Any:
         heavy = Heavy()
         made.append(weakref.ref(heavy))
         return heavy
@@ -130,3 +132,27 @@ def test_what_is_forgotten_while_it_is_read_is_given_back_when_it_was_read(disk:
     disk.open["a"].set()
     under_way.result(10)
     assert loader.outcome("a") is None
+
+
+def test_beside_ballots_a_load_pauses_and_hands_the_interpreter_over_quickly() -> None:
+    told: list[tuple[Any, float]] = []
+    loader = ThreadLoader(lambda artifact, pause: told.append((pause, sys.getswitchinterval())))  # type: ignore[arg-type,return-value]  # an artifact stands in
+    usual = sys.getswitchinterval()
+    loader.load("a")
+    loader.request("b")
+    settled(loader, "b")
+    (now, slow), (beside, quick) = told
+    assert (now, slow) == (None, usual)
+    assert isinstance(beside, Rests)
+    assert quick == pytest.approx(SWITCH_S)
+    assert sys.getswitchinterval() == usual
+
+
+def test_a_rest_is_a_multiple_of_the_work_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, rests = iter([1.0, 1.25, 1.25, 1.75, 1.75]), list[float]()
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr(time, "sleep", rests.append)
+    rest = Rests()
+    rest()
+    rest()
+    assert rests == [REST * 0.25, REST * 0.5]

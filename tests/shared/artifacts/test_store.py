@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shared.artifacts import GOLDEN, MANIFEST, ArtifactError, Golden, Manifest, Scaler, Store, digest_of, golden_bytes
+from shared.artifacts.artifact import build, read_golden
 
 Parts = tuple[Manifest, dict[str, bytes]]
 Make = Callable[..., Parts]
@@ -174,6 +175,17 @@ def test_with_other_libraries_the_golden_answers_hold_within_a_tolerance(store: 
     far = {**make(1.001)[1], "weights.json": files["weights.json"]}
     with pytest.raises(ArtifactError, match="allowed: 1e-06"):
         store.save(elsewhere, far)
+
+
+def test_a_load_in_pieces_checks_the_same(store: Store, make: Make) -> None:
+    manifest, files = make(1.0)
+    pauses: list[None] = []
+    digest = store.save(manifest, files)
+    loaded = store.load(digest, lambda: pauses.append(None))
+    assert len(pauses) == len(files) + 1 + len(read_golden(files[GOLDEN]).windows)
+    bad = {**make(1.0 + 1e-9)[1], "weights.json": files["weights.json"]}
+    with pytest.raises(ArtifactError, match="answers differ"):
+        build(digest, loaded.manifest, bad, lambda: pauses.append(None))
 
 
 def test_a_pickle_among_the_golden_vectors_is_refused(store: Store, make: Make) -> None:
