@@ -322,11 +322,11 @@ def test_every_loop_that_stopped_is_noticed_by_the_watchdog(machine: Machine) ->
 
 @pytest.mark.stack
 def test_a_loop_of_crashes_ends_and_a_flood_of_lines_is_cut_and_counted(machine: Machine) -> None:
-    of = ("systemd-run", "--quiet", "-p", "Restart=always", "-p", "RestartSec=20ms", "-p", "Type=exec")
-    machine.run(*of, "--unit", "conclave-probe-crash", "sh", "-c", "exit 1")
+    undo = machine.drop_in("conclave-probe-crash", "[Service]\nRestart=always\nRestartSec=20ms")
+    machine.run("systemd-run", "--quiet", "--unit", "conclave-probe-crash", "sh", "-c", "exit 1")
     wait_until(lambda: machine.of("conclave-probe-crash", "ActiveState") == "failed")
     assert machine.of("conclave-probe-crash", "NRestarts") == "20"
-    machine.run("systemctl", "reset-failed", "conclave-probe-crash")
+    machine.run("sh", "-c", undo)
     machine.run("systemd-run", "--quiet", "--wait", "--unit", "conclave-probe-flood", "seq", "100000")
     machine.run("journalctl", "--sync")
     machine.run("sleep", "1")
