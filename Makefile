@@ -59,8 +59,8 @@ down: ## End the compose stack; what it decided stays in its volumes
 
 demo-stack: up ## The compose stack with two models trained, promoted and fed
 	@docker compose build --quiet console
-	@$(CONSOLE) train --model xgboost --family xgboost $(DEMO_BARS) --promote --weight 1 --actor demo --reason 'first models'
-	@$(CONSOLE) train --model lightgbm --family lightgbm $(DEMO_BARS) --promote --weight 0.5 --actor demo --reason 'first models'
+	@$(CONSOLE) train files --model xgboost --family xgboost $(DEMO_BARS) --promote --weight 1 --actor demo --reason 'first models'
+	@$(CONSOLE) train files --model lightgbm --family lightgbm $(DEMO_BARS) --promote --weight 0.5 --actor demo --reason 'first models'
 	@docker compose --profile feed up --detach --wait
 	@$(CONSOLE) decisions --follow
 

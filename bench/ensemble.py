@@ -33,7 +33,7 @@ def train_one(installation: Installation, model: str, *words: str) -> str:
     """Trains an artifact of a model and does with it what ``words`` say; its digest."""
     short = SHORT if model in NETWORKS else ()
     shown = installation.conclave(
-        "train", "--model", model, "--family", model, *BARS, *short, *words, "--reason", "a model"
+        "train", "files", "--model", model, "--family", model, *BARS, *short, *words, "--reason", "a model"
     )
     return next(word for word in shown.split() if re.fullmatch("[0-9a-f]{64}", word))
 

@@ -73,7 +73,7 @@ class Installation:
     def train(self, model: str, *words: str, family: str = "", weight: float = 1.0) -> str:
         """Trains, registers and promotes a model; its artifact's digest."""
         shown = self.conclave(
-            "train", "--model", model, "--family", family or model, *words,
+            "train", "files", "--model", model, "--family", family or model, *words,
             "--promote", "--weight", str(weight), "--reason", "a first model",
         )  # fmt: skip
         return str(re.findall(r"^[0-9a-f]{64}$", shown, re.MULTILINE)[0])

@@ -282,7 +282,7 @@ def run(quick: bool) -> dict[str, Figure]:
         with running(installation):
             installation.train_all(*bars)
             rival = ("--seed", "2", "--shadow", "--reason", "a rival")
-            shown = installation.conclave("train", "--model", MODEL, "--family", MODEL, *bars, *rival)
+            shown = installation.conclave("train", "files", "--model", MODEL, "--family", MODEL, *bars, *rival)
             pair = (anyio.run(champion, installation), next(word for word in shown.split() if len(word) == 64))
             found = anyio.run(measure, installation, pair, count)
         figures = figures_of("promote", found.promote, found.quiet) | figures_of(

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from bench.recorded_rounds import START_MS, Recorded
 from schemas.codec import Envelope, Sealed, seal, unseal
 from schemas.control import Command, CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
-from services.console.operate import registration
 from services.ensemble_voter.core import Voter
 from services.feature_builder.core import FeatureBuilder
 from services.gate_evaluator.core import Evaluator
@@ -18,13 +17,14 @@ from shared.archive import sealed
 from shared.archive.files import Files
 from shared.archive.store import opened
 from shared.artifacts import Store
+from shared.artifacts.registration import registration
 from shared.bars.rows import Good, gather
 from shared.control import EMPTY, fold, propose
 from shared.features.sets import DEFAULT, SETS
 from shared.log import Entry, Place
 from shared.service import Batch, Received, Service
 from shared.synthetic import SyntheticMarket
-from shared.training import train
+from shared.training.fitting import train
 
 FED = 3000
 

@@ -18,6 +18,7 @@ from schemas.predictions import PredictionEvent
 from schemas.readiness import ReadinessEvent
 from schemas.scores import ScoreEvent
 from schemas.trades import TradeEvent
+from schemas.training import TrainingEvent
 
 DAY_MS: Final = 86_400_000
 
@@ -28,6 +29,7 @@ Service = Literal[
     "ensemble-voter",
     "shadow-recorder",
     "gate-evaluator",
+    "trainer",
     "archiver",
     "console",
     "executor",
@@ -61,7 +63,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="msgpack",
             events=MarketEvent,
             writers=("feed",),
-            readers=("feature-builder", "shadow-recorder", "archiver", "console"),
+            readers=("feature-builder", "shadow-recorder", "trainer", "archiver", "console"),
             partitioned=True,
             retention_ms=90 * DAY_MS,
             version=1,
@@ -72,7 +74,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="msgpack",
             events=FeatureEvent,
             writers=("feature-builder",),
-            readers=("model-worker", "gate-evaluator", "archiver", "console"),
+            readers=("model-worker", "gate-evaluator", "trainer", "archiver", "console"),
             partitioned=True,
             retention_ms=90 * DAY_MS,
             version=1,
@@ -115,8 +117,16 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             name="control",
             codec="json",
             events=ControlEvent,
-            writers=("console", "gate-evaluator"),
-            readers=("model-worker", "ensemble-voter", "shadow-recorder", "gate-evaluator", "archiver", "console"),
+            writers=("console", "gate-evaluator", "trainer"),
+            readers=(
+                "model-worker",
+                "ensemble-voter",
+                "shadow-recorder",
+                "gate-evaluator",
+                "trainer",
+                "archiver",
+                "console",
+            ),
             partitioned=False,
             retention_ms=None,
             version=1,
@@ -160,11 +170,22 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="json",
             events=GateEvent,
             writers=("gate-evaluator",),
-            readers=("gate-evaluator", "archiver", "console"),
+            readers=("gate-evaluator", "trainer", "archiver", "console"),
             partitioned=True,
             retention_ms=None,
             version=1,
             summary="Verdicts on candidates, guards over champions, weights by results, and what is due.",
+        ),
+        StreamSpec(
+            name="training",
+            codec="json",
+            events=TrainingEvent,
+            writers=("console", "trainer"),
+            readers=("trainer", "archiver", "console"),
+            partitioned=False,
+            retention_ms=None,
+            version=1,
+            summary="Who asked for a model to be trained, how that went, and what became of it.",
         ),
         StreamSpec(
             name="dead",
@@ -188,6 +209,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
                 "ensemble-voter",
                 "shadow-recorder",
                 "gate-evaluator",
+                "trainer",
                 "archiver",
             ),
             readers=("archiver", "console"),

@@ -191,6 +191,27 @@ class StepWeight(Struct, frozen=True, tag="step_weight"):
     automatic: bool = False
 
 
+class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
+    """When models are trained again, on what, and what may come of it. Nothing that votes: no rollback touches it.
+
+    ``schedule_hours``: each voting model is trained again so long after it was last asked for (0: never).
+    ``on_drift``, ``on_decay``: whether ``InputsDrifted`` and ``SkillDecayed`` are causes. ``cooldown_hours``: least
+    time between two requests for one model. ``budget``: most jobs within seven days, of all models.
+    ``window_days``: how far back the data go. ``rows``: fewest labelled rows. ``shadow``: whether an accepted
+    candidate is put in shadow. ``sanity``: whether an artifact that fails the fixed sanity checks is refused, or
+    they are only reported."""
+
+    schedule_hours: Annotated[int, Meta(ge=0, le=87_600)] = 168
+    window_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
+    cooldown_hours: Annotated[int, Meta(ge=0, le=8_760)] = 24
+    budget: Annotated[int, Meta(ge=0, le=10_000)] = 14
+    rows: Annotated[int, Meta(ge=100)] = 1000
+    on_drift: bool = True
+    on_decay: bool = True
+    shadow: bool = True
+    sanity: Literal["report", "refuse"] = "report"
+
+
 class TrustKey(Struct, frozen=True, tag="trust_key"):
     """Makes an Ed25519 public key known, with who holds it and what it may sign: tags of commands,
     or ``*`` for all. From the first trusted key on, every command must be signed."""
@@ -239,6 +260,7 @@ Command = (
     | SetGatePolicy
     | SetLadder
     | StepWeight
+    | SetTrainingPolicy
     | TrustKey
     | RevokeKey
 )

@@ -84,14 +84,16 @@ def block_interval(gain: Matrix, time: Times, block: int, seed: int) -> Interval
     return Interval(float(gain.mean()), low, high)
 
 
-def score(p: Matrix, y: Classes, time: Times, prior: Triple, *, horizon: int, seed: int = 0) -> Scores:
-    """Scores of probabilities ``p`` [N, 3] for classes ``y`` [N] at moments ``time`` [N].
+def block_of(time: Times, horizon: int) -> int:
+    """Moments in a block: four horizons, or the square root of the number of moments if that is longer."""
+    return max(4 * horizon, math.isqrt(len(np.unique(time))))
 
-    Blocks are four horizons long, or the square root of the number of moments if that is longer."""
+
+def score(p: Matrix, y: Classes, time: Times, prior: Triple, *, horizon: int, seed: int = 0) -> Scores:
+    """Scores of probabilities ``p`` [N, 3] for classes ``y`` [N] at moments ``time`` [N]; blocks: ``block_of``."""
     base = np.tile(np.array(prior), (len(y), 1))
     model_loss, base_loss = log_losses(p, y), log_losses(base, y)
-    block = max(4 * horizon, math.isqrt(len(np.unique(time))))
-    gain = block_interval(1000.0 * (base_loss - model_loss), time, block, seed)
+    gain = block_interval(1000.0 * (base_loss - model_loss), time, block_of(time, horizon), seed)
     came = shares(y)
     return Scores(
         rows=len(y),

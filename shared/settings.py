@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
@@ -113,6 +113,22 @@ class Archive(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 3600
 
 
+class Training(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a training process may take of this machine, and where sweeps run."""
+
+    memory_mb: Annotated[int, Meta(ge=256, description="Most memory a training process may ask for (MiB).")] = 6144
+    free_gb: Annotated[
+        float, Meta(ge=0.0, description="Free disk space in the state folder without which no training starts (GiB).")
+    ] = 5.0
+    backend: Annotated[
+        Literal["sequential", "loky", "dask", "ray"],
+        Meta(description="Where `conclave train sweep` runs its trials: a backend of joblib."),
+    ] = "loky"
+    address: Annotated[
+        str, Meta(description="Scheduler of the dask or ray backend, as tcp://10.0.0.5:8786. Empty: one of its own.")
+    ] = ""
+
+
 class Telemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """Where traces and metrics go."""
 
@@ -143,6 +159,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     feed: Feed = Feed()
     models: Models = Models()
     archive: Archive = Archive()
+    training: Training = Training()
     telemetry: Telemetry = Telemetry()
 
 

@@ -39,20 +39,46 @@ def split(
     Guaranteed: between the last label end of a part and the first row of any later part lies more than
     ``embargo_ms``. Raises ``SplitError``.
     """
+    moments = _moments(time)
+    shares = np.cumsum(fractions[:-1])
+    starts = [int(moments[min(round(share * len(moments)), len(moments) - 1)]) for share in shares]
+    return _parts(time, end, [int(moments[0]), *starts, int(end.max()) + 1], embargo_ms)
+
+
+def walk_forward(time: Times, end: Times, *, folds: int, embargo_ms: int) -> list[Parts]:
+    """Parts of ``folds`` successive tests over the second half of the time axis, each of which is preceded by all
+    that came before: three quarters training, an eighth each validation and calibration. Guarantees and errors
+    as of ``split``, within each fold."""
+    if folds < 1:
+        raise SplitError(f"{folds} folds; at least one is needed")
+    moments = _moments(time)
+    found = []
+    for fold in range(folds):
+        begin, until = (round(len(moments) * (0.5 + 0.5 * number / folds)) for number in (fold, fold + 1))
+        starts = [int(moments[min(round(begin * share), len(moments) - 1)]) for share in (0.75, 0.875, 1.0)]
+        last = int(moments[until - 1])
+        stop = int(end[time <= last].max()) + 1
+        found.append(_parts(time, end, [int(moments[0]), *starts, stop], embargo_ms))
+    return found
+
+
+def _moments(time: Times) -> Times:
     moments = np.unique(time)
     if not len(moments):
         raise SplitError(
             "no labelled rows at all: the bars are fewer than the warm-up plus the horizon, or full of gaps"
         )
-    shares = np.cumsum(fractions[:-1])
-    starts = [int(moments[min(round(share * len(moments)), len(moments) - 1)]) for share in shares]
-    lows = [int(moments[0]), *(start + embargo_ms for start in starts)]
-    highs = [*starts, int(end.max()) + 1]
-    parts = Parts(*(np.flatnonzero((time >= low) & (end < high)) for low, high in zip(lows, highs, strict=True)))
+    return moments
+
+
+def _parts(time: Times, end: Times, bounds: list[int], embargo_ms: int) -> Parts:
+    """Rows between successive bounds: a part begins an embargo after its own, and its labels end before the next."""
+    lows = [bounds[0], *(bound + embargo_ms for bound in bounds[1:-1])]
+    parts = Parts(*(np.flatnonzero((time >= low) & (end < high)) for low, high in zip(lows, bounds[1:], strict=True)))
     for name, rows in parts._asdict().items():
         if not len(rows):
             raise SplitError(
-                f"the {name} part is empty: {len(time)} labelled rows over {len(moments)} bars are too few for "
-                f"fractions {fractions} and an embargo of {embargo_ms} ms; give more bars or a shorter horizon"
+                f"the {name} part is empty: {len(time)} labelled rows over {len(np.unique(time))} bars are too few, "
+                f"with an embargo of {embargo_ms} ms; give more bars, fewer folds or a shorter horizon"
             )
     return parts

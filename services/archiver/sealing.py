@@ -4,6 +4,7 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from schemas.catalogue import STREAMS
 from schemas.operations import ArchiveFailed
 from services.archiver.core import Trim, behind, groups_of, same, trim
 from shared.archive.checking import compared, verified
@@ -15,7 +16,7 @@ from shared.log import START, Entry, Log, Place
 from shared.log.rules import order
 from shared.log.whole import End, Whole
 
-CONTROL: Final = Place("control")
+GLOBAL: Final = tuple(Place(spec.name) for spec in STREAMS.values() if not spec.partitioned)
 READ_AT_ONCE: Final = 500
 
 
@@ -71,15 +72,17 @@ async def round_of(
 async def _seal(
     log: Log, whole: Whole, store: Store, partitions: int, now: int, renew: Callable[[], Awaitable[None]]
 ) -> tuple[int, int]:
-    """Up to a cut through every partition, and control after those: a decision's version is never ahead of it."""
+    """Up to a cut through every partition, and the global streams after those: a decision's version is never ahead
+    of control."""
     places: dict[Place, End] = {}
     groups: list[GroupThen] = []
     for partition in range(partitions):
         found = await whole.cut(partition)
         places |= {Place(stream, partition): end for stream, end in found.ends.items()}
         groups += groups_of(partition, found)
-    if (control := await whole.end(CONTROL)).added:
-        places[CONTROL] = control
+    for place in GLOBAL:
+        if (end := await whole.end(place)).added:
+            places[place] = end
     for place in Files.places(store):
         places.setdefault(place, End())
     count, files, ends = 0, 0, []

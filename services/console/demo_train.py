@@ -53,7 +53,7 @@ async def train_all(console: Console, run: Runner, bars: Sequence[str], settings
             async with limit:
                 task = progress.add_task(f"  {model}", total=None)
                 report = await run(
-                    "train", "--model", model, "--family", model, *bars, *MODELS[model].words,
+                    "train", "files", "--model", model, "--family", model, *bars, *MODELS[model].words,
                     "--register", "--actor", "demo", "--reason", WHY,
                 )  # fmt: skip
                 digests[model] = next(word for word in report.split() if re.fullmatch("[0-9a-f]{64}", word))

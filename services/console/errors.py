@@ -22,7 +22,7 @@ from shared.settings import SettingsError
 from shared.signing import KeyFileError
 from shared.splits import SplitError
 from shared.telemetry import MissingExporterError
-from shared.training import RefusedError as NotStoredError
+from shared.training.fitting import RefusedError as NotStoredError
 
 CODES: Final[dict[type[Exception], int]] = {
     NoDecisionError: 3,

@@ -13,10 +13,10 @@ from schemas.control import SetGatePolicy
 from schemas.gates import Judgement
 from services.console.door import OUTPUT
 from services.console.main import asynchronous, settings_of
-from services.console.past import past_of
 from services.console.replaying import Judged, Mark, Replay, Replaying
 from services.console.scores import Verdicts, read_verdicts, recorded_scores
 from shared.archive import Store
+from shared.archive.past import past_of
 from shared.control import Reader
 from shared.following import read_control
 from shared.gates.policies import Policy, policy_of

@@ -14,7 +14,7 @@ from services.console.training import after_training, bars_of, parameters
 from shared.artifacts.show import render
 from shared.features import SETS
 from shared.importing.bring import bring
-from shared.training import HOLD, HORIZON
+from shared.training.fitting import HOLD, HORIZON
 
 
 def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:

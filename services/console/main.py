@@ -22,7 +22,7 @@ MODULES: Final = {
     "up": "running",
     "down": "running",
     "feed": "feeding",
-    "train": "training",
+    "train": "train",
     "artifacts": "artifacts",
     "import": "importing",
     "status": "observe",

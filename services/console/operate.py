@@ -10,7 +10,6 @@ from schemas.control import (
     ConfirmPromotion,
     Found,
     Promote,
-    RegisterArtifact,
     Retire,
     Rollback,
     StartShadow,
@@ -18,7 +17,7 @@ from schemas.control import (
 )
 from services.console.door import artifact_of, carry_out, changing, store_of
 from services.console.main import asynchronous, settings_of
-from shared.artifacts.manifest import Manifest
+from shared.artifacts.registration import registration
 from shared.checks import check_stored
 from shared.commands import Issued, RefusedError, issue
 from shared.control import Model, State
@@ -32,26 +31,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 def of_an_artifact(command: F) -> F:
     """The arguments that name an artifact: its model, and a prefix of its digest."""
     return click.argument("model")(click.argument("artifact")(command))
-
-
-def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifact:
-    """The command that makes an artifact known, with what a vote needs to know of it."""
-    return RegisterArtifact(
-        model=model,
-        artifact=digest,
-        family=manifest.family,
-        feature_set=manifest.feature_set.digest,
-        feature_set_name=manifest.feature_set.name,
-        interval_ms=manifest.interval_ms,
-        classes=manifest.classes,
-        centre=manifest.centre,
-        prior=manifest.prior,
-        features=manifest.feature_set.names,
-        libraries=manifest.libraries,
-        horizon=manifest.label.horizon,
-        kappa=manifest.label.kappa,
-        backtest=manifest.backtest,
-    )
 
 
 def founding(settings: Settings) -> Found:

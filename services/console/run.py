@@ -6,10 +6,9 @@ server does not answer, do.
 """
 
 import functools
-import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Any, Final
 
 import anyio
 import click
@@ -20,8 +19,6 @@ from shared.process import die_with_parent, serve, stop_on_signal
 from shared.service import Service
 from shared.settings import Settings, SettingsError
 
-P = ParamSpec("P")
-
 TRY_AGAIN: Final = 75
 """EX_TEMPFAIL of sysexits(3)."""
 SERVICES: Final = (
@@ -31,35 +28,9 @@ SERVICES: Final = (
     "shadow-recorder",
     "gate-evaluator",
     "archiver",
+    "trainer",
     "feed",
 )
-
-
-def tried_again(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A click command whose body is a coroutine, under a supervisor: ends with ``TRY_AGAIN`` and one line
-    where the server does not answer."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        lost = None
-        try:
-            anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
-        except* UnavailableError as group:
-            lost = next(_leaves(group))
-        # Not above: what is raised there would come in a group, and be nobody's exit code.
-        if lost is not None:
-            click.echo(f"conclave: {lost}", err=True)
-            sys.exit(TRY_AGAIN)
-
-    return run
-
-
-def _leaves(group: BaseExceptionGroup[UnavailableError]) -> Iterator[UnavailableError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 @click.command()
@@ -69,16 +40,28 @@ def _leaves(group: BaseExceptionGroup[UnavailableError]) -> Iterator[Unavailable
 @click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
 @click.option("--parent", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
-@tried_again
-async def run(
-    context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
+def run(
+    context: click.Context, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
 ) -> None:
     """Runs one service in the foreground, until SIGTERM."""
     if parent is not None:
         die_with_parent(parent)
     if (service == "model-worker") != (model is not None):
         raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
-    await _run(settings_of(context), service, model, partition, take_over=take_over)
+    start = functools.partial(_run, settings_of(context), service, model, partition, take_over=take_over)
+    try:
+        anyio.run(start, backend_options={"use_uvloop": True})
+    except* UnavailableError as lost:
+        click.echo(f"conclave: {next(_leaves(lost))}", err=True)
+        context.exit(TRY_AGAIN)
+
+
+def _leaves(group: BaseExceptionGroup[UnavailableError]) -> Iterator[UnavailableError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _run(settings: Settings, service: str, model: str | None, partition: int, *, take_over: bool) -> None:
@@ -103,6 +86,10 @@ async def host(
         from services.archiver import main as archiver  # noqa: PLC0415  # imported where needed
 
         await archiver.run(settings, stop, take_over=take_over)
+    elif service == "trainer":
+        from services.trainer import main as trainer  # noqa: PLC0415  # imported where needed
+
+        await trainer.run(settings, stop, take_over=take_over)
     else:
         await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
 

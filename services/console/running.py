@@ -30,13 +30,13 @@ CARD: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
 BESIDE: Final = 10
 """Niceness of what stands beside the way from bar to decision: no vote waits for it."""
-ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"])
+ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"])
 
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
     """Every process of an installation: its name, how to run it, and its group."""
     partition_wide = ["feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator"]
-    rows = [("archiver", ["run", "archiver", "--partition", "0"], "archiver")]
+    rows = [(name, ["run", name, "--partition", "0"], name) for name in ("archiver", "trainer")]
     for partition in range(settings.installation.partitions):
         where = ["--partition", str(partition)]
         suffix = f".{partition}" if settings.installation.partitions > 1 else ""

@@ -11,9 +11,9 @@ from schemas.common import ACTIONS
 from services.console.door import OUTPUT
 from services.console.main import asynchronous, settings_of
 from services.console.operate import shadow
-from services.console.past import past_of
 from services.console.scores import read_verdicts, recorded_scores
 from shared.archive import Store
+from shared.archive.past import past_of
 from shared.commands import current
 from shared.control import State
 from shared.gates.policies import chosen

@@ -1,17 +1,18 @@
-"""``conclave train``: a model from bars, measured against the class prior, stored and registered."""
+"""``conclave train files``: a model from bars, measured against the class prior, stored and registered."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, get_args
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.control import Promote, StartShadow
+from schemas.training import Imbalance
 from services.console.door import changing, signer_of, store_of, submit
 from services.console.main import asynchronous, settings_of
-from services.console.operate import registration
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
+from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, Source, SourceError, gather
 from shared.commands import Door
@@ -19,8 +20,8 @@ from shared.families import FAMILIES, Epoch, complete, family_named
 from shared.features import DEFAULT, SETS, FeatureSet
 from shared.process import opened_log
 from shared.settings import Settings
-from shared.training import HOLD, HORIZON, Trained
-from shared.training import train as train_model
+from shared.training.fitting import HOLD, HORIZON, Trained
+from shared.training.fitting import train as train_model
 
 
 def parameters(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, int | float]:
@@ -35,14 +36,24 @@ def parameters(context: click.Context, option: click.Parameter, given: tuple[str
     return found
 
 
-def _completed(family: str, params: dict[str, int | float], preset: str) -> dict[str, int | float]:
+def completed(family: str, params: dict[str, int | float], preset: str) -> dict[str, int | float]:
+    """The parameters of a family, all of them. Raises ``UsageError``."""
     try:
         return complete(family_named(family), params, preset)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 
-@click.command()
+IMBALANCE: Final = click.option(
+    "--imbalance",
+    type=click.Choice(get_args(Imbalance)),
+    default="none",
+    show_default=True,
+    help="What is done about classes of unequal share; each serves the natural prior.",
+)
+
+
+@click.command("files")
 @click.option("--model", required=True, help="The voting slot the artifact is for, as xgboost.")
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
 @BARS_OPTIONS
@@ -53,6 +64,7 @@ def _completed(family: str, params: dict[str, int | float], preset: str) -> dict
 @click.option("--seed", default=1, show_default=True)
 @click.option("--preset", default="", help="A named set of the family's parameters, as steps-128.")
 @click.option("--param", "params", multiple=True, callback=parameters, help="One parameter, as --param epochs=3.")
+@IMBALANCE
 @click.option("--register", "then", flag_value="register", help="Make it known under the model's name.")
 @click.option("--shadow", "then", flag_value="shadow", help="Register it and watch it in shadow.")
 @click.option(
@@ -62,7 +74,7 @@ def _completed(family: str, params: dict[str, int | float], preset: str) -> dict
 @changing
 @click.pass_context
 @asynchronous
-async def train(
+async def train_files(
     context: click.Context,
     /,
     model: str,
@@ -74,11 +86,12 @@ async def train(
     seed: int,
     preset: str,
     params: dict[str, int | float],
+    imbalance: Imbalance,
     then: str | None,
     weight: float | None,
     **options: Any,
 ) -> None:
-    """Trains one model on bars from files or the synthetic market.
+    """Train one model on bars from files or the synthetic market, in this process.
 
     The report compares it with the class prior on bars it never saw; skill is in thousandths of a nat
     (mnat) of log loss, with a 95 % block-bootstrap interval. A collapsed model is refused."""
@@ -86,8 +99,8 @@ async def train(
     source, name = chosen_source(options)
     bars = bars_of(Part(source, 0, rows))
     console = Console()
-    how = {"horizon": horizon, "hold": hold, "seed": seed, "params": _completed(family, params, preset)}
-    trained = _train(bars, family, SETS[set_name], settings, source=name, **how)
+    how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
+    trained = _train(bars, family, SETS[set_name], settings, source=name, imbalance=imbalance, **how)
     digest = store_of(settings).save(trained.manifest, trained.files)
     if options["output"] == "table":
         console.print(render(trained.manifest, digest))

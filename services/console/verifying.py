@@ -19,9 +19,9 @@ from rich.table import Table
 from schemas.operations import ControlRefused
 from services.console.door import OUTPUT
 from services.console.main import settings_of
-from services.console.past import location
 from shared import checkpoint
 from shared.archive import CorruptError, LostError
+from shared.archive.past import location
 from shared.audit.artifacts import Examined, examine
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged

@@ -14,10 +14,10 @@ from schemas.codec import seal
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
-from services.console.operate import registration
 from services.console.verifying import moment_entry, source_of, where_of
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, Store
+from shared.artifacts.registration import registration
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.source import PAGE, Source, Span, readable

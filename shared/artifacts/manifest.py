@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds, Name, Probabilities
 from schemas.control import Backtest
+from schemas.training import Imbalance
 from shared.calibration import Method, Vector
 from shared.labels import LabelSpec
 from shared.scoring import Scores
@@ -70,7 +71,7 @@ class Scaling:
 
 class TrainingData(Struct, frozen=True, forbid_unknown_fields=True):
     """What an artifact was trained on. ``bridge`` is the gap policy its vectors were made under,
-    ``digest`` the SHA-256 of the bars (``shared.training.digest_of_bars``)."""
+    ``digest`` the SHA-256 of the bars, ``vectors`` that of the vectors (``shared.training.series``)."""
 
     source: str
     bridge: int
@@ -80,6 +81,7 @@ class TrainingData(Struct, frozen=True, forbid_unknown_fields=True):
     bars: int
     rows: int
     digest: DigestHex
+    vectors: DigestHex
 
 
 class CalibrationMetrics(Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,7 +137,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """See the module. ``vector`` is applied to the logits before the ``temperature``; ``trained_with``
     are the libraries that had part in the weights and have none in the answers; ``centre`` is the mean
     log probability of each class over the calibration part (what the pool subtracts), ``prior`` the
-    class frequencies of the training part, ``backtest`` what gates compare its live evidence with."""
+    class frequencies of the training part, ``backtest`` what gates compare its live evidence with,
+    ``imbalance`` what was done about classes of unequal share."""
 
     format: Literal[1]
     family: Name
@@ -159,6 +162,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     vector: Vector | None = None
     imported: Source | None = None
     trained_with: dict[str, str] = {}
+    imbalance: Imbalance = "none"
 
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -22,6 +22,7 @@ from schemas.control import (
     Rollback,
     SetGatePolicy,
     SetLadder,
+    SetTrainingPolicy,
     SetVotingPolicy,
     SetWeights,
     StartShadow,
@@ -64,7 +65,7 @@ def decide(state: State, command: Command) -> Rejected | None:
             return (
                 Rejected(f"a quorum of {count} cannot be reached: {voting} models vote") if 0 < voting < count else None
             )
-        case SetGatePolicy():
+        case SetGatePolicy() | SetTrainingPolicy():
             return None
         case SetLadder():
             return refused_ladder(command)

@@ -22,6 +22,7 @@ from schemas.control import (
     Rollback,
     SetGatePolicy,
     SetLadder,
+    SetTrainingPolicy,
     SetVotingPolicy,
     SetWeights,
     StartShadow,
@@ -62,6 +63,8 @@ def evolve(state: State, command: Command, at: int) -> State | Rejected:
             return structs.replace(_without_shadow(state, model, artifact), retired=retired)
         case ConfirmPromotion(model=model):
             return structs.replace(state, probations=state.probations.delete(model))
+        case SetTrainingPolicy():
+            return structs.replace(state, training=command)
         case TrustKey(key_id=key_id):
             return structs.replace(state, keys=state.keys.set(key_id, command))
         case RevokeKey(key_id=key_id):

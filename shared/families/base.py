@@ -29,18 +29,25 @@ class WeightsError(ValueError):
     """Weights that are not this family's, or do not fit the manifest. Names the file."""
 
 
+Offset = NDArray[np.float64]
+"""[3]: added to every row's logits before they are judged."""
+
+
 class Sample(NamedTuple):
-    """Windows with the class of each and how much it counts."""
+    """Windows with the class of each and how much it counts. ``offset``: what is added to a model's logits
+    before the loss of these rows is taken; whoever serves the model adds that of the held rows."""
 
     x: Windows
     y: Classes
     weight: Weights
+    offset: Offset | None = None
 
 
 class Epoch(NamedTuple):
     """How a fit stands after step ``number`` of at most ``of`` (epochs, or trees every so many rounds).
     ``train_loss`` and ``held_loss`` are mean log losses in nats, the former as the fit itself sees it
-    (with dropout, say); ``held`` are the logits [N, 3] of the held rows, to be judged for collapse."""
+    (with dropout, say); ``held`` are the logits [N, 3] of the held rows, their offset added: what would be
+    served now."""
 
     number: int
     of: int
@@ -49,9 +56,9 @@ class Epoch(NamedTuple):
     held: Logits
 
 
-Watch = Callable[[Epoch], None]
-"""Called after each epoch. What it raises ends the fit and reaches the caller of ``fit``; else the
-fitted model is the same with and without it."""
+Watch = Callable[[Epoch], bool | None]
+"""Called after each epoch; true ends the fit there, with what it has. What it raises reaches the caller of
+``fit``. Else the fitted model is the same with and without it."""
 
 
 class Model(Protocol):
@@ -129,8 +136,13 @@ def one_vector(params: Params) -> int:
     return 1
 
 
+def shifted(logits: Logits, offset: Offset | None) -> Logits:
+    """[N, 3] with the offset added."""
+    return logits if offset is None else np.asarray(logits + offset)
+
+
 def held_loss(logits: Logits, held: Sample) -> float:
-    """Weighted mean log loss of ``logits`` on ``held``, in nats."""
+    """Weighted mean log loss of ``logits`` (their offset added) on ``held``, in nats."""
     top = logits.max(axis=1)
     losses = top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(held.y)), held.y]
     return float((losses * held.weight).sum() / held.weight.sum())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, held_loss
+from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, held_loss, shifted
 
 torch.set_num_threads(1)
 
@@ -68,7 +68,8 @@ def _log_prior(train: Sample) -> Floats:
     counts = np.bincount(train.y, weights=train.weight, minlength=3)
     if not (counts > 0).all():
         raise ValueError(f"a class has no row in the training part: SELL, HOLD, BUY weigh {counts.tolist()}")
-    return np.asarray(np.log(counts / counts.sum()), np.float32)
+    start = np.log(counts / counts.sum())
+    return np.asarray(start if train.offset is None else start - train.offset, np.float32)
 
 
 def _epochs(
@@ -83,16 +84,16 @@ def _epochs(
         net.train()
         total = 0.0
         for rows in np.array_split(random.permutation(len(train.y)), steps // epochs):
-            total += _step(net, optimiser, Sample(train.x[rows], train.y[rows], train.weight[rows]), params) * len(rows)
+            part = Sample(train.x[rows], train.y[rows], train.weight[rows], train.offset)
+            total += _step(net, optimiser, part, params) * len(rows)
             cycle.step()
         net.eval()
-        logits = answer(net, held.x)
+        logits = shifted(answer(net, held.x), held.offset)
         loss = held_loss(logits, held)
         if loss < best.loss or not best.state:
             best = Best(number, loss, {name: value.clone() for name, value in net.state_dict().items()})
-        if watch is not None:
-            watch(Epoch(number, epochs, total / len(train.y), loss, logits))
-        if not math.isfinite(loss) or number - best.number >= params["patience"]:
+        ended = watch is not None and watch(Epoch(number, epochs, total / len(train.y), loss, logits))
+        if ended or not math.isfinite(loss) or number - best.number >= params["patience"]:
             break
     return best
 
@@ -101,7 +102,8 @@ def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params
     """One step; the weighted mean loss before it."""
     x, y, weight = torch.from_numpy(rows.x.astype(np.float32)), torch.from_numpy(rows.y), torch.from_numpy(rows.weight)
     optimiser.zero_grad(set_to_none=True)
-    losses = functional.cross_entropy(net(x), y, reduction="none", label_smoothing=params["smoothing"])
+    logits = net(x) if rows.offset is None else net(x) + torch.from_numpy(rows.offset.astype(np.float32))
+    losses = functional.cross_entropy(logits, y, reduction="none", label_smoothing=params["smoothing"])
     loss = (losses * weight).sum() / weight.sum()
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), params["clip"])

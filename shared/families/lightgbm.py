@@ -12,6 +12,7 @@ from shared.families.base import (
     Files,
     Fitted,
     Logits,
+    Offset,
     Params,
     Sample,
     Watch,
@@ -20,6 +21,7 @@ from shared.families.base import (
     last_row,
     one_vector,
     only_file,
+    shifted,
 )
 from shared.families.libraries import library
 
@@ -43,14 +45,23 @@ class LightGBMModel:
         return np.asarray(raw, dtype=np.float64)
 
 
-def _telling(watch: Watch, held: Any) -> Callable[[Any], None]:
+def _start(sample: Sample) -> Any:
+    """[N, 3] scores from which the trees of a sample with an offset begin."""
+    return None if sample.offset is None else np.tile(sample.offset, (len(sample.y), 1))
+
+
+def _telling(watch: Watch, held: Any, offset: Offset | None) -> Callable[[Any], None]:
     """A callback that tells ``watch`` every so many rounds."""
 
     def after_iteration(env: Any) -> None:
         if (env.iteration + 1) % WATCHED_EVERY == 0:
             losses = {part: loss for part, _, loss, *_ in env.evaluation_result_list}
             scores = np.asarray(env.model.predict(held, raw_score=True, num_threads=1), dtype=np.float64)
-            watch(Epoch(env.iteration + 1, env.end_iteration, losses["train"], losses["validation"], scores))
+            told = Epoch(
+                env.iteration + 1, env.end_iteration, losses["train"], losses["validation"], shifted(scores, offset)
+            )
+            if watch(told):
+                raise library("lightgbm").callback.EarlyStopException(env.iteration, env.evaluation_result_list)
 
     return after_iteration
 
@@ -87,9 +98,11 @@ class LightGBM:
         settings |= {"objective": "multiclass", "num_class": 3, "metric": "multi_logloss", "verbosity": -1}
         settings |= {"num_threads": 1, "seed": seed, "deterministic": True, "force_row_wise": True}
         rows = last_row(train.x, self.name)
-        data = lightgbm.Dataset(rows, label=train.y, weight=train.weight, params=settings)
+        data = lightgbm.Dataset(rows, label=train.y, weight=train.weight, init_score=_start(train), params=settings)
         rows = last_row(held.x, self.name)
-        watched = lightgbm.Dataset(rows, label=held.y, weight=held.weight, reference=data, params=settings)
+        watched = lightgbm.Dataset(
+            rows, label=held.y, weight=held.weight, init_score=_start(held), reference=data, params=settings
+        )
         booster = lightgbm.train(
             settings,
             data,
@@ -98,7 +111,7 @@ class LightGBM:
             valid_names=["train", "validation"][watch is None :],
             callbacks=[
                 lightgbm.early_stopping(int(params["patience"]), verbose=False),
-                *([] if watch is None else [_telling(watch, rows)]),
+                *([] if watch is None else [_telling(watch, rows, held.offset)]),
             ],
         )
         steps = int(booster.best_iteration)

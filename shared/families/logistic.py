@@ -59,16 +59,19 @@ class LogisticModel(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Design(NamedTuple):
-    """Features and a column of ones [N, F + 1], classes, and weights that sum to one."""
+    """Features and a column of ones [N, F + 1], classes, weights that sum to one, and what is added to the
+    logits of every row."""
 
     x: Matrix
     y: Classes
     share: Matrix
+    offset: Matrix
 
 
 def _design(sample: Sample) -> Design:
     rows = last_row(sample.x, "logistic").astype(np.float64)
-    return Design(np.hstack([rows, np.ones((len(rows), 1))]), sample.y, sample.weight / sample.weight.sum())
+    offset = np.zeros(3) if sample.offset is None else sample.offset
+    return Design(np.hstack([rows, np.ones((len(rows), 1))]), sample.y, sample.weight / sample.weight.sum(), offset)
 
 
 def _softmax(z: Matrix) -> Matrix:
@@ -77,13 +80,13 @@ def _softmax(z: Matrix) -> Matrix:
 
 
 def _log_loss(sample: Design, table: Matrix) -> float:
-    p = _softmax(sample.x @ table)[np.arange(len(sample.y)), sample.y]
+    p = _softmax(sample.x @ table + sample.offset)[np.arange(len(sample.y)), sample.y]
     return float(-(sample.share * np.log(np.maximum(p, 1e-300))).sum())
 
 
 def _newton(sample: Design, ridge: float, start: Matrix, steps: int) -> Matrix:
     """Minimises mean log loss + ridge/2 * |weights|^2 from ``start`` ([F + 1, 3])."""
-    x, y, share = sample
+    x, y, share, offset = sample
     width = x.shape[1]
     penalty = np.full((width, 3), ridge)
     penalty[-1] = 1e-9  # only picks one of the equivalent intercepts
@@ -94,7 +97,7 @@ def _newton(sample: Design, ridge: float, start: Matrix, steps: int) -> Matrix:
 
     value = objective(table)
     for _ in range(steps):
-        p = _softmax(x @ table)
+        p = _softmax(x @ table + offset)
         error = p.copy()
         error[np.arange(len(y)), y] -= 1.0
         gradient = x.T @ (error * share[:, None]) + penalty * table
@@ -112,7 +115,7 @@ def _newton(sample: Design, ridge: float, start: Matrix, steps: int) -> Matrix:
 
 def _hessian(sample: Design, p: Matrix) -> Matrix:
     """[3(F + 1), 3(F + 1)], class by class."""
-    x, _, share = sample
+    x, _, share, _ = sample
     width = x.shape[1]
     blocks = np.zeros((3, width, 3, width))
     for j in range(3):
@@ -144,7 +147,9 @@ class Logistic:
             if loss < least:
                 best, least = table, loss
             if watch is not None:
-                watch(Epoch(number, len(RIDGES), _log_loss(fitting, table), loss, watched.x @ table))
+                answers = watched.x @ table + watched.offset
+                if watch(Epoch(number, len(RIDGES), _log_loss(fitting, table), loss, answers)):
+                    break
         return Fitted(LogisticModel(tuple((s, h, b) for s, h, b in best.tolist())), len(RIDGES))
 
     def save(self, model: LogisticModel) -> dict[str, bytes]:

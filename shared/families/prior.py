@@ -53,7 +53,8 @@ class Prior:
         counts = np.bincount(train.y, weights=train.weight, minlength=3)
         if not (counts > 0).all():
             raise ValueError(f"a class has no row in the training part: SELL, HOLD, BUY weigh {counts.tolist()}")
-        sell, hold, buy = np.log(counts / counts.sum()).tolist()
+        start = np.log(counts / counts.sum())
+        sell, hold, buy = (start if train.offset is None else start - train.offset).tolist()
         return Fitted(PriorModel((sell, hold, buy)), 0)
 
     def save(self, model: PriorModel) -> dict[str, bytes]:

@@ -81,10 +81,15 @@ def _telling(watch: Watch, held: Any, rounds: int) -> Any:
             if (epoch + 1) % WATCHED_EVERY == 0:
                 fitted, unseen = (evals_log[part]["mlogloss"][-1] for part in ("train", "validation"))
                 margins = model.predict(held, output_margin=True).astype(np.float64)
-                watch(Epoch(epoch + 1, rounds, fitted, unseen, margins))
+                return bool(watch(Epoch(epoch + 1, rounds, fitted, unseen, margins)))
             return False
 
     return Telling()
+
+
+def _start(sample: Sample) -> Any:
+    """[N, 3] margins from which the trees of a sample with an offset begin."""
+    return None if sample.offset is None else np.tile(sample.offset, (len(sample.y), 1))
 
 
 class XGBoost:
@@ -117,11 +122,17 @@ class XGBoost:
         settings: dict[str, Any] = {name: value for name, value in params.items() if name not in own}
         settings |= {"objective": "multi:softprob", "num_class": 3, "eval_metric": "mlogloss"}
         settings |= {"tree_method": "hist", "nthread": 1, "seed": seed, "verbosity": 1}
+        if held.offset is not None:
+            settings["base_score"] = 0.5  # of each class: what is served has no start of its own
         bins = int(params["max_bin"])
         rows = last_row(train.x, self.name)
-        data = xgboost.QuantileDMatrix(rows, label=train.y, weight=train.weight, max_bin=bins, nthread=1)
+        data = xgboost.QuantileDMatrix(
+            rows, label=train.y, weight=train.weight, base_margin=_start(train), max_bin=bins, nthread=1
+        )
         rows = last_row(held.x, self.name)
-        watched = xgboost.QuantileDMatrix(rows, label=held.y, weight=held.weight, max_bin=bins, nthread=1, ref=data)
+        watched = xgboost.QuantileDMatrix(
+            rows, label=held.y, weight=held.weight, base_margin=_start(held), max_bin=bins, nthread=1, ref=data
+        )
         booster = xgboost.train(
             settings,
             data,

@@ -13,7 +13,7 @@ from shared.families.base import Params
 from shared.families.imported import IMPORTED
 from shared.features import BRIDGE, FeatureSet
 from shared.importing import layouts, reading, reference
-from shared.training import Given, Trained, train
+from shared.training.fitting import Given, Trained, train
 
 PROBES: Final = 64
 FAR: Final = 1e6

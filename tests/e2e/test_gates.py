@@ -40,8 +40,8 @@ def test_a_shadow_is_scored_beside_the_champion_and_judged(tmp_path: Path) -> No
     installation = Installation(tmp_path, models=("m",))
     with running(installation):
         champion = installation.train("m", *BARS, family="logistic")
-        installation.conclave("train", "--model", "m", "--family", "logistic", *BARS, "--seed", "2", "--horizon", "10",
-                              "--shadow", *WHY)  # fmt: skip
+        rival = ("--model", "m", "--family", "logistic", *BARS, "--seed", "2", "--horizon", "10", "--shadow")
+        installation.conclave("train", "files", *rival, *WHY)
         installation.conclave("policy", "voting", "quorum_count=1", *WHY)
         installation.conclave("feed", *BARS, "--limit", str(FED))
         until(lambda: any(isinstance(event, VerdictReached) for event in events(installation, "gates")))

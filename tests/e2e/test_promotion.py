@@ -26,7 +26,7 @@ class Site:
     def __init__(self, installation: Installation) -> None:
         self.conclave = installation.conclave
         self.installation = installation
-        train = ("train", "--model", "m", "--family", "logistic", *BARS, "--rows", "6000", *WHY)
+        train = ("train", "files", "--model", "m", "--family", "logistic", *BARS, "--rows", "6000", *WHY)
         self.champion = _digest(self.conclave(*train, "--promote", "--weight", "1"))
         self.rival = _digest(self.conclave(*train, "--horizon", "5", "--register"))
         self.conclave("policy", "voting", "quorum_count=1", "edge=0", *WHY)

@@ -87,11 +87,13 @@ def test_a_service_holds_its_own_group_alone_and_loads_no_function(server: redis
     assert not may(server, user, "FUNCTION LOAD x")
 
 
-def test_operators_and_the_gate_evaluator_alone_append_to_control(server: redis.Redis) -> None:
+def test_operators_the_gate_evaluator_and_the_trainer_alone_append_to_control(server: redis.Redis) -> None:
     assert {user for user in acl.USERS if may(server, user, "XADD conclave:control * e x")} == {
         "console",
         "gate-evaluator",
+        "trainer",
     }
+    assert {user for user in acl.USERS if may(server, user, "XADD conclave:training * e x")} == {"console", "trainer"}
 
 
 def test_a_console_loads_the_functions_and_skips_a_group(server: redis.Redis) -> None:

@@ -89,6 +89,11 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         path = "/srv/sealed"
         copy = "s3://bucket/desk"
         every_s = 60
+        [training]
+        memory_mb = 2048
+        free_gb = 0.5
+        backend = "dask"
+        address = "tcp://10.0.0.5:8786"
 
         [telemetry]
         endpoint = "http://127.0.0.1:4318"

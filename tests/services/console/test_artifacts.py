@@ -9,7 +9,7 @@ import pytest
 from bench.toy import market
 from shared.artifacts import Store
 from shared.features import SETS
-from shared.training import train
+from shared.training.fitting import train
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ SMALL = "--synthetic sequence --symbols 2 --count 1500 --reason test"
     ],
 )
 def test_a_parameter_or_preset_that_is_not_there_is_refused_before_any_work(desk: Any, words: str, said: str) -> None:
-    ended = desk(*f"train --model n --family nhits {SMALL} {words}".split())
+    ended = desk(*f"train files --model n --family nhits {SMALL} {words}".split())
     assert ended.code == 2
     assert said in " ".join(ended.err.replace("│", " ").split())
 
@@ -34,7 +34,7 @@ def test_a_parameter_or_preset_that_is_not_there_is_refused_before_any_work(desk
 def test_a_network_is_trained_from_the_command_line_and_beats_the_prior(
     desk: Any, tmp_path: Path, family: str, words: str
 ) -> None:
-    ended = desk(*f"train --model m --family {family} {SMALL} {words}".split())
+    ended = desk(*f"train files --model m --family {family} {SMALL} {words}".split())
     assert ended.code == 0, ended.err
     digest = ended.out.split()[-1]
     manifest = Store(tmp_path / "var" / "artifacts").load(digest).manifest

@@ -12,7 +12,7 @@ from shared.control import EMPTY, fold, propose
 from shared.features import SETS
 from shared.process import owner
 from shared.service import Batch, Received
-from shared.training import train
+from shared.training.fitting import train
 
 MINUTE = 60_000
 

@@ -56,7 +56,7 @@ def make() -> Callable[..., Parts]:
             centre=(-1.2, -0.9, -1.2),
             prior=(0.25, 0.5, 0.25),
             label=LabelSpec("vfh1", 12, 0.97, 0.5, 0.5),
-            data=TrainingData("by hand", 3, ("AAA",), 0, 600_000, 11, 10, "cd" * 32),
+            data=TrainingData("by hand", 3, ("AAA",), 0, 600_000, 11, 10, "cd" * 32, "ce" * 32),
             metrics=Metrics(scores, scores, {"train": 10}, 1, 1.25),
             seed=1,
             libraries=family.libraries(),

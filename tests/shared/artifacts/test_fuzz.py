@@ -10,7 +10,7 @@ from bench.toy import market
 from shared.artifacts import MANIFEST, ArtifactError, Store
 from shared.families import FAMILIES
 from shared.features import SETS
-from shared.training import train
+from shared.training.fitting import train
 
 SHORT: dict[str, dict[str, int | float]] = {
     "xgboost": {"rounds": 10},

@@ -15,7 +15,7 @@ from shared.bars import Bars
 from shared.checks import LIMITS, Limits, Report, check_model
 from shared.families import FAMILIES, family_named
 from shared.features import SETS
-from shared.training import train
+from shared.training.fitting import train
 
 SHORT: dict[str, dict[str, int | float]] = {
     "xgboost": {"rounds": 20},

@@ -24,7 +24,7 @@ from shared.importing import layouts, reading, reference
 from shared.importing.bring import bring
 from shared.importing.layouts import Found, LayoutError
 from shared.importing.reading import SourceFileError
-from shared.training import RefusedError
+from shared.training.fitting import RefusedError
 
 THREE = ("SELL", "HOLD", "BUY")
 OLD: dict[str, tuple[Callable[[], dict[str, Any]], int, dict[str, int | float], tuple[str, ...]]] = {

@@ -12,7 +12,8 @@ from shared.calibration import Calibration, Vector, probabilities
 from shared.families import FAMILIES
 from shared.features import SETS
 from shared.labels import classes
-from shared.training import RefusedError, Trained, assemble, digest_of_bars, judged, refuse, train, window_ends
+from shared.training.fitting import RefusedError, Trained, judged, refuse, train
+from shared.training.series import assemble, computed, digest_of_bars, window_ends
 
 SET = SETS["core-28"]
 SMALL: dict[str, dict[str, int | float]] = {
@@ -25,6 +26,7 @@ LEARNING = [name for name, family in FAMILIES.items() if not family.constant]
 
 
 PLANTED = {name: market(name, 4000, 0.5, seed) for seed, name in enumerate(("AAA", "BBB"))}
+SERIES = computed(PLANTED, SET, 3)
 NULL = {name: market(name, 4000, 0.0, seed) for seed, name in enumerate(("AAA", "BBB"))}
 
 
@@ -88,7 +90,7 @@ def test_the_served_answer_is_the_scored_answer(
     store = Store(tmp_path_factory.mktemp("artifacts"))
     for family, result in results.items():
         artifact = store.load(store.save(*result))
-        table = assemble(PLANTED, SET, artifact.window, interval_ms=MINUTE, bridge=3, horizon=3)
+        table = assemble(SERIES, artifact.window, interval_ms=MINUTE, horizon=3)
         test = artifact.manifest.metrics.test
         p = artifact.predict(table.windows[-test.rows :])
         y = classes(table.z[-test.rows :], artifact.manifest.label.kappa)
@@ -97,7 +99,7 @@ def test_the_served_answer_is_the_scored_answer(
 
 
 def test_rows_of_all_symbols_stand_on_one_time_axis() -> None:
-    table = assemble(PLANTED, SET, 1, interval_ms=MINUTE, bridge=3, horizon=3)
+    table = assemble(SERIES, 1, interval_ms=MINUTE, horizon=3)
     assert (np.diff(table.time) >= 0).all()
     assert table.windows.shape == (len(table.time), 1, len(SET))
     assert (table.end - table.time == 3 * MINUTE).all()
@@ -110,8 +112,8 @@ def test_windows_of_several_vectors_do_not_cross_a_gap() -> None:
 
 
 def test_longer_windows_end_with_the_bar_they_are_for() -> None:
-    one = assemble(PLANTED, SET, 1, interval_ms=MINUTE, bridge=3, horizon=3)
-    four = assemble(PLANTED, SET, 4, interval_ms=MINUTE, bridge=3, horizon=3)
+    one = assemble(SERIES, 1, interval_ms=MINUTE, horizon=3)
+    four = assemble(SERIES, 4, interval_ms=MINUTE, horizon=3)
     rows = len(four.time)
     assert (four.windows[:, -1] == one.windows[-rows:, -1]).all()
     assert (four.windows[2:, -2] == four.windows[:-2, -1]).all()  # two symbols alternate
@@ -121,15 +123,15 @@ def test_a_model_that_answers_the_same_to_everything_is_refused(results: dict[st
     metrics = results["xgboost"].manifest.metrics
     flat = msgspec.structs.replace(metrics, test=msgspec.structs.replace(metrics.test, distinct=19))
     with pytest.raises(RefusedError, match=r"collapsed: 19 distinct answers \(to 1e-3\)"):
-        refuse(FAMILIES["xgboost"], flat)
-    refuse(FAMILIES["prior"], flat)
+        refuse(FAMILIES["xgboost"], flat, results["xgboost"])
+    refuse(FAMILIES["prior"], flat, results["prior"])
 
 
 def test_a_model_that_is_worse_than_knowing_nothing_by_half_is_refused(results: dict[str, Trained]) -> None:
     metrics = results["xgboost"].manifest.metrics
     wild = msgspec.structs.replace(metrics, test=msgspec.structs.replace(metrics.test, log_loss=1.7))
     with pytest.raises(RefusedError, match="diverged"):
-        refuse(FAMILIES["xgboost"], wild)
+        refuse(FAMILIES["xgboost"], wild, results["xgboost"])
 
 
 def test_a_collapsed_fit_is_refused_in_training() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.archive import Store, opened
+from shared.archive.store import Store, opened
 from shared.settings import Settings
 
 

@@ -1,0 +1,24 @@
+"""How an artifact becomes known to an installation."""
+
+from schemas.control import RegisterArtifact
+from shared.artifacts.manifest import Manifest
+
+
+def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifact:
+    """The command that makes an artifact known, with what a vote needs to know of it."""
+    return RegisterArtifact(
+        model=model,
+        artifact=digest,
+        family=manifest.family,
+        feature_set=manifest.feature_set.digest,
+        feature_set_name=manifest.feature_set.name,
+        interval_ms=manifest.interval_ms,
+        classes=manifest.classes,
+        centre=manifest.centre,
+        prior=manifest.prior,
+        features=manifest.feature_set.names,
+        libraries=manifest.libraries,
+        horizon=manifest.label.horizon,
+        kappa=manifest.label.kappa,
+        backtest=manifest.backtest,
+    )

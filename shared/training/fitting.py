@@ -1,0 +1,354 @@
+"""Fits one artifact on labelled windows: a purged split in time, fit, calibration, scores, checks.
+
+What is refused is refused here, before anything is stored: a model whose answers do not move with
+its input, and one that is worse than knowing nothing by half. Everything else is reported, with the
+class prior beside it, and left to the gates.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from msgspec import structs
+from numpy.typing import NDArray
+
+from schemas.common import ACTIONS, Probabilities
+from schemas.training import Imbalance, Recipe, Rejection
+from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, Golden, golden_bytes
+from shared.artifacts.manifest import (
+    FORMAT,
+    GOLDEN,
+    CalibrationMetrics,
+    FeatureSetRef,
+    Manifest,
+    Metrics,
+    Scaler,
+    Source,
+    TrainingData,
+    processor,
+)
+from shared.bars import Bars
+from shared.calibration import UNCALIBRATED, Calibration, Vector, calibrate, error, probabilities
+from shared.checks import check_model
+from shared.families import Family, Fitted, Params, Sample, Watch, Windows, complete, family_named
+from shared.families.base import shifted
+from shared.features import BRIDGE, FeatureSet
+from shared.gates import backtest
+from shared.labels import DECAY, LabelSpec, classes, kappa_for
+from shared.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares
+from shared.splits import Parts, split
+from shared.training.imbalance import fitting_offset, offset, weights
+from shared.training.series import Series, Table, assemble, computed, digest_of_bars, digest_of_vectors, one_interval
+
+HORIZON: Final = 12
+HOLD: Final = 0.55
+LIMIT: Final = 8.0
+DIVERGED: Final = 1.5
+GOLDEN_SYMBOLS: Final = 4
+CHUNK: Final = 1024
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Trained(NamedTuple):
+    """What ``Store.save`` takes."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+
+
+class Given(NamedTuple):
+    """A model that is not to be trained: as its family has it, its scaler, where it came from."""
+
+    model: Any
+    scaler: Scaler
+    source: Source
+
+
+class RefusedError(ValueError):
+    """A model that must not be stored: the reason, what it scored, and what there is of it."""
+
+    def __init__(self, said: str, *, reason: Rejection, trained: Trained) -> None:
+        super().__init__(said)
+        self.reason: Rejection = reason
+        self.trained = trained
+
+
+def train(
+    bars: Mapping[str, Bars],
+    family: str,
+    feature_set: FeatureSet,
+    *,
+    source: str,
+    bridge: int = BRIDGE,
+    horizon: int = HORIZON,
+    hold: float = HOLD,
+    seed: int = 1,
+    params: Params | None = None,
+    imbalance: Imbalance = "none",
+    watch: Watch | None = None,
+    given: Given | None = None,
+) -> Trained:
+    """Trains ``family`` on the bars of one or more symbols, by name. ``source`` says where they come
+    from; ``bridge`` is the feature-builder's gap policy, ``horizon`` the label's, in bars. ``watch`` is
+    told after each epoch and may end the run. ``given``: a model from elsewhere, which is
+    calibrated, measured and checked like one that was trained here.
+
+    Deterministic for the same arguments, libraries and processor. Raises ``RefusedError``,
+    ``SplitError``, ``UnknownFamilyError``, and ``ValueError`` on bars that do not fit together."""
+    recipe = Recipe(
+        family, feature_set.name, complete(family_named(family), params or {}), horizon, hold, seed, imbalance
+    )
+    series = computed(bars, feature_set, bridge)
+    prepared = prepare(series, feature_set, recipe)
+    origin = Origin(source, bridge, series)
+    return measure(prepared, fit(prepared, watch) if given is None else Fitted(given.model, 0), origin, given)
+
+
+class Origin(NamedTuple):
+    """Where a data set comes from, in words, its gap policy, and the series themselves."""
+
+    source: str
+    bridge: int
+    series: Mapping[str, Series]
+
+
+class Prepared(NamedTuple):
+    """A data set cut for a recipe: labelled windows, parts in time, what the classes mean, and their shares in the
+    training part."""
+
+    recipe: Recipe
+    feature_set: FeatureSet
+    family: Family
+    interval_ms: int
+    window: int
+    table: Table
+    parts: Parts
+    kappa: float
+    y: Ints
+    prior: Probabilities
+
+
+def prepare(series: Mapping[str, Series], feature_set: FeatureSet, recipe: Recipe) -> Prepared:
+    """Raises ``SplitError``, ``UnknownFamilyError``, ``ValueError`` on bars of several intervals."""
+    interval_ms = one_interval(series)
+    window = family_named(recipe.family).window(recipe.params)
+    table = assemble(series, window, interval_ms=interval_ms, horizon=recipe.horizon)
+    return cut(table, feature_set, recipe, interval_ms)
+
+
+def cut(table: Table, feature_set: FeatureSet, recipe: Recipe, interval_ms: int) -> Prepared:
+    """Parts in time with purge and embargo; kappa and prior are of the training part alone."""
+    window = table.windows.shape[1]
+    parts = split(table.time, table.end, embargo_ms=(window + recipe.horizon) * interval_ms)
+    kappa = kappa_for(table.z[parts.train], recipe.hold)
+    y = classes(table.z, kappa)
+    family = family_named(recipe.family)
+    return Prepared(recipe, feature_set, family, interval_ms, window, table, parts, kappa, y, shares(y[parts.train]))
+
+
+def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
+    """Fits on the training part; the validation part says when to stop. What is done about imbalance is done to
+    training rows alone."""
+    recipe, parts, y, prior = prepared.recipe, prepared.parts, prepared.y, prepared.prior
+    x = _inputs(prepared, _scaler_of(prepared))
+    policy = recipe.imbalance
+    # All labels have one length, so all rows are equally unique and weigh the same.
+    train, held = parts.train, parts.validation
+    learned = Sample(x[train], y[train], weights(policy, y[train], prior), fitting_offset(policy, prior))
+    watched = Sample(x[held], y[held], np.ones(len(held)), offset(policy, prior))
+    return prepared.family.fit(learned, watched, recipe.seed, recipe.params, watch)
+
+
+def uncalibrated(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:
+    """[N, 3] what a fitted model answers to ``rows``, uncalibrated."""
+    x = _inputs(prepared, _scaler_of(prepared))[rows]
+    start = offset(prepared.recipe.imbalance, prepared.prior)
+    return probabilities(shifted(fitted.model.logits(x), start), 1.0)
+
+
+def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | None = None) -> Trained:
+    """A fitted model as an artifact: calibrated, scored on the untouched test part, checked. Raises
+    ``RefusedError``, which carries what was refused."""
+    recipe, kind, parts, y, table = prepared.recipe, prepared.family, prepared.parts, prepared.y, prepared.table
+    scaler = _scaler_of(prepared) if given is None else given.scaler
+    x = _inputs(prepared, scaler)
+    files = kind.save(fitted.model)
+    model = kind.load(files, x.shape[2], recipe.params)
+    start = offset(recipe.imbalance, prepared.prior)
+
+    held = parts.calibration
+    # A constant has nothing to calibrate: a temperature would only make it another constant.
+    found = (
+        UNCALIBRATED
+        if kind.constant
+        else calibrate(shifted(model.logits(x[held]), start), y[held], table.time[held], table.end[held])
+    )
+    found, calibration = judged(found, shifted(model.logits(x[parts.test]), start), y[parts.test])
+    served = _served(found, start)
+
+    def answers(rows: NDArray[np.intp]) -> Floats:
+        return probabilities(model.logits(x[rows]), served.temperature, served.vector)
+
+    def scored(rows: NDArray[np.intp]) -> Scores:
+        seed, horizon = recipe.seed, recipe.horizon
+        return score(answers(rows), y[rows], table.time[rows], prepared.prior, horizon=horizon, seed=seed)
+
+    centre = np.log(answers(held)).mean(axis=0).tolist()
+    metrics = Metrics(
+        test=scored(parts.test),
+        validation=scored(parts.validation),
+        rows={name: len(rows) for name, rows in parts._asdict().items()},
+        steps=fitted.steps,
+        fitted_temperature=found.fitted,
+        calibration=calibration,
+    )
+    feature_set = prepared.feature_set
+    manifest = Manifest(
+        format=FORMAT,
+        family=recipe.family,
+        params=dict(recipe.params),
+        feature_set=FeatureSetRef(feature_set.name, feature_set.digest.hex(), feature_set.names),
+        interval_ms=prepared.interval_ms,
+        window=prepared.window,
+        classes=ACTIONS,
+        scaler=scaler,
+        temperature=served.temperature,
+        centre=(centre[0], centre[1], centre[2]),
+        prior=prepared.prior,
+        label=LabelSpec("vfh1", recipe.horizon, DECAY, recipe.hold, prepared.kappa),
+        data=_data(origin, table),
+        metrics=metrics,
+        seed=recipe.seed,
+        libraries=kind.libraries(),
+        processor=processor(),
+        vector=served.vector,
+        trained_with=dict(fitted.libraries),
+        imported=None if given is None else given.source,
+        imbalance=recipe.imbalance,
+    )
+    refuse(kind, metrics, Trained(manifest, files))
+    chosen = _golden_rows(table.time, parts.test)
+    windows = table.windows[chosen]
+    predict = Artifact("in training", manifest, model).predict
+    seen = backtest.measure(
+        predict,
+        table.windows[parts.train, -1],
+        table.time[parts.train],
+        table.windows[parts.test],
+        y[parts.test],
+        table.time[parts.test],
+        prepared.prior,
+        horizon=recipe.horizon,
+        interval_ms=prepared.interval_ms,
+    )
+    golden = Golden(windows, predict(windows), table.time[chosen])
+    manifest = structs.replace(manifest, backtest=seen)
+    trained = Trained(manifest, {**files, GOLDEN: golden_bytes(golden)})
+    report = check_model(Artifact("in training", manifest, model), golden, files)
+    if report.failed:
+        raise RefusedError(
+            f"it fails the checks that every model must pass: {report}", reason="failed_checks", trained=trained
+        )
+    return trained
+
+
+def _served(found: Calibration, start: Floats | None) -> Calibration:
+    """The calibration of a model's own logits, where it was found of logits that ``start`` was added to."""
+    if start is None:
+        return found
+    known = found.vector or Vector((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    bias = (np.array(known.scale) * start + np.array(known.bias)).tolist()
+    return found._replace(vector=Vector(known.scale, (bias[0], bias[1], bias[2])))
+
+
+def judged(found: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, CalibrationMetrics | None]:
+    """What to serve with, and what calibration did: on rows held out from fitting it, which chose it, and
+    on the test part, where it is refused if it makes the log loss worse."""
+    if math.isnan(found.loss_with):
+        return found, None
+    tried = found if found.method != "none" else found._replace(temperature=found.fitted)
+    before, after = probabilities(logits, 1.0), probabilities(logits, tried.temperature, tried.vector)
+    test_before, test_after = (float(log_losses(p, y).mean()) for p in (before, after))
+    kept = found if test_after <= test_before else found._replace(temperature=1.0, vector=None)
+    return kept, CalibrationMetrics(
+        method=kept.method,
+        tried="vector" if tried.vector is not None else "temperature",
+        held_before=found.loss_without,
+        held_after=found.loss_with,
+        test_before=test_before,
+        test_after=test_after,
+        error_before=error(before, y),
+        error_after=error(after, y),
+    )
+
+
+def refuse(family: Family, metrics: Metrics, trained: Trained) -> None:
+    """Raises ``RefusedError`` for a model that must not be stored."""
+    test = metrics.test
+    if test.log_loss > DIVERGED * test.prior_log_loss:
+        raise RefusedError(
+            f"diverged: log loss {test.log_loss:.4f} on the test part, the class prior has {test.prior_log_loss:.4f}",
+            reason="diverged",
+            trained=trained,
+        )
+    if not family.constant and test.distinct < DISTINCT_AT_LEAST:
+        raise RefusedError(
+            f"collapsed: {test.distinct} distinct answers (to 1e-3) over {test.rows} test rows, at least "
+            f"{DISTINCT_AT_LEAST} are expected; it answers about the same whatever it is shown. Skill "
+            f"{test.skill.value:+.1f} mnat [{test.skill.low:+.1f}, {test.skill.high:+.1f}], stopped after "
+            f"{metrics.steps} steps: these features hold no more about this label",
+            reason="collapsed",
+            trained=trained,
+        )
+
+
+def _golden_rows(time: Ints, test: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Rows of moments spread over the test part, all symbols of a moment together as far as they fit."""
+    moments = np.unique(time[test])
+    most = max(1, min(GOLDEN_SYMBOLS, int(np.ceil(len(test) / len(moments)))))
+    at = moments[np.linspace(0, len(moments) - 1, min(GOLDEN_ROWS // most, len(moments))).astype(int)]
+    rows = [test[time[test] == moment][:most] for moment in at]
+    return np.concatenate(rows)
+
+
+def _scaler_of(prepared: Prepared) -> Scaler | None:
+    """Of the training part alone; None for a family that takes features as they are."""
+    if not prepared.family.scaled:
+        return None
+    # Each vector once: windows overlap.
+    newest = prepared.table.windows[prepared.parts.train, -1].astype(np.float64)
+    mean, deviation = newest.mean(axis=0), newest.std(axis=0)
+    scale = np.where(deviation > 1e-12, deviation, 1.0)
+    return Scaler(tuple(mean.tolist()), tuple(scale.tolist()), LIMIT)
+
+
+def _inputs(prepared: Prepared, scaler: Scaler | None) -> Windows:
+    """[N, T, F] as the family is asked. Windows of several vectors as float32, which is what networks compute in,
+    part by part: all of them as float64 would be the most memory that training takes."""
+    windows = prepared.table.windows
+    if scaler is None:
+        return windows
+    if windows.shape[1] == 1:
+        return scaler.apply(windows)
+    x = np.empty_like(windows)
+    for at in range(0, len(windows), CHUNK):
+        x[at : at + CHUNK] = scaler.apply(windows[at : at + CHUNK])
+    return x
+
+
+def _data(origin: Origin, table: Table) -> TrainingData:
+    bars = {symbol: one.bars for symbol, one in origin.series.items()}
+    return TrainingData(
+        source=origin.source,
+        bridge=origin.bridge,
+        symbols=tuple(sorted(bars)),
+        first_open_time=int(min(one.open_time[0] for one in bars.values())),
+        last_open_time=int(max(one.open_time[-1] for one in bars.values())),
+        bars=sum(len(one) for one in bars.values()),
+        rows=len(table.time),
+        digest=digest_of_bars(bars),
+        vectors=digest_of_vectors(origin.series),
+    )

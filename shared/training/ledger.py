@@ -1,0 +1,78 @@
+"""The door of the ``training`` stream: reads it from the beginning once, then what is new, and appends.
+
+An entry's id follows the last one, so of two writers that meet one wins, and the other decides again on what the
+first one wrote (as ``shared.commands`` does for control).
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+
+from schemas.codec import Envelope, seal, unseal
+from schemas.control import SetTrainingPolicy
+from schemas.training import TrainingEvent, TrainingRequested
+from shared.commands import RefusedError
+from shared.log import START, Log, Place
+from shared.log.rules import order
+from shared.training.jobs import Jobs
+
+TRAINING: Final = Place("training")
+RACES: Final = 50
+
+
+class Ledger:
+    """The stream as one process sees it. ``tell`` is called with every event that is read."""
+
+    def __init__(self, log: Log, tell: Callable[[Envelope[TrainingEvent]], None] | None = None) -> None:
+        self.log = log
+        self.jobs = Jobs()
+        self.last = START
+        self._tell = tell
+        self._turn = anyio.Lock()
+
+    async def read(self) -> Jobs:
+        """All jobs, up to the end of the stream now."""
+        async with self._turn:
+            return await self._read()
+
+    async def _read(self) -> Jobs:
+        while entries := await self.log.scan(TRAINING, after=self.last):
+            for entry in entries:
+                envelope = unseal("training", entry.data)
+                self.jobs.take(envelope)
+                if self._tell is not None:
+                    self._tell(envelope)
+            self.last = entries[-1].id
+        return self.jobs
+
+    async def request(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str:
+        """Appends a request, unless the jobs refuse it as they stand; its id. Raises ``RefusedError``."""
+        cause = bytes(16) if request.evidence is None else bytes.fromhex(request.evidence)
+        sealed = seal("training", request, causation=cause)
+        for _ in range(RACES):
+            jobs = await self.read()
+            if (why := jobs.refuses(request, policy)) is not None:
+                raise RefusedError(why)
+            if await self.log.append_at(TRAINING, self._next(request.at), sealed.data):
+                await self.read()
+                return sealed.envelope.id.hex()
+        raise RefusedError(f"{RACES} other events came first, one after another; try again")
+
+    async def append(self, event: TrainingEvent) -> None:
+        """Appends what became of a job."""
+        if isinstance(event, TrainingRequested):
+            raise TypeError("a request is made with request(), which asks whether it may be")
+        job = bytes.fromhex(event.request)
+        sealed = seal("training", event, causation=job, correlation=job)
+        for _ in range(RACES):
+            await self.read()
+            if await self.log.append_at(TRAINING, self._next(event.at), sealed.data):
+                await self.read()
+                return
+        raise RefusedError(f"{RACES} other events came first, one after another; try again")
+
+    def _next(self, at: int) -> str:
+        """An id behind the last: the moment, or the last one's where the clock is behind it."""
+        moment, sequence = order(self.last)
+        return f"{at}-0" if at > moment else f"{moment}-{sequence + 1}"

@@ -1,0 +1,106 @@
+"""What a data set is like, told before anything is trained on it; and why nothing is, where it is unfit."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.training import DataReport, SymbolData
+from shared.artifacts.artifact import Artifact
+from shared.gates import drift
+from shared.scoring import shares
+from shared.training.fitting import Prepared
+from shared.training.series import Series, digest_of_bars, digest_of_vectors
+
+FEWEST_OF_A_CLASS: Final = 20
+"""Rows of each class in the training part."""
+MOST_CONSTANT: Final = 0.5
+"""Share of features that may stand still."""
+EQUAL: Final = 1e-7
+"""Two columns are the same where they differ by less than this share of their deviation."""
+
+Matrix = NDArray[np.float64]
+
+
+def assess(prepared: Prepared, series: Mapping[str, Series], *, fewest: int, champion: Artifact | None) -> DataReport:
+    """The report on a data set; ``fewest`` labelled rows make it fit. Inputs are held against the training part
+    of ``champion``, where its features are the same."""
+    table, parts, y = prepared.table, prepared.parts, prepared.y
+    names = prepared.feature_set.names
+    newest = table.windows[parts.train, -1].astype(np.float64)
+    constant = tuple(name for name, column in zip(names, newest.T, strict=True) if np.ptp(column) == 0)
+    drifted, share = _drifted(newest, champion, prepared)
+    counts = np.bincount(y[parts.train], minlength=3).tolist()
+    unfit = []
+    if len(table.time) < fewest:
+        unfit.append(f"{len(table.time):,} labelled rows; {fewest:,} are the fewest: give it a longer window")
+    if min(counts) < FEWEST_OF_A_CLASS:
+        unfit.append(
+            f"SELL, HOLD, BUY have {counts} rows in the training part; {FEWEST_OF_A_CLASS} of each are the fewest: "
+            "a class that is missing cannot be learned"
+        )
+    if len(constant) > MOST_CONSTANT * len(names):
+        unfit.append(f"{len(constant)} of {len(names)} features never change: {', '.join(constant[:5])}")
+    bars = {symbol: one.bars for symbol, one in series.items()}
+    return DataReport(
+        interval_ms=prepared.interval_ms,
+        first=int(min(one.open_time[0] for one in bars.values())),
+        last=int(max(one.open_time[-1] for one in bars.values())),
+        rows=len(table.time),
+        symbols=_symbols(prepared, series),
+        parts={name: len(rows) for name, rows in parts._asdict().items()},
+        classes=shares(y[parts.train]),
+        kappa=prepared.kappa,
+        constant=constant,
+        duplicated=_duplicated(names, newest),
+        drifted=drifted,
+        drift=share,
+        against=champion.digest if champion is not None and share is not None else None,
+        bars_digest=digest_of_bars(bars),
+        vectors_digest=digest_of_vectors(series),
+        unfit=tuple(unfit),
+    )
+
+
+def _symbols(prepared: Prepared, series: Mapping[str, Series]) -> dict[str, SymbolData]:
+    rows = np.bincount(prepared.table.symbol, minlength=len(series)).tolist()
+    found = {}
+    for number, symbol in enumerate(sorted(series)):
+        one = series[symbol]
+        absent = np.diff(one.bars.open_time) // prepared.interval_ms - 1
+        found[symbol] = SymbolData(
+            bars=len(one.bars),
+            vectors=len(one.open_time),
+            rows=rows[number],
+            gaps=int((absent > 0).sum()),
+            missing=int(absent.sum()),
+        )
+    return found
+
+
+def _duplicated(names: tuple[str, ...], columns: Matrix) -> tuple[tuple[str, str], ...]:
+    """Pairs of features that are one, up to rounding: a constant is no pair of another."""
+    deviation = columns.std(axis=0)
+    found = []
+    for left in range(len(names)):
+        for right in range(left + 1, len(names)):
+            apart = float(np.abs(columns[:, left] - columns[:, right]).max())
+            if deviation[left] > 0 and apart <= EQUAL * float(deviation[left]):
+                found.append((names[left], names[right]))
+    return tuple(found)
+
+
+def _drifted(newest: Matrix, champion: Artifact | None, prepared: Prepared) -> tuple[tuple[str, ...], float | None]:
+    """Features that are distributed otherwise than in the champion's training part, worst first, and their share. Rows
+    are counted down as there (``shared.gates.backtest``)."""
+    known = champion.manifest.backtest if champion is not None else None
+    if champion is None or known is None or champion.feature_set != prepared.feature_set.digest.hex():
+        return (), None
+    found = []
+    for name, column, edges, then in zip(prepared.feature_set.names, newest.T, known.edges, known.counts, strict=True):
+        now = np.bincount(np.searchsorted(np.array(edges), column, side="left"), minlength=len(then)).tolist()
+        seen = drift.judge(now, then, known.effect, known.effect)
+        if seen.alarm:
+            found.append((seen.value, name))
+    return tuple(name for _, name in sorted(found, reverse=True)), len(found) / newest.shape[1]

@@ -1,0 +1,123 @@
+"""The data set of a job from recorded streams: the vectors that models were served, the bars they came from.
+
+Nothing is computed here. The same job reads the same entries, from Redis, from sealed files or from both
+(``shared.archive.history``), and makes the same data set.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from schemas.codec import unseal
+from schemas.features import FeaturesComputed
+from schemas.market import BarClosed
+from schemas.training import Ends, TrainingRequested, TrainingStarted
+from shared.archive.history import History, records
+from shared.bars import Bars
+from shared.features import FeatureSet
+from shared.log import Log, Place
+from shared.training.series import Series
+
+
+class UnfitError(ValueError):
+    """There is nothing to be trained on: says what was looked for, and what is there."""
+
+
+class Recorded(NamedTuple):
+    """What was read: series by symbol, and where the bars came from (live, replay, synthetic)."""
+
+    series: dict[str, Series]
+    origins: tuple[str, ...]
+
+
+class _Columns:
+    """One symbol as it is read."""
+
+    def __init__(self) -> None:
+        self.interval_ms = 0
+        self.bars: list[tuple[int, float, float, float, float, float]] = []
+        self.times: list[int] = []
+        self.vectors: list[bytes] = []
+
+
+async def ends_now(log: Log, partitions: int) -> tuple[tuple[Ends, ...], int | None]:
+    """The last entries of ``market`` and ``features`` in every partition, and the newest bar's open time; None where
+    there is no bar yet."""
+    ends, newest = [], []
+    for partition in range(partitions):
+        bars, vectors = (Place(stream, partition) for stream in ("market", "features"))
+        ends.append(Ends(partition, (await log.extent(bars)).last, (await log.extent(vectors)).last))
+        newest += [await _newest(log, bars)]
+    known = [at for at in newest if at is not None]
+    return tuple(ends), max(known) if known else None
+
+
+async def _newest(log: Log, place: Place) -> int | None:
+    found = [unseal(place.stream, entry.data).event for entry in await log.tail(place, 1000)]
+    times = [event.open_time for event in found if isinstance(event, BarClosed)]
+    return max(times) if times else None
+
+
+async def read(
+    history: History, request: TrainingRequested, started: TrainingStarted, feature_set: FeatureSet
+) -> Recorded:
+    """Bars and vectors between the bounds of a job. Raises ``UnfitError`` where there are none, and what the
+    history raises where entries are lost or corrupt."""
+    columns: dict[str, _Columns] = {}
+    origins: set[str] = set()
+    others: set[bytes] = set()
+    wanted = frozenset(request.symbols)
+
+    def within(event: BarClosed | FeaturesComputed) -> bool:
+        return started.first <= event.open_time <= started.last and (not wanted or event.symbol in wanted)
+
+    for end in started.ends:
+        async for record in records(history, Place("market", end.partition), until=end.market):
+            event = record.envelope.event
+            if isinstance(event, BarClosed) and within(event):
+                one = columns.setdefault(event.symbol, _Columns())
+                _same_interval(event.symbol, one, event.interval_ms)
+                one.bars.append((event.open_time, event.open, event.high, event.low, event.close, event.volume))
+                origins.add(event.origin)
+        async for record in records(history, Place("features", end.partition), until=end.features):
+            vector = record.envelope.event
+            if not isinstance(vector, FeaturesComputed) or not within(vector):
+                continue
+            if vector.feature_set != feature_set.digest:
+                others.add(vector.feature_set)
+            elif vector.symbol in columns:
+                columns[vector.symbol].times.append(vector.open_time)
+                columns[vector.symbol].vectors.append(vector.values)
+    series = {symbol: _series(symbol, one, len(feature_set)) for symbol, one in columns.items() if one.times}
+    if not series:
+        raise UnfitError(_nothing(columns, others, feature_set, request.symbols))
+    return Recorded(series, tuple(sorted(origins)))
+
+
+def _same_interval(symbol: str, one: _Columns, interval_ms: int) -> None:
+    if one.interval_ms not in {0, interval_ms}:
+        raise UnfitError(f"{symbol} has bars of {one.interval_ms} ms and of {interval_ms} ms; one artifact takes one")
+    one.interval_ms = interval_ms
+
+
+def _series(symbol: str, one: _Columns, features: int) -> Series:
+    # First come, as the feature-builder has it.
+    _, first = np.unique(np.array([row[0] for row in one.bars], dtype=np.int64), return_index=True)
+    open_time = np.array([one.bars[row][0] for row in first], dtype=np.int64)
+    prices = np.array([one.bars[row][1:] for row in first], dtype=np.float64)
+    times, kept = np.unique(np.array(one.times, dtype=np.int64), return_index=True)
+    vectors = np.frombuffer(b"".join(one.vectors[row] for row in kept), dtype="<f4").reshape(-1, features)
+    columns = (np.ascontiguousarray(column) for column in prices.T)
+    return Series(Bars(symbol, one.interval_ms, open_time, *columns), times, vectors)
+
+
+def _nothing(columns: dict[str, _Columns], others: set[bytes], feature_set: FeatureSet, symbols: Sequence[str]) -> str:
+    bars = sum(len(one.bars) for one in columns.values())
+    said = f"no vector of {feature_set.name} ({feature_set.digest.hex()[:12]}) is recorded in the window"
+    if symbols:
+        said += f" for {', '.join(symbols)}"
+    said += f"; there are {bars:,} bars"
+    if others:
+        said += f", and vectors of other feature sets: {', '.join(sorted(one.hex()[:12] for one in others))}"
+    return said + ". Let the feature-builder compute that set ([features] sets), or train on another"

@@ -1,0 +1,141 @@
+"""What is trained on: bars of symbols with the vectors that were computed of them, from files or as recorded.
+
+Both ways give the same bits (``shared.features``), so a data set has one digest whichever way it came.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from shared.bars import Bars
+from shared.features import Bars as Columns
+from shared.features import FeatureSet, history
+from shared.labels import moves
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Float32s = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One symbol: its ``bars``, and the ``vectors`` [N, F] float32 of one feature set at ``open_time`` [N],
+    each of which is a bar's. A bar without a vector was withheld: it warmed up, or a gap lies in its window."""
+
+    bars: Bars
+    open_time: Ints
+    vectors: Float32s
+
+
+class Span(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bars with ``first`` <= open time <= ``last`` (ms)."""
+
+    first: int
+    last: int
+
+
+class Table(NamedTuple):
+    """Labelled windows of all symbols on one time axis, ordered by time and then symbol: windows
+    [N, T, F] float32, and [N] of the rest. ``symbol`` numbers the symbols by name."""
+
+    windows: Float32s
+    time: Ints
+    end: Ints
+    z: Floats
+    symbol: Ints
+
+
+def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> dict[str, Series]:
+    """Series from bars alone: each vector is computed, under the gap policy ``bridge``."""
+    found = {}
+    for symbol, series in bars.items():
+        vectors = history(feature_set, _columns(series), bridge)
+        found[symbol] = Series(series, vectors.open_times, vectors.vectors)
+    return found
+
+
+def within(series: Mapping[str, Series], span: Span) -> dict[str, Series]:
+    """The part of every series that lies in ``span``; symbols without a bar there are left out. What was
+    computed with bars before the span stays as it is."""
+    found = {}
+    for symbol, one in series.items():
+        bars, kept = one.bars, _inside(one.open_time, span)
+        rows = _inside(bars.open_time, span)
+        if rows.any():
+            columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+            cut = Bars(symbol, bars.interval_ms, bars.open_time[rows], *(column[rows] for column in columns))
+            found[symbol] = Series(cut, one.open_time[kept], one.vectors[kept])
+    return found
+
+
+def _inside(open_time: Ints, span: Span) -> NDArray[np.bool_]:
+    return np.asarray((open_time >= span.first) & (open_time <= span.last))
+
+
+def assemble(series: Mapping[str, Series], window: int, *, interval_ms: int, horizon: int) -> Table:
+    """Windows and labels of all symbols, joined by bar. No window and no label crosses a gap or a symbol."""
+    columns: list[tuple[Float32s, Ints, Ints, Floats, Ints]] = []
+    for number, symbol in enumerate(sorted(series)):
+        one = series[symbol]
+        labelled = moves(one.bars.open_time, one.bars.close, interval_ms, horizon)
+        ends = window_ends(one.open_time, interval_ms, window)
+        _, of_vector, of_label = np.intersect1d(
+            one.open_time[ends], labelled.open_time, assume_unique=True, return_indices=True
+        )
+        rows = ends[of_vector][:, None] + np.arange(1 - window, 1)
+        time = labelled.open_time[of_label]
+        columns.append(
+            (one.vectors[rows], time, labelled.end[of_label], labelled.z[of_label], np.full(len(time), number))
+        )
+    windows, time, end, z, symbols = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    order = np.argsort(time, kind="stable")
+    return Table(windows[order], time[order], end[order], z[order], symbols[order])
+
+
+def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.intp]:
+    """Rows that close a window of ``window`` successive vectors without a gap."""
+    ends: NDArray[np.intp] = np.arange(window - 1, len(open_time))
+    whole = open_time[ends] - open_time[ends - window + 1] == (window - 1) * interval_ms
+    return np.compress(whole, ends)
+
+
+def one_interval(series: Mapping[str, Series]) -> int:
+    """The interval of all bars (ms). Raises ``ValueError`` where there are several, or none."""
+    intervals = {one.bars.interval_ms for one in series.values()}
+    if len(intervals) != 1:
+        raise ValueError(
+            f"one artifact is trained on bars of one interval; these have {sorted(intervals) or 'none'} ms"
+        )
+    return intervals.pop()
+
+
+def digest_of_bars(bars: Mapping[str, Bars]) -> str:
+    """SHA-256 over symbols in order: name, interval, then the columns as little-endian 8-byte values."""
+    digest = hashlib.sha256()
+    for symbol in sorted(bars):
+        one = bars[symbol]
+        digest.update(f"{symbol}\n{one.interval_ms}\n{len(one.open_time)}\n".encode())
+        digest.update(one.open_time.astype("<i8").tobytes())
+        for column in (one.open, one.high, one.low, one.close, one.volume):
+            digest.update(column.astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_vectors(series: Mapping[str, Series]) -> str:
+    """SHA-256 over symbols in order: name, then open times and vectors as they are written on the stream."""
+    digest = hashlib.sha256()
+    for symbol in sorted(series):
+        one = series[symbol]
+        digest.update(f"{symbol}\n{len(one.open_time)}\n".encode())
+        digest.update(one.open_time.astype("<i8").tobytes())
+        digest.update(one.vectors.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _columns(bars: Bars) -> Columns:
+    return Columns(bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume, bars.interval_ms)

@@ -1,0 +1,164 @@
+"""Many recipes on walk-forward folds, side by side: which seeds, parameters and sets hold up over time.
+
+    results = list(run(series, feature_set, recipes, folds=4, how=Backend("loky", jobs=2)))
+    best, *others = ranked(results)
+
+joblib runs the trials: in this process, in others of this machine (loky), or on a Dask or Ray cluster. Recipes are
+ranked by their held-out loss, never by the test part. Whoever tries many and reports the best reports luck with it:
+the number of trials stands beside every result.
+"""
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import product
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from msgspec import structs
+
+from schemas.training import Recipe
+from shared.families import complete, family_named
+from shared.features import FeatureSet
+from shared.labels import classes, kappa_for
+from shared.scoring import Interval, Scores, log_losses, score, shares
+from shared.splits import Parts, walk_forward
+from shared.training.collapse import Watcher
+from shared.training.fitting import Prepared, fit, uncalibrated
+from shared.training.series import Series, assemble, one_interval
+
+Name = Literal["sequential", "loky", "dask", "ray"]
+ONE_THREAD: Final = 1
+
+
+class BackendMissingError(ImportError):
+    """The library of a backend is not installed. Says which extra brings it."""
+
+
+class Backend(NamedTuple):
+    """Where trials run: a backend of joblib, how many at once, and the scheduler of a cluster (empty: one of its
+    own on this machine)."""
+
+    name: Name = "loky"
+    jobs: int = -1
+    address: str = ""
+
+
+class Trial(NamedTuple):
+    """One recipe on one fold. ``held``: mean log loss on the fold's validation part, ``gain`` over the prior there;
+    ``test``: scores on its test part. ``rejected``: why a fit was ended, empty where it was not."""
+
+    number: int
+    fold: int
+    recipe: Recipe
+    held: float
+    gain: float
+    steps: int
+    test: Scores | None
+    rejected: str
+
+
+class Ranked(NamedTuple):
+    """One recipe over its folds. ``skill``: mean skill of the test parts with the range over folds (mnat)."""
+
+    recipe: Recipe
+    trials: tuple[Trial, ...]
+    gain: float
+    skill: Interval
+    rejected: int
+
+
+def grid(base: Recipe, seeds: Sequence[int], params: Mapping[str, Sequence[int | float]]) -> list[Recipe]:
+    """Every combination of values, with every seed. Raises ``ValueError`` on a parameter that the family does not
+    have, and on values that give no model."""
+    family = family_named(base.family)
+    combined = [dict(zip(params, values, strict=True)) for values in product(*params.values())]
+    settings = [complete(family, {**base.params, **values}) for values in combined]
+    return [structs.replace(base, params=made, seed=seed) for made in settings for seed in seeds]
+
+
+def run(
+    series: Mapping[str, Series], feature_set: FeatureSet, recipes: Sequence[Recipe], *, folds: int, how: Backend
+) -> Iterator[Trial]:
+    """Every recipe on every fold, as they end. Deterministic but for that order. Raises ``SplitError``,
+    ``BackendMissingError``."""
+    joblib = _module("joblib", "train")
+    work = [(number, fold) for number in range(len(recipes)) for fold in range(folds)]
+    with _connected(how), joblib.parallel_config(backend=how.name, n_jobs=how.jobs, **_inner(how)):
+        yield from joblib.Parallel(return_as="generator_unordered")(
+            joblib.delayed(trial)(series, feature_set, recipes[number], number, fold, folds) for number, fold in work
+        )
+
+
+def trial(
+    series: Mapping[str, Series], feature_set: FeatureSet, recipe: Recipe, number: int, fold: int, folds: int
+) -> Trial:
+    """One recipe on fold ``fold`` of ``folds``, counted from 0."""
+    prepared = _cut(series, feature_set, recipe, fold, folds)
+    y, parts = prepared.y, prepared.parts
+    watcher = Watcher(y[parts.validation], prepared.prior)
+    fitted = fit(prepared, watcher)
+    base = np.tile(np.array(prepared.prior), (len(parts.validation), 1))
+    held = log_losses(uncalibrated(prepared, fitted, parts.validation), y[parts.validation])
+    gain = 1000.0 * float((log_losses(base, y[parts.validation]) - held).mean())
+    if watcher.collapse is not None:
+        return Trial(number, fold, recipe, float(held.mean()), gain, fitted.steps, None, watcher.collapse.reason)
+    p, time = uncalibrated(prepared, fitted, parts.test), prepared.table.time[parts.test]
+    test = score(p, y[parts.test], time, prepared.prior, horizon=recipe.horizon, seed=recipe.seed)
+    return Trial(number, fold, recipe, float(held.mean()), gain, fitted.steps, test, "")
+
+
+def ranked(trials: Sequence[Trial]) -> list[Ranked]:
+    """Recipes by mean gain on the validation parts, best first; those that were rejected in more folds come later."""
+    found = []
+    for number in sorted({one.number for one in trials}):
+        own = sorted((one for one in trials if one.number == number), key=lambda one: one.fold)
+        skills = [one.test.skill.value for one in own if one.test is not None] or [float("nan")]
+        rejected = sum(1 for one in own if one.rejected)
+        skill = Interval(float(np.mean(skills)), float(np.min(skills)), float(np.max(skills)))
+        found.append(Ranked(own[0].recipe, tuple(own), float(np.mean([one.gain for one in own])), skill, rejected))
+    return sorted(found, key=lambda one: (one.rejected, -one.gain))
+
+
+def _cut(series: Mapping[str, Series], feature_set: FeatureSet, recipe: Recipe, fold: int, folds: int) -> Prepared:
+    interval_ms = one_interval(series)
+    family = family_named(recipe.family)
+    window = family.window(recipe.params)
+    table = assemble(series, window, interval_ms=interval_ms, horizon=recipe.horizon)
+    embargo_ms = (window + recipe.horizon) * interval_ms
+    parts: Parts = walk_forward(table.time, table.end, folds=folds, embargo_ms=embargo_ms)[fold]
+    kappa = kappa_for(table.z[parts.train], recipe.hold)
+    y = classes(table.z, kappa)
+    prior = shares(y[parts.train])
+    return Prepared(recipe, feature_set, family, interval_ms, window, table, parts, kappa, y, prior)
+
+
+def _inner(how: Backend) -> dict[str, Any]:
+    """One thread a trial, where the backend can say so to its processes."""
+    return {"inner_max_num_threads": ONE_THREAD} if how.name == "loky" else {}
+
+
+def _module(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise BackendMissingError(f"sweeps there need {name}: pip install 'conclave[{extra}]' ({error})") from None
+
+
+def _connected(how: Backend) -> AbstractContextManager[Any]:
+    """A cluster's client, for as long as the trials run."""
+    match how.name:
+        case "dask":
+            client = _module("distributed", "dask").Client
+            local = {
+                "n_workers": None if how.jobs < 0 else how.jobs,
+                "threads_per_worker": 1,
+                "dashboard_address": None,
+            }
+            found: AbstractContextManager[Any] = client(how.address) if how.address else client(**local)
+            return found
+        case "ray":
+            _module("ray.util.joblib", "ray").register_ray()
+            return nullcontext()
+        case "sequential" | "loky":
+            return nullcontext()

@@ -1,0 +1,100 @@
+"""What a trained artifact is worth on the untouched test part: against the class prior, a logistic model on the
+newest vector, and the champion it may follow one day; and whether its answers look sane.
+
+A gain is log loss saved, in thousandths of a nat a row, with a block-bootstrap interval (``shared.scoring``).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from msgspec import structs
+from numpy.typing import NDArray
+
+from schemas.training import Gain, SanityCheck
+from shared.artifacts.artifact import Artifact
+from shared.families import complete, family_named
+from shared.scoring import block_interval, block_of, log_losses
+from shared.training.fitting import Prepared, fit, uncalibrated
+from shared.training.series import Series, assemble
+
+Probabilities = NDArray[np.float64]
+REFERENCE: Final = "logistic"
+MOST_OF_ONE_CLASS: Final = 0.70
+LEAST_OF_A_CLASS: Final = 0.10
+LEAST_DEVIATION: Final = 0.02
+LEAST_WIDTH: Final = 0.05
+
+
+def gains(
+    prepared: Prepared, answers: Probabilities, series: Mapping[str, Series], champion: Artifact | None
+) -> tuple[Gain, ...]:
+    """``answers`` [N, 3] to the test part, over the class prior, over a logistic model of the newest vector that was
+    fitted on the same rows, and over the champion, where one can answer these rows."""
+    y = prepared.y[prepared.parts.test]
+    base = np.tile(np.array(prepared.prior), (len(y), 1))
+    found = [_gain("prior", prepared, answers, base)]
+    if prepared.family.name != REFERENCE and not prepared.family.constant:
+        found.append(_gain(REFERENCE, prepared, answers, reference(prepared)))
+    if champion is not None:
+        found.append(_over(champion, prepared, answers, series))
+    return tuple(found)
+
+
+def reference(prepared: Prepared) -> Probabilities:
+    """[N, 3] what a logistic model of the newest vector, fitted on the same training part, answers to the
+    test part: what the window and the architecture have to beat."""
+    family = family_named(REFERENCE)
+    recipe = structs.replace(prepared.recipe, family=REFERENCE, params=complete(family, {}), imbalance="none")
+    newest = prepared.table._replace(windows=prepared.table.windows[:, -1:])
+    alike = prepared._replace(recipe=recipe, family=family, window=1, table=newest)
+    return uncalibrated(alike, fit(alike), alike.parts.test)
+
+
+def _over(champion: Artifact, prepared: Prepared, answers: Probabilities, series: Mapping[str, Series]) -> Gain:
+    name = f"champion {champion.digest[:12]}"
+    known = champion.manifest
+    if known.feature_set.digest != prepared.feature_set.digest.hex() or known.interval_ms != prepared.interval_ms:
+        why = f"it takes {known.feature_set.name} of {known.interval_ms} ms bars; these vectors are others"
+        return Gain(name, 0.0, 0.0, 0.0, f"not compared: {why}")
+    own = assemble(series, champion.window, interval_ms=prepared.interval_ms, horizon=prepared.recipe.horizon)
+    test, table = prepared.parts.test, prepared.table
+    rows = {key: row for row, key in enumerate(zip(own.time.tolist(), own.symbol.tolist(), strict=True))}
+    keys = list(zip(table.time[test].tolist(), table.symbol[test].tolist(), strict=True))
+    both = np.array([place for place, key in enumerate(keys) if key in rows], dtype=np.intp)
+    if not len(both):
+        return Gain(name, 0.0, 0.0, 0.0, "not compared: none of these rows closes a window of its length")
+    said = champion.predict(own.windows[[rows[keys[place]] for place in both.tolist()]])
+    notes = []
+    if known.data.last_open_time >= int(table.time[test[0]]):
+        notes.append("it was trained on bars of this test part")
+    if known.label.horizon != prepared.recipe.horizon or abs(known.label.kappa - prepared.kappa) > 1e-9:
+        notes.append(f"its classes are cut at {known.label.kappa:.3f} of {known.label.horizon} bars")
+    compared = prepared._replace(parts=prepared.parts._replace(test=test[both]))
+    return structs.replace(_gain(name, compared, answers[both], said), note="; ".join(notes))
+
+
+def _gain(over: str, prepared: Prepared, answers: Probabilities, others: Probabilities) -> Gain:
+    test = prepared.parts.test
+    y, time = prepared.y[test], prepared.table.time[test]
+    saved = 1000.0 * (log_losses(others, y) - log_losses(answers, y))
+    found = block_interval(saved, time, block_of(time, prepared.recipe.horizon), prepared.recipe.seed)
+    return Gain(over, found.value, found.low, found.high)
+
+
+def sanity(answers: Probabilities) -> tuple[SanityCheck, ...]:
+    """Fixed checks on the answers to the test part: the most frequent action's share, the second's, the deviation
+    of the confidence (the largest probability) and its range from the 10th to the 90th percentile.
+
+    Not statistics. The best possible forecaster of a market that mostly holds fails the first two, and of a weak
+    signal the others: that is why they are reported by default, and refuse only where the policy says so."""
+    actions = np.sort(np.bincount(answers.argmax(axis=1), minlength=3) / len(answers))[::-1]
+    confidence = answers.max(axis=1)
+    low, high = np.quantile(confidence, [0.1, 0.9]).tolist()
+    most, second, deviation = float(actions[0]), float(actions[1]), float(confidence.std())
+    return (
+        SanityCheck("one_class", most <= MOST_OF_ONE_CLASS, most, MOST_OF_ONE_CLASS),
+        SanityCheck("second_class", second >= LEAST_OF_A_CLASS, second, LEAST_OF_A_CLASS),
+        SanityCheck("deviation", deviation >= LEAST_DEVIATION, deviation, LEAST_DEVIATION),
+        SanityCheck("width", high - low >= LEAST_WIDTH, high - low, LEAST_WIDTH),
+    )
