@@ -2,11 +2,13 @@
 # Conclave on this machine, by systemd. Needs root, systemd 250 or later, Python 3.11 and a redis-server (7.0 or later).
 # May be run again at any time: it changes only what differs.
 #
-#   systemd/install.sh              install or upgrade to this tree, and start it
-#   systemd/install.sh rollback     back to the release before
-#   systemd/install.sh units        enable the units that /etc/conclave/conclave.toml asks for
-#   systemd/install.sh uninstall    stop and remove it; /etc/conclave and /var/lib/conclave* stay
+#   systemd/install.sh                  install or upgrade to this tree, and start it
+#   systemd/install.sh rollback         back to the release before; again: forward
+#   systemd/install.sh units            enable the units that /etc/conclave/conclave.toml asks for
+#   systemd/install.sh rotate [USER..]  new passwords at the server, for these users or for all
+#   systemd/install.sh uninstall        stop and remove it; /etc/conclave and /var/lib/conclave* stay
 #
+# Exit codes: 0 done, 1 the release does not run, 2 wrong usage or nothing was done.
 # RELEASE names the release (default: version and commit). PIP_* is yours to set; wheels/ is used where it has files.
 set -eu
 
@@ -47,6 +49,15 @@ build() { # a release is whole or absent: it is built where it will stand, and n
     touch "$release/.whole"
 }
 
+forget() { # releases other than this one and the one before
+    for release in "$home"/releases/*; do
+        case releases/${release##*/} in
+            "$(readlink "$home/current")" | "$(readlink "$home/previous")") ;;
+            *) rm -rf "$release" ;;
+        esac
+    done
+}
+
 source_of() { # a copy, so that building leaves nothing in the tree
     mkdir "$1/source"
     (cd "$tree" && cp -R pyproject.toml README.md schemas shared services "$1/source/")
@@ -63,7 +74,9 @@ configure() {
     for file in conclave.toml redis.conf; do
         [ -e "$etc/$file" ] || install -m 644 "$share/$file" "$etc/$file"
     done
-    "$home/current/bin/conclave" access "$etc/keys"
+    "$home/current/bin/conclave" access "$etc/keys" >/dev/null
+    install -d -o conclave -g conclave -m 750 /var/lib/conclave /var/lib/conclave/artifacts /var/lib/conclave/archive
+    install -d -o conclave -g conclave -m 700 /var/lib/conclave/keys
     for unit in "$share"/conclave*.service "$share"/conclave.target; do install -m 644 "$unit" "$units/"; done
     mkdir -p "$units/conclave-.service.d"
     install -m 644 "$share"/conclave-.service.d/*.conf "$units/conclave-.service.d/"
@@ -96,12 +109,24 @@ enable() {
 }
 
 start() { # units of a stopped installation start, those of a running one change over to the release
-    systemctl restart conclave-prepare.service
-    # shellcheck disable=SC2046  # one unit a word
-    systemctl restart conclave-guard.service conclave-archiver.service conclave-trainer.service $(wanted)
-    systemctl try-restart conclave-feed.service
-    systemctl start conclave.target
-    say "running release $(basename "$(readlink "$home/current")"); \`conclave status\` shows it"
+    asked=$(wanted)
+    voters=$(printf '%s\n' $asked | grep ensemble-voter)
+    others=$(printf '%s\n' $asked | grep -v ensemble-voter)
+    # No vote is taken while members come and go: the voters end first and come back last. Meanwhile the log keeps
+    # what arrives.
+    systemctl reset-failed 'conclave*' 2>/dev/null || true
+    # shellcheck disable=SC2086  # one unit a word
+    if systemctl stop $voters &&
+        systemctl restart conclave-prepare.service conclave-guard.service conclave-archiver.service conclave-trainer.service $others &&
+        systemctl start $voters && systemctl try-restart conclave-feed.service && systemctl start conclave.target
+    then
+        say "running release $(basename "$(readlink "$home/current")"); \`conclave status\` shows it"
+    else
+        systemctl --no-pager --plain --no-legend --failed list-units 'conclave*' >&2 || true
+        say "release $(basename "$(readlink "$home/current")") does not run: \`journalctl -u 'conclave*' -p err\` says why," \
+            "\`systemd/install.sh rollback\` goes back to $(basename "$(readlink "$home/previous" || echo none)")" >&2
+        exit 1
+    fi
 }
 
 install_release() {
@@ -113,6 +138,7 @@ install_release() {
     point "releases/$name"
     configure
     enable
+    forget
     start
 }
 
@@ -122,6 +148,17 @@ rollback() {
     point "$before"
     configure
     enable
+    start
+}
+
+rotate() { # the server reads its file when it starts; whoever was connected comes back with the new password
+    for user in "$@"; do
+        [ -e "$etc/keys/$user/password" ] || fail "no user $user; there are: $(cd "$etc/keys" && echo */ | tr -d /)"
+    done
+    [ $# -gt 0 ] || set -- $(cd "$etc/keys" && echo */ | tr -d /)
+    for user in "$@"; do rm "$etc/keys/$user/password"; done
+    "$home/current/bin/conclave" access "$etc/keys"
+    systemctl restart conclave-redis.service
     start
 }
 
@@ -141,6 +178,7 @@ case ${1:-install} in
     install) install_release ;;
     rollback) rollback ;;
     units) enable && start ;;
+    rotate) shift && rotate "$@" ;;
     uninstall) uninstall ;;
-    *) fail "unknown word $1; there are: install, rollback, units, uninstall" ;;
+    *) fail "unknown word $1; there are: install, rollback, units, rotate, uninstall" ;;
 esac

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from services.console.main import asynchronous, settings_of
+from services.console.main import settings_of
+from services.console.run import tried_again
 from services.console.running import found_if_new
 from shared import acl
 from shared.log.redis import library
@@ -41,7 +42,7 @@ def _password(file: Path) -> str:
 
 @click.command()
 @click.pass_context
-@asynchronous
+@tried_again
 async def prepare(context: click.Context, /) -> None:
     """Load the log's functions into the server, and found the installation if that is still to do.
 

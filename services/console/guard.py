@@ -8,7 +8,8 @@ import anyio
 import click
 
 from services.console.door import signer_of
-from services.console.main import asynchronous, settings_of
+from services.console.main import settings_of
+from services.console.run import tried_again
 from shared.commands import RefusedError, expire_probation
 from shared.notify import Supervised
 from shared.process import cancelled_by_signal, die_with_parent, opened_log
@@ -23,7 +24,7 @@ ACTOR: Final = "guard"
 )
 @click.option("--parent", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
-@asynchronous
+@tried_again
 async def guard(context: click.Context, /, key: Path | None, parent: int | None) -> None:
     """Reverts probations that nobody confirmed in time, until Ctrl-C. `up` starts one."""
     if parent is not None:

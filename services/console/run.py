@@ -6,9 +6,10 @@ server does not answer, do.
 """
 
 import functools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
 import anyio
 import click
@@ -18,6 +19,8 @@ from shared.log import UnavailableError
 from shared.process import die_with_parent, serve, stop_on_signal
 from shared.service import Service
 from shared.settings import Settings, SettingsError
+
+P = ParamSpec("P")
 
 TRY_AGAIN: Final = 75
 """EX_TEMPFAIL of sysexits(3)."""
@@ -33,27 +36,23 @@ SERVICES: Final = (
 )
 
 
-@click.command()
-@click.argument("service", type=click.Choice(SERVICES))
-@click.option("--model", help="Which model a model-worker serves.")
-@click.option("--partition", default=0, show_default=True)
-@click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
-@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
-@click.pass_context
-def run(
-    context: click.Context, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
-) -> None:
-    """Runs one service in the foreground, until SIGTERM."""
-    if parent is not None:
-        die_with_parent(parent)
-    if (service == "model-worker") != (model is not None):
-        raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
-    start = functools.partial(_run, settings_of(context), service, model, partition, take_over=take_over)
-    try:
-        anyio.run(start, backend_options={"use_uvloop": True})
-    except* UnavailableError as lost:
-        click.echo(f"conclave: {next(_leaves(lost))}", err=True)
-        context.exit(TRY_AGAIN)
+def tried_again(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A click command whose body is a coroutine, under a supervisor: ends with ``TRY_AGAIN`` and one line
+    where the server does not answer."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        lost = None
+        try:
+            anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
+        except* UnavailableError as group:
+            lost = next(_leaves(group))
+        # Not above: what is raised there would come in a group, and be nobody's exit code.
+        if lost is not None:
+            click.echo(f"conclave: {lost}", err=True)
+            sys.exit(TRY_AGAIN)
+
+    return run
 
 
 def _leaves(group: BaseExceptionGroup[UnavailableError]) -> Iterator[UnavailableError]:
@@ -62,6 +61,25 @@ def _leaves(group: BaseExceptionGroup[UnavailableError]) -> Iterator[Unavailable
             yield from _leaves(error)
         else:
             yield error
+
+
+@click.command()
+@click.argument("service", type=click.Choice(SERVICES))
+@click.option("--model", help="Which model a model-worker serves.")
+@click.option("--partition", default=0, show_default=True)
+@click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
+@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+@click.pass_context
+@tried_again
+async def run(
+    context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
+) -> None:
+    """Runs one service in the foreground, until SIGTERM."""
+    if parent is not None:
+        die_with_parent(parent)
+    if (service == "model-worker") != (model is not None):
+        raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
+    await _run(settings_of(context), service, model, partition, take_over=take_over)
 
 
 async def _run(settings: Settings, service: str, model: str | None, partition: int, *, take_over: bool) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -26,14 +27,23 @@ UNITS = ROOT / "systemd"
 TREE: Final = "/srv/conclave"
 PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,redis-server,libgomp1"
 BARS: Final = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
-RUNNING: Final = (
-    "conclave-ensemble-voter@0",
-    "conclave-feature-builder@0",
-    "conclave-model-worker@lightgbm:0",
-    "conclave-model-worker@xgboost:0",
-    "conclave-feed",
-    "conclave-guard",
-)
+INSTANCES: Final = {"model-worker": ("lightgbm:0", "xgboost:0")}
+
+
+def instances() -> list[str]:
+    """Every unit of an installation with one partition and two models, templates by their instances."""
+    found = []
+    for file in sorted(UNITS.glob("conclave-*.service")):
+        name, template, _ = file.stem.partition("@")
+        of = INSTANCES.get(name.removeprefix("conclave-"), ("0",)) if template else ("",)
+        found += [f"{name}{template}{instance}" for instance in of]
+    return found
+
+
+ALL: Final = instances()
+SERVER: Final = "conclave-redis"
+RUNNING: Final = [unit for unit in ALL if unit not in {SERVER, "conclave-prepare"}]
+"""What has a loop of Conclave's own."""
 
 
 def test_there_is_a_unit_for_every_service_that_can_be_run_and_no_other() -> None:
@@ -48,6 +58,24 @@ def test_each_unit_is_given_its_own_password_alone() -> None:
             assert re.findall(r"^LoadCredential=password:/etc/conclave/keys/(\S+)/password$", text, re.MULTILINE) == [
                 user
             ]
+
+
+def test_each_unit_says_when_it_is_restarted_what_it_may_use_and_how_its_loop_shows_life() -> None:
+    for unit in UNITS.glob("*.service"):
+        text = unit.read_text()
+        assert re.search(r"^Restart=(always|on-failure)$", text, re.MULTILINE), unit.name
+        assert re.search(r"^MemoryMax=\d+[MG]$", text, re.MULTILINE), unit.name
+        if unit.stem != "conclave-prepare":
+            assert "Type=notify\n" in text, unit.name
+            assert "WatchdogSec=60\n" in text, unit.name
+
+
+def test_only_who_makes_artifacts_and_sealed_files_may_write_them() -> None:
+    for unit in UNITS.glob("*.service"):
+        closed = " ".join(re.findall(r"^ReadOnlyPaths=(.*)$", unit.read_text(), re.MULTILINE))
+        for folder, writer in (("artifacts", "conclave-trainer"), ("archive", "conclave-archiver")):
+            own = unit.stem in {writer, SERVER}
+            assert (f"-/var/lib/conclave/{folder}" in closed) != own, unit.name
 
 
 class Machine:
@@ -96,6 +124,27 @@ class Machine:
 
     def of(self, unit: str, what: str) -> str:
         return self.run("systemctl", "show", "--value", "-p", what, f"{unit}.service").strip()
+
+    def pid(self, unit: str) -> str:
+        return self.of(unit, "MainPID")
+
+    def running(self) -> bool:
+        return all(self.of(unit, "ActiveState") == "active" for unit in RUNNING)
+
+    def journal(self, unit: str) -> str:
+        self.run("journalctl", "--sync")
+        return self.run("journalctl", "--no-pager", "-o", "cat", "-u", unit)
+
+    def write(self, path: str, text: str) -> None:
+        self.run("sh", "-c", 'printf %s "$2" > "$1"', "sh", path, text)
+
+    def drop_in(self, unit: str, text: str) -> str:
+        """Adds settings to a unit, or to all whose names begin so; returns what undoes it."""
+        folder = f"/run/systemd/system/{unit}.service.d"
+        self.run("mkdir", "-p", folder)
+        self.write(f"{folder}/50-test.conf", text)
+        self.run("systemctl", "daemon-reload")
+        return f"rm -r {folder}; systemctl daemon-reload"
 
     def go_on(self) -> None:
         """Waits for a decision about a bar later than any so far."""
@@ -175,62 +224,122 @@ def test_verify_finds_nothing_to_say(machine: Machine) -> None:
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("unit", [*RUNNING, "conclave-redis", "conclave-prepare"])
+@pytest.mark.parametrize("unit", ALL)
 def test_a_unit_is_exposed_to_little(machine: Machine, unit: str) -> None:
     shown = machine.run("systemd-analyze", "security", "--no-pager", f"{unit}.service", check=False)
     assert float(re.findall(r"exposure level for \S+: ([0-9.]+)", shown)[0]) <= 2.0
 
 
-@pytest.mark.stack
-def test_writes_outside_the_state_and_networks_are_refused(machine: Machine) -> None:
-    attempt = (
-        "import socket\n"
-        "for path in ('/opt/conclave/x', '/etc/x', '/var/lib/x', '/usr/x'):\n"
-        "    try: open(path, 'w'); print('written', path)\n"
-        "    except OSError: print('refused')\n"
-        "try: socket.socket(socket.AF_INET); print('a network')\n"
-        "except OSError: print('refused')\n"
+PROBE: Final = """
+import ctypes, mmap, os, socket
+
+def attempt(name, act):
+    try: act(); print("done", name, flush=True)
+    except (OSError, ValueError): print("refused", name, flush=True)
+
+for path in ("/opt/conclave", "/etc", "/etc/conclave", "/var/lib", "/var/log", "/usr", "/root", "/home",
+             "/var/lib/conclave/artifacts", "/var/lib/conclave/archive", "/var/lib/conclave/checkpoints"):
+    attempt(path, lambda: open(path + "/probe", "w").close())
+for name in ("AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_UNIX"):
+    attempt(name, lambda: socket.socket(getattr(socket, name), socket.SOCK_DGRAM).close())
+attempt("password of another", lambda: open("/etc/conclave/keys/admin/password").close())
+attempt("keys", lambda: os.listdir("/var/lib/conclave/keys"))
+attempt("be root", lambda: os.setuid(0))
+attempt("code", lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC))
+attempt("suid", lambda: (open("/tmp/probe", "w").close(), os.chmod("/tmp/probe", 0o4755)))
+libc = ctypes.CDLL(None, use_errno=True)
+def call(number, *words):
+    if libc.syscall(number, *words) < 0: raise OSError(ctypes.get_errno(), "refused")
+attempt("namespace", lambda: call(272, 0x10000000))
+attempt("mount", lambda: call(165, b"none", b"/tmp", b"tmpfs", 0, None))
+attempt("trace", lambda: call(101, 16, os.getppid(), 0, 0))
+attempt("others", lambda: os.stat("/proc/1/status"))
+"""
+
+
+def probe(machine: Machine, unit: str) -> dict[str, str]:
+    """What a process can do under the settings of a unit: those of the file, with another program."""
+    own = re.sub(
+        r"^(Exec|Type|Remain|Restart|Watchdog|Notify|RuntimeDirectory|Requires|After|Wants).*\n",
+        "",
+        unit,
+        flags=re.MULTILINE,
     )
-    words = (
-        "systemd-run",
-        "--quiet",
-        "--wait",
-        "--pipe",
-        "--unit",
-        "conclave-probe",
-        "-p",
-        "User=root",
-        "python3",
-        "-c",
-    )
-    assert machine.run(*words, attempt).split() == ["refused"] * 5
+    named = "conclave-probe.service"
+    program = "Type=oneshot\nExecStart=/usr/bin/python3 /run/probe.py\nStandardOutput=truncate:/run/probed\n"
+    machine.write("/run/probe.py", PROBE)
+    machine.write(f"/run/systemd/system/{named}", own.replace("[Service]\n", f"[Service]\n{program}"))
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", named)
+    said = machine.run("cat", "/run/probed")
+    return {name: what for what, _, name in (line.partition(" ") for line in said.splitlines())}
 
 
 @pytest.mark.stack
-def test_every_killed_process_is_restarted_and_decisions_go_on(machine: Machine) -> None:
-    before = {unit: machine.of(unit, "MainPID") for unit in RUNNING}
-    machine.run("systemctl", "kill", "-s", "KILL", *RUNNING)
-    wait_until(lambda: all(machine.of(unit, "MainPID") not in {"0", before[unit]} for unit in RUNNING))
-    wait_until(lambda: all(machine.of(unit, "ActiveState") == "active" for unit in RUNNING))
-    assert [machine.of(unit, "NRestarts") for unit in RUNNING] == ["1"] * len(RUNNING)
+@pytest.mark.parametrize("file", sorted(UNITS.glob("conclave-*.service")), ids=lambda file: file.stem)
+def test_what_is_not_a_units_own_is_refused_to_it(machine: Machine, file: Path) -> None:
+    found = probe(machine, file.read_text())
+    allowed = {"AF_UNIX"}
+    if file.stem != SERVER:
+        allowed.add("/var/lib/conclave/checkpoints")
+    allowed |= {
+        "conclave-archiver": {"/var/lib/conclave/archive"},
+        "conclave-trainer": {"/var/lib/conclave/artifacts"},
+        "conclave-gate-evaluator@": {"keys"},
+    }.get(file.stem, set())
+    assert len(found) == 25
+    assert {name for name, what in found.items() if what == "done"} == allowed
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("signal_name", ["KILL", "TERM"])
+def test_every_process_that_ends_is_restarted_and_decisions_go_on(machine: Machine, signal_name: str) -> None:
+    """By whatever hand it ended, but for a feed that was asked to end."""
+    units = [unit for unit in RUNNING if signal_name == "KILL" or unit != "conclave-feed"]
+    before = {unit: (machine.pid(unit), int(machine.of(unit, "NRestarts"))) for unit in units}
+    machine.run("systemctl", "kill", "-s", signal_name, *units)
+    wait_until(lambda: all(machine.pid(unit) not in {"0", before[unit][0]} for unit in units))
+    wait_until(machine.running)
+    assert all(int(machine.of(unit, "NRestarts")) == before[unit][1] + 1 for unit in units)
     machine.go_on()
 
 
 @pytest.mark.stack
-def test_a_loop_that_stopped_is_noticed_by_the_watchdog(machine: Machine) -> None:
-    """Shown with three seconds; the units say sixty."""
-    unit = "conclave-ensemble-voter@0"
-    assert [machine.of(one, "WatchdogUSec") for one in RUNNING] == ["1min"] * len(RUNNING)
-    drop_in = f"/run/systemd/system/{unit}.service.d"
-    machine.run("sh", "-c", f"mkdir -p {drop_in}; printf '[Service]\\nWatchdogSec=3\\n' > {drop_in}/50-test.conf")
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "restart", unit)
-    restarts = int(machine.of(unit, "NRestarts"))
-    machine.run("systemctl", "kill", "-s", "STOP", unit)
-    wait_until(lambda: int(machine.of(unit, "NRestarts")) > restarts)
-    machine.run("sh", "-c", f"rm -r {drop_in}; systemctl daemon-reload")
-    assert "Watchdog timeout" in machine.run("journalctl", "--no-pager", "-u", unit)
-    wait_until(lambda: machine.of(unit, "ActiveState") == "active")
+def test_every_loop_that_stopped_is_noticed_by_the_watchdog(machine: Machine) -> None:
+    """Shown with ten seconds; the units say sixty."""
+    units = [*RUNNING, SERVER]
+    assert [machine.of(unit, "WatchdogUSec") for unit in units] == ["1min"] * len(units)
+    undo = machine.drop_in("conclave-", "[Service]\nWatchdogSec=10")
+    machine.run("systemctl", "restart", SERVER, *RUNNING)
+    restarts = {unit: int(machine.of(unit, "NRestarts")) for unit in units}
+    machine.run("systemctl", "kill", "--kill-whom=main", "-s", "STOP", *units)
+    wait_until(lambda: all(int(machine.of(unit, "NRestarts")) > restarts[unit] for unit in units))
+    machine.run("sh", "-c", undo)
+    assert all("Watchdog timeout" in machine.journal(unit) for unit in units)
+    machine.run("systemctl", "restart", SERVER, *RUNNING)
+    machine.go_on()
+
+
+@pytest.mark.stack
+def test_a_loop_of_crashes_ends_and_a_flood_of_lines_is_cut_and_counted(machine: Machine) -> None:
+    undo = machine.drop_in("conclave-probe-crash", "[Service]\nRestart=always\nRestartSec=20ms")
+    machine.run("systemd-run", "--quiet", "--unit", "conclave-probe-crash", "sh", "-c", "exit 1")
+    wait_until(lambda: machine.of("conclave-probe-crash", "ActiveState") == "failed")
+    assert machine.of("conclave-probe-crash", "NRestarts") == "20"
+    machine.run("sh", "-c", undo)
+    machine.run("systemd-run", "--quiet", "--wait", "--unit", "conclave-probe-flood", "seq", "100000")
+    machine.run("journalctl", "--sync")
+    machine.run("sleep", "1")
+    kept = machine.journal("conclave-probe-flood").splitlines()
+    assert 500 <= len(kept) < 10_000
+
+
+@pytest.mark.stack
+def test_the_target_stops_and_starts_everything(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "conclave.target")
+    wait_until(lambda: {machine.of(unit, "ActiveState") for unit in ALL} == {"inactive"})
+    machine.run("systemctl", "start", "conclave.target", "conclave-feed")
+    wait_until(machine.running)
     machine.go_on()
 
 
@@ -238,23 +347,47 @@ def test_a_loop_that_stopped_is_noticed_by_the_watchdog(machine: Machine) -> Non
 @pytest.mark.parametrize("how", [("systemctl", "kill", "-s", "KILL"), ("systemctl", "restart")])
 def test_a_server_that_comes_back_has_lost_nothing(machine: Machine, how: tuple[str, ...]) -> None:
     history, decisions = machine.conclave("history", "-o", "json"), machine.decisions()
-    machine.run(*how, "conclave-redis")
-    wait_until(lambda: machine.of("conclave-redis", "ActiveState") == "active")
+    machine.run(*how, SERVER)
+    wait_until(lambda: machine.of(SERVER, "ActiveState") == "active")
     assert machine.conclave("history", "-o", "json") == history
     assert machine.decisions()[: len(decisions)] == decisions
-    assert "CRITICAL" not in machine.run("journalctl", "--no-pager", "-u", "conclave-redis")
-    wait_until(lambda: all(machine.of(unit, "ActiveState") == "active" for unit in RUNNING))
+    assert "CRITICAL" not in machine.journal(SERVER)
+    wait_until(machine.running)
     machine.go_on()
+
+
+@pytest.mark.stack
+def test_a_password_that_was_rotated_is_refused_and_the_new_one_is_known(machine: Machine) -> None:
+    def pinged(password: str) -> str:
+        words = ("-s", "/run/conclave-redis/redis.sock", "--user", "ensemble-voter", "--pass", password)
+        return machine.run("redis-cli", "--no-auth-warning", *words, "ping", check=False)
+
+    file = "/etc/conclave/keys/ensemble-voter/password"
+    old = machine.run("cat", file)
+    others = machine.run("cat", "/etc/conclave/keys/console/password")
+    assert "PONG" in pinged(old)
+    machine.install("rotate", "ensemble-voter", release="one")
+    assert "PONG" not in pinged(old)
+    assert "PONG" in pinged(machine.run("cat", file))
+    assert machine.run("cat", "/etc/conclave/keys/console/password") == others
+    machine.go_on()
+
+
+def releases(machine: Machine) -> set[str]:
+    """Those whose code the running units were started from."""
+    lines = [machine.run("cat", f"/proc/{machine.pid(unit)}/cmdline") for unit in RUNNING]
+    return {found for line in lines for found in re.findall(r"/opt/conclave/releases/(\w+)/", line)}
 
 
 @pytest.mark.stack
 def test_upgrade_and_rollback_lose_no_event(machine: Machine) -> None:
     history, decisions = machine.conclave("history", "-o", "json"), machine.decisions()
+    assert releases(machine) == {"one"}
     machine.install(release="two")
-    assert machine.run("readlink", "/opt/conclave/current").strip() == "releases/two"
+    assert releases(machine) == {"two"}
     machine.go_on()
     machine.install("rollback", release="two")
-    assert machine.run("readlink", "/opt/conclave/current").strip() == "releases/one"
+    assert releases(machine) == {"one"}
     machine.go_on()
     machine.install(release="one")  # once more changes nothing
     machine.go_on()
@@ -263,6 +396,24 @@ def test_upgrade_and_rollback_lose_no_event(machine: Machine) -> None:
     assert after[: len(decisions)] == decisions
     bars = [(one["symbol"], one["open_time"]) for one in after]
     assert len(bars) == len(set(bars))
+    counted = {symbol: sorted(time for one, time in bars if one == symbol) for symbol, _ in bars}
+    steps = {later - earlier for times in counted.values() for earlier, later in pairwise(times)}
+    assert len(steps) == 1, "a bar without a decision"
+
+
+@pytest.mark.stack
+def test_a_release_that_does_not_run_says_so_and_how_to_go_back(machine: Machine) -> None:
+    machine.run("cp", "-r", TREE, "/srv/broken")
+    machine.run("sh", "-c", "echo 'raise SystemExit(2)' > /srv/broken/services/model_worker/main.py")
+    said = machine.run(
+        "sh", "-c", 'PIP_NO_INDEX=1 RELEASE=three /srv/broken/systemd/install.sh 2>&1; echo "ended $?"', check=False
+    )
+    assert "release three does not run" in said
+    assert "goes back to one" in said
+    assert said.splitlines()[-1] == "ended 1"
+    machine.install("rollback", release="three")
+    assert releases(machine) == {"one"}
+    machine.go_on()
 
 
 @pytest.mark.stack
