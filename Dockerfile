@@ -1,10 +1,11 @@
-# Two images from one file: `slim` runs every service, `ml` trains as well.
+# Two images from one file: `slim` runs every service and trains trees, `ml` trains networks as well, with torch.
 #
 #   docker build --target slim -t conclave:slim .
 #
-# Every version comes from constraints.txt. Where the registry is out of reach: put wheels into wheels/ and
-# build with --build-arg PIP_NO_INDEX=1, or certificates of a private registry (*.crt) into certs/ and name
+# Every version comes from constraints.txt. Where the registry is out of reach: put wheels into wheels/ (`make wheels`)
+# and build with --build-arg PIP_NO_INDEX=1, or certificates of a private registry (*.crt) into certs/ and name
 # it with --build-arg PIP_INDEX_URL. Both folders are ignored by git; nothing of them stays in the image.
+# TORCH_INDEX: torch without CUDA, a tenth of the size. Empty: torch as the registry has it.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -18,21 +19,25 @@ COPY pyproject.toml constraints.txt README.md ./
 COPY certs* /usr/local/share/ca-certificates/
 COPY wheels* /wheels/
 RUN mkdir -p /wheels && update-ca-certificates >/dev/null 2>&1
-ENV INSTALL="python3 -m pip --python /opt/conclave/bin/python install --quiet"
-RUN $INSTALL '.[trees,telemetry]'
+ENV INSTALL="python3 -m pip --python /opt/conclave/bin/python install --quiet" \
+    COMPILE="python3 -m compileall -q -x _internal/py312 --invalidation-mode unchecked-hash" \
+    PACKAGES=/opt/conclave/lib/python3*/site-packages
+RUN $INSTALL '.[trees,networks,telemetry]' && $COMPILE $PACKAGES
 
 FROM build AS build-ml
-RUN $INSTALL '.[train,parquet,telemetry]'
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN PIP_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL $TORCH_INDEX" $INSTALL --no-deps torch
+RUN $INSTALL '.[train,ml,parquet,telemetry]' && $COMPILE $PACKAGES
 COPY schemas schemas
 COPY shared shared
 COPY services services
-RUN $INSTALL --no-deps --force-reinstall . && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/conclave/lib
+RUN $INSTALL --no-deps --force-reinstall . && cd $PACKAGES && $COMPILE schemas shared services
 
 FROM build AS build-slim
 COPY schemas schemas
 COPY shared shared
 COPY services services
-RUN $INSTALL --no-deps --force-reinstall . && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/conclave/lib
+RUN $INSTALL --no-deps --force-reinstall . && cd $PACKAGES && $COMPILE schemas shared services
 
 FROM ${PYTHON_IMAGE} AS base
 # LightGBM asks for the system's OpenMP.

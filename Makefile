@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= test
 CONSOLE := docker compose run --rm console
+CONSOLE_ML := docker compose run --rm console-ml
 DEMO_BARS := --synthetic sequence --symbols 4 --count 3000 --source-seed 2
+FIRST := --actor demo --reason 'first models'
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-stack lint types format bench schemas docs up down demo-stack wheels clean
@@ -57,16 +60,19 @@ up: ## Build and start the compose stack, and wait until it is healthy
 down: ## End the compose stack; what it decided stays in its volumes
 	@docker compose --profile '*' down
 
-demo-stack: up ## The compose stack with two models trained, promoted and fed
-	@docker compose build --quiet console
-	@$(CONSOLE) train files --model xgboost --family xgboost $(DEMO_BARS) --promote --weight 1 --actor demo --reason 'first models'
-	@$(CONSOLE) train files --model lightgbm --family lightgbm $(DEMO_BARS) --promote --weight 0.5 --actor demo --reason 'first models'
+demo-stack: up ## The compose stack with four models: two at first, the networks join while decisions flow
+	@$(CONSOLE) train files --model xgboost --family xgboost $(DEMO_BARS) --promote --weight 1 $(FIRST)
+	@$(CONSOLE) train files --model lightgbm --family lightgbm $(DEMO_BARS) --promote --weight 0.5 $(FIRST)
 	@docker compose --profile feed up --detach --wait
+	@$(CONSOLE_ML) train files --model nhits --family nhits --param epochs=4 $(DEMO_BARS) --promote --weight 0.3 $(FIRST)
+	@$(CONSOLE_ML) train files --model patchtst --family patchtst --param epochs=2 $(DEMO_BARS) --promote --weight 0.2 $(FIRST)
 	@$(CONSOLE) decisions --follow
 
 wheels: ## Fill wheels/ with what an image is made from, for a build without a registry
-	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt \
-	    setuptools wheel async-timeout '.[train,parquet,telemetry]'
+	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt --no-deps \
+	    $(TORCH_INDEX:%=--extra-index-url %) torch
+	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt --find-links wheels \
+	    setuptools wheel async-timeout '.[train,ml,parquet,telemetry]'
 	@rm wheels/conclave-*.whl
 
 clean: ## Remove what was installed and generated here

@@ -31,6 +31,7 @@ Service = Literal[
     "gate-evaluator",
     "trainer",
     "archiver",
+    "guard",
     "console",
     "executor",
 ]
@@ -96,7 +97,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="json",
             events=DecisionEvent,
             writers=("ensemble-voter",),
-            readers=("shadow-recorder", "archiver", "console"),
+            readers=("shadow-recorder", "archiver", "guard", "console"),
             partitioned=True,
             retention_ms=None,
             version=1,
@@ -117,7 +118,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             name="control",
             codec="json",
             events=ControlEvent,
-            writers=("console", "gate-evaluator", "trainer"),
+            writers=("console", "gate-evaluator", "trainer", "guard"),
             readers=(
                 "model-worker",
                 "ensemble-voter",
@@ -125,6 +126,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
                 "gate-evaluator",
                 "trainer",
                 "archiver",
+                "guard",
                 "console",
             ),
             partitioned=False,

@@ -11,9 +11,10 @@ read and write on every key it names, gives a service nothing that its other rul
 Source: https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/ (selectors: 7.0).
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
 from schemas.catalogue import STREAMS, Service, StreamSpec
 
@@ -27,6 +28,10 @@ PROBE: Final = "(~conclave:probe:* +set)"
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
+NOBODY: Final = "0" * 64
+"""No password has this digest that anybody knew of."""
+_NOISE: Final = {"resetchannels", "resetpass", "-@all", "sanitize-payload", "alldbs"}
+"""What each server adds or leaves out, and what every rule begins with."""
 DEFAULT: Final = "user default off resetpass ~* &* +@all"
 """Nobody can be it, yet it may do everything: Redis reads its append-only file as this user. One that may
 do nothing has every transaction of the file refused at the next start, the commits of all groups gone,
@@ -51,9 +56,59 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 def rule(user: str) -> str:
     """What one user may do: everything else is refused."""
-    own = {"console": _operator, "archiver": _archiver}.get(user, lambda: _service(user))
+    own = {"console": _operator, "archiver": _archiver, "guard": _guard}.get(user, lambda: _service(user))
     together = ["+multi +exec"] if user == "archiver" else []
     return " ".join(["resetchannels -@all", CONNECTION, *together, PROBE, *own()])
+
+
+def differences(found: Iterable[str]) -> list[str]:
+    """In what the users that a server lists (``ACL LIST``) differ from those of the catalogue, in words;
+    passwords are not compared. An administrator may be there."""
+    theirs = {name_of(line): _parsed(line) for line in found}
+    ours = {name_of(line): _parsed(line) for line in lines(dict.fromkeys(USERS, NOBODY))}
+    del ours["default"]  # it may do everything, as long as nobody can be it
+    said = [] if is_off("default", found) else ["default is on"]
+    said += [f"{user} is not there" for user in sorted(ours.keys() - theirs.keys())]
+    strangers = theirs.keys() - ours.keys() - {"default", "admin"}
+    said += [f"{user} is not of the catalogue" for user in sorted(strangers)]
+    for user in sorted(ours.keys() & theirs.keys()):
+        said += [f"{user} {word}" for word in _compared(ours[user], theirs[user])]
+    return said
+
+
+def is_off(user: str, found: Iterable[str]) -> bool:
+    """Whether nobody can be ``user``: it is listed as off, or is not there at all."""
+    return all("off" in line.split() for line in found if name_of(line) == user)
+
+
+def name_of(line: str) -> str:
+    """Whose line of the access-control file it is."""
+    return line.split()[1]
+
+
+class _User(NamedTuple):
+    """A line, in a form that does not depend on how it was written down."""
+
+    flags: frozenset[str]
+    rights: frozenset[frozenset[str]]
+    """The root's and each selector's: patterns of keys and channels, and commands."""
+
+
+def _parsed(line: str) -> _User:
+    root, *selectors = re.split(r"[()]", line)
+    words = frozenset(word for word in root.split()[2:] if not word.startswith("#")) - _NOISE
+    flags = words & {"on", "off", "nopass"}
+    rights = [words - flags, *(frozenset(selector.split()) - _NOISE for selector in selectors)]
+    return _User(flags, frozenset(filter(None, rights)))
+
+
+def _compared(ours: _User, theirs: _User) -> Iterator[str]:
+    if ours.flags != theirs.flags:
+        yield f"is {', '.join(sorted(theirs.flags))}, expected {', '.join(sorted(ours.flags))}"
+    for right in sorted(theirs.rights - ours.rights, key=sorted):
+        yield f"has ({' '.join(sorted(right))})"
+    for right in sorted(ours.rights - theirs.rights, key=sorted):
+        yield f"lacks ({' '.join(sorted(right))})"
 
 
 def _service(user: str) -> list[str]:
@@ -104,6 +159,12 @@ def _archiver() -> list[str]:
         _rule("+xadd +type", alarms),
         _rule("+fcall", held, alarms),
     ]
+
+
+def _guard() -> list[str]:
+    """Looks at what was decided, and reverts. It holds no group: whatever it knows stands in the streams."""
+    reads = [f"%R{_key(spec)}" for spec in STREAMS.values() if "guard" in spec.readers]
+    return [_rule(READING, reads), _rule("+xadd", [_key(spec) for spec in STREAMS.values() if "guard" in spec.writers])]
 
 
 def _rule(commands: str, *keys: Iterable[str]) -> str:

@@ -2,13 +2,11 @@
 
 The loop itself gives them, once a turn. A thread would go on saying that all is well for hours after
 the loop had died. Nobody listening (no ``NOTIFY_SOCKET``, no ``CONCLAVE_HEARTBEAT``): nothing is done.
-
-    python -m shared.notify     the health check: 0 if the loop turned within ``STALE_S``, else 1
+``CONCLAVE_HEARTBEAT`` names a file that is touched: its age is the loop's. It is gone once drained.
 """
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +17,8 @@ HEARTBEAT: Final = "CONCLAVE_HEARTBEAT"
 EVERY_S: Final = 1.0
 """Between two signs of life, however fast the loop turns."""
 STALE_S: Final = 45.0
-"""A loop that has not turned for so long is taken for dead. Longer than the log waits for its server."""
+"""A loop that has not turned for so long is taken for dead, by `compose.yaml`. Longer than the log waits for its
+server."""
 
 
 class Supervised:
@@ -62,19 +61,3 @@ class Supervised:
                 sender.sendto(message, self._address)
             except OSError:
                 return  # a full queue, or nobody there: the next turn says it again
-
-
-def check(environ: Mapping[str, str] = os.environ) -> str | None:
-    """What is wrong with the heartbeat; None for a loop that turns."""
-    file = environ.get(HEARTBEAT, "")
-    if not file:
-        return f"${HEARTBEAT} is not set: no loop says here that it is alive"
-    try:
-        age = time.time() - Path(file).stat().st_mtime
-    except FileNotFoundError:
-        return f"no {file}: the loop has not begun, or was drained"
-    return None if age < STALE_S else f"the loop turned {age:.0f} s ago, expected less than {STALE_S:.0f}"
-
-
-if __name__ == "__main__":
-    sys.exit(check())

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta, Struct, ValidationError, inspect
@@ -43,6 +43,9 @@ class Redis(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, Meta(description="Server, as redis://, rediss:// or unix://; never with a password in it.")] = (
         "redis://127.0.0.1:6399/0"
     )
+    ca: Annotated[
+        str, Meta(description="Certificate (PEM) that signed the server's, for rediss://. Empty: the system's.")
+    ] = ""
     ephemeral: Annotated[
         bool, Meta(description="Accept a server that may lose or evict what was written. For tests and trials.")
     ] = False
@@ -207,12 +210,14 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
 
 
 def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
-    """The server's URL with the password of the environment in it, ready for a client; never to be
-    printed. The URL as it is where there is no password. Raises ``SettingsError``."""
-    password = _password(environ)
+    """The server's URL with the password of the environment and the file of its certificate in it, ready
+    for a client; never to be printed. Without them the URL as it is. Raises ``SettingsError``."""
+    url, password = settings.redis.url, _password(environ)
+    if settings.redis.ca:
+        url += "?" + urlencode({"ssl_ca_certs": settings.redis.ca})
     if not password:
-        return settings.redis.url
-    parts = urlsplit(settings.redis.url)
+        return url
+    parts = urlsplit(url)
     user, _, place = parts.netloc.rpartition("@")
     user = environ.get(USER) or user
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
@@ -298,6 +303,8 @@ def _refuse_values(settings: Settings, file: Path) -> None:
         raise SettingsError(
             f"{file}: url in [redis] holds a password; take it out and set ${PASSWORD} or ${PASSWORD_FILE}"
         )
+    if settings.redis.ca and parts.scheme != "rediss":
+        raise SettingsError(f"{file}: ca in [redis] is for a server that speaks TLS; url begins with {parts.scheme}://")
     endpoint = urlsplit(settings.telemetry.endpoint)
     if settings.telemetry.endpoint and (endpoint.scheme not in {"http", "https"} or not endpoint.hostname):
         raise SettingsError(f"{file}: endpoint in [telemetry]: expected http://host:port or https://host:port")
@@ -318,6 +325,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     replace = msgspec.structs.replace
     state = str(folder / settings.installation.state)
     path = str(folder / settings.feed.path) if settings.feed.path else ""
+    redis = settings.redis
+    if redis.ca:
+        redis = replace(redis, ca=str(folder / redis.ca))
     archive = settings.archive
     if archive.path and "://" not in archive.path:
         archive = replace(archive, path=str(folder / archive.path))
@@ -325,6 +335,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         archive = replace(archive, copy=str(folder / archive.copy))
     return replace(
         settings,
+        redis=redis,
         installation=replace(settings.installation, state=state),
         feed=replace(settings.feed, path=path),
         archive=archive,

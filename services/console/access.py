@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,7 +11,7 @@ import click
 from services.console.main import settings_of
 from services.console.run import tried_again
 from services.console.running import found_if_new
-from shared import acl
+from shared import acl, certificates
 from shared.log.redis import library
 from shared.log.wire import ServerError, Wire, pack, parse_address
 from shared.settings import redis_url_with_password
@@ -19,16 +21,23 @@ ADMIN = "admin"
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def access(folder: Path) -> None:
+@click.option("--tls", "names", multiple=True, metavar="HOST", help="Also a certificate for a server of this name.")
+def access(folder: Path, names: Sequence[str]) -> None:
     """Write FOLDER/users.acl, the server's access-control file, and FOLDER/<user>/password for each user.
 
-    A password that is there is kept: delete one, run this again and restart to rotate it."""
+    With --tls, FOLDER/tls/server.key and server.crt too, and server.crt beside each password, for a client to know the
+    server by. A password or certificate that is there is kept: delete one, run this again and restart to rotate it."""
     hashes = {user: acl.hashed(_password(folder / user / "password")) for user in (*acl.USERS, ADMIN)}
     file = folder / "users.acl"
     made = file.with_suffix(".new")
     made.write_text("\n".join(acl.lines(hashes)) + "\n", encoding="ascii")
     made.replace(file)
     click.echo(f"{file}: {len(hashes)} users; nobody is the default one")
+    if names:
+        certificate = certificates.make(folder / "tls", names)
+        for user in hashes:
+            shutil.copyfile(certificate, folder / user / certificate.name)
+        click.echo(f"{certificate}: known to every user")
 
 
 def _password(file: Path) -> str:

@@ -48,7 +48,7 @@ MODULES: Final = {
     "history": "history",
     "diff": "history",
     "decisions": "observe",
-    "doctor": "observe",
+    "doctor": "doctor",
     "groups": "observe",
     "guard": "guard",
     "archive": "archiving",

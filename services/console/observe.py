@@ -1,9 +1,8 @@
-"""``conclave status | decisions | doctor | groups``: looking, and the one repair that needs a person."""
+"""``conclave status | decisions | groups``: looking, and the one repair that needs a person."""
 
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,14 +16,10 @@ from schemas.decisions import DecisionMade
 from services.console.door import OUTPUT
 from services.console.history import at
 from services.console.main import asynchronous, settings_of
-from shared import checkpoint
-from shared.commands import current, refused
+from shared.commands import current
 from shared.control import State
-from shared.embedded import find_program
 from shared.log import Commit, GroupView, Log, Place, Position, preceding
-from shared.log.fitness import check_server
-from shared.process import check_installation, opened_log, owner
-from shared.settings import find, redis_url_with_password
+from shared.process import opened_log, owner
 
 COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "dim"}
 
@@ -154,42 +149,6 @@ async def decisions(context: click.Context, /, follow: bool, last: int, output: 
                 click.echo(msgspec.json.encode(decision).decode())
             else:
                 console.print(decision_line(decision))
-
-
-@click.command()
-@OUTPUT
-@click.pass_context
-@asynchronous
-async def doctor(context: click.Context, /, output: str) -> None:
-    """Checks what this installation stands on: settings, server, disk, control chain, groups."""
-    settings = settings_of(context)
-    report: dict[str, Any] = {"settings": str(find() or "defaults"), "embedded server": str(find_program())}
-    server = await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
-    report |= {name: value for name, value in server._asdict().items() if value is not None}
-    async with opened_log(settings, "conclave:console") as log:
-        state = await current(log)
-        check_installation(settings, state)
-        checkpoint.check(Path(settings.installation.state) / "checkpoints" / "control.jsonl", state)
-        report["control"] = f"version {state.version}, chain intact, head {state.head[:12]}"
-        report["written past the door"] = len(await refused(log))
-        report["commands"] = (
-            "open to whoever reaches the log" if state.open else f"signed by one of {len(state.keys)} keys"
-        )
-        for partition in range(settings.installation.partitions):
-            for view in await log.groups(partition):
-                alive = "alive" if view.alive else "NOT RUNNING"
-                report[f"group {view.group}/{partition}"] = f"{alive}, lag {dict(view.lag)}"
-            dead = await log.extent(Place("dead", partition))
-            report[f"dead letters/{partition}"] = dead.length
-            alarms = await log.extent(Place("alarms", partition))
-            report[f"alarms/{partition}"] = alarms.length
-    if output == "json":
-        click.echo(json.dumps(report, default=str))
-        return
-    table = Table("what", "found", title="doctor")
-    for name, value in report.items():
-        table.add_row(name, str(value))
-    Console().print(table)
 
 
 @click.group()

@@ -33,7 +33,7 @@ def absent(*names: str) -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
-EXTRAS: Final = {"xgboost": "trees", "lightgbm": "trees"}
+EXTRAS: Final = {"xgboost": "trees", "lightgbm": "trees", "safetensors": "networks", "safetensors.numpy": "networks"}
 """The extra that brings a library, where it is not ``ml``."""
 
 

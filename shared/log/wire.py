@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections import deque
 from typing import Any, Final, NamedTuple, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 import hiredis
 
@@ -19,6 +19,9 @@ from shared.log import UnavailableError
 
 CONNECT_S: Final = 5.0
 """How long a connection may take to open and to greet (seconds)."""
+
+CERTIFICATE: Final = "ssl_ca_certs"
+"""In an address, as redis-py calls it."""
 
 BUFFER: Final = 1 << 17
 """Bytes taken from the socket at once. Kept, since a fresh buffer this large costs page faults."""
@@ -33,6 +36,12 @@ _AGAIN: Final = (
     "OOM",
     "MISCONF",
     "NOREPLICAS",
+)
+
+
+_TRUST: Final = (
+    "Is it TLS that it speaks (tls-port), is its certificate for this host name, and was it signed by what "
+    "`ca` in [redis] names?"
 )
 
 
@@ -56,6 +65,8 @@ class Address(NamedTuple):
     user: str
     password: str
     database: int
+    certificate: str = ""
+    """File of the certificate that the server's must be signed by (PEM). Empty: those of the system."""
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
@@ -65,17 +76,20 @@ class Address(NamedTuple):
 
 
 def parse_address(url: str) -> Address:
-    """``redis://[user[:password]@]host[:port][/database]``, ``rediss://`` for TLS (certificates of
-    the system, or of ``SSL_CERT_FILE``), ``unix:///path[?db=n]``. Raises ``ValueError``."""
+    """``redis://[user[:password]@]host[:port][/database]``, ``unix:///path[?db=n]``, and ``rediss://`` for
+    TLS, with ``?ssl_ca_certs=path`` where the system does not know who signed the server's certificate.
+    Raises ``ValueError``."""
     parts = urlsplit(url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme == "unix" and parts.path:
         database = parse_qs(parts.query).get("db", ["0"])[0]
         return Address("", 0, unquote(parts.path), False, user, password, int(database))
-    if parts.scheme in ("redis", "rediss") and parts.hostname and not parts.query:
-        database = parts.path.strip("/") or "0"
-        tls = parts.scheme == "rediss"
-        return Address(parts.hostname, parts.port or 6379, "", tls, user, password, int(database))
+    tls = parts.scheme == "rediss"
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    certificate = options.pop(CERTIFICATE, "") if tls else ""
+    if parts.scheme in ("redis", "rediss") and parts.hostname and not options:
+        place = (parts.hostname, parts.port or 6379, "")
+        return Address(*place, tls, user, password, int(parts.path.strip("/") or "0"), certificate)
     shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
     raise ValueError(f"no server address: {shown!r}; expected redis://host:port/0, rediss://... or unix:///path")
 
@@ -87,6 +101,7 @@ class Wire(asyncio.BufferedProtocol):
         self._where = where
         self._reader = hiredis.Reader(replyError=ServerError)
         self._buffer = bytearray(BUFFER)
+        self._view = memoryview(self._buffer)
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._transport: asyncio.Transport | None = None
 
@@ -100,9 +115,12 @@ class Wire(asyncio.BufferedProtocol):
                 if address.path:
                     await loop.create_unix_connection(lambda: wire, address.path)
                 else:
-                    context = ssl.create_default_context() if address.tls else None
+                    context = _context(address) if address.tls else None
                     await loop.create_connection(lambda: wire, address.host, address.port, ssl=context)
                 await wire._greet(address, name)
+        except ssl.SSLError as error:
+            wire.close()
+            raise UnavailableError(f"no trusted server at {address}: {error}. {_TRUST}") from None
         except (OSError, TimeoutError) as error:
             wire.close()
             reason = str(error) or f"no answer within {CONNECT_S:.0f} s"
@@ -111,6 +129,12 @@ class Wire(asyncio.BufferedProtocol):
             wire.close()
             raise
         return wire
+
+    @property
+    def peer(self) -> dict[str, Any]:
+        """The server's certificate, as ``ssl.SSLSocket.getpeercert`` gives it; empty without TLS."""
+        found = self._transport.get_extra_info("peercert") if self._transport is not None else None
+        return dict(found or {})
 
     @property
     def closed(self) -> bool:
@@ -156,9 +180,10 @@ class Wire(asyncio.BufferedProtocol):
                 if hasattr(socket, option):
                     link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        """Part of ``asyncio.BufferedProtocol``."""
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Part of ``asyncio.BufferedProtocol``. A view: asyncio's TLS writes into a slice of what it gets, and
+        a slice of the bytes themselves would be a copy, whatever was written to it lost."""
+        return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Part of ``asyncio.BufferedProtocol``."""
@@ -201,3 +226,11 @@ class Wire(asyncio.BufferedProtocol):
                 self.close()
             return UnavailableError(f"{self._where} cannot do it now: {error}")
         return error
+
+
+def _context(address: Address) -> ssl.SSLContext:
+    """TLS 1.2 or later; who answers must have a certificate for the host's name."""
+    try:
+        return ssl.create_default_context(cafile=address.certificate or None)
+    except FileNotFoundError:
+        raise UnavailableError(f"no certificate at {address.certificate}, to know {address} by") from None

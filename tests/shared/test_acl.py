@@ -83,15 +83,16 @@ def test_a_service_holds_its_own_group_alone_and_loads_no_function(server: redis
     mine = "model-worker.xgboost" if user == "model-worker" else user
     for other in (mine, *acl.USERS):
         key = f"conclave:{{p0}}:group:{other}"
-        assert may(server, user, f"HSET {key} memo x") == (other == mine), other
+        assert may(server, user, f"HSET {key} memo x") == (other == mine != "guard"), other
     assert not may(server, user, "FUNCTION LOAD x")
 
 
-def test_operators_the_gate_evaluator_and_the_trainer_alone_append_to_control(server: redis.Redis) -> None:
+def test_operators_gate_evaluator_trainer_and_guard_alone_append_to_control(server: redis.Redis) -> None:
     assert {user for user in acl.USERS if may(server, user, "XADD conclave:control * e x")} == {
         "console",
         "gate-evaluator",
         "trainer",
+        "guard",
     }
     assert {user for user in acl.USERS if may(server, user, "XADD conclave:training * e x")} == {"console", "trainer"}
 
@@ -151,3 +152,46 @@ def test_a_password_stands_in_the_file_as_its_digest_alone() -> None:
     assert "secret" not in text
     assert text.count(f"#{acl.hashed('secret')}") == len(acl.USERS)
     assert "user admin" not in text
+
+
+def listed(server: redis.Redis) -> list[str]:
+    found: list[str] = server.execute_command("ACL", "LIST")  # type: ignore[no-untyped-call]  # stub has none
+    return [line for line in found if acl.name_of(line) != "default"]  # here this client is it
+
+
+def set_user(server: redis.Redis, *words: str) -> None:
+    server.execute_command("ACL", "SETUSER", *words)  # type: ignore[no-untyped-call]  # stub has none
+
+
+def test_what_a_server_lists_is_what_the_catalogue_says(server: redis.Redis) -> None:
+    assert acl.differences(listed(server)) == []
+    assert acl.differences([*listed(server), "user default on nopass ~* &* +@all"]) == ["default is on"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("feed", "+get"), "feed has"),
+        (("feed", "~x"), "feed has"),
+        (("feed", "&news"), "feed has"),
+        (("feed", "(~conclave:control +xadd)"), "feed has (+xadd ~conclave:control)"),
+        (("feed", "clearselectors"), "feed lacks"),
+        (("feed", "nopass"), "feed is nopass, on"),
+        (("feed", "off"), "feed is off"),
+        (("health", "+@all"), "health has (+@all)"),
+        (("stranger", "on", "+get"), "stranger is not of the catalogue"),
+    ],
+)
+def test_a_right_too_many_or_too_few_is_told(server: redis.Redis, change: tuple[str, ...], told: str) -> None:
+    try:
+        set_user(server, *change)
+        assert told in "; ".join(acl.differences(listed(server)))
+    finally:
+        server.execute_command("ACL", "DELUSER", change[0])  # type: ignore[no-untyped-call]  # stub has none
+        for line in acl.lines(dict.fromkeys((*acl.USERS, "admin"), WORD)):
+            if acl.name_of(line) == change[0]:
+                set_user(server, *_words(line)[1:])
+
+
+def test_a_user_that_is_missing_is_told(server: redis.Redis) -> None:
+    assert acl.differences([line for line in listed(server) if acl.name_of(line) != "feed"]) == ["feed is not there"]

@@ -2,15 +2,13 @@
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from shared import notify
-from shared.notify import Supervised, check
+from shared.notify import Supervised
 
 
 def heard(listener: socket.socket) -> list[bytes]:
@@ -56,28 +54,17 @@ def test_a_supervisor_that_does_not_listen_is_nobody(tmp_path: Path) -> None:
     Supervised({}).ready()
 
 
-def test_a_loop_that_turned_lately_is_well_and_one_that_did_not_is_not(tmp_path: Path) -> None:
-    file = tmp_path / "heartbeat"
-    environ = {"CONCLAVE_HEARTBEAT": str(file)}
-    assert "has not begun" in str(check(environ))
-    supervised = Supervised(environ)
+def test_the_heartbeat_is_as_old_as_the_loops_last_turn_and_gone_when_it_drains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, file = 100.0, tmp_path / "heartbeat"
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    supervised = Supervised({"CONCLAVE_HEARTBEAT": str(file)})
+    assert not file.exists()
     supervised.ready()
-    assert check(environ) is None
-    then = time.time() - notify.STALE_S - 1
-    os.utime(file, (then, then))
-    assert "the loop turned 46 s ago" in str(check(environ))
+    os.utime(file, (1.0, 1.0))
+    now += notify.EVERY_S
+    supervised.alive()
+    assert file.stat().st_mtime > 1.0
     supervised.stopping()
-    assert "was drained" in str(check(environ))
-
-
-def test_without_a_heartbeat_the_check_says_so() -> None:
-    assert "CONCLAVE_HEARTBEAT is not set" in str(check({}))
-
-
-def test_the_check_is_a_command(tmp_path: Path) -> None:
-    file = tmp_path / "heartbeat"
-    words = [sys.executable, "-m", "shared.notify"]
-    environ = {**os.environ, "CONCLAVE_HEARTBEAT": str(file)}
-    assert subprocess.run(words, env=environ, check=False, capture_output=True).returncode == 1
-    file.touch()
-    assert subprocess.run(words, env=environ, check=False).returncode == 0
+    assert not file.exists()

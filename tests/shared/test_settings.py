@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -70,6 +71,7 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         """
         [redis]
         url = "rediss://reader@log.example:6380/2"
+        ca = "/etc/conclave/ca.crt"
         ephemeral = true
         [installation]
         partitions = 16
@@ -190,6 +192,18 @@ def test_the_password_of_the_environment_enters_the_url(
     assert redis_url_with_password(settings, {}) == url
     assert redis_url_with_password(settings, {"CONCLAVE_REDIS_PASSWORD": "p@ss/"}) == complete
     assert redis_url_with_password(settings, {"CONCLAVE_REDIS_PASSWORD_FILE": str(tmp_path / "secret")}) == complete
+
+
+def test_the_certificate_enters_the_url_from_the_settings_folder(written: Written, tmp_path: Path) -> None:
+    settings = load(written('[redis]\nurl = "rediss://redis:6379/0"\nca = "ca.crt"\n'), {})
+    expected = urlencode({"ssl_ca_certs": str(tmp_path / "ca.crt")})
+    assert redis_url_with_password(settings, {}) == f"rediss://redis:6379/0?{expected}"
+    secret = {"CONCLAVE_REDIS_USER": "feed", "CONCLAVE_REDIS_PASSWORD": "x"}
+    assert redis_url_with_password(settings, secret) == f"rediss://feed:x@redis:6379/0?{expected}"
+
+
+def test_a_certificate_for_plain_text_is_refused(written: Written) -> None:
+    assert "redis://" in refusal(written('[redis]\nurl = "redis://redis/0"\nca = "ca.crt"\n'))
 
 
 def test_a_password_file_that_is_missing_empty_or_one_too_many_is_refused(tmp_path: Path) -> None:

@@ -9,15 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import pytest
 
-from schemas.catalogue import Service
+from schemas.catalogue import STREAMS, Service
 from services.console.run import SERVICES
+from shared.notify import STALE_S
 from shared.settings import load
 
 ROOT = Path(__file__).parents[2]
+GLOBAL = ("archiver",)
+"""Services that serve all partitions."""
+KILLED = (
+    "ensemble-voter", "feature-builder", "model-worker-xgboost", "model-worker-nhits", "feed",
+    "shadow-recorder", "gate-evaluator", "archiver", "guard", "redis",
+)  # fmt: skip
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
 
 
@@ -34,6 +41,31 @@ def test_compose_has_one_worker_for_each_model_of_its_settings() -> None:
     words = commands((ROOT / "compose.yaml").read_text())
     models = [word[3] for word in words if word[1] == "model-worker"]
     assert models == list(load(ROOT / "deploy" / "conclave.toml").models.names)
+
+
+def test_each_further_partition_has_its_own_services(tmp_path: Path) -> None:
+    (tmp_path / "conclave.toml").write_text("[installation]\npartitions = 3\n")
+    words = [str(ROOT / "deploy" / "partitions"), str(tmp_path / "conclave.toml")]
+    written = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    once = [word for word in commands((ROOT / "compose.yaml").read_text()) if word[1] not in {"feed", *GLOBAL}]
+    assert commands(written) == [[*word, "--partition", f'"{number}"'] for word in once for number in (1, 2)]
+    assert len(re.findall(r"^  [a-z-]+-[12]:$", written, re.MULTILINE)) == 2 * len(once)
+
+
+def test_a_container_is_healthy_while_its_heartbeat_is_young_and_killed_when_it_is_old(tmp_path: Path) -> None:
+    [check] = re.findall(r'\[CMD-SHELL, "(age=.*)"\]', (ROOT / "compose.yaml").read_text())
+    heartbeat = tmp_path / "heartbeat"
+    for written, here in (("$$", "$"), ("/tmp/heartbeat", str(heartbeat)), ("kill -9 -1", "exit 7")):
+        check = check.replace(written, here)
+
+    def answer() -> int:
+        return subprocess.run(["sh", "-c", check], check=False, capture_output=True).returncode
+
+    assert answer() not in {0, 7}
+    for age, expected in ((0, 0), (STALE_S - 5, 0), (STALE_S + 1, 7)):
+        heartbeat.touch()
+        os.utime(heartbeat, (time.time() - age,) * 2)
+        assert answer() == expected
 
 
 def test_each_container_is_given_its_own_password_alone() -> None:
@@ -62,12 +94,29 @@ class Stack:
         return done.stdout
 
     def conclave(self, *words: str) -> str:
-        """The console, in the container that makes decisions: quicker than a container for each command."""
+        """The console, in a container of its own."""
         return self.compose("run", "--rm", "--no-deps", "-T", "console", *words)
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.conclave("status", "-o", "json"))
         return found
+
+    def epochs(self) -> dict[str, int]:
+        """How often each group was claimed; all have a living owner."""
+        groups = self.status()["groups"]
+        assert all(view["alive"] for view in groups), groups
+        return {view["group"]: view["epoch"] for view in groups}
+
+    def missing(self, service: str, program: str) -> str:
+        """What Python says about a program that fails inside a service's container."""
+        words = ["docker", "compose", "--project-name", self.project, "exec", "-T", service, "python3", "-c", program]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode
+        return done.stdout + done.stderr
+
+    def user(self, service: str) -> str:
+        """As whom a service speaks to the server."""
+        return self.inside(service, "printenv", "CONCLAVE_REDIS_USER").strip()
 
     def inside(self, service: str, *words: str, check: bool = True) -> str:
         return self.compose("exec", "-T", service, *words, check=check)
@@ -103,13 +152,14 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     try:
         running.compose("up", "--build", "--wait", "--pull", "never")
         healthy = time.monotonic()
-        running.compose("build", "console")
         for model, weight in (("xgboost", "1"), ("lightgbm", "0.5")):
             running.conclave(
-                "train", "--model", model, "--family", model, *BARS,
+                "train", "files", "--model", model, "--family", model, *BARS,
                 "--promote", "--weight", weight, "--reason", "a first model",
             )  # fmt: skip
+        server = running.compose("ps", "--quiet", "redis")
         running.compose("--profile", "feed", "up", "--detach", "--pull", "never", "feed")
+        assert running.compose("ps", "--quiet", "redis") == server  # nobody was restarted for it
         wait_until(lambda: any(one["status"] == "decided" for one in running.decisions(20)))
         decided = time.monotonic()
         capture = pytestconfig.pluginmanager.getplugin("capturemanager")
@@ -131,7 +181,7 @@ def test_every_group_has_a_living_owner_and_both_models_vote(stack: Stack) -> No
 @pytest.mark.stack
 def test_a_promotion_and_its_rollback_take_effect(stack: Stack) -> None:
     before = stack.status()
-    shown = stack.conclave("train", "--model", "xgboost", "--family", "xgboost", *BARS, "--seed", "7",
+    shown = stack.conclave("train", "files", "--model", "xgboost", "--family", "xgboost", *BARS, "--seed", "7",
                            "--shadow", "--reason", "a candidate")  # fmt: skip
     digest = re.findall(r"^[0-9a-f]{64}$", shown, re.MULTILINE)[0]
     promoted = json.loads(
@@ -144,19 +194,38 @@ def test_a_promotion_and_its_rollback_take_effect(stack: Stack) -> None:
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("service", ["ensemble-voter", "feature-builder", "model-worker-xgboost", "feed"])
+def test_a_network_joins_the_vote_while_decisions_go_on(stack: Stack) -> None:
+    """It is trained where torch is, and served where it is not."""
+    stack.compose("build", "console-ml")
+    stack.compose("run", "--rm", "--no-deps", "-T", "console-ml",
+                  "train", "files", "--model", "nhits", "--family", "nhits", "--param", "epochs=1", *BARS,
+                  "--promote", "--weight", "0.2", "--reason", "a network")  # fmt: skip
+    wait_until(lambda: "nhits" in {ballot["model"] for ballot in stack.decisions(1)[0]["counted"]})
+    assert "ModuleNotFoundError" in stack.missing("model-worker-nhits", "import torch")
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("service", KILLED)
 def test_a_killed_container_comes_back_and_decisions_go_on(stack: Stack, service: str) -> None:
     container = stack.compose("ps", "--quiet", service).strip()
-    group = service.replace("model-worker-", "model-worker.")
-    [before] = [view for view in stack.status()["groups"] if view["group"] == group]
+    before = stack.epochs()
     os.kill(int(inspected(container, "{{.State.Pid}}")), signal.SIGKILL)
+    wait_until(lambda: inspected(container, "{{.RestartCount}} {{.State.Health.Status}}") == "1 healthy")
+    group = service.replace("model-worker-", "model-worker.")
+    # Started once: it needs to wait for no lease, since its predecessor is known to be gone.
+    assert {name for name, epoch in stack.epochs().items() if epoch > before[name]} == ({group} & before.keys())
+    newest = stack.decisions(1)[0]["open_time"]
+    wait_until(lambda: bool(stack.decisions(1)[0]["open_time"] > newest))
 
-    def back() -> bool:
-        views = [view for view in stack.status()["groups"] if view["group"] == group]
-        return bool(views[0]["epoch"] > before["epoch"] and views[0]["alive"])
 
-    wait_until(back)
-    assert inspected(container, "{{.RestartCount}}") == "1"  # at once: its predecessor is known to be gone
+@pytest.mark.stack
+def test_a_service_whose_loop_stands_still_is_killed_and_comes_back(stack: Stack) -> None:
+    container = stack.compose("ps", "--quiet", "ensemble-voter").strip()
+    before = int(inspected(container, "{{.RestartCount}}"))
+    listed = subprocess.run(["docker", "top", container, "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    [pid] = [line.split()[0] for line in listed.stdout.splitlines() if re.search(r"python\S* .*conclave run", line)]
+    os.kill(int(pid), signal.SIGSTOP)
+    wait_until(lambda: inspected(container, "{{.RestartCount}} {{.State.Health.Status}}") == f"{before + 1} healthy")
     newest = stack.decisions(1)[0]["open_time"]
     wait_until(lambda: bool(stack.decisions(1)[0]["open_time"] > newest))
 
@@ -181,33 +250,58 @@ def test_a_service_is_nobody_on_a_read_only_root_without_a_compiler(stack: Stack
         "import os, shutil; print(os.getuid(), [p for p in ('cc', 'gcc', 'make') if shutil.which(p)]); "
         "open('/opt/conclave/x', 'w')"
     )
-    done = subprocess.run(
-        ["docker", "compose", "--project-name", stack.project, "exec", "-T", "ensemble-voter", "python3", "-c", look],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout.split(maxsplit=1) == ["10001", "[]\n"]
-    assert "Read-only file system" in done.stderr
+    said = stack.missing("ensemble-voter", look)
+    assert said.startswith("10001 []\n")
+    assert "Read-only file system" in said
 
 
-@pytest.mark.stack
-def test_the_server_refuses_a_service_what_is_not_its_own(stack: Stack) -> None:
-    attempt = """
-import pathlib, redis
-voter = redis.Redis("redis", username="ensemble-voter", password=pathlib.Path("/run/key/password").read_text())
-for command in (
-    "XADD conclave:control * e x",
-    "XADD conclave:{p0}:predictions * e x",
-    "XTRIM conclave:{p0}:decisions MAXLEN 0",
-    "FUNCTION FLUSH",
-    "CONFIG SET appendonly no",
-):
+ATTEMPT = """
+import pathlib, redis, sys
+user, *commands = sys.argv[1:]
+over = {"ssl": True, "ssl_ca_certs": "/run/key/server.crt"}
+mine = redis.Redis("redis", username=user, password=pathlib.Path("/run/key/password").read_text(), **over)
+assert mine.ping()
+for command in commands:
     try:
-        print(voter.execute_command(*command.split()))
+        print(command, mine.execute_command(*command.split()))
     except redis.exceptions.NoPermissionError:
         print("refused")
 try:
-    print(redis.Redis("redis").ping())
+    print(redis.Redis("redis", **over).ping())
 except redis.exceptions.AuthenticationError:
     print("refused")
+try:
+    print(redis.Redis("redis").ping())  # plain text
+except redis.exceptions.ConnectionError:
+    print("refused")
 """
-    assert stack.inside("ensemble-voter", "python3", "-c", attempt).split() == ["refused"] * 6
+FORBIDDEN: Final = (
+    "XTRIM conclave:{p0}:decisions MAXLEN 0",
+    "DEL conclave:control",
+    "FUNCTION FLUSH",
+    "FLUSHALL",
+    "CONFIG SET appendonly no",
+    "ACL SETUSER x on nopass +@all ~*",
+)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("user", ["feed", "feature-builder", "model-worker-nhits", "ensemble-voter", "shadow-recorder",
+                                  "gate-evaluator", "archiver", "guard"])  # fmt: skip
+def test_the_server_refuses_a_service_what_is_not_its_own(stack: Stack, user: str) -> None:
+    name = "model-worker" if user.startswith("model-worker") else user
+    others = [
+        f"XADD {spec.key()} * e x" for spec in STREAMS.values() if name not in spec.writers
+    ]  # what it may write it is not asked to
+    attempts = [*FORBIDDEN, *others]
+    said = stack.inside(user, "python3", "-c", ATTEMPT, stack.user(user), *attempts).splitlines()
+    assert said == ["refused"] * (len(attempts) + 2)
+
+
+@pytest.mark.stack
+def test_the_doctor_finds_everything_in_force(stack: Stack) -> None:
+    found = {check["what"]: check for check in json.loads(stack.conclave("doctor", "-o", "json"))["in force"]}
+    assert {what for what, check in found.items() if check["verdict"] == "good"} == {
+        "encryption", "default user", "users", "memory", "persistence", "functions",
+    }  # fmt: skip
+    assert found["reached from"]["verdict"] == "open"  # by the containers of one internal network

@@ -252,11 +252,19 @@ async def test_a_server_that_is_not_there_is_said_to_be_unavailable() -> None:
 
 
 async def test_a_url_that_is_none_is_refused() -> None:
-    for wrong in ("localhost:6379", "http://localhost", "redis://", "redis://localhost?ssl=true", "unix://"):
+    for wrong in (
+        "localhost:6379",
+        "http://localhost",
+        "redis://",
+        "redis://localhost?ssl=true",
+        "unix://",
+        "redis://h?ssl_ca_certs=x",
+    ):
         with pytest.raises(ValueError, match="redis://host:port"):
             parse_address(wrong)
-    assert parse_address("unix:///run/valkey.sock?db=2")[2:] == ("/run/valkey.sock", False, "", "", 2)
-    assert parse_address("rediss://me:p%40ss@host/3") == ("host", 6379, "", True, "me", "p@ss", 3)
+    assert parse_address("unix:///run/valkey.sock?db=2")[2:] == ("/run/valkey.sock", False, "", "", 2, "")
+    assert parse_address("rediss://me:p%40ss@host/3") == ("host", 6379, "", True, "me", "p@ss", 3, "")
+    assert parse_address("rediss://host?ssl_ca_certs=%2Fa%20b.crt").certificate == "/a b.crt"
 
 
 async def test_a_wrong_password_is_said_at_once(empty_redis_url: str) -> None:

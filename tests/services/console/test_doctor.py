@@ -1,0 +1,90 @@
+"""`conclave doctor` and `conclave access`, as a person has them."""
+
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import rich
+from cryptography import x509
+
+from shared import acl
+from shared.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server of this machine alone, whatever the other tests have."""
+    with EmbeddedServer(tmp_path / "server", fsync="always", die_with_parent=True) as running:
+        yield running
+
+
+@pytest.fixture
+def own(desk: Any, server: EmbeddedServer) -> Any:
+    """A console on that server, which holds a founded log."""
+    text = desk.settings.read_text().replace(desk.url, server.url).replace("ephemeral = true", "ephemeral = false")
+    desk.settings.write_text(text)
+    desk.url = server.url
+    assert desk("prepare").code == 0
+    return desk
+
+
+def test_a_server_of_this_machine_alone_is_in_order(own: Any) -> None:
+    ended = own("doctor", "-o", "json")
+    verdicts = {check["what"]: check["verdict"] for check in json.loads(ended.out)["in force"]}
+    assert ended.code == 0
+    assert "wrong" not in verdicts.values()
+    assert verdicts["functions"] == verdicts["persistence"] == "good"
+    rich.reconfigure(width=200)
+    assert "in force at the server" in own("doctor").out
+
+
+def test_what_is_wrong_ends_with_1_and_says_what_to_do(own: Any) -> None:
+    with redis.Redis.from_url(own.url) as client:
+        client.acl_setuser("stranger", enabled=True, nopass=True, commands=["+get"], keys=["*"])
+    ended = own("doctor", "-o", "json")
+    [users] = [check for check in json.loads(ended.out)["in force"] if check["what"] == "users"]
+    assert ended.code == 1
+    assert "stranger is not of the catalogue" in users["found"]
+    assert "conclave access" in users["do"]
+
+
+def test_a_server_that_may_lose_the_log_is_told_as_a_whole(own: Any) -> None:
+    with redis.Redis.from_url(own.url) as client:
+        client.config_set("appendonly", "no")
+    ended = own("doctor", "-o", "json")
+    report = json.loads(ended.out)
+    assert ended.code == 1
+    assert "appendonly" in report["log"]
+    assert {"persistence"} == {check["what"] for check in report["in force"] if check["verdict"] == "wrong"}
+
+
+def test_a_user_who_may_not_look_ends_with_3(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis.Redis.from_url(own.url) as client:
+        rule = acl.rule("guard").split(" (")
+        words = [*rule[0].split(), *(f"({selector}" for selector in rule[1:])]
+        client.execute_command("ACL", "SETUSER", "guard", "on", ">word", *words)
+    monkeypatch.setenv("CONCLAVE_REDIS_USER", "guard")
+    monkeypatch.setenv("CONCLAVE_REDIS_PASSWORD", "word")
+    ended = own("doctor", "-o", "json")
+    assert ended.code == 3
+    assert "guard may not look" in ended.out
+
+
+def test_access_keeps_what_is_there_and_hands_everyone_the_certificate(desk: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    assert desk("access", str(folder), "--tls", "redis", "--tls", "127.0.0.1").code == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert desk("access", str(folder), "--tls", "another").code == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    certificate = folder / "tls" / "server.crt"
+    assert {(folder / user / "server.crt").read_bytes() for user in acl.USERS} == {certificate.read_bytes()}
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["redis"]
+    assert [str(place) for place in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.load_cert_chain(certificate, folder / "tls" / "server.key")
