@@ -17,12 +17,12 @@ Retention is how long entries stay readable in Redis at least. `executor` stands
 part of Conclave.
 """
 
-EVERYTHING: Final = ("archiver", "console")
-"""Who reads every stream."""
+EVERYTHING: Final = ("archiver", "watcher", "console")
+"""Who reads streams for its own sake."""
 
 FLOW: Final = """\
 `dead` and `alarms`, written by every service and read by the console, are left out, and so are the
-archiver and the console where they only look on.
+archiver, the watcher and the console where they only look on.
 """
 
 

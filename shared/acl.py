@@ -56,7 +56,9 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 def rule(user: str) -> str:
     """What one user may do: everything else is refused."""
-    own = {"console": _operator, "archiver": _archiver, "guard": _guard}.get(user, lambda: _service(user))
+    own = {"console": _operator, "archiver": _archiver, "guard": _guard, "watcher": _watcher}.get(
+        user, lambda: _service(user)
+    )
     together = ["+multi +exec"] if user == "archiver" else []
     return " ".join(["resetchannels -@all", CONNECTION, *together, PROBE, *own()])
 
@@ -165,6 +167,12 @@ def _guard() -> list[str]:
     """Looks at what was decided, and reverts. It holds no group: whatever it knows stands in the streams."""
     reads = [f"%R{_key(spec)}" for spec in STREAMS.values() if "guard" in spec.readers]
     return [_rule(READING, reads), _rule("+xadd", [_key(spec) for spec in STREAMS.values() if "guard" in spec.writers])]
+
+
+def _watcher() -> list[str]:
+    """Reads what it tells of, and where every group and stream stands. Writes nothing."""
+    seen = [f"%R{_key(spec)}" for spec in STREAMS.values() if "watcher" in spec.readers]
+    return [_rule(READING, seen), _rule("+hgetall +smembers +xinfo|stream", [f"%R{_tagged('*')}"])]
 
 
 def _rule(commands: str, *keys: Iterable[str]) -> str:

@@ -69,7 +69,8 @@ def label(attribute: str) -> str:
 STREAM: Final = "conclave.stream"
 MODEL: Final = "conclave.model"
 GROUP: Final = "conclave.group"
-PARTITION: Final = "conclave.group.partition"
+ARTIFACT: Final = "conclave.artifact"
+PARTITION: Final = "conclave.of.partition"
 
 METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
@@ -138,15 +139,15 @@ METRICS: Final[dict[str, Metric]] = {
             "how often a group was claimed: its epoch",
         ),
         Metric(
-            "conclave.gate.value", "gauge", "{value}", (MODEL, "conclave.artifact", "conclave.gate"), "watcher",
+            "conclave.gate.value", "gauge", "{value}", (MODEL, ARTIFACT, PARTITION, "conclave.gate"), "watcher",
             "what a gate found of a candidate: an e-value, or the gate's own measure",
         ),
         Metric(
-            "conclave.gate.threshold", "gauge", "{value}", (MODEL, "conclave.artifact", "conclave.gate"), "watcher",
+            "conclave.gate.threshold", "gauge", "{value}", (MODEL, ARTIFACT, PARTITION, "conclave.gate"), "watcher",
             "what that value is held against",
         ),
         Metric(
-            "conclave.verdict", "gauge", "{verdict}", (MODEL, "conclave.artifact"), "watcher",
+            "conclave.verdict", "gauge", "{verdict}", (MODEL, ARTIFACT, PARTITION), "watcher",
             "the policy's verdict on a candidate: 1 passed, 0 inconclusive, -1 failed",
         ),
         Metric(

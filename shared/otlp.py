@@ -28,6 +28,7 @@ from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter
 from schemas.readiness import ArtifactReady
 from shared.distributions import Distribution, Joined
+from shared.logs import Counted
 from shared.metrics import METRICS, Reading
 from shared.settings import Telemetry as TelemetrySettings
 from shared.spans import EncodedSpan, SpanSender, encode
@@ -35,7 +36,6 @@ from shared.spans import EncodedSpan, SpanSender, encode
 REQUEST_S: Final = 2.0
 STOP_S: Final = 3.0
 SPANS_MS: Final = 2_000
-QUIET_S: Final = 60.0
 EXPORTER_LOGGERS: Final = (
     "shared.spans",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
@@ -194,23 +194,8 @@ class Exporting:
                 return {at: value for (kind, at), value in kept.items() if kind == name}
 
 
-class Seldom(logging.Filter):
-    """Lets one record a minute pass, so that a collector that is down does not fill the log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._passed: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this logger has been quiet for long enough."""
-        now = time.monotonic()
-        due = now - self._passed.get(record.name, -QUIET_S) >= QUIET_S
-        if due:
-            self._passed[record.name] = now
-        return due
-
-
-SELDOM: Final = Seldom()
+SELDOM: Final = Counted(1, lambda record: (record.name,))
+"""A collector that is down is one line a minute of each exporter, with how often it was."""
 
 
 def exporting(settings: TelemetrySettings, service: str, partition: int) -> Exporting:

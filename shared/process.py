@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import anyio
 
-from shared import checkpoint, telemetry
+from shared import checkpoint, logs, telemetry
 from shared.commands import current
 from shared.control import State
 from shared.following import now_ms
@@ -126,7 +126,7 @@ async def serve(
     otherwise."""
     if not 0 <= partition < settings.installation.partitions:
         raise InstallationError(f"partition {partition} of {settings.installation.partitions} does not exist")
-    meter = telemetry.start(settings.telemetry, service.group, partition)
+    meter = logs.Worked(telemetry.start(settings.telemetry, service.group, partition))
     supervised = Supervised()
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:

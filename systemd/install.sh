@@ -80,6 +80,9 @@ configure() {
     for unit in "$share"/conclave*.service "$share"/conclave.target; do install -m 644 "$unit" "$units/"; done
     mkdir -p "$units/conclave-.service.d"
     install -m 644 "$share"/conclave-.service.d/*.conf "$units/conclave-.service.d/"
+    install -d -m 700 "$etc/notify"
+    mkdir -p "$units/conclave-watcher.service.d"
+    install -m 644 "$share"/conclave-watcher.service.d/*.conf "$units/conclave-watcher.service.d/"
     install -m 755 "$share/conclave" /usr/local/bin/conclave
     systemctl daemon-reload
 }
@@ -105,7 +108,7 @@ enable() {
         [ -L "$link" ] && ! printf '%s\n' $asked | grep -qxF "$unit" && systemctl --quiet disable --now "$unit"
     done
     # shellcheck disable=SC2086  # one unit a word
-    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service conclave-guard.service conclave-archiver.service conclave-trainer.service $asked
+    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service conclave-guard.service conclave-archiver.service conclave-trainer.service conclave-watcher.service $asked
 }
 
 start() { # units of a stopped installation start, those of a running one change over to the release
@@ -117,7 +120,7 @@ start() { # units of a stopped installation start, those of a running one change
     systemctl reset-failed 'conclave*' 2>/dev/null || true
     # shellcheck disable=SC2086  # one unit a word
     if systemctl stop $voters &&
-        systemctl restart conclave-prepare.service conclave-guard.service conclave-archiver.service conclave-trainer.service $others &&
+        systemctl restart conclave-prepare.service conclave-guard.service conclave-archiver.service conclave-trainer.service conclave-watcher.service $others &&
         systemctl start $voters && systemctl try-restart conclave-feed.service && systemctl start conclave.target
     then
         say "running release $(basename "$(readlink "$home/current")"); \`conclave status\` shows it"

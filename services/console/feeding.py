@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.console.main import asynchronous, settings_of
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.main import feed as feed_bars
-from shared import telemetry
+from shared import logs, telemetry
 from shared.bars import Source, open_source
 from shared.bars.names import parse_interval
 from shared.commands import current
@@ -63,7 +63,7 @@ async def _feed(
     partitions = settings.installation.partitions
     supervised = Supervised()
     supervised.ready()
-    meter = telemetry.start(settings.telemetry, "feed")
+    meter = logs.Worked(telemetry.start(settings.telemetry, "feed"))
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_pulse, supervised)

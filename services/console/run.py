@@ -15,6 +15,7 @@ import anyio
 import click
 
 from services.console.main import settings_of
+from shared import logs
 from shared.log import UnavailableError
 from shared.process import die_with_parent, serve, stop_on_signal
 from shared.service import Service
@@ -32,6 +33,7 @@ SERVICES: Final = (
     "gate-evaluator",
     "archiver",
     "trainer",
+    "watcher",
     "feed",
 )
 
@@ -79,6 +81,7 @@ async def run(
         die_with_parent(parent)
     if (service == "model-worker") != (model is not None):
         raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
+    logs.begin(f"{service}.{model}" if model else service)
     await _run(settings_of(context), service, model, partition, take_over=take_over)
 
 
@@ -108,6 +111,10 @@ async def host(
         from services.trainer import main as trainer  # noqa: PLC0415  # imported where needed
 
         await trainer.run(settings, stop, take_over=take_over)
+    elif service == "watcher":
+        from services.watcher import main as watcher  # noqa: PLC0415  # imported where needed
+
+        await watcher.run(settings, stop)
     else:
         await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
 

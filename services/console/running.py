@@ -19,6 +19,7 @@ from services.console.observe import all_alive
 from services.console.operate import begin
 from services.console.processes import Child, Supervisor, console_command
 from services.console.run import host
+from services.watcher.main import addresses
 from shared.commands import current
 from shared.embedded import EmbeddedServer
 from shared.log import UnavailableError
@@ -30,7 +31,7 @@ CARD: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
 BESIDE: Final = 10
 """Niceness of what stands beside the way from bar to decision: no vote waits for it."""
-ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"])
+ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
 
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
@@ -57,6 +58,8 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
     parent = ["--parent", str(os.getpid())]
     environment = {VARIABLE: str(file)} if file else {}
     processes = [(name, words) for name, words, _ in service_names(settings)] + [("guard", ["guard"])]
+    if settings.telemetry.endpoint or addresses():
+        processes.append(("watcher", ["run", "watcher"]))  # there is somebody to tell
     return [
         Child(name, console_command(*words, *parent), environment, nice=BESIDE if words[1:2] in ASIDE else 0)
         for name, words in processes

@@ -1,0 +1,53 @@
+"""The state of the installation as gauges (``shared.metrics``). Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from services.watcher.alerts import ALERTS
+from services.watcher.core import State, standing
+from shared.control import State as Control
+from shared.log import GroupView
+from shared.metrics import Reading
+
+VERDICTS: Final = {"passed": 1.0, "inconclusive": 0.0, "failed": -1.0}
+SHORT: Final = 12
+"""Characters of a digest that name an artifact to people."""
+
+
+def readings(state: State, views: Sequence[GroupView], control: Control, waiting: int) -> list[Reading]:
+    """Every gauge that the watcher tells, as it stands; ``waiting`` is how many notices could not be sent yet."""
+    return [
+        Reading("conclave.control.version", (), control.version),
+        Reading("conclave.control.halted", (), float(control.halted)),
+        Reading("conclave.notices.waiting", (), waiting),
+        *_models(control),
+        *_groups(views),
+        *_gates(state),
+        *(Reading("conclave.alerts", (name,), standing(state).get(name, 0)) for name in ALERTS),
+    ]
+
+
+def _models(control: Control) -> Iterator[Reading]:
+    for name, model in sorted(control.models.items()):
+        if model.champion:
+            yield Reading("conclave.model.weight", (name,), model.weight or 0.0)
+
+
+def _groups(views: Sequence[GroupView]) -> Iterator[Reading]:
+    for view in views:
+        where = (view.group, str(view.partition))
+        yield Reading("conclave.group.alive", where, float(view.alive))
+        yield Reading("conclave.group.starts", where, view.epoch)
+        for stream, lag in view.lag.items():
+            yield Reading("conclave.group.lag", (*where, stream), lag)
+
+
+def _gates(state: State) -> Iterator[Reading]:
+    for judged in state.judged.values():
+        about = (judged.model, judged.artifact[:SHORT], str(judged.partition))
+        yield Reading("conclave.verdict", about, VERDICTS[judged.overall])
+        for name, (value, threshold) in judged.gates.items():
+            if value is not None:
+                yield Reading("conclave.gate.value", (*about, name), value)
+            if threshold is not None:
+                yield Reading("conclave.gate.threshold", (*about, name), threshold)

@@ -1,0 +1,201 @@
+"""The watcher's shell: reads on once a second, tells what is worth it, and sends until it was taken."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import anyio
+import msgspec
+from anyio import to_thread
+from msgspec import Struct, field
+
+from schemas.codec import UnreadableError, unseal
+from services.watcher import core
+from services.watcher.core import Notice, State
+from services.watcher.levels import readings
+from services.watcher.sending import RANK, Channels, addresses, line, message
+from shared import logs, telemetry
+from shared.commands import current
+from shared.control import Reader
+from shared.following import CONTROL, now_ms, standing
+from shared.log import Entry, Log, Place, UnavailableError
+from shared.log.rules import order
+from shared.notify import Supervised
+from shared.process import check_installation, opened_log
+from shared.settings import Settings
+from shared.telemetry import Telemetry
+
+__all__ = ["Watcher", "addresses", "run"]
+
+GROUP: Final = "watcher"
+STREAMS: Final = ("decisions", "gates", "dead", "alarms")
+LOOK_S: Final = 1.0
+SAVE_S: Final = 5.0
+FIRST_RETRY_S: Final = 5.0
+LAST_RETRY_S: Final = 300.0
+MOST_WAITING: Final = 1_000
+FILE: Final = "watcher.json"
+LEVELS: Final = (logging.INFO, logging.WARNING, logging.ERROR)
+_log = logging.getLogger(GROUP)
+
+
+class Kept(Struct):
+    """What outlives the process: ids by key, what the core remembers, and what an address has not taken yet."""
+
+    positions: dict[str, str] = field(default_factory=dict)
+    state: State = field(default_factory=State)
+    waiting: dict[str, list[Notice]] = field(default_factory=dict)
+
+
+async def run(settings: Settings, stop: anyio.Event) -> None:
+    """Watches until ``stop``."""
+    urls = addresses()
+    channels = Channels(urls)
+    supervised, meter = Supervised(), logs.Worked(telemetry.start(settings.telemetry, GROUP))
+    told = (
+        f"notices go to: {', '.join(channels.names)}" if urls else "notices go to this log alone: no address is named"
+    )
+    _log.info(told)
+    try:
+        async with opened_log(settings, f"conclave:{GROUP}") as log:
+            check_installation(settings, await current(log))
+            file = Path(settings.installation.state) / FILE
+            watcher = Watcher(log, settings.installation.partitions, file, channels, urls, meter)
+            await watcher.begin()
+            supervised.ready()
+            while not stop.is_set():
+                await watcher.turn()
+                supervised.alive()
+                with anyio.move_on_after(LOOK_S):
+                    await stop.wait()
+            watcher.save()
+    finally:
+        supervised.stopping()
+        meter.stop()
+
+
+class Watcher:
+    """One installation under watch; ``turn`` once a second."""
+
+    def __init__(
+        self, log: Log, partitions: int, file: Path, channels: Channels, urls: Sequence[str], meter: Telemetry
+    ) -> None:
+        self._log = log
+        self._partitions = partitions
+        self._file = file
+        self._channels = channels
+        self._names = [blake2b(url.encode(), digest_size=8).hexdigest() for url in urls]
+        self._meter = meter
+        self._control = Reader()
+        self._kept = Kept()
+        self._saved_at = time.monotonic()
+        self._silent_since: int | None = None
+        self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
+
+    async def begin(self) -> None:
+        """Where the last life ended; without one, with the present."""
+        places = [Place(stream, partition) for partition in range(self._partitions) for stream in STREAMS]
+        try:
+            self._kept = msgspec.json.decode(self._file.read_bytes(), type=Kept)
+        except FileNotFoundError:
+            self._kept = Kept(state=State(version=(await current(self._log)).version))
+        except msgspec.MsgspecError as error:
+            _log.warning("%s cannot be read (%s): watching begins with the present", self._file, error)
+            self._kept = Kept(state=State(version=(await current(self._log)).version))
+        known = self._kept.positions
+        self._kept.positions = {
+            place.key: known.get(place.key) or (await self._log.extent(place)).last for place in places
+        }
+        self._places = {place.key: place for place in places}
+
+    async def turn(self) -> None:
+        """Reads to the end, looks at the groups, tells."""
+        now = now_ms()
+        try:
+            notices = await self._read()
+            views = [view for partition in range(self._partitions) for view in await self._log.groups(partition)]
+            notices += core.look(self._kept.state, now, views, self._control.state)
+            notices += core.reached(self._kept.state, now, "", now)
+            self._silent_since = None
+            self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting()))
+        except UnavailableError as error:
+            self._silent_since = self._silent_since or now
+            notices = core.reached(self._kept.state, now, str(error), self._silent_since)
+        for notice in notices:
+            fields = {"alert": notice.alert, "subject": notice.subject, "like_it": notice.more}
+            _log.log(LEVELS[RANK[notice.severity]], f"{notice.alert}: %s", line(notice), extra={"fields": fields})
+        for name in self._names if notices else ():
+            waiting = self._kept.waiting.setdefault(name, [])
+            waiting += notices
+            del waiting[:-MOST_WAITING]
+        if notices or time.monotonic() - self._saved_at > SAVE_S:
+            self.save()
+        await self._send()
+
+    def save(self) -> None:
+        """Replaces the file at once, or not at all."""
+        self._saved_at = time.monotonic()
+        new = self._file.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(self._kept))
+        os.replace(new, self._file)
+
+    def _waiting(self) -> int:
+        return sum(len(notices) for notices in self._kept.waiting.values())
+
+    async def _read(self) -> list[Notice]:
+        notices: list[Notice] = []
+        while True:
+            after = {self._places[key]: last for key, last in self._kept.positions.items()}
+            started = time.time_ns()
+            entries = await self._log.read({CONTROL: self._control.last, **after}, count=1000, block_ms=0)
+            if not entries:
+                return notices
+            recorded = standing(self._control, [entry for entry in entries if entry.place == CONTROL])
+            notices += core.commands(self._kept.state, recorded)
+            for entry in entries:
+                if entry.place != CONTROL:
+                    notices += self._take(entry)
+            self._count(entries, started)
+
+    def _take(self, entry: Entry) -> list[Notice]:
+        self._kept.positions[entry.place.key] = entry.id
+        try:
+            event = unseal(entry.place.stream, entry.data).event
+        except UnreadableError as error:
+            _log.warning("%s@%s cannot be read: %s", entry.place.key, entry.id, error)
+            return []
+        return core.take(self._kept.state, event, entry.place.partition, order(entry.id)[0])
+
+    def _count(self, entries: Sequence[Entry], started: int) -> None:
+        consumed: dict[str, int] = {}
+        for entry in entries:
+            consumed[entry.place.stream] = consumed.get(entry.place.stream, 0) + 1
+        ended = time.time_ns()
+        self._meter.batch(
+            consumed=consumed, outputs=(), started_ns=started, handled_ns=ended, committed_ns=ended, oldest_ms=None
+        )
+        for duration in self._kept.state.swapped:
+            self._meter.record("conclave.swap.duration", duration / 1000)
+        self._kept.state.swapped.clear()
+
+    async def _send(self) -> None:
+        """Everything that waits, to the addresses that have not taken it; later again where one does not."""
+        if not self._waiting() or time.monotonic() < self._retry_at:
+            return
+        failed: list[str] = []
+        for number, name in enumerate(self._names):
+            notices = self._kept.waiting.get(name)
+            if notices and not await to_thread.run_sync(self._channels.send, number, *message(notices)):
+                failed.append(self._channels.names[number])
+            else:
+                self._kept.waiting.pop(name, None)
+        self._kept.waiting = {name: waiting for name, waiting in self._kept.waiting.items() if name in self._names}
+        self.save()
+        self._retry_at = time.monotonic() + self._retry_s if failed else 0.0
+        if failed:
+            _log.warning("not taken by %s; sent again in %.0f s", ", ".join(failed), self._retry_s)
+        self._retry_s = min(2 * self._retry_s, LAST_RETRY_S) if failed else FIRST_RETRY_S

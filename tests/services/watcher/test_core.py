@@ -1,0 +1,257 @@
+"""What the watcher tells, once, and what it only counts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.control import Command, CommandRecorded, Halt, Promote, Resume, RevertProbation, Rollback
+from schemas.decisions import AbsentMember, DecisionMade
+from schemas.gates import ActionDue, GateVerdict, GuardTripped, VerdictReached
+from schemas.operations import ControlRefused, DeadLetter, GapDetected
+from services.watcher.alerts import ALERTS
+from services.watcher.core import LIKE_IT_MS, MINUTE_MS, Notice, State, command, look, reached, standing, take
+from services.watcher.levels import readings
+from shared.control.state import Model
+from shared.control.state import State as Control
+from shared.log import GroupView, Position
+from shared.metrics import METRICS
+
+HEAD = "0" * 64
+EVENT = "0" * 32
+
+
+def decision(status: Any = "decided", *, at: int = 0, version: int = 1, **changes: Any) -> DecisionMade:
+    made = DecisionMade(
+        symbol="BTCUSDT",
+        interval_ms=MINUTE_MS,
+        open_time=at,
+        origin="live",
+        control_version=version,
+        control_head=HEAD,
+        policy="logpool",
+        status=status,
+        action="HOLD",
+        confidence=0.0,
+        probabilities=(0.25, 0.5, 0.25),
+        consensus_count=0,
+        total_models=2,
+        counted=(),
+        absent=(AbsentMember("xgboost", HEAD, "no answer", None),),
+        shadow=(),
+        closed_by="deadline",
+        intent="no_quorum",
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def view(
+    group: str = "ensemble-voter", *, alive: bool = True, at: str = "1-0", lag: int = 0, epoch: int = 1
+) -> GroupView:
+    return GroupView(group, 0, epoch, "pid 7 on here", alive, {"predictions": Position(at, 1)}, {"predictions": lag})
+
+
+def said(notices: Sequence[Notice]) -> list[str]:
+    return [f"{notice.alert} {notice.kind}" for notice in notices]
+
+
+def recorded(version: int, asked: Command, at: int = 0) -> CommandRecorded:
+    return CommandRecorded(version, HEAD, f"c{version}", at, "ada", "because", asked)
+
+
+def test_given_short_bars_when_the_third_round_in_a_row_has_no_quorum_then_it_is_told_once_and_resolved_once() -> None:
+    state = State()
+    notices = [take(state, decision("no_quorum"), 0, at) for at in range(5)]
+    assert [said(some) for some in notices] == [[], [], ["no-quorum raised"], [], []]
+    assert "xgboost (no answer)" in notices[2][0].text
+    assert said(take(state, decision(), 0, 9)) == ["no-quorum resolved"]
+
+
+def test_given_hourly_bars_when_one_round_has_no_quorum_then_it_is_told_at_once() -> None:
+    assert said(take(State(), decision("no_quorum", interval_ms=60 * MINUTE_MS), 0, 1)) == ["no-quorum raised"]
+
+
+def test_given_two_symbols_when_both_are_without_quorum_then_one_alert_stands_until_both_decide() -> None:
+    state = State()
+    told = [
+        notice
+        for at in range(4)
+        for symbol in ("A", "B")
+        for notice in take(state, decision("no_quorum", symbol=symbol), 0, at)
+    ]
+    assert said(told) == ["no-quorum raised"]
+    assert take(state, decision(symbol="A"), 0, 5) == []
+    assert said(take(state, decision(symbol="B"), 0, 6)) == ["no-quorum resolved"]
+
+
+def test_given_an_alert_that_comes_and_goes_then_it_is_told_once_and_the_rest_counted() -> None:
+    state, told = State(), []
+    for at in range(40):
+        told += take(state, decision("no_quorum" if at % 4 else "decided", origin="replay"), 0, at)
+    assert said(told) == ["no-quorum raised", "no-quorum resolved"]
+    [notice] = look(state, LIKE_IT_MS + 100, [], Control())
+    assert (notice.kind, notice.more) == ("raised", 8)
+
+
+@given(st.lists(st.integers(0, 3 * LIKE_IT_MS), max_size=60).map(sorted))
+def test_however_dead_letters_come_each_is_told_or_counted_once(moments: list[int]) -> None:
+    state, told = State(), []
+    letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    for at in moments:
+        told += take(state, letter, 0, at)
+        told += look(state, at, [], Control())
+    told += look(state, 5 * LIKE_IT_MS, [], Control())
+    assert sum(1 + notice.more for notice in told) == len(moments)
+    assert len(told) <= 1 + 3 * LIKE_IT_MS // LIKE_IT_MS + 1
+
+
+def test_dead_letters_of_another_reason_are_told_on_their_own() -> None:
+    state = State()
+    one = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    assert said(take(state, one, 0, 1)) == ["dead-letters told"]
+    assert said(take(state, msgspec.structs.replace(one, reason="duplicate"), 0, 2)) == ["dead-letters told"]
+
+
+def test_a_collapsed_guard_an_intruder_and_a_gap_are_critical() -> None:
+    events: list[Any] = [
+        GuardTripped("xgboost", HEAD, None, "collapse", "rollback", 3.0, 2.0, 40, "one answer", EVENT, 1),
+        ControlRefused("9-1", 3, HEAD, "no command", "x"),
+        GapDetected("ensemble-voter", "predictions", "1-0", "9-0", 1),
+    ]
+    notices = [notice for event in events for notice in take(State(), event, 0, 1)]
+    assert [notice.severity for notice in notices] == ["critical"] * 3
+    assert said(notices) == ["guard-tripped told", "control-refused told", "gap-detected told"]
+
+
+def test_what_the_evaluator_does_itself_asks_nobody() -> None:
+    due = ActionDue("xgboost", HEAD, "rollback", acts=True, evidence=EVENT, reason="harm", control_version=1)
+    assert take(State(), due, 0, 1) == []
+    assert said(take(State(), msgspec.structs.replace(due, acts=False), 0, 1)) == ["action-due told"]
+
+
+def test_commands_that_change_who_votes_are_told_once_even_if_read_again() -> None:
+    state = State()
+    entries = [
+        recorded(1, Promote("xgboost", HEAD)),
+        recorded(2, Rollback()),
+        recorded(3, RevertProbation("xgboost", HEAD, 5)),
+        recorded(4, Halt()),
+        recorded(5, Resume()),
+    ]
+    told = said([notice for entry in entries for notice in command(state, entry)])
+    assert told == ["promoted told", "rolled-back told", "rolled-back told", "halted raised", "halted resolved"]
+    assert [notice for entry in entries for notice in command(state, entry)] == []
+
+
+def test_a_halt_from_before_the_watch_began_stands_too() -> None:
+    state = State(version=7)
+    assert said(look(state, 1, [], Control(version=7, halted=True))) == ["halted raised"]
+    assert standing(state) == {"halted": 1}
+
+
+def test_the_swap_takes_from_the_command_to_the_first_decision_under_it() -> None:
+    state = State()
+    command(state, recorded(4, Promote("xgboost", HEAD), at=1_000))
+    take(state, decision(version=3), 0, 1_100)
+    assert state.swapped == []
+    take(state, decision(version=4), 0, 1_250)
+    take(state, decision(version=4), 0, 1_900)
+    assert state.swapped == [250]
+
+
+def test_a_group_without_an_owner_for_half_a_minute_is_told_and_its_return_too() -> None:
+    state, control = State(), Control()
+    assert look(state, 0, [view(alive=False)], control) == []
+    assert look(state, 29_000, [view(alive=False)], control) == []
+    assert said(look(state, 30_000, [view(alive=False)], control)) == ["group-down raised"]
+    assert said(look(state, 31_000, [view()], control)) == ["group-down resolved"]
+
+
+def test_a_feed_at_its_end_and_a_worker_that_nobody_needs_are_not_missed() -> None:
+    state = State()
+    gone = [view("feed", alive=False), view("model-worker.old", alive=False)]
+    assert [look(state, at, gone, Control()) for at in (0, 60_000)] == [[], []]
+    needed = Control(models={"old": Model(champion=HEAD)})
+    look(state, 61_000, gone, needed)
+    assert said(look(state, 100_000, gone, needed)) == ["group-down raised"]
+
+
+def test_a_service_that_lives_and_does_not_move_is_told() -> None:
+    """The process is there, its lease runs, and nothing is read: what a check of the process never finds."""
+    state, control = State(), Control()
+    assert look(state, 0, [view(lag=5)], control) == []
+    assert said(look(state, 60_000, [view(lag=9)], control)) == ["group-stuck raised"]
+    assert said(look(state, 61_000, [view(lag=9, at="2-0")], control)) == ["group-stuck resolved"]
+    assert look(state, 200_000, [view(lag=0, at="2-0")], control) == []
+    assert look(state, 400_000, [view(lag=0, at="2-0")], control) == []
+
+
+def test_a_group_far_behind_for_ten_minutes_is_told_and_a_backlog_that_goes_is_not() -> None:
+    state, control = State(), Control()
+    notices = [look(state, at * MINUTE_MS, [view(lag=5_000, at=f"{at}-1")], control) for at in range(12)]
+    assert [said(some) for some in notices if some] == [["group-lagging raised"]]
+    state = State()
+    look(state, 0, [view(lag=5_000)], control)
+    look(state, MINUTE_MS, [view(lag=0, at="2-0")], control)
+    assert look(state, 11 * MINUTE_MS, [view(lag=5_000, at="3-0")], control) == []
+
+
+def test_the_fifth_start_within_ten_minutes_is_told_and_staying_up_for_ten_too() -> None:
+    """6,568 restarts went unnoticed once, with a supervisor that was content."""
+    state, control = State(), Control()
+    told = [said(look(state, at * 10_000, [view(epoch=at + 1)], control)) for at in range(9)]
+    assert [some for some in told if some] == [["restarting raised"]]
+    assert said(look(state, 80_000 + LIKE_IT_MS, [view(epoch=9)], control)) == ["restarting resolved"]
+
+
+def test_live_bars_that_nobody_decides_are_told_and_replayed_ones_are_not() -> None:
+    state = State()
+    take(state, decision(), 0, 0)
+    assert look(state, 4 * MINUTE_MS, [], Control()) == []
+    assert said(look(state, 4 * MINUTE_MS + 1, [], Control())) == ["no-decisions raised"]
+    assert said(take(state, decision(), 0, 5 * MINUTE_MS)) == ["no-decisions resolved"]
+    replayed = State()
+    take(replayed, decision(origin="replay"), 0, 0)
+    assert look(replayed, 60 * MINUTE_MS, [], Control()) == []
+
+
+def test_a_server_that_does_not_answer_for_half_a_minute_is_told() -> None:
+    state = State()
+    assert reached(state, 29_000, "refused", 0) == []
+    assert said(reached(state, 30_000, "refused", 0)) == ["log-unreachable raised"]
+    assert said(reached(state, 31_000, "", 31_000)) == ["log-unreachable resolved"]
+
+
+def test_what_is_remembered_survives_its_file() -> None:
+    state = State()
+    for at in range(3):
+        take(state, decision("no_quorum"), 0, at)
+    command(state, recorded(4, Promote("xgboost", HEAD), at=1_000))
+    look(state, 5, [view()], Control())
+    again = msgspec.json.decode(msgspec.json.encode(state), type=State)
+    assert again == state
+    assert said(take(again, decision(version=4), 0, 9)) == ["no-quorum resolved"]
+
+
+def test_gauges_are_those_of_the_table_and_forget_a_candidate_that_is_gone() -> None:
+    state = State()
+    gate = GateVerdict("skill", "inconclusive", "needed", 3.5, 20.0, 500, None, None)
+    reached_ = VerdictReached(
+        "xgboost", HEAD, None, "default", HEAD, "inconclusive", (gate,), 500, 0, 1, EVENT, EVENT, 1
+    )
+    assert take(state, reached_, 0, 1) == []
+    here = Control(version=3, models={"xgboost": Model(champion="1" * 64, weight=1.0, shadows=(HEAD,))})
+    look(state, 2, [view(lag=4)], here)
+    found = {(name, at): value for name, at, value in readings(state, [view(lag=4)], here, waiting=2)}
+    assert found["conclave.gate.value", ("xgboost", HEAD[:12], "0", "skill")] == 3.5
+    assert found["conclave.gate.threshold", ("xgboost", HEAD[:12], "0", "skill")] == 20.0
+    assert found["conclave.group.lag", ("ensemble-voter", "0", "predictions")] == 4
+    assert found["conclave.model.weight", ("xgboost",)] == 1.0
+    assert found["conclave.notices.waiting", ()] == 2
+    assert {name for name, _ in found} <= set(METRICS)
+    assert all(len(at) == len(METRICS[name].attributes) for name, at in found)
+    assert {at[0] for name, at in found if name == "conclave.alerts"} == set(ALERTS)
+    look(state, 3, [], Control(version=4))
+    assert state.judged == {}
