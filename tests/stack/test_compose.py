@@ -19,7 +19,7 @@ from shared.notify import STALE_S
 from shared.settings import load
 
 ROOT = Path(__file__).parents[2]
-GLOBAL = ("archiver", "trainer")
+GLOBAL = ("archiver", "trainer", "watcher")
 """Services that serve all partitions."""
 KILLED = (
     "ensemble-voter", "feature-builder", "model-worker-xgboost", "model-worker-nhits", "feed",
