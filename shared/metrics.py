@@ -151,6 +151,15 @@ METRICS: Final[dict[str, Metric]] = {
             "the policy's verdict on a candidate: 1 passed, 0 inconclusive, -1 failed",
         ),
         Metric(
+            "conclave.training.stage", "gauge", "{job}", (MODEL, "conclave.stage"), "watcher",
+            "1 for where a model's last training is: requested, started, fitting, ..., completed, rejected, failed",
+        ),
+        Metric("conclave.training.progress", "gauge", "1", (MODEL,), "watcher", "how far that stage is"),
+        Metric(
+            "conclave.training.log_loss", "gauge", "{nat}", (MODEL, "conclave.part"), "watcher",
+            "mean log loss of the rows in a part: train, held; test and prior once it is completed",
+        ),
+        Metric(
             "conclave.swap.duration", "histogram", "s", (), "watcher",
             "from the command that changed the configuration to the first decision under it", SECONDS,
         ),

@@ -1,8 +1,8 @@
 """The watcher: tells people what they should know, and monitoring how the installation stands.
 
 Reads
-    ``control``, ``decisions``, ``gates``, ``dead`` and ``alarms`` of all partitions, and where every group
-    stands. One process for the whole installation.
+    ``control`` and ``training``; ``decisions``, ``gates``, ``dead`` and ``alarms`` of all partitions; where every
+    group stands. One process for the whole installation.
 Writes
     Nothing to the log: its user may not. Notices by webhook, Telegram, Slack and what else Apprise speaks, to the
     addresses in ``$CONCLAVE_NOTIFY_FILE``; each is a line of its own log too. Gauges of the installation, to the

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.watcher.alerts import ALERTS
-from services.watcher.core import State, standing
+from services.watcher.state import State, standing
 from shared.control import State as Control
 from shared.log import GroupView
 from shared.metrics import Reading
@@ -23,6 +23,7 @@ def readings(state: State, views: Sequence[GroupView], control: Control, waiting
         *_models(control),
         *_groups(views),
         *_gates(state),
+        *_jobs(state),
         *(Reading("conclave.alerts", (name,), standing(state).get(name, 0)) for name in ALERTS),
     ]
 
@@ -40,6 +41,14 @@ def _groups(views: Sequence[GroupView]) -> Iterator[Reading]:
         yield Reading("conclave.group.starts", where, view.epoch)
         for stream, lag in view.lag.items():
             yield Reading("conclave.group.lag", (*where, stream), lag)
+
+
+def _jobs(state: State) -> Iterator[Reading]:
+    for model, job in state.jobs.items():
+        yield Reading("conclave.training.stage", (model, job.stage), 1.0)
+        yield Reading("conclave.training.progress", (model,), job.progress)
+        for part, loss in job.losses.items():
+            yield Reading("conclave.training.log_loss", (model, part), loss)
 
 
 def _gates(state: State) -> Iterator[Reading]:

@@ -15,9 +15,9 @@ from msgspec import Struct, field
 
 from schemas.codec import UnreadableError, unseal
 from services.watcher import core
-from services.watcher.core import Notice, State
 from services.watcher.levels import readings
 from services.watcher.sending import RANK, Channels, addresses, line, message
+from services.watcher.state import Notice, State
 from shared import logs, telemetry
 from shared.commands import current
 from shared.control import Reader
@@ -32,7 +32,7 @@ from shared.telemetry import Telemetry
 __all__ = ["Watcher", "addresses", "run"]
 
 GROUP: Final = "watcher"
-STREAMS: Final = ("decisions", "gates", "dead", "alarms")
+PARTITIONED: Final = ("decisions", "gates", "dead", "alarms")
 LOOK_S: Final = 1.0
 SAVE_S: Final = 5.0
 FIRST_RETRY_S: Final = 5.0
@@ -98,7 +98,8 @@ class Watcher:
 
     async def begin(self) -> None:
         """Where the last life ended; without one, with the present."""
-        places = [Place(stream, partition) for partition in range(self._partitions) for stream in STREAMS]
+        partitions = range(self._partitions)
+        places = [Place("training"), *(Place(stream, each) for each in partitions for stream in PARTITIONED)]
         try:
             self._kept = msgspec.json.decode(self._file.read_bytes(), type=Kept)
         except FileNotFoundError:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from services.watcher.core import Notice
+from services.watcher.state import Notice
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:

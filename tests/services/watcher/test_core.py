@@ -11,9 +11,11 @@ from schemas.control import Command, CommandRecorded, Halt, Promote, Resume, Rev
 from schemas.decisions import AbsentMember, DecisionMade
 from schemas.gates import ActionDue, GateVerdict, GuardTripped, VerdictReached
 from schemas.operations import ControlRefused, DeadLetter, GapDetected
+from schemas.training import TrainingFailed, TrainingProgressed, TrainingRejected
 from services.watcher.alerts import ALERTS
-from services.watcher.core import LIKE_IT_MS, MINUTE_MS, Notice, State, command, look, reached, standing, take
+from services.watcher.core import command, look, reached, take
 from services.watcher.levels import readings
+from services.watcher.state import LIKE_IT_MS, MINUTE_MS, Notice, State, standing
 from shared.control.state import Model
 from shared.control.state import State as Control
 from shared.log import GroupView, Position
@@ -255,3 +257,22 @@ def test_gauges_are_those_of_the_table_and_forget_a_candidate_that_is_gone() -> 
     assert {at[0] for name, at in found if name == "conclave.alerts"} == set(ALERTS)
     look(state, 3, [], Control(version=4))
     assert state.judged == {}
+
+
+def test_a_training_is_followed_and_its_refusal_told() -> None:
+    state = State()
+    going = TrainingProgressed(EVENT, "xgboost", "fitting", 3, 12, 1, train_loss=0.9, held_loss=1.05)
+    assert take(state, going, 0, 1) == []
+    found = {(name, at): value for name, at, value in readings(state, [], Control(), 0)}
+    assert found["conclave.training.stage", ("xgboost", "fitting")] == 1.0
+    assert found["conclave.training.progress", ("xgboost",)] == 0.25
+    assert found["conclave.training.log_loss", ("xgboost", "held")] == 1.05
+    refused = TrainingRejected(EVENT, "xgboost", "collapsed", "one answer to everything", "quarantine/x", 3.0, 2)
+    [notice] = take(state, refused, 0, 2)
+    assert (notice.alert, notice.severity) == ("retrain-rejected", "warning")
+    assert "collapsed; one answer to everything" in notice.text
+    assert [reading.attributes for reading in readings(state, [], Control(), 0) if reading.name.endswith("stage")] == [
+        ("xgboost", "rejected")
+    ]
+    failed = TrainingFailed(EVENT, "xgboost", "out_of_memory", "6144 MiB", 3)
+    assert said(take(state, failed, 0, 3)) == ["retrain-failed told"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from services.watcher.core import Notice
 from services.watcher.sending import Channels, addresses, line, message
+from services.watcher.state import Notice
 from shared.settings import SettingsError
 
 URLS = (

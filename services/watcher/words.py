@@ -1,0 +1,53 @@
+"""Events that are told as they are, in the words of a notice. Pure."""
+
+from typing import Any
+
+from schemas.gates import ActionDue, GuardTripped, InputsDrifted, SkillDecayed
+from schemas.operations import (
+    ArchiveFailed,
+    ControlRefused,
+    GapDetected,
+    GroupRecreated,
+    InterferenceFound,
+    OwnerReplaced,
+)
+from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
+
+
+def words_of(event: Any) -> tuple[str, str, str]:
+    """An event that is told as it is: its alert, whom it is about, and what to say."""
+    match event:
+        case GuardTripped():
+            crossed = f"{event.guard} at {event.value}, limit {event.threshold}"
+            text = f"{crossed}: {event.stage} of {event.model}; {event.detail}"
+            return "guard-tripped", f"{event.model} {event.guard}", text
+        case ActionDue(acts=False):
+            return "action-due", f"{event.model} {event.action}", f"{event.action} of {event.model}: {event.reason}"
+        case InputsDrifted(drifted=True):
+            text = f"{event.share:.0%} of {event.model}'s inputs have drifted: {event.detail}"
+            return "inputs-drifted", f"{event.model} {event.artifact[:12]}", text
+        case SkillDecayed():
+            return "skill-decayed", event.model, f"{event.model} {event.artifact[:12]}: {event.detail}"
+        case GapDetected():
+            text = f"{event.group} stopped: {event.stream} was trimmed from {event.committed} to {event.oldest}"
+            return "gap-detected", f"{event.group} {event.stream}", text
+        case GroupRecreated():
+            return "group-recreated", event.group, f"{event.group} on {event.stream}, at {event.position}"
+        case OwnerReplaced():
+            return "owner-replaced", event.group, f"{event.group}: {event.owner} replaced {event.former}"
+        case ControlRefused():
+            return "control-refused", "", f"entry {event.entry}: {event.reason}; version {event.version} stays in force"
+        case InterferenceFound():
+            return "interference-found", "", f"decision {event.decision}: {event.detail}"
+        case TrainingCompleted():
+            text = f"{event.model} has {event.artifact[:12]}, log loss {event.log_loss:.4f} against the prior's "
+            where = ", now in shadow" if event.shadow else ""
+            return "retrained", event.model, f"{text}{event.prior_log_loss:.4f}{where}"
+        case TrainingRejected():
+            return "retrain-rejected", event.model, f"{event.model}: {event.reason}; {event.evidence}"
+        case TrainingFailed():
+            return "retrain-failed", event.model, f"{event.model}: {event.reason}; {event.detail}"
+        case ArchiveFailed():
+            return "archive-failed", event.reason, f"{event.reason}: {event.detail}"
+        case _:
+            return "", "", ""
