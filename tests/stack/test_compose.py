@@ -23,7 +23,7 @@ GLOBAL = ("archiver", "trainer", "watcher")
 """Services that serve all partitions."""
 KILLED = (
     "ensemble-voter", "feature-builder", "model-worker-xgboost", "model-worker-nhits", "feed",
-    "shadow-recorder", "gate-evaluator", "archiver", "guard", "redis",
+    "shadow-recorder", "gate-evaluator", "archiver", "trainer", "guard", "redis",
 )  # fmt: skip
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
 
@@ -150,6 +150,8 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     (ROOT / "bars").mkdir(exist_ok=True)
     running = Stack()
     try:
+        running.compose("build", "--no-cache")
+        built = time.monotonic()
         running.compose("up", "--build", "--wait", "--pull", "never")
         healthy = time.monotonic()
         for model, weight in (("xgboost", "1"), ("lightgbm", "0.5")):
@@ -165,7 +167,10 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
         capture = pytestconfig.pluginmanager.getplugin("capturemanager")
         assert capture is not None
         with capture.global_and_fixture_disabled():
-            print(f"\ncompose: healthy after {healthy - begun:.0f} s, first decision after {decided - begun:.0f} s")  # noqa: T201  # a figure to keep
+            print(  # noqa: T201  # figures to keep
+                f"\ncompose, from nothing: wheels and images {built - begun:.0f} s, healthy {healthy - begun:.0f} s, "
+                f"first decision {decided - begun:.0f} s"
+            )
         yield running
     finally:
         running.compose("--profile", "feed", "--profile", "console", "down", "--volumes", "--timeout", "5", check=False)
@@ -196,7 +201,6 @@ def test_a_promotion_and_its_rollback_take_effect(stack: Stack) -> None:
 @pytest.mark.stack
 def test_a_network_joins_the_vote_while_decisions_go_on(stack: Stack) -> None:
     """It is trained where torch is, and served where it is not."""
-    stack.compose("build", "console-ml")
     stack.compose("run", "--rm", "--no-deps", "-T", "console-ml",
                   "train", "files", "--model", "nhits", "--family", "nhits", "--param", "epochs=1", *BARS,
                   "--promote", "--weight", "0.2", "--reason", "a network")  # fmt: skip
@@ -287,7 +291,7 @@ FORBIDDEN: Final = (
 
 @pytest.mark.stack
 @pytest.mark.parametrize("user", ["feed", "feature-builder", "model-worker-nhits", "ensemble-voter", "shadow-recorder",
-                                  "gate-evaluator", "archiver", "guard"])  # fmt: skip
+                                  "gate-evaluator", "archiver", "trainer", "guard"])  # fmt: skip
 def test_the_server_refuses_a_service_what_is_not_its_own(stack: Stack, user: str) -> None:
     name = "model-worker" if user.startswith("model-worker") else user
     others = [
