@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
 
-from schemas.catalogue import STREAMS, Service
+from schemas.catalogue import STREAMS, Service, partition_of
 from services.console.run import SERVICES
 from shared.notify import STALE_S
 from shared.settings import load
@@ -76,14 +76,15 @@ def test_each_container_is_given_its_own_password_alone() -> None:
 
 
 class Stack:
-    """The stack under a name of its own, beside any other."""
+    """The stack under a name of its own, beside any other; of ``compose.yaml`` and ``files`` that change it."""
 
-    def __init__(self) -> None:
-        self.project = f"conclave-test-{os.getpid()}"
+    def __init__(self, name: str = "", files: Sequence[Path] = ()) -> None:
+        self.project = f"conclave-test-{os.getpid()}{name}"
+        self.files = [word for file in files for word in ("--file", str(file))]
 
     def compose(self, *words: str, check: bool = True) -> str:
         done = subprocess.run(
-            ["docker", "compose", "--project-name", self.project, *words],
+            ["docker", "compose", "--project-name", self.project, *self.files, *words],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -254,9 +255,36 @@ def test_a_service_is_nobody_on_a_read_only_root_without_a_compiler(stack: Stack
         "import os, shutil; print(os.getuid(), [p for p in ('cc', 'gcc', 'make') if shutil.which(p)]); "
         "open('/opt/conclave/x', 'w')"
     )
+    artifacts = "open('/var/lib/conclave/artifacts/x', 'w')"
     said = stack.missing("ensemble-voter", look)
     assert said.startswith("10001 []\n")
     assert "Read-only file system" in said
+    assert "Read-only file system" in stack.missing("model-worker-xgboost", artifacts)
+
+
+@pytest.mark.stack
+def test_two_partitions_decide_beside_each_other(stack: Stack, tmp_path: Path) -> None:
+    """A second installation, with the services that `deploy/partitions` wrote."""
+    settings, more, changed = tmp_path / "conclave.toml", tmp_path / "partitions.yaml", tmp_path / "settings.yaml"
+    text = (ROOT / "deploy" / "conclave.toml").read_text()
+    settings.write_text(text.replace("[installation]", "[installation]\npartitions = 2"))
+    words = [str(ROOT / "deploy" / "partitions"), str(settings)]
+    more.write_text(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    changed.write_text(f"configs:\n  settings: {{file: {settings}}}\n")
+    two = Stack("-two", [ROOT / "compose.yaml", more, changed])
+    services = [
+        f"{name}{at}" for name in ("feature-builder", "model-worker-xgboost", "ensemble-voter") for at in ("", "-1")
+    ]
+    try:
+        two.compose("up", "--wait", "--pull", "never", *services)
+        two.conclave("train", "files", "--model", "xgboost", "--family", "xgboost", *BARS,
+                     "--promote", "--weight", "1", "--reason", "a first model")  # fmt: skip
+        two.compose("--profile", "feed", "up", "--detach", "--pull", "never", "feed")
+        wait_until(lambda: {partition_of(one["symbol"], 2) for one in two.decisions() if one["counted"]} == {0, 1})
+        alive = {(view["group"], view["partition"]) for view in two.status()["groups"] if view["alive"]}
+        assert {("ensemble-voter", 0), ("ensemble-voter", 1), ("model-worker.xgboost", 1)} <= alive
+    finally:
+        two.compose("--profile", "*", "down", "--volumes", "--timeout", "5", check=False)
 
 
 ATTEMPT = """
