@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from schemas.training import (
     DataAssessed,
+    DataReport,
     Gain,
     Rejection,
     SanityCheck,
@@ -27,7 +28,7 @@ from shared.features import SETS
 from shared.following import now_ms
 from shared.report.training import Results, page
 from shared.training.collapse import Collapse, Reading, Watcher
-from shared.training.fitting import Origin, RefusedError, Trained, fit, measure, prepare
+from shared.training.fitting import Origin, Prepared, RefusedError, Trained, fit, measure, prepare
 from shared.training.quality import assess
 from shared.training.recorded import Recorded
 from shared.training.worth import gains, sanity
@@ -75,7 +76,6 @@ def run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None,
 
 
 def _run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, say: Say) -> Refusal | None:
-    began = time.monotonic()
     request = task.request
     try:
         prepared = prepare(recorded.series, SETS[request.recipe.feature_set], request.recipe)
@@ -85,8 +85,21 @@ def _run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None
     say(DataAssessed(request=task.id, model=request.model, report=report, at=now_ms()))
     if report.unfit:
         return Refusal("unfit_data", "; ".join(report.unfit))
+    return train(task, folder, prepared, report, recorded, champion, say)
 
-    y, test = prepared.y, prepared.parts.test
+
+def train(
+    task: Task,
+    folder: Path,
+    prepared: Prepared,
+    report: DataReport,
+    recorded: Recorded,
+    champion: Artifact | None,
+    say: Say,
+) -> Refusal | None:
+    """Fits, measures and judges a data set that was found fit. None where an artifact came of it."""
+    began = time.monotonic()
+    request, y, test = task.request, prepared.y, prepared.parts.test
     watcher = Watcher(y[prepared.parts.validation], prepared.prior, lambda reading: say(progressed(task, reading)))
     fitted = fit(prepared, watcher)
     say(TrainingProgressed(task.id, request.model, "measuring", 0, 1, now_ms()))

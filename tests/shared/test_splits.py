@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.splits import SplitError, split
+from shared.splits import SplitError, split, walk_forward
 
 BAR = 1000
 
@@ -55,3 +55,25 @@ def test_no_rows_at_all_are_refused() -> None:
     none = np.array([], dtype=np.int64)
     with pytest.raises(SplitError, match="no labelled rows at all"):
         split(none, none, embargo_ms=0)
+
+
+@given(bars=st.integers(600, 900), symbols=st.integers(1, 3), folds=st.integers(1, 4), embargo=st.integers(0, 6))
+def test_folds_walk_forward_and_none_sees_its_own_test(bars: int, symbols: int, folds: int, embargo: int) -> None:
+    time = np.sort(np.concatenate([np.arange(bars) * BAR for _ in range(symbols)]))
+    end = time + 5 * BAR
+    found = walk_forward(time, end, folds=folds, embargo_ms=embargo * BAR)
+    assert len(found) == folds
+    for parts in found:
+        for earlier, later in itertools.combinations(parts, 2):
+            assert time[later].min() - end[earlier].max() > embargo * BAR
+    for before, after in itertools.pairwise(found):
+        assert len(after.train) > len(before.train)  # all that came before
+        assert time[after.test].min() > time[before.test].max()
+    assert time[found[-1].test].max() == time.max()
+
+
+def test_the_tests_of_all_folds_cover_the_second_half_but_for_embargoes() -> None:
+    time = np.arange(1000) * BAR
+    found = walk_forward(time, time + 5 * BAR, folds=4, embargo_ms=5 * BAR)
+    assert [len(parts.test) for parts in found] == [120, 120, 120, 120]
+    assert [len(parts.train) for parts in found] == [370, 464, 557, 651]

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,12 @@ def test_a_network_is_trained_from_the_command_line_and_beats_the_prior(
     manifest = Store(tmp_path / "var" / "artifacts").load(digest).manifest
     assert (manifest.family, manifest.window, manifest.params["epochs"]) == (family, 32, 3)
     assert manifest.metrics.test.skill.value > 30
+
+
+def test_a_sweep_from_the_command_line(desk: Any) -> None:
+    words = "train sweep --family logistic --synthetic sequence --count 1500 --symbols 2 --set user-8 --horizon 3"
+    ended = desk(*words.split(), "--seeds", "1,2", "--folds", "2", "--jobs", "1", "-o", "json")
+    assert ended.code == 0, ended.err
+    said = json.loads(ended.out)
+    assert said["trials"] == 4
+    assert len(said["ranked"]) == 2

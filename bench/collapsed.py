@@ -1,0 +1,71 @@
+"""The two trainings of the past that collapsed, rebuilt: the shape of their data, their features, their settings.
+
+Each row of a table was repeated to make a "sequence" of 128 steps, which instance normalisation turned into nothing:
+a window that stands still has no deviation. What was left to learn was the share of the classes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from schemas.training import Recipe
+from shared.families import complete, family_named
+from shared.features import SETS
+from shared.training.fitting import Prepared, cut
+from shared.training.series import Float32s, Table
+
+SET = SETS["user-8"]
+STEPS = 128
+HOUR = 3_600_000
+NETWORK: dict[str, int | float] = {
+    "window": STEPS, "patch": 16, "stride": 16, "mixed": 1, "width": 128, "heads": 4, "layers": 3, "feedforward": 256,
+    "dropout": 0.1, "batch": 32,
+}  # fmt: skip
+
+
+class Past(NamedTuple):
+    """A run: its rows, the share of wins, how it was trained, and whether the mean of equal numbers came out as that
+    number, to the bit."""
+
+    rows: int
+    wins: float
+    recipe: Recipe
+    exact: bool
+
+
+def _recipe(imbalance: str, **params: int | float) -> Recipe:
+    settings = complete(family_named("patchtst"), {**NETWORK, **params})
+    return Recipe("patchtst", SET.name, settings, 1, 0.02, 1, "weights" if imbalance == "weights" else "none")
+
+
+P04 = Past(3_949, 0.593, _recipe("none", epochs=15, patience=15, rate=5e-4), False)
+"""15 epochs, loss flat from the first; always WIN, with 450 "distinct" confidences within a ten-thousandth."""
+P06 = Past(3_094, 0.5, _recipe("weights", epochs=20, patience=20, rate=3e-4, smoothing=0.1), True)
+"""Undersampled to 1,547 of each, class weights, label smoothing: the same answer to everything, in two forms."""
+
+
+def prepared(past: Past, seed: int = 1) -> Prepared:
+    """The data of a run, cut in time. WIN is BUY and LOSS is SELL; a fiftieth is HOLD, since there are three classes
+    here."""
+    random = np.random.default_rng(seed)
+    symbols = 5
+    count = past.rows // symbols
+    rows = np.cumsum(random.standard_normal((count, symbols, len(SET))), axis=0).reshape(-1, len(SET))
+    rows = (100 + rows).astype(np.float32)
+    windows = still(np.repeat(rows[:, None, :], STEPS, axis=1), past.exact)
+    time = np.repeat(np.arange(count, dtype=np.int64) * HOUR, symbols)
+    wins = random.random(len(rows)) < past.wins
+    z = np.where(wins, 1.0, -1.0) * random.uniform(0.5, 2.0, len(rows))
+    table = Table(windows, time, time + HOUR, z, np.tile(np.arange(symbols), count))
+    return cut(table, SET, past.recipe, HOUR // 100)  # an embargo in bars of the sequence, which has none
+
+
+def still(windows: Float32s, exact: bool) -> Float32s:
+    """Each channel less its mean over the window, over its deviation (RevIN, Kim et al. 2022), in float32 as a
+    network would: of a channel that stands still, rounding is all that is left, or nothing."""
+    channels = np.ascontiguousarray(windows.transpose(0, 2, 1))
+    mean = channels.mean(axis=2, dtype=np.float64 if exact else np.float32).astype(np.float32)[:, :, None]
+    if not exact:
+        mean = np.nextafter(mean, np.float32(np.inf))  # off by the last bit, as sums in another order are
+    deviation = np.sqrt(((channels - mean) ** 2).mean(axis=2)[:, :, None] + np.float32(1e-5))
+    return np.ascontiguousarray(((channels - mean) / deviation).transpose(0, 2, 1))

@@ -1,0 +1,116 @@
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+import pytest
+
+from bench.toy import MINUTE, market
+from schemas.codec import seal
+from schemas.features import FeaturesComputed, FeaturesWithheld
+from schemas.market import BarClosed
+from schemas.training import Ends, Recipe, TrainingRequested, TrainingStarted
+from shared.archive.history import Reach
+from shared.features import SETS
+from shared.log import START, Entry, Place
+from shared.log.rules import order
+from shared.training.recorded import UnfitError, read
+from shared.training.series import Series, Span, assemble, computed, digest_of_bars, digest_of_vectors, within
+
+SET = SETS["user-8"]
+BARS = {name: market(name, 700, 0.3, seed) for seed, name in enumerate(("AAA", "BBB"))}
+SERIES = computed(BARS, SET, 3)
+RECIPE = Recipe("prior", SET.name, {}, 3, 0.5, 1)
+
+pytestmark = pytest.mark.anyio
+
+
+class Recording:
+    """A history of one partition, as services would have written it."""
+
+    def __init__(self, series: dict[str, Series], *, other: bool = False) -> None:
+        self.streams: dict[str, list[Entry]] = {"market": [], "features": []}
+        rows = [(int(at), symbol, row) for symbol, one in series.items() for row, at in enumerate(one.bars.open_time)]
+        for at, symbol, row in sorted(rows):
+            bars = series[symbol].bars
+            columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+            opened, high, low, close, volume = (float(column[row]) for column in columns)
+            self._add("market", BarClosed(symbol, MINUTE, at, opened, high, low, close, volume, "synthetic"))
+            vectors = dict(zip(series[symbol].open_time.tolist(), series[symbol].vectors, strict=True))
+            digest = SETS["user-18"].digest if other else SET.digest
+            if at in vectors:
+                values = vectors[at].astype("<f4").tobytes()
+                self._add("features", FeaturesComputed(symbol, MINUTE, at, "synthetic", digest, values))
+            else:
+                self._add("features", FeaturesWithheld(symbol, MINUTE, at, "synthetic", digest, "warming", 1, 2))
+
+    def _add(self, stream: str, event: object) -> None:
+        entries = self.streams[stream]
+        entries.append(Entry(Place(stream), f"{len(entries) + 1}-0", seal(stream, event).data))
+
+    async def reach(self, place: Place) -> Reach:
+        raise NotImplementedError
+
+    async def slices(self, place: Place, *, after: str = START, until: str = "+") -> AsyncIterator[Sequence[Entry]]:
+        last = (2**64, 0) if until == "+" else order(until)
+        yield [entry for entry in self.streams[place.stream] if order(after) < order(entry.id) <= last]
+
+
+def job(
+    first: int, last: int, *, market_end: str = "+", symbols: tuple[str, ...] = ()
+) -> tuple[TrainingRequested, TrainingStarted]:
+    request = TrainingRequested("m", RECIPE, "operator", None, "ada", "a test", 1, 1, symbols=symbols)
+    started = TrainingStarted("0a" * 16, "m", 1, first, last, (Ends(0, market_end, "+"),), "here", 1)
+    return request, started
+
+
+async def test_what_was_recorded_is_to_the_bit_what_is_computed_from_the_bars() -> None:
+    found = await read(Recording(SERIES), *job(0, 700 * MINUTE), SET)
+    assert found.origins == ("synthetic",)
+    assert digest_of_vectors(found.series) == digest_of_vectors(SERIES)
+    assert digest_of_bars({name: one.bars for name, one in found.series.items()}) == digest_of_bars(BARS)
+
+
+async def test_a_window_of_the_recording_is_that_window_of_longer_bar_files() -> None:
+    span = Span(400 * MINUTE, 599 * MINUTE)
+    found = await read(Recording(SERIES), *job(span.first, span.last), SET)
+    cut = within(SERIES, span)
+    assert len(cut["AAA"].bars) == 200
+    assert len(cut["AAA"].open_time) == 200  # none warms up: the bars before the window were there
+    assert digest_of_vectors(found.series) == digest_of_vectors(cut)
+    assert digest_of_bars({s: one.bars for s, one in found.series.items()}) == digest_of_bars(
+        {s: one.bars for s, one in cut.items()}
+    )
+
+
+async def test_no_entry_behind_the_ends_of_a_job_counts() -> None:
+    recording = Recording(SERIES)
+    found = await read(recording, *job(0, 700 * MINUTE, market_end="500-0"), SET)
+    assert sum(len(one.bars) for one in found.series.values()) == 500
+
+
+async def test_only_the_symbols_that_were_asked_for_are_read() -> None:
+    found = await read(Recording(SERIES), *job(0, 700 * MINUTE, symbols=("BBB",)), SET)
+    assert list(found.series) == ["BBB"]
+
+
+async def test_vectors_of_another_feature_set_are_refused_by_name() -> None:
+    with pytest.raises(UnfitError, match=r"no vector of user-8 .* 1,400 bars, and vectors of other feature sets: "):
+        await read(Recording(SERIES, other=True), *job(0, 700 * MINUTE), SET)
+
+
+def test_every_value_of_a_data_set_is_in_its_digests() -> None:
+    vectors = SERIES["AAA"].vectors.copy()
+    vectors[3, 2] = np.nextafter(vectors[3, 2], np.float32(9))
+    changed = {**SERIES, "AAA": Series(BARS["AAA"], SERIES["AAA"].open_time, vectors)}
+    assert digest_of_vectors(changed) != digest_of_vectors(SERIES)
+    later = {**SERIES, "AAA": Series(BARS["AAA"], SERIES["AAA"].open_time + MINUTE, SERIES["AAA"].vectors)}
+    assert digest_of_vectors(later) != digest_of_vectors(SERIES)
+    assert digest_of_vectors({"BBB": SERIES["BBB"], "AAA": SERIES["AAA"]}) == digest_of_vectors(SERIES)
+
+
+def test_no_window_and_no_label_crosses_a_symbol() -> None:
+    table = assemble(SERIES, 4, interval_ms=MINUTE, horizon=3)
+    for number, name in enumerate(("AAA", "BBB")):
+        own = assemble({name: SERIES[name]}, 4, interval_ms=MINUTE, horizon=3)
+        rows = table.symbol == number
+        assert (table.windows[rows] == own.windows).all()
+        assert (table.z[rows] == own.z).all()
