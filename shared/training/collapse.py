@@ -20,9 +20,11 @@ from shared.families import Epoch
 from shared.scoring import distinct, log_losses
 
 EPOCHS: Final = 3
-"""Readings before a fit may be called empty."""
+EMPTY_AFTER: Final = 0.2
+"""Readings, and the part of all steps, before a fit may be called empty: a learning rate warms up first."""
 FLAT: Final = 5
-"""Readings before a fit may be called flat, however much its answers vary."""
+FLAT_AFTER: Final = 0.3
+"""The same before it may be called flat, however much its answers vary."""
 LEAST_SKILL: Final = 0.001
 LEAST_SPREAD: Final = 0.02
 BLIND: Final = 1e-6
@@ -85,8 +87,8 @@ def read(epoch: Epoch, y: NDArray[np.int64], prior: Probabilities) -> Reading:
 def judge(readings: Sequence[Reading], loss_of_prior: float) -> Collapse | None:
     """Whether what was read until now is a collapse. ``constant``: one answer for every input, after a second
     look. ``diverged``: half as bad again as knowing nothing, or not a number. ``no_information``: nothing gained
-    in three epochs, and hardly any spread; or nothing in five. ``memorising``: the training part is learned by
-    heart, while the held-out rows never gained and get worse."""
+    in three epochs and a fifth of all, and hardly any spread; or nothing in five and a third of all.
+    ``memorising``: the training part is learned by heart, while the held-out rows never gained and get worse."""
     last = readings[-1]
     if not math.isfinite(last.held_loss) or last.held_loss > DIVERGED * loss_of_prior:
         return Collapse("diverged", f"log loss {last.held_loss:.4f}, the class prior has {loss_of_prior:.4f}")
@@ -104,8 +106,10 @@ def judge(readings: Sequence[Reading], loss_of_prior: float) -> Collapse | None:
             f"training rows {last.fit_skill:+.1%}, held-out rows {last.skill:+.1%} of the prior's log loss, and "
             "falling; they never gained",
         )
-    empty = len(readings) >= EPOCHS and last.spread < LEAST_SPREAD
-    if best < LEAST_SKILL and (empty or len(readings) >= FLAT):
+    gone = last.number / last.of
+    empty = len(readings) >= EPOCHS and gone >= EMPTY_AFTER and last.spread < LEAST_SPREAD
+    flat = len(readings) >= FLAT and gone >= FLAT_AFTER
+    if best < LEAST_SKILL and (empty or flat):
         return Collapse(
             "no_information",
             f"{len(readings)} epochs, and at best {best:+.2%} of the prior's log loss was gained; {last.distinct} "

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from bench import collapsed
 from shared.families import Epoch
@@ -38,6 +39,12 @@ def test_nothing_gained_in_five_epochs_has_none_whatever_it_spreads() -> None:
     noisy = [reading(number, -0.01 - 0.001 * (number % 2)) for number in range(1, 6)]
     assert reason(*noisy[:4]) is None
     assert reason(*noisy) == "no_information"
+
+
+def test_a_learning_rate_may_warm_up_first() -> None:
+    slow = [structs.replace(reading(number, 0.0, spread=0.001), of=40) for number in range(1, 9)]
+    assert reason(*slow[:7]) is None
+    assert reason(*slow) == "no_information"
 
 
 def test_one_answer_for_everything_is_constant_at_the_second_look() -> None:

@@ -1,0 +1,104 @@
+"""Given the configuration, when something happened on gates or time has passed, then these are due."""
+
+from functools import reduce
+
+import pytest
+from msgspec import structs
+
+from bench.toy import market
+from schemas.common import ACTIONS
+from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, SetTrainingPolicy, StartShadow
+from schemas.gates import InputsDrifted, SkillDecayed
+from schemas.training import TrainingRequested
+from services.trainer.core import Due, by_schedule, cause_of, promotions, recipe_of, request_of
+from shared.control import EMPTY, State, fold, propose
+from shared.features import SETS
+from shared.training.fitting import train
+from shared.training.jobs import HOUR_MS, Jobs
+
+A1, A2, B1 = "a1" * 32, "a2" * 32, "b1" * 32
+THIRD = (-1.1, -1.1, -1.1)
+MADE = train({"AAA": market("AAA", 1500, 0.3, 1)}, "logistic", SETS["core-28"], source="toy", horizon=3).manifest
+
+
+def register(model: str, artifact: str) -> RegisterArtifact:
+    return RegisterArtifact(
+        model, artifact, "logistic", "f5" * 32, "core-28", 60_000, ACTIONS, THIRD, (0.25, 0.5, 0.25)
+    )
+
+
+BASE = (Found(1, "log-of-a-test"), register("a", A1), register("a", A2), Promote("a", A1, forced=True, weight=1.0))
+EVENT = "1d" * 16
+
+
+def after(state: State, command: Command) -> State:
+    entry = propose(state, command, command_id=f"c{state.version}", actor="me", reason="test", at=1)
+    assert isinstance(entry, CommandRecorded), entry
+    return fold(state, entry)
+
+
+def given(*commands: Command) -> State:
+    return reduce(after, (*BASE, *commands), EMPTY)
+
+
+def drifted(artifact: str = A1, now: bool = True) -> InputsDrifted:
+    return InputsDrifted("a", artifact, now, 0.3, 0.2, 400, "rsi_14, PSI 0.3", "2d" * 16)
+
+
+DECAYED = SkillDecayed("a", A1, 120.0, 100.0, 14, "less than half", "3d" * 16, 4)
+
+
+def test_drift_and_decay_of_a_champion_are_causes_and_name_their_event() -> None:
+    for event, cause in ((drifted(), "drift"), (DECAYED, "decay")):
+        due = cause_of(event, EVENT, given())
+        assert due is not None
+        assert (due.model, due.cause, due.evidence) == ("a", cause, EVENT)
+        assert due.reason.startswith(
+            f"the {'inputs' if cause == 'drift' else 'skill'} of a1a1a1a1a1a1, the champion of a"
+        )
+
+
+@pytest.mark.parametrize("event", [drifted(A2), drifted(now=False), "something else"])
+def test_a_shadow_a_return_to_normal_and_another_event_are_none(event: object) -> None:
+    assert cause_of(event, EVENT, given(StartShadow("a", A2))) is None
+
+
+def test_the_policy_says_which_causes_count() -> None:
+    quiet = given(SetTrainingPolicy(on_drift=False, on_decay=False))
+    assert cause_of(drifted(), EVENT, quiet) is None
+    assert cause_of(DECAYED, EVENT, quiet) is None
+
+
+def test_a_champion_is_due_a_week_after_its_promotion_by_default() -> None:
+    promoted = {"a": 5 * HOUR_MS}
+    assert by_schedule(Jobs(), given(), promoted, 172 * HOUR_MS) == []
+    [due] = by_schedule(Jobs(), given(), promoted, 173 * HOUR_MS)
+    assert (due.model, due.cause, due.evidence) == ("a", "schedule", None)
+
+
+def test_who_has_no_champion_is_never_due() -> None:
+    assert by_schedule(Jobs(), given(register("b", B1)), {}, 10_000 * HOUR_MS) == []
+
+
+def test_promotions_are_remembered_by_the_newest() -> None:
+    entry = CommandRecorded(1, "0" * 64, "c", 7, "me", "why", Promote("a", A1, forced=True))
+    later = structs.replace(entry, version=2, at=9)
+    other = structs.replace(entry, version=3, at=11, command=StartShadow("a", A2))
+    assert promotions({}, [entry, later, other]) == {"a": 9}
+
+
+def test_what_is_due_is_made_as_the_champion_was() -> None:
+    recipe = recipe_of(MADE)
+    assert not isinstance(recipe, str)
+    assert (recipe.family, recipe.feature_set, recipe.seed) == ("logistic", "core-28", 1)
+    request = request_of(Due("a", "decay", EVENT, "why"), recipe, SetTrainingPolicy(window_days=7), 99)
+    assert isinstance(request, TrainingRequested)
+    assert (request.window_ms, request.evidence, request.actor) == (7 * 24 * HOUR_MS, EVENT, "trainer")
+
+
+def test_what_cannot_be_made_here_again_is_said() -> None:
+    assert (
+        recipe_of(structs.replace(MADE, family="imported-encoder")) == "family 'imported-encoder' is not trained here"
+    )
+    other = structs.replace(MADE, feature_set=structs.replace(MADE.feature_set, name="user-9"))
+    assert recipe_of(other) == "this release has no feature set 'user-9'"
