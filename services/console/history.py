@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -21,6 +21,8 @@ from shared.log import Log
 from shared.process import opened_log
 
 DIGEST = 64
+LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backtest"}
+"""What fills pages and is for programs."""
 
 
 @click.command()
@@ -107,7 +109,7 @@ def words(command: Command) -> str:
     said = [str(fields.pop("type"))]
     for name in kind.__struct_fields__:
         value = getattr(command, name)
-        if value != defaults.get(name, ...) and name not in {"features", "libraries", "centre", "prior", "classes"}:
+        if value != defaults.get(name, ...) and name not in LEFT_OUT:
             said.append(f"{name}={_short(value)}")
     return " ".join(said)
 

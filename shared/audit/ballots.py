@@ -5,7 +5,7 @@ Predictions are read only as far as the decisions need, so what is held is the r
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from schemas.codec import Envelope
 from schemas.decisions import CountedBallot, DecisionMade, ShadowBallot
@@ -15,6 +15,10 @@ from shared.audit.findings import Findings, Layer
 from shared.audit.source import Read, Source, Span, difference, order, readable
 from shared.log import Place
 from shared.rounds import Voice
+
+APART_MS: Final = 60_000
+"""How far the clocks behind the ids of two streams may be apart. Ids order one stream: of two, in the same
+millisecond, the sequence says nothing, and a server's clock that was set back shows in one before the other."""
 
 
 class Window:
@@ -27,14 +31,14 @@ class Window:
         self._ahead: Read | None = None
         self.decided: dict[tuple[str, int], int] = {}
 
-    def find(self, event: str, before: tuple[int, int]) -> Envelope[Any] | None:
-        """The prediction of this id, reading on until it comes; None where none came ``before`` an entry."""
+    def find(self, event: str, moment: int) -> Envelope[Any] | None:
+        """The prediction of this id, reading on until it comes; None where none came by about a ``moment`` (ms)."""
         while event not in self._events:
             read = self._ahead or next(self._predictions, None)
             self._ahead = None
             if read is None:
                 return None
-            if order(read.entry) > before:
+            if order(read.entry)[0] > moment + APART_MS:
                 self._ahead = read
                 return None
             self._keep(read.found.envelope)
@@ -70,7 +74,7 @@ def check_ballots(source: Source, configurations: Configurations, partition: int
         decision = read.found.envelope.event
         if read.found.fault or not isinstance(decision, DecisionMade):
             continue
-        fault = _unfounded(window, decision, order(read.entry))
+        fault = _unfounded(window, decision, order(read.entry)[0])
         fault = _left_out(configurations, window.close(decision), decision) or fault
         if span.holds(read.entry):
             findings.see("ballots", equal=fault is None)
@@ -84,11 +88,11 @@ def _predictions(source: Source, partition: int, span: Span) -> Iterator[Read]:
     return readable(source, Place("predictions", partition), "ballot", Findings(), Span(span.until, span.until))
 
 
-def _unfounded(window: Window, decision: DecisionMade, entry: tuple[int, int]) -> tuple[Layer, str] | None:
+def _unfounded(window: Window, decision: DecisionMade, moment: int) -> tuple[Layer, str] | None:
     """A ballot in the decision that is not the one on ``predictions``."""
     named: tuple[CountedBallot | ShadowBallot, ...] = (*decision.counted, *decision.shadow)
     for ballot in named:
-        found = window.find(ballot.event, entry)
+        found = window.find(ballot.event, moment)
         if found is None:
             return "ballot", f"{ballot.model}'s ballot {ballot.event[:12]} is not on predictions"
         event = found.event
@@ -100,7 +104,7 @@ def _unfounded(window: Window, decision: DecisionMade, entry: tuple[int, int]) -
     for absent in decision.absent:
         if absent.event is None:
             continue
-        found = window.find(absent.event, entry)
+        found = window.find(absent.event, moment)
         if found is None:
             return "ballot", f"{absent.model}'s failure {absent.event[:12]} is not on predictions"
         if isinstance(found.event, PredictionFailed) and not absent.reason.startswith(found.event.reason):

@@ -1,31 +1,19 @@
-"""The units, on a booted systemd: a throw-away container of systemd-nspawn, all writes to memory.
+"""The units, on a booted systemd (``machine.py``): what must hold on a server without Docker."""
 
-``CONCLAVE_SYSTEMD_ROOT`` names a root filesystem with systemd, dbus, python3-venv, redis-server and libgomp1;
-without it one is made by mmdebstrap. Memory limits are not enforced inside."""
-
-import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import pytest
+from machine import ROOT, TREE, Machine, booted, say, wait_until
 
 from schemas.catalogue import Service
 from services.console.run import SERVICES
 
-ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
-TREE: Final = "/srv/conclave"
-PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,redis-server,libgomp1"
 BARS: Final = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
 INSTANCES: Final = {"model-worker": ("lightgbm:0", "xgboost:0")}
 
@@ -78,143 +66,29 @@ def test_only_who_makes_artifacts_and_sealed_files_may_write_them() -> None:
             assert (f"-/var/lib/conclave/{folder}" in closed) != own, unit.name
 
 
-class Machine:
-    """A booted systemd."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self.process = process
-        self.leader = ""
-
-    def boot(self, limit_s: float = 30.0) -> None:
-        deadline = time.monotonic() + limit_s
-        while self.state() not in {"running", "degraded"}:
-            assert time.monotonic() < deadline, "systemd did not come up"
-            assert self.process.poll() is None, "systemd-nspawn ended"
-            time.sleep(0.1)
-
-    def state(self) -> str:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        self.leader = children[0] if children else ""
-        return self.run("systemctl", "is-system-running", check=False).strip() if self.leader else ""
-
-    def run(self, *words: str, check: bool = True) -> str:
-        done = subprocess.run(
-            ["nsenter", "-t", self.leader, "-m", "-u", "-i", "-n", "-p", "--", *words],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check and done.returncode:
-            raise AssertionError(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"[-4000:])
-        return done.stdout
-
-    def install(self, *words: str, release: str) -> str:
-        setting = ("env", "PIP_NO_INDEX=1", f"RELEASE={release}")
-        return self.run(*setting, f"{TREE}/systemd/install.sh", *words)
-
-    def conclave(self, *words: str) -> str:
-        return self.run("conclave", *words)
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.conclave("status", "-o", "json"))
-        return found
-
-    def decisions(self, last: int = 1_000_000) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.conclave("decisions", "-n", str(last), "-o", "json").splitlines()]
-
-    def of(self, unit: str, what: str) -> str:
-        return self.run("systemctl", "show", "--value", "-p", what, f"{unit}.service").strip()
-
-    def pid(self, unit: str) -> str:
-        return self.of(unit, "MainPID")
-
-    def running(self) -> bool:
-        return all(self.of(unit, "ActiveState") == "active" for unit in RUNNING)
-
-    def journal(self, unit: str) -> str:
-        self.run("journalctl", "--sync")
-        return self.run("journalctl", "--no-pager", "-o", "cat", "-u", unit)
-
-    def write(self, path: str, text: str) -> None:
-        self.run("sh", "-c", 'printf %s "$2" > "$1"', "sh", path, text)
-
-    def drop_in(self, unit: str, text: str) -> str:
-        """Adds settings to a unit, or to all whose names begin so; returns what undoes it."""
-        folder = f"/run/systemd/system/{unit}.service.d"
-        self.run("mkdir", "-p", folder)
-        self.write(f"{folder}/50-test.conf", text)
-        self.run("systemctl", "daemon-reload")
-        return f"rm -r {folder}; systemctl daemon-reload"
-
-    def go_on(self) -> None:
-        """Waits for a decision about a bar later than any so far."""
-        newest = self.decisions(1)[0]["open_time"]
-        wait_until(lambda: bool(self.decisions(1)[0]["open_time"] > newest))
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 90.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.3)
-
-
-def filesystem() -> Path:
-    """The root filesystem to boot; a skip where there is none and none can be made."""
-    if os.geteuid() != 0 or shutil.which("systemd-nspawn") is None:
-        pytest.skip("booting a systemd needs root and systemd-nspawn")
-    named = os.environ.get("CONCLAVE_SYSTEMD_ROOT")
-    root = Path(named) if named else Path.home() / ".cache" / "conclave" / "systemd-root"
-    if not (root / "etc" / "os-release").exists():
-        if named or shutil.which("mmdebstrap") is None:
-            pytest.skip(f"no root filesystem at {root}, and no mmdebstrap to make one")
-        root.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["mmdebstrap", "-q", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)], check=True
-        )
-        for enabled in (root / "etc/systemd/system/multi-user.target.wants").glob("redis*"):
-            enabled.unlink()
-    return root
+def running(machine: Machine) -> bool:
+    return all(machine.of(unit, "ActiveState") == "active" for unit in RUNNING)
 
 
 @pytest.fixture(scope="module")
 def machine(pytestconfig: pytest.Config) -> Iterator[Machine]:
-    root = filesystem()
     begun = time.monotonic()
-    if not any((ROOT / "wheels").glob("*.whl")):
-        subprocess.run(["make", "wheels", f"PYTHON={sys.executable}"], cwd=ROOT, check=True, capture_output=True)
-    process = subprocess.Popen(
-        [
-            "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--directory", str(root),
-            "--volatile=overlay", "--machine", f"conclave-{os.getpid()}", "--private-network", "--console=passive",
-            f"--bind-ro={ROOT}:{TREE}",
-        ],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    booted = Machine(process)
-    try:
-        booted.boot()
-        booted.install(release="one")
+    with booted() as found:
+        found.install(release="one")
         installed = time.monotonic()
         for model, weight in (("xgboost", "1"), ("lightgbm", "0.5")):
-            booted.conclave(
+            found.conclave(
                 "train", "--model", model, "--family", model, *BARS,
                 "--promote", "--weight", weight, "--reason", "a first model",
             )  # fmt: skip
-        booted.run("systemctl", "start", "conclave-feed")
-        wait_until(lambda: any(one["status"] == "decided" for one in booted.decisions(20)))
+        found.run("systemctl", "start", "conclave-feed")
+        wait_until(found.decided)
         decided = time.monotonic()
-        capture = pytestconfig.pluginmanager.getplugin("capturemanager")
-        assert capture is not None
-        with capture.global_and_fixture_disabled():
-            print(f"\nsystemd: installed after {installed - begun:.0f} s, first decision after {decided - begun:.0f} s")  # noqa: T201  # a figure to keep
-        yield booted
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        process.kill()
-        process.wait()
+        say(
+            pytestconfig,
+            f"systemd: installed after {installed - begun:.0f} s, first decision after {decided - begun:.0f} s",
+        )
+        yield found
 
 
 @pytest.mark.stack
@@ -299,7 +173,7 @@ def test_every_process_that_ends_is_restarted_and_decisions_go_on(machine: Machi
     before = {unit: (machine.pid(unit), int(machine.of(unit, "NRestarts"))) for unit in units}
     machine.run("systemctl", "kill", "-s", signal_name, *units)
     wait_until(lambda: all(machine.pid(unit) not in {"0", before[unit][0]} for unit in units))
-    wait_until(machine.running)
+    wait_until(lambda: running(machine))
     assert all(int(machine.of(unit, "NRestarts")) == before[unit][1] + 1 for unit in units)
     machine.go_on()
 
@@ -339,7 +213,7 @@ def test_the_target_stops_and_starts_everything(machine: Machine) -> None:
     machine.run("systemctl", "stop", "conclave.target")
     wait_until(lambda: {machine.of(unit, "ActiveState") for unit in ALL} == {"inactive"})
     machine.run("systemctl", "start", "conclave.target", "conclave-feed")
-    wait_until(machine.running)
+    wait_until(lambda: running(machine))
     machine.go_on()
 
 
@@ -352,7 +226,7 @@ def test_a_server_that_comes_back_has_lost_nothing(machine: Machine, how: tuple[
     assert machine.conclave("history", "-o", "json") == history
     assert machine.decisions()[: len(decisions)] == decisions
     assert "CRITICAL" not in machine.journal(SERVER)
-    wait_until(machine.running)
+    wait_until(lambda: running(machine))
     machine.go_on()
 
 
@@ -360,7 +234,8 @@ def test_a_server_that_comes_back_has_lost_nothing(machine: Machine, how: tuple[
 def test_a_password_that_was_rotated_is_refused_and_the_new_one_is_known(machine: Machine) -> None:
     def pinged(password: str) -> str:
         words = ("-s", "/run/conclave-redis/redis.sock", "--user", "ensemble-voter", "--pass", password)
-        return machine.run("redis-cli", "--no-auth-warning", *words, "ping", check=False)
+        said: str = machine.run("redis-cli", "--no-auth-warning", *words, "ping", check=False)
+        return said
 
     file = "/etc/conclave/keys/ensemble-voter/password"
     old = machine.run("cat", file)

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from bench.recorded import record, verdict
 from schemas.common import ACTIONS
-from schemas.control import Halt, RegisterArtifact
+from schemas.control import Backtest, Halt, RegisterArtifact
+from services.console.history import words
 from services.console.main import MODULES, Commands
 from shared.commands import current
 from shared.control import State
@@ -231,6 +233,13 @@ def test_history_says_who_when_what_and_why(two: Any) -> None:
     assert "ada" in lines[-2]
     assert "a test" in lines[-2]
     assert "promote model=a artifact=a1a1a1a1a1a1 forced=True weight=1.0" in two("history").out
+
+
+def test_history_does_not_fill_pages_with_what_gates_compare_with() -> None:
+    prior = (0.25, 0.5, 0.25)
+    command = RegisterArtifact("m", "a1" * 32, "xgboost", "b2" * 32, "core-28", 60_000, ACTIONS, prior, prior)
+    backtest = Backtest(0.0625, 0.25, ((-0.5, 0.5),), ((10.0, 20.0, 10.0),), 4.0)
+    assert words(replace(command, backtest=backtest)) == words(command)
 
 
 def test_history_of_a_log_that_was_changed_ends_with_2(two: Any) -> None:

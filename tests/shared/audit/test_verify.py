@@ -25,7 +25,7 @@ from shared.audit.findings import Difference, Findings, merged
 from shared.audit.predictions import tempered
 from shared.audit.source import Span
 from shared.audit.votes import check_votes
-from shared.log import Place
+from shared.log import Entry, Place
 
 STREAMS = [stream for stream in LAYER if stream != "gates"]
 
@@ -97,6 +97,16 @@ def test_another_processor_is_tolerated_and_said_so(replayed: Replayed, monkeypa
     monkeypatch.setattr("shared.artifacts.artifact.processor", lambda: "another")
     found = audited(source, replayed.store.path, ("predictions",))
     assert (found.count, found.tolerated) == (0, {"predictions": 1})
+
+
+def test_what_came_in_one_millisecond_is_found_whatever_its_number_in_it(replayed: Replayed) -> None:
+    source = Recorded()
+    for place, entries in replayed.source.places.items():
+        same = [Entry(place, f"1000-{number}", entry.data) for number, entry in enumerate(entries)]
+        source.places[place] = entries if place == Place("control") else same
+    found = audited(source, replayed.store.path, ("ballots",))
+    assert found.differences == []
+    assert found.equal["ballots"] == 1200
 
 
 def test_a_range_is_compared_alone(replayed: Replayed) -> None:
