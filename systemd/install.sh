@@ -9,14 +9,16 @@
 #   systemd/install.sh uninstall        stop and remove it; /etc/conclave and /var/lib/conclave* stay
 #
 # Exit codes: 0 done, 1 the release does not run, 2 wrong usage or nothing was done.
-# RELEASE names the release (default: version and commit). PIP_* is yours to set; wheels/ is used where it has files.
+# RELEASE names the release (default: version and commit). EXTRAS=train,ml,notify,telemetry trains networks too, with
+# torch. PIP_* is yours to set; wheels/ is used where it has files.
 set -eu
 
 tree=$(cd "$(dirname "$0")/.." && pwd)
 home=/opt/conclave
 etc=/etc/conclave
 units=/etc/systemd/system
-extras=${EXTRAS:-train,telemetry}
+extras=${EXTRAS:-train,networks,notify,telemetry}
+lasting="conclave-guard.service conclave-archiver.service conclave-trainer.service conclave-watcher.service"
 
 say() { printf 'conclave: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 2; }
@@ -108,7 +110,7 @@ enable() {
         [ -L "$link" ] && ! printf '%s\n' $asked | grep -qxF "$unit" && systemctl --quiet disable --now "$unit"
     done
     # shellcheck disable=SC2086  # one unit a word
-    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service conclave-guard.service conclave-archiver.service conclave-trainer.service conclave-watcher.service $asked
+    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service $lasting $asked
 }
 
 start() { # units of a stopped installation start, those of a running one change over to the release
@@ -120,7 +122,7 @@ start() { # units of a stopped installation start, those of a running one change
     systemctl reset-failed 'conclave*' 2>/dev/null || true
     # shellcheck disable=SC2086  # one unit a word
     if systemctl stop $voters &&
-        systemctl restart conclave-prepare.service conclave-guard.service conclave-archiver.service conclave-trainer.service conclave-watcher.service $others &&
+        systemctl restart conclave-prepare.service $lasting $others &&
         systemctl start $voters && systemctl try-restart conclave-feed.service && systemctl start conclave.target
     then
         say "running release $(basename "$(readlink "$home/current")"); \`conclave status\` shows it"

@@ -158,7 +158,7 @@ def test_what_is_not_a_units_own_is_refused_to_it(machine: Machine, file: Path) 
         allowed.add("/var/lib/conclave/checkpoints")
     allowed |= {
         "conclave-archiver": {"/var/lib/conclave/archive"},
-        "conclave-trainer": {"/var/lib/conclave/artifacts"},
+        "conclave-trainer": {"/var/lib/conclave/artifacts", "keys"},
         "conclave-gate-evaluator@": {"keys"},
     }.get(file.stem, set())
     assert len(found) == 25
