@@ -78,7 +78,7 @@ def machine(pytestconfig: pytest.Config) -> Iterator[Machine]:
         installed = time.monotonic()
         for model, weight in (("xgboost", "1"), ("lightgbm", "0.5")):
             found.conclave(
-                "train", "--model", model, "--family", model, *BARS,
+                "train", "files", "--model", model, "--family", model, *BARS,
                 "--promote", "--weight", weight, "--reason", "a first model",
             )  # fmt: skip
         found.run("systemctl", "start", "conclave-feed")
