@@ -17,8 +17,8 @@ def blocks() -> list[str]:
 
 @pytest.mark.stack
 def test_the_tutorial_leads_to_a_promotion_that_gates_allowed_and_back(pytestconfig: pytest.Config) -> None:
-    begun, took = time.monotonic(), {}
-    candidate = ""
+    begun, candidate = time.monotonic(), ""
+    took: dict[str, float] = {}
     with booted() as machine:
         for block in blocks():
             said = machine.run("env", "PIP_NO_INDEX=1", "sh", "-ec", block.replace(EXAMPLE, candidate[:6] or EXAMPLE))
