@@ -25,6 +25,10 @@ WRITES = (
 )
 NEVER = (
     "FLUSHALL", "FLUSHDB", "CONFIG SET appendonly no", "ACL SETUSER x", "FUNCTION FLUSH", "SHUTDOWN", "DEBUG RELOAD",
+    "GET other", "SET other x", "XADD other * e x", "XREAD STREAMS other 0", "HGETALL other", "PUBLISH news x",
+    "SUBSCRIBE news", "WATCH conclave:control", "COPY conclave:control other", "DUMP conclave:control",
+    "RESTORE other 0 x", "MIGRATE h 1 conclave:control 0 1", "ACL LOAD", "ACL DELUSER feed", "MODULE LIST",
+    "SCRIPT LOAD x", "BGREWRITEAOF", "FAILOVER", "CLUSTER RESET", "SLOWLOG GET", "OBJECT ENCODING conclave:control",
     "EVAL return 0", "KEYS *", "SCAN 0", "MONITOR", "REPLICAOF NO ONE", "SAVE", "CLIENT KILL ID 1",
 )  # fmt: skip
 
