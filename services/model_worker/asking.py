@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from schemas.predictions import FailureReason
 
 SUMS_WITHIN = 1e-6
+VALUES = np.dtype("<f4")
 
 
 class Predictor(Protocol):
@@ -45,10 +46,11 @@ def answers(predictor: Predictor, windows: Sequence[bytes]) -> list[Answer]:
     """One answer for each window (T * F little-endian float32, in order). A window that makes the
     artifact raise fails alone: the others are asked again one by one."""
     shape = (len(windows), predictor.window, predictor.features)
-    table = np.frombuffer(b"".join(windows), dtype="<f4").astype(np.float32, copy=False).reshape(shape)
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(table).all(axis=(1, 2)))
-    if finite.all():
+    table = np.frombuffer(b"".join(windows), dtype=VALUES).astype(np.float32, copy=False).reshape(shape)
+    # Ufuncs as such, and floats of Python below: for one window the wrappers over them cost more than they do.
+    if np.logical_and.reduce(np.isfinite(table), axis=None):
         return _asked(predictor, table)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(table).all(axis=(1, 2)))
     found = iter(_asked(predictor, table[finite]) if finite.any() else ())
     return [next(found) if finite[row] else _not_finite(table[row]) for row in range(len(table))]
 
@@ -62,16 +64,15 @@ def _asked(predictor: Predictor, table: NDArray[np.float32]) -> list[Answer]:
         if len(table) > 1:
             return [answer for row in range(len(table)) for answer in _asked(predictor, table[row : row + 1])]
         return [Failure("error", f"{type(error).__name__}: {error}"[:500])]
-    with np.errstate(invalid="ignore"):
-        sums = p[:, 0] + p[:, 1] + p[:, 2]
-        good = (p >= 0.0).all(axis=1) & (p <= 1.0).all(axis=1) & (np.abs(sums - 1.0) <= SUMS_WITHIN)
     rows: list[Any] = p.tolist()
-    if good.all():
-        return [(sell, hold, buy) for sell, hold, buy in rows]
-    return [
-        (row[0], row[1], row[2]) if fine else Failure("bad_output", f"{row} is not three probabilities that sum to one")
-        for row, fine in zip(rows, good.tolist(), strict=True)
-    ]
+    return [_judged(*row) for row in rows]
+
+
+def _judged(sell: float, hold: float, buy: float) -> Answer:
+    fits = 0.0 <= sell <= 1.0 and 0.0 <= hold <= 1.0 and 0.0 <= buy <= 1.0
+    if fits and abs(sell + hold + buy - 1.0) <= SUMS_WITHIN:
+        return sell, hold, buy
+    return Failure("bad_output", f"{[sell, hold, buy]} is not three probabilities that sum to one")
 
 
 def _in_batches(predictor: Predictor, table: NDArray[np.float32]) -> NDArray[np.float64]:

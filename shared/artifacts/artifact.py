@@ -66,7 +66,7 @@ class Artifact:
                 f"artifact {self.digest[:12]} takes float32 [N, {self.window}, {self.features}]; "
                 f"got {windows.dtype} {list(windows.shape)}"
             )
-        if not np.isfinite(windows).all():
+        if not np.logical_and.reduce(np.isfinite(windows), axis=None):
             raise ValueError(f"artifact {self.digest[:12]}: a window holds a value that is not finite")
         if not len(windows):
             return np.empty((0, 3))

@@ -7,6 +7,7 @@ always a *stacked* one, [N, rows, in] @ [in, out]: NumPy then makes one BLAS cal
 windows, all of one shape, where a flattened [N * rows, in] would sum in an order that depends on N.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -19,9 +20,16 @@ from shared.families.base import WeightsError
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
 
+
+def _float32(*values: float) -> tuple[np.float32, ...]:
+    return tuple(np.float32(value) for value in values)
+
+
 EPSILON: Final = np.float32(1e-5)
 """Of torch's normalisations."""
-NUMERATOR: Final = (
+HALF, ONE, FOUR = _float32(0.5, 1.0, 4.0)
+ROOT_HALF: Final = np.float32(math.sqrt(0.5))
+NUMERATOR: Final = _float32(
     -2.72614225801306e-10,
     2.77068142495902e-08,
     -2.10102402082508e-06,
@@ -30,7 +38,7 @@ NUMERATOR: Final = (
     -2.95459980854025e-03,
     -1.60960333262415e-02,
 )
-DENOMINATOR: Final = (
+DENOMINATOR: Final = _float32(
     -1.45660718464996e-05,
     -2.13374055278905e-04,
     -1.68282697438203e-03,
@@ -131,17 +139,17 @@ class BatchNorm:
 
 def gelu(x: Array) -> Array:
     """x times the normal distribution function (Hendrycks and Gimpel 2016), by ``erf``."""
-    y = erf(x * np.float32(math.sqrt(0.5)))
-    y += np.float32(1.0)
+    y = erf(x * ROOT_HALF)
+    y += ONE
     y *= x
-    y *= np.float32(0.5)
+    y *= HALF
     return y
 
 
 def erf(x: Array) -> Array:
     """The error function, within 5e-7."""
-    x = np.minimum(x, np.float32(4.0))
-    np.maximum(x, np.float32(-4.0), out=x)
+    x = np.minimum(x, FOUR)
+    np.maximum(x, -FOUR, out=x)
     square = x * x
     y = _polynomial(NUMERATOR, square)
     y *= x
@@ -149,13 +157,19 @@ def erf(x: Array) -> Array:
     return y
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
-    y: Array = x * np.float32(coefficients[0])
-    for coefficient in coefficients[1:-1]:
-        y += np.float32(coefficient)
+def _polynomial(coefficients: tuple[np.float32, ...], x: Array) -> Array:
+    highest, *others, constant = coefficients
+    y: Array = x * highest
+    for coefficient in others:
+        y += coefficient
         y *= x
-    y += np.float32(coefficients[-1])
+    y += constant
     return y
+
+
+@functools.cache
+def _ones(count: int) -> Array:
+    return np.ones((count, 1), dtype=np.float32)
 
 
 def attended(scores: Array, values: Array) -> Array:
@@ -165,8 +179,7 @@ def attended(scores: Array, values: Array) -> Array:
     turned = np.ascontiguousarray(scores.reshape(len(scores), -1, tokens).swapaxes(1, 2))
     shares: Array = scores - np.maximum.reduce(turned, axis=1).reshape(*scores.shape[:-1], 1)
     np.exp(shares, out=shares)
-    ones = np.ones((tokens, 1), dtype=np.float32)
-    sums = (shares.reshape(len(scores), -1, tokens) @ ones).reshape(*scores.shape[:-1], 1)
+    sums = (shares.reshape(len(scores), -1, tokens) @ _ones(tokens)).reshape(*scores.shape[:-1], 1)
     found: Array = shares @ values
     found /= sums
     return found

@@ -53,14 +53,15 @@ class XGBoostModel:
         rows = np.ascontiguousarray(last_row(windows, "xgboost"), dtype=np.float32)
         count, features = rows.shape
         interface = b'{"data": [%d, true], "shape": [%d, %d], "typestr": "<f4", "strides": null, "version": 3}' % (
-            rows.ctypes.data,
+            rows.__array_interface__["data"][0],
             count,
             features,
         )
         if self._predict(self._booster.handle, interface, MARGINS, None, *self._results):
             raise RuntimeError("XGBoosterPredictFromDense failed; the booster cannot answer these rows")
-        # The buffer belongs to the booster and holds the next answer soon: copied, as float64.
-        return np.ctypeslib.as_array(self._margins, (count, 3)).astype(np.float64)
+        # The buffer belongs to the booster and holds the next answer soon: copied, then as float64.
+        margins = np.frombuffer(ctypes.string_at(self._margins, 12 * count), dtype=np.float32)
+        return margins.reshape(count, 3).astype(np.float64)
 
 
 @functools.cache

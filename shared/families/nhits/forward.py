@@ -87,7 +87,7 @@ class Forward:
     def logits(self, windows: Windows) -> Logits:
         """See ``base.Model``."""
         residual = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
-        total = np.tile(self.prior, (len(residual), 1))
+        total = self.prior[None].repeat(len(residual), axis=0)
         for block in self.blocks:
             inner = block.inner(residual)
             total += block.answer(inner)

@@ -91,6 +91,8 @@ class Forward:
         # What is added to a token for where it stands: [groups * tokens, width].
         place = arrays["encoder.position"] + (0 if body.mixed else arrays["of_channel"])
         self.place: Array = np.ascontiguousarray(place, dtype=np.float32).reshape(-1, body.width)
+        # Which step of the window each number of each patch is, [tokens, patch].
+        self.cut = body.stride * np.arange(body.tokens)[:, None] + np.arange(body.patch)
         self.layers = [Layer(arrays, f"encoder.layers.{number}", body) for number in range(body.layers)]
         self.last = None if body.classic else LayerNorm(arrays, "encoder.last")
         self.head = Linear(arrays, "head")
@@ -135,7 +137,7 @@ class Forward:
         body = self.body
         if body.pad:
             x = np.concatenate([x, np.repeat(x[..., -1:], body.stride, axis=-1)], axis=-1)
-        cut = np.lib.stride_tricks.sliding_window_view(x, body.patch, axis=-1)[:, :, :: body.stride]
+        cut = x.take(self.cut, axis=-1)
         if body.mixed:
             cut = cut.swapaxes(1, 2)
         return np.ascontiguousarray(cut).reshape(len(x), body.groups * body.tokens, -1)
