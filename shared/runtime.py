@@ -102,7 +102,8 @@ class Host(Generic[S]):
         self.careful = 0
         self.control = Reader()
         self.alarmed = 0
-        self.patience_until = time.monotonic() + patience(service.group)
+        self.patience_until: float | None = None
+        self.block_ms = min(service.ticks or BLOCK_MS, BLOCK_MS)
         self.noting = noting
         self.alive = alive
         self.noted_at = time.monotonic()
@@ -179,57 +180,64 @@ class Host(Generic[S]):
         after = {self.places[stream]: at.id for stream, at in self.positions.items() if stream not in held}
         if self.service.follows_control:
             after = {CONTROL: self.control.last, **after}
-        block = min(self.service.ticks or BLOCK_MS, BLOCK_MS)
-        entries = await self.log.read(after, count=BATCH, block_ms=block)
-        started = time.time_ns()
+        entries = await self.log.read(after, count=BATCH, block_ms=self.block_ms)
         if self.careful:
             entries = entries[:1]
         if entries or self.service.ticks:
-            await self._take(entries, started)
-        await self._alarm()
+            await self._take(entries)
+        if len(self.control.refused) != self.alarmed:
+            await self._alarm()
         if not entries:
             await self._settle()
-        if self.noting is not None and time.monotonic() - self.noted_at > NOTE_AFTER_S:
+        now = time.monotonic()
+        if self.noting is not None and now - self.noted_at > NOTE_AFTER_S:
             self.noting(self.control.state)
-            self.noted_at = time.monotonic()
-        if time.monotonic() - self.committed_at > RENEW_AFTER_S:
+            self.noted_at = now
+        if now - self.committed_at > RENEW_AFTER_S:
             await self.log.renew(self.claim)
-            self.committed_at = time.monotonic()
-        if time.monotonic() - self.looked_at > LOOK_FOR_GAPS_AFTER_S:
+            self.committed_at = now
+        if now - self.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._refuse_gaps()
         return 0 < len(entries) < BATCH
 
-    async def _take(self, entries: Sequence[Entry], started: int) -> None:
+    async def _take(self, entries: Sequence[Entry]) -> None:
+        started = time.time_ns() if self.meter is not None else 0
         control = [entry for entry in entries if entry.place == CONTROL]
-        events = [entry for entry in entries if entry.place != CONTROL]
+        events = [entry for entry in entries if entry.place != CONTROL] if control else entries
         try:
-            outputs, after = self._handle(standing(self.control, control), events)
+            outputs, after = self._handle(standing(self.control, control) if control else (), events)
         except ControlError:
             raise
         except Exception as error:
             await self._recover(events, error)
             return
-        handled = time.time_ns()
+        handled = time.time_ns() if self.meter is not None else 0
         self.positions = after
         # What led to nothing yet need not be committed by itself: after a crash it is read again.
         if outputs or self.careful or self._uncommitted() >= BATCH:
             await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
-        self.careful = max(self.careful - len(events), 0)
+        if self.careful:
+            self.careful = max(self.careful - len(events), 0)
         if self.meter is not None and (events or outputs):
-            consumed: dict[str, int] = {}
-            oldest: list[int] = []
-            for place, run in groupby(events, key=PLACE):
-                taken = list(run)
-                oldest.append(order(taken[0].id)[0])
-                consumed[place.stream] = len(taken)
-            self.meter.batch(
-                consumed=consumed,
-                outputs=outputs,
-                started_ns=started,
-                handled_ns=handled,
-                committed_ns=time.time_ns(),
-                oldest_ms=min(oldest, default=None),
-            )
+            self._tell(self.meter, events, outputs, started, handled)
+
+    def _tell(
+        self, meter: Meter, events: Sequence[Entry], outputs: Sequence[Sealed], started: int, handled: int
+    ) -> None:
+        consumed: dict[str, int] = {}
+        oldest: list[int] = []
+        for place, run in groupby(events, key=PLACE):
+            taken = list(run)
+            oldest.append(order(taken[0].id)[0])
+            consumed[place.stream] = len(taken)
+        meter.batch(
+            consumed=consumed,
+            outputs=outputs,
+            started_ns=started,
+            handled_ns=handled,
+            committed_ns=time.time_ns(),
+            oldest_ms=min(oldest, default=None),
+        )
 
     def _uncommitted(self) -> int:
         return sum(position.seen - self.committed[stream].seen for stream, position in self.positions.items())
@@ -312,8 +320,9 @@ class Host(Generic[S]):
         have it. Whoever writes intents does so at once, others after a while of their own, if need be:
         two that look at the same moment may both write it, under one id."""
         if len(self.control.refused) == self.alarmed:
-            self.patience_until = time.monotonic() + patience(self.service.group)
             return
+        if self.patience_until is None:
+            self.patience_until = time.monotonic() + patience(self.service.group)
         if time.monotonic() < self.patience_until:
             return
         raised: set[bytes] = set()
@@ -326,6 +335,7 @@ class Host(Generic[S]):
         if missing:
             await self._commit(missing, {}, self.memo, self.since)
         self.alarmed = len(alarms)
+        self.patience_until = None
 
     async def _refuse_gaps(self) -> None:
         """Entries that were trimmed before the group had read them are gone: say so, and stop."""

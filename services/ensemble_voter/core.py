@@ -28,7 +28,8 @@ class State(Struct):
     """Open rounds in the order of their opening, the last decided bar of each series, and the
     configuration with the panel made from it. ``reached``: the latest bar each voice answered, by
     series; it only saves looking again at rounds that are known to be answered. ``unswept``: whether
-    rounds may have become complete without a ballot (after a start, or a command)."""
+    rounds may have become complete without a ballot (after a start, or a command). ``voices``: whose
+    answers are heard under the panel, members and shadows."""
 
     control: Control
     panel: Panel
@@ -37,6 +38,7 @@ class State(Struct):
     waiting: dict[Series, list[int]]
     reached: dict[Series, dict[Voice, int]]
     unswept: bool = True
+    voices: frozenset[Voice] = frozenset()
 
 
 class Voter:
@@ -96,6 +98,7 @@ def _configure(state: State, batch: Batch) -> None:
         state.control = fold(state.control, envelope.event)
     if batch.control:
         state.panel = panel_of(state.control)
+        state.voices = state.panel.shadows | {(member.model, member.artifact) for member in state.panel.members}
         state.unswept = True
 
 
@@ -109,7 +112,7 @@ def record(
     series = (event.symbol, event.interval_ms)
     if event.open_time <= state.decided.get(series, -1):
         return (), _late(envelope, voice)
-    if not state.panel.members or not _heard(state.panel, voice):
+    if not state.panel.members or voice not in state.voices:
         return (), None
     current = state.rounds.get((*series, event.open_time))
     if current is None:
@@ -148,10 +151,6 @@ def _pass_over(state: State, series: Series, voice: Voice, open_time: int) -> li
             passed.append(state.rounds[*series, earlier])
     reached[voice] = max(open_time, reached.get(voice, -1))
     return passed
-
-
-def _heard(panel: Panel, voice: Voice) -> bool:
-    return voice in panel.shadows or any((m.model, m.artifact) == voice for m in panel.members)
 
 
 def _answer(envelope: Envelope[PredictionEvent]) -> Answer:

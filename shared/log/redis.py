@@ -26,6 +26,7 @@ import asyncio
 import functools
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -166,19 +167,21 @@ class RedisLog:
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
         """See ``Log.read``."""
-        places = {place.key.encode(): place for place in after}
-        reply = await self._taken_ahead(after, count)
+        places = _keyed(tuple(after))
+        reply = await self._taken_ahead(after, count) if self._ahead else None
         if reply is None:
             wait = ("BLOCK", str(block_ms)) if block_ms > 0 else ()
             packed = pack("XREAD", "COUNT", str(count), *wait, "STREAMS", *places, *after.values())
             reply = await self._persist(self._wait, packed, max(block_ms, 0) / 1000 + GRACE_S)
         found: list[Entry] = []
-        ends = dict(after)
+        ends: dict[Place, str] = {}
+        more = False
         for key, rows in reply or ():
             found += _entries(places[key], rows)
             ends[places[key]] = found[-1].id
-        if any(len(rows) == count for _, rows in reply or ()):
-            self._read_ahead(ends, count)
+            more = more or len(rows) == count
+        if more:
+            self._read_ahead({**after, **ends}, count)
         return found
 
     async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
@@ -286,18 +289,21 @@ class RedisLog:
 
     async def _persist(self, send: Callable[[bytes, float], Awaitable[Any]], packed: bytes, limit_s: float) -> Any:
         """Sends until an answer comes or patience ends."""
-        deadline, pause = anyio.current_time() + self._patience, 0.02
+        deadline, pause = time.monotonic() + self._patience, 0.02
         while True:
             try:
                 return await send(packed, limit_s)
             except UnavailableError:
-                if anyio.current_time() + pause > deadline:
+                if time.monotonic() + pause > deadline:
                     raise
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 1.0)
 
     async def _call(self, packed: bytes, limit_s: float) -> Any:
-        return await (await self._connected()).call(packed, limit_s)
+        wire = self._commands
+        if wire is None or wire.closed:
+            wire = await self._connected()
+        return await wire.call(packed, limit_s)
 
     async def _wait(self, packed: bytes, limit_s: float) -> Any:
         """A read that may wait has a connection to itself, so that nothing waits behind it."""
@@ -340,6 +346,11 @@ class RedisLog:
                 if self._commands is None or self._commands.closed:
                     self._commands = await Wire.open(self._address, self._name)
         return self._commands
+
+
+@functools.lru_cache(maxsize=64)
+def _keyed(places: tuple[Place, ...]) -> Mapping[bytes, Place]:
+    return {place.key.encode(): place for place in places}
 
 
 def this_process(label: str) -> Owner:

@@ -7,6 +7,7 @@ cancelled disturbs nobody: its reply is dropped when it comes.
 """
 
 import asyncio
+import math
 import socket
 import ssl
 from collections import deque
@@ -94,15 +95,25 @@ def parse_address(url: str) -> Address:
     raise ValueError(f"no server address: {shown!r}; expected redis://host:port/0, rediss://... or unix:///path")
 
 
+class _Expected(NamedTuple):
+    answer: asyncio.Future[Any]
+    deadline: float
+    limit_s: float
+
+
 class Wire(asyncio.BufferedProtocol):
     """A connection. Open it with ``Wire.open``; once it is closed it stays closed."""
 
     def __init__(self, where: str) -> None:
         self._where = where
+        self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(replyError=ServerError)
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[_Expected] = deque()
+        # One timer for all waits, which usually goes off when nothing waits any more: a timer for each
+        # would cost as much as the rest of a small command.
+        self._watch: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
     @classmethod
@@ -142,28 +153,46 @@ class Wire(asyncio.BufferedProtocol):
         return self._transport is None or self._transport.is_closing()
 
     def post(self, packed: bytes, replies: int = 1) -> list[asyncio.Future[Any]]:
-        """Sends ``packed``, which holds ``replies`` commands; gives their answers to come."""
-        if self._transport is None or self._transport.is_closing():
-            raise UnavailableError(f"the connection to {self._where} is closed")
-        loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in range(replies)]
-        self._waiting.extend(futures)
-        self._transport.write(packed)
-        return futures
+        """Sends ``packed``, which holds ``replies`` commands; gives their answers to come, without a limit."""
+        return [self._sent(b"" if rest else packed, math.inf) for rest in range(replies)]
 
     async def call(self, packed: bytes, limit_s: float) -> Any:
         """Sends one command and waits for its answer at most ``limit_s``; an answer that did not
         come closes the connection. Raises ``UnavailableError``, ``ServerError``."""
-        (answer,) = self.post(packed)
-        try:
-            async with asyncio.timeout(limit_s):
-                reply = await answer
-        except TimeoutError:
-            self.close()
-            raise UnavailableError(f"{self._where} did not answer within {limit_s:.0f} s") from None
+        reply = await self._sent(packed, limit_s)
         if isinstance(reply, ServerError):
             raise self._judged(reply)
         return reply
+
+    def _sent(self, packed: bytes, limit_s: float) -> asyncio.Future[Any]:
+        transport, loop = self._transport, self._loop
+        if transport is None or transport.is_closing():
+            raise UnavailableError(f"the connection to {self._where} is closed")
+        answer: asyncio.Future[Any] = loop.create_future()
+        deadline = loop.time() + limit_s
+        self._waiting.append(_Expected(answer, deadline, limit_s))
+        if packed:
+            transport.write(packed)
+        if self._watch is None or deadline < self._watch.when():
+            self._watch_until(deadline)
+        return answer
+
+    def _watch_until(self, deadline: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = self._loop.call_at(deadline, self._look) if deadline < math.inf else None
+
+    def _look(self) -> None:
+        """Closes the connection where an answer is overdue; else looks again when the next would be."""
+        self._watch = None
+        overdue = [each for each in self._waiting if each.deadline <= self._loop.time()]
+        for answer, _, limit_s in overdue:
+            if not answer.done():
+                answer.set_exception(UnavailableError(f"{self._where} did not answer within {limit_s:.0f} s"))
+        if overdue:
+            self.close()
+        elif self._waiting:
+            self._watch_until(min(each.deadline for each in self._waiting))
 
     def close(self) -> None:
         """Closes at once; what was not sent is not sent."""
@@ -190,7 +219,7 @@ class Wire(asyncio.BufferedProtocol):
         self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # any buffer works
         try:
             while (reply := self._reader.gets()) is not False:
-                answer = self._waiting.popleft()
+                answer = self._waiting.popleft().answer
                 if not answer.done():
                     answer.set_result(reply)
         except (hiredis.HiredisError, IndexError):
@@ -198,8 +227,9 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of ``asyncio.BufferedProtocol``."""
+        self._watch_until(math.inf)
         while self._waiting:
-            answer = self._waiting.popleft()
+            answer = self._waiting.popleft().answer
             if not answer.done():
                 answer.set_exception(
                     UnavailableError(f"{self._where} closed the connection ({exc or 'end of stream'})")

@@ -288,6 +288,27 @@ async def test_replies_go_to_their_callers_even_if_one_was_abandoned(empty_redis
     assert found == {number: b"%d" % number for number in range(30) if number % 3}
 
 
+async def test_an_answer_that_does_not_come_closes_the_connection() -> None:
+    """The shorter limit counts, though it began to wait later."""
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"test\r\n")
+        writer.write(b"+OK\r\n")
+        await reader.read()  # until it hangs up
+        writer.close()
+
+    async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
+        wire = await Wire.open(parse_address(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"), "test")
+        with anyio.fail_after(10):
+            answers = await asyncio.gather(
+                wire.call(pack("PING"), 60.0), wire.call(pack("PING"), 0.05), return_exceptions=True
+            )
+    assert [type(answer) for answer in answers] == [UnavailableError] * 2
+    assert "did not answer within" in str(answers[1])
+    assert "closed the connection" in str(answers[0])
+    assert wire.closed
+
+
 async def test_a_good_server_is_fit_and_measured(empty_redis_url: str) -> None:
     report = await check_server(empty_redis_url, ephemeral=False)
     assert (report.append_only, report.faults) == (True, ())
