@@ -16,12 +16,18 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, NamedTuple
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 LOCK: Final = "server.lock"
 CARD: Final = "server.json"
 LOG: Final = "server.log"
+SOCKET: Final = "server.sock"
+LONGEST: Final = 107
+"""Bytes of a path that the address of a Unix socket holds."""
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _BORN: Final = (
     "import ctypes, os, signal, sys\n"
@@ -36,11 +42,13 @@ class EmbeddedError(RuntimeError):
 
 
 class Running(NamedTuple):
-    """The server over a data directory, as its card says."""
+    """The server over a data directory, as its card says. ``socket`` is the path of its Unix socket; empty
+    where the directory's is too long for one."""
 
     pid: int
     port: int
     program: str
+    socket: str = ""
 
     @property
     def url(self) -> str:
@@ -146,8 +154,12 @@ class EmbeddedServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._running = Running(self._process.pid, port, str(program))
+        self._running = Running(self._process.pid, port, str(program), self._socket())
         (self.data / CARD).write_bytes(msgspec.json.encode(self._running._asdict()))
+
+    def _socket(self) -> str:
+        path = str(self.data / SOCKET)
+        return path if len(os.fsencode(path)) <= LONGEST else ""
 
     def _options(self, port: int) -> list[str]:
         chosen = {
@@ -161,6 +173,8 @@ class EmbeddedServer:
             "daemonize": "no",
             "logfile": LOG,
         }
+        if path := self._socket():
+            chosen |= {"unixsocket": path, "unixsocketperm": "700"}
         return [word for name, value in chosen.items() for word in (f"--{name}", value)]
 
     def _await_answer(self, limit_s: float) -> None:
@@ -207,6 +221,23 @@ def running(data: Path) -> Running | None:
     finally:
         os.close(lock)
     return None
+
+
+def nearest(url: str, data: Path) -> str:
+    """The same server, by its Unix socket where it is the one over ``data`` and can be reached there: a
+    journey to it and back then costs a sixth less of the processor than over loopback."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis" or parts.hostname not in LOOPBACK or parts.username or parts.password:
+        return url
+    found = running(data)
+    if found is None or not found.socket or found.port != (parts.port or 6379):
+        return url
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(found.socket)
+    except OSError:
+        return url
+    return f"unix://{quote(found.socket)}?db={parts.path.strip('/') or '0'}"
 
 
 def shut_down(data: Path, limit_s: float = 20.0) -> Running | None:

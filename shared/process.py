@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import anyio
 
-from shared import checkpoint, logs, telemetry
+from shared import checkpoint, embedded, logs, telemetry
 from shared.commands import current
 from shared.control import State
 from shared.following import now_ms
@@ -77,7 +77,7 @@ async def _on_signal(act: Callable[[], None]) -> None:
 @asynccontextmanager
 async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
     """The log on a server that was found fit to keep it."""
-    url = redis_url_with_password(settings)
+    url = embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
     await check_server(url, settings.redis.ephemeral)
     log = RedisLog(url, name=name)
     try:

@@ -21,7 +21,7 @@ from services.console.processes import Child, Supervisor, console_command
 from services.console.run import host
 from services.watcher.main import addresses
 from shared.commands import current
-from shared.embedded import EmbeddedServer
+from shared.embedded import LOOPBACK, EmbeddedServer
 from shared.log import UnavailableError
 from shared.log.fitness import check_server
 from shared.process import InstallationError, cancelled_by_signal, opened_log
@@ -76,7 +76,7 @@ async def server_for(settings: Settings) -> AsyncIterator[bool]:
         return
     except UnavailableError:
         url = urlsplit(settings.redis.url)
-        if url.scheme != "redis" or url.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        if url.scheme != "redis" or url.hostname not in LOOPBACK:
             raise
     data = Path(settings.installation.state) / "redis"
     server = EmbeddedServer(data, port=url.port or 6379, die_with_parent=True)

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from shared import embedded
-from shared.embedded import EmbeddedError, EmbeddedServer, find_program, running, shut_down
+from shared.embedded import EmbeddedError, EmbeddedServer, find_program, nearest, running, shut_down
+from shared.log.wire import parse_address
 
 
 def alive(pid: int) -> bool:
@@ -44,6 +45,29 @@ def test_it_keeps_what_it_was_given_over_stop_and_kill(tmp_path: Path) -> None:
         server.kill() if turn == 0 else server.stop()
         assert not alive(pid)
         assert running(tmp_path) is None
+
+
+def test_whoever_is_near_reaches_it_by_its_unix_socket(tmp_path: Path) -> None:
+    elsewhere = "redis://127.0.0.1:1/0"
+    with EmbeddedServer(tmp_path) as server:
+        near = nearest(server.url.replace("/0", "/2"), tmp_path)
+        assert near == f"unix://{tmp_path / 'server.sock'}?db=2"
+        assert parse_address(near)[2:4] == (str(tmp_path / "server.sock"), False)
+        with redis.Redis.from_url(near) as client:
+            assert client.info("server")["process_id"] == server.pid
+        assert (tmp_path / "server.sock").stat().st_mode & 0o777 == 0o700
+        others = server.url.replace("127.0.0.1", "example.org"), server.url.replace("//", "//me:secret@")
+        assert [nearest(url, tmp_path) for url in (elsewhere, *others)] == [elsewhere, *others]
+        assert nearest(server.url, tmp_path / "other") == server.url
+        (tmp_path / "server.sock").unlink()
+        assert nearest(server.url, tmp_path) == server.url
+
+
+def test_a_path_too_long_for_a_socket_leaves_loopback(tmp_path: Path) -> None:
+    deep = tmp_path / ("deep" * 30)
+    with EmbeddedServer(deep) as server, redis.Redis.from_url(server.url) as client:
+        assert client.ping()
+        assert nearest(server.url, deep) == server.url
 
 
 def test_it_listens_on_loopback_alone_and_evicts_nothing(tmp_path: Path) -> None:
