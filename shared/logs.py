@@ -133,8 +133,8 @@ class Worked:
 
     def _begin(self) -> None:
         self._batches, self._handling_ns, self._committing_ns, self._slowest_ns = 0, 0, 0, 0
-        self._consumed: Counter[str] = Counter()
-        self._produced: Counter[str] = Counter()
+        self._consumed: dict[str, int] = {}
+        self._produced: dict[str, int] = {}
 
     def batch(
         self,
@@ -159,9 +159,11 @@ class Worked:
         self._handling_ns += handled_ns - started_ns
         self._committing_ns += committed_ns - handled_ns
         self._slowest_ns = max(self._slowest_ns, committed_ns - started_ns)
+        # Dictionaries, since a Counter is written in Python: this runs at every bar.
         for stream, count in consumed.items():
-            self._consumed[stream] += count
-        self._produced.update([sealed.stream for sealed in outputs])
+            self._consumed[stream] = self._consumed.get(stream, 0) + count
+        for sealed in outputs:
+            self._produced[sealed.stream] = self._produced.get(sealed.stream, 0) + 1
         if time.monotonic() - self._told >= MINUTE_S:
             self._tell()
 
@@ -182,8 +184,8 @@ class Worked:
     def _tell(self) -> None:
         fields = {
             "batches": self._batches,
-            "consumed": dict(self._consumed),
-            "produced": dict(self._produced),
+            "consumed": self._consumed,
+            "produced": self._produced,
             "handling_s": round(self._handling_ns / 1e9, 6),
             "committing_s": round(self._committing_ns / 1e9, 6),
             "slowest_s": round(self._slowest_ns / 1e9, 6),
