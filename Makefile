@@ -11,7 +11,7 @@ FIRST := --actor demo --reason 'first models'
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-stack lint types format bench schemas docs up down demo-stack wheels clean
+.PHONY: telemetry help demo test test-stack lint types format bench schemas docs up down demo-stack wheels clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ docs: schemas ## Write all generated reference pages
 
 up: ## Build and start the compose stack, and wait until it is healthy
 	@docker compose up --build --wait --pull missing
+
+telemetry: ## The same with collector, Prometheus, Grafana (127.0.0.1:3000) and Jaeger
+	@OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 docker compose --profile telemetry up --build --wait --pull missing
 
 down: ## End the compose stack; what it decided stays in its volumes
 	@docker compose --profile '*' down

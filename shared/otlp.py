@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from operator import itemgetter
 from threading import Thread
-from typing import Final
+from typing import Final, get_args
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.metrics import CallbackOptions, NoOpMeterProvider, Observation
@@ -23,10 +23,12 @@ from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMe
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from schemas.catalogue import STREAMS
 from schemas.codec import SAMPLED, Sealed
 from schemas.decisions import BallotLate, DecisionMade
-from schemas.operations import DeadLetter
+from schemas.operations import DeadLetter, Refusal
 from schemas.readiness import ArtifactReady
+from schemas.streams import events_of
 from shared.distributions import Distribution, Joined
 from shared.logs import Counted
 from shared.metrics import METRICS, Reading
@@ -69,7 +71,7 @@ class Exporting:
         self._meters = MeterProvider([self._reader], resource, shutdown_on_exit=False)
         self._consumed: Counter[str] = Counter()
         self._produced: Counter[str] = Counter()
-        self._sums: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self._sums: Counter[tuple[str, tuple[str, ...]]] = Counter(dict.fromkeys(_from_zero(service), 0))
         self._levels: dict[tuple[str, tuple[str, ...]], float] = {}
         self._committed_ns = time.time_ns()
         self._stopped = False
@@ -192,6 +194,19 @@ class Exporting:
             case _:
                 kept = {**self._sums, **self._levels}
                 return {at: value for (kind, at), value in kept.items() if kind == name}
+
+
+def _from_zero(service: str) -> list[tuple[str, tuple[str, ...]]]:
+    """What is told before it happens: a rule sees the first of a kind only where it saw none before."""
+    name = service.partition(".")[0]
+    reasons = get_args(Refusal) if name in STREAMS["dead"].writers else ()
+    alarms = events_of(STREAMS["alarms"]) if name in STREAMS["alarms"].writers else ()
+    silent = [("no_quorum", "HOLD", "no_quorum")] if name in STREAMS["decisions"].writers else []
+    return [
+        *(("conclave.dead_letters", (reason,)) for reason in reasons),
+        *(("conclave.alarms", (alarm.__struct_config__.tag,)) for alarm in alarms),
+        *(("conclave.decisions", decision) for decision in silent),
+    ]
 
 
 SELDOM: Final = Counted(1, lambda record: (record.name,))

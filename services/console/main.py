@@ -51,6 +51,7 @@ MODULES: Final = {
     "doctor": "doctor",
     "groups": "observe",
     "guard": "guard",
+    "notify": "notify",
     "archive": "archiving",
     "access": "access",
     "prepare": "access",

@@ -29,7 +29,7 @@ from shared.process import check_installation, opened_log
 from shared.settings import Settings
 from shared.telemetry import Telemetry
 
-__all__ = ["Watcher", "addresses", "run"]
+__all__ = ["Channels", "Watcher", "addresses", "run"]
 
 GROUP: Final = "watcher"
 PARTITIONED: Final = ("decisions", "gates", "dead", "alarms")

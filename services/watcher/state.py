@@ -106,10 +106,10 @@ def stand(state: State, alert: str, subject: str, text: str, at: int, *, stands:
     """Raises or resolves an alert that stands, or leaves it."""
     key = key_of(alert, subject)
     if stands and key not in state.standing:
-        told = _first(state, key, text, at)
+        more, told = _counted(state, key, at), _first(state, key, text, at)
         state.standing[key] = Standing(at, text, told)
         if told:
-            yield Notice(alert, "raised", subject, text, at)
+            yield Notice(alert, "raised", subject, text, at, more)
     elif not stands and key in state.standing:
         was = state.standing.pop(key)
         if was.told:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -26,7 +26,7 @@ from schemas.codec import SAMPLED, Sealed, seal
 from schemas.decisions import AbsentMember, BallotLate, CountedBallot, DecisionMade, IntentIssued
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
-from schemas.operations import DeadLetter, GapDetected
+from schemas.operations import DeadLetter, GapDetected, Refusal
 from schemas.predictions import PredictionMade
 from schemas.readiness import ArtifactReady
 from shared import otlp
@@ -160,7 +160,11 @@ class Kept:
         data = self.metrics_exporter.last
         assert data is not None
         return {
-            metric.name: [(dict(point.attributes or {}), point) for point in metric.data.data_points]
+            metric.name: [
+                (dict(point.attributes or {}), point)
+                for point in metric.data.data_points
+                if getattr(point, "value", 1) or "gauge" in type(metric.data).__name__.lower()
+            ]
             for resource in data.resource_metrics
             for scope in resource.scope_metrics
             for metric in scope.metrics
@@ -364,6 +368,19 @@ def test_alarms_late_ballots_and_loaded_artifacts_are_counted(kept: Kept) -> Non
     assert metrics["conclave.artifact.load.duration"][0][1].sum == 0.25
 
 
+def test_what_alarms_people_is_told_as_zero_before_it_happens(kept: Kept) -> None:
+    """Prometheus sees no increase in a series that begins at one."""
+    kept.service("ensemble-voter")
+    kept.running[0]._reader.collect()
+    data = kept.metrics_exporter.last
+    assert data is not None
+    [resource] = data.resource_metrics
+    begun = {metric.name: metric.data.data_points for metric in resource.scope_metrics[0].metrics}
+    assert {dict(point.attributes or {})["conclave.alarm"] for point in begun["conclave.alarms"]} >= {"gap.detected"}
+    assert len(begun["conclave.dead_letters"]) == len(get_args(Refusal))
+    assert [dict(point.attributes or {})["conclave.status"] for point in begun["conclave.decisions"]] == ["no_quorum"]
+
+
 def test_levels_that_are_told_no_more_are_shown_no_more(kept: Kept) -> None:
     telemetry = kept.service("watcher")
     telemetry.levels(
@@ -390,6 +407,7 @@ def test_every_metric_that_is_reported_stands_in_the_table(kept: Kept) -> None:
     timed(telemetry, {"market": 1}, [letter], (0, 1, 2), 0)
     shown = kept.metrics()
     counted = {"conclave.events.consumed", "conclave.events.produced", "conclave.dead_letters"}
+    counted |= {"conclave.alarms", "conclave.decisions"}  # at zero
     assert set(shown) == counted | {each.name for each in METRICS.values() if each.kind != "counter"}
 
 
@@ -460,9 +478,11 @@ def test_stopping_sends_the_last_spans_and_metrics(collector: tuple[str, Posted]
     assert (span.trace_id, span.span_id, span.parent_span_id) == (sealed.envelope.id, sealed.envelope.id[:8], b"")
     metrics = ExportMetricsServiceRequest.FromString(bodies["/v1/metrics"]).resource_metrics[0].scope_metrics[0].metrics
     assert {metric.name: metric.unit for metric in metrics} == {
+        "conclave.alarms": "{event}",
         "conclave.batch.duration": "s",
         "conclave.commit.age": "s",
         "conclave.commit.duration": "s",
+        "conclave.dead_letters": "{event}",
         "conclave.events.consumed": "{event}",
         "conclave.events.produced": "{event}",
     }

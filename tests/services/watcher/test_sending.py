@@ -9,7 +9,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from services.console.notify import notify
 from services.watcher.sending import Channels, addresses, line, message
 from services.watcher.state import Notice
 from shared.settings import SettingsError
@@ -104,3 +106,19 @@ def test_many_notices_are_one_message_with_the_gravest_first_and_all_counted() -
 def test_that_something_is_over_is_news_and_what_was_counted_is_said() -> None:
     assert line(notice("no-quorum", "resolved")).startswith("[info]")
     assert line(notice(more=7)).endswith("(7 more like it)")
+
+
+def test_a_notice_by_hand_says_who_took_it(webhook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, taken, _ = webhook
+    said = CliRunner()
+    monkeypatch.setenv("CONCLAVE_NOTIFY", url)
+    done = said.invoke(notify, ["hello"], catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, "JSON: taken\n")
+    assert taken.get_nowait()["message"] == "hello"
+    monkeypatch.setenv("CONCLAVE_NOTIFY", f"{url}\n{URLS[0]}")
+    done = said.invoke(notify, ["hello"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "JSON: taken\nJSON: NOT taken" in done.output
+    monkeypatch.delenv("CONCLAVE_NOTIFY")
+    with pytest.raises(SettingsError, match="no address"):
+        said.invoke(notify, ["hello"], catch_exceptions=False)
