@@ -2,7 +2,8 @@
 
 Starts every service as a process, trains four models on the first part of the market, promotes them and
 sets their weights by commands, streams the rest as fast as the pipeline takes it and the last bars at a
-steady pace, and shows what is decided. Ends everything it started, also on Ctrl-C at any moment.
+steady pace, shows what is decided, and has one of them trained again: once so that it collapses, once
+well. Ends everything it started, also on Ctrl-C at any moment.
 """
 
 import json
@@ -20,6 +21,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from services.console.demo_retrain import BY, COOL, retrain
 from services.console.demo_train import MODELS, Runner, promote, train_all
 from services.console.demo_view import Board
 from services.console.main import asynchronous
@@ -96,7 +98,9 @@ def _settings(folder: Path) -> Settings:
         port = free.getsockname()[1]
     models = json.dumps(list(MODELS))
     file = folder / "conclave.toml"
-    file.write_text(f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {models}\n')
+    file.write_text(
+        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {models}\n\n[training]\nfree_gb = 0.2\n'
+    )
     return load(file)
 
 
@@ -117,7 +121,9 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
             digests = await train_all(console, run, (*market.words, "--rows", str(trained)), settings)
             await promote(console, run, digests)
             async with opened_log(settings, "conclave:demo") as log:
+                await run("policy", "training", "on_drift=false", "on_decay=false", *BY, "--reason", COOL)
                 await _stream(console, run, Board(log, supervisor, begun), market, trained, limit)
+                await retrain(console, run, log)
 
 
 def _runner(settings_file: Path) -> Runner:

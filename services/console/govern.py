@@ -1,17 +1,27 @@
 """``conclave weights | ladder | policy | halt | resume``: how much each vote counts, and whether any may act."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
 from msgspec import structs
 
-from schemas.control import Command, Halt, Resume, SetGatePolicy, SetLadder, SetVotingPolicy, SetWeights, StepWeight
+from schemas.control import (
+    Halt,
+    Resume,
+    SetGatePolicy,
+    SetLadder,
+    SetTrainingPolicy,
+    SetVotingPolicy,
+    SetWeights,
+    StepWeight,
+)
 from services.console.door import carry_out, changing
 from services.console.main import asynchronous
-from shared.control import State
 from shared.gates.policies import policy_of
+
+P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy)
 
 
 @click.command()
@@ -58,7 +68,7 @@ async def step(context: click.Context, /, model: str, down: bool, **options: Any
 
 @click.group()
 def policy() -> None:
-    """How ballots become decisions, and by which gates candidates are judged."""
+    """How ballots become decisions, by which gates candidates are judged, and when models are trained again."""
 
 
 @policy.command()
@@ -69,19 +79,18 @@ def policy() -> None:
 async def voting(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Set how ballots become decisions: rule, quorum_weight, quorum_count, deadline_ms, valid_ms, edge,
     temperature. What is not named stays as it is."""
-    given = _pairs(fields)
-    unknown = set(given) - set(SetVotingPolicy.__struct_fields__)
-    if unknown:
-        known = ", ".join(SetVotingPolicy.__struct_fields__)
-        raise click.BadParameter(f"no field {', '.join(sorted(unknown))}; there are: {known}")
+    await carry_out(context, lambda state: _changed(state.policy, fields), options)
 
-    def build(state: State) -> Command:
-        try:
-            return msgspec.convert({**structs.asdict(state.policy), **given}, SetVotingPolicy, strict=False)
-        except msgspec.ValidationError as error:
-            raise click.BadParameter(str(error)) from None
 
-    await carry_out(context, build, options)
+@policy.command()
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@changing
+@click.pass_context
+@asynchronous
+async def training(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
+    """Set when models are trained again, and what may come of it: schedule_hours, window_days, cooldown_hours,
+    budget, rows, on_drift, on_decay, shadow, sanity. What is not named stays as it is."""
+    await carry_out(context, lambda state: _changed(state.training, fields), options)
 
 
 @policy.command()
@@ -116,6 +125,19 @@ async def halt(context: click.Context, /, **options: Any) -> None:
 async def resume(context: click.Context, /, **options: Any) -> None:
     """End a halt."""
     await carry_out(context, lambda _: Resume(), options)
+
+
+def _changed(known: P, fields: Sequence[str]) -> P:
+    """A policy with some fields set."""
+    given = _pairs(fields)
+    names = known.__struct_fields__
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise click.BadParameter(f"no field {', '.join(unknown)}; there are: {', '.join(names)}")
+    try:
+        return msgspec.convert({**structs.asdict(known), **given}, type(known), strict=False)
+    except msgspec.ValidationError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _pairs(words: Sequence[str]) -> Mapping[str, str]:

@@ -56,6 +56,7 @@ def _configuration(state: State) -> dict[str, Any]:
         "policy": msgspec.to_builtins(state.policy),
         "gate": msgspec.to_builtins(state.gate),
         "ladder": msgspec.to_builtins(state.ladder),
+        "training": msgspec.to_builtins(state.training),
         "probations": {name: msgspec.to_builtins(found) for name, found in sorted(state.probations.items())},
         "models": models,
     }

@@ -1,0 +1,103 @@
+"""Bar to decision while models are trained beside it, against the same while nothing is.
+
+Two tree models, each service a process of its own, 50 bars a second, with the trainer as `conclave up` starts it.
+Stretches with a job of N-HiTS, at its default size, in the middle of its fit take turns with stretches without; the
+ratio is of their p99, medians over the rounds.
+"""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import anyio
+import numpy as np
+
+from bench.harness import Figure
+from bench.installation import Installation, running
+from bench.latency import Market, bars_by_time, paced
+from schemas.training import TrainingProgressed
+from shared.process import owner
+from shared.training.ledger import Ledger
+
+WARM = 3000
+"""Bars of history: what there is to train on."""
+RATE = 50.0
+SYMBOLS = ("ONE", "TWO")
+
+
+async def fitting(ledger: Ledger) -> None:
+    """Until a job is in the middle of its fit."""
+    while True:
+        jobs = await ledger.read()
+        job = jobs.next()
+        if job is not None and isinstance(job.progress, TrainingProgressed) and job.progress.stage == "fitting":
+            return
+        await anyio.sleep(0.05)
+
+
+async def idle(ledger: Ledger) -> None:
+    """Until no job runs."""
+    while (await ledger.read()).next() is not None:
+        await anyio.sleep(0.05)
+
+
+async def measure(installation: Installation, rounds: int, bars: int) -> tuple[list[float], list[float]]:
+    """p99 (ms) of stretches without a job, and with one."""
+    log, sender, other = installation.log(), installation.log(), installation.log()
+    market = Market(log, await sender.claim("bench", (), 0, owner("bench")))
+    market.send = Market(sender, market.claim).send  # type: ignore[method-assign]  # a connection of its own
+    moments = bars_by_time(SYMBOLS, WARM)
+    await market.warm(moments)
+    singles = bars_by_time(("SOLO",), 700 + 2 * rounds * bars)
+    await market.warm(singles[:700])
+    ledger = Ledger(other)
+    without: list[float] = []
+    beside: list[float] = []
+    at = 700
+    for _ in range(rounds):
+        await idle(ledger)
+        without.append(float(np.percentile(await paced(market, singles[at : at + bars], RATE), 99)))
+        asked = request(installation)
+        await fitting(ledger)
+        beside.append(float(np.percentile(await paced(market, singles[at + bars : at + 2 * bars], RATE), 99)))
+        jobs = await ledger.read()
+        assert jobs[asked].ended is None, "the job ended before the stretch did; give it more epochs"
+        at += 2 * bars
+        await cancel(installation)
+        await idle(ledger)
+    for one in (log, sender, other):
+        await one.close()
+    return without, beside
+
+
+def request(installation: Installation) -> str:
+    """Asks for a long job; its id."""
+    words = ("--family", "nhits", "--param", "epochs=400", "--param", "patience=400", "--force", "--reason", "bench")
+    said = installation.conclave("train", "request", "--model", "nhits", *words)
+    return str(re.findall(r"[0-9a-f]{32}", said)[0])
+
+
+async def cancel(installation: Installation) -> None:
+    """Ends the job's process by its pid, which the trainer takes for a crash."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout  # a moment
+    for line in listed.splitlines():
+        if "services.trainer.child" in line and str(installation.folder) in line:
+            subprocess.run(["kill", "-KILL", line.split()[0]], check=False)  # a moment
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module."""
+    with tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder), extra="\n[training]\nfree_gb = 0.0\n")
+        with running(installation):
+            installation.conclave("policy", "training", "on_drift=false", "on_decay=false", "--reason", "quiet")
+            installation.train_all("--synthetic", "sequence", "--symbols", "4", "--count", "4000")
+            without, beside = anyio.run(measure, installation, 3 if quick else 7, 400)
+    ratios = [with_job / alone for alone, with_job in zip(without, beside, strict=True)]
+    against = f"{median(beside):.2f} ms against {median(without):.2f} ms"
+    return {
+        "p99_while_training": Figure(median(ratios), "times", "<= 1.2", against),
+        "p99_alone": Figure(median(without), "ms", "", ""),
+    }
