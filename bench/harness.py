@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 NOT_BENCHMARKS = {
     "__init__",
     "__main__",
+    "collapsed",
     "forecasting",
     "forecasts",
     "harness",
