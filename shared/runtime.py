@@ -139,7 +139,7 @@ class Host(Generic[S]):
         await self._refuse_gaps()
         if self.claim.former is not None:
             replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
-            await self._commit([seal("alarms", replaced)], {}, self.memo, self.since)
+            await self._say([seal("alarms", replaced)])
         await self._rebuild()
         await self._alarm()
 
@@ -297,7 +297,14 @@ class Host(Generic[S]):
             self.set_aside.add((stream, entry.id))
             letter = self._dead(entry, "handler_failed", f"{type(error).__name__}: {error}")
             after = {**self.positions, stream: Position(entry.id, self.positions[stream].seen + 1)}
-            await self._commit([letter], after, self.memo, self.since)
+            await self._say([letter], after)
+
+    async def _say(self, outputs: Sequence[Sealed], after: Mapping[str, Position] | None = None) -> None:
+        """Commits what came of no batch: an alarm, a dead letter. It counts as any output does."""
+        now = time.time_ns()
+        await self._commit(outputs, after or {}, self.memo, self.since)
+        if self.meter is not None:
+            self._tell(self.meter, (), outputs, now, now)
 
     async def _commit(
         self, outputs: Sequence[Sealed], after: Mapping[str, Position], memo: bytes, since: Mapping[str, str]
@@ -313,7 +320,7 @@ class Host(Generic[S]):
                 seal("alarms", GroupRecreated(self.claim.group, stream, self.positions[stream].id, now_ms()))
                 for stream in committed.recreated
             ]
-            await self._commit(alarms, {}, memo, since)
+            await self._say(alarms)
 
     async def _alarm(self) -> None:
         """Raises what was written past the door of the control stream, unless this partition's alarms
@@ -333,7 +340,7 @@ class Host(Generic[S]):
         alarms = [alarm_of(refused) for refused in self.control.refused]
         missing = [alarm for alarm in alarms if alarm.envelope.id not in raised]
         if missing:
-            await self._commit(missing, {}, self.memo, self.since)
+            await self._say(missing)
         self.alarmed = len(alarms)
         self.patience_until = None
 
@@ -351,7 +358,7 @@ class Host(Generic[S]):
                 continue
             lost = trimmed - position.seen
             gap = GapDetected(self.claim.group, stream, position.id, extent.first, now_ms())
-            await self._commit([seal("alarms", gap)], {}, self.memo, self.since)
+            await self._say([seal("alarms", gap)])
             raise GapError(
                 f"{self.claim.group}: {lost} entries of {place.key} were trimmed before they were read "
                 f"(committed {position.id}, oldest left {extent.first}); restore them from the archive, "

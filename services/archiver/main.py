@@ -7,11 +7,11 @@ from typing import Final
 
 import anyio
 
-from schemas.codec import seal
+from schemas.codec import Sealed, seal
 from schemas.operations import OwnerReplaced
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, round_of
-from shared import telemetry
+from shared import logs, telemetry
 from shared.archive.store import Store, opened
 from shared.commands import current
 from shared.following import now_ms
@@ -20,6 +20,7 @@ from shared.log.whole import opened_whole
 from shared.notify import Supervised
 from shared.process import check_installation, opened_log, owner
 from shared.settings import Settings, redis_url_with_password
+from shared.telemetry import Telemetry
 
 RENEW_S: Final = 3.0
 _log = logging.getLogger(GROUP)
@@ -33,7 +34,7 @@ def store_of(settings: Settings) -> Store:
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
     """Archives until ``stop``. Raises ``OwnedError`` where another archiver runs."""
     supervised = Supervised()
-    meter = telemetry.start(settings.telemetry, GROUP, 0)
+    meter = logs.Worked(telemetry.start(settings.telemetry, GROUP, 0))
     try:
         async with opened_log(settings, f"conclave:{GROUP}") as log:
             check_installation(settings, await current(log))
@@ -41,7 +42,7 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
             try:
                 for partition in range(settings.installation.partitions):
                     claims.append(await log.claim(GROUP, (), partition, owner(GROUP), take_over=take_over))  # noqa: PERF401  # released on refusal
-                await _archive(settings, log, claims, stop, supervised)
+                await _archive(settings, log, claims, stop, supervised, meter)
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                     for claim in claims:
@@ -52,7 +53,7 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
 
 
 async def _archive(
-    settings: Settings, log: Log, claims: list[Claim], stop: anyio.Event, supervised: Supervised
+    settings: Settings, log: Log, claims: list[Claim], stop: anyio.Event, supervised: Supervised, meter: Telemetry
 ) -> None:
     store = store_of(settings)
     copy = opened(settings.archive.copy) if settings.archive.copy else None
@@ -69,7 +70,7 @@ async def _archive(
 
     if claims[0].former is not None:
         alarm = OwnerReplaced(GROUP, claims[0].former, str(claims[0].owner), claims[0].epoch, now_ms())
-        await log.commit(claims[0], Commit([seal("alarms", alarm)], {}, {}))
+        await _raise(log, claims[0], seal("alarms", alarm), meter)
     supervised.ready()
     due = time.monotonic()
     while not stop.is_set():
@@ -85,8 +86,16 @@ async def _archive(
             except ArchiveError as fault:
                 if str(fault) != told:
                     _log.error("nothing is trimmed: %s", fault)
-                    await log.commit(claims[0], Commit([seal("alarms", fault.alarm(now_ms()))], {}, {}))
+                    await _raise(log, claims[0], seal("alarms", fault.alarm(now_ms())), meter)
                     told = str(fault)
             due = time.monotonic() + settings.archive.every_s
         with anyio.move_on_after(min(RENEW_S, max(due - time.monotonic(), 0.01))):
             await stop.wait()
+
+
+async def _raise(log: Log, claim: Claim, alarm: Sealed, meter: Telemetry) -> None:
+    now = time.time_ns()
+    await log.commit(claim, Commit([alarm], {}, {}))
+    meter.batch(
+        consumed={}, outputs=[alarm], started_ns=now, handled_ns=now, committed_ns=time.time_ns(), oldest_ms=None
+    )

@@ -226,9 +226,16 @@ async def test_entries_trimmed_before_they_were_read_stop_the_service() -> None:
     await publish(log, 2, 3)
     entries = await log.scan(MARKET)
     log.trim(MARKET, entries[2].id)
+    heard_of: list[Sealed] = []
+
+    class Meter:
+        def batch(self, *, outputs: Sequence[Sealed], **_: Any) -> None:
+            heard_of.extend(outputs)
+
     with pytest.raises(GapError, match="1 entries"):
-        await Host(Sums(), log, 0, ME).run(anyio.Event())
+        await Host(Sums(), log, 0, ME, meter=Meter()).run(anyio.Event())
     assert await alarms(log) == [GapDetected]
+    assert [type(sealed.envelope.event) for sealed in heard_of] == [GapDetected]  # counted, as any output is
 
 
 async def test_a_new_group_begins_with_the_oldest_entry_that_is_left() -> None:
