@@ -22,6 +22,7 @@ from shared.following import now_ms
 from shared.log import Owner
 from shared.log.fitness import check_server
 from shared.log.redis import RedisLog
+from shared.log.rules import born
 from shared.notify import Supervised
 from shared.runtime import Host
 from shared.service import Service
@@ -38,7 +39,7 @@ class InstallationError(RuntimeError):
 
 def owner(label: str) -> Owner:
     """This process, as the owner of a group."""
-    return Owner(socket.gethostname(), os.getpid(), label)
+    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()))
 
 
 def die_with_parent(parent: int) -> None:

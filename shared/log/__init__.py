@@ -60,11 +60,13 @@ class Position(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """A process that wants a group: where it runs, and what to show a person."""
+    """A process that wants a group: where it runs, and what to show a person. ``born``: when it began, as
+    ``rules.born`` says; 0 where nobody knows."""
 
     host: str
     pid: int
     label: str
+    born: int = 0
 
     def __str__(self) -> str:
         return f"{self.label} (pid {self.pid} on {self.host})"

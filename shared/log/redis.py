@@ -24,7 +24,6 @@ consumer that can die holding any. A commit is one call of a server-side functio
 
 import asyncio
 import functools
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -353,11 +352,6 @@ def _keyed(places: tuple[Place, ...]) -> Mapping[bytes, Place]:
     return {place.key.encode(): place for place in places}
 
 
-def this_process(label: str) -> Owner:
-    """The owner that this process is."""
-    return Owner(os.uname().nodename, os.getpid(), label)
-
-
 def _group_key(group: str, partition: int) -> str:
     return f"conclave:{{p{partition}}}:group:{group}"
 
@@ -386,7 +380,8 @@ def _position(held: bytes) -> Position:
 
 
 def _owner(held: bytes) -> Owner:
-    return Owner(**msgspec.json.decode(held))
+    found = msgspec.json.decode(held)
+    return Owner(found["host"], found["pid"], found["label"], found.get("born", 0))
 
 
 def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:

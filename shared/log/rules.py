@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from schemas.catalogue import STREAMS
@@ -20,8 +21,9 @@ def order(entry_id: str) -> tuple[int, int]:
 
 
 def departed(former: Owner, claimant: Owner) -> bool:
-    """Whether ``former`` surely runs no more: a process of this host whose pid is free, or is the
-    claimant's own (a restarted container gets the pid it had). Of other hosts nothing is known."""
+    """Whether ``former`` surely runs no more: a process of this host whose pid is free, is the claimant's own (a
+    restarted container gets the pid it had), or belongs to a process that began at another time. Of other hosts
+    nothing is known."""
     if former.host != claimant.host:
         return False
     if former.pid == claimant.pid:
@@ -31,8 +33,16 @@ def departed(former: Owner, claimant: Owner) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
-    return False
+        pass
+    return former.born != 0 and born(former.pid) not in {0, former.born}
+
+
+def born(pid: int) -> int:
+    """When a process began, in ticks since the machine did (``proc(5)``); 0 where that cannot be seen."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def owned(group: str, partition: int, owner: Owner, since_ms: int, left_ms: int) -> OwnedError:

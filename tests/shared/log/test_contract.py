@@ -25,7 +25,7 @@ from shared.log import (
     Place,
     Position,
 )
-from shared.log.rules import MOST_OUTPUTS
+from shared.log.rules import MOST_OUTPUTS, born
 
 MARKET, FEATURES, DEAD, CONTROL = Place("market"), Place("features"), Place("dead"), Place("control")
 ME, OTHER = Owner("here", 4_000_001, "me"), Owner("there", 4_000_002, "other")
@@ -364,6 +364,16 @@ async def test_a_living_process_of_the_same_host_does(log: Log) -> None:
     await log.claim("voter", ["market"], 0, Owner("here", os.getppid(), "living"))
     with pytest.raises(OwnedError):
         await log.claim("voter", ["market"], 0, Owner("here", os.getpid(), "next"))
+
+
+async def test_a_process_of_the_same_host_that_began_at_another_time_is_another(log: Log) -> None:
+    """A pid is used again: by what runs in a restarted container, and after a restart of the machine."""
+    parent = os.getppid()
+    await log.claim("voter", ["market"], 0, Owner("here", parent, "living", born(parent)))
+    with pytest.raises(OwnedError):
+        await log.claim("voter", ["market"], 0, Owner("here", os.getpid(), "next"))
+    await log.claim("trader", ["market"], 0, Owner("here", parent, "gone", born(parent) - 1))
+    assert (await log.claim("trader", ["market"], 0, Owner("here", os.getpid(), "next"))).epoch == 2
 
 
 async def test_a_restarted_container_has_the_pid_it_had(log: Log) -> None:
