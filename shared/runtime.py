@@ -22,7 +22,7 @@ before they were read), ``ControlError`` (a control log that nobody can trust or
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -43,6 +43,11 @@ S = TypeVar("S")
 PLACE: Final = itemgetter(0)
 BATCH: Final = 1000
 BLOCK_MS: Final = 250
+PIECE: Final = 16
+WORK_S: Final = 0.001
+PAUSE_S: Final = 0.004
+"""What nobody waits for is handed over so many entries at a time, and after so much work (processor time) there
+is a pause, in which the way from bar to decision has the processor. All of it is committed at once."""
 RENEW_AFTER_S: Final = 3.0
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
 NOTE_AFTER_S: Final = 30.0
@@ -181,6 +186,7 @@ class Host(Generic[S]):
         if self.service.follows_control:
             after = {CONTROL: self.control.last, **after}
         entries = await self.log.read(after, count=BATCH, block_ms=self.block_ms)
+        caught_up = 0 < len(entries) < BATCH and not self.careful
         if self.careful:
             entries = entries[:1]
         if entries or self.service.ticks:
@@ -198,21 +204,32 @@ class Host(Generic[S]):
             self.committed_at = now
         if now - self.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._refuse_gaps()
-        return 0 < len(entries) < BATCH
+        return caught_up and not self.careful
 
     async def _take(self, entries: Sequence[Entry]) -> None:
-        started = time.time_ns() if self.meter is not None else 0
+        started = time.time_ns()
         control = [entry for entry in entries if entry.place == CONTROL]
         events = [entry for entry in entries if entry.place != CONTROL] if control else entries
+        outputs: list[Sealed] = []
         try:
-            outputs, after = self._handle(standing(self.control, control) if control else (), events)
+            commands = standing(self.control, control) if control else ()
+            worked = time.thread_time()
+            for piece in self._pieces(events):
+                if self.rest_s and time.thread_time() - worked > WORK_S:
+                    rested = time.time_ns()
+                    await anyio.sleep(PAUSE_S)
+                    started += time.time_ns() - rested
+                    worked = time.thread_time()
+                written, self.positions = self._handle(commands, piece)
+                outputs += written
+                commands = ()
         except ControlError:
             raise
         except Exception as error:
             await self._recover(events, error)
             return
-        handled = time.time_ns() if self.meter is not None else 0
-        self.positions = after
+        handled = time.time_ns()
+        after = self.positions
         # What led to nothing yet need not be committed by itself: after a crash it is read again.
         if outputs or self.careful or self._uncommitted() >= BATCH:
             await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
@@ -220,6 +237,14 @@ class Host(Generic[S]):
             self.careful = max(self.careful - len(events), 0)
         if self.meter is not None and (events or outputs):
             self._tell(self.meter, events, outputs, started, handled)
+
+    def _pieces(self, events: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+        """All at once; of a service that nobody waits for, unless it is behind, a few at a time."""
+        if not self.rest_s or not PIECE < len(events) < BATCH:
+            yield events
+            return
+        for at in range(0, len(events), PIECE):
+            yield events[at : at + PIECE]
 
     def _tell(
         self, meter: Meter, events: Sequence[Entry], outputs: Sequence[Sealed], started: int, handled: int

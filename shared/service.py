@@ -83,8 +83,9 @@ class Paced(Protocol):
 @runtime_checkable
 class Unhurried(Protocol):
     """A service that nobody waits for, beside being a ``Service``: having read all that was there, it rests
-    ``rest_ms`` before it reads again, so that it wakes a few times a second and not at every event. The way
-    from bar to decision has the processor meanwhile."""
+    ``rest_ms`` before it reads again, so that it wakes a few times a second and not at every event. What came
+    meanwhile it is handed a few at a time, with pauses, and commits at once. The way from bar to decision has the
+    processor in between."""
 
     @property
     def rest_ms(self) -> int:

@@ -15,7 +15,7 @@ from shared.control import EMPTY, ControlError, fold, head_of, propose
 from shared.following import CONTROL
 from shared.log import START, Claim, Commit, FencedError, OwnedError, Owner, Place, Position, preceding
 from shared.log.memory import MemoryLog
-from shared.runtime import GapError, Host
+from shared.runtime import PIECE, GapError, Host
 from shared.service import Batch
 
 MARKET, DEAD, ALARMS = Place("market"), Place("dead"), Place("alarms")
@@ -150,6 +150,49 @@ async def test_a_service_that_nobody_waits_for_rests_once_it_has_read_all_and_a_
         assert resting.positions["market"].seen == 1
         stop.set()
     assert await said(log) == ["1: 0.0 + 1.0", "1: 0.0 + 1.0", "2: 1.0 + 2.0"]
+
+
+class Picky(Resting):
+    """As ``Resting``; notes how much it was handed at once."""
+
+    def __init__(self) -> None:
+        self.handed: list[int] = []
+
+    def handle(self, state: Any, batch: Batch) -> Sequence[Sealed]:
+        self.handed += [len(batch.events)] if batch.events else []
+        return super().handle(state, batch)
+
+
+async def test_a_service_that_nobody_waits_for_is_handed_a_few_at_a_time_and_commits_once() -> None:
+    log, stop, picky = MemoryLog(), anyio.Event(), Picky()
+    count = 2 * PIECE + 1
+    await publish(log, *range(100, 100 + count))
+    host, written = Host(picky, log, 0, OTHER), list[int]()
+    write = log.commit
+
+    async def counted(claim: Claim, commit: Commit) -> Any:
+        written.append(len(commit.outputs))
+        return await write(claim, commit)
+
+    log.commit = counted  # type: ignore[method-assign]  # a spy
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(host.run, stop)
+        await until(heard(log, count))
+        stop.set()
+    assert (picky.handed, written) == ([PIECE, PIECE, 1], [count])
+    assert host.committed["market"].seen == count
+
+
+async def test_the_last_of_a_few_that_breaks_the_core_is_set_aside() -> None:
+    log, stop, picky = MemoryLog(), anyio.Event(), Picky()
+    await publish(log, *range(100, 100 + PIECE), 13, 7)
+    host = Host(picky, log, 0, OTHER)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(host.run, stop)
+        await until(heard(log, PIECE + 2))
+        stop.set()
+    found = await letters(log)
+    assert [letter.reason for letter in found] == ["bad_row"] * PIECE + ["handler_failed", "bad_row"]
 
 
 async def test_an_unreadable_entry_is_a_dead_letter_and_its_neighbours_are_handled() -> None:
