@@ -22,6 +22,7 @@ ALERTS: Final[dict[str, Alert]] = {
     "log-unreachable": Alert("critical", "the server of the log does not answer"),
     "halted": Alert("warning", "a halt stops all intents"),
     "guard-tripped": Alert("critical", "a champion that was promoted does harm, or answers the same to everything"),
+    "probation-overdue": Alert("critical", "a probation is over and nobody reverted it: the guard does not run"),
     "action-due": Alert("warning", "the evidence asks for a command that only a person may give"),
     "inputs-drifted": Alert("warning", "a model sees inputs unlike those it was trained on"),
     "skill-decayed": Alert("warning", "a voting model earns less than half of what it earned at first"),

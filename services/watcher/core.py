@@ -23,7 +23,7 @@ from schemas.training import (
     TrainingStarted,
 )
 from services.watcher.groups import DOWN_MS, expected, group
-from services.watcher.state import MINUTE_MS, Job, Judged, Notice, Series, State, ago, ended, stand, tell
+from services.watcher.state import MINUTE_MS, Job, Judged, Notice, Series, State, Trial, ago, ended, stand, tell
 from services.watcher.words import words_of
 from shared.control import State as Control
 from shared.log import GroupView
@@ -93,6 +93,7 @@ def look(state: State, now: int, views: Sequence[GroupView], control: Control) -
         limit = OVERDUE * series.interval_ms + MINUTE_MS
         text = f"{name}: the last decision was written {ago(now - series.at)} ago"
         notices += stand(state, "no-decisions", name, text, now, stands=series.live and now - series.at > limit)
+    notices += _trials(state, now, control)
     gone = [key for key, judged in state.judged.items() if not _runs(control, judged)]
     for key in gone:
         del state.judged[key]
@@ -110,6 +111,11 @@ def reached(state: State, now: int, error: str, since: int) -> list[Notice]:
 def _decision(state: State, event: DecisionMade, partition: int, at: int) -> Iterator[Notice]:
     for version in [version for version in state.swaps if version <= event.control_version]:
         state.swapped.append(max(at - state.swaps.pop(version), 0))
+    for ballot in event.counted:
+        trial = state.trials.get(ballot.model)
+        if trial and trial.artifact == ballot.artifact and event.control_version >= trial.version:
+            trial.seen += 1
+            trial.over = at if trial.seen == trial.decisions else trial.over
     name = f"{event.symbol} {event.interval_ms // 1000} s"
     known = state.series.get(name)
     quiet = 0 if event.status == "decided" else (known.quiet if known else 0) + 1
@@ -125,6 +131,21 @@ def _decision(state: State, event: DecisionMade, partition: int, at: int) -> Ite
         # One alert for all series: what silences a member silences it for every symbol.
         others = [key for key, one in state.series.items() if one.quiet >= limit]
         yield from stand(state, "no-quorum", "", text, at, stands=bool(others))
+
+
+def _trials(state: State, now: int, control: Control) -> Iterator[Notice]:
+    """Probations that should have ended: what the guard does shows, and so does its absence."""
+    for model, probation in control.probations.items():
+        known = state.trials.get(model)
+        if known is None or known.version != probation.version:
+            state.trials[model] = Trial(probation.artifact, probation.version, probation.decisions)
+    for model, trial in list(state.trials.items()):
+        if model not in control.probations:
+            del state.trials[model]
+        overdue = model in state.trials and trial.over is not None and now - trial.over >= MINUTE_MS
+        text = f"{model}'s probation of {trial.decisions} decisions"
+        text += " is over, and it was not reverted" if overdue else " has ended"
+        yield from stand(state, "probation-overdue", model, text, now, stands=overdue)
 
 
 def _follow(state: State, event: Any) -> None:

@@ -82,6 +82,16 @@ class Job(Struct):
     losses: dict[str, float] = field(default_factory=dict)
 
 
+class Trial(Struct):
+    """A promotion on probation: how many decisions it lasts, how many there were, and when it was over."""
+
+    artifact: str
+    version: int
+    decisions: int
+    seen: int = 0
+    over: int | None = None
+
+
 class State(Struct):
     """What the watcher remembers. ``swaps``: versions that changed who votes and have decided nothing yet, with
     the moment of their command."""
@@ -93,6 +103,7 @@ class State(Struct):
     bursts: dict[str, Burst] = field(default_factory=dict)
     judged: dict[str, Judged] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
     swaps: dict[int, int] = field(default_factory=dict)
     swapped: list[int] = field(default_factory=list)
 

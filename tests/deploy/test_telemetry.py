@@ -75,6 +75,22 @@ def test_a_dashboard_asks_for_metrics_that_exist(dashboard: Path) -> None:
     assert set().union(*map(misplaced, asked)) == set()
 
 
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_is_one_that_grafana_can_lay_out(dashboard: Path) -> None:
+    shown = json.loads(dashboard.read_text())
+    sources = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/conclave.yaml").read_text())["datasources"]
+    assert shown["uid"] == dashboard.stem
+    assert len({panel["id"] for panel in shown["panels"]}) == len(shown["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in shown["panels"]:
+        assert panel["datasource"]["uid"] in {source["uid"] for source in sources}
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
 def test_an_alert_rule_asks_for_metrics_that_exist() -> None:
     assert set().union(*(strange(rule["expr"]) for rule in RULES)) == set()
     assert set().union(*(misplaced(rule["expr"]) for rule in RULES)) == set()

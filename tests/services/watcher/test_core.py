@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from immutables import Map
 
 from schemas.control import Command, CommandRecorded, Halt, Promote, Resume, RevertProbation, Rollback
-from schemas.decisions import AbsentMember, DecisionMade
+from schemas.decisions import AbsentMember, CountedBallot, DecisionMade
 from schemas.gates import ActionDue, GateVerdict, GuardTripped, VerdictReached
 from schemas.operations import ControlRefused, DeadLetter, GapDetected
 from schemas.training import TrainingFailed, TrainingProgressed, TrainingRejected
@@ -16,7 +17,7 @@ from services.watcher.alerts import ALERTS
 from services.watcher.core import command, look, reached, take
 from services.watcher.levels import readings
 from services.watcher.state import LIKE_IT_MS, MINUTE_MS, Notice, State, standing
-from shared.control.state import Model
+from shared.control.state import Model, Probation
 from shared.control.state import State as Control
 from shared.log import GroupView, Position
 from shared.metrics import METRICS
@@ -276,3 +277,17 @@ def test_a_training_is_followed_and_its_refusal_told() -> None:
     ]
     failed = TrainingFailed(EVENT, "xgboost", "out_of_memory", "6144 MiB", 3)
     assert said(take(state, failed, 0, 3)) == ["retrain-failed told"]
+
+
+def test_a_probation_that_nobody_ended_is_told_so_a_dead_guard_is() -> None:
+    """Two guards were dead for ten days once."""
+    state = State()
+    here = Control(probations=Map({"xgboost": Probation(HEAD, 4, 3, 0)}))
+    look(state, 0, [], here)
+    ballot = CountedBallot("xgboost", HEAD, EVENT, "BUY", 0.5, (0.25, 0.25, 0.5), 1.0, 0.1, pivotal=False)
+    for at in range(5):
+        take(state, decision(version=3 if at == 0 else 4, counted=(ballot,), origin="replay"), 0, at)
+    assert look(state, MINUTE_MS, [], here) == []
+    assert said(look(state, 3 + MINUTE_MS, [], here)) == ["probation-overdue raised"]
+    assert said(look(state, 4 + MINUTE_MS, [], Control())) == ["probation-overdue resolved"]
+    assert state.trials == {}
