@@ -75,7 +75,7 @@ class Door:
                 reason=reason,
                 at=now_ms(),
                 expects=expects,
-                signer=self.signer,
+                signer=self._signer(state),
             )
             if isinstance(answer, Rejected):
                 raise RefusedError(answer.reason + _meanwhile(await self._since(known)))
@@ -95,6 +95,14 @@ class Door:
         raise RefusedError(
             f"{RACES} other commands came first, one after another; look at who is writing, then try again"
         )
+
+    def _signer(self, state: State) -> Signer | None:
+        """The signer under the id by which its key is trusted, whatever its file is called: so the key of a
+        service can be replaced, though no id comes back."""
+        if self.signer is None or state.open:
+            return self.signer
+        known = (key_id for key_id, key in state.keys.items() if key.public_key == self.signer.public_key)
+        return self.signer._replace(key_id=next(known, self.signer.key_id))
 
     async def _at(self, entry: CommandRecorded) -> State:
         """The configuration that an appended entry made. Others may have gone on from there."""

@@ -15,6 +15,7 @@ from schemas.control import (
     Promote,
     RegisterArtifact,
     Resume,
+    RevokeKey,
     SetVotingPolicy,
     TrustKey,
 )
@@ -187,6 +188,21 @@ async def test_from_the_first_key_on_every_command_is_signed(log: Log) -> None:
     made = await issue(log, Halt(), actor="ada", reason="test", signer=ada)
     assert (made.version, made.state.halted) == (3, True)
     assert (await history(log))[-1].key == "ada"
+
+
+async def test_a_key_that_took_anothers_place_signs_under_its_own_id(log: Log) -> None:
+    """A service looks for its key in one file, and ids of keys never come back."""
+    ada, old, new = (Signer(name, Ed25519PrivateKey.generate()) for name in ("ada", "guard", "guard"))
+    await issued(log, FOUNDED, TrustKey("ada", ada.public_key, "Ada"))
+    for key_id, key in (("guard", old), ("guard-2", new)):
+        trusted = TrustKey(key_id, key.public_key, "the guard", ("halt", "resume"))
+        await issue(log, trusted, actor="ada", reason="test", signer=ada)
+    assert (await issue(log, Halt(), actor="guard", reason="test", signer=new)).state.halted
+    assert (await history(log))[-1].key == "guard-2"
+    await issue(log, RevokeKey("guard"), actor="ada", reason="test", signer=ada)
+    assert not (await issue(log, Resume(), actor="guard", reason="test", signer=new)).state.halted
+    with pytest.raises(RefusedError, match="'guard' was revoked"):
+        await issue(log, Halt(), actor="guard", reason="test", signer=old)
 
 
 def decision(version: int, artifact: str, number: int) -> DecisionMade:
