@@ -41,12 +41,13 @@ class Machine:
         self.leader = children[0] if children else ""
         return self.run("systemctl", "is-system-running", check=False).strip() if self.leader else ""
 
-    def run(self, *words: str, check: bool = True) -> str:
+    def run(self, *words: str, check: bool = True, limit_s: float = 180.0) -> str:
         done = subprocess.run(
             ["nsenter", "-t", self.leader, "-m", "-u", "-i", "-n", "-p", "--", *words],
             capture_output=True,
             text=True,
             check=False,
+            timeout=limit_s,
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"[-4000:])

@@ -98,6 +98,12 @@ def test_verify_finds_nothing_to_say(machine: Machine) -> None:
 
 
 @pytest.mark.stack
+def test_doctor_finds_nothing_to_say(machine: Machine) -> None:
+    """Raises where it ends with another code than 0: a right too many, a way in, a file that may be lost."""
+    assert "chain intact" in machine.conclave("doctor")
+
+
+@pytest.mark.stack
 @pytest.mark.parametrize("unit", ALL)
 def test_a_unit_is_exposed_to_little(machine: Machine, unit: str) -> None:
     shown = machine.run("systemd-analyze", "security", "--no-pager", f"{unit}.service", check=False)
