@@ -26,7 +26,8 @@ def test_the_tutorial_leads_to_a_promotion_that_gates_allowed_and_back(pytestcon
             told = reduce(lambda text, each: text.replace(*each), own.items(), block)
             said = machine.run("env", "PIP_NO_INDEX=1", "sh", "-ec", told, limit_s=240)
             for example, pattern in EXAMPLES.items():
-                own |= {example: name.replace("version", "--to") for name in re.findall(pattern, said, re.MULTILINE)}
+                for name in re.findall(pattern, said, re.MULTILINE):
+                    own[example] = name.replace("version", "--to")
             for what in ("systemd/install.sh", "conclave-feed", "--dry-run", "conclave promote"):
                 if what in block:
                     took.setdefault(what, time.monotonic() - begun)
