@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from schemas.codec import Sealed
@@ -22,6 +23,7 @@ from shared.telemetry import Telemetry
 
 ALIKE: Final = 10
 MINUTE_S: Final = 60.0
+STREAM_OF: Final = itemgetter(0)
 Key = tuple[str, ...]
 
 

@@ -31,6 +31,7 @@ from shared.log import GroupView
 SLOW_MS: Final = 15 * MINUTE_MS
 """Of bars this long, one round without quorum is told; of shorter ones, the third in a row."""
 ROUNDS: Final = 3
+FORGOTTEN_MS: Final = 60 * MINUTE_MS
 OVERDUE: Final = 3
 """Bars that may be missing before decisions are; and a minute."""
 
@@ -62,8 +63,10 @@ def command(state: State, recorded: CommandRecorded) -> list[Notice]:
     state.version = recorded.version
     by = f"by {recorded.actor}, version {recorded.version}: {recorded.reason}"
     match recorded.command:
-        case Promote(model=model, artifact=artifact, forced=forced):
+        case Promote(model=model, artifact=artifact, forced=forced, probation=probation):
             state.swaps[recorded.version] = recorded.at
+            if probation:
+                state.trials[model] = Trial(artifact, recorded.version, probation)
             how = ", without a verdict" if forced else ""
             return tell(state, "promoted", model, f"{artifact[:12]} votes for {model}{how}; {by}", recorded.at)
         case Rollback(model=model):
@@ -93,6 +96,7 @@ def look(state: State, now: int, views: Sequence[GroupView], control: Control) -
         limit = OVERDUE * series.interval_ms + MINUTE_MS
         text = f"{name}: the last decision was written {ago(now - series.at)} ago"
         notices += stand(state, "no-decisions", name, text, now, stands=series.live and now - series.at > limit)
+    notices += _forgotten(state, now)
     notices += _trials(state, now, control)
     gone = [key for key, judged in state.judged.items() if not _runs(control, judged)]
     for key in gone:
@@ -123,14 +127,24 @@ def _decision(state: State, event: DecisionMade, partition: int, at: int) -> Ite
     if known and known.live:
         yield from stand(state, "no-decisions", name, f"{name} is decided again", at, stands=False)
     if quiet or (known and known.quiet):
-        limit = 1 if event.interval_ms >= SLOW_MS else ROUNDS
         silent = ", ".join(f"{one.model} ({one.reason[:80]})" for one in event.absent)
         text = f"{name}: {quiet} rounds in a row without quorum; silent: {silent or 'nobody'}"
-        if quiet == 0:
-            text = f"{name} is decided again"
-        # One alert for all series: what silences a member silences it for every symbol.
-        others = [key for key, one in state.series.items() if one.quiet >= limit]
-        yield from stand(state, "no-quorum", "", text, at, stands=bool(others))
+        yield from _quorum(state, text if quiet else f"{name} is decided again", at)
+
+
+def _quorum(state: State, text: str, at: int) -> Iterator[Notice]:
+    """One alert for all series: what silences a member silences it for every symbol."""
+    stands = any(one.quiet >= (1 if one.interval_ms >= SLOW_MS else ROUNDS) for one in state.series.values())
+    yield from stand(state, "no-quorum", "", text, at, stands=stands)
+
+
+def _forgotten(state: State, now: int) -> Iterator[Notice]:
+    """A replayed series ends some time, perhaps without quorum; a live one is missed instead."""
+    gone = [name for name, one in state.series.items() if not one.live and now - one.at > FORGOTTEN_MS]
+    for name in gone:
+        del state.series[name]
+    if gone:
+        yield from _quorum(state, f"{', '.join(gone[:3])}: no more rounds", now)
 
 
 def _trials(state: State, now: int, control: Control) -> Iterator[Notice]:

@@ -89,6 +89,15 @@ def test_given_two_symbols_when_both_are_without_quorum_then_one_alert_stands_un
     assert said(take(state, decision(symbol="B"), 0, 6)) == ["no-quorum resolved"]
 
 
+def test_given_a_replay_that_ended_without_quorum_when_an_hour_has_passed_then_nothing_stands() -> None:
+    state = State()
+    for at in range(3):
+        take(state, decision("no_quorum", origin="replay"), 0, at)
+    assert look(state, 60 * MINUTE_MS, [], Control()) == []
+    assert said(look(state, 61 * MINUTE_MS, [], Control())) == ["no-quorum resolved"]
+    assert state.series == {}
+
+
 def test_given_an_alert_that_comes_and_goes_then_it_is_told_once_and_the_rest_counted() -> None:
     state, told = State(), []
     for at in range(40):
@@ -283,7 +292,7 @@ def test_a_probation_that_nobody_ended_is_told_so_a_dead_guard_is() -> None:
     """Two guards were dead for ten days once."""
     state = State()
     here = Control(probations=Map({"xgboost": Probation(HEAD, 4, 3, 0)}))
-    look(state, 0, [], here)
+    command(state, recorded(4, Promote("xgboost", HEAD, probation=3)))
     ballot = CountedBallot("xgboost", HEAD, EVENT, "BUY", 0.5, (0.25, 0.25, 0.5), 1.0, 0.1, pivotal=False)
     for at in range(5):
         take(state, decision(version=3 if at == 0 else 4, counted=(ballot,), origin="replay"), 0, at)
