@@ -55,10 +55,10 @@ docs: schemas ## Write all generated reference pages
 	@$(BIN)/python -m services.console.reference
 
 up: ## Build and start the compose stack, and wait until it is healthy
-	@docker compose up --build --wait --pull missing
+	@docker compose up --build --wait
 
 telemetry: ## The same with collector, Prometheus, Grafana (127.0.0.1:3000) and Jaeger
-	@OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 docker compose --profile telemetry up --build --wait --pull missing
+	@OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 docker compose --profile telemetry up --build --wait
 
 down: ## End the compose stack; what it decided stays in its volumes
 	@docker compose --profile '*' down

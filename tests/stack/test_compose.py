@@ -153,7 +153,7 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     try:
         running.compose("build", "--no-cache")
         built = time.monotonic()
-        running.compose("up", "--build", "--wait", "--pull", "never")
+        running.compose("up", "--build", "--wait")
         healthy = time.monotonic()
         for model, weight in (("xgboost", "1"), ("lightgbm", "0.5")):
             running.conclave(
@@ -161,7 +161,7 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
                 "--promote", "--weight", weight, "--reason", "a first model",
             )  # fmt: skip
         server = running.compose("ps", "--quiet", "redis")
-        running.compose("--profile", "feed", "up", "--detach", "--pull", "never", "feed")
+        running.compose("--profile", "feed", "up", "--detach", "feed")
         assert running.compose("ps", "--quiet", "redis") == server  # nobody was restarted for it
         wait_until(lambda: any(one["status"] == "decided" for one in running.decisions(20)))
         decided = time.monotonic()
@@ -240,7 +240,7 @@ def test_down_and_up_again_loses_nothing(stack: Stack) -> None:
     history = stack.conclave("history", "-o", "json")
     decisions = stack.decisions(1_000_000)
     stack.compose("--profile", "feed", "down")
-    stack.compose("--profile", "feed", "up", "--detach", "--wait", "--pull", "never")
+    stack.compose("--profile", "feed", "up", "--detach", "--wait")
     assert "CRITICAL" not in stack.compose("logs", "redis")
     assert stack.conclave("history", "-o", "json") == history
     assert stack.decisions(1_000_000)[: len(decisions)] == decisions
@@ -276,10 +276,10 @@ def test_two_partitions_decide_beside_each_other(stack: Stack, tmp_path: Path) -
         f"{name}{at}" for name in ("feature-builder", "model-worker-xgboost", "ensemble-voter") for at in ("", "-1")
     ]
     try:
-        two.compose("up", "--wait", "--pull", "never", *services)
+        two.compose("up", "--wait", *services)
         two.conclave("train", "files", "--model", "xgboost", "--family", "xgboost", *BARS,
                      "--promote", "--weight", "1", "--reason", "a first model")  # fmt: skip
-        two.compose("--profile", "feed", "up", "--detach", "--pull", "never", "feed")
+        two.compose("--profile", "feed", "up", "--detach", "feed")
         wait_until(lambda: {partition_of(one["symbol"], 2) for one in two.decisions() if one["counted"]} == {0, 1})
         alive = {(view["group"], view["partition"]) for view in two.status()["groups"] if view["alive"]}
         assert {("ensemble-voter", 0), ("ensemble-voter", 1), ("model-worker.xgboost", 1)} <= alive
