@@ -236,6 +236,14 @@ def test_a_service_whose_loop_stands_still_is_killed_and_comes_back(stack: Stack
 
 
 @pytest.mark.stack
+def test_the_trainer_makes_an_artifact_of_what_was_recorded(stack: Stack) -> None:
+    wait_until(lambda: len(stack.decisions(1_000_000)) > 6000)
+    before = stack.status()["models"]["xgboost"]["shadows"]
+    stack.conclave("train", "request", "--model", "xgboost", "--force", "--wait", "--reason", "what was recorded")
+    assert len(stack.status()["models"]["xgboost"]["shadows"]) > len(before)
+
+
+@pytest.mark.stack
 def test_down_and_up_again_loses_nothing(stack: Stack) -> None:
     history = stack.conclave("history", "-o", "json")
     decisions = stack.decisions(1_000_000)
