@@ -1,8 +1,7 @@
-"""``conclave train request | status | watch | verify``: jobs of the trainer, asked for, seen, and proved."""
+"""``conclave train request | status | watch``: jobs of the trainer, asked for and seen."""
 
 import getpass
 import json
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,22 +14,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from schemas.training import (
-    DataAssessed,
-    DataReport,
     Recipe,
-    TrainingCompleted,
-    TrainingEvent,
     TrainingRequested,
 )
 from services.console.door import OUTPUT, store_of
-from services.console.job_view import outcome_of, policy_words, show, stands, table_of
+from services.console.job_view import policy_words, show, stands, table_of
 from services.console.main import asynchronous, settings_of
 from services.console.training import IMBALANCE, completed, parameters
 from services.trainer.core import recipe_of
-from services.trainer.main import train_again
 from shared.artifacts.artifact import ArtifactError
-from shared.artifacts.manifest import processor
-from shared.commands import RefusedError, current
+from shared.commands import current
 from shared.control import State
 from shared.families import FAMILIES, family_named
 from shared.features import DEFAULT, SETS
@@ -38,7 +31,7 @@ from shared.following import now_ms
 from shared.process import opened_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
-from shared.training.jobs import Ended, Job, Jobs
+from shared.training.jobs import Job, Jobs
 from shared.training.ledger import Ledger
 
 DAY_MS: Final = 86_400_000
@@ -207,56 +200,3 @@ async def _states(ledger: Ledger, job: str) -> AsyncIterator[Job]:
         if found.ended is not None:
             return
         await anyio.sleep(LOOK_S)
-
-
-@click.command("verify")
-@click.argument("artifact")
-@OUTPUT
-@click.pass_context
-@asynchronous
-async def verify(context: click.Context, /, artifact: str, output: str) -> None:
-    """Train an artifact again from the same recorded entries, and compare. Exit code 0: the same digest; 1: another;
-    3: other libraries or processor, so that it may differ."""
-    settings = settings_of(context)
-    store = store_of(settings)
-    digest = store.find(artifact)
-    known = store.load(digest)
-    async with opened_log(settings, "conclave:console") as log:
-        job = (await Ledger(log).read()).made(digest)
-    if job is None or job.started is None:
-        raise RefusedError(f"no job of the trainer made {digest[:12]}; see `conclave train status`")
-    began = time.monotonic()
-    with Console(stderr=True).status(f"training {job.request.model} again as job {job.id[:12]}"):
-        again = await train_again(settings, job, job.started)
-    found = _ended(again)
-    same = isinstance(found, TrainingCompleted) and found.artifact == digest
-    code = 0 if same else 1 if known.exact else 3
-    said: dict[str, Any] = {"artifact": digest, "job": job.id, "same": same, "exact": known.exact}
-    said |= {"again": found.artifact if isinstance(found, TrainingCompleted) else outcome_of(found)}
-    said |= {"seconds": round(time.monotonic() - began, 1)} | _data(job.report, again)
-    if output == "json":
-        click.echo(json.dumps(said))
-    elif same:
-        click.echo(f"the same: job {job.id[:12]} gives {digest} again, in {said['seconds']} s")
-    else:
-        click.echo(f"{digest} was recorded; trained again: {said['again']}")
-        click.echo(f"data: bars {said['bars']}, vectors {said['vectors']}")
-        if not known.exact:
-            made = known.manifest
-            click.echo(f"it was made with {made.libraries} on {made.processor}; here is {processor()}")
-    context.exit(code)
-
-
-def _ended(heard: list[TrainingEvent]) -> Ended:
-    return next(one for one in heard if isinstance(one, Ended))
-
-
-def _data(recorded: DataReport | None, heard: list[TrainingEvent]) -> dict[str, str]:
-    """Whether bars and vectors were the same."""
-    again = next((one.report for one in heard if isinstance(one, DataAssessed)), None)
-    if recorded is None or again is None:
-        return {"bars": "not known", "vectors": "not known"}
-    return {
-        "bars": "the same" if recorded.bars_digest == again.bars_digest else "others",
-        "vectors": "the same" if recorded.vectors_digest == again.vectors_digest else "others",
-    }

@@ -2,7 +2,8 @@
 
 import click
 
-from services.console.retraining import request, status, verify, watch
+from services.console.reproducing import verify
+from services.console.retraining import request, status, watch
 from services.console.sweeping import sweep
 from services.console.training import train_files
 

@@ -37,6 +37,8 @@ def test_a_request_ends_in_shadow_and_can_be_trained_again_to_the_bit(installati
     )  # fmt: skip
     again = json.loads(installation.conclave("train", "verify", job["ended"]["artifact"], "-o", "json"))
     assert (again["same"], again["bars"], again["vectors"]) == (True, "the same", "the same")
+    rebuilt = json.loads(installation.conclave("train", "verify", job["ended"]["artifact"], *BARS, "-o", "json"))
+    assert (rebuilt["same"], rebuilt["bars"], rebuilt["vectors"]) == (True, "the same", "the same")
     status = json.loads(installation.conclave("status", "-o", "json"))
     assert job["ended"]["artifact"] in json.dumps(status)
     shown = installation.conclave("train", "status", job["id"][:8])
