@@ -125,7 +125,7 @@ class Watcher:
             self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting()))
         except UnavailableError as error:
             self._silent_since = self._silent_since or now
-            notices = core.reached(self._kept.state, now, str(error), self._silent_since)
+            notices = core.reached(self._kept.state, now_ms(), str(error), self._silent_since)
         for notice in notices:
             fields = {"alert": notice.alert, "subject": notice.subject, "like_it": notice.more}
             _log.log(LEVELS[RANK[notice.severity]], f"{notice.alert}: %s", line(notice), extra={"fields": fields})

@@ -151,21 +151,26 @@ def _counted(state: State, key: str, at: int) -> int:
 
 
 def ended(state: State, now: int) -> Iterator[Notice]:
-    """Bursts that are over: what was counted in them is told now."""
-    for key, burst in list(state.bursts.items()):
-        if now < burst.until:
-            continue
-        del state.bursts[key]
-        if not burst.more:
-            continue
-        alert, _, subject = key.partition(" ")
-        state.bursts[key] = Burst(now + LIKE_IT_MS)
-        stands = state.standing.get(key)
-        if stands is not None and not stands.told:
+    """Bursts that are over: what was counted in them is told now. So is an alert that was only counted, as soon
+    as it has stood for a minute: what comes and goes is a nuisance, what stays is news."""
+    for key, stands in state.standing.items():
+        burst = state.bursts.get(key)
+        if not stands.told and (now - stands.since >= MINUTE_MS or burst is None or now >= burst.until):
             stands.told = True
-            yield Notice(alert, "raised", subject, stands.text, now, burst.more - 1)
-        else:
-            yield Notice(alert, "told", subject, burst.last, now, burst.more - 1)
+            yield _together(state, key, "raised", stands.text, now)
+    for key, burst in list(state.bursts.items()):
+        if now >= burst.until and burst.more:
+            yield _together(state, key, "told", burst.last, now)
+        elif now >= burst.until:
+            del state.bursts[key]
+
+
+def _together(state: State, key: str, kind: str, text: str, now: int) -> Notice:
+    """The last of those that were counted, for all of them; the next burst begins."""
+    alert, _, subject = key.partition(" ")
+    more = max(state.bursts[key].more - 1, 0) if key in state.bursts else 0
+    state.bursts[key] = Burst(now + LIKE_IT_MS)
+    return Notice(alert, kind, subject, text, now, more)
 
 
 def ago(milliseconds: int) -> str:

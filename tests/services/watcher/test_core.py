@@ -107,6 +107,16 @@ def test_given_an_alert_that_comes_and_goes_then_it_is_told_once_and_the_rest_co
     assert (notice.kind, notice.more) == ("raised", 8)
 
 
+def test_given_an_alert_that_came_and_went_when_it_comes_again_and_stays_then_it_is_told_within_a_minute() -> None:
+    state, control = State(), Control()
+    told = [look(state, at * 1_000, [view(alive=at > 40)], control) for at in range(45)]
+    assert [said(some) for some in told if some] == [["group-down raised"], ["group-down resolved"]]
+    again = [(at, look(state, at * 1_000, [view(alive=False)], control)) for at in range(45, 200)]
+    [(moment, notices)] = [(at, some) for at, some in again if some]
+    assert (moment, said(notices)) == (45 + 30 + 60, ["group-down raised"])
+    assert said(look(state, 201_000, [view()], control)) == ["group-down resolved"]
+
+
 @given(st.lists(st.integers(0, 3 * LIKE_IT_MS), max_size=60).map(sorted))
 def test_however_dead_letters_come_each_is_told_or_counted_once(moments: list[int]) -> None:
     state, told = State(), []
