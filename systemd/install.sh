@@ -18,7 +18,6 @@ home=/opt/conclave
 etc=/etc/conclave
 units=/etc/systemd/system
 extras=${EXTRAS:-train,networks,notify,telemetry}
-lasting="conclave-guard.service conclave-archiver.service conclave-trainer.service conclave-watcher.service"
 
 say() { printf 'conclave: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 2; }
@@ -80,37 +79,42 @@ configure() {
     install -d -o conclave -g conclave -m 750 /var/lib/conclave /var/lib/conclave/artifacts /var/lib/conclave/archive
     install -d -o conclave -g conclave -m 700 /var/lib/conclave/keys
     for unit in "$share"/conclave*.service "$share"/conclave.target; do install -m 644 "$unit" "$units/"; done
-    mkdir -p "$units/conclave-.service.d"
-    install -m 644 "$share"/conclave-.service.d/*.conf "$units/conclave-.service.d/"
+    for file in "$share"/*.service.d/*.conf; do install -m 644 -D "$file" "$units/${file#"$share/"}"; done
     install -d -m 700 "$etc/notify"
-    mkdir -p "$units/conclave-watcher.service.d"
-    install -m 644 "$share"/conclave-watcher.service.d/*.conf "$units/conclave-watcher.service.d/"
     install -m 755 "$share/conclave" /usr/local/bin/conclave
     systemctl daemon-reload
 }
 
-wanted() { # the instances that the settings ask for
-    "$home/current/bin/python" - "$etc/conclave.toml" <<'PYTHON'
+wanted() { # the units of this release that the settings ask for; the feed is started by hand
+    "$home/current/bin/python" - "$etc/conclave.toml" "$home/current/share" <<'PYTHON'
 import sys
+from pathlib import Path
 from shared.settings import load
 settings = load(sys.argv[1])
-for partition in range(settings.installation.partitions):
-    for name in ("feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator"):
-        print(f"conclave-{name}@{partition}.service")
-    for model in settings.models.names:
-        print(f"conclave-model-worker@{model}:{partition}.service")
+for unit in sorted(Path(sys.argv[2]).glob("conclave-*.service")):
+    name, template, _ = unit.stem.partition("@")
+    if not template and name not in {"conclave-feed", "conclave-prepare", "conclave-redis"}:
+        print(unit.name)
+    for partition in range(settings.installation.partitions if template else 0):
+        of = [f"{model}:" for model in settings.models.names] if name == "conclave-model-worker" else [""]
+        print(*(f"{name}@{each}{partition}.service" for each in of), sep="\n")
 PYTHON
 }
 
 enable() {
     asked=$(wanted)
-    for link in "$units"/conclave.target.wants/conclave-*@*; do
+    for link in "$units"/conclave.target.wants/conclave-*; do
         unit=${link##*/}
+        case $unit in conclave-feed.service | conclave-prepare.service | conclave-redis.service) continue ;; esac
         # shellcheck disable=SC2086  # one unit a word
         [ -L "$link" ] && ! printf '%s\n' $asked | grep -qxF "$unit" && systemctl --quiet disable --now "$unit"
     done
     # shellcheck disable=SC2086  # one unit a word
-    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service $lasting $asked
+    systemctl --quiet enable conclave.target conclave-redis.service conclave-prepare.service $asked
+    for unit in "$units"/conclave-*.service; do # of another release
+        [ -e "$home/current/share/${unit##*/}" ] || rm "$unit"
+    done
+    systemctl daemon-reload
 }
 
 start() { # units of a stopped installation start, those of a running one change over to the release
@@ -122,7 +126,7 @@ start() { # units of a stopped installation start, those of a running one change
     systemctl reset-failed 'conclave*' 2>/dev/null || true
     # shellcheck disable=SC2086  # one unit a word
     if systemctl stop $voters &&
-        systemctl restart conclave-prepare.service $lasting $others &&
+        systemctl restart conclave-prepare.service $others &&
         systemctl start $voters && systemctl try-restart conclave-feed.service && systemctl start conclave.target
     then
         say "running release $(basename "$(readlink "$home/current")"); \`conclave status\` shows it"

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, get_args
@@ -200,6 +200,36 @@ def test_every_loop_that_stopped_is_noticed_by_the_watchdog(machine: Machine) ->
     machine.go_on()
 
 
+HANGING: Final = """
+import anyio
+from shared.runtime import Host
+
+turn, count = Host._turn, [0]
+
+async def hanging(self):
+    count[0] += 1
+    if count[0] > 20:
+        await anyio.sleep_forever()
+    return await turn(self)
+
+Host._turn = hanging
+"""
+
+
+@pytest.mark.stack
+def test_a_loop_that_hangs_in_a_process_that_lives_is_noticed_too(machine: Machine) -> None:
+    unit = "conclave-ensemble-voter@0"
+    machine.run("mkdir", "-p", "/opt/hanging")
+    machine.write("/opt/hanging/sitecustomize.py", HANGING)
+    undo = machine.drop_in(unit, "[Service]\nWatchdogSec=10\nEnvironment=PYTHONPATH=/opt/hanging")
+    machine.run("systemctl", "restart", unit)
+    wait_until(lambda: int(machine.of(unit, "NRestarts")) > 0, 180)
+    machine.run("sh", "-c", undo)
+    machine.run("systemctl", "restart", unit)
+    assert "Watchdog timeout" in machine.journal(unit)
+    machine.go_on()
+
+
 @pytest.mark.stack
 def test_a_loop_of_crashes_ends_and_a_flood_of_lines_is_cut_and_counted(machine: Machine) -> None:
     undo = machine.drop_in("conclave-probe-crash", "[Service]\nRestart=always\nRestartSec=20ms")
@@ -254,18 +284,23 @@ def test_a_password_that_was_rotated_is_refused_and_the_new_one_is_known(machine
     machine.go_on()
 
 
-def releases(machine: Machine) -> set[str]:
-    """Those whose code the running units were started from."""
-    lines = [machine.run("cat", f"/proc/{machine.pid(unit)}/cmdline") for unit in RUNNING]
+def releases(machine: Machine, units: Sequence[str] = RUNNING) -> set[str]:
+    """Those whose code running units were started from."""
+    lines = [machine.run("cat", f"/proc/{machine.pid(unit)}/cmdline") for unit in units]
     return {found for line in lines for found in re.findall(r"/opt/conclave/releases/(\w+)/", line)}
 
 
 @pytest.mark.stack
 def test_upgrade_and_rollback_lose_no_event(machine: Machine) -> None:
+    """The release that is installed beside the first one lacks a unit, as an older one does."""
     history, decisions = machine.conclave("history", "-o", "json"), machine.decisions()
     assert releases(machine) == {"one"}
-    machine.install(release="two")
-    assert releases(machine) == {"two"}
+    machine.run("sh", "-c", f"cp -r {TREE} /srv/other && rm -r /srv/other/systemd/conclave-watcher.*")
+    machine.run("env", "PIP_NO_INDEX=1", "RELEASE=two", "/srv/other/systemd/install.sh")
+    others = [unit for unit in RUNNING if unit != "conclave-watcher"]
+    assert releases(machine, others) == {"two"}
+    assert machine.of("conclave-watcher", "LoadState") == "not-found"
+    assert machine.of("conclave-watcher", "ActiveState") == "inactive"
     machine.go_on()
     machine.install("rollback", release="two")
     assert releases(machine) == {"one"}
