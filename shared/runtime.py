@@ -44,7 +44,7 @@ PLACE: Final = itemgetter(0)
 BATCH: Final = 1000
 BLOCK_MS: Final = 250
 PIECE: Final = 16
-WORK_S: Final = 0.001
+WORK_S: Final = 0.002
 PAUSE_S: Final = 0.004
 """What nobody waits for is handed over so many entries at a time, and after so much work (processor time) there
 is a pause, in which the way from bar to decision has the processor. All of it is committed at once."""

@@ -188,6 +188,21 @@ def test_a_load_in_pieces_checks_the_same(store: Store, make: Make) -> None:
         build(digest, loaded.manifest, bad, lambda: pauses.append(None))
 
 
+def test_a_file_that_is_hashed_in_pieces_is_refused_where_one_byte_changed(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.artifacts.store.PIECE", 7)
+    pauses: list[None] = []
+    digest = store.save(*make())
+    store.load(digest, lambda: pauses.append(None))
+    weights = store.path / digest / "weights.json"
+    data = weights.read_bytes()
+    assert len(pauses) > len(data) // 7
+    weights.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    with pytest.raises(ArtifactError, match=r"weights\.json: .*changed since training"):
+        store.load(digest, lambda: pauses.append(None))
+
+
 def test_a_pickle_among_the_golden_vectors_is_refused(store: Store, make: Make) -> None:
     manifest, files = make()
     objects = np.array([print], dtype=object)
