@@ -120,7 +120,7 @@ class Watcher:
             notices = await self._read()
             views = [view for partition in range(self._partitions) for view in await self._log.groups(partition)]
             notices += core.look(self._kept.state, now, views, self._control.state)
-            notices += core.reached(self._kept.state, now, "", now)
+            notices += core.reached(self._kept.state, now_ms(), "", now)
             self._silent_since = None
             self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting()))
         except UnavailableError as error:
