@@ -1,6 +1,7 @@
 """``conclave guard``: keeps the promises of probation. A promotion on probation reverts by itself unless
 somebody confirmed it; this is the process that issues the command when its decisions have passed."""
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +11,14 @@ import click
 from services.console.door import signer_of
 from services.console.main import settings_of
 from services.console.run import tried_again
+from shared import logs
 from shared.commands import RefusedError, expire_probation
 from shared.notify import Supervised
 from shared.process import cancelled_by_signal, die_with_parent, opened_log
 
 LOOK_EVERY_S: Final = 1.0
 ACTOR: Final = "guard"
+_log = logging.getLogger(ACTOR)
 
 
 @click.command()
@@ -29,6 +32,7 @@ async def guard(context: click.Context, /, key: Path | None, parent: int | None)
     """Reverts probations that nobody confirmed in time, until Ctrl-C. `up` starts one."""
     if parent is not None:
         die_with_parent(parent)
+    logs.begin(ACTOR)
     signer = signer_of(key)
     refused = ""
     async with cancelled_by_signal(), opened_log(settings_of(context), "conclave:guard") as log:
@@ -38,9 +42,9 @@ async def guard(context: click.Context, /, key: Path | None, parent: int | None)
             supervised.alive()
             try:
                 for model, issued in (await expire_probation(log, actor=ACTOR, signer=signer)).items():
-                    click.echo(f"{model}: its probation was not confirmed; reverted by version {issued.version}")
+                    _log.warning("%s: its probation was not confirmed; reverted by version %d", model, issued.version)
             except RefusedError as error:
                 if str(error) != refused:  # said once, not every second
-                    click.echo(f"a probation is over and could not be reverted: {error}", err=True)
+                    _log.error("a probation is over and could not be reverted: %s", error)
                 refused = str(error)
             await anyio.sleep(LOOK_EVERY_S)
