@@ -96,7 +96,7 @@ class Stack:
 
     def conclave(self, *words: str) -> str:
         """The console, in a container of its own."""
-        return self.compose("run", "--rm", "--no-deps", "-T", "console", *words)
+        return self.compose("run", "--rm", "-T", "console", *words)
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.conclave("status", "-o", "json"))
@@ -202,7 +202,7 @@ def test_a_promotion_and_its_rollback_take_effect(stack: Stack) -> None:
 @pytest.mark.stack
 def test_a_network_joins_the_vote_while_decisions_go_on(stack: Stack) -> None:
     """It is trained where torch is, and served where it is not."""
-    stack.compose("run", "--rm", "--no-deps", "-T", "console-ml",
+    stack.compose("run", "--rm", "-T", "console-ml",
                   "train", "files", "--model", "nhits", "--family", "nhits", "--param", "epochs=1", *BARS,
                   "--promote", "--weight", "0.2", "--reason", "a network")  # fmt: skip
     wait_until(lambda: "nhits" in {ballot["model"] for ballot in stack.decisions(1)[0]["counted"]})
@@ -255,6 +255,18 @@ def test_down_and_up_again_loses_nothing(stack: Stack) -> None:
     wait_until(lambda: len(stack.decisions(1_000_000)) > len(decisions))
     opened = [(one["symbol"], one["open_time"]) for one in stack.decisions(1_000_000)]
     assert len(opened) == len(set(opened))
+
+
+@pytest.mark.stack
+def test_a_new_password_and_a_new_certificate_are_in_force_after_a_restart(stack: Stack) -> None:
+    look = "cat /run/key/password /run/key/server.crt"
+    before, newest = stack.inside("feed", "sh", "-c", look), stack.decisions(1)[0]["open_time"]
+    stack.compose("run", "--rm", "-T", "--entrypoint", "sh", "keys", "-c", "rm -r /keys/feed/password /keys/tls")
+    stack.compose("--profile", "feed", "down")
+    stack.compose("--profile", "feed", "up", "--detach", "--wait")
+    after = stack.inside("feed", "sh", "-c", look)
+    assert not {line for line in before.splitlines() if "CERTIFICATE" not in line} & set(after.splitlines())
+    wait_until(lambda: bool(stack.decisions(1)[0]["open_time"] > newest))
 
 
 @pytest.mark.stack
