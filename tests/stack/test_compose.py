@@ -259,7 +259,7 @@ def test_down_and_up_again_loses_nothing(stack: Stack) -> None:
 
 @pytest.mark.stack
 def test_a_new_password_and_a_new_certificate_are_in_force_after_a_restart(stack: Stack) -> None:
-    look = "cat /run/key/password /run/key/server.crt"
+    look = "cat /run/key/password; echo; cat /run/key/server.crt"
     before, newest = stack.inside("feed", "sh", "-c", look), stack.decisions(1)[0]["open_time"]
     stack.compose("run", "--rm", "-T", "--entrypoint", "sh", "keys", "-c", "rm -r /keys/feed/password /keys/tls")
     stack.compose("--profile", "feed", "down")
