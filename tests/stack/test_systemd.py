@@ -163,7 +163,7 @@ def test_what_is_not_a_units_own_is_refused_to_it(machine: Machine, file: Path) 
         allowed.add("/var/lib/conclave/checkpoints")
     allowed |= {
         "conclave-archiver": {"/var/lib/conclave/archive"},
-        "conclave-trainer": {"/var/lib/conclave/artifacts", "keys"},
+        "conclave-trainer": {"/var/lib/conclave/artifacts", "keys", "code"},
         "conclave-gate-evaluator@": {"keys"},
         "conclave-watcher": {"AF_INET", "AF_INET6"},
     }.get(file.stem, set())
