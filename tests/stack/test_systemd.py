@@ -333,8 +333,25 @@ def test_a_release_that_does_not_run_says_so_and_how_to_go_back(machine: Machine
 
 
 @pytest.mark.stack
+def test_a_log_that_is_gone_comes_back_from_the_archive(machine: Machine) -> None:
+    """As "Run on a VPS" says, in its very words. What was not sealed yet is decided again, to the same bytes."""
+    machine.run("systemctl", "stop", "conclave-feed")
+    history, decisions = machine.conclave("history", "-o", "json"), machine.decisions()
+    rounds = machine.journal("conclave-archiver").count("sealed")
+    machine.run("systemctl", "restart", "conclave-archiver")  # its first round is at once
+    wait_until(lambda: machine.journal("conclave-archiver").count("sealed") > rounds)
+    page = (ROOT / "docs" / "how-to" / "run-on-a-vps.md").read_text()
+    words = page.partition("## Restore it")[2].partition("```\n")[2].partition("```")[0]
+    machine.run("sh", "-ec", words)
+    wait_until(lambda: running(machine))
+    assert machine.conclave("history", "-o", "json") == history
+    wait_until(lambda: len(machine.decisions()) > len(decisions))
+    assert machine.decisions()[: len(decisions)] == decisions
+
+
+@pytest.mark.stack
 def test_uninstalled_leaves_the_log_and_nothing_that_runs(machine: Machine) -> None:
     machine.install("uninstall", release="one")
     assert machine.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "conclave*").strip() == ""
     left = machine.run("sh", "-c", "ls -d /opt/conclave /etc/systemd/system/conclave* /var/lib/conclave*", check=False)
-    assert left.split() == ["/var/lib/conclave", "/var/lib/conclave-redis"]
+    assert left.split() == ["/var/lib/conclave", "/var/lib/conclave-redis", "/var/lib/conclave-redis.lost"]
