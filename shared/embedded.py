@@ -99,7 +99,7 @@ class EmbeddedServer:
         self.data.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.data / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self._take(lock)
+            self._take(lock, time.monotonic() + limit_s)
             (self.data / CARD).unlink(missing_ok=True)
             self._launch(program, lock)
         finally:
@@ -130,16 +130,18 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
-    def _take(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            found = running(self.data)
-            who = f"pid {found.pid} on port {found.port}" if found else "a process that is just starting"
-            raise EmbeddedError(
-                f"a server runs over {self.data} already: {who}. Use it, stop it (`conclave down`), "
-                f"or choose another data directory"
-            ) from None
+    def _take(self, lock: int, deadline: float) -> None:
+        """The lock of the data directory. A server that was killed may leave a child that rewrites its file and holds
+        the lock until it is done, and who looks whether a server runs holds it for a moment: both are waited for."""
+        while not _locked(lock):
+            found = _server(self.data)
+            if found is not None or time.monotonic() > deadline:
+                who = f"pid {found.pid} on port {found.port}" if found else "a process that is just starting"
+                raise EmbeddedError(
+                    f"a server runs over {self.data} already: {who}. Use it, stop it (`conclave down`), "
+                    f"or choose another data directory"
+                )
+            time.sleep(0.01)
 
     def _launch(self, program: Path, lock: int) -> None:
         port = self._port or _free_port()
@@ -214,13 +216,27 @@ def running(data: Path) -> Running | None:
         return None
     lock = os.open(data / LOCK, os.O_RDWR)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        card = data / CARD
-        return Running(**msgspec.json.decode(card.read_bytes())) if card.exists() else None
+        return None if _locked(lock) else _server(data)
     finally:
         os.close(lock)
-    return None
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _server(data: Path) -> Running | None:
+    """The living server that the card over ``data`` names."""
+    try:
+        found = Running(**msgspec.json.decode((data / CARD).read_bytes()))
+        os.kill(found.pid, 0)
+    except (FileNotFoundError, msgspec.DecodeError, ProcessLookupError):  # none yet, being written, gone
+        return None
+    return found
 
 
 def nearest(url: str, data: Path) -> str:

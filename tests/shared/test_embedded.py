@@ -1,5 +1,6 @@
 """The embedded server: starts, answers, keeps what it was given, and leaves nothing behind."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -82,6 +83,20 @@ def test_a_second_one_over_the_same_data_is_refused_and_told_who_runs(tmp_path: 
         pytest.raises(EmbeddedError, match=rf"pid {server.pid} on port .*conclave down"),
     ):
         EmbeddedServer(tmp_path).start()
+
+
+def test_a_child_that_outlives_a_killed_server_is_waited_for(tmp_path: Path) -> None:
+    """A server that rewrites its file does so in a child, which has the lock too."""
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    server.kill()
+    lock = os.open(tmp_path / "server.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with subprocess.Popen(["sleep", "0.3"], pass_fds=(lock,)):
+        os.close(lock)
+        with redis.Redis.from_url(server.start()) as client:
+            assert client.ping()
+        server.stop()
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
