@@ -42,6 +42,7 @@ def train_all(installation: Installation) -> None:
     """Every model, with the same weight."""
     for number, model in enumerate(MODELS, 1):
         train_one(installation, model, "--promote", "--weight", str(1 / number))
+    installation.retrain_on_request_alone()
 
 
 def run(quick: bool) -> dict[str, Figure]:

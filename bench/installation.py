@@ -79,9 +79,15 @@ class Installation:
         return str(re.findall(r"^[0-9a-f]{64}$", shown, re.MULTILINE)[0])
 
     def train_all(self, *words: str) -> None:
-        """Trains every model on the same bars; all weigh the same."""
+        """Trains every model on the same bars; all weigh the same. None is trained again of itself."""
         for number, model in enumerate(self.models, 1):
             self.train(model, *words, weight=1 / number)
+        self.retrain_on_request_alone()
+
+    def retrain_on_request_alone(self) -> None:
+        """A job that nobody asked for would take a core from what is looked at, and change the configuration."""
+        causes = ("schedule_hours=0", "on_drift=false", "on_decay=false")
+        self.conclave("policy", "training", *causes, "--reason", "nothing happens by itself here")
 
     def owners(self) -> dict[str, int]:
         """The pid behind each living group of partition 0."""
