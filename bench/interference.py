@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.harness import Figure
 from bench.installation import Installation, running
-from bench.latency import Market, bars_by_time, paced
+from bench.latency import Market, bars_by_time, caught_up, paced
 from schemas.training import TrainingProgressed
 from shared.process import owner
 from shared.training.ledger import Ledger
@@ -52,6 +52,7 @@ async def measure(installation: Installation, rounds: int, bars: int) -> tuple[l
     await market.warm(moments)
     singles = bars_by_time(("SOLO",), 700 + 2 * rounds * bars)
     await market.warm(singles[:700])
+    await caught_up(log)
     ledger = Ledger(other)
     without: list[float] = []
     beside: list[float] = []
@@ -92,7 +93,6 @@ def run(quick: bool) -> dict[str, Figure]:
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation(Path(folder), extra="\n[training]\nfree_gb = 0.0\n")
         with running(installation):
-            installation.conclave("policy", "training", "on_drift=false", "on_decay=false", "--reason", "quiet")
             installation.train_all("--synthetic", "sequence", "--symbols", "4", "--count", "4000")
             without, beside = anyio.run(measure, installation, 3 if quick else 7, 400)
     ratios = [with_job / alone for alone, with_job in zip(without, beside, strict=True)]
