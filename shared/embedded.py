@@ -151,7 +151,7 @@ class EmbeddedServer:
         self._process = subprocess.Popen(  # noqa: S603  # our own words
             command,
             pass_fds=(lock,),
-            start_new_session=True,
+            process_group=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

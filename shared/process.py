@@ -43,7 +43,10 @@ def owner(label: str) -> Owner:
 
 
 def die_with_parent(parent: int) -> None:
-    """Asks the kernel for SIGTERM when the parent ends, however it ends (Linux; elsewhere nothing)."""
+    """Asks the kernel for SIGTERM when the parent ends, however it ends (Linux; elsewhere nothing). In a process
+    group of its own: a Ctrl-C is for the parent, which ends its children. In the parent's session: the kernel shares
+    the processor among sessions first (sched(7), autogroup), and no priority counts across them."""
+    os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:

@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -92,9 +91,8 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **ONE_THREAD, **child.environment},
-                start_new_session=True,
             )
-        _be_nice(process.pid, child.nice)
+        os.setpriority(os.PRIO_PROCESS, process.pid, child.nice)
         child.pid = process.pid
         child.starts += 1
         self._processes[child.name] = process
@@ -112,15 +110,6 @@ class Supervisor:
     def _last_words(self, child: Child) -> str:
         lines = (self._logs / f"{child.name}.log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
-
-
-def _be_nice(pid: int, nice: int) -> None:
-    """Of the process, and of its session's group: where the kernel shares the processor among sessions
-    first (``sched_autogroup``), a process is nice only to its own session, and each here has one of its own."""
-    os.setpriority(os.PRIO_PROCESS, pid, nice)
-    if nice:
-        with suppress(OSError):
-            Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 async def _end(process: Process) -> None:

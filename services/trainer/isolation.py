@@ -10,7 +10,6 @@ import platform
 import resource
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 NICE: Final = 19
@@ -32,12 +31,10 @@ def isolate(memory_mb: int) -> None:
 
 
 def _yield_to_others() -> None:
-    """Nice to the processes of other sessions too (``sched_autogroup``), a batch to the scheduler, and idle to the
-    disk (ioprio_set(2))."""
+    """Idle to the scheduler: whoever else of its session wakes has the processor at once, which no niceness gives
+    (sched(7)). Idle to the disk (ioprio_set(2))."""
     with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     number = IOPRIO_SET.get(platform.machine())
     if number is not None:
         ctypes.CDLL(None).syscall(number, WHO_PROCESS, 0, IDLE_CLASS)

@@ -41,7 +41,6 @@ async def run_child(
             stdin=None,
             stderr=output,
             env={**os.environ, **ONE_THREAD, **({VARIABLE: str(file)} if (file := find()) else {})},
-            start_new_session=True,
         )
     try:
         ended = await _listen(process, say)
