@@ -8,7 +8,6 @@ third of the table, in which nothing can be found. On the synthetic market the g
 exact posterior on the same rows: the best that anybody could do.
 """
 
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -126,9 +125,9 @@ def apart(
         return pool.submit(work, family, files, rows, quick).result()
 
 
-def run(quick: bool) -> dict[str, Figure]:
+def run(quick: bool, *bars: str) -> dict[str, Figure]:
     """See the module."""
-    files = [word for word in sys.argv[1:] if word.endswith((".csv", ".csv.gz", ".parquet"))]
+    files = list(bars)
     rows = 4_000 if quick else ROWS
     figures: dict[str, Figure] = {}
     for family in FAMILIES:
