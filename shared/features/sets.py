@@ -76,9 +76,14 @@ SETS: Final[dict[str, FeatureSet]] = {
             *("bb_position", "bb_width", "volume_share_20", "volume_z_48"),
             *("minute_sin", "minute_cos", "weekday_sin", "weekday_cos"),
         ),
+        feature_set(
+            "window-7",
+            *("z_return_1", "z_range", "log_natr_14", "log_sigma", "sigma_ratio_10", "minute_sin", "minute_cos"),
+        ),
         feature_set("user-8", "close", "high", "low", "volume", "volatility", "rsi", "macd", "momentum"),
         feature_set("user-18", *_BARE),
         feature_set("user-23", "open", "high", "low", "close", "volume", *_BARE),
     )
 }
-"""The sets that exist by name. The first is the default: stationary inputs only."""
+"""The sets that exist by name. The first is the default: stationary inputs only. ``window-7`` is for models that see
+a window of vectors: it leaves out what they can compute from the window themselves."""

@@ -22,6 +22,7 @@ USER_23 = (
 
 DIGESTS = {
     "core-28": "4591adce937c932c4470dedee7ca4b42e35b6b5d865cd1e24cac54f8455a5990",
+    "window-7": "82e018f9738a9a1b0f0696a7d1693a7dfd43c3f8a3411502073328cc9522cc41",
     "user-8": "81036c00c5710d68eb22634c04b22c473bdfef9261a2b45402ff77aa72aac9fa",
     "user-18": "8f14bc93b80affffd14d15f4cb315f36b7e1fa56065d597f31ff1eebf3b12cce",
     "user-23": "7bc5273db3026482fe88b7014a3074a3f1026544bfa6b482521406ad016853fd",
@@ -29,6 +30,7 @@ DIGESTS = {
 
 VECTORS = {
     "core-28": "49026bd1c288fdd39d9430f55170f824972f56613c7ae5172e7f8f6240e2525d",
+    "window-7": "cc1f483801ef41ea0ad659c0cac417794a7889b1d790f3be5fc06af95c02f9e6",
     "user-8": "c1080dcc2a66df85862793d7c9d7c5146725d81524d0eaa4ba7411426c2db085",
     "user-18": "5fe795eda92217f68f99aaf911eb5024fc48dcf81c0e589f13e041d2b6c6cc59",
     "user-23": "083925f3303ada96333f5c805202a6eae249f8c860aabf500634978e7fb281e2",
@@ -63,7 +65,7 @@ def test_sets_that_differ_in_names_or_order_differ_in_digest() -> None:
     assert feature_set("a", "macd").digest == feature_set("b", "macd").digest
 
 
-def test_the_default_set_holds_no_price_level() -> None:
+def test_the_sets_of_our_own_hold_no_price_level() -> None:
     levels = {
         "open",
         "high",
@@ -77,7 +79,7 @@ def test_the_default_set_holds_no_price_level() -> None:
         "macd_signal",
         "macd_hist",
     }
-    assert not levels & set(SETS["core-28"].names)
+    assert not levels & {*SETS["core-28"].names, *SETS["window-7"].names}
 
 
 @pytest.mark.parametrize("names", [("rsi", "adx"), ("rsi", "rsi"), ()])
@@ -93,6 +95,7 @@ def test_the_missing_weight_is_within_its_bound() -> None:
 def test_the_lookback_of_a_set_is_that_of_its_longest_feature() -> None:
     assert {name: chosen.lookback for name, chosen in SETS.items()} == {
         "core-28": 319,
+        "window-7": 258,
         "user-8": 257,
         "user-18": 512,
         "user-23": 512,
