@@ -78,9 +78,13 @@ class Done(NamedTuple):
     share: float
 
 
-def recipe(family: str, quick: bool) -> Recipe:
-    params = complete(family_named(family), {"epochs": 1} if quick and family in {"nhits", "patchtst"} else {})
-    return Recipe(family, SETS_OF[family].name, params, HORIZON, HOLD, 1)
+def recipe(family: str, data: Data, quick: bool) -> Recipe:
+    """The defaults; trees may take as many rounds as a long market has use for."""
+    networks = family in {"nhits", "patchtst"}
+    params: dict[str, float] = {"epochs": 1} if quick and networks else {}
+    if (data.symbols, data.rows) == LONG and not networks:
+        params = {"rounds": 1000}
+    return Recipe(family, SETS_OF[family].name, complete(family_named(family), params), HORIZON, HOLD, 1)
 
 
 def train(family: str, data: Data, quick: bool) -> Done:
@@ -88,7 +92,7 @@ def train(family: str, data: Data, quick: bool) -> Done:
     isolate(8192)
     begun = time.monotonic()
     series = data.series(family)
-    prepared = prepare(series, SETS_OF[family], recipe(family, quick))
+    prepared = prepare(series, SETS_OF[family], recipe(family, data, quick))
     trained = measure(prepared, fit(prepared), Origin("bench", 3, series))
     seconds = time.monotonic() - begun
     scores = trained.manifest.metrics.test
@@ -100,7 +104,7 @@ def train(family: str, data: Data, quick: bool) -> Done:
 def leak(family: str, data: Data, quick: bool) -> Done:
     """The same with labels moved by a third of the table: skill there is a leak."""
     isolate(8192)
-    whole = prepare(data.series(family), SETS_OF[family], recipe(family, quick))
+    whole = prepare(data.series(family), SETS_OF[family], recipe(family, data, quick))
     moved = whole.table._replace(z=np.roll(whole.table.z, len(whole.table.z) // 3))
     prepared = cut(moved, SETS_OF[family], whole.recipe, whole.interval_ms)
     test = prepared.parts.test
