@@ -46,7 +46,8 @@ def die_with_parent(parent: int) -> None:
     """Asks the kernel for SIGTERM when the parent ends, however it ends (Linux; elsewhere nothing). In a process
     group of its own: a Ctrl-C is for the parent, which ends its children. In the parent's session: the kernel shares
     the processor among sessions first (sched(7), autogroup), and no priority counts across them."""
-    os.setpgid(0, 0)
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
