@@ -21,18 +21,19 @@ from shared.process import ONE_THREAD
 SHORTEST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 10.0
 GRACE_S: Final = 10.0
+NICE: Final = 10
 FINAL: Final = (0, 2)
 
 
 @dataclass
 class Child:
-    """One process: what to run, how nice it is to the others (setpriority(2)), and how it fares. ``code`` is
-    set once it is not started again."""
+    """One process: what to run, whether it stands aside for the others, and how it fares. ``code`` is set once
+    it is not started again."""
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    nice: int = 0
+    aside: bool = False
     pid: int | None = None
     starts: int = 0
     code: int | None = None
@@ -92,7 +93,8 @@ class Supervisor:
                 stderr=output,
                 env={**os.environ, **ONE_THREAD, **child.environment},
             )
-        os.setpriority(os.PRIO_PROCESS, process.pid, child.nice)
+        if child.aside:
+            _stand_aside(process.pid)
         child.pid = process.pid
         child.starts += 1
         self._processes[child.name] = process
@@ -110,6 +112,14 @@ class Supervisor:
     def _last_words(self, child: Child) -> str:
         lines = (self._logs / f"{child.name}.log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+def _stand_aside(pid: int) -> None:
+    """Whoever else of the session wakes has the processor at once, which no niceness gives (sched(7)). Elsewhere
+    than on Linux niceness has to do."""
+    os.setpriority(os.PRIO_PROCESS, pid, NICE)
+    if sys.platform == "linux":
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 async def _end(process: Process) -> None:

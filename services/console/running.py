@@ -29,9 +29,8 @@ from shared.settings import VARIABLE, Settings, find, redis_url_with_password
 
 CARD: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
-BESIDE: Final = 10
-"""Niceness of what stands beside the way from bar to decision: no vote waits for it."""
 ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
+"""What stands beside the way from bar to decision: no vote waits for it."""
 
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
@@ -61,7 +60,7 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
     if settings.telemetry.endpoint or addresses():
         processes.append(("watcher", ["run", "watcher"]))  # there is somebody to tell
     return [
-        Child(name, console_command(*words, *parent), environment, nice=BESIDE if words[1:2] in ASIDE else 0)
+        Child(name, console_command(*words, *parent), environment, aside=words[1:2] in ASIDE)
         for name, words in processes
     ]
 

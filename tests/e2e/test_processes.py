@@ -70,6 +70,15 @@ def test_a_feed_goes_on_where_it_stood_and_sends_nothing_twice(up: Installation)
     assert json.loads(lines[-1])["total_models"] == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling classes are Linux's")
+def test_what_nobody_waits_for_is_idle_to_the_scheduler_in_the_session_of_the_others(up: Installation) -> None:
+    owners = up.owners()
+    classes = {group: os.sched_getscheduler(pid) for group, pid in owners.items() if group != "feed"}
+    aside = {group for group, scheduler in classes.items() if scheduler == os.SCHED_IDLE}
+    assert aside == {"shadow-recorder", "gate-evaluator", "archiver", "trainer"}
+    assert len({os.getsid(owners[group]) for group in classes}) == 1
+
+
 def test_doctor_finds_nothing_wrong(up: Installation) -> None:
     report = json.loads(up.conclave("doctor", "-o", "json"))
     assert "chain intact" in report["control"]
