@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import weakref
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -42,7 +43,14 @@ class XGBoostModel:
 
     def __init__(self, booster: Any):
         self._booster = booster
-        self._predict = _predict_from_dense()
+        interface = _interface()
+        self._predict = interface.XGBoosterPredictFromDense
+        # What refers to the rows. Without one XGBoost makes its own at each call, and looks into the files of
+        # the control group each time for how many processors there are.
+        self._rows = ctypes.c_void_p()
+        if interface.XGProxyDMatrixCreate(ctypes.byref(self._rows)):
+            raise RuntimeError("XGProxyDMatrixCreate failed; this XGBoost cannot be asked")
+        weakref.finalize(self, interface.XGDMatrixFree, self._rows)
         self._shape = ctypes.POINTER(ctypes.c_uint64)()
         self._dims = ctypes.c_uint64()
         self._margins = ctypes.POINTER(ctypes.c_float)()
@@ -57,7 +65,7 @@ class XGBoostModel:
             count,
             features,
         )
-        if self._predict(self._booster.handle, interface, MARGINS, None, *self._results):
+        if self._predict(self._booster.handle, interface, MARGINS, self._rows, *self._results):
             raise RuntimeError("XGBoosterPredictFromDense failed; the booster cannot answer these rows")
         # The buffer belongs to the booster and holds the next answer soon: copied, then as float64.
         margins = np.frombuffer(ctypes.string_at(self._margins, 12 * count), dtype=np.float32)
@@ -65,13 +73,15 @@ class XGBoostModel:
 
 
 @functools.cache
-def _predict_from_dense() -> Any:
-    """The function of the library that the package loaded."""
+def _interface() -> Any:
+    """The functions of the library that the package loaded, a view of our own of them."""
     [path, *_] = library("xgboost").libpath.find_lib_path()
-    function = ctypes.CDLL(path).XGBoosterPredictFromDense
-    function.restype = ctypes.c_int
-    function.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p, *[ctypes.c_void_p] * 3]
-    return function
+    found = ctypes.CDLL(path)
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    found.XGBoosterPredictFromDense.argtypes = [pointer, text, text, pointer, pointer, pointer, pointer]
+    found.XGProxyDMatrixCreate.argtypes = [pointer]
+    found.XGDMatrixFree.argtypes = [pointer]
+    return found
 
 
 def _telling(watch: Watch, held: Any, rounds: int) -> Any:
