@@ -22,7 +22,7 @@ before they were read), ``ControlError`` (a control log that nobody can trust or
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -185,7 +185,7 @@ class Host(Generic[S]):
         after = {self.places[stream]: at.id for stream, at in self.positions.items() if stream not in held}
         if self.service.follows_control:
             after = {CONTROL: self.control.last, **after}
-        entries = await self.log.read(after, count=BATCH, block_ms=self.block_ms)
+        entries = await self.log.read(after, count=BATCH, block_ms=self.block_ms, ahead=not self.rest_s)
         caught_up = 0 < len(entries) < BATCH and not self.careful
         if self.careful:
             entries = entries[:1]
@@ -213,7 +213,7 @@ class Host(Generic[S]):
         outputs: list[Sealed] = []
         try:
             commands = standing(self.control, control) if control else ()
-            worked = time.thread_time()
+            worked = time.thread_time() if self.rest_s else 0.0
             for piece in self._pieces(events):
                 if self.rest_s and time.thread_time() - worked > WORK_S:
                     rested = time.time_ns()
@@ -238,30 +238,31 @@ class Host(Generic[S]):
         if self.meter is not None and (events or outputs):
             self._tell(self.meter, events, outputs, started, handled)
 
-    def _pieces(self, events: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    def _pieces(self, events: Sequence[Entry]) -> list[Sequence[Entry]]:
         """All at once; of a service that nobody waits for, unless it is behind, a few at a time."""
         if not self.rest_s or not PIECE < len(events) < BATCH:
-            yield events
-            return
-        for at in range(0, len(events), PIECE):
-            yield events[at : at + PIECE]
+            return [events]
+        return [events[at : at + PIECE] for at in range(0, len(events), PIECE)]
 
     def _tell(
         self, meter: Meter, events: Sequence[Entry], outputs: Sequence[Sealed], started: int, handled: int
     ) -> None:
         consumed: dict[str, int] = {}
-        oldest: list[int] = []
-        for place, run in groupby(events, key=PLACE):
-            taken = list(run)
-            oldest.append(order(taken[0].id)[0])
-            consumed[place.stream] = len(taken)
+        oldest: int | None = None
+        place = None
+        for entry in events:
+            if entry.place is not place:  # the first of its stream
+                place = entry.place
+                written = order(entry.id)[0]
+                oldest = written if oldest is None else min(oldest, written)
+            consumed[place.stream] = consumed.get(place.stream, 0) + 1
         meter.batch(
             consumed=consumed,
             outputs=outputs,
             started_ns=started,
             handled_ns=handled,
             committed_ns=time.time_ns(),
-            oldest_ms=min(oldest, default=None),
+            oldest_ms=oldest,
         )
 
     def _uncommitted(self) -> int:

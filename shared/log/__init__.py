@@ -164,9 +164,12 @@ class Log(Protocol):
         """Writes the batch atomically; sending the same commit again does nothing more.
         Raises ``FencedError``, ``UnavailableError``."""
 
-    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
+    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,
-        streams in the order of ``after``. Waits up to ``block_ms`` for the first (0: not at all)."""
+        streams in the order of ``after``. Waits up to ``block_ms`` for the first (0: not at all).
+
+        ``ahead`` says that the caller commits what comes of these entries and reads on behind them at once, so
+        that the log may ask for both together; it changes nothing of what is read."""
 
     async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
         """Entries with after < id <= until, oldest first, at most ``count``."""

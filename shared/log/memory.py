@@ -123,7 +123,7 @@ class MemoryLog:
         self._wake()
         return Committed(recreated)
 
-    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
+    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
         await checkpoint()
         found = self._collect(after, count)

@@ -22,14 +22,13 @@ Reads are plain ``XREAD`` from a position: no pending entries, so nothing to rec
 consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
 """
 
-import asyncio
 import functools
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -51,13 +50,12 @@ from shared.log import (
     preceding,
 )
 from shared.log.fitness import UnfitServerError
+from shared.log.reading import Reader, entries_of
 from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, owned
 from shared.log.wire import ServerError, Wire, pack, parse_address
 
 ANSWER_S: Final = 10.0
 """How long a command may take that does not wait on purpose (seconds)."""
-GRACE_S: Final = 5.0
-"""How much longer than its own limit a waiting read may take (seconds)."""
 
 
 @functools.cache
@@ -67,12 +65,6 @@ def library() -> tuple[str, str]:
     source = Path(__file__).with_name("commit.lua").read_text()
     name = f"conclave_{blake2b(source.encode(), digest_size=4).hexdigest()}"
     return name, source.replace("@LIBRARY@", name)
-
-
-class _Ahead(NamedTuple):
-    after: tuple[str, ...]
-    most: int
-    answer: asyncio.Future[Any]
 
 
 class RedisLog:
@@ -87,8 +79,7 @@ class RedisLog:
         self._patience = patience_s
         self._commands: Wire | None = None
         self._opening = anyio.Lock()
-        self._readers: list[Wire] = []
-        self._ahead: dict[tuple[Place, ...], _Ahead] = {}
+        self._reader = Reader(self._for_reads, self._persist)
         self._tokens: dict[tuple[str, int, int], bytes] = {}
 
     async def claim(
@@ -155,42 +146,28 @@ class RedisLog:
         for sealed in commit.outputs:
             entries.setdefault(sealed.stream, []).append(sealed.data)
         for stream, data in entries.items():
-            keys.append(STREAMS[stream].key(claim.partition))
+            keys.append(_key(stream, claim.partition))
             args.append(str(len(data)))
             args += data
+        self._reader.commits()
         reply = await self._function("commit", keys, args)
         if reply[0] != b"DONE":
             raise _refusal(claim, reply)
         self._tokens[held] = token
         return Committed(tuple(name.decode() for name in reply[1:]))
 
-    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int) -> list[Entry]:
+    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
-        places = _keyed(tuple(after))
-        reply = await self._taken_ahead(after, count) if self._ahead else None
-        if reply is None:
-            wait = ("BLOCK", str(block_ms)) if block_ms > 0 else ()
-            packed = pack("XREAD", "COUNT", str(count), *wait, "STREAMS", *places, *after.values())
-            reply = await self._persist(self._wait, packed, max(block_ms, 0) / 1000 + GRACE_S)
-        found: list[Entry] = []
-        ends: dict[Place, str] = {}
-        more = False
-        for key, rows in reply or ():
-            found += _entries(places[key], rows)
-            ends[places[key]] = found[-1].id
-            more = more or len(rows) == count
-        if more:
-            self._read_ahead({**after, **ends}, count)
-        return found
+        return await self._reader.read(after, count, block_ms, ahead=ahead)
 
     async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
         """See ``Log.scan``."""
-        return _entries(place, await self._ask("XRANGE", place.key, f"({after}", until, "COUNT", str(count)))
+        return entries_of(place, await self._ask("XRANGE", place.key, f"({after}", until, "COUNT", str(count)))
 
     async def tail(self, place: Place, count: int) -> list[Entry]:
         """See ``Log.tail``."""
         rows = await self._ask("XREVRANGE", place.key, "+", "-", "COUNT", str(count)) if count > 0 else []
-        return _entries(place, rows[::-1])
+        return entries_of(place, rows[::-1])
 
     async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
         """See ``Log.append_at``."""
@@ -248,10 +225,10 @@ class RedisLog:
 
     async def close(self) -> None:
         """See ``Log.close``."""
-        for wire in (self._commands, *self._readers):
-            if wire is not None:
-                wire.close()
-        self._commands, self._readers = None, []
+        if self._commands is not None:
+            self._commands.close()
+        self._commands = None
+        self._reader.close()
         await anyio.lowlevel.checkpoint()
 
     async def _function(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -304,40 +281,8 @@ class RedisLog:
             wire = await self._connected()
         return await wire.call(packed, limit_s)
 
-    async def _wait(self, packed: bytes, limit_s: float) -> Any:
-        """A read that may wait has a connection to itself, so that nothing waits behind it."""
-        reader = self._readers.pop() if self._readers else None
-        if reader is None or reader.closed:
-            reader = await Wire.open(self._address, f"{self._name}:read")
-        try:
-            reply = await reader.call(packed, limit_s)
-        except BaseException:
-            reader.close()  # the server may still be waiting on it
-            raise
-        self._readers.append(reader)
-        return reply
-
-    def _read_ahead(self, after: Mapping[Place, str], count: int) -> None:
-        """Under a backlog, asks for the next batch while the caller is busy with this one."""
-        if self._readers and not self._readers[-1].closed:
-            packed = pack("XREAD", "COUNT", str(count), "STREAMS", *[place.key for place in after], *after.values())
-            (answer,) = self._readers[-1].post(packed)
-            self._ahead[tuple(after)] = _Ahead(tuple(after.values()), count, answer)
-
-    async def _taken_ahead(self, after: Mapping[Place, str], count: int) -> Any:
-        """What was asked for ahead, if it is this, and if the backlog goes on: the end of a backlog
-        is read anew, since more may have come."""
-        ahead = self._ahead.pop(tuple(after), None)
-        if ahead is None or ahead.most != count or ahead.after != tuple(after.values()):
-            return None
-        with anyio.move_on_after(GRACE_S):
-            try:
-                reply = await ahead.answer
-            except UnavailableError:
-                return None
-            if isinstance(reply, list) and any(len(rows) == count for _, rows in reply):
-                return reply
-        return None
+    async def _for_reads(self) -> Wire:
+        return await Wire.open(self._address, f"{self._name}:read")
 
     async def _connected(self) -> Wire:
         if self._commands is None or self._commands.closed:
@@ -347,11 +292,7 @@ class RedisLog:
         return self._commands
 
 
-@functools.lru_cache(maxsize=64)
-def _keyed(places: tuple[Place, ...]) -> Mapping[bytes, Place]:
-    return {place.key.encode(): place for place in places}
-
-
+@functools.cache
 def _group_key(group: str, partition: int) -> str:
     return f"conclave:{{p{partition}}}:group:{group}"
 
@@ -364,14 +305,13 @@ def _claim_key(claim: Claim) -> str:
     return _group_key(claim.group, claim.partition)
 
 
+@functools.cache
+def _key(stream: str, partition: int) -> str:
+    return STREAMS[stream].key(partition)
+
+
 def _keys(streams: Sequence[str] | Mapping[str, Any], partition: int) -> list[str]:
-    return [STREAMS[stream].key(partition) for stream in streams]
-
-
-def _entries(place: Place, rows: Sequence[Any]) -> list[Entry]:
-    # Half the price of Entry(...); this runs for every event.
-    new = tuple.__new__
-    return [new(Entry, (place, entry_id.decode(), fields[1])) for entry_id, fields in rows]
+    return [_key(stream, partition) for stream in streams]
 
 
 def _position(held: bytes) -> Position:

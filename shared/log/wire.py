@@ -152,9 +152,10 @@ class Wire(asyncio.BufferedProtocol):
         """Whether the connection is gone."""
         return self._transport is None or self._transport.is_closing()
 
-    def post(self, packed: bytes, replies: int = 1) -> list[asyncio.Future[Any]]:
-        """Sends ``packed``, which holds ``replies`` commands; gives their answers to come, without a limit."""
-        return [self._sent(b"" if rest else packed, math.inf) for rest in range(replies)]
+    def post(self, packed: bytes, replies: int = 1, limit_s: float = math.inf) -> list[asyncio.Future[Any]]:
+        """Sends ``packed``, which holds ``replies`` commands; gives their answers to come. One that did not come
+        within ``limit_s`` closes the connection."""
+        return [self._sent(b"" if rest else packed, limit_s) for rest in range(replies)]
 
     async def call(self, packed: bytes, limit_s: float) -> Any:
         """Sends one command and waits for its answer at most ``limit_s``; an answer that did not

@@ -25,7 +25,7 @@ async def copy(url: str, label: str, batch: int) -> None:
     stand = claim.positions["market"]
     while True:
         outputs = []
-        entries = await log.read({MARKET: stand.id}, count=batch, block_ms=1000)
+        entries = await log.read({MARKET: stand.id}, count=batch, block_ms=1000, ahead=True)
         for entry in entries:
             found = unseal("market", entry.data)
             bar = found.event

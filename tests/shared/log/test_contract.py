@@ -17,6 +17,7 @@ from shared.log import (
     Claim,
     Commit,
     Committed,
+    Entry,
     Extent,
     FencedError,
     Log,
@@ -104,6 +105,51 @@ async def test_a_read_ahead_is_not_taken_for_another_read(log: Log) -> None:
     first = await log.read({MARKET: START}, count=2, block_ms=0)
     assert await log.read({MARKET: START}, count=2, block_ms=0) == first
     assert len(await log.read({MARKET: first[-1].id}, count=4, block_ms=0)) == 4
+
+
+async def test_who_reads_on_behind_a_commit_gets_everything_once_and_in_order(site: Any) -> None:
+    log, writer = site.connect(), site.connect()
+    claim = await log.claim("voter", ["market"], 0, ME)
+    stand, found = claim.positions["market"], list[bytes]()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(publish, writer, bars(3 * number, 3 * number + 1, 3 * number + 2))
+                entries = await log.read({DEAD: START, MARKET: stand.id}, count=2, block_ms=60_000, ahead=True)
+                after = Position(entries[-1].id, stand.seen + len(entries))
+                await log.commit(claim, Commit([], {"market": stand}, {"market": after}))
+                stand = after
+                found += [entry.data for entry in entries]
+    while entries := await log.read({DEAD: START, MARKET: stand.id}, count=100, block_ms=0, ahead=True):
+        found += [entry.data for entry in entries]
+        stand = Position(entries[-1].id, stand.seen + len(entries))
+    assert found == await data(log, MARKET)
+    assert len(found) == 60
+
+
+async def test_what_was_asked_with_a_commit_is_not_taken_for_another_read(log: Log) -> None:
+    await publish(log, [*bars(0, 1, 2), letter("a")])
+    claim = await log.claim("voter", ["market"], 0, ME)
+    first: list[Entry] = []
+    for _ in range(3):
+        first = await log.read({MARKET: START}, count=10, block_ms=60_000, ahead=True)
+        assert [entry.data for entry in first] == [each.data for each in bars(0, 1, 2)]
+        await log.commit(claim, Commit([letter("b")], {}, {}))
+    [entry] = await log.read({MARKET: first[1].id}, count=1, block_ms=60_000, ahead=True)
+    assert entry.data == bar(2).data
+    await log.commit(claim, Commit([letter("c")], {}, {}))
+    assert [entry.place for entry in await log.read({DEAD: START}, count=10, block_ms=0)] == [DEAD] * 3
+
+
+async def test_a_read_that_was_asked_with_a_commit_and_never_made_disturbs_nothing(log: Log) -> None:
+    await publish(log, bars(0))
+    claim = await log.claim("voter", ["market"], 0, ME)
+    await log.read({MARKET: START}, count=10, block_ms=60_000, ahead=True)
+    await log.commit(claim, Commit([letter("a")], {}, {}))
+    with anyio.fail_after(10):
+        await publish(log, bars(1))
+        assert len(await data(log, MARKET)) == 2
+        await log.release(claim)
 
 
 async def test_a_read_of_nothing_ends(log: Log) -> None:

@@ -225,6 +225,20 @@ async def test_connections_that_are_killed_all_the_time_lose_and_double_nothing(
     assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in bars(*range(40))]
 
 
+async def test_the_next_read_goes_with_the_commit_and_outlives_its_connection(log: RedisLog, client: Any) -> None:
+    await publish(log, bars(0))
+    claim = await log.claim("voter", ["market"], 0, ME)
+    first = await log.read({MARKET: START}, count=10, block_ms=60_000, ahead=True)
+    await log.commit(claim, Commit([], {}, {}))
+    with anyio.fail_after(10):
+        while client.info("clients")["blocked_clients"] != 1:
+            await anyio.lowlevel.checkpoint()
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await publish(log, bars(1))
+        [entry] = await log.read({MARKET: first[-1].id}, count=10, block_ms=60_000)
+    assert entry.data == bars(1)[0].data
+
+
 async def test_a_read_outlives_its_connection(log: RedisLog, client: Any, empty_redis_url: str) -> None:
     async with anyio.create_task_group() as tasks:
 
