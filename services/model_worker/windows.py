@@ -110,7 +110,7 @@ class Vectors(Struct):
             if len(kept) < predictor.window:
                 have = f"have {len(kept)} of {predictor.window} successive vectors"
                 return Failure("features_withheld", f"window: {have}")
-            window = b"".join(vector.values for vector in list(kept)[-predictor.window :])
+            window = b"".join([vector.values for vector in kept][-predictor.window :])
         if len(window) != 4 * predictor.features * predictor.window:
             return Failure(
                 "bad_vector",

@@ -40,6 +40,7 @@ class Layer:
 
     def __init__(self, weights: Mapping[str, Array], name: str, body: Body) -> None:
         self.body = body
+        self.groups, self.tokens = body.groups, body.tokens
         # A norm before a linear map leaves it its own affine map: two passes less over all tokens.
         first, second = ("", "") if body.classic else (f"{name}.norm_1", f"{name}.norm_2")
         self.qkv = Linear(weights, f"{name}.attention.qkv", after=first)
@@ -67,8 +68,7 @@ class Layer:
         return x + self.narrow(gelu(self.widen(self.norm_2(x)))), None
 
     def _attention(self, x: Array, before: Array | None) -> tuple[Array, Array]:
-        body = self.body
-        parts = self.qkv(x).reshape(len(x), body.groups, body.tokens, 3, body.heads, -1)
+        parts = self.qkv(x).reshape(len(x), self.groups, self.tokens, 3, self.body.heads, -1)
         q, v = (np.ascontiguousarray(parts[:, :, :, part].swapaxes(2, 3)) for part in (0, 2))
         k = np.ascontiguousarray(parts[:, :, :, 1].transpose(0, 1, 3, 4, 2))
         scores: Array = q @ k
@@ -85,6 +85,7 @@ class Forward:
         """Raises ``WeightsError``, naming ``file``, where weights and sizes do not fit together."""
         arrays = checked(weights, shapes(body, instance=instance), file)
         self.body = body
+        self.groups, self.tokens = body.groups, body.tokens
         self.instance = instance
         self.weights = arrays
         self.embed = Linear(arrays, "encoder.embed")
@@ -99,8 +100,7 @@ class Forward:
 
     def logits(self, windows: Windows) -> Logits:
         """See ``base.Model``."""
-        body = self.body
-        size = max(TOKENS_AT_ONCE // (body.groups * body.tokens), 1)
+        size = max(TOKENS_AT_ONCE // (self.groups * self.tokens), 1)
         x = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
         out = np.empty((len(x), 3))
         for at in range(0, len(x), size):
@@ -109,7 +109,7 @@ class Forward:
 
     def _some(self, x: Array) -> Array:
         """Channels first, [N, C, L], to [N, 3]."""
-        count, body = len(x), self.body
+        count = len(x)
         removed: list[Array] = []
         if self.instance:
             mean = x.mean(axis=-1, keepdims=True)
@@ -124,9 +124,9 @@ class Forward:
             tokens, scores = layer(tokens, scores)
         if self.last is not None:
             tokens = self.last(tokens)
-        grouped = tokens.reshape(count, body.groups, body.tokens, body.width)
+        grouped = tokens.reshape(count, self.groups, self.tokens, self.body.width)
         whole: Array = np.add.reduce(grouped, axis=2)
-        whole *= np.float32(1 / body.tokens)
+        whole *= np.float32(1 / self.tokens)
         each = np.concatenate([whole, grouped[:, :, -1]], axis=-1)
         found = np.concatenate([each.reshape(count, -1), *removed], axis=-1)
         logits: Array = self.head(found[:, None])[:, 0]
@@ -140,4 +140,4 @@ class Forward:
         cut = x.take(self.cut, axis=-1)
         if body.mixed:
             cut = cut.swapaxes(1, 2)
-        return np.ascontiguousarray(cut).reshape(len(x), body.groups * body.tokens, -1)
+        return np.ascontiguousarray(cut).reshape(len(x), self.groups * self.tokens, -1)
