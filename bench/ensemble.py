@@ -51,7 +51,7 @@ def run(quick: bool) -> dict[str, Figure]:
         installation = Installation(Path(folder), models=MODELS)
         with running(installation):
             train_all(installation)
-            found = anyio.run(measure, installation, quick)
+            found = anyio.run(measure, installation, quick, backend_options={"use_uvloop": True})
             owners = installation.owners()
             memory = {model: resident_mb(owners[f"model-worker.{model}"]) for model in MODELS}
     p50, p99, last, least = (median(found[key]) for key in ("p50", "p99", "burst", "floor"))

@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -136,6 +137,17 @@ async def all_decisions(log: Log, partition: int = 0) -> list[Envelope[DecisionM
     """Every decision of a partition, in the order in which they were written."""
     envelopes = [unseal("decisions", entry.data) for entry in await all_entries(log, Place("decisions", partition))]
     return [envelope for envelope in envelopes if isinstance(envelope.event, DecisionMade)]
+
+
+def wait_until(
+    condition: Callable[[], object], limit_s: float = 90.0, every_s: float = 0.1, told: object = "it did not get there"
+) -> None:
+    """Looks until a condition holds. ``AssertionError``, with ``told`` as it then stands, where it does not within the
+    limit."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, told
+        time.sleep(every_s)
 
 
 def kill(pid: int) -> None:

@@ -10,7 +10,6 @@ ratio is of their p99, medians over the rounds.
 import re
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ import anyio
 import numpy as np
 
 from bench.harness import Figure
-from bench.installation import Installation
+from bench.installation import Installation, wait_until
 from bench.latency import Market, bars_by_time, caught_up, paced
 from schemas.training import TrainingProgressed
 from shared.process import owner
@@ -69,7 +68,7 @@ async def measure(installation: Installation, rounds: int, bars: int) -> tuple[l
         jobs = await ledger.read()
         assert jobs[asked].ended is None, "the job ended before the stretch did; give it more epochs"
         at += 2 * bars
-        await cancel(installation)
+        await kill(installation)
         await idle(ledger)
     for one in (log, sender, other):
         await one.close()
@@ -83,8 +82,8 @@ def request(installation: Installation) -> str:
     return str(re.findall(r"[0-9a-f]{32}", said)[0])
 
 
-async def cancel(installation: Installation) -> None:
-    """Ends the job's process by its pid, which the trainer takes for a crash."""
+async def kill(installation: Installation) -> None:
+    """Ends the job's process, which the trainer takes for a crash."""
     listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout  # a moment
     for line in listed.splitlines():
         if "services.trainer.child" in line and str(installation.folder) in line:
@@ -96,9 +95,7 @@ def in_this_session(installation: Installation) -> Iterator[None]:
     """The installation, up in the foreground."""
     up = installation.start("up")
     try:
-        while "trainer" not in installation.owners():
-            assert up.poll() is None, up.communicate()
-            time.sleep(0.1)
+        wait_until(lambda: "trainer" in installation.owners())
         yield
     finally:
         up.terminate()
@@ -111,7 +108,8 @@ def run(quick: bool) -> dict[str, Figure]:
         installation = Installation(Path(folder), extra="\n[training]\nfree_gb = 0.0\n")
         with in_this_session(installation):
             installation.train_all("--synthetic", "sequence", "--symbols", "4", "--count", "4000")
-            without, beside = anyio.run(measure, installation, 3 if quick else 7, 400 if quick else 800)
+            rounds, bars = (3, 400) if quick else (7, 800)
+            without, beside = anyio.run(measure, installation, rounds, bars, backend_options={"use_uvloop": True})
     ratios = [with_job / alone for alone, with_job in zip(without, beside, strict=True)]
     against = f"{median(beside):.2f} ms against {median(without):.2f} ms"
     return {

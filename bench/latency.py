@@ -1,6 +1,7 @@
 """Bar to decision with two tree models: at 50 bars a second, and when 100 symbols close at once.
 
-Everything runs as in production: each service a process of its own, the embedded server, the runtime.
+Everything runs as in production: each service a process of its own, the embedded server, the runtime, and bars
+and decisions on the event loop that a service has.
 A bar's latency is from just before it is sent to the moment a reader has its decision in hand. The
 floor, measured in the same run, is the same journey without us: the smallest write-and-read through
 the server, once for each of the four hops.
@@ -149,7 +150,7 @@ def run(quick: bool) -> dict[str, Figure]:
         installation = Installation(Path(folder))
         with running(installation):
             installation.train_all("--synthetic", "sequence", "--symbols", "4", "--count", "4000")
-            found = anyio.run(measure, installation, quick)
+            found = anyio.run(measure, installation, quick, backend_options={"use_uvloop": True})
     p50, p99, last, least = (median(found[key]) for key in ("p50", "p99", "burst", "floor"))
     against = f"{HOPS} smallest hops {least:.2f} ms"
     return {

@@ -131,7 +131,8 @@ def run(quick: bool) -> dict[str, Figure]:
                 for model in MODELS
             }
             pairs = [Pair(model, *pair) for model, pair in others.items()]
-            found = anyio.run(measure, installation, pairs, 20 if quick else 100)
+            rounds = 20 if quick else 100
+            found = anyio.run(measure, installation, pairs, rounds, backend_options={"use_uvloop": True})
     figures = {}
     for model, (cold, warm, took) in found.items():
         against = f"{cold:.2f} ms against {warm:.2f} ms; a load takes {took:.0f} ms"

@@ -5,8 +5,7 @@ the path; the rules' own tests need ``promtool`` (``test_telemetry``)."""
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from bench.installation import Installation, free_port, running
+from bench.installation import Installation, free_port, running, wait_until
 from shared.metrics import METRICS, label
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "telemetry"
@@ -49,13 +48,6 @@ class Database:
                 return bool(answer.status == 200)
         except OSError:
             return False
-
-
-def wait_until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ The bars are synthetic; ``CONCLAVE_TEST_BARS=<file or folder>`` runs the same on
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -13,7 +12,7 @@ import anyio
 import pytest
 import redis
 
-from bench.installation import Installation, all_decisions, all_entries, kill, running
+from bench.installation import Installation, all_decisions, all_entries, kill, running, wait_until
 from schemas.codec import unseal
 from shared.embedded import EmbeddedServer
 from shared.log import Place
@@ -47,7 +46,7 @@ class Run:
         client.close()
         with running(self.installation):
             self.feed = self.installation.start(*self.words)
-            wait_until(lambda: self.progress(disturb))
+            wait_until(lambda: self.progress(disturb), LIMIT_S, 0.05)
             _, said = self.feed.communicate(timeout=30)
             assert self.feed.returncode == 0, said
             return anyio.run(self.outcome)
@@ -84,13 +83,6 @@ class Run:
             await log.close()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     installation = Installation(tmp_path)
@@ -116,7 +108,7 @@ def test_ten_kills_change_no_byte_of_any_decision(run: Run) -> None:
             run.feed.kill()
             run.feed.wait()
         else:
-            wait_until(lambda: victim in run.installation.owners())
+            wait_until(lambda: victim in run.installation.owners(), LIMIT_S)
             kill(run.installation.owners()[victim])
         killed.append(victim)
 

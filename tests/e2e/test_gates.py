@@ -1,13 +1,11 @@
 """Shadow, outcomes and gates beside a running installation: every ballot of champion and shadow is scored,
 no shadow touches a vote, and the candidate gets a verdict."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 
-from bench.installation import Installation, all_entries, running
+from bench.installation import Installation, all_entries, running, wait_until
 from schemas.codec import unseal
 from schemas.gates import VerdictReached
 from schemas.scores import InterferenceChecked, PredictionScored
@@ -29,13 +27,6 @@ def events(installation: Installation, stream: str) -> list[object]:
     return anyio.run(read)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.2)
-
-
 def test_a_shadow_is_scored_beside_the_champion_and_judged(tmp_path: Path) -> None:
     installation = Installation(tmp_path, models=("m",))
     with running(installation):
@@ -44,7 +35,7 @@ def test_a_shadow_is_scored_beside_the_champion_and_judged(tmp_path: Path) -> No
         installation.conclave("train", "files", *rival, *WHY)
         installation.conclave("policy", "voting", "quorum_count=1", *WHY)
         installation.conclave("feed", *BARS, "--limit", str(FED))
-        until(lambda: any(isinstance(event, VerdictReached) for event in events(installation, "gates")))
+        wait_until(lambda: any(isinstance(event, VerdictReached) for event in events(installation, "gates")))
         checks = [e for e in events(installation, "scores") if isinstance(e, InterferenceChecked)]
         assert checks
         assert all(check.equal and check.checked == check.equal_so_far for check in checks)

@@ -1,14 +1,13 @@
 """Two models of the past, over 8 and over 23 features, side by side in one installation."""
 
 import json
-import time
 from pathlib import Path
 
 import anyio
 import torch
 
 from bench import old_models
-from bench.installation import Installation, all_decisions, running
+from bench.installation import Installation, all_decisions, running, wait_until
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000")
 WHY = ("--reason", "a test")
@@ -44,7 +43,4 @@ def test_a_v2_and_a_v3_model_vote_side_by_side(tmp_path: Path) -> None:
             finally:
                 await log.close()
 
-        deadline = time.monotonic() + 60
-        while anyio.run(voted) != {"v2", "v3"}:
-            assert time.monotonic() < deadline, "both never voted"
-            time.sleep(0.1)
+        wait_until(lambda: anyio.run(voted) == {"v2", "v3"})

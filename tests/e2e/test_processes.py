@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from bench.installation import Installation, all_decisions, running
+from bench.installation import Installation, all_decisions, running, wait_until
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
 
@@ -24,13 +23,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         installation.train("logistic", *BARS)
         installation.train("prior", *BARS, weight=0.2)
         yield installation
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.05)
 
 
 def decided(installation: Installation) -> int:

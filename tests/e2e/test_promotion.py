@@ -2,13 +2,12 @@
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import anyio
 import pytest
 
-from bench.installation import Installation, all_decisions, all_entries, running
+from bench.installation import Installation, all_decisions, all_entries, running, wait_until
 from bench.recorded import record, verdict
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade
@@ -76,13 +75,6 @@ def _digest(shown: str) -> str:
     return str(re.findall(r"^[0-9a-f]{64}$", shown, re.MULTILINE)[0])
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     installation = Installation(tmp_path_factory.mktemp("site"), models=("m",))
@@ -91,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         installation.conclave("feed", *BARS, "--skip", "4000", "--limit", "1500")
         feed = installation.start("feed", *BARS, "--skip", "4000", "--speed", "100")
         try:
-            until(lambda: bool(found.decisions() and found.decisions()[-1].counted))
+            wait_until(lambda: bool(found.decisions() and found.decisions()[-1].counted))
             yield found
         finally:
             feed.kill()
@@ -112,7 +104,7 @@ def test_a_rival_is_promoted_when_it_is_ready_and_taken_back_without_the_store(s
     assert not ready(site)
     site.conclave("shadow", "start", "m", site.rival[:8], *WHY)
     site.judge("passed")
-    until(lambda: ready(site))
+    wait_until(lambda: ready(site))
     said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--wait", "-o", "json", *WHY))
     first = said["first_decision"]
     assert first["event"]["control_version"] == said["version"]
@@ -135,14 +127,14 @@ def test_a_rival_is_promoted_when_it_is_ready_and_taken_back_without_the_store(s
 
 
 def test_a_halt_stops_intents_at_once_and_decisions_go_on(site: Site) -> None:
-    until(lambda: bool(site.intents()))
+    wait_until(lambda: bool(site.intents()))
     said = json.loads(site.conclave("halt", "--wait", "-o", "json", *WHY))
     version = said["version"]
     seen = len(site.decisions())
-    until(lambda: len(site.decisions()) > seen + 20)
+    wait_until(lambda: len(site.decisions()) > seen + 20)
     assert max(site.intents()) < version
     site.conclave("resume", "--wait", *WHY)
-    until(lambda: max(site.intents()) > version)
+    wait_until(lambda: max(site.intents()) > version)
 
 
 def test_a_command_for_another_version_is_refused_with_1(site: Site) -> None:
@@ -152,7 +144,7 @@ def test_a_command_for_another_version_is_refused_with_1(site: Site) -> None:
 
 def test_a_probation_that_nobody_confirms_reverts_by_itself(site: Site) -> None:
     site.judge("passed")
-    until(lambda: ready(site))
+    wait_until(lambda: ready(site))
     said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--probation", "30", "-o", "json", *WHY))
 
     def reverted() -> bool:
@@ -160,7 +152,7 @@ def test_a_probation_that_nobody_confirms_reverts_by_itself(site: Site) -> None:
         assert isinstance(models, dict)
         return bool(models["m"]["champion"] == site.champion)
 
-    until(reverted)
+    wait_until(reverted)
     [*_, last] = site.conclave("history", "-o", "json").splitlines()
     assert json.loads(last)["actor"] == "guard"
     assert json.loads(last)["command"]["type"] == "revert_probation"

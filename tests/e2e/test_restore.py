@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +9,7 @@ from urllib.parse import urlsplit
 import anyio
 import redis
 
-from bench.installation import Installation, all_entries, running
+from bench.installation import Installation, all_entries, running, wait_until
 from shared.embedded import EmbeddedServer
 from shared.log import Place
 
@@ -32,13 +30,6 @@ def decisions(installation: Installation) -> list[bytes]:
     return anyio.run(read)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.1)
-
-
 def sealed(installation: Installation) -> dict[str, Any]:
     facts = json.loads(installation.conclave("archive", "status", "-o", "json"))
     return {row["key"]: row["entries"] for row in facts["streams"]}
@@ -51,9 +42,9 @@ def test_what_is_restored_decides_on_with_the_same_bytes(tmp_path: Path) -> None
         lost.train("m", *BARS, family="logistic")
         lost.conclave("policy", "voting", "quorum_count=1", *WHY)
         lost.conclave("feed", *BARS, "--limit", str(BEFORE))
-        until(lambda: len(decisions(lost)) > BEFORE // 2)
+        wait_until(lambda: len(decisions(lost)) > BEFORE // 2)
         count = len(decisions(lost))
-        until(lambda: sealed(lost).get("conclave:{p0}:decisions", 0) >= count == len(decisions(lost)))
+        wait_until(lambda: sealed(lost).get("conclave:{p0}:decisions", 0) >= count == len(decisions(lost)))
     before = decisions_of(lost)
     assert json.loads(lost.conclave("archive", "verify", "-o", "json"))["faults"] == []
     shutil.copytree(lost.folder / "var" / "archive", found.folder / "var" / "archive")
@@ -61,7 +52,7 @@ def test_what_is_restored_decides_on_with_the_same_bytes(tmp_path: Path) -> None
 
     with running(lost):
         lost.conclave("feed", *BARS, "--limit", str(AFTER))
-        until(lambda: len(decisions(lost)) >= len(before) + AFTER - BEFORE)
+        wait_until(lambda: len(decisions(lost)) >= len(before) + AFTER - BEFORE)
         expected = decisions(lost)
 
     port = urlsplit(found.url).port
@@ -77,10 +68,10 @@ def test_what_is_restored_decides_on_with_the_same_bytes(tmp_path: Path) -> None
 
     with running(found):
         found.conclave("feed", *BARS, "--limit", str(AFTER))
-        until(lambda: len(decisions(found)) >= len(expected))
+        wait_until(lambda: len(decisions(found)) >= len(expected))
         assert decisions(found) == expected
-        until(lambda: sealed(found).get("conclave:{p0}:features", 0) >= AFTER)
-        until(lambda: sealed(found).get("conclave:{p0}:predictions", 0) >= len(expected))
+        wait_until(lambda: sealed(found).get("conclave:{p0}:features", 0) >= AFTER)
+        wait_until(lambda: sealed(found).get("conclave:{p0}:predictions", 0) >= len(expected))
 
     server.start()
     try:

@@ -1,6 +1,5 @@
 """One trace from bar to decision, over processes that know nothing of each other, to a real receiver of OTLP."""
 
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -13,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from bench.installation import Installation, all_decisions, running
+from bench.installation import Installation, all_decisions, running, wait_until
 from shared.metrics import METRICS
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
@@ -92,10 +91,7 @@ def test_one_trace_runs_through_every_process_from_bar_to_decision(tmp_path: Pat
         installation.conclave("feed", *BARS, "--limit", "200")
         wait_until_decided(installation, 200)
     # Every process has ended, and sent what it had: nothing is waited for here but what is under way.
-    deadline = time.monotonic() + 10
-    while sum(set(CHAIN) <= set(spans) for spans in receiver.traces.values()) < 200:
-        assert time.monotonic() < deadline, {name: len(found) for name, found in receiver.traces.items()}
-        time.sleep(0.05)
+    wait_until(lambda: sum(set(CHAIN) <= set(spans) for spans in receiver.traces.values()) == 200)
     complete = [spans for spans in receiver.traces.values() if "ensemble-voter decisions" in spans]
     assert len(complete) == 200
     for spans in complete:

@@ -2,8 +2,7 @@
 
 import json
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.installation import Installation, kill, running
+from bench.installation import Installation, kill, running, wait_until
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
 WHY = ("--reason", "a test of it")
@@ -53,13 +52,6 @@ def desk() -> Iterator[Desk]:
         thread.join()
 
 
-def wait_until(condition: Callable[[], object], desk: Desk, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, desk.lines
-        time.sleep(0.05)
-
-
 def test_a_webhook_is_told_of_commands_and_dead_letters_once_across_restarts_of_the_watcher(
     tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,17 +72,18 @@ def test_a_webhook_is_told_of_commands_and_dead_letters_once_across_restarts_of_
         assert watcher.stderr is not None
         assert "notices go to: JSON" in watcher.stderr.readline()
         installation.conclave("halt", *WHY)
-        wait_until(lambda: desk.told("halted raised"), desk)
+        wait_until(lambda: desk.told("halted raised"), told=desk.lines)
         installation.conclave("feed", "--bars", str(bad))
-        wait_until(lambda: desk.told("dead-letters told"), desk)
-        wait_until(lambda: not kept()["waiting"], desk)  # in between, a crash tells it twice rather than never
+        wait_until(lambda: desk.told("dead-letters told"), told=desk.lines)
+        # In between, a crash tells it twice rather than never.
+        wait_until(lambda: not kept()["waiting"], told=desk.lines)
         kill(watcher.pid)
         watcher.communicate()
         installation.conclave("resume", *WHY)
         installation.conclave("policy", "voting", "edge=0.2", *WHY)
         installation.conclave("rollback", *WHY)
         watcher = installation.start("run", "watcher")
-        wait_until(lambda: desk.told("rolled-back told") and desk.told("halted resolved"), desk)
+        wait_until(lambda: desk.told("rolled-back told") and desk.told("halted resolved"), told=desk.lines)
         watcher.send_signal(signal.SIGTERM)
         watcher.communicate(timeout=30)
         assert watcher.returncode == 0

@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from bench.installation import wait_until
 
 ROOT = Path(__file__).parents[2]
 TREE: Final = "/srv/conclave"
@@ -95,13 +97,6 @@ class Machine:
         """Waits for a decision about a bar later than any so far."""
         newest = self.decisions(1)[0]["open_time"]
         wait_until(lambda: bool(self.decisions(1)[0]["open_time"] > newest))
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 90.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.3)
 
 
 def filesystem() -> Path:

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
 
+from bench.installation import wait_until
 from schemas.catalogue import STREAMS, Service, partition_of
 from services.console.run import SERVICES
 from shared.notify import STALE_S
@@ -124,13 +125,6 @@ class Stack:
 
     def decisions(self, last: int = 200) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.conclave("decisions", "-n", str(last), "-o", "json").splitlines()]
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 90.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there"
-        time.sleep(0.5)
 
 
 def inspected(container: str, what: str) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final, get_args
 
 import pytest
-from machine import ROOT, TREE, Machine, booted, say, wait_until
+from machine import ROOT, TREE, Machine, booted, say
 
+from bench.installation import wait_until
 from schemas.catalogue import Service
 from services.console.run import SERVICES
 
