@@ -96,12 +96,13 @@ class Reader:
             self._ahead[tuple(read.after)] = _Sent(read, wire, answer)
 
     async def _taken(self, read: _Read) -> Sequence[Any] | None:
-        """The answer to what was sent ahead, if it was this. The end of a backlog is read anew, since more may have
-        come."""
+        """The answer to what was sent ahead, if it was this, and waits no longer. The end of a backlog is read anew,
+        since more may have come."""
         sent = self._ahead.pop(tuple(read.after), None)
         if sent is None:
             return None
-        if (sent.read.most, sent.read.after) != (read.most, read.after):
+        backlog = not sent.read.block_ms
+        if sent.read != read and not (backlog and sent.read[:2] == read[:2]):
             if sent.answer.done():
                 self._free.append(sent.wire)
             else:
@@ -118,7 +119,6 @@ class Reader:
         if isinstance(reply, ServerError):
             return None
         rows: Sequence[Any] = reply or ()
-        backlog = not sent.read.block_ms
         return None if backlog and not any(len(found) == read.most for _, found in rows) else rows
 
     async def _wait(self, packed: bytes, limit_s: float) -> Any:

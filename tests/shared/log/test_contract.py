@@ -141,6 +141,15 @@ async def test_what_was_asked_with_a_commit_is_not_taken_for_another_read(log: L
     assert [entry.place for entry in await log.read({DEAD: START}, count=10, block_ms=0)] == [DEAD] * 3
 
 
+async def test_a_read_that_may_not_wait_does_not_where_one_that_may_was_asked_with_a_commit(log: Log) -> None:
+    await publish(log, bars(0))
+    claim = await log.claim("voter", ["market"], 0, ME)
+    [entry] = await log.read({MARKET: START}, count=10, block_ms=60_000, ahead=True)
+    await log.commit(claim, Commit([letter("a")], {}, {}))
+    with anyio.fail_after(5):
+        assert await log.read({MARKET: entry.id}, count=10, block_ms=0) == []
+
+
 async def test_a_read_that_was_asked_with_a_commit_and_never_made_disturbs_nothing(log: Log) -> None:
     await publish(log, bars(0))
     claim = await log.claim("voter", ["market"], 0, ME)
