@@ -45,6 +45,8 @@ def encrypted(url: str, folder: Path, names: Sequence[str] = ("localhost", "127.
                         (back if taken is link else link).sendall(data)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Link) as server:
+        # A handshake may wait for a client that closes only when this thread goes on: nobody waits for it in turn.
+        server.daemon_threads = True
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
         try:
