@@ -24,8 +24,8 @@ import anyio
 
 import shared.otlp
 import shared.runtime
+from bench.contenders import IN, Forward, Raw, vectors
 from bench.harness import Figure
-from bench.hop import IN, Forward, Raw, vectors
 from schemas.codec import Sealed, seal
 from shared.embedded import EmbeddedServer
 from shared.log import Owner

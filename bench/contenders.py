@@ -1,0 +1,320 @@
+"""Who makes the hop of ``bench.hop``: ours, raw sockets and FastStream, each on 49-feature vectors of one stream.
+
+Each handles ``count`` events and returns; 0 means for ever. ``python -m bench.contenders NAME URL`` is one that
+stands by in a process of its own.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import anyio
+import hiredis
+import msgspec
+import numpy as np
+
+import shared.runtime
+from schemas.codec import Envelope, Sealed, seal
+from schemas.features import FeatureEvent, FeaturesComputed
+from schemas.predictions import PredictionMade
+from shared.log import Owner, Place
+from shared.log.redis import RedisLog, library
+from shared.log.wire import pack
+from shared.runtime import Host
+from shared.service import Batch
+
+BATCH: Final = 100
+IN, OUT = Place("features"), Place("predictions")
+ARTIFACT: Final = bytes(range(32))
+THIRDS: Final = (0.25, 0.5, 0.25)
+
+
+def vectors(count: int) -> list[Sealed]:
+    """49-feature events of 100 symbols."""
+    values = np.linspace(-1, 1, 49).astype("<f4").tobytes()
+    return [
+        seal("features", FeaturesComputed(f"S{n % 100}", 60_000, 60_000 * n, "synthetic", ARTIFACT, values), flags=0)
+        for n in range(count)
+    ]
+
+
+def answer(event: FeaturesComputed, vector: bytes) -> PredictionMade:
+    """The output for one input."""
+    return PredictionMade(
+        event.symbol, event.interval_ms, event.open_time, event.origin, "bench", ARTIFACT, THIRDS, vector, 1
+    )
+
+
+class Forward:
+    """The service under measurement."""
+
+    group = "bench"
+    reads = ("features",)
+    follows_control = False
+    ticks = 0
+
+    def __init__(self, count: int, stop: anyio.Event) -> None:
+        self.count, self.stop = count, stop
+
+    def begin(self, memo: bytes) -> dict[str, int]:
+        return {}
+
+    def absorb(self, state: dict[str, int], batch: Batch) -> None:
+        self.handle(state, batch)
+
+    def handle(self, state: dict[str, int], batch: Batch) -> Sequence[Sealed]:
+        outputs = []
+        for received in batch.events:
+            envelope = received.envelope
+            event = envelope.event
+            state[event.symbol] = state.get(event.symbol, 0) + 1
+            outputs.append(
+                seal(
+                    "predictions",
+                    answer(event, envelope.id),
+                    causation=envelope.id,
+                    correlation=envelope.correlation,
+                    flags=envelope.flags,
+                )
+            )
+        if self.count:
+            self.count -= len(outputs)
+            if self.count <= 0:
+                self.stop.set()
+        return outputs
+
+    def memo(self, state: dict[str, int]) -> bytes:
+        return b""
+
+    def since(self, state: dict[str, int]) -> dict[str, str]:
+        return {}
+
+
+def ours(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
+    """The runtime and the log as services use them, reading at most ``batch`` at once."""
+
+    async def run() -> None:
+        stop = anyio.Event()
+        log = RedisLog(url)
+        await Host(Forward(count, stop), log, 0, Owner("here", 1, "bench"), ready=ready).run(stop)
+        await log.close()
+
+    shared.runtime.BATCH = batch  # type: ignore[misc]  # the hop's size
+    anyio.run(run, backend_options={"use_uvloop": True})
+
+
+class Raw:
+    """A blocking socket."""
+
+    def __init__(self, url: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2].split("/")[0])))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reader = hiredis.Reader()
+
+    def call(self, packed: bytes, replies: int = 1) -> Any:
+        """Sends, and gives the last of ``replies`` answers."""
+        self.socket.sendall(packed)
+        reply = None
+        for _ in range(replies):
+            while (reply := self.reader.gets()) is False:
+                self.reader.feed(self.socket.recv(1 << 18))
+            if isinstance(reply, Exception):
+                raise reply
+        return reply
+
+    def __enter__(self) -> "Raw":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+def _one(data: bytes, decode: Any, encode: Any, counts: dict[str, int]) -> bytes:
+    envelope = decode(data)
+    event = envelope.event
+    counts[event.symbol] = counts.get(event.symbol, 0) + 1
+    output: bytes = encode(Envelope(1, 0, envelope.id, envelope.id, envelope.correlation, answer(event, envelope.id)))
+    return output
+
+
+def floor_multi(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
+    """XREADGROUP, then MULTI, XADD .., XACK, EXEC in one write."""
+    decode, encode = msgspec.msgpack.Decoder(Envelope[FeatureEvent]).decode, msgspec.msgpack.Encoder().encode
+    read = pack(*f"XREADGROUP GROUP raw me COUNT {batch} BLOCK 1000 STREAMS {IN.key} >".split())
+    add = b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$1\r\ne\r\n$%%d\r\n%%b\r\n" % (len(OUT.key), OUT.key.encode())
+    counts: dict[str, int] = {}
+    with Raw(url) as raw:
+        raw.call(pack("XGROUP", "CREATE", IN.key, "raw", "0", "MKSTREAM"))
+        ready()
+        done = 0
+        while not count or done < count:
+            reply = raw.call(read)
+            if reply is None:
+                continue
+            rows = reply[0][1]
+            outputs = [_one(data, decode, encode, counts) for _, (_, data) in rows]
+            adds = b"".join([add % (len(data), data) for data in outputs])
+            ack = pack("XACK", IN.key, "raw", *[row[0] for row in rows])
+            raw.call(b"*1\r\n$5\r\nMULTI\r\n" + adds + ack + b"*1\r\n$4\r\nEXEC\r\n", len(rows) + 3)
+            done += len(rows)
+
+
+def floor_function(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
+    """XREAD, then the log's own commit function."""
+    decode, encode = msgspec.msgpack.Decoder(Envelope[FeatureEvent]).decode, msgspec.msgpack.Encoder().encode
+    name, source = library()
+    group, key = "conclave:{p0}:group:raw", IN.key
+    counts: dict[str, int] = {}
+    with Raw(url) as raw:
+        with contextlib.suppress(hiredis.ReplyError):
+            raw.call(pack("FUNCTION", "LOAD", source))
+        words = ("raw", '{"host":"","pid":1,"label":""}', "me", "10000", "force", "features")
+        epoch = raw.call(pack("FCALL", f"{name}_claim", "3", group, "conclave:{p0}:groups", key, *words))[1]
+        ready()
+        done, last, token = 0, b"0-0", b""
+        while not count or done < count:
+            reply = raw.call(pack("XREAD", "COUNT", str(batch), "BLOCK", "1000", "STREAMS", key, last))
+            if reply is None:
+                continue
+            rows = reply[0][1]
+            outputs = [_one(data, decode, encode, counts) for _, (_, data) in rows]
+            before, seen, after = b"%b %d" % (last, done), done + len(rows), rows[-1][0]
+            head = (epoch, "10000", "raw", token, after, "", "{}", "1", "features", before, after, str(seen))
+            raw.call(pack("FCALL", f"{name}_commit", "3", group, key, OUT.key, *head, str(len(outputs)), *outputs))
+            done, last, token = seen, after, after
+
+
+def _faststream(
+    url: str, count: int, ready: Callable[[], None], subscribe: Callable[[Any, Callable[[int], None]], None]
+) -> None:
+    from faststream.redis import RedisBroker
+
+    async def run() -> None:
+        left, over = count, asyncio.Event()
+
+        def handled(events: int) -> None:
+            nonlocal left
+            left -= events
+            if left <= 0 and count:
+                over.set()
+
+        broker = RedisBroker(url, logger=None)
+        subscribe(broker, handled)
+        async with broker:
+            ready()
+            await broker.start()
+            await over.wait()
+
+    asyncio.run(run())
+
+
+def faststream(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
+    """One handler call a message; its result is published, then the message acknowledged."""
+    from faststream.redis import StreamSub
+
+    decode, encode = msgspec.msgpack.Decoder(Envelope[FeatureEvent]).decode, msgspec.msgpack.Encoder().encode
+    counts: dict[str, int] = {}
+
+    def subscribe(broker: Any, handled: Callable[[int], None]) -> None:
+        source = StreamSub("fs:in", group="fs", consumer="me", max_records=batch, last_id="0", polling_interval=1000)
+
+        async def handle(data: bytes) -> bytes:
+            handled(1)
+            return _one(data, decode, encode, counts)
+
+        broker.subscriber(stream=source)(broker.publisher(stream="fs:out")(handle))
+
+    _faststream(url, count, ready, subscribe)
+
+
+def faststream_batch(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
+    """One handler call a batch; results are published through one pipeline."""
+    from faststream.redis import StreamSub
+
+    counts: dict[str, int] = {}
+
+    def subscribe(broker: Any, handled: Callable[[int], None]) -> None:
+        source = StreamSub(
+            "fs:in", group="fs", consumer="me", batch=True, max_records=batch, last_id="0", polling_interval=1000
+        )
+
+        async def handle(events: list[dict[str, Any]]) -> None:
+            async with broker._connection.pipeline(transaction=True) as pipeline:
+                for event in events:
+                    counts[event["symbol"]] = counts.get(event["symbol"], 0) + 1
+                    result = {
+                        "symbol": event["symbol"],
+                        "open_time": event["open_time"],
+                        "interval_ms": event["interval_ms"],
+                        "origin": event["origin"],
+                        "model": "bench",
+                        "probabilities": THIRDS,
+                        "vector": event["id"],
+                    }
+                    await broker.publish(result, stream="fs:out", pipeline=pipeline)
+                await pipeline.execute()
+            handled(len(events))
+
+        broker.subscriber(stream=source)(handle)
+
+    _faststream(url, count, ready, subscribe)
+
+
+CONTENDERS: Final = {
+    "ours": ours,
+    "floor_multi": floor_multi,
+    "floor_function": floor_function,
+    "faststream": faststream,
+    "faststream_batch": faststream_batch,
+}
+
+
+def inputs(contender: str, events: Sequence[Sealed]) -> list[bytes]:
+    """Commands that put ``events`` where, and in the form in which, a contender expects them."""
+    if not contender.startswith("faststream"):
+        return [pack("XADD", IN.key, "*", "e", event.data) for event in events]
+    from faststream.redis.parser import BinaryMessageFormatV1
+
+    async def wrap(body: Any) -> bytes:
+        wrapped: bytes = await BinaryMessageFormatV1.encode(
+            message=body, reply_to=None, headers=None, correlation_id="1" * 32
+        )
+        return wrapped
+
+    def body(event: Sealed) -> Any:
+        if contender == "faststream":
+            return event.data
+        vector = event.envelope.event
+        return {
+            "id": event.envelope.id.hex(),
+            "symbol": vector.symbol,
+            "open_time": vector.open_time,
+            "interval_ms": vector.interval_ms,
+            "origin": vector.origin,
+            "values": base64.b64encode(vector.values).decode(),
+        }
+
+    async def all_of() -> list[bytes]:
+        return [pack("XADD", "fs:in", "*", "__data__", await wrap(body(event))) for event in events]
+
+    return asyncio.run(all_of())
+
+
+def output_of(contender: str) -> str:
+    """The stream that a contender writes."""
+    return "fs:out" if contender.startswith("faststream") else OUT.key
+
+
+def _stand_by(contender: str, url: str) -> None:
+    CONTENDERS[contender](
+        url, 0, 1000 if contender == "ours" else BATCH, lambda: print(json.dumps("ready"), flush=True)
+    )
+
+
+if __name__ == "__main__":
+    _stand_by(sys.argv[1], sys.argv[2])
