@@ -8,9 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.codec import Envelope, Sealed, seal
-from schemas.decisions import (
-    BallotLate,
-)
+from schemas.decisions import BallotLate
 from schemas.operations import DeadLetter
 from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMade
 from shared.control import EMPTY, fold
@@ -26,14 +24,15 @@ SUMS_WITHIN: Final = 1e-6
 
 class State(Struct):
     """Open rounds in the order of their opening, the last decided bar of each series, and the
-    configuration with the panel made from it. ``reached``: the latest bar each voice answered, by
-    series; it only saves looking again at rounds that are known to be answered. ``unswept``: whether
-    rounds may have become complete without a ballot (after a start, or a command). ``voices``: whose
-    answers are heard under the panel, members and shadows."""
+    configuration with the panel made from it. ``decided`` has rows as the memo has them, which is
+    written with every decision. ``reached``: the latest bar each voice answered, by series; it only
+    saves looking again at rounds that are known to be answered. ``unswept``: whether rounds may have
+    become complete without a ballot (after a start, or a command). ``voices``: whose answers are
+    heard under the panel, members and shadows."""
 
     control: Control
     panel: Panel
-    decided: dict[Series, int]
+    decided: dict[Series, tuple[str, int, int]]
     rounds: dict[tuple[str, int, int], Round]
     waiting: dict[Series, list[int]]
     reached: dict[Series, dict[Voice, int]]
@@ -54,12 +53,11 @@ class Voter:
     def begin(self, memo: bytes) -> State:
         """Nothing open; the memo says which bars were decided."""
         rows: list[tuple[str, int, int]] = msgspec.msgpack.decode(memo, type=list[tuple[str, int, int]]) if memo else []
-        decided = {(symbol, interval): open_time for symbol, interval, open_time in rows}
-        return State(EMPTY, panel_of(EMPTY), decided, {}, {}, {})
+        return State(EMPTY, panel_of(EMPTY), {row[:2]: row for row in rows}, {}, {}, {})
 
     def memo(self, state: State) -> bytes:
         """The last decided bar of each series."""
-        return msgspec.msgpack.encode([(*series, open_time) for series, open_time in state.decided.items()])
+        return msgspec.msgpack.encode(list(state.decided.values()))
 
     def since(self, state: State) -> Mapping[str, str]:
         """Everything since the first ballot of the oldest open round must be read again."""
@@ -110,7 +108,8 @@ def record(
     event = envelope.event
     voice = (event.model, event.artifact.hex())
     series = (event.symbol, event.interval_ms)
-    if event.open_time <= state.decided.get(series, -1):
+    decided = state.decided.get(series)
+    if decided is not None and event.open_time <= decided[2]:
         return (), _late(envelope, voice)
     if not state.panel.members or voice not in state.voices:
         return (), None
@@ -219,9 +218,10 @@ def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, o
     times = state.waiting[current.series]
     while times and times[0] <= current.open_time:
         open_time = times.pop(0)
-        closing = state.rounds.pop((*current.series, open_time))
+        bar = (*current.series, open_time)
+        closing = state.rounds.pop(bar)
         cause: ClosedBy = closed_by if closing is current else "superseded"
-        state.decided[current.series] = open_time
+        state.decided[current.series] = bar
         outputs.extend(decide(state.control, state.panel, closing, cause, now))
     if not times:
         del state.waiting[current.series]
