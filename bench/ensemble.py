@@ -1,4 +1,4 @@
-"""Bar to decision with four models: at 50 bars a second, when 100 symbols close at once, and the workers' memory.
+"""Bar to decision with four models: one symbol, 100 symbols that close at once, and the workers' memory.
 
 XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes; the networks are trained for a few epochs,
 which changes nothing of what an answer costs. Otherwise like ``latency``: each service a process of its
@@ -9,13 +9,12 @@ proportional set size (PSS): a page that processes share counts once in all.
 import re
 import tempfile
 from pathlib import Path
-from statistics import median
 
 import anyio
 
 from bench.harness import Figure
 from bench.installation import Installation, running
-from bench.latency import HOPS, measure
+from bench.latency import figures_of, measure
 
 NETWORKS = ("nhits", "patchtst")
 MODELS = ("xgboost", "lightgbm", *NETWORKS)
@@ -54,13 +53,8 @@ def run(quick: bool) -> dict[str, Figure]:
             found = anyio.run(measure, installation, quick, backend_options={"use_uvloop": True})
             owners = installation.owners()
             memory = {model: resident_mb(owners[f"model-worker.{model}"]) for model in MODELS}
-    p50, p99, last, least = (median(found[key]) for key in ("p50", "p99", "burst", "floor"))
-    against = f"{HOPS} smallest hops {least:.2f} ms"
     each = ", ".join(f"{model} {size:.0f}" for model, size in memory.items())
     return {
-        "bar_to_decision_p50": Figure(p50, "ms", "< 5", against),
-        "bar_to_decision_p99": Figure(p99, "ms", "< 15", against),
-        "burst_of_100_last_decision": Figure(last, "ms", "< 250", against),
-        "p50_of_floor": Figure(p50 / least, "times", "", against),
+        **figures_of(found, "< 250"),
         "four_workers_pss": Figure(sum(memory.values()), "MB", "< 900", each),
     }
