@@ -65,8 +65,8 @@ async def measure(installation: Installation, rounds: int, bars: int) -> tuple[l
         asked = request(installation)
         await fitting(ledger, asked)
         beside.append(float(np.percentile(await paced(market, singles[at + bars : at + 2 * bars], RATE), 99)))
-        jobs = await ledger.read()
-        assert jobs[asked].ended is None, "the job ended before the stretch did; give it more epochs"
+        ended = (await ledger.read())[asked].ended
+        assert ended is None, f"the job ended before the stretch did: {ended}"
         at += 2 * bars
         await kill(installation)
         await idle(ledger)
@@ -77,7 +77,7 @@ async def measure(installation: Installation, rounds: int, bars: int) -> tuple[l
 
 def request(installation: Installation) -> str:
     """Asks for a long job; its id."""
-    words = ("--family", "nhits", "--param", "epochs=400", "--param", "patience=400", "--force", "--reason", "bench")
+    words = ("--family", "nhits", "--param", "epochs=4000", "--param", "patience=4000", "--force", "--reason", "bench")
     said = installation.conclave("train", "request", "--model", "nhits", *words)
     return str(re.findall(r"[0-9a-f]{32}", said)[0])
 
