@@ -25,6 +25,9 @@ Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """SHA-256 of an artifact's manifest or of a feature set's definition."""
 DigestHex = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]+$(?!\n)")]
 
+Version = Annotated[int, Meta(ge=0)]
+"""A version of the configuration: how many commands made it. 0: before the first."""
+
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Probabilities = tuple[Probability, Probability, Probability]
 """P(SELL), P(HOLD), P(BUY); sums to one within 1e-6, which the voter checks."""

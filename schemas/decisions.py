@@ -15,9 +15,11 @@ from schemas.common import (
     Probabilities,
     Probability,
     Symbol,
+    Text,
 )
 
 Count = Annotated[int, Meta(ge=0)]
+Name64 = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class CountedBallot(Struct, frozen=True):
@@ -62,6 +64,10 @@ class DecisionMade(Struct, frozen=True, tag="decision.made"):
     """The decision of one round: one symbol, one bar. A pure function of the ballots it names and
     of the configuration ``control_version``, whose hash is ``control_head``.
 
+    ``control_version`` and ``control_head`` are the stamp of the bar (``schemas.features``).
+    ``decided_at`` is the voter's clock for a live bar, since a deadline and the age of an intent depend on it; None
+    for any other.
+
     ``status`` is ``no_quorum`` where too few members voted: ``action`` is then HOLD with
     confidence 0 and no intent is written. ``intent`` says what became of the decision."""
 
@@ -83,6 +89,7 @@ class DecisionMade(Struct, frozen=True, tag="decision.made"):
     shadow: tuple[ShadowBallot, ...]
     closed_by: Literal["complete", "superseded", "deadline"]
     intent: IntentStatus
+    decided_at: Milliseconds | None = None
 
 
 class BallotLate(Struct, frozen=True, tag="ballot.late"):
@@ -97,7 +104,26 @@ class BallotLate(Struct, frozen=True, tag="ballot.late"):
     event: EventHex
 
 
-DecisionEvent = DecisionMade | BallotLate
+class FenceClosed(Struct, frozen=True, tag="fence.closed"):
+    """No intent is written to this partition after this entry, until a ``FenceOpened``: the commit function refuses
+    it. ``command_id`` names the command on ``control`` that asked for it, ``by`` who closed it, ``at`` their clock."""
+
+    command_id: Name64
+    by: Name64
+    reason: Text
+    at: Milliseconds
+
+
+class FenceOpened(Struct, frozen=True, tag="fence.opened"):
+    """Intents may be written to this partition again from this entry on. The fields are those of ``FenceClosed``."""
+
+    command_id: Name64
+    by: Name64
+    reason: Text
+    at: Milliseconds
+
+
+DecisionEvent = DecisionMade | BallotLate | FenceClosed | FenceOpened
 
 
 class MemberView(Struct, frozen=True, omit_defaults=True):

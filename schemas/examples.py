@@ -40,6 +40,8 @@ from schemas.decisions import (
     BallotLate,
     CountedBallot,
     DecisionMade,
+    FenceClosed,
+    FenceOpened,
     IntentIssued,
     MemberView,
     ShadowBallot,
@@ -65,6 +67,7 @@ from schemas.operations import (
     GapDetected,
     GroupRecreated,
     InterferenceFound,
+    LogTruncated,
     OwnerReplaced,
 )
 from schemas.predictions import PredictionFailed, PredictionMade
@@ -99,6 +102,7 @@ SET: Final = bytes(range(32))
 ARTIFACT: Final = bytes(range(32, 64))
 CHALLENGER: Final = bytes(range(64, 96))
 HEAD: Final = "3f" * 32
+STAMP: Final[dict[str, Any]] = {"control_version": 7, "control_head": bytes.fromhex(HEAD)}
 UP: Final = (0.125, 0.25, 0.625)
 
 
@@ -109,7 +113,8 @@ def examples() -> tuple[Sealed, ...]:
         BarClosed(**WHERE, open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5),
         flags=SAMPLED,
     )
-    vector = _caused(bar, "features", FeaturesComputed(**WHERE, feature_set=SET, values=pack("<4f", 1.5, -0.25, 0, 3)))
+    values = pack("<4f", 1.5, -0.25, 0, 3)
+    vector = _caused(bar, "features", FeaturesComputed(**WHERE, **STAMP, feature_set=SET, values=values))
     ballot = _caused(
         vector,
         "predictions",
@@ -119,7 +124,7 @@ def examples() -> tuple[Sealed, ...]:
             artifact=ARTIFACT,
             probabilities=UP,
             vector=vector.envelope.id,
-            control_version=7,
+            **STAMP,
         ),
     )
     decision = _caused(ballot, "decisions", _decision(ballot.envelope))
@@ -131,6 +136,8 @@ def examples() -> tuple[Sealed, ...]:
         _caused(vector, "predictions", _failure(vector.envelope)),
         decision,
         _caused(ballot, "decisions", _late(ballot.envelope)),
+        seal("decisions", FenceClosed("5f1e0a7c", "ada", "exchange outage", OPEN)),
+        seal("decisions", FenceOpened("77aa01c2", "ada", "exchange is back", OPEN)),
         _caused(decision, "intents", _intent(decision.envelope)),
         *(seal("control", command) for command in _commands()),
         *_operations(),
@@ -146,9 +153,11 @@ def _caused(cause: Sealed, stream: str, event: Any) -> Sealed:
 
 
 def _beside_a_vector(bar: Sealed) -> Iterator[Sealed]:
-    withheld = FeaturesWithheld(**WHERE, feature_set=SET, reason="undefined", have=64, need=64, detail="rsi_14")
+    withheld = FeaturesWithheld(
+        **WHERE, feature_set=SET, reason="undefined", have=64, need=64, detail="rsi_14", **STAMP
+    )
     yield _caused(bar, "features", withheld)
-    yield _caused(bar, "features", BarsMissing(**WHERE, count=2, bridged=True))
+    yield _caused(bar, "features", BarsMissing(**WHERE, count=2, bridged=True, **STAMP))
 
 
 def _failure(vector: Envelope[Any]) -> PredictionFailed:
@@ -159,7 +168,7 @@ def _failure(vector: Envelope[Any]) -> PredictionFailed:
         reason="wrong_feature_set",
         detail="trained on user-18, served core-26",
         vector=vector.id,
-        control_version=7,
+        **STAMP,
     )
 
 
@@ -484,6 +493,8 @@ def _operations() -> Iterator[Sealed]:
     yield seal("alarms", ControlRefused("8-0", 7, HEAD, "it is not an event of this stream", '{"halt": true}'))
     yield seal("alarms", GapDetected(group, stream, committed="1700000040000-3", oldest="1700000100000-0", at=OPEN))
     yield seal("alarms", ArchiveFailed("lost", "var/archive/p0/market/00000007.sealed is missing", OPEN))
+    lost = "entry 8-0 of version 8 was read and is gone"
+    yield seal("alarms", LogTruncated(group, "control", "8-0", "7-0", lost, OPEN))
     yield seal("alarms", GroupRecreated(group, stream, position="1700000040000-3", at=OPEN))
     yield seal(
         "alarms", OwnerReplaced(group, former="voter (pid 7 on a)", owner="voter (pid 9 on b)", epoch=2, at=OPEN)

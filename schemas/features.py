@@ -1,10 +1,15 @@
-"""The ``features`` stream: one vector for each bar and feature set, or the reason why there is none."""
+"""The ``features`` stream: one vector for each bar and feature set, or the reason why there is none.
+
+This is the first hop of a partition, so it records the order of bars and commands: every event carries a stamp, the
+version and head of the configuration that was in force when the feature-builder wrote it. All that follows from a bar
+is handled under its stamp. Stamps never fall along a partition. ``control_head`` is None in events of releases that
+wrote no stamps; then the order is not recorded."""
 
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schemas.common import Digest, IntervalMs, Milliseconds, Origin, Symbol
+from schemas.common import Digest, IntervalMs, Milliseconds, Origin, Symbol, Version
 
 
 class FeaturesComputed(Struct, frozen=True, array_like=True, tag="vector"):
@@ -19,6 +24,8 @@ class FeaturesComputed(Struct, frozen=True, array_like=True, tag="vector"):
     feature_set: Digest
     values: Annotated[bytes, Meta(min_length=4, max_length=16_384)]
     bridged: Annotated[int, Meta(ge=0)] = 0
+    control_version: Version = 0
+    control_head: Digest | None = None
 
 
 class FeaturesWithheld(Struct, frozen=True, array_like=True, tag="withheld"):
@@ -35,6 +42,8 @@ class FeaturesWithheld(Struct, frozen=True, array_like=True, tag="withheld"):
     have: Annotated[int, Meta(ge=0)]
     need: Annotated[int, Meta(ge=0)]
     detail: str = ""
+    control_version: Version = 0
+    control_head: Digest | None = None
 
 
 class BarsMissing(Struct, frozen=True, array_like=True, tag="missing"):
@@ -47,6 +56,8 @@ class BarsMissing(Struct, frozen=True, array_like=True, tag="missing"):
     origin: Origin
     count: Annotated[int, Meta(ge=1)]
     bridged: bool
+    control_version: Version = 0
+    control_head: Digest | None = None
 
 
 FeatureEvent = FeaturesComputed | FeaturesWithheld | BarsMissing

@@ -95,4 +95,20 @@ class ArchiveFailed(Struct, frozen=True, tag="archive.failed"):
     at: Milliseconds
 
 
-AlarmEvent = GapDetected | GroupRecreated | OwnerReplaced | ControlRefused | InterferenceFound | ArchiveFailed
+class LogTruncated(Struct, frozen=True, tag="log.truncated"):
+    """The log is not the one that was read: its tail was lost (a power failure, a failover to a replica that lagged),
+    or it was rewritten. ``group`` had read ``stream`` up to ``expected``, which is no longer there with that content;
+    the stream ends at ``last``. Found before anything was written on top of it; no intent is issued until an operator
+    accepts the loss or brings the lost commands back (``conclave recover``)."""
+
+    group: str
+    stream: str
+    expected: str
+    last: str
+    detail: Text
+    at: Milliseconds
+
+
+AlarmEvent = (
+    GapDetected | GroupRecreated | OwnerReplaced | ControlRefused | InterferenceFound | ArchiveFailed | LogTruncated
+)

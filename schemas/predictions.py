@@ -1,10 +1,10 @@
 """The ``predictions`` stream: what each artifact said about each bar, or why it said nothing."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from schemas.common import Digest, EventId, IntervalMs, Milliseconds, Name, Origin, Probabilities, Symbol
+from schemas.common import Digest, EventId, IntervalMs, Milliseconds, Name, Origin, Probabilities, Symbol, Version
 
 FailureReason = Literal[
     "features_withheld", "wrong_feature_set", "wrong_interval", "bad_vector", "not_loaded", "bad_output", "error"
@@ -13,7 +13,8 @@ FailureReason = Literal[
 
 class PredictionMade(Struct, frozen=True, array_like=True, tag="ballot"):
     """The calibrated class probabilities of one artifact for one bar. Whether it votes or is in
-    shadow is not said here: only the control stream says so."""
+    shadow is not said here: only the control stream says so. ``control_version`` and ``control_head`` are the stamp
+    of the vector (``schemas.features``), whatever the worker had read of the control stream by then."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -23,7 +24,8 @@ class PredictionMade(Struct, frozen=True, array_like=True, tag="ballot"):
     artifact: Digest
     probabilities: Probabilities
     vector: EventId
-    control_version: Annotated[int, Meta(ge=0)]
+    control_version: Version
+    control_head: Digest | None = None
 
 
 class PredictionFailed(Struct, frozen=True, array_like=True, tag="failed"):
@@ -38,7 +40,8 @@ class PredictionFailed(Struct, frozen=True, array_like=True, tag="failed"):
     reason: FailureReason
     detail: str
     vector: EventId
-    control_version: Annotated[int, Meta(ge=0)]
+    control_version: Version
+    control_head: Digest | None = None
 
 
 PredictionEvent = PredictionMade | PredictionFailed

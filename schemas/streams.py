@@ -57,10 +57,11 @@ def _rows() -> Iterator[str]:
 
 def _drawing() -> Iterator[str]:
     """Services are boxes, streams are drums. Streams that every service writes are left out, and who
-    reads everything is drawn only where nobody else reads."""
+    reads everything is drawn only where nobody else reads. The first writer is drawn: an operator's halt, which the
+    console marks on ``decisions``, is not part of the flow."""
     yield "flowchart LR"
     for spec in STREAMS.values():
-        if len(spec.writers) > 1:
+        if set(spec.writers[1:]) - {"console"} or spec.writers[0] in EVERYTHING:
             continue
         yield f"  {spec.name}[({spec.name})]"
         yield f"  {spec.writers[0]} --> {spec.name}"

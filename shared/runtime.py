@@ -7,8 +7,9 @@ start
 catch up
     Begin from the memo, read again from ``since`` to the position, absorb without writing.
 live
-    Read, decode, hand over, commit outputs with positions. Entries that cannot be decoded become
-    dead letters in the same commit. Positions alone are committed when nothing is left to read. A
+    Read, decode, hand over, commit outputs with positions. An event is handed over once every command up to
+    its stamp has been (``schemas.features``). Entries that cannot be decoded become dead letters in the same
+    commit. Positions alone are committed when nothing is left to read. A
     core that raises is rebuilt as at a start, and handed what follows one event at a time; the event
     at fault becomes a dead letter.
 drain
@@ -56,6 +57,26 @@ NOTE_AFTER_S: Final = 30.0
 
 class GapError(RuntimeError):
     """Entries were trimmed before this group had read them; they cannot be handled any more."""
+
+
+class TruncatedError(ControlError):
+    """The control log does not hold what was read of it, or what an event was stamped with: its tail was lost, or it
+    was rewritten. Nothing of the batch was written."""
+
+
+def newest_stamp(received: Sequence[Received]) -> tuple[int, str | None]:
+    """The newest version among the stamps of these events, and its head (None where it is not recorded). Stamps
+    never fall along a stream, so the last event of each run of a stream is enough."""
+    version, head = 0, None
+    for at, event in enumerate(received):
+        if at + 1 < len(received) and received[at + 1].stream == event.stream:
+            continue
+        content = event.envelope.event
+        stamped = getattr(content, "control_version", 0)
+        if stamped >= version:
+            found = getattr(content, "control_head", None)
+            version, head = stamped, found.hex() if isinstance(found, bytes) else found
+    return version, head
 
 
 class Meter(Protocol):
@@ -210,18 +231,19 @@ class Host(Generic[S]):
         started = time.time_ns()
         control = [entry for entry in entries if entry.place == CONTROL]
         events = [entry for entry in entries if entry.place != CONTROL] if control else entries
-        outputs: list[Sealed] = []
         try:
             commands = standing(self.control, control) if control else ()
+            received, outputs = self._decode(events)
+            if self.service.follows_control:
+                commands = [*commands, *await self._commands_up_to_stamps(received)]
             worked = time.thread_time() if self.rest_s else 0.0
-            for piece in self._pieces(events):
+            for piece in self._pieces(received):
                 if self.rest_s and time.thread_time() - worked > WORK_S:
                     rested = time.time_ns()
                     await anyio.sleep(PAUSE_S)
                     started += time.time_ns() - rested
                     worked = time.thread_time()
-                written, self.positions = self._handle(commands, piece)
-                outputs += written
+                outputs += self.service.handle(self.state, Batch(commands, piece, self._now()))
                 commands = ()
         except ControlError:
             raise
@@ -229,7 +251,7 @@ class Host(Generic[S]):
             await self._recover(events, error)
             return
         handled = time.time_ns()
-        after = self.positions
+        after = self.positions = self._after(events)
         # What led to nothing yet need not be committed by itself: after a crash it is read again.
         if outputs or self.careful or self._uncommitted() >= BATCH:
             await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
@@ -238,11 +260,11 @@ class Host(Generic[S]):
         if self.meter is not None and (events or outputs):
             self._tell(self.meter, events, outputs, started, handled)
 
-    def _pieces(self, events: Sequence[Entry]) -> list[Sequence[Entry]]:
+    def _pieces(self, received: Sequence[Received]) -> list[Sequence[Received]]:
         """All at once; of a service that nobody waits for, unless it is behind, a few at a time."""
-        if not self.rest_s or not PIECE < len(events) < BATCH:
-            return [events]
-        return [events[at : at + PIECE] for at in range(0, len(events), PIECE)]
+        if not self.rest_s or not PIECE < len(received) < BATCH:
+            return [received]
+        return [received[at : at + PIECE] for at in range(0, len(received), PIECE)]
 
     def _tell(
         self, meter: Meter, events: Sequence[Entry], outputs: Sequence[Sealed], started: int, handled: int
@@ -273,27 +295,46 @@ class Host(Generic[S]):
         if self.positions != self.committed:
             await self._commit([], self.positions, self.service.memo(self.state), self.service.since(self.state))
 
-    def _handle(
-        self, control: Sequence[Envelope[CommandRecorded]], events: Sequence[Entry]
-    ) -> tuple[list[Sealed], dict[str, Position]]:
-        """What to write for these entries, and where the group stands after them."""
+    def _decode(self, events: Sequence[Entry]) -> tuple[list[Received], list[Sealed]]:
+        """The events in these entries, and a dead letter for each entry that is none."""
         received: list[Received] = []
-        outputs: list[Sealed] = []
+        refusals: list[Sealed] = []
+        for entry in events:
+            found, refusal = self._open(entry)
+            if found is not None:
+                received.append(found)
+            elif refusal is not None:
+                refusals.append(refusal)
+        return received, refusals
+
+    async def _commands_up_to_stamps(self, received: Sequence[Received]) -> Sequence[Envelope[CommandRecorded]]:
+        """Commands that events of this batch were stamped with and that have not been read yet. Whoever wrote a
+        stamp had read them, so they are on the log; where they are not, the log lost its tail.
+
+        Raises ``TruncatedError`` where the log does not hold what a stamp names."""
+        version, head = newest_stamp(received)
+        commands = await read_control(self.log, self.control) if version > self.control.state.version else ()
+        state = self.control.state
+        if version > state.version:
+            raise TruncatedError(
+                f"an event was written under version {version} of control, which ends at {state.version}"
+            )
+        if head is not None and version and head != state.past[version].head:
+            known = state.past[version].head
+            raise TruncatedError(f"an event was written under version {version} {head[:12]}; control has {known[:12]}")
+        return commands
+
+    def _after(self, events: Sequence[Entry]) -> dict[str, Position]:
+        """Where the group stands after these entries."""
         after = dict(self.positions)
         # Entries of one stream stand together: one position a run of them, not one an entry.
         for place, run in groupby(events, key=PLACE):
             entries = list(run)
             after[place.stream] = Position(entries[-1].id, after[place.stream].seen + len(entries))
-            for entry in entries:
-                found, refusal = self._open(entry)
-                if found is not None:
-                    received.append(found)
-                elif refusal is not None:
-                    outputs.append(refusal)
-        now = now_ms() if self.service.ticks else None
-        batch = Batch(control, received, now)
-        outputs += self.service.handle(self.state, batch)
-        return outputs, after
+        return after
+
+    def _now(self) -> int | None:
+        return now_ms() if self.service.ticks else None
 
     def _open(self, entry: Entry) -> tuple[Received | None, Sealed | None]:
         stream = entry.place.stream

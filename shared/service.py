@@ -24,11 +24,16 @@ class Received(NamedTuple):
 class Batch(NamedTuple):
     """What the core is handed at once, to be taken in this order: new control entries, then events
     (in log order within a stream, at most 1,000), then the time. ``now`` is None during recovery,
-    and where the service asked for no clock (``ticks``)."""
+    and where the service asked for no clock (``ticks``). ``halted``: the fence of the partition is closed,
+    so that no intent may be written (``schemas.decisions.FenceClosed``).
+
+    An event with a stamp (``control_version``) is to be handled under that version of the configuration, whatever
+    came later; all commands up to it are in this batch or were in an earlier one."""
 
     control: Sequence[Envelope[CommandRecorded]]
     events: Sequence[Received]
     now: int | None = None
+    halted: bool = False
 
 
 class Service(Protocol[S]):

@@ -45,7 +45,7 @@ def test_a_good_bar_goes_out_as_a_root_event() -> None:
     assert sealed.stream == "market"
     assert envelope.event == bar(0)
     assert (envelope.causation, envelope.correlation, envelope.flags) == (ROOT, envelope.id, 0)
-    assert authentic("market", envelope)
+    assert authentic("market", sealed.data)
     assert told[1:] == (1, 0, 0)
 
 
