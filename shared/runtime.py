@@ -79,6 +79,15 @@ def newest_stamp(received: Sequence[Received]) -> tuple[int, str | None]:
     return version, head
 
 
+def check_stamp(state: State, version: int, head: str | None) -> None:
+    """Raises ``TruncatedError`` where control does not hold the version, or holds another one under its number."""
+    if version > state.version:
+        raise TruncatedError(f"an event was written under version {version}; control ends at {state.version}")
+    if head is not None and version and head != state.past[version].head:
+        known = state.past[version].head
+        raise TruncatedError(f"an event was written under version {version} {head[:12]}; control has {known[:12]}")
+
+
 class Meter(Protocol):
     """What the runtime reports after each batch; ``shared.telemetry`` listens."""
 
@@ -191,9 +200,12 @@ class Host(Generic[S]):
             after, until = since, self.positions[stream].id
             while entries := await self.log.scan(self.places[stream], after=after, until=until, count=size):
                 after = entries[-1].id
-                found = [self._open(entry)[0] for entry in entries if (stream, entry.id) not in self.set_aside]
+                kept = [entry for entry in entries if (stream, entry.id) not in self.set_aside]
+                received, _ = self._decode(kept)
+                if self.service.follows_control:
+                    check_stamp(self.control.state, *newest_stamp(received))
                 try:
-                    self.service.absorb(self.state, Batch((), [event for event in found if event is not None]))
+                    self.service.absorb(self.state, Batch((), received))
                 except ControlError:
                     raise
                 except Exception:
@@ -314,14 +326,7 @@ class Host(Generic[S]):
         Raises ``TruncatedError`` where the log does not hold what a stamp names."""
         version, head = newest_stamp(received)
         commands = await read_control(self.log, self.control) if version > self.control.state.version else ()
-        state = self.control.state
-        if version > state.version:
-            raise TruncatedError(
-                f"an event was written under version {version} of control, which ends at {state.version}"
-            )
-        if head is not None and version and head != state.past[version].head:
-            known = state.past[version].head
-            raise TruncatedError(f"an event was written under version {version} {head[:12]}; control has {known[:12]}")
+        check_stamp(self.control.state, version, head)
         return commands
 
     def _after(self, events: Sequence[Entry]) -> dict[str, Position]:

@@ -1,7 +1,9 @@
 """The feature builder: each closed bar becomes one vector for each feature set, or the reason why not.
 
-Reads ``market``. Writes ``features``: for each bar and set, in the order of the sets, ``FeaturesComputed``
-or ``FeaturesWithheld``; before them ``BarsMissing`` where bars are missing before this one. Writes ``dead``:
+Reads ``market``, and ``control`` from its beginning. Writes ``features``: for each bar and set, in the order of the
+sets, ``FeaturesComputed`` or ``FeaturesWithheld``; before them ``BarsMissing`` where bars are missing before this one.
+Each is stamped with the version and head of the configuration in force, and all that follows from the bar is handled
+under that stamp by every service: this is where the order between bars and commands is recorded. Writes ``dead``:
 a bar that was seen before (``duplicate``, or ``conflict`` with another content), that is older than the last
 of its symbol (``out_of_order``), off the grid of its interval, or with impossible prices. Such a bar
 changes nothing.

@@ -10,6 +10,8 @@ from schemas.codec import Envelope, Sealed, seal
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
+from shared.control import EMPTY, fold
+from shared.control import State as Control
 from shared.features.bars import BRIDGE
 from shared.features.engine import Engine, Key, Taken, Vector
 from shared.features.refusal import Refused
@@ -40,14 +42,15 @@ class Milestone(NamedTuple):
 
 
 class State:
-    """The windows, and how far the market has been read. ``recalled`` is what the memo said about restarted
-    windows: it settles them once everything has been absorbed again."""
+    """The windows, how far the market has been read, and the configuration. ``recalled`` is what the memo said about
+    restarted windows: it settles them once everything has been absorbed again."""
 
     def __init__(self, engine: Engine, memo: Memo) -> None:
         self.engine = engine
         self.here = Milestone(memo.index, memo.entry)
         self.milestones = [self.here]
         self.recalled: set[Key] | None = set(memo.restarted)
+        self.control: Control = EMPTY
         self._anchor: Milestone | None = None
 
     def advance(self, events: Sequence[Received]) -> list[BarClosed]:
@@ -84,13 +87,14 @@ class State:
 class FeatureBuilder:
     """The service ``feature-builder``: one vector, or the reason why there is none, for each bar and set.
 
-    ``bridge`` is how many missing bars in a row are filled with flat ones. Cutting the events into batches
-    elsewhere changes no byte of what is written, nor does a restart.
+    ``bridge`` is how many missing bars in a row are filled with flat ones. Given the stamps, cutting the events into
+    batches elsewhere changes no byte of what is written, nor does a restart. The stamps are not a function of the
+    market: they are the record of what was in force when.
     """
 
     group = GROUP
     reads = (MARKET,)
-    follows_control = False
+    follows_control = True
     ticks = 0
 
     def __init__(self, sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> None:
@@ -103,13 +107,17 @@ class FeatureBuilder:
         return State(Engine(self.sets, self.bridge), recalled)
 
     def absorb(self, state: State, batch: Batch) -> None:
-        """Takes in bars again that were answered before."""
+        """Takes in commands, and bars again that were answered before."""
+        _configure(state, batch)
         first = state.here.number + 1
         state.engine.absorb(state.advance(batch.events), first)
 
     def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
-        """The vectors of new bars, in their order; for each bar first what was missing before it."""
+        """The vectors of new bars, in their order, stamped with the configuration in force; for each bar first what
+        was missing before it."""
+        _configure(state, batch)
         state.settle()
+        stamp = (state.control.version, bytes.fromhex(state.control.head))
         first = state.here.number + 1
         outcomes = state.engine.take(state.advance(batch.events), first)
         written: list[Sealed] = []
@@ -117,20 +125,20 @@ class FeatureBuilder:
             if isinstance(outcome, Refused):
                 written.append(_refusal(received, outcome))
             else:
-                written += self._answers(received.envelope, outcome)
+                written += self._answers(received.envelope, outcome, stamp)
         return written
 
-    def _answers(self, envelope: Envelope[BarClosed], outcome: Taken) -> list[Sealed]:
+    def _answers(self, envelope: Envelope[BarClosed], outcome: Taken, stamp: tuple[int, bytes]) -> list[Sealed]:
         bar = envelope.event
         about = bar.symbol, bar.interval_ms, bar.open_time, bar.origin
         answers: list[Any] = []
         if outcome.missing:
-            answers.append(BarsMissing(*about, outcome.missing, outcome.bridged))
+            answers.append(BarsMissing(*about, outcome.missing, outcome.bridged, *stamp))
         for chosen, result in zip(self.sets, outcome.results, strict=True):
             if isinstance(result, Vector):
-                answers.append(FeaturesComputed(*about, chosen.digest, result.values, result.bridged))
+                answers.append(FeaturesComputed(*about, chosen.digest, result.values, result.bridged, *stamp))
             else:
-                answers.append(FeaturesWithheld(*about, chosen.digest, *result))
+                answers.append(FeaturesWithheld(*about, chosen.digest, *result, *stamp))
         return [_caused("features", envelope, answer) for answer in answers]
 
     def memo(self, state: State) -> bytes:
@@ -142,6 +150,11 @@ class FeatureBuilder:
     def since(self, state: State) -> Mapping[str, str]:
         """The entry before the oldest bar that a window holds, within ``MILESTONE`` events."""
         return {MARKET: state.anchor().entry}
+
+
+def _configure(state: State, batch: Batch) -> None:
+    for envelope in batch.control:
+        state.control = fold(state.control, envelope.event)
 
 
 def _refusal(received: Received, refused: Refused) -> Sealed:

@@ -1,20 +1,24 @@
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.codec import Sealed, authentic, seal
 from schemas.common import Origin
+from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from services.feature_builder import core
 from services.feature_builder.core import FeatureBuilder, Memo, State
 from services.feature_builder.main import service
+from shared.control import EMPTY, GENESIS, fold, head_of, propose
 from shared.features import SETS, FeatureSet, engine, feature_set
 from shared.service import Batch, Received, Service
 
@@ -37,7 +41,29 @@ def written(builder: FeatureBuilder, bars: Sequence[BarClosed]) -> list[Sealed]:
 
 
 def events(sealed: Sequence[Sealed]) -> list[object]:
-    return [one.envelope.event for one in sealed]
+    """What was written, without its stamps."""
+    plain = {"control_version": 0, "control_head": None}
+    return [
+        structs.replace(one.envelope.event, **plain) if one.stream == "features" else one.envelope.event
+        for one in sealed
+    ]
+
+
+def commands(count: int) -> list[Any]:
+    """The first entries of a control stream: it is founded, then halted and resumed by turns."""
+    state, recorded = EMPTY, []
+    for number in range(count):
+        command = Found(1, "the-log-of-tests") if number == 0 else Halt() if number % 2 else Resume()
+        entry = propose(state, command, command_id=f"c{number}", actor="test", reason="test", at=0)
+        assert isinstance(entry, CommandRecorded), entry
+        state = fold(state, entry)
+        recorded.append(seal("control", entry).envelope)
+    return recorded
+
+
+def stamps(sealed: Sequence[Sealed]) -> list[tuple[int, str]]:
+    written = [one.envelope.event for one in sealed if one.stream == "features"]
+    return [(event.control_version, event.control_head.hex()) for event in written]
 
 
 def restarted(builder: FeatureBuilder, state: State, log: Sequence[Received], position: int) -> State:
@@ -54,7 +80,7 @@ def test_it_is_the_service_that_the_catalogue_names() -> None:
     assert (hosted.group, hosted.reads, hosted.follows_control, hosted.ticks) == (
         "feature-builder",
         ("market",),
-        False,
+        True,
         0,
     )
 
@@ -67,6 +93,37 @@ def test_each_bar_has_one_answer_a_set_in_the_order_of_the_sets() -> None:
         FeaturesComputed("AAA", MINUTE, 2 * MINUTE, "live", PAIR.digest, np.array([110, 0.1], "<f4").tobytes(), 0),
     ]
     assert len(found) == 4
+
+
+def test_all_that_follows_from_a_bar_is_stamped_with_the_configuration_in_force() -> None:
+    builder = service([PAIR, SHORT])
+    state = builder.begin(b"")
+    before = builder.handle(state, Batch((), received([bar(1)])))
+    control = commands(3)
+    heads = [head_of(entry.event) for entry in control]
+    after = builder.handle(state, Batch(control[:2], received([bar(4), bar(5)])))
+    later = builder.handle(state, Batch(control[2:], received([bar(6)])))
+    assert stamps(before) == [(0, GENESIS)] * 2
+    assert stamps(after) == [(2, heads[1])] * 5
+    assert stamps(later) == [(3, heads[2])] * 2
+
+
+@given(cuts=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4), st.booleans()), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_stamps_never_fall_whatever_restarts_come_in_between(cuts: list[tuple[int, int, bool]]) -> None:
+    log, control = received([bar(t) for t in range(1, 13)]), commands(4)
+    builder = service([PAIR])
+    state, at, known = builder.begin(b""), 0, 0
+    found: list[tuple[int, str]] = []
+    for further, commanded, restart in [*sorted(cuts), (12, 4, False)]:
+        stop, told = max(at, further), max(known, commanded)
+        found += stamps(builder.handle(state, Batch(control[known:told], log[at:stop])))
+        at, known = stop, told
+        if restart:
+            state = restarted(builder, state, log, at)
+            builder.absorb(state, Batch(control[:known], ()))
+    assert len(found) == 12
+    assert found == sorted(found, key=lambda stamp: stamp[0])
 
 
 def test_missing_bars_are_told_before_the_answer() -> None:
