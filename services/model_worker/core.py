@@ -1,22 +1,22 @@
 """The worker's core: what each active artifact is asked, and what becomes of its answer.
 
-Pure but for the loader, which it is given. The rows of a batch are asked together, one call an
-artifact; since a row's bits are its own, where a batch was cut changes nothing.
+Pure but for the loader, which it is given. Each vector is answered under its stamp, by the artifacts that were active
+in that version of the configuration, whatever commands have been read since. The rows of a batch that share a stamp are
+asked together, one call an artifact; since a row's bits are its own, where a batch was cut changes nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from schemas.codec import Envelope, Sealed, seal
-from schemas.control import CommandRecorded
-from schemas.features import BarsMissing
+from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.predictions import PredictionFailed, PredictionMade
 from services.model_worker.asking import Failure, answers
-from services.model_worker.members import Loader, Member, Roster, Worker, follow, settle, summon
-from services.model_worker.windows import Round, Vectors
-from shared.log import preceding
-from shared.log.rules import order
+from services.model_worker.members import Loader, Member, Roster, Worker, enter, follow, seat, settle, summon
+from services.model_worker.windows import Milestone, Round, Vectors
 from shared.service import Batch
 
 
@@ -59,21 +59,32 @@ class ModelWorker:
         self.loader = loader
 
     def begin(self, memo: bytes) -> State:
-        """Empty: everything is read again."""
-        return State()
+        """Nothing but the entry from which the vectors are read again."""
+        state = State()
+        if memo:
+            state.vectors.milestones = [Milestone(0, msgspec.msgpack.decode(memo, type=str))]
+        return state
 
     def absorb(self, state: State, batch: Batch) -> None:
         """See ``Service.absorb``. Waits until all that is active is loaded."""
-        self._configure(state, batch.control, starting=True)
+        if batch.control:
+            follow(state.roster, self.model, batch.control)
+            summon(state.roster, self.model, self.loader, starting=True)
         for received in batch.events:
-            if type(received.envelope.event) is not BarsMissing:
+            event = received.envelope.event
+            if type(event) is not BarsMissing:
+                state.roster.stamp = _stamp(state, event)
                 state.vectors.enter(received)
-                state.vectors.keep(received)
+                state.vectors.keep(event)
+        seat(state.roster, self.model, self.loader)
+        self._arrange(state)
 
     def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
         """Announces what was loaded, then answers in the order of the vectors, shadows before the
         champion: the voter closes a round with the last champion's ballot."""
-        self._configure(state, batch.control, starting=False)
+        if batch.control:
+            follow(state.roster, self.model, batch.control)
+            summon(state.roster, self.model, self.loader, starting=False)
         outputs: list[Sealed | None] = []
         if not state.roster.settled:
             outputs += self._settle(state)
@@ -86,38 +97,32 @@ class ModelWorker:
             closed = state.vectors.enter(received)
             if closed is not None:
                 outputs += self._unserved(state, closed)
-            asked = state.by_set.get(event.feature_set)
-            if asked is None:
-                continue
-            state.vectors.keep(received)
-            for number in asked:
+            stamp = _stamp(state, event)
+            if stamp != state.roster.stamp or not state.roster.entered:
+                self._answer_all(state, questions, outputs)
+                enter(state.roster, self.model, self.loader, stamp)
+                outputs += self._settle(state)
+                self._arrange(state)
+                questions = [[] for _ in state.members]
+            state.vectors.keep(event)
+            for number in state.by_set.get(event.feature_set, ()):
                 member = state.members[number]
                 window = state.vectors.window(member, event)
                 if isinstance(window, Failure):
-                    outputs.append(self._failed(state, member, envelope, window))
+                    outputs.append(self._failed(member, envelope, window, stamp))
                 else:
                     questions[number].append(Question(len(outputs), envelope, window))
                     outputs.append(None)
-        for member, asks in zip(state.members, questions, strict=True):
-            if asks:
-                self._answer(state, member, asks, outputs)
+        self._answer_all(state, questions, outputs)
         return [output for output in outputs if output is not None]
 
     def memo(self, state: State) -> bytes:
-        """Nothing."""
-        return b""
+        """The entry from which the vectors are read again."""
+        return msgspec.msgpack.encode(state.vectors.anchor())
 
     def since(self, state: State) -> Mapping[str, str]:
-        """Before the first event of the bar in hand, or of the oldest window that is being kept."""
-        entries = list(state.vectors.oldest())
-        return {"features": preceding(min(entries, key=order))} if entries else {}
-
-    def _configure(self, state: State, control: Sequence[Envelope[CommandRecorded]], *, starting: bool) -> None:
-        if not control:
-            return
-        follow(state.roster, self.model, control)
-        summon(state.roster, self.model, self.loader, starting=starting)
-        self._arrange(state)
+        """Before the first event of the bar in hand, and before the oldest vector that is kept."""
+        return {"features": state.vectors.anchor()}
 
     def _settle(self, state: State) -> list[Sealed]:
         announced = settle(state.roster, self.worker, self.loader)
@@ -129,7 +134,6 @@ class ModelWorker:
         state.by_set = {}
         for number, member in enumerate(state.members):
             state.by_set.setdefault(member.feature_set, []).append(number)
-        state.vectors.dig(state.members)
 
     def _unserved(self, state: State, closed: Round) -> Iterator[Sealed]:
         """A failure for each member whose feature set never came for a bar that is over."""
@@ -141,37 +145,38 @@ class ModelWorker:
                     f"only vectors of {came} came for this bar, none of {name} {digest}; "
                     "does the feature-builder compute it?"
                 )
-                yield self._failed(state, member, closed.envelope, Failure("wrong_feature_set", detail))
+                yield self._failed(member, closed.envelope, Failure("wrong_feature_set", detail), state.roster.stamp)
 
-    def _answer(self, state: State, member: Member, asks: list[Question], outputs: list[Sealed | None]) -> None:
-        assert member.predictor is not None
-        version = state.roster.control.version
-        found = answers(member.predictor, [ask.window for ask in asks])
-        for ask, answer in zip(asks, found, strict=True):
-            if isinstance(answer, Failure):
-                outputs[ask.at] = self._failed(state, member, ask.envelope, answer)
+    def _answer_all(self, state: State, questions: list[list[Question]], outputs: list[Sealed | None]) -> None:
+        """Asks each member of the stamp what is to be asked of it, and puts each answer in its place."""
+        for member, asks in zip(state.members, questions, strict=True):
+            if not asks:
                 continue
-            envelope = ask.envelope
-            event = envelope.event
-            outputs[ask.at] = seal(
-                "predictions",
-                PredictionMade(
-                    event.symbol,
-                    event.interval_ms,
-                    event.open_time,
-                    event.origin,
-                    self.model,
-                    member.digest,
-                    answer,
-                    envelope.id,
-                    version,
-                ),
-                causation=envelope.id,
-                correlation=envelope.correlation,
-                flags=envelope.flags,
-            )
+            assert member.predictor is not None
+            found = answers(member.predictor, [ask.window for ask in asks])
+            for ask, answer in zip(asks, found, strict=True):
+                if isinstance(answer, Failure):
+                    outputs[ask.at] = self._failed(member, ask.envelope, answer, state.roster.stamp)
+                else:
+                    outputs[ask.at] = self._made(member, ask.envelope, answer, state.roster.stamp)
 
-    def _failed(self, state: State, member: Member, envelope: Envelope[Any], failure: Failure) -> Sealed:
+    def _made(self, member: Member, envelope: Envelope[Any], answer: tuple[float, float, float], stamp: int) -> Sealed:
+        event = envelope.event
+        made = PredictionMade(
+            event.symbol,
+            event.interval_ms,
+            event.open_time,
+            event.origin,
+            self.model,
+            member.digest,
+            answer,
+            envelope.id,
+            stamp,
+            event.control_head,
+        )
+        return seal("predictions", made, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+
+    def _failed(self, member: Member, envelope: Envelope[Any], failure: Failure, stamp: int) -> Sealed:
         event = envelope.event
         failed = PredictionFailed(
             event.symbol,
@@ -183,8 +188,15 @@ class ModelWorker:
             failure.reason,
             failure.detail,
             envelope.id,
-            state.roster.control.version,
+            stamp,
+            event.control_head,
         )
         return seal(
             "predictions", failed, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags
         )
+
+
+def _stamp(state: State, event: FeaturesComputed | FeaturesWithheld) -> int:
+    """The version under which a vector is to be answered. An earlier release wrote no stamps; its vectors are answered
+    under what is in force when they are read."""
+    return state.roster.control.version if event.control_head is None else event.control_version

@@ -1,9 +1,13 @@
 """Which artifacts a model's worker answers with, and what became of loading each. Pure but for the
 loader, which it is given.
 
+Which artifacts answer a vector is said by the vector's stamp, the version of the configuration that was in force when
+the bar came (``schemas.features``). The newest version only says what to load ahead.
+
 A champion is loaded before anything is answered under its configuration, and so is everything that is
 active at a start: what votes never depends on how fast a file was read. A shadow that is started while
-live loads in the background; until then it answers ``not_loaded``, and delays nobody.
+live loads in the background; until then it answers ``not_loaded``, and delays nobody. That is a fact about this
+process, and nothing later follows from it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -77,12 +81,18 @@ class Member(NamedTuple):
 
 
 class Roster(Struct):
-    """The configuration, the active artifacts in the order in which they answer (shadows first, the
-    champion last), former champions (newest last), what the loader was asked for and not yet told to
-    forget, what was announced about each artifact, and what was ready and is not yet announced as
-    freed. ``settled``: nothing is being loaded, and all is announced."""
+    """The configuration as far as it was read, and ``stamp``, the version under which vectors are answered now.
+
+    ``members`` are the artifacts active under the stamp in the order in which they answer (shadows first, the champion
+    last), ``former`` the former champions (newest last). ``held``: what the loader was asked for and not yet told to
+    forget; ``told``: what was announced about each artifact; ``freed``: what was ready and is not yet announced as
+    freed. ``settled``: nothing is being loaded, and all is announced. ``begun``: the version that this process started
+    with; ``entered``: whether what the stamp needs was loaded."""
 
     control: Control = EMPTY
+    stamp: int = 0
+    begun: int = 0
+    entered: bool = False
     members: tuple[Member, ...] = ()
     former: tuple[str, ...] = ()
     held: frozenset[str] = frozenset()
@@ -102,32 +112,46 @@ def follow(roster: Roster, model: str, control: Sequence[Envelope[CommandRecorde
 
 
 def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> None:
-    """Has everything loaded that the configuration wants and nothing else, and seats the members."""
-    current = roster.control.models.get(model, Model())
-    wanted = frozenset((*_active(current), *_idle(roster, current)))
+    """Has loaded what the newest configuration wants beside what the stamp needs, and nothing else. At a start it
+    waits until all of that is there."""
+    newest = roster.control.models.get(model, Model())
+    wanted = frozenset((*_active(newest), *_idle(roster, newest), *_active(slot_at(roster, model))))
     for artifact in sorted(roster.held - wanted):
         loader.forget(artifact)
         if isinstance(roster.told.pop(artifact, None), Loaded):
             roster.freed += (artifact,)
     roster.held = wanted
-    if current.champion is not None:
-        loader.load(current.champion)
-    for artifact in current.shadows:
+    if starting:
+        roster.begun = roster.control.version
+    for artifact in filter(None, (newest.champion, *newest.shadows)):
         (loader.load if starting else loader.request)(artifact)
-    for artifact in _idle(roster, current):
+    for artifact in _idle(roster, newest):
         loader.request(artifact)
     roster.settled = False
-    _seat(roster, current, loader)
+
+
+def enter(roster: Roster, model: str, loader: Loader, stamp: int) -> None:
+    """Answers under ``stamp`` from here on: its champion is loaded first, and so are the shadows of a configuration
+    that was there when this process started."""
+    roster.stamp, roster.entered = stamp, True
+    summon(roster, model, loader, starting=False)
+    current = slot_at(roster, model)
+    for artifact in current.shadows:
+        (loader.load if stamp <= roster.begun else loader.request)(artifact)
+    if current.champion is not None:
+        loader.load(current.champion)
+    seat(roster, model, loader)
 
 
 def settle(roster: Roster, worker: Worker, loader: Loader) -> list[Sealed]:
     """Announces what was freed, was loaded or failed since it was last asked; seats what is new."""
-    current = roster.control.models.get(worker.model, Model())
+    newest = roster.control.models.get(worker.model, Model())
     who = (worker.owner, worker.life, roster.control.version)
     announced = [seal("readiness", ArtifactFreed(worker.model, artifact, *who)) for artifact in roster.freed]
     roster.freed = ()
     roster.settled = True
-    for artifact in (*_active(current), *_idle(roster, current)):
+    under_stamp = _active(slot_at(roster, worker.model))
+    for artifact in dict.fromkeys((*_active(newest), *_idle(roster, newest), *under_stamp)):
         outcome = loader.outcome(artifact)
         if outcome is None:
             roster.settled = False
@@ -135,8 +159,13 @@ def settle(roster: Roster, worker: Worker, loader: Loader) -> list[Sealed]:
             roster.told[artifact] = outcome
             announced.append(_announcement(roster, worker, artifact, outcome))
     if announced:
-        _seat(roster, current, loader)
+        seat(roster, worker.model, loader)
     return announced
+
+
+def slot_at(roster: Roster, model: str) -> Model:
+    """The model's slot under the stamp."""
+    return roster.control.past[roster.stamp].models.get(model, Model()) if roster.stamp else Model()
 
 
 def _active(current: Model) -> tuple[str, ...]:
@@ -149,8 +178,10 @@ def _idle(roster: Roster, current: Model) -> Iterator[str]:
     return iter(idle[-FORMER:])
 
 
-def _seat(roster: Roster, current: Model, loader: Loader) -> None:
-    roster.members = tuple(_member(roster.control, artifact, loader.outcome(artifact)) for artifact in _active(current))
+def seat(roster: Roster, model: str, loader: Loader) -> None:
+    """Makes the members of the stamp, each with what the loader has of it."""
+    active = _active(slot_at(roster, model))
+    roster.members = tuple(_member(roster.control, artifact, loader.outcome(artifact)) for artifact in active)
 
 
 def _member(control: Control, artifact: str, outcome: Loaded | Fault | None) -> Member:

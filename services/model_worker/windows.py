@@ -1,41 +1,60 @@
-"""The vectors that a worker keeps: the bar in hand, and the last of each symbol where an artifact looks
-at windows."""
+"""The vectors that a worker keeps: the bar in hand, and the last of each symbol.
 
+What is kept is a function of the ``features`` stream alone. It does not depend on which artifacts are loaded or known,
+so an artifact that is started later, or loads for a long time, is asked about the same windows as one that was there.
+"""
+
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from schemas.features import FeaturesComputed, FeaturesWithheld
 from services.model_worker.asking import Failure
 from services.model_worker.members import Member
+from shared.families.base import LONGEST_WINDOW
+from shared.log import START
 from shared.service import Received
 
-STALE_BARS: Final = 16
-"""A symbol's window is dropped when the stream is this many bars past it: it is broken anyway."""
+FORGOTTEN: Final = 1 << 18
+"""A symbol without a vector for so many events of the stream is forgotten, and its window starts empty. So a symbol
+that is no longer traded does not hold back the entry from which a restart reads."""
+MILESTONE: Final = 256
+"""Every how many events an entry id is remembered, from which a restart may read again."""
 
 Series = tuple[bytes, int, str]
 """Feature set, interval, symbol."""
 
 
-class Kept(NamedTuple):
-    """A vector that a later window needs."""
+class Milestone(NamedTuple):
+    """The ``number``-th event since the worker began to count is the entry ``entry``."""
 
+    number: int
     entry: str
-    open_time: int
-    values: bytes
+
+
+class Window:
+    """The newest successive vectors of a series, oldest first, and the number of each. ``last``: the open time (ms) of
+    the newest."""
+
+    __slots__ = ("last", "numbers", "values")
+
+    def __init__(self) -> None:
+        self.values: deque[bytes] = deque(maxlen=LONGEST_WINDOW)
+        self.numbers: deque[int] = deque(maxlen=LONGEST_WINDOW)
+        self.last = -1
 
 
 class Round:
-    """The bar in hand: its first event, and the feature sets it has shown."""
+    """The bar in hand: its first event, its number, and the feature sets it has shown."""
 
-    __slots__ = ("entry", "envelope", "interval_ms", "open_time", "seen", "symbol")
+    __slots__ = ("envelope", "interval_ms", "number", "open_time", "seen", "symbol")
 
-    def __init__(self, received: Received) -> None:
+    def __init__(self, received: Received, number: int) -> None:
         event = received.envelope.event
-        self.entry = received.entry
         self.envelope = received.envelope
+        self.number = number
         self.symbol: str = event.symbol
         self.interval_ms: int = event.interval_ms
         self.open_time: int = event.open_time
@@ -43,24 +62,21 @@ class Round:
 
 
 class Vectors(Struct):
-    """``depth`` is the longest window asked of a (feature set, interval), where longer than one."""
+    """``count``: events so far; ``milestones``: entries to read again from, oldest first; ``anchored``: the newest of
+    them when they were last looked through."""
 
+    count: int = 0
+    anchored: int = 0
     round: Round | None = None
-    depth: dict[tuple[bytes, int], int] = {}
-    kept: dict[Series, deque[Kept]] = {}
-
-    def dig(self, members: tuple[Member, ...]) -> None:
-        """Keeps as many vectors as these members look back on."""
-        self.depth = {}
-        for member in members:
-            if member.predictor is not None and member.predictor.window > 1:
-                key = (member.feature_set, member.predictor.interval_ms)
-                self.depth[key] = max(self.depth.get(key, 1), member.predictor.window)
-        self.kept = {series: kept for series, kept in self.kept.items() if series[:2] in self.depth}
+    kept: dict[Series, Window] = field(default_factory=dict)
+    milestones: list[Milestone] = field(default_factory=lambda: [Milestone(0, START)])
 
     def enter(self, received: Received) -> Round | None:
-        """Notes the event's feature set under its bar; the bar before, where this one begins another."""
+        """Notes the event's feature set under its bar. Returns the bar before it, where this event begins another."""
         event = received.envelope.event
+        self.count += 1
+        if self.count % MILESTONE == 0:
+            self.milestones.append(Milestone(self.count, received.entry))
         current, closed = self.round, None
         if (
             current is None
@@ -69,26 +85,26 @@ class Vectors(Struct):
             or current.interval_ms != event.interval_ms
         ):
             closed = current
-            current = self.round = Round(received)
+            current = self.round = Round(received, self.count)
         current.seen.add(event.feature_set)
         return closed
 
-    def keep(self, received: Received) -> None:
-        """Appends a vector to its symbol's window, where a window of more than one vector is asked for."""
-        event = received.envelope.event
-        depth = self.depth.get((event.feature_set, event.interval_ms))
-        if depth is None or type(event) is not FeaturesComputed:
+    def keep(self, event: FeaturesComputed | FeaturesWithheld) -> None:
+        """Appends a vector to the window of its series, which begins anew after a missing bar."""
+        if type(event) is not FeaturesComputed:
             return
         series = (event.feature_set, event.interval_ms, event.symbol)
-        kept = self.kept.pop(series, None)
-        if kept is None or kept.maxlen != depth:
-            kept = deque(kept or (), maxlen=depth)
-        if kept and kept[-1].open_time + event.interval_ms != event.open_time:
-            kept.clear()
-        kept.append(Kept(received.entry, event.open_time, event.values))
-        self.kept[series] = kept
+        # The series that waits longest for its next vector stands first.
+        window = self.kept.pop(series, None) or Window()
+        if window.last + event.interval_ms != event.open_time:
+            window.values.clear()
+            window.numbers.clear()
+        window.values.append(event.values)
+        window.numbers.append(self.count)
+        window.last = event.open_time
+        self.kept[series] = window
         oldest = next(iter(self.kept))
-        if self.kept[oldest][-1].open_time + STALE_BARS * oldest[1] < event.open_time:
+        if self.count - self.kept[oldest].numbers[-1] > FORGOTTEN:
             del self.kept[oldest]
 
     def window(self, member: Member, event: FeaturesComputed | FeaturesWithheld) -> bytes | Failure:
@@ -106,11 +122,11 @@ class Vectors(Struct):
             )
         window = event.values
         if predictor.window > 1:
-            kept = self.kept[event.feature_set, event.interval_ms, event.symbol]
+            kept = self.kept[event.feature_set, event.interval_ms, event.symbol].values
             if len(kept) < predictor.window:
                 have = f"have {len(kept)} of {predictor.window} successive vectors"
                 return Failure("features_withheld", f"window: {have}")
-            window = b"".join([vector.values for vector in kept][-predictor.window :])
+            window = b"".join([kept[at] for at in range(len(kept) - predictor.window, len(kept))])
         if len(window) != 4 * predictor.features * predictor.window:
             return Failure(
                 "bad_vector",
@@ -118,8 +134,14 @@ class Vectors(Struct):
             )
         return window
 
-    def oldest(self) -> Iterator[str]:
-        """The entries that a restart must read again: of the bar in hand, and of each window's first."""
-        if self.round is not None:
-            yield self.round.entry
-            yield from (vectors[0].entry for vectors in self.kept.values())
+    def anchor(self) -> str:
+        """The entry after which a restart must read again: before the bar in hand, and before every vector that is
+        kept. It is looked for at milestones only, so it lies up to ``MILESTONE`` events further back than need be."""
+        if self.milestones[-1].number > self.anchored:
+            self.anchored = self.milestones[-1].number
+            oldest = min((window.numbers[0] for window in self.kept.values()), default=self.count)
+            if self.round is not None:
+                oldest = min(oldest, self.round.number)
+            found = bisect_left(self.milestones, oldest, key=lambda milestone: milestone.number) - 1
+            del self.milestones[: max(found, 0)]
+        return self.milestones[0].entry

@@ -17,6 +17,7 @@ from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds,
 from schemas.control import Backtest
 from schemas.training import Imbalance
 from shared.calibration import Method, Vector
+from shared.families.base import LONGEST_WINDOW
 from shared.labels import LabelSpec
 from shared.scoring import Scores
 
@@ -145,7 +146,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     params: dict[str, int | float]
     feature_set: FeatureSetRef
     interval_ms: IntervalMs
-    window: Annotated[int, Meta(ge=1, le=4096)]
+    window: Annotated[int, Meta(ge=1, le=LONGEST_WINDOW)]
     classes: tuple[Action, Action, Action]
     scaler: Scaler | None
     temperature: Annotated[float, Meta(gt=0.0)]

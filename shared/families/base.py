@@ -6,7 +6,7 @@ those are the artifact's (``shared.artifacts``).
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ Classes = NDArray[np.int64]
 """[N]: 0 SELL, 1 HOLD, 2 BUY."""
 Weights = NDArray[np.float64]
 """[N]: how much each row counts."""
+
+LONGEST_WINDOW: Final = 512
+"""T is at most this. Every worker keeps so many vectors of each symbol, whichever artifacts it knows, so that one that
+is started later has its window from its first bar (``services.model_worker.windows``)."""
 
 Params = Mapping[str, int | float]
 Files = Mapping[str, bytes]

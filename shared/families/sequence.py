@@ -13,7 +13,18 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.families.base import Files, Fitted, Logits, Params, Sample, Watch, WeightsError, Windows, only_file
+from shared.families.base import (
+    LONGEST_WINDOW,
+    Files,
+    Fitted,
+    Logits,
+    Params,
+    Sample,
+    Watch,
+    WeightsError,
+    Windows,
+    only_file,
+)
 from shared.families.libraries import library
 from shared.families.tensors import arrays_in, written
 
@@ -128,9 +139,10 @@ class SequenceFamily:
     def check(self, params: Params) -> None:
         """Raises ``ValueError`` for parameters that give no network."""
         for name in (*self.sizes, "window", "epochs", "patience", "batch", "seeds"):
-            if not (params[name] == int(params[name]) and 1 <= params[name] <= LARGEST):
+            largest = LONGEST_WINDOW if name == "window" else LARGEST
+            if not (params[name] == int(params[name]) and 1 <= params[name] <= largest):
                 raise ValueError(
-                    f"family {self.name!r}: {name} is {params[name]}, expected a whole number from 1 to {LARGEST}"
+                    f"family {self.name!r}: {name} is {params[name]}, expected a whole number from 1 to {largest}"
                 )
         for name in ("dropout", "head_dropout", "smoothing"):
             if not 0 <= params.get(name, 0) < 1:

@@ -12,7 +12,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.families.base import Files, Fitted, Logits, Params, Sample, Watch, WeightsError, Windows, only_file
+from shared.families.base import (
+    LONGEST_WINDOW,
+    Files,
+    Fitted,
+    Logits,
+    Params,
+    Sample,
+    Watch,
+    WeightsError,
+    Windows,
+    only_file,
+)
 from shared.families.imported.forward import Encoder, Stacks
 from shared.families.tensors import arrays_in, written
 
@@ -70,8 +81,10 @@ class Imported:
 
 def _window(params: Params, file: str) -> int:
     window = params["window"]
-    if window != int(window) or not 1 <= window <= 4096:
-        raise WeightsError(f"{file}: the manifest's window is {window}, expected a whole number from 1 to 4096")
+    if window != int(window) or not 1 <= window <= LONGEST_WINDOW:
+        raise WeightsError(
+            f"{file}: the manifest's window is {window}, expected a whole number from 1 to {LONGEST_WINDOW}"
+        )
     return int(window)
 
 

@@ -4,19 +4,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.codec import Sealed, seal, unseal
 from schemas.common import ACTIONS
-from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, Retire, StartShadow, StopShadow
+from schemas.control import (
+    Command,
+    CommandRecorded,
+    Found,
+    Halt,
+    Promote,
+    RegisterArtifact,
+    Retire,
+    StartShadow,
+    StopShadow,
+)
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.readiness import ArtifactFailed, ArtifactReady
+from services.model_worker import windows
 from services.model_worker.asking import Predictor
 from services.model_worker.core import ModelWorker, State
 from services.model_worker.members import Fault, Loaded
-from shared.control import EMPTY, fold, propose
+from services.model_worker.windows import MILESTONE
+from shared.control import EMPTY, fold, head_of, propose
+from shared.families.base import LONGEST_WINDOW
 from shared.service import Batch, Received
 
 MINUTE = 60_000
@@ -78,6 +92,12 @@ def vector(
 
 def withheld(bar: int, symbol: str = "AAA", feature_set: bytes = SET_A) -> FeaturesWithheld:
     return FeaturesWithheld(symbol, MINUTE, bar * MINUTE, "synthetic", feature_set, "warming", 7, 319)
+
+
+def under(event: Any, control: Sequence[Any]) -> Any:
+    """A vector with the stamp that the feature-builder gives it once it has read these commands."""
+    newest = control[-1].event
+    return structs.replace(event, control_version=newest.version, control_head=bytes.fromhex(head_of(newest)))
 
 
 def received(events: Iterable[Any], first: int = 1) -> list[Received]:
@@ -316,8 +336,8 @@ def test_a_former_champion_stays_loaded() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), StopShadow("m", ONE), StartShadow("m", ONE))
     state = service.begin(b"")
-    for entry in control(*commands):
-        service.handle(state, Batch([entry], ()))
+    for number, entry in enumerate(control(*commands)):
+        service.handle(state, Batch([entry], received([vector(number)], number + 1)))
     assert shelf(service).loads == [ONE, TWO]
     assert [member.artifact for member in state.members] == [ONE, TWO]
 
@@ -373,7 +393,7 @@ def test_a_shadow_that_is_stopped_while_it_loads_is_forgotten() -> None:
     for entry in control(*commands):
         service.handle(state, Batch([entry], ()))
     assert state.roster.held == {ONE}
-    assert announced(service.handle(state, Batch((), ()))) == []
+    assert announced(service.handle(state, Batch((), received([vector(1)])))) == [("ArtifactReady", ONE)]
     assert [member.artifact for member in state.members] == [ONE]
 
 
@@ -472,30 +492,91 @@ def test_a_window_holds_the_newest_vector_last() -> None:
     assert seen[0][:, :, 0].tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 5]]
 
 
-def test_a_window_of_one_needs_only_the_bar_in_hand_read_again() -> None:
+def test_a_vector_is_answered_by_what_was_active_under_its_stamp_whatever_was_read_since() -> None:
+    commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO), Promote("m", TWO, forced=True), Halt())
+    stamps = [2, 3, 4, 5, 6, 7]
+    events = received(under(vector(bar), commands[:stamp]) for bar, stamp in enumerate(stamps))
+    service = worker(one=Fake(), two=Fake())
+    state = service.begin(b"")
+    service.absorb(state, Batch(commands, ()))
+    made = [output.envelope.event for output in said(service, state, events)]
+    assert [(event.control_version, event.artifact.hex()) for event in made] == [
+        (3, ONE),
+        (4, ONE),
+        (5, TWO),
+        (5, ONE),
+        (6, ONE),
+        (6, TWO),
+        (7, ONE),
+        (7, TWO),
+    ]
+    heads = [head_of(commands[event.control_version - 1].event) for event in made]
+    assert [event.control_head.hex() for event in made] == heads
+
+
+def test_a_shadow_that_was_stopped_answers_the_vectors_that_were_stamped_before() -> None:
+    service = worker(one=Fake(), two=Fake())
+    commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO), StopShadow("m", TWO))
+    state = service.begin(b"")
+    first = said(service, state, received([under(vector(1), commands[:5])]), commands)
+    assert [output.envelope.event.artifact.hex() for output in first] == [TWO, ONE]
+    outputs = service.handle(state, Batch((), received([under(vector(2), commands)], 2)))
+    assert announced(outputs) == [("ArtifactFreed", TWO)]
+    assert [output.envelope.event.artifact.hex() for output in predictions(outputs)] == [ONE]
+
+
+def test_a_shadow_has_its_whole_window_from_its_first_bar_however_late_it_loads() -> None:
+    service = worker(slow=True, one=Fake(), windowed=Fake(window=3))
+    commands = control(*CHAMPION, register(WINDOWED), StartShadow("m", WINDOWED))
+    state = service.begin(b"")
+    service.absorb(state, Batch(commands[:3], ()))
+    said(service, state, received([under(vector(bar), commands[:3]) for bar in (1, 2)]))
+    first = said(service, state, received([under(vector(3), commands)], 3), commands[3:])
+    assert failures(first) == [("not_loaded", "still being loaded; it answers once it is verified and warm")]
+    shelf(service).arrive()
+    second = said(service, state, received([under(vector(4), commands)], 4))
+    assert failures(second) == []
+    assert len(second) == 2
+
+
+def test_what_was_active_under_the_stamp_at_a_start_is_loaded_before_it_is_asked() -> None:
+    service = worker(slow=True, one=Fake(), two=Fake())
+    commands = control(
+        *CHAMPION, register(TWO), StartShadow("m", TWO), Promote("m", TWO, forced=True), Retire("m", ONE)
+    )
+    events = received(under(vector(bar), commands[:5]) for bar in (1, 2))
+    state = service.begin(b"")
+    service.absorb(state, Batch(commands, ()))
+    service.absorb(state, Batch((), events[:1]))
+    assert failures(said(service, state, events[1:])) == []
+
+
+def test_a_restart_reads_again_from_a_milestone_before_all_that_is_kept() -> None:
     service = worker(one=Fake())
     state = service.begin(b"")
-    assert service.since(state) == {}
-    service.handle(state, Batch(control(*CHAMPION), received([vector(1), vector(2), vector(2, feature_set=SET_B)])))
-    assert received([vector(1), vector(2)])[1].entry == "5-2"
-    assert service.since(state) == {"features": "5-1"}
-    assert service.memo(state) == b""
+    assert service.since(state) == {"features": "0-0"}
+    events = received(vector(bar) for bar in range(2000))
+    service.handle(state, Batch(control(*CHAMPION), events))
+    since = service.since(state)["features"]
+    place = [event.entry for event in events].index(since)
+    assert 2000 - LONGEST_WINDOW - MILESTONE <= place + 1 <= 2000 - LONGEST_WINDOW
+    again = service.begin(service.memo(state))
+    service.absorb(again, Batch((), events[place + 1 :]))
+    assert {name: list(kept.values) for name, kept in again.vectors.kept.items()} == {
+        name: list(kept.values) for name, kept in state.vectors.kept.items()
+    }
+    assert service.since(again) == service.since(state)
 
 
-def test_before_the_first_entry_of_a_millisecond_stands_the_last_of_the_one_before() -> None:
-    service = worker(one=Fake())
-    state = service.begin(b"")
-    service.handle(state, Batch(control(*CHAMPION), received([vector(1)], first=3)))
-    assert service.since(state) == {"features": f"5-{2**64 - 1}"}
-
-
-def test_a_symbol_that_went_silent_does_not_hold_the_position_back() -> None:
+def test_a_symbol_that_is_traded_no_more_does_not_hold_the_position_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "FORGOTTEN", 700)
     service = worker(windowed=Fake(window=3))
     commands = (register(WINDOWED), Promote("m", WINDOWED, forced=True, weight=1.0))
     state = service.begin(b"")
-    events = [vector(1, symbol="GONE"), *(vector(bar) for bar in range(1, 40))]
-    service.handle(state, Batch(control(*commands), received(events)))
-    assert service.since(state) == {"features": received(events)[37 - 1].entry}
+    events = received([vector(1, symbol="GONE"), *(vector(bar) for bar in range(1, 2000))])
+    service.handle(state, Batch(control(*commands), events))
+    assert {series[2] for series in state.vectors.kept} == {"AAA"}
+    assert key(service.since(state)["features"]) >= key(events[2000 - LONGEST_WINDOW - MILESTONE - 1].entry)
 
 
 SERIES = st.lists(
@@ -529,44 +610,47 @@ def story(steps: list[tuple[int, int, list[str], bool]]) -> list[Any]:
     return events
 
 
-@given(steps=SERIES, cuts=st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=12), turn=st.integers(0, 60))
+CUTS = st.lists(st.tuples(st.integers(0, 120), st.integers(0, 9), st.booleans()), max_size=12)
+
+
+@given(steps=SERIES, cuts=CUTS, turns=st.lists(st.integers(0, 60), min_size=3, max_size=3))
+@example(steps=[(0, 1, ["a"], False), (0, 1, ["a"], False)], cuts=[(1, 9, True)], turns=[1, 1, 1])
 @settings(max_examples=150, deadline=None)
-def test_neither_batch_cuts_nor_restarts_change_a_byte(
-    steps: list[tuple[int, int, list[str], bool]], cuts: list[tuple[int, bool]], turn: int
+def test_neither_batch_cuts_nor_commands_read_early_nor_restarts_change_a_byte(
+    steps: list[tuple[int, int, list[str], bool]], cuts: list[tuple[int, int, bool]], turns: list[int]
 ) -> None:
-    """Commands arrive before event ``turn``: a windowed shadow is started, the champion replaced."""
-    events = received(story(steps))
-    before = control(*CHAMPION, register(TWO), register(WINDOWED))
-    after = control(
-        *CHAMPION,
-        *(register(TWO), register(WINDOWED)),
-        *(StartShadow("m", WINDOWED), Promote("m", TWO, forced=True)),
-    )[len(before) :]
-    turn = min(turn, len(events))
+    """From the events ``turns`` on they are stamped with a windowed shadow, another champion, no shadow. A cut reads
+    control up to some version beyond the stamps, and may be followed by a restart."""
+    commands = control(
+        *(*CHAMPION, register(TWO), register(WINDOWED)),
+        *(StartShadow("m", WINDOWED), Promote("m", TWO, forced=True), StopShadow("m", WINDOWED)),
+    )
+    told = sorted(turns)
+    events = received(
+        under(event, commands[: 5 + sum(turn <= number for turn in told)]) for number, event in enumerate(story(steps))
+    )
 
     def service() -> ModelWorker:
         return worker(one=Fake(), two=Fake(batch_rows=3), windowed=Fake(window=3))
 
     whole = service()
-    state = whole.begin(b"")
-    expected = [*said(whole, state, events[:turn], before), *said(whole, state, events[turn:], after)]
+    expected = said(whole, whole.begin(b""), events, commands)
 
     cut = service()
     state = cut.begin(b"")
     got: list[Sealed] = []
-    places = sorted({(min(at, len(events)), restart) for at, restart in cuts} | {(turn, False), (len(events), False)})
-    position, told = 0, 0
-    for place, restart in places:
-        due = [*before, *after][told : len(before) + (len(after) if position >= turn else 0)]
-        told += len(due)
-        got += said(cut, state, events[position:place], due)
-        position = place
+    position = known = 0
+    for place, ahead, restart in [*sorted(cuts), (len(events), 0, False)]:
+        stop = max(position, min(place, len(events)))
+        stamps = [event.envelope.event.control_version for event in events[position:stop]]
+        reads = max(known, min(len(commands), max(stamps, default=known) + ahead))
+        got += said(cut, state, events[position:stop], commands[known:reads])
+        position, known = stop, reads
         if restart:
-            since, cut = cut.since(state), service()
-            state = cut.begin(b"")
-            cut.absorb(state, Batch([*before, *after][:told], ()))
-            again = [event for event in events[:position] if since and key(event.entry) > key(since["features"])]
-            for event in again:
+            since, memo, cut = cut.since(state)["features"], cut.memo(state), service()
+            state, known = cut.begin(memo), len(commands)
+            cut.absorb(state, Batch(commands, ()))
+            for event in (event for event in events[:position] if key(event.entry) > key(since)):
                 cut.absorb(state, Batch((), [event]))
     assert [sealed.data for sealed in got] == [sealed.data for sealed in expected]
 
