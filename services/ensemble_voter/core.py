@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -20,24 +20,46 @@ from shared.voting import Panel, panel_of
 
 GROUP: Final = "ensemble-voter"
 SUMS_WITHIN: Final = 1e-6
+KEPT: Final = 64
+"""Versions whose electorates are kept at hand."""
 
 
-class State(Struct):
-    """Open rounds in the order of their opening, the last decided bar of each series, and the
-    configuration with the panel made from it. ``decided`` has rows as the memo has them, which is
-    written with every decision. ``reached``: the latest bar each voice answered, by series; it only
-    saves looking again at rounds that are known to be answered. ``unswept``: whether rounds may have
-    become complete without a ballot (after a start, or a command). ``voices``: whose answers are
-    heard under the panel, members and shadows."""
+class Electorate(NamedTuple):
+    """One version of the configuration, the panel that votes under it, and whose answers count or are recorded."""
 
     control: Control
     panel: Panel
+    voices: frozenset[Voice]
+
+
+class State(Struct):
+    """Open rounds in the order of their opening, the last decided bar of each series, and every version of the
+    configuration. ``decided`` has rows as the memo has them, which is written with every decision. ``reached``: the
+    latest bar each voice answered, by series; it only saves looking again at rounds that are known to be answered.
+    ``unswept``: whether rounds may be complete without another ballot (after a start). ``versions``: the
+    configuration after each command; ``electorates``: who votes under the versions that were asked for. ``halted``:
+    the fence of the partition is closed."""
+
+    versions: list[Control]
     decided: dict[Series, tuple[str, int, int]]
     rounds: dict[tuple[str, int, int], Round]
     waiting: dict[Series, list[int]]
     reached: dict[Series, dict[Voice, int]]
     unswept: bool = True
-    voices: frozenset[Voice] = frozenset()
+    halted: bool = False
+    electorates: dict[int, Electorate] = {}
+
+    def under(self, version: int) -> "Electorate":
+        """Who votes, and who is in shadow, under a stamp."""
+        found = self.electorates.get(version)
+        if found is None:
+            control = self.versions[version - 1] if version else EMPTY
+            panel = panel_of(control)
+            voices = panel.shadows | {(member.model, member.artifact) for member in panel.members}
+            while len(self.electorates) >= KEPT:
+                del self.electorates[next(iter(self.electorates))]
+            found = self.electorates[version] = Electorate(control, panel, voices)
+        return found
 
 
 class Voter:
@@ -53,7 +75,7 @@ class Voter:
     def begin(self, memo: bytes) -> State:
         """Nothing open; the memo says which bars were decided."""
         rows: list[tuple[str, int, int]] = msgspec.msgpack.decode(memo, type=list[tuple[str, int, int]]) if memo else []
-        return State(EMPTY, panel_of(EMPTY), {row[:2]: row for row in rows}, {}, {}, {})
+        return State([], {row[:2]: row for row in rows}, {}, {}, {})
 
     def memo(self, state: State) -> bytes:
         """The last decided bar of each series."""
@@ -66,8 +88,7 @@ class Voter:
         return {}
 
     def absorb(self, state: State, batch: Batch) -> None:
-        """Takes in commands and ballots; closes nothing. What has become complete by a command is
-        closed by the first ``handle``."""
+        """Takes in commands and ballots; closes nothing."""
         _configure(state, batch)
         for received in batch.events:
             record(state, received.envelope, received.entry, batch.now)
@@ -92,12 +113,9 @@ class Voter:
 
 
 def _configure(state: State, batch: Batch) -> None:
+    state.halted = batch.halted
     for envelope in batch.control:
-        state.control = fold(state.control, envelope.event)
-    if batch.control:
-        state.panel = panel_of(state.control)
-        state.voices = state.panel.shadows | {(member.model, member.artifact) for member in state.panel.members}
-        state.unswept = True
+        state.versions.append(fold(state.versions[-1] if state.versions else EMPTY, envelope.event))
 
 
 def record(
@@ -111,9 +129,10 @@ def record(
     decided = state.decided.get(series)
     if decided is not None and event.open_time <= decided[2]:
         return (), _late(envelope, voice)
-    if not state.panel.members or voice not in state.voices:
-        return (), None
     current = state.rounds.get((*series, event.open_time))
+    electorate = state.under(current.version if current else event.control_version)
+    if not electorate.panel.members or voice not in electorate.voices:
+        return (), None
     if current is None:
         current = _open(state, envelope, series, entry, now)
     known = current.answers.get(voice)
@@ -128,7 +147,17 @@ def record(
 def _open(state: State, envelope: Envelope[PredictionEvent], series: Series, entry: str, now: int | None) -> Round:
     event = envelope.event
     opened_at = now if event.origin == "live" else None
-    opened = Round(series, event.open_time, event.origin, envelope.correlation, envelope.flags, entry, opened_at, {})
+    opened = Round(
+        series,
+        event.open_time,
+        event.origin,
+        envelope.correlation,
+        envelope.flags,
+        entry,
+        opened_at,
+        {},
+        event.control_version,
+    )
     for voice, reached in state.reached.get(series, {}).items():
         if reached > event.open_time:
             opened.answers[voice] = Answer(None, None, SILENT)
@@ -184,28 +213,34 @@ def _second(envelope: Envelope[PredictionEvent], entry: str, first: Answer) -> S
 
 
 def _close_if_complete(state: State, current: Round, now: int | None, outputs: list[Sealed]) -> None:
-    answers = current.answers
+    panel = state.under(current.version).panel
+    cause = _cause(panel, current)
+    if panel.members and cause is not None:
+        _close(state, current, cause, now, outputs)
+
+
+def _cause(panel: Panel, current: Round) -> ClosedBy | None:
+    """Why a round closes by what was answered: every member did, or has moved on; None while one may still answer."""
     closed_by: ClosedBy = "complete"
-    if not state.panel.members:
-        return
-    for member in state.panel.members:
-        answer = answers.get((member.model, member.artifact))
+    for member in panel.members:
+        answer = current.answers.get((member.model, member.artifact))
         if answer is None:
-            return
+            return None
         if answer.event is None:
             closed_by = "superseded"
-    _close(state, current, closed_by, now, outputs)
+    return closed_by
 
 
 def _close_overdue(state: State, now: int, outputs: list[Sealed]) -> None:
     """A live round waits until ``deadline_ms`` after the close of its bar. Where its first ballot came
     only after that (a backlog), it waits as long from there: everybody gets a chance to answer."""
-    wait = state.panel.policy.deadline_ms
     for current in _live(state.rounds.values()):
+        panel = state.under(current.version).panel
+        wait = panel.policy.deadline_ms
         deadline = current.open_time + current.series[1] + wait
         if (current.opened_at or 0) >= deadline:
             deadline = (current.opened_at or 0) + wait
-        if now >= deadline and state.panel.members:
+        if now >= deadline and panel.members:
             _close(state, current, "deadline", now, outputs)
 
 
@@ -214,14 +249,20 @@ def _live(rounds: Iterable[Round]) -> list[Round]:
 
 
 def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, outputs: list[Sealed]) -> None:
-    """Decides a round, and before it every older one of its series: bars are decided in order."""
-    times = state.waiting[current.series]
+    """Decides a round, and before it every older one of its series: bars are decided in order. An older round in which
+    a member may still answer is closed by what closes the later one: its deadline, or that it is superseded by a
+    round in which that member has no vote any more."""
+    times = state.waiting.get(current.series, [])
     while times and times[0] <= current.open_time:
         open_time = times.pop(0)
         bar = (*current.series, open_time)
         closing = state.rounds.pop(bar)
-        cause: ClosedBy = closed_by if closing is current else "superseded"
+        electorate = state.under(closing.version)
+        cause = closed_by
+        if closing is not current:
+            forced: ClosedBy = "deadline" if closed_by == "deadline" else "superseded"
+            cause = _cause(electorate.panel, closing) or forced
         state.decided[current.series] = bar
-        outputs.extend(decide(state.control, state.panel, closing, cause, now))
+        outputs.extend(decide(electorate.control, electorate.panel, closing, cause, now, halted=state.halted))
     if not times:
-        del state.waiting[current.series]
+        state.waiting.pop(current.series, None)

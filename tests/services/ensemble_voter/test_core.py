@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.codec import Envelope, Sealed, seal
 from schemas.common import ACTIONS, Origin, Probabilities
@@ -17,14 +18,15 @@ from schemas.control import (
     Halt,
     Promote,
     RegisterArtifact,
+    Rollback,
     SetVotingPolicy,
     StartShadow,
 )
-from schemas.decisions import BallotLate, DecisionMade, IntentIssued
+from schemas.decisions import BallotLate, CountedBallot, DecisionMade, IntentIssued
 from schemas.operations import DeadLetter
 from schemas.predictions import PredictionFailed, PredictionMade
 from services.ensemble_voter.core import State, Voter
-from shared.control import EMPTY, fold, propose
+from shared.control import EMPTY, fold, head_of, propose
 from shared.service import Batch, Received
 
 MINUTE = 60_000
@@ -68,30 +70,46 @@ class Table:
         self.voter = Voter()
         self.state: State = self.voter.begin(memo)
         self.ids = count(1)
-        self.voter.absorb(self.state, Batch(control(*(commands or THREE)), ()))
+        self.log = control(*(commands or THREE))
+        self.voter.absorb(self.state, Batch(self.log, ()))
 
     def ballot(
-        self, model: str, bar: int, p: Probabilities | str = BULL, *, artifact: str = "", origin: Origin = "replay"
+        self,
+        model: str,
+        bar: int,
+        p: Probabilities | str = BULL,
+        *,
+        artifact: str = "",
+        origin: Origin = "replay",
+        version: int = 0,
     ) -> Received:
+        """A ballot under the stamp of a version (default: the newest)."""
         about = ("BTCUSDT", MINUTE, bar * MINUTE, origin, model, bytes.fromhex(ART[artifact or model]))
+        entry = self.log[version - 1].event
+        stamp = (entry.version, bytes.fromhex(head_of(entry)))
         event: Any
         if isinstance(p, str):
-            event = PredictionFailed(*about, "error", p, bytes(16), 1)
+            event = PredictionFailed(*about, "error", p, bytes(16), *stamp)
         else:
-            event = PredictionMade(*about, p, bytes(16), 1)
+            event = PredictionMade(*about, p, bytes(16), *stamp)
         bar_id = bar.to_bytes(16)
         envelope = seal("predictions", event, causation=bar_id, correlation=bar_id).envelope
         return Received("predictions", f"{next(self.ids)}-0", envelope)
 
-    def take(self, *ballots: Received, now: int | None = None) -> list[Any]:
-        return [sealed.envelope.event for sealed in self.sealed(*ballots, now=now)]
+    def take(self, *ballots: Received, now: int | None = None, halted: bool = False) -> list[Any]:
+        return [sealed.envelope.event for sealed in self.sealed(*ballots, now=now, halted=halted)]
 
-    def sealed(self, *ballots: Received, now: int | None = None) -> list[Sealed]:
-        return list(self.voter.handle(self.state, Batch((), ballots, now)))
+    def sealed(self, *ballots: Received, now: int | None = None, halted: bool = False) -> list[Sealed]:
+        return list(self.voter.handle(self.state, Batch((), ballots, now, halted)))
 
 
 def decisions(events: list[Any]) -> list[DecisionMade]:
     return [event for event in events if isinstance(event, DecisionMade)]
+
+
+def votes(decision: DecisionMade) -> list[CountedBallot]:
+    """The counted ballots without their ids, which depend on the stamp."""
+    return [structs.replace(ballot, event="") for ballot in decision.counted]
 
 
 def test_a_round_closes_when_every_member_has_answered_and_not_before() -> None:
@@ -180,10 +198,10 @@ def test_a_shadow_changes_no_bit_of_the_vote(shadow: Probabilities) -> None:
         watched.take(watched.ballot("a", 1, shadow, artifact="a2"), *(watched.ballot(m, 1, p) for m, p in ballots))
     )
     assert beside.shadow[0].probabilities == shadow
-    assert (beside.probabilities, beside.action, beside.counted, beside.total_models) == (
+    assert (beside.probabilities, beside.action, votes(beside), beside.total_models) == (
         without.probabilities,
         without.action,
-        without.counted,
+        votes(without),
         without.total_models,
     )
 
@@ -212,21 +230,53 @@ def test_a_halt_stops_intents_at_once_and_decisions_go_on() -> None:
     assert decision.action == "BUY"
 
 
-def test_a_promotion_between_two_ballots_of_a_round_leaves_one_version_in_charge() -> None:
-    table = Table(*THREE, StartShadow("a", ART["a2"]))
-    table.take(table.ballot("a", 1, BEAR, artifact="a2"), table.ballot("a", 1))
-    log = control(*THREE, StartShadow("a", ART["a2"]), Promote("a", ART["a2"], forced=True))
-    table.voter.handle(table.state, Batch(log[-1:], ()))
-    (decision,) = decisions(table.take(table.ballot("b", 1), table.ballot("c", 1)))
-    assert decision.counted[0].artifact == ART["a2"]
-    assert decision.control_version == len(THREE) + 2
+def test_a_closed_fence_stops_intents_whatever_the_stamp_says() -> None:
+    table = Table()
+    (decision,) = table.take(*(table.ballot(model, 1) for model in "abc"), halted=True)
+    assert (decision.intent, decision.action) == ("halted", "BUY")
+    decision, intent = table.take(*(table.ballot(model, 2) for model in "abc"))
+    assert (decision.intent, type(intent)) == ("issued", IntentIssued)
 
 
-def test_a_command_that_completes_a_round_closes_it_even_across_a_restart() -> None:
+def test_a_round_is_decided_under_the_stamp_of_its_bar_whatever_was_commanded_since() -> None:
+    table = Table(*THREE, StartShadow("a", ART["a2"]), Promote("a", ART["a2"], forced=True), Halt())
+    before = len(THREE) + 1
+    ballots = [table.ballot("a", 1, BEAR, artifact="a2", version=before)]
+    ballots += [table.ballot(model, 1, version=before) for model in "abc"]
+    ballots += [table.ballot("a", 2, artifact="a2", version=before + 1)]
+    ballots += [table.ballot(model, 2, version=before + 1) for model in "abc"]
+    first, _, second, _ = table.take(*ballots)
+    assert (first.control_version, first.counted[0].artifact, first.intent) == (before, ART["a"], "issued")
+    assert (second.control_version, second.counted[0].artifact, second.intent) == (before + 1, ART["a2"], "issued")
+    assert [shadow.artifact for shadow in second.shadow] == [ART["a"]]
+    assert first.control_head == head_of(table.log[before - 1].event)
+    assert first.decided_at is None
+
+
+def test_a_round_that_was_read_again_and_is_complete_closes_at_once() -> None:
     table = Table()
     table.voter.absorb(table.state, Batch((), [table.ballot(model, 1) for model in "abc"]))
     (decision,) = decisions(table.take())
     assert decision.closed_by == "complete"
+
+
+def test_an_older_round_is_superseded_by_one_in_which_its_silent_member_has_no_vote() -> None:
+    table = Table(*THREE, Rollback(to=len(THREE) - 1))
+    table.take(*(table.ballot(model, 1, version=len(THREE)) for model in "ab"))
+    first, second = decisions(table.take(*(table.ballot(model, 2) for model in "ab")))
+    assert (first.control_version, first.closed_by, [gone.model for gone in first.absent]) == (8, "superseded", ["c"])
+    assert (second.control_version, second.closed_by, second.absent) == (9, "complete", ())
+
+
+def test_an_older_round_is_closed_by_the_deadline_of_a_later_one() -> None:
+    table = Table()
+    late = 4 * MINUTE
+    table.take(table.ballot("a", 1, origin="live"), now=late + 1)
+    table.take(table.ballot("a", 2, origin="live"), now=2 * MINUTE)
+    found = decisions(table.take(now=late))
+    assert [decision.open_time // MINUTE for decision in found] == [1, 2]
+    assert {decision.closed_by for decision in found} == {"deadline"}
+    assert {decision.decided_at for decision in found} == {late}
 
 
 def test_a_live_round_closes_at_its_deadline_without_the_silent() -> None:

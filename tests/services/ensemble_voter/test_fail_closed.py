@@ -35,7 +35,17 @@ async def _prepare(url: str, *more: Command) -> None:
         await issue(log, command, actor="ada", reason="a test")
     claim = await log.claim("test", (), 0, Owner("elsewhere", 1, "test"))
     ballots = [
-        PredictionMade("BTC", MINUTE, MINUTE, "replay", model, bytes.fromhex(artifact), (0.1, 0.2, 0.7), bytes(16), 1)
+        PredictionMade(
+            "BTC",
+            MINUTE,
+            MINUTE,
+            "replay",
+            model,
+            bytes.fromhex(artifact),
+            (0.1, 0.2, 0.7),
+            bytes(16),
+            len(commands) + len(more),
+        )
         for model, artifact in ARTIFACTS.items()
     ]
     bar = bytes(15) + b"1"
