@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import structs
 from rich.console import Console, Group
 from rich.table import Table
 
-from schemas.codec import seal
+from schemas.codec import Envelope, seal
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
@@ -114,10 +115,15 @@ def rescored_answers(source: Source, registered: RegisterArtifact, store: Store,
     worker.absorb(state, Batch([seal("control", entry).envelope for entry in _alone(registered)], ()))
     vectors = readable(source, Place("features", partition), "feature", Findings(), Span("+"))
     while page := list(islice(vectors, PAGE)):
-        received = [Received("features", read.entry, read.found.envelope) for read in page]
+        received = [Received("features", read.entry, _unstamped(read.found.envelope)) for read in page]
         for sealed in worker.handle(state, Batch((), received)):
             if sealed.stream == "predictions":
                 yield sealed.envelope.event
+
+
+def _unstamped(vector: Envelope[Any]) -> Envelope[Any]:
+    """A recorded vector without its stamp, so that it is answered under the configuration that is asked for."""
+    return structs.replace(vector, event=structs.replace(vector.event, control_version=0, control_head=None))
 
 
 def _alone(registered: RegisterArtifact) -> Iterator[CommandRecorded]:
