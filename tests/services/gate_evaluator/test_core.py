@@ -30,6 +30,7 @@ from bench.recorded import (
 from schemas.codec import Sealed, seal
 from schemas.control import (
     Command,
+    ConfirmPromotion,
     Found,
     Promote,
     Retire,
@@ -342,6 +343,13 @@ def test_given_a_ghost_that_fares_alike_when_blocks_pass_then_the_promotion_is_c
     bench = Bench(*BEFORE, probation)
     bench.take(served(400, champion=1.0, ghost=1.0))
     assert [one.action for one in bench.heard(ActionDue)] == ["confirm_promotion"]
+
+
+def test_given_a_probation_that_a_person_ended_later_then_its_scores_under_it_confirm_it_all_the_same() -> None:
+    bench = Bench(*BEFORE, Promote("xgboost", CANDIDATE.hex(), forced=True, probation=5000))
+    bench.command(ConfirmPromotion("xgboost", CANDIDATE.hex()))
+    bench.take(served(150, champion=1.0, ghost=1.0))
+    assert [(one.action, one.control_version) for one in bench.heard(ActionDue)] == [("confirm_promotion", 8)]
 
 
 def test_given_no_promotion_when_the_first_champion_is_scored_then_nothing_guards_it() -> None:
