@@ -271,6 +271,21 @@ def test_given_a_late_failure_of_what_was_judged_before_then_it_is_not_counted()
     assert bench.evaluator.memo(bench.state) == before
 
 
+def test_given_a_memo_of_a_release_that_noted_no_stamps_then_its_evidence_is_kept() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(served(5, champion=1.0, ghost=1.0))
+    bench.take(of_another(under(8, market(5))))
+    fields = msgspec.msgpack.decode(bench.evaluator.memo(bench.state))
+    state = bench.evaluator.begin(msgspec.msgpack.encode(fields[:7]))
+    assert (state.memory.version, state.memory.fed) == (8, 0)
+    bench.state, bench.said = state, []
+    bench.evaluator.absorb(state, Batch(commands(first=bench.known), ()))
+    bench.take([*of_another(under(8, later(market(5), 5))), *vectors(0, 1, version=8)])
+    assert state.memory.candidates[OTHER.hex()].scores == 80
+    assert state.memory.watches["xgboost"].seen == 80
+    assert bench.heard(EvidenceRestarted) == []
+
+
 def test_given_a_control_log_that_lost_its_tail_then_no_score_is_judged_by_what_is_left() -> None:
     bench = Bench(*BEFORE, STOP)
     bench.take(of_another(under(8, market(1))))
