@@ -58,12 +58,14 @@ class Round(Struct):
     answers: dict[Voice, Answer]
 
 
-def decide(control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None) -> list[Sealed]:
+def decide(
+    control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None, *, halted: bool = False
+) -> list[Sealed]:
     """The decision of a round, and the intent that follows from it, if one does.
 
     A function of the configuration and the answers; ``now`` only tells whether the intent of a live
     bar would come too late."""
-    decision = decision_of(control, panel, closing, closed_by, now)
+    decision = decision_of(control, panel, closing, closed_by, now, halted=halted)
     sealed = seal(
         "decisions",
         decision,
@@ -92,7 +94,9 @@ def causation_of(decision: DecisionMade, correlation: bytes) -> bytes:
     return correlation
 
 
-def decision_of(control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None) -> DecisionMade:
+def decision_of(
+    control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None, *, halted: bool = False
+) -> DecisionMade:
     """The decision alone, not sealed."""
     ballots: dict[str, Probabilities] = {}
     absent = []
@@ -122,7 +126,7 @@ def decision_of(control: Control, panel: Panel, closing: Round, closed_by: Close
         absent=tuple(absent),
         shadow=tuple(_shadows(panel, closing)),
         closed_by=closed_by,
-        intent=_intent_status(control, panel, closing, outcome, now),
+        intent=_intent_status(control, panel, closing, outcome, now, halted=halted),
     )
 
 
@@ -156,12 +160,14 @@ def _shadows(panel: Panel, closing: Round) -> Iterable[ShadowBallot]:
             yield ShadowBallot(model, artifact, answer.event, action, answer.probabilities)
 
 
-def _intent_status(control: Control, panel: Panel, closing: Round, outcome: Vote, now: int | None) -> IntentStatus:
+def _intent_status(
+    control: Control, panel: Panel, closing: Round, outcome: Vote, now: int | None, *, halted: bool
+) -> IntentStatus:
     if not outcome.quorum:
         return "no_quorum"
     if outcome.action == "HOLD":
         return "hold"
-    if control.halted:
+    if control.halted or halted:
         return "halted"
     valid_until = closing.open_time + closing.series[1] + panel.policy.valid_ms
     if closing.origin == "live" and now is not None and now > valid_until:

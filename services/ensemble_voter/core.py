@@ -79,15 +79,15 @@ class Voter:
         if state.unswept:
             state.unswept = False
             for waiting in list(state.rounds.values()):
-                _close_if_complete(state, waiting, batch.now, outputs)
+                _close_if_complete(state, waiting, batch, outputs)
         for received in batch.events:
             touched_rounds, refusal = record(state, received.envelope, received.entry, batch.now)
             if refusal is not None:
                 outputs.append(refusal)
             for touched in touched_rounds:
-                _close_if_complete(state, touched, batch.now, outputs)
+                _close_if_complete(state, touched, batch, outputs)
         if batch.now is not None:
-            _close_overdue(state, batch.now, outputs)
+            _close_overdue(state, batch, batch.now, outputs)
         return outputs
 
 
@@ -183,7 +183,7 @@ def _second(envelope: Envelope[PredictionEvent], entry: str, first: Answer) -> S
     return seal("dead", letter, causation=envelope.id, correlation=envelope.correlation)
 
 
-def _close_if_complete(state: State, current: Round, now: int | None, outputs: list[Sealed]) -> None:
+def _close_if_complete(state: State, current: Round, batch: Batch, outputs: list[Sealed]) -> None:
     answers = current.answers
     closed_by: ClosedBy = "complete"
     if not state.panel.members:
@@ -194,10 +194,10 @@ def _close_if_complete(state: State, current: Round, now: int | None, outputs: l
             return
         if answer.event is None:
             closed_by = "superseded"
-    _close(state, current, closed_by, now, outputs)
+    _close(state, current, closed_by, batch, outputs)
 
 
-def _close_overdue(state: State, now: int, outputs: list[Sealed]) -> None:
+def _close_overdue(state: State, batch: Batch, now: int, outputs: list[Sealed]) -> None:
     """A live round waits until ``deadline_ms`` after the close of its bar. Where its first ballot came
     only after that (a backlog), it waits as long from there: everybody gets a chance to answer."""
     wait = state.panel.policy.deadline_ms
@@ -206,14 +206,14 @@ def _close_overdue(state: State, now: int, outputs: list[Sealed]) -> None:
         if (current.opened_at or 0) >= deadline:
             deadline = (current.opened_at or 0) + wait
         if now >= deadline and state.panel.members:
-            _close(state, current, "deadline", now, outputs)
+            _close(state, current, "deadline", batch, outputs)
 
 
 def _live(rounds: Iterable[Round]) -> list[Round]:
     return [current for current in rounds if current.origin == "live"]
 
 
-def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, outputs: list[Sealed]) -> None:
+def _close(state: State, current: Round, closed_by: ClosedBy, batch: Batch, outputs: list[Sealed]) -> None:
     """Decides a round, and before it every older one of its series: bars are decided in order."""
     times = state.waiting[current.series]
     while times and times[0] <= current.open_time:
@@ -222,6 +222,6 @@ def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, o
         closing = state.rounds.pop(bar)
         cause: ClosedBy = closed_by if closing is current else "superseded"
         state.decided[current.series] = bar
-        outputs.extend(decide(state.control, state.panel, closing, cause, now))
+        outputs.extend(decide(state.control, state.panel, closing, cause, batch.now, halted=batch.halted))
     if not times:
         del state.waiting[current.series]
