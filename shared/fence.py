@@ -143,7 +143,9 @@ class Move:
 
     def _said(self, command: str, faults: Mapping[int, str]) -> str:
         verb, then = (
-            ("closed", "its voter stops when it reads the command") if self.closes else ("opened", "it stays closed")
+            ("closed", "intents end there with the bars that follow the command")
+            if self.closes
+            else ("opened", "it stays closed")
         )
         where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(faults.items()))
         again = "resume" if self.opens else "halt"
