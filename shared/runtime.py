@@ -12,6 +12,9 @@ live
     commit. Positions alone are committed when nothing is left to read. A
     core that raises is rebuilt as at a start, and handed what follows one event at a time; the event
     at fault becomes a dead letter.
+fence
+    Where the service writes intents, each batch is handled and committed under the mark of the partition's fence
+    (``shared.fence``). A commit that is refused, because the mark is another one now, is decided again.
 drain
     On ``stop``: finish the batch in hand, commit, release the claim.
 
@@ -30,13 +33,15 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 
+from schemas.catalogue import STREAMS
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
 from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from shared.control import ControlError, Reader, State
+from shared.fence import last_move, restored
 from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
-from shared.log import START, Commit, Entry, Log, Owner, Place, Position
-from shared.log.rules import order
+from shared.log import START, Commit, Entry, HaltedError, Log, Owner, Place, Position, UnavailableError
+from shared.log.rules import is_open, order
 from shared.service import Batch, Paced, Received, Service, Unhurried
 
 S = TypeVar("S")
@@ -65,17 +70,16 @@ class TruncatedError(ControlError):
 
 
 def newest_stamp(received: Sequence[Received]) -> tuple[int, str | None]:
-    """The newest version among the stamps of these events, and its head (None where it is not recorded). Stamps
-    never fall along a stream, so the last event of each run of a stream is enough."""
+    """The newest version among the stamps of these events, and its head; None where none of them records it."""
     version, head = 0, None
-    for at, event in enumerate(received):
-        if at + 1 < len(received) and received[at + 1].stream == event.stream:
-            continue
+    for event in received:
         content = event.envelope.event
         stamped = getattr(content, "control_version", 0)
-        if stamped >= version:
-            found = getattr(content, "control_head", None)
-            version, head = stamped, found.hex() if isinstance(found, bytes) else found
+        if stamped < version:
+            continue
+        found = getattr(content, "control_head", None)
+        found = found.hex() if isinstance(found, bytes) else found
+        version, head = stamped, found if stamped > version else found or head
     return version, head
 
 
@@ -134,6 +138,9 @@ class Host(Generic[S]):
         self.places = {stream: Place(stream, partition) for stream in service.reads}
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
+        self.fenced = service.group in STREAMS["intents"].writers
+        self.mark = ""
+        self.moved_by = ""
         self.careful = 0
         self.control = Reader()
         self.alarmed = 0
@@ -184,18 +191,25 @@ class Host(Generic[S]):
         An event that the core refused before its memo was written is refused here too: it is found
         by reading one at a time, and left out."""
         self.positions = dict(self.committed)
+        # Before control is read: see ``restored``.
+        mark = await self.log.fence(self.partition) if self.fenced else ""
         size = BATCH
         while (fault := await self._absorb(size)) is not None:
             if size == 1:
                 self.set_aside.add(fault)
             size = 1
+        if self.fenced:
+            halted = self.control.state.halted
+            self.mark = await restored(self.log, self.partition, mark, self.moved_by, self.service.group, halted=halted)
 
     async def _absorb(self, size: int) -> tuple[str, str] | None:
         """Begins anew and reads again; the first entry of the slice that the core refused, if any."""
         self.state = self.service.begin(self.memo)
         if self.service.follows_control:
             self.control = Reader()
-            self.service.absorb(self.state, Batch(await read_control(self.log, self.control), ()))
+            commands = await read_control(self.log, self.control)
+            self.moved_by = last_move(envelope.event for envelope in commands)
+            self.service.absorb(self.state, Batch(commands, ()))
         for stream, since in self.since.items():
             after, until = since, self.positions[stream].id
             while entries := await self.log.scan(self.places[stream], after=after, until=until, count=size):
@@ -248,6 +262,13 @@ class Host(Generic[S]):
             received, outputs = self._decode(events)
             if self.service.follows_control:
                 commands = [*commands, *await self._commands_up_to_stamps(received)]
+            if commands and self.fenced:
+                # A command may have moved it: better seen now than by a commit that is refused.
+                self.mark = await self.log.fence(self.partition)
+                if not self.mark:
+                    await self._rebuild()
+                    return
+            halted = self.fenced and not is_open(self.mark)
             worked = time.thread_time() if self.rest_s else 0.0
             for piece in self._pieces(received):
                 if self.rest_s and time.thread_time() - worked > WORK_S:
@@ -255,9 +276,9 @@ class Host(Generic[S]):
                     await anyio.sleep(PAUSE_S)
                     started += time.time_ns() - rested
                     worked = time.thread_time()
-                outputs += self.service.handle(self.state, Batch(commands, piece, self._now()))
+                outputs += self.service.handle(self.state, Batch(commands, piece, self._now(), halted))
                 commands = ()
-        except ControlError:
+        except (ControlError, UnavailableError):
             raise
         except Exception as error:
             await self._recover(events, error)
@@ -266,7 +287,12 @@ class Host(Generic[S]):
         after = self.positions = self._after(events)
         # What led to nothing yet need not be committed by itself: after a crash it is read again.
         if outputs or self.careful or self._uncommitted() >= BATCH:
-            await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
+            memo, since = self.service.memo(self.state), self.service.since(self.state)
+            try:
+                await self._commit(outputs, after, memo, since, self.mark if self.fenced else None)
+            except HaltedError as error:
+                await self._decide_again(error)
+                return
         if self.careful:
             self.careful = max(self.careful - len(events), 0)
         if self.meter is not None and (events or outputs):
@@ -378,11 +404,23 @@ class Host(Generic[S]):
         if self.meter is not None:
             self._tell(self.meter, (), outputs, now, now)
 
+    async def _decide_again(self, error: HaltedError) -> None:
+        """The fence was moved since the batch was handed over: reads it again from the last commit, under the mark
+        that is there now. A core that writes intents under a mark that is not open is at fault, and stopped."""
+        if error.mark == self.mark:
+            raise error
+        await self._rebuild()
+
     async def _commit(
-        self, outputs: Sequence[Sealed], after: Mapping[str, Position], memo: bytes, since: Mapping[str, str]
+        self,
+        outputs: Sequence[Sealed],
+        after: Mapping[str, Position],
+        memo: bytes,
+        since: Mapping[str, str],
+        fence: str | None = None,
     ) -> None:
         before = {stream: self.committed[stream] for stream in after}
-        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since))
+        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since, fence))
         self.committed_at = time.monotonic()
         self.committed.update(after)
         self.positions.update(after)

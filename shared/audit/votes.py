@@ -65,7 +65,15 @@ class _Late(Struct, tag="ballot.late"):
     """Not a decision."""
 
 
-_basis: Final = msgspec.json.Decoder(Basis | _Late).decode
+class _Closed(_Late, tag="fence.closed"):
+    """Not a decision."""
+
+
+class _Opened(_Late, tag="fence.opened"):
+    """Not a decision."""
+
+
+_basis: Final = msgspec.json.Decoder(Basis | _Late | _Closed | _Opened).decode
 
 
 def round_of(decision: Basis | DecisionMade, correlation: bytes = b"", flags: int = 0) -> Round:

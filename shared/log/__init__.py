@@ -8,6 +8,8 @@ Guaranteed
     nothing. It is refused (``FencedError``) unless the claim it is made under is still the newest of
     its group and the group stands where the claim believes it stands. A commit whose reply was lost
     may be sent again: it is applied once. Entries of one stream are read in one order by everybody.
+    A commit with intents is refused (``HaltedError``) unless it was decided under the mark of the partition's
+    fence, and that mark says open.
 
 Not guaranteed
     An order between streams. Durability beyond what the server's append-only file gives. A commit
@@ -22,6 +24,9 @@ from schemas.codec import Sealed
 
 START: Final = "0-0"
 """The id before every entry."""
+OPEN: Final = "open "
+CLOSED: Final = "closed "
+"""How the mark of a fence begins; the id of the command under which it was set follows."""
 
 
 def preceding(entry_id: str) -> str:
@@ -90,13 +95,15 @@ class Claim(NamedTuple):
 
 class Commit(NamedTuple):
     """One batch's worth of work. ``before`` and ``after`` are positions by stream; ``memo`` and
-    ``since`` replace the former ones."""
+    ``since`` replace the former ones. ``fence``: the mark of the fence under which the outputs were decided (''
+    where the fence had none); None: they do not depend on it, and there are no intents among them."""
 
     outputs: Sequence[Sealed]
     before: Mapping[str, Position]
     after: Mapping[str, Position]
     memo: bytes = b""
     since: Mapping[str, str] = {}
+    fence: str | None = None
 
 
 class Committed(NamedTuple):
@@ -133,6 +140,15 @@ class FencedError(RuntimeError):
     """Another process owns the group now. The loser must stop; nothing of its batch was written."""
 
 
+class HaltedError(RuntimeError):
+    """The fence of the partition is not as the commit assumed it, or is not open for its intents; nothing of the
+    batch was written. ``mark`` is the mark that is there now ('' where there is none): decide again under it."""
+
+    def __init__(self, message: str, mark: str) -> None:
+        super().__init__(message)
+        self.mark = mark
+
+
 class OwnedError(RuntimeError):
     """The group has a living owner: a second copy was started by mistake. Says which process."""
 
@@ -162,7 +178,17 @@ class Log(Protocol):
 
     async def commit(self, claim: Claim, commit: Commit) -> Committed:
         """Writes the batch atomically; sending the same commit again does nothing more.
-        Raises ``FencedError``, ``UnavailableError``."""
+        Raises ``FencedError``, ``HaltedError``, ``UnavailableError``."""
+
+    async def fence(self, partition: int) -> str:
+        """The mark of a partition's fence: ``open <command id>`` or ``closed <command id>``; '' where it was never
+        set, which counts as closed. Raises ``UnavailableError``."""
+
+    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+        """Sets the mark of a partition's fence and appends ``note`` to its ``decisions``, both or neither: the place
+        of the note is the order between this and the decisions. Does nothing where the mark is that already, or
+        where ``expected`` is given and another mark is there. Returns the mark that is there now.
+        Raises ``UnavailableError``."""
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,

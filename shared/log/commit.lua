@@ -1,7 +1,7 @@
 #!lua name=@LIBRARY@
--- What must happen at once on the server: claims of a group, and its gated commits.
+-- What must happen at once on the server: claims of a group, its gated commits, and the fence that stops intents.
 --
--- All keys of a call lie in one slot and come in KEYS. KEYS[1] is the group's hash; its fields are
+-- All keys of a call lie in one slot and come in KEYS. KEYS[1] is the group's hash (of `fence`: the fence's); fields are
 -- documented in shared/log/redis.py. Replies start with a word. Everything is checked before the
 -- first write, since nothing undoes the writes of a function that fails half-way.
 
@@ -97,11 +97,40 @@ local function release(keys, args)
   return { 'DONE' }
 end
 
+-- Refuses a commit that was decided under another mark than the fence has, and one with intents (outputs come from
+-- `first` on) that was not decided under an open mark of the fence of their own partition. Without a fence (nil) a
+-- commit may have no intents.
+local function halted(keys, first, fence, mark)
+  local there = fence and redis.call('HGET', fence, 'mark') or ''
+  if fence and mark ~= there then
+    return { 'HALTED', there }
+  end
+  for at = first, #keys do
+    local partition = string.match(keys[at], '^(.*:)intents$')
+    if partition and not (fence == partition .. 'fence' and string.sub(there, 1, 5) == 'open ') then
+      return { 'HALTED', there }
+    end
+  end
+end
+
+-- KEYS: fence hash, decisions. ARGV: mark, 'if' | 'any', the mark that it must have ('if'), a note for decisions.
+local function fence(keys, args)
+  local wrong = not_streams(keys, 2)
+  if wrong then return wrong end
+  local there = redis.call('HGET', keys[1], 'mark') or ''
+  if there == args[1] or args[2] == 'if' and there ~= args[3] then
+    return { 'FENCE', there }
+  end
+  redis.call('XADD', keys[2], '*', 'e', args[4])
+  redis.call('HSET', keys[1], 'mark', args[1])
+  return { 'FENCE', args[1] }
+end
+
 -- KEYS: group hash, input streams, output streams.
 -- ARGV: epoch, lease in ms, group, token of the commit before, token of this one, memo, since, count of input
 -- streams; for each of these its name, position before, id after, seen after; for each output stream
 -- the count of its entries, then the entries.
-local function commit(keys, args)
+local function apply(keys, args, fence, mark)
   local held = redis.call('HMGET', keys[1], 'epoch', 'last', 'owner', 'consumer')
   if held[1] ~= args[1] then
     return { 'FENCED', held[1] or '0', held[3] or '' }
@@ -125,7 +154,7 @@ local function commit(keys, args)
     changes[#changes + 1] = field
     changes[#changes + 1] = args[at + 2] .. ' ' .. args[at + 3]
   end
-  local wrong = not_streams(keys, 2)
+  local wrong = not_streams(keys, 2) or halted(keys, 2 + inputs, fence, mark)
   if wrong then return wrong end
 
   local call, at = redis.call, 9 + 4 * inputs
@@ -147,7 +176,18 @@ local function commit(keys, args)
   return done
 end
 
+local function commit(keys, args)
+  return apply(keys, args)
+end
+
+-- KEYS: those of a commit, then the fence. ARGV: those of a commit, then the mark under which it was decided.
+local function commit_under(keys, args)
+  return apply(keys, args, table.remove(keys), table.remove(args))
+end
+
 redis.register_function('@LIBRARY@_claim', claim)
 redis.register_function('@LIBRARY@_renew', renew)
 redis.register_function('@LIBRARY@_release', release)
 redis.register_function('@LIBRARY@_commit', commit)
+redis.register_function('@LIBRARY@_commit_under', commit_under)
+redis.register_function('@LIBRARY@_fence', fence)

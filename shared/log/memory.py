@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.lowlevel import checkpoint
 
+from schemas.codec import Sealed
 from shared.log import (
     START,
     Claim,
@@ -24,7 +25,17 @@ from shared.log import (
     Place,
     Position,
 )
-from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, order, owned
+from shared.log.rules import (
+    LEASE_MS,
+    check_commit,
+    check_mark,
+    check_partitioned,
+    departed,
+    halted,
+    is_open,
+    order,
+    owned,
+)
 
 
 def wall_ms() -> int:
@@ -67,6 +78,7 @@ class MemoryLog:
         self._now = now
         self._streams: dict[Place, _Stream] = {}
         self._groups: dict[tuple[int, str], _Group] = {}
+        self._fences: dict[int, str] = {}
         self._waiting: set[anyio.Event] = set()
 
     async def claim(
@@ -107,6 +119,7 @@ class MemoryLog:
         state.lease = self._now() + LEASE_MS
         if state.last == (claim.epoch, commit):
             return Committed()
+        self._refuse_halted(claim, commit)
         for stream, before in commit.before.items():
             if state.positions[stream] != before:
                 raise FencedError(
@@ -122,6 +135,22 @@ class MemoryLog:
         state.visible.update(recreated)
         self._wake()
         return Committed(recreated)
+
+    async def fence(self, partition: int) -> str:
+        """See ``Log.fence``."""
+        await checkpoint()
+        return self._fences.get(partition, "")
+
+    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+        """See ``Log.set_fence``."""
+        await checkpoint()
+        check_mark(mark, note)
+        there = self._fences.get(partition, "")
+        if there != mark and expected in (None, there):
+            self._fences[partition] = there = mark
+            self._add(Place(note.stream, partition), note.data)
+            self._wake()
+        return there
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
@@ -205,6 +234,16 @@ class MemoryLog:
     def lose_group(self, group: str, place: Place) -> None:
         """Drops a consumer group, as an operator's ``XGROUP DESTROY`` would."""
         self._groups[place.partition, group].visible.discard(place.stream)
+
+    def lose_fence(self, partition: int) -> None:
+        """Drops a fence, as an operator's ``DEL`` would."""
+        self._fences.pop(partition, None)
+
+    def _refuse_halted(self, claim: Claim, commit: Commit) -> None:
+        there = self._fences.get(claim.partition, "")
+        intents = any(sealed.stream == "intents" for sealed in commit.outputs)
+        if commit.fence not in (None, there) or (intents and not is_open(commit.fence or "")):
+            raise halted(claim, commit.fence, there)
 
     def _mine(self, claim: Claim) -> _Group:
         state = self._groups.get((claim.partition, claim.group))

@@ -17,6 +17,8 @@ Keys, each partition's under its own hash tag, hence in one slot of a cluster:
     ``since``         JSON: from where each stream is read again to rebuild the state.
     ``memo``          what else the state needs, in the service's own bytes.
     ``last``          token of the last commit under this epoch, by which one sent twice is known.
+``conclave:{p<n>}:fence``                               hash
+    ``mark``          ``open <command id>`` or ``closed <command id>``: whether intents may be written.
 
 Reads are plain ``XREAD`` from a position: no pending entries, so nothing to reclaim and no
 consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
@@ -34,6 +36,7 @@ import anyio
 import msgspec
 
 from schemas.catalogue import STREAMS
+from schemas.codec import Sealed
 from shared.log import (
     START,
     Claim,
@@ -51,7 +54,7 @@ from shared.log import (
 )
 from shared.log.fitness import UnfitServerError
 from shared.log.reading import Reader, entries_of
-from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, owned
+from shared.log.rules import LEASE_MS, check_commit, check_mark, check_partitioned, departed, halted, owned
 from shared.log.wire import ServerError, Wire, pack, parse_address
 
 ANSWER_S: Final = 10.0
@@ -149,12 +152,32 @@ class RedisLog:
             keys.append(_key(stream, claim.partition))
             args.append(str(len(data)))
             args += data
+        verb = "commit"
+        if commit.fence is not None:
+            verb = "commit_under"
+            keys.append(_fence_key(claim.partition))
+            args.append(commit.fence)
         self._reader.commits()
-        reply = await self._function("commit", keys, args)
+        reply = await self._function(verb, keys, args)
+        if reply[0] == b"HALTED":
+            raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
             raise _refusal(claim, reply)
         self._tokens[held] = token
         return Committed(tuple(name.decode() for name in reply[1:]))
+
+    async def fence(self, partition: int) -> str:
+        """See ``Log.fence``."""
+        held = await self._ask("HGET", _fence_key(partition), "mark")
+        return held.decode() if held else ""
+
+    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+        """See ``Log.set_fence``."""
+        check_mark(mark, note)
+        keys = [_fence_key(partition), _key(note.stream, partition)]
+        only = ("if", expected) if expected is not None else ("any", "")
+        reply = await self._function("fence", keys, [mark, *only, note.data])
+        return str(reply[1].decode())
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
@@ -301,6 +324,11 @@ def _groups_key(partition: int) -> str:
     return f"conclave:{{p{partition}}}:groups"
 
 
+@functools.cache
+def _fence_key(partition: int) -> str:
+    return f"conclave:{{p{partition}}}:fence"
+
+
 def _claim_key(claim: Claim) -> str:
     return _group_key(claim.group, claim.partition)
 
@@ -331,7 +359,7 @@ def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
 def _token(commit: Commit) -> bytes:
     """A digest of what a commit says. Event ids stand for the events: they are digests themselves."""
     digest = blake2b(b"".join([sealed.envelope.id for sealed in commit.outputs]), digest_size=12)
-    digest.update(msgspec.json.encode((commit.before, commit.after, commit.since)) + commit.memo)
+    digest.update(msgspec.json.encode((commit.before, commit.after, commit.since, commit.fence)) + commit.memo)
     return digest.hexdigest().encode()
 
 
