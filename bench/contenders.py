@@ -185,7 +185,7 @@ def floor_function(url: str, count: int, batch: int, ready: Callable[[], None]) 
             outputs = [_one(data, decode, encode, counts) for _, (_, data) in rows]
             before, seen, after = b"%b %d" % (last, done), done + len(rows), rows[-1][0]
             head = (epoch, "10000", "raw", token, after, "", "{}", "1", "features", before, after, str(seen))
-            raw.call(pack("FCALL", f"{name}_commit", "3", group, key, OUT.key, *head, str(len(outputs)), *outputs))
+            raw.call(pack("FCALL", f"{name}_commit", "3", group, key, OUT.key, *head, str(len(outputs)), "", *outputs))
             done, last, token = seen, after, after
 
 

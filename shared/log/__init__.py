@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Sealed
+from shared.log.written import Written
 
 START: Final = "0-0"
 """The id before every entry."""
@@ -76,7 +77,8 @@ class Claim(NamedTuple):
     """The right to commit for one group of one partition, and where the group stood when it was
     given: its positions, the memo of its last commit, and from where the service must read again
     to rebuild what the memo does not hold (``since``; a stream that is missing there needs nothing).
-    ``former`` is the owner it was taken from, if that owner had not released it."""
+    ``former`` is the owner it was taken from, if that owner had not released it. ``written``: the group's running
+    digests by stream, from which its commits go on."""
 
     group: str
     partition: int
@@ -86,6 +88,7 @@ class Claim(NamedTuple):
     since: Mapping[str, str]
     memo: bytes
     former: str | None
+    written: Mapping[str, Written] = {}
 
 
 class Commit(NamedTuple):
@@ -118,7 +121,7 @@ class Extent(NamedTuple):
 
 class GroupView(NamedTuple):
     """A group as ``status`` shows it. ``lag`` counts entries not yet committed, by stream;
-    ``alive`` says whether its lease runs."""
+    ``alive`` says whether its lease runs. ``written``: its running digests by stream."""
 
     group: str
     partition: int
@@ -127,6 +130,7 @@ class GroupView(NamedTuple):
     alive: bool
     positions: Mapping[str, Position]
     lag: Mapping[str, int]
+    written: Mapping[str, Written] = {}
 
 
 class FencedError(RuntimeError):
@@ -163,6 +167,9 @@ class Log(Protocol):
     async def commit(self, claim: Claim, commit: Commit) -> Committed:
         """Writes the batch atomically; sending the same commit again does nothing more.
         Raises ``FencedError``, ``UnavailableError``."""
+
+    async def written(self, claim: Claim) -> Mapping[str, Written]:
+        """The running digests of the claim's group after its last commit, by stream."""
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,
