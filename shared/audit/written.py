@@ -137,7 +137,8 @@ class _Chain:
 
     def forget(self, first: str) -> None:
         """Entries before ``first`` cannot be read: only notes from there on are fixed points."""
-        if order(self.begins) < order(first):
+        needed = self.begins if self.states[0].base else self.since
+        if order(needed) < order(first):
             self.states, self.first = [], first
 
     def take(self, entry: Entry, findings: Findings) -> None:
