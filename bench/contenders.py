@@ -95,7 +95,7 @@ class Forward:
         return {}
 
 
-class Vouching(Forward):
+class Digesting(Forward):
     """The same under the name of a worker, so that the log keeps a running digest of what it writes."""
 
     group = "model-worker.bench"

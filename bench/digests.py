@@ -16,14 +16,14 @@ from statistics import median
 from typing import NamedTuple
 
 from bench import contenders
-from bench.contenders import BATCH, Raw, Vouching, answer, inputs, ours, output_of, vectors
+from bench.contenders import BATCH, Digesting, Raw, answer, inputs, ours, output_of, vectors
 from bench.harness import Figure
 from schemas.codec import Sealed, seal
 from shared.embedded import EmbeddedServer
 from shared.log.wire import pack
 from shared.log.written import advance
 
-VOUCHING = functools.partial(ours, service=Vouching)
+DIGESTING = functools.partial(ours, service=Digesting)
 
 
 class Taken(NamedTuple):
@@ -53,11 +53,11 @@ def hop(url: str, events: Sequence[Sealed], *, digests: bool) -> Taken:
             gc.collect()
             begun, used = time.perf_counter(), time.process_time() + served(raw)
 
-        (VOUCHING if digests else contenders.ours)(url, len(events), BATCH, ready)
+        (DIGESTING if digests else contenders.ours)(url, len(events), BATCH, ready)
         taken = Taken(time.perf_counter() - begun, time.process_time() + served(raw) - used)
         if raw.call(pack("XLEN", output_of("ours"))) != len(events):
             raise RuntimeError("the hop did not write all of its predictions")
-        held = raw.call(pack("HEXISTS", f"conclave:{{p0}}:group:{Vouching.group}", "wrote:predictions"))
+        held = raw.call(pack("HEXISTS", f"conclave:{{p0}}:group:{Digesting.group}", "wrote:predictions"))
         if bool(held) != digests:
             raise RuntimeError("the digest is not where it should be")
     return taken

@@ -1,5 +1,6 @@
 """Where digests of what a group wrote were noted: the groups themselves, checkpoints, cuts of the archive."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +9,26 @@ from shared.archive.store import Store
 from shared.audit.written import Known
 from shared.checkpoint import file_of, read_digests
 from shared.log import GroupView, Log, Place
+from shared.log.redis import RedisLog
 from shared.log.written import decode, of_fields
+
+
+def gathered(
+    partitions: int, *, url: str = "", store: Store | None = None, checkpoints: Path | None = None, log_id: str = ""
+) -> list[Known]:
+    """All notes there are: of the server at ``url``, of the archive, and of a folder of checkpoints (of the control log
+    ``log_id``). Raises ``UnavailableError``, ``CorruptError``, ``StoreError``."""
+
+    async def standing() -> list[Known]:
+        log = RedisLog(url, name="conclave:audit")
+        try:
+            return await of_server(log, partitions)
+        finally:
+            await log.close()
+
+    noted = of_checkpoints(checkpoints, partitions, log_id) if checkpoints else []
+    others = of_archive(store) if store else []
+    return settled(noted, [*others, *(asyncio.run(standing()) if url else ())])
 
 
 async def of_server(log: Log, partitions: int) -> list[Known]:

@@ -50,7 +50,7 @@ def writer(stream: str, data: bytes) -> str:
 def check_written(source: Source, known: Sequence[Known], partition: int, span: Span = Span()) -> Findings:  # noqa: B008  # a plain value
     """Recomputes the digests of a partition's streams from the recorded entries, and compares them with ``known``.
 
-    Entries count as checked where a digest vouches for them. Streams and groups without one are left out."""
+    Entries count as checked where a digest covers them. Streams and groups without one are left out."""
     findings = Findings()
     for stream in WRITERS:
         place = Place(stream, partition)
@@ -87,13 +87,13 @@ def _check(source: Source, place: Place, known: Sequence[Known], span: Span, fin
             if former.after:
                 findings.skip(
                     f"{place.key}: entries of {group} between {former.last} and {chain.since}, where its digest "
-                    "began anew (an older release ran, or its group was lost)",
+                    "restarted (an older release ran, or its group was lost)",
                     former.after,
                 )
 
 
 def _chains(place: Place, known: Sequence[Known], span: Span) -> list["_Chain"]:
-    """The digests to follow, oldest first within a group. One group has several where it began anew."""
+    """The digests to follow, oldest first within a group. One group has several where it restarted."""
     found: dict[tuple[str, str], list[Known]] = defaultdict(list)
     for each in known:
         found[each.group, each.written.since].append(each)
@@ -116,7 +116,7 @@ class _State(NamedTuple):
 
 
 class _Chain:
-    """The digest of one group on one stream, from its first entry on. ``until``: where it began anew."""
+    """The digest of one group on one stream, from its first entry on. ``until``: where it restarted."""
 
     def __init__(self, place: Place, group: str, since: str, known: Sequence[Known], span: Span) -> None:
         self.place, self.group, self.since = place, group, since
@@ -180,7 +180,7 @@ class _Chain:
         else:
             findings.see(CHECK, equal=False, times=max(_missed(self.states[0], written), 1))
             findings.differ(self._difference(note))
-            # What follows may fit the note, or (a digest that was written anew) the entries as they are now.
+            # What follows may fit the note, or (a digest that was computed again) the entries as they are now.
             self.states = [self.states[0], _State(expected, note)]
 
     def _difference(self, note: Known) -> Difference:

@@ -4,10 +4,11 @@ One interface, two implementations that pass one contract suite (``tests/shared/
 ``shared.log.redis.RedisLog`` and ``shared.log.memory.MemoryLog``.
 
 Guaranteed
-    A commit writes all outputs, the new positions, the memo and the group's acknowledgement, or
-    nothing. It is refused (``FencedError``) unless the claim it is made under is still the newest of
-    its group and the group stands where the claim believes it stands. A commit whose reply was lost
-    may be sent again: it is applied once. Entries of one stream are read in one order by everybody.
+    A commit writes all outputs, the new positions, the memo, the group's running digests
+    (``shared.log.written``) and its acknowledgement, or nothing. It is refused (``FencedError``)
+    unless the claim it is made under is still the newest of its group and the group stands where the
+    claim believes it stands. A commit whose reply was lost may be sent again: it is applied once.
+    Entries of one stream are read in one order by everybody.
 
 Not guaranteed
     An order between streams. Durability beyond what the server's append-only file gives. A commit

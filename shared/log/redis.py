@@ -55,7 +55,7 @@ from shared.log.fitness import UnfitServerError
 from shared.log.reading import Reader, entries_of
 from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, owned
 from shared.log.wire import ServerError, Wire, pack, parse_address
-from shared.log.written import Running, Written, advance, of_fields, running
+from shared.log.written import FIELD, Running, Written, advance, of_fields, running, streams_of
 
 ANSWER_S: Final = 10.0
 """How long a command may take that does not wait on purpose (seconds)."""
@@ -169,8 +169,9 @@ class RedisLog:
 
     async def written(self, claim: Claim) -> Mapping[str, Written]:
         """See ``Log.written``."""
-        held = _pairs(await self._ask("HGETALL", _claim_key(claim)))
-        return of_fields({field.decode(): value for field, value in held.items()})
+        fields = [f"{FIELD}{stream}" for stream in sorted(streams_of(claim.group))]
+        held = await self._ask("HMGET", _claim_key(claim), *fields) if fields else ()
+        return of_fields({field: value for field, value in zip(fields, held, strict=True) if value is not None})
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""

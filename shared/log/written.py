@@ -9,7 +9,7 @@ digest of one moment can tell later whether the entries up to then are still tho
 what it does not: ``docs/explanation/digests.md``.
 
 Only streams whose entries name their writer have digests (``WRITERS``). A group begins with the first entry that a
-release with digests wrote, and begins anew after an older release owned it: ``since`` is the first entry that counts.
+release with digests wrote, and restarts after an older release owned it: ``since`` is the first entry that counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +113,7 @@ def decode(text: str) -> Written:
 
 def of_fields(fields: Mapping[str, bytes]) -> dict[str, Written]:
     """The digests in the fields of a group's hash, by stream. A field that cannot be read is left out: that digest
-    begins anew with the next entry, which ``verify`` reports."""
+    restarts with the next entry, which ``verify`` reports."""
     found = {}
     for field, value in fields.items():
         if field.startswith(FIELD):

@@ -15,7 +15,7 @@ from services.archiver.sealing import round_of
 from shared import process
 from shared.archive.restoring import restore
 from shared.archive.store import FolderStore
-from shared.audit.known import of_archive, of_checkpoints, of_server, settled
+from shared.audit.known import gathered, of_archive, of_checkpoints, of_server, settled
 from shared.audit.live import live
 from shared.audit.sealed import Sealed as SealedSource
 from shared.audit.written import Known, check_written
@@ -189,6 +189,7 @@ async def test_the_server_its_archive_and_a_restored_one_agree_with_the_streams(
     assert [each.written.entries for each in known] == [3, 5, 6]
 
     def looked_at(url: str) -> int:
+        assert gathered(1, url=url, store=store) == known
         with live(url) as source:
             found = check_written(source, known, 0)
             assert (found.count, found.unchecked) == (0, {})

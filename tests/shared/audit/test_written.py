@@ -149,7 +149,7 @@ def test_one_earlier_note_is_enough_though_the_digest_was_computed_anew() -> Non
     assert check_written(Entries(entries), copied, 0).count == 0
 
 
-def test_what_came_after_the_last_note_is_not_vouched_for() -> None:
+def test_what_came_after_the_last_note_is_not_covered() -> None:
     entries, known = recorded([3, 2, 4])
     early = [each for each in known if each.at == 0]
     found = check_written(Entries(removed(entries, 6)), early, 0)
@@ -211,8 +211,8 @@ def test_honest_records_are_never_accused_and_every_removal_before_a_note_is_fou
         return
     at = data.draw(st.integers(0, len(entries) - 1))
     (group,) = [each for each in GROUPS if each.endswith(_model(entries[at]))]
-    vouched = any(each.group == group and order(each.written.last) >= order(entries[at].id) for each in kept)
-    assert bool(check_written(Entries(removed(entries, at)), kept, 0).count) == vouched
+    covered = any(each.group == group and order(each.written.last) >= order(entries[at].id) for each in kept)
+    assert bool(check_written(Entries(removed(entries, at)), kept, 0).count) == covered
 
 
 def _model(entry: Entry) -> str:
