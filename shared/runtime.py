@@ -42,6 +42,7 @@ from shared.fence import last_move, restored
 from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
 from shared.log import START, Commit, Entry, HaltedError, Log, Owner, Place, Position, UnavailableError
 from shared.log.rules import is_open, order
+from shared.log.written import Written
 from shared.service import Batch, Paced, Received, Service, Unhurried
 
 S = TypeVar("S")
@@ -58,6 +59,9 @@ RENEW_AFTER_S: Final = 3.0
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
 NOTE_AFTER_S: Final = 30.0
 """How often the head of the control log is noted outside it (``shared.checkpoint``)."""
+
+NOTE_DIGESTS_AFTER_S: Final = 300.0
+"""How often the group's running digests are noted outside the log, if they grew."""
 
 
 class GapError(RuntimeError):
@@ -123,6 +127,7 @@ class Host(Generic[S]):
         take_over: bool = False,
         ready: Callable[[], None] | None = None,
         noting: Callable[[State], None] | None = None,
+        noting_digests: Callable[[State, Mapping[str, Written]], None] | None = None,
         alive: Callable[[], None] | None = None,
     ) -> None:
         self.service = service
@@ -149,6 +154,9 @@ class Host(Generic[S]):
         self.noting = noting
         self.alive = alive
         self.noted_at = time.monotonic()
+        self.noting_digests = noting_digests
+        self.digests: Mapping[str, Written] = {}
+        self.digests_noted_at = time.monotonic()
         self.set_aside: set[tuple[str, str]] = set()
         self.committed_at = time.monotonic()
         self.looked_at = time.monotonic()
@@ -170,6 +178,8 @@ class Host(Generic[S]):
                     with anyio.move_on_after(self.rest_s):
                         await stop.wait()
             await self._settle()
+            if self.noting_digests is not None:
+                await self._note_digests(await self.log.written(self.claim))
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self.log.release(self.claim)
@@ -178,12 +188,21 @@ class Host(Generic[S]):
         self.committed = dict(self.claim.positions)
         self.positions = dict(self.committed)
         self.memo, self.since = self.claim.memo, self.claim.since
+        await self._note_digests(self.claim.written)
         await self._refuse_gaps()
         if self.claim.former is not None:
             replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
             await self._say([seal("alarms", replaced)])
         await self._rebuild()
         await self._alarm()
+
+    async def _note_digests(self, written: Mapping[str, Written]) -> None:
+        """Notes what the group has written, if that is not the last that was noted. In a thread: a disk may be slow,
+        and nothing waits for this."""
+        self.digests_noted_at = time.monotonic()
+        if self.noting_digests is not None and written != self.digests:
+            await anyio.to_thread.run_sync(self.noting_digests, self.control.state, written)
+            self.digests = written
 
     async def _rebuild(self) -> None:
         """The state as of the last commit, from the memo and from what ``since`` says to read again.
@@ -246,6 +265,8 @@ class Host(Generic[S]):
         if self.noting is not None and now - self.noted_at > NOTE_AFTER_S:
             self.noting(self.control.state)
             self.noted_at = now
+        if self.noting_digests is not None and now - self.digests_noted_at > NOTE_DIGESTS_AFTER_S:
+            await self._note_digests(await self.log.written(self.claim))
         if now - self.committed_at > RENEW_AFTER_S:
             await self.log.renew(self.claim)
             self.committed_at = now

@@ -6,10 +6,22 @@ from typing import Final, Literal, NamedTuple
 from msgspec import Struct, field
 
 Layer = Literal[
-    "file", "configuration", "bar", "feature", "scaler", "calibration", "model", "ballot", "vote", "intent", "gate"
+    "file",
+    "written",
+    "configuration",
+    "bar",
+    "feature",
+    "scaler",
+    "calibration",
+    "model",
+    "ballot",
+    "vote",
+    "intent",
+    "gate",
 ]
 LAYERS: Final[tuple[Layer, ...]] = (
     "file",
+    "written",
     "configuration",
     "bar",
     "feature",

@@ -4,12 +4,12 @@ One interface, two implementations that pass one contract suite (``tests/shared/
 ``shared.log.redis.RedisLog`` and ``shared.log.memory.MemoryLog``.
 
 Guaranteed
-    A commit writes all outputs, the new positions, the memo and the group's acknowledgement, or
-    nothing. It is refused (``FencedError``) unless the claim it is made under is still the newest of
-    its group and the group stands where the claim believes it stands. A commit whose reply was lost
-    may be sent again: it is applied once. Entries of one stream are read in one order by everybody.
-    A commit with intents is refused (``HaltedError``) unless it was decided under the mark of the partition's
-    fence, and that mark says open.
+    A commit writes all outputs, the new positions, the memo, the group's running digests
+    (``shared.log.written``) and its acknowledgement, or nothing. It is refused (``FencedError``)
+    unless the claim it is made under is still the newest of its group and the group stands where the
+    claim believes it stands. A commit whose reply was lost may be sent again: it is applied once.
+    Entries of one stream are read in one order by everybody. A commit with intents is refused
+    (``HaltedError``) unless it was decided under the mark of the partition's fence, and that mark says open.
 
 Not guaranteed
     An order between streams. Durability beyond what the server's append-only file gives. A commit
@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Sealed
+from shared.log.written import Written
 
 START: Final = "0-0"
 """The id before every entry."""
@@ -81,7 +82,8 @@ class Claim(NamedTuple):
     """The right to commit for one group of one partition, and where the group stood when it was
     given: its positions, the memo of its last commit, and from where the service must read again
     to rebuild what the memo does not hold (``since``; a stream that is missing there needs nothing).
-    ``former`` is the owner it was taken from, if that owner had not released it."""
+    ``former`` is the owner it was taken from, if that owner had not released it. ``written``: the group's running
+    digests by stream, from which its commits go on."""
 
     group: str
     partition: int
@@ -91,6 +93,7 @@ class Claim(NamedTuple):
     since: Mapping[str, str]
     memo: bytes
     former: str | None
+    written: Mapping[str, Written] = {}
 
 
 class Commit(NamedTuple):
@@ -125,7 +128,7 @@ class Extent(NamedTuple):
 
 class GroupView(NamedTuple):
     """A group as ``status`` shows it. ``lag`` counts entries not yet committed, by stream;
-    ``alive`` says whether its lease runs."""
+    ``alive`` says whether its lease runs. ``written``: its running digests by stream."""
 
     group: str
     partition: int
@@ -134,6 +137,7 @@ class GroupView(NamedTuple):
     alive: bool
     positions: Mapping[str, Position]
     lag: Mapping[str, int]
+    written: Mapping[str, Written] = {}
 
 
 class FencedError(RuntimeError):
@@ -189,6 +193,9 @@ class Log(Protocol):
         of the note is the order between this and the decisions. Does nothing where the mark is that already, or
         where ``expected`` is given and another mark is there. Returns the mark that is there now.
         Raises ``UnavailableError``."""
+
+    async def written(self, claim: Claim) -> Mapping[str, Written]:
+        """The running digests of the claim's group after its last commit, by stream."""
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,

@@ -36,6 +36,7 @@ from shared.log.rules import (
     order,
     owned,
 )
+from shared.log.written import Written, advance, running
 
 
 def wall_ms() -> int:
@@ -69,6 +70,7 @@ class _Group:
     positions: dict[str, Position] = field(default_factory=dict)
     visible: set[str] = field(default_factory=set)
     last: tuple[int, Commit] | None = None
+    written: dict[str, Written] = field(default_factory=dict)
 
 
 class MemoryLog:
@@ -97,7 +99,9 @@ class MemoryLog:
             state.positions.setdefault(stream, Position())
         state.visible.update(streams)
         positions = {stream: state.positions[stream] for stream in streams}
-        return Claim(group, partition, state.epoch, owner, positions, dict(state.since), state.memo, former)
+        return Claim(
+            group, partition, state.epoch, owner, positions, dict(state.since), state.memo, former, dict(state.written)
+        )
 
     async def renew(self, claim: Claim) -> None:
         """See ``Log.renew``."""
@@ -126,8 +130,16 @@ class MemoryLog:
                     f"group {claim.group!r} stands at {state.positions[stream].id} on {stream!r}, "
                     f"the commit starts at {before.id}; nothing was written"
                 )
+        first: dict[str, str] = {}
+        last: dict[str, str] = {}
         for sealed in commit.outputs:
-            self._add(Place(sealed.stream, claim.partition), sealed.data)
+            last[sealed.stream] = self._add(Place(sealed.stream, claim.partition), sealed.data)
+            first.setdefault(sealed.stream, last[sealed.stream])
+        grown = advance(claim.group, claim.partition, running(state.written), commit.outputs)
+        for stream, (count, digest) in grown.items():
+            former = state.written.get(stream)
+            since = former.since if former else first[stream]
+            state.written[stream] = Written(since, last[stream], count, digest)
         state.positions.update(commit.after)
         state.memo, state.since = commit.memo, dict(commit.since)
         state.last = (claim.epoch, commit)
@@ -151,6 +163,12 @@ class MemoryLog:
             self._add(Place(note.stream, partition), note.data)
             self._wake()
         return there
+
+    async def written(self, claim: Claim) -> Mapping[str, Written]:
+        """See ``Log.written``."""
+        await checkpoint()
+        state = self._groups.get((claim.partition, claim.group), _Group())
+        return dict(state.written)
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
@@ -215,6 +233,7 @@ class MemoryLog:
                     stream: self._streams.get(Place(stream, partition), _Stream()).added - position.seen
                     for stream, position in state.positions.items()
                 },
+                dict(state.written),
             )
             for (where, group), state in sorted(self._groups.items())
             if where == partition and state.epoch
@@ -264,10 +283,11 @@ class MemoryLog:
                 found += stream.entries[start : start + count]
         return found
 
-    def _add(self, place: Place, data: bytes) -> None:
+    def _add(self, place: Place, data: bytes) -> str:
         last = self._streams.get(place, _Stream()).last
         moment = self._now()
         self._append(place, (moment, 0) if moment > last[0] else (last[0], last[1] + 1), data)
+        return self._streams[place].entries[-1].id
 
     def _append(self, place: Place, at: tuple[int, int], data: bytes) -> None:
         stream = self._streams.setdefault(place, _Stream())

@@ -19,6 +19,8 @@ Keys, each partition's under its own hash tag, hence in one slot of a cluster:
     ``last``          token of the last commit under this epoch, by which one sent twice is known.
 ``conclave:{p<n>}:fence``                               hash
     ``mark``          ``open <command id>`` or ``closed <command id>``: whether intents may be written.
+    ``wrote:<stream>`` ``<since> <last> <count> <digest>``: what the group wrote there (``shared.log.written``).
+    ``wrote``         the epoch whose owner kept these digests; another than ``epoch``: an older release owned it since.
 
 Reads are plain ``XREAD`` from a position: no pending entries, so nothing to reclaim and no
 consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
@@ -56,6 +58,7 @@ from shared.log.fitness import UnfitServerError
 from shared.log.reading import Reader, entries_of
 from shared.log.rules import LEASE_MS, check_commit, check_mark, check_partitioned, departed, halted, owned
 from shared.log.wire import ServerError, Wire, pack, parse_address
+from shared.log.written import FIELD, Running, Written, advance, of_fields, running, streams_of
 
 ANSWER_S: Final = 10.0
 """How long a command may take that does not wait on purpose (seconds)."""
@@ -84,6 +87,7 @@ class RedisLog:
         self._opening = anyio.Lock()
         self._reader = Reader(self._for_reads, self._persist)
         self._tokens: dict[tuple[str, int, int], bytes] = {}
+        self._running: dict[tuple[str, int, int], dict[str, Running]] = {}
 
     async def claim(
         self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
@@ -102,8 +106,10 @@ class RedisLog:
             if not departed(former, owner):
                 raise owned(group, partition, former, since_ms, left_ms)
             mode = reply[1]
-        _, epoch, before, memo, since, positions = reply
+        _, epoch, before, memo, since, positions, wrote = reply
+        written = of_fields({field.decode(): value for field, value in _pairs(wrote).items()})
         self._tokens[group, partition, int(epoch)] = b""
+        self._running[group, partition, int(epoch)] = running(written)
         return Claim(
             group,
             partition,
@@ -113,6 +119,7 @@ class RedisLog:
             msgspec.json.decode(since, type=dict[str, str]),
             memo,
             str(_owner(before)) if before else None,
+            written,
         )
 
     async def renew(self, claim: Claim) -> None:
@@ -148,9 +155,11 @@ class RedisLog:
         entries: dict[str, list[bytes]] = {}
         for sealed in commit.outputs:
             entries.setdefault(sealed.stream, []).append(sealed.data)
+        digests = self._running.get(held) or running(claim.written)
+        grown = advance(claim.group, claim.partition, digests, commit.outputs)
         for stream, data in entries.items():
             keys.append(_key(stream, claim.partition))
-            args.append(str(len(data)))
+            args += (str(len(data)), _digest(stream, digests, grown))
             args += data
         verb = "commit"
         if commit.fence is not None:
@@ -163,6 +172,8 @@ class RedisLog:
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
             raise _refusal(claim, reply)
+        if grown and self._tokens.get(held) != token:  # sent twice, it counts once
+            self._running[held] = {**digests, **grown}
         self._tokens[held] = token
         return Committed(tuple(name.decode() for name in reply[1:]))
 
@@ -178,6 +189,12 @@ class RedisLog:
         only = ("if", expected) if expected is not None else ("any", "")
         reply = await self._function("fence", keys, [mark, *only, note.data])
         return str(reply[1].decode())
+
+    async def written(self, claim: Claim) -> Mapping[str, Written]:
+        """See ``Log.written``."""
+        fields = [f"{FIELD}{stream}" for stream in sorted(streams_of(claim.group))]
+        held = await self._ask("HMGET", _claim_key(claim), *fields) if fields else ()
+        return of_fields({field: value for field, value in zip(fields, held, strict=True) if value is not None})
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
@@ -243,7 +260,8 @@ class RedisLog:
                 added[stream] = (await self.extent(Place(stream, partition))).added
             lag = {stream: max(added[stream] - position.seen, 0) for stream, position in positions.items()}
             owner, alive = str(_owner(held[b"owner"])), int(held[b"lease"]) > now
-            views.append(GroupView(name, partition, int(held[b"epoch"]), owner, alive, positions, lag))
+            written = of_fields({field.decode(): value for field, value in held.items()})
+            views.append(GroupView(name, partition, int(held[b"epoch"]), owner, alive, positions, lag, written))
         return views
 
     async def close(self) -> None:
@@ -345,6 +363,13 @@ def _keys(streams: Sequence[str] | Mapping[str, Any], partition: int) -> list[st
 def _position(held: bytes) -> Position:
     entry_id, _, seen = held.decode().partition(" ")
     return Position(entry_id, int(seen))
+
+
+def _digest(stream: str, before: Mapping[str, Running], after: Mapping[str, Running]) -> str:
+    grown = after.get(stream)
+    if grown is None:
+        return ""
+    return f"{stream} {'on' if stream in before else 'new'} {grown.entries} {grown.digest.hex()}"
 
 
 def _owner(held: bytes) -> Owner:
