@@ -9,15 +9,15 @@ made. Whoever issues many commands keeps a ``Door``, which reads the stream once
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schemas.codec import UnreadableError, seal, unseal
-from schemas.control import Command, CommandRecorded, RevertProbation
+from schemas.control import Command, CommandRecorded, Halt, RevertProbation
 from schemas.decisions import DecisionMade
 from shared.control import Probation, Reader, Refused, Rejected, Repeated, State, fold, following, head_of, propose
-from shared.following import CONTROL, now_ms, read_control
-from shared.log import Log, Place
+from shared.following import CONTROL, marks_of, now_ms, read_control
+from shared.log import Log, Place, TruncatedLogError
 from shared.signing import Signer
 
 RACES: Final = 20
@@ -39,18 +39,34 @@ class Issued(NamedTuple):
     repeated: bool = False
 
 
-class Door:
-    """The control stream as one operator sees it. Reads it from the beginning once, then what is new."""
+Missing = Callable[[State], str | None]
+"""What of the control log is known to be missing, in words; None where nothing is (``shared.recovery``)."""
 
-    def __init__(self, log: Log, signer: Signer | None = None) -> None:
+
+class Door:
+    """The control stream as one operator sees it. Reads it from the beginning once, then what is new. ``missing``
+    is asked before anything but a halt is appended: what was lost can be brought back only to a log that ends where
+    it was cut."""
+
+    def __init__(self, log: Log, signer: Signer | None = None, missing: Missing | None = None) -> None:
         self.log = log
         self.signer = signer
         self.reader = Reader()
+        self._missing = missing
 
     async def state(self) -> State:
-        """The configuration now. Raises ``ControlError`` if the log cannot be trusted."""
-        await read_control(self.log, self.reader)
+        """The configuration now. Raises ``ControlError`` if the log cannot be trusted, ``TruncatedLogError`` if it is
+        not the one that was read; the next call begins with what is there."""
+        try:
+            await read_control(self.log, self.reader)
+        except TruncatedLogError:
+            self.reader = Reader()
+            raise
         return self.reader.state
+
+    def missing(self) -> str | None:
+        """Why nothing but a halt may be appended to the log as it was read last; None where it may."""
+        return self._missing(self.reader.state) if self._missing is not None else None
 
     async def issue(
         self,
@@ -65,6 +81,8 @@ class Door:
         """See ``issue``."""
         chosen = command_id or secrets.token_hex(8)
         state = await self.state()
+        if not isinstance(command, Halt) and (gone := self.missing()) is not None:
+            raise RefusedError(gone)
         known = state.version if expects is None else min(expects, state.version)
         for _ in range(RACES):
             answer = propose(
@@ -84,7 +102,7 @@ class Door:
                 return Issued(answer.version, state, repeated=True)
             if dry_run:
                 return Issued(answer.version, fold(state, answer))
-            if await self.log.append_at(CONTROL, self._next(), seal("control", answer).data):
+            if await self._append(answer):
                 return Issued(answer.version, await self._at(answer))
             before, state = self.reader.last, await self.state()
             if self.reader.last == before:
@@ -95,6 +113,16 @@ class Door:
         raise RefusedError(
             f"{RACES} other commands came first, one after another; look at who is writing, then try again"
         )
+
+    async def _append(self, entry: CommandRecorded) -> bool:
+        """Whether it was the next. Raises ``TruncatedLogError`` where the log that it follows is not there."""
+        try:
+            return await self.log.append_at(
+                CONTROL, self._next(), seal("control", entry).data, marks=marks_of(self.reader)
+            )
+        except TruncatedLogError:
+            self.reader = Reader()
+            raise
 
     def _signer(self, state: State) -> Signer | None:
         """The signer under the id by which its key is trusted, whatever its file is called: so the key of a
@@ -159,7 +187,8 @@ async def issue(
     refuses unless the configuration is at that very version; ``dry_run`` decides without appending;
     ``signer`` signs wherever keys count.
 
-    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``UnavailableError``."""
+    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``TruncatedLogError``,
+    ``UnavailableError``."""
     door = Door(log, signer)
     return await door.issue(
         command, actor=actor, reason=reason, command_id=command_id, expects=expects, dry_run=dry_run
