@@ -2,8 +2,8 @@
 after a crash is the same start.
 
 start
-    Claim the group (a second copy is refused here), look for a gap between the durable position
-    and what the streams still hold, fold the control stream from its beginning.
+    Claim the group (a second copy is refused here), compare the entries at the durable positions with those that
+    were read, look for a gap between them and what the streams still hold, fold the control stream from its beginning.
 catch up
     Begin from the memo, read again from ``since`` to the position, absorb without writing.
 live
@@ -14,12 +14,18 @@ live
     at fault becomes a dead letter.
 drain
     On ``stop``: finish the batch in hand, commit, release the claim.
+a log that is not the one that was read
+    Compared whenever a connection was opened, every few seconds, and by each commit. Where it differs, nothing is
+    written on top of it: claim again, take positions and control as they are there, rebuild, raise ``LogTruncated``,
+    and close the fence of the partition, if this is who writes intents. Events that were stamped with a command that
+    is gone are waited with until it is back or its loss was accepted; then they are dead letters.
 
 Control entries that were written past the door are not handed over; each is raised as an alarm once
 in a partition (``shared.control.Reader`` says which those are).
 
 Stops with an error, never silently: ``FencedError`` (another owner), ``GapError`` (entries trimmed
-before they were read), ``ControlError`` (a control log that nobody can trust or understand).
+before they were read), ``ControlError`` (a control log that nobody can trust or understand), ``LostGroupError``
+(the record of the group is gone, and what it remembered cannot be had again).
 """
 
 import time
@@ -30,14 +36,17 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 
+from schemas.catalogue import STREAMS
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
-from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from schemas.operations import DeadLetter, GapDetected, GroupRecreated, LogTruncated, OwnerReplaced
 from shared.control import ControlError, Reader, State
-from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
-from shared.log import START, Commit, Entry, Log, Owner, Place, Position
+from shared.following import CONTROL, alarm_of, marks_of, now_ms, patience, read_control, standing
+from shared.log import START, Commit, Entry, Log, Lost, Owner, Place, Position, TruncatedLogError
+from shared.log.identity import Mark, digest_of
 from shared.log.rules import order
-from shared.service import Batch, Paced, Received, Service, Unhurried
+from shared.recovery.fencing import close_fence
+from shared.service import Batch, Paced, Recallable, Received, Service, Unhurried
 
 S = TypeVar("S")
 
@@ -51,6 +60,8 @@ PAUSE_S: Final = 0.004
 is a pause, in which the way from bar to decision has the processor. All of it is committed at once."""
 RENEW_AFTER_S: Final = 3.0
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
+LOOK_AGAIN_S: Final = 1.0
+"""After the log turned out to be another: how long until it is looked at again."""
 NOTE_AFTER_S: Final = 30.0
 """How often the head of the control log is noted outside it (``shared.checkpoint``)."""
 
@@ -59,24 +70,42 @@ class GapError(RuntimeError):
     """Entries were trimmed before this group had read them; they cannot be handled any more."""
 
 
+class LostGroupError(RuntimeError):
+    """The record of the group is gone, and its state cannot be had again from the streams."""
+
+
+Stamp = tuple[int, str | None]
+"""A version of control and its head (None where it is not recorded)."""
+
+
 class TruncatedError(ControlError):
-    """The control log does not hold what was read of it, or what an event was stamped with: its tail was lost, or it
-    was rewritten. Nothing of the batch was written."""
+    """The control log does not hold what an event was stamped with: its tail was lost, or it was rewritten. Nothing
+    of the batch was written."""
+
+    def __init__(self, message: str, stamp: Stamp, last: str) -> None:
+        super().__init__(message)
+        self.stamp = stamp
+        self.lost = Lost(CONTROL, f"{stamp[0]}-0", last, message)
 
 
-def newest_stamp(received: Sequence[Received]) -> tuple[int, str | None]:
-    """The newest version among the stamps of these events, and its head (None where it is not recorded). Stamps
-    never fall along a stream, so the last event of each run of a stream is enough."""
-    version, head = 0, None
+def stamp_of(received: Received) -> Stamp:
+    """The version and head that an event was stamped with; version 0 where it has no stamp."""
+    content = received.envelope.event
+    head = getattr(content, "control_head", None)
+    return getattr(content, "control_version", 0), head.hex() if isinstance(head, bytes) else head
+
+
+def newest_stamp(received: Sequence[Received]) -> Stamp:
+    """The newest version among the stamps of these events, and its head. Stamps never fall along a stream, so the
+    last event of each run of a stream is enough."""
+    newest: Stamp = (0, None)
     for at, event in enumerate(received):
         if at + 1 < len(received) and received[at + 1].stream == event.stream:
             continue
-        content = event.envelope.event
-        stamped = getattr(content, "control_version", 0)
-        if stamped >= version:
-            found = getattr(content, "control_head", None)
-            version, head = stamped, found.hex() if isinstance(found, bytes) else found
-    return version, head
+        stamp = stamp_of(event)
+        if stamp[0] >= newest[0]:
+            newest = stamp
+    return newest
 
 
 class Meter(Protocol):
@@ -111,6 +140,9 @@ class Host(Generic[S]):
         ready: Callable[[], None] | None = None,
         noting: Callable[[State], None] | None = None,
         alive: Callable[[], None] | None = None,
+        reader: Callable[[], Reader] = Reader,
+        lost: Lost | None = None,
+        accepted: Callable[[Stamp], bool] | None = None,
     ) -> None:
         self.service = service
         self.log = log
@@ -126,7 +158,15 @@ class Host(Generic[S]):
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
         self.careful = 0
-        self.control = Reader()
+        self.reader = reader
+        self.control = reader()
+        self.lost = lost
+        self.accepted = accepted
+        self.log_id = ""
+        self.void: set[Stamp] = set()
+        self.told: set[Lost] = set()
+        self.verified = -1
+        self.known: tuple[object, tuple[Mark, ...]] = (None, ())
         self.alarmed = 0
         self.patience_until: float | None = None
         self.block_ms = min(service.ticks or BLOCK_MS, BLOCK_MS)
@@ -139,15 +179,20 @@ class Host(Generic[S]):
 
     async def run(self, stop: anyio.Event) -> None:
         """Start, catch up, live, drain."""
-        self.claim = await self.log.claim(
-            self.service.group, self.service.reads, self.partition, self.owner, take_over=self.take_over
-        )
+        await self._claim(take_over=self.take_over)
         try:
-            await self._start()
+            await self._begin([self.lost] if self.lost is not None else [])
             if self.ready is not None:
                 self.ready()
             while not stop.is_set():
-                caught_up = await self._turn()
+                try:
+                    caught_up = await self._turn()
+                except (TruncatedLogError, TruncatedError) as error:
+                    await self._claim()
+                    await self._begin([error.lost])
+                    if isinstance(error, TruncatedError):
+                        await self._wait_for(error.stamp, stop)
+                    continue
                 if self.alive is not None:
                     self.alive()
                 if caught_up and self.rest_s:
@@ -158,34 +203,159 @@ class Host(Generic[S]):
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self.log.release(self.claim)
 
-    async def _start(self) -> None:
+    async def _claim(self, *, take_over: bool = False) -> None:
+        self.claim = await self.log.claim(
+            self.service.group, self.service.reads, self.partition, self.owner, take_over=take_over
+        )
+
+    async def _begin(self, lost: Sequence[Lost]) -> None:
+        """Starts; again where the log that is there changed meanwhile."""
+        while True:
+            try:
+                await self._start(lost)
+                return
+            except TruncatedLogError as error:
+                lost = [*lost, error.lost]
+            await anyio.sleep(LOOK_AGAIN_S)
+            await self._claim()
+
+    async def _start(self, lost: Sequence[Lost] = ()) -> None:
+        self.verified = -1
         self.committed = dict(self.claim.positions)
         self.positions = dict(self.committed)
         self.memo, self.since = self.claim.memo, self.claim.since
+        if lost:
+            await self._refuse_another_log()
+        self.control = self.reader()  # what was read of it is no ground for what is written from here on
+        if self.claim.restored:
+            await self._restore()
+        lost = [*lost, *await self._take_positions_as_they_are()]
         await self._refuse_gaps()
-        if self.claim.former is not None:
+        if self.claim.former is not None and not lost:
             replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
             await self._say([seal("alarms", replaced)])
+        if lost:
+            await self._tell_lost(lost)
         await self._rebuild()
         await self._alarm()
 
-    async def _rebuild(self) -> None:
+    async def _refuse_another_log(self) -> None:
+        """A server that was emptied, or holds another installation's log, is no log that lost its tail."""
+        self.log_id = self.log_id or self.control.state.log_id
+        if not self.log_id:
+            return
+        reader = Reader()
+        await read_control(self.log, reader)
+        if reader.state.log_id != self.log_id:
+            found = reader.state.log_id or "none: its control stream is empty"
+            raise ControlError(
+                f"the server holds another log than {self.log_id}: {found}. Restore it (`conclave archive restore`), "
+                "or give this installation its own server again"
+            )
+
+    async def _restore(self) -> None:
+        """The state of a group whose record is gone, from what it wrote and read. Committed at once: a start that
+        ends before that is again one whose record is gone."""
+        group, restored = self.claim.group, self.claim.restored
+        if not isinstance(self.service, Recallable):
+            stands = ", ".join(f"{stream} at {self.positions[stream].id}" for stream in restored)
+            raise LostGroupError(
+                f"the record of group {group} in partition {self.partition} is gone; its consumer groups still know "
+                f"{stands}, but what it remembered is in no stream. Restore the server from the archive "
+                f"(`conclave archive restore`), or let it begin after these entries with an empty memory "
+                f"(`conclave recover --forget {group} --partition {self.partition} --reason ...`)"
+            )
+        memo = b""
+        for stream in self.service.recalls:
+            place, after = Place(stream, self.partition), START
+            while entries := await self.log.scan(place, after=after):
+                after = entries[-1].id
+                found = [self._open(entry)[0] for entry in entries]
+                memo = self.service.recall(memo, [event for event in found if event is not None])
+        alarms = [
+            seal("alarms", GroupRecreated(group, stream, self.positions[stream].id, now_ms())) for stream in restored
+        ]
+        self.memo, self.since = memo, dict.fromkeys(restored, START)
+        await self._rebuild(self.service.again)
+        await self._commit(alarms, {}, self.service.memo(self.state), self.service.since(self.state))
+
+    async def _take_positions_as_they_are(self) -> list[Lost]:
+        """Compares the durable positions with the streams. One whose entry is gone goes back to the newest entry
+        before it: what is left up to there was read, and whatever comes after it was not."""
+        lost: list[Lost] = []
+        for stream, place in self.places.items():
+            position = self.positions[stream]
+            try:
+                await self.log.check([Mark(place, position)])
+                continue
+            except TruncatedLogError as error:
+                lost.append(error.lost)
+            later, after = 0, position.id
+            while entries := await self.log.scan(place, after=after):
+                later, after = later + len(entries), entries[-1].id
+            extent = await self.log.extent(place)
+            newest = await self.log.tail(place, later + 1)
+            stands = Position(START, extent.added - extent.length)
+            if len(newest) > later:
+                stands = Position(newest[0].id, extent.added - later, digest_of(newest[0].data))
+            await self._commit([], {stream: stands}, self.memo, self.since)
+        return lost
+
+    async def _tell_lost(self, lost: Sequence[Lost]) -> None:
+        """Raises what was lost, once in a life, and stops intents where this is who writes them."""
+        for each in lost:
+            if each in self.told:
+                continue
+            event = LogTruncated(
+                group=self.claim.group,
+                stream=each.place.stream,
+                expected=each.expected,
+                last=each.last,
+                detail=each.detail[:2000],
+                at=now_ms(),
+            )
+            if self.claim.group in STREAMS["intents"].writers:
+                await close_fence(self.log, self.partition, self.claim.group, event)
+            await self._say([seal("alarms", event)])
+            self.told.add(each)
+
+    async def _wait_for(self, stamp: Stamp, stop: anyio.Event) -> None:
+        """Until control holds what an event was stamped with, or an operator accepted that it is gone."""
+        reader = Reader()
+        while not stop.is_set():
+            try:
+                await read_control(self.log, reader)
+            except TruncatedLogError:
+                reader = Reader()
+                continue
+            if _holds(reader.state, stamp):
+                return
+            if self.accepted is not None and self.accepted(stamp):
+                self.void.add(stamp)
+                return
+            await self.log.renew(self.claim)
+            if self.alive is not None:
+                self.alive()
+            with anyio.move_on_after(LOOK_AGAIN_S):
+                await stop.wait()
+
+    async def _rebuild(self, take: Callable[[S, Batch], None] | None = None) -> None:
         """The state as of the last commit, from the memo and from what ``since`` says to read again.
 
         An event that the core refused before its memo was written is refused here too: it is found
         by reading one at a time, and left out."""
         self.positions = dict(self.committed)
         size = BATCH
-        while (fault := await self._absorb(size)) is not None:
+        while (fault := await self._absorb(size, take or self.service.absorb)) is not None:
             if size == 1:
                 self.set_aside.add(fault)
             size = 1
 
-    async def _absorb(self, size: int) -> tuple[str, str] | None:
+    async def _absorb(self, size: int, take: Callable[[S, Batch], None]) -> tuple[str, str] | None:
         """Begins anew and reads again; the first entry of the slice that the core refused, if any."""
         self.state = self.service.begin(self.memo)
         if self.service.follows_control:
-            self.control = Reader()
+            self.control = self.reader()
             self.service.absorb(self.state, Batch(await read_control(self.log, self.control), ()))
         for stream, since in self.since.items():
             after, until = since, self.positions[stream].id
@@ -193,7 +363,7 @@ class Host(Generic[S]):
                 after = entries[-1].id
                 found = [self._open(entry)[0] for entry in entries if (stream, entry.id) not in self.set_aside]
                 try:
-                    self.service.absorb(self.state, Batch((), [event for event in found if event is not None]))
+                    take(self.state, Batch((), [event for event in found if event is not None]))
                 except ControlError:
                     raise
                 except Exception:
@@ -207,6 +377,9 @@ class Host(Generic[S]):
         if self.service.follows_control:
             after = {CONTROL: self.control.last, **after}
         entries = await self.log.read(after, count=BATCH, block_ms=self.block_ms, ahead=not self.rest_s)
+        if self.log.opened != self.verified:
+            self.verified = self.log.opened
+            await self.log.check(self._marks())
         caught_up = 0 < len(entries) < BATCH and not self.careful
         if self.careful:
             entries = entries[:1]
@@ -225,7 +398,18 @@ class Host(Generic[S]):
             self.committed_at = now
         if now - self.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._refuse_gaps()
+            await self.log.check(self._marks())
         return caught_up and not self.careful
+
+    def _marks(self) -> list[Mark]:
+        """What was read, entry by entry."""
+        return [*self._known(), *(Mark(place, self.positions[stream]) for stream, place in self.places.items())]
+
+    def _known(self) -> tuple[Mark, ...]:
+        """What was read of control: for every commit, so kept until more of it comes."""
+        if self.known[0] is not self.control.newest:
+            self.known = self.control.newest, marks_of(self.control)
+        return self.known[1]
 
     async def _take(self, entries: Sequence[Entry]) -> None:
         started = time.time_ns()
@@ -234,6 +418,8 @@ class Host(Generic[S]):
         try:
             commands = standing(self.control, control) if control else ()
             received, outputs = self._decode(events)
+            if self.void:
+                received = self._without_void(events, received, outputs)
             if self.service.follows_control:
                 commands = [*commands, *await self._commands_up_to_stamps(received)]
             worked = time.thread_time() if self.rest_s else 0.0
@@ -245,7 +431,7 @@ class Host(Generic[S]):
                     worked = time.thread_time()
                 outputs += self.service.handle(self.state, Batch(commands, piece, self._now()))
                 commands = ()
-        except ControlError:
+        except (ControlError, TruncatedLogError):
             raise
         except Exception as error:
             await self._recover(events, error)
@@ -315,13 +501,13 @@ class Host(Generic[S]):
         version, head = newest_stamp(received)
         commands = await read_control(self.log, self.control) if version > self.control.state.version else ()
         state = self.control.state
-        if version > state.version:
+        if not _holds(state, (version, head)):
+            known = state.past[version].head[:12] if version <= state.version else f"its end at {state.version}"
             raise TruncatedError(
-                f"an event was written under version {version} of control, which ends at {state.version}"
+                f"an event was written under version {version} {(head or '')[:12]} of control, which has {known}",
+                (version, head),
+                self.control.last,
             )
-        if head is not None and version and head != state.past[version].head:
-            known = state.past[version].head
-            raise TruncatedError(f"an event was written under version {version} {head[:12]}; control has {known[:12]}")
         return commands
 
     def _after(self, events: Sequence[Entry]) -> dict[str, Position]:
@@ -330,8 +516,24 @@ class Host(Generic[S]):
         # Entries of one stream stand together: one position a run of them, not one an entry.
         for place, run in groupby(events, key=PLACE):
             entries = list(run)
-            after[place.stream] = Position(entries[-1].id, after[place.stream].seen + len(entries))
+            last = entries[-1]
+            after[place.stream] = Position(last.id, after[place.stream].seen + len(entries), digest_of(last.data))
         return after
+
+    def _without_void(
+        self, events: Sequence[Entry], received: Sequence[Received], outputs: list[Sealed]
+    ) -> list[Received]:
+        """The events without those that were stamped with a command whose loss was accepted: nobody knows the
+        configuration they are to be handled under."""
+        kept, entries = list[Received](), {(entry.place.stream, entry.id): entry for entry in events}
+        for event in received:
+            stamp = stamp_of(event)
+            if stamp in self.void and not _holds(self.control.state, stamp):
+                detail = f"stamped with version {stamp[0]} {(stamp[1] or '')[:12]} of control, whose loss was accepted"
+                outputs.append(self._dead(entries[event.stream, event.entry], "handler_failed", detail))
+            else:
+                kept.append(event)
+        return kept
 
     def _now(self) -> int | None:
         return now_ms() if self.service.ticks else None
@@ -363,7 +565,8 @@ class Host(Generic[S]):
             stream = entry.place.stream
             self.set_aside.add((stream, entry.id))
             letter = self._dead(entry, "handler_failed", f"{type(error).__name__}: {error}")
-            after = {**self.positions, stream: Position(entry.id, self.positions[stream].seen + 1)}
+            position = Position(entry.id, self.positions[stream].seen + 1, digest_of(entry.data))
+            after = {**self.positions, stream: position}
             await self._say([letter], after)
 
     async def _say(self, outputs: Sequence[Sealed], after: Mapping[str, Position] | None = None) -> None:
@@ -377,7 +580,7 @@ class Host(Generic[S]):
         self, outputs: Sequence[Sealed], after: Mapping[str, Position], memo: bytes, since: Mapping[str, str]
     ) -> None:
         before = {stream: self.committed[stream] for stream in after}
-        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since))
+        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since, known=self._known()))
         self.committed_at = time.monotonic()
         self.committed.update(after)
         self.positions.update(after)
@@ -431,3 +634,9 @@ class Host(Generic[S]):
                 f"(committed {position.id}, oldest left {extent.first}); restore them from the archive, "
                 f"or accept the loss with `conclave groups skip {self.claim.group} {stream}`"
             )
+
+
+def _holds(state: State, stamp: Stamp) -> bool:
+    """Whether the control log that made ``state`` has the version of a stamp, with its head."""
+    version, head = stamp
+    return version <= state.version and (version == 0 or head is None or state.past[version].head == head)

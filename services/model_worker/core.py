@@ -17,7 +17,7 @@ from services.model_worker.members import Loader, Member, Roster, Worker, follow
 from services.model_worker.windows import Round, Vectors
 from shared.log import preceding
 from shared.log.rules import order
-from shared.service import Batch
+from shared.service import Batch, Received
 
 
 @dataclass(slots=True)
@@ -111,6 +111,19 @@ class ModelWorker:
         """Before the first event of the bar in hand, or of the oldest window that is being kept."""
         entries = list(state.vectors.oldest())
         return {"features": preceding(min(entries, key=order))} if entries else {}
+
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """Nothing: it has no memo."""
+        return ()
+
+    def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
+        """See ``shared.service.Recallable``."""
+        return memo
+
+    def again(self, state: State, batch: Batch) -> None:
+        """See ``shared.service.Recallable``. Its windows are read again."""
+        self.absorb(state, batch)
 
     def _configure(self, state: State, control: Sequence[Envelope[CommandRecorded]], *, starting: bool) -> None:
         if not control:

@@ -83,7 +83,8 @@ class Claim(NamedTuple):
     given: its positions, the memo of its last commit, and from where the service must read again
     to rebuild what the memo does not hold (``since``; a stream that is missing there needs nothing).
     ``former`` is the owner it was taken from, if that owner had not released it. ``restored``: streams whose position
-    was taken from the consumer group, since the group's own record was gone; its memo and ``since`` are gone too."""
+    was taken from the consumer group, since the group's own record was gone, its memo and ``since`` too, and nothing
+    was committed from then on."""
 
     group: str
     partition: int

@@ -92,7 +92,8 @@ local function claim(keys, args)
   local group, owner, consumer, lease, mode = args[1], args[2], args[3], args[4], args[5]
   local wrong = not_streams(keys, 3)
   if wrong then return wrong end
-  local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since')
+  local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since',
+    'restored')
   local epoch, ends, now = held[1] or '0', tonumber(held[3] or '0'), now_ms()
   if ends > now and mode ~= 'force' and mode ~= epoch then
     return { 'OWNED', epoch, held[2], held[4], held[3], text(now) }
@@ -121,8 +122,12 @@ local function claim(keys, args)
     local known, digest = string.match(read, '^(%S+) (%x+)$')
     positions[#positions + 1] = id .. ' ' .. seen .. (known == id and ' ' .. digest or '')
   end
+  if #restored > 0 then
+    redis.call('HSET', keys[1], 'restored', table.concat(restored, ' '))
+  end
   local former = ends > 0 and held[2] or ''
-  return { 'CLAIMED', text(raised), former, held[6] or '', held[7] or '{}', positions, restored }
+  local since_restored = #restored > 0 and table.concat(restored, ' ') or held[8] or ''
+  return { 'CLAIMED', text(raised), former, held[6] or '', held[7] or '{}', positions, since_restored }
 end
 
 local function fenced(keys, epoch)
@@ -169,7 +174,8 @@ local function commit(keys, args)
   if held[2] ~= args[4] then
     return { 'STALE', held[3] or '' }
   end
-  local inputs, changes = tonumber(args[8]), { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7] }
+  local inputs = tonumber(args[8])
+  local changes = { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7], 'restored', '' }
   for stream = 1, inputs do
     local at = 5 + 4 * stream
     local field = 'pos:' .. args[at]

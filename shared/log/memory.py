@@ -62,6 +62,7 @@ class _Group:
     visible: set[str] = field(default_factory=set)
     last: tuple[int, Commit] | None = None
     token: int = 0
+    restored: tuple[str, ...] = ()
 
 
 class MemoryLog:
@@ -93,8 +94,10 @@ class MemoryLog:
         """See ``Log.claim``."""
         await checkpoint()
         check_partitioned(streams, f"group {group!r}")
-        restored = self._visible(group, streams, partition) if (partition, group) not in self._groups else {}
-        state, now = self._groups.setdefault((partition, group), _Group(positions=dict(restored))), self._now()
+        if (partition, group) not in self._groups:
+            visible = self._visible(group, streams, partition)
+            self._groups[partition, group] = _Group(positions=dict(visible), restored=tuple(visible))
+        state, now = self._groups[partition, group], self._now()
         if state.owner and state.lease > now and not take_over and not departed(state.owner, owner):
             raise owned(group, partition, state.owner, now - state.claimed, state.lease - now)
         former = str(state.owner) if state.owner and state.lease else None
@@ -107,7 +110,7 @@ class MemoryLog:
         positions = {stream: state.positions[stream] for stream in streams}
         for stream in streams:
             self._shown[group, Place(stream, partition)] = positions[stream]
-        given = (dict(state.since), state.memo, former, tuple(restored))
+        given = (dict(state.since), state.memo, former, state.restored)
         return Claim(group, partition, state.epoch, owner, positions, *given)
 
     async def renew(self, claim: Claim) -> None:
@@ -142,7 +145,7 @@ class MemoryLog:
         for sealed in commit.outputs:
             self._add(Place(sealed.stream, claim.partition), sealed.data)
         state.positions.update(commit.after)
-        state.memo, state.since = commit.memo, dict(commit.since)
+        state.memo, state.since, state.restored = commit.memo, dict(commit.since), ()
         state.last = (claim.epoch, commit)
         self._token(claim.group, claim.partition, state, claim.owner)
         for stream, after in commit.after.items():

@@ -17,6 +17,7 @@ Keys, each partition's under its own hash tag, hence in one slot of a cluster:
     ``pos:<stream>``  ``<id> <seen>``: the last entry committed, and how many entries that were.
     ``read:<stream>`` ``<id> <digest>``: that entry's id again, and the digest of its bytes.
     ``since``         JSON: from where each stream is read again to rebuild the state.
+    ``restored``      streams whose position was taken from the consumer group, until the next commit.
     ``memo``          what else the state needs, in the service's own bytes.
     ``last``          token of the last commit under this epoch, by which one sent twice is known; at first one
                       that the claim made up, so that two claims of one epoch (after the server lost the first) differ.
@@ -133,7 +134,7 @@ class RedisLog:
             msgspec.json.decode(since, type=dict[str, str]),
             memo,
             str(_owner(before)) if before else None,
-            tuple(name.decode() for name in restored),
+            tuple(restored.decode().split()),
         )
 
     async def renew(self, claim: Claim) -> None:

@@ -14,6 +14,7 @@ from schemas.operations import ControlRefused, DeadLetter, GapDetected, OwnerRep
 from shared.control import EMPTY, ControlError, fold, head_of, propose
 from shared.following import CONTROL
 from shared.log import START, Claim, Commit, FencedError, OwnedError, Owner, Place, Position, preceding
+from shared.log.identity import digest_of
 from shared.log.memory import MemoryLog
 from shared.runtime import PIECE, GapError, Host
 from shared.service import Batch
@@ -362,5 +363,6 @@ async def test_draining_commits_what_is_in_hand_and_releases_the_group() -> None
         await until(heard(log, 9))
     claim: Claim = await log.claim("sums", ("market",), 0, ME)
     assert claim.former is None
-    assert claim.positions["market"] == Position((await log.scan(MARKET))[-1].id, 9)
+    last = (await log.scan(MARKET))[-1]
+    assert claim.positions["market"] == Position(last.id, 9, digest_of(last.data))
     assert claim.positions["market"].id != START

@@ -181,6 +181,9 @@ async def test_a_group_whose_hash_is_gone_is_restored_from_its_consumer_group(si
     assert again.positions == {"market": commit.after["market"]._replace(digest=""), "dead": Position()}
     assert (again.memo, again.since, again.former) == (b"", {}, None)
     await log.release(again)
+    last = await log.claim("voter", ["market", "dead"], 0, ME)
+    assert last.restored == ("market",)  # until somebody has made up its mind about it
+    await log.commit(last, Commit([], {}, {}, b"new"))
     assert (await log.claim("voter", ["market", "dead"], 0, ME)).restored == ()
 
 

@@ -1,0 +1,45 @@
+"""Stopping intents where the log lost its tail, until an operator has looked."""
+
+from hashlib import blake2b
+from typing import Final, Protocol, runtime_checkable
+
+from schemas.codec import Sealed, seal
+from schemas.decisions import FenceClosed, FenceOpened
+from schemas.operations import LogTruncated
+from shared.log import Log
+
+COMMAND: Final = "truncated-"
+"""How the command id of such a fence begins: no operator gave that command."""
+
+
+@runtime_checkable
+class Fenced(Protocol):
+    """A log with a fence in each partition."""
+
+    async def fence(self, partition: int) -> str:
+        """The mark of a partition's fence."""
+
+    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+        """Sets the mark, and appends the note to ``decisions``; the mark that is there now."""
+
+
+async def close_fence(log: Log, partition: int, by: str, why: LogTruncated) -> None:
+    """Closes the fence of a partition for a loss, unless it is closed already."""
+    if not isinstance(log, Fenced) or (await log.fence(partition)).startswith("closed "):
+        return
+    command = COMMAND + blake2b(f"{why.stream} {why.expected} {why.last}".encode(), digest_size=8).hexdigest()
+    reason = f"{why.stream} was read up to {why.expected} and ends at {why.last}: {why.detail}"[:2000]
+    note = FenceClosed(command_id=command, by=by, reason=reason, at=why.at)
+    await log.set_fence(partition, f"closed {command}", seal("decisions", note))
+
+
+async def open_fence(log: Log, partition: int, by: str, reason: str, at: int) -> bool:
+    """Opens a fence that was closed for a loss, and no other; whether it was one."""
+    if not isinstance(log, Fenced):
+        return False
+    mark = await log.fence(partition)
+    command = mark.removeprefix("closed ")
+    if not mark.startswith(f"closed {COMMAND}"):
+        return False
+    note = FenceOpened(command_id=command, by=by, reason=reason[:2000], at=at)
+    return await log.set_fence(partition, f"open {command}", seal("decisions", note), expected=mark) != mark
