@@ -239,19 +239,17 @@ async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | N
     return found, last
 
 
-async def expire_probation(
-    log: Log, *, actor: str, reason: str = "not confirmed in time", signer: Signer | None = None
-) -> Mapping[str, Issued]:
+async def expire_probation(door: Door, *, actor: str, reason: str = "not confirmed in time") -> Mapping[str, Issued]:
     """Reverts every probation whose decisions have passed without a confirmation; by model, what was
     issued. Any process may call this as often as it likes: the command's id is that of the probation,
     so two that call it at once revert it once.
 
-    Raises ``RefusedError`` where a revert may not stand, ``ControlError``, ``UnavailableError``."""
-    door = Door(log, signer)
+    Raises ``RefusedError`` where a revert may not stand, ``ControlError``, ``TruncatedLogError``,
+    ``UnavailableError``."""
     state = await door.state()
     done = {}
     for model, probation in sorted(state.probations.items()):
-        decisions, last = await scored_under(log, state, model)
+        decisions, last = await scored_under(door.log, state, model)
         if decisions >= probation.decisions:
             command = RevertProbation(model, probation.artifact, decisions, last)
             name = f"probation-{probation.version}"

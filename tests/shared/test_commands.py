@@ -244,14 +244,14 @@ async def on_probation(log: Log) -> None:
 async def test_a_probation_that_nobody_confirms_is_reverted_when_its_decisions_have_passed(log: Log) -> None:
     await on_probation(log)
     await decided(log, decision(4, A1, 1), decision(5, A2, 2), decision(5, A2, 3))
-    assert await expire_probation(log, actor="guard") == {}
+    assert await expire_probation(Door(log), actor="guard") == {}
     await decided(log, decision(5, A2, 4), decision(5, A2, 5))
-    reverted = await expire_probation(log, actor="guard")
+    reverted = await expire_probation(Door(log), actor="guard")
     assert reverted["a"].version == 6
     state = await current(log)
     assert (state.models["a"].champion, state.models["a"].shadows) == (A1, (A2,))
     assert not state.probations
-    assert await expire_probation(log, actor="guard") == {}
+    assert await expire_probation(Door(log), actor="guard") == {}
 
 
 async def test_two_guards_revert_a_probation_once(log: Log) -> None:
@@ -259,7 +259,7 @@ async def test_two_guards_revert_a_probation_once(log: Log) -> None:
     await decided(log, *(decision(5, A2, number) for number in range(3)))
     async with anyio.create_task_group() as tasks:
         for name in ("guard", "voter"):
-            tasks.start_soon(partial(expire_probation, log, actor=name))
+            tasks.start_soon(partial(expire_probation, Door(log), actor=name))
     assert [entry.version for entry in await history(log)] == [1, 2, 3, 4, 5, 6]
 
 
