@@ -33,6 +33,7 @@ class Copy:
         self.path = path
         self._known: set[tuple[str, bytes]] = set()
         self._read = 0
+        self._torn = False
 
     def add(self, entry: str, data: bytes, *, durable: bool = False) -> None:
         """Adds an entry that is not there yet; ``durable``: it is on disk before this returns. Raises ``OSError``."""
@@ -42,7 +43,8 @@ class Copy:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         try:
-            os.write(descriptor, msgspec.json.encode(Line(entry, data)) + b"\n")
+            torn = b"\n" if self._torn else b""
+            os.write(descriptor, torn + msgspec.json.encode(Line(entry, data)) + b"\n")
             if durable:
                 os.fsync(descriptor)
         finally:
@@ -62,7 +64,8 @@ class Copy:
                 added = file.read()
         except FileNotFoundError:
             return
-        whole, _, _ = added.rpartition(b"\n")
+        whole, _, rest = added.rpartition(b"\n")
+        self._torn = bool(rest)
         self._read += len(whole) + 1 if whole else 0
         for line in whole.split(b"\n"):
             try:
