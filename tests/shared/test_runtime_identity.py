@@ -247,7 +247,6 @@ async def test_entries_that_were_read_and_led_to_nothing_yet_are_missed_too() ->
     log = MemoryLog()
     await append(log, FOUNDED)
     async with running(log, Silent()) as host:
-        image = log.image()
 
         async def counted(count: int) -> None:
             async def condition() -> bool:
@@ -255,6 +254,8 @@ async def test_entries_that_were_read_and_led_to_nothing_yet_are_missed_too() ->
 
             await until(condition)
 
+        await counted(0)
+        image = log.image()
         await publish(log, 1)
         await counted(1)
         log.restore(image)
