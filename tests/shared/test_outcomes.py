@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from schemas.common import ACTIONS
 from shared import labels
-from shared.outcomes import DECAY, WARM, Outcome, BarHistory, Unlabelled, Volatility
+from shared.outcomes import DECAY, WARM, BarHistory, Outcome, Unlabelled, Volatility
 
 MINUTE = 60_000
 

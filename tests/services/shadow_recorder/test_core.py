@@ -292,17 +292,17 @@ def backlog(builder: Builder, count: int) -> Run:
 
 @pytest.mark.parametrize("count", [1000, 200, 7])
 def test_a_backlog_has_the_scores_of_a_recorder_that_kept_pace(count: int) -> None:
-    """Given a shadow that answers 300 bars after the others, and four predictions for each bar, so that a recorder
-    which reads as much of each stream has all bars long before it has the predictions."""
+    """Given a voting model and a shadow that answer 300 bars after the others, so that decisions are as late, and four
+    predictions for each bar, so that a recorder which reads as much of each stream has all decisions long before."""
     builder = Builder()
     for number in range(1, 900):
         builder.bar(number, 100.0 + number % 7)
-        for artifact in ("a", "b", "c") if number > WARM else ():
+        for artifact in ("a", "c") if number > WARM else ():
             builder.say(artifact, number, BULL)
-        if number > WARM + 300:
-            builder.say("a2", number - 300, BEAR)
+        for artifact in ("b", "a2") if number > WARM + 300 else ():
+            builder.say(artifact, number - 300, BEAR)
     expected = run_of(builder)
-    assert len(expected.events(PredictionScored)) == 3 * (899 - WARM - 60) + 899 - WARM - 300
+    assert len(expected.events(PredictionScored)) == 4 * (899 - WARM - 300)
     assert sorted(one.data for one in backlog(builder, count).outputs) == sorted(one.data for one in expected.outputs)
 
 
