@@ -104,7 +104,7 @@ def rounds(
                 "predictions",
                 PredictionMade(
                     symbol, MINUTE, open_time, "synthetic", model, bytes.fromhex(artifact), probabilities(draw),
-                    bytes(16), state.version,
+                    bytes(16), state.version, bytes.fromhex(state.head),
                 ),
                 causation=bar.envelope.id,
                 correlation=bar.envelope.id,

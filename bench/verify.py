@@ -16,7 +16,7 @@ from bench.recorded_rounds import commands, control_entries, rounds
 from bench.replayed import record
 from schemas.codec import unseal
 from schemas.predictions import PredictionMade
-from services.console.verifying import CHECKS, Task, Where
+from services.console.audit_tasks import CHECKS, Task, Where
 from shared.artifacts import Store
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings

@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import structs
 from rich.console import Console, Group
 from rich.table import Table
 
-from schemas.codec import seal
+from schemas.codec import Envelope, seal
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
+from services.console.audit_tasks import source_of, where_of
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
-from services.console.verifying import moment_entry, source_of, where_of
+from services.console.verifying import moment_entry
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, Store
 from shared.artifacts.registration import registration
@@ -114,10 +116,15 @@ def rescored_answers(source: Source, registered: RegisterArtifact, store: Store,
     worker.absorb(state, Batch([seal("control", entry).envelope for entry in _alone(registered)], ()))
     vectors = readable(source, Place("features", partition), "feature", Findings(), Span("+"))
     while page := list(islice(vectors, PAGE)):
-        received = [Received("features", read.entry, read.found.envelope) for read in page]
+        received = [Received("features", read.entry, _unstamped(read.found.envelope)) for read in page]
         for sealed in worker.handle(state, Batch((), received)):
             if sealed.stream == "predictions":
                 yield sealed.envelope.event
+
+
+def _unstamped(envelope: Envelope[Any]) -> Envelope[Any]:
+    """A vector to be answered under the configuration of the worker, whatever was in force when it was written."""
+    return structs.replace(envelope, event=structs.replace(envelope.event, control_version=0, control_head=None))
 
 
 def _alone(registered: RegisterArtifact) -> Iterator[CommandRecorded]:

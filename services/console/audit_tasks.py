@@ -1,0 +1,165 @@
+"""The checks of ``conclave verify``, each one task of a process: which layers there are, and where each reads."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+from shared.archive import CorruptError, LostError
+from shared.archive.past import location
+from shared.audit.artifacts import Examined, examine
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Difference, Findings
+from shared.audit.source import Bounded, Ends, Source, Span, places_of
+from shared.service import Service
+from shared.settings import Settings, redis_url_with_password
+
+KINDS: Final = ("control", "streams", "votes", "ballots", "features", "predictions", "scores", "gates")
+
+
+class Where(NamedTuple):
+    """What is verified: a server or sealed files (``archive``), and the folder of artifacts. ``past``: where what
+    was trimmed from the server was sealed before. ``ends``: the cut up to which it is read; None: all of it."""
+
+    url: str
+    archive: str
+    artifacts: str
+    past: str = ""
+    ends: Ends | None = None
+
+
+def where_of(settings: Settings, archive: str | None, artifacts: Path | str | None = None) -> Where:
+    """Of an installation: its server with its archive before it, or sealed files alone where ``archive`` names them."""
+    return Where(
+        redis_url_with_password(settings),
+        archive or "",
+        str(artifacts or Path(settings.installation.state, "artifacts")),
+        location(settings),
+    )
+
+
+class Task(NamedTuple):
+    """One check that a process runs by itself."""
+
+    kind: str
+    partition: int = 0
+    model: str = ""
+
+
+def checked(source: Source, where: Where, span: Span, task: Task) -> Findings:
+    """One check over a source. A sealed file that was changed is a difference of its own layer; entries that are
+    nowhere any more leave the check inconclusive."""
+    try:
+        return CHECKS[task.kind](source, Configurations(source, Findings()), where, span, task)
+    except CorruptError as error:
+        found = Findings()
+        found.differ(Difference("file", "archive", task.partition, "", "", str(error)))
+        return found
+    except LostError as error:
+        found = Findings()
+        found.skip(str(error))
+        return found
+
+
+def _streams(source: Source, _: Configurations, __: Where, ___: Span, task: Task) -> Findings:
+    from shared.audit.contiguity import check_streams  # noqa: PLC0415  # one layer's
+
+    own = [place for place in places_of(task.partition + 1) if place.partition == task.partition]
+    return check_streams(source, [place for place in own if not task.partition or place.stream != "training"])
+
+
+def _votes(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.votes import check_votes  # noqa: PLC0415  # one layer's
+
+    return check_votes(source, configurations, task.partition, span)
+
+
+def _ballots(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.ballots import check_ballots  # noqa: PLC0415  # one layer's
+
+    return check_ballots(source, configurations, task.partition, span)
+
+
+def _features(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.feature_builder.core import FeatureBuilder  # noqa: PLC0415  # one layer's
+    from shared.audit.features import check_features, known_sets  # noqa: PLC0415  # one layer's
+
+    known = known_sets(configurations.newest.artifacts)
+    return check_features(source, FeatureBuilder, known, configurations.envelopes, task.partition, span)
+
+
+def _predictions(source: Source, configurations: Configurations, where: Where, span: Span, task: Task) -> Findings:
+    from services.model_worker.main import service  # noqa: PLC0415  # one layer's
+    from shared.artifacts import Store  # noqa: PLC0415  # one layer's
+
+    store = Store(Path(where.artifacts))
+    return predictions(source, configurations, service(task.model, store), store, span, task)
+
+
+def predictions(
+    source: Source, configurations: Configurations, worker: Service[Any], store: Any, span: Span, task: Task
+) -> Findings:
+    """The check of one model's predictions, by a worker that is given."""
+    from shared.audit.predictions import check_predictions  # noqa: PLC0415  # one layer's
+
+    look = cast(Callable[[str], Examined], cache(lambda digest: examine(store, digest)))
+    return check_predictions(source, worker, task.model, configurations.envelopes, look, task.partition, span)
+
+
+def _scores(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.shadow_recorder.main import service  # noqa: PLC0415  # one layer's
+    from shared.audit.scores import check_scores  # noqa: PLC0415  # one layer's
+
+    return check_scores(source, service(), configurations.envelopes, task.partition, span)
+
+
+def _gates(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.gate_evaluator.core import Evaluator  # noqa: PLC0415  # one layer's
+    from shared.audit.gates import check_gates  # noqa: PLC0415  # one layer's
+
+    return check_gates(source, Evaluator(), configurations.envelopes, task.partition, span)
+
+
+CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Findings]]] = {
+    "streams": _streams,
+    "votes": _votes,
+    "ballots": _ballots,
+    "features": _features,
+    "predictions": _predictions,
+    "scores": _scores,
+    "gates": _gates,
+}
+
+
+@contextmanager
+def source_of(where: Where) -> Iterator[Source]:
+    """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
+    sealed of it; up to the cut, if there is one."""
+    from shared.archive.store import opened as archive_at  # noqa: PLC0415  # imported where needed
+
+    if where.archive:
+        from shared.audit.sealed import Sealed  # noqa: PLC0415  # of sealed files only
+
+        yield _cut(Sealed(archive_at(where.archive)), where)
+        return
+    from shared.audit.live import live  # noqa: PLC0415  # of a server only
+
+    with live(where.url, archive_at(where.past) if where.past else None) as source:
+        yield _cut(source, where)
+
+
+def _cut(source: Source, where: Where) -> Source:
+    return source if where.ends is None else Bounded(source, where.ends)
+
+
+def with_ends(where: Where, partitions: int) -> Where:
+    """``where`` with a cut through what is there now: services may go on while it is read. Raises ``CorruptError``."""
+    with source_of(where) as source:
+        if where.archive:
+            from shared.audit.sealed import Sealed  # noqa: PLC0415  # of sealed files only
+
+            return where._replace(ends=cast(Sealed, source).ends())
+        from shared.audit.live import Live  # noqa: PLC0415  # of a server only
+
+        return where._replace(ends=cast(Live, source).ends(partitions))
