@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.recorded_rounds import START_MS, Recorded
-from schemas.codec import Envelope, Sealed, seal, unseal
-from schemas.control import Command, CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
+from bench.recorded_rounds import Control, Recorded
+from schemas.codec import Envelope, seal, unseal
+from schemas.control import CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
 from services.ensemble_voter.core import Voter
 from services.feature_builder.core import FeatureBuilder
 from services.gate_evaluator.core import Evaluator
@@ -19,9 +19,8 @@ from shared.archive.store import opened
 from shared.artifacts import Store
 from shared.artifacts.registration import registration
 from shared.bars.rows import Good, gather
-from shared.control import EMPTY, fold, propose
 from shared.features.sets import DEFAULT, SETS
-from shared.log import Entry, Place
+from shared.log import Place
 from shared.service import Batch, Received, Service
 from shared.synthetic import SyntheticMarket
 from shared.training.fitting import train
@@ -61,27 +60,6 @@ class Hosted:
             for at in range(0, len(received), 500):
                 for written in self.service.handle(self.state, Batch((), received[at : at + 500])):
                     self.source.write(written.stream, written.data)
-
-
-class Control:
-    """The control stream, as the door would write it."""
-
-    def __init__(self, source: Recorded) -> None:
-        self.source, self.state = source, EMPTY
-        self.envelopes: list[Envelope[CommandRecorded]] = []
-
-    def issue(self, *commands: Command) -> None:
-        """Records commands."""
-        for command in commands:
-            number = self.state.version + 1
-            at = START_MS + number
-            entry = propose(self.state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=at)
-            assert isinstance(entry, CommandRecorded), entry
-            self.state = fold(self.state, entry)
-            sealed: Sealed = seal("control", entry)
-            self.envelopes.append(sealed.envelope)
-            place = Place("control")
-            self.source.places.setdefault(place, []).append(Entry(place, f"{number}-0", sealed.data))
 
 
 def seal_all(made: Replayed, folder: Path) -> None:

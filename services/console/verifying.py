@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,27 @@ from rich.progress import Progress
 from rich.table import Table
 
 from schemas.operations import ControlRefused
-from services.console.audit_tasks import CHECKS, KINDS, Task, Where, checked, source_of, where_of, with_ends
+from services.console.audit_tasks import (
+    CHECKS,
+    KINDS,
+    Task,
+    Where,
+    checked,
+    predictions,
+    source_of,
+    where_of,
+    with_ends,
+)
 from services.console.door import OUTPUT
 from services.console.main import settings_of
 from shared import checkpoint
 from shared.archive import CorruptError
+from shared.artifacts import Store
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged
 from shared.audit.source import Source, Span, readable
 from shared.log import START, Place
+from shared.service import Service
 from shared.settings import Settings
 
 
@@ -106,15 +118,27 @@ def _hold_against_checkpoints(findings: Findings, configurations: Configurations
         findings.differ(Difference("configuration", "control", 0, "", "", str(error)))
 
 
-def audited(source: Source, artifacts: Path, kinds: Sequence[str] = KINDS, span: Span = Span()) -> Findings:  # noqa: B008  # a plain value
-    """The findings of all checks over one source, in this process."""
+def audited(
+    source: Source,
+    artifacts: Path,
+    kinds: Sequence[str] = KINDS,
+    span: Span = Span(),  # noqa: B008  # a plain value
+    worker: Callable[[str], Service[Any]] | None = None,
+) -> Findings:
+    """The findings of all checks over one source, in this process. ``worker``: gives a model's worker, where its
+    artifacts are not in a store."""
     control = Findings()
     configurations = Configurations(source, control)
     where = Where("", "", str(artifacts))
     state = configurations.newest
     models = tuple(sorted({registered.model for registered in state.artifacts.values()}))
-    tasks = _tasks(kinds, state.partitions or 1, models)
-    return merged([control, *(CHECKS[task.kind](source, configurations, where, span, task) for task in tasks)])
+    parts = [control]
+    for task in _tasks(kinds, state.partitions or 1, models):
+        if worker is not None and task.kind == "predictions":
+            parts.append(predictions(source, configurations, worker(task.model), Store(artifacts), span, task))
+        else:
+            parts.append(CHECKS[task.kind](source, configurations, where, span, task))
+    return merged(parts)
 
 
 def _tasks(kinds: Sequence[str], partitions: int, models: Sequence[str]) -> Iterator[Task]:

@@ -136,7 +136,7 @@ class _Comparison:
                     if sealed.stream == "features":
                         written.setdefault(sealed.envelope.causation, []).append(sealed)
             for read, group in zip(page, groups, strict=True):
-                self._compare(read, group, written.get(read.found.envelope.id, []))
+                self._compare(read, group, written.pop(read.found.envelope.id, []))  # one that came twice: once
         for group in (*self.ahead, *self.groups):
             if not group.reads[0].found.fault:
                 self._differ("bar", group.reads[0], "computed from a bar that is not on market")
