@@ -228,7 +228,7 @@ class World:
     def issue(self, *commands: Command) -> None:
         """Records commands; those that may not stand are refused, as by the door."""
         for command in commands:
-            self.control.attempt(command)
+            self.control.attempt(command, self.now)
 
     def operate(self) -> None:
         """One command of an operator, with what it does to the fence."""

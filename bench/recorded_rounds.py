@@ -186,10 +186,10 @@ class Control:
             refused = self.attempt(command)
             assert refused is None, refused
 
-    def attempt(self, command: Command) -> Rejected | None:
-        """Records a command; why not, where it may not stand."""
+    def attempt(self, command: Command, at: int | None = None) -> Rejected | None:
+        """Records a command at a time (ms); why not, where it may not stand."""
         number = self.state.version + 1
-        at = START_MS + number
+        at = START_MS + number if at is None else at
         entry = propose(self.state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=at)
         if isinstance(entry, Rejected):
             return entry

@@ -8,6 +8,7 @@ first mark, which is how logs of earlier releases are, it counts as open.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -16,9 +17,12 @@ from schemas.control import Found, Halt, Resume
 from schemas.decisions import FenceClosed, FenceOpened
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
+from shared.audit.source import order
 from shared.log import Entry
 
 Mark = FenceClosed | FenceOpened
+APART_MS: Final = 60_000
+"""How far the clock of who issues commands and the server's may be apart."""
 
 
 class Fence:
@@ -39,10 +43,11 @@ class Fence:
                 mark = msgspec.json.decode(framed("decisions", entry.data).payload, type=Mark)
             except (UnreadableError, msgspec.DecodeError):
                 continue
-            self.mark(mark, Findings())
+            self.mark(mark, entry.id, Findings())
 
-    def mark(self, mark: Mark, findings: Findings) -> str:
+    def mark(self, mark: Mark, entry: str, findings: Findings) -> str:
         """Takes a mark in. What is wrong with it; empty where nothing is."""
+        moment = order(entry)[0] + APART_MS
         self.marked, self.closed = True, isinstance(mark, FenceClosed)
         version = self._version(mark.command_id)
         command = None if version is None else self._configurations.envelopes[version - 1].event.command
@@ -55,7 +60,7 @@ class Fence:
                 self._halt = max(self._halt, version or 0)
             return ""
         if version is None:
-            if not self._resumed():
+            if not self._resumed(moment):
                 return (
                     f"the fence was opened for command {mark.command_id}, which is not on control, "
                     f"though the halt of version {self._halt} is in force"
@@ -66,12 +71,21 @@ class Fence:
             return f"the fence was opened for command {mark.command_id}, which is no resume but {_tag(command)}"
         if version < self._halt:
             return f"the fence was opened for version {version}, though the halt of version {self._halt} had closed it"
+        if self._at(version) > moment:
+            return f"the fence was opened for version {version} before that was recorded"
         return ""
 
-    def _resumed(self) -> bool:
-        """Whether the halt that closed the fence last, if one did, was ended by a command that was recorded."""
-        later = self._configurations.envelopes[self._halt :]
-        return not self._halt or any(isinstance(envelope.event.command, Resume) for envelope in later)
+    def _resumed(self, moment: int) -> bool:
+        """Whether the halt that closed the fence last, if one did, had been ended by a moment (ms)."""
+        return not self._halt or any(
+            isinstance(envelope.event.command, Resume) and self._at(version) <= moment
+            for version, envelope in enumerate(self._configurations.envelopes, 1)
+            if version > self._halt
+        )
+
+    def _at(self, version: int) -> int:
+        """When a command was recorded, by the clock of who issued it (ms)."""
+        return self._configurations.envelopes[version - 1].event.at
 
     def _version(self, command_id: str) -> int | None:
         if not self._made:

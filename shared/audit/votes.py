@@ -127,7 +127,7 @@ def check_votes(source: Source, configurations: Configurations, partition: int, 
         if not isinstance(basis, Basis):
             wrong: Fault = ("vote", frame.fault) if frame.fault else None
             if isinstance(basis, FenceClosed | FenceOpened):
-                detail = fence.mark(basis, findings)
+                detail = fence.mark(basis, entry.id, findings)
                 wrong = wrong or (("intent", detail) if detail else None)
                 findings.see("fence marks", equal=wrong is None)
             if wrong is not None:
