@@ -64,8 +64,13 @@ class Hosted:
 
 def seal_all(made: Replayed, folder: Path) -> None:
     """Two sealed files of each stream."""
+    seal_streams(made.source, folder)
+
+
+def seal_streams(source: Recorded, folder: Path) -> None:
+    """The same of any source."""
     store = opened(folder)
-    for place, entries in made.source.places.items():
+    for place, entries in source.places.items():
         previous, after, before = "0" * 64, "0-0", 0
         middle = max(1, len(entries) // 2)
         for number, part in enumerate((entries[:middle], entries[middle:]), 1):
