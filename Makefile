@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= test
+FUZZ_MINUTES ?= 60
 CONSOLE := docker compose run --rm console
 CONSOLE_ML := docker compose run --rm console-ml
 DEMO_BARS := --synthetic sequence --symbols 4 --count 3000 --source-seed 2
@@ -11,7 +12,7 @@ FIRST := --actor demo --reason 'first models'
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: telemetry help demo test test-stack lint types format bench schemas docs up down demo-stack wheels clean
+.PHONY: telemetry help demo test test-stack fuzz lint types format bench schemas docs up down demo-stack wheels clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ test: $(VENV)/.test ## All tests that need neither Docker nor systemd
 
 test-stack: $(VENV)/.test ## The tests that need Docker or systemd
 	@$(BIN)/python -m pytest -m stack -rs $(TESTS)
+
+fuzz: $(VENV)/.test ## Property tests with fresh seeds for FUZZ_MINUTES (60), until one is falsified
+	@$(BIN)/python tests/fuzz.py --minutes $(FUZZ_MINUTES) $(TESTS)
 
 lint: $(VENV)/.test ## Style and formatting
 	@$(BIN)/ruff check .

@@ -95,13 +95,21 @@ class Forward:
         return {}
 
 
-def ours(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
+class Digesting(Forward):
+    """The same under the name of a worker, so that the log keeps a running digest of what it writes."""
+
+    group = "model-worker.bench"
+
+
+def ours(
+    url: str, count: int, batch: int, ready: Callable[[], None], service: Callable[..., Forward] = Forward
+) -> None:
     """The runtime and the log as services use them, reading at most ``batch`` at once."""
 
     async def run() -> None:
         stop = anyio.Event()
         log = RedisLog(url)
-        await Host(Forward(count, stop), log, 0, Owner("here", 1, "bench"), ready=ready).run(stop)
+        await Host(service(count, stop), log, 0, Owner("here", 1, "bench"), ready=ready).run(stop)
         await log.close()
 
     shared.runtime.BATCH = batch  # type: ignore[misc]  # the hop's size
@@ -185,7 +193,7 @@ def floor_function(url: str, count: int, batch: int, ready: Callable[[], None]) 
             outputs = [_one(data, decode, encode, counts) for _, (_, data) in rows]
             before, seen, after = b"%b %d" % (last, done), done + len(rows), rows[-1][0]
             head = (epoch, "10000", "raw", token, after, "", "{}", "1", "features", before, after, str(seen))
-            raw.call(pack("FCALL", f"{name}_commit", "3", group, key, OUT.key, *head, str(len(outputs)), *outputs))
+            raw.call(pack("FCALL", f"{name}_commit", "3", group, key, OUT.key, *head, str(len(outputs)), "", *outputs))
             done, last, token = seen, after, after
 
 

@@ -5,6 +5,9 @@ writes and to no others, moves its own groups, and can neither load functions no
 The console is the operators' user; only writers of ``control`` in the catalogue append there. Nobody
 is let in without a name: the user ``default`` is off.
 
+Fences of partitions (``shared.fence``) are moved by the console and checked by the writer of ``intents``, which also
+restores one that is missing.
+
 Commands inside a server-side function are judged as if the caller sent them. So ``FCALL``, which needs
 read and write on every key it names, gives a service nothing that its other rules withhold.
 
@@ -121,12 +124,14 @@ def _service(user: str) -> list[str]:
     commits = [_key(spec) for spec in writes if spec.partitioned]
     inputs = [_key(spec) for spec in reads if spec.partitioned and user in spec.readers]
     held = [_tagged(f"group:{GROUPS.get(user, user)}"), _tagged("groups")]
+    fence = [_tagged("fence")] if user in STREAMS["intents"].writers else []
     selectors = [
         _rule(READING, [f"%R{_key(spec)}" for spec in seen]),
         _rule(HOLDING, held),
         _rule(CLAIMING, inputs),
         _rule("+xadd +type", commits),
-        _rule("+fcall", held, inputs, commits),
+        _rule("+hget +hset", fence),
+        _rule("+fcall", held, inputs, commits, fence),
         _rule("+xadd", [_key(spec) for spec in writes if not spec.partitioned]),
     ]
     if user == "feed":
@@ -136,13 +141,14 @@ def _service(user: str) -> list[str]:
 
 
 def _operator() -> list[str]:
-    """Reads everything, appends where the catalogue says so, and may skip a group past a gap."""
+    """Reads everything, appends where the catalogue says so, moves fences, and may skip a group past a gap."""
     control = [_key(spec) for spec in STREAMS.values() if "console" in spec.writers]
     tagged = _tagged("*")
     return [
         _rule(f"{READING} +hgetall +smembers +xinfo|groups", [f"%R{_key(spec)}" for spec in STREAMS.values()]),
         _rule("+xadd", control),
         _rule(HOLDING, [_tagged("group:*"), _tagged("groups")]),
+        _rule("+hget +hset", [_tagged("fence")]),
         _rule(f"+fcall {CLAIMING}", [tagged]),
         "(+function|load +function|list +config|get +acl|whoami +acl|list)",
     ]

@@ -7,9 +7,17 @@ was rewritten whole, or cut at its end, fits itself; it does not fit what was no
 process compares the log with the file before it runs, and notes where it stands at its start and from
 time to time. Whoever can write both Redis and this file can rewrite the past; keep the file, or a copy
 of it, where Redis's administrator cannot write.
+
+Beside it, a file for each partition has the running digests of its groups (``shared.log.written``), each with the
+control head of that moment:
+
+    {"log_id":"1932...-1","version":12,"head":"9f2c...","at":1760000000000,"group":"ensemble-voter",
+     "wrote":{"decisions":"1759990000000-0 1760000000000-0 51200 77ab..."}}
 """
 
+import fcntl
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +26,7 @@ from msgspec import Struct
 
 from schemas.common import DigestHex, Milliseconds
 from shared.control import ControlError, State
+from shared.log.written import Written, encode
 
 
 class Checkpoint(Struct, frozen=True):
@@ -33,7 +42,19 @@ class RewrittenError(ControlError):
     """The control log is not the one that was noted. Says what differs, and what to do."""
 
 
+class Digests(Struct, frozen=True):
+    """What a group had written, by stream (``shared.log.written.encode``), and where the control log stood."""
+
+    log_id: str
+    version: int
+    head: str
+    at: Milliseconds
+    group: str
+    wrote: dict[str, str]
+
+
 _encode: Final = msgspec.json.Encoder().encode
+_decode_digests: Final = msgspec.json.Decoder(Digests).decode
 _decode: Final = msgspec.json.Decoder(Checkpoint).decode
 
 
@@ -88,15 +109,50 @@ def note(path: Path, state: State, at: int) -> Checkpoint | None:
     if noted and (noted[-1].version, noted[-1].head) == (state.version, state.head):
         return None
     made = Checkpoint(state.log_id, state.version, state.head, at)
+    _append(path, _encode(made))
+    return made
+
+
+def file_of(folder: Path, partition: int) -> Path:
+    """Where the digests of a partition are noted."""
+    return folder / f"partition-{partition}.jsonl"
+
+
+def note_digests(
+    folder: Path, partition: int, group: str, written: Mapping[str, Written], state: State, at: int
+) -> None:
+    """Adds what a group has written, on disk before this returns. Raises ``OSError``."""
+    wrote = {stream: encode(each) for stream, each in written.items()}
+    _append(file_of(folder, partition), _encode(Digests(state.log_id, state.version, state.head, at, group, wrote)))
+
+
+def read_digests(path: Path) -> tuple[list[Digests], int]:
+    """The digests in a file, oldest first, and how many lines could not be read; none where there is no file. A last
+    line without an end was being written when the power failed, and is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], 0
+    found, unreadable = [], 0
+    for line in lines[:-1]:
+        try:
+            found.append(_decode_digests(line))
+        except msgspec.DecodeError:
+            unreadable += 1
+    return found, unreadable
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Adds a line, on disk before this returns. Processes may share the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         _drop_torn_line(descriptor)
-        os.write(descriptor, _encode(made) + b"\n")
+        os.write(descriptor, line + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return made
 
 
 def _drop_torn_line(descriptor: int) -> None:

@@ -6,6 +6,9 @@
 An entry's id follows the last id on the stream (in a log that nobody wrote to past this door: the id is
 the version), so of two racing operators one wins, and the other decides again on what the first one
 made. Whoever issues many commands keeps a ``Door``, which reads the stream once.
+
+A halt is more than its entry: it closes the fence of every partition before it is appended, a resume opens
+them after (``shared.fence``). No commit with an intent is applied once a halt was accepted.
 """
 
 import secrets
@@ -13,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schemas.codec import UnreadableError, seal, unseal
-from schemas.control import Command, CommandRecorded, RevertProbation
+from schemas.control import Command, CommandRecorded, Halt, Resume, RevertProbation
 from schemas.decisions import DecisionMade
-from shared.control import Probation, Reader, Refused, Rejected, Repeated, State, fold, following, head_of, propose
+from shared.control import Probation, Reader, Refused, Repeated, State, fold, following, head_of, may, propose
+from shared.fence import FenceError, Move, Order, last_move, repair
 from shared.following import CONTROL, now_ms, read_control
 from shared.log import Log, Place
 from shared.signing import Signer
@@ -32,11 +36,13 @@ class RefusedError(ValueError):
 
 class Issued(NamedTuple):
     """A command that stands: the version it made, and the configuration from there on. ``repeated``
-    where it had been issued before and nothing was done."""
+    where it had been issued before, or a halt or resume was in force already, and nothing was appended.
+    ``repaired``: partitions whose fence was not as it should be then, and was set."""
 
     version: int
     state: State
     repeated: bool = False
+    repaired: tuple[int, ...] = ()
 
 
 class Door:
@@ -65,6 +71,7 @@ class Door:
         """See ``issue``."""
         chosen = command_id or secrets.token_hex(8)
         state = await self.state()
+        fences = Move(self.log, command, Order(chosen, actor, reason), state.partitions)
         known = state.version if expects is None else min(expects, state.version)
         for _ in range(RACES):
             answer = propose(
@@ -77,24 +84,52 @@ class Door:
                 expects=expects,
                 signer=self._signer(state),
             )
-            if isinstance(answer, Rejected):
-                raise RefusedError(answer.reason + _meanwhile(await self._since(known)))
             if isinstance(answer, Repeated):
                 await self._refuse_another(answer.version, command, chosen)
-                return Issued(answer.version, state, repeated=True)
+            if not isinstance(answer, CommandRecorded):
+                in_force = not dry_run and expects in (None, state.version) and self._in_force(state, command)
+                repaired = await self._repaired(state, actor, reason) if in_force else ()
+                if isinstance(answer, Repeated) or repaired:
+                    version = answer.version if isinstance(answer, Repeated) else state.version
+                    return Issued(version, state, repeated=True, repaired=repaired)
+                closed = await fences.withdraw() if not state.halted else ()
+                raise RefusedError(answer.reason + _meanwhile(await self._since(known)) + _left(closed))
             if dry_run:
                 return Issued(answer.version, fold(state, answer))
+            await fences.before()
             if await self.log.append_at(CONTROL, self._next(), seal("control", answer).data):
+                await fences.after(f"{_tag(command)} is version {answer.version}")
                 return Issued(answer.version, await self._at(answer))
             before, state = self.reader.last, await self.state()
             if self.reader.last == before:
                 raise RefusedError(
                     f"the stream takes no entry {self._next()}, yet none is there behind {before}: entries were "
                     "deleted at its end, or its last id was set; compare it with a checkpoint, and restore it"
+                    + fences.kept
                 )
         raise RefusedError(
             f"{RACES} other commands came first, one after another; look at who is writing, then try again"
+            + fences.kept
         )
+
+    def _in_force(self, state: State, command: Command) -> bool:
+        """Whether a halt or resume changes nothing, and whoever issues it may issue it."""
+        if not isinstance(command, Halt | Resume) or state.halted != isinstance(command, Halt):
+            return False
+        signer = self._signer(state)
+        key = state.keys.get(signer.key_id) if signer is not None else None
+        trusted = key is not None and signer is not None and key.public_key == signer.public_key
+        return state.open or (trusted and key is not None and may(key, type(command)))
+
+    async def _repaired(self, state: State, actor: str, reason: str) -> tuple[int, ...]:
+        """The partitions whose fence did not say what ``control`` says, as after a crash between the two steps of a
+        command, and was set under the command in force. Raises ``FenceError``."""
+        order = Order(last_move(await self._since(0)), actor, reason)
+        found = await repair(self.log, state.partitions, order, halted=state.halted)
+        if found.faults:
+            where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(found.faults.items()))
+            raise FenceError(f"fences were not reached, and count as closed. {where}. Issue the command again")
+        return tuple(found.marks)
 
     def _signer(self, state: State) -> Signer | None:
         """The signer under the id by which its key is trusted, whatever its file is called: so the key of a
@@ -159,7 +194,8 @@ async def issue(
     refuses unless the configuration is at that very version; ``dry_run`` decides without appending;
     ``signer`` signs wherever keys count.
 
-    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``UnavailableError``."""
+    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``UnavailableError``, and
+    ``FenceError`` where the command stands, and the fence of a partition could not be set."""
     door = Door(log, signer)
     return await door.issue(
         command, actor=actor, reason=reason, command_id=command_id, expects=expects, dry_run=dry_run
@@ -249,6 +285,13 @@ def _meanwhile(entries: Sequence[CommandRecorded]) -> str:
     said = [f"{entry.version} {_tag(entry.command)} by {entry.actor} ({entry.reason})" for entry in entries[-5:]]
     more = f"{len(entries) - 5} more, then " if len(entries) > 5 else ""
     return f". Meanwhile: {more}{'; '.join(said)}"
+
+
+def _left(closed: Sequence[int]) -> str:
+    """What a refused halt has left behind where it could not open a fence again."""
+    if not closed:
+        return ""
+    return f". The fences of partitions {closed} stay closed: `conclave resume` opens them"
 
 
 def _tag(command: Command) -> str:

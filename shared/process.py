@@ -4,11 +4,12 @@ Exit codes of ``conclave run``: 0 drained, 2 cannot run (a second copy, a gap, s
 """
 
 import ctypes
+import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from shared.log import Owner
 from shared.log.fitness import check_server
 from shared.log.redis import RedisLog
 from shared.log.rules import born
+from shared.log.written import Written
 from shared.notify import Supervised
 from shared.runtime import Host
 from shared.service import Service
@@ -31,6 +33,7 @@ from shared.settings import Settings, redis_url_with_password
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of every worker: two threads beside a busy neighbour are slower than one."""
 PR_SET_PDEATHSIG: Final = 1
+_log = logging.getLogger(__name__)
 
 
 class InstallationError(RuntimeError):
@@ -105,7 +108,7 @@ def check_installation(settings: Settings, state: State) -> None:
 def compared(settings: Settings, state: State) -> Callable[[State], None]:
     """Holds the control log against what this machine noted of it, and notes where it stands; returns
     how to note it again. Raises ``checkpoint.RewrittenError``. A log that may vanish is not noted."""
-    path = Path(settings.installation.state) / "checkpoints" / "control.jsonl"
+    path = checkpoints(settings) / "control.jsonl"
     checkpoint.check(path, state)
     noted = ""
 
@@ -116,6 +119,33 @@ def compared(settings: Settings, state: State) -> Callable[[State], None]:
             noted = now.head
 
     note(state)
+    return note
+
+
+def checkpoints(settings: Settings) -> Path:
+    """Where this machine notes what the server held."""
+    return Path(settings.installation.state) / "checkpoints"
+
+
+def digests_noted(
+    settings: Settings, group: str, partition: int, state: State
+) -> Callable[[State, Mapping[str, Written]], None]:
+    """How to note what a group has written, beside the control head; ``state`` is noted for a service that does not
+    follow control. A disk that refuses is reported once, and stops nothing: the next note holds this one's entries."""
+    reported = ""
+
+    def note(now: State, written: Mapping[str, Written]) -> None:
+        nonlocal reported
+        try:
+            checkpoint.note_digests(
+                checkpoints(settings), partition, group, written, now if now.version else state, now_ms()
+            )
+            reported = ""
+        except OSError as error:
+            if reported != str(error):
+                _log.warning("digests of what %s wrote could not be noted: %s", group, error)
+            reported = str(error)
+
     return note
 
 
@@ -138,6 +168,7 @@ async def serve(
             state = await current(log)
             noting = None if settings.redis.ephemeral else compared(settings, state)
             check_installation(settings, state)
+            digests = None if settings.redis.ephemeral else digests_noted(settings, service.group, partition, state)
             host = Host(
                 service,
                 log,
@@ -147,6 +178,7 @@ async def serve(
                 take_over=take_over,
                 ready=supervised.ready,
                 noting=noting,
+                noting_digests=digests,
                 alive=supervised.alive,
             )
             await host.run(stop)

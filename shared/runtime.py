@@ -12,6 +12,9 @@ live
     commit. Positions alone are committed when nothing is left to read. A
     core that raises is rebuilt as at a start, and handed what follows one event at a time; the event
     at fault becomes a dead letter.
+fence
+    Where the service writes intents, each batch is handled and committed under the mark of the partition's fence
+    (``shared.fence``). A commit that is refused, because the mark is another one now, is decided again.
 drain
     On ``stop``: finish the batch in hand, commit, release the claim.
 
@@ -30,13 +33,16 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 
+from schemas.catalogue import STREAMS
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
 from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from shared.control import ControlError, Reader, State
+from shared.fence import last_move, restored
 from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
-from shared.log import START, Commit, Entry, Log, Owner, Place, Position
-from shared.log.rules import order
+from shared.log import START, Commit, Entry, HaltedError, Log, Owner, Place, Position, UnavailableError
+from shared.log.rules import is_open, order
+from shared.log.written import Written
 from shared.service import Batch, Paced, Received, Service, Unhurried
 
 S = TypeVar("S")
@@ -54,6 +60,9 @@ LOOK_FOR_GAPS_AFTER_S: Final = 5.0
 NOTE_AFTER_S: Final = 30.0
 """How often the head of the control log is noted outside it (``shared.checkpoint``)."""
 
+NOTE_DIGESTS_AFTER_S: Final = 300.0
+"""How often the group's running digests are noted outside the log, if they grew."""
+
 
 class GapError(RuntimeError):
     """Entries were trimmed before this group had read them; they cannot be handled any more."""
@@ -65,17 +74,16 @@ class TruncatedError(ControlError):
 
 
 def newest_stamp(received: Sequence[Received]) -> tuple[int, str | None]:
-    """The newest version among the stamps of these events, and its head (None where it is not recorded). Stamps
-    never fall along a stream, so the last event of each run of a stream is enough."""
+    """The newest version among the stamps of these events, and its head; None where none of them records it."""
     version, head = 0, None
-    for at, event in enumerate(received):
-        if at + 1 < len(received) and received[at + 1].stream == event.stream:
-            continue
+    for event in received:
         content = event.envelope.event
         stamped = getattr(content, "control_version", 0)
-        if stamped >= version:
-            found = getattr(content, "control_head", None)
-            version, head = stamped, found.hex() if isinstance(found, bytes) else found
+        if stamped < version:
+            continue
+        found = getattr(content, "control_head", None)
+        found = found.hex() if isinstance(found, bytes) else found
+        version, head = stamped, found if stamped > version else found or head
     return version, head
 
 
@@ -119,6 +127,7 @@ class Host(Generic[S]):
         take_over: bool = False,
         ready: Callable[[], None] | None = None,
         noting: Callable[[State], None] | None = None,
+        noting_digests: Callable[[State, Mapping[str, Written]], None] | None = None,
         alive: Callable[[], None] | None = None,
     ) -> None:
         self.service = service
@@ -134,6 +143,9 @@ class Host(Generic[S]):
         self.places = {stream: Place(stream, partition) for stream in service.reads}
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
+        self.fenced = service.group in STREAMS["intents"].writers
+        self.mark = ""
+        self.moved_by = ""
         self.careful = 0
         self.control = Reader()
         self.alarmed = 0
@@ -142,6 +154,9 @@ class Host(Generic[S]):
         self.noting = noting
         self.alive = alive
         self.noted_at = time.monotonic()
+        self.noting_digests = noting_digests
+        self.digests: Mapping[str, Written] = {}
+        self.digests_noted_at = time.monotonic()
         self.set_aside: set[tuple[str, str]] = set()
         self.committed_at = time.monotonic()
         self.looked_at = time.monotonic()
@@ -163,6 +178,8 @@ class Host(Generic[S]):
                     with anyio.move_on_after(self.rest_s):
                         await stop.wait()
             await self._settle()
+            if self.noting_digests is not None:
+                await self._note_digests(await self.log.written(self.claim))
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self.log.release(self.claim)
@@ -171,6 +188,7 @@ class Host(Generic[S]):
         self.committed = dict(self.claim.positions)
         self.positions = dict(self.committed)
         self.memo, self.since = self.claim.memo, self.claim.since
+        await self._note_digests(self.claim.written)
         await self._refuse_gaps()
         if self.claim.former is not None:
             replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
@@ -178,24 +196,39 @@ class Host(Generic[S]):
         await self._rebuild()
         await self._alarm()
 
+    async def _note_digests(self, written: Mapping[str, Written]) -> None:
+        """Notes what the group has written, if that is not the last that was noted. In a thread: a disk may be slow,
+        and nothing waits for this."""
+        self.digests_noted_at = time.monotonic()
+        if self.noting_digests is not None and written != self.digests:
+            await anyio.to_thread.run_sync(self.noting_digests, self.control.state, written)
+            self.digests = written
+
     async def _rebuild(self) -> None:
         """The state as of the last commit, from the memo and from what ``since`` says to read again.
 
         An event that the core refused before its memo was written is refused here too: it is found
         by reading one at a time, and left out."""
         self.positions = dict(self.committed)
+        # Before control is read: see ``restored``.
+        mark = await self.log.fence(self.partition) if self.fenced else ""
         size = BATCH
         while (fault := await self._absorb(size)) is not None:
             if size == 1:
                 self.set_aside.add(fault)
             size = 1
+        if self.fenced:
+            halted = self.control.state.halted
+            self.mark = await restored(self.log, self.partition, mark, self.moved_by, self.service.group, halted=halted)
 
     async def _absorb(self, size: int) -> tuple[str, str] | None:
         """Begins anew and reads again; the first entry of the slice that the core refused, if any."""
         self.state = self.service.begin(self.memo)
         if self.service.follows_control:
             self.control = Reader()
-            self.service.absorb(self.state, Batch(await read_control(self.log, self.control), ()))
+            commands = await read_control(self.log, self.control)
+            self.moved_by = last_move(envelope.event for envelope in commands)
+            self.service.absorb(self.state, Batch(commands, ()))
         for stream, since in self.since.items():
             after, until = since, self.positions[stream].id
             while entries := await self.log.scan(self.places[stream], after=after, until=until, count=size):
@@ -232,6 +265,8 @@ class Host(Generic[S]):
         if self.noting is not None and now - self.noted_at > NOTE_AFTER_S:
             self.noting(self.control.state)
             self.noted_at = now
+        if self.noting_digests is not None and now - self.digests_noted_at > NOTE_DIGESTS_AFTER_S:
+            await self._note_digests(await self.log.written(self.claim))
         if now - self.committed_at > RENEW_AFTER_S:
             await self.log.renew(self.claim)
             self.committed_at = now
@@ -248,6 +283,13 @@ class Host(Generic[S]):
             received, outputs = self._decode(events)
             if self.service.follows_control:
                 commands = [*commands, *await self._commands_up_to_stamps(received)]
+            if commands and self.fenced:
+                # A command may have moved it: better seen now than by a commit that is refused.
+                self.mark = await self.log.fence(self.partition)
+                if not self.mark:
+                    await self._rebuild()
+                    return
+            halted = self.fenced and not is_open(self.mark)
             worked = time.thread_time() if self.rest_s else 0.0
             for piece in self._pieces(received):
                 if self.rest_s and time.thread_time() - worked > WORK_S:
@@ -255,9 +297,9 @@ class Host(Generic[S]):
                     await anyio.sleep(PAUSE_S)
                     started += time.time_ns() - rested
                     worked = time.thread_time()
-                outputs += self.service.handle(self.state, Batch(commands, piece, self._now()))
+                outputs += self.service.handle(self.state, Batch(commands, piece, self._now(), halted))
                 commands = ()
-        except ControlError:
+        except (ControlError, UnavailableError):
             raise
         except Exception as error:
             await self._recover(events, error)
@@ -266,7 +308,12 @@ class Host(Generic[S]):
         after = self.positions = self._after(events)
         # What led to nothing yet need not be committed by itself: after a crash it is read again.
         if outputs or self.careful or self._uncommitted() >= BATCH:
-            await self._commit(outputs, after, self.service.memo(self.state), self.service.since(self.state))
+            memo, since = self.service.memo(self.state), self.service.since(self.state)
+            try:
+                await self._commit(outputs, after, memo, since, self.mark if self.fenced else None)
+            except HaltedError as error:
+                await self._decide_again(error)
+                return
         if self.careful:
             self.careful = max(self.careful - len(events), 0)
         if self.meter is not None and (events or outputs):
@@ -378,11 +425,23 @@ class Host(Generic[S]):
         if self.meter is not None:
             self._tell(self.meter, (), outputs, now, now)
 
+    async def _decide_again(self, error: HaltedError) -> None:
+        """The fence was moved since the batch was handed over: reads it again from the last commit, under the mark
+        that is there now. A core that writes intents under a mark that is not open is at fault, and stopped."""
+        if error.mark == self.mark:
+            raise error
+        await self._rebuild()
+
     async def _commit(
-        self, outputs: Sequence[Sealed], after: Mapping[str, Position], memo: bytes, since: Mapping[str, str]
+        self,
+        outputs: Sequence[Sealed],
+        after: Mapping[str, Position],
+        memo: bytes,
+        since: Mapping[str, str],
+        fence: str | None = None,
     ) -> None:
         before = {stream: self.committed[stream] for stream in after}
-        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since))
+        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since, fence))
         self.committed_at = time.monotonic()
         self.committed.update(after)
         self.positions.update(after)

@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import pytest
 import redis
+from hypothesis import is_hypothesis_test, settings
 
 from shared.embedded import EmbeddedServer
 from shared.log import Log, Place
@@ -18,6 +19,34 @@ from shared.log.memory import MemoryLog, wall_ms
 from shared.log.redis import RedisLog
 
 IMAGE = "valkey/valkey:8"
+
+EXAMPLES: Final = 100
+FUZZED: Final = 10
+"""Under ``fuzz`` a property test gets so many times the examples that it gets under ``ci``."""
+settings.register_profile("ci", derandomize=True, max_examples=EXAMPLES, deadline=None)
+settings.register_profile(
+    "fuzz",
+    derandomize=False,
+    max_examples=FUZZED * EXAMPLES,
+    deadline=None,
+    print_blob=True,
+    report_multiple_bugs=False,
+)
+settings.load_profile("ci")  # `--hypothesis-profile fuzz` comes later and overrides it
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Scales the examples of property tests that state their own number, which overrides a profile's."""
+    if config.getoption("--hypothesis-profile") != "fuzz":
+        return
+    profile = settings.get_profile("fuzz")
+    for test in {item.function for item in items if isinstance(item, pytest.Function)}:
+        if is_hypothesis_test(test):
+            own = test._hypothesis_internal_use_settings  # where its pytest plugin looks, too
+            if own.max_examples != profile.max_examples:
+                scaled = settings(own, max_examples=FUZZED * own.max_examples)
+                test._hypothesis_internal_use_settings = scaled
 
 
 @pytest.fixture(scope="session")

@@ -8,25 +8,31 @@ from typing import Any, Final, NamedTuple, cast
 
 from shared.archive import CorruptError, LostError
 from shared.archive.past import location
+from shared.archive.store import opened as archive_at
 from shared.audit.artifacts import Examined, examine
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings
+from shared.audit.live import Live, live
+from shared.audit.sealed import Sealed
 from shared.audit.source import Bounded, Ends, Source, Span, places_of
+from shared.audit.written import Known
 from shared.service import Service
 from shared.settings import Settings, redis_url_with_password
 
-KINDS: Final = ("control", "streams", "votes", "ballots", "features", "predictions", "scores", "gates")
+KINDS: Final = ("control", "streams", "written", "votes", "ballots", "features", "predictions", "scores", "gates")
 
 
 class Where(NamedTuple):
     """What is verified: a server or sealed files (``archive``), and the folder of artifacts. ``past``: where what
-    was trimmed from the server was sealed before. ``ends``: the cut up to which it is read; None: all of it."""
+    was trimmed from the server was sealed before. ``ends``: the cut up to which it is read; None: all of it.
+    ``known``: digests that were noted of what services wrote, before the cut."""
 
     url: str
     archive: str
     artifacts: str
     past: str = ""
     ends: Ends | None = None
+    known: tuple[Known, ...] = ()
 
 
 def where_of(settings: Settings, archive: str | None, artifacts: Path | str | None = None) -> Where:
@@ -67,6 +73,12 @@ def _streams(source: Source, _: Configurations, __: Where, ___: Span, task: Task
 
     own = [place for place in places_of(task.partition + 1) if place.partition == task.partition]
     return check_streams(source, [place for place in own if not task.partition or place.stream != "training"])
+
+
+def _written(source: Source, _: Configurations, where: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.written import check_written  # noqa: PLC0415  # one layer's
+
+    return check_written(source, where.known, task.partition, span)
 
 
 def _votes(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
@@ -123,6 +135,7 @@ def _gates(source: Source, configurations: Configurations, _: Where, span: Span,
 
 CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Findings]]] = {
     "streams": _streams,
+    "written": _written,
     "votes": _votes,
     "ballots": _ballots,
     "features": _features,
@@ -136,15 +149,9 @@ CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Fi
 def source_of(where: Where) -> Iterator[Source]:
     """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
     sealed of it; up to the cut, if there is one."""
-    from shared.archive.store import opened as archive_at  # noqa: PLC0415  # imported where needed
-
     if where.archive:
-        from shared.audit.sealed import Sealed  # noqa: PLC0415  # of sealed files only
-
         yield _cut(Sealed(archive_at(where.archive)), where)
         return
-    from shared.audit.live import live  # noqa: PLC0415  # of a server only
-
     with live(where.url, archive_at(where.past) if where.past else None) as source:
         yield _cut(source, where)
 
@@ -153,13 +160,23 @@ def _cut(source: Source, where: Where) -> Source:
     return source if where.ends is None else Bounded(source, where.ends)
 
 
-def with_ends(where: Where, partitions: int) -> Where:
-    """``where`` with a cut through what is there now: services may go on while it is read. Raises ``CorruptError``."""
+def cut(where: Where, settings: Settings | None) -> Where:
+    """``where`` with a cut through what is there now, since services may go on while it is read, and with the digests
+    that were noted before it. Raises ``CorruptError``, ``StoreError``."""
+    from shared.audit.known import gathered  # noqa: PLC0415  # imported where needed
+
     with source_of(where) as source:
-        if where.archive:
-            from shared.audit.sealed import Sealed  # noqa: PLC0415  # of sealed files only
+        newest = Configurations(source, Findings()).newest
+        partitions = newest.partitions or (settings.installation.partitions if settings else 1)
+        checkpoints = Path(settings.installation.state, "checkpoints") if settings and not where.archive else None
+        past = where.archive or where.past
+        store = archive_at(past) if past else None
+        url = "" if where.archive else where.url
+        known = gathered(partitions, url=url, store=store, checkpoints=checkpoints, log_id=newest.log_id)
+        return where._replace(ends=_ends(source, partitions), known=tuple(known))
 
-            return where._replace(ends=cast(Sealed, source).ends())
-        from shared.audit.live import Live  # noqa: PLC0415  # of a server only
 
-        return where._replace(ends=cast(Live, source).ends(partitions))
+def _ends(source: Source, partitions: int) -> Ends | None:
+    if isinstance(source, Sealed):
+        return source.ends()
+    return source.ends(partitions) if isinstance(source, Live) else None

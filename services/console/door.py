@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from schemas.codec import unseal
-from schemas.control import Command
+from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
 from services.console.differences import Change, changes, table
 from services.console.main import settings_of
@@ -35,18 +35,34 @@ OUTPUT: Final = click.option("-o", "--output", type=click.Choice(["table", "json
 
 WAIT_S: Final = 60.0
 """How long ``--wait`` waits."""
+LOOK_S: Final = 2.0
+"""How often ``--wait`` looks whether the command is still on the log while nothing is decided."""
+WAY_OUT: Final = (
+    "The server lost its last writes, or the control stream was rewritten: look at `conclave status` and `conclave "
+    "history`, then issue the command again if it is not there"
+)
 
 
 class NoDecisionError(RuntimeError):
     """``--wait`` saw no decision: the command stands, whether it took effect was not seen."""
 
 
+class OtherLogError(RuntimeError):
+    """``--wait`` found that the log there is is not the log that the command was appended to."""
+
+
+class PassedError(RuntimeError):
+    """``halt --wait`` found intents that were written after the halt was accepted, and while it was in force."""
+
+
 class First(NamedTuple):
-    """The first decision under a new version: its event id, and how long after the command (ms)."""
+    """The first decision under a new entry: its event id, and how long after the command (ms). ``intents``: how many
+    were written from the command's acceptance until then."""
 
     id: str
     decision: DecisionMade
     ms: float
+    intents: int
 
 
 def issuing(command: F) -> F:
@@ -54,7 +70,7 @@ def issuing(command: F) -> F:
     for option in (
         OUTPUT,
         click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM)."),
-        click.option("--wait", is_flag=True, help="Return when the first decision under the new version is out."),
+        click.option("--wait", is_flag=True, help="Return when the first decision under this very entry is out."),
         click.option("--dry-run", is_flag=True, help="Decide, show what would change, append nothing."),
     ):
         command = option(command)
@@ -128,12 +144,19 @@ async def submit(door: Door, build: Build, options: Mapping[str, Any]) -> None:
         raise RefusedError("\n  ".join([str(error), *unready, *unjudged])) from None
     except msgspec.ValidationError as error:
         raise click.UsageError(f"{tag_of(command)}: {error}") from None
+    if issued.repeated or not waiting:
+        accepted: dict[Place, int] = {}
+    else:
+        accepted = await _written(door.log, before.partitions)
     if issued.repeated:
         show(issued, command, [], options)
         return
     if before.version != issued.version - 1:
         before = await current(door.log, issued.version - 1)
-    show(issued, command, changes(before, issued.state), options, await _first(door.log, issued, after, begun))
+    first = await _first(door.log, issued, after, accepted, begun)
+    if first is not None and isinstance(command, Halt):
+        await _refuse_passed(door.log, issued, first)
+    show(issued, command, changes(before, issued.state), options, first)
 
 
 def show(
@@ -145,10 +168,20 @@ def show(
     if options["output"] == "json":
         said: dict[str, Any] = {"command": name, "version": issued.version, "head": issued.state.head}
         said |= {"repeated": issued.repeated, "dry_run": dry_run, "changes": [change._asdict() for change in found]}
+        said |= {"fences_set": list(issued.repaired)} if issued.repaired else {}
         if first is not None:
             event = msgspec.to_builtins(first.decision)
             said["first_decision"] = {"id": first.id, "ms": round(first.ms, 2), "event": event}
+            said["intents_since"] = first.intents
         click.echo(json.dumps(said))
+        return
+    if issued.repaired:
+        verb = "closed" if isinstance(command, Halt) else "opened"
+        where = ", ".join(str(partition) for partition in issued.repaired)
+        click.echo(
+            f"{name}: in force already, under version {issued.version}, but not in the fences of partitions {where}: "
+            f"they are {verb} now; nothing was appended"
+        )
         return
     if issued.repeated:
         click.echo(f"{name}: issued before, as version {issued.version}; nothing was done")
@@ -163,6 +196,8 @@ def show(
             f"first decision under version {issued.version}: {first.id} ({event.symbol} {event.action} "
             f"{event.confidence:.2f}), {first.ms:.1f} ms after the command"
         )
+        if isinstance(command, Halt):
+            click.echo(f"intents since it was accepted: {first.intents}")
 
 
 def tag_of(command: Command) -> str:
@@ -175,19 +210,72 @@ async def _ends(log: Log, partitions: int) -> dict[Place, str]:
     return {place: (await log.extent(place)).last for place in places}
 
 
-async def _first(log: Log, issued: Issued, after: dict[Place, str], begun: float) -> First | None:
-    """The first decision under the issued version, or a later one; None where nobody waits. Raises
-    ``NoDecisionError``."""
+async def _written(log: Log, partitions: int) -> dict[Place, int]:
+    """How many intents each partition has ever had."""
+    places = [Place("intents", partition) for partition in range(partitions)]
+    return {place: (await log.extent(place)).added for place in places}
+
+
+async def _first(
+    log: Log, issued: Issued, after: dict[Place, str], accepted: Mapping[Place, int], begun: float
+) -> First | None:
+    """The first decision under the entry that was issued, or a later one; None where nobody waits. Raises
+    ``NoDecisionError``, ``OtherLogError``."""
     if not after:
         return None
     click.echo(f"waiting for a decision under version {issued.version}; the command stands either way", err=True)
+    looked = time.perf_counter()
     while time.perf_counter() - begun < WAIT_S:
         for entry in await log.read(after, count=1000, block_ms=500):
             after[entry.place] = entry.id
             envelope = unseal("decisions", entry.data)
-            if isinstance(envelope.event, DecisionMade) and envelope.event.control_version >= issued.version:
-                return First(envelope.id.hex(), envelope.event, 1000 * (time.perf_counter() - begun))
+            decision = envelope.event
+            if not isinstance(decision, DecisionMade) or decision.control_version < issued.version:
+                continue
+            await _refuse_another_log(log, issued, decision)
+            ms = 1000 * (time.perf_counter() - begun)
+            now = await _written(log, len(accepted))
+            return First(envelope.id.hex(), decision, ms, sum(now.values()) - sum(accepted.values()))
+        if time.perf_counter() - looked > LOOK_S:
+            await _refuse_another_log(log, issued)
+            looked = time.perf_counter()
+    await _refuse_another_log(log, issued)
     raise NoDecisionError(
         f"version {issued.version} stands, but nothing was decided under it within {WAIT_S:.0f} s; "
         "see `conclave status` whether bars come in and every group lives"
     )
+
+
+async def _refuse_another_log(log: Log, issued: Issued, decision: DecisionMade | None = None) -> None:
+    """Raises ``OtherLogError`` unless ``control`` holds the entry that was issued, and the decision (if any) was made
+    under it, or under one that follows it."""
+    head = issued.state.head
+    if decision is not None and decision.control_version == issued.version:
+        if decision.control_head == head:
+            return
+        raise OtherLogError(
+            f"the log there is is not the log this command was appended to: it is version {issued.version} with head "
+            f"{head[:12]}, and {decision.symbol} {decision.open_time} was decided under version {issued.version} with "
+            f"head {decision.control_head[:12]}. {WAY_OUT}"
+        )
+    there = await current(log, issued.version)
+    if there.version < issued.version:
+        what = f"ends at version {there.version}"
+    elif there.head != head:
+        what = f"has version {issued.version} with head {there.head[:12]}"
+    else:
+        return
+    raise OtherLogError(
+        f"the log there is is not the log this command was appended to: it was version {issued.version} with head "
+        f"{head[:12]}, and control {what} now. {WAY_OUT}"
+    )
+
+
+async def _refuse_passed(log: Log, issued: Issued, first: First) -> None:
+    """Raises ``PassedError`` for intents after a halt, unless it was ended meanwhile."""
+    if first.intents and (await current(log)).version == issued.version:
+        raise PassedError(
+            f"{first.intents} intents were written after the halt was accepted as version {issued.version}: something "
+            "writes to `intents` that does not ask the fence; look for a voter of an older release, stop it, and "
+            "compare `conclave verify`"
+        )

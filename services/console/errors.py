@@ -3,13 +3,14 @@ its traceback."""
 
 from typing import Final
 
-from services.console.door import NoDecisionError
+from services.console.door import NoDecisionError, OtherLogError, PassedError
 from shared.archive import CorruptError, LostError, StoreError
 from shared.artifacts import ArtifactError, ManifestError
 from shared.bars import SourceError
 from shared.commands import RefusedError
 from shared.control import ControlError
 from shared.embedded import EmbeddedError
+from shared.fence import FenceError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
 from shared.importing.reference import DiffersError
@@ -27,6 +28,8 @@ from shared.training.fitting import RefusedError as NotStoredError
 CODES: Final[dict[type[Exception], int]] = {
     NoDecisionError: 3,
     RefusedError: 1,
+    OtherLogError: 1,
+    PassedError: 1,
     NotStoredError: 1,
     CorruptError: 1,
     LostError: 1,
@@ -36,6 +39,7 @@ CODES: Final[dict[type[Exception], int]] = {
     ControlError: 2,
     DiffersError: 1,
     EmbeddedError: 2,
+    FenceError: 2,
     FencedError: 2,
     GapError: 2,
     InstallationError: 2,

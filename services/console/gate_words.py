@@ -65,6 +65,7 @@ DEFAULT: Final[Mapping[str, Words]] = {
     "loss_drift": Words(
         "Did its loss jump?", "peak of the e-CUSUM of harm against the prior", "at most", "least_blocks"
     ),
+    # Stands in verdicts of release 0.1 only: it rests on another stream (``InputsDrifted``).
     "input_drift": Words("Are its inputs like those it was trained on?", "PSI of each feature", "at most"),
 }
 CLASSIC: Final[Mapping[str, Words]] = {

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from schemas.catalogue import STREAMS
@@ -18,7 +19,9 @@ from services.console.history import at
 from services.console.main import asynchronous, settings_of
 from shared.commands import current
 from shared.control import State
+from shared.fence import Reached, each
 from shared.log import Commit, GroupView, Log, Place, Position, preceding
+from shared.log.rules import is_open
 from shared.process import opened_log, owner
 
 COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "dim"}
@@ -36,13 +39,16 @@ async def status(context: click.Context, /, moment: str | None, output: str) -> 
         state = await (current(log) if moment is None else at(log, moment))
         partitions = range(settings.installation.partitions if moment is None else 0)
         groups = [view for partition in partitions for view in await log.groups(partition)]
+        fences = await each(partitions, log.fence)
     if output == "json":
-        shown = {} if moment is not None else {"groups": [_group(view) for view in groups]}
+        shown = {} if moment is not None else {"fences": _fences(fences), "groups": [_group(view) for view in groups]}
         click.echo(json.dumps({**_configuration(state), **shown}))
         return
     console = Console()
     console.print(configuration_table(state))
     if moment is None:
+        for line in fence_lines(fences, halted=state.halted):
+            console.print(line)
         console.print(groups_table(groups))
 
 
@@ -66,6 +72,33 @@ def _group(view: GroupView) -> dict[str, Any]:
     found = view._asdict()
     found["positions"] = {stream: position.id for stream, position in view.positions.items()}
     return found
+
+
+def _fences(fences: Reached) -> list[dict[str, Any]]:
+    known = [
+        {"partition": partition, "mark": mark, "open": is_open(mark)}
+        for partition, mark in sorted(fences.marks.items())
+    ]
+    return known + [
+        {"partition": partition, "mark": None, "open": False, "fault": fault}
+        for partition, fault in sorted(fences.faults.items())
+    ]
+
+
+def fence_lines(fences: Reached, *, halted: bool) -> list[str]:
+    """Each partition's fence, and what to do where it does not say what control says."""
+    lines = []
+    for partition, mark in sorted({**fences.marks, **dict.fromkeys(fences.faults, "")}.items()):
+        if is_open(mark):
+            colour, told = ("red", "but control is halted: `conclave halt` closes it") if halted else ("green", "")
+        elif partition in fences.faults:
+            colour, told = "red", f"cannot be read, counts as closed: {fences.faults[partition]}"
+        else:
+            told = "" if halted else "but control is not halted: `conclave resume` opens it"
+            colour = "red"
+        shown = mark or "no mark"
+        lines.append(f"fence of partition {partition}: [{colour}]{escape(shown)}[/] {escape(told)}".rstrip())
+    return lines
 
 
 def configuration_table(state: State) -> Table:

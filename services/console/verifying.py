@@ -21,10 +21,10 @@ from services.console.audit_tasks import (
     Task,
     Where,
     checked,
+    cut,
     predictions,
     source_of,
     where_of,
-    with_ends,
 )
 from services.console.door import OUTPUT
 from services.console.main import settings_of
@@ -82,9 +82,8 @@ def verified(
     """The findings of all checks, control first: everything else is read by it. What is read is what was there when
     this began."""
     control = Findings()
-    partitions = settings.installation.partitions if settings else 1
     try:
-        where = with_ends(where, partitions)
+        where = cut(where, settings)
     except CorruptError as error:
         control.differ(Difference("file", "archive", 0, "", "", str(error)))
         return control
@@ -98,10 +97,8 @@ def verified(
         if not configurations.states and not control.count:
             control.skip("control: the stream is empty; there is nothing to verify")
         models = tuple(sorted({registered.model for registered in configurations.newest.artifacts.values()}))
-        wanted = configurations.newest.partitions or partitions
-    if wanted != partitions:
-        where = with_ends(where, wanted)
-    tasks = list(_tasks(kinds, wanted, models))
+        partitions = configurations.newest.partitions or (settings.installation.partitions if settings else 1)
+    tasks = list(_tasks(kinds, partitions, models))
     parts = [control, *_run(where, span, tasks, jobs, quiet=quiet)]
     if "control" not in kinds:
         control.checked, control.equal = {}, {}

@@ -122,9 +122,9 @@ def rescored_answers(source: Source, registered: RegisterArtifact, store: Store,
                 yield sealed.envelope.event
 
 
-def _unstamped(envelope: Envelope[Any]) -> Envelope[Any]:
-    """A vector to be answered under the configuration of the worker, whatever was in force when it was written."""
-    return structs.replace(envelope, event=structs.replace(envelope.event, control_version=0, control_head=None))
+def _unstamped(vector: Envelope[Any]) -> Envelope[Any]:
+    """A recorded vector without its stamp, so that it is answered under the configuration that is asked for."""
+    return structs.replace(vector, event=structs.replace(vector.event, control_version=0, control_head=None))
 
 
 def _alone(registered: RegisterArtifact) -> Iterator[CommandRecorded]:

@@ -5,24 +5,23 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from schemas.codec import Envelope, Sealed, seal
-from schemas.features import FeaturesComputed
-from schemas.gates import ActionDue, EvidenceRestarted, GuardTripped, WeightsProposed
+from schemas.codec import Envelope, Sealed
+from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from schemas.gates import EvidenceRestarted, WeightsProposed
 from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored
-from services.gate_evaluator import candidates, decay, intake, learning, watch, worth
-from services.gate_evaluator.candidates import EVERY, LOOK, Candidate, finite
+from services.gate_evaluator import alarms, candidates, decay, intake, learning, watch, worth
+from services.gate_evaluator.candidates import EVERY, LOOK, Candidate
+from services.gate_evaluator.events import caused
 from services.gate_evaluator.state import Memory, Standing, State
-from services.gate_evaluator.watch import CONFIRM_BLOCKS, Watch
-from shared.control import fold
+from shared.control import ControlError, fold
 from shared.control.state import Model
-from shared.gates.policies import Policy, chosen
+from shared.gates.policies import Policy
 from shared.gates.rows import Key
 from shared.service import Batch
 
 __all__ = ["GROUP", "Evaluator", "Standing", "State"]
 
 GROUP: Final = "gate-evaluator"
-ORDER: Final = {"continue": 0, "demote": 1, "rollback": 2}
 Changed = Literal["candidate", "champion", "feature_set", "label", "policy"]
 
 
@@ -41,7 +40,7 @@ class Evaluator:
 
     def begin(self, memo: bytes) -> State:
         """Goes on from what was remembered: the statistics are the memo."""
-        return State(msgspec.msgpack.decode(memo, type=Memory) if memo else Memory(), self._policy)
+        return State(Memory.read(memo), self._policy)
 
     def memo(self, state: State) -> bytes:
         """The statistics."""
@@ -52,12 +51,14 @@ class Evaluator:
         return {}
 
     def absorb(self, state: State, batch: Batch) -> None:
-        """Commands alone: scores are in the memo."""
+        """Takes in commands alone: scores are in the memo."""
         _configure(state, batch)
 
     def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
-        """Takes in commands, then each score."""
+        """Takes in commands, which change nothing by themselves, then each event under its stamp."""
         _configure(state, batch)
+        if batch.events:
+            _catch_up(state)
         outputs: list[Sealed] = []
         for received in batch.events:
             outputs += _take(state, received.envelope)
@@ -67,96 +68,147 @@ class Evaluator:
 def _configure(state: State, batch: Batch) -> None:
     for envelope in batch.control:
         state.control = fold(state.control, envelope.event)
-    if batch.control or not state.by_set:
-        _dismiss(state)
-        _take_in(state)
 
 
-def _dismiss(state: State) -> None:
-    """Lets go of artifacts that are neither in shadow nor vote any more."""
-    slots = state.control.models
-    used = {artifact for slot in slots.values() for artifact in slot.shadows}
-    champions = {name: slot.champion for name, slot in slots.items()}
+def _catch_up(state: State) -> None:
+    """After a restart: the roles under the stamps that the memo had reached."""
     memory = state.memory
-    for artifact in [artifact for artifact in memory.candidates if artifact not in used]:
-        del memory.candidates[artifact]
-    for model in [model for model, one in memory.watches.items() if champions.get(model) != one.artifact]:
-        del memory.watches[model]
-    for model in [model for model in memory.decays if champions.get(model) is None]:
-        del memory.decays[model]
-
-
-def _take_in(state: State) -> None:
-    """An intake for each artifact that votes or is in shadow, and for no other."""
-    active = {
-        artifact
-        for slot in state.control.models.values()
-        for artifact in (slot.champion, *slot.shadows)
-        if artifact is not None
-    }
-    memory, state.by_set = state.memory, {}
-    for gone in memory.intakes.keys() - active:
-        del memory.intakes[gone]
-    for artifact in sorted(active):
-        known = state.control.artifacts[artifact]
-        held = memory.intakes.get(artifact) or intake.begin(known)
-        if held is not None:
-            memory.intakes[artifact] = held
-            state.by_set.setdefault(bytes.fromhex(known.feature_set), []).append(held)
+    if (state.roles.version, state.fed.version) == (memory.version, memory.fed):
+        return
+    reached = max(memory.version, memory.fed)
+    if reached > state.control.version:
+        raise ControlError(
+            f"the evidence was collected up to version {reached} of control, which ends at {state.control.version}: "
+            "the control log lost its last entries (`conclave verify --layer control`)"
+        )
+    state.roles.advance(state.control, memory.version)
+    state.fed.advance(state.control, memory.fed)
+    state.sort_intakes()
 
 
 def _take(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
     match envelope.event:
-        case FeaturesComputed() as vector:
-            for held in state.by_set.get(vector.feature_set, ()):
-                said = intake.take(held, vector, envelope.id.hex())
-                if said is not None:
-                    yield _caused(envelope, said)
+        case FeaturesComputed() | FeaturesWithheld() | BarsMissing():
+            yield from _feed(state, envelope)
+        case _:
+            yield from _advance(state, envelope)
+            yield from _take_score(state, envelope)
+
+
+def _feed(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+    """A vector, for every artifact that is active under its stamp. A vector without a stamp counts under the newest
+    stamp before it: an older release wrote it."""
+    event = envelope.event
+    if event.control_head is not None and event.control_version > state.memory.fed:
+        _follow_inputs(state, event.control_version)
+    if isinstance(event, FeaturesComputed):
+        for held in state.by_set.get(event.feature_set, ()):
+            drifted = intake.take(held, event, envelope.id.hex())
+            if drifted is not None:
+                yield caused(envelope, drifted)
+
+
+def _follow_inputs(state: State, version: int) -> None:
+    """A newer stamp on ``features``: keep an intake for each artifact that has been active since the stamp before,
+    and begin one for each that became active."""
+    memory, before = state.memory, state.memory.fed
+    state.fed.advance(state.control, version)
+    memory.fed = version
+    for artifact in [artifact for artifact in memory.intakes if not state.fed.is_active(artifact, before)]:
+        del memory.intakes[artifact]
+    for artifact in state.fed.active:
+        begun = None if artifact in memory.intakes else intake.begin(state.control.artifacts[artifact])
+        if begun is not None:
+            memory.intakes[artifact] = begun
+    state.sort_intakes()
+
+
+def _advance(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+    """A newer stamp on ``scores``: let go of the evidence about every role that was lost since the stamp before, and
+    write where an artifact is in shadow again whose evidence was let go."""
+    memory, before, version = state.memory, state.memory.version, envelope.event.control_version
+    if version <= before:
+        return
+    roles = state.roles
+    roles.advance(state.control, version)
+    memory.version = version
+    for artifact in [artifact for artifact in memory.candidates if not roles.in_shadow(artifact, before)]:
+        memory.released[artifact] = memory.candidates.pop(artifact).scores
+    for watched in list(memory.watches.values()):
+        if not roles.is_champion(watched.model, watched.artifact, before):
+            del memory.watches[watched.model]
+    for model, held in list(memory.decays.items()):
+        if not roles.is_champion(model, held.artifact, before):
+            del memory.decays[model]
+    for artifact in sorted(memory.released):
+        if state.control.retired.get(artifact, version + 1) <= version:
+            del memory.released[artifact]  # for good
+        elif artifact in roles.shadows:
+            yield caused(envelope, _in_shadow_again(state, artifact))
+
+
+def _in_shadow_again(state: State, artifact: str) -> EvidenceRestarted:
+    memory, policy = state.memory, state.policy(state.memory.version)
+    return EvidenceRestarted(
+        model=state.control.artifacts[artifact].model,
+        artifact=artifact,
+        changed=("candidate",),
+        policy=policy.name,
+        policy_digest=policy.digest,
+        scores=memory.released.pop(artifact),
+        control_version=memory.version,
+    )
+
+
+def _take_score(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+    match envelope.event:
         case PredictionScored() as score:
             state.memory.latest = max(state.memory.latest, score.open_time)
             yield from _judge(state, envelope)
-            yield from _guard(state, envelope)
-            yield from _learn(state, envelope)
-            yield from _value(state, envelope)
-            yield from _decay(state, envelope)
-        case PredictionUnscored(reason="failed") as unscored:
-            yield from _missed(state, envelope, unscored.model, unscored.artifact.hex())
-        case BallotMissing(detail="silent") as missing:
-            yield from _missed(state, envelope, missing.model, missing.artifact.hex())
+            yield from alarms.observe(state, envelope)
+            if score.role == "voting":
+                yield from _learn(state, envelope)
+                yield from _value(state, envelope)
+                yield from _decay(state, envelope)
+        case PredictionUnscored(reason="failed") | BallotMissing(detail="silent"):
+            yield from _missed(state, envelope)
         case _:
             pass
 
 
-def _missed(state: State, envelope: Envelope[Any], model: str, artifact: str) -> Iterator[Sealed]:
+def _missed(state: State, envelope: Envelope[PredictionUnscored] | Envelope[BallotMissing]) -> Iterator[Sealed]:
     """A prediction that should have come and did not. A champion that falls silent has no more scores: its
     guards are looked at here too."""
-    candidate = state.memory.candidates.get(artifact)
-    if candidate is not None:
-        candidates.fail(candidate)
+    event, version = envelope.event, envelope.event.control_version
+    model, artifact = event.model, event.artifact.hex()
+    held = state.memory.candidates.get(artifact) if state.roles.in_shadow(artifact, version) else None
+    if held is not None:
+        earlier = version < held.version
+        if not earlier or _key(state, version, model, artifact, held.key.label) == held.key:
+            candidates.fail(held)
     watched = state.memory.watches.get(model)
-    if watched is not None and watched.artifact == artifact:
+    if watched is not None and watched.artifact == artifact and state.roles.is_champion(model, artifact, version):
         watch.fail(watched)
-        yield from _alarms(state, envelope, watched)
+        yield from alarms.conclude(state, envelope, watched)
 
 
 def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
-    """A score of an artifact in shadow, and the verdict if it is time for one."""
+    """A score of an artifact in shadow, and the verdict if it is time for one. A score counts where its stamp lies
+    within the artifact's present run in shadow, and is not about what its evidence was about before."""
     score, version = envelope.event, envelope.event.control_version
     artifact = score.artifact.hex()
-    slot = state.past(version).models.get(score.model, Model())
-    now = state.control.models.get(score.model, Model())
-    if artifact not in slot.shadows or artifact not in now.shadows:
+    if not state.roles.in_shadow(artifact, version):
         return
     policy = state.policy(version)
     held = state.memory.candidates.get(artifact)
     label = (score.horizon, score.kappa, score.interval_ms)
     if held is None or version != held.version or label != held.label:  # else its key cannot have changed
-        key = _key(score, slot, state.control.artifacts[artifact].feature_set, policy)
+        key = _key(state, version, score.model, artifact, f"vfh1/{score.horizon}/{score.kappa!r}/{score.interval_ms}")
         if held is not None and version < held.version and key != held.key:
             return
         if held is None or key != held.key:
             if held is not None:
-                yield _caused(envelope, _restarted(held, key, policy, version))
+                yield caused(envelope, _restarted(held, key, policy, version))
             backtest = state.control.artifacts[artifact].backtest
             held = state.memory.candidates[artifact] = candidates.begin(key, version, policy, score, backtest)
     held.version = max(held.version, version)
@@ -165,12 +217,13 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
         return
     found = state.judged(held.key.artifact)
     if (held.said and found.outcome != held.overall) or held.scores - held.said >= EVERY:
-        yield _caused(envelope, candidates.verdict(held, policy, found, version))
+        yield caused(envelope, candidates.verdict(held, policy, found, version))
 
 
-def _key(score: PredictionScored, slot: Model, feature_set: str, policy: Policy) -> Key:
-    label = f"vfh1/{score.horizon}/{score.kappa!r}/{score.interval_ms}"
-    return Key(score.model, score.artifact.hex(), slot.champion or "", feature_set, label, policy.digest)
+def _key(state: State, version: int, model: str, artifact: str, label: str) -> Key:
+    champion = state.past(version).models.get(model, Model()).champion or ""
+    feature_set = state.control.artifacts[artifact].feature_set
+    return Key(model, artifact, champion, feature_set, label, state.policy(version).digest)
 
 
 def _restarted(held: Candidate, key: Key, policy: Policy, version: int) -> EvidenceRestarted:
@@ -182,83 +235,20 @@ def _restarted(held: Candidate, key: Key, policy: Policy, version: int) -> Evide
         ("policy", held.key.policy, key.policy),
     )
     changed = tuple(name for name, before, after in pairs if before != after)
-    return EvidenceRestarted(key.model, key.artifact, changed, policy.name, policy.digest, held.scores, version)
-
-
-def _guard(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
-    """A score of a champion that replaced another, or of the one it replaced."""
-    score, version = envelope.event, envelope.event.control_version
-    slot = state.past(version).models.get(score.model, Model())
-    held = state.memory.watches.get(score.model)
-    if slot.champion is None or not slot.before or (held is not None and version < held.version):
-        return
-    ghost = state.past(slot.before).models[score.model].champion or ""
-    now = state.control.models.get(score.model, Model())
-    if score.artifact.hex() not in {slot.champion, ghost} or now.champion != slot.champion:
-        return
-    if held is None or (held.artifact, held.ghost) != (slot.champion, ghost):
-        held = state.memory.watches[score.model] = watch.begin(score.model, slot.champion, ghost, version, score)
-    watch.take(held, score, envelope.id.hex())
-    yield from _alarms(state, envelope, held)
-
-
-def _alarms(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Sealed]:
-    """What the guards say, every so often, where it is graver than what was said before; and what is due
-    then."""
-    if held.seen % watch.LOOK:
-        return
-    found = watch.findings(held, state.memory.latest, state.control.partitions)
-    grave = max(found, key=lambda one: ORDER[one.stage])
-    if ORDER[grave.stage] > ORDER[held.stage]:
-        held.stage = grave.stage
-        tripped = GuardTripped(
-            held.model,
-            held.artifact,
-            held.ghost or None,
-            grave.guard,
-            "rollback" if grave.stage == "rollback" else "step_down",
-            finite(grave.value),
-            grave.threshold,
-            grave.samples,
-            grave.detail,
-            held.last_score or envelope.id.hex(),
-            state.control.version,
-        )
-        sealed = _caused(envelope, tripped)
-        yield sealed
-        what = f"guard {grave.guard}: {grave.value:g} of {grave.threshold:g} after {grave.samples} {grave.detail}"
-        yield _due(state, sealed.envelope, held, "rollback" if grave.stage == "rollback" else "step_down", what)
-    calm = held.stage == "continue" and held.guard.watch.blocks >= CONFIRM_BLOCKS
-    probation = state.control.probations.get(held.model)
-    if calm and not held.confirmed and probation is not None and probation.artifact == held.artifact:
-        held.confirmed = True
-        what = f"no alarm in {held.guard.watch.blocks} blocks beside the champion it replaced"
-        yield _due(state, envelope, held, "confirm_promotion", what)
-
-
-def _due(
-    state: State,
-    evidence: Envelope[Any],
-    held: Watch,
-    action: Literal["rollback", "step_down", "confirm_promotion"],
-    reason: str,
-) -> Sealed:
-    """The command that follows, by whoever may issue it. The policy in force now says who may; where each of
-    several partitions sees its own symbols alone, one may take back, and nothing else."""
-    policy = chosen(state.control.gate)
-    kind = {"rollback": "rollback", "step_down": "steps", "confirm_promotion": "confirm"}
-    acts = kind[action] in policy.acts and (action != "rollback" or bool(held.ghost))
-    acts = acts and (action != "step_down" or state.control.ladder.automatic)
-    acts = acts and (action == "rollback" or state.control.partitions == 1)
-    event = ActionDue(held.model, held.artifact, action, acts, evidence.id.hex(), reason[:2000], state.control.version)
-    return seal("gates", event, causation=evidence.id, correlation=evidence.correlation, flags=evidence.flags)
+    return EvidenceRestarted(
+        model=key.model,
+        artifact=key.artifact,
+        changed=changed,
+        policy=policy.name,
+        policy_digest=policy.digest,
+        scores=held.scores,
+        control_version=version,
+    )
 
 
 def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
     """A voting member's score moves the weights, at the end of a block."""
     score = envelope.event
-    if score.role != "voting":
-        return
     memory, version = state.memory, score.control_version
     past = state.past(version)
     memory.learner = learning.follow(
@@ -266,47 +256,40 @@ def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     )
     step = learning.take(memory.learner, score) if memory.learner is not None else None
     if step is not None and memory.learner is not None:
-        acts = "weights" in chosen(state.control.gate).acts and state.control.partitions == 1
-        yield _caused(
-            envelope,
-            WeightsProposed(
-                step.weights,
-                memory.learner.fold.steps,
-                memory.latest,
-                acts,
-                envelope.id.hex(),
-                state.control.version,
-            ),
+        acts = "weights" in state.policy(memory.version).acts and state.in_force.partitions == 1
+        proposed = WeightsProposed(
+            weights=step.weights,
+            blocks=memory.learner.fold.steps,
+            until=memory.latest,
+            acts=acts,
+            last_score=envelope.id.hex(),
+            control_version=memory.version,
         )
+        yield caused(envelope, proposed)
 
 
 def _value(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
     """A voting member's score counts towards what each is worth."""
     score = envelope.event
-    if score.role != "voting":
-        return
     memory, version = state.memory, score.control_version
     memory.measure = worth.follow(memory.measure, version, state.past(version), state.control.artifacts)
     if memory.measure is not None:
         said = worth.take(memory.measure, score, envelope.id.hex(), version)
         if said is not None:
-            yield _caused(envelope, said)
+            yield caused(envelope, said)
 
 
 def _decay(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
-    """A voting member's score tells whether it still earns what it did."""
-    score = envelope.event
-    artifact, held = score.artifact.hex(), state.memory.decays.get(score.model)
-    if score.role != "voting" or (held is not None and score.control_version < held.version):
+    """A voting member's score shows whether it still earns what it did. A score counts where its stamp lies within
+    the champion's present run."""
+    score, artifact = envelope.event, envelope.event.artifact.hex()
+    if not state.roles.is_champion(score.model, artifact, score.control_version):
         return
-    if held is None or held.artifact != artifact:
+    held = state.memory.decays.get(score.model)
+    if held is None:
         backtest = state.control.artifacts[artifact].backtest
         scale = None if backtest is None else backtest.scale
         held = state.memory.decays[score.model] = decay.begin(score, scale)
     said = decay.take(held, score, envelope.id.hex())
     if said is not None:
-        yield _caused(envelope, said)
-
-
-def _caused(envelope: Envelope[Any], event: Any) -> Sealed:
-    return seal("gates", event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+        yield caused(envelope, said)

@@ -69,6 +69,6 @@ def take(intake: Intake, vector: FeaturesComputed, event: str) -> InputsDrifted 
 
 
 def judge(intake: Intake) -> Gate:
-    """The gate ``input_drift`` as it stands now."""
+    """Whether the inputs seen so far are like those of the training part."""
     span = intake.until - intake.since + intake.interval_ms
     return inputs.input_drift(intake.inputs, effect_of(intake.inputs.seen, span, intake.block_ms))

@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
-from msgspec import Struct, field, structs
+from msgspec import Struct, field, msgpack
 
-from services.gate_evaluator import candidates, intake
+from services.gate_evaluator import candidates
 from services.gate_evaluator.candidates import Candidate
 from services.gate_evaluator.decay import Decay
 from services.gate_evaluator.intake import Intake
 from services.gate_evaluator.learning import Learner
+from services.gate_evaluator.roles import Roles
 from services.gate_evaluator.watch import Watch
 from services.gate_evaluator.worth import Measure
 from shared.control import EMPTY
@@ -20,7 +21,9 @@ from shared.gates.verdicts import Judgement
 
 class Memory(Struct, array_like=True):
     """All that is remembered, and the memo as it is. ``latest``: the newest bar in any score; ``candidates``
-    and ``intakes`` by artifact, ``watches`` and ``decays`` by model."""
+    and ``intakes`` by artifact, ``watches`` and ``decays`` by model. ``version``: the newest stamp on ``scores``;
+    ``fed``: the newest on ``features``. ``released``: how many scores were let go of each artifact that is no
+    shadow any more and was not retired."""
 
     latest: int = -1
     candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -29,6 +32,24 @@ class Memory(Struct, array_like=True):
     measure: Measure | None = None
     intakes: dict[str, Intake] = field(default_factory=dict)
     decays: dict[str, Decay] = field(default_factory=dict)
+    version: int = 0
+    fed: int = 0
+    released: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, memo: bytes) -> "Memory":
+        """A memo as it was written; the empty one at the very first start. Older releases noted no stamps: then the
+        newest is that of any evidence, and evidence about inputs begins with the first stamped vector."""
+        if not memo:
+            return cls()
+        memory = msgpack.decode(memo, type=cls)
+        if not memory.version:
+            stamps = [candidate.version for candidate in memory.candidates.values()]
+            stamps += [watched.version for watched in memory.watches.values()]
+            stamps += [decay.version for decay in memory.decays.values()]
+            stamps += [one.version for one in (memory.learner, memory.measure) if one is not None]
+            memory.version = max(stamps, default=0)
+        return memory
 
 
 class Standing(NamedTuple):
@@ -42,14 +63,21 @@ class Standing(NamedTuple):
 
 class State:
     """The memory, the configuration, and the policies of its versions, read once; all of them ``policy``
-    where one is given."""
+    where one is given. ``roles``: under the newest stamp on ``scores``; ``fed``: under the newest on ``features``."""
 
     def __init__(self, memory: Memory, policy: Policy | None = None) -> None:
         self.memory = memory
         self.control: Control = EMPTY
         self._policy = policy
         self._policies: dict[int, Policy] = {}
+        self.roles = Roles()
+        self.fed = Roles()
         self.by_set: dict[bytes, list[Intake]] = {}
+
+    @property
+    def in_force(self) -> Past:
+        """The configuration at the newest stamp on ``scores``."""
+        return self.past(self.memory.version)
 
     def past(self, version: int) -> Past:
         """What a version decided by. Raises ``LookupError`` for one that has not been read yet."""
@@ -75,14 +103,19 @@ class State:
         return Standing(held.key.model, held.key.champion or None, held.scores, held.until)
 
     def judged(self, artifact: str) -> Judgement:
-        """What the policy says of it now. Raises ``KeyError`` where it stands nowhere. The gate of its inputs is
-        shown beside the others and decides nothing: it rests on another stream, and a verdict follows from
-        scores alone."""
+        """What the policy says of it now. Raises ``KeyError`` where it stands nowhere."""
         held = self.memory.candidates[artifact]
-        came_in = self.memory.intakes.get(artifact)
         rivals = self.rivals(held.key.model)
-        found = candidates.judge(held, self.policy(held.version), self.memory.latest, rivals)
-        return found if came_in is None else structs.replace(found, gates=(*found.gates, intake.judge(came_in)))
+        return candidates.judge(held, self.policy(held.version), self.memory.latest, rivals)
+
+    def sort_intakes(self) -> None:
+        """Sort the intakes of all artifacts that are active under the newest stamp on ``features`` by feature set."""
+        self.by_set = {}
+        for artifact in self.fed.active:
+            held = self.memory.intakes.get(artifact)
+            if held is not None:
+                feature_set = bytes.fromhex(self.control.artifacts[artifact].feature_set)
+                self.by_set.setdefault(feature_set, []).append(held)
 
     def rivals(self, model: str) -> dict[str, float]:
         """What each candidate for one place claims."""

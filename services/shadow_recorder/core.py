@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from schemas.codec import Sealed
-from schemas.decisions import BallotLate, DecisionMade
+from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.trades import TradeClosed
 from services.shadow_recorder.proofs import missing, prove
@@ -75,7 +75,7 @@ class Recorder:
                 case TradeClosed():
                     if received.entry in state.expected:
                         state.trades[received.entry] = received.envelope
-                case PredictionFailed():
+                case PredictionFailed() | FenceClosed() | FenceOpened():
                     pass
                 case _:
                     _bar(state, received)
@@ -123,6 +123,8 @@ def _take(state: State, received: Received) -> Iterator[Sealed]:
             series = (ballot.symbol, ballot.interval_ms)
             _rounds(state, series).late(ballot)
             yield from _settle_all(state, series)
+        case FenceClosed() | FenceOpened():
+            pass
         case TradeClosed():
             state.trades[received.entry] = envelope
             yield from settle_trades(state)

@@ -8,6 +8,7 @@ from msgspec import Struct, field
 Layer = Literal[
     "file",
     "stream",
+    "written",
     "configuration",
     "bar",
     "feature",
@@ -23,6 +24,7 @@ Layer = Literal[
 LAYERS: Final[tuple[Layer, ...]] = (
     "file",
     "stream",
+    "written",
     "configuration",
     "bar",
     "feature",

@@ -1,119 +1,170 @@
-"""The layer of gates: the gate-evaluator again over the recorded scores and vectors.
+"""The layer of gates: the gate-evaluator again over the recorded scores, and again over the recorded vectors.
 
-Its core is handed in. A command is handed to it before the first score of a decision under that version; it
-may have seen it some entries earlier. So events that tell the newest version it knew are compared without
-that version, and what it says of inputs, which depends on the vector at which it began, counts as not
-recomputed where it differs.
+Its core is handed in. What it writes of inputs follows from ``features`` alone, everything else from ``scores``
+alone, each in its order and under its stamps. So the two are recomputed one after the other, and what was recorded
+is compared to the byte: an event that differs, one that is missing and one that stands elsewhere are differences.
+
+A partition whose first vectors carry no stamp was served by a release that did not record the order of commands and
+bars. What it wrote, and evidence that it left to a later release, need not follow from what is recorded: there, what
+differs counts as not recomputed.
 """
 
-from collections.abc import Iterator, Sequence
-from heapq import merge
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 
-from schemas.codec import Envelope
+from schemas.codec import Envelope, Sealed
 from schemas.control import CommandRecorded
+from schemas.gates import InputsDrifted
 from shared.audit.findings import Findings
-from shared.audit.source import Read, Source, Span, difference, order, readable
+from shared.audit.source import Read, Source, Span, difference, readable
 from shared.log import Place
 from shared.service import Batch, Received, Service
 
+UNSTAMPED: Final = "gates: evidence of a release that did not record the order of commands and bars"
+TRIMMED: Final = "gates: the first {} are trimmed and not archived"
 Subject = tuple[str, str, str]
-"""What an event is about: its type, a model and an artifact. Events about one thing come in one order."""
+"""What an event is about: its type, a model and an artifact."""
+
+
+class Gates(Struct):
+    """One partition's check. ``excuse``: why an event that differs counts as not recomputed; empty: it differs."""
+
+    source: Source
+    evaluator: Service[Any]
+    control: Sequence[Envelope[CommandRecorded]]
+    partition: int
+    span: Span
+    findings: Findings = field(default_factory=Findings)
+    excuse: str = ""
+
+    @property
+    def place(self) -> Place:
+        """The stream that is checked."""
+        return Place("gates", self.partition)
 
 
 def check_gates(
     source: Source, evaluator: Service[Any], control: Sequence[Envelope[CommandRecorded]], partition: int, span: Span
 ) -> Findings:
-    """Every verdict, guard and proposal of a partition within ``span``."""
-    findings = Findings()
-    place = Place("gates", partition)
-    recorded: dict[Subject, list[Read]] = {}
-    for read in readable(source, place, "gate", findings, span):
-        recorded.setdefault(_subject(read.found.envelope.event), []).append(read)
-    if not recorded:
-        return findings
-    if not source.whole(Place("scores", partition)):
-        findings.skip("gates: the first scores are trimmed and not archived")
-        return findings
-    for event in _follow(source, evaluator, control, partition, span, findings):
-        waiting = recorded.get(_subject(event))
-        if waiting:
-            _held(findings, place, span, waiting.pop(0), event)
-    if not findings.unchecked:
-        for read in (read for reads in recorded.values() for read in reads):
-            if not read.found.fault and span.holds(read.entry):
-                _unequal(findings, place, read, "nothing follows from the scores here")
-    return findings
+    """Every verdict, guard, proposal and drift of a partition within ``span``."""
+    check = Gates(source, evaluator, control, partition, span)
+    recorded = list(readable(source, check.place, "gate", check.findings, span))
+    if recorded:
+        inputs = [read for read in recorded if isinstance(read.found.envelope.event, InputsDrifted)]
+        _check_inputs(check, inputs)
+        _check_scores(check, [read for read in recorded if not isinstance(read.found.envelope.event, InputsDrifted)])
+    return check.findings
 
 
-def _follow(
-    source: Source,
-    evaluator: Service[Any],
-    control: Sequence[Envelope[CommandRecorded]],
-    partition: int,
-    span: Span,
-    findings: Findings,
-) -> Iterator[Any]:
-    """What the evaluator writes, in order."""
-    state = evaluator.begin(b"")
-    first = next(readable(source, Place("scores", partition), "gate", Findings(), span), None)
-    version = min(_version(first), len(control)) if first is not None else 0
-    evaluator.absorb(state, Batch(control[:version], ()))
-    streams = [_ordered(source, stream, partition, span, findings) for stream in evaluator.reads]
-    for _, stream, read in merge(*streams, key=lambda one: one[:2]):
-        wanted = max(version, _version(read)) if stream == "scores" else version
-        if wanted > len(control):
-            findings.skip(f"gates: scores under version {wanted}, which the control log does not make")
-            return
-        new, version = control[version:wanted], wanted
-        outputs = evaluator.handle(state, Batch(new, [Received(stream, read.entry, read.found.envelope)]))
-        yield from (sealed.envelope.event for sealed in outputs if sealed.stream == "gates")
-
-
-def _ordered(
-    source: Source, stream: str, partition: int, span: Span, findings: Findings
-) -> Iterator[tuple[tuple[int, int], str, Read]]:
-    """Scores are this layer's own; whether a vector is what it should be is another's question."""
-    into = findings if stream == "scores" else Findings()
-    for read in readable(source, Place(stream, partition), "gate", into, span):
-        yield order(read.entry), stream, read
-
-
-def _held(findings: Findings, place: Place, span: Span, read: Read, right: Any) -> None:
-    if not span.holds(read.entry):
+def _check_inputs(check: Gates, recorded: Sequence[Read]) -> None:
+    """What follows from the vectors. Notes whether the evidence in this partition may be excused."""
+    if not check.source.whole(Place("features", check.partition)):
+        check.excuse = TRIMMED.format("vectors")
+        for _ in _within(check, recorded):
+            check.findings.skip(check.excuse)
         return
-    said = read.found.envelope.event
-    if read.found.fault:
-        findings.see("gates", equal=False)
-    elif _plain(said) == _plain(right):
-        findings.see("gates")
-    elif type(said).__name__ == "InputsDrifted":
-        findings.skip("gates: what is said of inputs, which depends on when a command was seen")
-    else:
-        _unequal(findings, place, read, f"{said!r} recorded, {right!r} follows")
+    older = False
+
+    def watched() -> Iterator[Read]:
+        nonlocal older
+        for read in _read(check, "features", Findings()):  # whether a vector is what it should be: another layer
+            older = older or getattr(read.found.envelope.event, "control_head", None) is None
+            yield read
+
+    replayed = list(_replay(check, "features", watched()))
+    check.excuse = UNSTAMPED if older else check.excuse
+    _compare(check, recorded, replayed)
+    check.excuse = UNSTAMPED if older else ""
 
 
-def _unequal(findings: Findings, place: Place, read: Read, detail: str) -> None:
-    findings.see("gates", equal=False)
-    findings.differ(difference("gate", place, read.entry, read.found, detail))
+def _check_scores(check: Gates, recorded: Sequence[Read]) -> None:
+    """What follows from the scores."""
+    if not check.source.whole(Place("scores", check.partition)):
+        for _ in _within(check, recorded):
+            check.findings.skip(TRIMMED.format("scores"))
+        return
+    _compare(check, recorded, _replay(check, "scores", _read(check, "scores", check.findings)))
+
+
+def _read(check: Gates, stream: str, findings: Findings) -> Iterator[Read]:
+    return readable(check.source, Place(stream, check.partition), "gate", findings, check.span)
+
+
+def _within(check: Gates, reads: Iterable[Read]) -> Iterator[Read]:
+    return (read for read in reads if check.span.holds(read.entry))
+
+
+def _replay(check: Gates, stream: str, reads: Iterator[Read]) -> Iterator[Sealed]:
+    """What the evaluator writes over one stream, in order. It is handed all commands first: an event is handled under
+    its stamp, whatever came later."""
+    state = check.evaluator.begin(b"")
+    check.evaluator.absorb(state, Batch(check.control, ()))
+    for read in reads:
+        version = getattr(read.found.envelope.event, "control_version", 0)
+        if version > len(check.control):
+            check.excuse = f"gates: {stream} under a version that the control log does not make"
+            check.findings.skip(check.excuse)
+            return
+        yield from check.evaluator.handle(state, Batch((), [Received(stream, read.entry, read.found.envelope)]))
+
+
+def _compare(check: Gates, recorded: Sequence[Read], replayed: Iterable[Sealed]) -> None:
+    """Match what follows with what was recorded, by bytes. What follows after the last match is not missing: the
+    evaluator had not got there yet."""
+    numbers = {read.data: number for number, read in reversed(list(enumerate(recorded)))}
+    matched: set[int] = set()
+    omitted: list[tuple[Sealed, Read]] = []
+    pending: list[Sealed] = []
+    leading = not check.source.whole(check.place)  # what was trimmed is not missing
+    newest = -1
+    for sealed in replayed:
+        number = numbers.get(sealed.data)
+        if number is None or number in matched:
+            pending.append(sealed)
+            continue
+        matched.add(number)
+        _see(check, recorded[number], "" if number > newest else "it stands after what follows later")
+        if not leading:
+            omitted += [(each, recorded[number]) for each in pending]
+        pending, leading, newest = [], False, max(newest, number)
+    _differ(check, [read for number, read in enumerate(recorded) if number not in matched], omitted, pending)
+
+
+def _differ(
+    check: Gates, unmatched: Sequence[Read], omitted: Sequence[tuple[Sealed, Read]], pending: Sequence[Sealed]
+) -> None:
+    """Pair each recorded event that does not follow with one of the same subject that does and was not recorded."""
+    waiting: dict[Subject, list[Sealed]] = {}
+    for sealed in chain((each for each, _ in omitted), pending):
+        waiting.setdefault(_subject(sealed.envelope.event), []).append(sealed)
+    for read in unmatched:
+        event = read.found.envelope.event
+        pair = waiting.get(_subject(event), [])
+        right = pair.pop(0).envelope.event if pair else None
+        follows = f"{right!r} follows" if right != event else "the same follows from another event"
+        _see(check, read, f"{event!r} recorded, {follows}" if right is not None else "nothing follows here")
+    for sealed, following in omitted:
+        unpaired = sealed in waiting.get(_subject(sealed.envelope.event), [])
+        if unpaired and check.span.holds(following.entry) and not check.excuse:
+            detail = f"before it follows what was not recorded: {sealed.envelope.event!r}"
+            lost = difference("gate", check.place, following.entry, following.found, detail)
+            check.findings.differ(structs.replace(lost, missing=True))
+
+
+def _see(check: Gates, read: Read, fault: str) -> None:
+    """Count a recorded event: as equal where there is no fault."""
+    if not check.span.holds(read.entry):
+        return
+    if fault and check.excuse:
+        check.findings.skip(check.excuse)
+        return
+    check.findings.see("gates", equal=not fault and not read.found.fault)
+    if fault and not read.found.fault:  # a fault of its frame was noted as it was read
+        check.findings.differ(difference("gate", check.place, read.entry, read.found, fault))
 
 
 def _subject(event: Any) -> Subject:
     return type(event).__name__, getattr(event, "model", ""), getattr(event, "artifact", "")
-
-
-def _version(read: Read) -> int:
-    return int(getattr(read.found.envelope.event, "control_version", 0))
-
-
-def _plain(event: Any) -> Any:
-    """An event without what depends on how soon a command or a vector was seen: the newest version known, the id
-    of an event that says it, and the gate of inputs, which decides no outcome."""
-    if type(event).__name__ == "VerdictReached":
-        return structs.replace(event, gates=tuple(gate for gate in event.gates if gate.name != "input_drift"))
-    if type(event).__name__ in {"EvidenceRestarted", "InputsDrifted"}:
-        return event
-    fields = {"control_version": 0, "evidence": "0" * 32}
-    return structs.replace(event, **{name: value for name, value in fields.items() if hasattr(event, name)})

@@ -78,7 +78,16 @@ def fold(state: State, recorded: CommandRecorded) -> State:
     if isinstance(after, Rejected):
         raise _broken(recorded, f"a command that may not stand was recorded: {after.reason}")
     head = head_of(recorded)
-    past = Past(head, after.models, after.policy, after.gate, after.ladder, after.before)
+    past = Past(
+        head=head,
+        models=after.models,
+        policy=after.policy,
+        gate=after.gate,
+        ladder=after.ladder,
+        before=after.before,
+        probations=after.probations,
+        partitions=after.partitions,
+    )
     return structs.replace(
         after,
         version=version,

@@ -45,6 +45,8 @@ class Past(Struct, frozen=True, gc=False):
     gate: SetGatePolicy | None
     ladder: SetLadder
     before: int
+    probations: Map[str, Probation] = Map()
+    partitions: int = 0
 
 
 class Ledger:

@@ -4,10 +4,12 @@ One interface, two implementations that pass one contract suite (``tests/shared/
 ``shared.log.redis.RedisLog`` and ``shared.log.memory.MemoryLog``.
 
 Guaranteed
-    A commit writes all outputs, the new positions, the memo and the group's acknowledgement, or
-    nothing. It is refused (``FencedError``) unless the claim it is made under is still the newest of
-    its group and the group stands where the claim believes it stands. A commit whose reply was lost
-    may be sent again: it is applied once. Entries of one stream are read in one order by everybody.
+    A commit writes all outputs, the new positions, the memo, the group's running digests
+    (``shared.log.written``) and its acknowledgement, or nothing. It is refused (``FencedError``)
+    unless the claim it is made under is still the newest of its group and the group stands where the
+    claim believes it stands. A commit whose reply was lost may be sent again: it is applied once.
+    Entries of one stream are read in one order by everybody. A commit with intents is refused
+    (``HaltedError``) unless it was decided under the mark of the partition's fence, and that mark says open.
 
 Not guaranteed
     An order between streams. Durability beyond what the server's append-only file gives. A commit
@@ -19,9 +21,13 @@ from typing import Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Sealed
+from shared.log.written import Written
 
 START: Final = "0-0"
 """The id before every entry."""
+OPEN: Final = "open "
+CLOSED: Final = "closed "
+"""How the mark of a fence begins; the id of the command under which it was set follows."""
 
 
 def preceding(entry_id: str) -> str:
@@ -76,7 +82,8 @@ class Claim(NamedTuple):
     """The right to commit for one group of one partition, and where the group stood when it was
     given: its positions, the memo of its last commit, and from where the service must read again
     to rebuild what the memo does not hold (``since``; a stream that is missing there needs nothing).
-    ``former`` is the owner it was taken from, if that owner had not released it."""
+    ``former`` is the owner it was taken from, if that owner had not released it. ``written``: the group's running
+    digests by stream, from which its commits go on."""
 
     group: str
     partition: int
@@ -86,17 +93,20 @@ class Claim(NamedTuple):
     since: Mapping[str, str]
     memo: bytes
     former: str | None
+    written: Mapping[str, Written] = {}
 
 
 class Commit(NamedTuple):
     """One batch's worth of work. ``before`` and ``after`` are positions by stream; ``memo`` and
-    ``since`` replace the former ones."""
+    ``since`` replace the former ones. ``fence``: the mark of the fence under which the outputs were decided (''
+    where the fence had none); None: they do not depend on it, and there are no intents among them."""
 
     outputs: Sequence[Sealed]
     before: Mapping[str, Position]
     after: Mapping[str, Position]
     memo: bytes = b""
     since: Mapping[str, str] = {}
+    fence: str | None = None
 
 
 class Committed(NamedTuple):
@@ -118,7 +128,7 @@ class Extent(NamedTuple):
 
 class GroupView(NamedTuple):
     """A group as ``status`` shows it. ``lag`` counts entries not yet committed, by stream;
-    ``alive`` says whether its lease runs."""
+    ``alive`` says whether its lease runs. ``written``: its running digests by stream."""
 
     group: str
     partition: int
@@ -127,10 +137,20 @@ class GroupView(NamedTuple):
     alive: bool
     positions: Mapping[str, Position]
     lag: Mapping[str, int]
+    written: Mapping[str, Written] = {}
 
 
 class FencedError(RuntimeError):
     """Another process owns the group now. The loser must stop; nothing of its batch was written."""
+
+
+class HaltedError(RuntimeError):
+    """The fence of the partition is not as the commit assumed it, or is not open for its intents; nothing of the
+    batch was written. ``mark`` is the mark that is there now ('' where there is none): decide again under it."""
+
+    def __init__(self, message: str, mark: str) -> None:
+        super().__init__(message)
+        self.mark = mark
 
 
 class OwnedError(RuntimeError):
@@ -162,7 +182,20 @@ class Log(Protocol):
 
     async def commit(self, claim: Claim, commit: Commit) -> Committed:
         """Writes the batch atomically; sending the same commit again does nothing more.
-        Raises ``FencedError``, ``UnavailableError``."""
+        Raises ``FencedError``, ``HaltedError``, ``UnavailableError``."""
+
+    async def fence(self, partition: int) -> str:
+        """The mark of a partition's fence: ``open <command id>`` or ``closed <command id>``; '' where it was never
+        set, which counts as closed. Raises ``UnavailableError``."""
+
+    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+        """Sets the mark of a partition's fence and appends ``note`` to its ``decisions``, both or neither: the place
+        of the note is the order between this and the decisions. Does nothing where the mark is that already, or
+        where ``expected`` is given and another mark is there. Returns the mark that is there now.
+        Raises ``UnavailableError``."""
+
+    async def written(self, claim: Claim) -> Mapping[str, Written]:
+        """The running digests of the claim's group after its last commit, by stream."""
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,

@@ -1,7 +1,7 @@
 #!lua name=@LIBRARY@
--- What must happen at once on the server: claims of a group, and its gated commits.
+-- What must happen at once on the server: claims of a group, its gated commits, and the fence that stops intents.
 --
--- All keys of a call lie in one slot and come in KEYS. KEYS[1] is the group's hash; its fields are
+-- All keys of a call lie in one slot and come in KEYS. KEYS[1] is the group's hash (of `fence`: the fence's); fields are
 -- documented in shared/log/redis.py. Replies start with a word. Everything is checked before the
 -- first write, since nothing undoes the writes of a function that fails half-way.
 
@@ -38,20 +38,33 @@ local function position(value)
   return string.match(value or '0-0 0', '^(%S+) (%d+)$')
 end
 
--- KEYS: group hash, set of groups, input streams.
+-- The running digests of a group, as field, value, ...
+local function digests(key)
+  local all, found = redis.call('HGETALL', key), {}
+  for at = 1, #all, 2 do
+    if string.sub(all[at], 1, 6) == 'wrote:' then
+      found[#found + 1] = all[at]
+      found[#found + 1] = all[at + 1]
+    end
+  end
+  return found
+end
+
+-- KEYS: group hash, set of groups, input streams. Digests are left out where the last owner kept none.
 -- ARGV: group, owner, its consumer name, lease in ms, '' | 'force' | epoch that may be replaced, stream names.
 local function claim(keys, args)
   local group, owner, consumer, lease, mode = args[1], args[2], args[3], args[4], args[5]
   local wrong = not_streams(keys, 3)
   if wrong then return wrong end
-  local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since')
+  local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since', 'wrote')
   local epoch, ends, now = held[1] or '0', tonumber(held[3] or '0'), now_ms()
   if ends > now and mode ~= 'force' and mode ~= epoch then
     return { 'OWNED', epoch, held[2], held[4], held[3], text(now) }
   end
+  local wrote = held[8] == epoch and digests(keys[1]) or {}
   local raised = redis.call('HINCRBY', keys[1], 'epoch', 1)
   redis.call('HSET', keys[1], 'owner', owner, 'consumer', consumer, 'claimed', text(now),
-    'lease', text(now + lease), 'last', '')
+    'lease', text(now + lease), 'last', '', 'wrote', text(raised))
   redis.call('SADD', keys[2], group)
   local positions = {}
   for at = 3, #keys do
@@ -67,7 +80,7 @@ local function claim(keys, args)
     positions[#positions + 1] = id .. ' ' .. seen
   end
   local former = ends > 0 and held[2] or ''
-  return { 'CLAIMED', text(raised), former, held[6] or '', held[7] or '{}', positions }
+  return { 'CLAIMED', text(raised), former, held[6] or '', held[7] or '{}', positions, wrote }
 end
 
 local function fenced(keys, epoch)
@@ -97,11 +110,41 @@ local function release(keys, args)
   return { 'DONE' }
 end
 
+-- Refuses a commit that was decided under another mark than the fence has, and one with intents (outputs come from
+-- `first` on) that was not decided under an open mark of the fence of their own partition. Without a fence (nil) a
+-- commit may have no intents.
+local function halted(keys, first, fence, mark)
+  local there = fence and redis.call('HGET', fence, 'mark') or ''
+  if fence and mark ~= there then
+    return { 'HALTED', there }
+  end
+  for at = first, #keys do
+    local partition = string.match(keys[at], '^(.*:)intents$')
+    if partition and not (fence == partition .. 'fence' and string.sub(there, 1, 5) == 'open ') then
+      return { 'HALTED', there }
+    end
+  end
+end
+
+-- KEYS: fence hash, decisions. ARGV: mark, 'if' | 'any', the mark that it must have ('if'), a note for decisions.
+local function fence(keys, args)
+  local wrong = not_streams(keys, 2)
+  if wrong then return wrong end
+  local there = redis.call('HGET', keys[1], 'mark') or ''
+  if there == args[1] or args[2] == 'if' and there ~= args[3] then
+    return { 'FENCE', there }
+  end
+  redis.call('XADD', keys[2], '*', 'e', args[4])
+  redis.call('HSET', keys[1], 'mark', args[1])
+  return { 'FENCE', args[1] }
+end
+
 -- KEYS: group hash, input streams, output streams.
 -- ARGV: epoch, lease in ms, group, token of the commit before, token of this one, memo, since, count of input
 -- streams; for each of these its name, position before, id after, seen after; for each output stream
--- the count of its entries, then the entries.
-local function commit(keys, args)
+-- the count of its entries, the group's digest after them ('<stream> <new | on> <count> <digest>', '' where it keeps
+-- none), then the entries.
+local function apply(keys, args, fence, mark)
   local held = redis.call('HMGET', keys[1], 'epoch', 'last', 'owner', 'consumer')
   if held[1] ~= args[1] then
     return { 'FENCED', held[1] or '0', held[3] or '' }
@@ -125,14 +168,22 @@ local function commit(keys, args)
     changes[#changes + 1] = field
     changes[#changes + 1] = args[at + 2] .. ' ' .. args[at + 3]
   end
-  local wrong = not_streams(keys, 2)
+  local wrong = not_streams(keys, 2) or halted(keys, 2 + inputs, fence, mark)
   if wrong then return wrong end
 
   local call, at = redis.call, 9 + 4 * inputs
   for stream = 2 + inputs, #keys do
-    local key, last = keys[stream], at + tonumber(args[at])
-    for entry = at + 1, last do
-      call('XADD', key, '*', 'e', args[entry])
+    local key, last, first, id = keys[stream], at + 1 + tonumber(args[at]), nil, nil
+    for entry = at + 2, last do
+      id = call('XADD', key, '*', 'e', args[entry])
+      first = first or id
+    end
+    local name, mode, digest = string.match(args[at + 1], '^(%S+) (%S+) (%d+ %x+)$')
+    if name then
+      local field = 'wrote:' .. name
+      local known = mode == 'on' and call('HGET', keys[1], field) or first
+      changes[#changes + 1] = field
+      changes[#changes + 1] = string.match(known, '^%S+') .. ' ' .. id .. ' ' .. digest
     end
     at = last + 1
   end
@@ -147,7 +198,18 @@ local function commit(keys, args)
   return done
 end
 
+local function commit(keys, args)
+  return apply(keys, args)
+end
+
+-- KEYS: those of a commit, then the fence. ARGV: those of a commit, then the mark under which it was decided.
+local function commit_under(keys, args)
+  return apply(keys, args, table.remove(keys), table.remove(args))
+end
+
 redis.register_function('@LIBRARY@_claim', claim)
 redis.register_function('@LIBRARY@_renew', renew)
 redis.register_function('@LIBRARY@_release', release)
 redis.register_function('@LIBRARY@_commit', commit)
+redis.register_function('@LIBRARY@_commit_under', commit_under)
+redis.register_function('@LIBRARY@_fence', fence)

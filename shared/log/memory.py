@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.lowlevel import checkpoint
 
+from schemas.codec import Sealed
 from shared.log import (
     START,
     Claim,
@@ -24,7 +25,18 @@ from shared.log import (
     Place,
     Position,
 )
-from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, order, owned
+from shared.log.rules import (
+    LEASE_MS,
+    check_commit,
+    check_mark,
+    check_partitioned,
+    departed,
+    halted,
+    is_open,
+    order,
+    owned,
+)
+from shared.log.written import Written, advance, running
 
 
 def wall_ms() -> int:
@@ -58,6 +70,7 @@ class _Group:
     positions: dict[str, Position] = field(default_factory=dict)
     visible: set[str] = field(default_factory=set)
     last: tuple[int, Commit] | None = None
+    written: dict[str, Written] = field(default_factory=dict)
 
 
 class MemoryLog:
@@ -67,6 +80,7 @@ class MemoryLog:
         self._now = now
         self._streams: dict[Place, _Stream] = {}
         self._groups: dict[tuple[int, str], _Group] = {}
+        self._fences: dict[int, str] = {}
         self._waiting: set[anyio.Event] = set()
 
     async def claim(
@@ -85,7 +99,9 @@ class MemoryLog:
             state.positions.setdefault(stream, Position())
         state.visible.update(streams)
         positions = {stream: state.positions[stream] for stream in streams}
-        return Claim(group, partition, state.epoch, owner, positions, dict(state.since), state.memo, former)
+        return Claim(
+            group, partition, state.epoch, owner, positions, dict(state.since), state.memo, former, dict(state.written)
+        )
 
     async def renew(self, claim: Claim) -> None:
         """See ``Log.renew``."""
@@ -107,14 +123,23 @@ class MemoryLog:
         state.lease = self._now() + LEASE_MS
         if state.last == (claim.epoch, commit):
             return Committed()
+        self._refuse_halted(claim, commit)
         for stream, before in commit.before.items():
             if state.positions[stream] != before:
                 raise FencedError(
                     f"group {claim.group!r} stands at {state.positions[stream].id} on {stream!r}, "
                     f"the commit starts at {before.id}; nothing was written"
                 )
+        first: dict[str, str] = {}
+        last: dict[str, str] = {}
         for sealed in commit.outputs:
-            self._add(Place(sealed.stream, claim.partition), sealed.data)
+            last[sealed.stream] = self._add(Place(sealed.stream, claim.partition), sealed.data)
+            first.setdefault(sealed.stream, last[sealed.stream])
+        grown = advance(claim.group, claim.partition, running(state.written), commit.outputs)
+        for stream, (count, digest) in grown.items():
+            former = state.written.get(stream)
+            since = former.since if former else first[stream]
+            state.written[stream] = Written(since, last[stream], count, digest)
         state.positions.update(commit.after)
         state.memo, state.since = commit.memo, dict(commit.since)
         state.last = (claim.epoch, commit)
@@ -122,6 +147,28 @@ class MemoryLog:
         state.visible.update(recreated)
         self._wake()
         return Committed(recreated)
+
+    async def fence(self, partition: int) -> str:
+        """See ``Log.fence``."""
+        await checkpoint()
+        return self._fences.get(partition, "")
+
+    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+        """See ``Log.set_fence``."""
+        await checkpoint()
+        check_mark(mark, note)
+        there = self._fences.get(partition, "")
+        if there != mark and expected in (None, there):
+            self._fences[partition] = there = mark
+            self._add(Place(note.stream, partition), note.data)
+            self._wake()
+        return there
+
+    async def written(self, claim: Claim) -> Mapping[str, Written]:
+        """See ``Log.written``."""
+        await checkpoint()
+        state = self._groups.get((claim.partition, claim.group), _Group())
+        return dict(state.written)
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
@@ -186,6 +233,7 @@ class MemoryLog:
                     stream: self._streams.get(Place(stream, partition), _Stream()).added - position.seen
                     for stream, position in state.positions.items()
                 },
+                dict(state.written),
             )
             for (where, group), state in sorted(self._groups.items())
             if where == partition and state.epoch
@@ -206,6 +254,16 @@ class MemoryLog:
         """Drops a consumer group, as an operator's ``XGROUP DESTROY`` would."""
         self._groups[place.partition, group].visible.discard(place.stream)
 
+    def lose_fence(self, partition: int) -> None:
+        """Drops a fence, as an operator's ``DEL`` would."""
+        self._fences.pop(partition, None)
+
+    def _refuse_halted(self, claim: Claim, commit: Commit) -> None:
+        there = self._fences.get(claim.partition, "")
+        intents = any(sealed.stream == "intents" for sealed in commit.outputs)
+        if commit.fence not in (None, there) or (intents and not is_open(commit.fence or "")):
+            raise halted(claim, commit.fence, there)
+
     def _mine(self, claim: Claim) -> _Group:
         state = self._groups.get((claim.partition, claim.group))
         if state is None or state.epoch != claim.epoch:
@@ -225,10 +283,11 @@ class MemoryLog:
                 found += stream.entries[start : start + count]
         return found
 
-    def _add(self, place: Place, data: bytes) -> None:
+    def _add(self, place: Place, data: bytes) -> str:
         last = self._streams.get(place, _Stream()).last
         moment = self._now()
         self._append(place, (moment, 0) if moment > last[0] else (last[0], last[1] + 1), data)
+        return self._streams[place].entries[-1].id
 
     def _append(self, place: Place, at: tuple[int, int], data: bytes) -> None:
         stream = self._streams.setdefault(place, _Stream())

@@ -17,6 +17,10 @@ Keys, each partition's under its own hash tag, hence in one slot of a cluster:
     ``since``         JSON: from where each stream is read again to rebuild the state.
     ``memo``          what else the state needs, in the service's own bytes.
     ``last``          token of the last commit under this epoch, by which one sent twice is known.
+``conclave:{p<n>}:fence``                               hash
+    ``mark``          ``open <command id>`` or ``closed <command id>``: whether intents may be written.
+    ``wrote:<stream>`` ``<since> <last> <count> <digest>``: what the group wrote there (``shared.log.written``).
+    ``wrote``         the epoch whose owner kept these digests; another than ``epoch``: an older release owned it since.
 
 Reads are plain ``XREAD`` from a position: no pending entries, so nothing to reclaim and no
 consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
@@ -34,6 +38,7 @@ import anyio
 import msgspec
 
 from schemas.catalogue import STREAMS
+from schemas.codec import Sealed
 from shared.log import (
     START,
     Claim,
@@ -51,8 +56,9 @@ from shared.log import (
 )
 from shared.log.fitness import UnfitServerError
 from shared.log.reading import Reader, entries_of
-from shared.log.rules import LEASE_MS, check_commit, check_partitioned, departed, owned
+from shared.log.rules import LEASE_MS, check_commit, check_mark, check_partitioned, departed, halted, owned
 from shared.log.wire import ServerError, Wire, pack, parse_address
+from shared.log.written import FIELD, Running, Written, advance, of_fields, running, streams_of
 
 ANSWER_S: Final = 10.0
 """How long a command may take that does not wait on purpose (seconds)."""
@@ -81,6 +87,7 @@ class RedisLog:
         self._opening = anyio.Lock()
         self._reader = Reader(self._for_reads, self._persist)
         self._tokens: dict[tuple[str, int, int], bytes] = {}
+        self._running: dict[tuple[str, int, int], dict[str, Running]] = {}
 
     async def claim(
         self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
@@ -99,8 +106,10 @@ class RedisLog:
             if not departed(former, owner):
                 raise owned(group, partition, former, since_ms, left_ms)
             mode = reply[1]
-        _, epoch, before, memo, since, positions = reply
+        _, epoch, before, memo, since, positions, wrote = reply
+        written = of_fields({field.decode(): value for field, value in _pairs(wrote).items()})
         self._tokens[group, partition, int(epoch)] = b""
+        self._running[group, partition, int(epoch)] = running(written)
         return Claim(
             group,
             partition,
@@ -110,6 +119,7 @@ class RedisLog:
             msgspec.json.decode(since, type=dict[str, str]),
             memo,
             str(_owner(before)) if before else None,
+            written,
         )
 
     async def renew(self, claim: Claim) -> None:
@@ -145,16 +155,46 @@ class RedisLog:
         entries: dict[str, list[bytes]] = {}
         for sealed in commit.outputs:
             entries.setdefault(sealed.stream, []).append(sealed.data)
+        digests = self._running.get(held) or running(claim.written)
+        grown = advance(claim.group, claim.partition, digests, commit.outputs)
         for stream, data in entries.items():
             keys.append(_key(stream, claim.partition))
-            args.append(str(len(data)))
+            args += (str(len(data)), _digest(stream, digests, grown))
             args += data
+        verb = "commit"
+        if commit.fence is not None:
+            verb = "commit_under"
+            keys.append(_fence_key(claim.partition))
+            args.append(commit.fence)
         self._reader.commits()
-        reply = await self._function("commit", keys, args)
+        reply = await self._function(verb, keys, args)
+        if reply[0] == b"HALTED":
+            raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
             raise _refusal(claim, reply)
+        if grown and self._tokens.get(held) != token:  # sent twice, it counts once
+            self._running[held] = {**digests, **grown}
         self._tokens[held] = token
         return Committed(tuple(name.decode() for name in reply[1:]))
+
+    async def fence(self, partition: int) -> str:
+        """See ``Log.fence``."""
+        held = await self._ask("HGET", _fence_key(partition), "mark")
+        return held.decode() if held else ""
+
+    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+        """See ``Log.set_fence``."""
+        check_mark(mark, note)
+        keys = [_fence_key(partition), _key(note.stream, partition)]
+        only = ("if", expected) if expected is not None else ("any", "")
+        reply = await self._function("fence", keys, [mark, *only, note.data])
+        return str(reply[1].decode())
+
+    async def written(self, claim: Claim) -> Mapping[str, Written]:
+        """See ``Log.written``."""
+        fields = [f"{FIELD}{stream}" for stream in sorted(streams_of(claim.group))]
+        held = await self._ask("HMGET", _claim_key(claim), *fields) if fields else ()
+        return of_fields({field: value for field, value in zip(fields, held, strict=True) if value is not None})
 
     async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
         """See ``Log.read``."""
@@ -220,7 +260,8 @@ class RedisLog:
                 added[stream] = (await self.extent(Place(stream, partition))).added
             lag = {stream: max(added[stream] - position.seen, 0) for stream, position in positions.items()}
             owner, alive = str(_owner(held[b"owner"])), int(held[b"lease"]) > now
-            views.append(GroupView(name, partition, int(held[b"epoch"]), owner, alive, positions, lag))
+            written = of_fields({field.decode(): value for field, value in held.items()})
+            views.append(GroupView(name, partition, int(held[b"epoch"]), owner, alive, positions, lag, written))
         return views
 
     async def close(self) -> None:
@@ -301,6 +342,11 @@ def _groups_key(partition: int) -> str:
     return f"conclave:{{p{partition}}}:groups"
 
 
+@functools.cache
+def _fence_key(partition: int) -> str:
+    return f"conclave:{{p{partition}}}:fence"
+
+
 def _claim_key(claim: Claim) -> str:
     return _group_key(claim.group, claim.partition)
 
@@ -319,6 +365,13 @@ def _position(held: bytes) -> Position:
     return Position(entry_id, int(seen))
 
 
+def _digest(stream: str, before: Mapping[str, Running], after: Mapping[str, Running]) -> str:
+    grown = after.get(stream)
+    if grown is None:
+        return ""
+    return f"{stream} {'on' if stream in before else 'new'} {grown.entries} {grown.digest.hex()}"
+
+
 def _owner(held: bytes) -> Owner:
     found = msgspec.json.decode(held)
     return Owner(found["host"], found["pid"], found["label"], found.get("born", 0))
@@ -331,7 +384,7 @@ def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
 def _token(commit: Commit) -> bytes:
     """A digest of what a commit says. Event ids stand for the events: they are digests themselves."""
     digest = blake2b(b"".join([sealed.envelope.id for sealed in commit.outputs]), digest_size=12)
-    digest.update(msgspec.json.encode((commit.before, commit.after, commit.since)) + commit.memo)
+    digest.update(msgspec.json.encode((commit.before, commit.after, commit.since, commit.fence)) + commit.memo)
     return digest.hexdigest().encode()
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from schemas.catalogue import STREAMS
-from shared.log import START, Claim, Commit, OwnedError, Owner
+from schemas.codec import Sealed
+from shared.log import CLOSED, OPEN, START, Claim, Commit, HaltedError, OwnedError, Owner
 
 LEASE_MS: Final = 10_000
 """How long a claim keeps others out after its last sign of life (milliseconds)."""
@@ -72,3 +73,26 @@ def check_commit(claim: Claim, commit: Commit) -> None:
         )
     if len(commit.outputs) > MOST_OUTPUTS:
         raise ValueError(f"{what}: {len(commit.outputs):,} outputs, at most {MOST_OUTPUTS:,} fit; read fewer at once")
+
+
+def is_open(mark: str) -> bool:
+    """Whether intents may be written under this mark of a fence. One that is missing counts as closed."""
+    return mark.startswith(OPEN)
+
+
+def check_mark(mark: str, note: Sealed) -> None:
+    """Raises ``ValueError`` for a mark that is none, or a note that does not belong on ``decisions``."""
+    if not mark.startswith((OPEN, CLOSED)) or not mark.partition(" ")[2]:
+        raise ValueError(f"a fence is marked {mark!r}, expected `open <command id>` or `closed <command id>`")
+    if note.stream != "decisions":
+        raise ValueError(f"the note on a fence belongs on 'decisions', not on {note.stream!r}")
+
+
+def halted(claim: Claim, decided_under: str | None, mark: str) -> HaltedError:
+    """The refusal of a commit by the fence, for whoever decided it."""
+    what = f"the fence of partition {claim.partition}"
+    there = f"{what} is marked {mark!r}" if mark else f"{what} has no mark, which counts as closed"
+    assumed = "names no mark" if decided_under is None else f"was decided under {decided_under!r}"
+    return HaltedError(
+        f"{there}; a commit of group {claim.group!r} {assumed}, and intents need an open one; nothing was written", mark
+    )

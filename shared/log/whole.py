@@ -118,6 +118,8 @@ class Whole:
     async def restore_group(self, group: str, partition: int, fields: Mapping[str, bytes]) -> None:
         """Writes a group as it was, released, under a new epoch: who held it before the loss cannot commit."""
         kept = dict(fields) | {"lease": b"0", "last": b"", "epoch": str(int(fields["epoch"]) + 1).encode()}
+        if fields.get("wrote") == fields["epoch"]:
+            kept["wrote"] = kept["epoch"]  # its digests are those of the restored entries
         await self._ask("HSET", _group(group, partition), *(word for pair in kept.items() for word in pair))
         await self._ask("SADD", _groups(partition), group)
 

@@ -14,6 +14,11 @@ import redis
 
 from bench.installation import Installation, all_decisions, all_entries, kill, running, wait_until
 from schemas.codec import unseal
+from schemas.decisions import FenceOpened
+from shared.audit.findings import Findings
+from shared.audit.known import of_checkpoints, of_server, settled
+from shared.audit.live import live
+from shared.audit.written import Known, check_written
 from shared.embedded import EmbeddedServer
 from shared.log import Place
 
@@ -64,7 +69,7 @@ class Run:
     async def decided(self) -> int:
         log = self.installation.log()
         try:
-            return (await log.extent(Place("decisions"))).added
+            return len(await all_decisions(log))
         finally:
             await log.close()
 
@@ -75,12 +80,33 @@ class Run:
             decided = {}
             for entry in entries:
                 event = unseal("decisions", entry.data).event
+                if isinstance(event, FenceOpened):
+                    continue  # founding opened it
                 assert (event.symbol, event.open_time) not in decided, f"decided twice: {event}"
                 decided[event.symbol, event.open_time] = entry.data
-            assert len(await all_decisions(log)) == len(entries) == BARS
+            assert len(await all_decisions(log)) == len(decided) == BARS
             return decided, sorted(entry.data for entry in await all_entries(log, Place("intents")))
         finally:
             await log.close()
+
+
+def with_digests(installation: Installation) -> Findings:
+    """The streams against the digests that the server has, and those that processes noted as they started and ended."""
+
+    async def held() -> list[Known]:
+        log = installation.log()
+        try:
+            return await of_server(log, 1)
+        finally:
+            await log.close()
+
+    known = anyio.run(held)
+    begun = {(each.place, each.group, each.written.since) for each in known}  # of this run, not of the one before
+    noted = of_checkpoints(installation.folder / "var" / "checkpoints", 1)
+    noted = [each for each in noted if (each.place, each.group, each.written.since) in begun]
+    assert len(noted) >= len(known)
+    with live(installation.url) as source:
+        return check_written(source, settled(noted, known), 0)
 
 
 @pytest.fixture
@@ -118,3 +144,6 @@ def test_ten_kills_change_no_byte_of_any_decision(run: Run) -> None:
     differing = [(expected[key], got[key]) for key in expected if got[key] != expected[key]]
     assert differing[:1] == []
     assert intents == expected_intents
+    found = with_digests(run.installation)
+    assert (found.count, found.unchecked) == (0, {}), found.first
+    assert found.checked["written"] > 3 * BARS

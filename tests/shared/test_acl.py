@@ -11,10 +11,20 @@ import pytest
 import redis
 
 from schemas.catalogue import STREAMS
+from schemas.codec import seal
+from schemas.control import Found, Halt
+from schemas.decisions import FenceOpened
+from schemas.examples import examples
 from shared import acl
+from shared.commands import issue
 from shared.embedded import EmbeddedServer, find_program
+from shared.log import Commit, HaltedError, Owner
+from shared.log.redis import RedisLog
+from shared.log.wire import ServerError
 
 WORD = acl.hashed("word")
+HANDS = ("console", "ensemble-voter", "model-worker")
+[INTENT] = [each for each in examples() if each.stream == "intents"]
 WRITES = (
     "XADD {key} * e x",
     "XDEL {key} 1-1",
@@ -110,6 +120,13 @@ def test_operators_gate_evaluator_trainer_and_guard_alone_append_to_control(serv
         "guard",
     }
     assert {user for user in acl.USERS if may(server, user, "XADD conclave:training * e x")} == {"console", "trainer"}
+
+
+def test_the_console_and_the_voter_alone_touch_a_fence(server: redis.Redis) -> None:
+    key = "conclave:{p0}:fence"
+    for command in (f"HSET {key} mark x", f"FCALL f 2 {key} conclave:{{p0}}:decisions"):
+        assert {user for user in acl.USERS if may(server, user, command)} == {"console", "ensemble-voter"}
+    assert [user for user in acl.USERS if may(server, user, f"DEL {key}")] == []
 
 
 def test_a_console_loads_the_functions_and_skips_a_group(server: redis.Redis) -> None:
@@ -210,3 +227,22 @@ def test_a_right_too_many_or_too_few_is_told(server: redis.Redis, change: tuple[
 
 def test_a_user_that_is_missing_is_told(server: redis.Redis) -> None:
     assert acl.differences([line for line in listed(server) if acl.name_of(line) != "feed"]) == ["feed is not there"]
+
+
+@pytest.mark.anyio
+async def test_with_the_file_in_force_the_console_moves_fences_and_the_voter_commits_under_them(tmp_path: Path) -> None:
+    with started(tmp_path):
+        place = f"unix://{tmp_path / 'socket'}"
+        users = {user: RedisLog(place.replace("unix://", f"unix://{user}:word@"), patience_s=1.0) for user in HANDS}
+        console, voter, worker = (users[user] for user in HANDS)
+        await issue(console, Found(1, "log-of-a-test"), actor="ada", reason="test", command_id="f")
+        claim = await voter.claim("ensemble-voter", ["predictions"], 0, Owner("here", 1, "voter"))
+        await voter.commit(claim, Commit([INTENT], {}, {}, fence="open f"))
+        await issue(console, Halt(), actor="ada", reason="test", command_id="h")
+        with pytest.raises(HaltedError, match="closed h"):
+            await voter.commit(claim, Commit([INTENT], {}, {}, b"the next", fence="open f"))
+        with pytest.raises(ServerError, match="NOPERM"):
+            await worker.set_fence(0, "open w", seal("decisions", FenceOpened("w", "a worker", "", 0)))
+        assert await console.fence(0) == "closed h"
+        for log in users.values():
+            await log.close()

@@ -1,12 +1,14 @@
 """The door: one of two racing operators wins, the other is told; what came past it does not stop it."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas.codec import seal
+from schemas.codec import seal, unseal
 from schemas.common import ACTIONS
 from schemas.control import (
     Command,
@@ -16,14 +18,16 @@ from schemas.control import (
     RegisterArtifact,
     Resume,
     RevokeKey,
+    Rollback,
     SetVotingPolicy,
     TrustKey,
 )
-from schemas.decisions import CountedBallot, DecisionMade
-from shared.commands import Door, RefusedError, current, expire_probation, history, issue, refused
+from schemas.decisions import CountedBallot, DecisionMade, FenceClosed, FenceOpened
+from shared.commands import Door, Issued, RefusedError, current, expire_probation, history, issue, refused
 from shared.control import ControlError
+from shared.fence import FenceError, Order
 from shared.following import CONTROL
-from shared.log import Commit, Log, Owner, Place
+from shared.log import Commit, Log, Owner, Place, UnavailableError
 from shared.log.memory import MemoryLog
 from shared.signing import Signer
 
@@ -259,3 +263,253 @@ async def test_two_guards_revert_a_probation_once(log: Log) -> None:
         for name in ("guard", "voter"):
             tasks.start_soon(partial(expire_probation, log, actor=name))
     assert [entry.version for entry in await history(log)] == [1, 2, 3, 4, 5, 6]
+
+
+# Fences
+
+
+FENCES = (FenceClosed, FenceOpened)
+
+
+async def marks(log: Log, partitions: int = 1) -> list[str]:
+    return [await log.fence(partition) for partition in range(partitions)]
+
+
+async def notes(log: Log, partition: int = 0) -> list[tuple[str, str]]:
+    """What is recorded of a fence: what happened, and under which command."""
+    events = [unseal("decisions", entry.data).event for entry in await log.scan(Place("decisions", partition))]
+    return [(str(type(event).__struct_config__.tag), event.command_id) for event in events if isinstance(event, FENCES)]
+
+
+async def order(log: Log, command: Command, name: str, **options: Any) -> Issued:
+    return await issue(log, command, actor="ada", reason="test", command_id=name, **options)
+
+
+async def test_founding_opens_a_halt_closes_and_a_resume_opens_the_fence_of_every_partition(log: Log) -> None:
+    await order(log, Found(3, "log-of-a-test"), "f")
+    assert await marks(log, 3) == ["open f"] * 3
+    await order(log, Halt(), "h")
+    assert await marks(log, 3) == ["closed h"] * 3
+    await order(log, Resume(), "r")
+    assert await marks(log, 3) == ["open r"] * 3
+    for partition in range(3):
+        assert await notes(log, partition) == [("fence.opened", "f"), ("fence.closed", "h"), ("fence.opened", "r")]
+
+
+async def test_what_is_recorded_of_a_fence_says_who_moved_it_and_why(log: Log) -> None:
+    await order(log, FOUNDED, "f")
+    await issue(log, Halt(), actor="bo", reason="exchange outage", command_id="h")
+    [_, entry] = await log.scan(Place("decisions"))
+    note = unseal("decisions", entry.data).event
+    recorded = (await history(log))[-1]
+    assert (note.by, note.reason, note.command_id) == ("bo", "exchange outage", recorded.command_id)
+    assert 0 <= note.at - recorded.at < 60_000
+
+
+async def test_other_commands_and_dry_runs_move_no_fence(log: Log) -> None:
+    await order(log, FOUNDED, "f")
+    await order(log, artifact(A1), "a")
+    await order(log, SetVotingPolicy(quorum_count=1), "v")
+    await order(log, Promote("a", A1, forced=True, weight=1.0), "p")
+    await order(log, SetVotingPolicy(quorum_count=1, edge=0.3), "w")
+    await order(log, Rollback(to=4), "b")
+    await order(log, Halt(), "h", dry_run=True)
+    assert await notes(log) == [("fence.opened", "f")]
+    await order(log, Halt(), "h")
+    await order(log, Rollback(to=5), "c")
+    await order(log, Resume(), "r", dry_run=True)
+    assert await notes(log) == [("fence.opened", "f"), ("fence.closed", "h")]
+
+
+class Slow(MemoryLog):
+    """A log on which things happen just before an entry is appended, and just after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: list[Callable[[], Awaitable[object]]] = []
+        self.then: list[Callable[[], Awaitable[object]]] = []
+
+    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+        while self.first:
+            await self.first.pop(0)()
+        appended = await super().append_at(place, entry_id, data)
+        while self.then:
+            await self.then.pop(0)()
+        return appended
+
+
+async def test_a_fence_is_closed_before_the_halt_stands_and_opened_after_the_resume_does() -> None:
+    log, seen = Slow(), list[str]()
+    await order(log, FOUNDED, "f")
+
+    async def look() -> None:
+        seen.append(await log.fence(0))
+
+    for command, name in ((Halt(), "h"), (Resume(), "r")):
+        log.first, log.then = [look], [look]
+        await order(log, command, name)
+    assert seen == ["closed h", "closed h", "closed h", "closed h"]
+
+
+async def test_a_halt_that_lost_to_another_halt_leaves_the_fence_closed() -> None:
+    log = Slow()
+    await order(log, FOUNDED, "f")
+    log.first = [partial(order, log, Halt(), "theirs")]
+    with pytest.raises(RefusedError, match="halted already"):
+        await order(log, Halt(), "mine")
+    assert [mark.partition(" ")[0] for mark in await marks(log)] == ["closed"]
+    await order(log, Resume(), "r")
+    assert await marks(log) == ["open r"]
+
+
+async def test_a_halt_that_is_refused_after_it_closed_the_fence_opens_it_again() -> None:
+    log = Slow()
+    await order(log, FOUNDED, "f")
+    log.first = [partial(order, log, SetVotingPolicy(edge=0.1), "faster")]
+    with pytest.raises(RefusedError, match="expected version 1"):
+        await order(log, Halt(), "h", expects=1)
+    assert await notes(log) == [("fence.opened", "f"), ("fence.closed", "h"), ("fence.opened", "h")]
+
+
+async def test_a_refused_halt_does_not_open_a_fence_that_was_closed_before_it_or_moved_since() -> None:
+    log = Slow()
+    await order(log, FOUNDED, "f")
+    await log.set_fence(0, "closed x", Order("x", "ada", "crashed").note("closed x"))
+    log.first = [partial(order, log, SetVotingPolicy(edge=0.1), "faster")]
+    with pytest.raises(RefusedError, match="expected version 1"):
+        await order(log, Halt(), "h", expects=1)
+    assert await marks(log) == ["closed h"]
+    log.first = [
+        partial(order, log, SetVotingPolicy(edge=0.2), "faster still"),
+        partial(log.set_fence, 0, "closed y", Order("y", "bo", "another halt").note("closed y")),
+    ]
+    await log.set_fence(0, "open z", Order("z", "ada", "opened").note("open z"))
+    with pytest.raises(RefusedError, match="expected version 2"):
+        await order(log, Halt(), "i", expects=2)
+    assert await marks(log) == ["closed y"]
+
+
+async def test_a_resume_that_was_overtaken_by_a_halt_does_not_open_its_fence() -> None:
+    log = Slow()
+    await order(log, FOUNDED, "f")
+    await order(log, Halt(), "h")
+    log.then = [partial(order, log, Halt(), "again")]
+    await order(log, Resume(), "r")
+    assert (await current(log)).halted
+    assert await marks(log) == ["closed again"]
+
+
+async def test_a_halt_closes_again_what_was_opened_while_it_was_appended() -> None:
+    log = Slow()
+    await order(log, FOUNDED, "f")
+    log.first = [partial(order, log, Resume(), "hasty")]
+    made = await order(log, Halt(), "h")
+    assert made.state.halted
+    assert await marks(log) == ["closed h"]
+    assert await notes(log) == [
+        ("fence.opened", "f"),
+        ("fence.closed", "h"),
+        ("fence.opened", "f"),
+        ("fence.closed", "h"),
+    ]
+
+
+async def test_a_halt_that_crashed_before_its_entry_is_ended_by_a_resume(log: Log) -> None:
+    await order(log, FOUNDED, "f")
+    await log.set_fence(0, "closed crashed", Order("crashed", "ada", "test").note("closed crashed"))
+    made = await order(log, Resume(), "r")
+    assert (made.version, made.repeated, made.repaired) == (1, True, (0,))
+    assert await marks(log) == ["open f"]
+    with pytest.raises(RefusedError, match="not halted"):
+        await order(log, Resume(), "s")
+
+
+async def test_a_fence_that_is_open_in_a_halt_is_closed_by_a_halt(log: Log) -> None:
+    await order(log, FOUNDED, "f")
+    await order(log, Halt(), "h")
+    await log.set_fence(0, "open crashed", Order("crashed", "ada", "test").note("open crashed"))
+    made = await order(log, Halt(), "i")
+    assert (made.version, made.repeated, made.repaired) == (2, True, (0,))
+    assert await marks(log) == ["closed h"]
+    with pytest.raises(RefusedError, match="halted already"):
+        await order(log, Halt(), "j")
+
+
+@pytest.mark.parametrize("options", [{"dry_run": True}, {"expects": 7}])
+async def test_a_fence_is_not_repaired_by_a_dry_run_or_for_another_version(log: Log, options: Any) -> None:
+    await order(log, FOUNDED, "f")
+    await log.set_fence(0, "closed crashed", Order("crashed", "ada", "test").note("closed crashed"))
+    with pytest.raises(RefusedError):
+        await order(log, Resume(), "r", **options)
+    assert await marks(log) == ["closed crashed"]
+
+
+async def test_a_fence_is_not_repaired_for_one_who_may_not_resume(log: Log) -> None:
+    ada, bo = (Signer(name, Ed25519PrivateKey.generate()) for name in ("ada", "bo"))
+    await order(log, FOUNDED, "f")
+    await order(log, TrustKey("ada", ada.public_key, "Ada"), "t")
+    await order(log, TrustKey("bo", bo.public_key, "Bo", ("halt",)), "u", signer=ada)
+    await log.set_fence(0, "closed crashed", Order("crashed", "ada", "test").note("closed crashed"))
+    for signer in (None, bo, Signer("ada", bo.private)):
+        with pytest.raises(RefusedError, match="not halted"):
+            await order(log, Resume(), "r", signer=signer)
+    assert await marks(log) == ["closed crashed"]
+    assert (await order(log, Resume(), "r", signer=ada)).repaired == (0,)
+
+
+async def test_who_may_not_halt_closes_no_fence(log: Log) -> None:
+    ada = Signer("ada", Ed25519PrivateKey.generate())
+    await order(log, FOUNDED, "f")
+    await order(log, TrustKey("ada", ada.public_key, "Ada"), "t")
+    with pytest.raises(RefusedError, match="not signed"):
+        await order(log, Halt(), "h")
+    assert await notes(log) == [("fence.opened", "f")]
+
+
+class Parted(MemoryLog):
+    """A log of which one partition's server does not answer."""
+
+    away: int | None = None
+
+    async def fence(self, partition: int) -> str:
+        if partition == self.away:
+            raise UnavailableError("no server at p1")
+        return await super().fence(partition)
+
+
+async def test_a_partition_that_is_not_reached_is_named_and_the_others_are_closed() -> None:
+    log = Parted()
+    await order(log, Found(3, "log-of-a-test"), "f")
+    log.away = 1
+    with pytest.raises(FenceError, match=r"halt is version 2, .* could be closed .*partition 1: no server at p1"):
+        await order(log, Halt(), "h")
+    assert (await current(log)).halted
+    log.away = None
+    assert await marks(log, 3) == ["closed h", "open f", "closed h"]
+    assert (await order(log, Halt(), "i")).repaired == (1,)
+    assert await marks(log, 3) == ["closed h"] * 3
+
+
+async def test_a_partition_that_is_not_reached_stays_closed_after_a_resume_and_is_named() -> None:
+    log = Parted()
+    await order(log, Found(2, "log-of-a-test"), "f")
+    await order(log, Halt(), "h")
+    log.away = 1
+    with pytest.raises(FenceError, match=r"resume is version 3, .* could be opened .*partition 1: no server at p1"):
+        await order(log, Resume(), "r")
+    log.away = None
+    assert await marks(log, 2) == ["open r", "closed h"]
+    assert (await order(log, Resume(), "s")).repaired == (1,)
+    assert await marks(log, 2) == ["open r"] * 2
+
+
+async def test_a_halt_whose_entry_the_stream_does_not_take_leaves_the_fence_closed_and_says_so(log: Log) -> None:
+    await order(log, FOUNDED, "f")
+
+    class Cut(Door):
+        def _next(self) -> str:
+            return "1-0"
+
+    with pytest.raises(RefusedError, match="fences were closed and stay so"):
+        await Cut(log).issue(Halt(), actor="ada", reason="test", command_id="h")
+    assert await marks(log) == ["closed h"]

@@ -6,14 +6,30 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from schemas.codec import Sealed, seal, unseal
-from schemas.control import CommandRecorded, Found, Halt, Resume
+from schemas.control import Command, CommandRecorded, Found, Halt, Resume
+from schemas.examples import examples
 from schemas.market import BarClosed
 from schemas.operations import ControlRefused, DeadLetter, GapDetected, OwnerReplaced
+from shared.commands import issue
 from shared.control import EMPTY, ControlError, fold, head_of, propose
+from shared.fence import Order
 from shared.following import CONTROL
-from shared.log import START, Claim, Commit, FencedError, OwnedError, Owner, Place, Position, preceding
+from shared.log import (
+    START,
+    Claim,
+    Commit,
+    Committed,
+    FencedError,
+    HaltedError,
+    OwnedError,
+    Owner,
+    Place,
+    Position,
+    preceding,
+)
 from shared.log.memory import MemoryLog
 from shared.runtime import PIECE, GapError, Host
 from shared.service import Batch
@@ -364,3 +380,197 @@ async def test_draining_commits_what_is_in_hand_and_releases_the_group() -> None
     assert claim.former is None
     assert claim.positions["market"] == Position((await log.scan(MARKET))[-1].id, 9)
     assert claim.positions["market"].id != START
+
+
+# The fence
+
+
+INTENTS, DECISIONS = Place("intents"), Place("decisions")
+[INTENT] = [each.envelope.event for each in examples() if each.stream == "intents"]
+
+
+class Trader(Sums):
+    """A core that writes an intent for each bar, unless the fence is closed; then it says so."""
+
+    group = "ensemble-voter"
+
+    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Sealed]:
+        said = super().handle(state, batch)
+        if batch.halted and self.obeys:
+            return [seal("dead", replace(sealed.envelope.event, detail="halted")) for sealed in said]
+        return [*said, *(seal("intents", INTENT, causation=sealed.envelope.id) for sealed in said)]
+
+    obeys = True
+
+
+class Reckless(Trader):
+    """A core that writes intents whatever the fence says."""
+
+    obeys = False
+
+
+class Held(MemoryLog):
+    """A log on which a commit of the voter waits, computed, until it may go: a suspended process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.computed, self.go = anyio.Event(), anyio.Event()
+        self.armed = False
+
+    async def commit(self, claim: Claim, commit: Commit) -> Committed:
+        if self.armed and claim.group == Trader.group and commit.outputs:
+            self.armed = False
+            self.computed.set()
+            await self.go.wait()
+        return await super().commit(claim, commit)
+
+
+@asynccontextmanager
+async def trading(log: MemoryLog, service: type[Trader] = Trader) -> AsyncIterator[Host[Any]]:
+    stop = anyio.Event()
+    host = Host(service(), log, 0, ME)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(host.run, stop)
+        yield host
+        stop.set()
+
+
+async def ordered(log: MemoryLog, command: Command, name: str) -> None:
+    await issue(log, command, actor="ada", reason="test", command_id=name)
+
+
+async def told(log: MemoryLog) -> list[tuple[str, str]]:
+    return [(letter.source, letter.detail) for letter in await letters(log)]
+
+
+async def intents(log: MemoryLog) -> int:
+    return len(await log.scan(INTENTS))
+
+
+async def test_a_batch_that_was_computed_before_a_halt_is_decided_again_as_halted() -> None:
+    log = Held()
+    await ordered(log, Found(1, "log-of-a-test"), "f")
+    async with trading(log):
+        await publish(log, 1)
+        await until(heard(log, 1))
+        log.armed = True
+        await publish(log, 2, 3)
+        with anyio.fail_after(10):
+            await log.computed.wait()
+        await ordered(log, Halt(), "h")
+        assert await intents(log) == 1
+        log.go.set()
+        await until(heard(log, 3))
+        assert await intents(log) == 1
+        await ordered(log, Resume(), "r")
+        await publish(log, 4)
+        await until(heard(log, 4))
+    assert await told(log) == [
+        ("1: 0.0 + 1.0", ""), ("2: 1.0 + 2.0", "halted"), ("3: 2.0 + 3.0", "halted"), ("4: 3.0 + 4.0", ""),
+    ]  # fmt: skip
+    assert await intents(log) == 2
+
+
+async def test_a_batch_that_was_computed_in_a_halt_is_decided_again_after_the_resume() -> None:
+    log = Held()
+    await ordered(log, Found(1, "log-of-a-test"), "f")
+    await ordered(log, Halt(), "h")
+    async with trading(log):
+        log.armed = True
+        await publish(log, 1)
+        with anyio.fail_after(10):
+            await log.computed.wait()
+        await ordered(log, Resume(), "r")
+        log.go.set()
+        await until(heard(log, 1))
+    assert await told(log) == [("1: 0.0 + 1.0", "")]
+    assert await intents(log) == 1
+
+
+@pytest.mark.parametrize(("halted", "mark"), [(False, "open 0"), (True, "closed 1")])
+async def test_a_fence_that_is_missing_is_restored_from_control(halted: bool, mark: str) -> None:
+    log = MemoryLog()
+    for entry in control_entry(Found(1, "log-of-a-test"), *([Halt()] if halted else [])):
+        await log.append_at(CONTROL, f"{entry.version}-0", seal("control", entry).data)
+    async with trading(log):
+        await publish(log, 1)
+        await until(heard(log, 1))
+    assert await log.fence(0) == mark
+    assert await told(log) == [("1: 0.0 + 1.0", "halted" if halted else "")]
+    [written] = await log.scan(DECISIONS)
+    note = unseal("decisions", written.data).event
+    assert (note.by, note.reason, note.command_id) == ("ensemble-voter", "restored from control", mark[-1])
+
+
+async def test_a_fence_that_is_lost_while_the_voter_runs_is_restored_before_anything_is_written() -> None:
+    log = MemoryLog()
+    await ordered(log, Found(1, "log-of-a-test"), "f")
+    await ordered(log, Halt(), "h")
+    async with trading(log):
+        await publish(log, 1)
+        await until(heard(log, 1))
+        log.lose_fence(0)
+        await publish(log, 2)
+        await until(heard(log, 2))
+    assert await log.fence(0) == "closed h"
+    assert await intents(log) == 0
+
+
+async def test_a_fence_that_is_open_in_a_halt_is_closed_at_the_next_start() -> None:
+    log = MemoryLog()
+    await ordered(log, Found(1, "log-of-a-test"), "f")
+    await ordered(log, Halt(), "h")
+    await log.set_fence(0, "open f", Order("f", "nobody", "a lost write").note("open f"))
+    async with trading(log):
+        await publish(log, 1)
+        await until(heard(log, 1))
+    assert await log.fence(0) == "closed h"
+    assert await intents(log) == 0
+
+
+async def test_before_an_installation_is_founded_the_fence_counts_as_closed_and_opens_with_it() -> None:
+    log = MemoryLog()
+    async with trading(log):
+        await publish(log, 1)
+        await until(heard(log, 1))
+        assert await log.fence(0) == ""
+        await ordered(log, Found(1, "log-of-a-test"), "f")
+        await publish(log, 2)
+        await until(heard(log, 2))
+    assert await told(log) == [("1: 0.0 + 1.0", "halted"), ("2: 1.0 + 2.0", "")]
+    assert await intents(log) == 1
+
+
+async def test_a_control_log_that_was_founded_without_a_fence_while_the_voter_ran_gets_one() -> None:
+    log = MemoryLog()
+    async with trading(log):
+        [entry] = control_entry(Found(1, "log-of-a-test"))
+        await log.append_at(CONTROL, "1-0", seal("control", entry).data)
+        await publish(log, 1)
+        await until(heard(log, 1))
+
+        async def opened() -> bool:
+            return await log.fence(0) == "open 0"
+
+        await until(opened)
+
+
+async def test_a_core_that_writes_intents_under_a_closed_fence_is_stopped() -> None:
+    log = MemoryLog()
+    await ordered(log, Found(1, "log-of-a-test"), "f")
+    await ordered(log, Halt(), "h")
+    await publish(log, 1)
+    with pytest.raises(HaltedError, match="marked 'closed h'"):
+        await Host(Reckless(), log, 0, ME).run(anyio.Event())
+    assert await intents(log) == 0
+
+
+async def test_a_service_that_writes_no_intents_asks_no_fence() -> None:
+    class Unfenced(MemoryLog):
+        async def fence(self, partition: int) -> str:
+            raise AssertionError("asked")
+
+    log = Unfenced()
+    await publish(log, 1)
+    async with running(log):
+        await until(heard(log, 1))

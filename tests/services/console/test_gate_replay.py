@@ -109,7 +109,9 @@ def test_a_new_champion_begins_the_evidence_anew() -> None:
 
 
 def test_what_a_candidate_was_said_to_be_outlives_its_time_in_shadow() -> None:
-    found = replayed(LOOSE, list(market(50)), (NOW + 200, Retire("xgboost", CANDIDATE.hex())))
+    after = scored(60, "A", PRIOR, 1, artifact=CHAMPION, role="voting", control_version=8)
+    events = [*market(25), after, *market(25)]
+    found = replayed(LOOSE, events, (NOW + 200, Retire("xgboost", CANDIDATE.hex())))
     (candidate,) = found.candidates.values()
     assert candidate.newest is not None
     assert (candidate.newest.scores, candidate.newest.outcome) == (200, "passed")

@@ -10,6 +10,8 @@ import anyio
 import pytest
 
 from schemas.codec import Sealed, seal
+from schemas.decisions import FenceClosed, FenceOpened
+from schemas.examples import examples
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from shared.log import (
@@ -20,6 +22,7 @@ from shared.log import (
     Entry,
     Extent,
     FencedError,
+    HaltedError,
     Log,
     OwnedError,
     Owner,
@@ -29,6 +32,8 @@ from shared.log import (
 from shared.log.rules import MOST_OUTPUTS, born
 
 MARKET, FEATURES, DEAD, CONTROL = Place("market"), Place("features"), Place("dead"), Place("control")
+DECISIONS, INTENTS = Place("decisions"), Place("intents")
+[INTENT] = [each for each in examples() if each.stream == "intents"]
 ME, OTHER = Owner("here", 4_000_001, "me"), Owner("there", 4_000_002, "other")
 
 pytestmark = pytest.mark.anyio
@@ -523,7 +528,142 @@ async def test_groups_show_owner_lag_and_life(site: Any) -> None:
     feed, voter = await log.groups(0)
     assert (feed.group, feed.alive, feed.lag) == ("feed", False, {})
     positions = {"features": Position(), **commit.after}
-    assert voter == ("voter", 0, 1, str(ME), True, positions, {"market": 1, "features": 0})
+    assert voter == ("voter", 0, 1, str(ME), True, positions, {"market": 1, "features": 0}, {})
     site.end_lease("voter")
     assert [view.alive for view in await log.groups(0)] == [False, False]
     assert await log.groups(7) == []
+
+
+# The fence
+
+
+def closing(command_id: str) -> Sealed:
+    return seal("decisions", FenceClosed(command_id, "ada", "outage", 0))
+
+
+def opening(command_id: str) -> Sealed:
+    return seal("decisions", FenceOpened(command_id, "ada", "it is over", 0))
+
+
+async def test_a_fence_that_was_never_set_has_no_mark(log: Log) -> None:
+    assert await log.fence(0) == ""
+
+
+async def test_a_fence_is_set_together_with_its_note_and_once(log: Log) -> None:
+    assert await log.set_fence(0, "open a", opening("a")) == "open a"
+    assert await log.set_fence(0, "closed b", closing("b")) == "closed b"
+    assert await log.set_fence(0, "closed b", closing("b")) == "closed b"
+    assert await log.fence(0) == "closed b"
+    assert await data(log, DECISIONS) == [opening("a").data, closing("b").data]
+
+
+async def test_a_fence_that_must_have_another_mark_is_left_alone(log: Log) -> None:
+    assert await log.set_fence(0, "open a", opening("a"), expected="closed z") == ""
+    assert await log.set_fence(0, "open a", opening("a"), expected="") == "open a"
+    assert await log.set_fence(0, "open b", opening("b"), expected="") == "open a"
+    assert await log.set_fence(0, "open b", opening("b"), expected="open a") == "open b"
+    assert await data(log, DECISIONS) == [opening("a").data, opening("b").data]
+
+
+async def test_each_partition_has_a_fence_of_its_own(log: Log) -> None:
+    await log.set_fence(1, "open a", opening("a"))
+    assert (await log.fence(0), await log.fence(1)) == ("", "open a")
+    assert await data(log, Place("decisions", 1)) == [opening("a").data]
+
+
+@pytest.mark.parametrize("mark", ["", "open", "open ", "ajar a"])
+async def test_a_mark_that_is_none_is_refused(log: Log, mark: str) -> None:
+    with pytest.raises(ValueError, match="expected `open <command id>` or `closed <command id>`"):
+        await log.set_fence(0, mark, closing("a"))
+
+
+async def test_a_note_for_another_stream_is_refused(log: Log) -> None:
+    with pytest.raises(ValueError, match="belongs on 'decisions', not on 'dead'"):
+        await log.set_fence(0, "open a", letter("a"))
+
+
+async def test_a_commit_is_applied_under_the_mark_it_was_decided_under(log: Log) -> None:
+    await log.set_fence(0, "open a", opening("a"))
+    claim = await log.claim("ensemble-voter", [], 0, ME)
+    await log.commit(claim, Commit([letter("x"), INTENT], {}, {}, fence="open a"))
+    assert await data(log, INTENTS) == [INTENT.data]
+
+
+@pytest.mark.parametrize("outputs", [[], [INTENT], [letter("x"), INTENT]])
+@pytest.mark.parametrize("decided_under", ["open a", "closed a", ""])
+async def test_a_commit_decided_under_another_mark_writes_nothing(
+    log: Log, decided_under: str, outputs: Sequence[Sealed]
+) -> None:
+    await publish(log, bars(0))
+    await log.set_fence(0, "closed b", closing("b"))
+    claim = await log.claim("ensemble-voter", ["market"], 0, ME)
+    commit = (await consume(log, claim, 1, outputs))._replace(fence=decided_under)
+    with pytest.raises(HaltedError, match="marked 'closed b'") as refusal:
+        await log.commit(claim, commit)
+    assert refusal.value.mark == "closed b"
+    assert await data(log, INTENTS) == await data(log, DEAD) == []
+    again = await log.claim("ensemble-voter", ["market"], 0, ME, take_over=True)
+    assert (again.positions, again.memo) == (claim.positions, b"")
+
+
+@pytest.mark.parametrize(("there", "decided_under"), [("", None), ("", ""), ("open a", None), ("closed a", "closed a")])
+async def test_intents_are_refused_unless_they_were_decided_under_an_open_mark(
+    log: Log, there: str, decided_under: str | None
+) -> None:
+    if there:
+        await log.set_fence(0, there, opening("a"))
+    claim = await log.claim("ensemble-voter", [], 0, ME)
+    with pytest.raises(HaltedError):
+        await log.commit(claim, Commit([letter("x"), INTENT], {}, {}, fence=decided_under))
+    assert await data(log, INTENTS) == await data(log, DEAD) == []
+
+
+async def test_after_a_refusal_by_the_fence_the_claim_commits_what_was_decided_again(log: Log) -> None:
+    await log.set_fence(0, "open a", opening("a"))
+    claim = await log.claim("ensemble-voter", [], 0, ME)
+    await log.commit(claim, Commit([letter("x")], {}, {}, fence="open a"))
+    await log.set_fence(0, "closed b", closing("b"))
+    with pytest.raises(HaltedError):
+        await log.commit(claim, Commit([INTENT], {}, {}, fence="open a"))
+    await log.commit(claim, Commit([letter("y")], {}, {}, fence="closed b"))
+    await log.set_fence(0, "open c", opening("c"))
+    await log.commit(claim, Commit([INTENT], {}, {}, fence="open c"))
+    assert await data(log, DEAD) == [letter("x").data, letter("y").data]
+    assert await data(log, INTENTS) == [INTENT.data]
+
+
+async def test_a_commit_that_was_applied_may_be_sent_again_although_the_fence_was_closed_since(log: Log) -> None:
+    await log.set_fence(0, "open a", opening("a"))
+    claim = await log.claim("ensemble-voter", [], 0, ME)
+    commit = Commit([INTENT], {}, {}, fence="open a")
+    await log.commit(claim, commit)
+    await log.set_fence(0, "closed b", closing("b"))
+    assert await log.commit(claim, commit) == Committed()
+    assert await data(log, INTENTS) == [INTENT.data]
+
+
+async def test_the_same_outputs_decided_under_another_mark_are_another_commit(log: Log) -> None:
+    await log.set_fence(0, "open a", opening("a"))
+    claim = await log.claim("ensemble-voter", [], 0, ME)
+    await log.commit(claim, Commit([letter("x")], {}, {}, fence="open a"))
+    await log.set_fence(0, "open b", opening("b"))
+    await log.commit(claim, Commit([letter("x")], {}, {}, fence="open b"))
+    assert await data(log, DEAD) == [letter("x").data] * 2
+
+
+async def test_who_reads_intents_commits_without_a_fence(log: Log) -> None:
+    await log.set_fence(0, "open a", opening("a"))
+    voter = await log.claim("ensemble-voter", [], 0, ME)
+    await log.commit(voter, Commit([INTENT], {}, {}, fence="open a"))
+    await log.set_fence(0, "closed b", closing("b"))
+    claim = await log.claim("executor", ["intents"], 0, ME)
+    [entry] = await log.scan(INTENTS)
+    after = {"intents": Position(entry.id, 1)}
+    assert await log.commit(claim, Commit([letter("x")], dict(claim.positions), after)) == Committed()
+
+
+async def test_another_owner_is_told_before_the_fence(log: Log) -> None:
+    claim = await log.claim("ensemble-voter", [], 0, ME)
+    await log.claim("ensemble-voter", [], 0, OTHER, take_over=True)
+    with pytest.raises(FencedError):
+        await log.commit(claim, Commit([INTENT], {}, {}, fence="open a"))

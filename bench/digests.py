@@ -1,0 +1,106 @@
+"""Running digests: what a hop costs with them and without, and what one event of each size costs.
+
+The hop is that of ``bench.hop`` (49-feature vectors in, predictions out, on one server); with and without alternate,
+and each pair gives one ratio: of the time on the wall, and of the processor time of the service and the server
+together, which other work on the machine changes less. The cost of an event is that of ``shared.log.written.advance``
+on batches of 100.
+"""
+
+import functools
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from bench import contenders
+from bench.contenders import BATCH, Digesting, Raw, answer, inputs, ours, output_of, vectors
+from bench.harness import Figure
+from schemas.codec import Sealed, seal
+from shared.embedded import EmbeddedServer
+from shared.log.wire import pack
+from shared.log.written import advance
+
+DIGESTING = functools.partial(ours, service=Digesting)
+
+
+class Taken(NamedTuple):
+    """Seconds of one hop: on the wall, and of the processor."""
+
+    wall: float
+    processor: float
+
+
+def served(raw: Raw) -> float:
+    """Processor seconds that the server has used."""
+    found = dict(line.split(":", 1) for line in raw.call(pack("INFO", "cpu")).decode().split() if ":" in line)
+    return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
+
+
+def hop(url: str, events: Sequence[Sealed], *, digests: bool) -> Taken:
+    """One hop of all events, the input standing ready; a service's loop alone, without its start."""
+    with Raw(url) as raw:
+        raw.call(pack("FLUSHALL"))
+        for start in range(0, len(events), 1000):
+            part = inputs("ours", events[start : start + 1000])
+            raw.call(b"".join(part), len(part))
+        begun, used = 0.0, 0.0
+
+        def ready() -> None:
+            nonlocal begun, used
+            gc.collect()
+            begun, used = time.perf_counter(), time.process_time() + served(raw)
+
+        (DIGESTING if digests else contenders.ours)(url, len(events), BATCH, ready)
+        taken = Taken(time.perf_counter() - begun, time.process_time() + served(raw) - used)
+        if raw.call(pack("XLEN", output_of("ours"))) != len(events):
+            raise RuntimeError("the hop did not write all of its predictions")
+        held = raw.call(pack("HEXISTS", f"conclave:{{p0}}:group:{Digesting.group}", "wrote:predictions"))
+        if bool(held) != digests:
+            raise RuntimeError("the digest is not where it should be")
+    return taken
+
+
+def microseconds(group: str, sealed: Sequence[Sealed], turns: int) -> float:
+    """What one event costs when these are written in one batch: the least of several turns."""
+    times = []
+    for _ in range(turns):
+        begun = time.perf_counter()
+        for _ in range(50):
+            advance(group, 0, {}, sealed)
+        times.append((time.perf_counter() - begun) / 50 / len(sealed) * 1e6)
+    return min(times)
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module's docstring."""
+    rounds = 7 if quick else 15
+    events = vectors(20_000 if quick else 40_000)
+    predictions = [seal("predictions", answer(event.envelope.event, event.envelope.id)) for event in events[:100]]
+    decision = predictions[0]._replace(stream="intents", data=bytes(3_000))
+    rows: list[tuple[Taken, Taken]] = []
+    with tempfile.TemporaryDirectory() as data, EmbeddedServer(Path(data), die_with_parent=True) as server:
+        for turn in range(rounds):
+            order = (True, False) if turn % 2 else (False, True)
+            taken = {digests: hop(server.url, events, digests=digests) for digests in order}
+            rows.append((taken[True], taken[False]))
+
+    def figure(of: Callable[[Taken], float]) -> Figure:
+        ratios = [of(kept) / of(bare) for kept, bare in rows]
+        kept, bare = (median(of(row[side]) for row in rows) / len(events) * 1e6 for side in (0, 1))
+        against = f"{kept:.2f} against {bare:.2f} us an event without; ratios {min(ratios):.2f} to {max(ratios):.2f}"
+        return Figure(median(ratios), "ratio", "<= 1.1", against)
+
+    return {
+        "hop_processor": figure(lambda taken: taken.processor),
+        "hop_wall": figure(lambda taken: taken.wall),
+        "prediction_us": Figure(
+            microseconds("model-worker.bench", predictions, 20), "us", "", f"{len(predictions[0].data)} bytes"
+        ),
+        "features_us": Figure(
+            microseconds("feature-builder", events[:100], 20), "us", "", f"{len(events[0].data)} bytes"
+        ),
+        "decision_3_kb_us": Figure(microseconds("ensemble-voter", [decision] * 100, 20), "us", "", "3,000 bytes"),
+    }

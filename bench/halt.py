@@ -1,0 +1,239 @@
+"""Halt to silence: what a halt takes to be accepted, and whether an intent follows it.
+
+The embedded server, the voter's process as in production, and another that writes ballots on which the voter buys, some
+hundred rounds a second. An operator halts and resumes, again and again. A halt is accepted when the command returns;
+from then on the ``intents`` stream must not grow, whatever the voter has in hand. The same with a voter that is
+suspended in the middle of its work (SIGSTOP), halted, and resumed: what it had computed is refused and decided again.
+The ballots carry the version from before all halts, so nothing but the fence stops the intents.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import numpy as np
+
+from bench.harness import Figure
+from bench.installation import free_port
+from schemas.codec import Sealed, seal, unseal
+from schemas.common import ACTIONS
+from schemas.control import Command, Found, Halt, Promote, RegisterArtifact, Resume, SetVotingPolicy
+from schemas.decisions import DecisionMade
+from schemas.predictions import PredictionMade
+from shared.commands import Door, current
+from shared.embedded import EmbeddedServer
+from shared.log import Commit, Log, Place
+from shared.log.redis import RedisLog
+from shared.process import owner
+
+MINUTE = 60_000
+ARTIFACTS = {"a": "aa" * 32, "b": "bb" * 32}
+THIRD = (-1.1, -1.1, -1.1)
+INTENTS, DECISIONS = Place("intents"), Place("decisions")
+SYMBOLS = ("S0", "S1")
+TRIPS = 7
+"""Round trips of a halt: control read, the fence read and set, the entry appended, the fence and control read again."""
+PAUSE_S = 0.005
+"""Between two bars of every symbol."""
+AFTER_S = 0.02
+"""How long the intents are watched after a halt, at least; and until decisions say that it was seen."""
+
+
+async def found(log: Log) -> None:
+    """An installation whose two models vote."""
+    commands: list[Command] = [Found(1, "log-of-a-bench")]
+    for (model, artifact), weight in zip(ARTIFACTS.items(), (1.0, 0.5), strict=True):
+        about = (model, artifact, "prior", "f" * 64, "user-8", MINUTE, ACTIONS, THIRD, (0.25, 0.5, 0.25))
+        commands += [RegisterArtifact(*about), Promote(model, artifact, forced=True, weight=weight)]
+    door = Door(log)
+    for command in (*commands, SetVotingPolicy(quorum_count=2, edge=0.05)):
+        await door.issue(command, actor="bench", reason="begin")
+
+
+def ballots(bar: int, version: int, head: bytes) -> list[Sealed]:
+    """Both models are sure to buy, for every symbol."""
+    sealed = []
+    for number, symbol in enumerate(SYMBOLS):
+        root = (bar * len(SYMBOLS) + number + 1).to_bytes(16)
+        for model, artifact in ARTIFACTS.items():
+            event = PredictionMade(
+                symbol=symbol,
+                interval_ms=MINUTE,
+                open_time=bar * MINUTE,
+                origin="replay",
+                model=model,
+                artifact=bytes.fromhex(artifact),
+                probabilities=(0.1, 0.2, 0.7),
+                vector=root,
+                control_version=version,
+                control_head=head,
+            )
+            sealed.append(seal("predictions", event, causation=root, correlation=root))
+    return sealed
+
+
+async def pump(url: str) -> None:
+    """Writes ballots until it is ended."""
+    log = RedisLog(url)
+    state = await current(log)
+    claim = await log.claim("bench", (), 0, owner("bench"))
+    bar = 0
+    while True:
+        bar += 1
+        await log.commit(claim, Commit(ballots(bar, state.version, bytes.fromhex(state.head)), {}, {}))
+        await anyio.sleep(PAUSE_S)
+
+
+class Floor(NamedTuple):
+    """A server, the voter's process, and the one that writes ballots."""
+
+    url: str
+    voter: "subprocess.Popen[bytes]"
+
+
+@contextmanager
+def trading(folder: Path) -> Iterator[Floor]:
+    """Everything running, until the end of the block."""
+    port = free_port()
+    with EmbeddedServer(folder / "server", port=port, die_with_parent=True) as server:
+        settings = folder / "conclave.toml"
+        settings.write_text(f'[redis]\nurl = "{server.url}"\n\n[installation]\nstate = "{folder / "var"}"\n')
+        anyio.run(_prepare, server.url)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        words = ("services.console.main", "--settings", str(settings), "run", "ensemble-voter")
+        processes = [
+            subprocess.Popen([sys.executable, "-m", *each], env=environment)
+            for each in (words, ("bench.halt", server.url))
+        ]
+        try:
+            yield Floor(server.url, processes[0])
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
+
+
+async def _prepare(url: str) -> None:
+    log = RedisLog(url)
+    await found(log)
+    await log.close()
+
+
+async def added(log: Log, place: Place) -> int:
+    """How many entries a stream has ever had."""
+    return (await log.extent(place)).added
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Looks until it holds; ``TimeoutError`` after half a minute."""
+    with anyio.fail_after(30):
+        while not await condition():
+            await anyio.sleep(0.002)
+
+
+class Round(NamedTuple):
+    """One halt: how long it took to be accepted (ms), as many plain round trips just before it (ms), how many intents
+    followed it until the resume, how many decisions said ``halted`` meanwhile, and how many intents came between the
+    call and the acceptance."""
+
+    accepted_ms: float
+    floor_ms: float
+    after: int
+    halted: int
+    during: int
+
+
+class Operator:
+    """Halts and resumes."""
+
+    def __init__(self, log: Log, voter: "subprocess.Popen[bytes]") -> None:
+        self.log, self.voter, self.door = log, voter, Door(log)
+
+    async def round(self, *, suspended: bool) -> Round:
+        """One halt, and its end. ``suspended``: the voter sleeps through it, and wakes afterwards."""
+        await self._more(INTENTS, 10)
+        if suspended:
+            self.voter.send_signal(signal.SIGSTOP)
+            await self._more(Place("predictions"), 100)
+        before = await added(self.log, INTENTS)
+        begun = time.perf_counter()
+        for _ in range(TRIPS):
+            await self.log.fence(0)
+        floor = 1000 * (time.perf_counter() - begun)
+        begun = time.perf_counter()
+        await self.door.issue(Halt(), actor="bench", reason="a halt")
+        took = 1000 * (time.perf_counter() - begun)
+        accepted, mark = await added(self.log, INTENTS), (await self.log.extent(DECISIONS)).last
+        if suspended:
+            self.voter.send_signal(signal.SIGCONT)
+        await self._more(DECISIONS, 20)
+        await anyio.sleep(AFTER_S)
+        after, last = await added(self.log, INTENTS), (await self.log.extent(DECISIONS)).last
+        decided = [
+            unseal("decisions", entry.data).event
+            for entry in await self.log.scan(DECISIONS, after=mark, until=last, count=10_000)
+        ]
+        halted = sum(isinstance(event, DecisionMade) and event.intent == "halted" for event in decided)
+        assert halted == len(decided), f"{len(decided) - halted} of {len(decided)} decisions after a halt do not say so"
+        await self.door.issue(Resume(), actor="bench", reason="its end")
+        return Round(took, floor, after - accepted, halted, accepted - before)
+
+    async def _more(self, place: Place, count: int) -> None:
+        """Until so many more entries are there."""
+        wanted = await added(self.log, place) + count
+
+        async def there() -> bool:
+            return await added(self.log, place) >= wanted
+
+        await until(there)
+
+
+async def measure(floor: Floor, running: int, suspended: int) -> tuple[list[Round], list[Round]]:
+    """Rounds with a voter that runs, and with one that was suspended."""
+    log = RedisLog(floor.url)
+    operator = Operator(log, floor.voter)
+    try:
+        return (
+            [await operator.round(suspended=False) for _ in range(running)],
+            [await operator.round(suspended=True) for _ in range(suspended)],
+        )
+    finally:
+        await log.close()
+
+
+def run(quick: bool) -> dict[str, Figure]:
+    """See the module."""
+    with tempfile.TemporaryDirectory() as folder, trading(Path(folder)) as floor:
+        running, suspended = anyio.run(measure, floor, *((200, 50) if quick else (1000, 1000)))
+    took = [each.accepted_ms for each in running]
+    least = float(np.percentile([each.floor_ms for each in running], 99))
+    return {
+        "accepted_p50": Figure(float(np.percentile(took, 50)), "ms", "", f"{len(took)} halts, voter at work"),
+        "accepted_p99": Figure(
+            float(np.percentile(took, 99)), "ms", "< 20", f"{TRIPS} plain round trips {least:.1f} ms"
+        ),
+        "accepted_worst": Figure(max(took), "ms"),
+        "intents_while_accepting": Figure(float(np.mean([each.during for each in running])), "intents a halt"),
+        "intents_after": Figure(
+            sum(each.after for each in running), "intents", "<= 0", f"{sum(each.halted for each in running)} halted"
+        ),
+        "intents_after_suspended": Figure(
+            sum(each.after for each in suspended),
+            "intents",
+            "<= 0",
+            f"{len(suspended)} halts of a suspended voter, {sum(each.halted for each in suspended)} halted",
+        ),
+    }
+
+
+if __name__ == "__main__":
+    anyio.run(pump, sys.argv[1])

@@ -1,0 +1,58 @@
+"""Who votes and who is in shadow under a version of the configuration, and since which version without a break."""
+
+from collections.abc import Mapping
+
+from shared.control import State as Control
+from shared.control.state import Model
+
+
+class Roles:
+    """The roles under ``version``. ``shadows`` and ``active`` (in shadow or voting): the first version of an
+    artifact's present run; ``champions``: a model's champion and the first version of its run.
+
+    A role that was lost and regained between two versions counts from when it was regained. Derived from the
+    control log alone, so no memo holds it."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.shadows: dict[str, int] = {}
+        self.active: dict[str, int] = {}
+        self.champions: dict[str, tuple[str, int]] = {}
+        self._models: Mapping[str, Model] = {}
+
+    def advance(self, control: Control, version: int) -> None:
+        """Follows the configuration up to ``version``, one version after another.
+
+        Raises ``LookupError`` where control has not been read so far."""
+        if version > control.version:
+            raise LookupError(f"control version {version} has not been read yet, only {control.version}")
+        for at in range(self.version + 1, version + 1):
+            models = control.past[at].models
+            if models is not self._models:
+                self._follow(models, at)
+        self.version = max(self.version, version)
+
+    def in_shadow(self, artifact: str, since: int) -> bool:
+        """Whether an artifact has been in shadow at every version from ``since`` to the present one."""
+        return self.shadows.get(artifact, since + 1) <= since
+
+    def is_active(self, artifact: str, since: int) -> bool:
+        """Whether an artifact has been in shadow or voting at every version from ``since`` to the present one."""
+        return self.active.get(artifact, since + 1) <= since
+
+    def is_champion(self, model: str, artifact: str, since: int) -> bool:
+        """Whether an artifact has been its model's champion at every version from ``since`` to the present one."""
+        champion, first = self.champions.get(model, ("", 0))
+        return champion == artifact and first <= since
+
+    def _follow(self, models: Mapping[str, Model], version: int) -> None:
+        self._models = models
+        champions = {name: slot.champion for name, slot in models.items() if slot.champion is not None}
+        shadows = [artifact for slot in models.values() for artifact in slot.shadows]
+        self.shadows = {artifact: self.shadows.get(artifact, version) for artifact in shadows}
+        active = sorted({*shadows, *champions.values()})
+        self.active = {artifact: self.active.get(artifact, version) for artifact in active}
+        self.champions = {
+            name: (artifact, version if not self.is_champion(name, artifact, version) else self.champions[name][1])
+            for name, artifact in sorted(champions.items())
+        }

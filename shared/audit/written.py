@@ -1,0 +1,209 @@
+"""Compares the entries of recorded streams with digests that were noted of them (``shared.log.written``).
+
+Every note of a group is a fixed point: so many entries up to this one, with this digest. Each stretch between two
+notes is recomputed by itself, so damage in one does not hide damage in the next, and a difference names the two notes
+between which it lies. Nothing is said of entries after the last note.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from schemas.codec import UnreadableError, unseal
+from shared.audit.findings import Difference, Findings
+from shared.audit.source import END, Source, Span, order
+from shared.log import START, Entry, Place, preceding
+from shared.log.written import OTHERS, SHARED, WRITERS, Running, Written, extend, start
+
+CHECK = "written"
+
+
+class Known(NamedTuple):
+    """A digest that was noted of what a group wrote to ``place``: where (for a person), and when (ms; None: now).
+    ``withdrawn``: the group itself noted later that it goes on from fewer entries, since the server lost its tail."""
+
+    place: Place
+    group: str
+    written: Written
+    source: str
+    at: int | None = None
+    withdrawn: bool = False
+
+
+def writer(stream: str, data: bytes) -> str:
+    """The group that an entry of a stream with digests belongs to; empty where it belongs to none."""
+    if stream == "predictions":
+        try:
+            return f"{WRITERS[stream]}.{unseal(stream, data).event.model}"
+        except UnreadableError:
+            return ""
+    if stream == SHARED and b"fence." in data:
+        try:
+            if isinstance(unseal(stream, data).event, OTHERS):
+                return ""
+        except UnreadableError:
+            pass
+    return WRITERS[stream]
+
+
+def check_written(source: Source, known: Sequence[Known], partition: int, span: Span = Span()) -> Findings:  # noqa: B008  # a plain value
+    """Recomputes the digests of a partition's streams from the recorded entries, and compares them with ``known``.
+
+    Entries count as checked where a digest covers them. Streams and groups without one are left out."""
+    findings = Findings()
+    for stream in WRITERS:
+        place = Place(stream, partition)
+        noted = [each for each in known if each.place == place and _within(each, span)]
+        if noted:
+            _check(source, place, noted, span, findings)
+    return findings
+
+
+def _within(known: Known, span: Span) -> bool:
+    return span.until == END or order(known.written.last) <= order(span.until)
+
+
+def _check(source: Source, place: Place, known: Sequence[Known], span: Span, findings: Findings) -> None:
+    chains = _chains(place, known, span)
+    if not chains:
+        return
+    after = min((chain.begins for chain in chains), key=order)
+    cut = not source.whole(place)
+    by_group: dict[str, list[_Chain]] = defaultdict(list)
+    for chain in chains:
+        by_group[chain.group].append(chain)
+    for entry in source.entries(place, after, span.until):
+        if cut:  # what stood before the first entry that is left cannot be read again
+            for chain in chains:
+                chain.forget(entry.id)
+            cut = False
+        for chain in by_group.get(writer(place.stream, entry.data), ()):
+            chain.take(entry, findings)
+    for chain in chains:
+        chain.end(findings)
+    for group, run in by_group.items():
+        for former, chain in pairwise(run):
+            if former.after:
+                findings.skip(
+                    f"{place.key}: entries of {group} between {former.last} and {chain.since}, where its digest "
+                    "restarted (an older release ran, or its group was lost)",
+                    former.after,
+                )
+
+
+def _chains(place: Place, known: Sequence[Known], span: Span) -> list["_Chain"]:
+    """The digests to follow, oldest first within a group. One group has several where it restarted."""
+    found: dict[tuple[str, str], list[Known]] = defaultdict(list)
+    for each in known:
+        found[each.group, each.written.since].append(each)
+    chains = [
+        _Chain(place, group, since, notes, span)
+        for (group, since), notes in sorted(found.items(), key=lambda item: order(item[0][1]))
+    ]
+    ends: dict[str, str] = {}
+    for chain in reversed(chains):
+        chain.until = ends.get(chain.group, "")
+        ends[chain.group] = chain.since
+    return [chain for chain in chains if chain.notes]
+
+
+class _State(NamedTuple):
+    """A digest as it was recomputed, and the note that it was recomputed from."""
+
+    running: Running
+    base: Known | None
+
+
+class _Chain:
+    """The digest of one group on one stream, from its first entry on. ``until``: where it restarted."""
+
+    def __init__(self, place: Place, group: str, since: str, known: Sequence[Known], span: Span) -> None:
+        self.place, self.group, self.since = place, group, since
+        self.until, self.first = "", START
+        self.after = 0
+        notes = sorted(known, key=lambda each: (order(each.written.last), each.written.entries, each.withdrawn))
+        base: Known | None = None
+        while (
+            notes and span.after != START and (span.after == END or order(notes[0].written.last) <= order(span.after))
+        ):
+            each = notes.pop(0)
+            base = base if each.withdrawn else each
+        self.notes = notes
+        self.begins = base.written.last if base else preceding(since)
+        self.last = self.begins
+        first = base.written if base else Written("", "", 0, start(place.stream, place.partition, group))
+        self.states = [_State(Running(first.entries, first.digest), base)]
+
+    def forget(self, first: str) -> None:
+        """Entries before ``first`` cannot be read: only notes from there on are fixed points."""
+        needed = self.begins if self.states[0].base else self.since
+        if order(needed) < order(first):
+            self.states, self.first = [], first
+
+    def take(self, entry: Entry, findings: Findings) -> None:
+        """One entry of the group."""
+        at = order(entry.id)
+        if at <= order(self.begins) or (self.until and at >= order(self.until)):
+            return
+        while self.notes and order(self.notes[0].written.last) < at:
+            self._compare(self.notes.pop(0), findings)
+        if not self.notes:
+            self.after += 1
+            return
+        self.states = [
+            _State(Running(state.running.entries + 1, extend(state.running.digest, (entry.data,))), state.base)
+            for state in self.states
+        ]
+
+    def end(self, findings: Findings) -> None:
+        """No entry follows."""
+        while self.notes:
+            self._compare(self.notes.pop(0), findings)
+
+    def _compare(self, note: Known, findings: Findings) -> None:
+        written = note.written
+        expected = Running(written.entries, written.digest)
+        agreed = next((state for state in self.states if state.running == expected), None)
+        self.last = written.last
+        if agreed is not None:
+            findings.see(CHECK, times=written.entries - (agreed.base.written.entries if agreed.base else 0))
+            self.states = [_State(expected, note)]
+        elif note.withdrawn:
+            findings.skip(
+                f"{self.place.key}: {self.group} had written {written.entries:,} entries by {written.last} "
+                f"({note.source}), and later went on from fewer: its newest entries were lost or removed"
+            )
+        elif not self.states:
+            findings.skip(f"{self.place.key}: entries of {self.group} up to {written.last} cannot be read any more")
+            self.states = [_State(expected, note)] if order(written.last) >= order(self.first) else []
+        else:
+            findings.see(CHECK, equal=False, times=max(_missed(self.states[0], written), 1))
+            findings.differ(self._difference(note))
+            # What follows may fit the note, or (a digest that was computed again) the entries as they are now.
+            self.states = [self.states[0], _State(expected, note)]
+
+    def _difference(self, note: Known) -> Difference:
+        state, written = self.states[-1], note.written
+        before = state.base.written if state.base else None
+        there = state.running.entries - (before.entries if before else 0)
+        expected = written.entries - (before.entries if before else 0)
+        if there == expected:
+            what = f"{there:,} entries are there, as many as were written, but not those, or in another order"
+        else:
+            what = f"{there:,} entries are there, {expected:,} were written"
+        begins = f"after {before.last} ({state.base.source})" if before and state.base else f"from {self.since} on"
+        return Difference(
+            "written",
+            self.place.stream,
+            self.place.partition,
+            before.last if before else self.since,
+            "",
+            f"{self.group}, {begins}, up to {written.last} ({note.source}): {what}; "
+            f"expected entry {written.entries:,} with digest {written.digest.hex()[:12]}, "
+            f"found {state.running.entries:,} with {state.running.digest.hex()[:12]}",
+        )
+
+
+def _missed(state: _State, written: Written) -> int:
+    return written.entries - (state.base.written.entries if state.base else 0)
