@@ -9,11 +9,10 @@ live bars (``deadline``), and the voter records it (``decided_at``); see ``share
 
 from bisect import insort
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from schemas.codec import Envelope
 from schemas.decisions import DecisionMade
-from schemas.predictions import PredictionFailed
+from schemas.predictions import PredictionEvent, PredictionFailed
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.window import Cast, Window
 from shared.rounds import Voice
@@ -30,6 +29,13 @@ class Fault(NamedTuple):
     missing: bool = False
 
 
+class Electorate(NamedTuple):
+    """Who votes under a version, and whose answers are taken in: members and shadows."""
+
+    members: frozenset[Voice]
+    voices: frozenset[Voice]
+
+
 class Rounds:
     """The rounds of a partition, as far as the decisions read so far show what the voter had read (``reached``: the
     number of that prediction)."""
@@ -41,16 +47,20 @@ class Rounds:
         self._complete: list[tuple[int, Bar]] = []
         self._answered: dict[Bar, set[Voice]] = {}
         self._late: set[str] = set()
+        self._electorates: dict[int, Electorate] = {}
 
-    def hears(self, envelope: Envelope[Any]) -> bool:
+    def hears(self, event: PredictionEvent, voice: Voice) -> bool:
         """Whether the voter takes a prediction into a round. Of one without a stamp it is not recorded which
         configuration that was: those about its time must agree."""
-        event = envelope.event
-        voice = (event.model, event.artifact.hex())
-        versions = {event.control_version}
-        if event.control_head is None:
-            versions.add(max(event.control_version - 1, 1))
-        return all(heard(self._configurations.at(version), voice) for version in versions)
+        if not self._heard(event.control_version, voice):
+            return False
+        return event.control_head is not None or self._heard(max(event.control_version - 1, 1), voice)
+
+    def _heard(self, version: int, voice: Voice) -> bool:
+        found = self._electorates.get(version)
+        if found is None:
+            found = self._electorates[version] = electorate(self._configurations.at(version))
+        return voice in found.voices
 
     def arrived(self, cast: Cast, overdue: bool) -> None:
         """Notes a prediction that the voter takes in: after the decision of its bar, or into its round."""
@@ -58,14 +68,13 @@ class Rounds:
             insort(self._overdue, (cast.number, cast.event, cast))
             return
         event = cast.envelope.event
-        configuration = self._configurations.at(event.control_version)
-        if event.control_head is None or configuration is None:
+        if event.control_head is None:
             return
+        members = self._electorates[event.control_version].members
         bar = (event.symbol, event.interval_ms, event.open_time)
         answered = self._answered.setdefault(bar, set())
         answered.add(cast.voice)
-        members = {(member.model, member.artifact) for member in configuration.panel.members}
-        if members <= answered and cast.voice in members:
+        if cast.voice in members and members <= answered:
             self._complete.append((cast.number, bar))
 
     def reach(self, number: int | None) -> None:
@@ -99,7 +108,7 @@ class Rounds:
                 self.arrived(cast, True)
             else:
                 window.forget(cast.event)
-                if heard(configuration, cast.voice):
+                if self._heard(decision.control_version, cast.voice):
                     model, name = cast.voice[0], cast.event[:12]
                     yield Fault(bar, f"{model}'s ballot {name} at {cast.entry} had come, and is left out")
 
@@ -111,7 +120,7 @@ class Rounds:
                 window.forget(cast.event)
             else:
                 self.arrived(cast, True)
-        if any(heard(self._configurations.at(after.control_version), cast.voice) for cast in opened):
+        if any(self._heard(after.control_version, cast.voice) for cast in opened):
             detail = (
                 f"no decision was made on this bar, though {opened[0].voice[0]}'s ballot {opened[0].event[:12]} "
                 "had come by the time a later bar was decided"
@@ -166,11 +175,9 @@ def named_in(decision: DecisionMade) -> set[str]:
     return named | {absent.event for absent in decision.absent if absent.event}
 
 
-def heard(configuration: Configuration | None, voice: Voice) -> bool:
-    """Whether the voter takes in what this artifact says, under a configuration."""
-    if configuration is None:
-        return False
-    panel = configuration.panel
-    return bool(panel.members) and (
-        voice in panel.shadows or any((member.model, member.artifact) == voice for member in panel.members)
-    )
+def electorate(configuration: Configuration | None) -> Electorate:
+    """Who votes under a configuration, and whom the voter hears; nobody, where no model votes."""
+    if configuration is None or not configuration.panel.members:
+        return Electorate(frozenset(), frozenset())
+    members = frozenset((member.model, member.artifact) for member in configuration.panel.members)
+    return Electorate(members, members | configuration.panel.shadows)

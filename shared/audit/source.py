@@ -15,6 +15,8 @@ from schemas.codec import Opened, UnreadableError, opened
 from shared.audit.findings import Difference, Findings, Layer
 from shared.log import START, Entry, Place, rules
 
+order: Final = rules.order
+"""An entry id as something that sorts."""
 PAGE: Final = 1000
 END: Final = "+"
 DOWNSTREAM_FIRST: Final = ("gates", "scores", "trades", "decisions", "intents", "predictions", "readiness", "features")
@@ -112,11 +114,6 @@ class Span(NamedTuple):
         if self.after == END:
             return False
         return order(entry) > order(self.after) and (self.until == END or order(entry) <= order(self.until))
-
-
-def order(entry: str) -> tuple[int, int]:
-    """An entry id as something that sorts."""
-    return rules.order(entry)
 
 
 class Read(NamedTuple):

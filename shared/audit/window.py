@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct, field
 
 from schemas.codec import Envelope
+from schemas.predictions import PredictionEvent
 from shared.audit.source import Read, order
 from shared.rounds import Series, Voice
 
@@ -18,23 +19,15 @@ millisecond, the sequence says nothing, and a server's clock that was set back s
 
 
 class Cast(NamedTuple):
-    """A prediction: its number on the stream, its entry and its envelope. ``heard``: whether it is one that the voter
-    takes into a round."""
+    """A prediction: its number on the stream, its entry, its envelope, its id and who made it. ``heard``: whether it is
+    one that the voter takes into a round."""
 
     number: int
     entry: str
     envelope: Envelope[Any]
+    event: str
+    voice: Voice
     heard: bool
-
-    @property
-    def event(self) -> str:
-        """Its id."""
-        return self.envelope.id.hex()
-
-    @property
-    def voice(self) -> Voice:
-        """Who made it."""
-        return self.envelope.event.model, self.envelope.event.artifact.hex()
 
 
 class Held(Struct):
@@ -51,7 +44,10 @@ class Window:
     with each of those, and whether it came after the decision of its bar."""
 
     def __init__(
-        self, predictions: Iterator[Read], hears: Callable[[Envelope[Any]], bool], arrived: Callable[[Cast, bool], None]
+        self,
+        predictions: Iterator[Read],
+        hears: Callable[[PredictionEvent, Voice], bool],
+        arrived: Callable[[Cast, bool], None],
     ) -> None:
         self._predictions = predictions
         self._hears, self._arrived = hears, arrived
@@ -91,7 +87,9 @@ class Window:
             return False
         self._number += 1
         envelope = read.found.envelope
-        self._keep(Cast(self._number, read.entry, envelope, self._hears(envelope)))
+        voice = (envelope.event.model, envelope.event.artifact.hex())
+        heard = self._hears(envelope.event, voice)
+        self._keep(Cast(self._number, read.entry, envelope, envelope.id.hex(), voice, heard))
         return True
 
     def _keep(self, cast: Cast) -> None:
