@@ -35,6 +35,7 @@ from schemas.decisions import DecisionMade
 from shared.commands import Door, current, history
 from shared.control import EMPTY, State, fold
 from shared.log import Place
+from shared.log.identity import Mark
 from shared.log.redis import RedisLog
 from shared.process import owner
 from shared.readiness import evidence, with_evidence
@@ -69,9 +70,9 @@ async def operate(url: str, first: str, second: str, kind: str, count: int) -> N
     log = RedisLog(url)
     append, moments = log.append_at, list[float]()
 
-    async def timed(place: Place, entry_id: str, data: bytes) -> bool:
+    async def timed(place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         moments.append(time.perf_counter())
-        return await append(place, entry_id, data)
+        return await append(place, entry_id, data, marks=marks)
 
     log.append_at = timed  # type: ignore[method-assign]  # a stopwatch, nothing else
     door, dice = Door(log), random.Random(count)

@@ -29,7 +29,7 @@ CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time"
 PROBE: Final = "(~conclave:probe:* +set)"
 """What every process measures before it trusts a server (``shared.log.fitness``)."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
-CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +type"
+CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +xinfo|groups +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
 NOBODY: Final = "0" * 64
 """No password has this digest that anybody knew of."""

@@ -2,6 +2,9 @@
 
     {"log_id":"1932...-1","version":12,"head":"9f2c...","at":1760000000000}
 
+An operator who accepts that commands are lost adds a line that says so (``accept``): where the log was cut, and the
+heads that are given up. What was noted before and went further counts no more.
+
 The chain shows that an entry was changed as long as anything later still stands as it was. A log that
 was rewritten whole, or cut at its end, fits itself; it does not fit what was noted here. So every
 process compares the log with the file before it runs, and notes where it stands at its start and from
@@ -17,7 +20,7 @@ control head of that moment:
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,13 +32,16 @@ from shared.control import ControlError, State
 from shared.log.written import Written, encode
 
 
-class Checkpoint(Struct, frozen=True):
-    """Where the control log stood: its id, version and head, and when that was noted (ms)."""
+class Checkpoint(Struct, frozen=True, omit_defaults=True):
+    """Where the control log stood: its id, version and head, and when that was noted (ms). ``accepted`` says who
+    accepted, and why, that what came after it is lost; ``given_up`` are the heads of that."""
 
     log_id: str
     version: int
     head: DigestHex
     at: Milliseconds
+    accepted: str | None = None
+    given_up: tuple[DigestHex, ...] = ()
 
 
 class RewrittenError(ControlError):
@@ -88,14 +94,25 @@ def read(path: Path) -> list[Checkpoint]:
     return found
 
 
+def counting(noted: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The checkpoints that count: without what went further than a cut that was accepted later."""
+    found = list[Checkpoint]()
+    for each in noted:
+        if each.accepted is not None:
+            found = [one for one in found if one.version <= each.version]
+        found.append(each)
+    return found
+
+
 def check(path: Path, state: State) -> None:
     """Compares a log with all that was noted of it, oldest first, so that the earliest contradiction is
     named. Raises ``RewrittenError``: do not run."""
-    for noted in read(path):
+    for noted in counting(read(path)):
         fault = compare(noted, state)
         if fault is not None:
             raise RewrittenError(
-                f"the control log contradicts {path}: {fault}. Restore the log from a copy, and find out who wrote it. "
+                f"the control log contradicts {path}: {fault}. `conclave recover` shows what is missing, and "
+                "where it can be had. "
                 f"If the installation was founded anew on purpose, move {path} away"
             )
 
@@ -111,6 +128,11 @@ def note(path: Path, state: State, at: int) -> Checkpoint | None:
     made = Checkpoint(state.log_id, state.version, state.head, at)
     _append(path, _encode(made))
     return made
+
+
+def accept(path: Path, cut: Checkpoint) -> None:
+    """Adds that what came after ``cut`` is lost, on disk before this returns."""
+    _append(path, _encode(cut))
 
 
 def file_of(folder: Path, partition: int) -> Path:

@@ -12,7 +12,7 @@ them after (``shared.fence``). No commit with an intent is applied once a halt w
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schemas.codec import UnreadableError, seal, unseal
@@ -20,8 +20,8 @@ from schemas.control import Command, CommandRecorded, Halt, Resume, RevertProbat
 from schemas.decisions import DecisionMade
 from shared.control import Probation, Reader, Refused, Repeated, State, fold, following, head_of, may, propose
 from shared.fence import FenceError, Move, Order, last_move, repair
-from shared.following import CONTROL, now_ms, read_control
-from shared.log import Log, Place
+from shared.following import CONTROL, marks_of, now_ms, read_control
+from shared.log import Log, Place, TruncatedLogError
 from shared.signing import Signer
 
 RACES: Final = 20
@@ -45,18 +45,34 @@ class Issued(NamedTuple):
     repaired: tuple[int, ...] = ()
 
 
-class Door:
-    """The control stream as one operator sees it. Reads it from the beginning once, then what is new."""
+Missing = Callable[[State], str | None]
+"""What of the control log is known to be missing, in words; None where nothing is (``shared.recovery``)."""
 
-    def __init__(self, log: Log, signer: Signer | None = None) -> None:
+
+class Door:
+    """The control stream as one operator sees it. Reads it from the beginning once, then what is new. ``missing``
+    is asked before anything but a halt is appended: what was lost can be brought back only to a log that ends where
+    it was cut."""
+
+    def __init__(self, log: Log, signer: Signer | None = None, missing: Missing | None = None) -> None:
         self.log = log
         self.signer = signer
         self.reader = Reader()
+        self._missing = missing
 
     async def state(self) -> State:
-        """The configuration now. Raises ``ControlError`` if the log cannot be trusted."""
-        await read_control(self.log, self.reader)
+        """The configuration now. Raises ``ControlError`` if the log cannot be trusted, ``TruncatedLogError`` if it is
+        not the one that was read; the next call begins with what is there."""
+        try:
+            await read_control(self.log, self.reader)
+        except TruncatedLogError:
+            self.reader = Reader()
+            raise
         return self.reader.state
+
+    def missing(self) -> str | None:
+        """Why nothing but a halt may be appended to the log as it was read last; None where it may."""
+        return self._missing(self.reader.state) if self._missing is not None else None
 
     async def issue(
         self,
@@ -71,6 +87,8 @@ class Door:
         """See ``issue``."""
         chosen = command_id or secrets.token_hex(8)
         state = await self.state()
+        if not isinstance(command, Halt) and (gone := self.missing()) is not None:
+            raise RefusedError(gone)
         fences = Move(self.log, command, Order(chosen, actor, reason), state.partitions)
         known = state.version if expects is None else min(expects, state.version)
         for _ in range(RACES):
@@ -97,7 +115,7 @@ class Door:
             if dry_run:
                 return Issued(answer.version, fold(state, answer))
             await fences.before()
-            if await self.log.append_at(CONTROL, self._next(), seal("control", answer).data):
+            if await self._append(answer):
                 await fences.after(f"{_tag(command)} is version {answer.version}")
                 return Issued(answer.version, await self._at(answer))
             before, state = self.reader.last, await self.state()
@@ -130,6 +148,16 @@ class Door:
             where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(found.faults.items()))
             raise FenceError(f"fences were not reached, and count as closed. {where}. Issue the command again")
         return tuple(found.marks)
+
+    async def _append(self, entry: CommandRecorded) -> bool:
+        """Whether it was the next. Raises ``TruncatedLogError`` where the log that it follows is not there."""
+        try:
+            return await self.log.append_at(
+                CONTROL, self._next(), seal("control", entry).data, marks=marks_of(self.reader)
+            )
+        except TruncatedLogError:
+            self.reader = Reader()
+            raise
 
     def _signer(self, state: State) -> Signer | None:
         """The signer under the id by which its key is trusted, whatever its file is called: so the key of a
@@ -194,8 +222,8 @@ async def issue(
     refuses unless the configuration is at that very version; ``dry_run`` decides without appending;
     ``signer`` signs wherever keys count.
 
-    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``UnavailableError``, and
-    ``FenceError`` where the command stands, and the fence of a partition could not be set."""
+    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``TruncatedLogError``,
+    ``UnavailableError``, and ``FenceError`` where the command stands, and the fence of a partition could not be set."""
     door = Door(log, signer)
     return await door.issue(
         command, actor=actor, reason=reason, command_id=command_id, expects=expects, dry_run=dry_run
@@ -246,19 +274,17 @@ async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | N
     return found, last
 
 
-async def expire_probation(
-    log: Log, *, actor: str, reason: str = "not confirmed in time", signer: Signer | None = None
-) -> Mapping[str, Issued]:
+async def expire_probation(door: Door, *, actor: str, reason: str = "not confirmed in time") -> Mapping[str, Issued]:
     """Reverts every probation whose decisions have passed without a confirmation; by model, what was
     issued. Any process may call this as often as it likes: the command's id is that of the probation,
     so two that call it at once revert it once.
 
-    Raises ``RefusedError`` where a revert may not stand, ``ControlError``, ``UnavailableError``."""
-    door = Door(log, signer)
+    Raises ``RefusedError`` where a revert may not stand, ``ControlError``, ``TruncatedLogError``,
+    ``UnavailableError``."""
     state = await door.state()
     done = {}
     for model, probation in sorted(state.probations.items()):
-        decisions, last = await scored_under(log, state, model)
+        decisions, last = await scored_under(door.log, state, model)
         if decisions >= probation.decisions:
             command = RevertProbation(model, probation.artifact, decisions, last)
             name = f"probation-{probation.version}"

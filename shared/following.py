@@ -1,5 +1,8 @@
 """Following the control stream: from its beginning to its end, and on. Also what is raised where an entry
-was written past its door."""
+was written past its door.
+
+Whoever follows it checks that the log there is, is the log that was read (``marks_of``): ``read_control`` with every
+call, since it asks for the last entry again with those after it; others by ``Log.check``."""
 
 import time
 import zlib
@@ -11,7 +14,8 @@ from schemas.codec import Envelope, Sealed, seal
 from schemas.control import CommandRecorded
 from schemas.operations import ControlRefused
 from shared.control import Reader, Refused
-from shared.log import Entry, Log, Place
+from shared.log import START, Entry, Log, Place, Position, preceding
+from shared.log.identity import Mark, digest_of
 
 CONTROL: Final = Place("control")
 OTHERS_ALARM_AFTER_S: Final = 5.0
@@ -22,13 +26,33 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def marks_of(reader: Reader) -> tuple[Mark, ...]:
+    """By what the control log that was read is known again: its last entry, and the last one that counts. That one
+    has to be there; one that was refused may have been deleted since."""
+    found = []
+    for taken, kept in ((reader.standing, True), (reader.newest, False)):
+        if taken is not None and (kept or taken != reader.standing):
+            found.append(Mark(CONTROL, Position(taken.entry, taken.number, digest_of(taken.data)), kept))
+    return tuple(found)
+
+
 async def read_control(log: Log, reader: Reader) -> list[Envelope[CommandRecorded]]:
     """All control entries behind ``reader.last`` that stand; the reader has folded them. Raises
-    ``ControlError``."""
+    ``ControlError``, and ``TruncatedLogError`` where the log is not the one that was read."""
     envelopes: list[Envelope[CommandRecorded]] = []
-    while entries := await log.scan(CONTROL, after=reader.last):
+    while True:
+        after = preceding(reader.last) if reader.last != START else START
+        entries = await log.scan(CONTROL, after=after)
+        newest = reader.newest
+        if newest is not None:
+            if entries and (entries[0].id, entries[0].data) == newest[:2]:
+                entries = entries[1:]
+            else:
+                await log.check(marks_of(reader))  # a refused entry may have been deleted
+                entries = [entry for entry in entries if entry.id != newest.entry]
+        if not entries:
+            return envelopes
         envelopes += standing(reader, entries)
-    return envelopes
 
 
 def standing(reader: Reader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:

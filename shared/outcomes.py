@@ -16,6 +16,8 @@ DECAY: Final = 0.97
 WARM: Final = 100
 """As in ``shared.labels``, which would bring NumPy along."""
 HOUR_MS: Final = 3_600_000
+FORGOTTEN: Final = 1 << 18
+"""A symbol without a bar for so many bars of the market has ended, as for the feature-builder."""
 
 
 class Volatility(Struct, array_like=True):
@@ -69,43 +71,56 @@ class Unlabelled(NamedTuple):
     detail: str
 
 
-class Track:
-    """The bars of one symbol and interval that may still be asked about. ``base`` is the volatility
-    before the first of them, ``front`` after the last."""
+class BarHistory:
+    """The bars of one symbol and interval that may still be predicted at, or decide an outcome.
 
-    def __init__(self, interval_ms: int, base: Volatility) -> None:
+    ``base`` is the volatility before the first of them and ``front`` the volatility after the last;
+    ``base_number`` and ``number`` count the bars of the market at the same two places. ``ended`` is True once no
+    further bar of the symbol is expected."""
+
+    def __init__(self, interval_ms: int, base: Volatility, base_number: int = 0) -> None:
         self.interval_ms = interval_ms
         self.base = base
+        self.base_number = base_number
         self.front = Volatility(base.at, base.close, base.total, base.weight, base.seen)
+        self.number = base_number
+        self.ended = False
         self.times: list[int] = []
         self.bars: list[Bar] = []
         self.hour = max(1, HOUR_MS // interval_ms)
 
     def take(self, open_time: int, close: float, entry: str, number: int = 0) -> bool:
-        """Adds a bar. False for one that is not behind the last, or off the grid: it changes nothing."""
+        """Append a bar. Return False for a bar that is not later than the last, or off the grid; it changes
+        nothing. After a pause of more than ``FORGOTTEN`` bars of the market the volatility starts again."""
         if open_time <= self.front.at or open_time % self.interval_ms:
             return False
+        if number - self.number > FORGOTTEN:
+            self.front = Volatility()
         self.bars.append(Bar(close, self.front.take(open_time, close, self.interval_ms), entry, number))
         self.times.append(open_time)
+        self.number = number
         return True
 
     def forget(self, before: int) -> None:
-        """Lets the bars before an open time go."""
-        gone = bisect_left(self.times, before)
-        for place in range(gone):
-            self.base.take(self.times[place], self.bars[place].close, self.interval_ms)
-        del self.times[:gone], self.bars[:gone]
+        """Drop the bars before an open time."""
+        dropped = bisect_left(self.times, before)
+        for open_time, bar in zip(self.times[:dropped], self.bars[:dropped], strict=True):
+            if bar.number - self.base_number > FORGOTTEN:
+                self.base = Volatility()
+            self.base.take(open_time, bar.close, self.interval_ms)
+            self.base_number = bar.number
+        del self.times[:dropped], self.bars[:dropped]
 
     def outcome(self, open_time: int, horizon: int, kappa: float) -> Outcome | Unlabelled | None:
-        """What came of a prediction at a bar; None while it has not."""
+        """Return what came of a prediction at a bar; None while that is not known."""
         bar = self._at(open_time)
         if bar is None:
-            late = self.front.at >= open_time
-            return Unlabelled("gap", "the bar that was predicted at is not kept") if late else None
+            passed = self.front.at >= open_time
+            return Unlabelled("gap", "the bar that was predicted at is not on the market stream") if passed else None
         if bar.sigma == 0.0:
             return Unlabelled("warming", f"volatility needs {WARM} one-bar returns, and one that is not zero")
         ends = open_time + horizon * self.interval_ms
-        if max(ends, open_time + self.hour * self.interval_ms) > self.front.at:
+        if max(ends, open_time + self.hour * self.interval_ms) > self.front.at and not self.ended:
             return None
         if not self._whole(open_time, horizon):
             return Unlabelled("gap", f"bars are missing among the {horizon} after it")

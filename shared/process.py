@@ -18,7 +18,7 @@ import anyio
 
 from shared import checkpoint, embedded, logs, telemetry
 from shared.commands import current
-from shared.control import State
+from shared.control import Reader, State
 from shared.following import now_ms
 from shared.log import Owner
 from shared.log.fitness import check_server
@@ -26,6 +26,7 @@ from shared.log.redis import RedisLog
 from shared.log.rules import born
 from shared.log.written import Written
 from shared.notify import Supervised
+from shared.recovery.record import Record
 from shared.runtime import Host
 from shared.service import Service
 from shared.settings import Settings, redis_url_with_password
@@ -105,21 +106,15 @@ def check_installation(settings: Settings, state: State) -> None:
         )
 
 
-def compared(settings: Settings, state: State) -> Callable[[State], None]:
-    """Holds the control log against what this machine noted of it, and notes where it stands; returns
-    how to note it again. Raises ``checkpoint.RewrittenError``. A log that may vanish is not noted."""
-    path = checkpoints(settings) / "control.jsonl"
-    checkpoint.check(path, state)
-    noted = ""
+def record_of(settings: Settings) -> Record | None:
+    """What this machine noted of the control log; None for a log that may vanish."""
+    return None if settings.redis.ephemeral else Record(Path(settings.installation.state))
 
-    def note(now: State) -> None:
-        nonlocal noted
-        if now.head != noted:
-            checkpoint.note(path, now, now_ms())
-            noted = now.head
 
-    note(state)
-    return note
+def missing_by(settings: Settings) -> Callable[[State], str | None]:
+    """For a ``Door``: whether commands are missing, by what this machine noted."""
+    record = record_of(settings)
+    return (lambda _: None) if record is None else record.why
 
 
 def checkpoints(settings: Settings) -> Path:
@@ -166,9 +161,13 @@ async def serve(
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:
             state = await current(log)
-            noting = None if settings.redis.ephemeral else compared(settings, state)
             check_installation(settings, state)
             digests = None if settings.redis.ephemeral else digests_noted(settings, service.group, partition, state)
+            record = record_of(settings)
+            lost = record.lost(state) if record is not None else None
+            noting = (lambda now: record.note(now, now_ms())) if record is not None else None
+            if noting is not None and lost is None:
+                noting(state)
             host = Host(
                 service,
                 log,
@@ -180,6 +179,9 @@ async def serve(
                 noting=noting,
                 noting_digests=digests,
                 alive=supervised.alive,
+                reader=record.reader if record is not None else Reader,
+                lost=lost,
+                accepted=record.accepted if record is not None else None,
             )
             await host.run(stop)
     finally:

@@ -2,8 +2,8 @@
 after a crash is the same start.
 
 start
-    Claim the group (a second copy is refused here), look for a gap between the durable position
-    and what the streams still hold, fold the control stream from its beginning.
+    Claim the group (a second copy is refused here), compare the entries at the durable positions with those that
+    were read, look for a gap between them and what the streams still hold, fold the control stream from its beginning.
 catch up
     Begin from the memo, read again from ``since`` to the position, absorb without writing.
 live
@@ -17,12 +17,18 @@ fence
     (``shared.fence``). A commit that is refused, because the mark is another one now, is decided again.
 drain
     On ``stop``: finish the batch in hand, commit, release the claim.
+a log that is not the one that was read
+    Compared whenever a connection was opened, every few seconds, and by each commit. Where it differs, nothing is
+    written on top of it: claim again, take positions and control as they are there, rebuild, raise ``LogTruncated``,
+    and close the fence of the partition, if this is who writes intents. Events that were stamped with a command that
+    is gone are waited with until it is back or its loss was accepted; then they are dead letters.
 
 Control entries that were written past the door are not handed over; each is raised as an alarm once
 in a partition (``shared.control.Reader`` says which those are).
 
 Stops with an error, never silently: ``FencedError`` (another owner), ``GapError`` (entries trimmed
-before they were read), ``ControlError`` (a control log that nobody can trust or understand).
+before they were read), ``ControlError`` (a control log that nobody can trust or understand), ``LostGroupError``
+(the record of the group is gone, and what it remembered cannot be had again).
 """
 
 import time
@@ -36,14 +42,28 @@ import anyio
 from schemas.catalogue import STREAMS
 from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
 from schemas.control import CommandRecorded
-from schemas.operations import DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
+from schemas.operations import DeadLetter, GapDetected, GroupRecreated, LogTruncated, OwnerReplaced
 from shared.control import ControlError, Reader, State
 from shared.fence import last_move, restored
-from shared.following import CONTROL, alarm_of, now_ms, patience, read_control, standing
-from shared.log import START, Commit, Entry, HaltedError, Log, Owner, Place, Position, UnavailableError
+from shared.following import CONTROL, alarm_of, marks_of, now_ms, patience, read_control, standing
+from shared.log import (
+    START,
+    Commit,
+    Entry,
+    HaltedError,
+    Log,
+    Lost,
+    Owner,
+    Place,
+    Position,
+    TruncatedLogError,
+    UnavailableError,
+)
+from shared.log.identity import Mark, digest_of
 from shared.log.rules import is_open, order
 from shared.log.written import Written
-from shared.service import Batch, Paced, Received, Service, Unhurried
+from shared.recovery.fencing import close_fence
+from shared.service import Batch, Paced, Recallable, Received, Service, Unhurried
 
 S = TypeVar("S")
 
@@ -57,6 +77,8 @@ PAUSE_S: Final = 0.004
 is a pause, in which the way from bar to decision has the processor. All of it is committed at once."""
 RENEW_AFTER_S: Final = 3.0
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
+LOOK_AGAIN_S: Final = 1.0
+"""After the log turned out to be another: how long until it is looked at again."""
 NOTE_AFTER_S: Final = 30.0
 """How often the head of the control log is noted outside it (``shared.checkpoint``)."""
 
@@ -68,32 +90,39 @@ class GapError(RuntimeError):
     """Entries were trimmed before this group had read them; they cannot be handled any more."""
 
 
+class LostGroupError(RuntimeError):
+    """The record of the group is gone, and its state cannot be had again from the streams."""
+
+
+Stamp = tuple[int, str | None]
+"""A version of control and its head (None where it is not recorded)."""
+
+
 class TruncatedError(ControlError):
-    """The control log does not hold what was read of it, or what an event was stamped with: its tail was lost, or it
-    was rewritten. Nothing of the batch was written."""
+    """The control log does not hold what an event was stamped with: its tail was lost, or it was rewritten. Nothing
+    of the batch was written."""
+
+    def __init__(self, message: str, stamp: Stamp, last: str) -> None:
+        super().__init__(message)
+        self.stamp = stamp
+        self.lost = Lost(CONTROL, f"{stamp[0]}-0", last, message)
 
 
-def newest_stamp(received: Sequence[Received]) -> tuple[int, str | None]:
+def stamp_of(received: Received) -> Stamp:
+    """The version and head that an event was stamped with; version 0 where it has no stamp."""
+    content = received.envelope.event
+    head = getattr(content, "control_head", None)
+    return getattr(content, "control_version", 0), head.hex() if isinstance(head, bytes) else head
+
+
+def newest_stamp(received: Sequence[Received]) -> Stamp:
     """The newest version among the stamps of these events, and its head; None where none of them records it."""
-    version, head = 0, None
+    newest: Stamp = (0, None)
     for event in received:
-        content = event.envelope.event
-        stamped = getattr(content, "control_version", 0)
-        if stamped < version:
-            continue
-        found = getattr(content, "control_head", None)
-        found = found.hex() if isinstance(found, bytes) else found
-        version, head = stamped, found if stamped > version else found or head
-    return version, head
-
-
-def check_stamp(state: State, version: int, head: str | None) -> None:
-    """Raises ``TruncatedError`` where control does not hold the version, or holds another one under its number."""
-    if version > state.version:
-        raise TruncatedError(f"an event was written under version {version}; control ends at {state.version}")
-    if head is not None and version and head != state.past[version].head:
-        known = state.past[version].head
-        raise TruncatedError(f"an event was written under version {version} {head[:12]}; control has {known[:12]}")
+        version, head = stamp_of(event)
+        if version >= newest[0]:
+            newest = version, head if version > newest[0] else head or newest[1]
+    return newest
 
 
 class Meter(Protocol):
@@ -129,6 +158,9 @@ class Host(Generic[S]):
         noting: Callable[[State], None] | None = None,
         noting_digests: Callable[[State, Mapping[str, Written]], None] | None = None,
         alive: Callable[[], None] | None = None,
+        reader: Callable[[], Reader] = Reader,
+        lost: Lost | None = None,
+        accepted: Callable[[Stamp], bool] | None = None,
     ) -> None:
         self.service = service
         self.log = log
@@ -147,7 +179,15 @@ class Host(Generic[S]):
         self.mark = ""
         self.moved_by = ""
         self.careful = 0
-        self.control = Reader()
+        self.reader = reader
+        self.control = reader()
+        self.lost = lost
+        self.accepted = accepted
+        self.log_id = ""
+        self.void: set[Stamp] = set()
+        self.told: set[Lost] = set()
+        self.verified = -1
+        self.known: tuple[object, tuple[Mark, ...]] = (None, ())
         self.alarmed = 0
         self.patience_until: float | None = None
         self.block_ms = min(service.ticks or BLOCK_MS, BLOCK_MS)
@@ -163,15 +203,21 @@ class Host(Generic[S]):
 
     async def run(self, stop: anyio.Event) -> None:
         """Start, catch up, live, drain."""
-        self.claim = await self.log.claim(
-            self.service.group, self.service.reads, self.partition, self.owner, take_over=self.take_over
-        )
+        await self._claim(take_over=self.take_over)
         try:
-            await self._start()
+            await self._begin([self.lost] if self.lost is not None else [])
             if self.ready is not None:
                 self.ready()
             while not stop.is_set():
-                caught_up = await self._turn()
+                try:
+                    caught_up = await self._turn()
+                except (TruncatedLogError, TruncatedError) as error:
+                    await self._claim()
+                    await self._begin([error.lost])
+                    if isinstance(error, TruncatedError):
+                        await self._wait_for(error.stamp, stop)
+                        await self._rebuild()
+                    continue
                 if self.alive is not None:
                     self.alive()
                 if caught_up and self.rest_s:
@@ -184,15 +230,40 @@ class Host(Generic[S]):
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self.log.release(self.claim)
 
-    async def _start(self) -> None:
+    async def _claim(self, *, take_over: bool = False) -> None:
+        self.claim = await self.log.claim(
+            self.service.group, self.service.reads, self.partition, self.owner, take_over=take_over
+        )
+
+    async def _begin(self, lost: Sequence[Lost]) -> None:
+        """Starts; again where the log that is there changed meanwhile."""
+        while True:
+            try:
+                await self._start(lost)
+                return
+            except TruncatedLogError as error:
+                lost = [*lost, error.lost]
+            await anyio.sleep(LOOK_AGAIN_S)
+            await self._claim()
+
+    async def _start(self, lost: Sequence[Lost] = ()) -> None:
+        self.verified = -1
         self.committed = dict(self.claim.positions)
         self.positions = dict(self.committed)
         self.memo, self.since = self.claim.memo, self.claim.since
         await self._note_digests(self.claim.written)
+        if lost:
+            await self._refuse_another_log()
+        self.control = self.reader()  # what was read of it is no ground for what is written from here on
+        if self.claim.restored:
+            await self._restore()
+        lost = [*lost, *await self._take_positions_as_they_are()]
         await self._refuse_gaps()
-        if self.claim.former is not None:
+        if self.claim.former is not None and not lost:
             replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
             await self._say([seal("alarms", replaced)])
+        if lost:
+            await self._tell_lost(lost)
         await self._rebuild()
         await self._alarm()
 
@@ -204,7 +275,107 @@ class Host(Generic[S]):
             await anyio.to_thread.run_sync(self.noting_digests, self.control.state, written)
             self.digests = written
 
-    async def _rebuild(self) -> None:
+    async def _refuse_another_log(self) -> None:
+        """A server that was emptied, or holds another installation's log, is no log that lost its tail."""
+        self.log_id = self.log_id or self.control.state.log_id
+        if not self.log_id:
+            return
+        reader = Reader()
+        await read_control(self.log, reader)
+        if reader.state.log_id != self.log_id:
+            found = reader.state.log_id or "none: its control stream is empty"
+            raise ControlError(
+                f"the server holds another log than {self.log_id}: {found}. Restore it (`conclave archive restore`), "
+                "or give this installation its own server again"
+            )
+
+    async def _restore(self) -> None:
+        """The state of a group whose record is gone, from what it wrote and read. Committed at once: a start that
+        ends before that is again one whose record is gone."""
+        group, restored = self.claim.group, self.claim.restored
+        if not isinstance(self.service, Recallable):
+            stands = ", ".join(f"{stream} at {self.positions[stream].id}" for stream in restored)
+            raise LostGroupError(
+                f"the record of group {group} in partition {self.partition} is gone; its consumer groups still know "
+                f"{stands}, but what it remembered is in no stream. Restore the server from the archive "
+                f"(`conclave archive restore`), or let it begin after these entries with an empty memory "
+                f"(`conclave recover --forget {group} --partition {self.partition} --reason ...`)"
+            )
+        memo = b""
+        for stream in self.service.recalls:
+            place, after = Place(stream, self.partition), START
+            while entries := await self.log.scan(place, after=after):
+                after = entries[-1].id
+                found = [self._open(entry)[0] for entry in entries]
+                memo = self.service.recall(memo, [event for event in found if event is not None])
+        alarms = [
+            seal("alarms", GroupRecreated(group, stream, self.positions[stream].id, now_ms())) for stream in restored
+        ]
+        self.memo, self.since = memo, dict.fromkeys(restored, START)
+        await self._rebuild(self.service.again)
+        await self._commit(alarms, {}, self.service.memo(self.state), self.service.since(self.state))
+
+    async def _take_positions_as_they_are(self) -> list[Lost]:
+        """Compares the durable positions with the streams. One whose entry is gone goes back to the newest entry
+        before it: what is left up to there was read, and whatever comes after it was not."""
+        lost: list[Lost] = []
+        for stream, place in self.places.items():
+            position = self.positions[stream]
+            try:
+                await self.log.check([Mark(place, position)])
+                continue
+            except TruncatedLogError as error:
+                lost.append(error.lost)
+            later, after = 0, position.id
+            while entries := await self.log.scan(place, after=after):
+                later, after = later + len(entries), entries[-1].id
+            extent = await self.log.extent(place)
+            newest = await self.log.tail(place, later + 1)
+            stands = Position(START, extent.added - extent.length)
+            if len(newest) > later:
+                stands = Position(newest[0].id, extent.added - later, digest_of(newest[0].data))
+            await self._commit([], {stream: stands}, self.memo, self.since)
+        return lost
+
+    async def _tell_lost(self, lost: Sequence[Lost]) -> None:
+        """Raises what was lost, once in a life, and stops intents where this is who writes them."""
+        for each in lost:
+            if each in self.told:
+                continue
+            event = LogTruncated(
+                group=self.claim.group,
+                stream=each.place.stream,
+                expected=each.expected,
+                last=each.last,
+                detail=each.detail[:2000],
+                at=now_ms(),
+            )
+            if self.claim.group in STREAMS["intents"].writers:
+                await close_fence(self.log, self.partition, self.claim.group, event)
+            await self._say([seal("alarms", event)])
+            self.told.add(each)
+
+    async def _wait_for(self, stamp: Stamp, stop: anyio.Event) -> None:
+        """Until control holds what an event was stamped with, or an operator accepted that it is gone."""
+        reader = Reader()
+        while not stop.is_set():
+            try:
+                await read_control(self.log, reader)
+            except TruncatedLogError:
+                reader = Reader()
+                continue
+            if _holds(reader.state, stamp):
+                return
+            if self.accepted is not None and self.accepted(stamp):
+                self.void.add(stamp)
+                return
+            await self.log.renew(self.claim)
+            if self.alive is not None:
+                self.alive()
+            with anyio.move_on_after(LOOK_AGAIN_S):
+                await stop.wait()
+
+    async def _rebuild(self, take: Callable[[S, Batch], None] | None = None) -> None:
         """The state as of the last commit, from the memo and from what ``since`` says to read again.
 
         An event that the core refused before its memo was written is refused here too: it is found
@@ -213,7 +384,7 @@ class Host(Generic[S]):
         # Before control is read: see ``restored``.
         mark = await self.log.fence(self.partition) if self.fenced else ""
         size = BATCH
-        while (fault := await self._absorb(size)) is not None:
+        while (fault := await self._absorb(size, take or self.service.absorb)) is not None:
             if size == 1:
                 self.set_aside.add(fault)
             size = 1
@@ -221,11 +392,11 @@ class Host(Generic[S]):
             halted = self.control.state.halted
             self.mark = await restored(self.log, self.partition, mark, self.moved_by, self.service.group, halted=halted)
 
-    async def _absorb(self, size: int) -> tuple[str, str] | None:
+    async def _absorb(self, size: int, take: Callable[[S, Batch], None]) -> tuple[str, str] | None:
         """Begins anew and reads again; the first entry of the slice that the core refused, if any."""
         self.state = self.service.begin(self.memo)
         if self.service.follows_control:
-            self.control = Reader()
+            self.control = self.reader()
             commands = await read_control(self.log, self.control)
             self.moved_by = last_move(envelope.event for envelope in commands)
             self.service.absorb(self.state, Batch(commands, ()))
@@ -236,9 +407,10 @@ class Host(Generic[S]):
                 kept = [entry for entry in entries if (stream, entry.id) not in self.set_aside]
                 received, _ = self._decode(kept)
                 if self.service.follows_control:
-                    check_stamp(self.control.state, *newest_stamp(received))
+                    # What was stamped with a command that is gone is waited with, or was given up.
+                    received = [event for event in received if _holds(self.control.state, stamp_of(event))]
                 try:
-                    self.service.absorb(self.state, Batch((), received))
+                    take(self.state, Batch((), received))
                 except ControlError:
                     raise
                 except Exception:
@@ -252,6 +424,9 @@ class Host(Generic[S]):
         if self.service.follows_control:
             after = {CONTROL: self.control.last, **after}
         entries = await self.log.read(after, count=BATCH, block_ms=self.block_ms, ahead=not self.rest_s)
+        if self.log.opened != self.verified:
+            self.verified = self.log.opened
+            await self.log.check(self._marks())
         caught_up = 0 < len(entries) < BATCH and not self.careful
         if self.careful:
             entries = entries[:1]
@@ -272,7 +447,18 @@ class Host(Generic[S]):
             self.committed_at = now
         if now - self.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._refuse_gaps()
+            await self.log.check(self._marks())
         return caught_up and not self.careful
+
+    def _marks(self) -> list[Mark]:
+        """What was read, entry by entry."""
+        return [*self._known(), *(Mark(place, self.positions[stream]) for stream, place in self.places.items())]
+
+    def _known(self) -> tuple[Mark, ...]:
+        """What was read of control: for every commit, so kept until more of it comes."""
+        if self.known[0] is not self.control.newest:
+            self.known = self.control.newest, marks_of(self.control)
+        return self.known[1]
 
     async def _take(self, entries: Sequence[Entry]) -> None:
         started = time.time_ns()
@@ -281,6 +467,8 @@ class Host(Generic[S]):
         try:
             commands = standing(self.control, control) if control else ()
             received, outputs = self._decode(events)
+            if self.void:
+                received = self._without_void(events, received, outputs)
             if self.service.follows_control:
                 commands = [*commands, *await self._commands_up_to_stamps(received)]
             if commands and self.fenced:
@@ -299,7 +487,7 @@ class Host(Generic[S]):
                     worked = time.thread_time()
                 outputs += self.service.handle(self.state, Batch(commands, piece, self._now(), halted))
                 commands = ()
-        except (ControlError, UnavailableError):
+        except (ControlError, TruncatedLogError, UnavailableError):
             raise
         except Exception as error:
             await self._recover(events, error)
@@ -373,7 +561,14 @@ class Host(Generic[S]):
         Raises ``TruncatedError`` where the log does not hold what a stamp names."""
         version, head = newest_stamp(received)
         commands = await read_control(self.log, self.control) if version > self.control.state.version else ()
-        check_stamp(self.control.state, version, head)
+        state = self.control.state
+        if not _holds(state, (version, head)):
+            known = state.past[version].head[:12] if version <= state.version else f"its end at {state.version}"
+            raise TruncatedError(
+                f"an event was written under version {version} {(head or '')[:12]} of control, which has {known}",
+                (version, head),
+                self.control.last,
+            )
         return commands
 
     def _after(self, events: Sequence[Entry]) -> dict[str, Position]:
@@ -382,8 +577,24 @@ class Host(Generic[S]):
         # Entries of one stream stand together: one position a run of them, not one an entry.
         for place, run in groupby(events, key=PLACE):
             entries = list(run)
-            after[place.stream] = Position(entries[-1].id, after[place.stream].seen + len(entries))
+            last = entries[-1]
+            after[place.stream] = Position(last.id, after[place.stream].seen + len(entries), digest_of(last.data))
         return after
+
+    def _without_void(
+        self, events: Sequence[Entry], received: Sequence[Received], outputs: list[Sealed]
+    ) -> list[Received]:
+        """The events without those that were stamped with a command whose loss was accepted: nobody knows the
+        configuration they are to be handled under."""
+        kept, entries = list[Received](), {(entry.place.stream, entry.id): entry for entry in events}
+        for event in received:
+            stamp = stamp_of(event)
+            if stamp in self.void and not _holds(self.control.state, stamp):
+                detail = f"stamped with version {stamp[0]} {(stamp[1] or '')[:12]} of control, whose loss was accepted"
+                outputs.append(self._dead(entries[event.stream, event.entry], "handler_failed", detail))
+            else:
+                kept.append(event)
+        return kept
 
     def _now(self) -> int | None:
         return now_ms() if self.service.ticks else None
@@ -415,7 +626,8 @@ class Host(Generic[S]):
             stream = entry.place.stream
             self.set_aside.add((stream, entry.id))
             letter = self._dead(entry, "handler_failed", f"{type(error).__name__}: {error}")
-            after = {**self.positions, stream: Position(entry.id, self.positions[stream].seen + 1)}
+            position = Position(entry.id, self.positions[stream].seen + 1, digest_of(entry.data))
+            after = {**self.positions, stream: position}
             await self._say([letter], after)
 
     async def _say(self, outputs: Sequence[Sealed], after: Mapping[str, Position] | None = None) -> None:
@@ -441,7 +653,8 @@ class Host(Generic[S]):
         fence: str | None = None,
     ) -> None:
         before = {stream: self.committed[stream] for stream in after}
-        committed = await self.log.commit(self.claim, Commit(outputs, before, after, memo, since, fence))
+        commit = Commit(outputs, before, after, memo, since, fence, self._known())
+        committed = await self.log.commit(self.claim, commit)
         self.committed_at = time.monotonic()
         self.committed.update(after)
         self.positions.update(after)
@@ -495,3 +708,9 @@ class Host(Generic[S]):
                 f"(committed {position.id}, oldest left {extent.first}); restore them from the archive, "
                 f"or accept the loss with `conclave groups skip {self.claim.group} {stream}`"
             )
+
+
+def _holds(state: State, stamp: Stamp) -> bool:
+    """Whether the control log that made ``state`` has the version of a stamp, with its head."""
+    version, head = stamp
+    return version <= state.version and (version == 0 or head is None or state.past[version].head == head)

@@ -86,6 +86,23 @@ class Paced(Protocol):
 
 
 @runtime_checkable
+class Recallable(Protocol):
+    """A service that can go on though the record of its group is gone, memo and all, beside being a ``Service``. A
+    memo to begin with is made from what it wrote; what it read it takes in again from the oldest entry that is left,
+    and nothing of that is written again."""
+
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """The streams it wrote that its memo is made from; none where it needs no memo for that."""
+
+    def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
+        """The memo that follows from ``memo`` and the next entries of those streams, in their order."""
+
+    def again(self, state: Any, batch: Batch) -> None:
+        """Takes in events that were handled once; no outputs. As ``absorb``, but without the memo of that time."""
+
+
+@runtime_checkable
 class Unhurried(Protocol):
     """A service that nobody waits for, beside being a ``Service``: having read all that was there, it rests
     ``rest_ms`` before it reads again, so that it wakes a few times a second and not at every event. What came

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 import redis
@@ -95,6 +95,15 @@ class Site(Protocol):
     def end_lease(self, group: str, partition: int = 0) -> None:
         """The group's owner gives no sign of life for as long as it takes."""
 
+    def lose_hash(self, group: str, partition: int = 0) -> None:
+        """An operator deletes what is known of a group."""
+
+    def image(self) -> object:
+        """All that is on the server now."""
+
+    def restore(self, image: object) -> None:
+        """The server comes back as it was."""
+
     async def close(self) -> None:
         """Closes whatever was connected."""
 
@@ -115,6 +124,15 @@ class MemorySite:
 
     def end_lease(self, group: str, partition: int = 0) -> None:
         self.late += 60_000
+
+    def lose_hash(self, group: str, partition: int = 0) -> None:
+        self.log.lose_hash(group, partition)
+
+    def image(self) -> object:
+        return self.log.image()
+
+    def restore(self, image: object) -> None:
+        self.log.restore(image)
 
     async def close(self) -> None:
         await self.log.close()
@@ -138,6 +156,20 @@ class RedisSite:
 
     def end_lease(self, group: str, partition: int = 0) -> None:
         self.client.hset(f"conclave:{{p{partition}}}:group:{group}", "lease", "1")
+
+    def lose_hash(self, group: str, partition: int = 0) -> None:
+        assert self.client.delete(f"conclave:{{p{partition}}}:group:{group}") == 1
+
+    def image(self) -> object:
+        keys: Any = self.client.keys("*")
+        return {key: self.client.dump(key) for key in keys}
+
+    def restore(self, image: object) -> None:
+        assert isinstance(image, dict)
+        self.client.flushall()
+        for key, dumped in image.items():
+            self.client.restore(key, 0, dumped)
+        self.client.client_kill_filter(_type="normal", skipme=True)
 
     async def close(self) -> None:
         for log in self.logs:

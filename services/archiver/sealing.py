@@ -12,7 +12,8 @@ from shared.archive.cuts import FORMAT, Cut, GroupThen, SealedEnd, encode, name_
 from shared.archive.files import Files
 from shared.archive.sealed import FILE_RAW, NOTHING, CorruptError, build
 from shared.archive.store import Store, StoreError
-from shared.log import START, Entry, Log, Place
+from shared.log import START, Entry, Log, Place, Position, TruncatedLogError, preceding
+from shared.log.identity import Mark, digest_of
 from shared.log.rules import order
 from shared.log.whole import End, Whole
 
@@ -90,6 +91,8 @@ async def _seal(
         held = Files(store, place).end()
         if held is not None and (reason := behind(place, held.last, end)) is not None:
             raise ArchiveError("behind", reason)
+        if held is not None:
+            await _refuse_another(log, store, place, Position(held.last, held.seen))
         async for entries in _unsealed(log, place, held.last if held else START, end.last):
             await renew()
             _seal_file(store, place, entries, end)
@@ -106,6 +109,20 @@ async def _seal(
         if read(store, number)[0] != made:
             raise CorruptError(f"{store}/{name_of(number)}: read back, it differs from what was written")
     return count, files
+
+
+async def _refuse_another(log: Log, store: Store, place: Place, sealed: Position) -> None:
+    """Whether the entry that was sealed last is the one on the server, unless it was trimmed."""
+    frames = Files(store, place).frames(after=preceding(sealed.id), until=sealed.id)
+    digests = [digest_of(entry.data) for frame in frames for entry in frame if entry.id == sealed.id]
+    try:
+        await log.check([Mark(place, sealed._replace(digest=digest)) for digest in digests])
+    except TruncatedLogError as error:
+        raise ArchiveError(
+            "behind",
+            f"{place.key} was sealed up to {sealed.id}, but {error.lost.detail}: this server lost entries, and wrote "
+            "others since. Restore it from the archive, or give this installation an archive of its own",
+        ) from None
 
 
 async def _unsealed(log: Log, place: Place, after: str, until: str) -> AsyncIterator[list[Entry]]:

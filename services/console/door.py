@@ -19,10 +19,12 @@ from services.console.main import settings_of
 from shared.artifacts.store import Store
 from shared.commands import Door, Issued, RefusedError, current
 from shared.control import State
+from shared.following import CONTROL, now_ms
 from shared.gates.passing import with_verdict
 from shared.log import Log, Place
-from shared.process import opened_log
+from shared.process import opened_log, record_of
 from shared.readiness import with_evidence
+from shared.recovery.record import Record
 from shared.settings import Settings
 from shared.signing import Signer, load_private
 
@@ -115,7 +117,9 @@ async def carry_out(context: click.Context, build: Build, options: Mapping[str, 
     """Builds a command on the configuration as it is, issues it and shows what became of it."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
-        await submit(Door(log, signer_of(options["key"])), build, options)
+        record = record_of(settings)
+        door = Door(log, signer_of(options["key"]), record.why if record is not None else None)
+        await submit(door, build, options, record)
 
 
 def signer_of(key: Path | None) -> Signer | None:
@@ -123,8 +127,9 @@ def signer_of(key: Path | None) -> Signer | None:
     return None if key is None else load_private(key)
 
 
-async def submit(door: Door, build: Build, options: Mapping[str, Any]) -> None:
-    """Issues a command as ``options`` (those of ``changing``) say, and shows what became of it."""
+async def submit(door: Door, build: Build, options: Mapping[str, Any], record: Record | None = None) -> None:
+    """Issues a command as ``options`` (those of ``changing``) say, and shows what became of it. What was appended is
+    copied to ``record``, so that a server that loses it can have it again."""
     before = await door.state()
     command, unready = await with_evidence(door.log, before, build(before))
     command, unjudged = await with_verdict(door.log, before, command)
@@ -151,6 +156,9 @@ async def submit(door: Door, build: Build, options: Mapping[str, Any]) -> None:
     if issued.repeated:
         show(issued, command, [], options)
         return
+    if record is not None and not options["dry_run"]:
+        entries = await door.log.tail(CONTROL, 1)
+        record.keep([entry for entry in entries if entry.id == f"{issued.version}-0"], issued.state, now_ms())
     if before.version != issued.version - 1:
         before = await current(door.log, issued.version - 1)
     first = await _first(door.log, issued, after, accepted, begun)

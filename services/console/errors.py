@@ -14,11 +14,11 @@ from shared.fence import FenceError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
 from shared.importing.reference import DiffersError
-from shared.log import FencedError, OwnedError, UnavailableError
+from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.fitness import UnfitServerError
 from shared.log.whole import NotEmptyError
 from shared.process import InstallationError
-from shared.runtime import GapError
+from shared.runtime import GapError, LostGroupError
 from shared.settings import SettingsError
 from shared.signing import KeyFileError
 from shared.splits import SplitError
@@ -44,6 +44,7 @@ CODES: Final[dict[type[Exception], int]] = {
     GapError: 2,
     InstallationError: 2,
     KeyFileError: 2,
+    LostGroupError: 2,
     LayoutError: 2,
     ManifestError: 2,
     MissingExporterError: 2,
@@ -52,6 +53,7 @@ CODES: Final[dict[type[Exception], int]] = {
     SourceError: 2,
     SourceFileError: 2,
     SplitError: 2,
+    TruncatedLogError: 2,
     UnavailableError: 2,
     UnfitServerError: 2,
 }

@@ -12,9 +12,10 @@ from services.console.door import signer_of
 from services.console.main import settings_of
 from services.console.run import tried_again
 from shared import logs
-from shared.commands import RefusedError, expire_probation
+from shared.commands import Door, RefusedError, expire_probation
+from shared.log import TruncatedLogError
 from shared.notify import Supervised
-from shared.process import cancelled_by_signal, die_with_parent, opened_log
+from shared.process import cancelled_by_signal, die_with_parent, missing_by, opened_log
 
 LOOK_EVERY_S: Final = 1.0
 ACTOR: Final = "guard"
@@ -38,12 +39,13 @@ async def guard(context: click.Context, /, key: Path | None, parent: int | None)
     async with cancelled_by_signal(), opened_log(settings_of(context), "conclave:guard") as log:
         supervised = Supervised()
         supervised.ready()
+        door = Door(log, signer, missing_by(settings_of(context)))
         while True:
             supervised.alive()
             try:
-                for model, issued in (await expire_probation(log, actor=ACTOR, signer=signer)).items():
+                for model, issued in (await expire_probation(door, actor=ACTOR)).items():
                     _log.warning("%s: its probation was not confirmed; reverted by version %d", model, issued.version)
-            except RefusedError as error:
+            except (RefusedError, TruncatedLogError) as error:
                 if str(error) != refused:  # said once, not every second
                     _log.error("a probation is over and could not be reverted: %s", error)
                 refused = str(error)

@@ -53,6 +53,7 @@ MODULES: Final = {
     "guard": "guard",
     "notify": "notify",
     "archive": "archiving",
+    "recover": "recovering",
     "access": "access",
     "prepare": "access",
     "demo": "demo",

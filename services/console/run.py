@@ -2,7 +2,7 @@
 that each carried a training stack would not fit a small machine.
 
 Exit codes for a supervisor: 0 drained, or at its end; 2 cannot run, do not start it again; 75 the
-server does not answer, do.
+server does not answer, or lost what was written last, do.
 """
 
 import functools
@@ -16,7 +16,7 @@ import click
 
 from services.console.main import settings_of
 from shared import logs
-from shared.log import UnavailableError
+from shared.log import TruncatedLogError, UnavailableError
 from shared.process import die_with_parent, serve, stop_on_signal
 from shared.service import Service
 from shared.settings import Settings, SettingsError
@@ -40,14 +40,14 @@ SERVICES: Final = (
 
 def tried_again(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """A click command whose body is a coroutine, under a supervisor: ends with ``TRY_AGAIN`` and one line
-    where the server does not answer."""
+    where the server does not answer, or is not as it was left."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         lost = None
         try:
             anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
-        except* UnavailableError as group:
+        except* (UnavailableError, TruncatedLogError) as group:
             lost = next(_leaves(group))
         # Not above: what is raised there would come in a group, and be nobody's exit code.
         if lost is not None:
@@ -57,7 +57,7 @@ def tried_again(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, 
     return run
 
 
-def _leaves(group: BaseExceptionGroup[UnavailableError]) -> Iterator[UnavailableError]:
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

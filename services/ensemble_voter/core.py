@@ -8,14 +8,14 @@ import msgspec
 from msgspec import Struct
 
 from schemas.codec import Envelope, Sealed, seal
-from schemas.decisions import BallotLate
+from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter
 from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMade
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.log import preceding
 from shared.rounds import SILENT, Answer, ClosedBy, Round, Series, Voice, decide
-from shared.service import Batch
+from shared.service import Batch, Received
 from shared.voting import Panel, panel_of
 
 GROUP: Final = "ensemble-voter"
@@ -86,6 +86,25 @@ class Voter:
         for oldest in state.rounds.values():
             return {"predictions": preceding(oldest.entry)}
         return {}
+
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """Its decisions: no bar is decided twice, whatever else is lost."""
+        return ("decisions",)
+
+    def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
+        """See ``shared.service.Recallable``: the last decided bar of each series."""
+        decided = self.begin(memo).decided
+        for received in written:
+            event = received.envelope.event
+            if isinstance(event, DecisionMade):
+                series = (event.symbol, event.interval_ms)
+                decided[series] = max(decided.get(series, (*series, 0)), (*series, event.open_time))
+        return msgspec.msgpack.encode(list(decided.values()))
+
+    def again(self, state: State, batch: Batch) -> None:
+        """See ``shared.service.Recallable``."""
+        self.absorb(state, batch)
 
     def absorb(self, state: State, batch: Batch) -> None:
         """Takes in commands and ballots; closes nothing."""

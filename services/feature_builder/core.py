@@ -151,6 +151,19 @@ class FeatureBuilder:
         """The entry before the oldest bar that a window holds, within ``MILESTONE`` events."""
         return {MARKET: state.anchor().entry}
 
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """Nothing: windows, and which of them were restarted, follow from the bars."""
+        return ()
+
+    def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
+        """See ``shared.service.Recallable``."""
+        return memo
+
+    def again(self, state: State, batch: Batch) -> None:
+        """See ``shared.service.Recallable``. Which windows were restarted is seen by handling the bars."""
+        self.handle(state, batch)
+
 
 def _configure(state: State, batch: Batch) -> None:
     for envelope in batch.control:

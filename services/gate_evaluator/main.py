@@ -11,11 +11,11 @@ from schemas.codec import unseal
 from schemas.control import Command, ConfirmPromotion, Rollback, SetWeights, StepWeight
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
-from shared.commands import Door, RefusedError
+from shared.commands import Door, Missing, RefusedError
 from shared.following import now_ms
-from shared.log import Log, Place, UnavailableError
+from shared.log import Log, Place, TruncatedLogError, UnavailableError
 from shared.log.rules import order
-from shared.process import opened_log, serve
+from shared.process import missing_by, opened_log, serve
 from shared.settings import Settings
 from shared.signing import Signer, load_private
 
@@ -36,24 +36,35 @@ async def run(settings: Settings, partition: int, stop: anyio.Event, *, take_ove
     file = Path(settings.installation.state) / KEY_FILE
     signer = load_private(file, key_id=GROUP) if file.is_file() else None
     async with opened_log(settings, f"conclave:{GROUP}:acts") as log, anyio.create_task_group() as tasks:
-        tasks.start_soon(act, log, signer, partition)
+        tasks.start_soon(act, log, signer, partition, missing_by(settings))
         await serve(service(), settings, partition, stop, take_over=take_over)
         tasks.cancel_scope.cancel()
 
 
-async def act(log: Log, signer: Signer | None = None, partition: int = 0) -> None:
+async def act(log: Log, signer: Signer | None = None, partition: int = 0, missing: Missing | None = None) -> None:
     """Issues what is due in a partition, from an hour before now on, for ever. Each command has the name of the event
-    that asks for it, so that it is issued once however often this begins anew."""
-    door, gates = Door(log, signer), Place("gates", partition)
-    after = f"{max(now_ms() - STALE_MS, 0)}-0"
+    that asks for it, so that it is issued once however often this begins anew. While commands are missing it waits:
+    what it issued would stand in their way."""
+    door, gates = Door(log, signer, missing), Place("gates", partition)
+    after, told = f"{max(now_ms() - STALE_MS, 0)}-0", ""
     while True:
         try:
+            await door.state()
+            if (gone := door.missing()) is not None:
+                if gone != told:
+                    _log.error("nothing is issued: %s", gone)
+                told = gone
+                await anyio.sleep(1.0)
+                continue
             entries = await log.read({gates: after}, count=1000, block_ms=500)
             for entry in entries:
                 envelope = unseal("gates", entry.data)
                 if now_ms() - order(entry.id)[0] <= STALE_MS:
                     await answer(door, envelope.event, envelope.id.hex())
                 after = entry.id
+        except TruncatedLogError as error:
+            _log.error("%s", error)
+            after = f"{max(now_ms() - STALE_MS, 0)}-0"
         except UnavailableError:
             await anyio.sleep(1.0)
 

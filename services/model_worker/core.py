@@ -17,7 +17,7 @@ from schemas.predictions import PredictionFailed, PredictionMade
 from services.model_worker.asking import Failure, answers
 from services.model_worker.members import Loader, Member, Roster, Worker, enter, follow, seat, settle, summon
 from services.model_worker.windows import Milestone, Round, Vectors
-from shared.service import Batch
+from shared.service import Batch, Received
 
 
 @dataclass(slots=True)
@@ -123,6 +123,19 @@ class ModelWorker:
     def since(self, state: State) -> Mapping[str, str]:
         """Before the first event of the bar in hand, and before the oldest vector that is kept."""
         return {"features": state.vectors.anchor()}
+
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """Nothing: it has no memo."""
+        return ()
+
+    def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
+        """See ``shared.service.Recallable``."""
+        return memo
+
+    def again(self, state: State, batch: Batch) -> None:
+        """See ``shared.service.Recallable``. Its windows are read again."""
+        self.absorb(state, batch)
 
     def _settle(self, state: State) -> list[Sealed]:
         announced = settle(state.roster, self.worker, self.loader)

@@ -1,224 +1,233 @@
-"""Predictions, decisions, bars and trades in; scores out. Pure; the package's docstring has the rules."""
+"""Features, predictions, decisions, bars and trades in; scores out. Pure; the package's docstring has the rules."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
-from schemas.codec import Sealed
+from schemas.codec import Envelope, Sealed
 from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened
-from schemas.predictions import PredictionFailed, PredictionMade
+from schemas.features import BarsMissing, FeatureEvent, FeaturesComputed, FeaturesWithheld
+from schemas.market import BarClosed
+from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMade
 from schemas.trades import TradeClosed
+from services.shadow_recorder import backpressure
+from services.shadow_recorder.decisions import MARGIN_MS, kept
 from services.shadow_recorder.proofs import missing, prove
-from services.shadow_recorder.rounds import LATE, Round, Rounds, Series
-from services.shadow_recorder.settling import caused, failed, given_up, settle, unscored
-from services.shadow_recorder.state import Feed, Line, Memo, State, Waiting
+from services.shadow_recorder.retention import let_go
+from services.shadow_recorder.scoring_readiness import caused, failed, given_up, settle, unheard
+from services.shadow_recorder.state import (
+    PendingPrediction,
+    PendingPredictions,
+    SeriesKey,
+    Stamp,
+    State,
+    SymbolState,
+    decoded,
+)
 from services.shadow_recorder.trades import settle_trades
-from shared.control import fold
+from shared import outcomes
+from shared.log.rules import order
 from shared.service import Batch, Received
 
 GROUP: Final = "shadow-recorder"
-AHEAD: Final = 2048
-"""Bars or rounds of one symbol that may wait for what has not been read yet."""
-QUEUED: Final = 20_000
-"""Predictions that may wait in all, or ``AHEAD`` a line if that is more."""
-FORGOTTEN: Final = 1 << 18
-"""A symbol without a bar for so many bars of the market is forgotten, as by the feature-builder."""
 SWEEP: Final = 4096
+"""Bars of the market after which ended symbols are looked for."""
 
 
 class Recorder:
     """The shadow-recorder as the runtime hosts it."""
 
     group = GROUP
-    reads: tuple[str, ...] = ("market", "predictions", "decisions", "trades")
+    reads: tuple[str, ...] = ("market", "features", "predictions", "decisions", "trades")
     follows_control = True
     ticks = 0
     rest_ms = 500
 
     def begin(self, memo: bytes) -> State:
         """See ``state.Memo`` for what a restart goes on from."""
-        return State(msgspec.msgpack.decode(memo, type=Memo) if memo else Memo())
+        return State(decoded(memo))
 
     def memo(self, state: State) -> bytes:
         """See ``state.Memo``."""
         return state.memo()
 
     def since(self, state: State) -> Mapping[str, str]:
-        """Each stream from the oldest entry that something still waits with, or may be asked about."""
+        """Return each stream's oldest entry that something may still be joined with."""
         return state.since()
 
     def hold(self, state: State) -> Collection[str]:
-        """Streams that are far ahead. A decision waits for its predictions, so these are read on; a
-        prediction waits for its decision and for bars, so those are."""
-        held = set()
-        if any(len(rounds.kept) > LATE + AHEAD for rounds in state.rounds.values()):
-            held.add("decisions")
-        lines = [line for feed in state.feeds.values() for line in feed.lines.values()]
-        if not held and sum(len(line.queue) for line in lines) > max(QUEUED, AHEAD * len(lines)):
-            held.add("predictions")
-        if any(len(feed.track.times) > LATE + AHEAD for feed in state.feeds.values()) and not _bars_wanted(state):
-            held.add("market")
-        return held
+        """See ``backpressure``."""
+        return backpressure.held(state)
 
     def absorb(self, state: State, batch: Batch) -> None:
-        """Takes in what was answered before."""
-        _configure(state, batch)
+        """Take in what was answered before."""
+        state.configurations.apply(batch.control)
         for received in batch.events:
             match received.envelope.event:
-                case PredictionMade():
-                    _queue(state, received)
-                case DecisionMade():
-                    _round(state, received)
-                case BallotLate() as ballot:
-                    _rounds(state, (ballot.symbol, ballot.interval_ms)).late(ballot)
+                case FeaturesComputed() | FeaturesWithheld() | BarsMissing() as features:
+                    _take_features(state, features, received)
+                case PredictionMade() | PredictionFailed() as answer:
+                    _take_answer(state, answer, received)
+                case DecisionMade() as decision:
+                    _take_decision(state, decision, received)
                 case TradeClosed():
                     if received.entry in state.expected:
                         state.trades[received.entry] = received.envelope
-                case PredictionFailed() | FenceClosed() | FenceOpened():
+                case BarClosed() as bar:
+                    _take_bar(state, bar, received)
+                case BallotLate() | FenceClosed() | FenceOpened():
                     pass
-                case _:
-                    _bar(state, received)
+                case other:
+                    raise TypeError(f"{type(other).__name__} on {received.stream} is no event of {GROUP}")
 
     def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
-        """Takes in commands, then each event; after each, what became complete by it is written."""
-        _configure(state, batch)
+        """Take in commands, then each event, and write what became ready by it."""
+        state.configurations.apply(batch.control)
         outputs: list[Sealed] = []
         for received in batch.events:
-            if received.stream == "predictions":
-                state.read = received.entry
-            outputs += _take(state, received)
+            _note_place(state, received)
+            outputs += _handle(state, received)
         return outputs
 
 
-def _configure(state: State, batch: Batch) -> None:
-    for envelope in batch.control:
-        state.panels.control = fold(state.panels.control, envelope.event)
-
-
-def _take(state: State, received: Received) -> Iterator[Sealed]:
+def _handle(state: State, received: Received) -> Iterator[Sealed]:
     envelope = received.envelope
     match envelope.event:
-        case PredictionMade() as said:
-            feed = _queue(state, received)
-            if feed is not None:
-                voice = (said.model, said.artifact.hex())
-                yield from settle(state, feed, voice, feed.lines[voice])
-                _forget(state, (said.symbol, said.interval_ms))
-            else:
-                yield caused(
-                    envelope, unscored(state, envelope, "unheard", "it comes behind a later answer, or another")
-                )
-        case PredictionFailed():
+        case FeaturesComputed() | FeaturesWithheld() | BarsMissing() as features:
+            yield from _settled(state, _take_features(state, features, received))
+            yield from _without_features(state)
+        case PredictionMade() as made:
+            series = _take_answer(state, made, received)
+            if series is None:
+                yield caused(envelope, unheard(state, envelope))
+            yield from _settled(state, series or state.of(_key(made)))
+        case PredictionFailed() as failure:
             yield failed(state, envelope)
+            series = _take_answer(state, failure, received)
+            yield from _settled(state, series or state.of(_key(failure)))
         case DecisionMade() as decision:
-            found = _round(state, received)
-            series = (decision.symbol, decision.interval_ms)
-            if found is not None:
-                yield from missing(state, envelope)
-                yield from prove(state, envelope)
-                yield from _settle_all(state, series)
-                yield from settle_trades(state)
-        case BallotLate() as ballot:
-            series = (ballot.symbol, ballot.interval_ms)
-            _rounds(state, series).late(ballot)
-            yield from _settle_all(state, series)
-        case FenceClosed() | FenceOpened():
-            pass
-        case TradeClosed():
-            state.trades[received.entry] = envelope
+            yield from _decided(state, decision, received)
+        case BallotLate() | FenceClosed() | FenceOpened():
             yield from settle_trades(state)
-        case bar:
-            if _bar(state, received):
-                yield from _settle_all(state, (bar.symbol, bar.interval_ms))
+        case TradeClosed() as trade:
+            state.trades[received.entry] = envelope
+            yield from settle_trades(state, trade.decision if state.issued.find(trade.decision) else None)
+        case BarClosed() as bar:
+            series = _take_bar(state, bar, received)
+            if series is not None:
+                series.ended = 0
+                series.history.ended = False
+                yield from _settled(state, series)
             if state.count % SWEEP == 0:
-                yield from _sweep(state)
+                yield from _sweep(state, order(received.entry)[0])
+        case other:
+            raise TypeError(f"{type(other).__name__} on {received.stream} is no event of {GROUP}")
 
 
-def _bar(state: State, received: Received) -> bool:
-    bar = received.envelope.event
+def _decided(state: State, decision: DecisionMade, received: Received) -> Iterator[Sealed]:
+    series = _take_decision(state, decision, received)
+    if series is not None:
+        yield from missing(state, received.envelope)
+        yield from prove(state, received.envelope)
+        yield from _settled(state, series)
+    yield from settle_trades(state, received.envelope.id.hex())
+
+
+def _settled(state: State, series: SymbolState) -> Iterator[Sealed]:
+    """Write the scores of a series that are ready, and let go what is complete."""
+    yield from settle(state, series)
+    let_go(state, series)
+
+
+def _without_features(state: State) -> Iterator[Sealed]:
+    """Look again at predictions whose bar has no features, now that ``features`` has been read past them."""
+    while state.unfeatured and state.unfeatured[0][0] + MARGIN_MS < state.features_at:
+        _, key = state.unfeatured.popleft()
+        yield from _settled(state, state.of(key))
+
+
+def _note_place(state: State, received: Received) -> None:
+    """Note how far the streams have been read that tell what will not come any more."""
+    match received.stream:
+        case "features":
+            state.features_at = order(received.entry)[0]
+        case "predictions":
+            state.predictions_at = order(received.entry)[0]
+        case "decisions":
+            state.decisions_at = order(received.entry)[0]
+        case _:
+            pass
+
+
+def _key(event: BarClosed | FeatureEvent | PredictionEvent | DecisionMade) -> SeriesKey:
+    return event.symbol, event.interval_ms, event.origin == "synthetic"
+
+
+def _take_bar(state: State, bar: BarClosed, received: Received) -> SymbolState | None:
+    """Add a bar to its history; None for one that is out of order."""
     state.count += 1
-    feed = state.feed((bar.symbol, bar.interval_ms, bar.origin == "synthetic"))
-    feed.last = state.count
-    return feed.track.take(bar.open_time, bar.close, received.entry, state.count)
+    series = state.of(_key(bar))
+    return series if series.history.take(bar.open_time, bar.close, received.entry, state.count) else None
 
 
-def _queue(state: State, received: Received) -> Feed | None:
-    """Puts a prediction in its line. None for one that comes behind its artifact's answer about the same
-    bar, or a later one: the first counts."""
-    said = received.envelope.event
-    feed = state.feed((said.symbol, said.interval_ms, said.origin == "synthetic"))
-    line = feed.lines.setdefault((said.model, said.artifact.hex()), Line())
-    if said.open_time <= line.read:
+def _take_features(state: State, event: FeatureEvent, received: Received) -> SymbolState:
+    """Note the stamp of a bar, which its first event on ``features`` has."""
+    series = state.of(_key(event))
+    if event.open_time > series.featured:
+        version = event.control_version if event.control_head is not None else None
+        series.featured = event.open_time
+        series.stamps[event.open_time] = Stamp(version, received.entry)
+    return series
+
+
+def _take_answer(state: State, answer: PredictionMade | PredictionFailed, received: Received) -> SymbolState | None:
+    """Note that an artifact answered a bar, and queue its prediction. None for an answer that does not count: it is
+    not the first of its artifact at this bar or a later one, or the bar was let go."""
+    series = state.of(_key(answer))
+    frontier = series.frontier
+    series.frontier = max(frontier, answer.open_time)
+    artifact = (answer.model, answer.artifact.hex())
+    before = series.answered(artifact)
+    if answer.open_time <= max(before, series.complete):
         return None
-    line.queue.append(Waiting(received.envelope, received.entry))
-    return feed
+    line = series.pending.setdefault(artifact, PendingPredictions())
+    line.answered = answer.open_time
+    if isinstance(answer, PredictionMade):
+        pending = PendingPrediction(received.envelope, received.entry, before, frontier)
+        line.queue.append(pending)
+        if answer.control_head is not None and answer.open_time > series.featured:
+            state.unfeatured.append((pending.at, _key(answer)))
+    return series
 
 
-def _rounds(state: State, series: Series) -> Rounds:
-    return state.rounds.setdefault(series, Rounds())
+def _take_decision(state: State, decision: DecisionMade, received: Received) -> SymbolState | None:
+    """Keep what is joined with a decision; None for a second decision of a bar."""
+    envelope: Envelope[DecisionMade] = received.envelope
+    state.issued.take(envelope, received.entry)
+    series = state.of(_key(decision))
+    if decision.open_time <= series.decided:
+        return None
+    series.decided = decision.open_time
+    if decision.open_time > series.complete:
+        series.decisions[decision.open_time] = kept(envelope, received.entry)
+    else:
+        series.decided_base = decision.open_time
+    return series
 
 
-def _round(state: State, received: Received) -> Round | None:
-    envelope = received.envelope
-    decision = envelope.event
-    if decision.control_version > state.panels.control.version:
-        raise LookupError(f"control version {decision.control_version} has not been read yet")
-    state.recall.take(envelope, received.entry)
-    series = (decision.symbol, decision.interval_ms)
-    return _rounds(state, series).take(decision, envelope.id, received.entry)
-
-
-def _settle_all(state: State, series: Series) -> Iterator[Sealed]:
-    """Writes what has become complete about one symbol, and lets go what nobody can ask for any more."""
-    for synthetic in (False, True):
-        feed = state.feeds.get((*series, synthetic))
-        if feed is not None:
-            for voice, line in sorted(feed.lines.items()):
-                yield from settle(state, feed, voice, line)
-    _forget(state, series)
-
-
-def _forget(state: State, series: Series) -> None:
-    """Lets rounds and bars go that no prediction can be about any more."""
-    feeds = [feed for synthetic in (False, True) if (feed := state.feeds.get((*series, synthetic))) is not None]
-    rounds = state.rounds.get(series)
-    if rounds is not None and rounds.kept:
-        waiting = min((w for feed in feeds if (w := feed.waiting) is not None), default=rounds.newest + 1)
-        rounds.forget(waiting, state.read)
-    for feed in feeds:
-        before = _kept_from(state, feed, rounds)
-        if before is not None and feed.track.times and feed.track.times[0] < before:
-            feed.track.forget(before)
-
-
-def _kept_from(state: State, feed: Feed, rounds: Rounds | None) -> int | None:
-    """The first bar that may still be asked about; None: all of them."""
-    span = LATE * feed.track.interval_ms
-    control = state.panels.control
-    if feed.heard < 0:
-        used = any(slot.champion or slot.shadows for slot in control.models.values())
-        return None if used else feed.track.front.at - span
-    reached = feed.heard
-    if control.voting:
-        reached = min(reached, rounds.newest if rounds is not None else -1)
-    return min(reached - span, feed.waiting if feed.waiting is not None else reached)
-
-
-def _bars_wanted(state: State) -> bool:
-    """Whether a prediction waits for a bar that has not been read."""
-    for feed in state.feeds.values():
-        for (_, artifact), line in feed.lines.items():
-            if line.queue:
-                horizon = max(state.panels.registered(artifact).horizon or 0, feed.track.hour)
-                if feed.track.front.at < line.queue[0].open_time + horizon * feed.track.interval_ms:
-                    return True
-    return False
-
-
-def _sweep(state: State) -> Iterator[Sealed]:
-    """Forgets symbols whose bars have stopped; what waits for one will not come."""
-    for key in [key for key, feed in state.feeds.items() if state.count - feed.last > FORGOTTEN]:
-        yield from given_up(state, state.feeds.pop(key))
-        if not any((*key[:2], synthetic) in state.feeds for synthetic in (False, True)):
-            state.rounds.pop(key[:2], None)
+def _sweep(state: State, now: int) -> Iterator[Sealed]:
+    """Look again at what waits for an entry that other symbols' entries show not to come; mark symbols whose bars have
+    stopped, and drop them once nothing of them waits or all streams have been read past the mark."""
+    read_until = min(state.features_at, state.predictions_at, state.decisions_at)
+    for key, series in list(state.series.items()):
+        if not series.ended and state.count - series.history.number > outcomes.FORGOTTEN:
+            series.ended = now + MARGIN_MS
+            series.history.ended = True
+        yield from _settled(state, series)
+        waits = series.history.bars or series.stamps or series.oldest_pending is not None
+        if series.ended and (read_until > series.ended or not waits):
+            yield from given_up(state, series)
+            del state.series[key]
+            continue
+        series.pending = {
+            artifact: line for artifact, line in series.pending.items() if line.queue or line.answered > series.complete
+        }

@@ -7,7 +7,7 @@ from schemas.decisions import DecisionMade
 from schemas.operations import InterferenceFound
 from schemas.scores import BallotMissing, InterferenceChecked
 from services.shadow_recorder.interference import differences
-from services.shadow_recorder.settling import caused
+from services.shadow_recorder.scoring_readiness import caused
 from services.shadow_recorder.state import State
 
 
@@ -16,7 +16,7 @@ def missing(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Sealed]:
     decision = envelope.event
     heard = {(b.model, b.artifact) for b in decision.counted} | {(b.model, b.artifact) for b in decision.shadow}
     reasons = {(gone.model, gone.artifact): gone.reason for gone in decision.absent}
-    for model, slot in sorted(state.panels.models(decision.control_version).items()):
+    for model, slot in sorted(state.configurations.models(decision.control_version).items()):
         for artifact in sorted({*slot.shadows, *([slot.champion] if slot.champion else [])}):
             if (model, artifact) not in heard:
                 event = BallotMissing(
@@ -39,9 +39,9 @@ def prove(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Sealed]:
     decision = envelope.event
     if not decision.shadow:
         return
-    panels, version = state.panels, decision.control_version
-    head = panels.control.past[version].head
-    found = differences(panels.panel(version), head, decision)
+    configurations, version = state.configurations, decision.control_version
+    head = configurations.control.past[version].head
+    found = differences(configurations.panel(version), head, decision)
     state.checked += 1
     state.equal += not found
     event = InterferenceChecked(

@@ -6,8 +6,8 @@ from typing import Final
 from schemas.common import ACTIONS, Action, Probabilities
 from schemas.predictions import PredictionMade
 from schemas.scores import PredictionScored
-from services.shadow_recorder.panels import Panels
-from services.shadow_recorder.rounds import Round
+from services.shadow_recorder.configurations import Configurations
+from services.shadow_recorder.decisions import JoinedDecision
 from shared.outcomes import Outcome
 
 FLOOR: Final = 1e-9
@@ -31,32 +31,36 @@ def signed_return(action: Action, forward_return: float, cost: float) -> float:
 
 
 def scored(
-    panels: Panels, said: PredictionMade, event: bytes, joined: Round | None, came: Outcome, late: bool, latency_ms: int
+    configurations: Configurations,
+    made: PredictionMade,
+    event: bytes,
+    decision: JoinedDecision | None,
+    came: Outcome,
+    latency_ms: int,
 ) -> PredictionScored:
-    """The score. ``joined`` None: no model voted, so there was no decision. A function of its arguments."""
-    decision = joined.decision if joined else None
-    version = decision.control_version if decision else said.control_version
-    artifact = said.artifact.hex()
-    registered = panels.registered(artifact)
+    """Return the score. ``decision`` is None where no model voted. A function of its arguments."""
+    version = decision.control_version if decision else made.control_version
+    artifact = made.artifact.hex()
+    registered = configurations.registered(artifact)
     assert registered.horizon is not None
     assert registered.kappa is not None
-    cost = panels.cost(version)
-    action = panels.own_action(version, said.probabilities)
-    incumbent = next(
-        (b for b in (decision.counted if decision else ()) if b.model == said.model and b.artifact != artifact), None
-    )
-    theirs = panels.own_action(version, incumbent.probabilities) if incumbent else None
-    with_it, without = panels.pools(version, decision, said.model, artifact, said.probabilities)
+    cost = configurations.cost(version)
+    action = configurations.own_action(version, made.probabilities)
+    champion = decision.champion(made.model) if decision else None
+    if champion is not None and champion[0] == made.artifact:
+        champion = None
+    theirs = configurations.own_action(version, champion[1]) if champion else None
+    with_it, without = configurations.pools(version, decision, made.model, artifact, made.probabilities)
     return PredictionScored(
-        symbol=said.symbol,
-        interval_ms=said.interval_ms,
-        open_time=said.open_time,
-        origin=said.origin,
-        model=said.model,
-        artifact=said.artifact,
-        role="voting" if panels.role(version, said.model, artifact) else "shadow",
-        late=late,
-        probabilities=said.probabilities,
+        symbol=made.symbol,
+        interval_ms=made.interval_ms,
+        open_time=made.open_time,
+        origin=made.origin,
+        model=made.model,
+        artifact=made.artifact,
+        role="voting" if configurations.is_champion(version, made.model, artifact) else "shadow",
+        late=decision is not None and not decision.lists(event),
+        probabilities=made.probabilities,
         prior=registered.prior,
         action=action,
         outcome=came.action,
@@ -67,18 +71,18 @@ def scored(
         horizon=registered.horizon,
         ends=came.ends,
         hour_return=came.hour_return,
-        log_loss=log_loss(said.probabilities, came.action),
-        brier=brier(said.probabilities, came.action),
+        log_loss=log_loss(made.probabilities, came.action),
+        brier=brier(made.probabilities, came.action),
         signed_return=signed_return(action, came.forward_return, cost),
         cost=cost,
-        incumbent=incumbent.probabilities if incumbent else None,
-        incumbent_artifact=bytes.fromhex(incumbent.artifact) if incumbent else None,
+        incumbent=champion[1] if champion else None,
+        incumbent_artifact=champion[0] if champion else None,
         incumbent_return=signed_return(theirs, came.forward_return, cost) if theirs else None,
         pool_with=with_it,
         pool_without=without,
         decided=decision.action if decision else None,
         control_version=version,
         prediction=event,
-        decision=joined.event if joined else None,
+        decision=decision.event if decision else None,
         latency_ms=latency_ms,
     )

@@ -1,8 +1,8 @@
-"""What the recorder remembers of one partition, and how it survives a restart."""
+"""What the recorder remembers of one partition, and how that survives a restart."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -10,67 +10,125 @@ from msgspec import Struct
 from schemas.codec import Envelope
 from schemas.predictions import PredictionMade
 from schemas.trades import TradeClosed
-from services.shadow_recorder.panels import Panels
-from services.shadow_recorder.rounds import Recall, Rounds, Series, Voice
+from services.shadow_recorder.configurations import Configurations
+from services.shadow_recorder.decisions import ArtifactKey, IssuedDecisions, KeptDecision
 from shared.log import START, preceding
 from shared.log.rules import order
-from shared.outcomes import Track, Volatility
+from shared.outcomes import BarHistory, Volatility
 
-Key = tuple[str, int, bool]
+LATE: Final = 2048
+"""A prediction that no decision lists is scored if no artifact had answered a bar so many bars later before it."""
+
+PATIENCE: Final = 16
+"""Turns in which a stream is not read, before all are read once."""
+
+SeriesKey = tuple[str, int, bool]
 """A symbol, its interval, and whether its bars are synthetic: those are a market of their own."""
 
 
-class Waiting(NamedTuple):
-    """A prediction that waits for its round, or for what comes."""
+class PendingPrediction(NamedTuple):
+    """A prediction without a score yet. ``before`` is the last bar that its artifact had answered, ``frontier`` the
+    last that any artifact had, when it was read."""
 
     envelope: Envelope[PredictionMade]
     entry: str
+    before: int
+    frontier: int
 
     @property
     def open_time(self) -> int:
-        """The bar it is about."""
+        """The bar that was predicted at."""
         return self.envelope.event.open_time
 
+    @property
+    def at(self) -> int:
+        """The time (ms) of its entry."""
+        return order(self.entry)[0]
 
-class Line:
-    """The predictions of one artifact about one symbol, in the order of their bars. ``settled``: the
-    last bar whose prediction was scored, or never will be, and ``entry`` that prediction's."""
 
-    __slots__ = ("entry", "queue", "settled")
+class PendingPredictions:
+    """The predictions of one artifact about one symbol that wait for their score, in the order of bars.
+    ``answered`` is the last bar that the artifact predicted or failed at."""
 
-    def __init__(self, settled: int = -1, entry: str = START) -> None:
-        self.queue: deque[Waiting] = deque()
-        self.settled = settled
-        self.entry = entry
+    __slots__ = ("answered", "queue")
+
+    def __init__(self, answered: int = -1) -> None:
+        self.queue: deque[PendingPrediction] = deque()
+        self.answered = answered
 
     @property
-    def read(self) -> int:
-        """The last bar that a prediction was read about."""
-        return self.queue[-1].open_time if self.queue else self.settled
+    def base(self) -> int:
+        """What ``answered`` was before the first prediction that waits."""
+        return self.queue[0].before if self.queue else self.answered
 
 
-class Feed:
-    """One symbol: its bars, and the lines of the artifacts that speak about it. ``last``: how many bars
-    of the whole market had come with its last."""
+class Stamp(NamedTuple):
+    """The stamp of a bar: a version, or None where the event was written by a release without stamps."""
 
-    def __init__(self, track: Track, last: int) -> None:
-        self.track = track
-        self.last = last
-        self.lines: dict[Voice, Line] = {}
+    version: int | None
+    entry: str
+
+
+class SymbolState:
+    """One series of bars and all that is joined with it. Bars up to ``complete`` are let go (``retention``).
+
+    ``featured`` is the last bar with an event on ``features``, ``decided`` the last with a decision, and ``frontier``
+    the last that any artifact answered. ``decided_base`` is the last decided bar whose decision is not kept.
+    ``ended`` is the time (ms) after which nothing is joined with a symbol whose bars have stopped; 0: they have not."""
+
+    def __init__(self, history: BarHistory) -> None:
+        self.history = history
+        self.pending: dict[ArtifactKey, PendingPredictions] = {}
+        self.stamps: OrderedDict[int, Stamp] = OrderedDict()
+        self.decisions: OrderedDict[int, KeptDecision] = OrderedDict()
+        self.complete = self.featured = self.decided = self.decided_base = self.frontier = -1
+        self.ended = 0
 
     @property
-    def heard(self) -> int:
-        """The latest bar that anything was said about; -1: nothing yet."""
-        return max((line.read for line in self.lines.values()), default=-1)
+    def oldest_pending(self) -> int | None:
+        """The first bar whose prediction waits."""
+        return min((line.queue[0].open_time for line in self.pending.values() if line.queue), default=None)
 
-    @property
-    def waiting(self) -> int | None:
-        """The oldest bar whose prediction waits."""
-        return min((line.queue[0].open_time for line in self.lines.values() if line.queue), default=None)
+    def answered(self, artifact: ArtifactKey) -> int:
+        """Return the last bar that an artifact answered."""
+        line = self.pending.get(artifact)
+        return line.answered if line is not None else -1
 
 
-class KeptFeed(Struct, frozen=True, array_like=True):
-    """A feed in the memo: the volatility before its oldest bar, and how far each line is settled."""
+class KeptSeries(Struct, frozen=True, array_like=True):
+    """A series in the memo: everything as it was before the first entry that is read again. ``answered`` has the
+    artifacts that answered a bar after ``complete``."""
+
+    symbol: str
+    interval_ms: int
+    synthetic: bool
+    number: int
+    base: Volatility
+    complete: int
+    decided: int
+    frontier: int
+    ended: int
+    answered: tuple[tuple[str, bytes, int], ...]
+
+
+class Memo(Struct, frozen=True, array_like=True):
+    """What cannot be read again. ``count`` is the number of bars of the market before ``since``; ``checked`` and
+    ``equal`` are the counts of N of N; ``reached`` has the time (ms) of the last entry of ``features``,
+    ``predictions`` and ``decisions``; ``trades`` the entries of those that wait for their decision.
+    ``layout`` comes first: memos of releases before layout 2 have a count there."""
+
+    layout: str = "2"
+    count: int = 0
+    checked: int = 0
+    equal: int = 0
+    reached: tuple[int, int, int] = (-1, -1, -1)
+    trades: tuple[str, ...] = ()
+    series: tuple[KeptSeries, ...] = ()
+
+
+class FormerFeed(Struct, frozen=True, array_like=True):
+    """A series in the memo of a release before layout 2: ``settled`` has a model, an artifact, the last bar whose
+    prediction has its score, and that prediction's entry."""
 
     symbol: str
     interval_ms: int
@@ -80,93 +138,138 @@ class KeptFeed(Struct, frozen=True, array_like=True):
     settled: tuple[tuple[str, bytes, int, str], ...]
 
 
-class Memo(Struct, frozen=True, array_like=True):
-    """What cannot be read again. ``count``: bars of the market before ``since``; ``read``: the last
-    entry of ``predictions``; ``trades``: the entries of those that wait for their decision."""
+class FormerMemo(Struct, frozen=True, array_like=True):
+    """The memo of a release before layout 2."""
 
     count: int = 0
     checked: int = 0
     equal: int = 0
     read: str = START
     trades: tuple[str, ...] = ()
-    feeds: tuple[KeptFeed, ...] = ()
+    feeds: tuple[FormerFeed, ...] = ()
+
+
+def decoded(memo: bytes) -> Memo:
+    """Return a memo; one of an earlier release in today's layout."""
+    if not memo:
+        return Memo()
+    try:
+        return msgspec.msgpack.decode(memo, type=Memo)
+    except msgspec.ValidationError:
+        former = msgspec.msgpack.decode(memo, type=FormerMemo)
+    series = tuple(
+        KeptSeries(
+            symbol=feed.symbol,
+            interval_ms=feed.interval_ms,
+            synthetic=feed.synthetic,
+            number=former.count,
+            base=feed.base,
+            complete=feed.base.at,
+            decided=feed.base.at,
+            frontier=max((bar for _, _, bar, _ in feed.settled), default=-1),
+            ended=0,
+            answered=tuple((model, artifact, bar) for model, artifact, bar, _ in feed.settled),
+        )
+        for feed in former.feeds
+    )
+    return Memo(count=former.count, checked=former.checked, equal=former.equal, trades=former.trades, series=series)
+
+
+class Pace(Struct):
+    """How long streams have been held back: the turns since all were read, after how many all are read again, and how
+    many predictions had their score the last time."""
+
+    turns: int = 0
+    patience: int = PATIENCE
+    settled: int = 0
 
 
 class State:
-    """See the package. ``count``: bars of the market so far."""
+    """See the package. ``count`` is the number of bars of the market so far, ``settled`` that of predictions that got
+    their score; ``features_at``, ``predictions_at`` and ``decisions_at`` are the times (ms) of the last entries read.
+    ``unfeatured`` has the time (ms) and the series of each prediction that was read before the features of its bar.
+    ``pace`` belongs to ``backpressure``."""
 
     def __init__(self, memo: Memo) -> None:
-        self.panels = Panels()
-        self.feeds: dict[Key, Feed] = {}
-        self.rounds: dict[Series, Rounds] = {}
-        self.recall = Recall()
+        self.configurations = Configurations()
+        self.series: dict[SeriesKey, SymbolState] = {}
+        self.issued = IssuedDecisions()
         self.trades: dict[str, Envelope[TradeClosed]] = {}
         self.expected = frozenset(memo.trades)
         self.count = memo.count
-        self.checked, self.equal, self.read = memo.checked, memo.equal, memo.read
-        for kept in memo.feeds:
-            feed = Feed(Track(kept.interval_ms, kept.base), kept.last)
-            feed.lines = {(model, artifact.hex()): Line(last, entry) for model, artifact, last, entry in kept.settled}
-            self.feeds[kept.symbol, kept.interval_ms, kept.synthetic] = feed
+        self.checked, self.equal = memo.checked, memo.equal
+        self.features_at, self.predictions_at, self.decisions_at = memo.reached
+        self.unfeatured: deque[tuple[int, SeriesKey]] = deque()
+        self.settled = 0
+        self.pace = Pace()
+        for kept in memo.series:
+            series = SymbolState(BarHistory(kept.interval_ms, kept.base, kept.number))
+            series.complete = series.featured = kept.complete
+            series.decided = series.decided_base = kept.decided
+            series.frontier, series.ended = kept.frontier, kept.ended
+            series.history.ended = kept.ended > 0
+            for model, artifact, bar in kept.answered:
+                series.pending[model, artifact.hex()] = PendingPredictions(bar)
+            self.series[kept.symbol, kept.interval_ms, kept.synthetic] = series
 
-    def feed(self, key: Key) -> Feed:
-        """The feed of a symbol; a new one where it is new."""
-        found = self.feeds.get(key)
-        if found is None:
-            found = self.feeds[key] = Feed(Track(key[1], Volatility()), self.count)
-        return found
-
-    def lines(self, series: Series) -> Iterator[tuple[Voice, Line]]:
-        """The lines of a symbol, whatever the origin of its bars."""
-        for synthetic in (False, True):
-            feed = self.feeds.get((*series, synthetic))
-            if feed is not None:
-                yield from feed.lines.items()
+    def of(self, key: SeriesKey) -> SymbolState:
+        """Return the state of a series, a new one where there is none."""
+        series = self.series.get(key)
+        if series is None:
+            series = self.series[key] = SymbolState(BarHistory(key[1], Volatility(), self.count))
+        return series
 
     def memo(self) -> bytes:
-        """See ``Memo``."""
+        """Return everything as it was before the entries of ``since``."""
         count = min(
-            (feed.track.bars[0].number - 1 for feed in self.feeds.values() if feed.track.bars), default=self.count
+            (series.history.bars[0].number - 1 for series in self.series.values() if series.history.bars),
+            default=self.count,
         )
-        waiting = self._oldest_prediction()
-        feeds = tuple(
-            KeptFeed(*key, feed.last, feed.track.base, tuple(self._settled(feed, waiting)))
-            for key, feed in sorted(self.feeds.items())
+        memo = Memo(
+            count=count,
+            checked=self.checked,
+            equal=self.equal,
+            reached=(self.features_at, self.predictions_at, self.decisions_at),
+            trades=tuple(self.trades),
+            series=tuple(_kept(key, series) for key, series in sorted(self.series.items())),
         )
-        return msgspec.msgpack.encode(
-            Memo(count, self.checked, self.equal, self.read, tuple(sorted(self.trades)), feeds)
-        )
+        return msgspec.msgpack.encode(memo)
 
     def since(self) -> dict[str, str]:
-        """Where each stream must be read again from, for what waits and for what may be asked about."""
+        """Return where each stream must be read again from: its oldest entry that something may be joined with."""
+        series = self.series.values()
+        decisions = [next(iter(each.decisions.values())).entry for each in series if each.decisions]
         entries = {
-            "market": self._oldest_bar(),
-            "predictions": self._oldest_prediction(),
-            "decisions": _first(
-                entry
-                for entry in (
-                    self.recall.oldest,
-                    *(next(iter(rounds.kept.values())).entry for rounds in self.rounds.values() if rounds.kept),
-                )
-                if entry is not None
+            "market": _first(each.history.bars[0].entry for each in series if each.history.bars),
+            "features": _first(next(iter(each.stamps.values())).entry for each in series if each.stamps),
+            "predictions": _first(
+                line.queue[0].entry for each in series for line in each.pending.values() if line.queue
             ),
+            "decisions": _first(iter(decisions if self.issued.oldest is None else [*decisions, self.issued.oldest])),
             "trades": _first(iter(self.trades)),
         }
         return {stream: preceding(entry) for stream, entry in entries.items() if entry is not None}
 
-    def _oldest_bar(self) -> str | None:
-        return _first(feed.track.bars[0].entry for feed in self.feeds.values() if feed.track.bars)
 
-    def _oldest_prediction(self) -> str | None:
-        return _first(line.queue[0].entry for feed in self.feeds.values() for line in feed.lines.values() if line.queue)
-
-    def _settled(self, feed: Feed, waiting: str | None) -> Iterator[tuple[str, bytes, int, str]]:
-        """Of artifacts that are in use, and of those whose settled predictions will be read again."""
-        version = self.panels.control.version
-        for (model, artifact), line in sorted(feed.lines.items()):
-            again = waiting is not None and order(line.entry) >= order(waiting)
-            if line.settled >= 0 and (again or line.queue or self.panels.active(version, model, artifact)):
-                yield model, bytes.fromhex(artifact), line.settled, line.entry
+def _kept(key: SeriesKey, series: SymbolState) -> KeptSeries:
+    return KeptSeries(
+        symbol=key[0],
+        interval_ms=key[1],
+        synthetic=key[2],
+        number=series.history.base_number,
+        base=series.history.base,
+        complete=series.complete,
+        decided=series.decided_base,
+        frontier=min(
+            (line.queue[0].frontier for line in series.pending.values() if line.queue), default=series.frontier
+        ),
+        ended=series.ended,
+        answered=tuple(
+            (model, bytes.fromhex(artifact), line.base)
+            for (model, artifact), line in sorted(series.pending.items())
+            if line.base > series.complete
+        ),
+    )
 
 
 def _first(entries: Iterator[str]) -> str | None:

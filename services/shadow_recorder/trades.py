@@ -1,37 +1,41 @@
-"""Closed trades and the decisions that they name."""
+"""Closed trades and the decisions that they name.
+
+A trade was written after its decision. So it waits until its decision is read, or ``decisions`` has been read past the
+entry of the trade by ``MARGIN_MS``: then there is no such decision. The last ``RECALLED`` decisions with an intent are
+kept. A trade is joined in any order of reading in which ``trades`` is not further behind than those. The runtime reads
+as many entries of each stream a turn and an intent has one trade, so ``trades`` is never behind at all.
+"""
 
 from collections.abc import Iterator
-from typing import Final
+from itertools import takewhile
 
 from schemas.codec import Sealed
 from schemas.common import EventHex
-from schemas.decisions import DecisionMade
 from schemas.scores import TradeJoined
 from schemas.trades import TradeClosed
-from services.shadow_recorder.rounds import RECALLED, Rounds
+from services.shadow_recorder.decisions import MARGIN_MS, RECALLED, Issued
 from services.shadow_recorder.scoring import SIGN
-from services.shadow_recorder.settling import caused
+from services.shadow_recorder.scoring_readiness import caused
 from services.shadow_recorder.state import State
-
-TRADES: Final = 1000
-"""Trades that may wait for a decision; the oldest is given up."""
+from shared.log.rules import order
 
 
-def settle_trades(state: State) -> Iterator[Sealed]:
-    """Joins trades whose decision is known, or will not be."""
-    for entry, envelope in list(state.trades.items()):
+def settle_trades(state: State, named: str | None = None) -> Iterator[Sealed]:
+    """Join the waiting trades that name a decision which has been read now, and those whose decision is not there."""
+    overdue = takewhile(lambda entry: order(entry)[0] + MARGIN_MS < state.decisions_at, state.trades)
+    ready = [*overdue, *(entry for entry, trade in state.trades.items() if trade.event.decision == named)]
+    for entry in dict.fromkeys(ready):
+        envelope = state.trades.pop(entry)
         trade = envelope.event
-        decision = state.recall.find(trade.decision)
-        rounds = state.rounds.get((trade.symbol, trade.interval_ms), Rounds())
-        if decision is None and rounds.newest < trade.open_time and len(state.trades) <= TRADES:
-            continue
-        del state.trades[entry]
+        decision = state.issued.find(trade.decision)
+        if decision is not None and order(decision.entry)[0] > order(entry)[0] + MARGIN_MS:
+            decision = None
         yield caused(envelope, _joined(trade, envelope.id, trade.decision, decision))
 
 
-def _joined(trade: TradeClosed, event: bytes, name: EventHex, decision: DecisionMade | None) -> TradeJoined:
+def _joined(trade: TradeClosed, event: bytes, name: EventHex, decision: Issued | None) -> TradeJoined:
     gross = SIGN[trade.action] * (trade.exit_price / trade.entry_price - 1.0)
-    detail = f"{name} is not among the last {RECALLED:,} decisions, or no intent followed from it"
+    detail = f"{name} is not among the last {RECALLED:,} decisions that an intent followed from"
     if decision is not None:
         pairs = (
             ("symbol", trade.symbol, decision.symbol),
@@ -42,17 +46,17 @@ def _joined(trade: TradeClosed, event: bytes, name: EventHex, decision: Decision
         wrong = [f"{what}: the trade says {said}, the decision {right}" for what, said, right in pairs if said != right]
         detail = "; ".join(wrong)
     return TradeJoined(
-        trade.symbol,
-        trade.interval_ms,
-        trade.open_time,
-        trade.origin,
-        bytes.fromhex(name),
-        event,
-        not detail,
-        detail,
-        trade.action,
-        decision.confidence if decision else 0.0,
-        decision.control_version if decision else 0,
-        gross,
-        gross - trade.fees,
+        symbol=trade.symbol,
+        interval_ms=trade.interval_ms,
+        open_time=trade.open_time,
+        origin=trade.origin,
+        decision=bytes.fromhex(name),
+        trade=event,
+        joined=not detail,
+        detail=detail,
+        action=trade.action,
+        confidence=decision.confidence if decision else 0.0,
+        control_version=decision.control_version if decision else 0,
+        gross=gross,
+        net=gross - trade.fees,
     )

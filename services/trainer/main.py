@@ -26,9 +26,9 @@ from shared.artifacts.store import Store
 from shared.commands import Door, RefusedError
 from shared.control import State
 from shared.following import CONTROL, now_ms
-from shared.log import START, Claim, Commit, Log, Place, Position
+from shared.log import START, Claim, Commit, Log, Place, Position, TruncatedLogError
 from shared.notify import Supervised
-from shared.process import check_installation, opened_log, owner
+from shared.process import check_installation, missing_by, opened_log, owner
 from shared.settings import Settings
 from shared.signing import Signer, load_private
 from shared.training.jobs import ATTEMPTS, Job
@@ -87,7 +87,7 @@ class Trainer:
     def __init__(self, settings: Settings, log: Log, signer: Signer | None, supervised: Supervised) -> None:
         self.settings = settings
         self.log = log
-        self.door = Door(log, signer)
+        self.door = Door(log, signer, missing_by(settings))
         self.ledger = Ledger(log)
         self.store = Store(Path(settings.installation.state) / "artifacts")
         self.claims: list[Claim] = []
@@ -143,7 +143,12 @@ class Trainer:
 
     async def _state(self) -> State:
         """The configuration now, and since when each model has its champion."""
-        state = await self.door.state()
+        try:
+            state = await self.door.state()
+        except TruncatedLogError as error:
+            _log.error("%s", error)
+            self.promoted, self.control = {}, START
+            state = await self.door.state()
         while entries := await self.log.scan(CONTROL, after=self.control, until=self.door.reader.last):
             self.promoted = promotions(self.promoted, [unseal("control", entry.data).event for entry in entries])
             self.control = entries[-1].id

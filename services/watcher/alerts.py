@@ -34,6 +34,7 @@ ALERTS: Final[dict[str, Alert]] = {
     "group-recreated": Alert("warning", "a consumer group had vanished and was made again"),
     "owner-replaced": Alert("info", "a process took a group over from another"),
     "control-refused": Alert("critical", "somebody wrote to the control stream past its door"),
+    "log-truncated": Alert("critical", "the server lost its last writes: the log is not the one that was read"),
     "interference-found": Alert("critical", "a decision does not follow from its counted ballots alone"),
     "archive-failed": Alert("critical", "the archive is damaged or out of reach, so nothing is trimmed"),
     "promoted": Alert("info", "another artifact votes for a model"),

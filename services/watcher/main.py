@@ -21,8 +21,8 @@ from services.watcher.state import Notice, State
 from shared import logs, telemetry
 from shared.commands import current
 from shared.control import Reader
-from shared.following import CONTROL, now_ms, standing
-from shared.log import Entry, Log, Place, UnavailableError
+from shared.following import CONTROL, marks_of, now_ms, standing
+from shared.log import Entry, Log, Place, TruncatedLogError, UnavailableError
 from shared.log.rules import order
 from shared.notify import Supervised
 from shared.process import check_installation, opened_log
@@ -34,6 +34,8 @@ __all__ = ["Channels", "Watcher", "addresses", "run"]
 GROUP: Final = "watcher"
 PARTITIONED: Final = ("decisions", "gates", "dead", "alarms")
 LOOK_S: Final = 1.0
+COMPARE_S: Final = 5.0
+"""How often the control log is compared with what was read of it, beside each time a connection was opened."""
 SAVE_S: Final = 5.0
 FIRST_RETRY_S: Final = 5.0
 LAST_RETRY_S: Final = 300.0
@@ -91,6 +93,7 @@ class Watcher:
         self._names = [blake2b(url.encode(), digest_size=8).hexdigest() for url in urls]
         self._meter = meter
         self._control = Reader()
+        self._verified, self._compared_at = -1, 0.0
         self._kept = Kept()
         self._saved_at = time.monotonic()
         self._silent_since: int | None = None
@@ -117,6 +120,7 @@ class Watcher:
         """Reads to the end, looks at the groups, tells."""
         now = now_ms()
         try:
+            await self._compare()
             notices = await self._read()
             views = [view for partition in range(self._partitions) for view in await self._log.groups(partition)]
             notices += core.look(self._kept.state, now, views, self._control.state)
@@ -136,6 +140,17 @@ class Watcher:
         if notices or time.monotonic() - self._saved_at > SAVE_S:
             self.save()
         await self._send()
+
+    async def _compare(self) -> None:
+        """Begins control anew where it is not the log that was read; what services say of it, they alarm."""
+        if self._log.opened == self._verified and time.monotonic() - self._compared_at < COMPARE_S:
+            return
+        self._verified, self._compared_at = self._log.opened, time.monotonic()
+        try:
+            await self._log.check(marks_of(self._control))
+        except TruncatedLogError as error:
+            _log.error("%s", error)
+            self._control, self._verified = Reader(), -1
 
     def save(self) -> None:
         """Replaces the file at once, or not at all."""

@@ -9,6 +9,7 @@ from schemas.operations import (
     GapDetected,
     GroupRecreated,
     InterferenceFound,
+    LogTruncated,
     OwnerReplaced,
 )
 from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
@@ -37,6 +38,9 @@ def words_of(event: Any) -> tuple[str, str, str]:
             return "owner-replaced", event.group, f"{event.group}: {event.owner} replaced {event.former}"
         case ControlRefused():
             return "control-refused", "", f"entry {event.entry}: {event.reason}; version {event.version} stays in force"
+        case LogTruncated():
+            text = f"{event.group} had read {event.stream} to {event.expected}, it ends at {event.last}: {event.detail}"
+            return "log-truncated", event.stream, text
         case InterferenceFound():
             return "interference-found", "", f"decision {event.decision}: {event.detail}"
         case TrainingCompleted():

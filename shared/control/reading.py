@@ -63,13 +63,24 @@ _recorded: Final = msgspec.json.Decoder(CommandRecorded).decode
 _plain: Final = msgspec.json.decode
 
 
+class Taken(NamedTuple):
+    """An entry that was taken: its id, its bytes, and how many were taken with it."""
+
+    entry: str
+    data: bytes
+    number: int
+
+
 class Reader:
     """Reads one control stream from its beginning. ``state``: the configuration so far; ``last``: the
-    id of the last entry taken, whether it counted or not; ``refused``: those that did not."""
+    id of the last entry taken, whether it counted or not; ``refused``: those that did not. ``newest`` is that
+    last entry, ``standing`` the last one that counted: by them the log is known again."""
 
     def __init__(self) -> None:
         self.state: State = EMPTY
         self.last = START
+        self.newest: Taken | None = None
+        self.standing: Taken | None = None
         self.refused: list[Refused] = []
         self._orphans: dict[str, str] = {}
 
@@ -77,6 +88,7 @@ class Reader:
         """The envelope of an entry that stands, folded into ``state``; None for a refused one.
         Raises ``ControlError``, after which this reader is of no more use."""
         before, self.last = self.last, entry
+        self.newest = taken = Taken(entry, data, self.newest.number + 1 if self.newest else 1)
         try:
             found = _wire(data)
             claim = _claim(found.event)
@@ -96,6 +108,7 @@ class Reader:
         if fault is not None:
             self._refuse(entry, data, fault, recorded)
             return None
+        self.standing = taken
         ids = [bytes.fromhex(each) for each in (found.id, found.causation, found.correlation)]
         return Envelope(found.schema, found.flags, ids[0], ids[1], ids[2], recorded)
 

@@ -17,11 +17,14 @@ Not guaranteed
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Sealed
 from shared.log.written import Written
+
+if TYPE_CHECKING:
+    from shared.log.identity import Mark
 
 START: Final = "0-0"
 """The id before every entry."""
@@ -59,10 +62,12 @@ class Entry(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How far a group has read a stream: the last entry's id, and how many entries that were."""
+    """How far a group has read a stream: the last entry's id, how many entries that were, and the digest of the last
+    one (``identity.digest_of``; empty where it is not known)."""
 
     id: str = START
     seen: int = 0
+    digest: str = ""
 
 
 class Owner(NamedTuple):
@@ -83,7 +88,9 @@ class Claim(NamedTuple):
     given: its positions, the memo of its last commit, and from where the service must read again
     to rebuild what the memo does not hold (``since``; a stream that is missing there needs nothing).
     ``former`` is the owner it was taken from, if that owner had not released it. ``written``: the group's running
-    digests by stream, from which its commits go on."""
+    digests by stream, from which its commits go on. ``restored``: streams whose position
+    was taken from the consumer group, since the group's own record was gone, its memo and ``since`` too, and nothing
+    was committed from then on."""
 
     group: str
     partition: int
@@ -94,12 +101,15 @@ class Claim(NamedTuple):
     memo: bytes
     former: str | None
     written: Mapping[str, Written] = {}
+    restored: tuple[str, ...] = ()
 
 
 class Commit(NamedTuple):
     """One batch's worth of work. ``before`` and ``after`` are positions by stream; ``memo`` and
     ``since`` replace the former ones. ``fence``: the mark of the fence under which the outputs were decided (''
-    where the fence had none); None: they do not depend on it, and there are no intents among them."""
+    where the fence had none); None: they do not depend on it, and there are no intents among them. ``known``: what the
+    batch depends on of streams that have no position (control); it is compared again before a commit goes out over a
+    new connection."""
 
     outputs: Sequence[Sealed]
     before: Mapping[str, Position]
@@ -107,6 +117,7 @@ class Commit(NamedTuple):
     memo: bytes = b""
     since: Mapping[str, str] = {}
     fence: str | None = None
+    known: "Sequence[Mark]" = ()
 
 
 class Committed(NamedTuple):
@@ -140,6 +151,25 @@ class GroupView(NamedTuple):
     written: Mapping[str, Written] = {}
 
 
+class Lost(NamedTuple):
+    """What of a stream is not there any more: the entry that was read last, the newest entry that is there, and what
+    was found."""
+
+    place: Place
+    expected: str
+    last: str
+    detail: str
+
+
+class TruncatedLogError(RuntimeError):
+    """The log is not the one that was read: its tail was lost, or it was rewritten. Nothing was written on top of it.
+    Whoever raises it for a commit may claim anew, and goes on from what is there."""
+
+    def __init__(self, message: str, lost: Lost) -> None:
+        super().__init__(message)
+        self.lost = lost
+
+
 class FencedError(RuntimeError):
     """Another process owns the group now. The loser must stop; nothing of its batch was written."""
 
@@ -164,6 +194,15 @@ class UnavailableError(ConnectionError):
 class Log(Protocol):
     """See the module's docstring for what is and is not guaranteed."""
 
+    @property
+    def opened(self) -> int:
+        """How many connections were opened so far. A server that lost entries was restarted or replaced, so as long
+        as this does not change, what was read is there."""
+
+    async def check(self, marks: "Sequence[Mark]") -> None:
+        """Compares what was read with what is there, in one round trip.
+        Raises ``TruncatedLogError`` for the first mark that is contradicted."""
+
     async def claim(
         self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
     ) -> Claim:
@@ -182,7 +221,7 @@ class Log(Protocol):
 
     async def commit(self, claim: Claim, commit: Commit) -> Committed:
         """Writes the batch atomically; sending the same commit again does nothing more.
-        Raises ``FencedError``, ``HaltedError``, ``UnavailableError``."""
+        Raises ``FencedError``, ``HaltedError``, ``TruncatedLogError``, ``UnavailableError``."""
 
     async def fence(self, partition: int) -> str:
         """The mark of a partition's fence: ``open <command id>`` or ``closed <command id>``; '' where it was never
@@ -210,9 +249,10 @@ class Log(Protocol):
     async def tail(self, place: Place, count: int) -> list[Entry]:
         """The newest ``count`` entries, oldest first."""
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: "Sequence[Mark]" = ()) -> bool:
         """Appends under this very id, which must be greater than the newest; false (and nothing
-        written) where it is not. The compare-and-append of the control stream."""
+        written) where it is not. The compare-and-append of the control stream. ``marks``: what was read of it; it is
+        compared over the same connection first. Raises ``TruncatedLogError``."""
 
     async def extent(self, place: Place) -> Extent:
         """Where the stream begins and ends."""

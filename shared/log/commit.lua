@@ -50,13 +50,62 @@ local function digests(key)
   return found
 end
 
+local function facts_of(flat)
+  local facts = {}
+  for at = 1, #flat, 2 do
+    facts[flat[at]] = flat[at + 1]
+  end
+  return facts
+end
+
+local function not_after(id, other)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
+  if tonumber(ms) ~= tonumber(other_ms) then return tonumber(ms) < tonumber(other_ms) end
+  return tonumber(seq) <= tonumber(other_seq)
+end
+
+-- Where a stream does not hold the entry that was read as its `seen`th, as it was read: its last id. What was trimmed
+-- or deleted since is no fault. Without a digest it is not known what was read.
+local function lost(key, id, seen, digest)
+  if digest == '' then return end
+  local rows = redis.call('XRANGE', key, id, id)
+  if rows[1] and redis.sha1hex(rows[1][2][2]) == digest then return end
+  local flat = redis.pcall('XINFO', 'STREAM', key)
+  if flat.err then return '0-0' end
+  local facts = facts_of(flat)
+  if not rows[1] and (tonumber(seen) <= facts['entries-added'] - facts['length']
+    or not_after(id, facts['max-deleted-entry-id'])) then
+    return
+  end
+  return facts['last-generated-id']
+end
+
+-- Where the consumer group of a lost hash stands: commits keep both alike.
+local function visible(key, group)
+  local flat = redis.pcall('XINFO', 'GROUPS', key)
+  for _, each in ipairs(flat.err and {} or flat) do
+    local facts = facts_of(each)
+    local seen = facts['entries-read']
+    if facts['name'] == group and facts['last-delivered-id'] ~= '0-0' then
+      if not seen then
+        seen = facts_of(redis.call('XINFO', 'STREAM', key))['entries-added']
+          - #redis.call('XRANGE', key, '(' .. facts['last-delivered-id'], '+')
+      end
+      return facts['last-delivered-id'] .. ' ' .. text(seen)
+    end
+  end
+end
+
 -- KEYS: group hash, set of groups, input streams. Digests are left out where the last owner kept none.
--- ARGV: group, owner, its consumer name, lease in ms, '' | 'force' | epoch that may be replaced, stream names.
+-- ARGV: group, owner, its consumer name, lease in ms, '' | 'force' | epoch that may be replaced, token before the
+-- first commit, stream names.
 local function claim(keys, args)
   local group, owner, consumer, lease, mode = args[1], args[2], args[3], args[4], args[5]
   local wrong = not_streams(keys, 3)
   if wrong then return wrong end
-  local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since', 'wrote')
+  local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since', 'wrote',
+    'restored')
   local epoch, ends, now = held[1] or '0', tonumber(held[3] or '0'), now_ms()
   if ends > now and mode ~= 'force' and mode ~= epoch then
     return { 'OWNED', epoch, held[2], held[4], held[3], text(now) }
@@ -64,12 +113,17 @@ local function claim(keys, args)
   local wrote = held[8] == epoch and digests(keys[1]) or {}
   local raised = redis.call('HINCRBY', keys[1], 'epoch', 1)
   redis.call('HSET', keys[1], 'owner', owner, 'consumer', consumer, 'claimed', text(now),
-    'lease', text(now + lease), 'last', '', 'wrote', text(raised))
+    'lease', text(now + lease), 'last', args[6], 'wrote', text(raised))
   redis.call('SADD', keys[2], group)
-  local positions = {}
+  local positions, restored = {}, {}
   for at = 3, #keys do
-    local field = 'pos:' .. args[at + 3]
-    local id, seen = position(redis.call('HGET', keys[1], field))
+    local stream = args[at + 4]
+    local field, stands = 'pos:' .. stream, redis.call('HGET', keys[1], 'pos:' .. stream)
+    if not held[1] then
+      stands = visible(keys[at], group)
+      restored[#restored + 1] = stands and stream
+    end
+    local id, seen = position(stands)
     redis.call('HSETNX', keys[1], field, id .. ' ' .. seen)
     if not show(keys[at], group, consumer, id, seen) then
       if held[5] and held[5] ~= consumer then
@@ -77,10 +131,16 @@ local function claim(keys, args)
       end
       redis.call('XGROUP', 'CREATECONSUMER', keys[at], group, consumer)
     end
-    positions[#positions + 1] = id .. ' ' .. seen
+    local read = redis.call('HGET', keys[1], 'read:' .. stream) or ''
+    local known, digest = string.match(read, '^(%S+) (%x+)$')
+    positions[#positions + 1] = id .. ' ' .. seen .. (known == id and ' ' .. digest or '')
+  end
+  if #restored > 0 then
+    redis.call('HSET', keys[1], 'restored', table.concat(restored, ' '))
   end
   local former = ends > 0 and held[2] or ''
-  return { 'CLAIMED', text(raised), former, held[6] or '', held[7] or '{}', positions, wrote }
+  local since_restored = #restored > 0 and table.concat(restored, ' ') or held[9] or ''
+  return { 'CLAIMED', text(raised), former, held[6] or '', held[7] or '{}', positions, wrote, since_restored }
 end
 
 local function fenced(keys, epoch)
@@ -141,7 +201,7 @@ end
 
 -- KEYS: group hash, input streams, output streams.
 -- ARGV: epoch, lease in ms, group, token of the commit before, token of this one, memo, since, count of input
--- streams; for each of these its name, position before, id after, seen after; for each output stream
+-- streams; for each of these its name, position before, id after, '<seen after> <digest>'; for each output stream
 -- the count of its entries, the group's digest after them ('<stream> <new | on> <count> <digest>', '' where it keeps
 -- none), then the entries.
 local function apply(keys, args, fence, mark)
@@ -155,9 +215,10 @@ local function apply(keys, args, fence, mark)
     return { 'DONE' }
   end
   if held[2] ~= args[4] then
-    return { 'STALE' }
+    return { 'STALE', held[3] or '' }
   end
-  local inputs, changes = tonumber(args[8]), { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7] }
+  local inputs = tonumber(args[8])
+  local changes = { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7], 'restored', '' }
   for stream = 1, inputs do
     local at = 5 + 4 * stream
     local field = 'pos:' .. args[at]
@@ -165,8 +226,15 @@ local function apply(keys, args, fence, mark)
     if stands ~= args[at + 1] then
       return { 'MOVED', args[at], stands, args[at + 1] }
     end
+    local seen, digest = string.match(args[at + 3], '^(%d+) (%x*)$')
+    local last = lost(keys[1 + stream], args[at + 2], seen, digest)
+    if last then
+      return { 'LOST', args[at], args[at + 2], last }
+    end
     changes[#changes + 1] = field
-    changes[#changes + 1] = args[at + 2] .. ' ' .. args[at + 3]
+    changes[#changes + 1] = args[at + 2] .. ' ' .. seen
+    changes[#changes + 1] = 'read:' .. args[at]
+    changes[#changes + 1] = args[at + 2] .. ' ' .. digest
   end
   local wrong = not_streams(keys, 2) or halted(keys, 2 + inputs, fence, mark)
   if wrong then return wrong end
@@ -191,7 +259,8 @@ local function apply(keys, args, fence, mark)
   local done = { 'DONE' }
   for stream = 1, inputs do
     local spot = 5 + 4 * stream
-    if show(keys[1 + stream], args[3], held[4], args[spot + 2], args[spot + 3]) then
+    local seen = string.match(args[spot + 3], '^%d+')
+    if show(keys[1 + stream], args[3], held[4], args[spot + 2], seen) then
       done[#done + 1] = args[spot]
     end
   end

@@ -3,6 +3,8 @@
 Nothing outlives the object. Two "processes" are two users of one object.
 """
 
+import copy
+import itertools
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,7 @@ from shared.log import (
     Place,
     Position,
 )
+from shared.log.identity import Mark, fault, rolled_back, truncated
 from shared.log.rules import (
     LEASE_MS,
     check_commit,
@@ -71,6 +74,8 @@ class _Group:
     visible: set[str] = field(default_factory=set)
     last: tuple[int, Commit] | None = None
     written: dict[str, Written] = field(default_factory=dict)
+    token: int = 0
+    restored: tuple[str, ...] = ()
 
 
 class MemoryLog:
@@ -82,6 +87,20 @@ class MemoryLog:
         self._groups: dict[tuple[int, str], _Group] = {}
         self._fences: dict[int, str] = {}
         self._waiting: set[anyio.Event] = set()
+        self._opened = 1
+        self._shown: dict[tuple[str, Place], Position] = {}
+        self._tokens: dict[tuple[str, int, int, Owner], int] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def opened(self) -> int:
+        """See ``Log.opened``: as if everybody had to connect again, after each ``restore``."""
+        return self._opened
+
+    async def check(self, marks: Sequence[Mark]) -> None:
+        """See ``Log.check``."""
+        await checkpoint()
+        self._compare(marks)
 
     async def claim(
         self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
@@ -89,19 +108,24 @@ class MemoryLog:
         """See ``Log.claim``."""
         await checkpoint()
         check_partitioned(streams, f"group {group!r}")
-        state, now = self._groups.setdefault((partition, group), _Group()), self._now()
+        if (partition, group) not in self._groups:
+            visible = self._visible(group, streams, partition)
+            self._groups[partition, group] = _Group(positions=dict(visible), restored=tuple(visible))
+        state, now = self._groups[partition, group], self._now()
         if state.owner and state.lease > now and not take_over and not departed(state.owner, owner):
             raise owned(group, partition, state.owner, now - state.claimed, state.lease - now)
         former = str(state.owner) if state.owner and state.lease else None
         state.epoch += 1
         state.owner, state.claimed, state.lease = owner, now, now + LEASE_MS
+        self._token(group, partition, state, owner)
         for stream in streams:
             state.positions.setdefault(stream, Position())
         state.visible.update(streams)
         positions = {stream: state.positions[stream] for stream in streams}
-        return Claim(
-            group, partition, state.epoch, owner, positions, dict(state.since), state.memo, former, dict(state.written)
-        )
+        for stream in streams:
+            self._shown[group, Place(stream, partition)] = positions[stream]
+        given = (dict(state.since), state.memo, former, dict(state.written), state.restored)
+        return Claim(group, partition, state.epoch, owner, positions, *given)
 
     async def renew(self, claim: Claim) -> None:
         """See ``Log.renew``."""
@@ -123,13 +147,16 @@ class MemoryLog:
         state.lease = self._now() + LEASE_MS
         if state.last == (claim.epoch, commit):
             return Committed()
+        self._follows(claim, state)
+        self._compare(commit.known)
         self._refuse_halted(claim, commit)
         for stream, before in commit.before.items():
-            if state.positions[stream] != before:
+            if state.positions[stream][:2] != before[:2]:
                 raise FencedError(
                     f"group {claim.group!r} stands at {state.positions[stream].id} on {stream!r}, "
                     f"the commit starts at {before.id}; nothing was written"
                 )
+        self._compare([Mark(Place(stream, claim.partition), at) for stream, at in commit.after.items() if at.digest])
         first: dict[str, str] = {}
         last: dict[str, str] = {}
         for sealed in commit.outputs:
@@ -141,8 +168,11 @@ class MemoryLog:
             since = former.since if former else first[stream]
             state.written[stream] = Written(since, last[stream], count, digest)
         state.positions.update(commit.after)
-        state.memo, state.since = commit.memo, dict(commit.since)
+        state.memo, state.since, state.restored = commit.memo, dict(commit.since), ()
         state.last = (claim.epoch, commit)
+        self._token(claim.group, claim.partition, state, claim.owner)
+        for stream, after in commit.after.items():
+            self._shown[claim.group, Place(stream, claim.partition)] = after
         recreated = tuple(stream for stream in commit.after if stream not in state.visible)
         state.visible.update(recreated)
         self._wake()
@@ -201,9 +231,10 @@ class MemoryLog:
         entries = self._streams.get(place, _Stream()).entries
         return entries[max(len(entries) - count, 0) :]
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         """See ``Log.append_at``."""
         await checkpoint()
+        self._compare(marks)
         if order(entry_id) <= self._streams.get(place, _Stream()).last:
             return False
         self._append(place, order(entry_id), data)
@@ -213,6 +244,9 @@ class MemoryLog:
     async def extent(self, place: Place) -> Extent:
         """See ``Log.extent``."""
         await checkpoint()
+        return self._extent(place)
+
+    def _extent(self, place: Place) -> Extent:
         stream = self._streams.get(place, _Stream())
         entries = stream.entries
         first, last = (entries[0].id, entries[-1].id) if entries else (START, START)
@@ -253,6 +287,35 @@ class MemoryLog:
     def lose_group(self, group: str, place: Place) -> None:
         """Drops a consumer group, as an operator's ``XGROUP DESTROY`` would."""
         self._groups[place.partition, group].visible.discard(place.stream)
+        self._shown.pop((group, place), None)
+
+    def lose_hash(self, group: str, partition: int = 0) -> None:
+        """Drops what is known of a group but its consumer groups, as an operator's ``DEL`` of its hash would."""
+        del self._groups[partition, group]
+
+    def image(self) -> object:
+        """All there is now, to ``restore`` later: an append-only file that was copied."""
+        return copy.deepcopy((self._streams, self._groups, self._shown, self._fences))
+
+    def restore(self, image: object) -> None:
+        """Puts everything back as it was: a server that lost what it had not made durable."""
+        self._streams, self._groups, self._shown, self._fences = copy.deepcopy(image)  # type: ignore[misc]  # of ``image``
+        self._opened += 1
+        self._wake()
+
+    def _visible(self, group: str, streams: Sequence[str], partition: int) -> Mapping[str, Position]:
+        found = {stream: self._shown.get((group, Place(stream, partition)), Position()) for stream in streams}
+        return {stream: Position(*at[:2]) for stream, at in found.items() if at.id != START}
+
+    def _compare(self, marks: Sequence[Mark]) -> None:
+        for mark in marks:
+            stream = self._streams.get(mark.place, _Stream())
+            at = stream.behind(mark.position.id) - 1
+            there = stream.entries[at].data if at >= 0 and stream.entries[at].id == mark.position.id else None
+            extent = self._extent(mark.place)
+            why = fault(mark, there, extent)
+            if why is not None:
+                raise truncated(mark, extent.last, why)
 
     def lose_fence(self, partition: int) -> None:
         """Drops a fence, as an operator's ``DEL`` would."""
@@ -268,11 +331,21 @@ class MemoryLog:
         state = self._groups.get((claim.partition, claim.group))
         if state is None or state.epoch != claim.epoch:
             holder = f"{state.owner} under epoch {state.epoch}" if state else "nobody"
-            raise FencedError(
+            said = (
                 f"group {claim.group!r} of partition {claim.partition} belongs to {holder}; "
                 f"{claim.owner} held epoch {claim.epoch}; nothing was written"
             )
+            raise rolled_back(claim, said) if state is None or state.epoch < claim.epoch else FencedError(said)
         return state
+
+    def _token(self, group: str, partition: int, state: _Group, owner: Owner) -> None:
+        """As on a server: by it the next commit is known to follow this one."""
+        state.token = self._tokens[group, partition, state.epoch, owner] = next(self._numbers)
+
+    def _follows(self, claim: Claim, state: _Group) -> None:
+        if state.token != self._tokens[claim.group, claim.partition, claim.epoch, claim.owner]:
+            said = f"group {claim.group!r}: the commit does not follow the last one that was applied"
+            raise FencedError(said) if state.owner != claim.owner else rolled_back(claim, said)
 
     def _collect(self, after: Mapping[Place, str], count: int) -> list[Entry]:
         found: list[Entry] = []

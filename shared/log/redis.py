@@ -4,7 +4,8 @@ Keys, each partition's under its own hash tag, hence in one slot of a cluster:
 
 ``conclave:{p<n>}:<stream>``, ``conclave:control``      stream
     The entries. One field, ``e``: the sealed envelope. Its consumer groups mirror the positions
-    below for standard tools (``XINFO GROUPS`` shows lag and owner) and are never read from.
+    below for standard tools (``XINFO GROUPS`` shows lag and owner). Nothing is read from them, but a claim whose
+    hash is gone takes its positions from there.
 ``conclave:{p<n>}:groups``                              set
     The names of all groups that were ever claimed.
 ``conclave:{p<n>}:group:<group>``                       hash
@@ -14,13 +15,16 @@ Keys, each partition's under its own hash tag, hence in one slot of a cluster:
     ``claimed``       when it was claimed. ``lease``: until when others are kept out; 0: released.
                       Both in milliseconds of the server's clock.
     ``pos:<stream>``  ``<id> <seen>``: the last entry committed, and how many entries that were.
+    ``read:<stream>`` ``<id> <digest>``: that entry's id again, and the digest of its bytes.
     ``since``         JSON: from where each stream is read again to rebuild the state.
+    ``restored``      streams whose position was taken from the consumer group, until the next commit.
     ``memo``          what else the state needs, in the service's own bytes.
-    ``last``          token of the last commit under this epoch, by which one sent twice is known.
-``conclave:{p<n>}:fence``                               hash
-    ``mark``          ``open <command id>`` or ``closed <command id>``: whether intents may be written.
+    ``last``          token of the last commit under this epoch, by which one sent twice is known; at first one
+                      that the claim made up, so that two claims of one epoch (after the server lost the first) differ.
     ``wrote:<stream>`` ``<since> <last> <count> <digest>``: what the group wrote there (``shared.log.written``).
     ``wrote``         the epoch whose owner kept these digests; another than ``epoch``: an older release owned it since.
+``conclave:{p<n>}:fence``                               hash
+    ``mark``          ``open <command id>`` or ``closed <command id>``: whether intents may be written.
 
 Reads are plain ``XREAD`` from a position: no pending entries, so nothing to reclaim and no
 consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
@@ -28,6 +32,7 @@ consumer that can die holding any. A commit is one call of a server-side functio
 
 import functools
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -51,10 +56,12 @@ from shared.log import (
     Owner,
     Place,
     Position,
+    TruncatedLogError,
     UnavailableError,
     preceding,
 )
 from shared.log.fitness import UnfitServerError
+from shared.log.identity import Mark, fault, rolled_back, truncated
 from shared.log.reading import Reader, entries_of
 from shared.log.rules import LEASE_MS, check_commit, check_mark, check_partitioned, departed, halted, owned
 from shared.log.wire import ServerError, Wire, pack, parse_address
@@ -84,10 +91,26 @@ class RedisLog:
         self._name = name.replace(" ", "-")
         self._patience = patience_s
         self._commands: Wire | None = None
+        self._checked: Wire | None = None
+        self._opened = 0
         self._opening = anyio.Lock()
         self._reader = Reader(self._for_reads, self._persist)
         self._tokens: dict[tuple[str, int, int], bytes] = {}
         self._running: dict[tuple[str, int, int], dict[str, Running]] = {}
+
+    @property
+    def opened(self) -> int:
+        """See ``Log.opened``."""
+        return self._opened
+
+    async def check(self, marks: Sequence[Mark]) -> None:
+        """See ``Log.check``."""
+
+        async def compare(_: bytes, limit_s: float) -> None:
+            await _compare(await self._connected(), marks, limit_s)
+
+        if marks:
+            await self._persist(compare, b"", ANSWER_S)
 
     async def claim(
         self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
@@ -98,17 +121,18 @@ class RedisLog:
         who = msgspec.json.encode(owner._asdict())
         consumer = f"{owner.label}@{owner.host}:{owner.pid}"
         mode: str | bytes = "force" if take_over else ""
+        token = secrets.token_hex(12).encode()
         while True:
-            reply = await self._function("claim", keys, [group, who, consumer, str(LEASE_MS), mode, *streams])
+            reply = await self._function("claim", keys, [group, who, consumer, str(LEASE_MS), mode, token, *streams])
             if reply[0] != b"OWNED":
                 break
             former, since_ms, left_ms = _owner(reply[2]), int(reply[5]) - int(reply[3]), int(reply[4]) - int(reply[5])
             if not departed(former, owner):
                 raise owned(group, partition, former, since_ms, left_ms)
             mode = reply[1]
-        _, epoch, before, memo, since, positions, wrote = reply
+        _, epoch, before, memo, since, positions, wrote, restored = reply
         written = of_fields({field.decode(): value for field, value in _pairs(wrote).items()})
-        self._tokens[group, partition, int(epoch)] = b""
+        self._tokens[group, partition, int(epoch)] = token
         self._running[group, partition, int(epoch)] = running(written)
         return Claim(
             group,
@@ -120,6 +144,7 @@ class RedisLog:
             memo,
             str(_owner(before)) if before else None,
             written,
+            tuple(restored.decode().split()),
         )
 
     async def renew(self, claim: Claim) -> None:
@@ -151,7 +176,7 @@ class RedisLog:
         ]
         for stream, after in commit.after.items():
             before = commit.before[stream]
-            args += (stream, f"{before.id} {before.seen}", after.id, str(after.seen))
+            args += (stream, f"{before.id} {before.seen}", after.id, f"{after.seen} {after.digest}")
         entries: dict[str, list[bytes]] = {}
         for sealed in commit.outputs:
             entries.setdefault(sealed.stream, []).append(sealed.data)
@@ -167,7 +192,7 @@ class RedisLog:
             keys.append(_fence_key(claim.partition))
             args.append(commit.fence)
         self._reader.commits()
-        reply = await self._function(verb, keys, args)
+        reply = await self._function(verb, keys, args, known=commit.known)
         if reply[0] == b"HALTED":
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
@@ -209,15 +234,18 @@ class RedisLog:
         rows = await self._ask("XREVRANGE", place.key, "+", "-", "COUNT", str(count)) if count > 0 else []
         return entries_of(place, rows[::-1])
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
-        """See ``Log.append_at``."""
+    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+        """See ``Log.append_at``. A server cannot lose anything between two commands of one connection, so comparing
+        there and appending is as good as both at once."""
         packed = pack("XADD", place.key, entry_id, "e", data)
         sent = 0
 
         async def add(packed: bytes, limit_s: float) -> Any:
             nonlocal sent
+            wire = await self._connected()
+            await _compare(wire, marks, limit_s)
             sent += 1
-            return await self._call(packed, limit_s)
+            return await wire.call(packed, limit_s)
 
         try:
             await self._persist(add, packed, ANSWER_S)
@@ -234,16 +262,11 @@ class RedisLog:
         """See ``Log.extent``. Servers record what was deleted but not what was trimmed: after a
         trim ``deleted`` may be too low, and ``added - length`` tells how many are gone."""
         try:
-            facts = _pairs(await self._ask("XINFO", "STREAM", place.key))
+            return _extent_of(await self._ask("XINFO", "STREAM", place.key))
         except ServerError as error:
             if "no such key" in str(error):
                 return Extent(START, START, 0, 0, START)
             raise
-        length, added = int(facts[b"length"]), int(facts[b"entries-added"])
-        if length == 0:
-            return Extent(START, START, 0, added, facts[b"last-generated-id"].decode() if added else START)
-        first, last = facts[b"first-entry"][0].decode(), facts[b"last-entry"][0].decode()
-        return Extent(first, last, length, added, facts[b"max-deleted-entry-id"].decode())
 
     async def groups(self, partition: int) -> list[GroupView]:
         """See ``Log.groups``."""
@@ -272,16 +295,29 @@ class RedisLog:
         self._reader.close()
         await anyio.lowlevel.checkpoint()
 
-    async def _function(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def _function(
+        self, verb: str, keys: Sequence[str], args: Sequence[Any], *, known: Sequence[Mark] = ()
+    ) -> Any:
+        """Calls a function; over a connection that was opened since the last time, compares ``known`` first."""
+
+        async def send(packed: bytes, limit_s: float) -> Any:
+            if not known:
+                return await self._call(packed, limit_s)
+            wire = await self._connected()
+            if wire is not self._checked:
+                await _compare(wire, known, limit_s)
+                self._checked = wire
+            return await wire.call(packed, limit_s)
+
         name, source = library()
-        command = ("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
+        packed = pack("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
         try:
-            reply = await self._ask(*command)
+            reply = await self._persist(send, packed, ANSWER_S)
         except ServerError as error:
             if "unction not found" not in str(error) and "unknown command" not in str(error):
                 raise
             await self._load(source)
-            reply = await self._ask(*command)
+            reply = await self._persist(send, packed, ANSWER_S)
         if reply[0] == b"NOSTREAM":
             raise UnfitServerError(
                 f"key {reply[1].decode()!r} on {self._address} holds a {reply[2].decode()}, not a stream; nothing was "
@@ -323,14 +359,52 @@ class RedisLog:
         return await wire.call(packed, limit_s)
 
     async def _for_reads(self) -> Wire:
-        return await Wire.open(self._address, f"{self._name}:read")
+        wire = await Wire.open(self._address, f"{self._name}:read")
+        self._opened += 1
+        return wire
 
     async def _connected(self) -> Wire:
         if self._commands is None or self._commands.closed:
             async with self._opening:
                 if self._commands is None or self._commands.closed:
                     self._commands = await Wire.open(self._address, self._name)
+                    self._opened += 1
         return self._commands
+
+
+async def _compare(wire: Wire, marks: Sequence[Mark], limit_s: float) -> None:
+    """Compares what was read with what is there, over this very connection. Raises ``TruncatedLogError``."""
+    if not marks:
+        return
+    packed = [pack("XRANGE", mark.place.key, mark.position.id, mark.position.id) for mark in marks]
+    for mark, answer in zip(marks, wire.post(b"".join(packed), len(packed), limit_s), strict=True):
+        rows = await answer
+        if isinstance(rows, ServerError):
+            raise rows
+        there = entries_of(mark.place, rows)
+        extent = None if there else await _extent(wire, mark.place, limit_s)
+        why = fault(mark, there[0].data if there else None, extent)
+        if why is not None:
+            extent = extent or await _extent(wire, mark.place, limit_s)
+            raise truncated(mark, extent.last, why)
+
+
+async def _extent(wire: Wire, place: Place, limit_s: float) -> Extent:
+    try:
+        return _extent_of(await wire.call(pack("XINFO", "STREAM", place.key), limit_s))
+    except ServerError as error:
+        if "no such key" in str(error):
+            return Extent(START, START, 0, 0, START)
+        raise
+
+
+def _extent_of(reply: Sequence[Any]) -> Extent:
+    facts = _pairs(reply)
+    length, added = int(facts[b"length"]), int(facts[b"entries-added"])
+    if length == 0:
+        return Extent(START, START, 0, added, facts[b"last-generated-id"].decode() if added else START)
+    first, last = facts[b"first-entry"][0].decode(), facts[b"last-entry"][0].decode()
+    return Extent(first, last, length, added, facts[b"max-deleted-entry-id"].decode())
 
 
 @functools.cache
@@ -361,8 +435,8 @@ def _keys(streams: Sequence[str] | Mapping[str, Any], partition: int) -> list[st
 
 
 def _position(held: bytes) -> Position:
-    entry_id, _, seen = held.decode().partition(" ")
-    return Position(entry_id, int(seen))
+    entry_id, seen, *digest = held.decode().split(" ")
+    return Position(entry_id, int(seen), *digest)
 
 
 def _digest(stream: str, before: Mapping[str, Running], after: Mapping[str, Running]) -> str:
@@ -388,14 +462,24 @@ def _token(commit: Commit) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _refusal(claim: Claim, reply: Sequence[bytes]) -> FencedError:
+def _refusal(claim: Claim, reply: Sequence[bytes]) -> FencedError | TruncatedLogError:
     what = f"group {claim.group!r} of partition {claim.partition}"
+    if reply[0] == b"LOST":
+        stream, expected, last = (part.decode() for part in reply[1:4])
+        place = Place(stream, claim.partition)
+        return truncated(Mark(place, Position(expected)), last, f"entry {expected} is not there as it was read")
     if reply[0] == b"FENCED":
-        holder = f"{_owner(reply[2])} under epoch {int(reply[1])}" if reply[2] else "nobody: the server was emptied"
-        return FencedError(f"{what} belongs to {holder}; {claim.owner} held epoch {claim.epoch}; nothing was written")
+        epoch, held = int(reply[1]), reply[2]
+        holder = (
+            f"{_owner(held)} under epoch {epoch}" if held else "nobody: the server was emptied, or the hash deleted"
+        )
+        said = f"{what} belongs to {holder}; {claim.owner} held epoch {claim.epoch}; nothing was written"
+        return FencedError(said) if epoch > claim.epoch else rolled_back(claim, said)
     if reply[0] == b"MOVED":
         stream, stands, starts = (part.decode() for part in reply[1:4])
         return FencedError(
             f"{what} stands at {stands} on {stream!r}, the commit starts at {starts}; nothing was written"
         )
-    return FencedError(f"{what}: the commit does not follow the last one that was applied; nothing was written")
+    said = f"{what}: the commit does not follow the last one that was applied; nothing was written"
+    other = _owner(reply[1]) if reply[1] else None
+    return FencedError(f"{said}. It belongs to {other}") if other != claim.owner else rolled_back(claim, said)

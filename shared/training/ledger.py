@@ -13,7 +13,8 @@ from schemas.codec import Envelope, seal, unseal
 from schemas.control import SetTrainingPolicy
 from schemas.training import TrainingEvent, TrainingRequested
 from shared.commands import RefusedError
-from shared.log import START, Log, Place
+from shared.log import START, Log, Place, Position
+from shared.log.identity import Mark, digest_of
 from shared.log.rules import order
 from shared.training.jobs import Jobs
 
@@ -28,6 +29,7 @@ class Ledger:
         self.log = log
         self.jobs = Jobs()
         self.last = START
+        self._newest = Position()
         self._tell = tell
         self._turn = anyio.Lock()
 
@@ -37,7 +39,11 @@ class Ledger:
             return await self._read()
 
     async def _read(self) -> Jobs:
+        """Raises ``TruncatedLogError`` where the stream is not the one that was read: what its jobs are is then a
+        matter of reading it from its beginning."""
+        await self.log.check(self._marks())
         while entries := await self.log.scan(TRAINING, after=self.last):
+            self._newest = Position(entries[-1].id, self._newest.seen + len(entries), digest_of(entries[-1].data))
             for entry in entries:
                 envelope = unseal("training", entry.data)
                 self.jobs.take(envelope)
@@ -54,7 +60,7 @@ class Ledger:
             jobs = await self.read()
             if (why := jobs.refuses(request, policy)) is not None:
                 raise RefusedError(why)
-            if await self.log.append_at(TRAINING, self._next(request.at), sealed.data):
+            if await self.log.append_at(TRAINING, self._next(request.at), sealed.data, marks=self._marks()):
                 await self.read()
                 return sealed.envelope.id.hex()
         raise RefusedError(f"{RACES} other events came first, one after another; try again")
@@ -67,10 +73,13 @@ class Ledger:
         sealed = seal("training", event, causation=job, correlation=job)
         for _ in range(RACES):
             await self.read()
-            if await self.log.append_at(TRAINING, self._next(event.at), sealed.data):
+            if await self.log.append_at(TRAINING, self._next(event.at), sealed.data, marks=self._marks()):
                 await self.read()
                 return
         raise RefusedError(f"{RACES} other events came first, one after another; try again")
+
+    def _marks(self) -> list[Mark]:
+        return [Mark(TRAINING, self._newest, kept=True)]
 
     def _next(self, at: int) -> str:
         """An id behind the last: the moment, or the last one's where the clock is behind it."""

@@ -7,10 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
-from shared.checkpoint import RewrittenError, check, note, read
+from shared.checkpoint import Checkpoint, RewrittenError, accept, check, note, read
 from shared.control import EMPTY, ControlError, State, fold, head_of, propose
-from shared.process import compared
-from shared.settings import Installation, Settings
 
 COMMANDS: tuple[Command, ...] = (Found(1, "log-of-a-test"), Halt(), Resume(), Halt())
 
@@ -93,11 +91,14 @@ def test_without_a_file_there_is_nothing_to_contradict(tmp_path: Path) -> None:
     check(tmp_path / "none.jsonl", folded(entries()))
 
 
-def test_a_process_compares_before_it_runs_and_notes_where_the_log_stands(tmp_path: Path) -> None:
-    settings = Settings(installation=Installation(state=str(tmp_path)))
-    noting = compared(settings, folded(entries()[:2]))
-    noting(folded(entries()[:3]))
-    noting(folded(entries()[:3]))
-    assert [noted.version for noted in read(tmp_path / "checkpoints" / "control.jsonl")] == [2, 3]
-    with pytest.raises(RewrittenError, match="entries are gone"):
-        compared(settings, folded(entries()[:1]))
+def test_what_went_further_than_an_accepted_cut_counts_no_more(path: Path) -> None:
+    cut = folded(entries()[:2])
+    accept(path, Checkpoint(cut.log_id, cut.version, cut.head, 9, "ada: disk gone", ("f" * 64,)))
+    check(path, cut)
+    log = entries(commands=(COMMANDS[0], COMMANDS[1], Resume(), Halt()))
+    check(path, folded(log))
+    log[1] = replace(log[1], reason="as I like it")
+    for place in (2, 3):
+        log[place] = replace(log[place], previous=head_of(log[place - 1]))
+    with pytest.raises(RewrittenError, match="version 2 has head"):
+        check(path, folded(log))

@@ -1,6 +1,6 @@
 """The door: one of two racing operators wins, the other is told; what came past it does not stop it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,8 @@ from shared.commands import Door, Issued, RefusedError, current, expire_probatio
 from shared.control import ControlError
 from shared.fence import FenceError, Order
 from shared.following import CONTROL
-from shared.log import Commit, Log, Owner, Place, UnavailableError
+from shared.log import Commit, Log, Owner, Place, TruncatedLogError, UnavailableError
+from shared.log.identity import Mark
 from shared.log.memory import MemoryLog
 from shared.signing import Signer
 
@@ -98,13 +99,13 @@ class Overtaken(MemoryLog):
         super().__init__()
         self.faster: Command | None = command
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         faster, self.faster = self.faster, None
         if faster is not None and entry_id != "1-0":
             await issue(self, faster, actor="bo", reason="was faster")
         else:
             self.faster = faster
-        return await super().append_at(place, entry_id, data)
+        return await super().append_at(place, entry_id, data, marks=marks)
 
 
 async def test_the_loser_of_a_race_is_told_what_changed() -> None:
@@ -246,14 +247,14 @@ async def on_probation(log: Log) -> None:
 async def test_a_probation_that_nobody_confirms_is_reverted_when_its_decisions_have_passed(log: Log) -> None:
     await on_probation(log)
     await decided(log, decision(4, A1, 1), decision(5, A2, 2), decision(5, A2, 3))
-    assert await expire_probation(log, actor="guard") == {}
+    assert await expire_probation(Door(log), actor="guard") == {}
     await decided(log, decision(5, A2, 4), decision(5, A2, 5))
-    reverted = await expire_probation(log, actor="guard")
+    reverted = await expire_probation(Door(log), actor="guard")
     assert reverted["a"].version == 6
     state = await current(log)
     assert (state.models["a"].champion, state.models["a"].shadows) == (A1, (A2,))
     assert not state.probations
-    assert await expire_probation(log, actor="guard") == {}
+    assert await expire_probation(Door(log), actor="guard") == {}
 
 
 async def test_two_guards_revert_a_probation_once(log: Log) -> None:
@@ -261,7 +262,7 @@ async def test_two_guards_revert_a_probation_once(log: Log) -> None:
     await decided(log, *(decision(5, A2, number) for number in range(3)))
     async with anyio.create_task_group() as tasks:
         for name in ("guard", "voter"):
-            tasks.start_soon(partial(expire_probation, log, actor=name))
+            tasks.start_soon(partial(expire_probation, Door(log), actor=name))
     assert [entry.version for entry in await history(log)] == [1, 2, 3, 4, 5, 6]
 
 
@@ -329,10 +330,10 @@ class Slow(MemoryLog):
         self.first: list[Callable[[], Awaitable[object]]] = []
         self.then: list[Callable[[], Awaitable[object]]] = []
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes) -> bool:
+    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         while self.first:
             await self.first.pop(0)()
-        appended = await super().append_at(place, entry_id, data)
+        appended = await super().append_at(place, entry_id, data, marks=marks)
         while self.then:
             await self.then.pop(0)()
         return appended
@@ -513,3 +514,66 @@ async def test_a_halt_whose_entry_the_stream_does_not_take_leaves_the_fence_clos
     with pytest.raises(RefusedError, match="fences were closed and stay so"):
         await Cut(log).issue(Halt(), actor="ada", reason="test", command_id="h")
     assert await marks(log) == ["closed h"]
+
+
+# A log that lost its tail
+
+
+async def test_a_door_notices_that_the_log_it_read_lost_its_tail_and_begins_again_with_what_is_there() -> None:
+    log = MemoryLog()
+    await issued(log, FOUNDED)
+    image, door = log.image(), Door(log)
+    await door.issue(Halt(), actor="ada", reason="test")
+    log.restore(image)
+    with pytest.raises(TruncatedLogError, match="entry 2-0 is gone"):
+        await door.state()
+    assert (await door.state()).version == 1
+    assert (await door.issue(Halt(), actor="ada", reason="test")).version == 2
+
+
+async def test_a_door_notices_that_another_command_took_the_place_of_the_one_it_read() -> None:
+    log = MemoryLog()
+    await issued(log, FOUNDED)
+    image, door = log.image(), Door(log)
+    await door.issue(Halt(), actor="ada", reason="test")
+    log.restore(image)
+    await issue(log, SetVotingPolicy(quorum_count=2), actor="bo", reason="after the loss")
+    with pytest.raises(TruncatedLogError, match="another entry has the id 2-0"):
+        await door.state()
+    assert not (await door.state()).halted
+
+
+class Cut(MemoryLog):
+    """Loses its tail between the moment a door decided and the moment it appends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: object = None
+
+    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+        before, self.before = self.before, None
+        if before is not None:
+            self.restore(before)
+        return await super().append_at(place, entry_id, data, marks=marks)
+
+
+async def test_nothing_is_appended_to_a_log_that_lost_its_tail_meanwhile() -> None:
+    log = Cut()
+    await issued(log, FOUNDED)
+    image = log.image()
+    await issued(log, Halt())
+    door = Door(log)
+    await door.state()
+    log.before = image
+    with pytest.raises(TruncatedLogError):
+        await door.issue(Resume(), actor="ada", reason="test")
+    assert [entry.id for entry in await log.scan(CONTROL)] == ["1-0"]
+
+
+async def test_while_commands_are_missing_only_a_halt_is_appended() -> None:
+    log = MemoryLog()
+    await issued(log, FOUNDED)
+    door = Door(log, missing=lambda state: f"version {state.version + 1} is missing")
+    with pytest.raises(RefusedError, match="version 2 is missing"):
+        await door.issue(SetVotingPolicy(quorum_count=2), actor="ada", reason="test")
+    assert (await door.issue(Halt(), actor="ada", reason="test")).version == 2

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from schemas.common import ACTIONS
 from shared import labels
-from shared.outcomes import DECAY, WARM, Outcome, Track, Unlabelled, Volatility
+from shared.outcomes import DECAY, WARM, BarHistory, Outcome, Unlabelled, Volatility
 
 MINUTE = 60_000
 
@@ -24,7 +24,7 @@ def test_each_bar_has_the_class_that_training_would_give_it(seed: int, horizon: 
     time, close = np.arange(400)[kept] * MINUTE, close[kept]
     expected = labels.moves(time, close, MINUTE, horizon)
     named = dict(zip(expected.open_time.tolist(), labels.classes(expected.z, 0.7).tolist(), strict=True))
-    track = Track(MINUTE, Volatility())
+    track = BarHistory(MINUTE, Volatility())
     for t, price in zip(time.tolist(), close.tolist(), strict=True):
         assert track.take(t, price, "1-0")
     for t in time.tolist():
@@ -41,12 +41,12 @@ def test_each_bar_has_the_class_that_training_would_give_it(seed: int, horizon: 
 def test_what_is_forgotten_changes_no_later_outcome() -> None:
     dice = np.random.default_rng(1)
     close = (100 * np.exp(np.cumsum(dice.normal(0, 1e-3, 400)))).tolist()
-    whole, cut = Track(MINUTE, Volatility()), Track(MINUTE, Volatility())
+    whole, cut = BarHistory(MINUTE, Volatility()), BarHistory(MINUTE, Volatility())
     for number, price in enumerate(close):
         whole.take(number * MINUTE, price, "1-0")
         cut.take(number * MINUTE, price, "1-0")
         cut.forget((number - 80) * MINUTE)
-    again = Track(MINUTE, cut.base)
+    again = BarHistory(MINUTE, cut.base)
     for number, price in enumerate(close):
         again.take(number * MINUTE, price, "1-0")
     for track in (cut, again):
@@ -55,7 +55,7 @@ def test_what_is_forgotten_changes_no_later_outcome() -> None:
 
 
 def test_a_bar_off_the_grid_or_out_of_order_changes_nothing() -> None:
-    track = Track(MINUTE, Volatility())
+    track = BarHistory(MINUTE, Volatility())
     assert track.take(2 * MINUTE, 100.0, "1-0")
     assert not track.take(2 * MINUTE, 101.0, "2-0")
     assert not track.take(MINUTE, 101.0, "3-0")

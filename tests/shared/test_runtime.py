@@ -30,6 +30,7 @@ from shared.log import (
     Position,
     preceding,
 )
+from shared.log.identity import digest_of
 from shared.log.memory import MemoryLog
 from shared.runtime import PIECE, GapError, Host
 from shared.service import Batch
@@ -378,7 +379,8 @@ async def test_draining_commits_what_is_in_hand_and_releases_the_group() -> None
         await until(heard(log, 9))
     claim: Claim = await log.claim("sums", ("market",), 0, ME)
     assert claim.former is None
-    assert claim.positions["market"] == Position((await log.scan(MARKET))[-1].id, 9)
+    last = (await log.scan(MARKET))[-1]
+    assert claim.positions["market"] == Position(last.id, 9, digest_of(last.data))
     assert claim.positions["market"].id != START
 
 

@@ -254,3 +254,20 @@ def test_a_service_without_sets_with_one_twice_or_a_negative_bridge_is_refused(
 
 def test_all_named_sets_can_be_served_together() -> None:
     assert service(list(SETS.values())).sets == tuple(SETS.values())
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=5, max_size=60), st.data())
+def test_windows_follow_from_the_bars_alone_where_the_memo_is_gone(steps: list[int], data: st.DataObject) -> None:
+    """As after a start without the record of the group: all bars up to its position are taken in again."""
+    builder = FeatureBuilder([PAIR, SHORT], 2)
+    times = [sum(steps[: number + 1]) for number in range(len(steps))]
+    log = received([bar(t, close=100.0 + t % 7) for t in times])
+    cut = data.draw(st.integers(1, len(log)))
+    undisturbed = builder.begin(b"")
+    builder.handle(undisturbed, Batch((), log[:cut]))
+    again = builder.begin(builder.recall(b"", ()))
+    builder.again(again, Batch((), log[:cut]))
+    assert (builder.memo(again), builder.since(again)) == (builder.memo(undisturbed), builder.since(undisturbed))
+    expected = [one.data for one in builder.handle(undisturbed, Batch((), log[cut:]))]
+    assert [one.data for one in builder.handle(again, Batch((), log[cut:]))] == expected

@@ -5,14 +5,15 @@ import random
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from world import ART, MINUTE, STREAMS, TWO, Builder, Run, World, random_world, register
+from world import ART, MINUTE, STREAMS, TWO, Builder, Run, World, limits, random_world, register
 
 from schemas.codec import Envelope, seal
-from schemas.control import Found, StartShadow
+from schemas.control import Found, StartShadow, StopShadow
 from schemas.decisions import DecisionMade
 from schemas.operations import InterferenceFound
 from schemas.scores import (
@@ -22,6 +23,7 @@ from schemas.scores import (
     PredictionUnscored,
     TradeJoined,
 )
+from services.shadow_recorder.core import Recorder
 from shared.service import Received
 
 BULL = (0.1, 0.3, 0.6)
@@ -139,7 +141,8 @@ def test_a_ballot_far_too_late_is_not_scored() -> None:
         builder.say("b", number, BULL)
     builder.say("a2", WARM, BULL)
     rising(builder, WARM + 210)
-    run = run_of(builder)
+    with limits(late=128):
+        run = run_of(builder)
     assert [(u.reason, u.artifact.hex()) for u in run.events(PredictionUnscored)] == [("unheard", ART["a2"])]
 
 
@@ -172,13 +175,14 @@ def test_before_volatility_is_known_there_is_no_label() -> None:
 
 def test_an_artifact_whose_classes_are_unknown_is_unlabelled() -> None:
     builder = Builder((TWO[0], register("a", horizon=None, kappa=None), StartShadow("a", ART["a"])))
+    builder.features(WARM)
     builder.say("a", WARM, BULL)
     (event,) = run_of(builder).events(PredictionUnscored)
     assert event.reason == "unlabelled"
 
 
 def test_a_symbol_whose_bars_stop_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.shadow_recorder.core.FORGOTTEN", 50)
+    monkeypatch.setattr("shared.outcomes.FORGOTTEN", 50)
     monkeypatch.setattr("services.shadow_recorder.core.SWEEP", 10)
     builder = Builder()
     rising(builder, WARM)
@@ -187,7 +191,7 @@ def test_a_symbol_whose_bars_stop_is_given_up_in_the_end(monkeypatch: pytest.Mon
         builder.bar(WARM + number, 10.0, "ETH")
     run = run_of(builder)
     assert {event.reason for event in run.events(PredictionUnscored)} == {"gap"}
-    assert ("BTC", MINUTE, False) not in run.state.feeds
+    assert run.waiting == []
 
 
 def test_shadows_change_nothing_and_n_of_n_is_counted() -> None:
@@ -255,6 +259,8 @@ def test_a_closed_trade_is_joined_with_its_decision() -> None:
 def test_a_trade_that_does_not_fit_its_decision_says_so(wrong: dict[str, str]) -> None:
     builder = Builder()
     builder.close_trade(_decided(builder), **wrong)
+    builder.clock += 61_000
+    all_say(builder, WARM + 1)
     (joined,) = run_of(builder).events(TradeJoined)
     assert not joined.joined
     assert next(iter(wrong.values())) in joined.detail
@@ -263,26 +269,120 @@ def test_a_trade_that_does_not_fit_its_decision_says_so(wrong: dict[str, str]) -
 def shuffled(world: World, dice: random.Random, restarts: int) -> Run:
     """The streams in whatever order and batches, held back where the recorder asks, restarted."""
     run = Run(world)
-    most = dice.choice([5, 50, 1000])
-    bias = [dice.random() for _ in STREAMS]
+    most = dice.choice([20, 200, 1000])
+    bias = [dice.choice([dice.random(), 0.1, 1.0]) for _ in STREAMS]
     while not run.done:
         held = run.recorder.hold(run.state)
         chosen = [name for name, odds in zip(STREAMS, bias, strict=True) if dice.random() < odds and name not in held]
-        run.take(*chosen, count=dice.randint(1, most))
+        run.take(*dice.sample(chosen, len(chosen)), count=dice.randint(1, most), ahead=dice.choice([0, 0, 1, 9]))
         if restarts and dice.random() < 0.2:
             run.restart()
             restarts -= 1
     return run
 
 
-@settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 10**6))
-def test_scores_depend_on_no_order_of_streams_no_cut_and_no_restart(seed: int) -> None:
-    world = random_world(seed, bars=170)
+def backlog(builder: Builder, count: int) -> Run:
+    """A recorder that was started late, as the runtime reads: so many entries of each stream that is not held."""
+    run = Run(builder.world())
+    while not run.done:
+        held = run.recorder.hold(run.state)
+        run.take(*(name for name in STREAMS if name not in held), count=count)
+    return run
+
+
+@pytest.mark.parametrize("count", [1000, 200, 7])
+def test_a_backlog_has_the_scores_of_a_recorder_that_kept_pace(count: int) -> None:
+    """Given a voting model and a shadow that answer 300 bars after the others, so that decisions are as late, and four
+    predictions for each bar, so that a recorder which reads as much of each stream has all decisions long before."""
+    builder = Builder()
+    for number in range(1, 900):
+        builder.bar(number, 100.0 + number % 7)
+        for artifact in ("a", "c") if number > WARM else ():
+            builder.say(artifact, number, BULL)
+        for artifact in ("b", "a2") if number > WARM + 300 else ():
+            builder.say(artifact, number - 300, BEAR)
+    expected = run_of(builder)
+    assert len(expected.events(PredictionScored)) == 4 * (899 - WARM - 300)
+    assert sorted(one.data for one in backlog(builder, count).outputs) == sorted(one.data for one in expected.outputs)
+
+
+@pytest.mark.parametrize("count", [1000, 200])
+def test_a_log_without_stamps_loses_no_score_in_a_backlog(count: int) -> None:
+    builder = Builder(stamped=False)
+    for number in range(1, 600):
+        builder.bar(number, 100.0 + number % 7)
+        if number > WARM:
+            all_say(builder, number)
+    expected = sorted(one.data for one in run_of(builder).outputs)
+    assert sorted(one.data for one in backlog(builder, count).outputs) == expected
+
+
+def test_bars_that_nobody_answers_are_let_go_and_those_of_the_first_shadow_are_kept() -> None:
+    builder = Builder((TWO[0], register("a")))
+    rising(builder, WARM + 20)
+    builder.issue(StartShadow("a", ART["a"]))
+    rising(builder, WARM + 100, WARM + 20)
+    run = Run(builder.world())
+    run.take("market", "features", count=10_000)
+    assert run.state.series["BTC", MINUTE, False].history.times[0] == (WARM + 21) * MINUTE
+    for number in range(WARM + 21, WARM + 25):
+        builder.say("a", number, BULL)
+    run.take("predictions", count=10)
+    assert [score.open_time // MINUTE for score in run.events(PredictionScored)] == list(range(WARM + 21, WARM + 25))
+
+
+def test_an_answer_under_a_configuration_that_did_not_have_its_artifact_is_unheard() -> None:
+    builder = Builder((*TWO, StopShadow("c", ART["c"])))
+    rising(builder)
+    all_say(builder, WARM)
+    assert [(u.reason, u.model) for u in run_of(builder).events(PredictionUnscored)] == [("unheard", "c")]
+
+
+def test_a_ballot_that_its_decision_lists_is_scored_however_late_it_is() -> None:
+    """Given a voting model that was dead for 300 bars, whose rounds waited for it."""
+    builder = Builder()
+    rising(builder, WARM + 400)
+    for number in range(WARM, WARM + 300):
+        builder.say("a", number, BULL)
+    for number in range(WARM, WARM + 300):
+        builder.say("b", number, BULL)
+    with limits(late=20):
+        run = run_of(builder)
+    assert len([score for score in run.events(PredictionScored) if score.model == "b"]) == 300
+
+
+def test_a_memo_of_an_earlier_release_is_gone_on_from() -> None:
+    feed = (
+        "BTC",
+        MINUTE,
+        False,
+        150,
+        (150 * MINUTE, 100.0, 1e-4, 30.0, 149),
+        (("a", bytes.fromhex(ART["a"]), 151 * MINUTE, "9-0"),),
+    )
+    former = msgspec.msgpack.encode((150, 7, 6, "9-0", (), (feed,)))
+    state = Recorder().begin(former)
+    series = state.series["BTC", MINUTE, False]
+    assert (state.checked, state.equal, state.count) == (7, 6, 150)
+    assert (series.complete, series.history.base.seen) == (150 * MINUTE, 149)
+    assert series.answered(("a", ART["a"])) == 151 * MINUTE
+
+
+SMALL = {"late": 12, "margin": 40, "ahead": 10, "queued": 10}
+"""Limits that a world of 120 bars reaches; at its most, a step of its clock is 50 ms."""
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), small=st.booleans(), restarts=st.sampled_from([0, 10]))
+def test_scores_depend_on_no_order_of_streams_no_cut_and_no_restart(seed: int, small: bool, restarts: int) -> None:
+    world = random_world(seed, bars=120)
     dice = random.Random(seed)
-    expected = sorted(sealed.data for sealed in Run(world).in_order().outputs)
-    for restarts in (0, 20):
-        assert sorted(sealed.data for sealed in shuffled(world, dice, restarts).outputs) == expected
+    with limits(**(SMALL if small else {})):
+        reference = Run(world).in_order()
+        expected = sorted(sealed.data for sealed in reference.outputs)
+        run = shuffled(world, dice, restarts)
+    assert sorted(sealed.data for sealed in run.outputs) == expected
+    assert run.waiting == reference.waiting
 
 
 @settings(max_examples=5, deadline=None)
@@ -291,12 +391,19 @@ def test_every_prediction_is_scored_or_has_a_reason_once_and_in_order(seed: int)
     world = random_world(seed, bars=60)
     run = Run(world).in_order()
     settled = [event.prediction for event in run.events(PredictionScored) + run.events(PredictionUnscored)]
-    waiting = [w.envelope.id for feed in run.state.feeds.values() for line in feed.lines.values() for w in line.queue]
-    assert sorted(settled + waiting) == sorted(received.envelope.id for received in world.streams["predictions"])
+    assert sorted(settled + run.waiting) == sorted(received.envelope.id for received in world.streams["predictions"])
     times: dict[tuple[str, bytes], list[int]] = {}
     for score in run.events(PredictionScored):
         times.setdefault((score.symbol, score.artifact), []).append(score.open_time)
     assert all(a < b for each in times.values() for a, b in pairwise(each))
+
+
+def size(run: Run) -> tuple[int, int, int, int, int]:
+    """Bars, stamps, decisions and predictions that are kept of BTC, and the memo in units of 16 bytes."""
+    series = run.state.series["BTC", MINUTE, False]
+    queued = sum(len(line.queue) for line in series.pending.values())
+    memo = len(run.recorder.memo(run.state)) // 16
+    return len(series.history.times), len(series.stamps), len(series.decisions), queued, memo
 
 
 def test_what_is_remembered_does_not_grow_with_the_bars() -> None:
@@ -304,39 +411,65 @@ def test_what_is_remembered_does_not_grow_with_the_bars() -> None:
     builder = Builder()
     rising(builder, WARM)
     run = Run(builder.world())
-    for number in range(WARM + 1, WARM + 1000):
+    for number in range(WARM + 1, WARM + 600):
         builder.bar(number, 100.0 + number % 7)
         all_say(builder, number)
         run.take(*STREAMS, count=10_000)
-        if number in {WARM + 400, WARM + 999}:
-            track = run.state.feeds["BTC", MINUTE, False].track
-            rounds = run.state.rounds["BTC", MINUTE]
-            queued = sum(len(line.queue) for line in run.state.feeds["BTC", MINUTE, False].lines.values())
-            sizes.append((len(track.times), len(rounds.kept), queued, len(run.recorder.memo(run.state)) // 16))
+        if number in {WARM + 300, WARM + 599}:
+            sizes.append(size(run))
     assert sizes[0] == sizes[1]
-    assert sizes[0][0] < 250
-    assert sizes[0][1] < 250
+    assert max(sizes[0][:3]) < 70
+
+
+def test_a_dead_shadow_costs_late_bars_and_no_score_of_the_others() -> None:
+    builder = Builder()
+    run = Run(builder.world())
+    with limits(late=100):
+        for number in range(1, WARM + 300):
+            builder.bar(number, 100.0 + number % 7)
+            for artifact in ("a2", "a", "b") if number > 150 else ():
+                builder.say(artifact, number, BULL)
+            run.take(*STREAMS, count=10_000)
+    assert max(size(run)[:3]) < 165
+    assert len(run.events(PredictionScored)) == 3 * (WARM + 299 - 150 - 60)
 
 
 def test_decisions_far_ahead_of_their_predictions_are_held_back() -> None:
     builder = Builder()
-    for number in range(WARM, WARM + 2400):
+    for number in range(WARM, WARM + 200):
         all_say(builder, number)
+    rising(builder, WARM + 205)
     run = Run(builder.world())
-    run.take("decisions", count=2300)
-    assert set(run.recorder.hold(run.state)) == {"decisions"}
-    run.take("predictions", count=100_000)
-    rising(builder, WARM + 2500)
-    run.take("market", count=3000)
-    assert "decisions" not in run.recorder.hold(run.state)
+    with limits(late=10, ahead=20):
+        run.take("decisions", count=150)
+        assert set(run.recorder.hold(run.state)) == {"decisions"}
+        run.take("market", "features", "predictions", count=100_000)
+        assert set(run.recorder.hold(run.state)) == set()
 
 
-def test_bars_far_ahead_of_predictions_are_held_back_until_one_asks_for_more() -> None:
+def test_bars_far_ahead_of_predictions_are_held_back() -> None:
     builder = Builder()
-    rising(builder, 2400)
+    rising(builder, 200)
     run = Run(builder.world())
-    run.take("market", count=2300)
-    assert set(run.recorder.hold(run.state)) == {"market"}
-    builder.say("a2", 2299, BULL)
-    run.take("predictions")
-    assert set(run.recorder.hold(run.state)) == set()
+    with limits(late=10, ahead=20):
+        run.take("market", "features", count=150)
+        assert set(run.recorder.hold(run.state)) == {"market", "features"}
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), missing=st.sampled_from([(), ("decisions",), ("features",), ("predictions",)]))
+def test_holding_back_stops_no_stream_for_good(seed: int, missing: tuple[str, ...]) -> None:
+    """Given streams that may miss what another waits for, when those that are not held are read and nothing else, then
+    all of them are read to the end, and the number of turns has a bound."""
+    world = random_world(seed, bars=70)
+    world = World(world.commands, {name: [] if name in missing else events for name, events in world.streams.items()})
+    dice = random.Random(seed)
+    with limits(late=5, ahead=0, queued=0):
+        run, turns = Run(world), 0
+        while not run.done:
+            held = run.recorder.hold(run.state)
+            run.take(*(name for name in STREAMS if name not in held), count=dice.choice([20, 1000]))
+            turns += 1
+            assert turns < 20_000
+        expected = sorted(sealed.data for sealed in Run(world).in_order().outputs)
+        assert sorted(sealed.data for sealed in run.outputs) == expected

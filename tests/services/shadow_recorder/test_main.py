@@ -53,22 +53,30 @@ async def scores(log: Log) -> list[object]:
     return [unseal("scores", entry.data).event for entry in await log.scan(Place("scores"), count=1000)]
 
 
+async def installed(log: Log) -> Builder:
+    """A builder under the commands of the log."""
+    for command in TWO:
+        await issue(log, command, actor="ada", reason="a test")
+    builder = Builder(())
+    for entry in await log.scan(Place("control")):
+        builder.follow(unseal("control", entry.data))
+    return builder
+
+
 async def test_a_trade_that_closes_after_a_restart_is_joined_with_its_decision(empty_redis_url: str) -> None:
-    builder = Builder()
-    for number in range(BARS):
-        builder.bar(number, 100.0 + number % 7)
-    for artifact in ("a2", "c", "a", "b"):
-        builder.say(artifact, 100, BULL)
-    decision = builder.streams["decisions"][0].envelope
-    assert decision.event.intent == "issued"
-    builder.close_trade(decision)
     log = RedisLog(empty_redis_url)
     try:
-        for command in TWO:
-            await issue(log, command, actor="ada", reason="a test")
+        builder = await installed(log)
+        for number in range(BARS):
+            builder.bar(number, 100.0 + number % 7)
+        for artifact in ("a2", "c", "a", "b"):
+            builder.say(artifact, 100, BULL)
+        decision = builder.streams["decisions"][0].envelope
+        assert decision.event.intent == "issued"
+        builder.close_trade(decision)
         with anyio.fail_after(60):
             async with recording(log):
-                for stream in ("market", "predictions", "decisions"):
+                for stream in ("market", "features", "predictions", "decisions"):
                     await write(log, stream, builder.streams[stream])
                 while not await scores(log):
                     await anyio.sleep(0.02)

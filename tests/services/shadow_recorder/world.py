@@ -1,11 +1,15 @@
-"""A partition's streams as they would stand after some bars: a market, artifacts that answer, fail, keep
-silent or are late, the real voter over them, and an executor that closes trades."""
+"""A partition's streams after some bars: a market and its features with stamps, artifacts that answer, fail, are
+late or dead, the real voter over them, commands in between, and an executor that closes trades."""
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import pytest
 
 from schemas.codec import Envelope, Sealed, seal
 from schemas.common import ACTIONS, Probabilities
@@ -17,8 +21,10 @@ from schemas.control import (
     RegisterArtifact,
     SetVotingPolicy,
     StartShadow,
+    StopShadow,
 )
-from schemas.decisions import DecisionMade
+from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
+from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.trades import TradeClosed
@@ -31,7 +37,8 @@ from shared.service import Batch, Received
 MINUTE = 60_000
 ART = {name: f"{number:02x}" * 32 for number, name in enumerate(("a", "a2", "b", "c"), 0xA0)}
 MODEL = {"a": "a", "a2": "a", "b": "b", "c": "c"}
-STREAMS = ("market", "predictions", "decisions", "trades")
+STREAMS = ("market", "features", "predictions", "decisions", "trades")
+SET = b"s" * 32
 LN3 = -math.log(3)
 
 
@@ -62,14 +69,19 @@ TWO: tuple[Command, ...] = (
 )
 
 
-def control(*commands: Command) -> list[Envelope[CommandRecorded]]:
-    state, log = EMPTY, []
-    for number, command in enumerate(commands):
-        entry = propose(state, command, command_id=str(number), actor="me", reason="test", at=1)
-        assert isinstance(entry, CommandRecorded), entry
-        state = fold(state, entry)
-        log.append(seal("control", entry).envelope)
-    return log
+@contextmanager
+def limits(*, late: int = 2048, margin: int = 60_000, ahead: int = 512, queued: int = 20_000) -> Iterator[None]:
+    """Smaller numbers, so that a short world reaches them."""
+    package = "services.shadow_recorder"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("state", "retention", "scoring_readiness", "backpressure"):
+            patch.setattr(f"{package}.{module}.LATE", late)
+        for module in ("decisions", "retention", "scoring_readiness", "trades", "core"):
+            patch.setattr(f"{package}.{module}.MARGIN_MS", margin)
+        patch.setattr(f"{package}.backpressure.AHEAD", ahead)
+        patch.setattr(f"{package}.backpressure.QUEUED", queued)
+        patch.setattr(f"{package}.backpressure.PATIENCE_MOST", 64)
+        yield
 
 
 @dataclass
@@ -81,16 +93,40 @@ class World:
 
 
 class Builder:
-    """Writes a world, one event after another."""
+    """Writes a world, one event after another. ``stamped`` is False for a log of a release without stamps."""
 
-    def __init__(self, commands: Sequence[Command] = TWO) -> None:
-        self.commands = control(*commands)
-        self.version = len(self.commands)
+    def __init__(self, commands: Sequence[Command] = TWO, *, stamped: bool = True) -> None:
+        self.commands: list[Envelope[CommandRecorded]] = []
+        self.control = EMPTY
+        self.stamped = stamped
         self.streams: dict[str, list[Received]] = {name: [] for name in STREAMS}
         self.voter = Voter(ticks=0)
         self.voting = self.voter.begin(b"")
-        self.voter.absorb(self.voting, Batch(self.commands, ()))
         self.clock = 0
+        self.issue(*commands)
+
+    @property
+    def version(self) -> int:
+        return self.control.version
+
+    def issue(self, *commands: Command) -> None:
+        """Commands, which everybody reads at once."""
+        for command in commands:
+            number = str(self.version)
+            entry = propose(self.control, command, command_id=number, actor="me", reason="test", at=1)
+            assert isinstance(entry, CommandRecorded), entry
+            self.follow(seal("control", entry).envelope)
+
+    def follow(self, envelope: Envelope[CommandRecorded]) -> None:
+        """A command that was recorded."""
+        self.control = fold(self.control, envelope.event)
+        self.commands.append(envelope)
+        for sealed in self.voter.handle(self.voting, Batch([envelope], [])):
+            if sealed.stream == "decisions":
+                self.append("decisions", sealed.envelope)
+
+    def head(self, version: int) -> bytes | None:
+        return bytes.fromhex(self.control.past[version].head) if self.stamped and version else None
 
     def world(self) -> World:
         return World(self.commands, self.streams)
@@ -101,9 +137,20 @@ class Builder:
         self.streams[stream].append(received)
         return received
 
-    def bar(self, number: int, close: float, symbol: str = "BTC") -> Received:
+    def bar(self, number: int, close: float, symbol: str = "BTC", *, refused: bool = False) -> Received:
+        """A bar, and its features unless the feature-builder refused it."""
         bar = BarClosed(symbol, MINUTE, number * MINUTE, close, close, close, close, 1.0, "replay")
-        return self.append("market", seal("market", bar).envelope)
+        received = self.append("market", seal("market", bar).envelope)
+        if not refused:
+            self.features(number, symbol)
+        return received
+
+    def features(self, number: int, symbol: str = "BTC", version: int = 0) -> None:
+        """The features of a bar, under the version in force."""
+        known = version or self.version
+        about = (symbol, MINUTE, number * MINUTE, "replay", SET, bytes(4), 0)
+        event = FeaturesComputed(*about, known if self.stamped else 0, self.head(known))  # type: ignore[arg-type]
+        self.append("features", seal("features", event).envelope)
 
     def say(self, artifact: str, number: int, p: Probabilities | str, symbol: str = "BTC", version: int = 0) -> None:
         """An answer, or a failure; the voter hears it at once."""
@@ -111,9 +158,9 @@ class Builder:
         known = version or self.version
         event: Any
         if isinstance(p, str):
-            event = PredictionFailed(*about, p, "", bytes(16), known)  # type: ignore[arg-type]  # a given reason
+            event = PredictionFailed(*about, p, "", bytes(16), known, self.head(known))  # type: ignore[arg-type]  # a given reason
         else:
-            event = PredictionMade(*about, p, bytes(16), known)  # type: ignore[arg-type]  # a literal origin
+            event = PredictionMade(*about, p, bytes(16), known, self.head(known))  # type: ignore[arg-type]  # a literal origin
         root = f"{symbol:>8}{number:8}".encode()
         received = self.append("predictions", seal("predictions", event, causation=root, correlation=root).envelope)
         for sealed in self.voter.handle(self.voting, Batch((), [received])):
@@ -135,41 +182,87 @@ class Builder:
         self.append("trades", seal("trades", trade, causation=made_by.id, correlation=made_by.correlation).envelope)
 
 
+@dataclass
+class Due:
+    """What an artifact has still to answer."""
+
+    symbol: str
+    number: int
+    version: int
+
+
 def random_world(seed: int, bars: int = 40, warm: int = 110) -> World:
-    """Two symbols, every misfortune: bars missing, answers missing, failed, late, far too late."""
+    """Two symbols and every misfortune: bars missing or refused; answers that fail, are late, come twice or never;
+    workers that are slow or dead for a while; shadows started and stopped, champions replaced; a symbol that ends;
+    fences; names of events that are on no stream."""
     dice = random.Random(seed)
     builder = Builder()
     close = {"BTC": 100.0, "ETH": 10.0}
-    delayed: list[tuple[int, str, str, int, Probabilities]] = []
+    ends = {"BTC": 10**9, "ETH": dice.choice([10**9, warm + bars // 2])}
+    pace = {name: dice.choice([1.0, 1.0, 0.8, 0.1]) for name in ART}
+    dead = {name: dice.sample(range(warm, warm + bars), 2) if dice.random() < 0.4 else [0, 0] for name in ART}
+    due: dict[str, deque[Due]] = {name: deque() for name in ART}
     for number in range(1, warm + bars):
+        builder.clock += dice.choice([0, 0, 0, 5, 50])
+        if number > warm and dice.random() < 0.05:
+            _command(builder, dice)
         for symbol, last in list(close.items()):
             close[symbol] = last * math.exp(dice.gauss(0, 0.001))
-            if number > warm and dice.random() < 0.03:
+            if number > ends[symbol] or (number > warm and dice.random() < 0.03):
                 continue
-            builder.bar(number, close[symbol], symbol)
-            if number < warm - 2:
-                continue
-            for artifact in dice.sample(sorted(ART), len(ART)):
-                chance = dice.random()
-                p = _probabilities(dice)
-                if chance < 0.05:
-                    continue
-                if chance < 0.10:
-                    builder.say(artifact, number, dice.choice(["error", "features_withheld"]), symbol)
-                elif any(late[1:3] == (artifact, symbol) for late in delayed):
-                    continue
-                elif chance < 0.20 and artifact in {"a2", "c"}:
-                    delayed.append((number + dice.choice([1, 1, 2, 2, 2, 140]), artifact, symbol, number, p))
-                else:
-                    builder.say(artifact, number, p, symbol)
-        for late in [late for late in delayed if late[0] <= number]:
-            delayed.remove(late)
-            builder.say(late[1], late[3], late[4], late[2])
+            refused = dice.random() < 0.02
+            builder.bar(number, close[symbol], symbol, refused=refused)
+            if number >= warm - 2 and not refused:
+                for name in active(builder):
+                    due[name].append(Due(symbol, number, builder.version))
+        for name in dice.sample(sorted(ART), len(ART)):
+            alive = not min(dead[name]) < number <= max(dead[name])
+            while due[name] and alive and dice.random() < pace[name]:
+                _answer(builder, dice, name, due[name].popleft())
         for received in builder.streams["decisions"][-2:]:
             event = received.envelope.event
             if isinstance(event, DecisionMade) and event.intent == "issued" and dice.random() < 0.5:
-                builder.close_trade(received.envelope)
+                builder.close_trade(received.envelope, **({"decision": "0" * 32} if dice.random() < 0.1 else {}))
     return builder.world()
+
+
+def active(builder: Builder) -> list[str]:
+    """The artifacts that answer the bars of now, by their short names."""
+    models = builder.control.models.values()
+    digests = {digest for model in models for digest in (model.champion, *model.shadows)}
+    return sorted(name for name, digest in ART.items() if digest in digests)
+
+
+def _command(builder: Builder, dice: random.Random) -> None:
+    model = builder.control.models
+    name = dice.choice(["a2", "c", "c", "a"])
+    slot = model.get(MODEL[name])
+    command: Command
+    if slot is not None and ART[name] in slot.shadows:
+        command = StopShadow(MODEL[name], ART[name])
+        if dice.random() < 0.4:
+            command = Promote(MODEL[name], ART[name], forced=True, weight=dice.choice([0.25, 0.5]))
+    elif slot is None or slot.champion != ART[name]:
+        command = StartShadow(MODEL[name], ART[name])
+    else:
+        command = SetVotingPolicy(quorum_count=1, edge=dice.choice([0.02, 0.1]))
+    builder.issue(command)
+    fence = dice.choice([FenceClosed, FenceOpened])("id", "me", "test", 1)
+    builder.append("decisions", seal("decisions", fence).envelope)
+
+
+def _answer(builder: Builder, dice: random.Random, name: str, due: Due) -> None:
+    chance = dice.random()
+    if chance < 0.06:
+        reason = dice.choice(["error", "features_withheld"])
+        builder.say(name, due.number, reason, due.symbol, version=due.version)
+    else:
+        builder.say(name, due.number, _probabilities(dice), due.symbol, version=due.version)
+    if chance > 0.96:
+        number = due.number - dice.choice([0, 1, 7])
+        builder.say(name, number, _probabilities(dice), due.symbol, version=due.version)
+    if 0.95 < chance < 0.96:
+        builder.say(name, due.number, _probabilities(dice), "FORGED", version=due.version)
 
 
 def _probabilities(dice: random.Random) -> Probabilities:
@@ -179,32 +272,38 @@ def _probabilities(dice: random.Random) -> Probabilities:
 
 
 class Run:
-    """A recorder over a world, read in whatever order, stopped and started again."""
+    """A recorder over a world, read in whatever order, stopped and started again. Commands are handed over as the
+    runtime does: at the latest with the first event that was stamped with them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.recorder = Recorder()
         self.read = dict.fromkeys(STREAMS, 0)
+        self.commands = 0
         self.outputs: list[Sealed] = []
-        self.state: State = self._begin(b"")
+        self.state: State = self.recorder.begin(b"")
 
-    def _begin(self, memo: bytes) -> State:
-        state = self.recorder.begin(memo)
-        self.recorder.absorb(state, Batch(self.world.commands, ()))
-        return state
-
-    def take(self, *streams: str, count: int = 1) -> None:
-        """The next ``count`` events of each stream, in one batch."""
-        events = []
+    def take(self, *streams: str, count: int = 1, ahead: int = 0) -> None:
+        """The next ``count`` events of each stream, in one batch, and as many commands more than needed."""
+        events: list[Received] = []
         for stream in streams:
             events += self.world.streams[stream][self.read[stream] : self.read[stream] + count]
             self.read[stream] = min(self.read[stream] + count, len(self.world.streams[stream]))
-        self.outputs += self.recorder.handle(self.state, Batch((), events))
+        self._hand_over(events, ahead)
+
+    def _hand_over(self, events: Sequence[Received], ahead: int = 0) -> None:
+        stamps = [getattr(received.envelope.event, "control_version", 0) for received in events]
+        until = max(self.commands, *stamps, 0) + ahead
+        commands = self.world.commands[self.commands : until]
+        self.commands += len(commands)
+        self.outputs += self.recorder.handle(self.state, Batch(commands, events))
 
     def restart(self) -> None:
-        """As after a crash behind a commit."""
+        """As after a crash right after a commit."""
         memo, since = self.recorder.memo(self.state), self.recorder.since(self.state)
-        self.state = self._begin(memo)
+        self.state = self.recorder.begin(memo)
+        self.recorder.absorb(self.state, Batch(self.world.commands, ()))
+        self.commands = len(self.world.commands)
         for stream, after in since.items():
             entries = [
                 received
@@ -221,12 +320,18 @@ class Run:
         """Everything, as it was appended."""
         merged = sorted((int(r.entry.split("-")[0]), r) for stream in STREAMS for r in self.world.streams[stream])
         for _, received in merged:
-            self.outputs += self.recorder.handle(self.state, Batch((), [received]))
+            self._hand_over([received])
         self.read = {stream: len(self.world.streams[stream]) for stream in STREAMS}
         return self
 
     def events(self, kind: type[Any]) -> list[Any]:
         return [sealed.envelope.event for sealed in self.outputs if isinstance(sealed.envelope.event, kind)]
+
+    @property
+    def waiting(self) -> list[bytes]:
+        """The predictions that have no score yet."""
+        series = self.state.series.values()
+        return sorted(one.envelope.id for each in series for line in each.pending.values() for one in line.queue)
 
 
 def _milliseconds(entry: str) -> int:

@@ -1,14 +1,15 @@
-"""Who voted and how, under any version of the configuration; and the pools that would have been."""
+"""Who voted and how, under any version of the configuration, and the pools with and without an artifact."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import structs
 
+from schemas.codec import Envelope
 from schemas.common import Action, Probabilities
-from schemas.control import RegisterArtifact, SetVotingPolicy
-from schemas.decisions import DecisionMade
-from shared.control import EMPTY, State
+from schemas.control import CommandRecorded, RegisterArtifact, SetVotingPolicy
+from services.shadow_recorder.decisions import ArtifactKey, JoinedDecision
+from shared.control import EMPTY, State, fold
 from shared.control.state import Model
 from shared.voting import Member, Panel, log_prior, own_action, panel_of, vote
 
@@ -19,17 +20,25 @@ KEPT: Final = 64
 _POOLED: Final = SetVotingPolicy(quorum_weight=0.0, quorum_count=1)
 
 
-class Panels:
-    """The panels of all versions up to ``control``."""
+class Configurations:
+    """The configurations of all versions up to ``control``. ``horizon`` is the longest of any registered artifact."""
 
     def __init__(self, control: State = EMPTY) -> None:
         self.control = control
+        self.horizon = 0
         self._panels: dict[int, Panel] = {}
+        self._active: dict[int, frozenset[ArtifactKey]] = {}
+
+    def apply(self, commands: Sequence[Envelope[CommandRecorded]]) -> None:
+        """Fold new commands."""
+        for envelope in commands:
+            self.control = fold(self.control, envelope.event)
+            if isinstance(registered := envelope.event.command, RegisterArtifact):
+                self.horizon = max(self.horizon, registered.horizon or 0)
 
     def models(self, version: int) -> Mapping[str, Model]:
-        """The voting slots under a version. Raises ``LookupError`` for one that has not been read."""
-        if version > self.control.version:
-            raise LookupError(f"control version {version} has not been read yet, only {self.control.version}")
+        """Return the voting slots under a version. The runtime hands commands over before any event that was stamped
+        with them, so a version that is not here is a fault of the runtime: ``KeyError``."""
         return self.control.past[version].models if version else EMPTY.models
 
     def panel(self, version: int) -> Panel:
@@ -60,12 +69,21 @@ class Panels:
             raise LookupError(f"artifact {artifact[:12]} is not registered up to version {self.control.version}")
         return found
 
-    def active(self, version: int, model: str, artifact: str) -> bool:
-        """Whether an artifact voted or was in shadow."""
-        slot = self.models(version).get(model)
-        return slot is not None and (slot.champion == artifact or artifact in slot.shadows)
+    def active(self, version: int) -> frozenset[ArtifactKey]:
+        """Return the artifacts that answer each bar under a version: champions and shadows."""
+        artifacts = self._active.get(version)
+        if artifacts is None:
+            artifacts = frozenset(
+                (model, artifact)
+                for model, slot in self.models(version).items()
+                for artifact in (*slot.shadows, *([slot.champion] if slot.champion else ()))
+            )
+            while len(self._active) >= KEPT:
+                del self._active[next(iter(self._active))]
+            self._active[version] = artifacts
+        return artifacts
 
-    def role(self, version: int, model: str, artifact: str) -> bool:
+    def is_champion(self, version: int, model: str, artifact: str) -> bool:
         """Whether an artifact was its model's champion."""
         slot = self.models(version).get(model)
         return slot is not None and slot.champion == artifact
@@ -79,13 +97,13 @@ class Panels:
         return own_action(self.policy(version), probabilities)
 
     def pools(
-        self, version: int, decision: DecisionMade | None, model: str, artifact: str, said: Probabilities
+        self, version: int, decision: JoinedDecision | None, model: str, artifact: str, said: Probabilities
     ) -> tuple[Probabilities, Probabilities]:
         """The log-linear pool with an artifact's answer, and without it."""
-        counted = {ballot.model: ballot.probabilities for ballot in decision.counted} if decision else {}
+        counted = decision.counted() if decision else {}
         members = list(self.panel(version).members) if version else []
         temperature = self.policy(version).temperature
-        if self.role(version, model, artifact):
+        if self.is_champion(version, model, artifact):
             rest = {name: p for name, p in counted.items() if name != model}
             return self._pool(members, {**rest, model: said}, temperature), self._pool(members, rest, temperature)
         without = self._pool(members, counted, temperature)

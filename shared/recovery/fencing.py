@@ -1,0 +1,32 @@
+"""Stopping intents where the log lost its tail, until an operator has looked."""
+
+from hashlib import blake2b
+from typing import Final
+
+from schemas.codec import seal
+from schemas.decisions import FenceClosed, FenceOpened
+from schemas.operations import LogTruncated
+from shared.log import CLOSED, OPEN, Log
+
+COMMAND: Final = "truncated-"
+"""How the command id of such a fence begins: no operator gave that command."""
+
+
+async def close_fence(log: Log, partition: int, by: str, why: LogTruncated) -> None:
+    """Closes the fence of a partition for a loss, unless it is closed already."""
+    if (await log.fence(partition)).startswith(CLOSED):
+        return
+    command = COMMAND + blake2b(f"{why.stream} {why.expected} {why.last}".encode(), digest_size=8).hexdigest()
+    reason = f"{why.stream} was read up to {why.expected} and ends at {why.last}: {why.detail}"[:2000]
+    note = FenceClosed(command_id=command, by=by, reason=reason, at=why.at)
+    await log.set_fence(partition, CLOSED + command, seal("decisions", note))
+
+
+async def open_fence(log: Log, partition: int, by: str, reason: str, at: int) -> bool:
+    """Opens a fence that was closed for a loss, and no other; whether it was one."""
+    mark = await log.fence(partition)
+    command = mark.removeprefix(CLOSED)
+    if not mark.startswith(CLOSED + COMMAND):
+        return False
+    note = FenceOpened(command_id=command, by=by, reason=reason[:2000], at=at)
+    return await log.set_fence(partition, OPEN + command, seal("decisions", note), expected=mark) != mark
