@@ -157,6 +157,7 @@ class Process:
             stamped = max((getattr(event.envelope.event, "control_version", 0) for event in events), default=0)
             upto = max(stamped, draw.randint(self.folded, len(world.control.envelopes)))
             control, self.folded = world.control.envelopes[self.folded : upto], max(upto, self.folded)
+        before = set(self.aside)
         self.aside |= {(event.stream, event.entry) for event in refusals}
         events = self._kept(events)
         fence = world.fence
@@ -168,6 +169,7 @@ class Process:
         crashed = draw.random()
         refused = isinstance(service, Voter) and fence != world.fence
         if crashed < 0.01 or refused:
+            self.aside = before  # nothing of this was written
             self.start()
             return
         self.positions = after
@@ -192,9 +194,10 @@ class Process:
 
 
 class World:
-    """A log, its services and an operator. ``fence``: whether intents may be written."""
+    """A log, its services (``more`` of them beside those that decide) and an operator. ``fence``: whether intents may
+    be written; ``history``: bars of each symbol that are there at the start, for scores that need volatility."""
 
-    def __init__(self, seed: int, more: Sequence[Service[Any]] = ()) -> None:
+    def __init__(self, seed: int, more: Sequence[Service[Any]] = (), history: int = 0) -> None:
         self.draw = random.Random(seed)
         self.source = Recorded()
         self.now = START_MS
@@ -213,6 +216,9 @@ class World:
             Process(self, Voter(ticks=50)),
             *(Process(self, service) for service in more),
         ]
+        for number in range(history):
+            for symbol in SYMBOLS:
+                self._bar(symbol, self.bars[symbol] - (history - number) * MINUTE)
 
     def _found(self) -> None:
         self.issue(Found(1, "log-of-chaos"))
@@ -289,11 +295,14 @@ class World:
         if self.draw.random() < 0.03:
             self.bars[symbol] += MINUTE
             return
+        self._bar(symbol, self.bars[symbol])
+        self.bars[symbol] += MINUTE
+
+    def _bar(self, symbol: str, open_time: int) -> None:
         close = 100.0 + self.draw.random()
-        bar = BarClosed(symbol, MINUTE, self.bars[symbol], 100.0, 102.0, 99.0, close, 5.0, SYMBOLS[symbol])  # type: ignore[arg-type]
+        bar = BarClosed(symbol, MINUTE, open_time, 100.0, 102.0, 99.0, close, 5.0, SYMBOLS[symbol])  # type: ignore[arg-type]
         for _ in range(2 if self.draw.random() < 0.02 else 1):
             self.append([seal("market", bar)])
-        self.bars[symbol] += MINUTE
 
     def step(self) -> None:
         """One thing that happens."""
