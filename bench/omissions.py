@@ -10,9 +10,9 @@ from msgspec import structs
 from bench.recorded_rounds import Recorded
 from schemas.codec import Envelope, Sealed, seal, unseal
 from schemas.control import Halt, Resume
-from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened
+from schemas.decisions import BallotLate, CountedBallot, DecisionMade, FenceClosed, FenceOpened
 from schemas.features import FeaturesComputed, FeaturesWithheld
-from schemas.predictions import PredictionMade
+from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.scores import PredictionScored
 from shared.audit.configurations import Configurations
 from shared.audit.findings import LAYERS, Findings, Layer
@@ -165,6 +165,14 @@ def removals(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
             layers: tuple[Layer, ...] = ("feature", "bar") if stream == "features" else ("ballot",)
             yield Taken(f"{stream} removed, count too", layers, bar), uncounted(source, place, {chosen.id})
 
+    failed = [each for each in source.places[PREDICTIONS] if _is(each, PredictionFailed)]
+    for entry_ in _shuffled(failed[len(failed) // 4 : -len(failed) // 4], draw)[:times]:
+        event = unseal("predictions", entry_.data)
+        named = event.id.hex().encode()
+        if not any(named in each.data for each in source.places[DECISIONS]):
+            quiet = uncounted(source, PREDICTIONS, {entry_.id})
+            yield Taken("failure of a shadow removed, count too", ("ballot",), about(event.event)), quiet
+
 
 def _is(entry: Entry, kinds: Any) -> bool:
     return isinstance(unseal(entry.place.stream, entry.data).event, kinds)
@@ -188,8 +196,27 @@ def omissions(record: Record, draw: random.Random, times: int) -> Iterator[Case]
             if forged.action != decision.action or forged.intent != decision.intent:
                 yield Taken(f"ballot left out as {name}", ("vote",), about(decision)), record.rewritten(at, forged)
                 found += 1
+        forged = record.again(decision, without=last.event, closed_by="superseded", now=now)
+        if forged.intent != "issued":
+            told = _late(decision, last, envelope)
+            source = _inserted(record.rewritten(at, forged), at + 1, told)
+            yield Taken("ballot left out as superseded, said to be late", ("vote",), about(decision)), source
         if found >= times:
             return
+
+
+def _late(decision: DecisionMade, ballot: CountedBallot, envelope: Envelope[Any]) -> bytes:
+    late = BallotLate(
+        symbol=decision.symbol,
+        interval_ms=decision.interval_ms,
+        open_time=decision.open_time,
+        origin=decision.origin,
+        model=ballot.model,
+        artifact=ballot.artifact,
+        event=ballot.event,
+    )
+    causation = bytes.fromhex(ballot.event)
+    return seal("decisions", late, causation=causation, correlation=envelope.correlation, flags=envelope.flags).data
 
 
 def backdated(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
