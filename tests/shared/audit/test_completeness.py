@@ -136,3 +136,14 @@ def test_a_removed_entry_of_one_of_several_in_a_millisecond_is_named_by_its_neig
     assert [each.layer for each in found.differences] == ["stream"]
     assert found.differences[0].entry == entries[at + 1].id
     assert f"between {entries[at - 1].id} and {entries[at + 1].id}" in found.differences[0].detail
+
+
+def test_a_failure_that_no_decision_names_is_missed_all_the_same() -> None:
+    found = [
+        case
+        for seed in range(8)
+        for case in removals(unruly(seed), random.Random(seed), 4)
+        if case[0].name.startswith("failure of a shadow")
+    ]
+    taken, source = found[0]
+    assert taken.located(audited(source, Path("nowhere"), ("predictions",), worker=worker_of)), taken
