@@ -1,4 +1,5 @@
-"""One bit flipped in whatever was recorded: each located at its event and layer, by ``verify`` alone.
+"""Whatever was recorded, changed, removed, left out, doubled or backdated: each located at its event and layer, by
+``verify`` alone.
 
 Flips come in two kinds. ``bit``: of the bytes as they stand. ``forged``: by one who seals the event again, so
 that its id fits its content; only recomputing finds those.
@@ -15,16 +16,19 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import structs
 
+from bench.chaos import World, worker_of
 from bench.harness import Figure
+from bench.omissions import FORGERIES, Record, Taken, backdated, doubled, omissions, removals, scores
 from bench.recorded_rounds import Recorded
 from bench.replayed import Replayed, record, seal_all
 from schemas.codec import ROOT, seal, unseal
 from schemas.decisions import DecisionMade
 from schemas.features import FeaturesComputed
 from schemas.predictions import PredictionMade
-from services.console.verifying import KINDS, Where, audited, verified
+from services.console.audit_tasks import KINDS, Where
+from services.console.verifying import audited, verified
 from shared.artifacts.manifest import MANIFEST
-from shared.audit.findings import Layer
+from shared.audit.findings import Findings, Layer
 from shared.audit.source import Span
 from shared.control.chain import canonical, head_of
 from shared.log import Entry, Place
@@ -186,12 +190,39 @@ def run(quick: bool) -> dict[str, Figure]:
             if not found:
                 print(f"missed {case}: {first}")
             kinds.setdefault(case.name, []).append(found)
+        for taken, located in taken_away(made, times, draw):
+            kinds.setdefault(taken, []).append(located)
         kinds["sealed file"] = list(sealed_files(made, times, draw, Path(folder) / "sealed"))
     figures = {
         name: Figure(sum(found), f"of {len(found)} located", f">= {len(found)}") for name, found in kinds.items()
     }
     total = [each for found in kinds.values() for each in found]
     return {**figures, "all": Figure(sum(total), f"of {len(total)} located", f">= {len(total)}")}
+
+
+def taken_away(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[str, bool]]:
+    """What was removed, left out, doubled, backdated, or issued in a halt (``bench.omissions``): from the recorded
+    installation, and from unruly runs, which have halts, deadlines and late ballots."""
+    kinds = tuple(kind for kind in KINDS if kind not in {"scores", "gates"})
+    worlds = [World(seed) for seed in range(times)]
+    for world in worlds:
+        world.run(1_000)
+        record_ = Record(world.source)
+        for forge in FORGERIES:
+            for taken, source in forge(record_, draw, 1):
+                found = audited(source, Path("nowhere"), kinds, worker=worker_of)
+                yield taken.name, _told(taken, found)
+    record_ = Record(made.source)
+    for forge in (removals, omissions, backdated, doubled, scores):
+        for taken, source in forge(record_, draw, max(1, times // 4)):
+            yield taken.name, _told(taken, audited(source, made.store.path))
+
+
+def _told(taken: Taken, found: Findings) -> bool:
+    located = taken.located(found)
+    if not located:
+        print(f"missed {taken}: {found.first}")
+    return located
 
 
 def sealed_files(made: Replayed, times: int, draw: random.Random, folder: Path) -> Iterator[bool]:

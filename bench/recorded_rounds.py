@@ -3,10 +3,11 @@ intents of made-up models, written as the services write them."""
 
 import math
 import random
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Envelope, Sealed, seal
 from schemas.common import ACTIONS, Probabilities
 from schemas.control import (
     Command,
@@ -21,8 +22,10 @@ from schemas.control import (
 from schemas.market import BarClosed
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
-from shared.control import EMPTY, State, fold, propose
-from shared.log import Entry, Place
+from shared.audit.source import Extent
+from shared.control import EMPTY, Rejected, State, fold, propose
+from shared.log import START, Entry, Place
+from shared.log.rules import order
 from shared.service import Batch, Received
 
 MODELS = ("lightgbm", "nhits", "patchtst", "xgboost")
@@ -104,7 +107,7 @@ def rounds(
                 "predictions",
                 PredictionMade(
                     symbol, MINUTE, open_time, "synthetic", model, bytes.fromhex(artifact), probabilities(draw),
-                    bytes(16), state.version,
+                    bytes(16), state.version, bytes.fromhex(state.head),
                 ),
                 causation=bar.envelope.id,
                 correlation=bar.envelope.id,
@@ -120,6 +123,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self.places: dict[Place, list[Entry]] = {}
+        self.added: dict[Place, int] = {}
         self._clock = START_MS
 
     def write(self, stream: str, data: bytes, partition: int = 0) -> Entry:
@@ -129,6 +133,20 @@ class Recorded:
         entry = Entry(place, f"{self._clock}-0", data)
         self.places.setdefault(place, []).append(entry)
         return entry
+
+    def append(self, stream: str, data: bytes, now: int, partition: int = 0) -> Entry:
+        """Appends under the id that a server would give at a time (ms)."""
+        place = Place(stream, partition)
+        entries = self.places.setdefault(place, [])
+        moment, number = order(entries[-1].id) if entries else (0, 0)
+        made = f"{now}-0" if now > moment else f"{moment}-{number + 1}"
+        entries.append(Entry(place, made, data))
+        return entries[-1]
+
+    def since(self, place: Place, after: str) -> list[Entry]:
+        """Entries after one."""
+        entries = self.places.get(place, [])
+        return entries[bisect_right(entries, order(after), key=lambda entry: order(entry.id)) :]
 
     def entries(self, place: Place, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
         """See ``Source``."""
@@ -140,6 +158,48 @@ class Recorded:
     def whole(self, place: Place) -> bool:
         """Nothing was trimmed."""
         return True
+
+    def extent(self, place: Place) -> Extent:
+        """See ``Counted``: what a server would say, who does not forget what was removed."""
+        entries = self.places.get(place, [])
+        added = max(self.added.get(place, 0), len(entries))
+        return Extent(entries[-1].id if entries else START, added)
+
+    def without(self, place: Place, gone: Collection[str]) -> "Recorded":
+        """A copy from which entries were removed, as a server's stream where the count of what was added stays."""
+        made = Recorded()
+        made.places = {**self.places, place: [entry for entry in self.places[place] if entry.id not in gone]}
+        made.added = {**self.added, place: len(self.places[place])}
+        return made
+
+
+class Control:
+    """The control stream, as the door would write it."""
+
+    def __init__(self, source: Recorded) -> None:
+        self.source, self.state = source, EMPTY
+        self.envelopes: list[Envelope[CommandRecorded]] = []
+
+    def issue(self, *commands: Command) -> None:
+        """Records commands, all of which may stand."""
+        for command in commands:
+            refused = self.attempt(command)
+            assert refused is None, refused
+
+    def attempt(self, command: Command, at: int | None = None) -> Rejected | None:
+        """Records a command at a time (ms); why not, where it may not stand."""
+        number = self.state.version + 1
+        at = START_MS + number if at is None else at
+        entry = propose(self.state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=at)
+        if isinstance(entry, Rejected):
+            return entry
+        assert isinstance(entry, CommandRecorded), entry
+        self.state = fold(self.state, entry)
+        sealed: Sealed = seal("control", entry)
+        self.envelopes.append(sealed.envelope)
+        place = Place("control")
+        self.source.places.setdefault(place, []).append(Entry(place, f"{number}-0", sealed.data))
+        return None
 
 
 def recorded(count: int, partition: int = 0) -> Recorded:

@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.recorded_rounds import START_MS, Recorded
-from schemas.codec import Envelope, Sealed, seal, unseal
-from schemas.control import Command, CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
+from bench.recorded_rounds import Control, Recorded
+from schemas.codec import Envelope, seal, unseal
+from schemas.control import CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
 from services.ensemble_voter.core import Voter
 from services.feature_builder.core import FeatureBuilder
 from services.gate_evaluator.core import Evaluator
@@ -19,9 +19,8 @@ from shared.archive.store import opened
 from shared.artifacts import Store
 from shared.artifacts.registration import registration
 from shared.bars.rows import Good, gather
-from shared.control import EMPTY, fold, propose
 from shared.features.sets import DEFAULT, SETS
-from shared.log import Entry, Place
+from shared.log import Place
 from shared.service import Batch, Received, Service
 from shared.synthetic import SyntheticMarket
 from shared.training.fitting import train
@@ -63,31 +62,15 @@ class Hosted:
                     self.source.write(written.stream, written.data)
 
 
-class Control:
-    """The control stream, as the door would write it."""
-
-    def __init__(self, source: Recorded) -> None:
-        self.source, self.state = source, EMPTY
-        self.envelopes: list[Envelope[CommandRecorded]] = []
-
-    def issue(self, *commands: Command) -> None:
-        """Records commands."""
-        for command in commands:
-            number = self.state.version + 1
-            at = START_MS + number
-            entry = propose(self.state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=at)
-            assert isinstance(entry, CommandRecorded), entry
-            self.state = fold(self.state, entry)
-            sealed: Sealed = seal("control", entry)
-            self.envelopes.append(sealed.envelope)
-            place = Place("control")
-            self.source.places.setdefault(place, []).append(Entry(place, f"{number}-0", sealed.data))
-
-
 def seal_all(made: Replayed, folder: Path) -> None:
     """Two sealed files of each stream."""
+    seal_streams(made.source, folder)
+
+
+def seal_streams(source: Recorded, folder: Path) -> None:
+    """The same of any source."""
     store = opened(folder)
-    for place, entries in made.source.places.items():
+    for place, entries in source.places.items():
         previous, after, before = "0" * 64, "0-0", 0
         middle = max(1, len(entries) // 2)
         for number, part in enumerate((entries[:middle], entries[middle:]), 1):

@@ -1,4 +1,5 @@
-"""Recorded decisions recomputed per second, predictions scored again per second, and memory over a longer range."""
+"""Recorded decisions recomputed per second, predictions scored again per second, memory over a longer range, and what
+is wrongly accused of honest runs."""
 
 import multiprocessing
 import resource
@@ -11,20 +12,27 @@ from typing import Final
 
 import msgspec
 
+from bench.chaos import World, worker_of
 from bench.harness import Figure
-from bench.recorded_rounds import commands, control_entries, rounds
+from bench.recorded_rounds import commands, control_entries, recorded, rounds
 from bench.replayed import record
 from schemas.codec import unseal
 from schemas.predictions import PredictionMade
-from services.console.verifying import CHECKS, Task, Where
+from services.console.audit_tasks import CHECKS, KINDS, Task, Where
+from services.console.verifying import audited
+from services.shadow_recorder.core import Recorder
 from shared.artifacts import Store
+from shared.audit.ballots import check_ballots
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.source import Span
+from shared.audit.source import Bounded, Span
 from shared.audit.votes import check_votes
 from shared.log import Entry, Place
 
 PARTITIONS: Final = 2
+HISTORY: Final = 140
+"""Bars that some unruly runs begin with, so that there are scores: volatility needs a hundred."""
+CHAOS_STEPS: Final = 500
 BLOCK: Final = 5_000
 """Distinct rounds in a file; what is read again and again is read from the disk each time."""
 
@@ -104,6 +112,29 @@ def rescored(families: tuple[str, ...], fed: int) -> tuple[float, int]:
         return answers / took, sum(part.count for part in parts)
 
 
+def ballots(count: int) -> tuple[float, int]:
+    """Decisions held against ``predictions`` per second on one core, and differences."""
+    source = recorded(count)
+    configurations = Configurations(source, Findings())
+    begun = time.process_time()
+    found = check_ballots(source, configurations, 0, Span())
+    return found.equal["ballots"] / (time.process_time() - begun), found.count
+
+
+def chaos(seed: int) -> tuple[int, int]:
+    """Decisions of one unruly and honest run, and how many differences are found: while it goes on, and after."""
+    world = World(seed, [Recorder()], HISTORY if seed % 10 == 0 else 0)
+    world.run(2 * CHAOS_STEPS if seed % 10 == 0 else CHAOS_STEPS)
+    kinds = [kind for kind in KINDS if kind != "gates"]
+    count = 0
+    for source in (Bounded(world.source, world.ends()), world.source):
+        found = audited(source, Path("nowhere"), kinds, worker=worker_of)
+        if found.count:
+            print(f"seed {seed}: {found.first}")
+        count += found.count
+    return len(world.source.places.get(Place("decisions"), ())), count
+
+
 def run(quick: bool) -> dict[str, Figure]:
     """Votes over two partitions, once and ten times as long; trees and PatchTST scored again."""
     blocks, times = (1, 4) if quick else (10, 10)
@@ -117,14 +148,24 @@ def run(quick: bool) -> dict[str, Figure]:
         short = votes(folder, 1)
         long = votes(folder, times)
     trees, wrong = rescored(("lightgbm", "xgboost"), 2_000 if quick else 10_000)
+    cast, left_out = ballots(5_000 if quick else 50_000)
+    runs = 40 if quick else 1_000
+    with ProcessPoolExecutor(PARTITIONS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        unruly = list(pool.map(chaos, range(runs), chunksize=10))
     networks, odd = rescored(("patchtst",), 1_000 if quick else 2_000)
     return {
         "decisions": Figure(long[1], "recomputed, four members and a shadow"),
         "votes": Figure(long[1] / long[0], "decisions/s on two cores", ">= 50000"),
-        "differences": Figure(short[2] + long[2] + wrong + odd, "found where none is", "<= 0"),
+        "differences": Figure(short[2] + long[2] + wrong + odd + left_out, "found where none is", "<= 0"),
         "processor": Figure(1e6 * long[4] / long[1], "us of one core a decision, start included", "< 40"),
         "memory": Figure(
             long[3] / short[3], f"x over a range {times} times as long", "< 1.1", f"{short[3] / 1024:.0f} MiB"
+        ),
+        "ballots": Figure(cast, "decisions/s held against predictions, one core", ">= 3000"),
+        "honest runs": Figure(
+            sum(accused > 0 for _, accused in unruly),
+            f"of {runs} accused, each twice, {sum(decided for decided, _ in unruly):,} decisions",
+            "<= 0",
         ),
         "trees": Figure(trees, "predictions/s scored again, one core", ">= 1000"),
         "patchtst": Figure(networks, "predictions/s scored again, one core, default size", ">= 300"),

@@ -6,9 +6,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from services.console.audit_tasks import source_of, where_of
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
-from services.console.verifying import source_of, where_of
 from shared.audit.blame import decision_of, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings

@@ -4,11 +4,9 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any
 
 import click
 import msgspec
@@ -17,47 +15,28 @@ from rich.progress import Progress
 from rich.table import Table
 
 from schemas.operations import ControlRefused
+from services.console.audit_tasks import (
+    CHECKS,
+    KINDS,
+    Task,
+    Where,
+    checked,
+    cut,
+    predictions,
+    source_of,
+    where_of,
+)
 from services.console.door import OUTPUT
 from services.console.main import settings_of
 from shared import checkpoint
-from shared.archive import CorruptError, LostError
-from shared.archive.past import location
-from shared.audit.artifacts import Examined, examine
+from shared.archive import CorruptError
+from shared.artifacts import Store
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged
 from shared.audit.source import Source, Span, readable
 from shared.log import START, Place
-from shared.settings import Settings, redis_url_with_password
-
-KINDS: Final = ("control", "votes", "ballots", "features", "predictions", "gates")
-
-
-class Where(NamedTuple):
-    """What is verified: a server or sealed files (``archive``), and the folder of artifacts. ``past``: where what
-    was trimmed from the server was sealed before."""
-
-    url: str
-    archive: str
-    artifacts: str
-    past: str = ""
-
-
-def where_of(settings: Settings, archive: str | None, artifacts: Path | str | None = None) -> Where:
-    """Of an installation: its server with its archive before it, or sealed files alone where ``archive`` names them."""
-    return Where(
-        redis_url_with_password(settings),
-        archive or "",
-        str(artifacts or Path(settings.installation.state, "artifacts")),
-        location(settings),
-    )
-
-
-class Task(NamedTuple):
-    """One check that a process runs by itself."""
-
-    kind: str
-    partition: int = 0
-    model: str = ""
+from shared.service import Service
+from shared.settings import Settings
 
 
 @click.command()
@@ -100,9 +79,15 @@ def verify(
 def verified(
     where: Where, span: Span, kinds: Sequence[str], jobs: int, settings: Settings | None = None, *, quiet: bool = True
 ) -> Findings:
-    """The findings of all checks, control first: everything else is read by it."""
+    """The findings of all checks, control first: everything else is read by it. What is read is what was there when
+    this began."""
+    control = Findings()
+    try:
+        where = cut(where, settings)
+    except CorruptError as error:
+        control.differ(Difference("file", "archive", 0, "", "", str(error)))
+        return control
     with source_of(where) as source:
-        control = Findings()
         try:
             configurations = Configurations(source, control, alarmed(source, settings))
         except CorruptError as error:
@@ -130,15 +115,27 @@ def _hold_against_checkpoints(findings: Findings, configurations: Configurations
         findings.differ(Difference("configuration", "control", 0, "", "", str(error)))
 
 
-def audited(source: Source, artifacts: Path, kinds: Sequence[str] = KINDS, span: Span = Span()) -> Findings:  # noqa: B008  # a plain value
-    """The findings of all checks over one source, in this process."""
+def audited(
+    source: Source,
+    artifacts: Path,
+    kinds: Sequence[str] = KINDS,
+    span: Span = Span(),  # noqa: B008  # a plain value
+    worker: Callable[[str], Service[Any]] | None = None,
+) -> Findings:
+    """The findings of all checks over one source, in this process. ``worker``: gives a model's worker, where its
+    artifacts are not in a store."""
     control = Findings()
     configurations = Configurations(source, control)
     where = Where("", "", str(artifacts))
     state = configurations.newest
     models = tuple(sorted({registered.model for registered in state.artifacts.values()}))
-    tasks = _tasks(kinds, state.partitions or 1, models)
-    return merged([control, *(CHECKS[task.kind](source, configurations, where, span, task) for task in tasks)])
+    parts = [control]
+    for task in _tasks(kinds, state.partitions or 1, models):
+        if worker is not None and task.kind == "predictions":
+            parts.append(predictions(source, configurations, worker(task.model), Store(artifacts), span, task))
+        else:
+            parts.append(CHECKS[task.kind](source, configurations, where, span, task))
+    return merged(parts)
 
 
 def _tasks(kinds: Sequence[str], partitions: int, models: Sequence[str]) -> Iterator[Task]:
@@ -168,85 +165,6 @@ def check(where: Where, span: Span, task: Task) -> Findings:
     """One check, in whatever process it is called. What only one layer needs is imported with it."""
     with source_of(where) as source:
         return checked(source, where, span, task)
-
-
-def checked(source: Source, where: Where, span: Span, task: Task) -> Findings:
-    """One check over a source. A sealed file that was changed is a difference of its own layer; entries that are
-    nowhere any more leave the check inconclusive."""
-    try:
-        return CHECKS[task.kind](source, Configurations(source, Findings()), where, span, task)
-    except CorruptError as error:
-        found = Findings()
-        found.differ(Difference("file", "archive", task.partition, "", "", str(error)))
-        return found
-    except LostError as error:
-        found = Findings()
-        found.skip(str(error))
-        return found
-
-
-def _votes(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
-    from shared.audit.votes import check_votes  # noqa: PLC0415  # one layer's
-
-    return check_votes(source, configurations, task.partition, span)
-
-
-def _ballots(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
-    from shared.audit.ballots import check_ballots  # noqa: PLC0415  # one layer's
-
-    return check_ballots(source, configurations, task.partition, span)
-
-
-def _features(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
-    from services.feature_builder.core import FeatureBuilder  # noqa: PLC0415  # one layer's
-    from shared.audit.features import check_features, known_sets  # noqa: PLC0415  # one layer's
-
-    known = known_sets(configurations.newest.artifacts)
-    return check_features(source, FeatureBuilder, known, task.partition, span)
-
-
-def _predictions(source: Source, configurations: Configurations, where: Where, span: Span, task: Task) -> Findings:
-    from services.model_worker.main import service  # noqa: PLC0415  # one layer's
-    from shared.artifacts import Store  # noqa: PLC0415  # one layer's
-    from shared.audit.predictions import check_predictions  # noqa: PLC0415  # one layer's
-
-    store = Store(Path(where.artifacts))
-    worker = service(task.model, store)
-    look = cast(Callable[[str], Examined], cache(lambda digest: examine(store, digest)))
-    return check_predictions(source, worker, task.model, configurations.envelopes, look, task.partition, span)
-
-
-def _gates(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
-    from services.gate_evaluator.core import Evaluator  # noqa: PLC0415  # one layer's
-    from shared.audit.gates import check_gates  # noqa: PLC0415  # one layer's
-
-    return check_gates(source, Evaluator(), configurations.envelopes, task.partition, span)
-
-
-CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Findings]]] = {
-    "votes": _votes,
-    "ballots": _ballots,
-    "features": _features,
-    "predictions": _predictions,
-    "gates": _gates,
-}
-
-
-@contextmanager
-def source_of(where: Where) -> Iterator[Source]:
-    """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
-    sealed of it."""
-    from shared.archive.store import opened as archive_at  # noqa: PLC0415  # imported where needed
-
-    if where.archive:
-        from shared.audit.sealed import Sealed  # noqa: PLC0415  # of sealed files only
-
-        yield Sealed(archive_at(where.archive))
-        return
-    from shared.audit.live import live  # noqa: PLC0415  # of a server only
-
-    with live(where.url, archive_at(where.past) if where.past else None) as source:
-        yield source
 
 
 def alarmed(source: Source, settings: Settings | None) -> frozenset[str]:
@@ -279,6 +197,7 @@ def told(found: Findings) -> dict[str, Any]:
         "equal": found.equal,
         "tolerated": found.tolerated,
         "unchecked": found.unchecked,
+        "notes": found.notes,
     }
 
 
@@ -293,6 +212,7 @@ def shown(found: Findings) -> RenderableType:
         table.add_row(name, f"{times:,}", f"[{colour}]{equal:,}[/]", f"{near:,}" if near else "")
     parts: list[RenderableType] = [table]
     parts += [f"[yellow]not recomputed:[/] {times:,} x {reason}" for reason, times in sorted(found.unchecked.items())]
+    parts += [f"[dim]note:[/] {times:,} x {what}" for what, times in sorted(found.notes.items())]
     first = found.first
     if first is None:
         verdict = "[green]all the same[/]" if found.code == 0 else "[yellow]nothing differs, but see above[/]"

@@ -13,9 +13,10 @@ from rich.table import Table
 
 from schemas.codec import Envelope, seal
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
+from services.console.audit_tasks import source_of, where_of
 from services.console.door import OUTPUT, store_of
 from services.console.main import settings_of
-from services.console.verifying import moment_entry, source_of, where_of
+from services.console.verifying import moment_entry
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, Store
 from shared.artifacts.registration import registration

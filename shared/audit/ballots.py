@@ -1,141 +1,175 @@
-"""The layer of ballots: each ballot that a decision names is the one on ``predictions``, and none that had
-come was left out.
+"""The layer of ballots: each decision against ``predictions``.
 
-Predictions are read only as far as the decisions need, so what is held is the rounds that are open.
+Each ballot that a decision names is the one on ``predictions``, made under the decision's own stamp; no bar is decided
+twice, none without need is left undecided, no ballot that had come is left out (``shared.audit.closing``), and no
+deadline is claimed before its time (``shared.audit.clocks``).
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
 
-from schemas.codec import Envelope
-from schemas.decisions import CountedBallot, DecisionMade, ShadowBallot
+from schemas.decisions import BallotLate, CountedBallot, DecisionMade, ShadowBallot
 from schemas.predictions import PredictionFailed, PredictionMade
-from shared.audit.configurations import Configuration, Configurations
-from shared.audit.findings import Findings, Layer
+from shared.audit.clocks import Clocks
+from shared.audit.closing import Fault, Rounds
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Difference, Findings, Layer
+from shared.audit.set_aside import set_aside
+from shared.audit.silence import Silence
 from shared.audit.source import Read, Source, Span, difference, order, readable
+from shared.audit.window import Cast, Window
 from shared.log import Place
-from shared.rounds import Voice
+from shared.rounds import Series
 
-APART_MS: Final = 60_000
-"""How far the clocks behind the ids of two streams may be apart. Ids order one stream: of two, in the same
-millisecond, the sequence says nothing, and a server's clock that was set back shows in one before the other."""
-
-
-class Window:
-    """Ballots that were read and whose round is not decided yet, so that a decision finds its own."""
-
-    def __init__(self, predictions: Iterator[Read]) -> None:
-        self._predictions = predictions
-        self._events: dict[str, Envelope[Any]] = {}
-        self._rounds: dict[tuple[str, int], dict[int, list[str]]] = {}
-        self._ahead: Read | None = None
-        self.decided: dict[tuple[str, int], int] = {}
-
-    def find(self, event: str, moment: int) -> Envelope[Any] | None:
-        """The prediction of this id, reading on until it comes; None where none came by about a ``moment`` (ms)."""
-        while event not in self._events:
-            read = self._ahead or next(self._predictions, None)
-            self._ahead = None
-            if read is None:
-                return None
-            if order(read.entry)[0] > moment + APART_MS:
-                self._ahead = read
-                return None
-            self._keep(read.found.envelope)
-        return self._events[event]
-
-    def _keep(self, envelope: Envelope[Any]) -> None:
-        event = envelope.event
-        series = (event.symbol, event.interval_ms)
-        name = envelope.id.hex()
-        if event.open_time <= self.decided.get(series, -1):
-            return
-        self._events[name] = envelope
-        self._rounds.setdefault(series, {}).setdefault(event.open_time, []).append(name)
-
-    def close(self, decision: DecisionMade) -> list[Envelope[Any]]:
-        """What had been read about a decision's bar, and forgets it and all before it."""
-        series = (decision.symbol, decision.interval_ms)
-        self.decided[series] = decision.open_time
-        waiting = self._rounds.get(series, {})
-        came = [self._events[name] for name in waiting.get(decision.open_time, ())]
-        for open_time in [time for time in waiting if time <= decision.open_time]:
-            for name in waiting.pop(open_time):
-                del self._events[name]
-        return came
+Found = tuple[Layer, str]
+"""The layer of a fault, and a sentence."""
 
 
 def check_ballots(source: Source, configurations: Configurations, partition: int, span: Span) -> Findings:
     """Every ballot of every decision of a partition within ``span``."""
     findings = Findings()
-    place = Place("decisions", partition)
-    window = Window(_predictions(source, partition, span))
-    for read in readable(source, place, "vote", Findings(), span):
-        decision = read.found.envelope.event
-        if read.found.fault or not isinstance(decision, DecisionMade):
-            continue
-        fault = _unfounded(window, decision, order(read.entry)[0])
-        fault = _left_out(configurations, window.close(decision), decision) or fault
-        if span.holds(read.entry):
-            findings.see("ballots", equal=fault is None)
-            if fault is not None:
-                findings.differ(difference(fault[0], place, read.entry, read.found, fault[1]))
+    _Check(source, configurations, partition, span, findings).run()
     return findings
 
 
-def _predictions(source: Source, partition: int, span: Span) -> Iterator[Read]:
-    """Predictions as they are; whether each is what it should be is another layer's question."""
-    return readable(source, Place("predictions", partition), "ballot", Findings(), Span(span.until, span.until))
+class _Check:
+    def __init__(
+        self, source: Source, configurations: Configurations, partition: int, span: Span, findings: Findings
+    ) -> None:
+        self.span, self.findings = span, findings
+        self.place = Place("decisions", partition)
+        self.reads = readable(source, self.place, "vote", Findings(), span)
+        self.rounds = Rounds(configurations)
+        self.silence = Silence(configurations)
+        self.clocks = Clocks(configurations, findings if span.after == "0-0" else Findings())
+        self.window = Window(_predictions(source, partition, span), self.rounds.hears, self.rounds.arrived)
+        self.stamps: dict[Series, int] = {}
 
+    def run(self) -> None:
+        for read in self.reads:
+            event = read.found.envelope.event
+            if read.found.fault:
+                continue
+            match event:
+                case DecisionMade():
+                    self._decision(read, event)
+                case BallotLate():
+                    self.rounds.late(event.event)
+                    cast = self.window.find(event.event, order(read.entry)[0])
+                    if cast is None:
+                        self._differ(
+                            read, "ballot", f"{event.model}'s late ballot {event.event[:12]} is not on predictions"
+                        )
+                    else:
+                        self.rounds.reach(cast.number)
+                case _:
+                    continue
+            for fault in (*self.rounds.undecided(self.window), *self.rounds.unrecorded(self.window)):
+                self._tell(read, fault)
+        for earlier, detail in (*self.silence.left(), *self.clocks.left()):
+            self._differ(earlier, "vote", detail)
 
-def _unfounded(window: Window, decision: DecisionMade, moment: int) -> tuple[Layer, str] | None:
-    """A ballot in the decision that is not the one on ``predictions``."""
-    named: tuple[CountedBallot | ShadowBallot, ...] = (*decision.counted, *decision.shadow)
-    for ballot in named:
-        found = window.find(ballot.event, moment)
-        if found is None:
-            return "ballot", f"{ballot.model}'s ballot {ballot.event[:12]} is not on predictions"
-        event = found.event
-        about = (ballot.model, ballot.artifact, decision.symbol, decision.interval_ms, decision.open_time)
-        if not isinstance(event, PredictionMade) or event.probabilities != ballot.probabilities:
-            return "vote", f"{ballot.model}'s ballot {ballot.event[:12]} says another thing on predictions"
-        if about != (event.model, event.artifact.hex(), event.symbol, event.interval_ms, event.open_time):
-            return "vote", f"{ballot.model}'s ballot {ballot.event[:12]} is about another bar or artifact"
-    for absent in decision.absent:
-        if absent.event is None:
-            continue
-        found = window.find(absent.event, moment)
-        if found is None:
-            return "ballot", f"{absent.model}'s failure {absent.event[:12]} is not on predictions"
-        if isinstance(found.event, PredictionFailed) and not absent.reason.startswith(found.event.reason):
-            return "vote", f"{absent.model} failed with {found.event.reason}; the decision says {absent.reason}"
-    return None
+    def _decision(self, read: Read, decision: DecisionMade) -> None:
+        series = (decision.symbol, decision.interval_ms)
+        decided = self.window.series(series).decided
+        if decision.open_time <= decided:
+            what = "a second decision on this bar" if decision.open_time == decided else "decided after a later bar"
+            self._seen(read, ("vote", what))
+            return
+        moment = order(read.entry)[0]
+        casts: list[Cast] = []
+        fault = self._unfounded(decision, moment, casts)
+        for cast in casts:
+            self.rounds.reach(cast.number)
+        stamped = [cast for cast in casts if cast.envelope.event.control_head is not None]
+        fault = fault or self._misstamped(series, decision, stamped)
+        why = self.rounds.unjustified(decision)
+        fault = fault or (("vote", why) if why else None)
+        why = self.clocks.fault(read, decision, stamped=bool(stamped))
+        fault = fault or (("vote", why) if why else None)
+        passed = self.silence.judge(self.window, read, decision, moment)
+        for found in self.rounds.close(self.window, decision):
+            if found.missing:
+                self._tell(read, found)
+            else:
+                fault = ("vote", found.detail)
+        self._seen(read, fault)
+        for earlier, detail in (*passed, *self.clocks.deadlines(read, decision)):
+            self._differ(earlier, "vote", detail)
 
+    def _seen(self, read: Read, fault: Found | None) -> None:
+        if self.span.holds(read.entry):
+            self.findings.see("ballots", equal=fault is None)
+            if fault is not None:
+                self._differ(read, *fault)
 
-def _left_out(
-    configurations: Configurations, came: list[Envelope[Any]], decision: DecisionMade
-) -> tuple[Layer, str] | None:
-    """An answer that had come before the round closed, by one who was heard, and is not in the decision."""
-    named = {ballot.event for ballot in decision.counted} | {ballot.event for ballot in decision.shadow}
-    if len(came) == len(named):
+    def _misstamped(self, series: Series, decision: DecisionMade, stamped: list[Cast]) -> Found | None:
+        """A decision is made under the stamp of its ballots, and stamps never fall."""
+        before, self.stamps[series] = self.stamps.get(series, 0), decision.control_version
+        for cast in stamped:
+            event = cast.envelope.event
+            under = (event.control_version, event.control_head.hex())
+            if under != (decision.control_version, decision.control_head):
+                said = f"{decision.control_version} {decision.control_head[:12]}"
+                return (
+                    "vote",
+                    f"made under version {said}; its ballot {cast.event[:12]} under {under[0]} {under[1][:12]}",
+                )
+        if stamped and decision.control_version < before:
+            return "vote", f"made under version {decision.control_version}, after a decision under {before}"
         return None
-    named |= {absent.event for absent in decision.absent if absent.event}
-    spoken = {(each.model, each.artifact) for each in decision.counted}
-    spoken |= {(each.model, each.artifact) for each in decision.shadow}
-    spoken |= {(each.model, each.artifact) for each in decision.absent if each.event}
-    for envelope in came:
-        event = envelope.event
-        voice = (event.model, event.artifact.hex())
-        if envelope.id.hex() in named or voice in spoken or not isinstance(event, PredictionMade):
-            continue
-        versions = {max(event.control_version - 1, 1), event.control_version, decision.control_version}
-        if all(_heard(configurations.at(version), voice) for version in versions):
-            return "vote", f"{event.model}'s ballot {envelope.id.hex()[:12]} had come, and is left out"
-    return None
+
+    def _unfounded(self, decision: DecisionMade, moment: int, casts: list[Cast]) -> Found | None:
+        """A ballot in the decision that is not the one on ``predictions``. Those that are there go into ``casts``."""
+        named: tuple[CountedBallot | ShadowBallot, ...] = (*decision.counted, *decision.shadow)
+        fault: Found | None = None
+        for ballot in named:
+            found = self.window.find(ballot.event, moment)
+            if found is None:
+                fault = fault or ("ballot", f"{ballot.model}'s ballot {ballot.event[:12]} is not on predictions")
+                continue
+            casts.append(found)
+            event = found.envelope.event
+            about = (ballot.model, ballot.artifact, decision.symbol, decision.interval_ms, decision.open_time)
+            if not isinstance(event, PredictionMade) or event.probabilities != ballot.probabilities:
+                fault = fault or (
+                    "vote",
+                    f"{ballot.model}'s ballot {ballot.event[:12]} says another thing on predictions",
+                )
+            elif about != (*found.voice, event.symbol, event.interval_ms, event.open_time):
+                fault = fault or (
+                    "vote",
+                    f"{ballot.model}'s ballot {ballot.event[:12]} is about another bar or artifact",
+                )
+        for absent in decision.absent:
+            if absent.event is None:
+                continue
+            found = self.window.find(absent.event, moment)
+            if found is None:
+                fault = fault or ("ballot", f"{absent.model}'s failure {absent.event[:12]} is not on predictions")
+                continue
+            casts.append(found)
+            event = found.envelope.event
+            if isinstance(event, PredictionFailed) and not absent.reason.startswith(event.reason):
+                detail = f"{absent.model} failed with {event.reason}; the decision says {absent.reason}"
+                fault = fault or ("vote", detail)
+        return fault
+
+    def _tell(self, read: Read, fault: Fault) -> None:
+        """A fault that shows at an entry and is about an earlier bar."""
+        if not self.span.holds(read.entry):
+            return
+        symbol, _, open_time = fault.bar
+        where = (self.place.stream, self.place.partition, read.entry, read.found.envelope.id.hex())
+        self.findings.differ(Difference("vote", *where, fault.detail, symbol, open_time, fault.missing))
+
+    def _differ(self, read: Read, layer: Layer, detail: str) -> None:
+        if self.span.holds(read.entry):
+            self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
 
 
-def _heard(configuration: Configuration | None, voice: Voice) -> bool:
-    if configuration is None:
-        return False
-    panel = configuration.panel
-    return voice in panel.shadows or any((m.model, m.artifact) == voice for m in panel.members)
+def _predictions(source: Source, partition: int, span: Span) -> Iterator[Read]:
+    """Predictions as they are, without those that the voter set aside; whether each is what it should be is another
+    layer's question."""
+    aside = set_aside(source, "ensemble-voter", partition)
+    reads = readable(source, Place("predictions", partition), "ballot", Findings(), Span(span.until, span.until))
+    return (read for read in reads if ("predictions", read.entry) not in aside)

@@ -2,16 +2,21 @@
 
 Its core is handed in and runs from the first recorded bar, so that a window that began after a gap is the
 one that was. Which feature sets it served, and how many missing bars it bridged, is read from what it
-wrote. Not checked: bars before which the market was trimmed and is nowhere to be read.
+wrote, and so is the stamp of each bar: it must be a version that control makes, and never falls. Not checked: bars
+before which the market was trimmed and is nowhere to be read, and which version a release without stamps had folded.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from schemas.codec import Sealed, UnreadableError, opened
+from msgspec import structs
+
+from schemas.codec import Envelope, Sealed, UnreadableError, opened
+from schemas.control import CommandRecorded
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from shared.audit.findings import Difference, Findings, Layer
+from shared.audit.set_aside import set_aside
 from shared.audit.source import PAGE, Read, Source, Span, difference, readable
 from shared.features.bars import BRIDGE
 from shared.features.sets import SETS, FeatureSet, feature_set
@@ -74,7 +79,12 @@ def survey(source: Source, partition: int) -> Survey:
 
 
 def check_features(
-    source: Source, build: Build, known: Mapping[bytes, FeatureSet], partition: int, span: Span
+    source: Source,
+    build: Build,
+    known: Mapping[bytes, FeatureSet],
+    control: Sequence[Envelope[CommandRecorded]],
+    partition: int,
+    span: Span,
 ) -> Findings:
     """Every vector of a partition within ``span``, and every reason why there is none."""
     findings = Findings()
@@ -83,15 +93,23 @@ def check_features(
         findings.skip(f"features: set {digest.hex()[:12]} is not known to this release")
     sets = [known[digest] for digest in sorted(served.sets & set(known))]
     if sets:
-        _Comparison(source, sets, partition, span, findings).run(build(sets, served.bridge))
+        _Comparison(source, sets, control, partition, span, findings).run(build(sets, served.bridge))
     return findings
 
 
 class _Comparison:
     def __init__(
-        self, source: Source, sets: Sequence[FeatureSet], partition: int, span: Span, findings: Findings
+        self,
+        source: Source,
+        sets: Sequence[FeatureSet],
+        control: Sequence[Envelope[CommandRecorded]],
+        partition: int,
+        span: Span,
+        findings: Findings,
     ) -> None:
         self.source, self.partition, self.span, self.findings = source, partition, span, findings
+        self.control, self.version, self.folded = control, 0, 0
+        self.aside = set_aside(source, "feature-builder", partition)
         self.place = Place("features", partition)
         self.market = Place("market", partition)
         self.groups = self._grouped(readable(source, self.place, "feature", findings, span))
@@ -104,21 +122,58 @@ class _Comparison:
 
     def run(self, builder: Service[Any]) -> None:
         state = builder.begin(b"")
-        bars = readable(self.source, self.market, "bar", self.findings, Span(self.span.after, self.span.until))
+        bars = (
+            read
+            for read in readable(self.source, self.market, "bar", self.findings, self.span)
+            if ("market", read.entry) not in self.aside
+        )
         while page := list(islice(bars, PAGE)):
-            received = [Received("market", read.entry, read.found.envelope) for read in page]
+            groups = [self._group_of(read) for read in page]
             written: dict[bytes, list[Sealed]] = {}
-            for sealed in builder.handle(state, Batch((), received)):
-                if sealed.stream == "features":
-                    written.setdefault(sealed.envelope.causation, []).append(sealed)
-            for read in page:
-                self._compare(read, written.get(read.found.envelope.id, []))
+            for run in self._stamped(page, groups):
+                new, self.folded = self.control[self.folded : self.version], max(self.folded, self.version)
+                for sealed in builder.handle(state, Batch(new, run)):
+                    if sealed.stream == "features":
+                        written.setdefault(sealed.envelope.causation, []).append(sealed)
+            for read, group in zip(page, groups, strict=True):
+                self._compare(read, group, written.pop(read.found.envelope.id, []))  # one that came twice: once
         for group in (*self.ahead, *self.groups):
             if not group.reads[0].found.fault:
                 self._differ("bar", group.reads[0], "computed from a bar that is not on market")
 
-    def _compare(self, bar: Read, expected: list[Sealed]) -> None:
-        group = self._group_of(bar)
+    def _stamped(self, page: list[Read], groups: list[_Group | None]) -> Iterator[list[Received]]:
+        """Successive bars of one stamp, under which ``version`` stands when they are given."""
+        run: list[Received] = []
+        for read, group in zip(page, groups, strict=True):
+            stamp = self._stamp(group)
+            if stamp != self.version:
+                if run:
+                    yield run
+                run, self.version = [], stamp
+            run.append(Received("market", read.entry, read.found.envelope))
+        if run:
+            yield run
+
+    def _stamp(self, group: _Group | None) -> int:
+        """The version that a bar was answered under; where it names none that it can be, the one before."""
+        if group is None:
+            return self.version
+        read = group.reads[0]
+        event = read.found.envelope.event
+        if event.control_head is None:
+            return self.version
+        if event.control_version < self.version:
+            self._differ(
+                "feature", read, f"stamped with version {event.control_version}, after one with {self.version}"
+            )
+        elif event.control_version > len(self.control):
+            ends = f"the control log ends at {len(self.control)}"
+            self._differ("configuration", read, f"stamped with version {event.control_version}; {ends}")
+        else:
+            return int(event.control_version)
+        return self.version
+
+    def _compare(self, bar: Read, group: _Group | None, expected: list[Sealed]) -> None:
         if group is None:
             if expected:
                 where = Difference(
@@ -130,7 +185,6 @@ class _Comparison:
                     self.pending.setdefault(b"", where)
             return
         self._flush(b"")
-        self.last = group.bar
         if any(read.found.fault for read in group.reads if group.bar != bar.found.envelope.id):
             return
         if group.bar != bar.found.envelope.id:
@@ -159,6 +213,11 @@ class _Comparison:
             self.findings.see("features")
             return
         said = read.found.envelope
+        if right is not None and said.event.control_head is None and _unstamped(right) == said.event:
+            known = (right.envelope.causation, right.envelope.correlation, right.envelope.flags)
+            if known == (said.causation, said.correlation, said.flags) and not read.found.fault:
+                self.findings.see("features")
+                return
         if not self.whole and (right is None or _cold(right.envelope.event)):
             self.findings.skip("features: the market before the window is trimmed and not archived")
             return
@@ -207,6 +266,7 @@ class _Comparison:
                     if stray.bar != self.last and not stray.reads[0].found.fault:
                         self._differ("bar", stray.reads[0], "computed from a bar that is not on market")
                 del self.ahead[: number + 1]
+                self.last = group.bar
                 return group
         return None
 
@@ -234,6 +294,10 @@ def _key(event: FeaturesComputed | FeaturesWithheld | BarsMissing) -> bytes:
 
 def _cold(event: Any) -> bool:
     return isinstance(event, FeaturesWithheld) and event.reason in ("warming", "gap")
+
+
+def _unstamped(right: Sealed) -> Any:
+    return structs.replace(right.envelope.event, control_version=0, control_head=None)
 
 
 def _told(said: Any, right: Any) -> str:

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 Layer = Literal[
     "file",
+    "stream",
     "written",
     "configuration",
     "bar",
@@ -17,10 +18,12 @@ Layer = Literal[
     "ballot",
     "vote",
     "intent",
+    "score",
     "gate",
 ]
 LAYERS: Final[tuple[Layer, ...]] = (
     "file",
+    "stream",
     "written",
     "configuration",
     "bar",
@@ -31,6 +34,7 @@ LAYERS: Final[tuple[Layer, ...]] = (
     "ballot",
     "vote",
     "intent",
+    "score",
     "gate",
 )
 """In the order of cause: what differs in one explains differences in those behind it."""
@@ -57,13 +61,15 @@ class Difference(Struct, frozen=True):
 class Findings(Struct):
     """The outcome of one or more checks. ``checked``: events that were recomputed, by check; ``equal``:
     to the bit; ``tolerated``: equal within the stated tolerance only, since libraries or processor
-    differ from those recorded. ``unchecked``: how many could not be recomputed, by reason.
+    differ from those recorded. ``unchecked``: how many could not be recomputed, by reason. ``notes``: what a person
+    should know and is no fault, by what it is.
     ``count`` differences were found, the first of each layer among ``differences``."""
 
     checked: dict[str, int] = field(default_factory=dict)
     equal: dict[str, int] = field(default_factory=dict)
     tolerated: dict[str, int] = field(default_factory=dict)
     unchecked: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     count: int = 0
 
@@ -81,6 +87,10 @@ class Findings(Struct):
     def skip(self, reason: str, times: int = 1) -> None:
         """Counts what could not be recomputed, and why."""
         self.unchecked[reason] = self.unchecked.get(reason, 0) + times
+
+    def note(self, what: str) -> None:
+        """Counts something that is no fault and that a person should know."""
+        self.notes[what] = self.notes.get(what, 0) + 1
 
     def differ(self, difference: Difference) -> None:
         """Notes a difference."""
@@ -124,7 +134,7 @@ def merged(parts: Iterable[Findings]) -> Findings:
     """The findings of several checks as one."""
     total = Findings()
     for part in parts:
-        for name in ("checked", "equal", "tolerated", "unchecked"):
+        for name in ("checked", "equal", "tolerated", "unchecked", "notes"):
             into: dict[str, int] = getattr(total, name)
             for key, times in getattr(part, name).items():
                 into[key] = into.get(key, 0) + times

@@ -5,9 +5,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from shared.archive.files import Files
 from shared.archive.history import WholeHistory
 from shared.archive.store import Store
-from shared.audit.source import END, PAGE, Source
+from shared.audit.source import END, PAGE, Ends, Extent, Source, places_of
 from shared.log import START, Entry, Place
 from shared.log.redis import RedisLog
 
@@ -40,6 +41,27 @@ class Live:
         """See ``Source``."""
         extent = self._runner.run(self._log.extent(place))
         return self._store is not None or extent.added == extent.length
+
+    def extent(self, place: Place) -> Extent:
+        """See ``Counted``. ``before`` is not known without an archive: whether entries were trimmed or removed, the
+        server does not say."""
+        found = self._runner.run(self._log.extent(place))
+        before: int | None = 0
+        if self._store is None:
+            before = 0 if found.added == found.length else None
+        elif numbers := Files(self._store, place).numbers():
+            before = Files(self._store, place).open(numbers[0]).header.before
+        return Extent(found.last, found.added, before, found.deleted)
+
+    def ends(self, partitions: int) -> Ends:
+        """A cut through all streams as they stand now."""
+        extents: dict[Place, Extent] = {}
+        decisions: dict[int, str] = {}
+        for place in places_of(partitions):
+            extents[place] = self.extent(place)
+            if place.stream == "intents":
+                decisions[place.partition] = self.extent(Place("decisions", place.partition)).last
+        return Ends(extents, decisions)
 
 
 @contextmanager

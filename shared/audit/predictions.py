@@ -1,14 +1,15 @@
 """The layer of predictions: the model-worker again over the recorded vectors, one model at a time.
 
-Its core is handed in. Under which version of the configuration it answered a vector is what it wrote; what
-it must then answer follows. Bits are compared where libraries and processor are those of the artifact's
-manifest; elsewhere answers within ``TOLERANCE`` count as tolerated, never as equal. Not checked: that an
-artifact was not loaded yet when it said so.
+Its core is handed in, with the whole of control: each vector is answered under its stamp, so what must be answered
+follows from ``features`` alone, once and by each artifact that was active under the stamp, up to where its worker has
+come. Bits are compared where libraries and processor are those of the artifact's manifest; elsewhere answers within
+``TOLERANCE`` count as tolerated, never as equal. Not checked: that an artifact was not loaded yet when it said so (a
+fact about a process), and answers to vectors without a stamp (of an earlier release).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any, Final
 
 from schemas.codec import Envelope, Sealed
@@ -16,7 +17,8 @@ from schemas.control import CommandRecorded
 from schemas.predictions import PredictionFailed, PredictionMade
 from shared.artifacts.artifact import TOLERANCE
 from shared.audit.artifacts import Examined
-from shared.audit.findings import Findings, Layer
+from shared.audit.findings import Difference, Findings, Layer
+from shared.audit.set_aside import set_aside
 from shared.audit.source import PAGE, Read, Source, Span, difference, readable
 from shared.log import Place
 from shared.service import Batch, Received, Service
@@ -25,8 +27,9 @@ AHEAD: Final = 256
 """How many answers are read past those to the vectors in hand: a worker goes in order, but for bars whose
 vector never came."""
 
-Key = tuple[bytes, bytes]
-"""A vector's event id, and the artifact."""
+LOOKED_BACK: Final = 64
+"""How many vectors of the page before may still lead to an answer: those of the bar in hand."""
+UNSTAMPED: Final = "predictions: on vectors of a release that wrote no stamps"
 
 
 def models_of(control: Sequence[Envelope[CommandRecorded]]) -> tuple[str, ...]:
@@ -66,30 +69,41 @@ class _Replay:
         self.examine, self.partition, self.span, self.findings = examine, partition, span, findings
         self.place = Place("predictions", partition)
         self.answers = self._own(readable(source, self.place, "ballot", findings, span))
-        self.said: dict[Key, Read] = {}
-        self.versions: dict[bytes, int] = {}
-        self.version = 0
+        self.said: dict[bytes, dict[bytes, Read]] = {}
+        self.stamp = 0
         self.ended = False
         self.told: set[bytes] = set()
+        self.unstamped: frozenset[bytes] = frozenset()
+        self.missing: list[Difference] = []
+        self.entries: dict[bytes, str] = {}
 
     def _own(self, reads: Iterator[Read]) -> Iterator[Read]:
         return (read for read in reads if read.found.envelope.event.model == self.model)
 
     def run(self) -> None:
         state = self.worker.begin(b"")
+        self.worker.absorb(state, Batch(self.control, ()))
+        aside = set_aside(self.source, self.worker.group, self.partition)
         unjudged = Span(self.span.until, self.span.until)
-        vectors = readable(self.source, Place("features", self.partition), "feature", Findings(), unjudged)
+        vectors = (
+            read
+            for read in readable(self.source, Place("features", self.partition), "feature", Findings(), unjudged)
+            if ("features", read.entry) not in aside
+        )
         while page := list(islice(vectors, PAGE)):
-            self._read_on({read.found.envelope.id for read in page})
-            for version, events in self._runs(page):
-                self._answer(state, version, events)
+            newest = dict(list(self.entries.items())[-LOOKED_BACK:])
+            self.entries = {**newest, **{read.found.envelope.id: read.entry for read in page}}
+            self._read_on(self.entries)
+            for stamped, run in groupby(page, lambda read: read.found.envelope.event.control_head is not None):
+                events = [Received("features", read.entry, read.found.envelope) for read in run]
+                self._answer(state, events) if stamped else self._pass_over(state, events)
             if self.ended and not self.said:
                 break
-        for read in self.said.values():
+        for read in (read for answers in self.said.values() for read in answers.values()):
             if not read.found.fault:
-                self._differ("feature", read, "the vector that it answers is not on features")
+                self._differ("feature", read, "the vector that it answers is not on features, or was answered before")
 
-    def _read_on(self, page: set[bytes]) -> None:
+    def _read_on(self, page: Mapping[bytes, str]) -> None:
         """Answers, until those to the vectors in hand are there."""
         behind = 0
         while behind < AHEAD and not self.ended:
@@ -98,64 +112,69 @@ class _Replay:
                 self.ended = True
                 return
             event = read.found.envelope.event
-            self.said[event.vector, event.artifact] = read
-            if not read.found.fault:
-                self.versions[event.vector] = event.control_version
+            if event.artifact in self.said.setdefault(event.vector, {}) and not read.found.fault:
+                self._differ("ballot", read, "this artifact answered this vector before")
+            else:
+                self.said[event.vector][event.artifact] = read
+            if event.control_head is not None and not read.found.fault:
+                if event.control_version < self.stamp:
+                    self._differ("ballot", read, f"stamped with version {event.control_version}, after {self.stamp}")
+                self.stamp = max(self.stamp, event.control_version)
             behind = behind + 1 if event.vector not in page else 0
 
-    def _runs(self, page: list[Read]) -> Iterator[tuple[int | None, list[Received]]]:
-        """Successive vectors that were answered under one version; None: not answered at all. A version out
-        of order is not believed: what follows from its neighbours' will differ from it."""
-        found = [self.versions.pop(read.found.envelope.id, None) for read in page]
-        answered = [version for version in found if version is not None]
-        following = iter([*answered[1:], len(self.control)])
-        run: list[Received] = []
-        current: int | None = None
-        believed = self.version
-        for read, version in zip(page, found, strict=True):
-            if version is not None:
-                after = next(following)
-                believed = version if believed <= version <= max(after, believed) else believed
-            kept = None if version is None else believed
-            if run and kept != current:
-                yield current, run
-                run = []
-            current = kept
-            run.append(Received("features", read.entry, read.found.envelope))
-        if run:
-            yield current, run
-
-    def _answer(self, state: Any, version: int | None, events: list[Received]) -> None:
-        if version is None:
-            self.worker.absorb(state, Batch((), events))
-            return
-        if version > self.version:
-            self.worker.absorb(state, Batch(self.control[self.version : version], ()))
-            self.version = version
+    def _answer(self, state: Any, events: list[Received]) -> None:
+        for event in events:
+            stamp = event.envelope.event.control_version
+            if stamp > len(self.control):
+                self.findings.skip(f"predictions: under version {stamp}, which the control log does not make")
+                return
         for sealed in self.worker.handle(state, Batch((), events)):
-            if sealed.stream == "predictions":
+            if sealed.stream == "predictions" and sealed.envelope.event.vector not in self.unstamped:
                 self._compare(sealed)
+        self.unstamped = frozenset()
+
+    def _pass_over(self, state: Any, events: list[Received]) -> None:
+        """Vectors without a stamp are part of windows; under which configuration they were answered is not known."""
+        self.worker.absorb(state, Batch((), events))
+        self.unstamped = frozenset(event.envelope.id for event in events)
+        for vector in self.unstamped & self.said.keys():
+            self.findings.skip(UNSTAMPED, len(self.said.pop(vector)))
 
     def _compare(self, right: Sealed) -> None:
         event = right.envelope.event
-        read = self.said.pop((event.vector, event.artifact), None)
+        answers = self.said.get(event.vector, {})
+        read = answers.pop(event.artifact, None)
+        if not answers:
+            self.said.pop(event.vector, None)
         if read is None:
             self._missing(right)
-        elif self.span.holds(read.entry):
+            return
+        for missing in self.missing:  # a worker goes in order, and this was written after those were due
+            self.findings.differ(missing)
+        self.missing.clear()
+        if self.span.holds(read.entry):
             self._held(read, right)
 
     def _missing(self, right: Sealed) -> None:
-        """An artifact that was active did not answer, though another of its model did."""
+        """An artifact that was active did not answer; a fault, if its worker has come further."""
         event = right.envelope.event
-        if isinstance(event, PredictionMade) and event.artifact not in self.told:
-            self.findings.skip(f"predictions: {self.model} {event.artifact.hex()[:12]} gave no answer to some vectors")
+        entry = self.entries.get(event.vector)
+        if entry is not None and self.span.holds(entry):
+            who, version = f"{self.model} {event.artifact.hex()[:12]}", event.control_version
+            detail = f"{who} was active under version {version} and did not answer"
+            where = ("features", self.partition, entry, event.vector.hex())
+            self.missing.append(Difference("ballot", *where, detail, event.symbol, event.open_time, missing=True))
 
     def _held(self, read: Read, right: Sealed) -> None:
         said, follows = read.found.envelope.event, right.envelope.event
+        stamp = (follows.control_version, follows.control_head)
         if read.data == right.data:
             self.findings.see("predictions")
         elif read.found.fault:
             self.findings.see("predictions", equal=False)
+        elif (said.control_version, said.control_head) != stamp:
+            self.findings.see("predictions", equal=False)
+            self._differ("ballot", read, f"made under version {said.control_version}; its vector's stamp is {stamp[0]}")
         elif isinstance(said, PredictionFailed) and said.reason in ("not_loaded", "error"):
             self.findings.skip(f"predictions: {said.reason} at the time, which cannot be repeated")
         elif isinstance(follows, PredictionFailed) and follows.reason == "not_loaded":

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from shared.archive import cuts
 from shared.archive.files import Files
 from shared.archive.history import SealedHistory
 from shared.archive.store import Store
-from shared.audit.source import END
+from shared.audit.source import END, Ends, Extent
 from shared.log import START, Entry, Place
 
 
@@ -26,3 +27,23 @@ class Sealed:
         files = Files(self._store, place)
         numbers = files.numbers()
         return not numbers or files.open(numbers[0]).header.before == 0
+
+    def extent(self, place: Place) -> Extent:
+        """See ``Counted``: what the headers of the files say."""
+        files = Files(self._store, place)
+        numbers, end = files.numbers(), files.end()
+        if end is None:
+            return Extent()
+        return Extent(end.last, end.seen, files.open(numbers[0]).header.before)
+
+    def ends(self) -> Ends | None:
+        """The newest cut that was written when all streams had been sealed up to one moment; None where there is
+        none. How many entries were ever added is what the server said then, not what was found to be sealed."""
+        cut, _ = cuts.newest(self._store)
+        if cut is None:
+            return None
+        extents = {}
+        for end in cut.ends:
+            held = self.extent(end.place)
+            extents[end.place] = Extent(end.last, end.added, held.before)
+        return Ends(extents)

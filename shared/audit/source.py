@@ -1,17 +1,27 @@
 """Where recorded entries are read from: a log, sealed files, or both as one.
 
-Checks pull entries one after another, so what they hold in memory does not grow with the range.
+Checks pull entries one after another, so what they hold in memory does not grow with the range. What is
+read beside services that go on is read up to one cut (``Ends``): the ends of all streams, taken downstream
+first, so that whatever an event in it rests on is in it too.
 """
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
+from msgspec import Struct
+
+from schemas.catalogue import STREAMS
 from schemas.codec import Opened, UnreadableError, opened
 from shared.audit.findings import Difference, Findings, Layer
-from shared.log import START, Entry, Place
+from shared.log import START, Entry, Place, rules
 
+order: Final = rules.order
+"""An entry id as something that sorts."""
 PAGE: Final = 1000
 END: Final = "+"
+DOWNSTREAM_FIRST: Final = ("gates", "scores", "trades", "decisions", "intents", "predictions", "readiness", "features")
+"""In this order the ends of a partition's streams are read; all others after these, control last. Intents are
+written with their decisions; their end is read after that of decisions, so some may belong to later ones."""
 
 
 class Source(Protocol):
@@ -22,6 +32,74 @@ class Source(Protocol):
 
     def whole(self, place: Place) -> bool:
         """Whether the stream is there from its first entry on: nothing was trimmed that cannot be read."""
+
+
+class Extent(Struct, frozen=True):
+    """What is known about a stream besides its entries. ``last``: its newest entry. ``added``: how many entries were
+    ever added up to it. ``before``: how many of these came before the first that can be read here, where that is
+    known. ``deleted``: the highest id that was removed from the log by command (``0-0``: none)."""
+
+    last: str = START
+    added: int = 0
+    before: int | None = 0
+    deleted: str = START
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A source that knows how many entries there must be, beside being a ``Source``."""
+
+    def extent(self, place: Place) -> Extent:
+        """What is known about a stream. All fields are of one moment."""
+
+
+class Ends(Struct, frozen=True):
+    """A cut: the extent of each stream that has entries. ``decisions``: by partition, the end of ``decisions`` read
+    again after that of ``intents``, so that each intent in the cut has its decision up to there."""
+
+    extents: Mapping[Place, Extent]
+    decisions: Mapping[int, str] = {}
+
+
+def places_of(partitions: int) -> list[Place]:
+    """The streams of an installation in the order in which their ends are read: downstream first."""
+    others = [spec.name for spec in STREAMS.values() if spec.partitioned and spec.name not in DOWNSTREAM_FIRST]
+    found = [Place(name, number) for number in range(partitions) for name in (*DOWNSTREAM_FIRST, *others)]
+    return [*found, Place("training"), Place("control")]
+
+
+class Bounded:
+    """A source up to a cut."""
+
+    def __init__(self, source: Source, ends: Ends) -> None:
+        self._source = source
+        self._ends = ends
+
+    def entries(self, place: Place, after: str = START, until: str = END) -> Iterator[Entry]:
+        """See ``Source``."""
+        last = self._ends.extents.get(place, Extent()).last
+        if last == START:
+            return iter(())
+        return self._source.entries(place, after, last if until == END else min(until, last, key=order))
+
+    def whole(self, place: Place) -> bool:
+        """See ``Source``."""
+        return self._source.whole(place)
+
+    def extent(self, place: Place) -> Extent:
+        """See ``Counted``; as it was at the cut."""
+        return self._ends.extents.get(place, Extent())
+
+    def beyond(self, partition: int) -> Iterator[Entry]:
+        """Decisions after the cut, some of whose intents may be in it."""
+        place = Place("decisions", partition)
+        after, until = self._ends.extents.get(place, Extent()).last, self._ends.decisions.get(partition, START)
+        return self._source.entries(place, after, until) if order(after) < order(until) else iter(())
+
+
+def beyond(source: Source, partition: int) -> Iterator[Entry]:
+    """See ``Bounded.beyond``; nothing where a source does not grow."""
+    return source.beyond(partition) if isinstance(source, Bounded) else iter(())
 
 
 class Span(NamedTuple):
@@ -36,12 +114,6 @@ class Span(NamedTuple):
         if self.after == END:
             return False
         return order(entry) > order(self.after) and (self.until == END or order(entry) <= order(self.until))
-
-
-def order(entry: str) -> tuple[int, int]:
-    """An entry id as something that sorts."""
-    milliseconds, _, sequence = entry.partition("-")
-    return int(milliseconds), int(sequence or 0)
 
 
 class Read(NamedTuple):

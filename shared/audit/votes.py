@@ -1,27 +1,32 @@
 """The layer of votes: every decision again, from the ballots it names and the configuration in force.
 
 A decision follows from the ballots in it (``shared.rounds``), to the bit, and each intent from its
-decision. Whether those ballots are the ones that were cast is ``shared.audit.ballots``'s question. Not
-checked: when a round that lacked a ballot was closed by the clock, and whether a live intent was stale by
-it, for the clock is not recorded.
+decision. An intent is issued only where the fence was open at the decision's place on ``decisions``
+(``shared.audit.fences``) and the configuration of its stamp is not halted. Whether those ballots are the ones that
+were cast, and whether the round was closed when it says, is ``shared.audit.ballots``'s question.
 """
 
+import contextlib
+from collections.abc import Iterator, Set
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.codec import Framed, Opened, UnreadableError, framed, opened, payload_of
 from schemas.common import Origin, Probabilities
-from schemas.decisions import DecisionMade
+from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from shared.audit.configurations import Configuration, Configurations
+from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
-from shared.audit.source import Source, Span
+from shared.audit.source import Source, Span, beyond
 from shared.log import START, Entry, Place
-from shared.rounds import SILENT, Answer, ClosedBy, Round, Voice, causation_of, decision_of, intent_of
+from shared.rounds import Answer, ClosedBy, Round, Voice, causation_of, decision_of, intent_of
 
 STALE: Final = 2**52
-"""A moment at which every intent is stale (ms)."""
+"""A moment at which every intent is stale (ms): that of a release that did not record when it decided."""
+Fault = tuple[Layer, str] | None
+"""What is wrong, and of which layer."""
 DECISIONS: Final = "decisions"
 INTENTS: Final = "intents"
 
@@ -59,21 +64,14 @@ class Basis(Struct, tag="decision.made"):
     shadow: list[_Cast]
     closed_by: ClosedBy
     intent: str
+    decided_at: int | None = None
 
 
 class _Late(Struct, tag="ballot.late"):
     """Not a decision."""
 
 
-class _Closed(_Late, tag="fence.closed"):
-    """Not a decision."""
-
-
-class _Opened(_Late, tag="fence.opened"):
-    """Not a decision."""
-
-
-_basis: Final = msgspec.json.Decoder(Basis | _Late | _Closed | _Opened).decode
+_basis: Final = msgspec.json.Decoder(Basis | _Late | FenceClosed | FenceOpened).decode
 
 
 def round_of(decision: Basis | DecisionMade, correlation: bytes = b"", flags: int = 0) -> Round:
@@ -89,11 +87,13 @@ def round_of(decision: Basis | DecisionMade, correlation: bytes = b"", flags: in
     return Round(series, decision.open_time, decision.origin, correlation, flags, "", None, answers)
 
 
-def again(configuration: Configuration, decision: Basis | DecisionMade) -> DecisionMade:
-    """The decision that follows from the ballots in ``decision``."""
-    now = STALE if decision.intent == "stale" else None
+def again(configuration: Configuration, decision: Basis | DecisionMade, *, halted: bool = False) -> DecisionMade:
+    """The decision that follows from the ballots in ``decision``. ``halted``: the fence was closed at its place."""
+    recorded = decision.decided_at
+    now = STALE if recorded is None and decision.intent == "stale" else recorded
     state, panel = configuration
-    return decision_of(state, panel, round_of(decision), decision.closed_by, now)
+    made = decision_of(state, panel, round_of(decision), decision.closed_by, now, halted=halted)
+    return made if made.decided_at == recorded else structs.replace(made, decided_at=recorded)
 
 
 def misplaced(configurations: Configurations, decision: Basis | DecisionMade) -> str:
@@ -113,6 +113,9 @@ def check_votes(source: Source, configurations: Configurations, partition: int, 
     findings = Findings()
     place = Place(DECISIONS, partition)
     intents = _Intents(source, partition, span, findings)
+    fence = Fence(configurations)
+    if span.after != START:
+        fence.begin(source.entries(place, START, span.after))
     seen = equal = 0
     for entry in source.entries(place, span.after, span.until):
         try:
@@ -121,12 +124,23 @@ def check_votes(source: Source, configurations: Configurations, partition: int, 
         except (UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
             findings.differ(Difference("vote", DECISIONS, partition, entry.id, "", str(error)[:500]))
             continue
-        if isinstance(basis, _Late):
-            if frame.fault:
-                findings.differ(Difference("vote", DECISIONS, partition, entry.id, frame.id.hex(), frame.fault))
+        if not isinstance(basis, Basis):
+            wrong: Fault = ("vote", frame.fault) if frame.fault else None
+            if isinstance(basis, FenceClosed | FenceOpened):
+                detail = fence.mark(basis, entry.id, findings)
+                wrong = wrong or (("intent", detail) if detail else None)
+                findings.see("fence marks", equal=wrong is None)
+            if wrong is not None:
+                findings.differ(Difference(wrong[0], DECISIONS, partition, entry.id, frame.id.hex(), wrong[1]))
             continue
         seen += 1
-        right, fault = _follows(configurations, frame, basis)
+        halted = fence.closed
+        if not fence.marked and basis.intent == "halted":
+            configuration = configurations.at(basis.control_version)
+            if configuration is not None and not configuration.state.halted:
+                findings.skip("intents: halted before the first mark of the fence, which counts as open")
+                halted = True
+        right, fault = _follows(configurations, frame, basis, halted=halted)
         if fault is None:
             equal += 1
         else:
@@ -138,20 +152,29 @@ def check_votes(source: Source, configurations: Configurations, partition: int, 
     if seen:
         findings.see("decisions", times=equal)
         findings.see("decisions", equal=False, times=seen - equal)
-    intents.end()
+    intents.end({frame.id.hex() for frame in _frames(beyond(source, partition))})
     return findings
 
 
-def fault_of(configurations: Configurations, data: bytes) -> tuple[Layer, str] | None:
-    """What in one recorded decision does not follow, and of which layer; None where all of it does."""
+def fault_of(configurations: Configurations, data: bytes) -> Fault:
+    """What in one recorded decision does not follow, and of which layer; None where all of it does. Where the fence
+    stood at its place, a decision alone does not show: a halted one may have been halted by it."""
     frame = framed(DECISIONS, data)
     basis = _basis(frame.payload)
-    return None if isinstance(basis, _Late) else _follows(configurations, frame, basis)[1]
+    if not isinstance(basis, Basis):
+        return None
+    return _follows(configurations, frame, basis, halted=basis.intent == "halted")[1]
+
+
+def _frames(entries: Iterator[Entry]) -> Iterator[Framed]:
+    for entry in entries:
+        with contextlib.suppress(UnreadableError):
+            yield framed(DECISIONS, entry.data)
 
 
 def _follows(
-    configurations: Configurations, frame: Framed, basis: Basis
-) -> tuple[DecisionMade | None, tuple[Layer, str] | None]:
+    configurations: Configurations, frame: Framed, basis: Basis, *, halted: bool
+) -> tuple[DecisionMade | None, Fault]:
     """The decision that follows, and what in the recorded one does not."""
     if frame.fault:
         return None, ("vote", frame.fault)
@@ -160,13 +183,12 @@ def _follows(
         return None, ("configuration", wrong)
     configuration = configurations.at(basis.control_version)
     assert configuration is not None
-    right = again(configuration, basis)
+    right = again(configuration, basis, halted=halted)
     if payload_of(DECISIONS, right) != frame.payload:
         said = _as_written(frame)
         if said != right:
-            return right, ("vote", _told(said, right) if isinstance(said, DecisionMade) else said)
-    if basis.closed_by == "complete" and any(gone.reason == SILENT and not gone.event for gone in basis.absent):
-        return right, ("vote", "closed as complete, though a member had not answered")
+            layer: Layer = "intent" if isinstance(said, DecisionMade) and _only_intent(said, right) else "vote"
+            return right, (layer, _told(said, right) if isinstance(said, DecisionMade) else said)
     if causation_of(right, frame.correlation) != frame.causation:
         return right, ("vote", "its cause is not its first ballot")
     return right, None
@@ -179,6 +201,11 @@ def _as_written(frame: Framed) -> DecisionMade | str:
         return msgspec.json.decode(frame.payload, type=DecisionMade)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"it cannot be read: {error}"
+
+
+def _only_intent(decision: DecisionMade, right: DecisionMade) -> bool:
+    """Whether nothing but what became of a decision differs."""
+    return structs.replace(decision, intent=right.intent) == right
 
 
 def _told(decision: DecisionMade, right: DecisionMade) -> str:
@@ -264,10 +291,12 @@ class _Intents:
         if self._met:
             self._tell(found, found[1].fault or "an intent that no decision issued")
 
-    def end(self) -> None:
-        """No intent may stand without a decision."""
+    def end(self, later: Set[str]) -> None:
+        """No intent may stand without a decision. ``later``: decisions that were made since the cut."""
         while self._peek(0) is not None and self._span.holds(self._ahead[0][0].id):
-            self._stray(self._ahead.pop(0))
+            found = self._ahead.pop(0)
+            if found[2] not in later:
+                self._stray(found)
 
 
 class _Named(Struct, tag="trade.intent"):

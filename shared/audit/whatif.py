@@ -16,6 +16,7 @@ from msgspec import Struct, field, structs
 from schemas.codec import UnreadableError, framed, unseal
 from schemas.common import ACTIONS, Action, Probabilities
 from schemas.control import RegisterArtifact, SetVotingPolicy
+from schemas.decisions import FenceClosed, FenceOpened
 from schemas.scores import PredictionScored
 from shared.audit.configurations import Configurations
 from shared.audit.source import Source, Span
@@ -158,7 +159,7 @@ class _Late(Struct, tag="ballot.late"):
     """Not a decision."""
 
 
-class _Whole(Basis, tag="decision.made"):
+class _Whole(Basis, tag="decision.made", kw_only=True):
     """A decision with what came of it."""
 
     status: str
@@ -169,7 +170,7 @@ class _Whole(Basis, tag="decision.made"):
     total_models: int
 
 
-_read: Final = msgspec.json.Decoder(_Whole | _Late).decode
+_read: Final = msgspec.json.Decoder(_Whole | _Late | FenceClosed | FenceOpened).decode
 
 
 def ask(
@@ -191,7 +192,7 @@ def ask(
             decision = _read(frame.payload)
         except (UnreadableError, msgspec.DecodeError):
             continue
-        if isinstance(decision, _Late):
+        if not isinstance(decision, _Whole):
             continue
         made = panels.get(decision.control_version)
         if made is None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from bench.replayed import Replayed, seal_all
-from services.console.verifying import KINDS, Where, verified
+from services.console.audit_tasks import KINDS, Where
+from services.console.verifying import verified
 from shared.audit.source import Span
 
 

@@ -1,0 +1,334 @@
+"""Honest runs in memory, as unruly as they may be: the cores that serve live, on a log that one random seed drives.
+
+Services are called in any order, read any number of entries, stall, crash before or after a commit and start again from
+what they committed; commands are issued at any time (promotions, rollbacks, shadows, weights, halts); artifacts load
+late; bars are missing, doubled and live. What the runtime guarantees holds here too: commits are atomic, an event is
+handed over after the commands up to its stamp, and the fence decides about intents when a batch is committed.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.recorded_rounds import START_MS, Control, Recorded, digest
+from schemas.codec import Sealed, seal, unseal
+from schemas.common import ACTIONS
+from schemas.control import (
+    Command,
+    Found,
+    Halt,
+    Promote,
+    RegisterArtifact,
+    Resume,
+    Rollback,
+    SetVotingPolicy,
+    SetWeights,
+    StartShadow,
+    StopShadow,
+)
+from schemas.decisions import FenceClosed, FenceOpened
+from schemas.market import BarClosed
+from schemas.operations import DeadLetter
+from services.ensemble_voter.core import Voter
+from services.feature_builder.core import FeatureBuilder
+from services.model_worker.core import ModelWorker
+from services.model_worker.members import Fault, Loaded
+from shared.audit.source import Ends, Extent, places_of
+from shared.features.sets import feature_set
+from shared.log import START, Place
+from shared.log.rules import order
+from shared.service import Batch, Paced, Received, Service
+
+SET: Final = feature_set("tiny", "close", "price_change")
+MODELS: Final = ("alpha", "beta", "gamma")
+ARTIFACTS: Final = 3
+"""Of each model."""
+MINUTE: Final = 60_000
+SYMBOLS: Final = {"LIVE": "live", "SYN": "synthetic"}
+REFUSED: Final = 0.003
+"""The share of events on which a core raises an error, so that they are set aside."""
+THIRD: Final = (-1.1, -1.0, -1.2)
+
+
+class Opinion:
+    """An artifact: three probabilities that are a function of its window and of its name."""
+
+    batch_rows = None
+    interval_ms = MINUTE
+    features = 2
+
+    def __init__(self, artifact: str) -> None:
+        self.feature_set = SET.digest.hex()
+        number = int(artifact[-2:], 16)
+        self.window = 1 + number % 3
+        self._turn = 1.0 + number + len(artifact.rstrip("0")) % 7
+
+    def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See ``Predictor``."""
+        x = windows.astype(np.float64).sum(axis=(1, 2)) * self._turn
+        logits = np.stack([np.sin(x), np.cos(x) - 0.5, np.sin(1.7 * x + 1.0)], axis=1) * 1.5
+        powers = np.exp(logits)
+        found: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return found
+
+
+class Loads:
+    """A loader whose artifacts are there at once, or some time after they were asked for."""
+
+    def __init__(self, world: "World | None") -> None:
+        self._world = world
+        self._due: dict[str, int] = {}
+        self._found: dict[str, Loaded] = {}
+
+    def load(self, artifact: str) -> Loaded | Fault:
+        """See ``Loader``."""
+        self._due.pop(artifact, None)
+        return self._found.setdefault(artifact, Loaded(Opinion(artifact), 0, 0))
+
+    def request(self, artifact: str) -> None:
+        """See ``Loader``."""
+        if self._world is None:
+            self.load(artifact)
+        elif artifact not in self._found:
+            self._due.setdefault(artifact, self._world.now + self._world.draw.randrange(90_000))
+
+    def outcome(self, artifact: str) -> Loaded | Fault | None:
+        """See ``Loader``."""
+        if self._world is not None and self._due.get(artifact, self._world.now + 1) <= self._world.now:
+            return self.load(artifact)
+        return self._found.get(artifact)
+
+    def forget(self, artifact: str) -> None:
+        """See ``Loader``."""
+        self._due.pop(artifact, None)
+        self._found.pop(artifact, None)
+
+
+def worker_of(model: str) -> ModelWorker:
+    """A worker whose artifacts are all there: what a replay asks."""
+    return ModelWorker(model, Loads(None), "a replay", "00000000")
+
+
+class Process:
+    """One service, as its runtime would host it: what it committed, and what it knows beyond that."""
+
+    def __init__(self, world: "World", service: Service[Any], loads: Loads | None = None) -> None:
+        self.world, self.service, self.loads = world, service, loads
+        self.committed = dict.fromkeys(service.reads, START)
+        self.memo, self.since = b"", {}  # type: tuple[bytes, dict[str, str]]
+        self.stalled = 0
+        self.aside: set[tuple[str, str]] = set()
+        self.start()
+
+    def start(self) -> None:
+        """From what was committed."""
+        service = self.service
+        if self.loads is not None:
+            self.loads.__init__(self.world)  # type: ignore[misc]  # a new process has loaded nothing
+        self.state = service.begin(self.memo)
+        self.folded = len(self.world.control.envelopes) if service.follows_control else 0
+        service.absorb(self.state, Batch(self.world.control.envelopes[: self.folded], ()))
+        self.positions = dict(self.committed)
+        for stream, since in self.since.items():
+            events = self._kept(self.world.received(stream, since, self.positions[stream]))
+            while events:
+                size = self.world.draw.randrange(1, len(events) + 1)
+                service.absorb(self.state, Batch((), events[:size]))
+                events = events[size:]
+
+    def turn(self) -> None:
+        """Reads some of what is new, hands it over, commits."""
+        world, service, draw = self.world, self.service, self.world.draw
+        held = service.hold(self.state) if isinstance(service, Paced) else ()
+        events: list[Received] = []
+        refusals: list[Received] = []
+        after = dict(self.positions)
+        for stream in service.reads:
+            found = world.received(stream, self.positions[stream]) if stream not in held else []
+            taken = found[: draw.choice((1, 3, 10, 100))]
+            refusals += [event for event in taken if draw.random() < REFUSED]
+            events += taken
+            after[stream] = taken[-1].entry if taken else after[stream]
+        control: Sequence[Any] = ()
+        if service.follows_control:
+            stamped = max((getattr(event.envelope.event, "control_version", 0) for event in events), default=0)
+            upto = max(stamped, draw.randint(self.folded, len(world.control.envelopes)))
+            control, self.folded = world.control.envelopes[self.folded : upto], max(upto, self.folded)
+        before = set(self.aside)
+        self.aside |= {(event.stream, event.entry) for event in refusals}
+        events = self._kept(events)
+        fence = world.fence
+        now = world.now if service.ticks else None
+        outputs = service.handle(self.state, Batch(control, events, now, halted=not fence))
+        world.pass_time(300)
+        if draw.random() < 0.02:
+            world.operate()
+        crashed = draw.random()
+        refused = isinstance(service, Voter) and fence != world.fence
+        if crashed < 0.01 or refused:
+            self.aside = before  # nothing of this was written
+            self.start()
+            return
+        self.positions = after
+        world.append([self._refusal(event) for event in refusals])
+        if outputs or refusals or draw.random() < 0.3:
+            world.append(outputs)
+            self.committed, self.memo = dict(after), service.memo(self.state)
+            self.since = dict(service.since(self.state))
+        if crashed > 0.99:
+            self.start()
+        elif draw.random() < 0.05:
+            self.stalled = world.now + draw.randrange(40_000)
+
+    def _kept(self, events: list[Received]) -> list[Received]:
+        """Events without those that were set aside."""
+        return [event for event in events if (event.stream, event.entry) not in self.aside]
+
+    def _refusal(self, event: Received) -> Sealed:
+        """What is written where a core raises an error on an event."""
+        source, raw = f"{event.stream}@{event.entry}", event.envelope.id.hex()
+        return seal("dead", DeadLetter(self.service.group, source, "handler_failed", "chaos", raw))
+
+
+class World:
+    """A log, its services (``more`` of them beside those that decide) and an operator. ``fence``: whether intents may
+    be written; ``history``: bars of each symbol that are there at the start, for scores that need volatility."""
+
+    def __init__(self, seed: int, more: Sequence[Service[Any]] = (), history: int = 0) -> None:
+        self.draw = random.Random(seed)
+        self.source = Recorded()
+        self.now = START_MS
+        self.fence = True
+        self.control = Control(self.source)
+        self._given = 0
+        self._found()
+        self.bars = dict.fromkeys(SYMBOLS, self.now // MINUTE * MINUTE)
+        loads = {model: Loads(self) for model in MODELS}
+        self.processes = [
+            Process(self, FeatureBuilder([SET])),
+            *(
+                Process(self, ModelWorker(model, loads[model], f"worker {model}", "00000000"), loads[model])
+                for model in MODELS
+            ),
+            Process(self, Voter(ticks=50)),
+            *(Process(self, service) for service in more),
+        ]
+        for number in range(history):
+            for symbol in SYMBOLS:
+                self._bar(symbol, self.bars[symbol] - (history - number) * MINUTE)
+
+    def _found(self) -> None:
+        self.issue(Found(1, "log-of-chaos"))
+        for number, model in enumerate(MODELS, 1):
+            for each in range(ARTIFACTS):
+                about = ("prior", SET.digest.hex(), SET.name, MINUTE, ACTIONS, THIRD, (0.3, 0.4, 0.3))
+                features = {"features": SET.names, "horizon": 2, "kappa": 0.5}
+                self.issue(RegisterArtifact(model, digest(model, each), *about, **features))  # type: ignore[arg-type]
+            if number < 3 or self.draw.random() < 0.5:
+                self.issue(Promote(model, digest(model), forced=True, weight=1 / number))
+        self.issue(SetVotingPolicy(edge=0.05, quorum_count=1, deadline_ms=self.draw.choice((1_000, 5_000))))
+
+    def issue(self, *commands: Command) -> None:
+        """Records commands; those that may not stand are refused, as by the door."""
+        for command in commands:
+            self.control.attempt(command, self.now)
+
+    def operate(self) -> None:
+        """One command of an operator, with what it does to the fence."""
+        model = self.draw.choice(MODELS)
+        artifact = digest(model, self.draw.randrange(ARTIFACTS))
+        made: Command = self.draw.choice(
+            (
+                Promote(model, artifact, forced=True, weight=0.3),
+                Promote(model, artifact, forced=True),
+                StartShadow(model, artifact),
+                StopShadow(model, artifact),
+                Rollback(),
+                SetVotingPolicy(edge=self.draw.choice((0.02, 0.1)), quorum_count=self.draw.choice((1, 2))),
+                Halt(),
+                Resume(),
+                Resume(),
+                self._weights(),
+            )
+        )
+        number = self.control.state.version + 1
+        if isinstance(made, Halt) and not self.control.state.halted:
+            self._mark(FenceClosed(f"c{number}", "ada", "chaos", self.now))
+        self.issue(made)
+        if isinstance(made, Resume) and self.control.state.version == number:
+            self.pass_time(50)
+            self._mark(FenceOpened(f"c{number}", "ada", "chaos", self.now))
+
+    def _weights(self) -> SetWeights:
+        voting = self.control.state.voting
+        return SetWeights(dict.fromkeys(voting, 1 / len(voting)) if voting else {})
+
+    def _mark(self, mark: FenceClosed | FenceOpened) -> None:
+        self.fence = isinstance(mark, FenceOpened)
+        self.append([seal("decisions", mark)])
+
+    def pass_time(self, most: int) -> None:
+        """Lets the clock go on."""
+        self.now += self.draw.randrange(most + 1)
+
+    def append(self, outputs: Sequence[Any]) -> None:
+        """Writes what belongs together."""
+        for sealed in outputs:
+            self.source.append(sealed.stream, sealed.data, self.now)
+
+    def received(self, stream: str, after: str, until: str = "+") -> list[Received]:
+        """Decoded entries of a stream."""
+        return [
+            Received(stream, entry.id, unseal(stream, entry.data))
+            for entry in self.source.since(Place(stream), after)
+            if until == "+" or order(entry.id) <= order(until)
+        ]
+
+    def feed(self) -> None:
+        """The next bar of a symbol, if it is over; now and then one is missing, or comes twice."""
+        symbol = self.draw.choice(list(SYMBOLS))
+        if self.bars[symbol] + MINUTE > self.now:
+            return
+        if self.draw.random() < 0.03:
+            self.bars[symbol] += MINUTE
+            return
+        self._bar(symbol, self.bars[symbol])
+        self.bars[symbol] += MINUTE
+
+    def _bar(self, symbol: str, open_time: int) -> None:
+        close = 100.0 + self.draw.random()
+        bar = BarClosed(symbol, MINUTE, open_time, 100.0, 102.0, 99.0, close, 5.0, SYMBOLS[symbol])  # type: ignore[arg-type]
+        for _ in range(2 if self.draw.random() < 0.02 else 1):
+            self.append([seal("market", bar)])
+
+    def step(self) -> None:
+        """One thing that happens."""
+        self.pass_time(3_000)
+        chance = self.draw.random()
+        if chance < 0.02:
+            self.operate()
+        elif chance < 0.3:
+            self.feed()
+        else:
+            process = self.draw.choice(self.processes)
+            if process.stalled <= self.now:
+                process.turn()
+
+    def run(self, steps: int) -> None:
+        """Many."""
+        for _ in range(steps):
+            self.step()
+
+    def ends(self) -> Ends:
+        """A cut, taken while things go on."""
+        extents: dict[Place, Extent] = {}
+        decisions: dict[int, str] = {}
+        for place in places_of(1):
+            extents[place] = self.source.extent(place)
+            if place.stream == "intents":
+                decisions[0] = self.source.extent(Place("decisions")).last
+            self.run(2)
+        return Ends(extents, decisions)

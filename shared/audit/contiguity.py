@@ -1,0 +1,103 @@
+"""The layer of streams: is every entry there that was ever added?
+
+A stream is read from end to end and counted. A server counts what was ever added to a stream, a cut of the archive
+says the same of the moment at which it was written, and headers of sealed files say how many entries came before
+them; what was sealed and then trimmed is found in the files. Ids that a server gives number the entries of one
+millisecond, so where one of several is gone, its place is known.
+
+Not found by counting: entries removed by somebody who may set a stream's counter (``XSETID``). Not this module's:
+the control stream, which is a chain by itself.
+"""
+
+from typing import Final
+
+from shared.archive import LostError
+from shared.audit.findings import Difference, Findings
+from shared.audit.source import Counted, Extent, Source, order
+from shared.log import START, Place
+
+TOLD: Final = 5
+"""Holes that are named, for each stream."""
+
+
+def check_streams(source: Source, places: list[Place]) -> Findings:
+    """Every stream of ``places`` that has entries."""
+    findings = Findings()
+    for place in places:
+        if place.stream != "control":
+            _check(source, place, findings)
+    return findings
+
+
+def _check(source: Source, place: Place, findings: Findings) -> None:
+    extent = source.extent(place) if isinstance(source, Counted) else None
+    holes: list[tuple[str, str]] = []
+    count, first, last = 0, START, START
+    try:
+        for entry in source.entries(place):
+            if count and _hole(last, entry.id):
+                holes.append((last, entry.id))
+            first = first if count else entry.id
+            last = entry.id
+            count += 1
+    except LostError as error:
+        if extent is not None and order(extent.deleted) > (0, 0):
+            _deleted(findings, place, extent)
+        else:
+            findings.skip(f"streams: {error}")
+        return
+    if not count and (extent is None or not extent.added):
+        return
+    before = findings.count
+    if extent is not None:
+        _counted(findings, place, extent, count, first, last)
+    for after, until in holes[:TOLD]:
+        _differ(findings, place, until, f"an entry between {after} and {until} is gone: the ids leave one out")
+    findings.see("streams", equal=findings.count == before)
+
+
+def _counted(findings: Findings, place: Place, extent: Extent, count: int, first: str, last: str) -> None:
+    if order(extent.deleted) > (0, 0):
+        _deleted(findings, place, extent)
+        return
+    if extent.before is None:
+        gone = extent.added - count
+        if gone > 0:
+            findings.skip(
+                f"streams: {place.key} begins at {first}: entries before it were trimmed, and no archive is named", gone
+            )
+        return
+    gone = extent.added - extent.before - count
+    if extent.before:
+        findings.skip(f"streams: the archive of {place.key} begins after its first entries", extent.before)
+    if gone > 0:
+        _differ(
+            findings,
+            place,
+            last,
+            f"{gone:,} entries are gone: {extent.added:,} were ever added, {extent.before + count:,} are accounted "
+            f"for, from {first} to {last}",
+            missing=True,
+        )
+
+
+def _deleted(findings: Findings, place: Place, extent: Extent) -> None:
+    _differ(
+        findings,
+        place,
+        extent.deleted,
+        f"entry {extent.deleted} was removed from the log by command (XDEL), and perhaps others before it; "
+        "nothing in Conclave does that, it trims from the front",
+        missing=True,
+    )
+
+
+def _differ(findings: Findings, place: Place, entry: str, detail: str, *, missing: bool = False) -> None:
+    findings.differ(Difference("stream", place.stream, place.partition, entry, "", detail, missing=missing))
+
+
+def _hole(before: str, entry: str) -> bool:
+    """Whether an id between two was given to an entry that is not there: a server numbers the entries of one
+    millisecond from 0 on."""
+    (moment, number), (later, found) = order(before), order(entry)
+    return found != (number + 1 if later == moment else 0)

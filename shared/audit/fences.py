@@ -1,0 +1,98 @@
+"""The fence of a partition, as its marks on ``decisions`` record it.
+
+Between a ``FenceClosed`` and the next ``FenceOpened`` no intent is issued. Each mark names the command that asked for
+it, and must be justified by control: a fence is opened by a ``Resume`` (or by ``Found``, when an installation begins)
+that is not older than the halt which closed it. A halt that was refused in the end is never recorded, and neither is
+what takes it back; both are noted and are no fault, unless a halt that was recorded is still in force. Before the
+first mark, which is how logs of earlier releases are, it counts as open.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from schemas.codec import UnreadableError, framed
+from schemas.control import Found, Halt, Resume
+from schemas.decisions import FenceClosed, FenceOpened
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
+from shared.audit.source import order
+from shared.log import Entry
+
+Mark = FenceClosed | FenceOpened
+APART_MS: Final = 60_000
+"""How far the clock of who issues commands and the server's may be apart."""
+
+
+class Fence:
+    """Whether the fence is ``closed`` after the marks so far, and whether it was ``marked`` at all."""
+
+    def __init__(self, configurations: Configurations) -> None:
+        self._configurations = configurations
+        self._made: dict[str, int] = {}
+        self.closed = self.marked = False
+        self._halt = 0
+
+    def begin(self, entries: Iterator[Entry]) -> None:
+        """The marks before a range: they are not judged."""
+        for entry in entries:
+            if b'"fence.' not in entry.data:
+                continue
+            try:
+                mark = msgspec.json.decode(framed("decisions", entry.data).payload, type=Mark)
+            except (UnreadableError, msgspec.DecodeError):
+                continue
+            self.mark(mark, entry.id, Findings())
+
+    def mark(self, mark: Mark, entry: str, findings: Findings) -> str:
+        """Takes a mark in. What is wrong with it; empty where nothing is."""
+        moment = order(entry)[0] + APART_MS
+        self.marked, self.closed = True, isinstance(mark, FenceClosed)
+        version = self._version(mark.command_id)
+        command = None if version is None else self._configurations.envelopes[version - 1].event.command
+        if isinstance(mark, FenceClosed):
+            if version is None:
+                findings.note(f"intents: the fence was closed for command {mark.command_id}, which was never recorded")
+            elif not isinstance(command, Halt | Found | Resume):
+                return f"the fence was closed for command {mark.command_id}, which is no halt but {_tag(command)}"
+            if isinstance(command, Halt):
+                self._halt = max(self._halt, version or 0)
+            return ""
+        if version is None:
+            if not self._resumed(moment):
+                return (
+                    f"the fence was opened for command {mark.command_id}, which is not on control, "
+                    f"though the halt of version {self._halt} is in force"
+                )
+            findings.note(f"intents: the fence was opened for command {mark.command_id}, which was never recorded")
+            return ""
+        if not isinstance(command, Resume | Found):
+            return f"the fence was opened for command {mark.command_id}, which is no resume but {_tag(command)}"
+        if version < self._halt:
+            return f"the fence was opened for version {version}, though the halt of version {self._halt} had closed it"
+        if self._at(version) > moment:
+            return f"the fence was opened for version {version} before that was recorded"
+        return ""
+
+    def _resumed(self, moment: int) -> bool:
+        """Whether the halt that closed the fence last, if one did, had been ended by a moment (ms)."""
+        return not self._halt or any(
+            isinstance(envelope.event.command, Resume) and self._at(version) <= moment
+            for version, envelope in enumerate(self._configurations.envelopes, 1)
+            if version > self._halt
+        )
+
+    def _at(self, version: int) -> int:
+        """When a command was recorded, by the clock of who issued it (ms)."""
+        return self._configurations.envelopes[version - 1].event.at
+
+    def _version(self, command_id: str) -> int | None:
+        if not self._made:
+            made = enumerate(self._configurations.envelopes, 1)
+            self._made = {envelope.event.command_id: version for version, envelope in made}
+        return self._made.get(command_id)
+
+
+def _tag(command: object) -> str:
+    return str(getattr(type(command), "__struct_config__").tag)  # noqa: B009  # every command is a tagged struct
