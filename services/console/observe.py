@@ -20,9 +20,10 @@ from services.console.main import asynchronous, settings_of
 from shared.commands import current
 from shared.control import State
 from shared.fence import Reached, each
-from shared.log import Commit, GroupView, Log, Place, Position, preceding
+from shared.log import CLOSED, Commit, GroupView, Log, Place, Position, preceding
 from shared.log.rules import is_open
 from shared.process import opened_log, owner
+from shared.recovery.fencing import COMMAND
 
 COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "dim"}
 
@@ -71,6 +72,9 @@ def _configuration(state: State) -> dict[str, Any]:
 def _group(view: GroupView) -> dict[str, Any]:
     found = view._asdict()
     found["positions"] = {stream: position.id for stream, position in view.positions.items()}
+    found["written"] = {
+        stream: {**written._asdict(), "digest": written.digest.hex()} for stream, written in view.written.items()
+    }
     return found
 
 
@@ -93,6 +97,8 @@ def fence_lines(fences: Reached, *, halted: bool) -> list[str]:
             colour, told = ("red", "but control is halted: `conclave halt` closes it") if halted else ("green", "")
         elif partition in fences.faults:
             colour, told = "red", f"cannot be read, counts as closed: {fences.faults[partition]}"
+        elif mark.startswith(CLOSED + COMMAND):
+            colour, told = "red", "the log lost its last writes: `conclave recover` shows what is missing"
         else:
             told = "" if halted else "but control is not halted: `conclave resume` opens it"
             colour = "red"

@@ -91,6 +91,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def ready(site: Site) -> bool:
+    """Whether the rival would be promoted now. The gates are made to pass it anew, for the evaluator has its own say
+    every so many scores."""
+    site.judge("passed")
     process = site.installation.start(*PROMOTE, site.rival[:8], "--dry-run", *WHY)
     _, said = process.communicate()
     if process.returncode == 0:
@@ -103,7 +106,6 @@ def ready(site: Site) -> bool:
 def test_a_rival_is_promoted_when_it_is_ready_and_taken_back_without_the_store(site: Site) -> None:
     assert not ready(site)
     site.conclave("shadow", "start", "m", site.rival[:8], *WHY)
-    site.judge("passed")
     wait_until(lambda: ready(site))
     said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--wait", "-o", "json", *WHY))
     first = said["first_decision"]
@@ -143,7 +145,6 @@ def test_a_command_for_another_version_is_refused_with_1(site: Site) -> None:
 
 
 def test_a_probation_that_nobody_confirms_reverts_by_itself(site: Site) -> None:
-    site.judge("passed")
     wait_until(lambda: ready(site))
     said = json.loads(site.conclave(*PROMOTE, site.rival[:8], "--probation", "30", "-o", "json", *WHY))
 
