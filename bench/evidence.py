@@ -33,7 +33,8 @@ SYMBOLS = 4
 TRAINED = 4000
 """Bars of each symbol before those that are fed. The models are trained on all: how good they are is not the point."""
 SOURCE = ("--synthetic", "sequence", "--symbols", str(SYMBOLS), "--count", str(TRAINED + 2500))
-EXTRA = "\n[training]\nfree_gb = 0.0\n"
+EXTRA = "\n[training]\nfree_gb = 0.0\n\n[feed]\nwindow = 1000000\n"
+"""The feed waits for whoever is behind, a recorder that is suspended too, unless it is told not to."""
 GROUP = "shadow-recorder"
 BUSY = 4
 SUSPENDED_S = 6.0

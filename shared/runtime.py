@@ -64,6 +64,7 @@ from shared.log.rules import is_open, order
 from shared.log.written import Written
 from shared.recovery.fencing import close_fence
 from shared.service import Batch, Paced, Recallable, Received, Service, Unhurried
+from shared.stamps import Stamp, TruncatedError, holds, newest_stamp, stamp_of
 
 S = TypeVar("S")
 
@@ -92,37 +93,6 @@ class GapError(RuntimeError):
 
 class LostGroupError(RuntimeError):
     """The record of the group is gone, and its state cannot be had again from the streams."""
-
-
-Stamp = tuple[int, str | None]
-"""A version of control and its head (None where it is not recorded)."""
-
-
-class TruncatedError(ControlError):
-    """The control log does not hold what an event was stamped with: its tail was lost, or it was rewritten. Nothing
-    of the batch was written."""
-
-    def __init__(self, message: str, stamp: Stamp, last: str) -> None:
-        super().__init__(message)
-        self.stamp = stamp
-        self.lost = Lost(CONTROL, f"{stamp[0]}-0", last, message)
-
-
-def stamp_of(received: Received) -> Stamp:
-    """The version and head that an event was stamped with; version 0 where it has no stamp."""
-    content = received.envelope.event
-    head = getattr(content, "control_head", None)
-    return getattr(content, "control_version", 0), head.hex() if isinstance(head, bytes) else head
-
-
-def newest_stamp(received: Sequence[Received]) -> Stamp:
-    """The newest version among the stamps of these events, and its head; None where none of them records it."""
-    newest: Stamp = (0, None)
-    for event in received:
-        version, head = stamp_of(event)
-        if version >= newest[0]:
-            newest = version, head if version > newest[0] else head or newest[1]
-    return newest
 
 
 class Meter(Protocol):
@@ -364,7 +334,7 @@ class Host(Generic[S]):
             except TruncatedLogError:
                 reader = Reader()
                 continue
-            if _holds(reader.state, stamp):
+            if holds(reader.state, stamp):
                 return
             if self.accepted is not None and self.accepted(stamp):
                 self.void.add(stamp)
@@ -408,7 +378,7 @@ class Host(Generic[S]):
                 received, _ = self._decode(kept)
                 if self.service.follows_control:
                     # What was stamped with a command that is gone is waited with, or was given up.
-                    received = [event for event in received if _holds(self.control.state, stamp_of(event))]
+                    received = [event for event in received if holds(self.control.state, stamp_of(event))]
                 try:
                     take(self.state, Batch((), received))
                 except ControlError:
@@ -562,7 +532,7 @@ class Host(Generic[S]):
         version, head = newest_stamp(received)
         commands = await read_control(self.log, self.control) if version > self.control.state.version else ()
         state = self.control.state
-        if not _holds(state, (version, head)):
+        if not holds(state, (version, head)):
             known = state.past[version].head[:12] if version <= state.version else f"its end at {state.version}"
             raise TruncatedError(
                 f"an event was written under version {version} {(head or '')[:12]} of control, which has {known}",
@@ -589,7 +559,7 @@ class Host(Generic[S]):
         kept, entries = list[Received](), {(entry.place.stream, entry.id): entry for entry in events}
         for event in received:
             stamp = stamp_of(event)
-            if stamp in self.void and not _holds(self.control.state, stamp):
+            if stamp in self.void and not holds(self.control.state, stamp):
                 detail = f"stamped with version {stamp[0]} {(stamp[1] or '')[:12]} of control, whose loss was accepted"
                 outputs.append(self._dead(entries[event.stream, event.entry], "handler_failed", detail))
             else:
@@ -708,9 +678,3 @@ class Host(Generic[S]):
                 f"(committed {position.id}, oldest left {extent.first}); restore them from the archive, "
                 f"or accept the loss with `conclave groups skip {self.claim.group} {stream}`"
             )
-
-
-def _holds(state: State, stamp: Stamp) -> bool:
-    """Whether the control log that made ``state`` has the version of a stamp, with its head."""
-    version, head = stamp
-    return version <= state.version and (version == 0 or head is None or state.past[version].head == head)

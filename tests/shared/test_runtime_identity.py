@@ -19,8 +19,9 @@ from shared.following import CONTROL
 from shared.log import Commit, Lost, Owner, Place
 from shared.log.memory import MemoryLog
 from shared.recovery.fencing import open_fence
-from shared.runtime import Host, LostGroupError, Stamp
+from shared.runtime import Host, LostGroupError
 from shared.service import Batch, Received
+from shared.stamps import Stamp
 
 MARKET, DEAD, ALARMS, FEATURES = Place("market"), Place("dead"), Place("alarms"), Place("features")
 ME = Owner("here", 4_000_001, "me")

@@ -351,6 +351,22 @@ def test_a_ballot_that_its_decision_lists_is_scored_however_late_it_is() -> None
     assert len([score for score in run.events(PredictionScored) if score.model == "b"]) == 300
 
 
+def test_a_restart_makes_no_prediction_late_that_was_not() -> None:
+    """Given predictions that wait for bars, when others are answered far ahead of them and the recorder restarts."""
+    shadows = (StartShadow("a", ART["a"]), StartShadow("c", ART["c"]))
+    builder = Builder((TWO[0], register("a"), register("c"), *shadows))
+    rising(builder)
+    for artifact in ("a", "c"):
+        for number in range(WARM, WARM + 10) if artifact == "a" else range(WARM, WARM + 60):
+            builder.say(artifact, number, BULL)
+    run = Run(builder.world())
+    with limits(late=12):
+        run.take("features", "predictions", count=1000)
+        run.restart()
+        run.take("market", count=1000)
+    assert len([score for score in run.events(PredictionScored) if score.model == "a"]) == 10
+
+
 def test_a_memo_of_an_earlier_release_is_gone_on_from() -> None:
     feed = (
         "BTC",
