@@ -41,7 +41,7 @@ class _Check:
         self.rounds = Rounds(configurations)
         self.silence = Silence(configurations)
         self.clocks = Clocks(configurations, findings if span.after == "0-0" else Findings())
-        self.window = Window(_predictions(source, partition, span), self.rounds.hears, self.rounds.arrived)
+        self.window = Window(_predictions(source, partition, span, findings), self.rounds.hears, self.rounds.arrived)
         self.stamps: dict[Series, int] = {}
 
     def run(self) -> None:
@@ -167,9 +167,9 @@ class _Check:
             self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
 
 
-def _predictions(source: Source, partition: int, span: Span) -> Iterator[Read]:
+def _predictions(source: Source, partition: int, span: Span, findings: Findings) -> Iterator[Read]:
     """Predictions as they are, without those that the voter set aside; whether each is what it should be is another
     layer's question."""
-    aside = set_aside(source, "ensemble-voter", partition)
+    aside = set_aside(source, "ensemble-voter", partition, findings)
     reads = readable(source, Place("predictions", partition), "ballot", Findings(), Span(span.until, span.until))
     return (read for read in reads if ("predictions", read.entry) not in aside)

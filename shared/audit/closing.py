@@ -102,21 +102,20 @@ class Rounds:
         spoken = {cast.voice for cast in casts if cast.event in named}
         configuration = self._configurations.at(decision.control_version)
         for cast in casts:
-            if cast.event in named or not cast.heard or cast.voice in spoken or self._mute(configuration, cast):
-                window.forget(cast.event)
-            elif cast.number > self.reached:
-                self.arrived(cast, True)
-            else:
-                window.forget(cast.event)
-                if self._heard(decision.control_version, cast.voice):
-                    model, name = cast.voice[0], cast.event[:12]
-                    yield Fault(bar, f"{model}'s ballot {name} at {cast.entry} had come, and is left out")
+            if cast.number > self.reached and cast.event not in named:
+                self.arrived(cast, True)  # even one that leaves no trace in a decision may be recorded as late
+                continue
+            window.forget(cast.event)
+            quiet = cast.event in named or cast.voice in spoken or self._mute(configuration, cast)
+            if not quiet and cast.heard and self._heard(decision.control_version, cast.voice):
+                model, name = cast.voice[0], cast.event[:12]
+                yield Fault(bar, f"{model}'s ballot {name} at {cast.entry} had come, and is left out")
 
     def _skipped(self, window: Window, bar: Bar, casts: list[Cast], after: DecisionMade) -> Iterator[Fault]:
         """Bars are decided in order: one that had opened a round before a later one was decided had its decision."""
         opened = [cast for cast in casts if cast.heard and cast.number <= self.reached and cast.event not in self._late]
         for cast in casts:
-            if cast.number <= self.reached or not cast.heard:
+            if cast.number <= self.reached:
                 window.forget(cast.event)
             else:
                 self.arrived(cast, True)
@@ -141,13 +140,15 @@ class Rounds:
             window.forget(event)
             if event in self._late:
                 self._late.discard(event)
-            elif not self._mute(self._configurations.at(cast.envelope.event.control_version), cast):
-                said = cast.envelope.event
-                detail = (
-                    f"{said.model}'s ballot {event[:12]} at {cast.entry} is neither in the decision on its bar nor "
-                    "recorded as late"
-                )
-                yield Fault((said.symbol, said.interval_ms, said.open_time), detail)
+                continue
+            said = cast.envelope.event
+            if not cast.heard or self._mute(self._configurations.at(said.control_version), cast):
+                continue
+            detail = (
+                f"{said.model}'s ballot {event[:12]} at {cast.entry} is neither in the decision on its bar nor "
+                "recorded as late"
+            )
+            yield Fault((said.symbol, said.interval_ms, said.open_time), detail)
 
     def _mute(self, configuration: Configuration | None, cast: Cast) -> bool:
         """A failure of a shadow leaves no trace in a decision."""

@@ -52,7 +52,12 @@ def _check(source: Source, place: Place, findings: Findings) -> None:
     if extent is not None:
         _counted(findings, place, extent, count, first, last)
     for after, until in holes[:TOLD]:
-        _differ(findings, place, until, f"an entry between {after} and {until} is gone: the ids leave one out")
+        _differ(
+            findings,
+            place,
+            until,
+            f"{_left_out(after, until)} gone between {after} and {until}: the ids leave them out",
+        )
     findings.see("streams", equal=findings.count == before)
 
 
@@ -94,6 +99,13 @@ def _deleted(findings: Findings, place: Place, extent: Extent) -> None:
 
 def _differ(findings: Findings, place: Place, entry: str, detail: str, *, missing: bool = False) -> None:
     findings.differ(Difference("stream", place.stream, place.partition, entry, "", detail, missing=missing))
+
+
+def _left_out(before: str, entry: str) -> str:
+    """How many entries are gone between two, as far as their ids tell."""
+    (moment, number), (later, found) = order(before), order(entry)
+    least = found - number - 1 if later == moment else found
+    return f"{'' if later == moment else 'at least '}{least:,} {'entry is' if least == 1 else 'entries are'}"
 
 
 def _hole(before: str, entry: str) -> bool:

@@ -109,7 +109,7 @@ class _Comparison:
     ) -> None:
         self.source, self.partition, self.span, self.findings = source, partition, span, findings
         self.control, self.version, self.folded = control, 0, 0
-        self.aside = set_aside(source, "feature-builder", partition)
+        self.aside = set_aside(source, "feature-builder", partition, findings)
         self.place = Place("features", partition)
         self.market = Place("market", partition)
         self.groups = self._grouped(readable(source, self.place, "feature", findings, span))

@@ -29,9 +29,10 @@ class Joined:
         control: Sequence[Envelope[CommandRecorded]],
         partition: int,
         span: Span,
+        findings: Findings,
     ) -> None:
         self._service, self._control = service, control
-        self._aside = set_aside(source, service.group, partition)
+        self._aside = set_aside(source, service.group, partition, findings)
         unjudged = Span(span.until, span.until)
         self._streams = {
             stream: _Ahead(stream, readable(source, Place(stream, partition), "file", Findings(), unjudged))

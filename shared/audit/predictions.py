@@ -83,7 +83,7 @@ class _Replay:
     def run(self) -> None:
         state = self.worker.begin(b"")
         self.worker.absorb(state, Batch(self.control, ()))
-        aside = set_aside(self.source, self.worker.group, self.partition)
+        aside = set_aside(self.source, self.worker.group, self.partition, self.findings)
         unjudged = Span(self.span.until, self.span.until)
         vectors = (
             read

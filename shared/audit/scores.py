@@ -43,7 +43,7 @@ def check_scores(
     if why:
         findings.skip(why, sum(1 for _ in source.entries(place)))
         return findings
-    _Comparison(source, partition, span, findings).run(Joined(source, recorder, control, partition, span))
+    _Comparison(source, partition, span, findings).run(Joined(source, recorder, control, partition, span, findings))
     return findings
 
 

@@ -1,4 +1,7 @@
-"""Events that a service could not handle and set aside, with a dead letter: a replay leaves them out too."""
+"""Events that a service set aside with a dead letter, since it raised an error on them: a replay leaves them out too.
+
+That there was an error is a fact about a process. It cannot be repeated, so it counts as not recomputed.
+"""
 
 from schemas.operations import DeadLetter
 from shared.audit.findings import Findings
@@ -9,12 +12,14 @@ Entry = tuple[str, str]
 """A stream and the id of an entry on it."""
 
 
-def set_aside(source: Source, service: str, partition: int) -> frozenset[Entry]:
-    """The entries that a service set aside since it raised an error on them."""
+def set_aside(source: Source, service: str, partition: int, findings: Findings) -> frozenset[Entry]:
+    """The entries that a service set aside; counted in ``findings``."""
     found = set()
     for read in readable(source, Place("dead", partition), "file", Findings(), Span(END)):
         letter = read.found.envelope.event
         if isinstance(letter, DeadLetter) and letter.service == service and letter.reason == "handler_failed":
             stream, _, entry = letter.source.partition("@")
             found.add((stream, entry))
+    if found:
+        findings.skip(f"events that {service} set aside with an error, which cannot be repeated", len(found))
     return frozenset(found)

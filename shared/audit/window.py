@@ -41,7 +41,7 @@ class Held(Struct):
 
 class Window:
     """Reads ``predictions`` on demand. ``hears`` says which of them the voter takes into rounds; ``arrived`` is called
-    with each of those, and whether it came after the decision of its bar."""
+    with each of those, and with whatever came after the decision of its bar, which is what its flag says."""
 
     def __init__(
         self,
@@ -96,9 +96,8 @@ class Window:
         event = cast.envelope.event
         held = self.series((event.symbol, event.interval_ms))
         if event.open_time <= held.decided:
-            if cast.heard:
-                self._events[cast.event] = cast
-                self._arrived(cast, True)
+            self._events[cast.event] = cast
+            self._arrived(cast, True)
             return
         held.answered.setdefault(event.model, {}).setdefault(event.open_time, cast.number)
         self._events[cast.event] = cast

@@ -51,15 +51,15 @@ def verified(source: Any) -> Findings:
     return audited(source, Path("nowhere"), KINDS, worker=worker_of)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [*range(8), 333])  # 333: a shadow's failure that came late
 def test_an_honest_run_is_not_accused_whatever_happens_while_it_is_read(seed: int) -> None:
     world = World(seed, [Recorder()], 140 if seed == 0 else 0)
-    world.run(STEPS)
+    world.run(500 if seed == 333 else STEPS)
     for source in (Bounded(world.source, world.ends()), world.source):
         found = verified(source)
         assert found.differences == []
         assert found.code in {0, 3}
-        assert set(found.unchecked) <= {"predictions: not_loaded at the time, which cannot be repeated"}
+        assert all(reason.endswith("which cannot be repeated") for reason in found.unchecked)
         assert found.checked["ballots"] > 10
         assert found.equal["scores"] == found.checked["scores"] > 10
 
