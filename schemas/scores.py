@@ -88,8 +88,9 @@ class PredictionUnscored(Struct, frozen=True, array_like=True, tag="prediction.u
     """A prediction that has no score, for good, and why. ``failed``: there was no answer at all, with
     the worker's reason in ``detail``; ``withheld``: none, since there were no features. ``warming``,
     ``gap``: the bars before or after it give no label. ``unlabelled``: the artifact's registration does
-    not say what its classes mean. ``unheard``: no round knows of it, for control had dropped the
-    artifact before the round closed, or it came too many bars later."""
+    not say what its classes mean. ``unheard``: it does not count, for it was not its artifact's first answer at the bar
+    or a later one, the artifact was not active under the bar's stamp, or others had answered 2,048 bars further on
+    and the decision does not list it."""
 
     symbol: Symbol
     interval_ms: IntervalMs
