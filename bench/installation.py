@@ -106,6 +106,18 @@ class Installation:
         finally:
             await log.close()
 
+    def decisions(self) -> list[DecisionMade]:
+        """Every decision of partition 0."""
+
+        async def read() -> list[DecisionMade]:
+            log = self.log()
+            try:
+                return [envelope.event for envelope in await all_decisions(log)]
+            finally:
+                await log.close()
+
+        return anyio.run(read)
+
     def log(self) -> RedisLog:
         """Its log; to be closed by the caller."""
         return RedisLog(self.url)

@@ -187,7 +187,7 @@ class ModelWorker:
             stamp,
             event.control_head,
         )
-        return seal("predictions", made, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+        return _caused(envelope, made)
 
     def _failed(self, member: Member, envelope: Envelope[Any], failure: Failure, stamp: int) -> Sealed:
         event = envelope.event
@@ -204,9 +204,11 @@ class ModelWorker:
             stamp,
             event.control_head,
         )
-        return seal(
-            "predictions", failed, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags
-        )
+        return _caused(envelope, failed)
+
+
+def _caused(envelope: Envelope[Any], answer: PredictionMade | PredictionFailed) -> Sealed:
+    return seal("predictions", answer, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
 
 
 def _stamp(state: State, event: FeaturesComputed | FeaturesWithheld) -> int:

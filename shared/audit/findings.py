@@ -1,7 +1,7 @@
 """What a verification found: differences, first things first, and what was and was not looked at."""
 
 from collections.abc import Iterable
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from msgspec import Struct, field
 
@@ -21,22 +21,7 @@ Layer = Literal[
     "score",
     "gate",
 ]
-LAYERS: Final[tuple[Layer, ...]] = (
-    "file",
-    "stream",
-    "written",
-    "configuration",
-    "bar",
-    "feature",
-    "scaler",
-    "calibration",
-    "model",
-    "ballot",
-    "vote",
-    "intent",
-    "score",
-    "gate",
-)
+LAYERS: Final[tuple[Layer, ...]] = get_args(Layer)
 """In the order of cause: what differs in one explains differences in those behind it."""
 KEPT: Final = 20
 """Differences that are told in full; the rest is counted."""

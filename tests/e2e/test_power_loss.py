@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
-from bench.installation import Installation, all_decisions, all_entries, running, wait_until
+from bench.installation import Installation, all_entries, running, wait_until
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade
 from schemas.operations import LogTruncated
@@ -53,14 +53,7 @@ class Site:
         wait_until(lambda: len({event.open_time for event in self.decisions()}) == limit)
 
     def decisions(self) -> list[DecisionMade]:
-        async def read() -> list[DecisionMade]:
-            log = self.installation.log()
-            try:
-                return [envelope.event for envelope in await all_decisions(log)]
-            finally:
-                await log.close()
-
-        return anyio.run(read)
+        return self.installation.decisions()
 
     def alarms(self) -> list[Any]:
         async def read() -> list[Any]:

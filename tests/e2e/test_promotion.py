@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from bench.installation import Installation, all_decisions, all_entries, running, wait_until
+from bench.installation import Installation, all_entries, running, wait_until
 from bench.recorded import record, verdict
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade
@@ -48,14 +48,7 @@ class Site:
         anyio.run(write)
 
     def decisions(self) -> list[DecisionMade]:
-        async def read() -> list[DecisionMade]:
-            log = self.installation.log()
-            try:
-                return [envelope.event for envelope in await all_decisions(log)]
-            finally:
-                await log.close()
-
-        return anyio.run(read)
+        return self.installation.decisions()
 
     def intents(self) -> list[int]:
         """The control versions of all intents."""
