@@ -181,7 +181,7 @@ def floor_function(url: str, count: int, batch: int, ready: Callable[[], None]) 
     with Raw(url) as raw:
         with contextlib.suppress(hiredis.ReplyError):
             raw.call(pack("FUNCTION", "LOAD", source))
-        words = ("raw", '{"host":"","pid":1,"label":""}', "me", "10000", "force", "features")
+        words = ("raw", '{"host":"","pid":1,"label":""}', "me", "10000", "force", "", "features")
         epoch = raw.call(pack("FCALL", f"{name}_claim", "3", group, "conclave:{p0}:groups", key, *words))[1]
         ready()
         done, last, token = 0, b"0-0", b""
@@ -192,8 +192,10 @@ def floor_function(url: str, count: int, batch: int, ready: Callable[[], None]) 
             rows = reply[0][1]
             outputs = [_one(data, decode, encode, counts) for _, (_, data) in rows]
             before, seen, after = b"%b %d" % (last, done), done + len(rows), rows[-1][0]
-            head = (epoch, "10000", "raw", token, after, "", "{}", "1", "features", before, after, str(seen))
-            raw.call(pack("FCALL", f"{name}_commit", "3", group, key, OUT.key, *head, str(len(outputs)), "", *outputs))
+            head = (epoch, "10000", "raw", token, after, "", "{}", "1", "features", before, after, str(seen), "")
+            digest = ("", "", "")  # none is kept
+            commit = ("3", group, key, OUT.key, *head, str(len(outputs)), *digest, *outputs)
+            raw.call(pack("FCALL", f"{name}_commit", *commit))
             done, last, token = seen, after, after
 
 

@@ -18,10 +18,10 @@ fence
 drain
     On ``stop``: finish the batch in hand, commit, release the claim.
 a log that is not the one that was read
-    Compared whenever a connection was opened, every few seconds, and by each commit. Where it differs, nothing is
-    written on top of it: claim again, take positions and control as they are there, rebuild, raise ``LogTruncated``,
-    and close the fence of the partition, if this is who writes intents. Events that were stamped with a command that
-    is gone are waited with until it is back or its loss was accepted; then they are dead letters.
+    Compared whenever a connection was opened, before anything is written over it, and every few seconds. Where it
+    differs, nothing is written on top of it: claim again, take positions and control as they are there, rebuild, raise
+    ``LogTruncated``, and close the fence of the partition, if this is who writes intents. Events that were stamped with
+    a command that is gone are waited with until it is back or its loss was accepted; then they are dead letters.
 
 Control entries that were written past the door are not handed over; each is raised as an alarm once
 in a partition (``shared.control.Reader`` says which those are).

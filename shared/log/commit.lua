@@ -58,29 +58,6 @@ local function facts_of(flat)
   return facts
 end
 
-local function not_after(id, other)
-  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
-  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
-  if tonumber(ms) ~= tonumber(other_ms) then return tonumber(ms) < tonumber(other_ms) end
-  return tonumber(seq) <= tonumber(other_seq)
-end
-
--- Where a stream does not hold the entry that was read as its `seen`th, as it was read: its last id. What was trimmed
--- or deleted since is no fault. Without a digest it is not known what was read.
-local function lost(key, id, seen, digest)
-  if digest == '' then return end
-  local rows = redis.call('XRANGE', key, id, id)
-  if rows[1] and redis.sha1hex(rows[1][2][2]) == digest then return end
-  local flat = redis.pcall('XINFO', 'STREAM', key)
-  if flat.err then return '0-0' end
-  local facts = facts_of(flat)
-  if not rows[1] and (tonumber(seen) <= facts['entries-added'] - facts['length']
-    or not_after(id, facts['max-deleted-entry-id'])) then
-    return
-  end
-  return facts['last-generated-id']
-end
-
 -- Where the consumer group of a lost hash stands: commits keep both alike.
 local function visible(key, group)
   local flat = redis.pcall('XINFO', 'GROUPS', key)
@@ -179,7 +156,7 @@ local function halted(keys, first, fence, mark)
     return { 'HALTED', there }
   end
   for at = first, #keys do
-    local partition = string.match(keys[at], '^(.*:)intents$')
+    local partition = string.sub(keys[at], -8) == ':intents' and string.sub(keys[at], 1, -8)
     if partition and not (fence == partition .. 'fence' and string.sub(there, 1, 5) == 'open ') then
       return { 'HALTED', there }
     end
@@ -201,11 +178,11 @@ end
 
 -- KEYS: group hash, input streams, output streams.
 -- ARGV: epoch, lease in ms, group, token of the commit before, token of this one, memo, since, count of input
--- streams; for each of these its name, position before, id after, '<seen after> <digest>'; for each output stream
--- the count of its entries, the group's digest after them ('<stream> <new | on> <count> <digest>', '' where it keeps
--- none), then the entries.
+-- streams; for each of these its name, position before, id after, seen after, digest of the entry after; for each
+-- output stream the count of its entries, the field of the group's running digest ('' where it keeps none), 'new' or
+-- 'on', its count and digest after them, then the entries.
 local function apply(keys, args, fence, mark)
-  local held = redis.call('HMGET', keys[1], 'epoch', 'last', 'owner', 'consumer')
+  local held = redis.call('HMGET', keys[1], 'epoch', 'last', 'owner', 'consumer', 'restored')
   if held[1] ~= args[1] then
     return { 'FENCED', held[1] or '0', held[3] or '' }
   end
@@ -218,49 +195,45 @@ local function apply(keys, args, fence, mark)
     return { 'STALE', held[3] or '' }
   end
   local inputs = tonumber(args[8])
-  local changes = { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7], 'restored', '' }
+  local changes = { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7] }
+  if held[5] and held[5] ~= '' then
+    changes[9], changes[10] = 'restored', ''
+  end
   for stream = 1, inputs do
-    local at = 5 + 4 * stream
+    local at = 4 + 5 * stream
     local field = 'pos:' .. args[at]
     local stands = redis.call('HGET', keys[1], field) or '0-0 0'
     if stands ~= args[at + 1] then
       return { 'MOVED', args[at], stands, args[at + 1] }
     end
-    local seen, digest = string.match(args[at + 3], '^(%d+) (%x*)$')
-    local last = lost(keys[1 + stream], args[at + 2], seen, digest)
-    if last then
-      return { 'LOST', args[at], args[at + 2], last }
-    end
     changes[#changes + 1] = field
-    changes[#changes + 1] = args[at + 2] .. ' ' .. seen
+    changes[#changes + 1] = args[at + 2] .. ' ' .. args[at + 3]
     changes[#changes + 1] = 'read:' .. args[at]
-    changes[#changes + 1] = args[at + 2] .. ' ' .. digest
+    changes[#changes + 1] = args[at + 2] .. ' ' .. args[at + 4]
   end
   local wrong = not_streams(keys, 2) or halted(keys, 2 + inputs, fence, mark)
   if wrong then return wrong end
 
-  local call, at = redis.call, 9 + 4 * inputs
+  local call, at = redis.call, 9 + 5 * inputs
   for stream = 2 + inputs, #keys do
-    local key, last, first, id = keys[stream], at + 1 + tonumber(args[at]), nil, nil
-    for entry = at + 2, last do
+    local key, last, first, id = keys[stream], at + 3 + tonumber(args[at]), nil, nil
+    for entry = at + 4, last do
       id = call('XADD', key, '*', 'e', args[entry])
       first = first or id
     end
-    local name, mode, digest = string.match(args[at + 1], '^(%S+) (%S+) (%d+ %x+)$')
-    if name then
-      local field = 'wrote:' .. name
-      local known = mode == 'on' and call('HGET', keys[1], field) or first
+    local field = args[at + 1]
+    if field ~= '' then
+      local known = args[at + 2] == 'on' and call('HGET', keys[1], field) or first
       changes[#changes + 1] = field
-      changes[#changes + 1] = string.match(known, '^%S+') .. ' ' .. id .. ' ' .. digest
+      changes[#changes + 1] = string.match(known, '^%S+') .. ' ' .. id .. ' ' .. args[at + 3]
     end
     at = last + 1
   end
   call('HSET', keys[1], unpack(changes))
   local done = { 'DONE' }
   for stream = 1, inputs do
-    local spot = 5 + 4 * stream
-    local seen = string.match(args[spot + 3], '^%d+')
-    if show(keys[1 + stream], args[3], held[4], args[spot + 2], seen) then
+    local spot = 4 + 5 * stream
+    if show(keys[1 + stream], args[3], held[4], args[spot + 2], args[spot + 3]) then
       done[#done + 1] = args[spot]
     end
   end

@@ -91,7 +91,7 @@ class RedisLog:
         self._name = name.replace(" ", "-")
         self._patience = patience_s
         self._commands: Wire | None = None
-        self._checked: Wire | None = None
+        self._checked: dict[tuple[str, int, int] | None, Wire] = {}
         self._opened = 0
         self._opening = anyio.Lock()
         self._reader = Reader(self._for_reads, self._persist)
@@ -176,7 +176,7 @@ class RedisLog:
         ]
         for stream, after in commit.after.items():
             before = commit.before[stream]
-            args += (stream, f"{before.id} {before.seen}", after.id, f"{after.seen} {after.digest}")
+            args += (stream, f"{before.id} {before.seen}", after.id, str(after.seen), after.digest)
         entries: dict[str, list[bytes]] = {}
         for sealed in commit.outputs:
             entries.setdefault(sealed.stream, []).append(sealed.data)
@@ -184,7 +184,7 @@ class RedisLog:
         grown = advance(claim.group, claim.partition, digests, commit.outputs)
         for stream, data in entries.items():
             keys.append(_key(stream, claim.partition))
-            args += (str(len(data)), _digest(stream, digests, grown))
+            args += (str(len(data)), *_digest(stream, digests, grown))
             args += data
         verb = "commit"
         if commit.fence is not None:
@@ -192,7 +192,7 @@ class RedisLog:
             keys.append(_fence_key(claim.partition))
             args.append(commit.fence)
         self._reader.commits()
-        reply = await self._function(verb, keys, args, known=commit.known)
+        reply = await self._function(verb, keys, args, by=held, known=_known(claim, commit))
         if reply[0] == b"HALTED":
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
@@ -296,17 +296,24 @@ class RedisLog:
         await anyio.lowlevel.checkpoint()
 
     async def _function(
-        self, verb: str, keys: Sequence[str], args: Sequence[Any], *, known: Sequence[Mark] = ()
+        self,
+        verb: str,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        *,
+        by: tuple[str, int, int] | None = None,
+        known: Sequence[Mark] = (),
     ) -> Any:
-        """Calls a function; over a connection that was opened since the last time, compares ``known`` first."""
+        """Calls a function. Over a connection that was opened since ``by`` called last, compares ``known`` first: a
+        server cannot lose anything between two commands of one connection."""
 
         async def send(packed: bytes, limit_s: float) -> Any:
             if not known:
                 return await self._call(packed, limit_s)
             wire = await self._connected()
-            if wire is not self._checked:
+            if self._checked.get(by) is not wire:
                 await _compare(wire, known, limit_s)
-                self._checked = wire
+                self._checked[by] = wire
             return await wire.call(packed, limit_s)
 
         name, source = library()
@@ -439,11 +446,18 @@ def _position(held: bytes) -> Position:
     return Position(entry_id, int(seen), *digest)
 
 
-def _digest(stream: str, before: Mapping[str, Running], after: Mapping[str, Running]) -> str:
+def _known(claim: Claim, commit: Commit) -> list[Mark]:
+    """What a commit depends on: the entries that it stands on, and what it names."""
+    read = (Mark(Place(stream, claim.partition), after) for stream, after in commit.after.items() if after.digest)
+    return [*commit.known, *read]
+
+
+def _digest(stream: str, before: Mapping[str, Running], after: Mapping[str, Running]) -> tuple[str, str, str]:
+    """The field of a running digest, whether it goes on, and its value."""
     grown = after.get(stream)
     if grown is None:
-        return ""
-    return f"{stream} {'on' if stream in before else 'new'} {grown.entries} {grown.digest.hex()}"
+        return "", "", ""
+    return f"{FIELD}{stream}", "on" if stream in before else "new", f"{grown.entries} {grown.digest.hex()}"
 
 
 def _owner(held: bytes) -> Owner:
@@ -464,10 +478,6 @@ def _token(commit: Commit) -> bytes:
 
 def _refusal(claim: Claim, reply: Sequence[bytes]) -> FencedError | TruncatedLogError:
     what = f"group {claim.group!r} of partition {claim.partition}"
-    if reply[0] == b"LOST":
-        stream, expected, last = (part.decode() for part in reply[1:4])
-        place = Place(stream, claim.partition)
-        return truncated(Mark(place, Position(expected)), last, f"entry {expected} is not there as it was read")
     if reply[0] == b"FENCED":
         epoch, held = int(reply[1]), reply[2]
         holder = (
