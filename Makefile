@@ -51,11 +51,11 @@ bench: $(VENV)/.bench ## List the benchmarks; BENCH=<name> runs one, QUICK=1 sho
 	@$(BIN)/python -m bench $(BENCH) $(if $(QUICK),--quick)
 
 schemas: $(VENV)/.test ## Write the generated documents of the streams
-	@$(BIN)/python -m schemas.documents
+	@$(BIN)/python -m schemas.documentation.documents
 
 docs: schemas ## Write all generated reference pages
 	@$(BIN)/python -m shared.features.reference > docs/reference/features.md
-	@$(BIN)/python -m shared.metrics docs/reference/telemetry.md
+	@$(BIN)/python -m shared.telemetry.metrics docs/reference/telemetry.md
 	@$(BIN)/python -m services.console.reference
 
 up: ## Build and start the compose stack, and wait until it is healthy

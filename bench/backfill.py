@@ -15,9 +15,9 @@ from bench.harness import Figure
 from bench.installation import Installation, all_decisions, running
 from bench.latency import bars_by_time
 from schemas.codec import unseal
-from services.console.demo_view import resident_mb
+from services.console.demo.view import resident_mb
 from shared.log import START, Commit, Log, Place
-from shared.process import owner
+from shared.runtime.process import owner
 
 SYMBOLS = 10
 

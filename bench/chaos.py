@@ -39,8 +39,8 @@ from services.model_worker.members import Fault, Loaded
 from shared.audit.source import Ends, Extent, places_of
 from shared.features.sets import feature_set
 from shared.log import START, Place
-from shared.log.rules import order
-from shared.service import Batch, Paced, Received, Service
+from shared.log.leases import order
+from shared.runtime.service import Batch, Paced, Received, Service
 
 SET: Final = feature_set("tiny", "close", "price_change")
 MODELS: Final = ("alpha", "beta", "gamma")

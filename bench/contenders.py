@@ -18,15 +18,15 @@ import hiredis
 import msgspec
 import numpy as np
 
-import shared.runtime
+import shared.runtime.host
 from schemas.codec import Envelope, Sealed, seal
 from schemas.features import FeatureEvent, FeaturesComputed
 from schemas.predictions import PredictionMade
 from shared.log import Owner, Place
+from shared.log.connection import pack
 from shared.log.redis import RedisLog, library
-from shared.log.wire import pack
-from shared.runtime import Host
-from shared.service import Batch
+from shared.runtime.host import Host
+from shared.runtime.service import Batch
 
 BATCH: Final = 100
 IN, OUT = Place("features"), Place("predictions")
@@ -112,7 +112,7 @@ def ours(
         await Host(service(count, stop), log, 0, Owner("here", 1, "bench"), ready=ready).run(stop)
         await log.close()
 
-    shared.runtime.BATCH = batch  # type: ignore[misc]  # the hop's size
+    shared.runtime.host.BATCH = batch  # type: ignore[misc]  # the hop's size
     anyio.run(run, backend_options={"use_uvloop": True})
 
 

@@ -19,9 +19,9 @@ from bench import contenders
 from bench.contenders import BATCH, Digesting, Raw, answer, inputs, ours, output_of, vectors
 from bench.harness import Figure
 from schemas.codec import Sealed, seal
-from shared.embedded import EmbeddedServer
-from shared.log.wire import pack
+from shared.log.connection import pack
 from shared.log.written import advance
+from shared.server.embedded import EmbeddedServer
 
 DIGESTING = functools.partial(ours, service=Digesting)
 

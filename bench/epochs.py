@@ -25,13 +25,13 @@ from schemas.decisions import DecisionMade
 from schemas.operations import ControlRefused
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
-from shared.commands import Door, RefusedError
 from shared.control import EMPTY, Reader, State, fold, following
-from shared.following import CONTROL
+from shared.control.following import CONTROL
+from shared.control.issuing import Door, RefusedError
 from shared.log import START, FencedError, Owner, Place
 from shared.log.memory import MemoryLog
-from shared.runtime import Host
-from shared.voting import panel_of, vote
+from shared.runtime.host import Host
+from shared.voting.pool import panel_of, vote
 
 MODELS = ("a", "b")
 ARTIFACTS = {"a": ("a1" * 32, "a2" * 32), "b": ("b1" * 32, "b2" * 32)}

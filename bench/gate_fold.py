@@ -23,7 +23,7 @@ from shared.gates.contribution import Panel
 from shared.gates.evidence import Evidence
 from shared.gates.rounds import Said
 from shared.gates.rows import Plan, Row, row_of
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 DAYS = 28
 LOOKS = 200

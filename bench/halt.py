@@ -28,11 +28,11 @@ from schemas.common import ACTIONS
 from schemas.control import Command, Found, Halt, Promote, RegisterArtifact, Resume, SetVotingPolicy
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
-from shared.commands import Door, current
-from shared.embedded import EmbeddedServer
+from shared.control.issuing import Door, current
 from shared.log import Commit, Log, Place
 from shared.log.redis import RedisLog
-from shared.process import owner
+from shared.runtime.process import owner
+from shared.server.embedded import EmbeddedServer
 
 MINUTE = 60_000
 ARTIFACTS = {"a": "aa" * 32, "b": "bb" * 32}
@@ -108,7 +108,7 @@ def trading(folder: Path) -> Iterator[Floor]:
         settings.write_text(f'[redis]\nurl = "{server.url}"\n\n[installation]\nstate = "{folder / "var"}"\n')
         anyio.run(_prepare, server.url)
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        words = ("services.console.main", "--settings", str(settings), "run", "ensemble-voter")
+        words = ("services.console.cli", "--settings", str(settings), "run", "ensemble-voter")
         processes = [
             subprocess.Popen([sys.executable, "-m", *each], env=environment)
             for each in (words, ("bench.halt", server.url))

@@ -3,7 +3,7 @@
 Every contender reads 49-feature vectors from one stream, counts them by symbol, and writes one
 prediction for each to another, atomically with its position where it can. All on one server.
 
-ours        ``shared.runtime`` over ``RedisLog``: what every service runs.
+ours        ``shared.runtime.host`` over ``RedisLog``: what every service runs.
 floor       a blocking socket, RESP packed by hand, msgspec decoding and encoding, and no checks: no event
             ids, no decoding after encoding. Twice, as XREADGROUP with MULTI .. EXEC and as XREAD with the
             commit function; the faster one is the floor.
@@ -26,8 +26,8 @@ import numpy as np
 from bench.contenders import BATCH, CONTENDERS, Raw, inputs, output_of, vectors
 from bench.harness import Figure
 from schemas.codec import Sealed
-from shared.embedded import EmbeddedServer
-from shared.log.wire import pack
+from shared.log.connection import pack
+from shared.server.embedded import EmbeddedServer
 
 
 def throughput(url: str, contender: str, events: Sequence[Sealed], batch: int) -> float:

@@ -19,7 +19,7 @@ from schemas.codec import Envelope, unseal
 from schemas.decisions import DecisionMade
 from shared.log import START, Entry, GroupView, Log, Place
 from shared.log.redis import RedisLog
-from shared.process import ONE_THREAD
+from shared.runtime.process import ONE_THREAD
 
 TREES = ("xgboost", "lightgbm")
 
@@ -47,7 +47,7 @@ class Installation:
 
     def command(self, *words: str) -> list[str]:
         """A console command as an argument list."""
-        return [sys.executable, "-m", "services.console.main", *words]
+        return [sys.executable, "-m", "services.console.cli", *words]
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A console command in the background."""

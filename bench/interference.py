@@ -22,7 +22,7 @@ from bench.harness import Figure
 from bench.installation import Installation, wait_until
 from bench.latency import Market, bars_by_time, caught_up, paced
 from schemas.training import TrainingProgressed
-from shared.process import owner
+from shared.runtime.process import owner
 from shared.training.ledger import Ledger
 
 WARM = 3000

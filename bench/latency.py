@@ -24,7 +24,7 @@ from schemas.codec import Sealed, seal, unseal
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from shared.log import START, Claim, Commit, Log, Place
-from shared.process import owner
+from shared.runtime.process import owner
 from shared.synthetic import SyntheticMarket
 
 SYMBOLS = 100

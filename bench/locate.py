@@ -25,8 +25,8 @@ from schemas.codec import ROOT, seal, unseal
 from schemas.decisions import DecisionMade
 from schemas.features import FeaturesComputed
 from schemas.predictions import PredictionMade
-from services.console.audit_tasks import KINDS, Where
-from services.console.verifying import audited, verified
+from services.console.audit.tasks import KINDS, Where
+from services.console.audit.verify import audited, verified
 from shared.artifacts.manifest import MANIFEST
 from shared.audit.findings import Findings, Layer
 from shared.audit.source import Span

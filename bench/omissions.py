@@ -18,8 +18,8 @@ from shared.audit.configurations import Configurations
 from shared.audit.findings import LAYERS, Findings, Layer
 from shared.audit.votes import round_of
 from shared.log import Entry, Place
-from shared.log.rules import order
-from shared.rounds import causation_of, decision_of, intent_of
+from shared.log.leases import order
+from shared.voting.decision import causation_of, decision_of, intent_of
 
 DECISIONS, INTENTS, PREDICTIONS, SCORES = Place("decisions"), Place("intents"), Place("predictions"), Place("scores")
 

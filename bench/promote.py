@@ -32,13 +32,13 @@ from bench.latency import DECISIONS, Market, bars_by_time
 from schemas.codec import Sealed, unseal
 from schemas.control import Promote, Rollback
 from schemas.decisions import DecisionMade
-from shared.commands import Door, current, history
 from shared.control import EMPTY, State, fold
+from shared.control.issuing import Door, current, history
+from shared.control.readiness import evidence, with_evidence
 from shared.log import Place
 from shared.log.identity import Mark
 from shared.log.redis import RedisLog
-from shared.process import owner
-from shared.readiness import evidence, with_evidence
+from shared.runtime.process import owner
 
 RATE = 50.0
 PERIOD_MS = 1000 / RATE

@@ -14,7 +14,7 @@ from schemas.gates import GateVerdict, VerdictReached
 from schemas.scores import BallotMissing, InterferenceChecked, PredictionScored, PredictionUnscored
 from shared.control import EMPTY, fold, propose
 from shared.log import Commit, Log
-from shared.process import owner
+from shared.runtime.process import owner
 
 MINUTE = 60_000
 START = 1_704_067_200_000

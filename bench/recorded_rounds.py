@@ -25,8 +25,8 @@ from services.ensemble_voter.core import Voter
 from shared.audit.source import Extent
 from shared.control import EMPTY, Rejected, State, fold, propose
 from shared.log import START, Entry, Place
-from shared.log.rules import order
-from shared.service import Batch, Received
+from shared.log.leases import order
+from shared.runtime.service import Batch, Received
 
 MODELS = ("lightgbm", "nhits", "patchtst", "xgboost")
 START_MS = 1_704_067_200_000

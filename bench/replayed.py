@@ -21,7 +21,7 @@ from shared.artifacts.registration import registration
 from shared.bars.rows import Good, gather
 from shared.features.sets import DEFAULT, SETS
 from shared.log import Place
-from shared.service import Batch, Received, Service
+from shared.runtime.service import Batch, Received, Service
 from shared.synthetic import SyntheticMarket
 from shared.training.fitting import train
 

@@ -21,11 +21,11 @@ import numpy as np
 from bench.harness import Figure
 from schemas.training import Recipe
 from services.trainer.isolation import isolate, peak_mb
+from shared.artifacts.scoring import log_losses, score
 from shared.bars import Bars, gather, open_source
 from shared.families import complete, family_named
 from shared.features import SETS
-from shared.labels import volatility
-from shared.scoring import log_losses, score
+from shared.labels.batch import volatility
 from shared.synthetic import SyntheticMarket
 from shared.synthetic.theory import posterior
 from shared.training.fitting import HOLD, HORIZON, Origin, Prepared, cut, fit, measure, prepare, uncalibrated

@@ -24,10 +24,10 @@ from bench.latency import Market, bars_by_time
 from schemas.codec import Sealed, unseal
 from schemas.control import Promote, StartShadow, StopShadow
 from schemas.readiness import ArtifactReady
-from shared.commands import Door
+from shared.control.issuing import Door
 from shared.log import START, Place
 from shared.log.redis import RedisLog
-from shared.process import owner
+from shared.runtime.process import owner
 
 WARM = 700
 BARS = 6

@@ -33,8 +33,8 @@ from schemas.control import (
     StepWeight,
     TrustKey,
 )
-from shared.checkpoint import Checkpoint, compare
 from shared.control import EMPTY, ControlError, Reader, State, fold, head_of, propose
+from shared.control.checkpoint import Checkpoint, compare
 
 MODELS = ("lightgbm", "logistic", "nhits", "xgboost")
 ARTIFACTS = [f"{number:064x}" for number in range(1, 41)]
@@ -243,7 +243,7 @@ def signed(count: int) -> float:
     """Microseconds to fold a signed entry."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from shared.signing import Signer
+    from shared.control.signing import Signer
 
     signer = Signer("ada", Ed25519PrivateKey.generate())
     state: State = EMPTY

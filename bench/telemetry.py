@@ -22,19 +22,19 @@ from typing import Any, Final
 
 import anyio
 
-import shared.otlp
-import shared.runtime
+import shared.runtime.host
+import shared.telemetry.export
 from bench.contenders import IN, Forward, Raw, vectors
 from bench.harness import Figure
 from schemas.codec import Sealed, seal
-from shared.embedded import EmbeddedServer
 from shared.log import Owner
+from shared.log.connection import pack
 from shared.log.redis import RedisLog
-from shared.log.wire import pack
-from shared.otlp import Exporting
-from shared.runtime import Host
+from shared.runtime.host import Host
+from shared.server.embedded import EmbeddedServer
 from shared.settings import Telemetry
-from shared.telemetry import flags_of, start
+from shared.telemetry.export import Exporting
+from shared.telemetry.reporting import flags_of, start
 
 BATCH: Final = 100
 TURN: Final = 100
@@ -126,7 +126,7 @@ def hop(url: str, events: list[Sealed], endpoint: str) -> tuple[list[tuple[float
         await Host(Forward(len(events), stop), log, 0, Owner("here", 1, "bench"), meter=turns).run(stop)
         await log.close()
 
-    shared.runtime.BATCH = BATCH  # type: ignore[misc]  # the hop's size
+    shared.runtime.host.BATCH = BATCH  # type: ignore[misc]  # the hop's size
     anyio.run(run)
     telemetry.stop()
     pairs = list(zip(turns.seconds[False], turns.seconds[True], strict=False))[1:]
@@ -135,7 +135,7 @@ def hop(url: str, events: list[Sealed], endpoint: str) -> tuple[list[tuple[float
 
 def run(quick: bool) -> dict[str, Figure]:
     """See the module's docstring."""
-    shared.otlp.SPANS_MS = 3_600_000  # type: ignore[misc]  # handed over by turns instead
+    shared.telemetry.export.SPANS_MS = 3_600_000  # type: ignore[misc]  # handed over by turns instead
     rounds, events = 2 if quick else 6, sampled(TURN * BATCH * 32)
     pairs: list[tuple[float, float]] = []
     shares: list[float] = []

@@ -18,8 +18,8 @@ from bench.recorded_rounds import commands, control_entries, recorded, rounds
 from bench.replayed import record
 from schemas.codec import unseal
 from schemas.predictions import PredictionMade
-from services.console.audit_tasks import CHECKS, KINDS, Task, Where
-from services.console.verifying import audited
+from services.console.audit.tasks import CHECKS, KINDS, Task, Where
+from services.console.audit.verify import audited
 from services.shadow_recorder.core import Recorder
 from shared.artifacts import Store
 from shared.audit.ballots import check_ballots

@@ -9,7 +9,7 @@ from bench.recorded import scored
 from bench.recorded_rounds import MODELS, recorded
 from schemas.codec import seal, unseal
 from schemas.decisions import DecisionMade
-from services.console.whatif import asked_of
+from services.console.research.whatif import asked_of
 from shared.artifacts import Store
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings

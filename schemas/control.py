@@ -62,7 +62,7 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
     ``centre`` is the mean log probability of each class over the calibration part, ``prior`` the
     class frequencies of the training part. ``features`` are the names in the feature set, in order,
     and ``libraries`` the versions it was trained with: a promotion shows by name what it changes.
-    ``horizon`` (bars) and ``kappa`` say what its classes mean (label ``vfh1``, ``shared.labels``);
+    ``horizon`` (bars) and ``kappa`` say what its classes mean (label ``vfh1``, ``shared.labels.batch``);
     without them its predictions cannot be scored. ``backtest``: None for one that was not trained here."""
 
     model: Name
@@ -149,7 +149,7 @@ class SetWeights(Struct, frozen=True, tag="set_weights"):
 
 
 class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
-    """How ballots become a decision. Formulas: ``shared.voting``.
+    """How ballots become a decision. Formulas: ``shared.voting.pool``.
 
     ``rule``: ``logpool`` (default) or ``consensus`` (votes by weight, agreement multipliers).
     ``quorum_weight`` and ``quorum_count``: least share of weight and least number of members that

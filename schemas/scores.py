@@ -33,7 +33,7 @@ class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.sco
     had closed. ``action``: its own, under the voting policy of that version; ``hit``: whether that is
     the ``outcome``.
 
-    The outcome is label ``vfh1`` (``shared.labels``): ``forward_return`` is the log return over the
+    The outcome is label ``vfh1`` (``shared.labels.batch``): ``forward_return`` is the log return over the
     ``horizon`` bars that end with the bar at ``ends``, ``scale`` the volatility known at the bar times
     the root of the horizon, and ``kappa`` the threshold on their ratio. ``hour_return`` is the plain
     return over one hour of bars (at least one bar), None where bars are missing in it.

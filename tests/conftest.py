@@ -13,10 +13,10 @@ import pytest
 import redis
 from hypothesis import is_hypothesis_test, settings
 
-from shared.embedded import EmbeddedServer
 from shared.log import Log, Place
 from shared.log.memory import MemoryLog, wall_ms
 from shared.log.redis import RedisLog
+from shared.server.embedded import EmbeddedServer
 
 IMAGE = "valkey/valkey:8"
 

@@ -167,9 +167,7 @@ def test_an_impurity_is_found(code: str) -> None:
 
 
 def test_what_a_core_needs_is_no_impurity() -> None:
-    code = (
-        "import math, numpy as np\nfrom shared.voting import pool\ndef handle(batch): return batch.now or math.log(2)"
-    )
+    code = "import math, numpy as np\nfrom shared.voting.pool import pool\ndef handle(batch): return batch.now or math.log(2)"
     assert list(impurities(ast.parse(code))) == []
 
 
@@ -178,13 +176,13 @@ def test_what_a_core_needs_is_no_impurity() -> None:
     [
         ("schemas.market", "import numpy"),
         ("schemas.market", "from shared.log import Log"),
-        ("shared.runtime", "from services.feed.core import service"),
-        ("shared.runtime", "import bench.harness"),
+        ("shared.runtime.host", "from services.feed.core import service"),
+        ("shared.runtime.host", "import bench.harness"),
         ("services.feed.main", "from services.model_worker.core import service"),
         ("services.feed.main", "from services import model_worker"),
         ("services.feed.main", "from ..model_worker import core"),
-        ("services.feed.__init__", "def f():\n    import services.console.main"),
-        ("services.console.main", "from services.feed.sources import files"),
+        ("services.feed.__init__", "def f():\n    import services.console.cli"),
+        ("services.console.cli", "from services.feed.sources import files"),
     ],
 )
 def test_an_import_against_the_layers_is_found(name: str, code: str) -> None:
@@ -198,10 +196,10 @@ def test_an_import_against_the_layers_is_found(name: str, code: str) -> None:
             "schemas.codec",
             "from hashlib import blake2b\nimport msgspec\nfrom schemas import common\nfrom . import market",
         ),
-        ("shared.runtime", "import redis\nfrom schemas.codec import seal\nfrom .log import Log"),
+        ("shared.runtime.host", "import redis\nfrom schemas.codec import seal\nfrom .log import Log"),
         ("services.feed.main", "from services.feed.core import service\nfrom .core import service\nimport shared.log"),
         ("services.feed.__init__", "from .core import service"),
-        ("services.console.main", "from services.feed.core import service\nfrom services.feed import main"),
+        ("services.console.cli", "from services.feed.core import service\nfrom services.feed import main"),
     ],
 )
 def test_an_import_along_the_layers_is_allowed(name: str, code: str) -> None:

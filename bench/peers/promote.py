@@ -23,7 +23,7 @@ import xgboost
 
 from bench.harness import Figure
 from bench.installation import free_port
-from shared.process import ONE_THREAD
+from shared.runtime.process import ONE_THREAD
 
 RATE = 50.0
 PATIENCE_S = 90.0

@@ -8,8 +8,8 @@ import msgspec
 from schemas.catalogue import STREAMS
 from shared.archive.cuts import Cut, GroupThen, SealedEnd
 from shared.log import START, Place
-from shared.log.rules import order
-from shared.log.whole import End, PartitionCut
+from shared.log.admin import End, PartitionCut
+from shared.log.leases import order
 
 GROUP: Final = "archiver"
 

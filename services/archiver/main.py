@@ -11,16 +11,16 @@ from schemas.codec import Sealed, seal
 from schemas.operations import OwnerReplaced
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, round_of
-from shared import logs, telemetry
 from shared.archive.store import Store, opened
-from shared.commands import current
-from shared.following import now_ms
+from shared.control.following import now_ms
+from shared.control.issuing import current
 from shared.log import Claim, Commit, Log
-from shared.log.whole import opened_whole
-from shared.notify import Supervised
-from shared.process import check_installation, opened_log, owner
+from shared.log.admin import opened_whole
+from shared.runtime.process import check_installation, opened_log, owner
+from shared.runtime.supervision import Supervised
 from shared.settings import Settings, redis_url_with_password
-from shared.telemetry import Telemetry
+from shared.telemetry import logs, reporting
+from shared.telemetry.reporting import Telemetry
 
 RENEW_S: Final = 3.0
 _log = logging.getLogger(GROUP)
@@ -34,7 +34,7 @@ def store_of(settings: Settings) -> Store:
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
     """Archives until ``stop``. Raises ``OwnedError`` where another archiver runs."""
     supervised = Supervised()
-    meter = logs.Worked(telemetry.start(settings.telemetry, GROUP, 0))
+    meter = logs.Worked(reporting.start(settings.telemetry, GROUP, 0))
     try:
         async with opened_log(settings, f"conclave:{GROUP}") as log:
             check_installation(settings, await current(log))

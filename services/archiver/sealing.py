@@ -13,9 +13,9 @@ from shared.archive.files import Files
 from shared.archive.sealed import FILE_RAW, NOTHING, CorruptError, build
 from shared.archive.store import Store, StoreError
 from shared.log import START, Entry, Log, Place, Position, TruncatedLogError, preceding
+from shared.log.admin import End, Whole
 from shared.log.identity import Mark, digest_of
-from shared.log.rules import order
-from shared.log.whole import End, Whole
+from shared.log.leases import order
 
 GLOBAL: Final = tuple(Place(spec.name) for spec in STREAMS.values() if not spec.partitioned)
 READ_AT_ONCE: Final = 500

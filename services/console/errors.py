@@ -3,27 +3,27 @@ its traceback."""
 
 from typing import Final
 
-from services.console.door import NoDecisionError, OtherLogError, PassedError
+from services.console.control.issuing import NoDecisionError, OtherLogError, PassedError
 from shared.archive import CorruptError, LostError, StoreError
 from shared.artifacts import ArtifactError, ManifestError
 from shared.bars import SourceError
-from shared.commands import RefusedError
 from shared.control import ControlError
-from shared.embedded import EmbeddedError
-from shared.fence import FenceError
+from shared.control.fence import FenceError
+from shared.control.issuing import RefusedError
+from shared.control.signing import KeyFileError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
 from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
-from shared.log.fitness import UnfitServerError
-from shared.log.whole import NotEmptyError
-from shared.process import InstallationError
-from shared.runtime import GapError, LostGroupError
+from shared.log.admin import NotEmptyError
+from shared.log.durability import UnfitServerError
+from shared.runtime.host import GapError, LostGroupError
+from shared.runtime.process import InstallationError
+from shared.server.embedded import EmbeddedError
 from shared.settings import SettingsError
-from shared.signing import KeyFileError
-from shared.splits import SplitError
-from shared.telemetry import MissingExporterError
+from shared.telemetry.reporting import MissingExporterError
 from shared.training.fitting import RefusedError as NotStoredError
+from shared.training.splits import SplitError
 
 CODES: Final[dict[type[Exception], int]] = {
     NoDecisionError: 3,

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from services.console.main import cli
+from services.console.cli import cli
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 HEAD: Final = """# Commands

@@ -14,9 +14,9 @@ from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMad
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.log import preceding
-from shared.rounds import SILENT, Answer, ClosedBy, Round, Series, Voice, decide
-from shared.service import Batch, Received
-from shared.voting import Panel, panel_of
+from shared.runtime.service import Batch, Received
+from shared.voting.decision import SILENT, Answer, ClosedBy, Round, Series, Voice, decide
+from shared.voting.pool import Panel, panel_of
 
 GROUP: Final = "ensemble-voter"
 SUMS_WITHIN: Final = 1e-6
@@ -93,7 +93,7 @@ class Voter:
         return ("decisions",)
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
-        """See ``shared.service.Recallable``: the last decided bar of each series."""
+        """See ``shared.runtime.service.Recallable``: the last decided bar of each series."""
         decided = self.begin(memo).decided
         for received in written:
             event = received.envelope.event
@@ -103,7 +103,7 @@ class Voter:
         return msgspec.msgpack.encode(list(decided.values()))
 
     def again(self, state: State, batch: Batch) -> None:
-        """See ``shared.service.Recallable``."""
+        """See ``shared.runtime.service.Recallable``."""
         self.absorb(state, batch)
 
     def absorb(self, state: State, batch: Batch) -> None:

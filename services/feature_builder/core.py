@@ -16,7 +16,7 @@ from shared.features.bars import BRIDGE
 from shared.features.engine import Engine, Key, Taken, Vector
 from shared.features.refusal import Refused
 from shared.features.sets import FeatureSet
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 GROUP: Final = "feature-builder"
 MARKET: Final = "market"
@@ -157,11 +157,11 @@ class FeatureBuilder:
         return ()
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
-        """See ``shared.service.Recallable``."""
+        """See ``shared.runtime.service.Recallable``."""
         return memo
 
     def again(self, state: State, batch: Batch) -> None:
-        """See ``shared.service.Recallable``. Which windows were restarted is seen by handling the bars."""
+        """See ``shared.runtime.service.Recallable``. Which windows were restarted is seen by handling the bars."""
         self.handle(state, batch)
 
 

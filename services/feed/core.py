@@ -12,7 +12,7 @@ from schemas.codec import Sealed, UnwritableError, seal
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from shared.bars.rows import Good, Refused, Row, Series, SourceError, misplaced, values
-from shared.telemetry import flags_of
+from shared.telemetry.reporting import flags_of
 
 GROUP: Final = "feed"
 CUT: Final = 2000

@@ -14,9 +14,9 @@ from services.feed import core
 from services.feed.core import Numbered, State, Tick
 from services.feed.pace import MarketTime, Pace, Speed, parse_speed
 from shared.bars.rows import Source
-from shared.following import now_ms
+from shared.control.following import now_ms
 from shared.log import Claim, Commit, GroupView, Log, Owner
-from shared.runtime import Meter
+from shared.runtime.host import Meter
 
 __all__ = ["Counts", "MarketTime", "Speed", "feed", "parse_speed"]
 

@@ -6,11 +6,11 @@ from typing import Any, Final, Literal
 from schemas.codec import Envelope, Sealed
 from schemas.gates import ActionDue, GuardTripped
 from schemas.scores import PredictionScored
-from services.gate_evaluator import watch
+from services.gate_evaluator import guard_state
 from services.gate_evaluator.candidates import finite
 from services.gate_evaluator.events import caused
+from services.gate_evaluator.guard_state import CONFIRM_BLOCKS, Watch
 from services.gate_evaluator.state import State
-from services.gate_evaluator.watch import CONFIRM_BLOCKS, Watch
 from shared.control.state import Model
 from shared.gates.guard import Finding
 
@@ -32,18 +32,18 @@ def observe(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seal
     if held is None or (held.artifact, held.ghost) != (slot.champion, ghost):
         if held is not None and version < held.version:
             return
-        held = state.memory.watches[score.model] = watch.begin(score.model, slot.champion, ghost, version, score)
-    watch.take(held, score, envelope.id.hex())
+        held = state.memory.watches[score.model] = guard_state.begin(score.model, slot.champion, ghost, version, score)
+    guard_state.take(held, score, envelope.id.hex())
     yield from conclude(state, envelope, held)
 
 
 def conclude(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Sealed]:
     """Look at the guards every so often: write what is graver than what was written before, and what is due then.
     The configuration is that of the newest stamp on ``scores``."""
-    if held.seen % watch.LOOK:
+    if held.seen % guard_state.LOOK:
         return
     in_force = state.in_force
-    findings = watch.findings(held, state.memory.latest, in_force.partitions)
+    findings = guard_state.findings(held, state.memory.latest, in_force.partitions)
     grave = max(findings, key=lambda finding: ORDER[finding.stage])
     if ORDER[grave.stage] > ORDER[held.stage]:
         held.stage = grave.stage

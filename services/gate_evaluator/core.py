@@ -9,7 +9,7 @@ from schemas.codec import Envelope, Sealed
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.gates import EvidenceRestarted, WeightsProposed
 from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored
-from services.gate_evaluator import alarms, candidates, decay, intake, learning, watch, worth
+from services.gate_evaluator import alarms, candidates, contribution, decay, guard_state, input_drift, weight_learning
 from services.gate_evaluator.candidates import EVERY, LOOK, Candidate
 from services.gate_evaluator.events import caused
 from services.gate_evaluator.state import Memory, Standing, State
@@ -17,7 +17,7 @@ from shared.control import ControlError, fold
 from shared.control.state import Model
 from shared.gates.policies import Policy
 from shared.gates.rows import Key
-from shared.service import Batch
+from shared.runtime.service import Batch
 
 __all__ = ["GROUP", "Evaluator", "Standing", "State"]
 
@@ -103,7 +103,7 @@ def _feed(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
         _follow_inputs(state, event.control_version)
     if isinstance(event, FeaturesComputed):
         for held in state.by_set.get(event.feature_set, ()):
-            drifted = intake.take(held, event, envelope.id.hex())
+            drifted = input_drift.take(held, event, envelope.id.hex())
             if drifted is not None:
                 yield caused(envelope, drifted)
 
@@ -117,7 +117,7 @@ def _follow_inputs(state: State, version: int) -> None:
     for artifact in [artifact for artifact in memory.intakes if not state.fed.is_active(artifact, before)]:
         del memory.intakes[artifact]
     for artifact in state.fed.active:
-        begun = None if artifact in memory.intakes else intake.begin(state.control.artifacts[artifact])
+        begun = None if artifact in memory.intakes else input_drift.begin(state.control.artifacts[artifact])
         if begun is not None:
             memory.intakes[artifact] = begun
     state.sort_intakes()
@@ -188,7 +188,7 @@ def _missed(state: State, envelope: Envelope[PredictionUnscored] | Envelope[Ball
             candidates.fail(held)
     watched = state.memory.watches.get(model)
     if watched is not None and watched.artifact == artifact and state.roles.is_champion(model, artifact, version):
-        watch.fail(watched)
+        guard_state.fail(watched)
         yield from alarms.conclude(state, envelope, watched)
 
 
@@ -251,10 +251,10 @@ def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     score = envelope.event
     memory, version = state.memory, score.control_version
     past = state.past(version)
-    memory.learner = learning.follow(
+    memory.learner = weight_learning.follow(
         memory.learner, version, past.models, state.control.artifacts, past.policy.temperature, score
     )
-    step = learning.take(memory.learner, score) if memory.learner is not None else None
+    step = weight_learning.take(memory.learner, score) if memory.learner is not None else None
     if step is not None and memory.learner is not None:
         acts = "weights" in state.policy(memory.version).acts and state.in_force.partitions == 1
         proposed = WeightsProposed(
@@ -272,9 +272,9 @@ def _value(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
     """A voting member's score counts towards what each is worth."""
     score = envelope.event
     memory, version = state.memory, score.control_version
-    memory.measure = worth.follow(memory.measure, version, state.past(version), state.control.artifacts)
+    memory.measure = contribution.follow(memory.measure, version, state.past(version), state.control.artifacts)
     if memory.measure is not None:
-        said = worth.take(memory.measure, score, envelope.id.hex(), version)
+        said = contribution.take(memory.measure, score, envelope.id.hex(), version)
         if said is not None:
             yield caused(envelope, said)
 

@@ -11,13 +11,13 @@ from schemas.codec import unseal
 from schemas.control import Command, ConfirmPromotion, Rollback, SetWeights, StepWeight
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
-from shared.commands import Door, Missing, RefusedError
-from shared.following import now_ms
+from shared.control.following import now_ms
+from shared.control.issuing import Door, Missing, RefusedError
+from shared.control.signing import Signer, load_private
 from shared.log import Log, Place, TruncatedLogError, UnavailableError
-from shared.log.rules import order
-from shared.process import missing_by, opened_log, serve
+from shared.log.leases import order
+from shared.runtime.process import missing_by, opened_log, serve
 from shared.settings import Settings
-from shared.signing import Signer, load_private
 
 STALE_MS: Final = 3_600_000
 """What asks for a command longer ago than this is left to people: much may have changed."""

@@ -6,12 +6,12 @@ from msgspec import Struct, field, msgpack
 
 from services.gate_evaluator import candidates
 from services.gate_evaluator.candidates import Candidate
+from services.gate_evaluator.contribution import Measure
 from services.gate_evaluator.decay import Decay
-from services.gate_evaluator.intake import Intake
-from services.gate_evaluator.learning import Learner
+from services.gate_evaluator.guard_state import Watch
+from services.gate_evaluator.input_drift import Intake
 from services.gate_evaluator.roles import Roles
-from services.gate_evaluator.watch import Watch
-from services.gate_evaluator.worth import Measure
+from services.gate_evaluator.weight_learning import Learner
 from shared.control import EMPTY
 from shared.control import State as Control
 from shared.control.state import Past

@@ -14,10 +14,10 @@ import msgspec
 from schemas.codec import Envelope, Sealed, seal
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.predictions import PredictionFailed, PredictionMade
-from services.model_worker.asking import Failure, answers
+from services.model_worker.inference import Failure, answers
 from services.model_worker.members import Loader, Member, Roster, Worker, enter, follow, seat, settle, summon
 from services.model_worker.windows import Milestone, Round, Vectors
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Question(NamedTuple):
 
 
 class ModelWorker:
-    """One model's worker (``shared.service.Service``); see ``Worker`` for ``owner`` and ``life``.
+    """One model's worker (``shared.runtime.service.Service``); see ``Worker`` for ``owner`` and ``life``.
 
     ``ticks``: it looks that often (ms) whether something was loaded in the background; the time
     itself is nothing to it."""
@@ -130,11 +130,11 @@ class ModelWorker:
         return ()
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
-        """See ``shared.service.Recallable``."""
+        """See ``shared.runtime.service.Recallable``."""
         return memo
 
     def again(self, state: State, batch: Batch) -> None:
-        """See ``shared.service.Recallable``. Its windows are read again."""
+        """See ``shared.runtime.service.Recallable``. Its windows are read again."""
         self.absorb(state, batch)
 
     def _settle(self, state: State) -> list[Sealed]:

@@ -5,7 +5,7 @@ import secrets
 from services.model_worker.core import ModelWorker
 from services.model_worker.loading import ThreadLoader
 from shared.artifacts import Store
-from shared.process import owner
+from shared.runtime.process import owner
 
 
 def service(model: str, store: Store) -> ModelWorker:

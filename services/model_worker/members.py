@@ -18,7 +18,7 @@ from msgspec import Struct
 from schemas.codec import Envelope, Sealed, seal
 from schemas.control import CommandRecorded, RegisterArtifact
 from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
-from services.model_worker.asking import Predictor
+from services.model_worker.inference import Predictor
 from shared.control import EMPTY, Model, fold
 from shared.control import State as Control
 

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 from msgspec import Struct, field
 
 from schemas.features import FeaturesComputed, FeaturesWithheld
-from services.model_worker.asking import Failure
+from services.model_worker.inference import Failure
 from services.model_worker.members import Member
 from shared.families.base import LONGEST_WINDOW
 from shared.log import START
-from shared.service import Received
+from shared.runtime.service import Received
 
 FORGOTTEN: Final = 1 << 18
 """A symbol without a vector for so many events of the stream is forgotten, and its window starts empty. So a symbol

@@ -11,7 +11,7 @@ from schemas.control import CommandRecorded, RegisterArtifact, SetVotingPolicy
 from services.shadow_recorder.decisions import ArtifactKey, JoinedDecision
 from shared.control import EMPTY, State, fold
 from shared.control.state import Model
-from shared.voting import Member, Panel, log_prior, own_action, panel_of, vote
+from shared.voting.pool import Member, Panel, log_prior, own_action, panel_of, vote
 
 COST_PER_SIDE: Final = 0.001
 """Fee, half spread and slippage of one way, as a fraction, unless the gate policy says ``cost_per_side``."""

@@ -24,9 +24,9 @@ from services.shadow_recorder.state import (
     decoded,
 )
 from services.shadow_recorder.trades import settle_trades
-from shared import outcomes
-from shared.log.rules import order
-from shared.service import Batch, Received
+from shared.labels import stream
+from shared.log.leases import order
+from shared.runtime.service import Batch, Received
 
 GROUP: Final = "shadow-recorder"
 SWEEP: Final = 4096
@@ -219,7 +219,7 @@ def _sweep(state: State, now: int) -> Iterator[Sealed]:
     stopped, and drop them once nothing of them waits or all streams have been read past the mark."""
     read_until = min(state.features_at, state.predictions_at, state.decisions_at)
     for key, series in list(state.series.items()):
-        if not series.ended and state.count - series.history.number > outcomes.FORGOTTEN:
+        if not series.ended and state.count - series.history.number > stream.FORGOTTEN:
             series.ended = now + MARGIN_MS
             series.history.ended = True
         yield from _settled(state, series)

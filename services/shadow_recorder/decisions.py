@@ -9,7 +9,7 @@ from msgspec import Struct
 from schemas.codec import Envelope
 from schemas.common import Action, Origin, Probabilities
 from schemas.decisions import DecisionMade
-from shared.log.rules import order
+from shared.log.leases import order
 
 RECALLED: Final = 8192
 """Decisions with an intent that are kept for trades."""

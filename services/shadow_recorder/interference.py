@@ -1,7 +1,7 @@
 """Proof that shadows change nothing: a decision's vote, taken again from its counted ballots alone."""
 
 from schemas.decisions import DecisionMade
-from shared.voting import Panel, vote
+from shared.voting.pool import Panel, vote
 
 
 def differences(panel: Panel, head: str, decision: DecisionMade) -> str:

@@ -8,7 +8,7 @@ from schemas.predictions import PredictionMade
 from schemas.scores import PredictionScored
 from services.shadow_recorder.configurations import Configurations
 from services.shadow_recorder.decisions import JoinedDecision
-from shared.outcomes import Outcome
+from shared.labels.stream import Outcome
 
 FLOOR: Final = 1e-9
 SIGN: Final[dict[Action, float]] = {"SELL": -1.0, "HOLD": 0.0, "BUY": 1.0}

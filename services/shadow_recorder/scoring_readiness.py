@@ -9,8 +9,8 @@ from schemas.scores import PredictionUnscored, Unscored
 from services.shadow_recorder.decisions import MARGIN_MS, ArtifactKey, JoinedDecision
 from services.shadow_recorder.scoring import scored
 from services.shadow_recorder.state import LATE, PendingPrediction, State, SymbolState
-from shared.log.rules import order
-from shared.outcomes import Unlabelled
+from shared.labels.stream import Unlabelled
+from shared.log.leases import order
 
 SUMS_WITHIN: Final = 1e-6
 UNHEARD: Final = (

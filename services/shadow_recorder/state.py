@@ -12,9 +12,9 @@ from schemas.predictions import PredictionMade
 from schemas.trades import TradeClosed
 from services.shadow_recorder.configurations import Configurations
 from services.shadow_recorder.decisions import ArtifactKey, IssuedDecisions, KeptDecision
+from shared.labels.stream import BarHistory, Volatility
 from shared.log import START, preceding
-from shared.log.rules import order
-from shared.outcomes import BarHistory, Volatility
+from shared.log.leases import order
 
 LATE: Final = 2048
 """A prediction that no decision lists is scored if no artifact had answered a bar so many bars later before it."""

@@ -17,7 +17,7 @@ from services.shadow_recorder.decisions import MARGIN_MS, RECALLED, Issued
 from services.shadow_recorder.scoring import SIGN
 from services.shadow_recorder.scoring_readiness import caused
 from services.shadow_recorder.state import State
-from shared.log.rules import order
+from shared.log.leases import order
 
 
 def settle_trades(state: State, named: str | None = None) -> Iterator[Sealed]:

@@ -17,7 +17,7 @@ def main() -> int:
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     settings = load()
     isolate(settings.training.memory_mb)
-    importlib.import_module("shared.process").die_with_parent(parent)
+    importlib.import_module("shared.runtime.process").die_with_parent(parent)
     os.chdir(folder)
     return int(importlib.import_module("services.trainer.work").work(folder, settings))
 

@@ -24,8 +24,8 @@ from shared.artifacts.artifact import Artifact
 from shared.artifacts.card import card
 from shared.artifacts.manifest import MANIFEST, canonical
 from shared.artifacts.store import Store
+from shared.control.following import now_ms
 from shared.features import SETS
-from shared.following import now_ms
 from shared.report.training import Results, page
 from shared.training.collapse import Collapse, Reading, Watcher
 from shared.training.fitting import Origin, Prepared, RefusedError, Trained, fit, measure, prepare

@@ -19,18 +19,18 @@ from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, T
 from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, recipe_of, request_of
 from services.trainer.running import run_child
 from services.trainer.task import STORE, Task, folder_of
-from shared import telemetry
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.registration import registration
 from shared.artifacts.store import Store
-from shared.commands import Door, RefusedError
 from shared.control import State
-from shared.following import CONTROL, now_ms
+from shared.control.following import CONTROL, now_ms
+from shared.control.issuing import Door, RefusedError
+from shared.control.signing import Signer, load_private
 from shared.log import START, Claim, Commit, Log, Place, Position, TruncatedLogError
-from shared.notify import Supervised
-from shared.process import check_installation, missing_by, opened_log, owner
+from shared.runtime.process import check_installation, missing_by, opened_log, owner
+from shared.runtime.supervision import Supervised
 from shared.settings import Settings
-from shared.signing import Signer, load_private
+from shared.telemetry import reporting
 from shared.training.jobs import ATTEMPTS, Job
 from shared.training.ledger import Ledger
 from shared.training.recorded import ends_now
@@ -48,7 +48,7 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
     """Trains until ``stop``. Signs with the key in ``<state>/keys/trainer.pem``, if there is one. Raises
     ``OwnedError`` where another trainer runs."""
     supervised = Supervised()
-    meter = telemetry.start(settings.telemetry, GROUP, 0)
+    meter = reporting.start(settings.telemetry, GROUP, 0)
     file = Path(settings.installation.state) / KEY_FILE
     signer = load_private(file, key_id=GROUP) if file.is_file() else None
     try:

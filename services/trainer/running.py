@@ -14,8 +14,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from schemas.training import TrainingEvent, TrainingFailed
 from services.trainer.task import TASK, Task
-from shared.following import now_ms
-from shared.process import ONE_THREAD
+from shared.control.following import now_ms
+from shared.runtime.process import ONE_THREAD
 from shared.settings import VARIABLE, Settings, find
 
 GIB: Final = 2**30

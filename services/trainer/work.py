@@ -18,10 +18,10 @@ from shared.archive.past import past_of
 from shared.archive.sealed import CorruptError
 from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.store import Store
+from shared.control.following import now_ms
 from shared.features import SETS
-from shared.following import now_ms
 from shared.log import UnavailableError
-from shared.process import opened_log
+from shared.runtime.process import opened_log
 from shared.settings import Settings
 from shared.training.recorded import Recorded, UnfitError, read
 

@@ -24,7 +24,7 @@ from schemas.training import (
 )
 from services.watcher.groups import DOWN_MS, expected, group
 from services.watcher.state import MINUTE_MS, Job, Judged, Notice, Series, State, Trial, ago, ended, stand, tell
-from services.watcher.words import words_of
+from services.watcher.text import words_of
 from shared.control import State as Control
 from shared.log import GroupView
 

@@ -1,4 +1,4 @@
-"""The state of the installation as gauges (``shared.metrics``). Pure."""
+"""The state of the installation as gauges (``shared.telemetry.metrics``). Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -7,7 +7,7 @@ from services.watcher.alerts import ALERTS
 from services.watcher.state import State, standing
 from shared.control import State as Control
 from shared.log import GroupView
-from shared.metrics import Reading
+from shared.telemetry.metrics import Reading
 
 VERDICTS: Final = {"passed": 1.0, "inconclusive": 0.0, "failed": -1.0}
 SHORT: Final = 12

@@ -8,7 +8,7 @@ from shared.archive.files import Files
 from shared.archive.sealed import NOTHING, CorruptError, SealedFile, open_frame
 from shared.archive.store import Store
 from shared.log import Entry, Log, Place
-from shared.log.rules import order
+from shared.log.leases import order
 
 
 class Checked(NamedTuple):

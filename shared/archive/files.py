@@ -12,7 +12,7 @@ from schemas.catalogue import STREAMS
 from shared.archive.sealed import CorruptError, SealedFile, follows, open_frame, open_header
 from shared.archive.store import Store
 from shared.log import START, Entry, Place
-from shared.log.rules import order
+from shared.log.leases import order
 
 ENDING: Final = ".sealed"
 GLOBAL: Final = "global"

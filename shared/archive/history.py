@@ -19,7 +19,7 @@ from schemas.codec import Envelope, unseal
 from shared.archive.files import End, Files
 from shared.archive.store import Store
 from shared.log import START, Entry, Log, Place
-from shared.log.rules import order
+from shared.log.leases import order
 
 NEWEST: Final = "+"
 

@@ -9,7 +9,7 @@ from shared.archive.history import SealedHistory
 from shared.archive.sealed import CorruptError
 from shared.archive.store import Store
 from shared.log import Entry
-from shared.log.whole import End, Whole
+from shared.log.admin import End, Whole
 
 
 class Restored(NamedTuple):

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from schemas.common import DigestHex
 from shared.log import START, Entry, Place
-from shared.log.rules import order
+from shared.log.leases import order
 
 FORMAT: Final = "conclave-sealed-1"
 NOTHING: Final = "0" * 64

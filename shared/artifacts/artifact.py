@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.artifacts.calibration import probabilities
 from shared.artifacts.manifest import GOLDEN, Manifest, Scaling, processor
-from shared.calibration import probabilities
 from shared.families import Model, family_named
 
 Probabilities = NDArray[np.float64]

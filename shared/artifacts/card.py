@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from schemas.common import ACTIONS
 from shared.artifacts.manifest import Manifest
+from shared.artifacts.scoring import Scores
 from shared.artifacts.show import calibration_words
-from shared.scoring import Scores
 
 
 def card(digest: str, manifest: Manifest) -> str:

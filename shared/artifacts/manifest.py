@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds, Name, Probabilities
 from schemas.control import Backtest
 from schemas.training import Imbalance
-from shared.calibration import Method, Vector
+from shared.artifacts.calibration import Method, Vector
+from shared.artifacts.scoring import Scores
 from shared.families.base import LONGEST_WINDOW
-from shared.labels import LabelSpec
-from shared.scoring import Scores
+from shared.labels.batch import LabelSpec
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -89,7 +89,7 @@ class CalibrationMetrics(Struct, frozen=True, forbid_unknown_fields=True):
     """What calibration did, kept or not. ``method`` is what is served with; ``tried`` what did best on
     rows held out from fitting it; where the two differ, ``tried`` did harm there or on the test part.
     Log losses in nats before and after ``tried``, there and on the test part, and the test part's
-    calibration error (``shared.calibration.error``)."""
+    calibration error (``shared.artifacts.calibration.error``)."""
 
     method: Method
     tried: Literal["temperature", "vector"]

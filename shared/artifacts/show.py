@@ -7,7 +7,7 @@ from rich.table import Table
 
 from schemas.common import ACTIONS
 from shared.artifacts.manifest import Manifest
-from shared.scoring import Scores
+from shared.artifacts.scoring import Scores
 
 
 def render(manifest: Manifest, digest: str = "") -> Table:

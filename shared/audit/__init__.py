@@ -2,6 +2,6 @@
 
 ``source`` reads recorded entries, ``configurations`` folds control, ``votes``, ``features``,
 ``predictions`` and ``gates`` each recompute one layer, ``findings`` is what they find. The deciding
-functions are those that serve live: ``shared.rounds`` and the cores that are handed in. There is no
+functions are those that serve live: ``shared.voting.decision`` and the cores that are handed in. There is no
 second implementation.
 """

@@ -18,7 +18,7 @@ from shared.audit.silence import Silence
 from shared.audit.source import Read, Source, Span, difference, order, readable
 from shared.audit.window import Cast, Window
 from shared.log import Place
-from shared.rounds import Series
+from shared.voting.decision import Series
 
 Found = tuple[Layer, str]
 """The layer of a fault, and a sentence."""

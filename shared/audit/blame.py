@@ -20,7 +20,7 @@ from shared.audit.configurations import Configurations
 from shared.audit.source import Source
 from shared.audit.votes import fault_of
 from shared.log import START, Place
-from shared.rounds import intent_of
+from shared.voting.decision import intent_of
 
 Outcome = Literal["checked", "failed", "absent"]
 

@@ -12,7 +12,7 @@ from schemas.decisions import DecisionMade
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.source import Read, order
-from shared.rounds import Series
+from shared.voting.decision import Series
 
 APART_MS: Final = 60_000
 """How far the voter's clock and the server's may be apart."""

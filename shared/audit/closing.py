@@ -15,7 +15,7 @@ from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionEvent, PredictionFailed
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.window import Cast, Window
-from shared.rounds import Voice
+from shared.voting.decision import Voice
 
 Bar = tuple[str, int, int]
 """Symbol, interval, open time."""

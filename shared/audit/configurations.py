@@ -8,7 +8,7 @@ from shared.audit.findings import Difference, Findings
 from shared.audit.source import Source
 from shared.control import ControlError, Reader, State
 from shared.log import Place
-from shared.voting import Panel, panel_of
+from shared.voting.pool import Panel, panel_of
 
 CONTROL = Place("control")
 

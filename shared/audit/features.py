@@ -21,7 +21,7 @@ from shared.audit.source import PAGE, Read, Source, Span, difference, readable
 from shared.features.bars import BRIDGE
 from shared.features.sets import SETS, FeatureSet, feature_set
 from shared.log import Place
-from shared.service import Batch, Received, Service
+from shared.runtime.service import Batch, Received, Service
 
 AHEAD = 64
 """How many groups of features are looked through for the bar in hand, where one refers to a bar that is gone."""

@@ -21,7 +21,7 @@ from schemas.gates import InputsDrifted
 from shared.audit.findings import Findings
 from shared.audit.source import Read, Source, Span, difference, readable
 from shared.log import Place
-from shared.service import Batch, Received, Service
+from shared.runtime.service import Batch, Received, Service
 
 UNSTAMPED: Final = "gates: evidence of a release that did not record the order of commands and bars"
 TRIMMED: Final = "gates: the first {} are trimmed and not archived"

@@ -1,6 +1,6 @@
 """Feeds a service that joins streams with everything recorded, in the order of entries.
 
-The service's own back-pressure says which stream is not to be read (``shared.service.Paced``), so what is held in
+The service's own back-pressure says which stream is not to be read (``shared.runtime.service.Paced``), so what is held in
 memory is what the service holds.
 """
 
@@ -13,7 +13,7 @@ from shared.audit.findings import Findings
 from shared.audit.set_aside import set_aside
 from shared.audit.source import Read, Source, Span, order, readable
 from shared.log import Place
-from shared.service import Batch, Paced, Received, Service
+from shared.runtime.service import Batch, Paced, Received, Service
 
 BATCH: Final = 200
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from shared.archive import cuts
 from shared.archive.store import Store
 from shared.audit.written import Known
-from shared.checkpoint import file_of, read_digests
+from shared.control.checkpoint import file_of, read_digests
 from shared.log import GroupView, Log, Place
 from shared.log.redis import RedisLog
 from shared.log.written import decode, of_fields

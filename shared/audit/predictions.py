@@ -21,7 +21,7 @@ from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
 from shared.audit.source import PAGE, Read, Source, Span, difference, readable
 from shared.log import Place
-from shared.service import Batch, Received, Service
+from shared.runtime.service import Batch, Received, Service
 
 AHEAD: Final = 256
 """How many answers are read past those to the vectors in hand: a worker goes in order, but for bars whose

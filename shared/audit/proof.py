@@ -26,8 +26,8 @@ from shared.audit.findings import Findings
 from shared.audit.source import END, Read, Source, Span, readable
 from shared.audit.votes import fault_of
 from shared.control import ControlError, Reader
+from shared.control.signing import Signer, sign, verify
 from shared.log import Entry, Place
-from shared.signing import Signer, sign, verify
 
 FORMAT: Final = 1
 SECTIONS: Final = ("what", "loaded", "non_interference", "behaviour", "gates", "rollback", "next_steps", "audit_trail")

@@ -17,7 +17,7 @@ from shared.audit.findings import Difference, Findings
 from shared.audit.joining import Joined
 from shared.audit.source import END, Read, Source, Span, difference, readable
 from shared.log import START, Place
-from shared.service import Service
+from shared.runtime.service import Service
 
 READ: Final = ("market", "predictions", "decisions")
 SETTLED_BARS: Final = 256

@@ -11,7 +11,7 @@ from schemas.decisions import DecisionMade
 from shared.audit.configurations import Configurations
 from shared.audit.source import Read
 from shared.audit.window import Window
-from shared.rounds import Series, Voice
+from shared.voting.decision import Series, Voice
 
 
 class Passed(NamedTuple):

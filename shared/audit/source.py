@@ -13,9 +13,9 @@ from msgspec import Struct
 from schemas.catalogue import STREAMS
 from schemas.codec import Opened, UnreadableError, opened
 from shared.audit.findings import Difference, Findings, Layer
-from shared.log import START, Entry, Place, rules
+from shared.log import START, Entry, Place, leases
 
-order: Final = rules.order
+order: Final = leases.order
 """An entry id as something that sorts."""
 PAGE: Final = 1000
 END: Final = "+"

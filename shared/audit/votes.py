@@ -1,6 +1,6 @@
 """The layer of votes: every decision again, from the ballots it names and the configuration in force.
 
-A decision follows from the ballots in it (``shared.rounds``), to the bit, and each intent from its
+A decision follows from the ballots in it (``shared.voting.decision``), to the bit, and each intent from its
 decision. An intent is issued only where the fence was open at the decision's place on ``decisions``
 (``shared.audit.fences``) and the configuration of its stamp is not halted. Whether those ballots are the ones that
 were cast, and whether the round was closed when it says, is ``shared.audit.ballots``'s question.
@@ -21,7 +21,7 @@ from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.source import Source, Span, beyond
 from shared.log import START, Entry, Place
-from shared.rounds import Answer, ClosedBy, Round, Voice, causation_of, decision_of, intent_of
+from shared.voting.decision import Answer, ClosedBy, Round, Voice, causation_of, decision_of, intent_of
 
 STALE: Final = 2**52
 """A moment at which every intent is stale (ms): that of a release that did not record when it decided."""

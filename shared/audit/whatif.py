@@ -23,7 +23,7 @@ from shared.audit.source import Source, Span
 from shared.audit.votes import Basis
 from shared.control import State
 from shared.log import Place
-from shared.voting import FLOOR, Panel, panel_of, vote
+from shared.voting.pool import FLOOR, Panel, panel_of, vote
 
 SIGN: Final[dict[Action, int]] = {"SELL": -1, "HOLD": 0, "BUY": 1}
 SHOWN: Final = 20

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from schemas.codec import Envelope
 from schemas.predictions import PredictionEvent
 from shared.audit.source import Read, order
-from shared.rounds import Series, Voice
+from shared.voting.decision import Series, Voice
 
 APART_MS: Final = 60_000
 """How far the clocks behind the ids of two streams may be apart. Ids order one stream: of two, in the same

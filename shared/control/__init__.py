@@ -12,7 +12,7 @@ such entries, and when the reader goes on or stops, is ``Reader``'s business.
 from shared.control.chain import canonical, fold, head_of, propose, unauthorised
 from shared.control.decider import TAGS, decide, may
 from shared.control.differences import differences
-from shared.control.reading import Reader, Refused, following
+from shared.control.reader import Reader, Refused, following
 from shared.control.state import (
     EMPTY,
     GENESIS,

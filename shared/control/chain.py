@@ -9,8 +9,8 @@ from msgspec import structs
 from schemas.control import Command, CommandRecorded
 from shared.control.decider import decide, may
 from shared.control.evolve import WorkedOut, evolve
+from shared.control.signing import Signer, sign, verify
 from shared.control.state import ControlError, Past, Rejected, Repeated, State
-from shared.signing import Signer, sign, verify
 
 canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 """An entry as the bytes that are hashed, signed and written: JSON, fields in the order of the schema,

@@ -8,9 +8,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from schemas.market import BarClosed
-from shared.features.bank import Bank
 from shared.features.bars import BRIDGE, Doubles, Integers, bridged_by, fill, missing_before
-from shared.features.circuit import Circuit, Vectors
+from shared.features.columns import Bank
+from shared.features.graph import Circuit, Vectors
 from shared.features.refusal import Refused, impossible, out_of_order
 from shared.features.sets import FeatureSet
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, Bars, Doubles, Integers, bridged_by, fill
-from shared.features.circuit import LITTLE, Vectors
+from shared.features.graph import LITTLE, Vectors
 from shared.features.plan import Plan
 from shared.features.sets import FeatureSet
 

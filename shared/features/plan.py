@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.features.circuit import LITTLE, Circuit, Vectors, without_negative_zero
+from shared.features.expressions import Operation
+from shared.features.graph import LITTLE, Circuit, Vectors, without_negative_zero
 from shared.features.sets import FeatureSet
-from shared.features.terms import Operation
 
 
 class _Step(NamedTuple):

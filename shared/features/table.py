@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from shared.features.terms import (
+from shared.features.expressions import (
     Term,
     change,
     close,

@@ -1,6 +1,6 @@
 """What each member is worth to the ensemble: leave-one-out and exact Shapley values.
 
-The value of a coalition is minus the mean log loss of its log-linear pool (``shared.voting``: log prior
+The value of a coalition is minus the mean log loss of its log-linear pool (``shared.voting.pool``: log prior
 plus weighted centred evidence, over T), the weights as they are. The Shapley value of a member is its mean gain
 over all orders of joining (Shapley 1953), here over all 2^N coalitions; the values of the members sum to the
 gain of the whole ensemble over its prior. A copy of another member has a leave-one-out value near zero
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shared.gates.evidence import FLOOR
 from shared.gates.rounds import Round, Rounds, Said, join
 from shared.gates.rows import Triple
-from shared.voting import FLOOR as LOG_FLOOR
+from shared.voting.pool import FLOOR as LOG_FLOOR
 
 CHUNK: Final = 256
 MOST_MEMBERS: Final = 10

@@ -27,7 +27,7 @@ from msgspec import Struct, field
 from shared.gates import blocks
 from shared.gates.rounds import Round, Rounds, Said, join
 from shared.gates.rows import Triple
-from shared.voting import FLOOR
+from shared.voting.pool import FLOOR
 
 ONE: Final = 1 << 40
 DIGITS: Final = 12

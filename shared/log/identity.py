@@ -9,7 +9,7 @@ from hashlib import sha1
 from typing import NamedTuple
 
 from shared.log import START, Claim, Extent, Lost, Place, Position, TruncatedLogError
-from shared.log.rules import order
+from shared.log.leases import order
 
 
 class Mark(NamedTuple):

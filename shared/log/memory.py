@@ -28,7 +28,7 @@ from shared.log import (
     Position,
 )
 from shared.log.identity import Mark, fault, rolled_back, truncated
-from shared.log.rules import (
+from shared.log.leases import (
     LEASE_MS,
     check_commit,
     check_mark,

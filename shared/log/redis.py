@@ -60,11 +60,11 @@ from shared.log import (
     UnavailableError,
     preceding,
 )
-from shared.log.fitness import UnfitServerError
+from shared.log.connection import ServerError, Wire, pack, parse_address
+from shared.log.durability import UnfitServerError
 from shared.log.identity import Mark, fault, rolled_back, truncated
-from shared.log.reading import Reader, entries_of
-from shared.log.rules import LEASE_MS, check_commit, check_mark, check_partitioned, departed, halted, owned
-from shared.log.wire import ServerError, Wire, pack, parse_address
+from shared.log.leases import LEASE_MS, check_commit, check_mark, check_partitioned, departed, halted, owned
+from shared.log.reader import Reader, entries_of
 from shared.log.written import FIELD, Running, Written, advance, of_fields, running, streams_of
 
 ANSWER_S: Final = 10.0
@@ -81,7 +81,7 @@ def library() -> tuple[str, str]:
 
 
 class RedisLog:
-    """``shared.log.Log`` on a server. ``url``: see ``shared.log.wire.parse_address``.
+    """``shared.log.Log`` on a server. ``url``: see ``shared.log.connection.parse_address``.
 
     A command that met a broken connection is sent again for up to ``patience_s`` seconds, which is
     safe: every command here either reads or is recognised by the server as one it has applied."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from schemas.codec import UnreadableError, unseal
 from schemas.control import CommandRecorded
-from shared.checkpoint import Checkpoint, counting
 from shared.control import State, head_of
+from shared.control.checkpoint import Checkpoint, counting
 from shared.log import Entry
 
 

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from shared import checkpoint
-from shared.checkpoint import Checkpoint, RewrittenError
-from shared.control import Reader, State
+from shared.control import Reader, State, checkpoint
+from shared.control.checkpoint import Checkpoint, RewrittenError
 from shared.log import Entry, Lost, Place
 from shared.recovery.copies import Copy, CopyingReader
 from shared.recovery.missing import Missing, held_by_head, missing

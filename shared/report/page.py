@@ -12,7 +12,7 @@ from shared.report.charts import Curve, Dot
 from shared.report.style import CSS
 from shared.report.summary import Candidate, Report, Skill
 from shared.report.svg import moment
-from shared.report.words import (
+from shared.report.text import (
     NONE,
     SHORT,
     champion_words,

@@ -10,7 +10,7 @@ from shared.report import charts
 from shared.report.charts import Curve
 from shared.report.page import document
 from shared.report.svg import Frame, axes, bar, moment, moments, nothing, picture
-from shared.report.words import origin_words
+from shared.report.text import origin_words
 
 
 def page(answer: Answer, words: str) -> str:

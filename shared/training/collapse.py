@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from schemas.common import Probabilities
 from schemas.training import Rejection
-from shared.calibration import probabilities
+from shared.artifacts.calibration import probabilities
+from shared.artifacts.scoring import distinct, log_losses
 from shared.families import Epoch
-from shared.scoring import distinct, log_losses
 
 EPOCHS: Final = 3
 EMPTY_AFTER: Final = 0.2

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from schemas.common import ACTIONS, Probabilities
 from schemas.training import Imbalance, Recipe, Rejection
 from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, Golden, golden_bytes
+from shared.artifacts.calibration import UNCALIBRATED, Calibration, Vector, calibrate, error, probabilities
+from shared.artifacts.checks import check_model
 from shared.artifacts.manifest import (
     FORMAT,
     GOLDEN,
@@ -28,18 +30,16 @@ from shared.artifacts.manifest import (
     TrainingData,
     processor,
 )
+from shared.artifacts.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares
 from shared.bars import Bars
-from shared.calibration import UNCALIBRATED, Calibration, Vector, calibrate, error, probabilities
-from shared.checks import check_model
 from shared.families import Family, Fitted, Params, Sample, Watch, Windows, complete, family_named
 from shared.families.base import shifted
 from shared.features import BRIDGE, FeatureSet
 from shared.gates import backtest
-from shared.labels import DECAY, LabelSpec, classes, kappa_for
-from shared.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares
-from shared.splits import Parts, split
+from shared.labels.batch import DECAY, LabelSpec, classes, kappa_for
 from shared.training.imbalance import fitting_offset, offset, weights
 from shared.training.series import Series, Table, assemble, computed, digest_of_bars, digest_of_vectors, one_interval
+from shared.training.splits import Parts, split
 
 HORIZON: Final = 12
 HOLD: Final = 0.55

@@ -1,7 +1,7 @@
 """The door of the ``training`` stream: reads it from the beginning once, then what is new, and appends.
 
 An entry's id follows the last one, so of two writers that meet one wins, and the other decides again on what the
-first one wrote (as ``shared.commands`` does for control).
+first one wrote (as ``shared.control.issuing`` does for control).
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ import anyio
 from schemas.codec import Envelope, seal, unseal
 from schemas.control import SetTrainingPolicy
 from schemas.training import TrainingEvent, TrainingRequested
-from shared.commands import RefusedError
+from shared.control.issuing import RefusedError
 from shared.log import START, Log, Place, Position
 from shared.log.identity import Mark, digest_of
-from shared.log.rules import order
+from shared.log.leases import order
 from shared.training.jobs import Jobs
 
 TRAINING: Final = Place("training")

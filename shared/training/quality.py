@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from schemas.training import DataReport, SymbolData
 from shared.artifacts.artifact import Artifact
+from shared.artifacts.scoring import shares
 from shared.gates import drift
-from shared.scoring import shares
 from shared.training.fitting import Prepared
 from shared.training.series import Series, digest_of_bars, digest_of_vectors
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shared.bars import Bars
 from shared.features import Bars as Columns
 from shared.features import FeatureSet, history
-from shared.labels import moves
+from shared.labels.batch import moves
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

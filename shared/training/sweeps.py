@@ -18,14 +18,14 @@ import numpy as np
 from msgspec import structs
 
 from schemas.training import Recipe
+from shared.artifacts.scoring import Interval, Scores, log_losses, score, shares
 from shared.families import complete, family_named
 from shared.features import FeatureSet
-from shared.labels import classes, kappa_for
-from shared.scoring import Interval, Scores, log_losses, score, shares
-from shared.splits import Parts, walk_forward
+from shared.labels.batch import classes, kappa_for
 from shared.training.collapse import Watcher
 from shared.training.fitting import Prepared, fit, uncalibrated
 from shared.training.series import Series, assemble, one_interval
+from shared.training.splits import Parts, walk_forward
 
 Name = Literal["sequential", "loky", "dask", "ray"]
 ONE_THREAD: Final = 1

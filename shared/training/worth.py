@@ -1,7 +1,7 @@
 """What a trained artifact is worth on the untouched test part: against the class prior, a logistic model on the
 newest vector, and the champion it may follow one day; and whether its answers look sane.
 
-A gain is log loss saved, in thousandths of a nat a row, with a block-bootstrap interval (``shared.scoring``).
+A gain is log loss saved, in thousandths of a nat a row, with a block-bootstrap interval (``shared.artifacts.scoring``).
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from schemas.training import Gain, SanityCheck
 from shared.artifacts.artifact import Artifact
+from shared.artifacts.scoring import block_interval, block_of, log_losses
 from shared.families import complete, family_named
-from shared.scoring import block_interval, block_of, log_losses
 from shared.training.fitting import Prepared, fit, uncalibrated
 from shared.training.series import Series, assemble
 

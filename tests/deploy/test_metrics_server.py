@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bench.installation import Installation, free_port, running, wait_until
-from shared.metrics import METRICS, label
+from shared.telemetry.metrics import METRICS, label
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "telemetry"
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from schemas.catalogue import STREAMS
+from schemas.documentation.streams import events_of
 from schemas.operations import Refusal
-from schemas.streams import events_of
 from services.watcher.alerts import ALERTS
-from shared.metrics import METRICS, label
+from shared.telemetry.metrics import METRICS, label
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "telemetry"
@@ -139,7 +139,7 @@ def test_a_runbook_says_what_it_means_what_to_look_at_and_what_to_do(runbook: Pa
 
 
 def test_commands_in_runbooks_exist() -> None:
-    from services.console.main import MODULES
+    from services.console.cli import MODULES
 
     for runbook in RUNBOOKS.glob("*.md"):
         for command in re.findall(r"`conclave ([a-z]+)", runbook.read_text()):

@@ -19,8 +19,8 @@ from shared.audit.findings import Findings
 from shared.audit.known import of_checkpoints, of_server, settled
 from shared.audit.live import live
 from shared.audit.written import Known, check_written
-from shared.embedded import EmbeddedServer
 from shared.log import Place
+from shared.server.embedded import EmbeddedServer
 
 BARS = 20_000
 KILLS = 10

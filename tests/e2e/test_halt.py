@@ -7,7 +7,7 @@ import anyio
 from bench.halt import Operator, Round, trading
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
-from shared.commands import history
+from shared.control.issuing import history
 from shared.log import Place
 from shared.log.redis import RedisLog
 

@@ -16,10 +16,10 @@ from bench.installation import Installation, all_entries, running, wait_until
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade
 from schemas.operations import LogTruncated
-from shared.commands import current
 from shared.control import State
-from shared.embedded import EmbeddedServer
+from shared.control.issuing import current
 from shared.log import Place
+from shared.server.embedded import EmbeddedServer
 
 BARS = ("--synthetic", "sequence", "--symbols", "1", "--count", "2000")
 WHY = ("--reason", "a test")

@@ -106,7 +106,7 @@ def test_ctrl_c_ends_the_demo_and_leaves_no_process(moment: str, tmp_path: Path)
     """At any moment: while the server starts, the services, a training, the stream."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     demo = subprocess.Popen(
-        [sys.executable, "-u", "-m", "services.console.main", "demo"],
+        [sys.executable, "-u", "-m", "services.console.cli", "demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

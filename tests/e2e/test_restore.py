@@ -12,8 +12,8 @@ import redis
 from bench.installation import Installation, all_entries, running, wait_until
 from schemas.codec import unseal
 from schemas.decisions import FenceClosed, FenceOpened
-from shared.embedded import EmbeddedServer
 from shared.log import Place
+from shared.server.embedded import EmbeddedServer
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "1500")
 WHY = ("--reason", "a test")

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from bench.installation import Installation, all_decisions, running, wait_until
-from shared.metrics import METRICS
+from shared.telemetry.metrics import METRICS
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
 CHAIN = ["feed market", "feature-builder features", "model-worker.prior predictions", "ensemble-voter decisions"]

@@ -11,8 +11,8 @@ from msgspec import Struct
 from schemas.catalogue import STREAMS, Service, StreamSpec, partition_of
 from schemas.common import ACTIONS, Action
 from schemas.control import Command
-from schemas.examples import examples
-from schemas.streams import events_of
+from schemas.documentation.examples import examples
+from schemas.documentation.streams import events_of
 
 EVENTS = [event for spec in STREAMS.values() for event in events_of(spec)]
 each_stream = pytest.mark.parametrize("spec", STREAMS.values(), ids=list(STREAMS))

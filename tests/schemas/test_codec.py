@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from schemas.catalogue import STREAMS
 from schemas.codec import ROOT, SAMPLED, Sealed, UnreadableError, UnwritableError, authentic, identify, seal, unseal
-from schemas.examples import examples
+from schemas.documentation.examples import examples
+from schemas.documentation.streams import events_of
 from schemas.market import BarClosed
-from schemas.streams import events_of
 
 EXAMPLES = examples()
 BAR = EXAMPLES[0]

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from schemas.catalogue import STREAMS
 from schemas.codec import ROOT, Envelope, authentic, identify, unseal
-from schemas.documents import fields_of
+from schemas.documentation.documents import fields_of
 
 GOLDEN = Path(__file__).parent / "golden"
 RELEASED = Path(__file__).parent / "released"

@@ -15,8 +15,8 @@ import pytest
 
 from bench.installation import wait_until
 from schemas.catalogue import STREAMS, Service, partition_of
-from services.console.run import SERVICES
-from shared.notify import STALE_S
+from services.console.run.service import SERVICES
+from shared.runtime.supervision import STALE_S
 from shared.settings import load
 
 ROOT = Path(__file__).parents[2]

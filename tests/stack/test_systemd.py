@@ -12,7 +12,7 @@ from machine import ROOT, TREE, Machine, booted, say
 
 from bench.installation import wait_until
 from schemas.catalogue import Service
-from services.console.run import SERVICES
+from services.console.run.service import SERVICES
 
 UNITS = ROOT / "systemd"
 BARS: Final = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
@@ -203,7 +203,7 @@ def test_every_loop_that_stopped_is_noticed_by_the_watchdog(machine: Machine) ->
 
 HANGING: Final = """
 import anyio
-from shared.runtime import Host
+from shared.runtime.host import Host
 
 turn, count = Host._turn, [0]
 

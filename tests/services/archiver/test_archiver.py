@@ -17,10 +17,10 @@ from shared.archive import CorruptError, SealedHistory, WholeHistory, entries
 from shared.archive.checking import check, check_cuts
 from shared.archive.restoring import restore
 from shared.archive.store import Disk, FolderStore, Store, UrlStore
-from shared.embedded import EmbeddedServer
 from shared.log import START, Claim, Commit, Entry, Owner, Place, Position
+from shared.log.admin import NotEmptyError, opened_whole
 from shared.log.redis import RedisLog
-from shared.log.whole import NotEmptyError, opened_whole
+from shared.server.embedded import EmbeddedServer
 from tests.shared.archive.conftest import MARKET, bar
 
 pytestmark = pytest.mark.anyio

@@ -14,11 +14,11 @@ from schemas.codec import seal
 from schemas.common import ACTIONS
 from schemas.control import Command, Found, Promote, RegisterArtifact
 from schemas.readiness import ArtifactReady
-from services.console.main import main
-from shared.commands import Issued, issue
+from services.console.cli import main
+from shared.control.issuing import Issued, issue
 from shared.log import Commit, Log
 from shared.log.redis import RedisLog
-from shared.process import owner
+from shared.runtime.process import owner
 
 A1, A2, B1 = "a1" * 32, "a2" * 32, "b1" * 32
 THIRD = (-1.1, -1.1, -1.1)

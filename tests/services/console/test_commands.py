@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from bench.recorded import record, verdict
 from schemas.common import ACTIONS
 from schemas.control import Backtest, Halt, RegisterArtifact
-from services.console.history import words
-from services.console.main import MODULES, Commands
-from shared.commands import current
+from services.console.cli import MODULES, Commands
+from services.console.control.history import words
 from shared.control import State
+from shared.control.issuing import current
 from shared.gates.policies import digest_of
 
 WHY = ("--reason", "a test", "--actor", "ada")

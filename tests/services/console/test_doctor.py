@@ -11,8 +11,8 @@ import redis
 import rich
 from cryptography import x509
 
-from shared import acl
-from shared.embedded import EmbeddedServer
+from shared.server import users
+from shared.server.embedded import EmbeddedServer
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_server_that_may_lose_the_log_is_told_as_a_whole(own: Any) -> None:
 
 def test_a_user_who_may_not_look_ends_with_3(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with redis.Redis.from_url(own.url) as client:
-        rule = acl.rule("guard").split(" (")
+        rule = users.rule("guard").split(" (")
         words = [*rule[0].split(), *(f"({selector}" for selector in rule[1:])]
         client.execute_command("ACL", "SETUSER", "guard", "on", ">word", *words)
     monkeypatch.setenv("CONCLAVE_REDIS_USER", "guard")
@@ -81,7 +81,7 @@ def test_access_keeps_what_is_there_and_hands_everyone_the_certificate(desk: Any
     assert desk("access", str(folder), "--tls", "another").code == 0
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     certificate = folder / "tls" / "server.crt"
-    assert {(folder / user / "server.crt").read_bytes() for user in acl.USERS} == {certificate.read_bytes()}
+    assert {(folder / user / "server.crt").read_bytes() for user in users.USERS} == {certificate.read_bytes()}
     found = x509.load_pem_x509_certificate(certificate.read_bytes())
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["redis"]

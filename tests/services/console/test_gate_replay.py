@@ -14,14 +14,14 @@ from bench.recorded import CANDIDATE, CHAMPION, OTHER, PRIOR, START, commands, m
 from schemas.codec import seal
 from schemas.control import Command, Promote, Retire, SetGatePolicy, StartShadow
 from schemas.scores import ScoreEvent
-from services.console.gate_replay import allows, code_of, read_policy
-from services.console.replaying import Replay, Replaying
+from services.console.evidence.gate_replay import allows, code_of, read_policy
+from services.console.evidence.rejudging import Replay, Replaying
 from shared.gates import classic
 from shared.gates.classic import ClassicPolicy
 from shared.gates.policies import Policy, policy_of
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import row_of
-from shared.service import Received
+from shared.runtime.service import Received
 
 A2 = "a2" * 32
 NOW = 1_000_000

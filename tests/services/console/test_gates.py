@@ -10,10 +10,10 @@ from bench.recorded import record, verdict
 from schemas.common import ACTIONS
 from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopShadow
 from schemas.gates import ContributionsMeasured, EvidenceRestarted, GateVerdict, VerdictReached, Worth
-from services.console import gates as console_gates
-from services.console.gate_words import CLASSIC, DEFAULT, UNKNOWN, turns, turns_overall, words_of
-from services.console.gates import changing_standings, code_of
-from shared.commands import issue
+from services.console.evidence import gates as console_gates
+from services.console.evidence.gates import changing_standings, code_of
+from services.console.evidence.questions import CLASSIC, DEFAULT, UNKNOWN, turns, turns_overall, words_of
+from shared.control.issuing import issue
 from shared.gates import classic, default, evidence
 from shared.gates.policies import digest_of
 from shared.gates.rows import Key, Plan, Row

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.commands import current
 from shared.control import State
+from shared.control.issuing import current
 
 HALT = {"command": {"type": "halt"}, "actor": "ada", "reason": "exchange outage", "command_id": "outage-7"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.console.processes import console_command
+from services.console.run.processes import console_command
 
 
 @pytest.mark.parametrize("words", [("run", "ensemble-voter"), ("run", "gate-evaluator"), ("guard",), ("prepare",)])

@@ -2,10 +2,10 @@
 
 import pytest
 
-import services.console.scores
+import services.console.evidence.records
 from bench.recorded import CANDIDATE, PRIOR, record, scored, verdict
 from schemas.gates import EvidenceRestarted
-from services.console.scores import read_verdicts, recorded_scores
+from services.console.evidence.records import read_verdicts, recorded_scores
 from shared.log import Place
 from shared.log.memory import MemoryLog
 from shared.report.summary import Verdict
@@ -16,7 +16,7 @@ RESTARTED = EvidenceRestarted("xgboost", CANDIDATE.hex(), ("champion",), "defaul
 
 
 async def test_partitions_are_read_together_in_the_order_of_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services.console.scores, "PAGE", 3)
+    monkeypatch.setattr(services.console.evidence.records, "PAGE", 3)
     log = MemoryLog()
     for partition in range(3):
         await record(log, "scores", [scored(bar, f"S{partition}", PRIOR, 1) for bar in range(10)], partition)

@@ -8,7 +8,7 @@ import pytest
 
 from bench.recorded import CANDIDATE, CHAMPION, checked, market, record, scored, unscored, verdict
 from schemas.control import SetGatePolicy
-from services.console.shadow import default_policy, read_report
+from services.console.evidence.shadow import default_policy, read_report
 from shared.control import State
 from shared.gates.policy import DefaultPolicy
 from shared.log import Place

@@ -14,9 +14,9 @@ from bench.recorded import record
 from schemas.codec import seal
 from schemas.control import SetVotingPolicy
 from schemas.decisions import DecisionMade, FenceClosed
-from schemas.examples import examples
-from shared.commands import current, issue
-from shared.following import CONTROL
+from schemas.documentation.examples import examples
+from shared.control.following import CONTROL
+from shared.control.issuing import current, issue
 from shared.log import Log, Place
 from shared.log.redis import RedisLog
 
@@ -114,7 +114,7 @@ def test_a_decision_under_another_head_of_that_version_is_not_taken_for_it(
 def test_an_entry_that_is_gone_is_told_without_any_decision(
     two: Any, meanwhile: Callable[[Act], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.console.door.LOOK_S", 0.2)
+    monkeypatch.setattr("services.console.control.issuing.LOOK_S", 0.2)
     meanwhile(lose_the_last_entry)
     ended = two("halt", "--wait", *WHY)
     assert ended.code == 1
@@ -136,7 +136,7 @@ def test_an_entry_that_was_replaced_is_told_although_later_versions_decide(
 
 
 def test_nothing_decided_is_neither_success_nor_a_lost_log(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.console.door.WAIT_S", 0.2)
+    monkeypatch.setattr("services.console.control.issuing.WAIT_S", 0.2)
     ended = two("halt", "--wait", *WHY)
     assert ended.code == 3
     assert "version 7 stands" in ended.err

@@ -27,7 +27,7 @@ from schemas.operations import DeadLetter
 from schemas.predictions import PredictionFailed, PredictionMade
 from services.ensemble_voter.core import State, Voter
 from shared.control import EMPTY, fold, head_of, propose
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 MINUTE = 60_000
 LN3 = -math.log(3)

@@ -16,7 +16,7 @@ from schemas.common import ACTIONS
 from schemas.control import Command, Found, Halt, Promote, RegisterArtifact
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
-from shared.commands import issue
+from shared.control.issuing import issue
 from shared.log import Commit, Owner, Place
 from shared.log.redis import RedisLog
 
@@ -68,7 +68,7 @@ def voter(empty_redis_url: str, tmp_path: Path) -> Iterator[Callable[[], "subpro
         words = ["--settings", str(settings), "run", "ensemble-voter"]
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "services.console.main", *words],
+                [sys.executable, "-m", "services.console.cli", *words],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -12,10 +12,10 @@ from schemas.decisions import DecisionMade
 from schemas.operations import GroupRecreated
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
-from shared.commands import issue
+from shared.control.issuing import issue
 from shared.log import Commit, Owner, Place
 from shared.log.memory import MemoryLog
-from shared.runtime import Host
+from shared.runtime.host import Host
 
 MINUTE = 60_000
 ME = Owner("here", 4_000_001, "me")

@@ -20,7 +20,7 @@ from services.feature_builder.core import FeatureBuilder, Memo, State
 from services.feature_builder.main import service
 from shared.control import EMPTY, GENESIS, fold, head_of, propose
 from shared.features import SETS, FeatureSet, engine, feature_set
-from shared.service import Batch, Received, Service
+from shared.runtime.service import Batch, Received, Service
 
 MINUTE = 60_000
 PAIR = feature_set("pair", "close", "price_change")

@@ -52,13 +52,13 @@ from schemas.gates import (
     WeightsProposed,
 )
 from schemas.scores import PredictionScored, ScoreEvent
-from services.gate_evaluator import watch
+from services.gate_evaluator import guard_state
 from services.gate_evaluator.candidates import EVERY, LOOK
 from services.gate_evaluator.core import Evaluator, State
-from services.gate_evaluator.watch import PAIRS
+from services.gate_evaluator.guard_state import PAIRS
 from shared.control import ControlError
 from shared.gates import backtest
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 T = TypeVar("T")
 HOUR = 60 * MINUTE
@@ -529,7 +529,7 @@ def test_given_several_partitions_when_a_promoted_model_does_harm_then_each_need
     bench.take(wrong(20))
     held, latest = bench.state.memory.watches["xgboost"], bench.state.memory.latest
     one, three = (
-        next(found for found in watch.findings(held, latest, count) if found.guard == "harm") for count in (1, 3)
+        next(found for found in guard_state.findings(held, latest, count) if found.guard == "harm") for count in (1, 3)
     )
     assert (three.value, three.threshold) == (one.value, 3 * one.threshold)
 

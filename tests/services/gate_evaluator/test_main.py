@@ -14,14 +14,14 @@ from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, Se
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from services.gate_evaluator.main import act, answer
-from shared.commands import Door, current, history, issue
+from shared.control.issuing import Door, current, history, issue
+from shared.control.signing import generate, load_private
 from shared.log import Log, Place
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
-from shared.process import owner
-from shared.runtime import Host
-from shared.service import Batch, Received
-from shared.signing import generate, load_private
+from shared.runtime.host import Host
+from shared.runtime.process import owner
+from shared.runtime.service import Batch, Received
 
 pytestmark = pytest.mark.anyio
 PROMOTED = (*BEFORE, Promote("xgboost", CANDIDATE.hex(), forced=True))

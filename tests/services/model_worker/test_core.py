@@ -25,13 +25,13 @@ from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.readiness import ArtifactFailed, ArtifactReady
 from services.model_worker import windows
-from services.model_worker.asking import Predictor
 from services.model_worker.core import ModelWorker, State
+from services.model_worker.inference import Predictor
 from services.model_worker.members import Fault, Loaded
 from services.model_worker.windows import MILESTONE
 from shared.control import EMPTY, fold, head_of, propose
 from shared.families.base import LONGEST_WINDOW
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 MINUTE = 60_000
 SET_A, SET_B = b"\xaa" * 32, b"\xbb" * 32

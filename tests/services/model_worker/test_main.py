@@ -10,8 +10,8 @@ from shared.artifacts import Store
 from shared.bars import Bars
 from shared.control import EMPTY, fold, propose
 from shared.features import SETS
-from shared.process import owner
-from shared.service import Batch, Received
+from shared.runtime.process import owner
+from shared.runtime.service import Batch, Received
 from shared.training.fitting import train
 
 MINUTE = 60_000

@@ -10,12 +10,12 @@ from world import TWO, Builder
 from schemas.codec import seal, unseal
 from schemas.scores import TradeJoined
 from services.shadow_recorder.core import GROUP, Recorder
-from shared.commands import issue
+from shared.control.issuing import issue
 from shared.log import Commit, Log, Place
 from shared.log.redis import RedisLog
-from shared.process import owner
-from shared.runtime import Host
-from shared.service import Received
+from shared.runtime.host import Host
+from shared.runtime.process import owner
+from shared.runtime.service import Received
 
 pytestmark = pytest.mark.anyio
 BULL = (0.1, 0.2, 0.7)

@@ -32,7 +32,7 @@ from services.ensemble_voter.core import Voter
 from services.shadow_recorder.core import Recorder
 from services.shadow_recorder.state import State
 from shared.control import EMPTY, fold, propose
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 MINUTE = 60_000
 ART = {name: f"{number:02x}" * 32 for number, name in enumerate(("a", "a2", "b", "c"), 0xA0)}

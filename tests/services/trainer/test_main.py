@@ -30,13 +30,13 @@ from schemas.training import (
 from services.trainer.main import Trainer, train_again
 from shared.artifacts.registration import registration
 from shared.artifacts.store import Store
-from shared.commands import Door
+from shared.control.following import now_ms
+from shared.control.issuing import Door
 from shared.families import complete, family_named
 from shared.features import SETS
-from shared.following import now_ms
 from shared.log import Commit, OwnedError, Owner
 from shared.log.redis import RedisLog
-from shared.notify import Supervised
+from shared.runtime.supervision import Supervised
 from shared.settings import VARIABLE, Settings, load
 from shared.training.fitting import train
 from shared.training.jobs import Job

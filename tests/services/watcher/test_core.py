@@ -20,7 +20,7 @@ from services.watcher.state import LIKE_IT_MS, MINUTE_MS, Notice, State, standin
 from shared.control.state import Model, Probation
 from shared.control.state import State as Control
 from shared.log import GroupView, Position
-from shared.metrics import METRICS
+from shared.telemetry.metrics import METRICS
 
 HEAD = "0" * 64
 EVENT = "0" * 32

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from services.console.notify import notify
+from services.console.run.notify import notify
 from services.watcher.sending import Channels, addresses, line, message
 from services.watcher.state import Notice
 from shared.settings import SettingsError

@@ -8,7 +8,7 @@ from shared.archive.files import Files
 from shared.archive.sealed import FRAME_RAW, NOTHING, CorruptError, build, open_frame, open_header
 from shared.archive.store import FolderStore
 from shared.log import START, Entry
-from shared.log.rules import order
+from shared.log.leases import order
 from tests.shared.archive.conftest import MARKET, market, put
 
 IDS = st.lists(

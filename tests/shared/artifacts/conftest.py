@@ -21,9 +21,9 @@ from shared.artifacts import (
     golden_bytes,
     processor,
 )
+from shared.artifacts.scoring import Interval, Scores
 from shared.families import FAMILIES
-from shared.labels import LabelSpec
-from shared.scoring import Interval, Scores
+from shared.labels.batch import LabelSpec
 
 Parts = tuple[Manifest, dict[str, bytes]]
 

@@ -29,7 +29,7 @@ from bench.recorded_rounds import Recorded
 from bench.replayed import Replayed
 from schemas.codec import seal, unseal
 from schemas.decisions import DecisionMade
-from services.console.verifying import audited
+from services.console.audit.verify import audited
 from services.shadow_recorder.core import Recorder
 from shared.audit.findings import Findings
 from shared.audit.source import Bounded

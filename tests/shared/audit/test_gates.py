@@ -21,7 +21,7 @@ from shared.audit.gates import TRIMMED, UNSTAMPED, check_gates
 from shared.audit.source import Span
 from shared.gates import backtest
 from shared.log import Entry, Place
-from shared.service import Batch, Received
+from shared.runtime.service import Batch, Received
 
 HOUR = 60 * MINUTE
 GATES, SCORES, FEATURES = Place("gates"), Place("scores"), Place("features")

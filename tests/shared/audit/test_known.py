@@ -12,22 +12,22 @@ from schemas.codec import Sealed, seal
 from schemas.features import FeaturesWithheld
 from schemas.market import BarClosed
 from services.archiver.sealing import round_of
-from shared import process
 from shared.archive.restoring import restore
 from shared.archive.store import FolderStore
 from shared.audit.known import gathered, of_archive, of_checkpoints, of_server, settled
 from shared.audit.live import live
 from shared.audit.sealed import Sealed as SealedSource
 from shared.audit.written import Known, check_written
-from shared.checkpoint import file_of, note_digests, read_digests
 from shared.control import EMPTY, State
+from shared.control.checkpoint import file_of, note_digests, read_digests
 from shared.log import Commit, Owner, Place, preceding
+from shared.log.admin import opened_whole
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
-from shared.log.whole import opened_whole
 from shared.log.written import Written
-from shared.runtime import Host
-from shared.service import Batch
+from shared.runtime import process
+from shared.runtime.host import Host
+from shared.runtime.service import Batch
 from shared.settings import Installation, Settings
 
 FEATURES = Place("features")

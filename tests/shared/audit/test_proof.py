@@ -14,8 +14,8 @@ from bench.replayed import Replayed
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import ProofError, check, gather, signed
+from shared.control.signing import generate, load_private
 from shared.report.proof import page
-from shared.signing import generate, load_private
 
 SCRIPT = Path(__file__).parents[3] / "deploy" / "proof" / "check_proof.py"
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench.recorded_rounds import Recorded
 from schemas.catalogue import STREAMS
-from services.console.verifying import audited
+from services.console.audit.verify import audited
 from shared.log import Entry, Place
 
 HISTORIES = sorted((Path(__file__).parents[2] / "histories" / "rounds").glob("*.json"))

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from bench.replayed import Replayed, seal_all
-from services.console.audit_tasks import KINDS, Where
-from services.console.verifying import verified
+from services.console.audit.tasks import KINDS, Where
+from services.console.audit.verify import verified
 from shared.audit.source import Span
 
 

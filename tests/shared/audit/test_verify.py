@@ -17,7 +17,7 @@ from bench.replayed import Replayed
 from schemas.codec import seal, unseal
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
-from services.console.verifying import audited
+from services.console.audit.verify import audited
 from shared.artifacts import Store
 from shared.audit.artifacts import examine, field_at, flipped
 from shared.audit.configurations import Configurations

@@ -6,13 +6,13 @@ from msgspec import structs
 from bench.replayed import Replayed
 from schemas.codec import unseal
 from schemas.decisions import DecisionMade
-from services.console.whatif import asked_of, rescored_answers
+from services.console.research.whatif import asked_of, rescored_answers
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.whatif import Answer, Asked, AskedError
 from shared.log import Place
 from shared.report.whatif import page
-from shared.voting import panel_of, vote
+from shared.voting.pool import panel_of, vote
 
 
 def asking(replayed: Replayed, **asked: dict[str, object]) -> Answer:

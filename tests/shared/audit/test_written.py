@@ -13,8 +13,8 @@ from shared.audit.findings import Findings
 from shared.audit.source import END, Span
 from shared.audit.written import Known, check_written
 from shared.log import START, Commit, Entry, Owner, Place
+from shared.log.leases import order
 from shared.log.memory import MemoryLog
-from shared.log.rules import order
 
 PREDICTIONS = Place("predictions")
 GROUPS = ("model-worker.one", "model-worker.two")

@@ -18,7 +18,7 @@ from shared.families import (
     family_named,
 )
 from shared.families.base import held_loss
-from shared.labels import classes
+from shared.labels.batch import classes
 
 FEATURES = 6
 SHORT: dict[str, dict[str, int | float]] = {

@@ -10,7 +10,7 @@ import torch
 from shared.families import FAMILIES, Epoch, Family, Sample, WeightsError, complete, learning
 from shared.families.sequence import FILE
 from shared.families.tensors import arrays_in, written
-from shared.labels import classes
+from shared.labels.batch import classes
 
 FEATURES = 4
 SHORT: dict[str, int | float] = {"window": 8, "epochs": 6, "batch": 64, "rate": 0.01}

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.features import SETS, kernels
-from shared.features.circuit import Circuit
-from shared.features.terms import FIELDS
+from shared.features.expressions import FIELDS
+from shared.features.graph import Circuit
 
 NODES = [node for node in Circuit(list(SETS.values())).nodes if node.reads]
 NUMBERS = [node for node in NODES if node.reads[0].node != FIELDS.index("open_time")]

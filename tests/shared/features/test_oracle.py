@@ -8,10 +8,23 @@ import numpy.typing as npt
 import pytest
 
 from shared.features.bars import Bars
+from shared.features.expressions import (
+    Term,
+    close,
+    deviation,
+    ema,
+    high,
+    highest,
+    lag,
+    low,
+    lowest,
+    mean,
+    volume,
+    wilder,
+)
 from shared.features.plan import Plan
 from shared.features.sets import FeatureSet
 from shared.features.table import FEATURES, Feature
-from shared.features.terms import Term, close, deviation, ema, high, highest, lag, low, lowest, mean, volume, wilder
 
 talib = pytest.importorskip("talib")
 

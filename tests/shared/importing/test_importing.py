@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from bench import old_models
 from bench.toy import market
 from shared.artifacts import Store
-from shared.checks import check_stored
+from shared.artifacts.checks import check_stored
 from shared.families import WeightsError, complete
 from shared.families.imported import IMPORTED
 from shared.features import SETS

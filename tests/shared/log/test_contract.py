@@ -11,7 +11,7 @@ import pytest
 
 from schemas.codec import Sealed, seal
 from schemas.decisions import FenceClosed, FenceOpened
-from schemas.examples import examples
+from schemas.documentation.examples import examples
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from shared.log import (
@@ -29,7 +29,7 @@ from shared.log import (
     Place,
     Position,
 )
-from shared.log.rules import MOST_OUTPUTS, born
+from shared.log.leases import MOST_OUTPUTS, born
 
 MARKET, FEATURES, DEAD, CONTROL = Place("market"), Place("features"), Place("dead"), Place("control")
 DECISIONS, INTENTS = Place("decisions"), Place("intents")

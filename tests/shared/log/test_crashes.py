@@ -16,9 +16,9 @@ import redis
 
 from schemas.codec import Sealed, seal, unseal
 from schemas.market import BarClosed
-from shared.embedded import EmbeddedServer
 from shared.log import Commit, Owner, Place
 from shared.log.redis import RedisLog
+from shared.server.embedded import EmbeddedServer
 
 MARKET, FEATURES = Place("market"), Place("features")
 ME = Owner("elsewhere", 4_000_001, "me")

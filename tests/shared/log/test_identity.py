@@ -10,10 +10,10 @@ import redis
 
 from schemas.codec import Sealed, seal
 from schemas.market import BarClosed
-from shared.embedded import EmbeddedServer
 from shared.log import Claim, Commit, FencedError, Log, Owner, Place, Position, TruncatedLogError, preceding
 from shared.log.identity import Mark, digest_of
 from shared.log.redis import RedisLog
+from shared.server.embedded import EmbeddedServer
 
 MARKET, CONTROL, DEAD = Place("market"), Place("control"), Place("dead")
 ME, OTHER = Owner("here", 4_000_001, "me"), Owner("there", 4_000_002, "other")

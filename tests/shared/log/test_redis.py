@@ -12,9 +12,9 @@ import redis
 from schemas.codec import Sealed, seal
 from schemas.market import BarClosed
 from shared.log import START, Claim, Commit, Committed, Owner, Place, Position, TruncatedLogError, UnavailableError
-from shared.log.fitness import UnfitServerError, check_server
+from shared.log.connection import ServerError, Wire, pack, parse_address
+from shared.log.durability import UnfitServerError, check_server
 from shared.log.redis import RedisLog, library
-from shared.log.wire import ServerError, Wire, pack, parse_address
 
 MARKET, CONTROL = Place("market"), Place("control")
 ME = Owner("here", 4_000_001, "me")

@@ -12,10 +12,10 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from shared.certificates import CERTIFICATE, KEY, make
 from shared.log import START, Place, UnavailableError
+from shared.log.connection import Wire, pack, parse_address
 from shared.log.redis import RedisLog
-from shared.log.wire import Wire, pack, parse_address
+from shared.server.certificates import CERTIFICATE, KEY, make
 
 pytestmark = pytest.mark.anyio
 CONTROL = Place("control")

@@ -16,12 +16,12 @@ from schemas.decisions import BallotLate, FenceClosed
 from schemas.features import FeaturesWithheld
 from schemas.predictions import PredictionFailed
 from shared.audit.written import writer
-from shared.embedded import EmbeddedServer
 from shared.log import Claim, Commit, Entry, Log, Owner, Place
+from shared.log.admin import opened_whole
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
-from shared.log.whole import opened_whole
 from shared.log.written import SIZE, Written, decode, encode, extend, of_fields, start
+from shared.server.embedded import EmbeddedServer
 
 FEATURES, PREDICTIONS, DECISIONS = Place("features"), Place("predictions"), Place("decisions")
 ME = Owner("here", 4_000_001, "me")

@@ -13,7 +13,7 @@ from shared.gates.policy import DefaultPolicy
 from shared.report.fold import Shadows, evolve
 from shared.report.page import page
 from shared.report.summary import Verdict, summarise
-from shared.report.words import e_words, origin_words
+from shared.report.text import e_words, origin_words
 
 
 class Balanced(HTMLParser):

@@ -6,12 +6,12 @@ import pytest
 
 from bench.toy import MINUTE, market
 from shared.artifacts import Store
+from shared.artifacts.calibration import Calibration, Vector, probabilities
 from shared.artifacts.show import render
 from shared.bars import Bars
-from shared.calibration import Calibration, Vector, probabilities
 from shared.families import FAMILIES
 from shared.features import SETS
-from shared.labels import classes
+from shared.labels.batch import classes
 from shared.training.fitting import RefusedError, Trained, judged, refuse, train
 from shared.training.series import assemble, computed, digest_of_bars, window_ends
 

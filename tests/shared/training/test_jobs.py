@@ -17,7 +17,7 @@ from schemas.training import (
     TrainingRequested,
     TrainingStarted,
 )
-from shared.commands import RefusedError
+from shared.control.issuing import RefusedError
 from shared.log import Log
 from shared.training.jobs import HOUR_MS, Jobs, scheduled
 from shared.training.ledger import TRAINING, Ledger

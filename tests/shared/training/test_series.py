@@ -11,7 +11,7 @@ from schemas.training import Ends, Recipe, TrainingRequested, TrainingStarted
 from shared.archive.history import Reach
 from shared.features import SETS
 from shared.log import START, Entry, Place
-from shared.log.rules import order
+from shared.log.leases import order
 from shared.training.recorded import UnfitError, read
 from shared.training.series import Series, Span, assemble, computed, digest_of_bars, digest_of_vectors, within
 

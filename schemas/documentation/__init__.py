@@ -1,0 +1,1 @@
+"""Documents generated from the schemas, and the rules by which they may change."""

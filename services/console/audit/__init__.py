@@ -1,0 +1,1 @@
+"""Commands that verify what was recorded and show who answers for it."""

@@ -1,0 +1,49 @@
+"""``conclave blame DECISION``: who answers for it, link by link."""
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from services.console.audit.tasks import source_of, where_of
+from services.console.cli import settings_of
+from services.console.control.issuing import OUTPUT, store_of
+from shared.audit.blame import decision_of, links
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
+
+COLOURS = {"checked": "green", "failed": "bold red", "absent": "yellow"}
+LEAST = 6
+
+
+@click.command()
+@click.argument("decision")
+@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Sealed files alone, without Redis.")
+@OUTPUT
+@click.pass_context
+def blame(context: click.Context, decision: str, archive: str | None, output: str) -> None:
+    """What a decision came from: ballots, vectors, bars, artifacts, training, verdict, and who approved it.
+
+    DECISION is an event id or its beginning. Exit code 0 each link is checked, 1 one fails, 3 one is absent."""
+    if len(decision) < LEAST or not set(decision) <= set("0123456789abcdef"):
+        raise click.BadParameter(f"expected an event id, or {LEAST} or more of its first hexadecimal digits")
+    settings = settings_of(context)
+    store = store_of(settings)
+    with source_of(where_of(settings, archive, store.path)) as source:
+        configurations = Configurations(source, Findings())
+        found = decision_of(source, configurations.newest.partitions or 1, decision)
+        if found is None:
+            raise click.BadParameter(f"no decision begins with {decision}")
+        chain = list(links(source, configurations, found, store))
+    if output == "json":
+        click.echo(
+            json.dumps({"decision": found.opened.envelope.id.hex(), "links": [link._asdict() for link in chain]})
+        )
+    else:
+        table = Table("what", "", "says", "where", title=f"decision {found.opened.envelope.id.hex()}")
+        for link in chain:
+            table.add_row(link.what, f"[{COLOURS[link.outcome]}]{link.outcome}[/]", link.says, link.where)
+        Console().print(table)
+    outcomes = {link.outcome for link in chain}
+    context.exit(1 if "failed" in outcomes else 3 if "absent" in outcomes else 0)

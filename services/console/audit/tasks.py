@@ -1,0 +1,182 @@
+"""The checks of ``conclave verify``, each one task of a process: which layers there are, and where each reads."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+from shared.archive import CorruptError, LostError
+from shared.archive.past import location
+from shared.archive.store import opened as archive_at
+from shared.audit.artifacts import Examined, examine
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Difference, Findings
+from shared.audit.live import Live, live
+from shared.audit.sealed import Sealed
+from shared.audit.source import Bounded, Ends, Source, Span, places_of
+from shared.audit.written import Known
+from shared.runtime.service import Service
+from shared.settings import Settings, redis_url_with_password
+
+KINDS: Final = ("control", "streams", "written", "votes", "ballots", "features", "predictions", "scores", "gates")
+
+
+class Where(NamedTuple):
+    """What is verified: a server or sealed files (``archive``), and the folder of artifacts. ``past``: where what
+    was trimmed from the server was sealed before. ``ends``: the cut up to which it is read; None: all of it.
+    ``known``: digests that were noted of what services wrote, before the cut."""
+
+    url: str
+    archive: str
+    artifacts: str
+    past: str = ""
+    ends: Ends | None = None
+    known: tuple[Known, ...] = ()
+
+
+def where_of(settings: Settings, archive: str | None, artifacts: Path | str | None = None) -> Where:
+    """Of an installation: its server with its archive before it, or sealed files alone where ``archive`` names them."""
+    return Where(
+        redis_url_with_password(settings),
+        archive or "",
+        str(artifacts or Path(settings.installation.state, "artifacts")),
+        location(settings),
+    )
+
+
+class Task(NamedTuple):
+    """One check that a process runs by itself."""
+
+    kind: str
+    partition: int = 0
+    model: str = ""
+
+
+def checked(source: Source, where: Where, span: Span, task: Task) -> Findings:
+    """One check over a source. A sealed file that was changed is a difference of its own layer; entries that are
+    nowhere any more leave the check inconclusive."""
+    try:
+        return CHECKS[task.kind](source, Configurations(source, Findings()), where, span, task)
+    except CorruptError as error:
+        found = Findings()
+        found.differ(Difference("file", "archive", task.partition, "", "", str(error)))
+        return found
+    except LostError as error:
+        found = Findings()
+        found.skip(str(error))
+        return found
+
+
+def _streams(source: Source, _: Configurations, __: Where, ___: Span, task: Task) -> Findings:
+    from shared.audit.contiguity import check_streams  # noqa: PLC0415  # one layer's
+
+    own = [place for place in places_of(task.partition + 1) if place.partition == task.partition]
+    return check_streams(source, [place for place in own if not task.partition or place.stream != "training"])
+
+
+def _written(source: Source, _: Configurations, where: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.written import check_written  # noqa: PLC0415  # one layer's
+
+    return check_written(source, where.known, task.partition, span)
+
+
+def _votes(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.votes import check_votes  # noqa: PLC0415  # one layer's
+
+    return check_votes(source, configurations, task.partition, span)
+
+
+def _ballots(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from shared.audit.ballots import check_ballots  # noqa: PLC0415  # one layer's
+
+    return check_ballots(source, configurations, task.partition, span)
+
+
+def _features(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.feature_builder.core import FeatureBuilder  # noqa: PLC0415  # one layer's
+    from shared.audit.features import check_features, known_sets  # noqa: PLC0415  # one layer's
+
+    known = known_sets(configurations.newest.artifacts)
+    return check_features(source, FeatureBuilder, known, configurations.envelopes, task.partition, span)
+
+
+def _predictions(source: Source, configurations: Configurations, where: Where, span: Span, task: Task) -> Findings:
+    from services.model_worker.main import service  # noqa: PLC0415  # one layer's
+    from shared.artifacts import Store  # noqa: PLC0415  # one layer's
+
+    store = Store(Path(where.artifacts))
+    return predictions(source, configurations, service(task.model, store), store, span, task)
+
+
+def predictions(
+    source: Source, configurations: Configurations, worker: Service[Any], store: Any, span: Span, task: Task
+) -> Findings:
+    """The check of one model's predictions, by a worker that is given."""
+    from shared.audit.predictions import check_predictions  # noqa: PLC0415  # one layer's
+
+    look = cast(Callable[[str], Examined], cache(lambda digest: examine(store, digest)))
+    return check_predictions(source, worker, task.model, configurations.envelopes, look, task.partition, span)
+
+
+def _scores(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.shadow_recorder.main import service  # noqa: PLC0415  # one layer's
+    from shared.audit.scores import check_scores  # noqa: PLC0415  # one layer's
+
+    return check_scores(source, service(), configurations.envelopes, task.partition, span)
+
+
+def _gates(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+    from services.gate_evaluator.core import Evaluator  # noqa: PLC0415  # one layer's
+    from shared.audit.gates import check_gates  # noqa: PLC0415  # one layer's
+
+    return check_gates(source, Evaluator(), configurations.envelopes, task.partition, span)
+
+
+CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Findings]]] = {
+    "streams": _streams,
+    "written": _written,
+    "votes": _votes,
+    "ballots": _ballots,
+    "features": _features,
+    "predictions": _predictions,
+    "scores": _scores,
+    "gates": _gates,
+}
+
+
+@contextmanager
+def source_of(where: Where) -> Iterator[Source]:
+    """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
+    sealed of it; up to the cut, if there is one."""
+    if where.archive:
+        yield _cut(Sealed(archive_at(where.archive)), where)
+        return
+    with live(where.url, archive_at(where.past) if where.past else None) as source:
+        yield _cut(source, where)
+
+
+def _cut(source: Source, where: Where) -> Source:
+    return source if where.ends is None else Bounded(source, where.ends)
+
+
+def cut(where: Where, settings: Settings | None) -> Where:
+    """``where`` with a cut through what is there now, since services may go on while it is read, and with the digests
+    that were noted before it. Raises ``CorruptError``, ``StoreError``."""
+    from shared.audit.known import gathered  # noqa: PLC0415  # imported where needed
+
+    with source_of(where) as source:
+        newest = Configurations(source, Findings()).newest
+        partitions = newest.partitions or (settings.installation.partitions if settings else 1)
+        checkpoints = Path(settings.installation.state, "checkpoints") if settings and not where.archive else None
+        past = where.archive or where.past
+        store = archive_at(past) if past else None
+        url = "" if where.archive else where.url
+        known = gathered(partitions, url=url, store=store, checkpoints=checkpoints, log_id=newest.log_id)
+        return where._replace(ends=_ends(source, partitions), known=tuple(known))
+
+
+def _ends(source: Source, partitions: int) -> Ends | None:
+    if isinstance(source, Sealed):
+        return source.ends()
+    return source.ends(partitions) if isinstance(source, Live) else None

@@ -1,0 +1,135 @@
+"""``conclave``: the entry point, and what its exit codes mean.
+
+0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconclusive.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, ParamSpec
+
+import anyio
+import click
+
+from shared.settings import Settings, SettingsError, load
+
+P = ParamSpec("P")
+
+MODULES: Final = {
+    "run": "run.service",
+    "up": "run.installation",
+    "down": "run.installation",
+    "feed": "run.feed",
+    "train": "training.commands",
+    "artifacts": "training.artifacts",
+    "import": "training.weights",
+    "status": "run.status",
+    "found": "control.membership",
+    "register": "control.membership",
+    "shadow": "evidence.shadow",
+    "gates": "evidence.gates",
+    "promote": "control.membership",
+    "confirm": "control.membership",
+    "rollback": "control.membership",
+    "retire": "control.membership",
+    "halt": "control.policy",
+    "resume": "control.policy",
+    "weights": "control.policy",
+    "ladder": "control.policy",
+    "policy": "control.policy",
+    "keys": "control.keys",
+    "issue": "control.issue",
+    "verify": "audit.verify",
+    "whatif": "research.whatif",
+    "proof": "audit.proof",
+    "blame": "audit.blame",
+    "history": "control.history",
+    "diff": "control.history",
+    "decisions": "run.status",
+    "doctor": "run.doctor",
+    "groups": "run.status",
+    "guard": "run.guard",
+    "notify": "run.notify",
+    "archive": "run.archive",
+    "recover": "run.recover",
+    "access": "run.access",
+    "prepare": "run.access",
+    "demo": "demo.command",
+}
+"""Where each command stands. A module is imported when its command runs: a service's process must
+not carry what only training needs."""
+
+
+class Commands(click.Group):
+    """The commands, imported one at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them, in the order in which a person meets them."""
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in MODULES:
+            return None
+        name = "import_" if cmd_name == "import" else cmd_name  # a word of Python's own
+        found: click.Command = getattr(import_module(f"services.console.{MODULES[cmd_name]}"), name)
+        return found
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--settings", "path", type=click.Path(path_type=Path), help="Settings file (default: ./conclave.toml).")
+@click.version_option(package_name="conclave")
+@click.pass_context
+def cli(context: click.Context, path: Path | None) -> None:
+    """Runs an ensemble of trading-signal models as small services over Redis Streams."""
+    context.obj = functools.cache(lambda: load(path))
+
+
+def settings_of(context: click.Context) -> Settings:
+    """The settings in force, read once, when a command first needs them."""
+    found: Settings = context.obj()
+    return found
+
+
+def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A click command whose body is a coroutine."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        anyio.run(functools.partial(command, *args, **kwargs))
+
+    return run
+
+
+def main() -> None:
+    """Runs the command line; turns what a person must act on into one message and an exit code."""
+    try:
+        cli(prog_name="conclave")
+    except SettingsError as error:
+        _end(error, 2)
+    except Exception as error:
+        from services.console.errors import exit_code  # noqa: PLC0415  # heavy, seldom needed
+
+        first = _first(error)
+        code = exit_code(first)
+        if code is None:
+            raise
+        _end(first, code)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What really happened, out of the groups that concurrent tasks wrap it in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _end(error: BaseException, code: int) -> None:
+    click.echo(f"conclave: {error}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""``conclave history | diff``: who changed what, when and why; and what two versions differ in."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from schemas.control import Command, CommandRecorded
+from services.console.cli import asynchronous, settings_of
+from services.console.control.differences import changes, short, table
+from services.console.control.issuing import OUTPUT
+from shared.control import State
+from shared.control.issuing import current, refused
+from shared.control.issuing import history as entries_of
+from shared.log import Log
+from shared.runtime.process import opened_log
+
+DIGEST = 64
+LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backtest"}
+"""What fills pages and is for programs."""
+
+
+@click.command()
+@click.option("--from", "since", metavar="VERSION|TIME", help="Only what came after this version or time.")
+@click.option("--to", "until", metavar="VERSION|TIME", help="Only what came until this version or time.")
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def history(context: click.Context, /, since: str | None, until: str | None, output: str) -> None:
+    """Every command that ever changed the configuration; the chain is checked on the way.
+
+    Entries that were written past the door do not count, and are told on standard error."""
+    async with opened_log(settings_of(context), "conclave:console") as log:
+        entries, strays = await entries_of(log), await refused(log)
+        first = 0 if since is None else (await at(log, since)).version
+        last = len(entries) if until is None else (await at(log, until)).version
+    entries = [entry for entry in entries if first < entry.version <= last]
+    for stray in strays:
+        click.echo(f"entry {stray.entry} does not count: {stray.reason}", err=True)
+    if output == "json":
+        for entry in entries:
+            click.echo(msgspec.json.encode(entry).decode())
+        return
+    shown = Table("version", "when (UTC)", "who", "key", "what", "why")
+    for entry in entries:
+        when = _moment(entry.at)
+        shown.add_row(str(entry.version), when, entry.actor, entry.key or "", words(entry.command), entry.reason)
+    Console().print(shown)
+
+
+@click.command()
+@click.argument("a", metavar="VERSION|TIME")
+@click.argument("b", metavar="[VERSION|TIME]", required=False)
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def diff(context: click.Context, /, a: str, b: str | None, output: str) -> None:
+    """What version B (default: the newest) differs in from version A: members, weights, policy, features by name.
+
+    A time (ISO 8601; UTC where it says no zone) stands for the version in force then."""
+    async with opened_log(settings_of(context), "conclave:console") as log:
+        before, after = await at(log, a), await (current(log) if b is None else at(log, b))
+    found = changes(before, after)
+    if output == "json":
+        click.echo(
+            json.dumps({"from": before.version, "to": after.version, "changes": [change._asdict() for change in found]})
+        )
+    elif not found:
+        click.echo(f"versions {before.version} and {after.version} differ in nothing")
+    else:
+        Console().print(table(found, f"version {before.version} to {after.version}"))
+
+
+async def at_version(log: Log, version: int) -> State:
+    """The configuration as of ``version``. Raises ``click.BadParameter`` where there is none."""
+    state = await current(log, version)
+    if version < 0 or state.version != version:
+        raise click.BadParameter(f"there is no version {version}; the newest is {(await current(log)).version}")
+    return state
+
+
+async def at(log: Log, moment: str) -> State:
+    """The configuration as of a version (a number) or a time (ISO 8601; UTC where it says no zone)."""
+    if moment.isdecimal():
+        return await at_version(log, int(moment))
+    try:
+        time = datetime.fromisoformat(moment)
+    except ValueError:
+        raise click.BadParameter(f"{moment!r} is neither a version nor a time as 2026-01-31T12:00") from None
+    until = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
+    return await current(log, _newest(await entries_of(log), until))
+
+
+def _newest(entries: Sequence[CommandRecorded], until: float) -> int:
+    """The last version that was made by ``until``, by the clocks of those who issued them."""
+    return max((entry.version for entry in entries if entry.at <= until), default=0)
+
+
+def words(command: Command) -> str:
+    """A command in one line: its name, and what it says beyond its defaults."""
+    fields: dict[str, Any] = msgspec.to_builtins(command)
+    kind = type(command)
+    defaults = dict(zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False))
+    said = [str(fields.pop("type"))]
+    for name in kind.__struct_fields__:
+        value = getattr(command, name)
+        if value != defaults.get(name, ...) and name not in LEFT_OUT:
+            said.append(f"{name}={_short(value)}")
+    return " ".join(said)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str):
+        return short(value) if len(value) == DIGEST else value
+    if isinstance(value, tuple):
+        return ",".join(str(each)[:12] for each in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{each}" for key, each in value.items())
+    return str(value)
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

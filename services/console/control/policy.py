@@ -1,0 +1,155 @@
+"""``conclave weights | ladder | policy | halt | resume``: how much each vote counts, and whether any may act."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from msgspec import structs
+
+from schemas.control import (
+    Halt,
+    Resume,
+    SetGatePolicy,
+    SetLadder,
+    SetTrainingPolicy,
+    SetVotingPolicy,
+    SetWeights,
+    StepWeight,
+)
+from services.console.cli import asynchronous
+from services.console.control.issuing import carry_out, changing
+from shared.gates.policies import policy_of
+
+P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy)
+
+
+@click.command()
+@click.argument("shares", nargs=-1, required=True, metavar="MODEL=WEIGHT...")
+@changing
+@click.pass_context
+@asynchronous
+async def weights(context: click.Context, /, shares: tuple[str, ...], **options: Any) -> None:
+    """Set the weights of all voting models; they sum to one."""
+    try:
+        given = {name: float(value) for name, value in _pairs(shares).items()}
+    except ValueError:
+        raise click.BadParameter(f"expected MODEL=WEIGHT, as xgboost=0.5; got {' '.join(shares)}") from None
+    await carry_out(context, lambda _: SetWeights(given), options)
+
+
+@click.group()
+def ladder() -> None:
+    """The weights a model climbs by, step by step: by hand, or by the gate-evaluator where allowed."""
+
+
+@ladder.command("set")
+@click.argument("steps", nargs=-1, type=float, metavar="WEIGHT...")
+@click.option("--automatic", is_flag=True, help="The gate-evaluator may take steps too.")
+@changing
+@click.pass_context
+@asynchronous
+async def set_ladder(context: click.Context, /, steps: tuple[float, ...], automatic: bool, **options: Any) -> None:
+    """Set the steps, ascending (default: 0.05 0.10 0.15 0.20 0.25)."""
+    command = SetLadder(steps, automatic) if steps else SetLadder(automatic=automatic)
+    await carry_out(context, lambda _: command, options)
+
+
+@ladder.command()
+@click.argument("model")
+@click.option("--down", is_flag=True, help="To the next lower weight instead.")
+@changing
+@click.pass_context
+@asynchronous
+async def step(context: click.Context, /, model: str, down: bool, **options: Any) -> None:
+    """Move a model to the next weight of the ladder; the others keep their proportions."""
+    await carry_out(context, lambda _: StepWeight(model, up=not down), options)
+
+
+@click.group()
+def policy() -> None:
+    """How ballots become decisions, by which gates candidates are judged, and when models are trained again."""
+
+
+@policy.command()
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@changing
+@click.pass_context
+@asynchronous
+async def voting(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
+    """Set how ballots become decisions: rule, quorum_weight, quorum_count, deadline_ms, valid_ms, edge,
+    temperature. What is not named stays as it is."""
+    await carry_out(context, lambda state: _changed(state.policy, fields), options)
+
+
+@policy.command()
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@changing
+@click.pass_context
+@asynchronous
+async def training(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
+    """Set when models are trained again, and what may come of it: schedule_hours, window_days, cooldown_hours,
+    budget, rows, on_drift, on_decay, shadow, sanity. What is not named stays as it is."""
+    await carry_out(context, lambda state: _changed(state.training, fields), options)
+
+
+@policy.command()
+@click.argument("name")
+@click.argument("parameters", nargs=-1, metavar="[PARAMETER=VALUE...]")
+@changing
+@click.pass_context
+@asynchronous
+async def gates(context: click.Context, /, name: str, parameters: tuple[str, ...], **options: Any) -> None:
+    """Set the gates by which candidates are judged, by the name of their policy."""
+    command = SetGatePolicy(name, {key: _value(text) for key, text in _pairs(parameters).items()})
+    try:
+        policy_of(command)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    await carry_out(context, lambda _: command, options)
+
+
+@click.command()
+@changing
+@click.pass_context
+@asynchronous
+async def halt(context: click.Context, /, **options: Any) -> None:
+    """Stop intents at their source, at once; decisions go on being recorded."""
+    await carry_out(context, lambda _: Halt(), options)
+
+
+@click.command()
+@changing
+@click.pass_context
+@asynchronous
+async def resume(context: click.Context, /, **options: Any) -> None:
+    """End a halt."""
+    await carry_out(context, lambda _: Resume(), options)
+
+
+def _changed(known: P, fields: Sequence[str]) -> P:
+    """A policy with some fields set."""
+    given = _pairs(fields)
+    names = known.__struct_fields__
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise click.BadParameter(f"no field {', '.join(unknown)}; there are: {', '.join(names)}")
+    try:
+        return msgspec.convert({**structs.asdict(known), **given}, type(known), strict=False)
+    except msgspec.ValidationError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _pairs(words: Sequence[str]) -> Mapping[str, str]:
+    for word in words:
+        if "=" not in word:
+            raise click.BadParameter(f"expected NAME=VALUE, got {word!r}")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def _value(text: str) -> bool | int | float | str:
+    try:
+        found: bool | int | float | str = msgspec.json.decode(text, type=bool | int | float | str)
+    except msgspec.DecodeError:
+        return text
+    return found

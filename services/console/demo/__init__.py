@@ -1,0 +1,1 @@
+"""``conclave demo``: a whole installation in two minutes."""

@@ -1,0 +1,160 @@
+"""``conclave demo``: the whole of it in a minute or two, on a server and in a folder of its own.
+
+Starts every service as a process, trains four models on the first part of the market, promotes them and
+sets their weights by commands, streams the rest as fast as the pipeline takes it and the last bars at a
+steady pace, shows what is decided, and has one of them trained again: once so that it collapses, once
+well. Ends everything it started, also on Ctrl-C at any moment.
+"""
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import anyio
+import click
+from rich.console import Console
+from rich.live import Live
+
+from services.console.cli import asynchronous
+from services.console.demo.retrain import BY, COOL, retrain
+from services.console.demo.train import MODELS, Runner, promote, train_all
+from services.console.demo.view import Board
+from services.console.run.installation import found_if_new, server_for, services_up
+from services.console.run.processes import console_command
+from services.console.sources import symbol_names
+from shared.bars import Good, open_source
+from shared.bars.names import interval_text, parse_interval
+from shared.runtime.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
+from shared.settings import VARIABLE, Settings, load
+
+TRAINED_SHARE: Final = 0.6
+PACE: Final = 50.0
+PACED_S: Final = 10
+SYNTHETIC_BARS: Final = 6_000
+SYMBOLS: Final = 4
+LEAST_ROWS: Final = 4_000
+
+
+class Market(NamedTuple):
+    """What the demo streams: what to call it, how many bars, and the options of ``train`` and ``feed``."""
+
+    name: str
+    rows: int
+    words: tuple[str, ...]
+
+
+@click.command()
+@click.option("--bars", type=click.Path(exists=True, path_type=Path), help="A file or folder of bars.")
+@click.option("--symbol", help="Symbol of files that do not say.")
+@click.option("--interval", help="Bar length of files that do not say, as 15m.")
+@click.option("--limit", type=int, help="Stream this many bars at most.")
+@asynchronous
+async def demo(bars: Path | None, symbol: str | None, interval: str | None, limit: int | None) -> None:
+    """Bars in, decisions out: on the synthetic market, or on your own bars."""
+    console = Console()
+    begun = time.monotonic()
+    market = _market(bars, symbol, interval)
+    folder = Path(tempfile.mkdtemp(prefix="conclave-demo-"))
+    try:
+        finished = False
+        async with cancelled_by_signal():
+            await _demo(console, folder, market, limit, begun)
+            finished = True
+        if not finished:
+            console.print("stopped; nothing is left running")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _market(bars: Path | None, symbol: str | None, interval: str | None) -> Market:
+    """The synthetic market, or the bars of the commonest length in a file or folder."""
+    if bars is None:
+        name = f"synthetic, seeded, with a planted signal ({', '.join(symbol_names(SYMBOLS))})"
+        words = ("--synthetic", "sequence", "--symbols", str(SYMBOLS), "--count", str(SYNTHETIC_BARS))
+        return Market(name, SYNTHETIC_BARS * SYMBOLS, words)
+    source = open_source(bars, symbol=symbol, interval_ms=parse_interval(interval) if interval else None)
+    counts = Counter(row.bar.interval_ms for row in source.rows() if isinstance(row, Good))
+    length, rows = counts.most_common(1)[0] if counts else (0, 0)
+    if rows < LEAST_ROWS:
+        raise InstallationError(
+            f"{bars}: {rows:,} bars of one length; the demo trains on 60 % of them and needs {LEAST_ROWS:,}"
+        )
+    only = interval_text(length)
+    named = ("--symbol", symbol) if symbol else ()
+    stated = ("--interval", interval) if interval else ()
+    return Market(f"{bars}, bars of {only}", rows, ("--bars", str(bars.resolve()), "--only", only, *named, *stated))
+
+
+def _settings(folder: Path) -> Settings:
+    """A settings file of the demo's own, on a free port of the loopback interface."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    models = json.dumps(list(MODELS))
+    file = folder / "conclave.toml"
+    file.write_text(
+        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {models}\n\n[training]\nfree_gb = 0.2\n'
+    )
+    return load(file)
+
+
+async def _demo(console: Console, folder: Path, market: Market, limit: int | None, begun: float) -> None:
+    settings = _settings(folder)
+    trained = int(market.rows * TRAINED_SHARE)
+    console.rule("[bold]Conclave")
+    console.print(
+        f"market: [bold]{market.name}[/], {market.rows:,} bars; the first {trained:,} train, the rest is streamed"
+    )
+    run = _runner(folder / "conclave.toml")
+    async with server_for(settings):
+        await found_if_new(settings, "demo")
+        console.print(f"server: embedded, {settings.redis.url}, append-only file in {folder}")
+        async with services_up(settings, console.print, folder / "conclave.toml") as supervisor:
+            names = ", ".join(f"{child.name} ({child.pid})" for child in supervisor.children)
+            console.print(f"services: {names}")
+            digests = await train_all(console, run, (*market.words, "--rows", str(trained)), settings)
+            await promote(console, run, digests)
+            async with opened_log(settings, "conclave:demo") as log:
+                await run("policy", "training", "on_drift=false", "on_decay=false", *BY, "--reason", COOL)
+                await _stream(console, run, Board(log, supervisor, begun), market, trained, limit)
+                await retrain(console, run, log)
+
+
+def _runner(settings_file: Path) -> Runner:
+    async def run(*words: str) -> str:
+        """One console command in a process of its own; its output, or its message as an error. What a
+        library leaves in the temporary folder (torch a cache) goes with the demo's own."""
+        result = await anyio.run_process(
+            console_command(*words),
+            env={**os.environ, **ONE_THREAD, VARIABLE: str(settings_file), "TMPDIR": str(settings_file.parent)},
+            check=False,
+            start_new_session=True,
+        )
+        if result.returncode:
+            raise InstallationError(result.stderr.decode().strip() or f"{words[0]} failed")
+        return result.stdout.decode()
+
+    return run
+
+
+async def _stream(console: Console, run: Runner, board: Board, market: Market, skip: int, limit: int | None) -> None:
+    total = min(market.rows - skip, limit or market.rows)
+    paced = min(int(PACE * PACED_S), total // 2)
+    feed = ("feed", *market.words, "--skip", str(skip))
+    with Live(board, console=console, refresh_per_second=5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(board.watch)
+            board.phase = f"{total - paced:,} bars as fast as the pipeline takes them"
+            await run(*feed, "--limit", str(total - paced))
+            await board.settled()
+            board.begin_pace(f"{paced:,} bars at {PACE:.0f} a second")
+            await run(*feed, "--limit", str(total), "--speed", str(PACE))
+            await board.settled()
+            tasks.cancel_scope.cancel()
+    console.print(board.summary())

@@ -1,0 +1,138 @@
+"""The demo's live table and its summary: what came in, what was decided, how fast."""
+
+import time
+from collections import Counter, deque
+from typing import Final
+
+import anyio
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from schemas.codec import unseal
+from schemas.decisions import DecisionMade
+from services.console.run.processes import Supervisor
+from services.console.run.status import decision_line
+from shared.log import START, Log, Place
+
+SHOWN: Final = 8
+FOLLOWED: Final = ("market", "decisions", "intents", "dead")
+
+
+class Board:
+    """Follows the streams of partition 0 and draws itself. Latency is the time between the entry ids
+    of a bar and of its decision: both are the server's clock, in whole milliseconds. ``begun`` is when
+    the demo began (``time.monotonic``)."""
+
+    def __init__(self, log: Log, supervisor: Supervisor, begun: float) -> None:
+        self.phase = ""
+        self._log = log
+        self._supervisor = supervisor
+        self._begun = begun
+        self._first_s = 0.0
+        self._after = {Place(stream): START for stream in FOLLOWED}
+        self._seen: Counter[str] = Counter()
+        self._bars: dict[bytes, int] = {}
+        self._actions: Counter[str] = Counter()
+        self._latencies: list[int] = []
+        self._recent: deque[DecisionMade] = deque(maxlen=SHOWN)
+        self._rate: deque[tuple[float, int]] = deque(maxlen=20)
+        self._lag: dict[str, int] = {}
+        self._times: dict[str, float] = {}
+        self._fast: tuple[int, float] = (0, 0.0)
+
+    async def watch(self) -> None:
+        """Reads until cancelled."""
+        while True:
+            entries = await self._log.read(self._after, count=1000, block_ms=200)
+            for entry in entries:
+                self._after[entry.place] = entry.id
+                self._take(entry.place.stream, entry.data, int(entry.id.split("-")[0]))
+            self._rate.append((time.monotonic(), self._seen["bars decided"]))
+            if not entries:
+                self._lag = {g.group: sum(g.lag.values()) for g in await self._log.groups(0)}
+
+    def _take(self, stream: str, data: bytes, at: int) -> None:
+        self._seen[stream] += 1
+        if stream not in {"market", "decisions"}:
+            return
+        envelope = unseal(stream, data)
+        if stream == "market":
+            self._bars[envelope.id] = at
+            self._times.setdefault("first bar", at)
+        elif isinstance(envelope.event, DecisionMade):
+            self._times["last decision"] = at
+            self._first_s = self._first_s or time.monotonic() - self._begun
+            self._seen["bars decided"] += 1
+            self._actions[envelope.event.action if envelope.event.status == "decided" else "no quorum"] += 1
+            self._latencies.append(at - self._bars.pop(envelope.correlation, at))
+            self._recent.append(envelope.event)
+
+    async def settled(self) -> None:
+        """Returns once every bar that was sent has its decision."""
+        while True:
+            market = await self._log.extent(Place("market"))
+            if market.added == self._seen["market"] == self._seen["bars decided"]:
+                return
+            await anyio.sleep(0.02)
+
+    def begin_pace(self, phase: str) -> None:
+        """From here on bars come at a steady pace, and latency means something."""
+        self.phase = phase
+        self._fast = (self._seen["bars decided"], (self._times["last decision"] - self._times["first bar"]) / 1000)
+        self._latencies = []
+
+    def __rich__(self) -> RenderableType:
+        head = Table.grid(padding=(0, 3))
+        rate = self._per_second()
+        lag = "  ".join(f"{group} {count}" for group, count in sorted(self._lag.items()) if group != "feed")
+        head.add_row(
+            f"[bold]{self._seen['market']:,}[/] bars",
+            f"[bold]{self._seen['bars decided']:,}[/] decided",
+            f"[bold]{rate:,.0f}[/] a second",
+            f"latency p50 {self._latency(50)} ms, p99 {self._latency(99)} ms",
+        )
+        lines = Group(*(_one_line(decision) for decision in self._recent))
+        return Panel(Group(head, Text(f"lag: {lag}", style="dim"), lines), title=self.phase)
+
+    def _per_second(self) -> float:
+        (then, before), (now, after) = (self._rate[0], self._rate[-1]) if self._rate else ((0.0, 0), (0.0, 0))
+        return (after - before) / (now - then) if now > then else 0.0
+
+    def _latency(self, percent: int) -> str:
+        return f"{np.percentile(self._latencies[-2000:], percent):.0f}" if self._latencies else "-"
+
+    def summary(self) -> RenderableType:
+        """What the demo came to."""
+        table = Table(title="what happened", show_header=False)
+        bars, decided = self._seen["market"], self._seen["bars decided"]
+        mix = ", ".join(f"{action} {count / max(decided, 1):.0%}" for action, count in self._actions.most_common())
+        count, seconds = self._fast
+        table.add_row("bars in, decisions out", f"{bars:,}, {decided:,}: every bar has exactly one decision")
+        table.add_row("first decision", f"{self._first_s:.0f} s after the start, training included")
+        table.add_row("decided", mix)
+        table.add_row("intents, dead letters", f"{self._seen['intents']:,}, {self._seen['dead']:,}")
+        if seconds > 0:
+            table.add_row("history", f"{count / seconds:,.0f} bars a second through the whole pipeline")
+        table.add_row(self.phase, f"bar to decision p50 {self._latency(50)} ms, p99 {self._latency(99)} ms")
+        memory = ", ".join(f"{c.name} {resident_mb(c.pid):.0f} MB" for c in self._supervisor.children if c.pid)
+        table.add_row("resident memory", memory)
+        return table
+
+
+def _one_line(decision: DecisionMade) -> Text:
+    line = Text.from_markup(decision_line(decision), overflow="ellipsis")
+    line.no_wrap = True
+    return line
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process of this machine (MB); 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            found = next(line for line in status if line.startswith("VmRSS:"))
+    except (OSError, StopIteration):
+        return 0.0
+    return int(found.split()[1]) / 1024

@@ -1,0 +1,171 @@
+"""``conclave gates replay``: which promotions another policy would have allowed or stopped."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from schemas.control import SetGatePolicy
+from schemas.gates import Judgement
+from services.console.cli import asynchronous, settings_of
+from services.console.control.issuing import OUTPUT
+from services.console.evidence.records import Verdicts, read_verdicts, recorded_scores
+from services.console.evidence.rejudging import Judged, Mark, Replay, Replaying
+from shared.archive import Store
+from shared.archive.past import past_of
+from shared.control import Reader
+from shared.control.following import read_control
+from shared.gates.policies import Policy, policy_of
+from shared.log import Log
+from shared.report.svg import moment
+from shared.report.text import NONE, SHORT
+from shared.runtime.process import opened_log
+from shared.runtime.service import Received
+
+COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
+
+
+@click.command()
+@click.option(
+    "--policy",
+    "named",
+    required=True,
+    metavar="NAME|FILE",
+    help='A policy\'s name, or a file with {"name": "default", "parameters": {"alpha": 0.01}}.',
+)
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def replay(context: click.Context, /, named: str, output: str) -> None:
+    """Judges all recorded scores by another policy: which promotions it would have allowed or stopped.
+
+    Exit code 0 it allows every promotion that was made (where none was: it passes every candidate), 1 it stops
+    one (fails one), 3 there is nothing to judge."""
+    policy = read_policy(named)
+    settings = settings_of(context)
+    async with opened_log(settings, "conclave:console") as log:
+        found = await replayed(log, settings.installation.partitions, policy, past_of(settings))
+        verdicts = await read_verdicts(log, settings.installation.partitions)
+    if output == "json":
+        click.echo(msgspec.json.encode(_told(found, verdicts)).decode())
+    else:
+        Console().print(_shown(found, verdicts))
+    context.exit(code_of(found))
+
+
+class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy as a file has it, and as ``SetGatePolicy`` sets it."""
+
+    name: str
+    parameters: dict[str, bool | int | float | str] = {}
+
+
+def read_policy(named: str) -> Policy:
+    """The policy of a name or a file. Raises ``click.BadParameter`` with what is wrong with it."""
+    path = Path(named)
+    try:
+        if not path.is_file():
+            return policy_of(SetGatePolicy(named))
+        asked = msgspec.json.decode(path.read_bytes(), type=PolicyFile)
+        return policy_of(SetGatePolicy(asked.name, asked.parameters))
+    except msgspec.MsgspecError as error:
+        expected = 'expected {"name": "default", "parameters": {...}}'
+        raise click.BadParameter(f"{named}: {expected}; {error}", param_hint="--policy") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{named}: {error}", param_hint="--policy") from None
+
+
+async def replayed(log: Log, partitions: int, policy: Policy, past: Store | None = None) -> Replay:
+    """Folds all recorded scores under ``policy``, those that were sealed too."""
+    replaying = Replaying(policy, await read_control(log, Reader()))
+    async for found in recorded_scores(log, partitions, past):
+        if found.envelope is not None:
+            replaying.take(Received("scores", found.entry, found.envelope), found.at)
+    return replaying.finish()
+
+
+def allows(one: Judged) -> bool | None:
+    """Whether the policy would have allowed a promotion; None: its candidate had no score then."""
+    return None if one.mark is None else one.mark.outcome == "passed"
+
+
+def code_of(found: Replay) -> int:
+    """0, 1 or 3, as the command says."""
+    allowed = [answer for one in found.judged if (answer := allows(one)) is not None]
+    if allowed:
+        return 0 if all(allowed) else 1
+    outcomes: list[Judgement] = [one.newest.outcome for one in found.candidates.values() if one.newest]
+    if "failed" in outcomes:
+        return 1
+    return 0 if outcomes and "inconclusive" not in outcomes else 3
+
+
+def _shown(found: Replay, verdicts: Verdicts) -> RenderableType:
+    if not found.candidates and not found.judged:
+        return Text("nothing was scored in shadow and nothing was promoted: there is nothing to judge")
+    name = found.policy.name
+    made = Table(title=f"promotions that were made, by policy {name}")
+    for heading in ("version", "model", "artifact", "by", "it says", "after", "not passed"):
+        made.add_column(heading)
+    for one in found.judged:
+        promotion, mark = one
+        answer = {True: "[green]allowed[/]", False: "[red]stopped[/]", None: "no score by then"}[allows(one)]
+        how = f"{promotion.actor}, forced" if promotion.forced else promotion.actor
+        open_ = ", ".join(mark.not_passed) if mark and mark.outcome != "passed" else ""
+        scores = f"{mark.scores:,} scores" if mark else NONE
+        artifact = promotion.artifact[:SHORT]
+        made.add_row(str(promotion.version), promotion.model, artifact, how, answer, scores, open_)
+    watched = Table(title=f"candidates, by policy {name}; in brackets what was recorded")
+    for heading in ("model", "artifact", "scores", "at the end", "first passed", "first failed", "evidence anew"):
+        watched.add_column(heading)
+    for _, candidate in sorted(found.candidates.items()):
+        end = candidate.newest.outcome if candidate.newest else "inconclusive"
+        before = verdicts.passed.get((candidate.model, candidate.artifact))
+        recorded = f" [dim](recorded: {_moment(before.event.until) if before else 'never'})[/]"
+        watched.add_row(
+            candidate.model,
+            candidate.artifact[:SHORT],
+            f"{candidate.scores:,}",
+            f"[{COLOURS[end]}]{end}[/]",
+            _mark(candidate.first_passed) + recorded,
+            _mark(candidate.first_failed),
+            f"{candidate.restarts} times",
+        )
+    return Group(made, watched)
+
+
+def _mark(mark: Mark | None) -> str:
+    return "never" if mark is None else f"{_moment(mark.bar)}, after {mark.scores:,} scores"
+
+
+def _moment(ms: int) -> str:
+    return f"bar {moment(ms)}"
+
+
+def _told(found: Replay, verdicts: Verdicts) -> dict[str, Any]:
+    candidates = []
+    for _, one in sorted(found.candidates.items()):
+        before = verdicts.passed.get((one.model, one.artifact))
+        candidates.append(
+            {
+                "model": one.model,
+                "artifact": one.artifact,
+                "champion": one.champion,
+                "scores": one.scores,
+                "restarts": one.restarts,
+                "end": one.newest,
+                "first_passed": one.first_passed,
+                "first_failed": one.first_failed,
+                "recorded_first_passed": None if before is None else before.id,
+            }
+        )
+    return {
+        "policy": {"name": found.policy.name, "parameters": msgspec.to_builtins(found.policy.thresholds)},
+        "scores": found.scores,
+        "promotions": [{**one.promotion._asdict(), "allowed": allows(one), "then": one.mark} for one in found.judged],
+        "candidates": candidates,
+    }

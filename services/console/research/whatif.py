@@ -1,0 +1,172 @@
+"""``conclave whatif``: what would have been decided under another configuration."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from msgspec import structs
+from rich.console import Console, Group
+from rich.table import Table
+
+from schemas.codec import Envelope, seal
+from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
+from services.console.audit.tasks import source_of, where_of
+from services.console.audit.verify import moment_entry
+from services.console.cli import settings_of
+from services.console.control.issuing import OUTPUT, store_of
+from services.model_worker.main import service as worker_of
+from shared.artifacts import ArtifactError, Store
+from shared.artifacts.registration import registration
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
+from shared.audit.source import PAGE, Source, Span, readable
+from shared.audit.whatif import Answer, Asked, AskedError, Rescorer, ask
+from shared.control import EMPTY, fold, propose
+from shared.log import START, Place
+from shared.report import whatif as drawn
+from shared.runtime.service import Batch, Received
+
+
+@click.command()
+@click.option("--since", metavar="TIME", help="Rounds decided after this time (ISO 8601). Default: all.")
+@click.option("--until", metavar="TIME", help="Rounds decided until this time.")
+@click.option("--set", "champions", multiple=True, metavar="MODEL=ARTIFACT", help="Another champion, by digest prefix.")
+@click.option("--weight", "weights", multiple=True, metavar="MODEL=WEIGHT", help="Another weight; the rest yields.")
+@click.option("--policy", "policy", multiple=True, metavar="FIELD=VALUE", help="Another voting policy, as edge=0.05.")
+@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Sealed files alone, without Redis.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
+@OUTPUT
+@click.pass_context
+def whatif(
+    context: click.Context,
+    since: str | None,
+    until: str | None,
+    champions: tuple[str, ...],
+    weights: tuple[str, ...],
+    policy: tuple[str, ...],
+    archive: str | None,
+    html: Path | None,
+    output: str,
+) -> None:
+    """Votes again over recorded ballots, under another configuration. Without a change: all must be as it was.
+
+    Exit code 0 done, 2 it cannot be asked, 3 there is no round."""
+    settings = settings_of(context)
+    store = store_of(settings)
+    with source_of(where_of(settings, archive, store.path)) as source:
+        configurations = Configurations(source, Findings())
+        try:
+            asked = Asked(
+                {model: _artifact(store, configurations, prefix) for model, prefix in _pairs(champions).items()},
+                {model: float(weight) for model, weight in _pairs(weights).items()},
+                _pairs(policy),
+            )
+            span = Span(moment_entry(since) if since else START, moment_entry(until) if until else "+")
+            answer = asked_of(source, configurations, asked, store, span)
+        except (AskedError, ArtifactError, ValueError) as error:
+            raise click.UsageError(str(error)) from None
+    words = _words(asked)
+    if html is not None:
+        html.write_text(drawn.page(answer, words), encoding="utf-8")
+    if output == "json":
+        click.echo(msgspec.json.encode({"asked": asked, **msgspec.structs.asdict(answer)}).decode())
+    else:
+        Console().print(_shown(answer, words))
+    context.exit(0 if answer.rounds else 3)
+
+
+def asked_of(source: Source, configurations: Configurations, asked: Asked, store: Store, span: Span = Span()) -> Answer:  # noqa: B008  # a plain value
+    """The answer over all partitions. Raises ``AskedError``, ``ArtifactError``."""
+    state = configurations.newest
+    unknown = sorted({*asked.champions, *asked.weights} - set(state.voting))
+    if unknown:
+        raise AskedError(f"{', '.join(unknown)} does not vote; the voting models are {', '.join(state.voting)}")
+    known: dict[str, RegisterArtifact] = {}
+    for model, artifact in asked.champions.items():
+        there = state.artifacts.get(artifact)
+        known[artifact] = there or registration(model, artifact, store.manifest(artifact))
+        if known[artifact].model != model:
+            raise AskedError(f"artifact {artifact[:12]} is registered for {known[artifact].model}, not for {model}")
+    answer = Answer()
+    for partition in range(state.partitions or 1):
+        made: dict[str, Rescorer] = {}
+
+        def rescored(
+            artifact: str, symbol: str, interval_ms: int, open_time: int,
+            partition: int = partition, made: dict[str, Rescorer] = made,
+        ) -> Any:  # fmt: skip
+            if artifact not in known:
+                return None
+            if artifact not in made:
+                made[artifact] = Rescorer(rescored_answers(source, known[artifact], store, partition))
+            return made[artifact](symbol, interval_ms, open_time)
+
+        ask(source, configurations, asked, known, rescored, partition, span, answer)
+    return answer
+
+
+def rescored_answers(source: Source, registered: RegisterArtifact, store: Store, partition: int) -> Iterator[Any]:
+    """What an artifact says to every recorded vector: the model's worker, with this champion alone."""
+    store.load(registered.artifact)
+    worker = worker_of(registered.model, store)
+    state = worker.begin(b"")
+    worker.absorb(state, Batch([seal("control", entry).envelope for entry in _alone(registered)], ()))
+    vectors = readable(source, Place("features", partition), "feature", Findings(), Span("+"))
+    while page := list(islice(vectors, PAGE)):
+        received = [Received("features", read.entry, _unstamped(read.found.envelope)) for read in page]
+        for sealed in worker.handle(state, Batch((), received)):
+            if sealed.stream == "predictions":
+                yield sealed.envelope.event
+
+
+def _unstamped(vector: Envelope[Any]) -> Envelope[Any]:
+    """A recorded vector without its stamp, so that it is answered under the configuration that is asked for."""
+    return structs.replace(vector, event=structs.replace(vector.event, control_version=0, control_head=None))
+
+
+def _alone(registered: RegisterArtifact) -> Iterator[CommandRecorded]:
+    state = EMPTY
+    promote = Promote(registered.model, registered.artifact, forced=True, weight=1.0)
+    commands: tuple[Command, ...] = (Found(1, "a-what-if"), registered, promote)
+    for number, command in enumerate(commands):
+        entry = propose(state, command, command_id=f"{number}", actor="whatif", reason="rescoring", at=0)
+        if not isinstance(entry, CommandRecorded):
+            raise AskedError(f"{registered.artifact[:12]} cannot be asked: {entry}")
+        state = fold(state, entry)
+        yield entry
+
+
+def _artifact(store: Store, configurations: Configurations, prefix: str) -> str:
+    """The one artifact that begins so: of those in control, or in the store."""
+    found = {digest for digest in configurations.newest.artifacts if digest.startswith(prefix)}
+    if len(found) == 1:
+        return found.pop()
+    return store.find(prefix)
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(pair.partition("=")[::2] for pair in given)
+    if any(not value for value in pairs.values()):
+        raise click.BadParameter(f"expected NAME=VALUE, got {' '.join(given)}")
+    return pairs
+
+
+def _words(asked: Asked) -> str:
+    parts = [f"{model} = {artifact[:12]}" for model, artifact in asked.champions.items()]
+    parts += [f"weight of {model} {weight:g}" for model, weight in asked.weights.items()]
+    parts += [f"{name} {value}" for name, value in asked.policy.items()]
+    return "With " + ", ".join(parts) if parts else "With nothing changed"
+
+
+def _shown(answer: Answer, words: str) -> Group:
+    table = Table("what", "as it was", "as it would have been", title=words)
+    for row in drawn.rows(answer):
+        table.add_row(*row)
+    share = f"{answer.changed:,} of {answer.rounds:,} decisions would have been another action"
+    lines: list[Any] = [table, f"{share}; {answer.moved:,} would have moved at all"]
+    if answer.silent:
+        lines.append(f"[yellow]in {answer.silent:,} rounds a model that is asked for had no answer[/]")
+    return Group(*lines)

@@ -1,0 +1,1 @@
+"""Commands that start, stop and look after the services of an installation."""

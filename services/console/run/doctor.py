@@ -1,0 +1,101 @@
+"""``conclave doctor``: what this installation stands on, and what protects it, as the server itself says."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from services.console.cli import asynchronous, settings_of
+from services.console.control.issuing import OUTPUT
+from shared.control import checkpoint
+from shared.control.issuing import current, refused
+from shared.log import Place
+from shared.log.connection import ServerError
+from shared.log.durability import UnfitServerError, check_server
+from shared.runtime.process import check_installation, opened_log
+from shared.server.embedded import EmbeddedError, find_program
+from shared.server.security import Check, Verdict, in_force
+from shared.settings import Settings, find, redis_url_with_password
+
+COLOURS: Final[dict[Verdict, str]] = {"good": "green", "open": "yellow", "wrong": "red", "unknown": "yellow"}
+
+
+@click.command()
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def doctor(context: click.Context, /, output: str) -> None:
+    """Checks what this installation stands on: settings, server, disk, control chain, groups; and what is in force at
+    the server: encryption, users, persistence, memory, who can reach it.
+
+    Exit code 0 in order, 1 something is wrong, 2 it cannot run, 3 this user may not look at all of it."""
+    settings = settings_of(context)
+    checks = await in_force(redis_url_with_password(settings), settings.redis.ephemeral)
+    report: dict[str, Any] = {
+        "settings": str(find(context.find_root().params["path"]) or "defaults"),
+        "embedded server": _embedded(),
+    }
+    verdicts = {check.verdict for check in checks}
+    try:
+        report |= await _standing(settings)
+    except UnfitServerError as error:
+        report["log"] = f"not opened: {error}"
+        verdicts.add("wrong")
+    except ServerError as error:
+        report["log"] = f"not read: {error}"
+        verdicts.add("unknown")
+    if output == "json":
+        click.echo(json.dumps({**report, "in force": msgspec.to_builtins(checks)}, default=str))
+    else:
+        console = Console()
+        console.print(_facts(report))
+        console.print(_protection(checks))
+    context.exit(1 if "wrong" in verdicts else 3 if "unknown" in verdicts else 0)
+
+
+def _embedded() -> str:
+    try:
+        return str(find_program())
+    except EmbeddedError:
+        return "none on this machine"
+
+
+async def _standing(settings: Settings) -> dict[str, Any]:
+    server = await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
+    report: dict[str, Any] = {name: value for name, value in server._asdict().items() if value is not None}
+    async with opened_log(settings, "conclave:console") as log:
+        state = await current(log)
+        check_installation(settings, state)
+        checkpoint.check(Path(settings.installation.state) / "checkpoints" / "control.jsonl", state)
+        report["control"] = f"version {state.version}, chain intact, head {state.head[:12]}"
+        report["written past the door"] = len(await refused(log))
+        report["commands"] = (
+            "open to whoever reaches the log" if state.open else f"signed by one of {len(state.keys)} keys"
+        )
+        for partition in range(settings.installation.partitions):
+            for view in await log.groups(partition):
+                alive = "alive" if view.alive else "NOT RUNNING"
+                report[f"group {view.group}/{partition}"] = f"{alive}, lag {dict(view.lag)}"
+            dead = await log.extent(Place("dead", partition))
+            report[f"dead letters/{partition}"] = dead.length
+            alarms = await log.extent(Place("alarms", partition))
+            report[f"alarms/{partition}"] = alarms.length
+    return report
+
+
+def _facts(report: dict[str, Any]) -> Table:
+    table = Table("what", "found", title="doctor")
+    for name, value in report.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def _protection(checks: list[Check]) -> Table:
+    table = Table("what", "", "found", "what to do", title="in force at the server")
+    for check in checks:
+        table.add_row(check.what, f"[{COLOURS[check.verdict]}]{check.verdict}[/]", check.found, check.do)
+    return table

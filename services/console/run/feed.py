@@ -1,0 +1,113 @@
+"""``conclave feed``: bars into the market stream, with a bar in the terminal that shows how far."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from services.console.cli import asynchronous, settings_of
+from services.console.sources import BARS_OPTIONS, Part, chosen_source
+from services.feed.main import feed as feed_bars
+from shared.bars import Source, open_source
+from shared.bars.names import parse_interval
+from shared.control.issuing import current
+from shared.log import Log, Place
+from shared.runtime.process import check_installation, opened_log, owner, stop_on_signal
+from shared.runtime.supervision import EVERY_S, Supervised
+from shared.settings import Settings
+from shared.synthetic import SyntheticMarket
+from shared.telemetry import logs, reporting
+
+
+@click.command()
+@BARS_OPTIONS
+@click.option("--speed", type=float, help="Bars a second over all symbols (default: as the settings say).")
+@click.option("--skip", default=0, show_default=True, help="Begin behind this many rows of the source.")
+@click.option("--limit", type=int, help="Send this many rows at most.")
+@click.pass_context
+@asynchronous
+async def feed(context: click.Context, /, **options: Any) -> None:
+    """Sends bars, in the order of their close; resumes where it stood in the same source.
+
+    Without --speed, or with 0, as fast as the pipeline takes them."""
+    settings = settings_of(context)
+    source, name = chosen_source(options)
+    part = Part(source, options["skip"], options["limit"])
+    speed = settings.feed.speed if options["speed"] is None else options["speed"]
+    async with stop_on_signal() as stop, opened_log(settings, "conclave:feed") as log:
+        sent, refused = await _feed(log, part, settings, speed, stop, name)
+    click.echo(f"{sent:,} bars sent, {refused:,} rows refused (see the stream of dead letters)")
+
+
+async def feed_from_settings(settings: Settings, stop: anyio.Event) -> None:
+    """The feed that the settings describe; returns at the end of its source."""
+    async with opened_log(settings, "conclave:feed") as log:
+        await _feed(log, _configured(settings), settings, settings.feed.speed, stop, None)
+
+
+def _configured(settings: Settings) -> Source:
+    chosen = settings.feed
+    if not chosen.path:
+        return SyntheticMarket()
+    interval = parse_interval(chosen.interval) if chosen.interval else None
+    return open_source(chosen.path, symbol=chosen.symbol or None, interval_ms=interval)
+
+
+async def _feed(
+    log: Log, source: Source, settings: Settings, speed: float, stop: anyio.Event, name: str | None
+) -> tuple[int, int]:
+    check_installation(settings, await current(log))
+    partitions = settings.installation.partitions
+    supervised = Supervised()
+    supervised.ready()
+    meter = logs.Worked(reporting.start(settings.telemetry, "feed"))
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_pulse, supervised)
+            if name is not None:
+                tasks.start_soon(_show, log, partitions, name)
+            counts = await feed_bars(
+                log,
+                source,
+                partitions=partitions,
+                speed=speed or None,
+                window=settings.feed.window,
+                owner=owner("feed"),
+                stop=stop,
+                sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
+                meter=meter,
+            )
+            tasks.cancel_scope.cancel()
+    finally:
+        meter.stop()
+    return counts.sent, counts.refused
+
+
+async def _pulse(supervised: Supervised) -> None:
+    """Signs of life from the event loop: a feed may rightly wait long for its source."""
+    while True:
+        supervised.alive()
+        await anyio.sleep(EVERY_S)
+
+
+async def _show(log: Log, partitions: int, name: str) -> None:
+    """How many bars went out and how many decisions came back, until cancelled."""
+    begun = await _added(log, partitions)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"{name}: decided of sent", total=None)
+        while True:
+            now = await _added(log, partitions)
+            sent, decided = now["market"] - begun["market"], now["decisions"] - begun["decisions"]
+            progress.update(task, completed=decided, total=sent or None)
+            await anyio.sleep(0.2)
+
+
+async def _added(log: Log, partitions: int) -> Mapping[str, int]:
+    return {
+        stream: sum([(await log.extent(Place(stream, p))).added for p in range(partitions)])
+        for stream in ("market", "decisions")
+    }

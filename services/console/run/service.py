@@ -1,0 +1,146 @@
+"""``conclave run``: one service in this process. Imports only what that service needs: four workers
+that each carried a training stack would not fit a small machine.
+
+Exit codes for a supervisor: 0 drained, or at its end; 2 cannot run, do not start it again; 75 the
+server does not answer, or lost what was written last, do.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final, ParamSpec
+
+import anyio
+import click
+
+from services.console.cli import settings_of
+from shared.log import TruncatedLogError, UnavailableError
+from shared.runtime.process import die_with_parent, serve, stop_on_signal
+from shared.runtime.service import Service
+from shared.settings import Settings, SettingsError
+from shared.telemetry import logs
+
+P = ParamSpec("P")
+
+TRY_AGAIN: Final = 75
+"""EX_TEMPFAIL of sysexits(3)."""
+SERVICES: Final = (
+    "feature-builder",
+    "model-worker",
+    "ensemble-voter",
+    "shadow-recorder",
+    "gate-evaluator",
+    "archiver",
+    "trainer",
+    "watcher",
+    "feed",
+)
+
+
+def tried_again(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A click command whose body is a coroutine, under a supervisor: ends with ``TRY_AGAIN`` and one line
+    where the server does not answer, or is not as it was left."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        lost = None
+        try:
+            anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
+        except* (UnavailableError, TruncatedLogError) as group:
+            lost = next(_leaves(group))
+        # Not above: what is raised there would come in a group, and be nobody's exit code.
+        if lost is not None:
+            click.echo(f"conclave: {lost}", err=True)
+            sys.exit(TRY_AGAIN)
+
+    return run
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+@click.command()
+@click.argument("service", type=click.Choice(SERVICES))
+@click.option("--model", help="Which model a model-worker serves.")
+@click.option("--partition", default=0, show_default=True)
+@click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
+@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+@click.pass_context
+@tried_again
+async def run(
+    context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
+) -> None:
+    """Runs one service in the foreground, until SIGTERM."""
+    if parent is not None:
+        die_with_parent(parent)
+    if (service == "model-worker") != (model is not None):
+        raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
+    logs.begin(f"{service}.{model}" if model else service)
+    await _run(settings_of(context), service, model, partition, take_over=take_over)
+
+
+async def _run(settings: Settings, service: str, model: str | None, partition: int, *, take_over: bool) -> None:
+    async with stop_on_signal() as stop:
+        if service == "feed":
+            from services.console.run.feed import feed_from_settings  # noqa: PLC0415  # imported where needed
+
+            await feed_from_settings(settings, stop)
+        else:
+            await host(settings, service, model, partition, stop, take_over=take_over)
+
+
+async def host(
+    settings: Settings, service: str, model: str | None, partition: int, stop: anyio.Event, *, take_over: bool = False
+) -> None:
+    """Hosts one service until ``stop``, with the shell that it has."""
+    if service == "gate-evaluator":
+        from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
+
+        await evaluator.run(settings, partition, stop, take_over=take_over)
+    elif service == "archiver":
+        from services.archiver import main as archiver  # noqa: PLC0415  # imported where needed
+
+        await archiver.run(settings, stop, take_over=take_over)
+    elif service == "trainer":
+        from services.trainer import main as trainer  # noqa: PLC0415  # imported where needed
+
+        await trainer.run(settings, stop, take_over=take_over)
+    elif service == "watcher":
+        from services.watcher import main as watcher  # noqa: PLC0415  # imported where needed
+
+        await watcher.run(settings, stop)
+    else:
+        await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
+
+
+def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:
+    """A service, ready to be hosted. Imported here, so that each process carries only what it needs."""
+    match service:
+        case "ensemble-voter":
+            from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
+
+            return voter.service()
+        case "shadow-recorder":
+            from services.shadow_recorder import main as recorder  # noqa: PLC0415  # imported where needed
+
+            return recorder.service()
+        case "feature-builder":
+            from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
+            from shared.features import SETS  # noqa: PLC0415  # imported where needed
+
+            unknown = [name for name in settings.features.sets if name not in SETS]
+            if unknown:
+                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {', '.join(SETS)}")
+            return builder.service([SETS[name] for name in settings.features.sets], settings.features.bridge)
+        case _:
+            from services.model_worker import main as worker  # noqa: PLC0415  # imported where needed
+            from shared.artifacts import Store  # noqa: PLC0415  # imported where needed
+
+            assert model is not None
+            return worker.service(model, Store(Path(settings.installation.state) / "artifacts"))

@@ -1,0 +1,137 @@
+"""``conclave artifacts``: what the store holds, what it is worth, and whether it is what it says it is."""
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from services.console.cli import settings_of
+from services.console.control.issuing import OUTPUT, store_of
+from shared.archive.store import opened
+from shared.artifacts.artifact import ArtifactError
+from shared.artifacts.card import card as card_of
+from shared.artifacts.checks import check_stored
+from shared.artifacts.copies import pull, push
+from shared.artifacts.show import render
+from shared.artifacts.store import Store
+from shared.report.svg import moment
+
+
+@click.group()
+def artifacts() -> None:
+    """The artifacts in this installation's store."""
+
+
+@artifacts.command("list")
+@OUTPUT
+@click.pass_context
+def list_(context: click.Context, /, output: str) -> None:
+    """Every artifact: what it is, what it learned from, what it was worth on its test part."""
+    store = store_of(settings_of(context))
+    found = [(digest, store.manifest(digest)) for digest in store.list()]
+    if output == "json":
+        for digest, manifest in found:
+            click.echo(msgspec.json.encode({"digest": digest, "manifest": manifest}).decode())
+        return
+    table = Table(title=f"{len(found)} artifacts in {store.path}")
+    for heading in ("artifact", "family", "features", "window", "skill (mnat)", "trained on", "until"):
+        table.add_column(heading)
+    for digest, manifest in found:
+        skill = manifest.metrics.test.skill
+        table.add_row(
+            digest[:12],
+            manifest.family,
+            manifest.feature_set.name,
+            str(manifest.window),
+            f"{skill.value:+.1f} [{skill.low:+.1f}, {skill.high:+.1f}]".replace("[", "\\["),
+            ", ".join(manifest.data.symbols),
+            moment(manifest.data.last_open_time),
+        )
+    Console().print(table)
+
+
+@artifacts.command()
+@click.argument("artifact")
+@OUTPUT
+@click.pass_context
+def show(context: click.Context, /, artifact: str, output: str) -> None:
+    """One artifact: its scores beside the class prior, or its whole manifest as JSON."""
+    store = store_of(settings_of(context))
+    digest = store.find(artifact)
+    manifest = store.manifest(digest)
+    if output == "json":
+        click.echo(msgspec.json.encode(manifest, order="deterministic").decode())
+    else:
+        Console().print(render(manifest, digest))
+
+
+@artifacts.command()
+@click.argument("artifact")
+@click.pass_context
+def card(context: click.Context, /, artifact: str) -> None:
+    """Its model card, in Markdown: what it is for, what it learned, what it is worth, what it is not."""
+    store = store_of(settings_of(context))
+    digest = store.find(artifact)
+    click.echo(card_of(digest, store.manifest(digest)))
+
+
+@artifacts.command()
+@click.argument("named", nargs=-1, metavar="[ARTIFACT...]")
+@OUTPUT
+@click.pass_context
+def verify(context: click.Context, /, named: tuple[str, ...], output: str) -> None:
+    """Compares every byte with its manifest, asks the golden windows again, and runs the checks that every
+    model must pass. All artifacts where none is named.
+
+    Exit code 0 all hold, 1 one does not."""
+    store = store_of(settings_of(context))
+    digests = [store.find(prefix) for prefix in named] or list(store.list())
+    ok = [_verify(store, digest, output) for digest in digests]
+    if output == "table":
+        click.echo(f"{sum(ok)} of {len(ok)} artifacts are what they say they are")
+    context.exit(0 if all(ok) else 1)
+
+
+@artifacts.command("push")
+@click.argument("artifact")
+@click.argument("place", metavar="FOLDER|URL")
+@click.pass_context
+def push_(context: click.Context, /, artifact: str, place: str) -> None:
+    """Copies an artifact to a folder, or to a place that fsspec knows, as s3://bucket/artifacts."""
+    store = store_of(settings_of(context))
+    digest = store.find(artifact)
+    size = push(store, digest, opened(place))
+    click.echo(f"{digest}: {size:,} bytes at {place}")
+
+
+@artifacts.command("pull")
+@click.argument("digest")
+@click.argument("place", metavar="FOLDER|URL")
+@click.pass_context
+def pull_(context: click.Context, /, digest: str, place: str) -> None:
+    """Copies an artifact from there into this store, by its whole digest, verified byte by byte."""
+    click.echo(pull(store_of(settings_of(context)), digest, opened(place)))
+
+
+def _verify(store: Store, digest: str, output: str) -> bool:
+    try:
+        report = check_stored(store, digest)
+    except ArtifactError as error:
+        if output == "json":
+            click.echo(msgspec.json.encode({"artifact": digest, "passed": False, "error": str(error)}).decode())
+        else:
+            click.echo(f"{digest[:12]}: {error}")
+        return False
+    passed = not report.failed
+    if output == "json":
+        told = {"artifact": digest, "passed": passed, "checks": [check._asdict() for check in report.checks]}
+        click.echo(msgspec.json.encode(told).decode())
+        return passed
+    table = Table(title=f"{digest[:12]}: {'passed' if passed else 'FAILED'}")
+    for heading in ("check", "", "found", "limit", ""):
+        table.add_column(heading)
+    for check in report.checks:
+        mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
+        table.add_row(check.name, mark, f"{check.value:.6g}", f"{check.limit:.6g}", check.detail)
+    Console().print(table)
+    return passed

@@ -1,0 +1,202 @@
+"""``conclave train request | status | watch``: jobs of the trainer, asked for and seen."""
+
+import getpass
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import anyio
+import click
+import msgspec
+from msgspec import structs
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from schemas.training import (
+    Recipe,
+    TrainingRequested,
+)
+from services.console.cli import asynchronous, settings_of
+from services.console.control.issuing import OUTPUT, store_of
+from services.console.training.files import IMBALANCE, completed, parameters
+from services.console.training.job_view import policy_words, show, stands, table_of
+from services.trainer.core import recipe_of
+from shared.artifacts.artifact import ArtifactError
+from shared.control import State
+from shared.control.following import now_ms
+from shared.control.issuing import current
+from shared.families import FAMILIES, family_named
+from shared.features import DEFAULT, SETS
+from shared.runtime.process import opened_log
+from shared.settings import Settings
+from shared.training.fitting import HOLD, HORIZON
+from shared.training.jobs import Job, Jobs
+from shared.training.ledger import Ledger
+
+DAY_MS: Final = 86_400_000
+LOOK_S: Final = 0.3
+
+
+@click.command("request")
+@click.option("--model", required=True, help="The voting slot that is to be trained again.")
+@click.option("--family", type=click.Choice(sorted(FAMILIES)), help="Default: the champion's, parameters too.")
+@click.option("--set", "set_name", type=click.Choice(sorted(SETS)), help="Default: the champion's feature set.")
+@click.option("--horizon", type=int, help="Bars ahead that the label looks. Default: the champion's.")
+@click.option("--hold", type=float, help="Share of HOLD in the training part. Default: the champion's.")
+@click.option("--seed", type=int, help="Default: the champion's.")
+@click.option("--preset", default="", help="A named set of the family's parameters.")
+@click.option("--param", "params", multiple=True, callback=parameters, help="One parameter, as --param epochs=3.")
+@IMBALANCE
+@click.option("--days", type=float, help="How far back the data go. Default: as the training policy says.")
+@click.option("--until", help="Newest bar, as 2025-08-31T00:00Z or milliseconds. Default: the newest there is.")
+@click.option("--symbol", "symbols", multiple=True, help="Only these symbols; may be repeated.")
+@click.option("--force", is_flag=True, help="Set cooldown and budget aside.")
+@click.option("--wait", is_flag=True, help="Watch it to its end; exit code 1 if it is rejected.")
+@click.option("--actor", default=getpass.getuser, help="Who asks for it (default: your login).")
+@click.option("--reason", required=True, help="Why. It is recorded.")
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def request(context: click.Context, /, model: str, wait: bool, **options: Any) -> None:
+    """Ask the trainer for a new artifact of a model, from recorded bars and vectors."""
+    settings = settings_of(context)
+    async with opened_log(settings, "conclave:console") as log:
+        state = await current(log)
+        asked = _asked(settings, state, model, options)
+        job = await Ledger(log).request(asked, state.training)
+        if options["output"] == "json":
+            click.echo(json.dumps({"job": job, "request": msgspec.to_builtins(asked)}))
+        else:
+            click.echo(f"job {job}")
+        if wait:
+            context.exit(await _watched(Ledger(log), job))
+
+
+def _asked(settings: Settings, state: State, model: str, options: dict[str, Any]) -> TrainingRequested:
+    slot = state.models.get(model)
+    base: Recipe | str = f"{model!r} has no champion to go by"
+    if slot is not None and slot.champion is not None:
+        try:
+            base = recipe_of(store_of(settings).manifest(slot.champion))
+        except ArtifactError as error:
+            base = str(error)
+    if options["family"] is None and isinstance(base, str):
+        raise click.UsageError(f"name a --family: {base}")
+    try:
+        recipe = _recipe(base, options)
+        family_named(recipe.family).window(recipe.params)
+        return TrainingRequested(
+            model=model,
+            recipe=recipe,
+            cause="operator",
+            evidence=None,
+            actor=options["actor"],
+            reason=options["reason"],
+            at=now_ms(),
+            window_ms=int((options["days"] or state.training.window_days) * DAY_MS),
+            until=None if options["until"] is None else _parsed(options["until"]),
+            symbols=tuple(options["symbols"]),
+            forced=options["force"],
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _parsed(moment: str) -> int:
+    """Milliseconds as they are, or a time (ISO 8601; UTC where it says no zone)."""
+    if moment.isdigit():
+        return int(moment)
+    time = datetime.fromisoformat(moment)
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
+    """As the champion was made, with what is named otherwise; the defaults where there is none to go by."""
+    family, imbalance = options["family"], options["imbalance"]
+    if isinstance(base, str) or (family is not None and family != base.family):
+        made = completed(family, options["params"], options["preset"])
+        start = Recipe(family, DEFAULT, made, HORIZON, HOLD, 1)
+    else:
+        params = {**base.params, **FAMILIES[base.family].presets.get(options["preset"], {}), **options["params"]}
+        start = structs.replace(base, params=completed(base.family, params, ""))
+    named = {"feature_set": options["set_name"], **{name: options[name] for name in ("horizon", "hold", "seed")}}
+    given = {name: value for name, value in named.items() if value is not None}
+    return structs.replace(start, imbalance=imbalance, **given)
+
+
+@click.command("status")
+@click.argument("job", required=False)
+@click.option("--last", "-n", default=20, show_default=True, help="How many jobs to show.")
+@OUTPUT
+@click.pass_context
+@asynchronous
+async def status(context: click.Context, /, job: str | None, last: int, output: str) -> None:
+    """Show the jobs of the trainer, or one of them in full."""
+    async with opened_log(settings_of(context), "conclave:console") as log:
+        state = await current(log)
+        jobs = await Ledger(log).read()
+        alive = any(view.alive for view in await log.groups(0) if view.group == "trainer")
+    shown = [_found(jobs, job)] if job else list(jobs)[-last:]
+    if output == "json":
+        policy = msgspec.to_builtins(state.training)
+        found = [{"state": one.state, **msgspec.to_builtins(one)} for one in shown]
+        click.echo(json.dumps({"trainer": alive, "policy": policy, "jobs": found}))
+        return
+    console = Console()
+    if job:
+        show(console, shown[0])
+        return
+    console.print(policy_words(state.training) + ("" if alive else "  [red]no trainer runs[/]"))
+    console.print(table_of(shown))
+
+
+def _found(jobs: Jobs, prefix: str) -> Job:
+    try:
+        return jobs.find(prefix)
+    except LookupError as error:
+        raise click.UsageError(f"{error}; see `conclave train status`") from None
+
+
+@click.command("watch")
+@click.argument("job", required=False)
+@click.pass_context
+@asynchronous
+async def watch(context: click.Context, /, job: str | None) -> None:
+    """Watch a job to its end (default: the one that runs, or is next). Exit code 0: completed; 1: rejected;
+    2: failed."""
+    async with opened_log(settings_of(context), "conclave:console") as log:
+        ledger = Ledger(log)
+        jobs = await ledger.read()
+        open_ = jobs.next()
+        if job is None and open_ is None:
+            raise click.UsageError("no job runs or waits; see `conclave train status`")
+        chosen = _found(jobs, job) if job else open_
+        assert chosen is not None
+        context.exit(await _watched(ledger, chosen.id))
+
+
+async def _watched(ledger: Ledger, job: str) -> int:
+    """Shows a job until it has ended; the exit code that says how."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("waiting for the trainer", total=None)
+        async for one in _states(ledger, job):
+            words = f"{one.request.model}: {one.state}"
+            at = one.progress
+            if at is not None and one.started is not None:
+                words = f"{one.request.model}: {stands(at)}"
+            fitting = at is not None and at.stage == "fitting"
+            done, of = (at.number, at.of) if at is not None and fitting else (0, None)
+            progress.update(bar, description=words, completed=done, total=of)
+    show(Console(), one)
+    return {"completed": 0, "rejected": 1}.get(one.state, 2)
+
+
+async def _states(ledger: Ledger, job: str) -> AsyncIterator[Job]:
+    while True:
+        found = (await ledger.read())[job]
+        yield found
+        if found.ended is not None:
+            return
+        await anyio.sleep(LOOK_S)

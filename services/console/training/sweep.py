@@ -1,0 +1,118 @@
+"""``conclave train sweep``: which parameters and seeds hold up over time."""
+
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from schemas.training import Imbalance, Recipe
+from services.console.cli import settings_of
+from services.console.control.issuing import OUTPUT
+from services.console.sources import BARS_OPTIONS, chosen_source
+from services.console.training.files import IMBALANCE, bars_of, completed, parameters
+from shared.families import FAMILIES
+from shared.features import DEFAULT, SETS
+from shared.settings import Settings
+from shared.training.fitting import HOLD, HORIZON
+from shared.training.series import computed
+from shared.training.sweeps import Backend, Ranked, Trial, grid, ranked, run
+
+
+def varied(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, list[int | float]]:
+    """``NAME=NUMBER,NUMBER`` words as numbers by name."""
+    found: dict[str, list[int | float]] = {}
+    for word in given:
+        name, _, values = word.partition("=")
+        found[name] = [parameters(context, option, (f"{name}={value}",))[name] for value in values.split(",")]
+    return found
+
+
+def seeds_of(context: click.Context, option: click.Parameter, given: str) -> list[int]:
+    """``1,2,3`` as numbers."""
+    try:
+        return [int(word) for word in given.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{given!r}; expected numbers, as 1,2,3") from None
+
+
+@click.command("sweep")
+@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
+@BARS_OPTIONS
+@click.option("--set", "set_name", type=click.Choice(sorted(SETS)), default=DEFAULT, show_default=True)
+@click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
+@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
+@click.option("--preset", default="", help="A named set of the family's parameters.")
+@click.option("--param", "params", multiple=True, callback=parameters, help="One parameter, as --param epochs=3.")
+@IMBALANCE
+@click.option("--vary", multiple=True, callback=varied, help="Values to try, as --vary eta=0.03,0.05; may be repeated.")
+@click.option("--seeds", default="1", callback=seeds_of, show_default=True, help="Seeds to try, as 1,2,3.")
+@click.option("--folds", default=4, show_default=True, help="Walk-forward folds over the second half of the bars.")
+@click.option("--jobs", default=-1, show_default=True, help="Trials at once; -1: as many as there are processors.")
+@OUTPUT
+@click.pass_context
+def sweep(
+    context: click.Context,
+    /,
+    family: str,
+    set_name: str,
+    horizon: int,
+    hold: float,
+    preset: str,
+    params: dict[str, int | float],
+    imbalance: Imbalance,
+    vary: dict[str, list[int | float]],
+    seeds: list[int],
+    folds: int,
+    jobs: int,
+    output: str,
+    **options: Any,
+) -> None:
+    """Fit every combination of values and seeds on every walk-forward fold, and rank them by their held-out gain.
+
+    Stores nothing. Trials run where [training] backend says."""
+    settings = settings_of(context)
+    source, _ = chosen_source(options)
+    base = Recipe(family, set_name, completed(family, params, preset), horizon, hold, seeds[0], imbalance)
+    try:
+        recipes = grid(base, seeds, vary)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    series = computed(bars_of(source), SETS[set_name], settings.features.bridge)
+    how = backend_of(settings, jobs)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    trials: list[Trial] = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"{len(recipes)} recipes, {folds} folds, {how.name}", total=len(recipes) * folds)
+        for trial in run(series, SETS[set_name], recipes, folds=folds, how=how):
+            trials.append(trial)
+            progress.advance(bar)
+    found = ranked(trials)
+    if output == "json":
+        click.echo(msgspec.json.encode({"trials": len(trials), "ranked": found}).decode())
+    else:
+        Console().print(_table(found, sorted({*vary, "seed"}), len(trials)))
+
+
+def backend_of(settings: Settings, jobs: int) -> Backend:
+    """Where trials run."""
+    return Backend(settings.training.backend, jobs, settings.training.address)
+
+
+def _table(found: list[Ranked], names: list[str], trials: int) -> Table:
+    caption = (
+        f"{trials} trials; ranked by the gain over the class prior on the validation parts (mnat a row). The test "
+        "parts took no part in that, yet the best of many is lucky too: expect less of it"
+    )
+    table = Table(caption=caption)
+    for name in names:
+        table.add_column(name, justify="right")
+    for heading in ("held-out gain", "test skill [worst, best fold]", "rejected"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        values = {**one.recipe.params, "seed": one.recipe.seed}
+        skill = f"{one.skill.value:+.1f} \\[{one.skill.low:+.1f}, {one.skill.high:+.1f}]"
+        table.add_row(*(f"{values[name]:g}" for name in names), f"{one.gain:+.1f}", skill, str(one.rejected or ""))
+    return table

@@ -1,0 +1,95 @@
+"""``conclave import``: weights that were trained elsewhere, made an artifact."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from schemas.common import ACTIONS
+from services.console.cli import asynchronous, settings_of
+from services.console.control.issuing import changing, store_of
+from services.console.sources import BARS_OPTIONS, chosen_source
+from services.console.training.files import after_training, bars_of, parameters
+from shared.artifacts.show import render
+from shared.features import SETS
+from shared.importing.bring import bring
+from shared.training.fitting import HOLD, HORIZON
+
+
+def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
+    found = tuple(word.strip().upper() for word in text.split(",") if word.strip())
+    if unknown := [word for word in found if word not in ACTIONS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: expected {', '.join(ACTIONS)}")
+    return found
+
+
+@click.command("import")
+@click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", required=True, help="The voting slot the artifact is for.")
+@click.option(
+    "--set", "set_name", type=click.Choice(sorted(SETS)), required=True, help="The features it was trained on."
+)
+@click.option(
+    "--classes", required=True, callback=_classes, metavar="SELL,HOLD,BUY",
+    help="What its outputs mean, in their order; for one output what it speaks against and for: SELL,BUY.",
+)  # fmt: skip
+@click.option("--scaler", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its scaler, as JSON.")
+@click.option(
+    "--unpickle-scaler", is_flag=True, help="The scaler is a pickle: open it in a child with nothing to lose."
+)
+@BARS_OPTIONS
+@click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that its label looks.")
+@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD that its label has.")
+@click.option(
+    "--param", "params", multiple=True, callback=parameters, help="What shapes do not show, as --param heads=8."
+)
+@click.option("--register", "then", flag_value="register", help="Make it known under the model's name.")
+@click.option("--shadow", "then", flag_value="shadow", help="Register it and watch it in shadow.")
+@changing
+@click.pass_context
+@asynchronous
+async def import_(
+    context: click.Context,
+    /,
+    weights: Path,
+    model: str,
+    set_name: str,
+    classes: tuple[str, ...],
+    scaler: Path | None,
+    unpickle_scaler: bool,
+    horizon: int,
+    hold: float,
+    params: dict[str, int | float],
+    then: str | None,
+    **options: Any,
+) -> None:
+    """Brings in a bare state dict: a torch file (read without running anything in it) or safetensors.
+
+    The network is recognised by the names and shapes of its tensors; what they do not show is asked for. It is
+    compared with torch's own layers, calibrated and measured on the bars, and must pass every check that a model
+    trained here must pass."""
+    settings = settings_of(context)
+    source, name = chosen_source(options)
+    brought = bring(
+        weights,
+        bars_of(source),
+        SETS[set_name],
+        classes=classes,
+        params=params,
+        scaler=scaler,
+        unpickle=unpickle_scaler,
+        source=name,
+        horizon=horizon,
+        hold=hold,
+        bridge=settings.features.bridge,
+    )
+    digest = store_of(settings).save(brought.manifest, brought.files)
+    known = brought.manifest.imported
+    assert known is not None
+    if options["output"] == "table":
+        Console().print(render(brought.manifest, digest))
+        click.echo(f"recognised as {known.layout or 'its parts'}; {known.off:.2g} from the reference", err=True)
+    click.echo(digest)
+    if then is not None:
+        await after_training(settings, model, digest, brought, then, None, options)

@@ -1,0 +1,187 @@
+"""The fence of each partition: what stops intents at once, whoever is suspended or late.
+
+A fence is a mark beside the streams of its partition (``shared.log.Log.set_fence``): ``open <command id>`` or
+``closed <command id>``. Commits check it. A halt closes every fence before it is appended to ``control``, a resume
+opens them after; where a command fails in between, fences stay closed. A fence that is missing, or that cannot be
+read or set, counts as closed.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import anyio
+
+from schemas.codec import Sealed, seal
+from schemas.control import Command, CommandRecorded, Found, Halt, Resume
+from schemas.decisions import FenceClosed, FenceOpened
+from shared.control.following import now_ms
+from shared.log import CLOSED, OPEN, Log
+from shared.log.leases import is_open
+
+REACH_S: Final = 2.0
+"""How long one partition may take to answer before the others go on without it (seconds)."""
+RESTORED: Final = "restored from control"
+MOVES: Final = (Found, Halt, Resume)
+"""The commands that move fences."""
+
+
+class FenceError(RuntimeError):
+    """The command stands on ``control``, but fences of some partitions could not be set. Names them."""
+
+
+class Order(NamedTuple):
+    """Under which command a fence is moved, by whom and why."""
+
+    command_id: str
+    by: str
+    reason: str
+
+    @property
+    def opened(self) -> str:
+        """The mark of a fence that is opened by it."""
+        return OPEN + self.command_id
+
+    @property
+    def closed(self) -> str:
+        """The mark of a fence that is closed by it."""
+        return CLOSED + self.command_id
+
+    def note(self, mark: str) -> Sealed:
+        """What is recorded on ``decisions`` together with the mark."""
+        made = FenceOpened if is_open(mark) else FenceClosed
+        return seal("decisions", made(self.command_id, self.by, self.reason, now_ms()))
+
+
+class Reached(NamedTuple):
+    """What partitions answered, and why others did not."""
+
+    marks: Mapping[int, str]
+    faults: Mapping[int, str]
+
+
+async def each(partitions: Iterable[int], act: Callable[[int], Awaitable[str]]) -> Reached:
+    """Calls ``act`` for all partitions at once, since one that does not answer must not delay the others."""
+    marks: dict[int, str] = {}
+    faults: dict[int, str] = {}
+
+    async def reach(partition: int) -> None:
+        try:
+            with anyio.fail_after(REACH_S):
+                marks[partition] = await act(partition)
+        except TimeoutError:
+            faults[partition] = f"no answer within {REACH_S:.0f} s"
+        except (OSError, RuntimeError) as error:  # unreachable, or refused by the server
+            faults[partition] = str(error)
+
+    async with anyio.create_task_group() as tasks:
+        for partition in partitions:
+            tasks.start_soon(reach, partition)
+    return Reached(marks, faults)
+
+
+class Move:
+    """What one command does to the fences, before and after it is appended. Most commands do nothing."""
+
+    def __init__(self, log: Log, command: Command, order: Order, partitions: int) -> None:
+        self.log = log
+        self.order = order
+        self.partitions = range(command.partitions if isinstance(command, Found) else partitions)
+        self.closes = isinstance(command, Halt)
+        self.opens = isinstance(command, Found | Resume)
+        self.former: dict[int, str] = {}
+        self.unread: Mapping[int, str] = {}
+
+    async def before(self) -> None:
+        """Closes the fences, or remembers how they are marked. What fails here is tried again by ``after``, or
+        reported by it."""
+        if self.closes:
+            await each(self.partitions, self._close)
+        elif self.opens:
+            found = await each(self.partitions, self.log.fence)
+            self.former, self.unread = dict(found.marks), found.faults
+
+    async def after(self, command: str) -> None:
+        """Makes sure that the fences are closed, or opens those that nobody has moved since. Raises
+        ``FenceError``."""
+        faults: Mapping[int, str] = {}
+        if self.closes:
+            faults = (await each(self.partitions, self._close)).faults
+        elif self.opens:
+            faults = {**(await each(self.former, self._open)).faults, **self.unread}
+        if faults:
+            raise FenceError(self._said(command, faults))
+
+    async def withdraw(self) -> tuple[int, ...]:
+        """Opens what this halt has closed, unless somebody has moved it since. For one that was refused in the end.
+        Gives the partitions that stay closed."""
+
+        async def reopen(partition: int) -> str:
+            mark = self.order.opened
+            return await self.log.set_fence(partition, mark, self.order.note(mark), expected=self.order.closed)
+
+        if not self.closes:
+            return ()
+        found = await each([partition for partition, mark in self.former.items() if is_open(mark)], reopen)
+        return tuple(sorted(found.faults))
+
+    @property
+    def kept(self) -> str:
+        """What to add where a halt could not be appended for a reason that is none of its own."""
+        return ". The fences were closed and stay so: `conclave resume` opens them" if self.closes else ""
+
+    async def _close(self, partition: int) -> str:
+        mark = self.order.closed
+        there = await self.log.fence(partition)
+        while there != mark:
+            self.former[partition] = there
+            there = await self.log.set_fence(partition, mark, self.order.note(mark), expected=there)
+        return there
+
+    async def _open(self, partition: int) -> str:
+        mark = self.order.opened
+        return await self.log.set_fence(partition, mark, self.order.note(mark), expected=self.former[partition])
+
+    def _said(self, command: str, faults: Mapping[int, str]) -> str:
+        verb, then = (
+            ("closed", "intents end there with the bars that follow the command")
+            if self.closes
+            else ("opened", "it stays closed")
+        )
+        where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(faults.items()))
+        again = "resume" if self.opens else "halt"
+        return f"{command}, but not every fence could be {verb} ({then}). {where}. Issue `conclave {again}` again"
+
+
+async def repair(log: Log, partitions: int, order: Order, *, halted: bool) -> Reached:
+    """Brings fences in line with ``control``: closes those that are open in a halt, opens those that are closed
+    though there is none. ``marks`` are those of the partitions that were moved."""
+    moved: dict[int, str] = {}
+
+    async def align(partition: int) -> str:
+        there, mark = await log.fence(partition), order.closed if halted else order.opened
+        if is_open(there) == (not halted):
+            return there
+        now = await log.set_fence(partition, mark, order.note(mark), expected=there)
+        if now == mark:
+            moved[partition] = mark
+        return now
+
+    found = await each(range(partitions), align)
+    return Reached(dict(sorted(moved.items())), found.faults)
+
+
+async def restored(log: Log, partition: int, there: str, last: str, by: str, *, halted: bool) -> str:
+    """The mark of a partition's fence, set from ``control`` where it is missing, or open in a halt (both are what a
+    server leaves that lost its last writes). ``there``: the mark as it was before ``control`` was read to its end, so
+    that a command that moves the fence meanwhile wins. ``last``: the id of the last command that moves fences."""
+    if not last or (there and not (halted and is_open(there))):
+        return there
+    order = Order(last, by, RESTORED)
+    mark = order.closed if halted else order.opened
+    return await log.set_fence(partition, mark, order.note(mark), expected=there)
+
+
+def last_move(commands: Iterable[CommandRecorded]) -> str:
+    """The id of the last command that moves fences; '' where there is none."""
+    found = [recorded.command_id for recorded in commands if isinstance(recorded.command, MOVES)]
+    return found[-1] if found else ""

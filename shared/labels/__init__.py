@@ -1,0 +1,1 @@
+"""The labels that predictions are scored against, for a whole series and bar by bar."""

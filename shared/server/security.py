@@ -1,0 +1,218 @@
+"""What protects the log, as its server says at this moment: who can reach it, whether they are overheard,
+who they are and what they may do, what the server keeps, and when it would drop something.
+
+A server of this machine alone (loopback, or a socket) may be ``open``: whoever runs programs here could
+read the passwords as well. One that other machines reach must speak TLS and know every user.
+"""
+
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from shared.log.connection import Address, ServerError, Wire, pack, parse_address
+from shared.log.redis import ANSWER_S, library
+from shared.server import users
+
+Verdict = Literal["good", "open", "wrong", "unknown"]
+"""As it should be; a choice that gives something away; what must be changed; this user may not look."""
+SETTINGS: Final = ("bind", "port", "tls-port", "appendfsync", "maxmemory", "maxmemory-policy")
+SOON_S: Final = 30 * 86_400
+
+
+class Check(Struct, frozen=True):
+    """One thing that was looked at: what was found, and what to do about it."""
+
+    what: str
+    verdict: Verdict
+    found: str
+    do: str = ""
+
+
+class Seen(Struct, frozen=True):
+    """What the server answered. ``None``: this user may not ask."""
+
+    address: Address
+    settings: Mapping[str, str] | None
+    users: list[str] | None
+    function: bytes | None
+    info: Mapping[str, str]
+    peer: Mapping[str, Any]
+
+    @property
+    def me(self) -> str:
+        """As whom it was asked."""
+        return self.address.user or "default"
+
+
+async def in_force(url: str, ephemeral: bool = False) -> list[Check]:
+    """All checks, of the server at ``url``. ``ephemeral``: the log may be lost, so persistence is nobody's
+    worry. Raises ``UnavailableError``."""
+    address = parse_address(url)
+    wire = await Wire.open(address, "conclave:doctor")
+    try:
+        seen = await _look(wire, address)
+    finally:
+        wire.close()
+    return list(judged(seen, ephemeral))
+
+
+def judged(seen: Seen, ephemeral: bool) -> Iterator[Check]:
+    """The checks, from what was seen."""
+    private = _private(seen)
+    yield _reach(seen, private)
+    yield _encryption(seen, private)
+    yield from _users(seen, private)
+    yield _eviction(seen)
+    yield _persistence(seen, ephemeral)
+    yield _functions(seen)
+
+
+async def _look(wire: Wire, address: Address) -> Seen:
+    async def ask(*words: str) -> Any:
+        try:
+            return await wire.call(pack(*words), ANSWER_S)
+        except ServerError:
+            return None
+
+    settings, users = await ask("CONFIG", "GET", *SETTINGS), await ask("ACL", "LIST")
+    name, _ = library()
+    info: bytes = await ask("INFO", "persistence") or b""
+    return Seen(
+        address,
+        None if settings is None else _pairs(settings),
+        None if users is None else [user.decode() for user in users],
+        _code(await ask("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")),
+        dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line),
+        wire.peer,
+    )
+
+
+def _private(seen: Seen) -> bool | None:
+    """Whether this machine alone reaches the server; None where nobody knows."""
+    if seen.settings is None:
+        return None
+    if seen.settings.get("port") == "0" and seen.settings.get("tls-port", "0") == "0":
+        return True
+    return all(_loopback(place) for place in seen.settings.get("bind", "*").split() or ["*"])
+
+
+def _loopback(place: str) -> bool:
+    try:
+        return ip_address(place.removeprefix("-")).is_loopback
+    except ValueError:
+        return place == "localhost"
+
+
+def _reach(seen: Seen, private: bool | None) -> Check:
+    if private is None or seen.settings is None:
+        return _hidden("reached from", seen)
+    if private:
+        return Check("reached from", "good", "this machine alone")
+    return Check(
+        "reached from",
+        "open",
+        f"other machines: bound to {seen.settings.get('bind') or '*'}",
+        "a network that holds nothing but Conclave; else bind 127.0.0.1",
+    )
+
+
+def _encryption(seen: Seen, private: bool | None) -> Check:
+    plain = seen.settings is not None and seen.settings.get("port") != "0"
+    if seen.address.tls:
+        left = ssl.cert_time_to_seconds(str(seen.peer["notAfter"])) - time.time()
+        found = f"TLS; certificate until {seen.peer['notAfter']}"
+        if left < SOON_S:
+            return Check("encryption", "wrong", found, "make another: delete it, `conclave access --tls`, restart")
+        if plain and not private:
+            return Check("encryption", "wrong", f"{found}; but plain text is spoken too", "port 0")
+        return Check("encryption", "good", found)
+    if private:
+        return Check("encryption", "good", "none, and nothing leaves this machine")
+    if private is None and (seen.address.path or _loopback(seen.address.host)):
+        return _hidden("encryption", seen)
+    return Check("encryption", "wrong", "none", "port 0, tls-port 6379, rediss:// and `ca` in [redis]")
+
+
+def _users(seen: Seen, private: bool | None) -> Iterator[Check]:
+    if seen.users is None:
+        yield _hidden("default user", seen)
+        yield _hidden("users", seen)
+        return
+    if users.is_off("default", seen.users):
+        yield Check("default user", "good", "off: nobody is let in without a name")
+    else:
+        word: Verdict = "open" if private else "wrong"
+        yield Check("default user", word, "on", "`conclave access`, and aclfile in the server's configuration")
+    if private and {users.name_of(line) for line in seen.users} == {"default"}:
+        yield Check("users", "open", "none: every program of this machine may do everything")
+        return
+    wrong = users.differences(seen.users)
+    todo = "`conclave access`, then restart the server"
+    yield (
+        Check("users", "wrong", "; ".join(wrong), todo)
+        if wrong
+        else Check("users", "good", f"{len(users.USERS)}, each with the rights of the catalogue; this is {seen.me}")
+    )
+
+
+def _eviction(seen: Seen) -> Check:
+    if seen.settings is None:
+        return _hidden("memory", seen)
+    limit, policy = int(seen.settings.get("maxmemory", "0")), seen.settings.get("maxmemory-policy", "unknown")
+    found = f"{f'at most {limit:,} bytes' if limit else 'without a limit'}, {policy}"
+    if policy == "noeviction":
+        return Check("memory", "good", found)
+    if limit:
+        return Check("memory", "wrong", f"{found}: entries may be dropped", "maxmemory-policy noeviction")
+    return Check("memory", "open", f"{found}: a limit would have entries dropped", "maxmemory-policy noeviction")
+
+
+def _persistence(seen: Seen, ephemeral: bool) -> Check:
+    if ephemeral:
+        return Check("persistence", "open", "the log was declared ephemeral: it may be lost")
+    kept = seen.info.get("aof_enabled")
+    if kept is None:
+        return _hidden("persistence", seen)
+    if kept != "1":
+        return Check("persistence", "wrong", "no append-only file", "appendonly yes")
+    if seen.info.get("aof_last_write_status", "ok") != "ok":
+        return Check("persistence", "wrong", "the last write to its file failed", "look at the server's disk and log")
+    when = (seen.settings or {}).get("appendfsync", "unknown")
+    if when == "always":
+        return Check("persistence", "good", "append-only file, on disk before a commit is answered")
+    lost = {"everysec": "the last second", "no": "what the system had not written"}.get(when, "something")
+    return Check("persistence", "open", f"{when}: a power failure loses {lost}", "appendfsync always")
+
+
+def _functions(seen: Seen) -> Check:
+    name, source = library()
+    if seen.function is None:
+        return _hidden("functions", seen)
+    if not seen.function:
+        return Check("functions", "open", f"{name} is not loaded yet", "`conclave prepare`")
+    if seen.function != source.encode():
+        todo = "find out who loaded it; FUNCTION DELETE and `conclave prepare` as an administrator"
+        return Check("functions", "wrong", f"{name} is not what this release has under that name", todo)
+    return Check("functions", "good", f"{name}, as this release has it")
+
+
+def _hidden(what: str, seen: Seen) -> Check:
+    return Check(what, "unknown", f"{seen.me} may not look", "ask as the operators' user, console")
+
+
+def _pairs(flat: Iterable[bytes]) -> dict[str, str]:
+    words = [word.decode() for word in flat]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _code(found: Any) -> bytes | None:
+    """The source of the one library of this name; empty where there is none."""
+    if not found:
+        return None if found is None else b""
+    facts = dict(zip(found[0][::2], found[0][1::2], strict=True))
+    code: bytes = facts[b"library_code"]
+    return code

@@ -1,0 +1,1 @@
+"""From predictions to a decision: the pool and the rounds."""

@@ -1,0 +1,204 @@
+"""Every command in every state: what stands, what is refused and with which words, pinned in a file.
+
+To pin a new outcome, run this file as a program, and read the difference before you commit it."""
+
+import json
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.common import ACTIONS
+from schemas.control import (
+    Command,
+    CommandRecorded,
+    ConfirmPromotion,
+    Found,
+    Halt,
+    Promote,
+    RegisterArtifact,
+    Resume,
+    Retire,
+    RevertProbation,
+    RevokeKey,
+    Rollback,
+    SetGatePolicy,
+    SetLadder,
+    SetTrainingPolicy,
+    SetVotingPolicy,
+    SetWeights,
+    StartShadow,
+    StepWeight,
+    StopShadow,
+    TrustKey,
+)
+from shared.control import EMPTY, State, decide, fold, propose
+from shared.control.signing import Signer
+
+PINNED = Path(__file__).parents[2] / "histories" / "outcomes.json"
+A1, A2, A3, B1, C1 = "a1" * 32, "a2" * 32, "a3" * 32, "b1" * 32, "c1" * 32
+READY = ("0a" * 16, "0b" * 16)
+VERDICT = "0c" * 16
+
+
+def artifact(model: str, digest: str, **changed: Any) -> RegisterArtifact:
+    fields: dict[str, Any] = {
+        "model": model,
+        "artifact": digest,
+        "family": "xgboost",
+        "feature_set": "f0" * 32,
+        "feature_set_name": "core-4",
+        "interval_ms": 60_000,
+        "classes": ACTIONS,
+        "centre": (-1.1,) * 3,
+        "prior": (0.3, 0.4, 0.3),
+        "features": ("rsi_14", "atr_14", "macd_12_26"),
+        "libraries": {"xgboost": "3.2.0"},
+    }
+    return RegisterArtifact(**{**fields, **changed})
+
+
+OTHER: dict[str, Any] = {
+    "feature_set": "f1" * 32,
+    "feature_set_name": "core-5",
+    "features": ("rsi_14", "atr_14", "obv"),
+    "libraries": {"xgboost": "3.3.0"},
+}
+FOUNDED = (Found(2, "log-of-a-test"),)
+REGISTERED = (*FOUNDED, artifact("a", A1), artifact("a", A2), artifact("a", A3, **OTHER), artifact("b", B1))
+ONE = (*REGISTERED, Promote("a", A1, forced=True, weight=1.0))
+TWO = (*ONE, Promote("b", B1, forced=True, weight=0.2))
+SIGNER = Signer("ada", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+KEY = TrustKey("ada", SIGNER.public_key, "Ada")
+STATES: dict[str, tuple[Command, ...]] = {
+    "unfounded": (),
+    "founded": FOUNDED,
+    "registered": REGISTERED,
+    "one votes": ONE,
+    "two vote": TWO,
+    "in shadow": (*TWO, StartShadow("a", A2)),
+    "promoted": (*TWO, Promote("a", A2, forced=True)),
+    "on probation": (*TWO, Promote("a", A2, forced=True, probation=100)),
+    "rolled back": (*TWO, Promote("a", A2, forced=True), Rollback()),
+    "retired": (*TWO, StartShadow("a", A2), Retire("a", A2)),
+    "retired behind": (*TWO, Promote("a", A2, forced=True), Retire("a", A1)),
+    "halted": (*TWO, Halt()),
+    "strict quorum": (*TWO, SetVotingPolicy(quorum_count=2)),
+    "ladder for all": (*TWO, SetLadder(automatic=True)),
+    "keys": (*TWO, KEY, TrustKey("bo", "0e" * 32, "Bo", ("halt", "resume"))),
+}
+COMMANDS: dict[str, Command] = {
+    "found": FOUNDED[0],
+    "register": artifact("c", C1),
+    "register again": artifact("a", A1),
+    "register with another class order": artifact("c", C1, classes=("BUY", "HOLD", "SELL")),
+    "start shadow a2": StartShadow("a", A2),
+    "start shadow of another model": StartShadow("a", B1),
+    "stop shadow a2": StopShadow("a", A2),
+    "promote a2": Promote("a", A2),
+    "promote a2, passed and ready": Promote("a", A2, verdict=VERDICT, ready=READY),
+    "promote a2, ready in one partition": Promote("a", A2, verdict=VERDICT, ready=READY[:1] * 2),
+    "promote a2, forced": Promote("a", A2, forced=True),
+    "promote a2, forced, on probation": Promote("a", A2, forced=True, probation=10),
+    "promote a3, forced": Promote("a", A3, forced=True),
+    "promote a3, forced, changes accepted": Promote("a", A3, forced=True, accept_changes=True),
+    "promote a1 with all the weight, on probation": Promote("a", A1, forced=True, weight=1.0, probation=10),
+    "promote b1 with a weight": Promote("b", B1, forced=True, weight=0.5),
+    "promote what nobody knows": Promote("a", C1, forced=True),
+    "rollback": Rollback(),
+    "rollback to 6": Rollback(to=6),
+    "rollback to 1": Rollback(to=1),
+    "rollback to 99": Rollback(to=99),
+    "rollback a": Rollback(model="a"),
+    "rollback b to 6": Rollback(to=6, model="b"),
+    "rollback a to 6": Rollback(to=6, model="a"),
+    "confirm a2": ConfirmPromotion("a", A2),
+    "revert a2": RevertProbation("a", A2, 100),
+    "revert a2 too early": RevertProbation("a", A2, 99),
+    "weights": SetWeights({"a": 0.5, "b": 0.5}),
+    "weights of one": SetWeights({"a": 1.0}),
+    "weights beyond one": SetWeights({"a": 0.9, "b": 0.9}),
+    "step a up": StepWeight("a"),
+    "step b up": StepWeight("b"),
+    "step b down": StepWeight("b", up=False),
+    "step b up by itself": StepWeight("b", automatic=True),
+    "ladder": SetLadder(automatic=True),
+    "ladder that descends": SetLadder((0.2, 0.1)),
+    "voting policy": SetVotingPolicy(quorum_count=1),
+    "voting policy nobody reaches": SetVotingPolicy(quorum_count=3),
+    "gate policy": SetGatePolicy("classic", {"least": 3}),
+    "training policy": SetTrainingPolicy(schedule_hours=24),
+    "halt": Halt(),
+    "resume": Resume(),
+    "retire a1": Retire("a", A1),
+    "retire a2": Retire("a", A2),
+    "trust ada": KEY,
+    "trust who may not trust": TrustKey("cy", "0f" * 32, "Cy", ("halt",)),
+    "trust for a command that is none": TrustKey("cy", "0f" * 32, "Cy", ("sell",)),
+    "revoke ada": RevokeKey("ada"),
+    "revoke bo": RevokeKey("bo"),
+}
+
+
+def after(state: State, command: Command) -> State:
+    entry = propose(state, command, command_id=f"c{state.version}", actor="me", reason="test", at=1, signer=SIGNER)
+    assert isinstance(entry, CommandRecorded), entry
+    return fold(state, entry)
+
+
+def given(name: str) -> State:
+    return reduce(after, STATES[name], EMPTY)
+
+
+def outcomes() -> Mapping[str, Mapping[str, str]]:
+    """What each command comes to in each state."""
+    found: dict[str, dict[str, str]] = {}
+    for name in STATES:
+        state = given(name)
+        for words, command in COMMANDS.items():
+            answer = decide(state, command)
+            found.setdefault(words, {})[name] = "stands" if answer is None else answer.reason
+    return found
+
+
+def test_no_command_is_forgotten() -> None:
+    assert {type(command) for command in COMMANDS.values()} == set(get_args(Command))
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_in_every_state_comes_to_what_was_pinned(words: str) -> None:
+    assert outcomes()[words] == json.loads(PINNED.read_text())[words]
+
+
+def test_nothing_else_is_pinned() -> None:
+    pinned = json.loads(PINNED.read_text())
+    assert {words: set(row) for words, row in pinned.items()} == {words: set(STATES) for words in COMMANDS}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_stands_can_be_applied_and_leaves_weights_that_sum_to_one(name: str) -> None:
+    state = given(name)
+    for command in COMMANDS.values():
+        if decide(state, command) is None:
+            made = after(state, command)
+            assert made.version == state.version + 1
+            weights = [made.models[model].weight or 0.0 for model in made.voting]
+            assert not weights or abs(sum(weights) - 1) < 1e-9
+            assert all(model.champion not in model.shadows for model in made.models.values())
+            assert not any(made.models[model].champion in made.retired for model in made.voting)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_refusal_changes_nothing_and_says_something(name: str) -> None:
+    state = given(name)
+    for command in COMMANDS.values():
+        answer = decide(state, command)
+        assert answer is None or answer.reason
+    assert state == given(name)
+
+
+if __name__ == "__main__":
+    PINNED.write_text(json.dumps(outcomes(), indent=1) + "\n")

@@ -1,0 +1,250 @@
+"""What each user may do, asked of a server that has the file in force."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from schemas.catalogue import STREAMS
+from schemas.codec import seal
+from schemas.control import Found, Halt
+from schemas.decisions import FenceOpened
+from schemas.documentation.examples import examples
+from shared.control.issuing import issue
+from shared.log import Commit, HaltedError, Owner
+from shared.log.connection import ServerError
+from shared.log.redis import RedisLog
+from shared.server import users
+from shared.server.embedded import EmbeddedServer, find_program
+
+WORD = users.hashed("word")
+HANDS = ("console", "ensemble-voter", "model-worker")
+[INTENT] = [each for each in examples() if each.stream == "intents"]
+WRITES = (
+    "XADD {key} * e x",
+    "XDEL {key} 1-1",
+    "XTRIM {key} MAXLEN 0",
+    "DEL {key}",
+    "XSETID {key} 9-9",
+    "RENAME {key} {key}",
+)
+NEVER = (
+    "FLUSHALL", "FLUSHDB", "CONFIG SET appendonly no", "ACL SETUSER x", "FUNCTION FLUSH", "SHUTDOWN", "DEBUG RELOAD",
+    "GET other", "SET other x", "XADD other * e x", "XREAD STREAMS other 0", "HGETALL other", "PUBLISH news x",
+    "SUBSCRIBE news", "WATCH conclave:control", "COPY conclave:control other", "DUMP conclave:control",
+    "RESTORE other 0 x", "MIGRATE h 1 conclave:control 0 1", "ACL LOAD", "ACL DELUSER feed", "MODULE LIST",
+    "SCRIPT LOAD x", "BGREWRITEAOF", "FAILOVER", "CLUSTER RESET", "SLOWLOG GET", "OBJECT ENCODING conclave:control",
+    "EVAL return 0", "KEYS *", "SCAN 0", "MONITOR", "REPLICAOF NO ONE", "SAVE", "CLIENT KILL ID 1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with EmbeddedServer(tmp_path_factory.mktemp("acl"), die_with_parent=True) as running:
+        client = redis.Redis.from_url(running.url, decode_responses=True)
+        for line in users.lines(dict.fromkeys((*users.USERS, "admin"), WORD)):
+            if line != users.DEFAULT:  # it would lock this client out
+                client.execute_command("ACL", "SETUSER", *_words(line)[1:])  # type: ignore[no-untyped-call]  # stub has none
+        yield client
+        client.close()
+
+
+def _words(line: str) -> list[str]:
+    """An access-control line as its words; a selector in brackets is one."""
+    words: list[str] = []
+    for part in line.split():
+        if words and words[-1].startswith("(") and not words[-1].endswith(")"):
+            words[-1] += " " + part
+        else:
+            words.append(part)
+    return words
+
+
+def may(server: redis.Redis, user: str, command: str) -> bool:
+    answer = server.execute_command("ACL", "DRYRUN", user, *command.split())  # type: ignore[no-untyped-call]  # stub has none
+    return bool(answer == "OK")
+
+
+@pytest.mark.parametrize("user", users.USERS)
+def test_a_user_appends_to_the_streams_it_writes_and_changes_no_other_way(server: redis.Redis, user: str) -> None:
+    for spec in STREAMS.values():
+        allowed = [word for word in WRITES if may(server, user, word.format(key=spec.key()))]
+        trims = [WRITES[2]] if user == "archiver" and spec.retention_ms is not None else []
+        assert allowed == [*(WRITES[:1] if user in spec.writers else []), *trims], spec.name
+
+
+@pytest.mark.parametrize("user", users.USERS)
+def test_a_user_reads_its_own_streams_and_the_configuration(server: redis.Redis, user: str) -> None:
+    for spec in STREAMS.values():
+        own = user in spec.readers or user in spec.writers or spec.name == "control"
+        assert may(server, user, f"XRANGE {spec.key()} - +") == own, spec.name
+        assert may(server, user, f"XREAD STREAMS {spec.key()} 0") == own, spec.name
+
+
+@pytest.mark.parametrize("user", users.USERS)
+def test_nobody_but_the_administrator_changes_the_server(server: redis.Redis, user: str) -> None:
+    assert [command for command in NEVER if may(server, user, command)] == []
+    assert [command for command in NEVER if not may(server, "admin", command)] == []
+
+
+def test_the_watcher_sees_where_everything_stands_and_writes_nothing(server: redis.Redis) -> None:
+    for group in (*users.USERS, "model-worker.xgboost"):
+        key = f"conclave:{{p0}}:group:{group}"
+        assert may(server, "watcher", f"HGETALL {key}")
+        assert not may(server, "watcher", f"HSET {key} memo x")
+        assert not may(server, "watcher", f"FCALL conclave_commit 1 {key}")
+    assert may(server, "watcher", "SMEMBERS conclave:{p0}:groups")
+    assert not may(server, "watcher", "SADD conclave:{p0}:groups x")
+    assert all(may(server, "watcher", f"XINFO STREAM {spec.key()}") for spec in STREAMS.values() if spec.partitioned)
+
+
+@pytest.mark.parametrize("user", [user for user in users.USERS if user not in {"console", "watcher"}])
+def test_a_service_holds_its_own_group_alone_and_loads_no_function(server: redis.Redis, user: str) -> None:
+    mine = "model-worker.xgboost" if user == "model-worker" else user
+    for other in (mine, *users.USERS):
+        key = f"conclave:{{p0}}:group:{other}"
+        assert may(server, user, f"HSET {key} memo x") == (other == mine != "guard"), other
+    assert not may(server, user, "FUNCTION LOAD x")
+
+
+def test_operators_gate_evaluator_trainer_and_guard_alone_append_to_control(server: redis.Redis) -> None:
+    assert {user for user in users.USERS if may(server, user, "XADD conclave:control * e x")} == {
+        "console",
+        "gate-evaluator",
+        "trainer",
+        "guard",
+    }
+    assert {user for user in users.USERS if may(server, user, "XADD conclave:training * e x")} == {"console", "trainer"}
+
+
+def test_the_console_and_the_voter_alone_touch_a_fence(server: redis.Redis) -> None:
+    key = "conclave:{p0}:fence"
+    for command in (f"HSET {key} mark x", f"FCALL f 2 {key} conclave:{{p0}}:decisions"):
+        assert {user for user in users.USERS if may(server, user, command)} == {"console", "ensemble-voter"}
+    assert [user for user in users.USERS if may(server, user, f"DEL {key}")] == []
+
+
+def test_a_console_loads_the_functions_and_skips_a_group(server: redis.Redis) -> None:
+    assert may(server, "console", "FUNCTION LOAD x")
+    assert may(server, "console", "FCALL f 2 conclave:{p0}:group:feed conclave:{p0}:market")
+
+
+@contextmanager
+def started(data: Path) -> Iterator[redis.Redis]:
+    """A server over ``data`` with the file in force, and its administrator."""
+    users = data / "users.acl"
+    users.write_text("\n".join(users.lines(dict.fromkeys((*users.USERS, "admin"), WORD))) + "\n")
+    place = str(data / "socket")
+    options = {"dir": str(data), "port": "0", "unixsocket": place, "aclfile": str(users), "appendonly": "yes"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    program = shutil.which("redis-server") or find_program()  # Redis, where it is: the one that forgot
+    process = subprocess.Popen([str(program), *words], stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(unix_socket_path=place, username="admin", password="word") as admin:
+            until(admin, place)
+            yield admin
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def until(client: redis.Redis, place: str, limit_s: float = 20.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            client.ping()
+        except redis.exceptions.ConnectionError:  # loading is one, too
+            assert time.monotonic() < deadline, place
+            time.sleep(0.01)
+        else:
+            return
+
+
+def test_nobody_is_let_in_without_a_name_and_the_file_is_read_back_whole(tmp_path: Path) -> None:
+    """Redis replays its append-only file as the user ``default``: it is off, and may do everything."""
+    with started(tmp_path) as admin:
+        both = admin.pipeline(transaction=True)
+        both.set("a", 1)
+        both.set("b", 2)
+        both.execute()
+        stranger = redis.Redis(unix_socket_path=str(tmp_path / "socket"))
+        with stranger, pytest.raises(redis.exceptions.AuthenticationError):
+            stranger.ping()
+    with started(tmp_path) as admin:
+        assert admin.mget("a", "b") == [b"1", b"2"]
+
+
+def test_a_password_stands_in_the_file_as_its_digest_alone() -> None:
+    text = "\n".join(users.lines({user: users.hashed("secret") for user in users.USERS}))
+    assert "secret" not in text
+    assert text.count(f"#{users.hashed('secret')}") == len(users.USERS)
+    assert "user admin" not in text
+
+
+def listed(server: redis.Redis) -> list[str]:
+    found: list[str] = server.execute_command("ACL", "LIST")  # type: ignore[no-untyped-call]  # stub has none
+    return [line for line in found if users.name_of(line) != "default"]  # here this client is it
+
+
+def set_user(server: redis.Redis, *words: str) -> None:
+    server.execute_command("ACL", "SETUSER", *words)  # type: ignore[no-untyped-call]  # stub has none
+
+
+def test_what_a_server_lists_is_what_the_catalogue_says(server: redis.Redis) -> None:
+    assert users.differences(listed(server)) == []
+    assert users.differences([*listed(server), "user default on nopass ~* &* +@all"]) == ["default is on"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("feed", "+get"), "feed has"),
+        (("feed", "~x"), "feed has"),
+        (("feed", "&news"), "feed has"),
+        (("feed", "(~conclave:control +xadd)"), "feed has (+xadd ~conclave:control)"),
+        (("feed", "clearselectors"), "feed lacks"),
+        (("feed", "nopass"), "feed is nopass, on"),
+        (("feed", "off"), "feed is off"),
+        (("health", "+@all"), "health has (+@all)"),
+        (("stranger", "on", "+get"), "stranger is not of the catalogue"),
+    ],
+)
+def test_a_right_too_many_or_too_few_is_told(server: redis.Redis, change: tuple[str, ...], told: str) -> None:
+    try:
+        set_user(server, *change)
+        assert told in "; ".join(users.differences(listed(server)))
+    finally:
+        server.execute_command("ACL", "DELUSER", change[0])  # type: ignore[no-untyped-call]  # stub has none
+        for line in users.lines(dict.fromkeys((*users.USERS, "admin"), WORD)):
+            if users.name_of(line) == change[0]:
+                set_user(server, *_words(line)[1:])
+
+
+def test_a_user_that_is_missing_is_told(server: redis.Redis) -> None:
+    assert users.differences([line for line in listed(server) if users.name_of(line) != "feed"]) == [
+        "feed is not there"
+    ]
+
+
+@pytest.mark.anyio
+async def test_with_the_file_in_force_the_console_moves_fences_and_the_voter_commits_under_them(tmp_path: Path) -> None:
+    with started(tmp_path):
+        place = f"unix://{tmp_path / 'socket'}"
+        users = {user: RedisLog(place.replace("unix://", f"unix://{user}:word@"), patience_s=1.0) for user in HANDS}
+        console, voter, worker = (users[user] for user in HANDS)
+        await issue(console, Found(1, "log-of-a-test"), actor="ada", reason="test", command_id="f")
+        claim = await voter.claim("ensemble-voter", ["predictions"], 0, Owner("here", 1, "voter"))
+        await voter.commit(claim, Commit([INTENT], {}, {}, fence="open f"))
+        await issue(console, Halt(), actor="ada", reason="test", command_id="h")
+        with pytest.raises(HaltedError, match="closed h"):
+            await voter.commit(claim, Commit([INTENT], {}, {}, b"the next", fence="open f"))
+        with pytest.raises(ServerError, match="NOPERM"):
+            await worker.set_fence(0, "open w", seal("decisions", FenceOpened("w", "a worker", "", 0)))
+        assert await console.fence(0) == "closed h"
+        for log in users.values():
+            await log.close()
