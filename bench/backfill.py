@@ -14,9 +14,9 @@ import anyio
 from bench.harness import Figure
 from bench.installation import Installation, all_decisions, running
 from bench.latency import bars_by_time
-from schemas.codec import unseal
+from schemas.codec import decode
 from services.console.demo.view import resident_mb
-from shared.log import START, Commit, Log, Place
+from shared.log import START, Commit, Log, StreamKey
 from shared.runtime.process import owner
 
 SYMBOLS = 10
@@ -29,11 +29,11 @@ async def floor(log: Log, bars: int) -> float:
     begun = time.perf_counter()
     for first in range(0, len(sealed), 1000):
         await log.commit(claim, Commit(sealed[first : first + 1000], {}, {}))
-    place, after = Place("market", 1), START
+    place, after = StreamKey("market", 1), START
     while entries := await log.read({place: after}, count=1000, block_ms=0):
         after = entries[-1].id
         for entry in entries:
-            unseal("market", entry.data)
+            decode("market", entry.data)
     await log.release(claim)
     return bars / (time.perf_counter() - begun)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.recorded_rounds import START_MS, Control, Recorded, digest
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.common import ACTIONS
 from schemas.control import (
     Command,
@@ -36,11 +36,11 @@ from services.ensemble_voter.core import Voter
 from services.feature_builder.core import FeatureBuilder
 from services.model_worker.core import ModelWorker
 from services.model_worker.members import Fault, Loaded
-from shared.audit.source import Ends, Extent, places_of
+from shared.audit.source import Ends, RecordedExtent, places_of
 from shared.features.sets import feature_set
-from shared.log import START, Place
+from shared.log import START, StreamKey
 from shared.log.leases import order
-from shared.runtime.service import Batch, Paced, Received, Service
+from shared.runtime.service import Backpressure, Batch, Received, Service
 
 SET: Final = feature_set("tiny", "close", "price_change")
 MODELS: Final = ("alpha", "beta", "gamma")
@@ -128,21 +128,21 @@ class Process:
         service = self.service
         if self.loads is not None:
             self.loads.__init__(self.world)  # type: ignore[misc]  # a new process has loaded nothing
-        self.state = service.begin(self.memo)
+        self.state = service.initial(self.memo)
         self.folded = len(self.world.control.envelopes) if service.follows_control else 0
-        service.absorb(self.state, Batch(self.world.control.envelopes[: self.folded], ()))
+        service.apply(self.state, Batch(self.world.control.envelopes[: self.folded], ()))
         self.positions = dict(self.committed)
         for stream, since in self.since.items():
             events = self._kept(self.world.received(stream, since, self.positions[stream]))
             while events:
                 size = self.world.draw.randrange(1, len(events) + 1)
-                service.absorb(self.state, Batch((), events[:size]))
+                service.apply(self.state, Batch((), events[:size]))
                 events = events[size:]
 
     def turn(self) -> None:
         """Reads some of what is new, hands it over, commits."""
         world, service, draw = self.world, self.service, self.world.draw
-        held = service.hold(self.state) if isinstance(service, Paced) else ()
+        held = service.hold(self.state) if isinstance(service, Backpressure) else ()
         events: list[Received] = []
         refusals: list[Received] = []
         after = dict(self.positions)
@@ -176,8 +176,8 @@ class Process:
         world.append([self._refusal(event) for event in refusals])
         if outputs or refusals or draw.random() < 0.3:
             world.append(outputs)
-            self.committed, self.memo = dict(after), service.memo(self.state)
-            self.since = dict(service.since(self.state))
+            self.committed, self.memo = dict(after), service.snapshot(self.state)
+            self.since = dict(service.replay_from(self.state))
         if crashed > 0.99:
             self.start()
         elif draw.random() < 0.05:
@@ -187,10 +187,10 @@ class Process:
         """Events without those that were set aside."""
         return [event for event in events if (event.stream, event.entry) not in self.aside]
 
-    def _refusal(self, event: Received) -> Sealed:
+    def _refusal(self, event: Received) -> Encoded:
         """What is written where a core raises an error on an event."""
         source, raw = f"{event.stream}@{event.entry}", event.envelope.id.hex()
-        return seal("dead", DeadLetter(self.service.group, source, "handler_failed", "chaos", raw))
+        return encode("dead", DeadLetter(self.service.group, source, "handler_failed", "chaos", raw))
 
 
 class World:
@@ -268,7 +268,7 @@ class World:
 
     def _mark(self, mark: FenceClosed | FenceOpened) -> None:
         self.fence = isinstance(mark, FenceOpened)
-        self.append([seal("decisions", mark)])
+        self.append([encode("decisions", mark)])
 
     def pass_time(self, most: int) -> None:
         """Lets the clock go on."""
@@ -282,8 +282,8 @@ class World:
     def received(self, stream: str, after: str, until: str = "+") -> list[Received]:
         """Decoded entries of a stream."""
         return [
-            Received(stream, entry.id, unseal(stream, entry.data))
-            for entry in self.source.since(Place(stream), after)
+            Received(stream, entry.id, decode(stream, entry.data))
+            for entry in self.source.replay_from(StreamKey(stream), after)
             if until == "+" or order(entry.id) <= order(until)
         ]
 
@@ -302,7 +302,7 @@ class World:
         close = 100.0 + self.draw.random()
         bar = BarClosed(symbol, MINUTE, open_time, 100.0, 102.0, 99.0, close, 5.0, SYMBOLS[symbol])  # type: ignore[arg-type]
         for _ in range(2 if self.draw.random() < 0.02 else 1):
-            self.append([seal("market", bar)])
+            self.append([encode("market", bar)])
 
     def step(self) -> None:
         """One thing that happens."""
@@ -324,11 +324,11 @@ class World:
 
     def ends(self) -> Ends:
         """A cut, taken while things go on."""
-        extents: dict[Place, Extent] = {}
+        extents: dict[StreamKey, RecordedExtent] = {}
         decisions: dict[int, str] = {}
         for place in places_of(1):
             extents[place] = self.source.extent(place)
             if place.stream == "intents":
-                decisions[0] = self.source.extent(Place("decisions")).last
+                decisions[0] = self.source.extent(StreamKey("decisions")).last
             self.run(2)
         return Ends(extents, decisions)

@@ -19,26 +19,26 @@ import msgspec
 import numpy as np
 
 import shared.runtime.host
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.features import FeatureEvent, FeaturesComputed
 from schemas.predictions import PredictionMade
-from shared.log import Owner, Place
+from shared.log import Owner, StreamKey
 from shared.log.connection import pack
 from shared.log.redis import RedisLog, library
 from shared.runtime.host import Host
 from shared.runtime.service import Batch
 
 BATCH: Final = 100
-IN, OUT = Place("features"), Place("predictions")
+IN, OUT = StreamKey("features"), StreamKey("predictions")
 ARTIFACT: Final = bytes(range(32))
 THIRDS: Final = (0.25, 0.5, 0.25)
 
 
-def vectors(count: int) -> list[Sealed]:
+def vectors(count: int) -> list[Encoded]:
     """49-feature events of 100 symbols."""
     values = np.linspace(-1, 1, 49).astype("<f4").tobytes()
     return [
-        seal("features", FeaturesComputed(f"S{n % 100}", 60_000, 60_000 * n, "synthetic", ARTIFACT, values), flags=0)
+        encode("features", FeaturesComputed(f"S{n % 100}", 60_000, 60_000 * n, "synthetic", ARTIFACT, values), flags=0)
         for n in range(count)
     ]
 
@@ -61,20 +61,20 @@ class Forward:
     def __init__(self, count: int, stop: anyio.Event) -> None:
         self.count, self.stop = count, stop
 
-    def begin(self, memo: bytes) -> dict[str, int]:
+    def initial(self, memo: bytes) -> dict[str, int]:
         return {}
 
-    def absorb(self, state: dict[str, int], batch: Batch) -> None:
+    def apply(self, state: dict[str, int], batch: Batch) -> None:
         self.handle(state, batch)
 
-    def handle(self, state: dict[str, int], batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: dict[str, int], batch: Batch) -> Sequence[Encoded]:
         outputs = []
         for received in batch.events:
             envelope = received.envelope
             event = envelope.event
             state[event.symbol] = state.get(event.symbol, 0) + 1
             outputs.append(
-                seal(
+                encode(
                     "predictions",
                     answer(event, envelope.id),
                     causation=envelope.id,
@@ -88,10 +88,10 @@ class Forward:
                 self.stop.set()
         return outputs
 
-    def memo(self, state: dict[str, int]) -> bytes:
+    def snapshot(self, state: dict[str, int]) -> bytes:
         return b""
 
-    def since(self, state: dict[str, int]) -> dict[str, str]:
+    def replay_from(self, state: dict[str, int]) -> dict[str, str]:
         return {}
 
 
@@ -284,7 +284,7 @@ CONTENDERS: Final = {
 }
 
 
-def inputs(contender: str, events: Sequence[Sealed]) -> list[bytes]:
+def inputs(contender: str, events: Sequence[Encoded]) -> list[bytes]:
     """Commands that put ``events`` where, and in the form in which, a contender expects them."""
     if not contender.startswith("faststream"):
         return [pack("XADD", IN.key, "*", "e", event.data) for event in events]
@@ -296,7 +296,7 @@ def inputs(contender: str, events: Sequence[Sealed]) -> list[bytes]:
         )
         return wrapped
 
-    def body(event: Sealed) -> Any:
+    def body(event: Encoded) -> Any:
         if contender == "faststream":
             return event.data
         vector = event.envelope.event

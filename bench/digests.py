@@ -18,7 +18,7 @@ from typing import NamedTuple
 from bench import contenders
 from bench.contenders import BATCH, Digesting, Raw, answer, inputs, ours, output_of, vectors
 from bench.harness import Figure
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from shared.log.connection import pack
 from shared.log.written import advance
 from shared.server.embedded import EmbeddedServer
@@ -39,7 +39,7 @@ def served(raw: Raw) -> float:
     return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
 
 
-def hop(url: str, events: Sequence[Sealed], *, digests: bool) -> Taken:
+def hop(url: str, events: Sequence[Encoded], *, digests: bool) -> Taken:
     """One hop of all events, the input standing ready; a service's loop alone, without its start."""
     with Raw(url) as raw:
         raw.call(pack("FLUSHALL"))
@@ -63,7 +63,7 @@ def hop(url: str, events: Sequence[Sealed], *, digests: bool) -> Taken:
     return taken
 
 
-def microseconds(group: str, sealed: Sequence[Sealed], turns: int) -> float:
+def microseconds(group: str, sealed: Sequence[Encoded], turns: int) -> float:
     """What one event costs when these are written in one batch: the least of several turns."""
     times = []
     for _ in range(turns):
@@ -78,7 +78,7 @@ def run(quick: bool) -> dict[str, Figure]:
     """See the module's docstring."""
     rounds = 7 if quick else 15
     events = vectors(20_000 if quick else 40_000)
-    predictions = [seal("predictions", answer(event.envelope.event, event.envelope.id)) for event in events[:100]]
+    predictions = [encode("predictions", answer(event.envelope.event, event.envelope.id)) for event in events[:100]]
     decision = predictions[0]._replace(stream="intents", data=bytes(3_000))
     rows: list[tuple[Taken, Taken]] = []
     with tempfile.TemporaryDirectory() as data, EmbeddedServer(Path(data), die_with_parent=True) as server:

@@ -18,17 +18,17 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from bench.harness import Figure
-from schemas.codec import Envelope, Sealed, seal, unseal
+from schemas.codec import Encoded, Envelope, decode, encode
 from schemas.common import ACTIONS
 from schemas.control import Command, Found, Promote, RegisterArtifact, Rollback, SetVotingPolicy, SetWeights
 from schemas.decisions import DecisionMade
 from schemas.operations import ControlRefused
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
-from shared.control import EMPTY, Reader, State, fold, following
+from shared.control import EMPTY, ControlReader, State, fold, following
 from shared.control.following import CONTROL
-from shared.control.issuing import Door, RefusedError
-from shared.log import START, FencedError, Owner, Place
+from shared.control.issuing import ControlWriter, RefusedError
+from shared.log import START, FencedError, Owner, StreamKey
 from shared.log.memory import MemoryLog
 from shared.runtime.host import Host
 from shared.voting.pool import panel_of, vote
@@ -37,7 +37,7 @@ MODELS = ("a", "b")
 ARTIFACTS = {"a": ("a1" * 32, "a2" * 32), "b": ("b1" * 32, "b2" * 32)}
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 MINUTE = 60_000
-PREDICTIONS, DECISIONS, ALARMS = Place("predictions"), Place("decisions"), Place("alarms")
+PREDICTIONS, DECISIONS, ALARMS = StreamKey("predictions"), StreamKey("decisions"), StreamKey("alarms")
 
 
 class Bar(NamedTuple):
@@ -50,9 +50,9 @@ class FakeWorker:
 
     def __init__(self, log: MemoryLog, model: str, rng: random.Random) -> None:
         self.log, self.model, self.rng = log, model, rng
-        self.reader = Reader()
+        self.reader = ControlReader()
         self.heads: dict[int, set[str]] = {}
-        self.waiting: list[Sealed] = []
+        self.waiting: list[Encoded] = []
 
     def ask(self, bar: Bar) -> None:
         for artifact in ARTIFACTS[self.model]:
@@ -68,7 +68,7 @@ class FakeWorker:
                 vector=bytes(16),
                 control_version=self.reader.state.version,
             )
-            self.waiting.append(seal("predictions", made, correlation=bar.open_time.to_bytes(16, "big")))
+            self.waiting.append(encode("predictions", made, correlation=bar.open_time.to_bytes(16, "big")))
 
     async def answer(self, count: int) -> None:
         """Writes some of what waits: seldom the wrong one first, sometimes one twice."""
@@ -78,7 +78,7 @@ class FakeWorker:
             for _ in range(2 if self.rng.random() < 0.03 else 1):
                 await self._write(sealed)
 
-    async def _write(self, sealed: Sealed) -> None:
+    async def _write(self, sealed: Encoded) -> None:
         last = (await self.log.extent(PREDICTIONS)).last
         following_id = following(last)
         assert following_id is not None
@@ -87,7 +87,7 @@ class FakeWorker:
     async def follow(self) -> None:
         """Folds some of what is new on the control stream, or all of it again."""
         if self.rng.random() < 0.002:
-            self.reader = Reader()
+            self.reader = ControlReader()
         for entry in await self.log.scan(CONTROL, after=self.reader.last, count=self.rng.randint(1, 50)):
             self.reader.take(entry.id, entry.data)
             state = self.reader.state
@@ -136,14 +136,14 @@ async def storm(promotions: int, kills: int, seed: int) -> Tally:
     rng = random.Random(seed)
     log = MemoryLog()
     workers = [FakeWorker(log, model, rng) for model in MODELS]
-    doors = [Door(log), Door(log)]
+    doors = [ControlWriter(log), ControlWriter(log)]
     for command in _founding():
         await doors[0].issue(command, actor="bench", reason="begin")
     done = refused = intrusions = 0
     bars: list[Bar] = []
     moments = set(rng.sample(range(promotions), kills))
 
-    async def operate(door: Door, name: str) -> None:
+    async def operate(door: ControlWriter, name: str) -> None:
         nonlocal done, refused
         state = await door.state()
         try:
@@ -233,13 +233,13 @@ async def _drained(log: MemoryLog, bars: list[Bar]) -> None:
 
 
 async def decisions(log: MemoryLog, count: int) -> list[Envelope[DecisionMade]]:
-    found = [unseal("decisions", entry.data) for entry in await log.tail(DECISIONS, count)]
+    found = [decode("decisions", entry.data) for entry in await log.tail(DECISIONS, count)]
     return [envelope for envelope in found if isinstance(envelope.event, DecisionMade)]
 
 
 async def audit(tally: Tally) -> dict[str, float]:
     """What an auditor finds who has nothing but the log."""
-    reader, states = Reader(), {0: EMPTY}
+    reader, states = ControlReader(), {0: EMPTY}
     after = START
     while entries := await tally.log.scan(CONTROL, after=after):
         after = entries[-1].id
@@ -250,7 +250,7 @@ async def audit(tally: Tally) -> dict[str, float]:
     made = [envelope.event for envelope in await decisions(tally.log, 10**9)]
     decided = [Bar(event.symbol, event.open_time) for event in made]
     seen = sum(heads != {states[version].head} for worker in tally.workers for version, heads in worker.heads.items())
-    alarms = [unseal("alarms", entry.data).event for entry in await tally.log.tail(ALARMS, 10**9)]
+    alarms = [decode("alarms", entry.data).event for entry in await tally.log.tail(ALARMS, 10**9)]
     raised = [alarm.entry for alarm in alarms if isinstance(alarm, ControlRefused)]
     return {
         "decisions": len(made),

@@ -22,10 +22,10 @@ import anyio
 
 from bench.harness import Figure
 from bench.installation import Installation, all_entries, running, wait_until
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.common import Action
 from schemas.scores import PredictionScored, PredictionUnscored
-from shared.log import Place
+from shared.log import StreamKey
 
 MODELS = ("xgboost", "lightgbm")
 SHADOW = "lightgbm"
@@ -53,14 +53,14 @@ async def recorded(installation: Installation) -> Recorded:
     log = installation.log()
     try:
         scored, unscored = {}, dict[str, int]()
-        for entry in await all_entries(log, Place("scores")):
-            event = unseal("scores", entry.data).event
+        for entry in await all_entries(log, StreamKey("scores")):
+            event = decode("scores", entry.data).event
             if isinstance(event, PredictionScored):
                 key = (event.symbol, event.open_time, event.artifact)
                 scored[key] = (event.log_loss, event.forward_return, event.outcome)
             elif isinstance(event, PredictionUnscored):
                 unscored[event.reason] = unscored.get(event.reason, 0) + 1
-        return Recorded(scored, unscored, (await log.extent(Place("predictions"))).length)
+        return Recorded(scored, unscored, (await log.extent(StreamKey("predictions"))).length)
     finally:
         await log.close()
 
@@ -85,7 +85,7 @@ def scores_at_least(installation: Installation, count: int) -> bool:
     async def length() -> int:
         log = installation.log()
         try:
-            return (await log.extent(Place("scores"))).length
+            return (await log.extent(StreamKey("scores"))).length
         finally:
             await log.close()
 

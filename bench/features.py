@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.harness import Figure, medians
 from schemas.market import BarClosed
-from shared.features import DEFAULT, SETS, Bars, compute, history
+from shared.features import DEFAULT, SETS, BarArrays, compute, history
 from shared.features.engine import Engine
 
 PEER_SET = "user-23"
@@ -51,7 +51,7 @@ def run(quick: bool) -> dict[str, Figure]:
     }
 
 
-def _measure(walk: Bars, symbols: int, peer_bars: int) -> dict[str, float]:
+def _measure(walk: BarArrays, symbols: int, peer_bars: int) -> dict[str, float]:
     gappy = _thinned(walk)
     return {
         "hundred": 1e3 * _new_bar(walk, 100),
@@ -73,23 +73,23 @@ def _per_bar(work: Callable[[], object], times: int, bars: int) -> float:
     return 1e6 * (time.perf_counter() - start) / (times * bars)
 
 
-def _walk(count: int, seed: int) -> Bars:
+def _walk(count: int, seed: int) -> BarArrays:
     random = np.random.default_rng(seed)
     close = 100.0 * np.exp(np.cumsum(random.normal(0.0, 1e-3, count)))
     open_ = np.concatenate([[100.0], close[:-1]])
     high = np.maximum(open_, close) * (1.0 + 1e-3 * random.random(count))
     low = np.minimum(open_, close) * (1.0 - 1e-3 * random.random(count))
     times = np.arange(count, dtype=np.int64) * MINUTE
-    return Bars(times, open_, high, low, close, random.lognormal(0.0, 1.0, count), MINUTE)
+    return BarArrays(times, open_, high, low, close, random.lognormal(0.0, 1.0, count), MINUTE)
 
 
-def _thinned(bars: Bars) -> Bars:
+def _thinned(bars: BarArrays) -> BarArrays:
     kept = np.arange(len(bars)) % 500 != 499
     fields = {name: array[kept] for name, array in bars.fields().items()}
-    return Bars(open_time=bars.open_time[kept], **fields, interval_ms=bars.interval_ms)
+    return BarArrays(open_time=bars.open_time[kept], **fields, interval_ms=bars.interval_ms)
 
 
-def _new_bar(walk: Bars, symbols: int, pause: float = 0.0, rounds: int = 60) -> float:
+def _new_bar(walk: BarArrays, symbols: int, pause: float = 0.0, rounds: int = 60) -> float:
     """The median of the seconds that an engine whose windows are full takes for one new bar of each symbol."""
     engine = Engine([SETS[DEFAULT]])
     warm = SETS[DEFAULT].lookback
@@ -107,7 +107,7 @@ def _new_bar(walk: Bars, symbols: int, pause: float = 0.0, rounds: int = 60) -> 
     return float(np.median(taken[warm:]))
 
 
-def _talipp(walk: Bars, count: int) -> Callable[[], object]:
+def _talipp(walk: BarArrays, count: int) -> Callable[[], object]:
     from talipp.indicators import BB, EMA, MACD, ROC, RSI, SMA, StdDev
 
     closes, volumes = walk.close[:count].tolist(), walk.volume[:count].tolist()
@@ -126,7 +126,7 @@ def _talipp(walk: Bars, count: int) -> Callable[[], object]:
     return work
 
 
-def _talib(walk: Bars, count: int) -> Callable[[], object]:
+def _talib(walk: BarArrays, count: int) -> Callable[[], object]:
     from talib import stream
 
     warm = 600

@@ -24,11 +24,11 @@ from torch.nn import functional
 
 from bench.forecasting import HORIZON, Epoch, Errors, Parts, Settings, read, train
 from bench.harness import Figure
-from shared.families.nhits.body import Body as NHiTSBody
+from shared.families.nhits.body import NHitsBody as NHiTSBody
 from shared.families.nhits.body import Stack
-from shared.families.nhits.net import Forecaster as NHiTS
-from shared.families.patchtst.body import Body as PatchTSTBody
-from shared.families.patchtst.net import Forecaster as PatchTST
+from shared.families.nhits.net import NHitsForecaster as NHiTS
+from shared.families.patchtst.body import PatchTSTBody
+from shared.families.patchtst.net import PatchTSTForecaster as PatchTST
 
 
 class Trial(NamedTuple):

@@ -14,14 +14,14 @@ import numpy as np
 from bench import forecasts
 from bench.harness import Figure, medians
 from bench.recorded import commands, market
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.common import ACTIONS
 from schemas.scores import PredictionScored
 from services.gate_evaluator.core import Evaluator
 from shared.gates import classic, contribution, default, evidence, guard, weights
-from shared.gates.contribution import Panel
+from shared.gates.contribution import ContributionPanel
 from shared.gates.evidence import Evidence
-from shared.gates.rounds import Said
+from shared.gates.rounds import MemberScore
 from shared.gates.rows import Plan, Row, row_of
 from shared.runtime.service import Batch, Received
 
@@ -134,16 +134,16 @@ def _guard(scored: list[PredictionScored]) -> None:
 def _members(rows: list[Row], contributions: bool) -> float:
     """Answers a second of four members, made of the candidate and what stands beside it."""
     said = [
-        Said(name, row.symbol, row.open_time, p, row.outcome)
+        MemberScore(name, row.symbol, row.open_time, p, row.outcome)
         for row in rows[: len(rows) // 2]
         for name, p in (("a", row.probabilities), ("b", row.champion), ("c", row.pool), ("d", row.rest))
         if p is not None
     ]
     log_prior = (-1.386, -0.693, -1.386)
     if contributions:
-        worth = contribution.begin(Panel(("a", "b", "c", "d"), (0.25,) * 4, (log_prior,) * 4, log_prior))
+        worth = contribution.begin(ContributionPanel(("a", "b", "c", "d"), (0.25,) * 4, (log_prior,) * 4, log_prior))
         return len(said) / _seconds(lambda: [contribution.evolve(worth, one) for one in said])
-    members = [weights.Member(name, 0.25, log_prior, (0.25, 0.5, 0.25)) for name in "abcd"]
+    members = [weights.WeightedMember(name, 0.25, log_prior, (0.25, 0.5, 0.25)) for name in "abcd"]
     state = weights.begin(members, horizon=12, interval_ms=forecasts.FIVE_MINUTES)
     return len(said) / _seconds(lambda: [weights.evolve(state, one) for one in said])
 
@@ -151,14 +151,14 @@ def _members(rows: list[Row], contributions: bool) -> float:
 def _received(bars: int) -> list[Received]:
     """Scores of one candidate as they come from the log."""
     return [
-        Received("scores", f"{number}-0", seal("scores", row).envelope) for number, row in enumerate(market(bars), 1)
+        Received("scores", f"{number}-0", encode("scores", row).envelope) for number, row in enumerate(market(bars), 1)
     ]
 
 
 def _evaluate(received: list[Received]) -> None:
     evaluator = Evaluator()
-    state = evaluator.begin(b"")
-    evaluator.absorb(state, Batch(commands(), ()))
+    state = evaluator.initial(b"")
+    evaluator.apply(state, Batch(commands(), ()))
     for start in range(0, len(received), 1000):
         evaluator.handle(state, Batch((), received[start : start + 1000]))
 

@@ -23,13 +23,13 @@ import numpy as np
 
 from bench.harness import Figure
 from bench.installation import free_port
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.common import ACTIONS
 from schemas.control import Command, Found, Halt, Promote, RegisterArtifact, Resume, SetVotingPolicy
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
-from shared.control.issuing import Door, current
-from shared.log import Commit, Log, Place
+from shared.control.issuing import ControlWriter, current
+from shared.log import Commit, Log, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import owner
 from shared.server.embedded import EmbeddedServer
@@ -37,7 +37,7 @@ from shared.server.embedded import EmbeddedServer
 MINUTE = 60_000
 ARTIFACTS = {"a": "aa" * 32, "b": "bb" * 32}
 THIRD = (-1.1, -1.1, -1.1)
-INTENTS, DECISIONS = Place("intents"), Place("decisions")
+INTENTS, DECISIONS = StreamKey("intents"), StreamKey("decisions")
 SYMBOLS = ("S0", "S1")
 TRIPS = 7
 """Round trips of a halt: control read, the fence read and set, the entry appended, the fence and control read again."""
@@ -53,12 +53,12 @@ async def found(log: Log) -> None:
     for (model, artifact), weight in zip(ARTIFACTS.items(), (1.0, 0.5), strict=True):
         about = (model, artifact, "prior", "f" * 64, "user-8", MINUTE, ACTIONS, THIRD, (0.25, 0.5, 0.25))
         commands += [RegisterArtifact(*about), Promote(model, artifact, forced=True, weight=weight)]
-    door = Door(log)
+    door = ControlWriter(log)
     for command in (*commands, SetVotingPolicy(quorum_count=2, edge=0.05)):
         await door.issue(command, actor="bench", reason="begin")
 
 
-def ballots(bar: int, version: int, head: bytes) -> list[Sealed]:
+def ballots(bar: int, version: int, head: bytes) -> list[Encoded]:
     """Both models are sure to buy, for every symbol."""
     sealed = []
     for number, symbol in enumerate(SYMBOLS):
@@ -76,7 +76,7 @@ def ballots(bar: int, version: int, head: bytes) -> list[Sealed]:
                 control_version=version,
                 control_head=head,
             )
-            sealed.append(seal("predictions", event, causation=root, correlation=root))
+            sealed.append(encode("predictions", event, causation=root, correlation=root))
     return sealed
 
 
@@ -128,7 +128,7 @@ async def _prepare(url: str) -> None:
     await log.close()
 
 
-async def added(log: Log, place: Place) -> int:
+async def added(log: Log, place: StreamKey) -> int:
     """How many entries a stream has ever had."""
     return (await log.extent(place)).added
 
@@ -156,14 +156,14 @@ class Operator:
     """Halts and resumes."""
 
     def __init__(self, log: Log, voter: "subprocess.Popen[bytes]") -> None:
-        self.log, self.voter, self.door = log, voter, Door(log)
+        self.log, self.voter, self.door = log, voter, ControlWriter(log)
 
     async def round(self, *, suspended: bool) -> Round:
         """One halt, and its end. ``suspended``: the voter sleeps through it, and wakes afterwards."""
         await self._more(INTENTS, 10)
         if suspended:
             self.voter.send_signal(signal.SIGSTOP)
-            await self._more(Place("predictions"), 100)
+            await self._more(StreamKey("predictions"), 100)
         before = await added(self.log, INTENTS)
         begun = time.perf_counter()
         for _ in range(TRIPS):
@@ -179,7 +179,7 @@ class Operator:
         await anyio.sleep(AFTER_S)
         after, last = await added(self.log, INTENTS), (await self.log.extent(DECISIONS)).last
         decided = [
-            unseal("decisions", entry.data).event
+            decode("decisions", entry.data).event
             for entry in await self.log.scan(DECISIONS, after=mark, until=last, count=10_000)
         ]
         halted = sum(isinstance(event, DecisionMade) and event.intent == "halted" for event in decided)
@@ -187,7 +187,7 @@ class Operator:
         await self.door.issue(Resume(), actor="bench", reason="its end")
         return Round(took, floor, after - accepted, halted, accepted - before)
 
-    async def _more(self, place: Place, count: int) -> None:
+    async def _more(self, place: StreamKey, count: int) -> None:
         """Until so many more entries are there."""
         wanted = await added(self.log, place) + count
 

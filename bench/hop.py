@@ -25,12 +25,12 @@ import numpy as np
 
 from bench.contenders import BATCH, CONTENDERS, Raw, inputs, output_of, vectors
 from bench.harness import Figure
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from shared.log.connection import pack
 from shared.server.embedded import EmbeddedServer
 
 
-def throughput(url: str, contender: str, events: Sequence[Sealed], batch: int) -> float:
+def throughput(url: str, contender: str, events: Sequence[Encoded], batch: int) -> float:
     """Events a second through one hop, the input standing ready."""
     with Raw(url) as raw:
         raw.call(pack("FLUSHALL"))

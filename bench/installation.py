@@ -15,9 +15,9 @@ from pathlib import Path
 
 import anyio
 
-from schemas.codec import Envelope, unseal
+from schemas.codec import Envelope, decode
 from schemas.decisions import DecisionMade
-from shared.log import START, Entry, GroupView, Log, Place
+from shared.log import START, Entry, GroupView, Log, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import ONE_THREAD
 
@@ -137,7 +137,7 @@ def running(installation: Installation) -> Iterator[Installation]:
         installation.conclave("down")
 
 
-async def all_entries(log: Log, place: Place) -> list[Entry]:
+async def all_entries(log: Log, place: StreamKey) -> list[Entry]:
     """A whole stream."""
     entries: list[Entry] = []
     while page := await log.scan(place, after=entries[-1].id if entries else START):
@@ -147,7 +147,7 @@ async def all_entries(log: Log, place: Place) -> list[Entry]:
 
 async def all_decisions(log: Log, partition: int = 0) -> list[Envelope[DecisionMade]]:
     """Every decision of a partition, in the order in which they were written."""
-    envelopes = [unseal("decisions", entry.data) for entry in await all_entries(log, Place("decisions", partition))]
+    envelopes = [decode("decisions", entry.data) for entry in await all_entries(log, StreamKey("decisions", partition))]
     return [envelope for envelope in envelopes if isinstance(envelope.event, DecisionMade)]
 
 

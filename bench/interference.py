@@ -23,7 +23,7 @@ from bench.installation import Installation, wait_until
 from bench.latency import Market, bars_by_time, caught_up, paced
 from schemas.training import TrainingProgressed
 from shared.runtime.process import owner
-from shared.training.ledger import Ledger
+from shared.training.ledger import TrainingWriter
 
 WARM = 3000
 """Bars of history: what there is to train on."""
@@ -31,7 +31,7 @@ RATE = 50.0
 SYMBOLS = ("ONE", "TWO")
 
 
-async def fitting(ledger: Ledger, asked: str) -> None:
+async def fitting(ledger: TrainingWriter, asked: str) -> None:
     """Until a job is in the middle of its fit."""
     while True:
         job = (await ledger.read())[asked]
@@ -41,7 +41,7 @@ async def fitting(ledger: Ledger, asked: str) -> None:
         await anyio.sleep(0.05)
 
 
-async def idle(ledger: Ledger) -> None:
+async def idle(ledger: TrainingWriter) -> None:
     """Until no job runs."""
     while (await ledger.read()).next() is not None:
         await anyio.sleep(0.05)
@@ -55,7 +55,7 @@ async def measure(installation: Installation, rounds: int, bars: int) -> tuple[l
     await market.warm(bars_by_time(SYMBOLS, WARM))
     singles = bars_by_time(SYMBOLS[:1], WARM + 2 * rounds * bars)  # as many of the first, and what comes after
     await caught_up(log)
-    ledger = Ledger(other)
+    ledger = TrainingWriter(other)
     without: list[float] = []
     beside: list[float] = []
     at = WARM

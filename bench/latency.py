@@ -20,10 +20,10 @@ import numpy as np
 
 from bench.harness import Figure
 from bench.installation import Installation, running
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
-from shared.log import START, Claim, Commit, Log, Place
+from shared.log import START, Claim, Commit, Log, StreamKey
 from shared.runtime.process import owner
 from shared.synthetic import SyntheticMarket
 
@@ -31,17 +31,17 @@ SYMBOLS = 100
 WARM = 700
 """Bars of a symbol before anything is measured: more than any window holds."""
 HOPS = 4
-DECISIONS = Place("decisions")
-MARKET = Place("market")
+DECISIONS = StreamKey("decisions")
+MARKET = StreamKey("market")
 
 
-def bars_by_time(symbols: tuple[str, ...], bars: int, scenario: str = "sequence") -> list[list[Sealed]]:
+def bars_by_time(symbols: tuple[str, ...], bars: int, scenario: str = "sequence") -> list[list[Encoded]]:
     """All bars of a market, those that close together in one list."""
-    moments: dict[int, list[Sealed]] = {}
+    moments: dict[int, list[Encoded]] = {}
     for row in SyntheticMarket(symbols, scenario, 7, bars).rows():
         bar = row.bar  # type: ignore[union-attr]  # synthetic rows are good
         assert isinstance(bar, BarClosed)
-        moments.setdefault(bar.open_time, []).append(seal("market", bar))
+        moments.setdefault(bar.open_time, []).append(encode("market", bar))
     return [moments[moment] for moment in sorted(moments)]
 
 
@@ -52,7 +52,7 @@ class Market:
         self.log, self.claim = log, claim
         self.after = START
 
-    async def send(self, bars: list[Sealed]) -> None:
+    async def send(self, bars: list[Encoded]) -> None:
         await self.log.commit(self.claim, Commit(bars, {}, {}))
 
     async def decided(self, wanted: set[bytes]) -> dict[bytes, float]:
@@ -61,10 +61,10 @@ class Market:
         while not wanted <= seen.keys():
             for entry in await self.log.read({DECISIONS: self.after}, count=1000, block_ms=500):
                 self.after = entry.id
-                seen[unseal("decisions", entry.data).correlation] = time.perf_counter()
+                seen[decode("decisions", entry.data).correlation] = time.perf_counter()
         return seen
 
-    async def warm(self, history: list[list[Sealed]]) -> None:
+    async def warm(self, history: list[list[Encoded]]) -> None:
         """Sends what the windows need, as fast as it is taken."""
         for first in range(0, len(history), 20):
             chunk = [bar for moment in history[first : first + 20] for bar in moment]
@@ -72,7 +72,7 @@ class Market:
             await self.decided({bar.envelope.id for bar in chunk})
 
 
-async def paced(market: Market, moments: list[list[Sealed]], rate: float) -> list[float]:
+async def paced(market: Market, moments: list[list[Encoded]], rate: float) -> list[float]:
     """Latencies (ms) of single bars at a steady rate."""
     sent: dict[bytes, float] = {}
     seen: dict[bytes, float] = {}
@@ -90,7 +90,7 @@ async def paced(market: Market, moments: list[list[Sealed]], rate: float) -> lis
     return [1000 * (seen[bar] - sent[bar]) for bar in sent]
 
 
-async def burst(market: Market, moments: list[list[Sealed]]) -> list[float]:
+async def burst(market: Market, moments: list[list[Encoded]]) -> list[float]:
     """For each moment, when the last of its decisions was there (ms)."""
     latencies = []
     for moment in moments:
@@ -106,12 +106,12 @@ async def floor(log: Log, rounds: int) -> float:
     """Milliseconds of one write and one read of a small entry, the median."""
     claim = await log.claim("floor", (), 0, owner("floor"))
     took = []
-    after = (await log.extent(Place("dead"))).last
+    after = (await log.extent(StreamKey("dead"))).last
     for number in range(rounds):
-        entry = seal("dead", DeadLetter("bench", str(number), "bad_row", "", ""))
+        entry = encode("dead", DeadLetter("bench", str(number), "bad_row", "", ""))
         begun = time.perf_counter()
         await log.commit(claim, Commit([entry], {}, {}))
-        after = (await log.read({Place("dead"): after}, count=1, block_ms=1000))[-1].id
+        after = (await log.read({StreamKey("dead"): after}, count=1, block_ms=1000))[-1].id
         took.append(1000 * (time.perf_counter() - begun))
     await log.release(claim)
     return median(took)

@@ -21,7 +21,7 @@ from bench.harness import Figure
 from bench.omissions import FORGERIES, Record, Taken, backdated, doubled, omissions, removals, scores
 from bench.recorded_rounds import Recorded
 from bench.replayed import Replayed, record, seal_all
-from schemas.codec import ROOT, seal, unseal
+from schemas.codec import ROOT, decode, encode
 from schemas.decisions import DecisionMade
 from schemas.features import FeaturesComputed
 from schemas.predictions import PredictionMade
@@ -29,9 +29,9 @@ from services.console.audit.tasks import KINDS, Where
 from services.console.audit.verify import audited, verified
 from shared.artifacts.manifest import MANIFEST
 from shared.audit.findings import Findings, Layer
-from shared.audit.source import Span
+from shared.audit.source import EntryRange
 from shared.control.chain import canonical, head_of
-from shared.log import Entry, Place
+from shared.log import Entry, StreamKey
 
 LAYER: dict[str, Layer] = {
     "market": "bar",
@@ -65,7 +65,7 @@ def nudged(value: float) -> float:
     return found
 
 
-def replace(source: Recorded, place: Place, number: int, data: bytes) -> Recorded:
+def replace(source: Recorded, place: StreamKey, number: int, data: bytes) -> Recorded:
     """A copy of a source in which one entry is another."""
     made = Recorded()
     made.places = dict(source.places)
@@ -77,10 +77,10 @@ def replace(source: Recorded, place: Place, number: int, data: bytes) -> Recorde
 
 def forged(stream: str, data: bytes) -> bytes:
     """The event with one number's last bit flipped, sealed again."""
-    found = unseal(stream, data)
+    found = decode(stream, data)
     root = ROOT if found.correlation == found.id else found.correlation
     made = _nudged(found.event)
-    return seal(stream, made, causation=found.causation, correlation=root, flags=found.flags).data
+    return encode(stream, made, causation=found.causation, correlation=root, flags=found.flags).data
 
 
 def _nudged(event: Any) -> Any:
@@ -100,7 +100,7 @@ def _nudged(event: Any) -> Any:
 
 def bits(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
     """Any bit of any entry of a stream."""
-    place = Place(stream)
+    place = StreamKey(stream)
     entries = made.source.places[place]
     for _ in range(times):
         number = draw.randrange(len(entries))
@@ -112,13 +112,13 @@ def bits(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterat
 
 def forgeries(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
     """A number in an event of a stream, under a new id."""
-    place = Place(stream)
+    place = StreamKey(stream)
     entries = made.source.places[place]
     kinds = {"features": FeaturesComputed, "predictions": PredictionMade}
     numbers = [
         number
         for number, entry in enumerate(entries)
-        if stream not in kinds or isinstance(unseal(stream, entry.data).event, kinds[stream])
+        if stream not in kinds or isinstance(decode(stream, entry.data).event, kinds[stream])
     ]
     numbers = [number for number in numbers if stream != "gates" or hasattr(_event(entries[number]), "gates")]
     for _ in range(times if numbers else 0):
@@ -128,15 +128,15 @@ def forgeries(made: Replayed, stream: str, times: int, draw: random.Random) -> I
 
 
 def _event(entry: Entry) -> Any:
-    return unseal(entry.place.stream, entry.data).event
+    return decode(entry.place.stream, entry.data).event
 
 
 def rechained(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
     """A control entry written again, and all behind it chained again to fit: decisions contradict it. It is
     located at the version that the first such decision was made under."""
-    place = Place("control")
+    place = StreamKey("control")
     entries = made.source.places[place]
-    under = [(_event(entry), entry.id) for entry in made.source.places[Place("decisions")]]
+    under = [(_event(entry), entry.id) for entry in made.source.places[StreamKey("decisions")]]
     for _ in range(times):
         number = draw.randrange(len(entries))
         source, previous = made.source, ""
@@ -144,7 +144,7 @@ def rechained(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple
             event = _event(entries[at])
             event = structs.replace(event, reason="another") if at == number else event
             event = structs.replace(event, previous=previous) if at > number else event
-            source = replace(source, place, at, seal("control", event).data)
+            source = replace(source, place, at, encode("control", event).data)
             previous = head_of(msgspec.json.decode(canonical(event), type=type(event)))
         first = next(entry for event, entry in under if event.control_version > number)
         yield Case("control forged, chained again", "configuration", "decisions", first), source
@@ -166,7 +166,7 @@ def files(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[Cas
         at, bit = draw.randrange(start, end), draw.randrange(8)
         first = next(
             entry.id
-            for entry in made.source.places[Place("predictions")]
+            for entry in made.source.places[StreamKey("predictions")]
             if isinstance(event := _event(entry), PredictionMade) and event.artifact.hex() == digest
         )
         layer: Layer = "scaler" if name == MANIFEST else "model"
@@ -233,7 +233,7 @@ def sealed_files(made: Replayed, times: int, draw: random.Random, folder: Path) 
         path = draw.choice(paths)
         data = path.read_bytes()
         path.write_bytes(flipped(data, draw.randrange(len(data)), draw.randrange(8)))
-        first = verified(Where("", str(folder), str(made.store.path)), Span(), KINDS, 1).first
+        first = verified(Where("", str(folder), str(made.store.path)), EntryRange(), KINDS, 1).first
         path.write_bytes(data)
         found = first is not None and first.layer == "file" and f"{path.parent.name}/{path.name}" in first.detail
         if not found:

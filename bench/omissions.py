@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from bench.recorded_rounds import Recorded
-from schemas.codec import Envelope, Sealed, seal, unseal
+from schemas.codec import Encoded, Envelope, decode, encode
 from schemas.control import Halt, Resume
 from schemas.decisions import BallotLate, CountedBallot, DecisionMade, FenceClosed, FenceOpened
 from schemas.features import FeaturesComputed, FeaturesWithheld
@@ -17,11 +17,16 @@ from schemas.scores import PredictionScored
 from shared.audit.configurations import Configurations
 from shared.audit.findings import LAYERS, Findings, Layer
 from shared.audit.votes import round_of
-from shared.log import Entry, Place
+from shared.log import Entry, StreamKey
 from shared.log.leases import order
 from shared.voting.decision import causation_of, decision_of, intent_of
 
-DECISIONS, INTENTS, PREDICTIONS, SCORES = Place("decisions"), Place("intents"), Place("predictions"), Place("scores")
+DECISIONS, INTENTS, PREDICTIONS, SCORES = (
+    StreamKey("decisions"),
+    StreamKey("intents"),
+    StreamKey("predictions"),
+    StreamKey("scores"),
+)
 
 
 class Taken(NamedTuple):
@@ -54,23 +59,23 @@ class Record:
         self.decisions = [(at, each) for at, each in self._read(DECISIONS) if isinstance(each.event, DecisionMade)]
         self.predictions = {each.id.hex(): at for at, each in self._read(PREDICTIONS)}
 
-    def _read(self, place: Place) -> list[tuple[int, Envelope[Any]]]:
-        return [(at, unseal(place.stream, each.data)) for at, each in enumerate(self.source.places.get(place, []))]
+    def _read(self, place: StreamKey) -> list[tuple[int, Envelope[Any]]]:
+        return [(at, decode(place.stream, each.data)) for at, each in enumerate(self.source.places.get(place, []))]
 
     def rewritten(self, at: int, event: DecisionMade) -> Recorded:
         """The source with another decision at a place, and the intent that follows from it."""
-        was = unseal("decisions", self.source.places[DECISIONS][at].data)
+        was = decode("decisions", self.source.places[DECISIONS][at].data)
         sealed = _decision(event, was)
         made = copy(self.source)
         put(made, DECISIONS, at, sealed.data)
         intents = [
-            each for each in made.places.get(INTENTS, []) if unseal("intents", each.data).event.decision != was.id.hex()
+            each for each in made.places.get(INTENTS, []) if decode("intents", each.data).event.decision != was.id.hex()
         ]
         configuration = self.configurations.at(event.control_version)
         if event.intent == "issued" and configuration is not None:
             name = sealed.envelope.id.hex()
             intent = intent_of(configuration.panel, event, name)
-            told = seal("intents", intent, causation=sealed.envelope.id, correlation=was.correlation, flags=was.flags)
+            told = encode("intents", intent, causation=sealed.envelope.id, correlation=was.correlation, flags=was.flags)
             following = {each.event.open_time: at for at, each in self.decisions}
             before = sum(self._place(each, following) < at for each in intents)
             entry = intents[before - 1].id if before else "0-0"
@@ -83,7 +88,7 @@ class Record:
         return made
 
     def _place(self, intent: Entry, following: dict[int, int]) -> int:
-        named = unseal("intents", intent.data).event.decision
+        named = decode("intents", intent.data).event.decision
         return next((at for at, each in self.decisions if each.id.hex() == named), 0)
 
     def again(
@@ -112,9 +117,9 @@ def _shifted(entry: str, moment: str, number: int) -> str:
     return f"{mine}-{int(place) + 1}" if mine == moment and int(place) > number else entry
 
 
-def _decision(event: DecisionMade, was: Envelope[Any]) -> Sealed:
+def _decision(event: DecisionMade, was: Envelope[Any]) -> Encoded:
     causation = causation_of(event, was.correlation)
-    return seal("decisions", event, causation=causation, correlation=was.correlation, flags=was.flags)
+    return encode("decisions", event, causation=causation, correlation=was.correlation, flags=was.flags)
 
 
 def copy(source: Recorded) -> Recorded:
@@ -124,14 +129,14 @@ def copy(source: Recorded) -> Recorded:
     return made
 
 
-def put(source: Recorded, place: Place, at: int, data: bytes) -> None:
+def put(source: Recorded, place: StreamKey, at: int, data: bytes) -> None:
     """Replaces the bytes of one entry."""
     entries = list(source.places[place])
     entries[at] = entries[at]._replace(data=data)
     source.places[place] = entries
 
 
-def uncounted(source: Recorded, place: Place, gone: set[str]) -> Recorded:
+def uncounted(source: Recorded, place: StreamKey, gone: set[str]) -> Recorded:
     """A copy from which entries are gone, and the server's count with them."""
     made = copy(source)
     made.places[place] = [each for each in source.places[place] if each.id not in gone]
@@ -156,18 +161,18 @@ def removals(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
         quiet = uncounted(uncounted(source, DECISIONS, {entry}), INTENTS, intents)
         yield Taken("decision removed, count too", ("vote",), about(decision.event)), quiet
     for stream, kinds in (("features", FeaturesComputed | FeaturesWithheld), ("predictions", PredictionMade)):
-        place = Place(stream)
+        place = StreamKey(stream)
         entries = source.places[place]
         for _ in range(times):
             chosen = draw.choice([each for each in entries[len(entries) // 4 : -len(entries) // 4] if _is(each, kinds)])
-            bar = about(unseal(stream, chosen.data).event)
+            bar = about(decode(stream, chosen.data).event)
             yield Taken(f"{stream} removed", ("stream",), None), source.without(place, {chosen.id})
             layers: tuple[Layer, ...] = ("feature", "bar") if stream == "features" else ("ballot",)
             yield Taken(f"{stream} removed, count too", layers, bar), uncounted(source, place, {chosen.id})
 
     failed = [each for each in source.places[PREDICTIONS] if _is(each, PredictionFailed)]
     for entry_ in _shuffled(failed[len(failed) // 4 : -len(failed) // 4], draw)[:times]:
-        event = unseal("predictions", entry_.data)
+        event = decode("predictions", entry_.data)
         named = event.id.hex().encode()
         if not any(named in each.data for each in source.places[DECISIONS]):
             quiet = uncounted(source, PREDICTIONS, {entry_.id})
@@ -175,7 +180,7 @@ def removals(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
 
 
 def _is(entry: Entry, kinds: Any) -> bool:
-    return isinstance(unseal(entry.place.stream, entry.data).event, kinds)
+    return isinstance(decode(entry.place.stream, entry.data).event, kinds)
 
 
 def omissions(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
@@ -216,7 +221,7 @@ def _late(decision: DecisionMade, ballot: CountedBallot, envelope: Envelope[Any]
         event=ballot.event,
     )
     causation = bytes.fromhex(ballot.event)
-    return seal("decisions", late, causation=causation, correlation=envelope.correlation, flags=envelope.flags).data
+    return encode("decisions", late, causation=causation, correlation=envelope.correlation, flags=envelope.flags).data
 
 
 def backdated(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
@@ -267,11 +272,11 @@ def halted(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
             yield Taken("intent behind a fence", ("intent",), about(envelope.event)), record.rewritten(at, forged)
     marks = [(at, _mark(each)) for at, each in enumerate(record.source.places[DECISIONS]) if b'"fence.' in each.data]
     for at, mark in _shuffled([each for each in marks if _lasts(record, *each)], draw)[:times]:
-        opened = seal("decisions", FenceOpened("c1x", mark.by, "", mark.at)).data
+        opened = encode("decisions", FenceOpened("c1x", mark.by, "", mark.at)).data
         yield Taken("fence opened by nobody", ("intent",), None), _inserted(record.source, at + 1, opened)
     for at, mark in _shuffled([each for each in marks if isinstance(each[1], FenceClosed)], draw)[:times]:
         made = copy(record.source)
-        put(made, DECISIONS, at, seal("decisions", structs.replace(mark, command_id="c2")).data)
+        put(made, DECISIONS, at, encode("decisions", structs.replace(mark, command_id="c2")).data)
         yield Taken("fence closed by no halt", ("intent",), None), made
 
 
@@ -300,7 +305,7 @@ def _inserted(source: Recorded, at: int, data: bytes) -> Recorded:
 
 
 def _mark(entry: Entry) -> Any:
-    return unseal("decisions", entry.data).event
+    return decode("decisions", entry.data).event
 
 
 def unrecorded(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
@@ -309,14 +314,14 @@ def unrecorded(record: Record, draw: random.Random, times: int) -> Iterator[Case
     entries = source.places[DECISIONS]
     late = [each for each in entries[: 3 * len(entries) // 4] if b'"ballot.late"' in each.data and _voted(record, each)]
     for entry in _shuffled(late, draw)[:times]:
-        bar = about(unseal("decisions", entry.data).event)
+        bar = about(decode("decisions", entry.data).event)
         yield Taken("late ballot not recorded", ("vote",), bar), uncounted(source, DECISIONS, {entry.id})
 
 
 def _voted(record: Record, entry: Entry) -> bool:
     """Whether a late ballot is an opinion of a model, on a bar that was decided."""
-    late: BallotLate = unseal("decisions", entry.data).event
-    said = unseal("predictions", record.source.places[PREDICTIONS][record.predictions[late.event]].data).event
+    late: BallotLate = decode("decisions", entry.data).event
+    said = decode("predictions", record.source.places[PREDICTIONS][record.predictions[late.event]].data).event
     return isinstance(said, PredictionMade) and any(about(each.event) == about(late) for _, each in record.decisions)
 
 
@@ -332,7 +337,7 @@ def scores(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
             made,
             SCORES,
             at,
-            seal("scores", forged, causation=envelope.causation, correlation=envelope.correlation).data,
+            encode("scores", forged, causation=envelope.causation, correlation=envelope.correlation).data,
         )
         yield Taken("score forged", ("score",), about(event)), made
         gone = {source.places[SCORES][at].id}

@@ -29,13 +29,13 @@ from anyio.streams.text import TextReceiveStream
 from bench.harness import Figure
 from bench.installation import Installation, running
 from bench.latency import DECISIONS, Market, bars_by_time
-from schemas.codec import Sealed, unseal
+from schemas.codec import Encoded, decode
 from schemas.control import Promote, Rollback
 from schemas.decisions import DecisionMade
 from shared.control import EMPTY, State, fold
-from shared.control.issuing import Door, current, history
+from shared.control.issuing import ControlWriter, current, history
 from shared.control.readiness import evidence, with_evidence
-from shared.log import Place
+from shared.log import StreamKey
 from shared.log.identity import Mark
 from shared.log.redis import RedisLog
 from shared.runtime.process import owner
@@ -70,12 +70,12 @@ async def operate(url: str, first: str, second: str, kind: str, count: int) -> N
     log = RedisLog(url)
     append, moments = log.append_at, list[float]()
 
-    async def timed(place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def timed(place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         moments.append(time.perf_counter())
         return await append(place, entry_id, data, marks=marks)
 
     log.append_at = timed  # type: ignore[method-assign]  # a stopwatch, nothing else
-    door, dice = Door(log), random.Random(count)
+    door, dice = ControlWriter(log), random.Random(count)
     state = await door.state()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -124,7 +124,7 @@ def _pipe(stream: T | None) -> T:
 
 
 async def paced(
-    market: Market, moments: list[list[Sealed]], stop: anyio.Event
+    market: Market, moments: list[list[Encoded]], stop: anyio.Event
 ) -> tuple[dict[bytes, float], list[Seen]]:
     """Sends one bar every 20 ms until told to stop, and reads decisions until all of them are in."""
     sent: dict[bytes, float] = {}
@@ -135,7 +135,7 @@ async def paced(
         while not (done.is_set() and len(seen) >= len(sent)):
             for entry in await market.log.read({DECISIONS: market.after}, count=1000, block_ms=100):
                 market.after = entry.id
-                envelope = unseal("decisions", entry.data)
+                envelope = decode("decisions", entry.data)
                 if isinstance(envelope.event, DecisionMade):
                     seen.append(Seen(time.perf_counter(), envelope.correlation, envelope.event))
 
@@ -156,7 +156,7 @@ async def paced(
 class Stage:
     """An installation under bars: what remains of its market, and stretches of it."""
 
-    def __init__(self, installation: Installation, market: Market, bars: list[list[Sealed]]) -> None:
+    def __init__(self, installation: Installation, market: Market, bars: list[list[Encoded]]) -> None:
         self.installation, self.market, self.bars = installation, market, bars
 
     async def quiet(self) -> Outcome:

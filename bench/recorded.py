@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from schemas.codec import Envelope, seal
+from schemas.codec import Envelope, encode
 from schemas.common import ACTIONS
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, StartShadow
 from schemas.gates import GateVerdict, VerdictReached
@@ -186,7 +186,7 @@ def commands(*later: tuple[int, Command], first: Sequence[Command] = BEFORE) -> 
         entry = propose(state, command, command_id=str(number), actor="ada", reason="a test", at=at)
         assert isinstance(entry, CommandRecorded), entry
         state = fold(state, entry)
-        found.append(seal("control", entry).envelope)
+        found.append(encode("control", entry).envelope)
     return found
 
 
@@ -210,7 +210,7 @@ async def record(log: Log, stream: str, events: Iterable[Any], partition: int = 
     """Writes events as the service whose stream it is would; returns their ids."""
     group = f"writer-of-{stream}"
     claim = await log.claim(group, (), partition, owner(group), take_over=True)
-    sealed = [seal(stream, event) for event in events]
+    sealed = [encode(stream, event) for event in events]
     for start in range(0, len(sealed), 500):
         await log.commit(claim, Commit(sealed[start : start + 500], {}, {}))
     return [one.envelope.id.hex() for one in sealed]

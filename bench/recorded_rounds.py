@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.common import ACTIONS, Probabilities
 from schemas.control import (
     Command,
@@ -22,9 +22,9 @@ from schemas.control import (
 from schemas.market import BarClosed
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
-from shared.audit.source import Extent
+from shared.audit.source import RecordedExtent
 from shared.control import EMPTY, Rejected, State, fold, propose
-from shared.log import START, Entry, Place
+from shared.log import START, Entry, StreamKey
 from shared.log.leases import order
 from shared.runtime.service import Batch, Received
 
@@ -37,9 +37,9 @@ THIRD = (-1.2, -0.8, -1.3)
 class Round(NamedTuple):
     """What one bar led to, in the order in which it was written."""
 
-    bar: Sealed
-    ballots: tuple[Sealed, ...]
-    outputs: tuple[Sealed, ...]
+    bar: Encoded
+    ballots: tuple[Encoded, ...]
+    outputs: tuple[Encoded, ...]
 
 
 def digest(model: str, number: int = 0) -> str:
@@ -74,7 +74,7 @@ def control(given: list[Command]) -> tuple[list[CommandRecorded], State]:
 def control_entries(given: list[Command]) -> list[Entry]:
     """The control stream that these commands make."""
     entries, _ = control(given)
-    return [Entry(Place("control"), f"{each.version}-0", seal("control", each).data) for each in entries]
+    return [Entry(StreamKey("control"), f"{each.version}-0", encode("control", each).data) for each in entries]
 
 
 def probabilities(draw: random.Random) -> Probabilities:
@@ -92,18 +92,18 @@ def rounds(
     given = commands(models)
     entries, state = control(given)
     voter = Voter(ticks=0)
-    held = voter.begin(b"")
-    voter.absorb(held, Batch([seal("control", entry).envelope for entry in entries], ()))
+    held = voter.initial(b"")
+    voter.apply(held, Batch([encode("control", entry).envelope for entry in entries], ()))
     draw = random.Random(seed + partition)
     for number in range(count):
         symbol, open_time = f"P{partition}S{number % symbols}", START_MS + number // symbols * MINUTE
-        bar = seal(
+        bar = encode(
             "market",
             BarClosed(symbol, MINUTE, open_time, 100.0, 101.0, 99.0, 100.0 + draw.random(), 5.0, "synthetic"),
         )
         who = [(models[0], digest(models[0], 1)), *((model, digest(model)) for model in models)]
         ballots = tuple(
-            seal(
+            encode(
                 "predictions",
                 PredictionMade(
                     symbol, MINUTE, open_time, "synthetic", model, bytes.fromhex(artifact), probabilities(draw),
@@ -122,50 +122,50 @@ class Recorded:
     """A source in memory (``shared.audit.source.Source``): entries by place."""
 
     def __init__(self) -> None:
-        self.places: dict[Place, list[Entry]] = {}
-        self.added: dict[Place, int] = {}
+        self.places: dict[StreamKey, list[Entry]] = {}
+        self.added: dict[StreamKey, int] = {}
         self._clock = START_MS
 
     def write(self, stream: str, data: bytes, partition: int = 0) -> Entry:
         """Appends under the next millisecond."""
         self._clock += 1
-        place = Place(stream, partition)
+        place = StreamKey(stream, partition)
         entry = Entry(place, f"{self._clock}-0", data)
         self.places.setdefault(place, []).append(entry)
         return entry
 
     def append(self, stream: str, data: bytes, now: int, partition: int = 0) -> Entry:
         """Appends under the id that a server would give at a time (ms)."""
-        place = Place(stream, partition)
+        place = StreamKey(stream, partition)
         entries = self.places.setdefault(place, [])
         moment, number = order(entries[-1].id) if entries else (0, 0)
         made = f"{now}-0" if now > moment else f"{moment}-{number + 1}"
         entries.append(Entry(place, made, data))
         return entries[-1]
 
-    def since(self, place: Place, after: str) -> list[Entry]:
+    def replay_from(self, place: StreamKey, after: str) -> list[Entry]:
         """Entries after one."""
         entries = self.places.get(place, [])
         return entries[bisect_right(entries, order(after), key=lambda entry: order(entry.id)) :]
 
-    def entries(self, place: Place, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
+    def entries(self, place: StreamKey, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
         """See ``Source``."""
-        from shared.audit.source import Span  # one caller
+        from shared.audit.source import EntryRange  # one caller
 
-        span = Span(after, until)
+        span = EntryRange(after, until)
         return (entry for entry in self.places.get(place, ()) if span.holds(entry.id))
 
-    def whole(self, place: Place) -> bool:
+    def whole(self, place: StreamKey) -> bool:
         """Nothing was trimmed."""
         return True
 
-    def extent(self, place: Place) -> Extent:
+    def extent(self, place: StreamKey) -> RecordedExtent:
         """See ``Counted``: what a server would say, who does not forget what was removed."""
         entries = self.places.get(place, [])
         added = max(self.added.get(place, 0), len(entries))
-        return Extent(entries[-1].id if entries else START, added)
+        return RecordedExtent(entries[-1].id if entries else START, added)
 
-    def without(self, place: Place, gone: Collection[str]) -> "Recorded":
+    def without(self, place: StreamKey, gone: Collection[str]) -> "Recorded":
         """A copy from which entries were removed, as a server's stream where the count of what was added stays."""
         made = Recorded()
         made.places = {**self.places, place: [entry for entry in self.places[place] if entry.id not in gone]}
@@ -195,9 +195,9 @@ class Control:
             return entry
         assert isinstance(entry, CommandRecorded), entry
         self.state = fold(self.state, entry)
-        sealed: Sealed = seal("control", entry)
+        sealed: Encoded = encode("control", entry)
         self.envelopes.append(sealed.envelope)
-        place = Place("control")
+        place = StreamKey("control")
         self.source.places.setdefault(place, []).append(Entry(place, f"{number}-0", sealed.data))
         return None
 
@@ -205,7 +205,7 @@ class Control:
 def recorded(count: int, partition: int = 0) -> Recorded:
     """A source with ``count`` rounds."""
     made = Recorded()
-    made.places[Place("control")] = control_entries(commands())
+    made.places[StreamKey("control")] = control_entries(commands())
     for one in rounds(count, partition=partition):
         made.write("market", one.bar.data, partition)
         for sealed in (*one.ballots, *one.outputs):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.recorded_rounds import Control, Recorded
-from schemas.codec import Envelope, seal, unseal
+from schemas.codec import Envelope, decode, encode
 from schemas.control import CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
 from services.ensemble_voter.core import Voter
 from services.feature_builder.core import FeatureBuilder
@@ -16,11 +16,11 @@ from services.shadow_recorder.core import Recorder
 from shared.archive import sealed
 from shared.archive.files import Files
 from shared.archive.store import opened
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.artifacts.registration import registration
 from shared.bars.rows import Good, gather
 from shared.features.sets import DEFAULT, SETS
-from shared.log import Place
+from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 from shared.synthetic import SyntheticMarket
 from shared.training.fitting import train
@@ -32,7 +32,7 @@ class Replayed(NamedTuple):
     """What was recorded, the artifacts behind it, and who is champion and who is in shadow."""
 
     source: Recorded
-    store: Store
+    store: ArtifactStore
     champions: Mapping[str, str]
     candidate: str
 
@@ -42,7 +42,7 @@ class Hosted:
 
     def __init__(self, service: Service[Any], source: Recorded) -> None:
         self.service, self.source = service, source
-        self.state = service.begin(b"")
+        self.state = service.initial(b"")
         self.after = dict.fromkeys(service.reads, 0)
         self.folded = 0
 
@@ -52,11 +52,11 @@ class Hosted:
         if not self.service.follows_control:
             new = ()
         elif new:
-            self.service.absorb(self.state, Batch(new, ()))
+            self.service.apply(self.state, Batch(new, ()))
         for stream in self.service.reads:
-            entries = self.source.places.get(Place(stream), [])[self.after[stream] :]
+            entries = self.source.places.get(StreamKey(stream), [])[self.after[stream] :]
             self.after[stream] += len(entries)
-            received = [Received(stream, entry.id, unseal(stream, entry.data)) for entry in entries]
+            received = [Received(stream, entry.id, decode(stream, entry.data)) for entry in entries]
             for at in range(0, len(received), 500):
                 for written in self.service.handle(self.state, Batch((), received[at : at + 500])):
                     self.source.write(written.stream, written.data)
@@ -85,7 +85,7 @@ def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed
     promotes the candidate half way."""
     market = SyntheticMarket(("BTCUSDT", "ETHUSDT"), "sequence", 7, 2500)
     bars = {symbol: columns for (symbol, _), columns in gather(market.rows()).items()}
-    store, source = Store(folder), Recorded()
+    store, source = ArtifactStore(folder), Recorded()
     chosen = SETS[DEFAULT]
     control = Control(source)
     control.issue(Found(1, "log-of-a-bench"))
@@ -106,7 +106,7 @@ def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed
     while page := list(islice(rows, min(500, fed - taken))):
         taken += len(page)
         for bar in page:
-            source.write("market", seal("market", bar).data)
+            source.write("market", encode("market", bar).data)
         for one in hosted:
             one.turn(control.envelopes)
         if taken * 2 >= fed and control.state.models[families[0]].champion != candidate:

@@ -29,7 +29,7 @@ from shared.labels.batch import volatility
 from shared.synthetic import SyntheticMarket
 from shared.synthetic.theory import posterior
 from shared.training.fitting import HOLD, HORIZON, Origin, Prepared, cut, fit, measure, prepare, uncalibrated
-from shared.training.series import Series, computed
+from shared.training.series import SymbolSeries, computed
 
 SETS_OF = {
     "xgboost": SETS["core-28"],
@@ -53,7 +53,7 @@ class Data(NamedTuple):
     def market(self) -> SyntheticMarket:
         return SyntheticMarket(tuple(f"SYN{number}" for number in range(self.symbols)), "sequence", 3, self.rows)
 
-    def series(self, family: str) -> dict[str, Series]:
+    def series(self, family: str) -> dict[str, SymbolSeries]:
         bars: dict[str, Bars] = {}
         for file in self.files:
             found = gather(open_source(Path(file)).rows(), None)

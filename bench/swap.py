@@ -21,11 +21,11 @@ from bench.ensemble import MODELS, train_all, train_one
 from bench.harness import Figure
 from bench.installation import Installation, running
 from bench.latency import Market, bars_by_time
-from schemas.codec import Sealed, unseal
+from schemas.codec import Encoded, decode
 from schemas.control import Promote, StartShadow, StopShadow
 from schemas.readiness import ArtifactReady
-from shared.control.issuing import Door
-from shared.log import START, Place
+from shared.control.issuing import ControlWriter
+from shared.log import START, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import owner
 
@@ -34,7 +34,7 @@ BARS = 6
 """Sent at least, once a shadow was started."""
 MOST = 200
 """A load that took longer than so many bars would be cut short."""
-READINESS = Place("readiness")
+READINESS = StreamKey("readiness")
 
 
 class Pair(NamedTuple):
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 class Swaps:
     """Starts and stops shadows, and times the bars in between."""
 
-    def __init__(self, market: Market, door: Door, log: RedisLog, bars: Iterator[list[Sealed]]) -> None:
+    def __init__(self, market: Market, door: ControlWriter, log: RedisLog, bars: Iterator[list[Encoded]]) -> None:
         self.market, self.door, self.log = market, door, log
         self.bars = bars
         self.after = START
@@ -89,7 +89,7 @@ class Swaps:
         took = []
         while entries := await self.log.scan(READINESS, after=self.after):
             self.after = entries[-1].id
-            events = [unseal("readiness", entry.data).event for entry in entries]
+            events = [decode("readiness", entry.data).event for entry in entries]
             ready = [event for event in events if isinstance(event, ArtifactReady)]
             took += [event.took_ms for event in ready if event.artifact == artifact]
         return took
@@ -102,7 +102,7 @@ async def measure(installation: Installation, pairs: list[Pair], rounds: int) ->
     market.send = Market(sender, market.claim).send  # type: ignore[method-assign]  # a connection of its own
     bars = bars_by_time(("SOLO",), WARM + 2 * rounds * MOST * len(pairs))
     await market.warm(bars[:WARM])
-    swaps = Swaps(market, Door(log), log, iter(bars[WARM:]))
+    swaps = Swaps(market, ControlWriter(log), log, iter(bars[WARM:]))
     figures = {}
     for pair in pairs:
         await swaps.prepare(pair)

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.harness import Figure, medians
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.common import ACTIONS
 from schemas.control import (
     Command,
@@ -33,7 +33,7 @@ from schemas.control import (
     StepWeight,
     TrustKey,
 )
-from shared.control import EMPTY, ControlError, Reader, State, fold, head_of, propose
+from shared.control import EMPTY, ControlError, ControlReader, State, fold, head_of, propose
 from shared.control.checkpoint import Checkpoint, compare
 
 MODELS = ("lightgbm", "logistic", "nhits", "xgboost")
@@ -85,13 +85,13 @@ def recorded(count: int, seed: int = 1) -> list[CommandRecorded]:
 
 
 def sealed(entries: Sequence[CommandRecorded]) -> Log:
-    return [(f"{place}-0", seal("control", entry).data) for place, entry in enumerate(entries, start=1)]
+    return [(f"{place}-0", encode("control", entry).data) for place, entry in enumerate(entries, start=1)]
 
 
 def edit(log: Log, rng: random.Random) -> tuple[Log, int]:
     """One field changed, the envelope made to fit."""
     at = rng.randrange(len(log))
-    entry: CommandRecorded = unseal("control", log[at][1]).event
+    entry: CommandRecorded = decode("control", log[at][1]).event
     fields = {
         "reason": f"{entry.reason}.",
         "actor": "eve",
@@ -102,7 +102,11 @@ def edit(log: Log, rng: random.Random) -> tuple[Log, int]:
         "version": entry.version + rng.choice((-1, 1)) or 2,
     }
     field = rng.choice(sorted(fields))
-    return [*log[:at], (log[at][0], seal("control", replace(entry, **{field: fields[field]})).data), *log[at + 1 :]], at
+    return [
+        *log[:at],
+        (log[at][0], encode("control", replace(entry, **{field: fields[field]})).data),
+        *log[at + 1 :],
+    ], at
 
 
 def flip(log: Log, rng: random.Random) -> tuple[Log, int]:
@@ -145,16 +149,16 @@ def again(log: Log, rng: random.Random) -> tuple[Log, int]:
 def forge(log: Log, rng: random.Random) -> tuple[Log, int]:
     """Written past the door at the end: nothing of ours, or an entry with a wrong head or version."""
     end = len(log) + 1
-    last: CommandRecorded = unseal("control", log[-1][1]).event
+    last: CommandRecorded = decode("control", log[-1][1]).event
     entry = replace(last, version=last.version + rng.choice((0, 1, 2)), previous="d" * 64, command_id="forged")
-    data = rng.choice((b"{}", b"HALT", seal("control", entry).data))
+    data = rng.choice((b"{}", b"HALT", encode("control", entry).data))
     return [*log, (rng.choice((f"{end}-0", f"{end + 10**6}-0", f"{end - 1}-7")), data)], len(log)
 
 
 def rewrite(log: Log, rng: random.Random) -> tuple[Log, int]:
     """An entry edited, and the chain from there on made anew: it fits itself."""
     at = rng.randrange(len(log))
-    entries: list[CommandRecorded] = [unseal("control", data).event for _, data in log]
+    entries: list[CommandRecorded] = [decode("control", data).event for _, data in log]
     entries[at] = replace(entries[at], reason="as I like it")
     for place in range(at + 1, len(entries)):
         entries[place] = replace(entries[place], previous=head_of(entries[place - 1]))
@@ -180,7 +184,7 @@ KINDS: tuple[Callable[[Log, random.Random], tuple[Log, int]], ...] = (
 def verdict(log: Log, noted: Sequence[Checkpoint]) -> int | None:
     """The place (from 0) of the first entry that a reader of this log complains about; None for none.
     For a checkpoint, the place of the entry whose head it noted."""
-    reader = Reader()
+    reader = ControlReader()
     for place, (entry, data) in enumerate(log):
         try:
             reader.take(entry, data)
@@ -232,7 +236,7 @@ def folding(entries: Sequence[CommandRecorded]) -> dict[str, float]:
 
 
 def reading(log: Log) -> dict[str, float]:
-    reader = Reader()
+    reader = ControlReader()
     begun = time.perf_counter()
     for entry, data in log:
         reader.take(entry, data)

@@ -26,13 +26,13 @@ import shared.runtime.host
 import shared.telemetry.export
 from bench.contenders import IN, Forward, Raw, vectors
 from bench.harness import Figure
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from shared.log import Owner
 from shared.log.connection import pack
 from shared.log.redis import RedisLog
 from shared.runtime.host import Host
 from shared.server.embedded import EmbeddedServer
-from shared.settings import Telemetry
+from shared.settings import TelemetrySettings
 from shared.telemetry.export import Exporting
 from shared.telemetry.reporting import flags_of, start
 
@@ -69,12 +69,12 @@ def collector() -> Iterator[str]:
             process.kill()
 
 
-def sampled(count: int) -> list[Sealed]:
+def sampled(count: int) -> list[Encoded]:
     """The inputs of the hop, a hundredth of them with the flag set."""
     found = []
     for sealed in vectors(count):
         event = sealed.envelope.event
-        found.append(seal("features", event, flags=flags_of(event.symbol, event.open_time, SAMPLE)))
+        found.append(encode("features", event, flags=flags_of(event.symbol, event.open_time, SAMPLE)))
     return found
 
 
@@ -108,7 +108,7 @@ class Turns:
             self.begun = now
 
 
-def hop(url: str, events: list[Sealed], endpoint: str) -> tuple[list[tuple[float, float]], float]:
+def hop(url: str, events: list[Encoded], endpoint: str) -> tuple[list[tuple[float, float]], float]:
     """Pairs of neighbouring turns, in processor seconds: off, on; the first pair warms up and is left out.
     And the share of the turns that were on which was spent inside telemetry itself."""
     with Raw(url) as raw:
@@ -116,7 +116,7 @@ def hop(url: str, events: list[Sealed], endpoint: str) -> tuple[list[tuple[float
         for at in range(0, len(events), FILL):
             part = events[at : at + FILL]
             raw.call(b"".join(pack("XADD", IN.key, "*", "e", each.data) for each in part), len(part))
-    telemetry = start(Telemetry(endpoint=endpoint, sample=SAMPLE), "bench")
+    telemetry = start(TelemetrySettings(endpoint=endpoint, sample=SAMPLE), "bench")
     assert isinstance(telemetry, Exporting)
     turns = Turns(telemetry)
 

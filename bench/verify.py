@@ -16,18 +16,18 @@ from bench.chaos import World, worker_of
 from bench.harness import Figure
 from bench.recorded_rounds import commands, control_entries, recorded, rounds
 from bench.replayed import record
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.predictions import PredictionMade
 from services.console.audit.tasks import CHECKS, KINDS, Task, Where
 from services.console.audit.verify import audited
 from services.shadow_recorder.core import Recorder
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.audit.ballots import check_ballots
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.source import Bounded, Span
+from shared.audit.source import Bounded, EntryRange
 from shared.audit.votes import check_votes
-from shared.log import Entry, Place
+from shared.log import Entry, StreamKey
 
 PARTITIONS: Final = 2
 HISTORY: Final = 140
@@ -43,7 +43,7 @@ class Filed:
     def __init__(self, folder: Path, times: int) -> None:
         self.folder, self.times = folder, times
 
-    def entries(self, place: Place, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
+    def entries(self, place: StreamKey, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
         """See ``Source``; ranges are not asked for here."""
         path = self.folder / f"{place.stream}-{place.partition}"
         if not path.exists():
@@ -53,7 +53,7 @@ class Filed:
             for line in sorted(path.iterdir()):
                 yield from (Entry(place, entry, data) for entry, data in decoder.decode(line.read_bytes()))
 
-    def whole(self, place: Place) -> bool:
+    def whole(self, place: StreamKey) -> bool:
         """Nothing was trimmed."""
         return True
 
@@ -76,7 +76,7 @@ def verify(folder: str, times: int, partition: int) -> tuple[int, int, int, floa
     """Decisions and differences of one partition, peak memory (KiB) of the process, and processor seconds."""
     begun = time.process_time()
     source = Filed(Path(folder), times)
-    found = check_votes(source, Configurations(source, Findings()), partition, Span())
+    found = check_votes(source, Configurations(source, Findings()), partition, EntryRange())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found.equal["decisions"], found.count, peak, time.process_time() - begun
 
@@ -98,16 +98,16 @@ def rescored(families: tuple[str, ...], fed: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         made = record(Path(folder), families, fed)
         configurations = Configurations(made.source, Findings())
-        where = Where("", "", str(Store(Path(folder)).path))
+        where = Where("", "", str(ArtifactStore(Path(folder)).path))
         begun = time.perf_counter()
         parts = [
-            CHECKS["predictions"](made.source, configurations, where, Span(), Task("predictions", 0, family))
+            CHECKS["predictions"](made.source, configurations, where, EntryRange(), Task("predictions", 0, family))
             for family in families
         ]
         took = time.perf_counter() - begun
         answers = sum(
-            isinstance(unseal("predictions", entry.data).event, PredictionMade)
-            for entry in made.source.entries(Place("predictions"))
+            isinstance(decode("predictions", entry.data).event, PredictionMade)
+            for entry in made.source.entries(StreamKey("predictions"))
         )
         return answers / took, sum(part.count for part in parts)
 
@@ -117,7 +117,7 @@ def ballots(count: int) -> tuple[float, int]:
     source = recorded(count)
     configurations = Configurations(source, Findings())
     begun = time.process_time()
-    found = check_ballots(source, configurations, 0, Span())
+    found = check_ballots(source, configurations, 0, EntryRange())
     return found.equal["ballots"] / (time.process_time() - begun), found.count
 
 
@@ -132,7 +132,7 @@ def chaos(seed: int) -> tuple[int, int]:
         if found.count:
             print(f"seed {seed}: {found.first}")
         count += found.count
-    return len(world.source.places.get(Place("decisions"), ())), count
+    return len(world.source.places.get(StreamKey("decisions"), ())), count
 
 
 def run(quick: bool) -> dict[str, Figure]:

@@ -7,32 +7,32 @@ from pathlib import Path
 from bench.harness import Figure
 from bench.recorded import scored
 from bench.recorded_rounds import MODELS, recorded
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.decisions import DecisionMade
 from services.console.research.whatif import asked_of
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.whatif import Answer, Asked
-from shared.log import Place
+from shared.audit.whatif import Asked, RecordedAnswer
+from shared.log import StreamKey
 
 
 def run(quick: bool) -> dict[str, Figure]:
     """The identity, and another weight, over the same rounds with an outcome each."""
     source = recorded(5_000 if quick else 100_000)
     draw = random.Random(3)
-    for entry in list(source.places[Place("decisions")]):
-        envelope = unseal("decisions", entry.data)
+    for entry in list(source.places[StreamKey("decisions")]):
+        envelope = decode("decisions", entry.data)
         if isinstance(envelope.event, DecisionMade):
             for model in MODELS:
                 came = draw.gauss(0.0, 0.002)
                 event = scored(0, "P0S0", (0.3, 0.4, 0.3), 1, model=model, forward_return=came, decision=envelope.id)
-                source.write("scores", seal("scores", event).data)
+                source.write("scores", encode("scores", event).data)
     configurations = Configurations(source, Findings())
 
-    def timed(asked: Asked) -> tuple[float, Answer]:
+    def timed(asked: Asked) -> tuple[float, RecordedAnswer]:
         begun = time.perf_counter()
-        answer = asked_of(source, configurations, asked, Store(Path("nowhere")))
+        answer = asked_of(source, configurations, asked, ArtifactStore(Path("nowhere")))
         return time.perf_counter() - begun, answer
 
     _, same = timed(Asked())

@@ -59,7 +59,7 @@ class _JsonEnvelope(Struct, Generic[E], frozen=True):
     event: E
 
 
-class Sealed(NamedTuple):
+class Encoded(NamedTuple):
     """An envelope ready to be written: the stream it is for, and its exact bytes."""
 
     stream: str
@@ -117,7 +117,7 @@ def identify(stream: str, payload: bytes, causation: bytes, correlation: bytes) 
     return digest
 
 
-def seal(stream: str, event: Any, *, causation: bytes = ROOT, correlation: bytes = ROOT, flags: int = 0) -> Sealed:
+def encode(stream: str, event: Any, *, causation: bytes = ROOT, correlation: bytes = ROOT, flags: int = 0) -> Encoded:
     """Encodes ``event`` for ``stream`` and decodes it again, so that a value which a reader would
     refuse fails here. Without ``correlation`` the event is a root: its own id correlates the rest.
 
@@ -141,10 +141,10 @@ def seal(stream: str, event: Any, *, causation: bytes = ROOT, correlation: bytes
         wire = Envelope(codec.spec.version, flags, event_id, causation, root, Raw(payload))
     else:
         wire = _JsonEnvelope(codec.spec.version, flags, event_id.hex(), causation.hex(), root.hex(), Raw(payload))
-    return Sealed(stream, envelope, codec.encode(wire))
+    return Encoded(stream, envelope, codec.encode(wire))
 
 
-def unseal(stream: str, data: bytes) -> Envelope[Any]:
+def decode(stream: str, data: bytes) -> Envelope[Any]:
     """The envelope in ``data``. Unknown fields are skipped (a newer writer); an unknown event type,
     a missing field or a value out of range raises ``UnreadableError``."""
     codec = _codec(stream)
@@ -195,7 +195,7 @@ _FRAME: Final = re.compile(
     rb'\{"schema":(\d{1,9}),"flags":(\d{1,3}),"id":"([0-9a-f]{32})","causation":"([0-9a-f]{32})",'
     rb'"correlation":"([0-9a-f]{32})","event":'
 )
-"""The envelope on JSON streams as ``seal`` writes it: what follows is the event, and a brace."""
+"""The envelope on JSON streams as ``encode`` writes it: what follows is the event, and a brace."""
 
 
 def framed(stream: str, data: bytes) -> Framed:
@@ -250,6 +250,6 @@ def opened(stream: str, data: bytes) -> Opened:
 
 
 def payload_of(stream: str, event: Any) -> bytes:
-    """The bytes of an event inside its envelope, as ``seal`` would write them."""
+    """The bytes of an event inside its envelope, as ``encode`` would write them."""
     payload: bytes = _codec(stream).encode(event)
     return payload

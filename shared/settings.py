@@ -116,7 +116,7 @@ class Archive(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 3600
 
 
-class Training(Struct, frozen=True, forbid_unknown_fields=True):
+class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What a training process may take of this machine, and where sweeps run."""
 
     memory_mb: Annotated[int, Meta(ge=256, description="Most memory a training process may ask for (MiB).")] = 6144
@@ -132,7 +132,7 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class Telemetry(Struct, frozen=True, forbid_unknown_fields=True):
+class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where traces and metrics go."""
 
     endpoint: Annotated[
@@ -162,8 +162,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     feed: Feed = Feed()
     models: Models = Models()
     archive: Archive = Archive()
-    training: Training = Training()
-    telemetry: Telemetry = Telemetry()
+    training: TrainingSettings = TrainingSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 class Setting(NamedTuple):

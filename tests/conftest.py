@@ -13,7 +13,7 @@ import pytest
 import redis
 from hypothesis import is_hypothesis_test, settings
 
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 from shared.log.memory import MemoryLog, wall_ms
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
@@ -86,10 +86,10 @@ class Site(Protocol):
     def connect(self) -> Log:
         """The log as one more process sees it."""
 
-    def lose_group(self, group: str, place: Place) -> None:
+    def lose_group(self, group: str, place: StreamKey) -> None:
         """An operator destroys a consumer group."""
 
-    def trim(self, place: Place, first: str) -> None:
+    def trim(self, place: StreamKey, first: str) -> None:
         """An operator trims a stream."""
 
     def end_lease(self, group: str, partition: int = 0) -> None:
@@ -116,10 +116,10 @@ class MemorySite:
     def connect(self) -> Log:
         return self.log
 
-    def lose_group(self, group: str, place: Place) -> None:
+    def lose_group(self, group: str, place: StreamKey) -> None:
         self.log.lose_group(group, place)
 
-    def trim(self, place: Place, first: str) -> None:
+    def trim(self, place: StreamKey, first: str) -> None:
         self.log.trim(place, first)
 
     def end_lease(self, group: str, partition: int = 0) -> None:
@@ -148,10 +148,10 @@ class RedisSite:
         self.logs.append(RedisLog(self.url, patience_s=2.0))
         return self.logs[-1]
 
-    def lose_group(self, group: str, place: Place) -> None:
+    def lose_group(self, group: str, place: StreamKey) -> None:
         assert self.client.xgroup_destroy(place.key, group) == 1
 
-    def trim(self, place: Place, first: str) -> None:
+    def trim(self, place: StreamKey, first: str) -> None:
         self.client.xtrim(place.key, minid=first, approximate=False)
 
     def end_lease(self, group: str, partition: int = 0) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from schemas.catalogue import STREAMS, Service, StreamSpec
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from schemas.documentation.examples import examples
 from schemas.documentation.streams import events_of
 
@@ -75,7 +75,7 @@ def _operations() -> Document:
 
 
 def _messages() -> Document:
-    shown: dict[str, Sealed] = {}
+    shown: dict[str, Encoded] = {}
     for sealed in examples():
         shown.setdefault(type(sealed.envelope.event).__name__, sealed)
     events = [(spec, event) for spec in STREAMS.values() for event in events_of(spec)]
@@ -84,7 +84,7 @@ def _messages() -> Document:
     return {event.__name__: _message(spec, event, shown[event.__name__]) for spec, event in events}
 
 
-def _message(spec: StreamSpec, event: Any, example: Sealed) -> Document:
+def _message(spec: StreamSpec, event: Any, example: Encoded) -> Document:
     about = inspect.cleandoc(event.__doc__)
     packed = spec.codec == "msgpack"
     return {
@@ -111,7 +111,7 @@ def _payload(spec: StreamSpec, event: Any) -> Document:
     return {"allOf": [{"$ref": envelope}, {"properties": {"event": inner}}]}
 
 
-def shown_as_json(sealed: Sealed) -> Any:
+def shown_as_json(sealed: Encoded) -> Any:
     """An entry as JSON shows it: its own JSON, or its MessagePack with binary as base64."""
     if STREAMS[sealed.stream].codec == "json":
         return msgspec.json.decode(sealed.data)

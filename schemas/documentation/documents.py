@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec import inspect as types
 
 from schemas.catalogue import STREAMS, StreamSpec
-from schemas.codec import Envelope, Sealed, _JsonEnvelope
+from schemas.codec import Encoded, Envelope, _JsonEnvelope
 from schemas.documentation.asyncapi import asyncapi
 from schemas.documentation.compatibility import Schema
 from schemas.documentation.examples import examples
@@ -128,7 +128,7 @@ def fields_of(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
-def _golden(sealed: Sealed) -> dict[str, Any]:
+def _golden(sealed: Encoded) -> dict[str, Any]:
     envelope = sealed.envelope
     return {"stream": sealed.stream, "envelope": fields_of(envelope), "hex": sealed.data.hex()}
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from schemas.codec import SAMPLED, Envelope, Sealed, seal
+from schemas.codec import SAMPLED, Encoded, Envelope, encode
 from schemas.control import (
     Backtest,
     Command,
@@ -106,9 +106,9 @@ STAMP: Final[dict[str, Any]] = {"control_version": 7, "control_head": bytes.from
 UP: Final = (0.125, 0.25, 0.625)
 
 
-def examples() -> tuple[Sealed, ...]:
+def examples() -> tuple[Encoded, ...]:
     """The same sealed events at every call; every event type of every stream is among them."""
-    bar = seal(
+    bar = encode(
         "market",
         BarClosed(**WHERE, open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5),
         flags=SAMPLED,
@@ -136,10 +136,10 @@ def examples() -> tuple[Sealed, ...]:
         _caused(vector, "predictions", _failure(vector.envelope)),
         decision,
         _caused(ballot, "decisions", _late(ballot.envelope)),
-        seal("decisions", FenceClosed("5f1e0a7c", "ada", "exchange outage", OPEN)),
-        seal("decisions", FenceOpened("77aa01c2", "ada", "exchange is back", OPEN)),
+        encode("decisions", FenceClosed("5f1e0a7c", "ada", "exchange outage", OPEN)),
+        encode("decisions", FenceOpened("77aa01c2", "ada", "exchange is back", OPEN)),
         _caused(decision, "intents", _intent(decision.envelope)),
-        *(seal("control", command) for command in _commands()),
+        *(encode("control", command) for command in _commands()),
         *_operations(),
         *_scores(ballot, decision),
         *_gates(),
@@ -147,12 +147,12 @@ def examples() -> tuple[Sealed, ...]:
     )
 
 
-def _caused(cause: Sealed, stream: str, event: Any) -> Sealed:
+def _caused(cause: Encoded, stream: str, event: Any) -> Encoded:
     above = cause.envelope
-    return seal(stream, event, causation=above.id, correlation=above.correlation, flags=above.flags)
+    return encode(stream, event, causation=above.id, correlation=above.correlation, flags=above.flags)
 
 
-def _beside_a_vector(bar: Sealed) -> Iterator[Sealed]:
+def _beside_a_vector(bar: Encoded) -> Iterator[Encoded]:
     withheld = FeaturesWithheld(
         **WHERE, feature_set=SET, reason="undefined", have=64, need=64, detail="rsi_14", **STAMP
     )
@@ -280,7 +280,7 @@ def _commands() -> Iterator[CommandRecorded]:
     yield replace(signed, key="ada", signature="0e" * 64)
 
 
-def _scores(ballot: Sealed, decision: Sealed) -> Iterator[Sealed]:
+def _scores(ballot: Encoded, decision: Encoded) -> Iterator[Encoded]:
     about: dict[str, Any] = {**WHERE, "control_version": 7}
     chosen = decision.envelope.id
     trade = TradeClosed(
@@ -352,10 +352,10 @@ def _scores(ballot: Sealed, decision: Sealed) -> Iterator[Sealed]:
             net=0.003,
         ),
     )
-    yield seal("alarms", InterferenceFound(chosen.hex(), 7, "action: BUY was recorded, HOLD follows"))
+    yield encode("alarms", InterferenceFound(chosen.hex(), 7, "action: BUY was recorded, HOLD follows"))
 
 
-def _gates() -> Iterator[Sealed]:
+def _gates() -> Iterator[Encoded]:
     rival: dict[str, Any] = {"model": "xgboost", "artifact": CHALLENGER.hex(), "control_version": 7}
     policy: dict[str, Any] = {"policy": "default", "policy_digest": "2a" * 32}
     skill = GateVerdict("skill", "passed", "needed", 24.5, 20.0, 31, 0.25, 2.5, 1.5, "e-value against the class prior")
@@ -373,10 +373,10 @@ def _gates() -> Iterator[Sealed]:
         recommended_weight=0.05,
         advice="stay in shadow; not enough seen for: calibration",
     )
-    yield seal("gates", verdict)
-    yield seal("gates", EvidenceRestarted(**rival, **policy, changed=("champion", "policy"), scores=1200))
+    yield encode("gates", verdict)
+    yield encode("gates", EvidenceRestarted(**rival, **policy, changed=("champion", "policy"), scores=1200))
     last: dict[str, Any] = {"last_score": "1c" * 16, "control_version": 7}
-    tripped = seal(
+    tripped = encode(
         "gates",
         GuardTripped(
             model="xgboost",
@@ -393,21 +393,21 @@ def _gates() -> Iterator[Sealed]:
     )
     yield tripped
     reason = "guard slow-harm: 104.5 of 100 after 26 blocks"
-    yield seal(
+    yield encode(
         "gates", ActionDue(**rival, action="rollback", acts=False, evidence=tripped.envelope.id.hex(), reason=reason)
     )
     weights = {"xgboost": 0.75, "lightgbm": 0.25}
-    yield seal("gates", WeightsProposed(weights, blocks=40, until=OPEN, acts=False, **last))
+    yield encode("gates", WeightsProposed(weights, blocks=40, until=OPEN, acts=False, **last))
     worths = {"xgboost": Worth(0.0125, 0.005), "lightgbm": Worth(0.0075, 0.0)}
-    yield seal("gates", ContributionsMeasured(worths, rounds=256, **last))
+    yield encode("gates", ContributionsMeasured(worths, rounds=256, **last))
     worst = "2 of 8 features alarm; the worst is rsi_14, PSI 0.250 of 0.100"
     drifted = InputsDrifted("xgboost", CHALLENGER.hex(), True, 0.25, 0.2, samples=400, detail=worst, vector="1d" * 16)
-    yield seal("gates", drifted)
+    yield encode("gates", drifted)
     less = "e-CUSUM of a gain under 5.00 mnat a row; its first 20 blocks had 10.00"
-    yield seal("gates", SkillDecayed("xgboost", CHALLENGER.hex(), 112.5, 100.0, samples=14, detail=less, **last))
+    yield encode("gates", SkillDecayed("xgboost", CHALLENGER.hex(), 112.5, 100.0, samples=14, detail=less, **last))
 
 
-def _training() -> Iterator[Sealed]:
+def _training() -> Iterator[Encoded]:
     recipe = Recipe("xgboost", "core-28", {"rounds": 300, "eta": 0.05}, horizon=12, hold=0.55, seed=1)
     requested = TrainingRequested(
         model="xgboost",
@@ -419,7 +419,7 @@ def _training() -> Iterator[Sealed]:
         at=OPEN,
         window_ms=30 * 86_400_000,
     )
-    first = seal("training", requested)
+    first = encode("training", requested)
     yield first
     last = OPEN - MINUTE
     of: dict[str, Any] = {"request": first.envelope.id.hex(), "model": "xgboost", "at": OPEN}
@@ -480,22 +480,22 @@ def _training() -> Iterator[Sealed]:
         yield _caused(first, "training", event)
 
 
-def _operations() -> Iterator[Sealed]:
+def _operations() -> Iterator[Encoded]:
     worker: dict[str, Any] = {"owner": "model-worker.xgboost (pid 11 on a)", "life": "6f1d09b2", "control_version": 7}
-    yield seal("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), **worker, took_ms=180, at=OPEN))
+    yield encode("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), **worker, took_ms=180, at=OPEN))
     reason = "artifact 40414243 in state/artifacts: model.ubj: missing"
-    yield seal("readiness", ArtifactFailed("xgboost", CHALLENGER.hex(), **worker, reason=reason, at=OPEN))
-    yield seal("readiness", ArtifactFreed("xgboost", ARTIFACT.hex(), **worker))
-    yield seal(
+    yield encode("readiness", ArtifactFailed("xgboost", CHALLENGER.hex(), **worker, reason=reason, at=OPEN))
+    yield encode("readiness", ArtifactFreed("xgboost", ARTIFACT.hex(), **worker))
+    yield encode(
         "dead", DeadLetter("feed", "bars/BTCUSDT.csv:7", "impossible_prices", "low 5 is above open 4", "1,4,6,5,5,1")
     )
     group, stream = "ensemble-voter", "predictions"
-    yield seal("alarms", ControlRefused("8-0", 7, HEAD, "it is not an event of this stream", '{"halt": true}'))
-    yield seal("alarms", GapDetected(group, stream, committed="1700000040000-3", oldest="1700000100000-0", at=OPEN))
-    yield seal("alarms", ArchiveFailed("lost", "var/archive/p0/market/00000007.sealed is missing", OPEN))
+    yield encode("alarms", ControlRefused("8-0", 7, HEAD, "it is not an event of this stream", '{"halt": true}'))
+    yield encode("alarms", GapDetected(group, stream, committed="1700000040000-3", oldest="1700000100000-0", at=OPEN))
+    yield encode("alarms", ArchiveFailed("lost", "var/archive/p0/market/00000007.sealed is missing", OPEN))
     lost = "entry 8-0 of version 8 was read and is gone"
-    yield seal("alarms", LogTruncated(group, "control", "8-0", "7-0", lost, OPEN))
-    yield seal("alarms", GroupRecreated(group, stream, position="1700000040000-3", at=OPEN))
-    yield seal(
+    yield encode("alarms", LogTruncated(group, "control", "8-0", "7-0", lost, OPEN))
+    yield encode("alarms", GroupRecreated(group, stream, position="1700000040000-3", at=OPEN))
+    yield encode(
         "alarms", OwnerReplaced(group, former="voter (pid 7 on a)", owner="voter (pid 9 on b)", epoch=2, at=OPEN)
     )

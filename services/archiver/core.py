@@ -7,8 +7,8 @@ import msgspec
 
 from schemas.catalogue import STREAMS
 from shared.archive.cuts import Cut, GroupThen, SealedEnd
-from shared.log import START, Place
-from shared.log.admin import End, PartitionCut
+from shared.log import START, StreamKey
+from shared.log.admin import PartitionCut, StreamEnd
 from shared.log.leases import order
 
 GROUP: Final = "archiver"
@@ -18,7 +18,7 @@ class Trim(NamedTuple):
     """What of a stream may go: everything up to and with ``through`` (``0-0``: nothing), and what keeps the rest:
     ``retention``, ``archive`` or a group's name."""
 
-    place: Place
+    place: StreamKey
     through: str
     held_by: str
 
@@ -35,7 +35,7 @@ def needs(group: GroupThen) -> Mapping[str, str]:
     return found
 
 
-def trim(place: Place, cut: Cut, now: int) -> Trim:
+def trim(place: StreamKey, cut: Cut, now: int) -> Trim:
     """What of a stream may go at ``now`` (ms), under the newest cut that was verified."""
     retention = STREAMS[place.stream].retention_ms
     if retention is None:
@@ -50,7 +50,7 @@ def trim(place: Place, cut: Cut, now: int) -> Trim:
     return Trim(place, through, held_by)
 
 
-def behind(place: Place, sealed: str, end: End) -> str | None:
+def behind(place: StreamKey, sealed: str, end: StreamEnd) -> str | None:
     """Why a stream cannot be the one that was sealed up to ``sealed``; None where it can."""
     if order(end.last) >= order(sealed):
         return None

@@ -7,11 +7,11 @@ from typing import Final
 
 import anyio
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.operations import OwnerReplaced
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, round_of
-from shared.archive.store import Store, opened
+from shared.archive.store import SegmentStore, opened
 from shared.control.following import now_ms
 from shared.control.issuing import current
 from shared.log import Claim, Commit, Log
@@ -26,7 +26,7 @@ RENEW_S: Final = 3.0
 _log = logging.getLogger(GROUP)
 
 
-def store_of(settings: Settings) -> Store:
+def store_of(settings: Settings) -> SegmentStore:
     """Where this installation's archive lies."""
     return opened(settings.archive.path or Path(settings.installation.state) / "archive")
 
@@ -70,7 +70,7 @@ async def _archive(
 
     if claims[0].former is not None:
         alarm = OwnerReplaced(GROUP, claims[0].former, str(claims[0].owner), claims[0].epoch, now_ms())
-        await _raise(log, claims[0], seal("alarms", alarm), meter)
+        await _raise(log, claims[0], encode("alarms", alarm), meter)
     supervised.ready()
     due = time.monotonic()
     while not stop.is_set():
@@ -86,14 +86,14 @@ async def _archive(
             except ArchiveError as fault:
                 if str(fault) != told:
                     _log.error("nothing is trimmed: %s", fault)
-                    await _raise(log, claims[0], seal("alarms", fault.alarm(now_ms())), meter)
+                    await _raise(log, claims[0], encode("alarms", fault.alarm(now_ms())), meter)
                     told = str(fault)
             due = time.monotonic() + settings.archive.every_s
         with anyio.move_on_after(min(RENEW_S, max(due - time.monotonic(), 0.01))):
             await stop.wait()
 
 
-async def _raise(log: Log, claim: Claim, alarm: Sealed, meter: Telemetry) -> None:
+async def _raise(log: Log, claim: Claim, alarm: Encoded, meter: Telemetry) -> None:
     now = time.time_ns()
     await log.commit(claim, Commit([alarm], {}, {}))
     meter.batch(

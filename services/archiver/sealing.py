@@ -11,13 +11,13 @@ from shared.archive.checking import compared, verified
 from shared.archive.cuts import FORMAT, Cut, GroupThen, SealedEnd, encode, name_of, newest, numbers, read
 from shared.archive.files import Files
 from shared.archive.sealed import FILE_RAW, NOTHING, CorruptError, build
-from shared.archive.store import Store, StoreError
-from shared.log import START, Entry, Log, Place, Position, TruncatedLogError, preceding
-from shared.log.admin import End, Whole
+from shared.archive.store import SegmentStore, StoreError
+from shared.log import START, Entry, Log, Position, StreamKey, TruncatedLogError, preceding
+from shared.log.admin import StreamEnd, Whole
 from shared.log.identity import Mark, digest_of
 from shared.log.leases import order
 
-GLOBAL: Final = tuple(Place(spec.name) for spec in STREAMS.values() if not spec.partitioned)
+GLOBAL: Final = tuple(StreamKey(spec.name) for spec in STREAMS.values() if not spec.partitioned)
 READ_AT_ONCE: Final = 500
 
 
@@ -45,11 +45,11 @@ class ArchiveError(RuntimeError):
 async def round_of(
     log: Log,
     whole: Whole,
-    store: Store,
+    store: SegmentStore,
     *,
     partitions: int,
     now: int,
-    copy: Store | None = None,
+    copy: SegmentStore | None = None,
     renew: Callable[[], Awaitable[None]],
 ) -> Round:
     """Seals up to now, then trims. ``renew`` proves before each step that this process still owns the archive.
@@ -71,21 +71,21 @@ async def round_of(
 
 
 async def _seal(
-    log: Log, whole: Whole, store: Store, partitions: int, now: int, renew: Callable[[], Awaitable[None]]
+    log: Log, whole: Whole, store: SegmentStore, partitions: int, now: int, renew: Callable[[], Awaitable[None]]
 ) -> tuple[int, int]:
     """Up to a cut through every partition, and the global streams after those: a decision's version is never ahead
     of control."""
-    places: dict[Place, End] = {}
+    places: dict[StreamKey, StreamEnd] = {}
     groups: list[GroupThen] = []
     for partition in range(partitions):
         found = await whole.cut(partition)
-        places |= {Place(stream, partition): end for stream, end in found.ends.items()}
+        places |= {StreamKey(stream, partition): end for stream, end in found.ends.items()}
         groups += groups_of(partition, found)
     for place in GLOBAL:
         if (end := await whole.end(place)).added:
             places[place] = end
     for place in Files.places(store):
-        places.setdefault(place, End())
+        places.setdefault(place, StreamEnd())
     count, files, ends = 0, 0, []
     for place, end in places.items():
         held = Files(store, place).end()
@@ -111,7 +111,7 @@ async def _seal(
     return count, files
 
 
-async def _refuse_another(log: Log, store: Store, place: Place, sealed: Position) -> None:
+async def _refuse_another(log: Log, store: SegmentStore, place: StreamKey, sealed: Position) -> None:
     """Whether the entry that was sealed last is the one on the server, unless it was trimmed."""
     frames = Files(store, place).frames(after=preceding(sealed.id), until=sealed.id)
     digests = [digest_of(entry.data) for frame in frames for entry in frame if entry.id == sealed.id]
@@ -125,7 +125,7 @@ async def _refuse_another(log: Log, store: Store, place: Place, sealed: Position
         ) from None
 
 
-async def _unsealed(log: Log, place: Place, after: str, until: str) -> AsyncIterator[list[Entry]]:
+async def _unsealed(log: Log, place: StreamKey, after: str, until: str) -> AsyncIterator[list[Entry]]:
     """Files' worth of entries; never more than one file in memory."""
     held: list[Entry] = []
     size = 0
@@ -141,7 +141,7 @@ async def _unsealed(log: Log, place: Place, after: str, until: str) -> AsyncIter
         yield held
 
 
-def _seal_file(store: Store, place: Place, entries: Sequence[Entry], end: End) -> None:
+def _seal_file(store: SegmentStore, place: StreamKey, entries: Sequence[Entry], end: StreamEnd) -> None:
     """Writes a file and reads it back: its digests, its entries, and each of them decoded."""
     files = Files(store, place)
     held = files.end()
@@ -156,7 +156,7 @@ def _seal_file(store: Store, place: Place, entries: Sequence[Entry], end: End) -
         raise CorruptError(f"{store}/{files.name(number)}: read back, it differs from what was written")
 
 
-async def _copy(store: Store, copy: Store, renew: Callable[[], Awaitable[None]]) -> None:
+async def _copy(store: SegmentStore, copy: SegmentStore, renew: Callable[[], Awaitable[None]]) -> None:
     """Brings the copy up: sealed files first, cuts last, each read back."""
     names = []
     for place in Files.places(store):
@@ -173,7 +173,7 @@ async def _copy(store: Store, copy: Store, renew: Callable[[], Awaitable[None]])
             raise CorruptError(f"{copy}/{name}: read back, it differs from {store}/{name}")
 
 
-async def _trim(log: Log, whole: Whole, store: Store, found: Trim, renew: Callable[[], Awaitable[None]]) -> int:
+async def _trim(log: Log, whole: Whole, store: SegmentStore, found: Trim, renew: Callable[[], Awaitable[None]]) -> int:
     """Trims what may go, once the archive was found to hold it, byte by byte."""
     oldest = (await log.extent(found.place)).first
     if oldest == START or order(oldest) > order(found.through):

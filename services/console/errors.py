@@ -22,7 +22,7 @@ from shared.runtime.process import InstallationError
 from shared.server.embedded import EmbeddedError
 from shared.settings import SettingsError
 from shared.telemetry.reporting import MissingExporterError
-from shared.training.fitting import RefusedError as NotStoredError
+from shared.training.fitting import NotStoredError
 from shared.training.splits import SplitError
 
 CODES: Final[dict[type[Exception], int]] = {

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from shared.bars import Refused, Row, Source, open_source
+from shared.bars import BarSource, RefusedRow, Row, open_source
 from shared.bars.names import interval_text, parse_interval
 from shared.synthetic import SCENARIOS, SYMBOLS, SyntheticMarket
 
@@ -31,13 +31,13 @@ def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
     return command
 
 
-def chosen_source(options: Mapping[str, Any]) -> tuple[Source, str]:
+def chosen_source(options: Mapping[str, Any]) -> tuple[BarSource, str]:
     """The source the options name, and what to call it. The synthetic market where none is named."""
     if options["bars"] is not None and options["synthetic"] is not None:
         raise click.UsageError("--bars and --synthetic exclude each other")
     if options["bars"] is not None:
         interval = parse_interval(options["interval"]) if options["interval"] else None
-        source: Source = open_source(options["bars"], symbol=options["symbol"], interval_ms=interval)
+        source: BarSource = open_source(options["bars"], symbol=options["symbol"], interval_ms=interval)
         if options["only"]:
             source = Only(source, parse_interval(options["only"]))
         return source, source.name
@@ -59,7 +59,7 @@ def symbol_names(count: int) -> tuple[str, ...]:
 class Only:
     """The bars of one length, and every refused row, of a source that has several."""
 
-    source: Source
+    source: BarSource
     interval_ms: int
 
     @property
@@ -73,9 +73,9 @@ class Only:
         return f"{self.source.identity}@{self.interval_ms}"
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
-        """See ``Source.rows``; those of other lengths are no rows here."""
+        """See ``BarSource.rows``; those of other lengths are no rows here."""
         chosen = (
-            row for row in self.source.rows() if isinstance(row, Refused) or row.bar.interval_ms == self.interval_ms
+            row for row in self.source.rows() if isinstance(row, RefusedRow) or row.bar.interval_ms == self.interval_ms
         )
         return islice(chosen, skip, None)
 
@@ -85,7 +85,7 @@ class Part:
     """A source from row ``skip`` on, ``limit`` rows at most (None: all). A longer part goes on where a
     shorter one ended: they have one identity."""
 
-    source: Source
+    source: BarSource
     skip: int = 0
     limit: int | None = None
 
@@ -100,6 +100,6 @@ class Part:
         return f"{self.source.identity}+{self.skip}" if self.skip else self.source.identity
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
-        """See ``Source.rows``."""
+        """See ``BarSource.rows``."""
         left = None if self.limit is None else max(self.limit - skip, 0)
         return islice(self.source.rows(self.skip + skip), left)

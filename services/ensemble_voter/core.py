@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter
 from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMade
@@ -72,16 +72,16 @@ class Voter:
     def __init__(self, ticks: int = 50) -> None:
         self.ticks = ticks
 
-    def begin(self, memo: bytes) -> State:
+    def initial(self, memo: bytes) -> State:
         """Nothing open; the memo says which bars were decided."""
         rows: list[tuple[str, int, int]] = msgspec.msgpack.decode(memo, type=list[tuple[str, int, int]]) if memo else []
         return State([], {row[:2]: row for row in rows}, {}, {}, {})
 
-    def memo(self, state: State) -> bytes:
+    def snapshot(self, state: State) -> bytes:
         """The last decided bar of each series."""
         return msgspec.msgpack.encode(list(state.decided.values()))
 
-    def since(self, state: State) -> Mapping[str, str]:
+    def replay_from(self, state: State) -> Mapping[str, str]:
         """Everything since the first ballot of the oldest open round must be read again."""
         for oldest in state.rounds.values():
             return {"predictions": preceding(oldest.entry)}
@@ -94,7 +94,7 @@ class Voter:
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
         """See ``shared.runtime.service.Recallable``: the last decided bar of each series."""
-        decided = self.begin(memo).decided
+        decided = self.initial(memo).decided
         for received in written:
             event = received.envelope.event
             if isinstance(event, DecisionMade):
@@ -102,19 +102,19 @@ class Voter:
                 decided[series] = max(decided.get(series, (*series, 0)), (*series, event.open_time))
         return msgspec.msgpack.encode(list(decided.values()))
 
-    def again(self, state: State, batch: Batch) -> None:
+    def reapply(self, state: State, batch: Batch) -> None:
         """See ``shared.runtime.service.Recallable``."""
-        self.absorb(state, batch)
+        self.apply(state, batch)
 
-    def absorb(self, state: State, batch: Batch) -> None:
+    def apply(self, state: State, batch: Batch) -> None:
         """Takes in commands and ballots; closes nothing."""
         _configure(state, batch)
         for received in batch.events:
             record(state, received.envelope, received.entry, batch.now)
 
-    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
         """Takes in commands, then ballots, then the time; closes what is complete or overdue."""
-        outputs: list[Sealed] = []
+        outputs: list[Encoded] = []
         _configure(state, batch)
         if state.unswept:
             state.unswept = False
@@ -139,7 +139,7 @@ def _configure(state: State, batch: Batch) -> None:
 
 def record(
     state: State, envelope: Envelope[PredictionEvent], entry: str, now: int | None
-) -> tuple[Sequence[Round], Sealed | None]:
+) -> tuple[Sequence[Round], Encoded | None]:
     """Notes one answer in its round, opening it if need be. Returns the rounds that know more now,
     oldest first, and what to write at once: a late ballot, or a dead letter for a second opinion."""
     event = envelope.event
@@ -211,15 +211,15 @@ def _answer(envelope: Envelope[PredictionEvent]) -> Answer:
             return Answer(envelope.id.hex(), None, f"{reason}: {detail}" if detail else reason)
 
 
-def _late(envelope: Envelope[PredictionEvent], voice: Voice) -> Sealed:
+def _late(envelope: Envelope[PredictionEvent], voice: Voice) -> Encoded:
     event = envelope.event
     late = BallotLate(
         event.symbol, event.interval_ms, event.open_time, event.origin, voice[0], voice[1], envelope.id.hex()
     )
-    return seal("decisions", late, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+    return encode("decisions", late, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
 
 
-def _second(envelope: Envelope[PredictionEvent], entry: str, first: Answer) -> Sealed:
+def _second(envelope: Envelope[PredictionEvent], entry: str, first: Answer) -> Encoded:
     event = envelope.event
     letter = DeadLetter(
         GROUP,
@@ -228,10 +228,10 @@ def _second(envelope: Envelope[PredictionEvent], entry: str, first: Answer) -> S
         f"{event.model} answered {event.symbol} {event.open_time} twice; the first, {first.event}, counts",
         envelope.id.hex(),
     )
-    return seal("dead", letter, causation=envelope.id, correlation=envelope.correlation)
+    return encode("dead", letter, causation=envelope.id, correlation=envelope.correlation)
 
 
-def _close_if_complete(state: State, current: Round, now: int | None, outputs: list[Sealed]) -> None:
+def _close_if_complete(state: State, current: Round, now: int | None, outputs: list[Encoded]) -> None:
     panel = state.under(current.version).panel
     cause = _cause(panel, current)
     if panel.members and cause is not None:
@@ -250,7 +250,7 @@ def _cause(panel: Panel, current: Round) -> ClosedBy | None:
     return closed_by
 
 
-def _close_overdue(state: State, now: int, outputs: list[Sealed]) -> None:
+def _close_overdue(state: State, now: int, outputs: list[Encoded]) -> None:
     """A live round waits until ``deadline_ms`` after the close of its bar. Where its first ballot came
     only after that (a backlog), it waits as long from there: everybody gets a chance to answer."""
     for current in _live(state.rounds.values()):
@@ -267,7 +267,7 @@ def _live(rounds: Iterable[Round]) -> list[Round]:
     return [current for current in rounds if current.origin == "live"]
 
 
-def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, outputs: list[Sealed]) -> None:
+def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, outputs: list[Encoded]) -> None:
     """Decides a round, and before it every older one of its series: bars are decided in order. An older round in which
     a member may still answer is closed by what closes the later one: its deadline, or that it is superseded by a
     round in which that member has no vote any more."""

@@ -6,15 +6,15 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.features.bars import BRIDGE
-from shared.features.engine import Engine, Key, Taken, Vector
-from shared.features.refusal import Refused
+from shared.features.engine import AcceptedBars, ComputedVector, Engine, Key
+from shared.features.refusal import RefusedBar
 from shared.features.sets import FeatureSet
 from shared.runtime.service import Batch, Received
 
@@ -101,18 +101,18 @@ class FeatureBuilder:
         self.sets: Final = tuple(sets)
         self.bridge: Final = bridge
 
-    def begin(self, memo: bytes) -> State:
-        """Empty windows, to be filled by ``absorb``."""
+    def initial(self, memo: bytes) -> State:
+        """Empty windows, to be filled by ``apply``."""
         recalled = msgspec.msgpack.decode(memo, type=Memo) if memo else Memo()
         return State(Engine(self.sets, self.bridge), recalled)
 
-    def absorb(self, state: State, batch: Batch) -> None:
+    def apply(self, state: State, batch: Batch) -> None:
         """Takes in commands, and bars again that were answered before."""
         _configure(state, batch)
         first = state.here.number + 1
-        state.engine.absorb(state.advance(batch.events), first)
+        state.engine.apply(state.advance(batch.events), first)
 
-    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
         """The vectors of new bars, in their order, stamped with the configuration in force; for each bar first what
         was missing before it."""
         _configure(state, batch)
@@ -120,34 +120,34 @@ class FeatureBuilder:
         stamp = (state.control.version, bytes.fromhex(state.control.head))
         first = state.here.number + 1
         outcomes = state.engine.take(state.advance(batch.events), first)
-        written: list[Sealed] = []
+        written: list[Encoded] = []
         for received, outcome in zip(batch.events, outcomes, strict=True):
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, RefusedBar):
                 written.append(_refusal(received, outcome))
             else:
                 written += self._answers(received.envelope, outcome, stamp)
         return written
 
-    def _answers(self, envelope: Envelope[BarClosed], outcome: Taken, stamp: tuple[int, bytes]) -> list[Sealed]:
+    def _answers(self, envelope: Envelope[BarClosed], outcome: AcceptedBars, stamp: tuple[int, bytes]) -> list[Encoded]:
         bar = envelope.event
         about = bar.symbol, bar.interval_ms, bar.open_time, bar.origin
         answers: list[Any] = []
         if outcome.missing:
             answers.append(BarsMissing(*about, outcome.missing, outcome.bridged, *stamp))
         for chosen, result in zip(self.sets, outcome.results, strict=True):
-            if isinstance(result, Vector):
+            if isinstance(result, ComputedVector):
                 answers.append(FeaturesComputed(*about, chosen.digest, result.values, result.bridged, *stamp))
             else:
                 answers.append(FeaturesWithheld(*about, chosen.digest, *result, *stamp))
         return [_caused("features", envelope, answer) for answer in answers]
 
-    def memo(self, state: State) -> bytes:
+    def snapshot(self, state: State) -> bytes:
         """The anchor, and the restarted windows that are not full."""
         anchor = state.anchor()
         restarted = state.engine.restarted if state.recalled is None else state.recalled
         return msgspec.msgpack.encode(Memo(anchor.entry, anchor.number, tuple(sorted(restarted))))
 
-    def since(self, state: State) -> Mapping[str, str]:
+    def replay_from(self, state: State) -> Mapping[str, str]:
         """The entry before the oldest bar that a window holds, within ``MILESTONE`` events."""
         return {MARKET: state.anchor().entry}
 
@@ -160,7 +160,7 @@ class FeatureBuilder:
         """See ``shared.runtime.service.Recallable``."""
         return memo
 
-    def again(self, state: State, batch: Batch) -> None:
+    def reapply(self, state: State, batch: Batch) -> None:
         """See ``shared.runtime.service.Recallable``. Which windows were restarted is seen by handling the bars."""
         self.handle(state, batch)
 
@@ -170,12 +170,12 @@ def _configure(state: State, batch: Batch) -> None:
         state.control = fold(state.control, envelope.event)
 
 
-def _refusal(received: Received, refused: Refused) -> Sealed:
+def _refusal(received: Received, refused: RefusedBar) -> Encoded:
     raw = msgspec.json.encode(received.envelope.event).decode()
     source = f"{received.stream}@{received.entry}"
     letter = DeadLetter(GROUP, source, refused.reason, refused.detail[:2000], raw[:2000])
     return _caused("dead", received.envelope, letter)
 
 
-def _caused(stream: str, envelope: Envelope[BarClosed], event: Any) -> Sealed:
-    return seal(stream, event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+def _caused(stream: str, envelope: Envelope[BarClosed], event: Any) -> Encoded:
+    return encode(stream, event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

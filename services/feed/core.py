@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from schemas.catalogue import partition_of
-from schemas.codec import Sealed, UnwritableError, seal
+from schemas.codec import Encoded, UnwritableError, encode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
-from shared.bars.rows import Good, Refused, Row, Series, SourceError, misplaced, values
+from shared.bars.rows import Good, RefusedRow, Row, Series, SourceError, misplaced, values
 from shared.telemetry.reporting import flags_of
 
 GROUP: Final = "feed"
@@ -49,7 +49,7 @@ class State:
 class Told(NamedTuple):
     """What came of some rows. ``passed`` counts bars that the market had before this source began."""
 
-    outputs: tuple[Sealed, ...] = ()
+    outputs: tuple[Encoded, ...] = ()
     sent: int = 0
     refused: int = 0
     passed: int = 0
@@ -137,7 +137,7 @@ def split(rows: Sequence[Numbered], partitions: int) -> list[list[Numbered]]:
 def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.0) -> Told:
     """What to write for these rows of the partition; then ``until`` rows of the source are handled.
     Rows that were handled before are left out. ``share`` of all bars are traced."""
-    outputs: list[Sealed] = []
+    outputs: list[Encoded] = []
     sent = passed = 0
     for number, row in rows:
         if number < state.rows:
@@ -152,8 +152,8 @@ def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.
     return Told(tuple(outputs), sent, len(outputs) - sent, passed)
 
 
-def _taken(state: State, row: Row, share: float) -> Sealed | None:
-    if isinstance(row, Refused):
+def _taken(state: State, row: Row, share: float) -> Encoded | None:
+    if isinstance(row, RefusedRow):
         return _dead(row)
     bar = row.bar
     series = (bar.symbol, bar.interval_ms)
@@ -161,15 +161,15 @@ def _taken(state: State, row: Row, share: float) -> Sealed | None:
         return None
     fault = misplaced(state.newest.get(series), bar)
     if fault is not None:
-        return _dead(Refused(*fault, row.where, f"{bar.symbol}, {bar.open_time}, {values(bar)}", bar.symbol))
+        return _dead(RefusedRow(*fault, row.where, f"{bar.symbol}, {bar.open_time}, {values(bar)}", bar.symbol))
     try:
-        sealed = seal("market", bar, flags=flags_of(bar.symbol, bar.open_time, share))
+        sealed = encode("market", bar, flags=flags_of(bar.symbol, bar.open_time, share))
     except UnwritableError as error:
-        return _dead(Refused("bad_row", str(error), row.where, repr(bar), bar.symbol))
+        return _dead(RefusedRow("bad_row", str(error), row.where, repr(bar), bar.symbol))
     state.newest[series] = bar
     return sealed
 
 
-def _dead(row: Refused) -> Sealed:
+def _dead(row: RefusedRow) -> Encoded:
     letter = DeadLetter(GROUP, row.where[-CUT:], row.reason, row.detail[:CUT], row.raw[:CUT])
-    return seal("dead", letter)
+    return encode("dead", letter)

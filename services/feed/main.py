@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 import anyio
 from anyio import to_thread
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.operations import OwnerReplaced
 from services.feed import core
 from services.feed.core import Numbered, State, Tick
 from services.feed.pace import MarketTime, Pace, Speed, parse_speed
-from shared.bars.rows import Source
+from shared.bars.rows import BarSource
 from shared.control.following import now_ms
 from shared.log import Claim, Commit, GroupView, Log, Owner
 from shared.runtime.host import Meter
@@ -47,7 +47,7 @@ class Counts(NamedTuple):
 
 async def feed(
     log: Log,
-    source: Source,
+    source: BarSource,
     *,
     owner: Owner,
     partitions: int = 1,
@@ -86,7 +86,7 @@ def _rate(speed: float | MarketTime) -> float:
 
 
 async def _renewed(
-    log: Log, claims: Sequence[Claim], run: "_Run", source: Source, speed: Speed, stop: anyio.Event
+    log: Log, claims: Sequence[Claim], run: "_Run", source: BarSource, speed: Speed, stop: anyio.Event
 ) -> Counts:
     """Runs while the claims are renewed beside it, since a source may take long to open or to wait for."""
 
@@ -130,7 +130,7 @@ class _Run:
         self.committed = [state.rows for state in states]
         self.counts = Counts()
 
-    async def through(self, source: Source, speed: Speed, stop: anyio.Event) -> Counts:
+    async def through(self, source: BarSource, speed: Speed, stop: anyio.Event) -> Counts:
         """From the first row that a partition has not handled, to the end or to ``stop``."""
         await self._tell_replaced()
         skip = min(state.rows for state in self.states)
@@ -184,7 +184,7 @@ class _Run:
                 )
         return True
 
-    async def _commit(self, partition: int, state: State, outputs: Sequence[Sealed]) -> None:
+    async def _commit(self, partition: int, state: State, outputs: Sequence[Encoded]) -> None:
         await self.log.commit(self.claims[partition], Commit(outputs, {}, {}, core.memo_of(state)))
         self.committed[partition] = state.rows
 
@@ -198,7 +198,7 @@ class _Run:
         for partition, claim in enumerate(self.claims):
             if claim.former is not None:
                 alarm = OwnerReplaced(claim.group, claim.former, str(claim.owner), claim.epoch, now_ms())
-                commit = Commit([seal("alarms", alarm)], {}, {}, claim.memo, claim.since)
+                commit = Commit([encode("alarms", alarm)], {}, {}, claim.memo, claim.since)
                 await self.log.commit(self.claims[partition], commit)
 
     async def _taken_up(self, partition: int, entries: int, stop: anyio.Event) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.gates import ActionDue, GuardTripped
 from schemas.scores import PredictionScored
 from services.gate_evaluator import guard_state
@@ -18,7 +18,7 @@ ORDER: Final = {"continue": 0, "demote": 1, "rollback": 2}
 Action = Literal["rollback", "step_down", "confirm_promotion"]
 
 
-def observe(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+def observe(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encoded]:
     """Folds a score of a champion that replaced another, or of the one it replaced. A score counts where its stamp
     lies within the champion's present run."""
     score, version = envelope.event, envelope.event.control_version
@@ -37,7 +37,7 @@ def observe(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seal
     yield from conclude(state, envelope, held)
 
 
-def conclude(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Sealed]:
+def conclude(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Encoded]:
     """Look at the guards every so often: write what is graver than what was written before, and what is due then.
     The configuration is that of the newest stamp on ``scores``."""
     if held.seen % guard_state.LOOK:
@@ -56,7 +56,7 @@ def conclude(state: State, envelope: Envelope[Any], held: Watch) -> Iterator[Sea
         yield _due(state, envelope, held, "confirm_promotion", reason)
 
 
-def _tripped(state: State, envelope: Envelope[Any], held: Watch, grave: Finding) -> Iterator[Sealed]:
+def _tripped(state: State, envelope: Envelope[Any], held: Watch, grave: Finding) -> Iterator[Encoded]:
     stage: Literal["rollback", "step_down"] = "rollback" if grave.stage == "rollback" else "step_down"
     tripped = GuardTripped(
         model=held.model,
@@ -77,7 +77,7 @@ def _tripped(state: State, envelope: Envelope[Any], held: Watch, grave: Finding)
     yield _due(state, sealed.envelope, held, stage, reason)
 
 
-def _due(state: State, evidence: Envelope[Any], held: Watch, action: Action, reason: str) -> Sealed:
+def _due(state: State, evidence: Envelope[Any], held: Watch, action: Action, reason: str) -> Encoded:
     """The command that follows. The gate policy of the newest stamp decides whether the evaluator issues it; where
     each of several partitions sees its own symbols alone, it may roll back and do nothing else."""
     in_force, policy = state.in_force, state.policy(state.memory.version)

@@ -10,8 +10,8 @@ from schemas.gates import ContributionsMeasured, Worth
 from schemas.scores import PredictionScored
 from shared.control.state import Past
 from shared.gates import contribution
-from shared.gates.contribution import MOST_MEMBERS, Contributions, Panel
-from shared.gates.rounds import Said
+from shared.gates.contribution import MOST_MEMBERS, ContributionPanel, Contributions
+from shared.gates.rounds import MemberScore
 from shared.voting.pool import log_prior
 
 ANEW = 8
@@ -48,7 +48,7 @@ def follow(
         return None
     known = [artifacts[artifact] for _, artifact, _ in champions]
     shares = [weight for *_, weight in champions]
-    panel = Panel(
+    panel = ContributionPanel(
         tuple(name for name, *_ in champions),
         tuple(shares),
         tuple(one.centre for one in known),
@@ -62,7 +62,7 @@ def take(measure: Measure, score: PredictionScored, event: str, version: int) ->
     """A voting member's score; what is to be said, where enough more was valued."""
     if (score.model, score.artifact.hex()) not in {(name, artifact) for name, artifact, _ in measure.champions}:
         return None
-    said = Said(score.model, score.symbol, score.open_time, score.probabilities, ACTIONS.index(score.outcome))
+    said = MemberScore(score.model, score.symbol, score.open_time, score.probabilities, ACTIONS.index(score.outcome))
     contribution.evolve(measure.fold, said)
     valued = measure.fold.valued
     if valued == measure.said or valued < measure.said + measure.said // ANEW:

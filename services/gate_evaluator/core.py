@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.gates import EvidenceRestarted, WeightsProposed
 from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored
@@ -38,28 +38,28 @@ class Evaluator:
     def __init__(self, policy: Policy | None = None) -> None:
         self._policy = policy
 
-    def begin(self, memo: bytes) -> State:
+    def initial(self, memo: bytes) -> State:
         """Goes on from what was remembered: the statistics are the memo."""
         return State(Memory.read(memo), self._policy)
 
-    def memo(self, state: State) -> bytes:
+    def snapshot(self, state: State) -> bytes:
         """The statistics."""
         return msgspec.msgpack.encode(state.memory)
 
-    def since(self, state: State) -> Mapping[str, str]:
+    def replay_from(self, state: State) -> Mapping[str, str]:
         """Nothing is read again."""
         return {}
 
-    def absorb(self, state: State, batch: Batch) -> None:
+    def apply(self, state: State, batch: Batch) -> None:
         """Takes in commands alone: scores are in the memo."""
         _configure(state, batch)
 
-    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
         """Takes in commands, which change nothing by themselves, then each event under its stamp."""
         _configure(state, batch)
         if batch.events:
             _catch_up(state)
-        outputs: list[Sealed] = []
+        outputs: list[Encoded] = []
         for received in batch.events:
             outputs += _take(state, received.envelope)
         return outputs
@@ -86,7 +86,7 @@ def _catch_up(state: State) -> None:
     state.sort_intakes()
 
 
-def _take(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+def _take(state: State, envelope: Envelope[Any]) -> Iterator[Encoded]:
     match envelope.event:
         case FeaturesComputed() | FeaturesWithheld() | BarsMissing():
             yield from _feed(state, envelope)
@@ -95,7 +95,7 @@ def _take(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
             yield from _take_score(state, envelope)
 
 
-def _feed(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+def _feed(state: State, envelope: Envelope[Any]) -> Iterator[Encoded]:
     """A vector, for every artifact that is active under its stamp. A vector without a stamp counts under the newest
     stamp before it: an older release wrote it."""
     event = envelope.event
@@ -123,7 +123,7 @@ def _follow_inputs(state: State, version: int) -> None:
     state.sort_intakes()
 
 
-def _advance(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+def _advance(state: State, envelope: Envelope[Any]) -> Iterator[Encoded]:
     """A newer stamp on ``scores``: let go of the evidence about every role that was lost since the stamp before, and
     write where an artifact is in shadow again whose evidence was let go."""
     memory, before, version = state.memory, state.memory.version, envelope.event.control_version
@@ -160,7 +160,7 @@ def _in_shadow_again(state: State, artifact: str) -> EvidenceRestarted:
     )
 
 
-def _take_score(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
+def _take_score(state: State, envelope: Envelope[Any]) -> Iterator[Encoded]:
     match envelope.event:
         case PredictionScored() as score:
             state.memory.latest = max(state.memory.latest, score.open_time)
@@ -176,7 +176,7 @@ def _take_score(state: State, envelope: Envelope[Any]) -> Iterator[Sealed]:
             pass
 
 
-def _missed(state: State, envelope: Envelope[PredictionUnscored] | Envelope[BallotMissing]) -> Iterator[Sealed]:
+def _missed(state: State, envelope: Envelope[PredictionUnscored] | Envelope[BallotMissing]) -> Iterator[Encoded]:
     """A prediction that should have come and did not. A champion that falls silent has no more scores: its
     guards are looked at here too."""
     event, version = envelope.event, envelope.event.control_version
@@ -192,7 +192,7 @@ def _missed(state: State, envelope: Envelope[PredictionUnscored] | Envelope[Ball
         yield from alarms.conclude(state, envelope, watched)
 
 
-def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encoded]:
     """A score of an artifact in shadow, and the verdict if it is time for one. A score counts where its stamp lies
     within the artifact's present run in shadow, and is not about what its evidence was about before."""
     score, version = envelope.event, envelope.event.control_version
@@ -246,7 +246,7 @@ def _restarted(held: Candidate, key: Key, policy: Policy, version: int) -> Evide
     )
 
 
-def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encoded]:
     """A voting member's score moves the weights, at the end of a block."""
     score = envelope.event
     memory, version = state.memory, score.control_version
@@ -268,7 +268,7 @@ def _learn(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
         yield caused(envelope, proposed)
 
 
-def _value(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+def _value(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encoded]:
     """A voting member's score counts towards what each is worth."""
     score = envelope.event
     memory, version = state.memory, score.control_version
@@ -279,7 +279,7 @@ def _value(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Seale
             yield caused(envelope, said)
 
 
-def _decay(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Sealed]:
+def _decay(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encoded]:
     """A voting member's score shows whether it still earns what it did. A score counts where its stamp lies within
     the champion's present run."""
     score, artifact = envelope.event, envelope.event.artifact.hex()

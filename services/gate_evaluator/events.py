@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 
 
-def caused(envelope: Envelope[Any], event: Any) -> Sealed:
+def caused(envelope: Envelope[Any], event: Any) -> Encoded:
     """Encode an event for ``gates`` that follows from another one."""
-    return seal("gates", event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+    return encode("gates", event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

@@ -11,7 +11,7 @@ from schemas.gates import InputsDrifted
 from services.gate_evaluator.candidates import finite
 from shared.gates import blocks, inputs
 from shared.gates.backtest import effect_of
-from shared.gates.inputs import Inputs, Training
+from shared.gates.inputs import Inputs, TrainingBins
 from shared.gates.verdicts import Gate
 
 LOOK: Final = 200
@@ -36,7 +36,7 @@ def begin(known: RegisterArtifact) -> Intake | None:
     if known.backtest is None or known.horizon is None:
         return None
     told = known.backtest
-    training = Training(known.features, told.edges, told.counts, told.effect)
+    training = TrainingBins(known.features, told.edges, told.counts, told.effect)
     length = blocks.length_ms(known.horizon, known.interval_ms)
     return Intake(known.model, known.artifact, length, known.interval_ms, Inputs(training))
 

@@ -7,14 +7,14 @@ from typing import Final
 
 import anyio
 
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.control import Command, ConfirmPromotion, Rollback, SetWeights, StepWeight
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from shared.control.following import now_ms
-from shared.control.issuing import Door, Missing, RefusedError
+from shared.control.issuing import ControlWriter, Missing, RefusedError
 from shared.control.signing import Signer, load_private
-from shared.log import Log, Place, TruncatedLogError, UnavailableError
+from shared.log import Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
 from shared.runtime.process import missing_by, opened_log, serve
 from shared.settings import Settings
@@ -45,7 +45,7 @@ async def act(log: Log, signer: Signer | None = None, partition: int = 0, missin
     """Issues what is due in a partition, from an hour before now on, for ever. Each command has the name of the event
     that asks for it, so that it is issued once however often this begins anew. While commands are missing it waits:
     what it issued would stand in their way."""
-    door, gates = Door(log, signer, missing), Place("gates", partition)
+    door, gates = ControlWriter(log, signer, missing), StreamKey("gates", partition)
     after, told = f"{max(now_ms() - STALE_MS, 0)}-0", ""
     while True:
         try:
@@ -58,7 +58,7 @@ async def act(log: Log, signer: Signer | None = None, partition: int = 0, missin
                 continue
             entries = await log.read({gates: after}, count=1000, block_ms=500)
             for entry in entries:
-                envelope = unseal("gates", entry.data)
+                envelope = decode("gates", entry.data)
                 if now_ms() - order(entry.id)[0] <= STALE_MS:
                     await answer(door, envelope.event, envelope.id.hex())
                 after = entry.id
@@ -69,7 +69,7 @@ async def act(log: Log, signer: Signer | None = None, partition: int = 0, missin
             await anyio.sleep(1.0)
 
 
-async def answer(door: Door, event: object, name: str) -> str:
+async def answer(door: ControlWriter, event: object, name: str) -> str:
     """Issues the command that an event asks for, if the policy lets it. What became of it, in words."""
     command, reason = _command(event)
     if command is None:

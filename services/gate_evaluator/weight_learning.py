@@ -9,8 +9,8 @@ from schemas.control import RegisterArtifact
 from schemas.scores import PredictionScored
 from shared.control.state import Model
 from shared.gates import weights
-from shared.gates.rounds import Said
-from shared.gates.weights import Member, Step, Weights
+from shared.gates.rounds import MemberScore
+from shared.gates.weights import Step, WeightedMember, Weights
 
 SAME_WITHIN = 1e-9
 
@@ -47,7 +47,8 @@ def follow(
     if len(champions) < 2 or sum(held.values()) <= 0.0:
         return None
     members = [
-        Member(name, held[name], artifacts[artifact].centre, artifacts[artifact].prior) for name, artifact in champions
+        WeightedMember(name, held[name], artifacts[artifact].centre, artifacts[artifact].prior)
+        for name, artifact in champions
     ]
     fold = weights.begin(members, horizon=score.horizon, interval_ms=score.interval_ms, temperature=temperature)
     return Learner(version, champions, held, fold)
@@ -57,7 +58,7 @@ def take(learner: Learner, score: PredictionScored) -> Step | None:
     """A voting member's score; the step of the block that it closed, if it did."""
     if (score.model, score.artifact.hex()) not in learner.champions:
         return None
-    said = Said(score.model, score.symbol, score.open_time, score.probabilities, ACTIONS.index(score.outcome))
+    said = MemberScore(score.model, score.symbol, score.open_time, score.probabilities, ACTIONS.index(score.outcome))
     return weights.evolve(learner.fold, said)
 
 

@@ -11,11 +11,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.predictions import PredictionFailed, PredictionMade
 from services.model_worker.inference import Failure, answers
-from services.model_worker.members import Loader, Member, Roster, Worker, enter, follow, seat, settle, summon
+from services.model_worker.members import (
+    ActiveArtifacts,
+    Loader,
+    Member,
+    Worker,
+    announce,
+    enter,
+    follow,
+    load,
+    refresh,
+)
 from services.model_worker.windows import Milestone, Round, Vectors
 from shared.runtime.service import Batch, Received
 
@@ -24,7 +34,7 @@ from shared.runtime.service import Batch, Received
 class State:
     """See the package. ``by_set``: which members answer the vectors of a feature set."""
 
-    roster: Roster = field(default_factory=Roster)
+    roster: ActiveArtifacts = field(default_factory=ActiveArtifacts)
     vectors: Vectors = field(default_factory=Vectors)
     by_set: dict[bytes, list[int]] = field(default_factory=dict)
 
@@ -34,7 +44,7 @@ class State:
         return self.roster.members
 
 
-class Question(NamedTuple):
+class Request(NamedTuple):
     """A window for one member, and where in the outputs its answer goes."""
 
     at: int
@@ -58,37 +68,37 @@ class ModelWorker:
         self.worker = Worker(model, owner, life)
         self.loader = loader
 
-    def begin(self, memo: bytes) -> State:
+    def initial(self, memo: bytes) -> State:
         """Nothing but the entry from which the vectors are read again."""
         state = State()
         if memo:
             state.vectors.milestones = [Milestone(0, msgspec.msgpack.decode(memo, type=str))]
         return state
 
-    def absorb(self, state: State, batch: Batch) -> None:
-        """See ``Service.absorb``. Waits until all that is active is loaded."""
+    def apply(self, state: State, batch: Batch) -> None:
+        """See ``Service.apply``. Waits until all that is active is loaded."""
         if batch.control:
             follow(state.roster, self.model, batch.control)
-            summon(state.roster, self.model, self.loader, starting=True)
+            load(state.roster, self.model, self.loader, starting=True)
         for received in batch.events:
             event = received.envelope.event
             if type(event) is not BarsMissing:
                 state.roster.stamp = _stamp(state, event)
                 state.vectors.enter(received)
                 state.vectors.keep(event)
-        seat(state.roster, self.model, self.loader)
+        refresh(state.roster, self.model, self.loader)
         self._arrange(state)
 
-    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
         """Announces what was loaded, then answers in the order of the vectors, shadows before the
         champion: the voter closes a round with the last champion's ballot."""
         if batch.control:
             follow(state.roster, self.model, batch.control)
-            summon(state.roster, self.model, self.loader, starting=False)
-        outputs: list[Sealed | None] = []
+            load(state.roster, self.model, self.loader, starting=False)
+        outputs: list[Encoded | None] = []
         if not state.roster.settled:
             outputs += self._settle(state)
-        questions: list[list[Question]] = [[] for _ in state.members]
+        questions: list[list[Request]] = [[] for _ in state.members]
         for received in batch.events:
             envelope = received.envelope
             event = envelope.event
@@ -111,16 +121,16 @@ class ModelWorker:
                 if isinstance(window, Failure):
                     outputs.append(self._failed(member, envelope, window, stamp))
                 else:
-                    questions[number].append(Question(len(outputs), envelope, window))
+                    questions[number].append(Request(len(outputs), envelope, window))
                     outputs.append(None)
         self._answer_all(state, questions, outputs)
         return [output for output in outputs if output is not None]
 
-    def memo(self, state: State) -> bytes:
+    def snapshot(self, state: State) -> bytes:
         """The entry from which the vectors are read again."""
         return msgspec.msgpack.encode(state.vectors.anchor())
 
-    def since(self, state: State) -> Mapping[str, str]:
+    def replay_from(self, state: State) -> Mapping[str, str]:
         """Before the first event of the bar in hand, and before the oldest vector that is kept."""
         return {"features": state.vectors.anchor()}
 
@@ -133,12 +143,12 @@ class ModelWorker:
         """See ``shared.runtime.service.Recallable``."""
         return memo
 
-    def again(self, state: State, batch: Batch) -> None:
+    def reapply(self, state: State, batch: Batch) -> None:
         """See ``shared.runtime.service.Recallable``. Its windows are read again."""
-        self.absorb(state, batch)
+        self.apply(state, batch)
 
-    def _settle(self, state: State) -> list[Sealed]:
-        announced = settle(state.roster, self.worker, self.loader)
+    def _settle(self, state: State) -> list[Encoded]:
+        announced = announce(state.roster, self.worker, self.loader)
         if announced:
             self._arrange(state)
         return announced
@@ -148,7 +158,7 @@ class ModelWorker:
         for number, member in enumerate(state.members):
             state.by_set.setdefault(member.feature_set, []).append(number)
 
-    def _unserved(self, state: State, closed: Round) -> Iterator[Sealed]:
+    def _unserved(self, state: State, closed: Round) -> Iterator[Encoded]:
         """A failure for each member whose feature set never came for a bar that is over."""
         for member in state.members:
             if member.feature_set not in closed.seen:
@@ -160,7 +170,7 @@ class ModelWorker:
                 )
                 yield self._failed(member, closed.envelope, Failure("wrong_feature_set", detail), state.roster.stamp)
 
-    def _answer_all(self, state: State, questions: list[list[Question]], outputs: list[Sealed | None]) -> None:
+    def _answer_all(self, state: State, questions: list[list[Request]], outputs: list[Encoded | None]) -> None:
         """Asks each member of the stamp what is to be asked of it, and puts each answer in its place."""
         for member, asks in zip(state.members, questions, strict=True):
             if not asks:
@@ -173,7 +183,7 @@ class ModelWorker:
                 else:
                     outputs[ask.at] = self._made(member, ask.envelope, answer, state.roster.stamp)
 
-    def _made(self, member: Member, envelope: Envelope[Any], answer: tuple[float, float, float], stamp: int) -> Sealed:
+    def _made(self, member: Member, envelope: Envelope[Any], answer: tuple[float, float, float], stamp: int) -> Encoded:
         event = envelope.event
         made = PredictionMade(
             event.symbol,
@@ -189,7 +199,7 @@ class ModelWorker:
         )
         return _caused(envelope, made)
 
-    def _failed(self, member: Member, envelope: Envelope[Any], failure: Failure, stamp: int) -> Sealed:
+    def _failed(self, member: Member, envelope: Envelope[Any], failure: Failure, stamp: int) -> Encoded:
         event = envelope.event
         failed = PredictionFailed(
             event.symbol,
@@ -207,8 +217,8 @@ class ModelWorker:
         return _caused(envelope, failed)
 
 
-def _caused(envelope: Envelope[Any], answer: PredictionMade | PredictionFailed) -> Sealed:
-    return seal("predictions", answer, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+def _caused(envelope: Envelope[Any], answer: PredictionMade | PredictionFailed) -> Encoded:
+    return encode("predictions", answer, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
 
 
 def _stamp(state: State, event: FeaturesComputed | FeaturesWithheld) -> int:

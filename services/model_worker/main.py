@@ -4,10 +4,10 @@ import secrets
 
 from services.model_worker.core import ModelWorker
 from services.model_worker.loading import ThreadLoader
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.runtime.process import owner
 
 
-def service(model: str, store: Store) -> ModelWorker:
+def service(model: str, store: ArtifactStore) -> ModelWorker:
     """The worker of ``model``, loading its artifacts from ``store``."""
     return ModelWorker(model, ThreadLoader(store.load), str(owner(f"model-worker.{model}")), secrets.token_hex(8))

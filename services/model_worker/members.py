@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.control import CommandRecorded, RegisterArtifact
 from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 from services.model_worker.inference import Predictor
@@ -80,7 +80,7 @@ class Member(NamedTuple):
     fault: str
 
 
-class Roster(Struct):
+class ActiveArtifacts(Struct):
     """The configuration as far as it was read, and ``stamp``, the version under which vectors are answered now.
 
     ``members`` are the artifacts active under the stamp in the order in which they answer (shadows first, the champion
@@ -101,7 +101,7 @@ class Roster(Struct):
     settled: bool = True
 
 
-def follow(roster: Roster, model: str, control: Sequence[Envelope[CommandRecorded]]) -> None:
+def follow(roster: ActiveArtifacts, model: str, control: Sequence[Envelope[CommandRecorded]]) -> None:
     """Folds commands, and notes who was champion on the way."""
     for envelope in control:
         before = roster.control.models.get(model, Model()).champion
@@ -111,7 +111,7 @@ def follow(roster: Roster, model: str, control: Sequence[Envelope[CommandRecorde
             roster.former = (*(artifact for artifact in roster.former if artifact != before), before)
 
 
-def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> None:
+def load(roster: ActiveArtifacts, model: str, loader: Loader, *, starting: bool) -> None:
     """Has loaded what the newest configuration wants beside what the stamp needs, and nothing else. At a start it
     waits until all of that is there."""
     newest = roster.control.models.get(model, Model())
@@ -130,24 +130,24 @@ def summon(roster: Roster, model: str, loader: Loader, *, starting: bool) -> Non
     roster.settled = False
 
 
-def enter(roster: Roster, model: str, loader: Loader, stamp: int) -> None:
+def enter(roster: ActiveArtifacts, model: str, loader: Loader, stamp: int) -> None:
     """Answers under ``stamp`` from here on: its champion is loaded first, and so are the shadows of a configuration
     that was there when this process started."""
     roster.stamp, roster.entered = stamp, True
-    summon(roster, model, loader, starting=False)
+    load(roster, model, loader, starting=False)
     current = slot_at(roster, model)
     for artifact in current.shadows:
         (loader.load if stamp <= roster.begun else loader.request)(artifact)
     if current.champion is not None:
         loader.load(current.champion)
-    seat(roster, model, loader)
+    refresh(roster, model, loader)
 
 
-def settle(roster: Roster, worker: Worker, loader: Loader) -> list[Sealed]:
+def announce(roster: ActiveArtifacts, worker: Worker, loader: Loader) -> list[Encoded]:
     """Announces what was freed, was loaded or failed since it was last asked; seats what is new."""
     newest = roster.control.models.get(worker.model, Model())
     who = (worker.owner, worker.life, roster.control.version)
-    announced = [seal("readiness", ArtifactFreed(worker.model, artifact, *who)) for artifact in roster.freed]
+    announced = [encode("readiness", ArtifactFreed(worker.model, artifact, *who)) for artifact in roster.freed]
     roster.freed = ()
     roster.settled = True
     under_stamp = _active(slot_at(roster, worker.model))
@@ -159,11 +159,11 @@ def settle(roster: Roster, worker: Worker, loader: Loader) -> list[Sealed]:
             roster.told[artifact] = outcome
             announced.append(_announcement(roster, worker, artifact, outcome))
     if announced:
-        seat(roster, worker.model, loader)
+        refresh(roster, worker.model, loader)
     return announced
 
 
-def slot_at(roster: Roster, model: str) -> Model:
+def slot_at(roster: ActiveArtifacts, model: str) -> Model:
     """The model's slot under the stamp."""
     return roster.control.past[roster.stamp].models.get(model, Model()) if roster.stamp else Model()
 
@@ -172,13 +172,13 @@ def _active(current: Model) -> tuple[str, ...]:
     return (*current.shadows, current.champion) if current.champion else current.shadows
 
 
-def _idle(roster: Roster, current: Model) -> Iterator[str]:
+def _idle(roster: ActiveArtifacts, current: Model) -> Iterator[str]:
     """The newest former champions that are neither active nor retired."""
     idle = [a for a in roster.former if a not in _active(current) and a not in roster.control.retired]
     return iter(idle[-FORMER:])
 
 
-def seat(roster: Roster, model: str, loader: Loader) -> None:
+def refresh(roster: ActiveArtifacts, model: str, loader: Loader) -> None:
     """Makes the members of the stamp, each with what the loader has of it."""
     active = _active(slot_at(roster, model))
     roster.members = tuple(_member(roster.control, artifact, loader.outcome(artifact)) for artifact in active)
@@ -201,9 +201,9 @@ def _fault(registered: RegisterArtifact, outcome: Loaded | Fault) -> str:
     return "" if found == said else f"registered for feature set and interval {said}, its manifest says {found}"
 
 
-def _announcement(roster: Roster, worker: Worker, artifact: str, outcome: Loaded | Fault) -> Sealed:
+def _announcement(roster: ActiveArtifacts, worker: Worker, artifact: str, outcome: Loaded | Fault) -> Encoded:
     fault = _fault(roster.control.artifacts[artifact], outcome)
     who = (worker.model, artifact, worker.owner, worker.life, roster.control.version)
     if isinstance(outcome, Loaded) and not fault:
-        return seal("readiness", ArtifactReady(*who, outcome.took_ms, outcome.at))
-    return seal("readiness", ArtifactFailed(*who, fault[:2000], outcome.at))
+        return encode("readiness", ArtifactReady(*who, outcome.took_ms, outcome.at))
+    return encode("readiness", ArtifactFailed(*who, fault[:2000], outcome.at))

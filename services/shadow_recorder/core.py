@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened
 from schemas.features import BarsMissing, FeatureEvent, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
@@ -42,23 +42,23 @@ class Recorder:
     ticks = 0
     rest_ms = 500
 
-    def begin(self, memo: bytes) -> State:
+    def initial(self, memo: bytes) -> State:
         """See ``state.Memo`` for what a restart goes on from."""
         return State(decoded(memo))
 
-    def memo(self, state: State) -> bytes:
+    def snapshot(self, state: State) -> bytes:
         """See ``state.Memo``."""
-        return state.memo()
+        return state.snapshot()
 
-    def since(self, state: State) -> Mapping[str, str]:
+    def replay_from(self, state: State) -> Mapping[str, str]:
         """Return each stream's oldest entry that something may still be joined with."""
-        return state.since()
+        return state.replay_from()
 
     def hold(self, state: State) -> Collection[str]:
         """See ``backpressure``."""
         return backpressure.held(state)
 
-    def absorb(self, state: State, batch: Batch) -> None:
+    def apply(self, state: State, batch: Batch) -> None:
         """Take in what was answered before."""
         state.configurations.apply(batch.control)
         for received in batch.events:
@@ -79,17 +79,17 @@ class Recorder:
                 case other:
                     raise TypeError(f"{type(other).__name__} on {received.stream} is no event of {GROUP}")
 
-    def handle(self, state: State, batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
         """Take in commands, then each event, and write what became ready by it."""
         state.configurations.apply(batch.control)
-        outputs: list[Sealed] = []
+        outputs: list[Encoded] = []
         for received in batch.events:
             _note_place(state, received)
             outputs += _handle(state, received)
         return outputs
 
 
-def _handle(state: State, received: Received) -> Iterator[Sealed]:
+def _handle(state: State, received: Received) -> Iterator[Encoded]:
     envelope = received.envelope
     match envelope.event:
         case FeaturesComputed() | FeaturesWithheld() | BarsMissing() as features:
@@ -123,7 +123,7 @@ def _handle(state: State, received: Received) -> Iterator[Sealed]:
             raise TypeError(f"{type(other).__name__} on {received.stream} is no event of {GROUP}")
 
 
-def _decided(state: State, decision: DecisionMade, received: Received) -> Iterator[Sealed]:
+def _decided(state: State, decision: DecisionMade, received: Received) -> Iterator[Encoded]:
     series = _take_decision(state, decision, received)
     if series is not None:
         yield from missing(state, received.envelope)
@@ -132,13 +132,13 @@ def _decided(state: State, decision: DecisionMade, received: Received) -> Iterat
     yield from settle_trades(state, received.envelope.id.hex())
 
 
-def _settled(state: State, series: SymbolState) -> Iterator[Sealed]:
+def _settled(state: State, series: SymbolState) -> Iterator[Encoded]:
     """Write the scores of a series that are ready, and let go what is complete."""
     yield from settle(state, series)
     let_go(state, series)
 
 
-def _without_features(state: State) -> Iterator[Sealed]:
+def _without_features(state: State) -> Iterator[Encoded]:
     """Look again at predictions whose bar has no features, now that ``features`` has been read past them."""
     while state.unfeatured and state.unfeatured[0][0] + MARGIN_MS < state.features_at:
         _, key = state.unfeatured.popleft()
@@ -214,7 +214,7 @@ def _take_decision(state: State, decision: DecisionMade, received: Received) -> 
     return series
 
 
-def _sweep(state: State, now: int) -> Iterator[Sealed]:
+def _sweep(state: State, now: int) -> Iterator[Encoded]:
     """Look again at what waits for an entry that other symbols' entries show not to come; mark symbols whose bars have
     stopped, and drop them once nothing of them waits or all streams have been read past the mark."""
     read_until = min(state.features_at, state.predictions_at, state.decisions_at)

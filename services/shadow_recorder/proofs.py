@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.decisions import DecisionMade
 from schemas.operations import InterferenceFound
 from schemas.scores import BallotMissing, InterferenceChecked
@@ -11,7 +11,7 @@ from services.shadow_recorder.scoring_readiness import caused
 from services.shadow_recorder.state import State
 
 
-def missing(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Sealed]:
+def missing(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Encoded]:
     """Each artifact in use of which the decision has no ballot."""
     decision = envelope.event
     heard = {(b.model, b.artifact) for b in decision.counted} | {(b.model, b.artifact) for b in decision.shadow}
@@ -34,7 +34,7 @@ def missing(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Sealed]:
                 yield caused(envelope, event)
 
 
-def prove(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Sealed]:
+def prove(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Encoded]:
     """The vote again without shadows, where there were any."""
     decision = envelope.event
     if not decision.shadow:
@@ -60,4 +60,4 @@ def prove(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Sealed]:
     yield caused(envelope, event)
     if found:
         alarm = InterferenceFound(envelope.id.hex(), version, found)
-        yield seal("alarms", alarm, causation=envelope.id, correlation=envelope.correlation)
+        yield encode("alarms", alarm, causation=envelope.id, correlation=envelope.correlation)

@@ -8,7 +8,7 @@ from schemas.predictions import PredictionMade
 from schemas.scores import PredictionScored
 from services.shadow_recorder.configurations import Configurations
 from services.shadow_recorder.decisions import JoinedDecision
-from shared.labels.stream import Outcome
+from shared.labels.stream import LabelOutcome
 
 FLOOR: Final = 1e-9
 SIGN: Final[dict[Action, float]] = {"SELL": -1.0, "HOLD": 0.0, "BUY": 1.0}
@@ -35,7 +35,7 @@ def scored(
     made: PredictionMade,
     event: bytes,
     decision: JoinedDecision | None,
-    came: Outcome,
+    came: LabelOutcome,
     latency_ms: int,
 ) -> PredictionScored:
     """Return the score. ``decision`` is None where no model voted. A function of its arguments."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.scores import PredictionUnscored, Unscored
 from services.shadow_recorder.decisions import MARGIN_MS, ArtifactKey, JoinedDecision
@@ -20,7 +20,7 @@ UNHEARD: Final = (
 """One sentence for all of them: which it was is not known any more once the bar is let go."""
 
 
-def settle(state: State, series: SymbolState) -> Iterator[Sealed]:
+def settle(state: State, series: SymbolState) -> Iterator[Encoded]:
     """Write the scores that are ready, by artifact; those of one artifact in the order of bars."""
     for artifact, line in sorted(series.pending.items()):
         while line.queue:
@@ -108,14 +108,14 @@ def _in_round(state: State, artifact: ArtifactKey, pending: PendingPrediction, d
     return listed or artifact in state.configurations.active(decision.control_version)
 
 
-def failed(state: State, envelope: Envelope[PredictionFailed]) -> Sealed:
+def failed(state: State, envelope: Envelope[PredictionFailed]) -> Encoded:
     """Return what is written for a failure: the worker's reason."""
     event = envelope.event
     reason: Unscored = "withheld" if event.reason == "features_withheld" else "failed"
     return caused(envelope, unscored(state, envelope, reason, f"{event.reason}: {event.detail}".rstrip(": ")))
 
 
-def given_up(state: State, series: SymbolState) -> Iterator[Sealed]:
+def given_up(state: State, series: SymbolState) -> Iterator[Encoded]:
     """Write what still waits in a series that has ended as unscored."""
     for _, line in sorted(series.pending.items()):
         for pending in line.queue:
@@ -147,6 +147,6 @@ def unscored(state: State, envelope: Envelope[Any], reason: Unscored, detail: st
     )
 
 
-def caused(envelope: Envelope[Any], event: Any) -> Sealed:
+def caused(envelope: Envelope[Any], event: Any) -> Encoded:
     """Return an event on ``scores`` that followed from another."""
-    return seal("scores", event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
+    return encode("scores", event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

@@ -219,7 +219,7 @@ class State:
             series = self.series[key] = SymbolState(BarHistory(key[1], Volatility(), self.count))
         return series
 
-    def memo(self) -> bytes:
+    def snapshot(self) -> bytes:
         """Return everything as it was before the entries of ``since``."""
         count = min(
             (series.history.bars[0].number - 1 for series in self.series.values() if series.history.bars),
@@ -235,7 +235,7 @@ class State:
         )
         return msgspec.msgpack.encode(memo)
 
-    def since(self) -> dict[str, str]:
+    def replay_from(self) -> dict[str, str]:
         """Return where each stream must be read again from: its oldest entry that something may be joined with."""
         series = self.series.values()
         decisions = [next(iter(each.decisions.values())).entry for each in series if each.decisions]

@@ -9,7 +9,7 @@ as many entries of each stream a turn and an intent has one trade, so ``trades``
 from collections.abc import Iterator
 from itertools import takewhile
 
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from schemas.common import EventHex
 from schemas.scores import TradeJoined
 from schemas.trades import TradeClosed
@@ -20,7 +20,7 @@ from services.shadow_recorder.state import State
 from shared.log.leases import order
 
 
-def settle_trades(state: State, named: str | None = None) -> Iterator[Sealed]:
+def settle_trades(state: State, named: str | None = None) -> Iterator[Encoded]:
     """Join the waiting trades that name a decision which has been read now, and those whose decision is not there."""
     overdue = takewhile(lambda entry: order(entry)[0] + MARGIN_MS < state.decisions_at, state.trades)
     ready = [*overdue, *(entry for entry, trade in state.trades.items() if trade.event.decision == named)]

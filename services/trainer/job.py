@@ -23,12 +23,12 @@ from services.trainer.task import QUARANTINE, STORE, Task
 from shared.artifacts.artifact import Artifact
 from shared.artifacts.card import card
 from shared.artifacts.manifest import MANIFEST, canonical
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.control.following import now_ms
 from shared.features import SETS
 from shared.report.training import Results, page
-from shared.training.collapse import Collapse, Reading, Watcher
-from shared.training.fitting import Origin, Prepared, RefusedError, Trained, fit, measure, prepare
+from shared.training.collapse import Collapse, EpochReading, Watcher
+from shared.training.fitting import NotStoredError, Origin, Prepared, Trained, fit, measure, prepare
 from shared.training.quality import assess
 from shared.training.recorded import Recorded
 from shared.training.worth import gains, sanity
@@ -105,13 +105,13 @@ def train(
     say(TrainingProgressed(task.id, request.model, "measuring", 0, 1, now_ms()))
     try:
         trained = measure(prepared, fitted, Origin(describe(task, recorded), task.bridge, recorded.series))
-    except RefusedError as error:
+    except NotStoredError as error:
         found = watcher.collapse or Collapse(error.reason, str(error))
         return Refusal(*found, error.trained)
     if watcher.collapse is not None:
         return Refusal(*watcher.collapse, trained)
-    digest = Store(folder / STORE).save(*trained)
-    artifact = Store(folder / STORE).load(digest)
+    digest = ArtifactStore(folder / STORE).save(*trained)
+    artifact = ArtifactStore(folder / STORE).load(digest)
     answers = artifact.predict(prepared.table.windows[test])
     checks, compared = sanity(answers), gains(prepared, answers, recorded.series, champion)
     results = Results(request, report, trained.manifest, watcher.readings, answers, y[test], compared, checks)
@@ -154,7 +154,7 @@ def _unwanted(task: Task, compared: Sequence[Gain], checks: Sequence[SanityCheck
     return None
 
 
-def progressed(task: Task, reading: Reading) -> TrainingProgressed:
+def progressed(task: Task, reading: EpochReading) -> TrainingProgressed:
     """A reading as an event; what is not finite is left out."""
     numbers = {
         "train_loss": reading.train_loss,

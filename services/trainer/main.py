@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 from msgspec import structs
 
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.control import RegisterArtifact, StartShadow
 from schemas.operations import OwnerReplaced
 from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, TrainingRequested, TrainingStarted
@@ -21,18 +21,18 @@ from services.trainer.running import run_child
 from services.trainer.task import STORE, Task, folder_of
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.registration import registration
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.following import CONTROL, now_ms
-from shared.control.issuing import Door, RefusedError
+from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.signing import Signer, load_private
-from shared.log import START, Claim, Commit, Log, Place, Position, TruncatedLogError
+from shared.log import START, Claim, Commit, Log, Position, StreamKey, TruncatedLogError
 from shared.runtime.process import check_installation, missing_by, opened_log, owner
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings
 from shared.telemetry import reporting
 from shared.training.jobs import ATTEMPTS, Job
-from shared.training.ledger import Ledger
+from shared.training.ledger import TrainingWriter
 from shared.training.recorded import ends_now
 
 LOOK_S: Final = 0.5
@@ -87,9 +87,9 @@ class Trainer:
     def __init__(self, settings: Settings, log: Log, signer: Signer | None, supervised: Supervised) -> None:
         self.settings = settings
         self.log = log
-        self.door = Door(log, signer, missing_by(settings))
-        self.ledger = Ledger(log)
-        self.store = Store(Path(settings.installation.state) / "artifacts")
+        self.door = ControlWriter(log, signer, missing_by(settings))
+        self.ledger = TrainingWriter(log)
+        self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.claims: list[Claim] = []
         self.positions: list[Position] = []
         self.promoted: Mapping[str, int] = {}
@@ -107,7 +107,7 @@ class Trainer:
             self.positions.append(held.positions["gates"])
             if held.former is not None:
                 alarm = OwnerReplaced(GROUP, held.former, str(held.owner), held.epoch, now_ms())
-                await self.log.commit(held, Commit([seal("alarms", alarm)], {}, {}))
+                await self.log.commit(held, Commit([encode("alarms", alarm)], {}, {}))
 
     async def release(self) -> None:
         """Lets the next trainer begin at once."""
@@ -150,7 +150,7 @@ class Trainer:
             self.promoted, self.control = {}, START
             state = await self.door.state()
         while entries := await self.log.scan(CONTROL, after=self.control, until=self.door.reader.last):
-            self.promoted = promotions(self.promoted, [unseal("control", entry.data).event for entry in entries])
+            self.promoted = promotions(self.promoted, [decode("control", entry.data).event for entry in entries])
             self.control = entries[-1].id
         return state
 
@@ -158,12 +158,12 @@ class Trainer:
         """Requests what the gate-evaluators ask for, once each: how far they were read is committed when they were
         handled, and a request names its cause, so one that is read again makes no second request."""
         for number, held in enumerate(self.claims):
-            place, before = Place("gates", held.partition), self.positions[number]
+            place, before = StreamKey("gates", held.partition), self.positions[number]
             entries = await self.log.scan(place, after=before.id, count=BATCH)
             if not entries:
                 continue
             for entry in entries:
-                envelope = unseal("gates", entry.data)
+                envelope = decode("gates", entry.data)
                 due = cause_of(envelope.event, envelope.id.hex(), state)
                 if due is not None:
                     await self._request(due, state)
@@ -251,7 +251,7 @@ class Trainer:
 
     async def _accept(self, made: TrainingCompleted) -> TrainingCompleted | TrainingFailed:
         """Stores and registers what was made, and puts it in shadow where the policy says so. Never promotes."""
-        own = Store(folder_of(self.settings, made.request) / STORE)
+        own = ArtifactStore(folder_of(self.settings, made.request) / STORE)
         manifest, files = await anyio.to_thread.run_sync(own.content, made.artifact)
         await anyio.to_thread.run_sync(self.store.save, manifest, files)
         job = self.ledger.jobs[made.request]

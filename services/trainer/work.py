@@ -17,7 +17,7 @@ from shared.archive.history import LostError, WholeHistory
 from shared.archive.past import past_of
 from shared.archive.sealed import CorruptError
 from shared.artifacts.artifact import Artifact, ArtifactError
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.control.following import now_ms
 from shared.features import SETS
 from shared.log import UnavailableError
@@ -55,7 +55,7 @@ def _champion(settings: Settings, task: Task) -> Artifact | None:
     if task.champion is None:
         return None
     try:
-        return Store(Path(settings.installation.state) / "artifacts").load(task.champion)
+        return ArtifactStore(Path(settings.installation.state) / "artifacts").load(task.champion)
     except ArtifactError:
         return None
 

@@ -7,56 +7,56 @@ from services.watcher.alerts import ALERTS
 from services.watcher.state import State, standing
 from shared.control import State as Control
 from shared.log import GroupView
-from shared.telemetry.metrics import Reading
+from shared.telemetry.metrics import MetricReading
 
 VERDICTS: Final = {"passed": 1.0, "inconclusive": 0.0, "failed": -1.0}
 SHORT: Final = 12
 """Characters of a digest that name an artifact to people."""
 
 
-def readings(state: State, views: Sequence[GroupView], control: Control, waiting: int) -> list[Reading]:
+def readings(state: State, views: Sequence[GroupView], control: Control, waiting: int) -> list[MetricReading]:
     """Every gauge that the watcher tells, as it stands; ``waiting`` is how many notices could not be sent yet."""
     return [
-        Reading("conclave.control.version", (), control.version),
-        Reading("conclave.control.halted", (), float(control.halted)),
-        Reading("conclave.notices.waiting", (), waiting),
+        MetricReading("conclave.control.version", (), control.version),
+        MetricReading("conclave.control.halted", (), float(control.halted)),
+        MetricReading("conclave.notices.waiting", (), waiting),
         *_models(control),
         *_groups(views),
         *_gates(state),
         *_jobs(state),
-        *(Reading("conclave.alerts", (name,), standing(state).get(name, 0)) for name in ALERTS),
+        *(MetricReading("conclave.alerts", (name,), standing(state).get(name, 0)) for name in ALERTS),
     ]
 
 
-def _models(control: Control) -> Iterator[Reading]:
+def _models(control: Control) -> Iterator[MetricReading]:
     for name, model in sorted(control.models.items()):
         if model.champion:
-            yield Reading("conclave.model.weight", (name,), model.weight or 0.0)
+            yield MetricReading("conclave.model.weight", (name,), model.weight or 0.0)
 
 
-def _groups(views: Sequence[GroupView]) -> Iterator[Reading]:
+def _groups(views: Sequence[GroupView]) -> Iterator[MetricReading]:
     for view in views:
         where = (view.group, str(view.partition))
-        yield Reading("conclave.group.alive", where, float(view.alive))
-        yield Reading("conclave.group.starts", where, view.epoch)
+        yield MetricReading("conclave.group.alive", where, float(view.alive))
+        yield MetricReading("conclave.group.starts", where, view.epoch)
         for stream, lag in view.lag.items():
-            yield Reading("conclave.group.lag", (*where, stream), lag)
+            yield MetricReading("conclave.group.lag", (*where, stream), lag)
 
 
-def _jobs(state: State) -> Iterator[Reading]:
+def _jobs(state: State) -> Iterator[MetricReading]:
     for model, job in state.jobs.items():
-        yield Reading("conclave.training.stage", (model, job.stage), 1.0)
-        yield Reading("conclave.training.progress", (model,), job.progress)
+        yield MetricReading("conclave.training.stage", (model, job.stage), 1.0)
+        yield MetricReading("conclave.training.progress", (model,), job.progress)
         for part, loss in job.losses.items():
-            yield Reading("conclave.training.log_loss", (model, part), loss)
+            yield MetricReading("conclave.training.log_loss", (model, part), loss)
 
 
-def _gates(state: State) -> Iterator[Reading]:
+def _gates(state: State) -> Iterator[MetricReading]:
     for judged in state.judged.values():
         about = (judged.model, judged.artifact[:SHORT], str(judged.partition))
-        yield Reading("conclave.verdict", about, VERDICTS[judged.overall])
+        yield MetricReading("conclave.verdict", about, VERDICTS[judged.overall])
         for name, (value, threshold) in judged.gates.items():
             if value is not None:
-                yield Reading("conclave.gate.value", (*about, name), value)
+                yield MetricReading("conclave.gate.value", (*about, name), value)
             if threshold is not None:
-                yield Reading("conclave.gate.threshold", (*about, name), threshold)
+                yield MetricReading("conclave.gate.threshold", (*about, name), threshold)

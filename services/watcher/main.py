@@ -13,15 +13,15 @@ import msgspec
 from anyio import to_thread
 from msgspec import Struct, field
 
-from schemas.codec import UnreadableError, unseal
+from schemas.codec import UnreadableError, decode
 from services.watcher import core
 from services.watcher.levels import readings
 from services.watcher.sending import RANK, Channels, addresses, line, message
 from services.watcher.state import Notice, State
-from shared.control import Reader
+from shared.control import ControlReader
 from shared.control.following import CONTROL, marks_of, now_ms, standing
 from shared.control.issuing import current
-from shared.log import Entry, Log, Place, TruncatedLogError, UnavailableError
+from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
 from shared.runtime.process import check_installation, opened_log
 from shared.runtime.supervision import Supervised
@@ -92,7 +92,7 @@ class Watcher:
         self._channels = channels
         self._names = [blake2b(url.encode(), digest_size=8).hexdigest() for url in urls]
         self._meter = meter
-        self._control = Reader()
+        self._control = ControlReader()
         self._verified, self._compared_at = -1, 0.0
         self._kept = Kept()
         self._saved_at = time.monotonic()
@@ -102,7 +102,7 @@ class Watcher:
     async def begin(self) -> None:
         """Where the last life ended; without one, with the present."""
         partitions = range(self._partitions)
-        places = [Place("training"), *(Place(stream, each) for each in partitions for stream in PARTITIONED)]
+        places = [StreamKey("training"), *(StreamKey(stream, each) for each in partitions for stream in PARTITIONED)]
         try:
             self._kept = msgspec.json.decode(self._file.read_bytes(), type=Kept)
         except FileNotFoundError:
@@ -150,7 +150,7 @@ class Watcher:
             await self._log.check(marks_of(self._control))
         except TruncatedLogError as error:
             _log.error("%s", error)
-            self._control, self._verified = Reader(), -1
+            self._control, self._verified = ControlReader(), -1
 
     def save(self) -> None:
         """Replaces the file at once, or not at all."""
@@ -180,7 +180,7 @@ class Watcher:
     def _take(self, entry: Entry) -> list[Notice]:
         self._kept.positions[entry.place.key] = entry.id
         try:
-            event = unseal(entry.place.stream, entry.data).event
+            event = decode(entry.place.stream, entry.data).event
         except UnreadableError as error:
             _log.warning("%s@%s cannot be read: %s", entry.place.key, entry.id, error)
             return []

@@ -8,18 +8,27 @@
 ``store``     where files lie: a folder, or a place that fsspec knows.
 """
 
-from shared.archive.history import History, LostError, Reach, Record, SealedHistory, WholeHistory, entries, records
+from shared.archive.history import (
+    ArchivedHistory,
+    ArchivedRecord,
+    LostError,
+    Reach,
+    SealedHistory,
+    WholeHistory,
+    entries,
+    records,
+)
 from shared.archive.sealed import CorruptError
-from shared.archive.store import Store, StoreError, opened
+from shared.archive.store import SegmentStore, StoreError, opened
 
 __all__ = [
+    "ArchivedHistory",
+    "ArchivedRecord",
     "CorruptError",
-    "History",
     "LostError",
     "Reach",
-    "Record",
     "SealedHistory",
-    "Store",
+    "SegmentStore",
     "StoreError",
     "WholeHistory",
     "entries",

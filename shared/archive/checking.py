@@ -6,15 +6,15 @@ from typing import NamedTuple
 from shared.archive import cuts
 from shared.archive.files import Files
 from shared.archive.sealed import NOTHING, CorruptError, SealedFile, open_frame
-from shared.archive.store import Store
-from shared.log import Entry, Log, Place
+from shared.archive.store import SegmentStore
+from shared.log import Entry, Log, StreamKey
 from shared.log.leases import order
 
 
-class Checked(NamedTuple):
+class ArchiveCheck(NamedTuple):
     """A stream that was found whole: its files, entries, bytes on disk, and bytes before compression."""
 
-    place: Place
+    place: StreamKey
     files: int
     entries: int
     size: int
@@ -23,7 +23,7 @@ class Checked(NamedTuple):
     last: str
 
 
-def verified(store: Store, place: Place) -> Iterator[SealedFile]:
+def verified(store: SegmentStore, place: StreamKey) -> Iterator[SealedFile]:
     """Every file of a stream, its link to the one before and each of its frames checked. Raises
     ``CorruptError``, ``StoreError``."""
     files = Files(store, place)
@@ -38,12 +38,12 @@ def verified(store: Store, place: Place) -> Iterator[SealedFile]:
         yield found
 
 
-def check(store: Store, place: Place) -> Checked:
+def check(store: SegmentStore, place: StreamKey) -> ArchiveCheck:
     """A whole stream. Raises ``CorruptError``, ``StoreError``."""
-    found = Checked(place, 0, 0, 0, 0, "", "")
+    found = ArchiveCheck(place, 0, 0, 0, 0, "", "")
     for file in verified(store, place):
         header = file.header
-        found = Checked(
+        found = ArchiveCheck(
             place,
             found.files + 1,
             found.entries + header.entries,
@@ -55,7 +55,7 @@ def check(store: Store, place: Place) -> Checked:
     return found
 
 
-def check_cuts(store: Store) -> cuts.Cut | None:
+def check_cuts(store: SegmentStore) -> cuts.Cut | None:
     """The newest cut, after all of them were checked: their chain, and that the files which the newest one names
     are there. Raises ``CorruptError``, ``StoreError``."""
     former, previous = None, NOTHING
@@ -75,7 +75,7 @@ def check_cuts(store: Store) -> cuts.Cut | None:
     return former
 
 
-async def compared(log: Log, store: Store, place: Place, through: str) -> str | None:
+async def compared(log: Log, store: SegmentStore, place: StreamKey, through: str) -> str | None:
     """The last entry up to ``through`` in the log, once every one of those there was found sealed to the byte;
     None where there is none. Raises ``CorruptError`` at the first that was not."""
     oldest = (await log.extent(place)).first
@@ -95,7 +95,7 @@ async def compared(log: Log, store: Store, place: Place, through: str) -> str | 
     return last
 
 
-def _rest(held: dict[str, bytes], entry: Entry, place: Place) -> Iterator[Entry]:
+def _rest(held: dict[str, bytes], entry: Entry, place: StreamKey) -> Iterator[Entry]:
     for entry_id, data in held.items():
         if order(entry_id) >= order(entry.id):
             yield Entry(place, entry_id, data)

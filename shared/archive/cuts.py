@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from schemas.common import DigestHex, Milliseconds
 from shared.archive.sealed import NOTHING, CorruptError
-from shared.archive.store import Store
-from shared.log import START, Place
+from shared.archive.store import SegmentStore
+from shared.log import START, StreamKey
 
 FORMAT: Final = "conclave-cut-1"
 FOLDER: Final = "cuts"
@@ -34,9 +34,9 @@ class SealedEnd(Struct, frozen=True):
     digest: DigestHex
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StreamKey:
         """The stream."""
-        return Place(self.stream, self.partition)
+        return StreamKey(self.stream, self.partition)
 
 
 class GroupThen(Struct, frozen=True):
@@ -58,7 +58,7 @@ class Cut(Struct, frozen=True):
     ends: tuple[SealedEnd, ...]
     groups: tuple[GroupThen, ...]
 
-    def last(self, place: Place) -> str:
+    def last(self, place: StreamKey) -> str:
         """The last entry of a stream at the cut; ``0-0`` where it had none."""
         return next((end.last for end in self.ends if end.place == place), START)
 
@@ -89,7 +89,7 @@ def name_of(number: int) -> str:
     return f"{FOLDER}/{number:08d}.json"
 
 
-def numbers(store: Store) -> Sequence[int]:
+def numbers(store: SegmentStore) -> Sequence[int]:
     """The cuts there are. Raises ``CorruptError`` where one is missing."""
     found = [int(name[:8]) for name in store.names(FOLDER) if re.fullmatch(r"\d{8}\.json", name)]
     for expected, number in enumerate(found, 1):
@@ -98,12 +98,12 @@ def numbers(store: Store) -> Sequence[int]:
     return found
 
 
-def read(store: Store, number: int) -> tuple[Cut, str]:
+def read(store: SegmentStore, number: int) -> tuple[Cut, str]:
     """A cut and its digest. Raises ``CorruptError``, ``StoreError``."""
     return decode(store.read(name_of(number)), f"{store}/{name_of(number)}")
 
 
-def newest(store: Store) -> tuple[Cut | None, str]:
+def newest(store: SegmentStore) -> tuple[Cut | None, str]:
     """The newest cut and its digest; None in an archive without any."""
     found = numbers(store)
     return read(store, found[-1]) if found else (None, NOTHING)

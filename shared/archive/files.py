@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from schemas.catalogue import STREAMS
 from shared.archive.sealed import CorruptError, SealedFile, follows, open_frame, open_header
-from shared.archive.store import Store
-from shared.log import START, Entry, Place
+from shared.archive.store import SegmentStore
+from shared.log import START, Entry, StreamKey
 from shared.log.leases import order
 
 ENDING: Final = ".sealed"
@@ -20,7 +20,7 @@ HEADER_GUESS: Final = 16 * 1024
 """Bytes read at first in the hope that they hold the header."""
 
 
-class End(NamedTuple):
+class SegmentEnd(NamedTuple):
     """Where the sealed part of a stream ends: its last entry, and how many were ever added up to it."""
 
     last: str
@@ -28,7 +28,7 @@ class End(NamedTuple):
     file: SealedFile
 
 
-def folder_of(place: Place) -> str:
+def folder_of(place: StreamKey) -> str:
     """Where the files of a stream lie within an archive."""
     return f"p{place.partition}/{place.stream}" if STREAMS[place.stream].partitioned else f"{GLOBAL}/{place.stream}"
 
@@ -36,13 +36,13 @@ def folder_of(place: Place) -> str:
 class Files:
     """The files of ``place`` in a store. Nothing is kept: a year of files is read in the memory of one frame."""
 
-    def __init__(self, store: Store, place: Place) -> None:
+    def __init__(self, store: SegmentStore, place: StreamKey) -> None:
         self.store = store
         self.place = place
         self.folder = folder_of(place)
 
     @staticmethod
-    def places(store: Store) -> list[Place]:
+    def places(store: SegmentStore) -> list[StreamKey]:
         """The streams of the catalogue that a store has a folder for, by partition in catalogue order."""
         found = []
         for folder in store.folders():
@@ -52,7 +52,7 @@ class Files:
             held = set(store.folders(folder))
             number = int(partition[1]) if partition else 0
             found += [
-                Place(spec.name, number)
+                StreamKey(spec.name, number)
                 for spec in STREAMS.values()
                 if spec.name in held and spec.partitioned == bool(partition)
             ]
@@ -83,13 +83,13 @@ class Files:
             data = self.store.read(name, 0, size)
         return found
 
-    def end(self) -> End | None:
+    def end(self) -> SegmentEnd | None:
         """Where the sealed part ends; None where nothing is sealed."""
         numbers = self.numbers()
         if not numbers:
             return None
         found = self.open(numbers[-1])
-        return End(found.header.last, found.header.before + found.header.entries, found)
+        return SegmentEnd(found.header.last, found.header.before + found.header.entries, found)
 
     def chain(self) -> Iterator[SealedFile]:
         """Every file in order, each checked to follow the one before. Raises ``CorruptError``."""

@@ -15,10 +15,10 @@ from typing import Final, NamedTuple, Protocol
 
 from anyio.lowlevel import checkpoint
 
-from schemas.codec import Envelope, unseal
-from shared.archive.files import End, Files
-from shared.archive.store import Store
-from shared.log import START, Entry, Log, Place
+from schemas.codec import Envelope, decode
+from shared.archive.files import Files, SegmentEnd
+from shared.archive.store import SegmentStore
+from shared.log import START, Entry, Log, StreamKey
 from shared.log.leases import order
 
 NEWEST: Final = "+"
@@ -35,46 +35,50 @@ class Reach(NamedTuple):
     last: str = START
 
 
-class Record(NamedTuple):
+class ArchivedRecord(NamedTuple):
     """An entry with its envelope decoded. Raised as it is read: ``UnreadableError``."""
 
     entry: Entry
     envelope: Envelope[object]
 
 
-class History(Protocol):
+class ArchivedHistory(Protocol):
     """Recorded streams, in log order. Bounded memory: a slice at a time."""
 
-    async def reach(self, place: Place) -> Reach:
+    async def reach(self, place: StreamKey) -> Reach:
         """Where the recorded stream begins and ends now."""
 
-    def slices(self, place: Place, *, after: str = START, until: str = NEWEST) -> AsyncIterator[Sequence[Entry]]:
+    def slices(self, place: StreamKey, *, after: str = START, until: str = NEWEST) -> AsyncIterator[Sequence[Entry]]:
         """Entries with after < id <= until, oldest first, in slices that are never empty; ends where the
         recorded stream ends now. ``after`` need not be an entry's id. Raises ``LostError``, ``CorruptError``,
         ``StoreError``."""
 
 
-async def entries(history: History, place: Place, *, after: str = START, until: str = NEWEST) -> AsyncIterator[Entry]:
+async def entries(
+    history: ArchivedHistory, place: StreamKey, *, after: str = START, until: str = NEWEST
+) -> AsyncIterator[Entry]:
     """The same one by one: id and exact bytes."""
     async for found in history.slices(place, after=after, until=until):
         for entry in found:
             yield entry
 
 
-async def records(history: History, place: Place, *, after: str = START, until: str = NEWEST) -> AsyncIterator[Record]:
+async def records(
+    history: ArchivedHistory, place: StreamKey, *, after: str = START, until: str = NEWEST
+) -> AsyncIterator[ArchivedRecord]:
     """The same with each envelope decoded. Raises ``UnreadableError`` at the first that is no event."""
     async for entry in entries(history, place, after=after, until=until):
-        yield Record(entry, unseal(place.stream, entry.data))
+        yield ArchivedRecord(entry, decode(place.stream, entry.data))
 
 
 class SealedHistory:
     """Sealed files alone. ``read`` gives the same slices without a loop, for worker processes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SegmentStore) -> None:
         self.store = store
 
-    async def reach(self, place: Place) -> Reach:
-        """See ``History.reach``."""
+    async def reach(self, place: StreamKey) -> Reach:
+        """See ``ArchivedHistory.reach``."""
         await checkpoint()
         files = Files(self.store, place)
         numbers = files.numbers()
@@ -82,14 +86,16 @@ class SealedHistory:
             return Reach()
         return Reach(files.open(numbers[0]).header.first, files.open(numbers[-1]).header.last)
 
-    async def slices(self, place: Place, *, after: str = START, until: str = NEWEST) -> AsyncIterator[Sequence[Entry]]:
-        """See ``History.slices``."""
+    async def slices(
+        self, place: StreamKey, *, after: str = START, until: str = NEWEST
+    ) -> AsyncIterator[Sequence[Entry]]:
+        """See ``ArchivedHistory.slices``."""
         for found in self.read(place, after=after, until=until):
             await checkpoint()
             yield found
 
-    def read(self, place: Place, *, after: str = START, until: str = NEWEST) -> Iterator[Sequence[Entry]]:
-        """See ``History.slices``."""
+    def read(self, place: StreamKey, *, after: str = START, until: str = NEWEST) -> Iterator[Sequence[Entry]]:
+        """See ``ArchivedHistory.slices``."""
         lower, upper = order(after), _upper(until)
         for found in Files(self.store, place).frames(after=after, until=until):
             kept = found
@@ -98,7 +104,7 @@ class SealedHistory:
             if kept:
                 yield kept
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[StreamKey]:
         """The streams that there are files of."""
         return Files.places(self.store)
 
@@ -108,20 +114,22 @@ class WholeHistory:
 
     What is trimmed while it is read is found in the files that were sealed before."""
 
-    def __init__(self, log: Log, store: Store | None = None, *, slice_entries: int = 1000) -> None:
+    def __init__(self, log: Log, store: SegmentStore | None = None, *, slice_entries: int = 1000) -> None:
         self.log = log
         self.sealed = SealedHistory(store) if store is not None else None
         self._count = slice_entries
 
-    async def reach(self, place: Place) -> Reach:
-        """See ``History.reach``."""
+    async def reach(self, place: StreamKey) -> Reach:
+        """See ``ArchivedHistory.reach``."""
         extent = await self.log.extent(place)
         held = await self.sealed.reach(place) if self.sealed else Reach()
         first = held.first if held.first != START else extent.first
         return Reach(first, max(held.last, extent.last, key=order))
 
-    async def slices(self, place: Place, *, after: str = START, until: str = NEWEST) -> AsyncIterator[Sequence[Entry]]:
-        """See ``History.slices``."""
+    async def slices(
+        self, place: StreamKey, *, after: str = START, until: str = NEWEST
+    ) -> AsyncIterator[Sequence[Entry]]:
+        """See ``ArchivedHistory.slices``."""
         at, upper, seen = after, _upper(until), 0
         while order(at) < upper:
             if self.sealed is not None and (end := self._sealed_end(place)) is not None:
@@ -147,10 +155,10 @@ class WholeHistory:
             yield found
             at, seen = found[-1].id, seen + len(found)
 
-    def _sealed_end(self, place: Place) -> End | None:
+    def _sealed_end(self, place: StreamKey) -> SegmentEnd | None:
         return Files(self.sealed.store, place).end() if self.sealed else None
 
-    async def _trimmed(self, place: Place, at: str, found: Sequence[Entry], seen: int) -> bool:
+    async def _trimmed(self, place: StreamKey, at: str, found: Sequence[Entry], seen: int) -> bool:
         """Whether entries behind ``at`` are gone from the log: it begins behind ``at``, and more is gone than the
         ``seen`` entries that are known to stand before."""
         extent = await self.log.extent(place)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.archive.store import Store, opened
+from shared.archive.store import SegmentStore, opened
 from shared.settings import Settings
 
 
@@ -12,7 +12,7 @@ def location(settings: Settings) -> str:
     return found if "://" in found or Path(found).is_dir() else ""
 
 
-def past_of(settings: Settings) -> Store | None:
+def past_of(settings: Settings) -> SegmentStore | None:
     """The same, opened."""
     found = location(settings)
     return opened(found) if found else None

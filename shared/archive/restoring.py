@@ -7,9 +7,9 @@ from shared.archive.checking import check, check_cuts
 from shared.archive.cuts import Cut, SealedEnd
 from shared.archive.history import SealedHistory
 from shared.archive.sealed import CorruptError
-from shared.archive.store import Store
+from shared.archive.store import SegmentStore
 from shared.log import Entry
-from shared.log.admin import End, Whole
+from shared.log.admin import StreamEnd, Whole
 
 
 class Restored(NamedTuple):
@@ -20,7 +20,7 @@ class Restored(NamedTuple):
     groups: int
 
 
-async def restore(store: Store, whole: Whole, tell: Callable[[str], None] = lambda _: None) -> Restored:
+async def restore(store: SegmentStore, whole: Whole, tell: Callable[[str], None] = lambda _: None) -> Restored:
     """Restores an archive, control last: a server that was restored in part is one that no service runs on.
 
     Everything is checked against its digests before the first entry is written. Raises ``CorruptError``,
@@ -37,9 +37,11 @@ async def restore(store: Store, whole: Whole, tell: Callable[[str], None] = lamb
     counts = {}
     for end in sorted(cut.ends, key=lambda end: end.stream == "control"):
         tell(f"restoring {end.place.key}")
-        counts[end.place.key] = await whole.restore(end.place, _up_to(store, end), End(last=end.last, added=end.added))
+        counts[end.place.key] = await whole.restore(
+            end.place, _up_to(store, end), StreamEnd(last=end.last, added=end.added)
+        )
     return Restored(cut, counts, len(cut.groups))
 
 
-def _up_to(store: Store, end: SealedEnd) -> Iterator[Sequence[Entry]]:
+def _up_to(store: SegmentStore, end: SealedEnd) -> Iterator[Sequence[Entry]]:
     return SealedHistory(store).read(end.place, until=end.last)

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.common import DigestHex
-from shared.log import START, Entry, Place
+from shared.log import START, Entry, StreamKey
 from shared.log.leases import order
 
 FORMAT: Final = "conclave-sealed-1"
@@ -64,9 +64,9 @@ class Header(Struct, frozen=True):
     frames: tuple[Frame, ...]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StreamKey:
         """The stream that it holds a range of."""
-        return Place(self.stream, self.partition)
+        return StreamKey(self.stream, self.partition)
 
     @property
     def size(self) -> int:
@@ -96,7 +96,7 @@ _decode: Final = msgspec.json.Decoder(Header).decode
 
 
 def build(
-    place: Place, entries: Sequence[Entry], *, number: int, previous: str, after: str, before: int
+    place: StreamKey, entries: Sequence[Entry], *, number: int, previous: str, after: str, before: int
 ) -> tuple[SealedFile, bytes]:
     """The file of ``entries``, which follow ``after`` in their stream, and its bytes. Raises ``ValueError``
     for none, and for entries out of order."""
@@ -138,7 +138,7 @@ def open_header(data: bytes, name: str) -> SealedFile | None:
     return SealedFile(header, digest, end + _DIGEST_LINE)
 
 
-def open_frame(frame: Frame, data: bytes, place: Place, name: str) -> list[Entry]:
+def open_frame(frame: Frame, data: bytes, place: StreamKey, name: str) -> list[Entry]:
     """The entries of a frame. Raises ``CorruptError`` with the range that is lost with it."""
     where = f"{name}: entries {frame.first} to {frame.last}"
     found = sha256(data).hexdigest()
@@ -155,7 +155,7 @@ def open_frame(frame: Frame, data: bytes, place: Place, name: str) -> list[Entry
     return entries
 
 
-def follows(former: SealedFile | None, found: SealedFile, place: Place, number: int, name: str) -> None:
+def follows(former: SealedFile | None, found: SealedFile, place: StreamKey, number: int, name: str) -> None:
     """Raises ``CorruptError`` unless ``found`` is file ``number`` of ``place``, behind ``former``."""
     header = found.header
     if (header.place, header.number) != (place, number):
@@ -183,7 +183,7 @@ def _cut(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield held
 
 
-def _unpack(raw: bytes, place: Place) -> Iterator[Entry]:
+def _unpack(raw: bytes, place: StreamKey) -> Iterator[Entry]:
     at = 0
     while at < len(raw):
         milliseconds, sequence, length = _HEAD.unpack_from(raw, at)
@@ -195,7 +195,7 @@ def _unpack(raw: bytes, place: Place) -> Iterator[Entry]:
         at += length
 
 
-def _in_order(ids: Sequence[str], place: Place) -> None:
+def _in_order(ids: Sequence[str], place: StreamKey) -> None:
     orders = [order(entry_id) for entry_id in ids]
     if len(ids) < 2 or any(a >= b for a, b in pairwise(orders)):
         raise ValueError(f"a range of {place.key} to seal must hold entries in order, behind {ids[0]} (first: {START})")

@@ -17,7 +17,7 @@ class StoreError(OSError):
     """The archive cannot be read or written. Says which file, what failed, and what to look at."""
 
 
-class Store(Protocol):
+class SegmentStore(Protocol):
     """What holds sealed files."""
 
     def names(self, folder: str) -> Sequence[str]:
@@ -69,15 +69,15 @@ class FolderStore:
         return str(self.root)
 
     def names(self, folder: str) -> Sequence[str]:
-        """See ``Store.names``."""
+        """See ``SegmentStore.names``."""
         return self._list(folder, files=True)
 
     def folders(self, folder: str = "") -> Sequence[str]:
-        """See ``Store.folders``."""
+        """See ``SegmentStore.folders``."""
         return self._list(folder, files=False)
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """See ``Store.read``."""
+        """See ``SegmentStore.read``."""
         try:
             with (self.root / name).open("rb") as file:
                 file.seek(start)
@@ -86,7 +86,7 @@ class FolderStore:
             raise StoreError(f"cannot read {self.root / name}: {error.strerror}") from error
 
     def put(self, name: str, data: bytes) -> None:
-        """See ``Store.put``."""
+        """See ``SegmentStore.put``."""
         target = self.root / name
         partial = target.with_name(target.name + PARTIAL)
         try:
@@ -133,21 +133,21 @@ class UrlStore:
         return self._url
 
     def names(self, folder: str) -> Sequence[str]:
-        """See ``Store.names``."""
+        """See ``SegmentStore.names``."""
         return self._list(folder, "file")
 
     def folders(self, folder: str = "") -> Sequence[str]:
-        """See ``Store.folders``."""
+        """See ``SegmentStore.folders``."""
         return self._list(folder, "directory")
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """See ``Store.read``."""
+        """See ``SegmentStore.read``."""
         end = None if size is None else start + size
         data: bytes = self._do("read", name, lambda path: self._files.cat_file(path, start=start, end=end))
         return data
 
     def put(self, name: str, data: bytes) -> None:
-        """See ``Store.put``."""
+        """See ``SegmentStore.put``."""
         self._do("write", name, lambda path: self._write(path, data))
 
     def _write(self, path: str, data: bytes) -> None:
@@ -172,7 +172,7 @@ class UrlStore:
             raise StoreError(f"cannot {verb} {self._url.rstrip('/')}/{name}: {error}") from error
 
 
-def opened(location: str | Path) -> Store:
+def opened(location: str | Path) -> SegmentStore:
     """The store at a folder, or at a URL with a scheme."""
     text = str(location)
     return UrlStore(text) if "://" in text else FolderStore(Path(text))

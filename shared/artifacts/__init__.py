@@ -1,6 +1,6 @@
 """Artifacts: trained models as content-addressed directories that carry data and no code.
 
-``Store`` saves, verifies and loads them; ``Artifact.predict`` serves them; ``Manifest`` says what
+``ArtifactStore`` saves, verifies and loads them; ``Artifact.predict`` serves them; ``Manifest`` says what
 they are. The format is described in ``docs/reference/artifacts.md``.
 """
 
@@ -20,7 +20,7 @@ from shared.artifacts.manifest import (
     digest_of,
     processor,
 )
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 
 __all__ = [
     "FORMAT",
@@ -29,6 +29,7 @@ __all__ = [
     "MANIFEST",
     "Artifact",
     "ArtifactError",
+    "ArtifactStore",
     "CalibrationMetrics",
     "FeatureSetRef",
     "FileEntry",
@@ -37,7 +38,6 @@ __all__ = [
     "ManifestError",
     "Metrics",
     "Scaler",
-    "Store",
     "TrainingData",
     "digest_of",
     "golden_bytes",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.artifacts.calibration import probabilities
 from shared.artifacts.manifest import GOLDEN, Manifest, Scaling, processor
-from shared.families import Model, family_named
+from shared.families import FittedModel, family_named
 
 Probabilities = NDArray[np.float64]
 Float32Windows = NDArray[np.float32]
@@ -43,7 +43,7 @@ class Artifact:
     not depend on the other rows of the call. Not guaranteed: the same bits on another processor or
     with other libraries (``exact`` says whether these are those of its training)."""
 
-    def __init__(self, digest: str, manifest: Manifest, model: Model) -> None:
+    def __init__(self, digest: str, manifest: Manifest, model: FittedModel) -> None:
         family = family_named(manifest.family)
         self.digest = digest
         self.manifest = manifest

@@ -28,7 +28,7 @@ RIDGE: Final = 1e-4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
-class Vector(Struct, frozen=True, forbid_unknown_fields=True):
+class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
     """Each class's logit times its ``scale``, plus its ``bias``."""
 
     scale: Triple
@@ -48,7 +48,7 @@ class Calibration(NamedTuple):
     fitted: float
     loss_with: float
     loss_without: float
-    vector: Vector | None = None
+    vector: VectorScaling | None = None
 
     @property
     def method(self) -> Method:
@@ -59,7 +59,7 @@ class Calibration(NamedTuple):
 UNCALIBRATED: Final = Calibration(1.0, 1.0, math.nan, math.nan)
 
 
-def probabilities(logits: Matrix, temperature: float, vector: Vector | None = None) -> Matrix:
+def probabilities(logits: Matrix, temperature: float, vector: VectorScaling | None = None) -> Matrix:
     """[N, 3] softmax(vector(logits) / temperature). A row's bits depend on that row alone: sums of three
     are written out, so that no reduction chooses an order by the array's shape."""
     z = (logits if vector is None else vector.apply(logits)) / temperature
@@ -99,7 +99,7 @@ def best_temperature(logits: Matrix, y: Classes) -> float:
     return 2 / (low + high)
 
 
-def best_vector(logits: Matrix, y: Classes) -> Vector | None:
+def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
     """The scales and biases of least log loss, by Newton's method (the loss is convex in them) with a
     ridge towards the temperature of least loss. None where a scale leaves [0.2, 5]: one below 0 would
     turn a class's evidence round."""
@@ -126,7 +126,7 @@ def best_vector(logits: Matrix, y: Classes) -> Vector | None:
     if not ((found[:3] >= 1 / HIGHEST) & (found[:3] <= 1 / LOWEST)).all():
         return None
     a, b, c, *bias = found.tolist()
-    return Vector((a, b, c), (bias[0], bias[1], bias[2]))
+    return VectorScaling((a, b, c), (bias[0], bias[1], bias[2]))
 
 
 def independent(time: Times, end: Times) -> float:

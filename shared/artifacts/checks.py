@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.common import Name
 from shared.artifacts.artifact import Artifact, Golden, read_golden
 from shared.artifacts.manifest import GOLDEN
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.families import family_named
 from shared.features import SETS
 
@@ -53,7 +53,7 @@ class Check(NamedTuple):
     detail: str = ""
 
 
-class Report(NamedTuple):
+class CheckReport(NamedTuple):
     """All checks of one artifact, in order."""
 
     checks: tuple[Check, ...]
@@ -70,7 +70,7 @@ class Report(NamedTuple):
         )
 
 
-def check_model(artifact: Artifact, golden: Golden, files: Mapping[str, bytes], limits: Limits = LIMITS) -> Report:
+def check_model(artifact: Artifact, golden: Golden, files: Mapping[str, bytes], limits: Limits = LIMITS) -> CheckReport:
     """Every check. ``files`` are the artifact's, by name, ``golden`` their golden vectors."""
     windows = golden.windows
     checks = [
@@ -85,10 +85,10 @@ def check_model(artifact: Artifact, golden: Golden, files: Mapping[str, bytes], 
     ]
     if not family_named(artifact.manifest.family).constant:
         checks += _moves(artifact, golden, limits)
-    return Report(tuple(checks))
+    return CheckReport(tuple(checks))
 
 
-def check_stored(store: Store, digest: str) -> Report:
+def check_stored(store: ArtifactStore, digest: str) -> CheckReport:
     """Every check of an artifact in a store. Raises ``ArtifactError`` where it cannot be loaded at all."""
     artifact = store.load(digest)
     _, files = store.content(digest)

@@ -4,13 +4,13 @@ An artifact's name fixes its bytes, so a copy needs no trust: what comes back is
 before it is stored.
 """
 
-from shared.archive.store import Store as Place
+from shared.archive.store import SegmentStore as Place
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.manifest import MANIFEST, ManifestError, digest_of, parse
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 
 
-def push(store: Store, digest: str, place: Place) -> int:
+def push(store: ArtifactStore, digest: str, place: Place) -> int:
     """Writes the artifact to ``place``, its manifest last, and returns how many bytes went. Files that are there are
     written again. Raises ``ArtifactError``, ``StoreError``."""
     _, files = store.content(digest)
@@ -20,7 +20,7 @@ def push(store: Store, digest: str, place: Place) -> int:
     return len(manifest) + sum(map(len, files.values()))
 
 
-def pull(store: Store, digest: str, place: Place) -> str:
+def pull(store: ArtifactStore, digest: str, place: Place) -> str:
     """Reads the artifact from ``place`` into ``store``, verified and built. Raises ``ArtifactError`` where a byte is
     not what the digest says, ``StoreError`` where it cannot be read."""
     data = place.read(f"{digest}/{MANIFEST}")

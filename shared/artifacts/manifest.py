@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds, Name, Probabilities
 from schemas.control import Backtest
 from schemas.training import Imbalance
-from shared.artifacts.calibration import Method, Vector
+from shared.artifacts.calibration import Method, VectorScaling
 from shared.artifacts.scoring import Scores
 from shared.families.base import LONGEST_WINDOW
 from shared.labels.batch import LabelSpec
@@ -113,7 +113,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     calibration: CalibrationMetrics | None = None
 
 
-class Source(Struct, frozen=True, forbid_unknown_fields=True):
+class ImportedFrom(Struct, frozen=True, forbid_unknown_fields=True):
     """Where imported weights came from: the file's name and SHA-256, the layout it was recognised as (empty: by
     its parts), the scaler's file if there was one, and how far a probability lay from the reference's. What such a
     model was trained on is not known: ``data`` and ``metrics`` are of the bars it was measured on, which it may
@@ -160,8 +160,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     processor: str
     backtest: Backtest | None = None
     files: tuple[FileEntry, ...] = ()
-    vector: Vector | None = None
-    imported: Source | None = None
+    vector: VectorScaling | None = None
+    imported: ImportedFrom | None = None
     trained_with: dict[str, str] = {}
     imbalance: Imbalance = "none"
 

@@ -21,7 +21,7 @@ PIECE: Final = 1 << 18
 """Bytes that are hashed between two pauses."""
 
 
-class Store:
+class ArtifactStore:
     """Artifacts under ``path``.
 
     Guaranteed: an artifact appears whole or not at all, also when the machine stops half way; what

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Final, NamedTuple
 
-from shared.artifacts import MANIFEST, Artifact, ArtifactError, Store, digest_of
+from shared.artifacts import MANIFEST, Artifact, ArtifactError, ArtifactStore, digest_of
 from shared.artifacts.manifest import ManifestError, parse
 from shared.audit.findings import Layer
 
@@ -28,7 +28,7 @@ class Examined(NamedTuple):
     layer: Layer | None = None
 
 
-def examine(store: Store, digest: str) -> Examined:
+def examine(store: ArtifactStore, digest: str) -> Examined:
     """The artifact, or what is wrong with it."""
     folder = store.path / digest
     if not folder.is_dir():
@@ -42,7 +42,7 @@ def examine(store: Store, digest: str) -> Examined:
         return Examined(None, f"{error}")
 
 
-def _changed(store: Store, digest: str) -> tuple[Layer, str] | None:
+def _changed(store: ArtifactStore, digest: str) -> tuple[Layer, str] | None:
     """The first file that is not the one its digest names."""
     data = _bytes(store, digest, MANIFEST)
     if data is None or digest_of(data) != digest:
@@ -72,7 +72,7 @@ def _of_manifest(data: bytes | None, digest: str) -> tuple[Layer, str]:
     return PARTS.get(field, "model"), f"{MANIFEST} was changed: one bit of byte {where}, in {field or 'its braces'}"
 
 
-def _bytes(store: Store, digest: str, name: str) -> bytes | None:
+def _bytes(store: ArtifactStore, digest: str, name: str) -> bytes | None:
     path = store.path / digest / name
     return path.read_bytes() if path.is_file() and not path.is_symlink() else None
 

@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from schemas.decisions import BallotLate, CountedBallot, DecisionMade, ShadowBallot
 from schemas.predictions import PredictionFailed, PredictionMade
 from shared.audit.clocks import Clocks
-from shared.audit.closing import Fault, Rounds
+from shared.audit.closing import Fault, OpenRounds
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
 from shared.audit.silence import Silence
-from shared.audit.source import Read, Source, Span, difference, order, readable
+from shared.audit.source import EntryRange, ReadEvent, Recording, difference, order, readable
 from shared.audit.window import Cast, Window
-from shared.log import Place
+from shared.log import StreamKey
 from shared.voting.decision import Series
 
 Found = tuple[Layer, str]
 """The layer of a fault, and a sentence."""
 
 
-def check_ballots(source: Source, configurations: Configurations, partition: int, span: Span) -> Findings:
+def check_ballots(source: Recording, configurations: Configurations, partition: int, span: EntryRange) -> Findings:
     """Every ballot of every decision of a partition within ``span``."""
     findings = Findings()
     _Check(source, configurations, partition, span, findings).run()
@@ -33,12 +33,12 @@ def check_ballots(source: Source, configurations: Configurations, partition: int
 
 class _Check:
     def __init__(
-        self, source: Source, configurations: Configurations, partition: int, span: Span, findings: Findings
+        self, source: Recording, configurations: Configurations, partition: int, span: EntryRange, findings: Findings
     ) -> None:
         self.span, self.findings = span, findings
-        self.place = Place("decisions", partition)
+        self.place = StreamKey("decisions", partition)
         self.reads = readable(source, self.place, "vote", Findings(), span)
-        self.rounds = Rounds(configurations)
+        self.rounds = OpenRounds(configurations)
         self.silence = Silence(configurations)
         self.clocks = Clocks(configurations, findings if span.after == "0-0" else Findings())
         self.window = Window(_predictions(source, partition, span, findings), self.rounds.hears, self.rounds.arrived)
@@ -68,7 +68,7 @@ class _Check:
         for earlier, detail in (*self.silence.left(), *self.clocks.left()):
             self._differ(earlier, "vote", detail)
 
-    def _decision(self, read: Read, decision: DecisionMade) -> None:
+    def _decision(self, read: ReadEvent, decision: DecisionMade) -> None:
         series = (decision.symbol, decision.interval_ms)
         decided = self.window.series(series).decided
         if decision.open_time <= decided:
@@ -96,7 +96,7 @@ class _Check:
         for earlier, detail in (*passed, *self.clocks.deadlines(read, decision)):
             self._differ(earlier, "vote", detail)
 
-    def _seen(self, read: Read, fault: Found | None) -> None:
+    def _seen(self, read: ReadEvent, fault: Found | None) -> None:
         if self.span.holds(read.entry):
             self.findings.see("ballots", equal=fault is None)
             if fault is not None:
@@ -154,7 +154,7 @@ class _Check:
                 fault = fault or ("vote", detail)
         return fault
 
-    def _tell(self, read: Read, fault: Fault) -> None:
+    def _tell(self, read: ReadEvent, fault: Fault) -> None:
         """A fault that shows at an entry and is about an earlier bar."""
         if not self.span.holds(read.entry):
             return
@@ -162,14 +162,16 @@ class _Check:
         where = (self.place.stream, self.place.partition, read.entry, read.found.envelope.id.hex())
         self.findings.differ(Difference("vote", *where, fault.detail, symbol, open_time, fault.missing))
 
-    def _differ(self, read: Read, layer: Layer, detail: str) -> None:
+    def _differ(self, read: ReadEvent, layer: Layer, detail: str) -> None:
         if self.span.holds(read.entry):
             self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
 
 
-def _predictions(source: Source, partition: int, span: Span, findings: Findings) -> Iterator[Read]:
+def _predictions(source: Recording, partition: int, span: EntryRange, findings: Findings) -> Iterator[ReadEvent]:
     """Predictions as they are, without those that the voter set aside; whether each is what it should be is another
     layer's question."""
     aside = set_aside(source, "ensemble-voter", partition, findings)
-    reads = readable(source, Place("predictions", partition), "ballot", Findings(), Span(span.until, span.until))
+    reads = readable(
+        source, StreamKey("predictions", partition), "ballot", Findings(), EntryRange(span.until, span.until)
+    )
     return (read for read in reads if ("predictions", read.entry) not in aside)

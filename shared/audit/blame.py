@@ -14,12 +14,12 @@ from schemas.control import CommandRecorded, Promote, RegisterArtifact, RevertPr
 from schemas.decisions import CountedBallot, DecisionMade
 from schemas.gates import VerdictReached
 from schemas.readiness import ArtifactReady
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.audit.artifacts import examine
 from shared.audit.configurations import Configurations
-from shared.audit.source import Source
+from shared.audit.source import Recording
 from shared.audit.votes import fault_of
-from shared.log import START, Place
+from shared.log import START, StreamKey
 from shared.voting.decision import intent_of
 
 Outcome = Literal["checked", "failed", "absent"]
@@ -34,10 +34,10 @@ class Link(NamedTuple):
     where: str = ""
 
 
-class Found(NamedTuple):
+class BlamedEvent(NamedTuple):
     """A recorded event."""
 
-    place: Place
+    place: StreamKey
     entry: str
     data: bytes
     opened: Opened
@@ -53,17 +53,19 @@ class Found(NamedTuple):
         return f"{self.place.stream}/{self.place.partition}@{self.entry}"
 
 
-def decision_of(source: Source, partitions: int, prefix: str) -> Found | None:
+def decision_of(source: Recording, partitions: int, prefix: str) -> BlamedEvent | None:
     """The first decision whose id begins with ``prefix`` (hexadecimal)."""
     needle = f'"id":"{prefix}'.encode()
     for partition in range(partitions):
-        for found in _with(source, Place("decisions", partition), needle):
+        for found in _with(source, StreamKey("decisions", partition), needle):
             if found.opened.envelope.id.hex().startswith(prefix) and isinstance(found.event, DecisionMade):
                 return found
     return None
 
 
-def links(source: Source, configurations: Configurations, found: Found, store: Store) -> Iterator[Link]:
+def links(
+    source: Recording, configurations: Configurations, found: BlamedEvent, store: ArtifactStore
+) -> Iterator[Link]:
     """Every link behind a decision, in the order of cause, backwards."""
     decision: DecisionMade = found.event
     fault = fault_of(configurations, found.data)
@@ -89,7 +91,7 @@ def _configuration(configurations: Configurations, decision: DecisionMade) -> It
     yield Link("configuration", "checked", f"version {entry.version}, last changed by {_by(entry)}", where)
 
 
-def _intent(source: Source, configurations: Configurations, found: Found) -> Iterator[Link]:
+def _intent(source: Recording, configurations: Configurations, found: BlamedEvent) -> Iterator[Link]:
     decision: DecisionMade = found.event
     if decision.intent != "issued":
         return
@@ -103,7 +105,7 @@ def _intent(source: Source, configurations: Configurations, found: Found) -> Ite
     yield Link("intent", "checked" if same else "failed", f"valid until {intent.event.valid_until}", intent.where)
 
 
-def _ballot(source: Source, found: Found, ballot: CountedBallot) -> Iterator[Link]:
+def _ballot(source: Recording, found: BlamedEvent, ballot: CountedBallot) -> Iterator[Link]:
     """The ballot as it was cast, the vector it answers, the bar that the vector is of."""
     what, partition = f"{ballot.model}'s ballot", found.place.partition
     cast = _first(source, "predictions", partition, bytes.fromhex(ballot.event), found.entry)
@@ -119,7 +121,7 @@ def _ballot(source: Source, found: Found, ballot: CountedBallot) -> Iterator[Lin
     yield _step(f"{ballot.model}'s bar", bar, found.opened.envelope.correlation.hex())
 
 
-def _step(what: str, found: Found | None, name: str) -> Link:
+def _step(what: str, found: BlamedEvent | None, name: str) -> Link:
     if found is None:
         return Link(what, "absent", f"{name[:12]} is not there, or cannot be read")
     event = found.event
@@ -128,7 +130,11 @@ def _step(what: str, found: Found | None, name: str) -> Link:
 
 
 def _artifact(
-    source: Source, configurations: Configurations, decision: DecisionMade, ballot: CountedBallot, store: Store
+    source: Recording,
+    configurations: Configurations,
+    decision: DecisionMade,
+    ballot: CountedBallot,
+    store: ArtifactStore,
 ) -> Iterator[Link]:
     """The artifact, its training, and how it came into service."""
     model, artifact = ballot.model, ballot.artifact
@@ -150,11 +156,11 @@ def _artifact(
     yield from _promotion(source, configurations, entries, model, artifact)
 
 
-def _training(source: Source, model: str, artifact: str) -> Iterator[Link]:
+def _training(source: Recording, model: str, artifact: str) -> Iterator[Link]:
     if "training" not in STREAMS:
         yield Link(f"{model}'s training run", "absent", "no run was recorded: it was trained by hand")
         return
-    found = deque(_with(source, Place("training"), artifact.encode()), maxlen=1)
+    found = deque(_with(source, StreamKey("training"), artifact.encode()), maxlen=1)
     if not found:
         yield Link(f"{model}'s training run", "absent", "no run was recorded: it was trained by hand, or imported")
     else:
@@ -163,7 +169,7 @@ def _training(source: Source, model: str, artifact: str) -> Iterator[Link]:
 
 
 def _promotion(
-    source: Source, configurations: Configurations, entries: list[CommandRecorded], model: str, artifact: str
+    source: Recording, configurations: Configurations, entries: list[CommandRecorded], model: str, artifact: str
 ) -> Iterator[Link]:
     """The entry since which the artifact has been champion without a break, and the promotion it rests on."""
     since = None
@@ -194,7 +200,7 @@ def _promotion(
         yield Link(f"{model} was ready", "absent", "the promotion names no worker that had loaded it")
 
 
-def _verdict(source: Source, partitions: int, command: Promote, model: str) -> Link:
+def _verdict(source: Recording, partitions: int, command: Promote, model: str) -> Link:
     what = f"{model}'s verdict"
     if command.verdict is None:
         return Link(what, "absent", "promoted by force: no verdict")
@@ -213,24 +219,24 @@ def _by(entry: CommandRecorded) -> str:
     return f"{entry.actor} ({entry.reason}){key}"
 
 
-def _anywhere(source: Source, stream: str, partitions: int, needle: bytes) -> Found | None:
-    return next((f for p in range(partitions) for f in _with(source, Place(stream, p), needle)), None)
+def _anywhere(source: Recording, stream: str, partitions: int, needle: bytes) -> BlamedEvent | None:
+    return next((f for p in range(partitions) for f in _with(source, StreamKey(stream, p), needle)), None)
 
 
-def _first(source: Source, stream: str, partition: int, needle: bytes, until: str) -> Found | None:
+def _first(source: Recording, stream: str, partition: int, needle: bytes, until: str) -> BlamedEvent | None:
     """The event that holds ``needle`` as its id, or in JSON anywhere."""
-    place = Place(stream, partition)
+    place = StreamKey(stream, partition)
     for found in _with(source, place, needle, "+" if until == START else until):
         if STREAMS[stream].codec == "json" or found.opened.envelope.id == needle:
             return found
     return None
 
 
-def _with(source: Source, place: Place, needle: bytes, until: str = "+") -> Iterator[Found]:
+def _with(source: Recording, place: StreamKey, needle: bytes, until: str = "+") -> Iterator[BlamedEvent]:
     """Events whose bytes hold ``needle``: a look through the bytes is a hundred times faster than reading them."""
     for entry in source.entries(place, START, until):
         if needle in entry.data:
             try:
-                yield Found(place, entry.id, entry.data, opened(place.stream, entry.data))
+                yield BlamedEvent(place, entry.id, entry.data, opened(place.stream, entry.data))
             except UnreadableError:
                 continue

@@ -11,7 +11,7 @@ from typing import Final
 from schemas.decisions import DecisionMade
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.source import Read, order
+from shared.audit.source import ReadEvent, order
 from shared.voting.decision import Series
 
 APART_MS: Final = 60_000
@@ -25,9 +25,9 @@ class Clocks:
 
     def __init__(self, configurations: Configurations, findings: Findings) -> None:
         self._configurations, self._findings = configurations, findings
-        self._early: dict[Series, list[tuple[Read, int]]] = {}
+        self._early: dict[Series, list[tuple[ReadEvent, int]]] = {}
 
-    def fault(self, read: Read, decision: DecisionMade, *, stamped: bool) -> str:
+    def fault(self, read: ReadEvent, decision: DecisionMade, *, stamped: bool) -> str:
         """What is wrong with a decision's clock. ``stamped``: its ballots were written by a release that records it."""
         at = decision.decided_at
         if decision.origin != "live":
@@ -45,7 +45,7 @@ class Clocks:
             self._findings.skip("votes: written more than a minute after its clock: a voter that stood still")
         return ""
 
-    def deadlines(self, read: Read, decision: DecisionMade) -> list[tuple[Read, str]]:
+    def deadlines(self, read: ReadEvent, decision: DecisionMade) -> list[tuple[ReadEvent, str]]:
         """Decisions that were closed by the clock before any deadline had passed: known at the next decision of their
         series."""
         series = (decision.symbol, decision.interval_ms)
@@ -60,7 +60,7 @@ class Clocks:
             self._early[series] = waiting
         return wrong
 
-    def left(self) -> list[tuple[Read, str]]:
+    def left(self) -> list[tuple[ReadEvent, str]]:
         """Those that no later decision justifies."""
         found = [early for series in self._early.values() for early, _ in series]
         return [(early, EARLY) for early in found]

@@ -36,7 +36,7 @@ class Electorate(NamedTuple):
     voices: frozenset[Voice]
 
 
-class Rounds:
+class OpenRounds:
     """The rounds of a partition, as far as the decisions read so far show what the voter had read (``reached``: the
     number of that prediction)."""
 

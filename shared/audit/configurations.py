@@ -5,12 +5,12 @@ from typing import NamedTuple
 from schemas.codec import Envelope
 from schemas.control import CommandRecorded
 from shared.audit.findings import Difference, Findings
-from shared.audit.source import Source
-from shared.control import ControlError, Reader, State
-from shared.log import Place
+from shared.audit.source import Recording
+from shared.control import ControlError, ControlReader, State
+from shared.log import StreamKey
 from shared.voting.pool import Panel, panel_of
 
-CONTROL = Place("control")
+CONTROL = StreamKey("control")
 
 
 class Configuration(NamedTuple):
@@ -25,8 +25,8 @@ class Configurations:
     read to its end: versions behind are then unknown. ``alarmed``: entries past the door of which an alarm
     was raised when they came; they are known, and no difference."""
 
-    def __init__(self, source: Source, findings: Findings, alarmed: frozenset[str] = frozenset()) -> None:
-        self.reader = Reader()
+    def __init__(self, source: Recording, findings: Findings, alarmed: frozenset[str] = frozenset()) -> None:
+        self.reader = ControlReader()
         self.states: list[State] = []
         self.entries: list[str] = []
         self.envelopes: list[Envelope[CommandRecorded]] = []

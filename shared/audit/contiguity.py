@@ -13,14 +13,14 @@ from typing import Final
 
 from shared.archive import LostError
 from shared.audit.findings import Difference, Findings
-from shared.audit.source import Counted, Extent, Source, order
-from shared.log import START, Place
+from shared.audit.source import CountedSource, RecordedExtent, Recording, order
+from shared.log import START, StreamKey
 
 TOLD: Final = 5
 """Holes that are named, for each stream."""
 
 
-def check_streams(source: Source, places: list[Place]) -> Findings:
+def check_streams(source: Recording, places: list[StreamKey]) -> Findings:
     """Every stream of ``places`` that has entries."""
     findings = Findings()
     for place in places:
@@ -29,8 +29,8 @@ def check_streams(source: Source, places: list[Place]) -> Findings:
     return findings
 
 
-def _check(source: Source, place: Place, findings: Findings) -> None:
-    extent = source.extent(place) if isinstance(source, Counted) else None
+def _check(source: Recording, place: StreamKey, findings: Findings) -> None:
+    extent = source.extent(place) if isinstance(source, CountedSource) else None
     holes: list[tuple[str, str]] = []
     count, first, last = 0, START, START
     try:
@@ -61,7 +61,7 @@ def _check(source: Source, place: Place, findings: Findings) -> None:
     findings.see("streams", equal=findings.count == before)
 
 
-def _counted(findings: Findings, place: Place, extent: Extent, count: int, first: str, last: str) -> None:
+def _counted(findings: Findings, place: StreamKey, extent: RecordedExtent, count: int, first: str, last: str) -> None:
     if order(extent.deleted) > (0, 0):
         _deleted(findings, place, extent)
         return
@@ -86,7 +86,7 @@ def _counted(findings: Findings, place: Place, extent: Extent, count: int, first
         )
 
 
-def _deleted(findings: Findings, place: Place, extent: Extent) -> None:
+def _deleted(findings: Findings, place: StreamKey, extent: RecordedExtent) -> None:
     _differ(
         findings,
         place,
@@ -97,7 +97,7 @@ def _deleted(findings: Findings, place: Place, extent: Extent) -> None:
     )
 
 
-def _differ(findings: Findings, place: Place, entry: str, detail: str, *, missing: bool = False) -> None:
+def _differ(findings: Findings, place: StreamKey, entry: str, detail: str, *, missing: bool = False) -> None:
     findings.differ(Difference("stream", place.stream, place.partition, entry, "", detail, missing=missing))
 
 

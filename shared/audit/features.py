@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from schemas.codec import Envelope, Sealed, UnreadableError, opened
+from schemas.codec import Encoded, Envelope, UnreadableError, opened
 from schemas.control import CommandRecorded
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
-from shared.audit.source import PAGE, Read, Source, Span, difference, readable
+from shared.audit.source import PAGE, EntryRange, ReadEvent, Recording, difference, readable
 from shared.features.bars import BRIDGE
 from shared.features.sets import SETS, FeatureSet, feature_set
-from shared.log import Place
+from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 
 AHEAD = 64
@@ -40,7 +40,7 @@ class _Group(NamedTuple):
     """All that was written about one bar."""
 
     bar: bytes
-    reads: list[Read]
+    reads: list[ReadEvent]
 
     @property
     def about(self) -> tuple[str, int, int]:
@@ -60,10 +60,10 @@ def known_sets(artifacts: Mapping[str, Any]) -> dict[bytes, FeatureSet]:
     return found
 
 
-def survey(source: Source, partition: int) -> Survey:
+def survey(source: Recording, partition: int) -> Survey:
     """Reads what was written once."""
     sets, most, least = set(), 0, None
-    for entry in source.entries(Place("features", partition)):
+    for entry in source.entries(StreamKey("features", partition)):
         try:
             event = opened("features", entry.data).envelope.event
         except UnreadableError:
@@ -79,12 +79,12 @@ def survey(source: Source, partition: int) -> Survey:
 
 
 def check_features(
-    source: Source,
+    source: Recording,
     build: Build,
     known: Mapping[bytes, FeatureSet],
     control: Sequence[Envelope[CommandRecorded]],
     partition: int,
-    span: Span,
+    span: EntryRange,
 ) -> Findings:
     """Every vector of a partition within ``span``, and every reason why there is none."""
     findings = Findings()
@@ -100,18 +100,18 @@ def check_features(
 class _Comparison:
     def __init__(
         self,
-        source: Source,
+        source: Recording,
         sets: Sequence[FeatureSet],
         control: Sequence[Envelope[CommandRecorded]],
         partition: int,
-        span: Span,
+        span: EntryRange,
         findings: Findings,
     ) -> None:
         self.source, self.partition, self.span, self.findings = source, partition, span, findings
         self.control, self.version, self.folded = control, 0, 0
         self.aside = set_aside(source, "feature-builder", partition, findings)
-        self.place = Place("features", partition)
-        self.market = Place("market", partition)
+        self.place = StreamKey("features", partition)
+        self.market = StreamKey("market", partition)
         self.groups = self._grouped(readable(source, self.place, "feature", findings, span))
         self.ahead: list[_Group] = []
         self.active: set[bytes] = set()
@@ -121,7 +121,7 @@ class _Comparison:
         self.last = b""
 
     def run(self, builder: Service[Any]) -> None:
-        state = builder.begin(b"")
+        state = builder.initial(b"")
         bars = (
             read
             for read in readable(self.source, self.market, "bar", self.findings, self.span)
@@ -129,7 +129,7 @@ class _Comparison:
         )
         while page := list(islice(bars, PAGE)):
             groups = [self._group_of(read) for read in page]
-            written: dict[bytes, list[Sealed]] = {}
+            written: dict[bytes, list[Encoded]] = {}
             for run in self._stamped(page, groups):
                 new, self.folded = self.control[self.folded : self.version], max(self.folded, self.version)
                 for sealed in builder.handle(state, Batch(new, run)):
@@ -141,7 +141,7 @@ class _Comparison:
             if not group.reads[0].found.fault:
                 self._differ("bar", group.reads[0], "computed from a bar that is not on market")
 
-    def _stamped(self, page: list[Read], groups: list[_Group | None]) -> Iterator[list[Received]]:
+    def _stamped(self, page: list[ReadEvent], groups: list[_Group | None]) -> Iterator[list[Received]]:
         """Successive bars of one stamp, under which ``version`` stands when they are given."""
         run: list[Received] = []
         for read, group in zip(page, groups, strict=True):
@@ -173,7 +173,7 @@ class _Comparison:
             return int(event.control_version)
         return self.version
 
-    def _compare(self, bar: Read, group: _Group | None, expected: list[Sealed]) -> None:
+    def _compare(self, bar: ReadEvent, group: _Group | None, expected: list[Encoded]) -> None:
         if group is None:
             if expected:
                 where = Difference(
@@ -200,7 +200,7 @@ class _Comparison:
         for key, sealed in follows.items():
             self._absent(bar, key, sealed)
 
-    def _held(self, bar: Read, read: Read, right: Sealed | None) -> None:
+    def _held(self, bar: ReadEvent, read: ReadEvent, right: Encoded | None) -> None:
         """One recorded event against the one that follows."""
         key = _key(read.found.envelope.event)
         if key and key not in self.known:
@@ -232,7 +232,7 @@ class _Comparison:
         elif not read.found.fault:
             self._differ("feature", read, "its envelope is not the one that follows")
 
-    def _absent(self, bar: Read, key: bytes, sealed: Sealed) -> None:
+    def _absent(self, bar: ReadEvent, key: bytes, sealed: Encoded) -> None:
         """A set that is served says nothing about a bar: a fault, if it is ever served again."""
         if key in self.active and self.whole and self.span.holds(bar.entry):
             event = sealed.envelope.event
@@ -251,7 +251,7 @@ class _Comparison:
         if found is not None:
             self.findings.differ(found)
 
-    def _group_of(self, bar: Read) -> _Group | None:
+    def _group_of(self, bar: ReadEvent) -> _Group | None:
         """The group about a bar: by its id, or by symbol and time where another bar stands in its place."""
         event = bar.found.envelope.event
         about = (event.symbol, event.interval_ms, event.open_time)
@@ -270,11 +270,11 @@ class _Comparison:
                 return group
         return None
 
-    def _differ(self, layer: Layer, read: Read, detail: str) -> None:
+    def _differ(self, layer: Layer, read: ReadEvent, detail: str) -> None:
         if self.span.holds(read.entry):
             self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
 
-    def _grouped(self, reads: Iterator[Read]) -> Iterator[_Group]:
+    def _grouped(self, reads: Iterator[ReadEvent]) -> Iterator[_Group]:
         current: _Group | None = None
         for read in reads:
             envelope = read.found.envelope
@@ -296,7 +296,7 @@ def _cold(event: Any) -> bool:
     return isinstance(event, FeaturesWithheld) and event.reason in ("warming", "gap")
 
 
-def _unstamped(right: Sealed) -> Any:
+def _unstamped(right: Encoded) -> Any:
     return structs.replace(right.envelope.event, control_version=0, control_head=None)
 
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from msgspec import Struct, field, structs
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 from schemas.gates import InputsDrifted
 from shared.audit.findings import Findings
-from shared.audit.source import Read, Source, Span, difference, readable
-from shared.log import Place
+from shared.audit.source import EntryRange, ReadEvent, Recording, difference, readable
+from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 
 UNSTAMPED: Final = "gates: evidence of a release that did not record the order of commands and bars"
@@ -32,22 +32,26 @@ Subject = tuple[str, str, str]
 class Gates(Struct):
     """One partition's check. ``excuse``: why an event that differs counts as not recomputed; empty: it differs."""
 
-    source: Source
+    source: Recording
     evaluator: Service[Any]
     control: Sequence[Envelope[CommandRecorded]]
     partition: int
-    span: Span
+    span: EntryRange
     findings: Findings = field(default_factory=Findings)
     excuse: str = ""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StreamKey:
         """The stream that is checked."""
-        return Place("gates", self.partition)
+        return StreamKey("gates", self.partition)
 
 
 def check_gates(
-    source: Source, evaluator: Service[Any], control: Sequence[Envelope[CommandRecorded]], partition: int, span: Span
+    source: Recording,
+    evaluator: Service[Any],
+    control: Sequence[Envelope[CommandRecorded]],
+    partition: int,
+    span: EntryRange,
 ) -> Findings:
     """Every verdict, guard, proposal and drift of a partition within ``span``."""
     check = Gates(source, evaluator, control, partition, span)
@@ -59,16 +63,16 @@ def check_gates(
     return check.findings
 
 
-def _check_inputs(check: Gates, recorded: Sequence[Read]) -> None:
+def _check_inputs(check: Gates, recorded: Sequence[ReadEvent]) -> None:
     """What follows from the vectors. Notes whether the evidence in this partition may be excused."""
-    if not check.source.whole(Place("features", check.partition)):
+    if not check.source.whole(StreamKey("features", check.partition)):
         check.excuse = TRIMMED.format("vectors")
         for _ in _within(check, recorded):
             check.findings.skip(check.excuse)
         return
     older = False
 
-    def watched() -> Iterator[Read]:
+    def watched() -> Iterator[ReadEvent]:
         nonlocal older
         for read in _read(check, "features", Findings()):  # whether a vector is what it should be: another layer
             older = older or getattr(read.found.envelope.event, "control_head", None) is None
@@ -80,28 +84,28 @@ def _check_inputs(check: Gates, recorded: Sequence[Read]) -> None:
     check.excuse = UNSTAMPED if older else ""
 
 
-def _check_scores(check: Gates, recorded: Sequence[Read]) -> None:
+def _check_scores(check: Gates, recorded: Sequence[ReadEvent]) -> None:
     """What follows from the scores."""
-    if not check.source.whole(Place("scores", check.partition)):
+    if not check.source.whole(StreamKey("scores", check.partition)):
         for _ in _within(check, recorded):
             check.findings.skip(TRIMMED.format("scores"))
         return
     _compare(check, recorded, _replay(check, "scores", _read(check, "scores", check.findings)))
 
 
-def _read(check: Gates, stream: str, findings: Findings) -> Iterator[Read]:
-    return readable(check.source, Place(stream, check.partition), "gate", findings, check.span)
+def _read(check: Gates, stream: str, findings: Findings) -> Iterator[ReadEvent]:
+    return readable(check.source, StreamKey(stream, check.partition), "gate", findings, check.span)
 
 
-def _within(check: Gates, reads: Iterable[Read]) -> Iterator[Read]:
+def _within(check: Gates, reads: Iterable[ReadEvent]) -> Iterator[ReadEvent]:
     return (read for read in reads if check.span.holds(read.entry))
 
 
-def _replay(check: Gates, stream: str, reads: Iterator[Read]) -> Iterator[Sealed]:
+def _replay(check: Gates, stream: str, reads: Iterator[ReadEvent]) -> Iterator[Encoded]:
     """What the evaluator writes over one stream, in order. It is handed all commands first: an event is handled under
     its stamp, whatever came later."""
-    state = check.evaluator.begin(b"")
-    check.evaluator.absorb(state, Batch(check.control, ()))
+    state = check.evaluator.initial(b"")
+    check.evaluator.apply(state, Batch(check.control, ()))
     for read in reads:
         version = getattr(read.found.envelope.event, "control_version", 0)
         if version > len(check.control):
@@ -111,13 +115,13 @@ def _replay(check: Gates, stream: str, reads: Iterator[Read]) -> Iterator[Sealed
         yield from check.evaluator.handle(state, Batch((), [Received(stream, read.entry, read.found.envelope)]))
 
 
-def _compare(check: Gates, recorded: Sequence[Read], replayed: Iterable[Sealed]) -> None:
+def _compare(check: Gates, recorded: Sequence[ReadEvent], replayed: Iterable[Encoded]) -> None:
     """Match what follows with what was recorded, by bytes. What follows after the last match is not missing: the
     evaluator had not got there yet."""
     numbers = {read.data: number for number, read in reversed(list(enumerate(recorded)))}
     matched: set[int] = set()
-    omitted: list[tuple[Sealed, Read]] = []
-    pending: list[Sealed] = []
+    omitted: list[tuple[Encoded, ReadEvent]] = []
+    pending: list[Encoded] = []
     leading = not check.source.whole(check.place)  # what was trimmed is not missing
     newest = -1
     for sealed in replayed:
@@ -134,10 +138,13 @@ def _compare(check: Gates, recorded: Sequence[Read], replayed: Iterable[Sealed])
 
 
 def _differ(
-    check: Gates, unmatched: Sequence[Read], omitted: Sequence[tuple[Sealed, Read]], pending: Sequence[Sealed]
+    check: Gates,
+    unmatched: Sequence[ReadEvent],
+    omitted: Sequence[tuple[Encoded, ReadEvent]],
+    pending: Sequence[Encoded],
 ) -> None:
     """Pair each recorded event that does not follow with one of the same subject that does and was not recorded."""
-    waiting: dict[Subject, list[Sealed]] = {}
+    waiting: dict[Subject, list[Encoded]] = {}
     for sealed in chain((each for each, _ in omitted), pending):
         waiting.setdefault(_subject(sealed.envelope.event), []).append(sealed)
     for read in unmatched:
@@ -154,7 +161,7 @@ def _differ(
             check.findings.differ(structs.replace(lost, missing=True))
 
 
-def _see(check: Gates, read: Read, fault: str) -> None:
+def _see(check: Gates, read: ReadEvent, fault: str) -> None:
     """Count a recorded event: as equal where there is no fault."""
     if not check.span.holds(read.entry):
         return

@@ -7,46 +7,46 @@ memory is what the service holds.
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 from shared.audit.findings import Findings
 from shared.audit.set_aside import set_aside
-from shared.audit.source import Read, Source, Span, order, readable
-from shared.log import Place
-from shared.runtime.service import Batch, Paced, Received, Service
+from shared.audit.source import EntryRange, ReadEvent, Recording, order, readable
+from shared.log import StreamKey
+from shared.runtime.service import Backpressure, Batch, Received, Service
 
 BATCH: Final = 200
 
 
-class Joined:
+class JoinedScore:
     """What a service writes, given all of control first and then every stream that it reads, up to ``span.until``.
     ``left``: whether streams were left unread in the end, since what they wait for is not there."""
 
     def __init__(
         self,
-        source: Source,
+        source: Recording,
         service: Service[Any],
         control: Sequence[Envelope[CommandRecorded]],
         partition: int,
-        span: Span,
+        span: EntryRange,
         findings: Findings,
     ) -> None:
         self._service, self._control = service, control
         self._aside = set_aside(source, service.group, partition, findings)
-        unjudged = Span(span.until, span.until)
+        unjudged = EntryRange(span.until, span.until)
         self._streams = {
-            stream: _Ahead(stream, readable(source, Place(stream, partition), "file", Findings(), unjudged))
+            stream: _Ahead(stream, readable(source, StreamKey(stream, partition), "file", Findings(), unjudged))
             for stream in service.reads
         }
         self.left = False
 
-    def outputs(self) -> Iterator[Sealed]:
+    def outputs(self) -> Iterator[Encoded]:
         """In order."""
         service = self._service
-        state = service.begin(b"")
-        service.absorb(state, Batch(self._control, ()))
+        state = service.initial(b"")
+        service.apply(state, Batch(self._control, ()))
         while True:
-            held = service.hold(state) if isinstance(service, Paced) else ()
+            held = service.hold(state) if isinstance(service, Backpressure) else ()
             events = self._next([ahead for stream, ahead in self._streams.items() if stream not in held])
             if not events:
                 self.left = any(ahead.head is not None for ahead in self._streams.values())
@@ -68,9 +68,9 @@ class Joined:
 class _Ahead:
     """One stream and its next event."""
 
-    def __init__(self, stream: str, reads: Iterator[Read]) -> None:
+    def __init__(self, stream: str, reads: Iterator[ReadEvent]) -> None:
         self.stream, self._reads = stream, reads
-        self.head: Read | None = None
+        self.head: ReadEvent | None = None
         self.at = (0, 0)
         self._advance()
 

@@ -5,21 +5,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.archive import cuts
-from shared.archive.store import Store
-from shared.audit.written import Known
+from shared.archive.store import SegmentStore
+from shared.audit.written import KnownDigest
 from shared.control.checkpoint import file_of, read_digests
-from shared.log import GroupView, Log, Place
+from shared.log import GroupView, Log, StreamKey
 from shared.log.redis import RedisLog
-from shared.log.written import decode, of_fields
+from shared.log.written import of_fields, of_text
 
 
 def gathered(
-    partitions: int, *, url: str = "", store: Store | None = None, checkpoints: Path | None = None, log_id: str = ""
-) -> list[Known]:
+    partitions: int,
+    *,
+    url: str = "",
+    store: SegmentStore | None = None,
+    checkpoints: Path | None = None,
+    log_id: str = "",
+) -> list[KnownDigest]:
     """All notes there are: of the server at ``url``, of the archive, and of a folder of checkpoints (of the control log
     ``log_id``). Raises ``UnavailableError``, ``CorruptError``, ``StoreError``."""
 
-    async def standing() -> list[Known]:
+    async def standing() -> list[KnownDigest]:
         log = RedisLog(url, name="conclave:audit")
         try:
             return await of_server(log, partitions)
@@ -31,19 +36,19 @@ def gathered(
     return settled(noted, [*others, *(asyncio.run(standing()) if url else ())])
 
 
-async def of_server(log: Log, partitions: int) -> list[Known]:
+async def of_server(log: Log, partitions: int) -> list[KnownDigest]:
     """What each group has written by now, as the server keeps it. Ask before the streams are read."""
     views = [view for partition in range(partitions) for view in await log.groups(partition)]
     return list(_of_groups(views))
 
 
-def _of_groups(views: Sequence[GroupView]) -> Iterator[Known]:
+def _of_groups(views: Sequence[GroupView]) -> Iterator[KnownDigest]:
     for view in views:
         for stream, written in view.written.items():
-            yield Known(Place(stream, view.partition), view.group, written, "the server")
+            yield KnownDigest(StreamKey(stream, view.partition), view.group, written, "the server")
 
 
-def of_archive(store: Store) -> list[Known]:
+def of_archive(store: SegmentStore) -> list[KnownDigest]:
     """What each group had written at each cut; nothing of cuts that an older release made. Raises ``CorruptError``,
     ``StoreError``."""
     found = []
@@ -51,12 +56,12 @@ def of_archive(store: Store) -> list[Known]:
         cut, _ = cuts.read(store, number)
         for group in cut.groups:
             for stream, written in of_fields(group.fields).items():
-                place = Place(stream, group.partition)
-                found.append(Known(place, group.group, written, f"{store}/{cuts.name_of(number)}", cut.at))
+                place = StreamKey(stream, group.partition)
+                found.append(KnownDigest(place, group.group, written, f"{store}/{cuts.name_of(number)}", cut.at))
     return found
 
 
-def of_checkpoints(folder: Path, partitions: int, log_id: str = "") -> list[Known]:
+def of_checkpoints(folder: Path, partitions: int, log_id: str = "") -> list[KnownDigest]:
     """What was noted in a folder of checkpoints, or in a copy of it. With ``log_id``, of that control log alone."""
     found = []
     for partition in range(partitions):
@@ -67,19 +72,19 @@ def of_checkpoints(folder: Path, partitions: int, log_id: str = "") -> list[Know
                 continue
             for stream, text in line.wrote.items():
                 try:
-                    written = decode(text)
+                    written = of_text(text)
                 except ValueError:
                     continue
-                place = Place(stream, partition)
-                found.append(Known(place, line.group, written, f"{path.name}, note {number}", line.at))
+                place = StreamKey(stream, partition)
+                found.append(KnownDigest(place, line.group, written, f"{path.name}, note {number}", line.at))
     return found
 
 
-def settled(checkpoints: Sequence[Known], others: Sequence[Known] = ()) -> list[Known]:
+def settled(checkpoints: Sequence[KnownDigest], others: Sequence[KnownDigest] = ()) -> list[KnownDigest]:
     """All notes, those withdrawn that a later checkpoint of the same digest falls short of: its group went on from
     fewer entries, as it does after the server lost its tail. Checkpoints come in the order of their file."""
-    most: dict[tuple[Place, str, str], int] = {}
-    shortened: dict[tuple[Place, str, str], list[tuple[int, int]]] = {}
+    most: dict[tuple[StreamKey, str, str], int] = {}
+    shortened: dict[tuple[StreamKey, str, str], list[tuple[int, int]]] = {}
     for each in checkpoints:
         entries = each.written.entries
         if entries < most.get(_chain(each), 0):
@@ -94,5 +99,5 @@ def settled(checkpoints: Sequence[Known], others: Sequence[Known] = ()) -> list[
     ]
 
 
-def _chain(known: Known) -> tuple[Place, str, str]:
+def _chain(known: KnownDigest) -> tuple[StreamKey, str, str]:
     return known.place, known.group, known.written.since

@@ -7,21 +7,21 @@ from contextlib import contextmanager
 
 from shared.archive.files import Files
 from shared.archive.history import WholeHistory
-from shared.archive.store import Store
-from shared.audit.source import END, PAGE, Ends, Extent, Source, places_of
-from shared.log import START, Entry, Place
+from shared.archive.store import SegmentStore
+from shared.audit.source import END, PAGE, Ends, RecordedExtent, Recording, places_of
+from shared.log import START, Entry, StreamKey
 from shared.log.redis import RedisLog
 
 
 class Live:
     """See the module. Without a store, the log alone from its first entry on."""
 
-    def __init__(self, runner: asyncio.Runner, log: RedisLog, store: Store | None) -> None:
+    def __init__(self, runner: asyncio.Runner, log: RedisLog, store: SegmentStore | None) -> None:
         self._runner, self._log, self._store = runner, log, store
         self._history = WholeHistory(log, store, slice_entries=PAGE)
 
-    def entries(self, place: Place, after: str = START, until: str = END) -> Iterator[Entry]:
-        """See ``Source``. With a store, raises ``LostError`` and ``CorruptError`` too."""
+    def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
+        """See ``Recording``. With a store, raises ``LostError`` and ``CorruptError`` too."""
         if self._store is None:
             while page := self._runner.run(self._log.scan(place, after=after, until=until, count=PAGE)):
                 yield from page
@@ -37,12 +37,12 @@ class Live:
         while found := self._runner.run(following()):
             yield from found
 
-    def whole(self, place: Place) -> bool:
-        """See ``Source``."""
+    def whole(self, place: StreamKey) -> bool:
+        """See ``Recording``."""
         extent = self._runner.run(self._log.extent(place))
         return self._store is not None or extent.added == extent.length
 
-    def extent(self, place: Place) -> Extent:
+    def extent(self, place: StreamKey) -> RecordedExtent:
         """See ``Counted``. ``before`` is not known without an archive: whether entries were trimmed or removed, the
         server does not say."""
         found = self._runner.run(self._log.extent(place))
@@ -51,21 +51,21 @@ class Live:
             before = 0 if found.added == found.length else None
         elif numbers := Files(self._store, place).numbers():
             before = Files(self._store, place).open(numbers[0]).header.before
-        return Extent(found.last, found.added, before, found.deleted)
+        return RecordedExtent(found.last, found.added, before, found.deleted)
 
     def ends(self, partitions: int) -> Ends:
         """A cut through all streams as they stand now."""
-        extents: dict[Place, Extent] = {}
+        extents: dict[StreamKey, RecordedExtent] = {}
         decisions: dict[int, str] = {}
         for place in places_of(partitions):
             extents[place] = self.extent(place)
             if place.stream == "intents":
-                decisions[place.partition] = self.extent(Place("decisions", place.partition)).last
+                decisions[place.partition] = self.extent(StreamKey("decisions", place.partition)).last
         return Ends(extents, decisions)
 
 
 @contextmanager
-def live(url: str, store: Store | None = None) -> Iterator[Source]:
+def live(url: str, store: SegmentStore | None = None) -> Iterator[Recording]:
     """What stands in Redis now, behind what was sealed. Raises ``UnavailableError``."""
     with asyncio.Runner() as runner:
         log = RedisLog(url, name="conclave:audit")

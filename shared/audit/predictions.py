@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any, Final
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 from schemas.predictions import PredictionFailed, PredictionMade
 from shared.artifacts.artifact import TOLERANCE
 from shared.audit.artifacts import Examined
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
-from shared.audit.source import PAGE, Read, Source, Span, difference, readable
-from shared.log import Place
+from shared.audit.source import PAGE, EntryRange, ReadEvent, Recording, difference, readable
+from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 
 AHEAD: Final = 256
@@ -39,13 +39,13 @@ def models_of(control: Sequence[Envelope[CommandRecorded]]) -> tuple[str, ...]:
 
 
 def check_predictions(
-    source: Source,
+    source: Recording,
     worker: Service[Any],
     model: str,
     control: Sequence[Envelope[CommandRecorded]],
     examine: Callable[[str], Examined],
     partition: int,
-    span: Span,
+    span: EntryRange,
 ) -> Findings:
     """Every answer of one model within ``span``."""
     findings = Findings()
@@ -56,20 +56,20 @@ def check_predictions(
 class _Replay:
     def __init__(
         self,
-        source: Source,
+        source: Recording,
         worker: Service[Any],
         model: str,
         control: Sequence[Envelope[CommandRecorded]],
         examine: Callable[[str], Examined],
         partition: int,
-        span: Span,
+        span: EntryRange,
         findings: Findings,
     ) -> None:
         self.source, self.worker, self.model, self.control = source, worker, model, control
         self.examine, self.partition, self.span, self.findings = examine, partition, span, findings
-        self.place = Place("predictions", partition)
+        self.place = StreamKey("predictions", partition)
         self.answers = self._own(readable(source, self.place, "ballot", findings, span))
-        self.said: dict[bytes, dict[bytes, Read]] = {}
+        self.said: dict[bytes, dict[bytes, ReadEvent]] = {}
         self.stamp = 0
         self.ended = False
         self.told: set[bytes] = set()
@@ -77,17 +77,17 @@ class _Replay:
         self.missing: list[Difference] = []
         self.entries: dict[bytes, str] = {}
 
-    def _own(self, reads: Iterator[Read]) -> Iterator[Read]:
+    def _own(self, reads: Iterator[ReadEvent]) -> Iterator[ReadEvent]:
         return (read for read in reads if read.found.envelope.event.model == self.model)
 
     def run(self) -> None:
-        state = self.worker.begin(b"")
-        self.worker.absorb(state, Batch(self.control, ()))
+        state = self.worker.initial(b"")
+        self.worker.apply(state, Batch(self.control, ()))
         aside = set_aside(self.source, self.worker.group, self.partition, self.findings)
-        unjudged = Span(self.span.until, self.span.until)
+        unjudged = EntryRange(self.span.until, self.span.until)
         vectors = (
             read
-            for read in readable(self.source, Place("features", self.partition), "feature", Findings(), unjudged)
+            for read in readable(self.source, StreamKey("features", self.partition), "feature", Findings(), unjudged)
             if ("features", read.entry) not in aside
         )
         while page := list(islice(vectors, PAGE)):
@@ -135,12 +135,12 @@ class _Replay:
 
     def _pass_over(self, state: Any, events: list[Received]) -> None:
         """Vectors without a stamp are part of windows; under which configuration they were answered is not known."""
-        self.worker.absorb(state, Batch((), events))
+        self.worker.apply(state, Batch((), events))
         self.unstamped = frozenset(event.envelope.id for event in events)
         for vector in self.unstamped & self.said.keys():
             self.findings.skip(UNSTAMPED, len(self.said.pop(vector)))
 
-    def _compare(self, right: Sealed) -> None:
+    def _compare(self, right: Encoded) -> None:
         event = right.envelope.event
         answers = self.said.get(event.vector, {})
         read = answers.pop(event.artifact, None)
@@ -155,7 +155,7 @@ class _Replay:
         if self.span.holds(read.entry):
             self._held(read, right)
 
-    def _missing(self, right: Sealed) -> None:
+    def _missing(self, right: Encoded) -> None:
         """An artifact that was active did not answer; a fault, if its worker has come further."""
         event = right.envelope.event
         entry = self.entries.get(event.vector)
@@ -165,7 +165,7 @@ class _Replay:
             where = ("features", self.partition, entry, event.vector.hex())
             self.missing.append(Difference("ballot", *where, detail, event.symbol, event.open_time, missing=True))
 
-    def _held(self, read: Read, right: Sealed) -> None:
+    def _held(self, read: ReadEvent, right: Encoded) -> None:
         said, follows = read.found.envelope.event, right.envelope.event
         stamp = (follows.control_version, follows.control_head)
         if read.data == right.data:
@@ -185,7 +185,7 @@ class _Replay:
             self.findings.see("predictions", equal=False)
             self._differ("ballot", read, _told(said, follows))
 
-    def _unloaded(self, read: Read, follows: PredictionFailed) -> None:
+    def _unloaded(self, read: ReadEvent, follows: PredictionFailed) -> None:
         """The artifact cannot be asked here: it is gone, or changed, or needs another machine."""
         found = self.examine(follows.artifact.hex())
         if found.layer is None:
@@ -196,7 +196,7 @@ class _Replay:
             self.told.add(follows.artifact)
             self._differ(found.layer, read, found.fault)
 
-    def _other(self, read: Read, said: PredictionMade, right: Sealed) -> None:
+    def _other(self, read: ReadEvent, said: PredictionMade, right: Encoded) -> None:
         follows: PredictionMade = right.envelope.event
         artifact = self.examine(said.artifact.hex()).artifact
         apart = max(abs(a - b) for a, b in zip(said.probabilities, follows.probabilities, strict=True))
@@ -215,10 +215,12 @@ class _Replay:
         layer, why = self._blame(read, right, said, follows)
         self._differ(layer, read, f"{said.probabilities} recorded, {follows.probabilities} follows; {why}")
 
-    def _blame(self, read: Read, right: Sealed, said: PredictionMade, follows: PredictionMade) -> tuple[Layer, str]:
+    def _blame(
+        self, read: ReadEvent, right: Encoded, said: PredictionMade, follows: PredictionMade
+    ) -> tuple[Layer, str]:
         """Whether the answer was changed after the vote, or was another one from the start."""
         written, given = read.found.envelope.id.hex().encode(), right.envelope.id.hex().encode()
-        for entry in self.source.entries(Place("decisions", self.partition)):
+        for entry in self.source.entries(StreamKey("decisions", self.partition)):
             if given in entry.data:
                 return "ballot", f"the decision at {entry.id} counted what follows: it was changed after the vote"
             if written in entry.data:
@@ -227,7 +229,7 @@ class _Replay:
             return "calibration", "the same answer at another temperature"
         return "model", "the artifact that it names does not answer so"
 
-    def _differ(self, layer: Layer, read: Read, detail: str) -> None:
+    def _differ(self, layer: Layer, read: ReadEvent, detail: str) -> None:
         if self.span.holds(read.entry):
             self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
 

@@ -20,14 +20,14 @@ from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
 from schemas.readiness import ArtifactReady
 from schemas.scores import InterferenceChecked, PredictionScored
-from shared.artifacts import ArtifactError, Store
+from shared.artifacts import ArtifactError, ArtifactStore
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.source import END, Read, Source, Span, readable
+from shared.audit.source import END, EntryRange, ReadEvent, Recording, readable
 from shared.audit.votes import fault_of
-from shared.control import ControlError, Reader
+from shared.control import ControlError, ControlReader
 from shared.control.signing import Signer, sign, verify
-from shared.log import Entry, Place
+from shared.log import Entry, StreamKey
 
 FORMAT: Final = 1
 SECTIONS: Final = ("what", "loaded", "non_interference", "behaviour", "gates", "rollback", "next_steps", "audit_trail")
@@ -37,7 +37,7 @@ class ProofError(ValueError):
     """A pack that cannot be made. Says what is missing."""
 
 
-class Checked(NamedTuple):
+class ProofCheck(NamedTuple):
     """One thing that was checked about a pack."""
 
     what: str
@@ -50,7 +50,9 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
-def gather(source: Source, configurations: Configurations, version: int, store: Store | None = None) -> dict[str, Any]:
+def gather(
+    source: Recording, configurations: Configurations, version: int, store: ArtifactStore | None = None
+) -> dict[str, Any]:
     """The pack of a version that promoted an artifact, unsigned. Raises ``ProofError``."""
     if not 1 <= version <= len(configurations.states):
         raise ProofError(f"there is no version {version}; the newest is {len(configurations.states)}")
@@ -61,7 +63,7 @@ def gather(source: Source, configurations: Configurations, version: int, store: 
         raise ProofError(f"version {version} is a {kind}, not a promotion; `conclave history` shows which are")
     partitions = range(configurations.states[version - 1].partitions or 1)
     evidence: dict[str, dict[str, Any]] = {}
-    for number, control in enumerate(source.entries(Place("control"))):
+    for number, control in enumerate(source.entries(StreamKey("control"))):
         if number < len(configurations.entries) + len(configurations.reader.refused):
             _keep(evidence, control)
     behaviour = [_behaviour(source, partition, command, evidence) for partition in partitions]
@@ -99,17 +101,17 @@ def _keep(evidence: dict[str, dict[str, Any]], entry: Entry) -> None:
     }
 
 
-def _kept(evidence: dict[str, dict[str, Any]], place: Place, read: Read) -> str:
+def _kept(evidence: dict[str, dict[str, Any]], place: StreamKey, read: ReadEvent) -> str:
     _keep(evidence, Entry(place, read.entry, read.data))
     return read.found.envelope.id.hex()
 
 
-def _reads(source: Source, place: Place) -> Iterator[Read]:
-    return readable(source, place, "file", Findings(), Span(END))
+def _reads(source: Recording, place: StreamKey) -> Iterator[ReadEvent]:
+    return readable(source, place, "file", Findings(), EntryRange(END))
 
 
 def _what(
-    configurations: Configurations, entry: CommandRecorded, command: Promote, store: Store | None
+    configurations: Configurations, entry: CommandRecorded, command: Promote, store: ArtifactStore | None
 ) -> dict[str, Any]:
     registered = configurations.newest.artifacts[command.artifact]
     found = {
@@ -127,8 +129,8 @@ def _what(
     return found
 
 
-def _loaded(source: Source, partition: int, command: Promote, evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    place = Place("readiness", partition)
+def _loaded(source: Recording, partition: int, command: Promote, evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    place = StreamKey("readiness", partition)
     for read in _reads(source, place):
         event = read.found.envelope.event
         if isinstance(event, ArtifactReady) and (event.model, event.artifact) == (command.model, command.artifact):
@@ -143,18 +145,18 @@ def _loaded(source: Source, partition: int, command: Promote, evidence: dict[str
 
 
 def _interference(
-    source: Source, configurations: Configurations, partition: int, command: Promote, evidence: dict[str, Any]
+    source: Recording, configurations: Configurations, partition: int, command: Promote, evidence: dict[str, Any]
 ) -> dict[str, Any]:
     """Decisions with this artifact in shadow: how many the recorder checked, and how many follow, counted anew, from
     their counted ballots alone."""
-    newest: Read | None = None
-    place = Place("scores", partition)
+    newest: ReadEvent | None = None
+    place = StreamKey("scores", partition)
     for read in _reads(source, place):
         if isinstance(read.found.envelope.event, InterferenceChecked):
             newest = read
     beside = same = 0
-    first: Read | None = None
-    decisions = Place("decisions", partition)
+    first: ReadEvent | None = None
+    decisions = StreamKey("decisions", partition)
     for read in _reads(source, decisions):
         decision = read.found.envelope.event
         if isinstance(decision, DecisionMade):
@@ -172,11 +174,11 @@ def _interference(
     return found
 
 
-def _behaviour(source: Source, partition: int, command: Promote, evidence: dict[str, Any]) -> dict[str, Any]:
+def _behaviour(source: Recording, partition: int, command: Promote, evidence: dict[str, Any]) -> dict[str, Any]:
     """What its scored predictions came to, in shadow and voting."""
     sides: dict[str, dict[str, Any]] = {}
     artifact = bytes.fromhex(command.artifact)
-    for read in _reads(source, Place("scores", partition)):
+    for read in _reads(source, StreamKey("scores", partition)):
         event = read.found.envelope.event
         if not isinstance(event, PredictionScored) or event.artifact != artifact:
             continue
@@ -192,11 +194,13 @@ def _behaviour(source: Source, partition: int, command: Promote, evidence: dict[
     return {"partition": partition, **sides}
 
 
-def _verdicts(source: Source, partition: int, command: Promote, evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _verdicts(
+    source: Recording, partition: int, command: Promote, evidence: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """The verdict that the promotion names, and the newest on the artifact."""
-    place = Place("gates", partition)
-    named: Read | None = None
-    newest: Read | None = None
+    place = StreamKey("gates", partition)
+    named: ReadEvent | None = None
+    newest: ReadEvent | None = None
     for read in _reads(source, place):
         event = read.found.envelope.event
         if isinstance(event, VerdictReached) and event.artifact == command.artifact:
@@ -244,7 +248,7 @@ def _next(body: dict[str, Any], command: Promote) -> list[str]:
     return steps or ["watch the guard (`conclave gates`), and confirm or roll back"]
 
 
-def check(pack: Any, trusted: str | None = None) -> list[Checked]:
+def check(pack: Any, trusted: str | None = None) -> list[ProofCheck]:
     """What holds of a pack by itself: its signature, each entry's id, the control chain with its commands and
     signatures, and that what the body says stands in the evidence. ``trusted``: the public key it must be signed
     by; without it the signature only shows that the file is whole."""
@@ -253,26 +257,26 @@ def check(pack: Any, trusted: str | None = None) -> list[Checked]:
         found = [_of_signature(pack, trusted), *_of_evidence(evidence), *_of_control(body, evidence)]
         return [*found, *_of_claims(body, evidence)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return [Checked("format", False, f"not a proof pack: {type(error).__name__}: {error}")]
+        return [ProofCheck("format", False, f"not a proof pack: {type(error).__name__}: {error}")]
 
 
-def _of_signature(pack: Any, trusted: str | None) -> Checked:
+def _of_signature(pack: Any, trusted: str | None) -> ProofCheck:
     if "signature" not in pack:
-        return Checked("signature", False, "the pack is not signed")
+        return ProofCheck("signature", False, "the pack is not signed")
     whole = {name: value for name, value in pack.items() if name != "signature"}
     key = whole["signed_by"]["public_key"]
     if not verify(canonical(whole), pack["signature"], key):
-        return Checked("signature", False, "the signature is not that of its key over this pack")
+        return ProofCheck("signature", False, "the signature is not that of its key over this pack")
     if trusted is not None and key != trusted:
-        return Checked("signature", False, f"signed by {key[:12]}, not by the key you trust")
-    return Checked("signature", True, f"{whole['signed_by']['key_id']} ({key[:12]})")
+        return ProofCheck("signature", False, f"signed by {key[:12]}, not by the key you trust")
+    return ProofCheck("signature", True, f"{whole['signed_by']['key_id']} ({key[:12]})")
 
 
 def _entry(one: Any) -> Entry:
-    return Entry(Place(one["stream"], one["partition"]), one["entry"], base64.b64decode(one["data"], validate=True))
+    return Entry(StreamKey(one["stream"], one["partition"]), one["entry"], base64.b64decode(one["data"], validate=True))
 
 
-def _of_evidence(evidence: Any) -> Iterator[Checked]:
+def _of_evidence(evidence: Any) -> Iterator[ProofCheck]:
     wrong = []
     for one in evidence:
         try:
@@ -281,11 +285,11 @@ def _of_evidence(evidence: Any) -> Iterator[Checked]:
             fault = str(error)
         if fault:
             wrong.append(f"{one['place']}: {fault}")
-    yield Checked("evidence", not wrong, "; ".join(wrong)[:500] or f"{len(evidence)} entries, each with its own id")
+    yield ProofCheck("evidence", not wrong, "; ".join(wrong)[:500] or f"{len(evidence)} entries, each with its own id")
 
 
-def _of_control(body: Any, evidence: Any) -> Iterator[Checked]:
-    reader = Reader()
+def _of_control(body: Any, evidence: Any) -> Iterator[ProofCheck]:
+    reader = ControlReader()
     entries = sorted(
         (_entry(one) for one in evidence if one["stream"] == "control"), key=lambda e: int(e.id.split("-")[0])
     )
@@ -293,17 +297,17 @@ def _of_control(body: Any, evidence: Any) -> Iterator[Checked]:
         for entry in entries:
             reader.take(entry.id, entry.data)
             if reader.state.version == body["version"] and reader.state.head != body["head"]:
-                yield Checked("control chain", False, f"version {body['version']} has another head")
+                yield ProofCheck("control chain", False, f"version {body['version']} has another head")
                 return
     except ControlError as error:
-        yield Checked("control chain", False, str(error))
+        yield ProofCheck("control chain", False, str(error))
         return
     good = reader.state.version >= body["version"] and reader.state.log_id == body["log_id"]
     past = f"{reader.state.version} versions, {len(reader.refused)} entries past the door"
-    yield Checked("control chain", good, past if good else "it ends before the version that is proved")
+    yield ProofCheck("control chain", good, past if good else "it ends before the version that is proved")
 
 
-def _of_claims(body: Any, evidence: Any) -> Iterator[Checked]:
+def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
     """The body against the entries it names."""
     events = {}
     for one in evidence:
@@ -316,17 +320,17 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[Checked]:
     promoted = [e for e in events.values() if isinstance(e, CommandRecorded) and e.version == body["version"]]
     good = [e for e in promoted if isinstance(e.command, Promote) and e.command.artifact == artifact
             and (e.actor, e.reason, e.at) == (body["what"]["by"], body["what"]["why"], body["what"]["at"])]  # fmt: skip
-    yield Checked("what", bool(good), f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
+    yield ProofCheck("what", bool(good), f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
     wrong = [
         one["event"][:12] for one in body["loaded"] if getattr(events.get(one["event"]), "artifact", "") != artifact
     ]
-    yield Checked("loaded", not wrong, ", ".join(wrong) or f"{len(body['loaded'])} workers")
+    yield ProofCheck("loaded", not wrong, ", ".join(wrong) or f"{len(body['loaded'])} workers")
     wrong = []
     for verdict in body["gates"]:
         event = events.get(verdict["event"])
         if not isinstance(event, VerdictReached) or (event.artifact, event.overall) != (artifact, verdict["overall"]):
             wrong.append(verdict["event"][:12])
-    yield Checked("gates", not wrong, ", ".join(wrong) or f"{len(body['gates'])} verdicts")
+    yield ProofCheck("gates", not wrong, ", ".join(wrong) or f"{len(body['gates'])} verdicts")
     wrong, total, equal = [], 0, 0
     for one in body["non_interference"]:
         total, equal = total + one["decisions_in_shadow"], equal + one["equal_without_it"]
@@ -335,7 +339,7 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[Checked]:
         stands = isinstance(event, InterferenceChecked) and (event.checked, event.equal_so_far) == counts
         if "event" in one and not (stands and counts[0] == counts[1]):
             wrong.append(f"partition {one['partition']}")
-    yield Checked("non-interference", not wrong and total == equal, ", ".join(wrong) or f"{equal} of {total}")
+    yield ProofCheck("non-interference", not wrong and total == equal, ", ".join(wrong) or f"{equal} of {total}")
 
 
 def digest(pack: Any) -> str:

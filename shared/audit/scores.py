@@ -10,13 +10,13 @@ depends on how many decisions had been read by then.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 from schemas.scores import BallotMissing, InterferenceChecked, PredictionScored, PredictionUnscored, TradeJoined
 from shared.audit.findings import Difference, Findings
-from shared.audit.joining import Joined
-from shared.audit.source import END, Read, Source, Span, difference, readable
-from shared.log import START, Place
+from shared.audit.joining import JoinedScore
+from shared.audit.source import END, EntryRange, ReadEvent, Recording, difference, readable
+from shared.log import START, StreamKey
 from shared.runtime.service import Service
 
 READ: Final = ("market", "predictions", "decisions")
@@ -32,27 +32,33 @@ Line = tuple[str, bytes, str, int]
 
 
 def check_scores(
-    source: Source, recorder: Service[Any], control: Sequence[Envelope[CommandRecorded]], partition: int, span: Span
+    source: Recording,
+    recorder: Service[Any],
+    control: Sequence[Envelope[CommandRecorded]],
+    partition: int,
+    span: EntryRange,
 ) -> Findings:
     """Every score of a partition within ``span``."""
     findings = Findings()
-    place = Place("scores", partition)
+    place = StreamKey("scores", partition)
     if next(iter(source.entries(place)), None) is None:
         return findings
     why = _unchecked(source, partition)
     if why:
         findings.skip(why, sum(1 for _ in source.entries(place)))
         return findings
-    _Comparison(source, partition, span, findings).run(Joined(source, recorder, control, partition, span, findings))
+    _Comparison(source, partition, span, findings).run(
+        JoinedScore(source, recorder, control, partition, span, findings)
+    )
     return findings
 
 
-def _unchecked(source: Source, partition: int) -> str:
+def _unchecked(source: Recording, partition: int) -> str:
     """Why scores cannot be recomputed; empty where they can."""
     for stream in READ:
-        if not source.whole(Place(stream, partition)):
+        if not source.whole(StreamKey(stream, partition)):
             return f"scores: the first entries of {stream} are trimmed and not archived"
-    for read in readable(source, Place("predictions", partition), "score", Findings(), Span(END)):
+    for read in readable(source, StreamKey("predictions", partition), "score", Findings(), EntryRange(END)):
         if read.found.envelope.event.control_head is None:
             return "scores: of a release that wrote no stamps"
         break
@@ -60,16 +66,16 @@ def _unchecked(source: Source, partition: int) -> str:
 
 
 class _Comparison:
-    def __init__(self, source: Source, partition: int, span: Span, findings: Findings) -> None:
-        self.place = Place("scores", partition)
+    def __init__(self, source: Recording, partition: int, span: EntryRange, findings: Findings) -> None:
+        self.place = StreamKey("scores", partition)
         self.recorded = readable(source, self.place, "score", findings, span)
         self.span, self.findings = span, findings
-        self.ahead: dict[Name, Read] = {}
-        self.missing: dict[Name, Sealed] = {}
+        self.ahead: dict[Name, ReadEvent] = {}
+        self.missing: dict[Name, Encoded] = {}
         self.lines: dict[Line, int] = {}
         self.series: dict[tuple[str, int], int] = {}
 
-    def run(self, joined: Joined) -> None:
+    def run(self, joined: JoinedScore) -> None:
         try:
             for sealed in joined.outputs():
                 if sealed.stream == "scores":
@@ -85,10 +91,10 @@ class _Comparison:
                 self._held(read, right)
             elif not read.found.fault:
                 self._differ(read, "nothing follows from the bars, predictions and decisions here")
-        if self.span == Span(START, self.span.until):
+        if self.span == EntryRange(START, self.span.until):
             self._absent()
 
-    def _follows(self, right: Sealed) -> None:
+    def _follows(self, right: Encoded) -> None:
         """A score that follows, against the recorded one: the next on the stream as a rule."""
         name = _name(right.envelope.event)
         while name not in self.ahead and len(self.ahead) < SETTLED_BARS:
@@ -119,7 +125,7 @@ class _Comparison:
             self.ahead[name] = read
         return True
 
-    def _held(self, read: Read, right: Sealed) -> None:
+    def _held(self, read: ReadEvent, right: Encoded) -> None:
         if not self.span.holds(read.entry):
             return
         said, follows = read.found.envelope.event, right.envelope.event
@@ -146,7 +152,7 @@ class _Comparison:
                 self.findings.see("scores", equal=False)
                 self.findings.differ(Difference("score", *where, detail, event.symbol, event.open_time, missing=True))
 
-    def _differ(self, read: Read, detail: str) -> None:
+    def _differ(self, read: ReadEvent, detail: str) -> None:
         if self.span.holds(read.entry):
             self.findings.see("scores", equal=False)
             self.findings.differ(difference("score", self.place, read.entry, read.found, detail))

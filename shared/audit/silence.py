@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from schemas.decisions import DecisionMade
 from shared.audit.configurations import Configurations
-from shared.audit.source import Read
+from shared.audit.source import ReadEvent
 from shared.audit.window import Window
 from shared.voting.decision import Series, Voice
 
@@ -17,7 +17,7 @@ from shared.voting.decision import Series, Voice
 class Passed(NamedTuple):
     """A member that was passed over in a decision without having gone on to a later bar, and what that would be."""
 
-    read: Read
+    read: ReadEvent
     voice: Voice
     detail: str
 
@@ -29,7 +29,9 @@ class Silence:
         self._configurations = configurations
         self._series: dict[Series, list[Passed]] = {}
 
-    def judge(self, window: Window, read: Read, decision: DecisionMade, moment: int) -> list[tuple[Read, str]]:
+    def judge(
+        self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int
+    ) -> list[tuple[ReadEvent, str]]:
         """Earlier decisions of the series that passed a member over for no reason: a later one shows it."""
         series = (decision.symbol, decision.interval_ms)
         wrong, kept = [], []
@@ -45,7 +47,7 @@ class Silence:
             self._series[series] = kept
         return wrong
 
-    def left(self) -> list[tuple[Read, str]]:
+    def left(self) -> list[tuple[ReadEvent, str]]:
         """Those that no later decision justifies."""
         return [(passed.read, passed.detail) for series in self._series.values() for passed in series]
 
@@ -59,7 +61,7 @@ class Silence:
             return None if decision.closed_by == "superseded" else False
         return False
 
-    def _unexplained(self, window: Window, read: Read, decision: DecisionMade, moment: int) -> list[Passed]:
+    def _unexplained(self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int) -> list[Passed]:
         series = (decision.symbol, decision.interval_ms)
         found = []
         for gone in decision.absent:

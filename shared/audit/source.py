@@ -13,7 +13,7 @@ from msgspec import Struct
 from schemas.catalogue import STREAMS
 from schemas.codec import Opened, UnreadableError, opened
 from shared.audit.findings import Difference, Findings, Layer
-from shared.log import START, Entry, Place, leases
+from shared.log import START, Entry, StreamKey, leases
 
 order: Final = leases.order
 """An entry id as something that sorts."""
@@ -24,17 +24,17 @@ DOWNSTREAM_FIRST: Final = ("gates", "scores", "trades", "decisions", "intents", 
 written with their decisions; their end is read after that of decisions, so some may belong to later ones."""
 
 
-class Source(Protocol):
+class Recording(Protocol):
     """Recorded entries."""
 
-    def entries(self, place: Place, after: str = START, until: str = END) -> Iterator[Entry]:
+    def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
         """Entries with after < id <= until, oldest first."""
 
-    def whole(self, place: Place) -> bool:
+    def whole(self, place: StreamKey) -> bool:
         """Whether the stream is there from its first entry on: nothing was trimmed that cannot be read."""
 
 
-class Extent(Struct, frozen=True):
+class RecordedExtent(Struct, frozen=True):
     """What is known about a stream besides its entries. ``last``: its newest entry. ``added``: how many entries were
     ever added up to it. ``before``: how many of these came before the first that can be read here, where that is
     known. ``deleted``: the highest id that was removed from the log by command (``0-0``: none)."""
@@ -46,10 +46,10 @@ class Extent(Struct, frozen=True):
 
 
 @runtime_checkable
-class Counted(Protocol):
-    """A source that knows how many entries there must be, beside being a ``Source``."""
+class CountedSource(Protocol):
+    """A source that knows how many entries there must be, beside being a ``Recording``."""
 
-    def extent(self, place: Place) -> Extent:
+    def extent(self, place: StreamKey) -> RecordedExtent:
         """What is known about a stream. All fields are of one moment."""
 
 
@@ -57,52 +57,52 @@ class Ends(Struct, frozen=True):
     """A cut: the extent of each stream that has entries. ``decisions``: by partition, the end of ``decisions`` read
     again after that of ``intents``, so that each intent in the cut has its decision up to there."""
 
-    extents: Mapping[Place, Extent]
+    extents: Mapping[StreamKey, RecordedExtent]
     decisions: Mapping[int, str] = {}
 
 
-def places_of(partitions: int) -> list[Place]:
+def places_of(partitions: int) -> list[StreamKey]:
     """The streams of an installation in the order in which their ends are read: downstream first."""
     others = [spec.name for spec in STREAMS.values() if spec.partitioned and spec.name not in DOWNSTREAM_FIRST]
-    found = [Place(name, number) for number in range(partitions) for name in (*DOWNSTREAM_FIRST, *others)]
-    return [*found, Place("training"), Place("control")]
+    found = [StreamKey(name, number) for number in range(partitions) for name in (*DOWNSTREAM_FIRST, *others)]
+    return [*found, StreamKey("training"), StreamKey("control")]
 
 
 class Bounded:
     """A source up to a cut."""
 
-    def __init__(self, source: Source, ends: Ends) -> None:
+    def __init__(self, source: Recording, ends: Ends) -> None:
         self._source = source
         self._ends = ends
 
-    def entries(self, place: Place, after: str = START, until: str = END) -> Iterator[Entry]:
-        """See ``Source``."""
-        last = self._ends.extents.get(place, Extent()).last
+    def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
+        """See ``Recording``."""
+        last = self._ends.extents.get(place, RecordedExtent()).last
         if last == START:
             return iter(())
         return self._source.entries(place, after, last if until == END else min(until, last, key=order))
 
-    def whole(self, place: Place) -> bool:
-        """See ``Source``."""
+    def whole(self, place: StreamKey) -> bool:
+        """See ``Recording``."""
         return self._source.whole(place)
 
-    def extent(self, place: Place) -> Extent:
-        """See ``Counted``; as it was at the cut."""
-        return self._ends.extents.get(place, Extent())
+    def extent(self, place: StreamKey) -> RecordedExtent:
+        """See ``CountedSource``; as it was at the cut."""
+        return self._ends.extents.get(place, RecordedExtent())
 
     def beyond(self, partition: int) -> Iterator[Entry]:
         """Decisions after the cut, some of whose intents may be in it."""
-        place = Place("decisions", partition)
-        after, until = self._ends.extents.get(place, Extent()).last, self._ends.decisions.get(partition, START)
+        place = StreamKey("decisions", partition)
+        after, until = self._ends.extents.get(place, RecordedExtent()).last, self._ends.decisions.get(partition, START)
         return self._source.entries(place, after, until) if order(after) < order(until) else iter(())
 
 
-def beyond(source: Source, partition: int) -> Iterator[Entry]:
+def beyond(source: Recording, partition: int) -> Iterator[Entry]:
     """See ``Bounded.beyond``; nothing where a source does not grow."""
     return source.beyond(partition) if isinstance(source, Bounded) else iter(())
 
 
-class Span(NamedTuple):
+class EntryRange(NamedTuple):
     """A range of recorded time (entry ids): what is to be compared. What lies before is read where a
     result depends on it."""
 
@@ -116,7 +116,7 @@ class Span(NamedTuple):
         return order(entry) > order(self.after) and (self.until == END or order(entry) <= order(self.until))
 
 
-class Read(NamedTuple):
+class ReadEvent(NamedTuple):
     """A readable event and where it stood."""
 
     entry: str
@@ -124,7 +124,9 @@ class Read(NamedTuple):
     found: Opened
 
 
-def readable(source: Source, place: Place, layer: Layer, findings: Findings, span: Span) -> Iterator[Read]:
+def readable(
+    source: Recording, place: StreamKey, layer: Layer, findings: Findings, span: EntryRange
+) -> Iterator[ReadEvent]:
     """Every event of a stream. One that cannot be read, or is not the one its id names, is a difference
     of ``layer`` (within ``span``); one that can be read is passed on all the same."""
     for entry in source.entries(place, START, span.until):
@@ -136,10 +138,10 @@ def readable(source: Source, place: Place, layer: Layer, findings: Findings, spa
             continue
         if found.fault and span.holds(entry.id):
             findings.differ(difference(layer, place, entry.id, found, found.fault))
-        yield Read(entry.id, entry.data, found)
+        yield ReadEvent(entry.id, entry.data, found)
 
 
-def difference(layer: Layer, place: Place, entry: str, found: Opened, detail: str) -> Difference:
+def difference(layer: Layer, place: StreamKey, entry: str, found: Opened, detail: str) -> Difference:
     """A difference in a recorded event."""
     event = found.envelope.event
     return Difference(

@@ -19,8 +19,8 @@ from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
-from shared.audit.source import Source, Span, beyond
-from shared.log import START, Entry, Place
+from shared.audit.source import EntryRange, Recording, beyond
+from shared.log import START, Entry, StreamKey
 from shared.voting.decision import Answer, ClosedBy, Round, Voice, causation_of, decision_of, intent_of
 
 STALE: Final = 2**52
@@ -108,10 +108,10 @@ def misplaced(configurations: Configurations, decision: Basis | DecisionMade) ->
     return ""
 
 
-def check_votes(source: Source, configurations: Configurations, partition: int, span: Span) -> Findings:
+def check_votes(source: Recording, configurations: Configurations, partition: int, span: EntryRange) -> Findings:
     """Every decision and intent of a partition within ``span``."""
     findings = Findings()
-    place = Place(DECISIONS, partition)
+    place = StreamKey(DECISIONS, partition)
     intents = _Intents(source, partition, span, findings)
     fence = Fence(configurations)
     if span.after != START:
@@ -219,9 +219,9 @@ def _told(decision: DecisionMade, right: DecisionMade) -> str:
 class _Intents:
     """The intents of a partition, held against the decisions that issued them, in order."""
 
-    def __init__(self, source: Source, partition: int, span: Span, findings: Findings) -> None:
+    def __init__(self, source: Recording, partition: int, span: EntryRange, findings: Findings) -> None:
         self._partition = partition
-        self._entries = source.entries(Place(INTENTS, partition), span.after)
+        self._entries = source.entries(StreamKey(INTENTS, partition), span.after)
         self._span = span
         self._findings = findings
         self._ahead: list[tuple[Entry, Framed, str]] = []

@@ -13,16 +13,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct, field, structs
 
-from schemas.codec import UnreadableError, framed, unseal
+from schemas.codec import UnreadableError, decode, framed
 from schemas.common import ACTIONS, Action, Probabilities
 from schemas.control import RegisterArtifact, SetVotingPolicy
 from schemas.decisions import FenceClosed, FenceOpened
 from schemas.scores import PredictionScored
 from shared.audit.configurations import Configurations
-from shared.audit.source import Source, Span
+from shared.audit.source import EntryRange, Recording
 from shared.audit.votes import Basis
 from shared.control import State
-from shared.log import Place
+from shared.log import StreamKey
 from shared.voting.pool import FLOOR, Panel, panel_of, vote
 
 SIGN: Final[dict[Action, int]] = {"SELL": -1, "HOLD": 0, "BUY": 1}
@@ -43,7 +43,7 @@ class Asked(Struct, frozen=True):
     policy: dict[str, str] = {}
 
 
-class Outcome(NamedTuple):
+class WhatifOutcome(NamedTuple):
     """What came after a round: the plain return over the horizon, the cost of a trade, and the class."""
 
     forward_return: float
@@ -74,7 +74,7 @@ class Point(NamedTuple):
     after: float
 
 
-class Round(NamedTuple):
+class RecordedRound(NamedTuple):
     """A round that would have ended another way."""
 
     symbol: str
@@ -86,7 +86,7 @@ class Round(NamedTuple):
     signed_after: float | None
 
 
-class Answer(Struct):
+class RecordedAnswer(Struct):
     """The whole of it. ``changed``: rounds with another action; ``moved``: with another probability at all.
     ``scored``: rounds with a recorded outcome, which returns and losses are over. ``silent``: rounds in which a
     model that is asked for has no ballot. ``matrix[i][j]``: action i before, j after."""
@@ -99,7 +99,7 @@ class Answer(Struct):
     before: Side = field(default_factory=Side)
     after: Side = field(default_factory=Side)
     matrix: list[list[int]] = field(default_factory=lambda: [[0, 0, 0], [0, 0, 0], [0, 0, 0]])
-    first: list[Round] = field(default_factory=list)
+    first: list[RecordedRound] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     origins: dict[str, int] = field(default_factory=dict)
 
@@ -142,16 +142,18 @@ def policy_of(policy: SetVotingPolicy, given: Mapping[str, str]) -> SetVotingPol
         raise AskedError(str(error)) from None
 
 
-def outcomes(source: Source, partition: int) -> dict[str, Outcome]:
+def outcomes(source: Recording, partition: int) -> dict[str, WhatifOutcome]:
     """What came after each decision, by its event id."""
-    found: dict[str, Outcome] = {}
-    for entry in source.entries(Place("scores", partition)):
+    found: dict[str, WhatifOutcome] = {}
+    for entry in source.entries(StreamKey("scores", partition)):
         try:
-            event = unseal("scores", entry.data).event
+            event = decode("scores", entry.data).event
         except UnreadableError:
             continue
         if isinstance(event, PredictionScored) and event.decision is not None:
-            found.setdefault(event.decision.hex(), Outcome(math.expm1(event.forward_return), event.cost, event.outcome))
+            found.setdefault(
+                event.decision.hex(), WhatifOutcome(math.expm1(event.forward_return), event.cost, event.outcome)
+            )
     return found
 
 
@@ -174,19 +176,19 @@ _read: Final = msgspec.json.Decoder(_Whole | _Late | FenceClosed | FenceOpened).
 
 
 def ask(
-    source: Source,
+    source: Recording,
     configurations: Configurations,
     asked: Asked,
     known: Mapping[str, RegisterArtifact],
     rescored: Rescored,
     partition: int,
-    span: Span,
-    into: Answer,
+    span: EntryRange,
+    into: RecordedAnswer,
 ) -> None:
     """Adds the rounds of a partition to an answer. Raises ``AskedError``."""
     came = outcomes(source, partition)
     panels: dict[int, tuple[Panel, list[tuple[str, str]]]] = {}
-    for entry in source.entries(Place("decisions", partition), span.after, span.until):
+    for entry in source.entries(StreamKey("decisions", partition), span.after, span.until):
         try:
             frame = framed("decisions", entry.data)
             decision = _read(frame.payload)
@@ -223,7 +225,12 @@ def _ballots(decision: _Whole, voices: list[tuple[str, str]], rescored: Rescored
 
 
 def _take(
-    into: Answer, was: _Whole, panel: Panel, ballots: Mapping[str, Probabilities], name: str, came: Outcome | None
+    into: RecordedAnswer,
+    was: _Whole,
+    panel: Panel,
+    ballots: Mapping[str, Probabilities],
+    name: str,
+    came: WhatifOutcome | None,
 ) -> None:
     now = vote(panel, ballots)
     into.rounds += 1
@@ -242,7 +249,9 @@ def _take(
         before = _earn(into.before, was.action, was.probabilities, came)
         earned = before, _earn(into.after, now.action, now.probabilities, came)
     if changed and len(into.first) < SHOWN:
-        into.first.append(Round(was.symbol, was.open_time, name, was.action, now.action, *(earned or (None, None))))
+        into.first.append(
+            RecordedRound(was.symbol, was.open_time, name, was.action, now.action, *(earned or (None, None)))
+        )
     _mark(into, was.open_time, changed, *(earned or (0.0, 0.0)))
 
 
@@ -253,7 +262,7 @@ def _add(side: Side, action: Action, quorum: bool, confidence: float, agreement:
     side.agreement += agreement
 
 
-def _earn(side: Side, action: Action, probabilities: Probabilities, came: Outcome) -> float:
+def _earn(side: Side, action: Action, probabilities: Probabilities, came: WhatifOutcome) -> float:
     earned = SIGN[action] * came.forward_return - came.cost if action != "HOLD" else 0.0
     side.trades += action != "HOLD"
     side.signed_return += earned
@@ -262,7 +271,7 @@ def _earn(side: Side, action: Action, probabilities: Probabilities, came: Outcom
     return earned
 
 
-def _mark(into: Answer, at: int, changed: bool, before: float, after: float) -> None:
+def _mark(into: RecordedAnswer, at: int, changed: bool, before: float, after: float) -> None:
     """Appends a point; where there are too many, each two become one."""
     size = max(1, (into.points[0].rounds if into.points else 1))
     last = into.points[-1] if into.points else None

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from schemas.codec import Envelope
 from schemas.predictions import PredictionEvent
-from shared.audit.source import Read, order
+from shared.audit.source import ReadEvent, order
 from shared.voting.decision import Series, Voice
 
 APART_MS: Final = 60_000
@@ -30,7 +30,7 @@ class Cast(NamedTuple):
     heard: bool
 
 
-class Held(Struct):
+class PendingPredictions(Struct):
     """The predictions about one symbol whose bars are not decided yet, by bar; and of each model the numbers of its
     first answers about each bar. ``decided``: the last decided bar."""
 
@@ -45,20 +45,20 @@ class Window:
 
     def __init__(
         self,
-        predictions: Iterator[Read],
+        predictions: Iterator[ReadEvent],
         hears: Callable[[PredictionEvent, Voice], bool],
         arrived: Callable[[Cast, bool], None],
     ) -> None:
         self._predictions = predictions
         self._hears, self._arrived = hears, arrived
-        self._ahead: Read | None = None
+        self._ahead: ReadEvent | None = None
         self._events: dict[str, Cast] = {}
-        self._series: dict[Series, Held] = {}
+        self._series: dict[Series, PendingPredictions] = {}
         self._number = 0
 
-    def series(self, series: Series) -> Held:
+    def series(self, series: Series) -> PendingPredictions:
         """What is held about a series."""
-        return self._series.setdefault(series, Held())
+        return self._series.setdefault(series, PendingPredictions())
 
     def find(self, event: str, moment: int) -> Cast | None:
         """The prediction of this id, reading on until it comes; None where none came by about a ``moment`` (ms)."""

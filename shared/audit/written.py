@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from schemas.codec import UnreadableError, unseal
+from schemas.codec import UnreadableError, decode
 from shared.audit.findings import Difference, Findings
-from shared.audit.source import END, Source, Span, order
-from shared.log import START, Entry, Place, preceding
-from shared.log.written import OTHERS, SHARED, WRITERS, Running, Written, extend, start
+from shared.audit.source import END, EntryRange, Recording, order
+from shared.log import START, Entry, StreamKey, preceding
+from shared.log.written import OTHERS, SHARED, WRITERS, RunningDigest, Written, extend, start
 
 CHECK = "written"
 
 
-class Known(NamedTuple):
+class KnownDigest(NamedTuple):
     """A digest that was noted of what a group wrote to ``place``: where (for a person), and when (ms; None: now).
     ``withdrawn``: the group itself noted later that it goes on from fewer entries, since the server lost its tail."""
 
-    place: Place
+    place: StreamKey
     group: str
     written: Written
     source: str
@@ -35,36 +35,40 @@ def writer(stream: str, data: bytes) -> str:
     """The group that an entry of a stream with digests belongs to; empty where it belongs to none."""
     if stream == "predictions":
         try:
-            return f"{WRITERS[stream]}.{unseal(stream, data).event.model}"
+            return f"{WRITERS[stream]}.{decode(stream, data).event.model}"
         except UnreadableError:
             return ""
     if stream == SHARED and b"fence." in data:
         try:
-            if isinstance(unseal(stream, data).event, OTHERS):
+            if isinstance(decode(stream, data).event, OTHERS):
                 return ""
         except UnreadableError:
             pass
     return WRITERS[stream]
 
 
-def check_written(source: Source, known: Sequence[Known], partition: int, span: Span = Span()) -> Findings:  # noqa: B008  # a plain value
+def check_written(
+    source: Recording, known: Sequence[KnownDigest], partition: int, span: EntryRange = EntryRange()
+) -> Findings:  # noqa: B008  # a plain value
     """Recomputes the digests of a partition's streams from the recorded entries, and compares them with ``known``.
 
     Entries count as checked where a digest covers them. Streams and groups without one are left out."""
     findings = Findings()
     for stream in WRITERS:
-        place = Place(stream, partition)
+        place = StreamKey(stream, partition)
         noted = [each for each in known if each.place == place and _within(each, span)]
         if noted:
             _check(source, place, noted, span, findings)
     return findings
 
 
-def _within(known: Known, span: Span) -> bool:
+def _within(known: KnownDigest, span: EntryRange) -> bool:
     return span.until == END or order(known.written.last) <= order(span.until)
 
 
-def _check(source: Source, place: Place, known: Sequence[Known], span: Span, findings: Findings) -> None:
+def _check(
+    source: Recording, place: StreamKey, known: Sequence[KnownDigest], span: EntryRange, findings: Findings
+) -> None:
     chains = _chains(place, known, span)
     if not chains:
         return
@@ -92,9 +96,9 @@ def _check(source: Source, place: Place, known: Sequence[Known], span: Span, fin
                 )
 
 
-def _chains(place: Place, known: Sequence[Known], span: Span) -> list["_Chain"]:
+def _chains(place: StreamKey, known: Sequence[KnownDigest], span: EntryRange) -> list["_Chain"]:
     """The digests to follow, oldest first within a group. One group has several where it restarted."""
-    found: dict[tuple[str, str], list[Known]] = defaultdict(list)
+    found: dict[tuple[str, str], list[KnownDigest]] = defaultdict(list)
     for each in known:
         found[each.group, each.written.since].append(each)
     chains = [
@@ -111,19 +115,21 @@ def _chains(place: Place, known: Sequence[Known], span: Span) -> list["_Chain"]:
 class _State(NamedTuple):
     """A digest as it was recomputed, and the note that it was recomputed from."""
 
-    running: Running
-    base: Known | None
+    running: RunningDigest
+    base: KnownDigest | None
 
 
 class _Chain:
     """The digest of one group on one stream, from its first entry on. ``until``: where it restarted."""
 
-    def __init__(self, place: Place, group: str, since: str, known: Sequence[Known], span: Span) -> None:
+    def __init__(
+        self, place: StreamKey, group: str, since: str, known: Sequence[KnownDigest], span: EntryRange
+    ) -> None:
         self.place, self.group, self.since = place, group, since
         self.until, self.first = "", START
         self.after = 0
         notes = sorted(known, key=lambda each: (order(each.written.last), each.written.entries, each.withdrawn))
-        base: Known | None = None
+        base: KnownDigest | None = None
         while (
             notes and span.after != START and (span.after == END or order(notes[0].written.last) <= order(span.after))
         ):
@@ -133,7 +139,7 @@ class _Chain:
         self.begins = base.written.last if base else preceding(since)
         self.last = self.begins
         first = base.written if base else Written("", "", 0, start(place.stream, place.partition, group))
-        self.states = [_State(Running(first.entries, first.digest), base)]
+        self.states = [_State(RunningDigest(first.entries, first.digest), base)]
 
     def forget(self, first: str) -> None:
         """Entries before ``first`` cannot be read: only notes from there on are fixed points."""
@@ -152,7 +158,7 @@ class _Chain:
             self.after += 1
             return
         self.states = [
-            _State(Running(state.running.entries + 1, extend(state.running.digest, (entry.data,))), state.base)
+            _State(RunningDigest(state.running.entries + 1, extend(state.running.digest, (entry.data,))), state.base)
             for state in self.states
         ]
 
@@ -161,9 +167,9 @@ class _Chain:
         while self.notes:
             self._compare(self.notes.pop(0), findings)
 
-    def _compare(self, note: Known, findings: Findings) -> None:
+    def _compare(self, note: KnownDigest, findings: Findings) -> None:
         written = note.written
-        expected = Running(written.entries, written.digest)
+        expected = RunningDigest(written.entries, written.digest)
         agreed = next((state for state in self.states if state.running == expected), None)
         self.last = written.last
         if agreed is not None:
@@ -183,7 +189,7 @@ class _Chain:
             # What follows may fit the note, or (a digest that was computed again) the entries as they are now.
             self.states = [self.states[0], _State(expected, note)]
 
-    def _difference(self, note: Known) -> Difference:
+    def _difference(self, note: KnownDigest) -> Difference:
         state, written = self.states[-1], note.written
         before = state.base.written if state.base else None
         there = state.running.entries - (before.entries if before else 0)

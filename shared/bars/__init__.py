@@ -6,17 +6,17 @@ around it go on. What is read and what is refused: ``docs/reference/bar-files.md
 """
 
 from shared.bars.names import interval_text, parse_interval
-from shared.bars.rows import Bars, Good, Refused, Row, Series, Source, SourceError, gather, misplaced
+from shared.bars.rows import Bars, BarSource, Good, RefusedRow, Row, Series, SourceError, gather, misplaced
 from shared.bars.source import FileSource, load, open_source
 
 __all__ = [
+    "BarSource",
     "Bars",
     "FileSource",
     "Good",
-    "Refused",
+    "RefusedRow",
     "Row",
     "Series",
-    "Source",
     "SourceError",
     "gather",
     "interval_text",

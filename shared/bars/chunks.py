@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
     bad: dict[int, str]
 
 
-class Reader(Protocol):
+class RowReader(Protocol):
     """One file in one recognised format."""
 
     @property

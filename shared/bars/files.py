@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shared.bars.chunks import UNREADABLE, Chunk, Reader, milliseconds
+from shared.bars.chunks import UNREADABLE, Chunk, RowReader, milliseconds
 from shared.bars.names import SYMBOL, from_name, interval_text
 from shared.bars.parquet import recognise_parquet
 from shared.bars.rows import SourceError
@@ -21,13 +21,13 @@ class BarFile(NamedTuple):
 
     name: str
     path: Path
-    reader: Reader
+    reader: RowReader
     symbol: str | None
     interval_ms: int
     first: int | None
 
 
-def recognise(path: Path, name: str) -> Reader:
+def recognise(path: Path, name: str) -> RowReader:
     """The reader for a file's content; the name plays no part. Raises ``SourceError``."""
     try:
         with open_binary(path) as file:
@@ -133,7 +133,7 @@ def _told(found: Counter[int]) -> str:
     return common or "too few rows"
 
 
-def _in_time_order(reader: Reader, name: str) -> None:
+def _in_time_order(reader: RowReader, name: str) -> None:
     """Refuses a file whose symbols stand one after another: merging it would need all of it in memory."""
     newest, seen = 0, set[str]()
     for chunk in reader.chunks():

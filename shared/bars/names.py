@@ -16,20 +16,20 @@ SYMBOL: Final = re.compile(r"[A-Za-z0-9._:/-]{1,32}")
 """The schema's pattern, for ``fullmatch``."""
 
 
-class Said(NamedTuple):
+class SeriesName(NamedTuple):
     """What a file name says; None where it says nothing."""
 
     symbol: str | None
     interval_ms: int | None
 
 
-def from_name(name: str) -> Said:
+def from_name(name: str) -> SeriesName:
     """Reads a file's own name (no folders). Raises ``SourceError`` for a weekly or monthly interval."""
     found = _NAME.search(name)
     if found is None:
-        return Said(None, None)
+        return SeriesName(None, None)
     try:
-        return Said(found["symbol"], parse_interval(found["interval"]))
+        return SeriesName(found["symbol"], parse_interval(found["interval"]))
     except SourceError as error:
         raise SourceError(f"{name}: {error}") from None
 

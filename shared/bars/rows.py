@@ -25,7 +25,7 @@ class Good(NamedTuple):
     where: str
 
 
-class Refused(NamedTuple):
+class RefusedRow(NamedTuple):
     """A row that is none, and why. ``raw`` is the row as it stood, cut at 2,000 characters;
     ``symbol`` is None where the row does not say."""
 
@@ -36,10 +36,10 @@ class Refused(NamedTuple):
     symbol: str | None = None
 
 
-Row = Good | Refused
+Row = Good | RefusedRow
 
 
-class Source(Protocol):
+class BarSource(Protocol):
     """Rows in one fixed order.
 
     Guaranteed: two sources of one ``identity`` yield the same rows in the same order, every time, as
@@ -100,14 +100,14 @@ def values(bar: BarClosed) -> str:
     return f"{bar.open!r}, {bar.high!r}, {bar.low!r}, {bar.close!r}, {bar.volume!r}"
 
 
-def gather(rows: Iterable[Row], refused: Callable[[Refused], Any] | None = None) -> dict[Series, Bars]:
+def gather(rows: Iterable[Row], refused: Callable[[RefusedRow], Any] | None = None) -> dict[Series, Bars]:
     """The bars of each series that hold their place (``misplaced``), as columns.
 
     ``refused`` is called with every other row, in order."""
     last: dict[Series, BarClosed] = {}
     kept: dict[Series, list[BarClosed]] = {}
     for row in rows:
-        if isinstance(row, Refused):
+        if isinstance(row, RefusedRow):
             if refused is not None:
                 refused(row)
             continue
@@ -118,7 +118,7 @@ def gather(rows: Iterable[Row], refused: Callable[[Refused], Any] | None = None)
             last[series] = bar
             kept.setdefault(series, []).append(bar)
         elif refused is not None:
-            refused(Refused(*fault, row.where, values(bar), bar.symbol))
+            refused(RefusedRow(*fault, row.where, values(bar), bar.symbol))
     return {series: _columns(series, bars) for series, bars in sorted(kept.items())}
 
 

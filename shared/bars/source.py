@@ -12,7 +12,7 @@ from schemas.market import BarClosed
 from shared.bars.chunks import Chunk, Fault, faults
 from shared.bars.files import BarFile, probe
 from shared.bars.names import SYMBOL
-from shared.bars.rows import Bars, Good, Refused, Row, Series, SourceError, gather
+from shared.bars.rows import Bars, Good, RefusedRow, Row, Series, SourceError, gather
 
 SUFFIXES: Final = {".csv", ".gz", ".zip", ".json", ".parquet"}
 """What is read in a folder; whatever else lies there (checksums, notes) is passed over."""
@@ -41,7 +41,7 @@ class _View:
         if index in self.faults:
             reason, detail = self.faults[index]
             named = symbol if SYMBOL.fullmatch(symbol) else None
-            return Refused(reason, detail, where, self.chunk.raw[index][:RAW], named)
+            return RefusedRow(reason, detail, where, self.chunk.raw[index][:RAW], named)
         first, high, low, last, volume = self.values[index]
         span = self.file.interval_ms
         return Good(BarClosed(symbol, span, self.opened[index], first, high, low, last, volume, self.origin), where)
@@ -122,7 +122,7 @@ def load(
     *,
     symbol: str | None = None,
     interval_ms: int | None = None,
-    refused: Callable[[Refused], Any] | None = None,
+    refused: Callable[[RefusedRow], Any] | None = None,
 ) -> dict[Series, Bars]:
     """All series of a file or folder as columns, in memory. ``refused`` is told of every row that is
     left out. Raises ``SourceError``."""

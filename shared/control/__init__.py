@@ -6,13 +6,13 @@ the entry's canonical bytes, so a decision that records (version, head) pins the
 a key is trusted, entries are signed, and the fold checks who may issue what.
 
 ``fold`` raises ``ControlError`` for an entry that may not stand. What stands on the stream besides
-such entries, and when the reader goes on or stops, is ``Reader``'s business.
+such entries, and when the reader goes on or stops, is ``ControlReader``'s business.
 """
 
 from shared.control.chain import canonical, fold, head_of, propose, unauthorised
 from shared.control.decider import TAGS, decide, may
 from shared.control.differences import differences
-from shared.control.reader import Reader, Refused, following
+from shared.control.reader import ControlReader, RefusedEntry, following
 from shared.control.state import (
     EMPTY,
     GENESIS,
@@ -33,11 +33,11 @@ __all__ = [
     "SUM_WITHIN",
     "TAGS",
     "ControlError",
+    "ControlReader",
     "Model",
     "Past",
     "Probation",
-    "Reader",
-    "Refused",
+    "RefusedEntry",
     "Rejected",
     "Repeated",
     "State",

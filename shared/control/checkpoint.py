@@ -29,7 +29,7 @@ from msgspec import Struct
 
 from schemas.common import DigestHex, Milliseconds
 from shared.control import ControlError, State
-from shared.log.written import Written, encode
+from shared.log.written import Written, to_text
 
 
 class Checkpoint(Struct, frozen=True, omit_defaults=True):
@@ -144,7 +144,7 @@ def note_digests(
     folder: Path, partition: int, group: str, written: Mapping[str, Written], state: State, at: int
 ) -> None:
     """Adds what a group has written, on disk before this returns. Raises ``OSError``."""
-    wrote = {stream: encode(each) for stream, each in written.items()}
+    wrote = {stream: to_text(each) for stream, each in written.items()}
     _append(file_of(folder, partition), _encode(Digests(state.log_id, state.version, state.head, at, group, wrote)))
 
 

@@ -30,7 +30,7 @@ from schemas.control import (
     StopShadow,
     TrustKey,
 )
-from shared.control.rollback import Outcome, reverted, rolled_back
+from shared.control.rollback import RollbackOutcome, reverted, rolled_back
 from shared.control.state import Model, Probation, Rejected, State
 from shared.control.weights import step, yielding
 
@@ -123,7 +123,7 @@ def _stepped(state: State, command: StepWeight) -> State | Rejected:
     return structs.replace(state, models=models, before=state.version)
 
 
-def _gone_back(state: State, found: Outcome | Rejected) -> State | Rejected:
+def _gone_back(state: State, found: RollbackOutcome | Rejected) -> State | Rejected:
     """A probation ends where its artifact stops voting."""
     if isinstance(found, Rejected):
         return found

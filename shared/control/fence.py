@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import anyio
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
 from schemas.decisions import FenceClosed, FenceOpened
 from shared.control.following import now_ms
@@ -46,10 +46,10 @@ class Order(NamedTuple):
         """The mark of a fence that is closed by it."""
         return CLOSED + self.command_id
 
-    def note(self, mark: str) -> Sealed:
+    def note(self, mark: str) -> Encoded:
         """What is recorded on ``decisions`` together with the mark."""
         made = FenceOpened if is_open(mark) else FenceClosed
-        return seal("decisions", made(self.command_id, self.by, self.reason, now_ms()))
+        return encode("decisions", made(self.command_id, self.by, self.reason, now_ms()))
 
 
 class Reached(NamedTuple):

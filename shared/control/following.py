@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from schemas.catalogue import STREAMS
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.control import CommandRecorded
 from schemas.operations import ControlRefused
-from shared.control import Reader, Refused
-from shared.log import START, Entry, Log, Place, Position, preceding
+from shared.control import ControlReader, RefusedEntry
+from shared.log import START, Entry, Log, Position, StreamKey, preceding
 from shared.log.identity import Mark, digest_of
 
-CONTROL: Final = Place("control")
+CONTROL: Final = StreamKey("control")
 OTHERS_ALARM_AFTER_S: Final = 5.0
 
 
@@ -26,7 +26,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def marks_of(reader: Reader) -> tuple[Mark, ...]:
+def marks_of(reader: ControlReader) -> tuple[Mark, ...]:
     """By what the control log that was read is known again: its last entry, and the last one that counts. That one
     has to be there; one that was refused may have been deleted since."""
     found = []
@@ -36,7 +36,7 @@ def marks_of(reader: Reader) -> tuple[Mark, ...]:
     return tuple(found)
 
 
-async def read_control(log: Log, reader: Reader) -> list[Envelope[CommandRecorded]]:
+async def read_control(log: Log, reader: ControlReader) -> list[Envelope[CommandRecorded]]:
     """All control entries behind ``reader.last`` that stand; the reader has folded them. Raises
     ``ControlError``, and ``TruncatedLogError`` where the log is not the one that was read."""
     envelopes: list[Envelope[CommandRecorded]] = []
@@ -55,16 +55,16 @@ async def read_control(log: Log, reader: Reader) -> list[Envelope[CommandRecorde
         envelopes += standing(reader, entries)
 
 
-def standing(reader: Reader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:
+def standing(reader: ControlReader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:
     """Those of the next entries that stand; the reader has folded them. Raises ``ControlError``."""
     return [found for entry in entries if (found := reader.take(entry.id, entry.data)) is not None]
 
 
-def alarm_of(refused: Refused) -> Sealed:
+def alarm_of(refused: RefusedEntry) -> Encoded:
     """The alarm for a control entry that was written past the door: the same bytes from everybody."""
     raw = refused.data.decode(errors="replace")[:2000]
     event = ControlRefused(refused.entry, refused.version, refused.head, refused.reason[:2000], raw)
-    return seal("alarms", event)
+    return encode("alarms", event)
 
 
 def patience(group: str) -> float:

@@ -5,7 +5,7 @@
 
 An entry's id follows the last id on the stream (in a log that nobody wrote to past this door: the id is
 the version), so of two racing operators one wins, and the other decides again on what the first one
-made. Whoever issues many commands keeps a ``Door``, which reads the stream once.
+made. Whoever issues many commands keeps a ``ControlWriter``, which reads the stream once.
 
 A halt is more than its entry: it closes the fence of every partition before it is appended, a resume opens
 them after (``shared.control.fence``). No commit with an intent is applied once a halt was accepted.
@@ -15,14 +15,25 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from schemas.codec import UnreadableError, seal, unseal
+from schemas.codec import UnreadableError, decode, encode
 from schemas.control import Command, CommandRecorded, Halt, Resume, RevertProbation
 from schemas.decisions import DecisionMade
-from shared.control import Probation, Reader, Refused, Repeated, State, fold, following, head_of, may, propose
+from shared.control import (
+    ControlReader,
+    Probation,
+    RefusedEntry,
+    Repeated,
+    State,
+    fold,
+    following,
+    head_of,
+    may,
+    propose,
+)
 from shared.control.fence import FenceError, Move, Order, last_move, repair
 from shared.control.following import CONTROL, marks_of, now_ms, read_control
 from shared.control.signing import Signer
-from shared.log import Log, Place, TruncatedLogError
+from shared.log import Log, StreamKey, TruncatedLogError
 
 RACES: Final = 20
 """How often a lost race is run again before giving up."""
@@ -49,7 +60,7 @@ Missing = Callable[[State], str | None]
 """What of the control log is known to be missing, in words; None where nothing is (``shared.recovery``)."""
 
 
-class Door:
+class ControlWriter:
     """The control stream as one operator sees it. Reads it from the beginning once, then what is new. ``missing``
     is asked before anything but a halt is appended: what was lost can be brought back only to a log that ends where
     it was cut."""
@@ -57,7 +68,7 @@ class Door:
     def __init__(self, log: Log, signer: Signer | None = None, missing: Missing | None = None) -> None:
         self.log = log
         self.signer = signer
-        self.reader = Reader()
+        self.reader = ControlReader()
         self._missing = missing
 
     async def state(self) -> State:
@@ -66,7 +77,7 @@ class Door:
         try:
             await read_control(self.log, self.reader)
         except TruncatedLogError:
-            self.reader = Reader()
+            self.reader = ControlReader()
             raise
         return self.reader.state
 
@@ -153,10 +164,10 @@ class Door:
         """Whether it was the next. Raises ``TruncatedLogError`` where the log that it follows is not there."""
         try:
             return await self.log.append_at(
-                CONTROL, self._next(), seal("control", entry).data, marks=marks_of(self.reader)
+                CONTROL, self._next(), encode("control", entry).data, marks=marks_of(self.reader)
             )
         except TruncatedLogError:
-            self.reader = Reader()
+            self.reader = ControlReader()
             raise
 
     def _signer(self, state: State) -> Signer | None:
@@ -190,7 +201,7 @@ class Door:
         found = {}
         for entry in await self.log.tail(CONTROL, count + len(self.reader.refused)):
             try:
-                recorded = unseal("control", entry.data).event
+                recorded = decode("control", entry.data).event
             except UnreadableError:
                 continue
             if version < recorded.version <= state.version and head_of(recorded) == state.past[recorded.version].head:
@@ -224,7 +235,7 @@ async def issue(
 
     Raises ``RefusedError``, which names what came in between, ``ControlError``, ``TruncatedLogError``,
     ``UnavailableError``, and ``FenceError`` where the command stands, and the fence of a partition could not be set."""
-    door = Door(log, signer)
+    door = ControlWriter(log, signer)
     return await door.issue(
         command, actor=actor, reason=reason, command_id=command_id, expects=expects, dry_run=dry_run
     )
@@ -232,7 +243,7 @@ async def issue(
 
 async def current(log: Log, version: int | None = None) -> State:
     """The configuration now, or as of ``version``. Raises ``ControlError`` if the log cannot be trusted."""
-    reader = Reader()
+    reader = ControlReader()
     while entries := await log.scan(CONTROL, after=reader.last):
         for entry in entries:
             if version is not None and reader.state.version >= version:
@@ -243,12 +254,12 @@ async def current(log: Log, version: int | None = None) -> State:
 
 async def history(log: Log) -> list[CommandRecorded]:
     """Every entry that stands, oldest first; each was checked against the chain."""
-    return [envelope.event for envelope in await read_control(log, Reader())]
+    return [envelope.event for envelope in await read_control(log, ControlReader())]
 
 
-async def refused(log: Log) -> list[Refused]:
+async def refused(log: Log) -> list[RefusedEntry]:
     """What was written to the control stream past the door, and does not count."""
-    reader = Reader()
+    reader = ControlReader()
     await read_control(log, reader)
     return reader.refused
 
@@ -262,11 +273,11 @@ async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | N
     probation = state.probations[model]
     found, last = 0, None
     for partition in range(state.partitions):
-        place, after = Place("decisions", partition), f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
+        place, after = StreamKey("decisions", partition), f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
         while entries := await log.scan(place, after=after):
             after = entries[-1].id
             for entry in entries:
-                envelope = unseal("decisions", entry.data)
+                envelope = decode("decisions", entry.data)
                 if _counts(envelope.event, model, probation):
                     found, last = found + 1, envelope.id.hex()
                 if found == probation.decisions:
@@ -274,7 +285,9 @@ async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | N
     return found, last
 
 
-async def expire_probation(door: Door, *, actor: str, reason: str = "not confirmed in time") -> Mapping[str, Issued]:
+async def expire_probation(
+    door: ControlWriter, *, actor: str, reason: str = "not confirmed in time"
+) -> Mapping[str, Issued]:
     """Reverts every probation whose decisions have passed without a confirmation; by model, what was
     issued. Any process may call this as often as it likes: the command's id is that of the probation,
     so two that call it at once revert it once.

@@ -1,6 +1,6 @@
 """From what stands on the control stream to the entries that count. A pure function of the stream.
 
-``Reader.take`` is handed every entry of the stream in order. What the door of ``shared.control.issuing``
+``ControlReader.take`` is handed every entry of the stream in order. What the door of ``shared.control.issuing``
 wrote extends the chain, and counts. For the rest there are two answers.
 
 Refused: it was written past the door. It is not applied, it is kept in ``refused`` for an alarm, and
@@ -30,7 +30,7 @@ LAST: Final = 2**64 - 1
 """The greatest number in an entry id."""
 
 
-class Refused(NamedTuple):
+class RefusedEntry(NamedTuple):
     """An entry that was written past the door: its id on the stream, why it does not count, the
     version and head that stay in force, and its bytes."""
 
@@ -63,7 +63,7 @@ _recorded: Final = msgspec.json.Decoder(CommandRecorded).decode
 _plain: Final = msgspec.json.decode
 
 
-class Taken(NamedTuple):
+class FoldedEntry(NamedTuple):
     """An entry that was taken: its id, its bytes, and how many were taken with it."""
 
     entry: str
@@ -71,7 +71,7 @@ class Taken(NamedTuple):
     number: int
 
 
-class Reader:
+class ControlReader:
     """Reads one control stream from its beginning. ``state``: the configuration so far; ``last``: the
     id of the last entry taken, whether it counted or not; ``refused``: those that did not. ``newest`` is that
     last entry, ``standing`` the last one that counted: by them the log is known again."""
@@ -79,16 +79,16 @@ class Reader:
     def __init__(self) -> None:
         self.state: State = EMPTY
         self.last = START
-        self.newest: Taken | None = None
-        self.standing: Taken | None = None
-        self.refused: list[Refused] = []
+        self.newest: FoldedEntry | None = None
+        self.standing: FoldedEntry | None = None
+        self.refused: list[RefusedEntry] = []
         self._orphans: dict[str, str] = {}
 
     def take(self, entry: str, data: bytes) -> Envelope[CommandRecorded] | None:
         """The envelope of an entry that stands, folded into ``state``; None for a refused one.
         Raises ``ControlError``, after which this reader is of no more use."""
         before, self.last = self.last, entry
-        self.newest = taken = Taken(entry, data, self.newest.number + 1 if self.newest else 1)
+        self.newest = taken = FoldedEntry(entry, data, self.newest.number + 1 if self.newest else 1)
         try:
             found = _wire(data)
             claim = _claim(found.event)
@@ -150,7 +150,7 @@ class Reader:
     def _refuse(self, entry: str, data: bytes, reason: str, recorded: CommandRecorded | None = None) -> None:
         if recorded is not None and recorded.version > self.state.version:
             self._orphans[head_of(recorded)] = entry
-        self.refused.append(Refused(entry, reason, self.state.version, self.state.head, data))
+        self.refused.append(RefusedEntry(entry, reason, self.state.version, self.state.head, data))
 
 
 def following(entry: str) -> str | None:

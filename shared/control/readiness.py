@@ -9,17 +9,17 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.control import Command, Promote
 from schemas.readiness import ArtifactFailed, ArtifactReady
 from shared.control import State
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 
 LOOK_BACK: Final = 10_000
 """Announcements looked at, newest first; a start makes a handful."""
 
 
-class Evidence(NamedTuple):
+class ReadinessEvidence(NamedTuple):
     """Event ids (hexadecimal) of ``ArtifactReady``, one a partition where there is one; and for each
     partition without, a sentence that says why."""
 
@@ -27,10 +27,12 @@ class Evidence(NamedTuple):
     missing: tuple[str, ...]
 
 
-async def evidence(log: Log, partitions: int, model: str, artifact: str) -> Evidence:
+async def evidence(log: Log, partitions: int, model: str, artifact: str) -> ReadinessEvidence:
     """Who holds ``artifact`` of ``model`` ready now."""
     found = [await _in_partition(log, partition, model, artifact) for partition in range(partitions)]
-    return Evidence(tuple(event for event, _ in found if event), tuple(why for event, why in found if not event))
+    return ReadinessEvidence(
+        tuple(event for event, _ in found if event), tuple(why for event, why in found if not event)
+    )
 
 
 async def with_evidence(log: Log, state: State, command: Command) -> tuple[Command, tuple[str, ...]]:
@@ -50,8 +52,8 @@ async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> 
     if owner is None:
         return "", f"{where}: no living worker; start one (`conclave up`, or `conclave run model-worker`)"
     life = None
-    for entry in reversed(await log.tail(Place("readiness", partition), LOOK_BACK)):
-        envelope = unseal("readiness", entry.data)
+    for entry in reversed(await log.tail(StreamKey("readiness", partition), LOOK_BACK)):
+        envelope = decode("readiness", entry.data)
         said = envelope.event
         if (said.model, said.owner) != (model, owner):
             continue

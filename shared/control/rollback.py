@@ -17,7 +17,7 @@ from shared.control.state import Model, Past, Rejected, State, short
 from shared.control.weights import yielding
 
 
-class Outcome(NamedTuple):
+class RollbackOutcome(NamedTuple):
     """The configuration after going back."""
 
     models: Mapping[str, Model]
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     before: int
 
 
-def rolled_back(state: State, command: Rollback) -> Outcome | Rejected:
+def rolled_back(state: State, command: Rollback) -> RollbackOutcome | Rejected:
     """What a rollback makes, or why it may not stand."""
     if command.to is not None and command.to >= state.version:
         return Rejected(f"version {command.to} is not before the present one, {state.version}; choose an earlier one")
@@ -41,7 +41,7 @@ def rolled_back(state: State, command: Rollback) -> Outcome | Rejected:
     return _everything(state, target)
 
 
-def reverted(state: State, command: RevertProbation) -> Outcome | Rejected:
+def reverted(state: State, command: RevertProbation) -> RollbackOutcome | Rejected:
     """What the end of a probation without confirmation makes, or why it may not stand. A weight that
     the promotion brought goes with it, unless weights were set since."""
     probation = state.probations.get(command.model)
@@ -64,7 +64,7 @@ def reverted(state: State, command: RevertProbation) -> Outcome | Rejected:
     return outcome._replace(models=models)
 
 
-def _everything(state: State, target: int) -> Outcome | Rejected:
+def _everything(state: State, target: int) -> RollbackOutcome | Rejected:
     past = state.past[target]
     former = {name: model for name, model in past.models.items() if model.champion is not None}
     if not former:
@@ -76,10 +76,10 @@ def _everything(state: State, target: int) -> Outcome | Rejected:
         return Rejected(f"version {target} decides as the present one, {state.version}, does; there is nothing to do")
     names = sorted({*state.models, *former})
     models = {name: _seated(state.models.get(name, Model()), former.get(name, Model())) for name in names}
-    return _reachable(state, Outcome(models, past.policy, past.gate, past.ladder, past.before))
+    return _reachable(state, RollbackOutcome(models, past.policy, past.gate, past.ladder, past.before))
 
 
-def _one(state: State, name: str, to: int | None) -> Outcome | Rejected:
+def _one(state: State, name: str, to: int | None) -> RollbackOutcome | Rejected:
     current = state.models.get(name, Model())
     if to is None and current.champion is None:
         return Rejected(f"{name!r} does not vote; the voting models are {', '.join(state.voting) or 'none'}")
@@ -96,7 +96,7 @@ def _one(state: State, name: str, to: int | None) -> Outcome | Rejected:
     return _with_champion(state, name, former)
 
 
-def _with_champion(state: State, name: str, former: Model) -> Outcome | Rejected:
+def _with_champion(state: State, name: str, former: Model) -> RollbackOutcome | Rejected:
     """One model's earlier champion (or none) under the present weights. Without one, the others share
     what it weighed; with one where none is now, it takes the share it had."""
     current = state.models[name]
@@ -111,7 +111,7 @@ def _with_champion(state: State, name: str, former: Model) -> Outcome | Rejected
         models = yielding(models, name, 0.0)
     else:
         models = {**models, name: structs.replace(models[name], weight=current.weight)}
-    outcome = Outcome(models, state.policy, state.gate, state.ladder, state.before)
+    outcome = RollbackOutcome(models, state.policy, state.gate, state.ladder, state.before)
     after = structs.replace(state, models=models)
     before = state.before
     while before and (_leads_back(state.past[before], name, current) or _same(after, state.past[before])):
@@ -134,7 +134,7 @@ def _seated(current: Model, former: Model) -> Model:
     return Model(former.champion, shadows, former.weight, former.before)
 
 
-def _reachable(state: State, outcome: Outcome) -> Outcome | Rejected:
+def _reachable(state: State, outcome: RollbackOutcome) -> RollbackOutcome | Rejected:
     count, voters = outcome.policy.quorum_count, sum(1 for model in outcome.models.values() if model.champion)
     if voters < count and len(state.voting) >= state.policy.quorum_count:
         return Rejected(f"a quorum of {count} cannot be reached by {voters} voting models; set the voting policy first")

@@ -49,7 +49,7 @@ class Past(Struct, frozen=True, gc=False):
     partitions: int = 0
 
 
-class Ledger:
+class VersionLedger:
     """What each version decided by, and which command id made it: a value that never changes.
 
     The ledgers of successive versions share one list, of which each sees its own length; appending to
@@ -72,7 +72,7 @@ class Ledger:
         return self._pasts[version - 1]
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Ledger):
+        if not isinstance(other, VersionLedger):
             return NotImplemented
         return self._seen() == other._seen() and self._length == other._length
 
@@ -83,7 +83,7 @@ class Ledger:
         found = self._versions.get(command_id)
         return found if found is not None and found <= self._length else None
 
-    def extended(self, past: Past, command_id: str) -> "Ledger":
+    def extended(self, past: Past, command_id: str) -> "VersionLedger":
         """This ledger with one version more."""
         pasts, versions = self._pasts, self._versions
         if self._length == 0 or len(pasts) > self._length:
@@ -91,7 +91,7 @@ class Ledger:
             versions = {name: version for name, version in versions.items() if version <= self._length}
         pasts.append(past)
         versions[command_id] = len(pasts)
-        return Ledger(pasts, versions)
+        return VersionLedger(pasts, versions)
 
     def _seen(self) -> tuple[list[Past], dict[str, int]]:
         own = {name: version for name, version in self._versions.items() if version <= self._length}
@@ -119,7 +119,7 @@ class State(Struct, frozen=True, gc=False):
     keys: Map[str, TrustKey] = Map()
     revoked: Map[str, int] = Map()
     before: int = 0
-    past: Ledger = Ledger()
+    past: VersionLedger = VersionLedger()
 
     @property
     def voting(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ Watch = Callable[[Epoch], bool | None]
 ``fit``. Else the fitted model is the same with and without it."""
 
 
-class Model(Protocol):
+class FittedModel(Protocol):
     """A fitted or loaded model."""
 
     def logits(self, windows: Windows) -> Logits:
@@ -106,7 +106,7 @@ class Family(Protocol):
     def save(self, model: Any) -> dict[str, bytes]:
         """The weights as files in formats that carry data and no code."""
 
-    def load(self, files: Files, features: int, params: Params) -> Model:
+    def load(self, files: Files, features: int, params: Params) -> FittedModel:
         """The model in ``files``, over windows [N, ``window(params)``, ``features``]. Raises
         ``WeightsError``. Never runs anything it reads."""
 

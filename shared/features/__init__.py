@@ -4,8 +4,8 @@
 ``history.compute`` and ``history.history`` evaluate recorded bars, ``engine.Engine`` a stream of them.
 """
 
-from shared.features.bars import BRIDGE, Bars
-from shared.features.history import History, compute, history
+from shared.features.bars import BRIDGE, BarArrays
+from shared.features.history import FeatureHistory, compute, history
 from shared.features.sets import DEFAULT, SETS, FeatureSet, feature_set
 from shared.features.table import FEATURES, Feature
 
@@ -14,10 +14,10 @@ __all__ = [
     "DEFAULT",
     "FEATURES",
     "SETS",
-    "Bars",
+    "BarArrays",
     "Feature",
+    "FeatureHistory",
     "FeatureSet",
-    "History",
     "compute",
     "feature_set",
     "history",

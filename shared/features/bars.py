@@ -15,7 +15,7 @@ PRICES_AND_VOLUME: Final = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True, eq=False)
-class Bars:
+class BarArrays:
     """The history of one symbol: arrays of one length, ``open_time`` in milliseconds, strictly
     increasing, on the grid of ``interval_ms``.
 
@@ -49,7 +49,7 @@ class Bars:
         return {name: getattr(self, name) for name in PRICES_AND_VOLUME}
 
 
-def _refuse(bars: Bars, bad: npt.NDArray[np.bool_], why: str) -> None:
+def _refuse(bars: BarArrays, bad: npt.NDArray[np.bool_], why: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(f"bars: row {row}, open_time {bars.open_time[row]}, {why}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.features.bars import Doubles, Integers
 from shared.features.expressions import FIELDS, Operation
-from shared.features.graph import LITTLE, Circuit, Read, Vectors, without_negative_zero
+from shared.features.graph import LITTLE, DelayedRead, OperatorGraph, Vectors, without_negative_zero
 
 FEW: Final = 6
 """Up to how many bars are computed one by one, as single floats: an operation on an array takes several times as
@@ -47,7 +47,7 @@ class _Program(NamedTuple):
     moves: list[_Step | _Delay]
 
 
-class Rings:
+class DelayBuffers:
     """The values of nodes that are read with a delay, each in a ring as long as its longest delay (rounded up to a
     power of two, which makes the modulus cheap): ``[slot modulo length, column]``, where a symbol is a column and a
     slot is ``open_time / interval``. So a new bar costs one operation a node, however far its features look back.
@@ -55,7 +55,7 @@ class Rings:
     Where its symbol had no bar, a column holds anything: what is computed from that is meaningless, and harmless.
     """
 
-    def __init__(self, circuit: Circuit, interval_ms: int) -> None:
+    def __init__(self, circuit: OperatorGraph, interval_ms: int) -> None:
         self._interval_ms = interval_ms
         reads = sorted({read for read in circuit.reads() if read.delay})
         lengths = {node: 1 << (delay - 1).bit_length() for node, delay in reads}  # a node's longest comes last
@@ -64,9 +64,9 @@ class Rings:
 
         # The list of values: what is read from the past, then the nodes, of which the fields are the first.
         places = {read: place for place, read in enumerate(reads)}
-        places |= {Read(number, 0): len(reads) + number for number in range(len(circuit.nodes))}
+        places |= {DelayedRead(number, 0): len(reads) + number for number in range(len(circuit.nodes))}
         delays = [
-            _Delay(starts[read.node], lengths[read.node], read.delay, places[Read(read.node, 0)], places[read])
+            _Delay(starts[read.node], lengths[read.node], read.delay, places[DelayedRead(read.node, 0)], places[read])
             for read in reads
         ]
         every, lasting = set(range(len(circuit.nodes))), circuit.below(lengths)
@@ -75,7 +75,7 @@ class Rings:
         }
         self._past = [None] * len(reads)
         self._empty = [None] * (len(circuit.nodes) - len(FIELDS))
-        self._kept = [(starts[node], length, places[Read(node, 0)]) for node, length in lengths.items()]
+        self._kept = [(starts[node], length, places[DelayedRead(node, 0)]) for node, length in lengths.items()]
         self._take_kept = _taking([place for _, _, place in self._kept])
         self._read_at = _columns([(start, length - 1, delay) for start, length, delay, _, _ in delays], 3)
         self._keep_at = _columns([(start, length - 1) for start, length, _ in self._kept], 2)
@@ -164,10 +164,12 @@ class Rings:
         return np.concatenate(found)  # a copy: the ring is written before the vectors are
 
 
-def _program(circuit: Circuit, places: dict[Read, int], delays: list[_Delay], wanted: set[int]) -> _Program:
+def _program(
+    circuit: OperatorGraph, places: dict[DelayedRead, int], delays: list[_Delay], wanted: set[int]
+) -> _Program:
     program = _Program([], [], [])
     for number, node in enumerate(circuit.nodes):
-        taken, place = _taking([places[read] for read in node.reads]), places[Read(number, 0)]
+        taken, place = _taking([places[read] for read in node.reads]), places[DelayedRead(number, 0)]
         if node.reads and number in wanted:
             program.steps.append(_Step(node.apply, taken, place))
             program.ones.append(_Step(node.one, taken, place))

@@ -6,21 +6,21 @@ from typing import Final
 import numpy as np
 
 from shared.features.bars import Doubles, Integers
-from shared.features.buffers import Rings, pieces, selection
-from shared.features.graph import Circuit, Vectors
+from shared.features.buffers import DelayBuffers, pieces, selection
+from shared.features.graph import OperatorGraph, Vectors
 
 _NEVER: Final = np.iinfo(np.int64).max
 
 
-class Bank:
+class SymbolColumns:
     """Rings where each symbol is a column, so that symbols whose bars close together stand in the same rows and are
     computed in one go; and for each of the ``lookback - 1`` bars that the next vectors may depend on its ``mark``:
     the index of the event that brought it.
     """
 
-    def __init__(self, circuit: Circuit, interval_ms: int) -> None:
+    def __init__(self, circuit: OperatorGraph, interval_ms: int) -> None:
         self.interval_ms: Final = interval_ms
-        self._rings = Rings(circuit, interval_ms)
+        self._rings = DelayBuffers(circuit, interval_ms)
         self._size = max(circuit.lookback - 1, 1)
         self._marks: Integers = np.zeros((self._size, 8), np.int64)
         self._oldest: Integers = np.full(8, _NEVER)

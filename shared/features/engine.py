@@ -9,9 +9,9 @@ import numpy as np
 
 from schemas.market import BarClosed
 from shared.features.bars import BRIDGE, Doubles, Integers, bridged_by, fill, missing_before
-from shared.features.columns import Bank
-from shared.features.graph import Circuit, Vectors
-from shared.features.refusal import Refused, impossible, out_of_order
+from shared.features.columns import SymbolColumns
+from shared.features.graph import OperatorGraph, Vectors
+from shared.features.refusal import RefusedBar, impossible, out_of_order
 from shared.features.sets import FeatureSet
 
 SILENCE: Final = 2**18
@@ -25,7 +25,7 @@ Key: TypeAlias = tuple[str, int, bool]
 are one history; simulated ones never mix with them."""
 
 
-class Vector(NamedTuple):
+class ComputedVector(NamedTuple):
     """The vector of one bar and set, little-endian float32; ``bridged`` flat bars stand in its window."""
 
     values: bytes
@@ -41,13 +41,13 @@ class Withheld(NamedTuple):
     detail: str = ""
 
 
-class Taken(NamedTuple):
+class AcceptedBars(NamedTuple):
     """A bar that was taken in: how many bars were missing before it, whether they were bridged, and one
     result for each set, in the order of the sets."""
 
     missing: int
     bridged: bool
-    results: tuple[Vector | Withheld, ...]
+    results: tuple[ComputedVector | Withheld, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -57,7 +57,7 @@ class _Track:
     ``touched`` the latest event of the symbol, refused or not."""
 
     key: Key
-    bank: Bank
+    bank: SymbolColumns
     column: int
     last: BarClosed
     slot: int
@@ -122,23 +122,23 @@ class Engine:
     def __init__(self, sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> None:
         self._sets = tuple(sets)
         self._bridge = bridge
-        self._circuit = Circuit(self._sets)
+        self._circuit = OperatorGraph(self._sets)
         self._lookback = self._circuit.lookback
         self._first_need = min(chosen.lookback for chosen in self._sets)
         self._tracks: dict[Key, _Track] = {}
-        self._banks: dict[int, Bank] = {}
+        self._banks: dict[int, SymbolColumns] = {}
         self._runs: list[_Run] = []
         self.restarted: set[Key] = set()
         """Symbols whose window began after missing bars and is not full yet."""
 
-    def take(self, bars: Sequence[BarClosed], first: int) -> list[Taken | Refused]:
+    def take(self, bars: Sequence[BarClosed], first: int) -> list[AcceptedBars | RefusedBar]:
         """What becomes of each bar. ``first`` is the index of the first of these events in the stream;
         the others follow without a gap."""
         followed = [self._follow(bar, first + i) for i, bar in enumerate(bars)]
         self._close(want=True)
-        return [event if isinstance(event, Refused) else self._outcome(event) for event in followed]
+        return [event if isinstance(event, RefusedBar) else self._outcome(event) for event in followed]
 
-    def absorb(self, bars: Sequence[BarClosed], first: int) -> None:
+    def apply(self, bars: Sequence[BarClosed], first: int) -> None:
         """Takes bars in like ``take``, and says nothing."""
         for i, bar in enumerate(bars):
             self._follow(bar, first + i)
@@ -149,7 +149,7 @@ class Engine:
         marks = [mark for bank in self._banks.values() if (mark := bank.oldest()) is not None]
         return min(marks, default=None)
 
-    def _follow(self, bar: BarClosed, index: int) -> _Accepted | Refused:
+    def _follow(self, bar: BarClosed, index: int) -> _Accepted | RefusedBar:
         if index % SWEEP == 0:
             self._forget(index)
         refused = impossible(bar)
@@ -168,7 +168,7 @@ class Engine:
     def _begin(self, key: Key, bar: BarClosed) -> _Track:
         bank = self._banks.get(bar.interval_ms)
         if bank is None:
-            bank = self._banks[bar.interval_ms] = Bank(self._circuit, bar.interval_ms)
+            bank = self._banks[bar.interval_ms] = SymbolColumns(self._circuit, bar.interval_ms)
         slot = bar.open_time // bar.interval_ms - 1
         track = self._tracks[key] = _Track(key, bank, bank.claim(), bar, slot)
         return track
@@ -242,11 +242,11 @@ class Engine:
         for place, run in enumerate(runs):
             run.computed, run.place = computed, place
 
-    def _outcome(self, bar: _Accepted) -> Taken:
+    def _outcome(self, bar: _Accepted) -> AcceptedBars:
         results = tuple([self._result(bar, number, chosen) for number, chosen in enumerate(self._sets)])
-        return Taken(bar.missing, bar.bridged, results)
+        return AcceptedBars(bar.missing, bar.bridged, results)
 
-    def _result(self, bar: _Accepted, number: int, chosen: FeatureSet) -> Vector | Withheld:
+    def _result(self, bar: _Accepted, number: int, chosen: FeatureSet) -> ComputedVector | Withheld:
         need, run = chosen.lookback, bar.run
         computed = run.computed
         if bar.have < need or computed is None:
@@ -259,7 +259,7 @@ class Engine:
         size = 4 * len(chosen.features)
         start = (bar.row * computed.columns + run.place) * size
         flats = sum([flat > bar.have - need for flat in bar.flats]) if bar.flats else 0
-        return Vector(computed.data[number][start : start + size], flats)
+        return ComputedVector(computed.data[number][start : start + size], flats)
 
 
 def _finite(vectors: Vectors) -> list[list[bool]] | None:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from shared.features.expressions import FIELDS, Operation, Term
+from shared.features.expressions import FIELDS, Expression, Operation
 from shared.features.sets import FeatureSet
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -15,7 +15,7 @@ Vectors: TypeAlias = npt.NDArray[np.float32]
 LITTLE: Final = np.dtype("<f4")
 
 
-class Read(NamedTuple):
+class DelayedRead(NamedTuple):
     """The value of a node, so many bars ago."""
 
     node: int
@@ -23,15 +23,15 @@ class Read(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One operation on what it reads, as in ``Term``; a field of the bar reads nothing."""
+    """One operation on what it reads, as in ``Expression``; a field of the bar reads nothing."""
 
     text: str
     apply: Operation
     one: Operation
-    reads: tuple[Read, ...]
+    reads: tuple[DelayedRead, ...]
 
 
-class Circuit:
+class OperatorGraph:
     """The terms of ``sets``, each once. ``nodes`` begin with the fields of a bar (``terms.FIELDS``), and read only
     nodes before them; ``outputs`` says of each set where its features' values are read."""
 
@@ -43,10 +43,10 @@ class Circuit:
         self._places: dict[str, int] = {}
         self.nodes: Final[list[Node]] = []
         for name in FIELDS:
-            self._read(Term(name))
+            self._read(Expression(name))
         self.outputs: Final = [[self._read(feature.term) for feature in chosen.features] for chosen in self.sets]
 
-    def _read(self, term: Term) -> Read:
+    def _read(self, term: Expression) -> DelayedRead:
         """Where a term's value is read; its node is added where it is new."""
         delay = 0
         while term.delay:
@@ -57,9 +57,9 @@ class Circuit:
             reads = tuple([self._read(below) for below in term.inputs])
             place = self._places[term.text] = len(self.nodes)
             self.nodes.append(Node(term.text, term.apply, term.one, reads))
-        return Read(place, delay)
+        return DelayedRead(place, delay)
 
-    def reads(self) -> Iterable[Read]:
+    def reads(self) -> Iterable[DelayedRead]:
         """All reads, those of the outputs last."""
         for node in self.nodes:
             yield from node.reads

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, Bars, Doubles, Integers, bridged_by, fill
+from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, BarArrays, Doubles, Integers, bridged_by, fill
 from shared.features.graph import LITTLE, Vectors
-from shared.features.plan import Plan
+from shared.features.plan import ColumnPlan
 from shared.features.sets import FeatureSet
 
 CHUNK: Final = 4096
@@ -17,7 +17,7 @@ CHUNK: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class FeatureHistory:
     """The vectors that the feature builder publishes for a history: ``vectors[i]`` is that of
     the given bar ``rows[i]``, with ``bridged[i]`` flat bars in its window. ``warming``, ``gap`` and
     ``undefined`` count the bars for which it publishes a reason instead."""
@@ -31,7 +31,7 @@ class History:
     undefined: int
 
 
-def compute(feature_set: FeatureSet, bars: Bars) -> Vectors:
+def compute(feature_set: FeatureSet, bars: BarArrays) -> Vectors:
     """The vectors of contiguous bars, ``[bars - lookback + 1, features]``; the first is that of bar
     ``lookback - 1``. Undefined values are NaN or infinite.
 
@@ -47,11 +47,11 @@ def compute(feature_set: FeatureSet, bars: Bars) -> Vectors:
 
 
 @lru_cache(maxsize=16)
-def _plan(feature_set: FeatureSet) -> Plan:
-    return Plan([feature_set])
+def _plan(feature_set: FeatureSet) -> ColumnPlan:
+    return ColumnPlan([feature_set])
 
 
-def _contiguous(plan: Plan, values: Doubles, start: int, interval_ms: int) -> Vectors:
+def _contiguous(plan: ColumnPlan, values: Doubles, start: int, interval_ms: int) -> Vectors:
     rows = len(values) - plan.lookback + 1
     if rows <= 0:
         return np.empty((0, len(plan.sets[0])), LITTLE)
@@ -66,7 +66,7 @@ def _contiguous(plan: Plan, values: Doubles, start: int, interval_ms: int) -> Ve
     return result
 
 
-def history(feature_set: FeatureSet, bars: Bars, bridge: int = BRIDGE) -> History:
+def history(feature_set: FeatureSet, bars: BarArrays, bridge: int = BRIDGE) -> FeatureHistory:
     """The vectors of a history with gaps, under the gap policy (``shared.features.bars.bridged_by``)."""
     steps = bars.open_time // bars.interval_ms
     missing = np.diff(steps) - 1
@@ -93,4 +93,4 @@ def history(feature_set: FeatureSet, bars: Bars, bridge: int = BRIDGE) -> Histor
     chosen = np.concatenate(rows)[defined] if rows else np.empty(0, np.int64)
     counts = np.concatenate(bridged)[defined] if bridged else np.empty(0, np.int64)
     undefined = len(found) - len(chosen)
-    return History(bars.open_time[chosen], found[defined], counts, chosen, cold[0], cold[1], undefined)
+    return FeatureHistory(bars.open_time[chosen], found[defined], counts, chosen, cold[0], cold[1], undefined)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.features.expressions import Operation
-from shared.features.graph import LITTLE, Circuit, Vectors, without_negative_zero
+from shared.features.graph import LITTLE, OperatorGraph, Vectors, without_negative_zero
 from shared.features.sets import FeatureSet
 
 
@@ -25,11 +25,11 @@ class _Step(NamedTuple):
     done: tuple[int, ...]
 
 
-class Plan:
+class ColumnPlan:
     """How to compute the vectors of ``sets`` from the fields of bars."""
 
     def __init__(self, sets: Sequence[FeatureSet]) -> None:
-        circuit = Circuit(sets)
+        circuit = OperatorGraph(sets)
         self.sets = circuit.sets
         self.lookback = circuit.lookback
         self._steps = _compile(circuit)
@@ -55,7 +55,7 @@ class Plan:
             return [without_negative_zero(result) for result in vectors]
 
 
-def _compile(circuit: Circuit) -> list[_Step]:
+def _compile(circuit: OperatorGraph) -> list[_Step]:
     nodes = circuit.nodes
     demand = [0] * len(nodes)
     last_use = list(range(len(nodes)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.features.expressions import (
-    Term,
+    Expression,
     change,
     close,
     deviation,
@@ -40,7 +40,7 @@ class Feature:
     """A name, its formula, and where the formula comes from, with what a reader must know of it."""
 
     name: str
-    term: Term
+    term: Expression
     source: str
 
     @property
@@ -80,11 +80,11 @@ _lowest = lowest(low, 14)
 _stochastic = ((close - _lowest) / (highest(high, 14) - _lowest)) * 100.0
 
 
-def _rate(x: Term, bars: int) -> Term:
+def _rate(x: Expression, bars: int) -> Expression:
     return x / lag(x, bars) - 1.0
 
 
-def _z_return(bars: int) -> Term:
+def _z_return(bars: int) -> Expression:
     return change(_log_close, bars) / _known / math.sqrt(bars)
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from shared.gates.evidence import FLOOR
-from shared.gates.rounds import Round, Rounds, Said, join
+from shared.gates.rounds import MemberScore, RoundAssembly, ScoredRound, join
 from shared.gates.rows import Triple
 from shared.voting.pool import FLOOR as LOG_FLOOR
 
@@ -28,7 +28,7 @@ MOST_MEMBERS: Final = 10
 Values = NDArray[np.float64]
 
 
-class Panel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class ContributionPanel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The ensemble as it votes: members by name, ascending, with weights and centres; the pool's log
     prior and temperature."""
 
@@ -43,24 +43,24 @@ class Contributions(Struct, array_like=True, forbid_unknown_fields=True):
     """Sums over the rounds valued so far. ``gains`` are of every coalition over the prior, by bit set
     of members; ``pending`` are rounds not valued yet: the answers in one row, and the outcome."""
 
-    panel: Panel
-    rounds: Rounds
+    panel: ContributionPanel
+    rounds: RoundAssembly
     gains: list[float]
     valued: int = 0
     pending: list[tuple[list[float], int]] = field(default_factory=list)
 
 
-def begin(panel: Panel) -> Contributions:
+def begin(panel: ContributionPanel) -> Contributions:
     """Nothing valued yet. Raises ``ValueError`` for more than ten members: 2^N pools a round."""
     count = len(panel.members)
     if count > MOST_MEMBERS:
         raise ValueError(
             f"exact Shapley values of {count} members take {2**count} pools a round; at most {MOST_MEMBERS}"
         )
-    return Contributions(panel, Rounds(panel.members), [0.0] * 2**count)
+    return Contributions(panel, RoundAssembly(panel.members), [0.0] * 2**count)
 
 
-def evolve(state: Contributions, said: Said) -> Contributions:
+def evolve(state: Contributions, said: MemberScore) -> Contributions:
     """Takes one member's answer; values the rounds when 256 are complete."""
     complete = join(state.rounds, said)
     if complete is not None:
@@ -68,7 +68,7 @@ def evolve(state: Contributions, said: Said) -> Contributions:
     return state
 
 
-def _take(state: Contributions, complete: Round) -> None:
+def _take(state: Contributions, complete: ScoredRound) -> None:
     state.pending.append(([p for answer in complete.answers for p in answer], complete.outcome))
     if len(state.pending) == CHUNK:
         answers = np.array([row for row, _ in state.pending]).reshape(CHUNK, -1, 3)
@@ -79,7 +79,7 @@ def _take(state: Contributions, complete: Round) -> None:
         state.pending = []
 
 
-def coalition_gains(panel: Panel, answers: Values, outcomes: NDArray[np.int64]) -> Values:
+def coalition_gains(panel: ContributionPanel, answers: Values, outcomes: NDArray[np.int64]) -> Values:
     """[2^N] the gain in log score of each coalition's pool over the prior's, summed over the rounds;
     ``answers`` [R, N, 3], ``outcomes`` [R]."""
     weights, centres = np.array(panel.weights), np.array(panel.centres)

@@ -18,7 +18,7 @@ MOST_ALARMS: Final = 0.20
 FEWEST: Final = 200
 
 
-class Training(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class TrainingBins(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The reference: by feature the inner edges of its bins, ascending, and the training part's counts
     (one more than edges). ``rows`` per effective row, there, is ``effect``."""
 
@@ -31,7 +31,7 @@ class Training(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
 class Inputs(Struct, array_like=True, forbid_unknown_fields=True):
     """Counts by feature and bin. ``missing`` counts vectors that had another length: a fault upstream."""
 
-    training: Training
+    training: TrainingBins
     halve_every: int = 2_000
     counts: list[list[float]] = field(default_factory=list)
     seen: int = 0
@@ -42,7 +42,7 @@ class Inputs(Struct, array_like=True, forbid_unknown_fields=True):
             self.counts = [[0.0] * len(row) for row in self.training.counts]
 
 
-def reference(names: Sequence[str], columns: Sequence[Sequence[float]], effect: float = 1.0) -> Training:
+def reference(names: Sequence[str], columns: Sequence[Sequence[float]], effect: float = 1.0) -> TrainingBins:
     """Bins of equal mass of the training part: ``columns`` [F][rows]. Equal values share a bin."""
     edges, counts = [], []
     for column in columns:
@@ -53,7 +53,7 @@ def reference(names: Sequence[str], columns: Sequence[Sequence[float]], effect: 
             tally[bisect_left(inner, value)] += 1.0
         edges.append(tuple(inner))
         counts.append(tuple(tally))
-    return Training(tuple(names), tuple(edges), tuple(counts), effect)
+    return TrainingBins(tuple(names), tuple(edges), tuple(counts), effect)
 
 
 def observe(state: Inputs, vector: Sequence[float]) -> Inputs:

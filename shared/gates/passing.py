@@ -7,12 +7,12 @@ from typing import Final
 
 from msgspec import structs
 
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.control import Command, Promote
 from schemas.gates import EvidenceRestarted, VerdictReached
 from shared.control import State
 from shared.gates.policies import digest_of
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 
 LOOK_BACK: Final = 20_000
 """Events on ``gates`` looked at, newest first."""
@@ -27,7 +27,7 @@ async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> 
     policy that is in force, against the champion that votes now; of several partitions' that of the first.
     Raises ``NoVerdict`` otherwise."""
     several = max(1, state.partitions)
-    places = [place for place in range(several) if several == 1 or await log.tail(Place("scores", place), 1)]
+    places = [place for place in range(several) if several == 1 or await log.tail(StreamKey("scores", place), 1)]
     found = [await _passing(log, state, model, artifact, place) for place in places or [0]]
     return found[0]
 
@@ -35,8 +35,8 @@ async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> 
 async def _passing(log: Log, state: State, model: str, artifact: str, partition: int) -> str:
     who = f"{model} {artifact[:12]}" + (f" in partition {partition}" if state.partitions > 1 else "")
     slot = state.models.get(model)
-    for entry in reversed(await log.tail(Place("gates", partition), LOOK_BACK)):
-        envelope = unseal("gates", entry.data)
+    for entry in reversed(await log.tail(StreamKey("gates", partition), LOOK_BACK)):
+        envelope = decode("gates", entry.data)
         said = envelope.event
         if getattr(said, "artifact", None) != artifact or getattr(said, "model", None) != model:
             continue

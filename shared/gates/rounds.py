@@ -13,7 +13,7 @@ from shared.gates.rows import Triple
 MOST_OPEN: Final = 20_000
 
 
-class Said(NamedTuple):
+class MemberScore(NamedTuple):
     """One member's answer about one bar, with the outcome by the label of its own artifact."""
 
     model: str
@@ -23,7 +23,7 @@ class Said(NamedTuple):
     outcome: int
 
 
-class Round(NamedTuple):
+class ScoredRound(NamedTuple):
     """All members' answers, in the order of the members."""
 
     open_time: int
@@ -31,7 +31,7 @@ class Round(NamedTuple):
     outcome: int
 
 
-class Rounds(Struct, array_like=True, forbid_unknown_fields=True):
+class RoundAssembly(Struct, array_like=True, forbid_unknown_fields=True):
     """Open rounds by ``<open time> <symbol>``: the outcome, and the answers by the member's number.
     ``members`` by name, ascending. ``split``: rounds whose members' labels came out differently."""
 
@@ -41,7 +41,7 @@ class Rounds(Struct, array_like=True, forbid_unknown_fields=True):
     split: int = 0
 
 
-def join(rounds: Rounds, said: Said) -> Round | None:
+def join(rounds: RoundAssembly, said: MemberScore) -> ScoredRound | None:
     """Takes one answer; the round that it completed, or None. Answers of others are passed over; of two
     answers by one member the first counts."""
     if said.model not in rounds.members:
@@ -59,4 +59,4 @@ def join(rounds: Rounds, said: Said) -> Round | None:
             rounds.dropped += 1
         return None
     del rounds.open[name]
-    return Round(said.open_time, tuple(answers[number] for number in range(len(answers))), outcome)
+    return ScoredRound(said.open_time, tuple(answers[number] for number in range(len(answers))), outcome)

@@ -25,7 +25,7 @@ from typing import Final, Literal
 from msgspec import Struct, field
 
 from shared.gates import blocks
-from shared.gates.rounds import Round, Rounds, Said, join
+from shared.gates.rounds import MemberScore, RoundAssembly, ScoredRound, join
 from shared.gates.rows import Triple
 from shared.voting.pool import FLOOR
 
@@ -46,7 +46,7 @@ class Learning(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     fewest: int = 50
 
 
-class Member(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class WeightedMember(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A voting member. ``cap``: the most it may weigh."""
 
     model: str
@@ -61,11 +61,11 @@ class Weights(Struct, array_like=True, forbid_unknown_fields=True):
     ``number``; ``gradient`` and ``losses`` are its sums in units of 2^-40."""
 
     learning: Learning
-    members: tuple[Member, ...]
+    members: tuple[WeightedMember, ...]
     temperature: float
     length: int
     purge: int
-    rounds: Rounds
+    rounds: RoundAssembly
     current: list[float]
     squares: list[float]
     gradient: list[int]
@@ -87,7 +87,7 @@ class Step(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 def begin(
-    members: Sequence[Member],
+    members: Sequence[WeightedMember],
     *,
     horizon: int,
     interval_ms: int,
@@ -113,7 +113,7 @@ def begin(
         temperature,
         length,
         horizon * interval_ms,
-        Rounds(tuple(member.model for member in chosen)),
+        RoundAssembly(tuple(member.model for member in chosen)),
         current,
         [1e-4] * len(chosen),
         list(empty),
@@ -122,13 +122,13 @@ def begin(
     )
 
 
-def evolve(state: Weights, said: Said) -> Step | None:
+def evolve(state: Weights, said: MemberScore) -> Step | None:
     """Takes one member's answer, in place; the step of the block that it closed, or None."""
     complete = join(state.rounds, said)
     return None if complete is None else _take(state, complete)
 
 
-def _take(state: Weights, complete: Round) -> Step | None:
+def _take(state: Weights, complete: ScoredRound) -> Step | None:
     number, offset = divmod(complete.open_time, state.length)
     step = None
     if number < state.number:
@@ -143,7 +143,7 @@ def _take(state: Weights, complete: Round) -> Step | None:
     return step
 
 
-def _add(state: Weights, complete: Round) -> None:
+def _add(state: Weights, complete: ScoredRound) -> None:
     evidence = []
     logits = list(state.log_prior)
     for member, weight, answer in zip(state.members, state.current, complete.answers, strict=True):
@@ -205,7 +205,7 @@ def proposal(state: Weights) -> dict[str, float]:
     return {member.model: weight for member, weight in zip(state.members, state.current, strict=True)}
 
 
-def replay(start: Weights, said: Sequence[Said], recorded: Mapping[int, Mapping[str, float]]) -> int | None:
+def replay(start: Weights, said: Sequence[MemberScore], recorded: Mapping[int, Mapping[str, float]]) -> int | None:
     """Folds ``said`` from ``start`` (changed in place) and compares every step with the recorded one:
     the first block that differs by more than 1e-9 or was not recorded, or None."""
     for one in said:
@@ -238,7 +238,7 @@ def _settled(wanted: Sequence[float], low: Sequence[float], high: Sequence[float
     return out
 
 
-def _log_prior(members: Sequence[Member], weights: Sequence[float]) -> Triple:
+def _log_prior(members: Sequence[WeightedMember], weights: Sequence[float]) -> Triple:
     raw = [sum(w * m.prior[k] for m, w in zip(members, weights, strict=True)) for k in range(3)]
     total = sum(raw)
     logs = [math.log(max(share / total, FLOOR)) for share in raw]

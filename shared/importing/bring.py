@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from shared.artifacts.manifest import Scaler, Source, digest_of
+from shared.artifacts.manifest import ImportedFrom, Scaler, digest_of
 from shared.bars import Bars
 from shared.families import complete
 from shared.families.base import Params
@@ -59,7 +59,9 @@ def bring(
         given=Given(
             model,
             _scaler(scaler, len(feature_set.names), unpickle=unpickle),
-            Source(weights.name, digest_of(weights.read_bytes()), found.layout, scaler.name if scaler else "", off),
+            ImportedFrom(
+                weights.name, digest_of(weights.read_bytes()), found.layout, scaler.name if scaler else "", off
+            ),
         ),
     )
 

@@ -26,7 +26,7 @@ class LayoutError(ValueError):
     """A state dict that is no network known here, or that leaves something open. Says what to say."""
 
 
-class Found(NamedTuple):
+class DetectedLayout(NamedTuple):
     """A recognised network: the family it is served by, its weights by that family's names, what is known of
     its parameters, and which known layout it is (empty: by its parts alone)."""
 
@@ -36,7 +36,7 @@ class Found(NamedTuple):
     layout: str
 
 
-class Known(NamedTuple):
+class LayoutSignature(NamedTuple):
     """A layout by its signature: tokens' input, layers, feed-forward, whether a norm follows, widths of the head."""
 
     patched: bool
@@ -46,14 +46,14 @@ class Known(NamedTuple):
     params: Params
 
 
-KNOWN: Final[Mapping[str, Known]] = {
-    "v2-patches": Known(True, 3, False, (1,), {"heads": 4, "gelu": 0, "last": 0}),
-    "v3-transformer": Known(False, 2, True, (3,), {"heads": 4, "gelu": 1, "last": 0}),
-    "v5-patchtst": Known(False, 4, False, (64, 3), {"heads": 8, "gelu": 0, "last": 0}),
+KNOWN: Final[Mapping[str, LayoutSignature]] = {
+    "v2-patches": LayoutSignature(True, 3, False, (1,), {"heads": 4, "gelu": 0, "last": 0}),
+    "v3-transformer": LayoutSignature(False, 2, True, (3,), {"heads": 4, "gelu": 1, "last": 0}),
+    "v5-patchtst": LayoutSignature(False, 4, False, (64, 3), {"heads": 8, "gelu": 0, "last": 0}),
 }
 
 
-def recognise(state: Arrays, features: int, said: Params, classes: tuple[str, ...]) -> Found:
+def recognise(state: Arrays, features: int, said: Params, classes: tuple[str, ...]) -> DetectedLayout:
     """``said``: parameters that the operator knows; they win over what a known layout has. ``classes``: what the
     outputs mean, in their order: three actions, or for one output the side it speaks against and the side it
     speaks for. Raises ``LayoutError``."""
@@ -65,7 +65,7 @@ def recognise(state: Arrays, features: int, said: Params, classes: tuple[str, ..
     return _encoder(state, features, said, classes)
 
 
-def _stacks(state: Arrays, features: int, said: Params, classes: tuple[str, ...]) -> Found:
+def _stacks(state: Arrays, features: int, said: Params, classes: tuple[str, ...]) -> DetectedLayout:
     weights, head = {}, {}
     for name, array in state.items():
         if STACK.match(name):
@@ -87,10 +87,10 @@ def _stacks(state: Arrays, features: int, said: Params, classes: tuple[str, ...]
     }
     _agree(params, said)
     weights |= _head(head, linears, classes)
-    return Found("imported-stacks", weights, params, "v5-nhits")
+    return DetectedLayout("imported-stacks", weights, params, "v5-nhits")
 
 
-def _encoder(state: Arrays, features: int, said: Params, classes: tuple[str, ...]) -> Found:
+def _encoder(state: Arrays, features: int, said: Params, classes: tuple[str, ...]) -> DetectedLayout:
     weights: dict[str, NDArray[np.float32]] = {}
     rest: dict[str, NDArray[Any]] = {}
     prefixes, numbers = set(), set()
@@ -142,7 +142,7 @@ def _encoder(state: Arrays, features: int, said: Params, classes: tuple[str, ...
     weights |= {f"in.{part}": _single(rest[f"{embed}.{part}"]) for part in ("weight", "bias")}
     for name in norms:
         weights |= {f"norm.{part}": _single(rest[f"{name}.{part}"]) for part in ("weight", "bias")}
-    return Found("imported-encoder", weights | _head(rest, head, classes), params, layout)
+    return DetectedLayout("imported-encoder", weights | _head(rest, head, classes), params, layout)
 
 
 def _known(patched: bool, layers: int, norm: bool, head: tuple[int, ...]) -> str:

@@ -51,7 +51,7 @@ class Bar(NamedTuple):
     number: int
 
 
-class Outcome(NamedTuple):
+class LabelOutcome(NamedTuple):
     """What came: log return over the horizon, sigma times the root of the horizon, the class, the open
     time of the bar that decided, the plain return over an hour where no bar of it is missing, and the
     entry of the bar that was predicted at."""
@@ -111,7 +111,7 @@ class BarHistory:
             self.base_number = bar.number
         del self.times[:dropped], self.bars[:dropped]
 
-    def outcome(self, open_time: int, horizon: int, kappa: float) -> Outcome | Unlabelled | None:
+    def outcome(self, open_time: int, horizon: int, kappa: float) -> LabelOutcome | Unlabelled | None:
         """Return what came of a prediction at a bar; None while that is not known."""
         bar = self._at(open_time)
         if bar is None:
@@ -133,7 +133,7 @@ class BarHistory:
             after = self._at(open_time + self.hour * self.interval_ms)
             assert after is not None
             moved = after.close / bar.close - 1.0
-        return Outcome(forward, scale, class_of(forward / scale, kappa), ends, moved, bar.entry)
+        return LabelOutcome(forward, scale, class_of(forward / scale, kappa), ends, moved, bar.entry)
 
     def _at(self, open_time: int) -> Bar | None:
         place = bisect_left(self.times, open_time)

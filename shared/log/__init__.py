@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from shared.log.written import Written
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def preceding(entry_id: str) -> str:
     return f"{int(milliseconds) - 1}-{2**64 - 1}" if milliseconds != "0" else START
 
 
-class Place(NamedTuple):
+class StreamKey(NamedTuple):
     """One stream of one partition (0 for a stream that has none)."""
 
     stream: str
@@ -56,7 +56,7 @@ class Place(NamedTuple):
 class Entry(NamedTuple):
     """What stands on a stream: ``id`` is ``<milliseconds>-<sequence>``, ``data`` a sealed envelope."""
 
-    place: Place
+    place: StreamKey
     id: str
     data: bytes
 
@@ -111,7 +111,7 @@ class Commit(NamedTuple):
     batch depends on of streams that have no position (control); it is compared again before a commit goes out over a
     new connection."""
 
-    outputs: Sequence[Sealed]
+    outputs: Sequence[Encoded]
     before: Mapping[str, Position]
     after: Mapping[str, Position]
     memo: bytes = b""
@@ -155,7 +155,7 @@ class Lost(NamedTuple):
     """What of a stream is not there any more: the entry that was read last, the newest entry that is there, and what
     was found."""
 
-    place: Place
+    place: StreamKey
     expected: str
     last: str
     detail: str
@@ -227,7 +227,7 @@ class Log(Protocol):
         """The mark of a partition's fence: ``open <command id>`` or ``closed <command id>``; '' where it was never
         set, which counts as closed. Raises ``UnavailableError``."""
 
-    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+    async def set_fence(self, partition: int, mark: str, note: Encoded, *, expected: str | None = None) -> str:
         """Sets the mark of a partition's fence and appends ``note`` to its ``decisions``, both or neither: the place
         of the note is the order between this and the decisions. Does nothing where the mark is that already, or
         where ``expected`` is given and another mark is there. Returns the mark that is there now.
@@ -236,25 +236,27 @@ class Log(Protocol):
     async def written(self, claim: Claim) -> Mapping[str, Written]:
         """The running digests of the claim's group after its last commit, by stream."""
 
-    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
+    async def read(
+        self, after: Mapping[StreamKey, str], *, count: int, block_ms: int, ahead: bool = False
+    ) -> list[Entry]:
         """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,
         streams in the order of ``after``. Waits up to ``block_ms`` for the first (0: not at all).
 
         ``ahead`` says that the caller commits what comes of these entries and reads on behind them at once, so
         that the log may ask for both together; it changes nothing of what is read."""
 
-    async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
+    async def scan(self, place: StreamKey, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
         """Entries with after < id <= until, oldest first, at most ``count``."""
 
-    async def tail(self, place: Place, count: int) -> list[Entry]:
+    async def tail(self, place: StreamKey, count: int) -> list[Entry]:
         """The newest ``count`` entries, oldest first."""
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: "Sequence[Mark]" = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: "Sequence[Mark]" = ()) -> bool:
         """Appends under this very id, which must be greater than the newest; false (and nothing
         written) where it is not. The compare-and-append of the control stream. ``marks``: what was read of it; it is
         compared over the same connection first. Raises ``TruncatedLogError``."""
 
-    async def extent(self, place: Place) -> Extent:
+    async def extent(self, place: StreamKey) -> Extent:
         """Where the stream begins and ends."""
 
     async def groups(self, partition: int) -> list[GroupView]:

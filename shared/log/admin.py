@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from schemas.catalogue import STREAMS
-from shared.log import START, Entry, Place
-from shared.log.connection import ServerError, Wire, pack, parse_address
+from shared.log import START, Entry, StreamKey
+from shared.log.connection import Connection, ServerError, pack, parse_address
 from shared.log.redis import ANSWER_S
 
 AT_ONCE: Final = 500
 """Entries of one round trip when restoring."""
 
 
-class End(NamedTuple):
+class StreamEnd(NamedTuple):
     """Where a stream ended: its oldest and newest entry, and how many were ever added."""
 
     first: str = START
@@ -28,7 +28,7 @@ class End(NamedTuple):
 class PartitionCut(NamedTuple):
     """One partition at one moment: the ends of its streams, and each group's hash, field by field."""
 
-    ends: Mapping[str, End]
+    ends: Mapping[str, StreamEnd]
     groups: Mapping[str, Mapping[str, bytes]]
 
 
@@ -39,7 +39,7 @@ class NotEmptyError(RuntimeError):
 @asynccontextmanager
 async def opened_whole(url: str, name: str) -> AsyncIterator["Whole"]:
     """A connection of its own to the server at ``url``. Raises ``UnavailableError``."""
-    wire = await Wire.open(parse_address(url), name)
+    wire = await Connection.open(parse_address(url), name)
     try:
         yield Whole(wire)
     finally:
@@ -49,7 +49,7 @@ async def opened_whole(url: str, name: str) -> AsyncIterator["Whole"]:
 class Whole:
     """A server's streams as a whole, over one connection that is not opened again."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Connection) -> None:
         self._wire = wire
 
     async def cut(self, partition: int) -> PartitionCut:
@@ -76,12 +76,12 @@ class Whole:
             },
         )
 
-    async def end(self, place: Place) -> End:
+    async def end(self, place: StreamKey) -> StreamEnd:
         """Where one stream ends now."""
         [found] = await self._at_once([("XINFO", "STREAM", place.key)])
         return _end(found)
 
-    async def trim(self, place: Place, first_kept: str) -> int:
+    async def trim(self, place: StreamKey, first_kept: str) -> int:
         """Removes the entries before ``first_kept``; how many those were."""
         removed: int = await self._ask("XTRIM", place.key, "MINID", "=", first_kept)
         return removed
@@ -98,7 +98,7 @@ class Whole:
                     "If this is what an interrupted restore left, empty it (FLUSHDB) and begin again"
                 )
 
-    async def restore(self, place: Place, entries: Iterable[Sequence[Entry]], end: End) -> int:
+    async def restore(self, place: StreamKey, entries: Iterable[Sequence[Entry]], end: StreamEnd) -> int:
         """Writes a stream as it was: the same ids, the same bytes, the same count of entries ever added.
         ``entries`` come in slices, in order; how many those were."""
         count = 0
@@ -140,14 +140,14 @@ class Whole:
         return list(replies)
 
 
-def _end(found: Any) -> End:
+def _end(found: Any) -> StreamEnd:
     if isinstance(found, ServerError):
         if "no such key" in str(found):
-            return End()
+            return StreamEnd()
         raise found
     facts = _pairs(found)
     first = facts[b"first-entry"][0].decode() if facts[b"length"] else START
-    return End(first, facts[b"last-generated-id"].decode(), int(facts[b"entries-added"]))
+    return StreamEnd(first, facts[b"last-generated-id"].decode(), int(facts[b"entries-added"]))
 
 
 def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:

@@ -101,8 +101,8 @@ class _Expected(NamedTuple):
     limit_s: float
 
 
-class Wire(asyncio.BufferedProtocol):
-    """A connection. Open it with ``Wire.open``; once it is closed it stays closed."""
+class Connection(asyncio.BufferedProtocol):
+    """A connection. Open it with ``Connection.open``; once it is closed it stays closed."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -117,7 +117,7 @@ class Wire(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(cls, address: Address, name: str) -> "Wire":
+    async def open(cls, address: Address, name: str) -> "Connection":
         """Connects, says who is there and chooses the database. Raises ``UnavailableError``."""
         loop = asyncio.get_running_loop()
         wire = cls(str(address))

@@ -12,7 +12,7 @@ from statistics import median
 from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
-from shared.log.connection import ServerError, Wire, pack, parse_address
+from shared.log.connection import Connection, ServerError, pack, parse_address
 
 PROBES: Final = 15
 ANSWER_S: Final = 10.0
@@ -44,7 +44,7 @@ async def check_server(url: str, ephemeral: bool) -> ServerReport:
     """Looks at a server and measures it. Raises ``UnfitServerError`` unless it is fit, or
     ``ephemeral`` says that the log may be lost; ``UnavailableError`` if it does not answer."""
     address = parse_address(url)
-    wire = await Wire.open(address, "conclave:check")
+    wire = await Connection.open(address, "conclave:check")
     try:
         facts = await _facts(wire)
         settings = {name: await _setting(wire, name) for name in ("appendfsync", "dir")}
@@ -97,7 +97,7 @@ def _faults(facts: dict[str, str]) -> list[str]:
     return faults
 
 
-async def _facts(wire: Wire) -> dict[str, str]:
+async def _facts(wire: Connection) -> dict[str, str]:
     facts: dict[str, str] = {}
     for section in ("server", "memory", "persistence"):
         try:
@@ -108,7 +108,7 @@ async def _facts(wire: Wire) -> dict[str, str]:
     return facts
 
 
-async def _setting(wire: Wire, name: str) -> str:
+async def _setting(wire: Connection, name: str) -> str:
     try:
         reply: list[Any] = await wire.call(pack("CONFIG", "GET", name), ANSWER_S)
     except ServerError:
@@ -116,7 +116,7 @@ async def _setting(wire: Wire, name: str) -> str:
     return reply[1].decode() if reply else ""
 
 
-async def _write_ms(wire: Wire) -> float:
+async def _write_ms(wire: Connection) -> float:
     probe, times = f"conclave:probe:{os.getpid()}", []
     for _ in range(PROBES):
         begun = time.perf_counter()

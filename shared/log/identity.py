@@ -8,7 +8,7 @@ that it read, and compares.
 from hashlib import sha1
 from typing import NamedTuple
 
-from shared.log import START, Claim, Extent, Lost, Place, Position, TruncatedLogError
+from shared.log import START, Claim, Extent, Lost, Position, StreamKey, TruncatedLogError
 from shared.log.leases import order
 
 
@@ -16,7 +16,7 @@ class Mark(NamedTuple):
     """An entry that was read: the place, the position after it. ``kept``: this very entry must be there; otherwise it
     may have been trimmed or deleted since."""
 
-    place: Place
+    place: StreamKey
     position: Position
     kept: bool = False
 
@@ -60,5 +60,5 @@ def rolled_back(claim: Claim, said: str) -> TruncatedLogError:
     stream, position = next(iter(claim.positions.items()), ("alarms", Position()))
     return TruncatedLogError(
         f"{said}. The server lost its last writes, or was restored to an older state",
-        Lost(Place(stream, claim.partition), position.id, START, f"the position of group {claim.group} is gone"),
+        Lost(StreamKey(stream, claim.partition), position.id, START, f"the position of group {claim.group} is gone"),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from schemas.catalogue import STREAMS
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from shared.log import CLOSED, OPEN, START, Claim, Commit, HaltedError, OwnedError, Owner
 
 LEASE_MS: Final = 10_000
@@ -21,7 +21,7 @@ def order(entry_id: str) -> tuple[int, int]:
     return int(moment), int(sequence or 0)
 
 
-def departed(former: Owner, claimant: Owner) -> bool:
+def owner_is_dead(former: Owner, claimant: Owner) -> bool:
     """Whether ``former`` surely runs no more: a process of this host whose pid is free, is the claimant's own (a
     restarted container gets the pid it had), or belongs to a process that began at another time. Of other hosts
     nothing is known."""
@@ -46,7 +46,7 @@ def born(pid: int) -> int:
         return 0
 
 
-def owned(group: str, partition: int, owner: Owner, since_ms: int, left_ms: int) -> OwnedError:
+def group_owned_error(group: str, partition: int, owner: Owner, since_ms: int, left_ms: int) -> OwnedError:
     """The refusal of a claim, for the person who started a second copy."""
     return OwnedError(
         f"group {group!r} of partition {partition} belongs to {owner}, for {max(since_ms, 0) / 1000:.0f} s now. "
@@ -80,7 +80,7 @@ def is_open(mark: str) -> bool:
     return mark.startswith(OPEN)
 
 
-def check_mark(mark: str, note: Sealed) -> None:
+def check_mark(mark: str, note: Encoded) -> None:
     """Raises ``ValueError`` for a mark that is none, or a note that does not belong on ``decisions``."""
     if not mark.startswith((OPEN, CLOSED)) or not mark.partition(" ")[2]:
         raise ValueError(f"a fence is marked {mark!r}, expected `open <command id>` or `closed <command id>`")

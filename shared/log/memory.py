@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.lowlevel import checkpoint
 
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from shared.log import (
     START,
     Claim,
@@ -24,8 +24,8 @@ from shared.log import (
     FencedError,
     GroupView,
     Owner,
-    Place,
     Position,
+    StreamKey,
 )
 from shared.log.identity import Mark, fault, rolled_back, truncated
 from shared.log.leases import (
@@ -33,11 +33,11 @@ from shared.log.leases import (
     check_commit,
     check_mark,
     check_partitioned,
-    departed,
+    group_owned_error,
     halted,
     is_open,
     order,
-    owned,
+    owner_is_dead,
 )
 from shared.log.written import Written, advance, running
 
@@ -83,12 +83,12 @@ class MemoryLog:
 
     def __init__(self, now: Callable[[], int] = wall_ms) -> None:
         self._now = now
-        self._streams: dict[Place, _Stream] = {}
+        self._streams: dict[StreamKey, _Stream] = {}
         self._groups: dict[tuple[int, str], _Group] = {}
         self._fences: dict[int, str] = {}
         self._waiting: set[anyio.Event] = set()
         self._opened = 1
-        self._shown: dict[tuple[str, Place], Position] = {}
+        self._shown: dict[tuple[str, StreamKey], Position] = {}
         self._tokens: dict[tuple[str, int, int, Owner], int] = {}
         self._numbers = itertools.count(1)
 
@@ -112,8 +112,8 @@ class MemoryLog:
             visible = self._visible(group, streams, partition)
             self._groups[partition, group] = _Group(positions=dict(visible), restored=tuple(visible))
         state, now = self._groups[partition, group], self._now()
-        if state.owner and state.lease > now and not take_over and not departed(state.owner, owner):
-            raise owned(group, partition, state.owner, now - state.claimed, state.lease - now)
+        if state.owner and state.lease > now and not take_over and not owner_is_dead(state.owner, owner):
+            raise group_owned_error(group, partition, state.owner, now - state.claimed, state.lease - now)
         former = str(state.owner) if state.owner and state.lease else None
         state.epoch += 1
         state.owner, state.claimed, state.lease = owner, now, now + LEASE_MS
@@ -123,7 +123,7 @@ class MemoryLog:
         state.visible.update(streams)
         positions = {stream: state.positions[stream] for stream in streams}
         for stream in streams:
-            self._shown[group, Place(stream, partition)] = positions[stream]
+            self._shown[group, StreamKey(stream, partition)] = positions[stream]
         given = (dict(state.since), state.memo, former, dict(state.written), state.restored)
         return Claim(group, partition, state.epoch, owner, positions, *given)
 
@@ -156,11 +156,13 @@ class MemoryLog:
                     f"group {claim.group!r} stands at {state.positions[stream].id} on {stream!r}, "
                     f"the commit starts at {before.id}; nothing was written"
                 )
-        self._compare([Mark(Place(stream, claim.partition), at) for stream, at in commit.after.items() if at.digest])
+        self._compare(
+            [Mark(StreamKey(stream, claim.partition), at) for stream, at in commit.after.items() if at.digest]
+        )
         first: dict[str, str] = {}
         last: dict[str, str] = {}
         for sealed in commit.outputs:
-            last[sealed.stream] = self._add(Place(sealed.stream, claim.partition), sealed.data)
+            last[sealed.stream] = self._add(StreamKey(sealed.stream, claim.partition), sealed.data)
             first.setdefault(sealed.stream, last[sealed.stream])
         grown = advance(claim.group, claim.partition, running(state.written), commit.outputs)
         for stream, (count, digest) in grown.items():
@@ -172,7 +174,7 @@ class MemoryLog:
         state.last = (claim.epoch, commit)
         self._token(claim.group, claim.partition, state, claim.owner)
         for stream, after in commit.after.items():
-            self._shown[claim.group, Place(stream, claim.partition)] = after
+            self._shown[claim.group, StreamKey(stream, claim.partition)] = after
         recreated = tuple(stream for stream in commit.after if stream not in state.visible)
         state.visible.update(recreated)
         self._wake()
@@ -183,14 +185,14 @@ class MemoryLog:
         await checkpoint()
         return self._fences.get(partition, "")
 
-    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+    async def set_fence(self, partition: int, mark: str, note: Encoded, *, expected: str | None = None) -> str:
         """See ``Log.set_fence``."""
         await checkpoint()
         check_mark(mark, note)
         there = self._fences.get(partition, "")
         if there != mark and expected in (None, there):
             self._fences[partition] = there = mark
-            self._add(Place(note.stream, partition), note.data)
+            self._add(StreamKey(note.stream, partition), note.data)
             self._wake()
         return there
 
@@ -200,7 +202,9 @@ class MemoryLog:
         state = self._groups.get((claim.partition, claim.group), _Group())
         return dict(state.written)
 
-    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
+    async def read(
+        self, after: Mapping[StreamKey, str], *, count: int, block_ms: int, ahead: bool = False
+    ) -> list[Entry]:
         """See ``Log.read``."""
         await checkpoint()
         found = self._collect(after, count)
@@ -217,7 +221,7 @@ class MemoryLog:
                 found = self._collect(after, count)
         return found
 
-    async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
+    async def scan(self, place: StreamKey, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
         """See ``Log.scan``."""
         await checkpoint()
         stream = self._streams.get(place, _Stream())
@@ -225,13 +229,13 @@ class MemoryLog:
         start = stream.behind(after)
         return stream.entries[start : min(stop, start + count)]
 
-    async def tail(self, place: Place, count: int) -> list[Entry]:
+    async def tail(self, place: StreamKey, count: int) -> list[Entry]:
         """See ``Log.tail``."""
         await checkpoint()
         entries = self._streams.get(place, _Stream()).entries
         return entries[max(len(entries) - count, 0) :]
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         """See ``Log.append_at``."""
         await checkpoint()
         self._compare(marks)
@@ -241,12 +245,12 @@ class MemoryLog:
         self._wake()
         return True
 
-    async def extent(self, place: Place) -> Extent:
+    async def extent(self, place: StreamKey) -> Extent:
         """See ``Log.extent``."""
         await checkpoint()
         return self._extent(place)
 
-    def _extent(self, place: Place) -> Extent:
+    def _extent(self, place: StreamKey) -> Extent:
         stream = self._streams.get(place, _Stream())
         entries = stream.entries
         first, last = (entries[0].id, entries[-1].id) if entries else (START, START)
@@ -264,7 +268,7 @@ class MemoryLog:
                 state.lease > self._now(),
                 dict(state.positions),
                 {
-                    stream: self._streams.get(Place(stream, partition), _Stream()).added - position.seen
+                    stream: self._streams.get(StreamKey(stream, partition), _Stream()).added - position.seen
                     for stream, position in state.positions.items()
                 },
                 dict(state.written),
@@ -276,7 +280,7 @@ class MemoryLog:
     async def close(self) -> None:
         """See ``Log.close``. The entries stay: other users may hold the same object."""
 
-    def trim(self, place: Place, first: str) -> None:
+    def trim(self, place: StreamKey, first: str) -> None:
         """Drops the entries before ``first``, as an operator's ``XTRIM MINID`` would."""
         stream = self._streams.setdefault(place, _Stream())
         count = sum(1 for held in stream.orders if held < order(first))
@@ -284,7 +288,7 @@ class MemoryLog:
             stream.deleted = stream.entries[count - 1].id
             del stream.entries[:count], stream.orders[:count]
 
-    def lose_group(self, group: str, place: Place) -> None:
+    def lose_group(self, group: str, place: StreamKey) -> None:
         """Drops a consumer group, as an operator's ``XGROUP DESTROY`` would."""
         self._groups[place.partition, group].visible.discard(place.stream)
         self._shown.pop((group, place), None)
@@ -304,7 +308,7 @@ class MemoryLog:
         self._wake()
 
     def _visible(self, group: str, streams: Sequence[str], partition: int) -> Mapping[str, Position]:
-        found = {stream: self._shown.get((group, Place(stream, partition)), Position()) for stream in streams}
+        found = {stream: self._shown.get((group, StreamKey(stream, partition)), Position()) for stream in streams}
         return {stream: Position(*at[:2]) for stream, at in found.items() if at.id != START}
 
     def _compare(self, marks: Sequence[Mark]) -> None:
@@ -347,7 +351,7 @@ class MemoryLog:
             said = f"group {claim.group!r}: the commit does not follow the last one that was applied"
             raise FencedError(said) if state.owner != claim.owner else rolled_back(claim, said)
 
-    def _collect(self, after: Mapping[Place, str], count: int) -> list[Entry]:
+    def _collect(self, after: Mapping[StreamKey, str], count: int) -> list[Entry]:
         found: list[Entry] = []
         for place, entry_id in after.items():
             stream = self._streams.get(place)
@@ -356,13 +360,13 @@ class MemoryLog:
                 found += stream.entries[start : start + count]
         return found
 
-    def _add(self, place: Place, data: bytes) -> str:
+    def _add(self, place: StreamKey, data: bytes) -> str:
         last = self._streams.get(place, _Stream()).last
         moment = self._now()
         self._append(place, (moment, 0) if moment > last[0] else (last[0], last[1] + 1), data)
         return self._streams[place].entries[-1].id
 
-    def _append(self, place: Place, at: tuple[int, int], data: bytes) -> None:
+    def _append(self, place: StreamKey, at: tuple[int, int], data: bytes) -> None:
         stream = self._streams.setdefault(place, _Stream())
         stream.entries.append(Entry(place, f"{at[0]}-{at[1]}", data))
         stream.orders.append(at)

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from shared.log import Entry, Place, UnavailableError
-from shared.log.connection import ServerError, Wire, pack
+from shared.log import Entry, StreamKey, UnavailableError
+from shared.log.connection import Connection, ServerError, pack
 
 GRACE_S: Final = 5.0
 """How much longer than its own limit a waiting read may take (seconds)."""
@@ -25,7 +25,7 @@ class Persist(Protocol):
 
 
 class _Read(NamedTuple):
-    after: Mapping[Place, str]
+    after: Mapping[StreamKey, str]
     most: int
     block_ms: int
 
@@ -42,28 +42,28 @@ class _Read(NamedTuple):
 
 class _Sent(NamedTuple):
     read: _Read
-    wire: Wire
+    wire: Connection
     answer: asyncio.Future[Any]
 
 
-class Reader:
+class StreamReader:
     """The reads of one log. ``connect`` opens a connection, ``persist`` sends until an answer comes."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Wire]], persist: Persist) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], persist: Persist) -> None:
         self._connect = connect
         self._persist = persist
-        self._free: list[Wire] = []
-        self._ahead: dict[tuple[Place, ...], _Sent] = {}
+        self._free: list[Connection] = []
+        self._ahead: dict[tuple[StreamKey, ...], _Sent] = {}
         self._next: _Read | None = None
 
-    async def read(self, after: Mapping[Place, str], count: int, block_ms: int, *, ahead: bool) -> list[Entry]:
+    async def read(self, after: Mapping[StreamKey, str], count: int, block_ms: int, *, ahead: bool) -> list[Entry]:
         """See ``Log.read``."""
         read = _Read(after, count, block_ms)
         reply = await self._taken(read) if self._ahead else None
         if reply is None:
             reply = await self._persist(self._wait, read.packed, read.limit_s) or ()
         found: list[Entry] = []
-        ends: dict[Place, str] = {}
+        ends: dict[StreamKey, str] = {}
         more = False
         places = _keyed(tuple(after))
         for key, rows in reply:
@@ -136,11 +136,11 @@ class Reader:
 
 
 @functools.lru_cache(maxsize=64)
-def _keyed(places: tuple[Place, ...]) -> Mapping[bytes, Place]:
+def _keyed(places: tuple[StreamKey, ...]) -> Mapping[bytes, StreamKey]:
     return {place.key.encode(): place for place in places}
 
 
-def entries_of(place: Place, rows: Sequence[Any]) -> list[Entry]:
+def entries_of(place: StreamKey, rows: Sequence[Any]) -> list[Entry]:
     """The entries of a stream in a reply."""
     # Half the price of Entry(...); this runs for every event.
     new = tuple.__new__

@@ -43,7 +43,7 @@ import anyio
 import msgspec
 
 from schemas.catalogue import STREAMS
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from shared.log import (
     START,
     Claim,
@@ -54,18 +54,26 @@ from shared.log import (
     FencedError,
     GroupView,
     Owner,
-    Place,
     Position,
+    StreamKey,
     TruncatedLogError,
     UnavailableError,
     preceding,
 )
-from shared.log.connection import ServerError, Wire, pack, parse_address
+from shared.log.connection import Connection, ServerError, pack, parse_address
 from shared.log.durability import UnfitServerError
 from shared.log.identity import Mark, fault, rolled_back, truncated
-from shared.log.leases import LEASE_MS, check_commit, check_mark, check_partitioned, departed, halted, owned
-from shared.log.reader import Reader, entries_of
-from shared.log.written import FIELD, Running, Written, advance, of_fields, running, streams_of
+from shared.log.leases import (
+    LEASE_MS,
+    check_commit,
+    check_mark,
+    check_partitioned,
+    group_owned_error,
+    halted,
+    owner_is_dead,
+)
+from shared.log.reader import StreamReader, entries_of
+from shared.log.written import FIELD, RunningDigest, Written, advance, of_fields, running, streams_of
 
 ANSWER_S: Final = 10.0
 """How long a command may take that does not wait on purpose (seconds)."""
@@ -90,13 +98,13 @@ class RedisLog:
         self._address = parse_address(url)
         self._name = name.replace(" ", "-")
         self._patience = patience_s
-        self._commands: Wire | None = None
-        self._checked: dict[tuple[str, int, int] | None, Wire] = {}
+        self._commands: Connection | None = None
+        self._checked: dict[tuple[str, int, int] | None, Connection] = {}
         self._opened = 0
         self._opening = anyio.Lock()
-        self._reader = Reader(self._for_reads, self._persist)
+        self._reader = StreamReader(self._for_reads, self._persist)
         self._tokens: dict[tuple[str, int, int], bytes] = {}
-        self._running: dict[tuple[str, int, int], dict[str, Running]] = {}
+        self._running: dict[tuple[str, int, int], dict[str, RunningDigest]] = {}
 
     @property
     def opened(self) -> int:
@@ -127,8 +135,8 @@ class RedisLog:
             if reply[0] != b"OWNED":
                 break
             former, since_ms, left_ms = _owner(reply[2]), int(reply[5]) - int(reply[3]), int(reply[4]) - int(reply[5])
-            if not departed(former, owner):
-                raise owned(group, partition, former, since_ms, left_ms)
+            if not owner_is_dead(former, owner):
+                raise group_owned_error(group, partition, former, since_ms, left_ms)
             mode = reply[1]
         _, epoch, before, memo, since, positions, wrote, restored = reply
         written = of_fields({field.decode(): value for field, value in _pairs(wrote).items()})
@@ -207,7 +215,7 @@ class RedisLog:
         held = await self._ask("HGET", _fence_key(partition), "mark")
         return held.decode() if held else ""
 
-    async def set_fence(self, partition: int, mark: str, note: Sealed, *, expected: str | None = None) -> str:
+    async def set_fence(self, partition: int, mark: str, note: Encoded, *, expected: str | None = None) -> str:
         """See ``Log.set_fence``."""
         check_mark(mark, note)
         keys = [_fence_key(partition), _key(note.stream, partition)]
@@ -221,20 +229,22 @@ class RedisLog:
         held = await self._ask("HMGET", _claim_key(claim), *fields) if fields else ()
         return of_fields({field: value for field, value in zip(fields, held, strict=True) if value is not None})
 
-    async def read(self, after: Mapping[Place, str], *, count: int, block_ms: int, ahead: bool = False) -> list[Entry]:
+    async def read(
+        self, after: Mapping[StreamKey, str], *, count: int, block_ms: int, ahead: bool = False
+    ) -> list[Entry]:
         """See ``Log.read``."""
         return await self._reader.read(after, count, block_ms, ahead=ahead)
 
-    async def scan(self, place: Place, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
+    async def scan(self, place: StreamKey, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
         """See ``Log.scan``."""
         return entries_of(place, await self._ask("XRANGE", place.key, f"({after}", until, "COUNT", str(count)))
 
-    async def tail(self, place: Place, count: int) -> list[Entry]:
+    async def tail(self, place: StreamKey, count: int) -> list[Entry]:
         """See ``Log.tail``."""
         rows = await self._ask("XREVRANGE", place.key, "+", "-", "COUNT", str(count)) if count > 0 else []
         return entries_of(place, rows[::-1])
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         """See ``Log.append_at``. A server cannot lose anything between two commands of one connection, so comparing
         there and appending is as good as both at once."""
         packed = pack("XADD", place.key, entry_id, "e", data)
@@ -258,7 +268,7 @@ class RedisLog:
             )
         return True
 
-    async def extent(self, place: Place) -> Extent:
+    async def extent(self, place: StreamKey) -> Extent:
         """See ``Log.extent``. Servers record what was deleted but not what was trimmed: after a
         trim ``deleted`` may be too low, and ``added - length`` tells how many are gone."""
         try:
@@ -280,7 +290,7 @@ class RedisLog:
                 field[4:].decode(): _position(value) for field, value in held.items() if field.startswith(b"pos:")
             }
             for stream in positions.keys() - added.keys():
-                added[stream] = (await self.extent(Place(stream, partition))).added
+                added[stream] = (await self.extent(StreamKey(stream, partition))).added
             lag = {stream: max(added[stream] - position.seen, 0) for stream, position in positions.items()}
             owner, alive = str(_owner(held[b"owner"])), int(held[b"lease"]) > now
             written = of_fields({field.decode(): value for field, value in held.items()})
@@ -365,21 +375,21 @@ class RedisLog:
             wire = await self._connected()
         return await wire.call(packed, limit_s)
 
-    async def _for_reads(self) -> Wire:
-        wire = await Wire.open(self._address, f"{self._name}:read")
+    async def _for_reads(self) -> Connection:
+        wire = await Connection.open(self._address, f"{self._name}:read")
         self._opened += 1
         return wire
 
-    async def _connected(self) -> Wire:
+    async def _connected(self) -> Connection:
         if self._commands is None or self._commands.closed:
             async with self._opening:
                 if self._commands is None or self._commands.closed:
-                    self._commands = await Wire.open(self._address, self._name)
+                    self._commands = await Connection.open(self._address, self._name)
                     self._opened += 1
         return self._commands
 
 
-async def _compare(wire: Wire, marks: Sequence[Mark], limit_s: float) -> None:
+async def _compare(wire: Connection, marks: Sequence[Mark], limit_s: float) -> None:
     """Compares what was read with what is there, over this very connection. Raises ``TruncatedLogError``."""
     if not marks:
         return
@@ -396,7 +406,7 @@ async def _compare(wire: Wire, marks: Sequence[Mark], limit_s: float) -> None:
             raise truncated(mark, extent.last, why)
 
 
-async def _extent(wire: Wire, place: Place, limit_s: float) -> Extent:
+async def _extent(wire: Connection, place: StreamKey, limit_s: float) -> Extent:
     try:
         return _extent_of(await wire.call(pack("XINFO", "STREAM", place.key), limit_s))
     except ServerError as error:
@@ -448,11 +458,13 @@ def _position(held: bytes) -> Position:
 
 def _known(claim: Claim, commit: Commit) -> list[Mark]:
     """What a commit depends on: the entries that it stands on, and what it names."""
-    read = (Mark(Place(stream, claim.partition), after) for stream, after in commit.after.items() if after.digest)
+    read = (Mark(StreamKey(stream, claim.partition), after) for stream, after in commit.after.items() if after.digest)
     return [*commit.known, *read]
 
 
-def _digest(stream: str, before: Mapping[str, Running], after: Mapping[str, Running]) -> tuple[str, str, str]:
+def _digest(
+    stream: str, before: Mapping[str, RunningDigest], after: Mapping[str, RunningDigest]
+) -> tuple[str, str, str]:
     """The field of a running digest, whether it goes on, and its value."""
     grown = after.get(stream)
     if grown is None:

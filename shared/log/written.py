@@ -18,7 +18,7 @@ from functools import cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from schemas.decisions import FenceClosed, FenceOpened
 
 WRITERS: Final[Mapping[str, str]] = {
@@ -34,7 +34,7 @@ SHARED: Final = "decisions"
 OTHERS: Final = (FenceClosed, FenceOpened)
 """The stream that others write to as well, by the function that sets the fence, and what they write."""
 FIELD: Final = "wrote:"
-"""How the fields of a group's hash begin that hold ``encode``, one for each stream."""
+"""How the fields of a group's hash begin that hold ``to_text``, one for each stream."""
 SIZE: Final = 32
 
 
@@ -47,7 +47,7 @@ class Written(NamedTuple):
     digest: bytes
 
 
-class Running(NamedTuple):
+class RunningDigest(NamedTuple):
     """A digest while its group writes: entries so far, and their digest."""
 
     entries: int
@@ -74,8 +74,8 @@ def streams_of(group: str) -> frozenset[str]:
 
 
 def advance(
-    group: str, partition: int, before: Mapping[str, Running], outputs: Sequence[Sealed]
-) -> Mapping[str, Running]:
+    group: str, partition: int, before: Mapping[str, RunningDigest], outputs: Sequence[Encoded]
+) -> Mapping[str, RunningDigest]:
     """The digests of the streams that these outputs of a group change, after them."""
     streams = streams_of(group)
     if not streams:
@@ -87,23 +87,23 @@ def advance(
             entries.setdefault(stream, []).append(sealed.data)
     after = {}
     for stream, data in entries.items():
-        known = before.get(stream) or Running(0, start(stream, partition, group))
-        after[stream] = Running(known.entries + len(data), extend(known.digest, data))
+        known = before.get(stream) or RunningDigest(0, start(stream, partition, group))
+        after[stream] = RunningDigest(known.entries + len(data), extend(known.digest, data))
     return after
 
 
-def running(written: Mapping[str, Written]) -> dict[str, Running]:
+def running(written: Mapping[str, Written]) -> dict[str, RunningDigest]:
     """Digests as a group goes on from them."""
-    return {stream: Running(found.entries, found.digest) for stream, found in written.items()}
+    return {stream: RunningDigest(found.entries, found.digest) for stream, found in written.items()}
 
 
-def encode(written: Written) -> str:
+def to_text(written: Written) -> str:
     """One line: ``<since> <last> <count> <digest in hexadecimal>``."""
     return f"{written.since} {written.last} {written.entries} {written.digest.hex()}"
 
 
-def decode(text: str) -> Written:
-    """What ``encode`` wrote. Raises ``ValueError`` for anything else."""
+def of_text(text: str) -> Written:
+    """What ``to_text`` wrote. Raises ``ValueError`` for anything else."""
     since, last, count, digest = text.split(" ")
     found = Written(since, last, int(count), bytes.fromhex(digest))
     if _order(since) > _order(last) or found.entries < 1 or len(found.digest) != SIZE:
@@ -118,7 +118,7 @@ def of_fields(fields: Mapping[str, bytes]) -> dict[str, Written]:
     for field, value in fields.items():
         if field.startswith(FIELD):
             with suppress(ValueError):
-                found[field.removeprefix(FIELD)] = decode(value.decode())
+                found[field.removeprefix(FIELD)] = of_text(value.decode())
     return found
 
 

@@ -13,13 +13,13 @@ from msgspec import Struct
 
 from schemas.codec import Envelope
 from schemas.control import CommandRecorded
-from shared.control import Reader
-from shared.log import Entry, Place
+from shared.control import ControlReader
+from shared.log import Entry, StreamKey
 
-CONTROL = Place("control")
+CONTROL = StreamKey("control")
 
 
-class Line(Struct, frozen=True):
+class CopiedEntry(Struct, frozen=True):
     """An entry in the file."""
 
     id: str
@@ -44,7 +44,7 @@ class Copy:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         try:
             torn = b"\n" if self._torn else b""
-            os.write(descriptor, torn + msgspec.json.encode(Line(entry, data)) + b"\n")
+            os.write(descriptor, torn + msgspec.json.encode(CopiedEntry(entry, data)) + b"\n")
             if durable:
                 os.fsync(descriptor)
         finally:
@@ -69,13 +69,13 @@ class Copy:
         self._read += len(whole) + 1 if whole else 0
         for line in whole.split(b"\n"):
             try:
-                found = msgspec.json.decode(line, type=Line)
+                found = msgspec.json.decode(line, type=CopiedEntry)
             except msgspec.DecodeError:
                 continue
             self._known.add((found.id, found.data))
 
 
-class CopyingReader(Reader):
+class CopyingReader(ControlReader):
     """A reader of the control log that copies what stands. A disk that takes nothing stops nobody."""
 
     def __init__(self, copy: Copy) -> None:
@@ -83,7 +83,7 @@ class CopyingReader(Reader):
         self._copy: Copy | None = copy
 
     def take(self, entry: str, data: bytes) -> Envelope[CommandRecorded] | None:
-        """See ``Reader.take``."""
+        """See ``ControlReader.take``."""
         found = super().take(entry, data)
         if found is not None and self._copy is not None:
             try:

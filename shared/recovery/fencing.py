@@ -3,7 +3,7 @@
 from hashlib import blake2b
 from typing import Final
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.decisions import FenceClosed, FenceOpened
 from schemas.operations import LogTruncated
 from shared.log import CLOSED, OPEN, Log
@@ -19,7 +19,7 @@ async def close_fence(log: Log, partition: int, by: str, why: LogTruncated) -> N
     command = COMMAND + blake2b(f"{why.stream} {why.expected} {why.last}".encode(), digest_size=8).hexdigest()
     reason = f"{why.stream} was read up to {why.expected} and ends at {why.last}: {why.detail}"[:2000]
     note = FenceClosed(command_id=command, by=by, reason=reason, at=why.at)
-    await log.set_fence(partition, CLOSED + command, seal("decisions", note))
+    await log.set_fence(partition, CLOSED + command, encode("decisions", note))
 
 
 async def open_fence(log: Log, partition: int, by: str, reason: str, at: int) -> bool:
@@ -29,4 +29,4 @@ async def open_fence(log: Log, partition: int, by: str, reason: str, at: int) ->
     if not mark.startswith(CLOSED + COMMAND):
         return False
     note = FenceOpened(command_id=command, by=by, reason=reason[:2000], at=at)
-    return await log.set_fence(partition, OPEN + command, seal("decisions", note), expected=mark) != mark
+    return await log.set_fence(partition, OPEN + command, encode("decisions", note), expected=mark) != mark

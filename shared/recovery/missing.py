@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from schemas.codec import UnreadableError, unseal
+from schemas.codec import UnreadableError, decode
 from schemas.control import CommandRecorded
 from shared.control import State, head_of
 from shared.control.checkpoint import Checkpoint, counting
 from shared.log import Entry
 
 
-class Held(NamedTuple):
+class HeldCommand(NamedTuple):
     """A command that is held outside of the log: its entry there, and where it is held."""
 
     entry: Entry
@@ -24,7 +24,7 @@ class LostCommand(NamedTuple):
 
     version: int
     head: str
-    held: Held | None
+    held: HeldCommand | None
 
 
 class Missing(NamedTuple):
@@ -53,21 +53,21 @@ class Missing(NamedTuple):
         return f"the control log lost {gone} ({self.lost[-1].head[:12]}); it ends at version {self.version}{on}"
 
 
-def held_by_head(copies: Iterable[tuple[str, Iterable[Entry]]]) -> dict[str, Held]:
+def held_by_head(copies: Iterable[tuple[str, Iterable[Entry]]]) -> dict[str, HeldCommand]:
     """Commands by their heads, from copies of the control log by name. The first that holds one is named."""
-    found = dict[str, Held]()
+    found = dict[str, HeldCommand]()
     for source, entries in copies:
         for entry in entries:
             try:
-                recorded = unseal("control", entry.data).event
+                recorded = decode("control", entry.data).event
             except UnreadableError:
                 continue
             if isinstance(recorded, CommandRecorded):
-                found.setdefault(head_of(recorded), Held(entry, recorded, source))
+                found.setdefault(head_of(recorded), HeldCommand(entry, recorded, source))
     return found
 
 
-def missing(state: State, noted: Sequence[Checkpoint], held: Mapping[str, Held]) -> Missing | None:
+def missing(state: State, noted: Sequence[Checkpoint], held: Mapping[str, HeldCommand]) -> Missing | None:
     """What of the control log that made ``state`` is missing; None where nothing is known to be.
 
     Only what was noted or held of this very log counts, and nothing that an operator gave up."""
@@ -94,7 +94,7 @@ def _has(state: State, version: int, head: str) -> bool:
     return version == 0 or (version <= state.version and state.past[version].head == head)
 
 
-def _founded(state: State, held: Mapping[str, Held]) -> bool:
+def _founded(state: State, held: Mapping[str, HeldCommand]) -> bool:
     """Whether what is held is of the log that made ``state``: it has the same first entry."""
     return state.version > 0 and state.past[1].head in held
 

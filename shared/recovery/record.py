@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from shared.control import Reader, State, checkpoint
+from shared.control import ControlReader, State, checkpoint
 from shared.control.checkpoint import Checkpoint, RewrittenError
-from shared.log import Entry, Lost, Place
+from shared.log import Entry, Lost, StreamKey
 from shared.recovery.copies import Copy, CopyingReader
 from shared.recovery.missing import Missing, held_by_head, missing
 
 COPIED = "control.entries"
 
 
-class Record:
+class ControlRecord:
     """The record in a folder; ``state`` is that of the installation."""
 
     def __init__(self, state: Path) -> None:
@@ -22,7 +22,7 @@ class Record:
         self.copy = Copy(self.path.with_name(COPIED))
         self._noted = ""
 
-    def reader(self) -> Reader:
+    def reader(self) -> ControlReader:
         """A reader that copies what it reads."""
         return CopyingReader(self.copy)
 
@@ -60,7 +60,7 @@ class Record:
             return None
         newest = found.lost[-1]
         expected = newest.held.entry.id if newest.held is not None else f"{newest.version}-0"
-        return Lost(Place("control"), expected, f"{state.version}-0", str(found))
+        return Lost(StreamKey("control"), expected, f"{state.version}-0", str(found))
 
     def why(self, state: State) -> str | None:
         """Why nothing but a halt may be appended to the log, in words; None where it may."""

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from schemas.common import ACTIONS
 from shared.report.svg import (
     TOP,
-    Frame,
+    PlotArea,
     axes,
     bar,
     dot,
@@ -65,7 +65,7 @@ def reliability(dots: Sequence[Sequence[Dot]]) -> str:
 
 
 def _panel(dots: Sequence[Dot], name: str, top: float) -> str:
-    frame = Frame(0, top, 0, top, SIDE, PANEL, 44)
+    frame = PlotArea(0, top, 0, top, SIDE, PANEL, 44)
     step = 0.1 if top <= 0.5 else 0.2
     marks = [(step * number, f"{step * number:.1f}") for number in range(int(top / step + 1e-9) + 1)]
     style = name.lower()
@@ -95,7 +95,7 @@ def histogram(counts: Sequence[int], marks: Sequence[tuple[str, float]]) -> str:
     low, high = math.floor(there[0] * size * 10 + 1e-9), math.ceil((there[-1] + 1) * size * 10 - 1e-9)
     while high - low < 3:
         low, high = max(0, low - 1), min(10, high + 1)
-    frame = Frame(low / 10, high / 10, 0, levels[-1])
+    frame = PlotArea(low / 10, high / 10, 0, levels[-1])
     tenths = [(x / 10, f"{x / 10:.1f}") for x in range(low, high + 1)]
     body = axes(frame, tenths, [(y, f"{y:.0%}") for y in levels], "confidence in its own action")
     wide = frame.x(size) - frame.x(0) - 1
@@ -115,7 +115,7 @@ def action_mix(spans: Sequence[tuple[int, int, tuple[int, int, int]]]) -> str:
     if not spans:
         return nothing(NO_ROWS)
     begin, end = spans[0][0], spans[-1][1]
-    frame = Frame(begin, end, 0, 1)
+    frame = PlotArea(begin, end, 0, 1)
     body = axes(frame, moments(begin, end), [(y / 4, f"{y / 4:.0%}") for y in range(5)])
     for at, until, counts in spans:
         total, base = sum(counts), 0.0
@@ -183,12 +183,12 @@ def matrix(counts: Sequence[Sequence[int]], rows: str, columns: str) -> str:
     return picture(f"{rows} against {columns}", body, left + 3 * wide + 4, top + 3 * high + 6)
 
 
-def _over_time(points: Sequence[tuple[float, float]], low: float, high: float) -> Frame:
+def _over_time(points: Sequence[tuple[float, float]], low: float, high: float) -> PlotArea:
     begin, end = min(x for x, _ in points), max(x for x, _ in points)
-    return Frame(begin, end if end > begin else begin + 1, low, high)
+    return PlotArea(begin, end if end > begin else begin + 1, low, high)
 
 
-def _curve(frame: Frame, curve: Curve, floor: float) -> str:
+def _curve(frame: PlotArea, curve: Curve, floor: float) -> str:
     """A curve, cut below at ``floor``, with a mark on its last point."""
     if not curve.points:
         return ""

@@ -37,7 +37,7 @@ def _matrix() -> list[list[int]]:
     return [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
-class Series(Struct, array_like=True, forbid_unknown_fields=True):
+class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
     """One artifact. ``came`` and ``decided`` are [its action][outcome] and [its action][the decision's];
     ``earlier`` counts scores in another role or beside another champion. ``unscored``: rows by reason,
     ``details`` the newest detail of each. Sums are over scored rows; ``losses``: log loss of the artifact
@@ -86,7 +86,7 @@ class Shadows(Struct, array_like=True, forbid_unknown_fields=True):
 
     policy: DefaultPolicy
     model: str | None = None
-    series: dict[str, Series] = field(default_factory=dict)
+    series: dict[str, ReportSeries] = field(default_factory=dict)
     checked: dict[int, tuple[int, int]] = field(default_factory=dict)
     unequal: list[str] = field(default_factory=list)
     trades: Trades = field(default_factory=Trades)
@@ -116,7 +116,7 @@ def evolve(state: Shadows, event: ScoreEvent, partition: int = 0) -> Shadows:
     return state
 
 
-def _series_of(state: Shadows, event: PredictionScored) -> Series | None:
+def _series_of(state: Shadows, event: PredictionScored) -> ReportSeries | None:
     """The series an event belongs to, begun where it is the first; None: it belongs to one that ended."""
     name = f"{event.model} {event.artifact.hex()}"
     champion = event.incumbent_artifact.hex() if event.incumbent_artifact else None
@@ -139,11 +139,11 @@ def _series_of(state: Shadows, event: PredictionScored) -> Series | None:
     return begun
 
 
-def _begin(policy: DefaultPolicy, event: PredictionScored, champion: str | None) -> Series:
+def _begin(policy: DefaultPolicy, event: PredictionScored, champion: str | None) -> ReportSeries:
     artifact = event.artifact.hex()
     key = Key(event.model, artifact, champion or "", "", "", "")
     plan = Plan(key, event.horizon, event.interval_ms)
-    return Series(
+    return ReportSeries(
         event.model,
         artifact,
         event.role,
@@ -156,7 +156,7 @@ def _begin(policy: DefaultPolicy, event: PredictionScored, champion: str | None)
     )
 
 
-def _score(series: Series, event: PredictionScored) -> None:
+def _score(series: ReportSeries, event: PredictionScored) -> None:
     row = row_of(event)
     blocks = series.evidence.bets[PRIOR].blocks
     evidence.evolve(series.evidence, row)
@@ -183,7 +183,7 @@ def _score(series: Series, event: PredictionScored) -> None:
         series.decided[row.action][row.ensemble] += 1
 
 
-def _count(series: Series, event: PredictionScored) -> None:
+def _count(series: ReportSeries, event: PredictionScored) -> None:
     series.rows += 1
     series.late += event.late
     series.hits += event.hit
@@ -208,13 +208,15 @@ def _unscored(state: Shadows, event: PredictionUnscored | BallotMissing) -> None
     series.details[event.reason] = event.detail[:LONGEST_DETAIL]
 
 
-def _silent(policy: DefaultPolicy, event: PredictionUnscored | BallotMissing) -> Series:
+def _silent(policy: DefaultPolicy, event: PredictionUnscored | BallotMissing) -> ReportSeries:
     """A series that has no score yet: its horizon is not known before the first."""
     artifact = event.artifact.hex()
     plan = Plan(Key(event.model, artifact, "", "", "", ""), 1, event.interval_ms)
     begun = evidence.begin(plan, policy.margin)
     timeline = Timeline(event.interval_ms)
-    return Series(event.model, artifact, event.role, None, begun, classic.begin(), timeline, since=event.open_time)
+    return ReportSeries(
+        event.model, artifact, event.role, None, begun, classic.begin(), timeline, since=event.open_time
+    )
 
 
 def block_of(policy: DefaultPolicy, event: PredictionScored) -> int:

@@ -11,7 +11,7 @@ from shared.gates import betting, calibration, degeneracy, operations
 from shared.gates.betting import Bets
 from shared.gates.evidence import CHAMPION, POOL, PRIOR, design_effect
 from shared.report.fold import CHAMPION_GAIN as OVER
-from shared.report.fold import COMPARED, GAIN, ROWS, Series, Shadows
+from shared.report.fold import COMPARED, GAIN, ROWS, ReportSeries, Shadows
 from shared.report.timeline import points, spans
 
 QUANTILES: Final = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -46,7 +46,7 @@ class Bin(Struct, frozen=True):
     error: float
 
 
-class Calibration(Struct, frozen=True):
+class CalibrationSummary(Struct, frozen=True):
     """One class: its bins, the calibration error beyond chance, the slope of the recalibration (None where
     the probabilities hardly differ)."""
 
@@ -55,7 +55,7 @@ class Calibration(Struct, frozen=True):
     slope: float | None
 
 
-class Span(Struct, frozen=True):
+class Stretch(Struct, frozen=True):
     """A stretch of time (ms): rows, actions, and the gains (nats) from the start up to its end."""
 
     begins: int
@@ -118,10 +118,10 @@ class Candidate(Struct, frozen=True):
     deviation: float
     distinct: int
     histogram: tuple[int, ...]
-    calibration: tuple[Calibration, ...]
+    calibration: tuple[CalibrationSummary, ...]
     latency_p50_ms: float | None
     latency_p99_ms: float | None
-    spans: tuple[Span, ...]
+    spans: tuple[Stretch, ...]
     e_values: tuple[Evalue, ...]
     verdict: Verdict | None = None
 
@@ -176,7 +176,7 @@ def summarise(state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None
     )
 
 
-def _candidate(series: Series, alpha: float, verdict: Verdict | None) -> Candidate:
+def _candidate(series: ReportSeries, alpha: float, verdict: Verdict | None) -> Candidate:
     rows = max(1, series.rows)
     outcomes = [sum(row[k] for row in series.came) for k in range(3)]
     compared = sum(map(sum, series.decided))
@@ -241,7 +241,7 @@ def _skill(bets: Bets, rows: int, gain: float, alpha: float) -> Skill:
     )
 
 
-def _calibration(series: Series, class_: int) -> Calibration:
+def _calibration(series: ReportSeries, class_: int) -> CalibrationSummary:
     sums, effect = series.evidence.reliability, design_effect(series.evidence, class_)
     bins = tuple(
         Bin(int(one.rows), one.said, one.came, math.sqrt(one.said * (1 - one.said) * effect / one.rows))
@@ -249,10 +249,10 @@ def _calibration(series: Series, class_: int) -> Calibration:
     )
     slope = calibration.recalibration(sums, class_, effect)
     error = calibration.calibration_error(sums, class_, effect).debiased
-    return Calibration(bins, error, slope.slope if math.isfinite(slope.error) else None)
+    return CalibrationSummary(bins, error, slope.slope if math.isfinite(slope.error) else None)
 
 
-def _spans(series: Series) -> tuple[Span, ...]:
+def _spans(series: ReportSeries) -> tuple[Stretch, ...]:
     out = []
     over_prior = over_champion = 0.0
     for begins, sums in spans(series.timeline):
@@ -261,7 +261,7 @@ def _spans(series: Series) -> tuple[Span, ...]:
         sell, hold, buy = (int(count) for count in sums[ROWS + 1 : GAIN])
         champion = over_champion if series.compared and (sums[COMPARED] or over_champion) else None
         out.append(
-            Span(begins, begins + series.timeline.width, int(sums[ROWS]), (sell, hold, buy), over_prior, champion)
+            Stretch(begins, begins + series.timeline.width, int(sums[ROWS]), (sell, hold, buy), over_prior, champion)
         )
     return tuple(out)
 

@@ -16,7 +16,7 @@ BOTTOM: Final = 40
 DAY_MS: Final = 86_400_000
 
 
-class Frame(NamedTuple):
+class PlotArea(NamedTuple):
     """Where the data lies: x from ``x0`` to ``x1`` and y from ``y0`` to ``y1`` in a picture of ``width`` by
     ``height``; ``left`` pixels are kept for the labels of y."""
 
@@ -81,13 +81,13 @@ def dot(x: float, y: float, radius: float, style: str, title: str) -> str:
     return f'<circle class="dot {style}" {place}><title>{escape(title)}</title></circle>'
 
 
-def line(frame: Frame, points: Sequence[tuple[float, float]], style: str) -> str:
+def line(frame: PlotArea, points: Sequence[tuple[float, float]], style: str) -> str:
     """A line through points of the data."""
     path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
     return f'<polyline class="{style}" points="{path}"/>' if points else ""
 
 
-def axes(frame: Frame, x: Sequence[tuple[float, str]], y: Sequence[tuple[float, str]], beneath: str = "") -> str:
+def axes(frame: PlotArea, x: Sequence[tuple[float, str]], y: Sequence[tuple[float, str]], beneath: str = "") -> str:
     """A grid at the labelled values of y, words under those of x, and what x is."""
     body = ""
     for value, words in y:

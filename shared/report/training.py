@@ -13,8 +13,8 @@ from shared.artifacts.manifest import Manifest
 from shared.report import charts
 from shared.report.charts import Dot
 from shared.report.page import document
-from shared.report.svg import Frame, axes, line, moment, nothing, picture, text, ticks
-from shared.training.collapse import Reading
+from shared.report.svg import PlotArea, axes, line, moment, nothing, picture, text, ticks
+from shared.training.collapse import EpochReading
 
 BINS: Final = 10
 STEPS: Final = 40
@@ -27,7 +27,7 @@ class Results(NamedTuple):
     request: TrainingRequested
     report: DataReport
     manifest: Manifest
-    readings: Sequence[Reading]
+    readings: Sequence[EpochReading]
     answers: NDArray[np.float64]
     y: NDArray[np.int64]
     gains: Sequence[Gain]
@@ -92,7 +92,7 @@ def losses(found: Results) -> str:
     low, high = min(values), max(values)
     room = max(0.05 * (high - low), 1e-3)
     begin, end = shown[0].number, max(shown[-1].number, shown[0].number + 1)
-    frame = Frame(begin, end, low - room, high + room)
+    frame = PlotArea(begin, end, low - room, high + room)
     steps = [(at, f"{at:.0f}") for at, _ in ticks(begin, end)]
     body = axes(frame, steps, ticks(low - room, high + room), "epoch, or round of trees")
     body += line(frame, [(begin, prior), (end, prior)], "diagonal")

@@ -5,20 +5,20 @@ from html import escape
 from itertools import accumulate
 
 from schemas.common import ACTIONS
-from shared.audit.whatif import Answer, Side
+from shared.audit.whatif import RecordedAnswer, Side
 from shared.report import charts
 from shared.report.charts import Curve
 from shared.report.page import document
-from shared.report.svg import Frame, axes, bar, moment, moments, nothing, picture
+from shared.report.svg import PlotArea, axes, bar, moment, moments, nothing, picture
 from shared.report.text import origin_words
 
 
-def page(answer: Answer, words: str) -> str:
+def page(answer: RecordedAnswer, words: str) -> str:
     """The whole page; ``words`` say what was asked."""
     return document("What would have been decided", "".join(_body(answer, words)))
 
 
-def rows(answer: Answer) -> list[tuple[str, str, str]]:
+def rows(answer: RecordedAnswer) -> list[tuple[str, str, str]]:
     """What, before, after."""
     n, scored = answer.rounds or 1, answer.scored or 1
     sides = (answer.before, answer.after)
@@ -46,7 +46,7 @@ def _per_trade(side: Side) -> str:
     return f"{side.signed_return / side.trades:+.4%}" if side.trades else "-"
 
 
-def _body(answer: Answer, words: str) -> Iterator[str]:
+def _body(answer: RecordedAnswer, words: str) -> Iterator[str]:
     yield f"<header><h1>What would have been decided</h1><p>{escape(words)}</p>"
     live = list(answer.origins) == ["live"]
     yield f'<div class="banner{"" if live else " warned"}">{escape(origin_words(answer.origins))}</div>'
@@ -76,18 +76,18 @@ def _figure(title: str, drawn: str) -> str:
     return f"<figure><figcaption>{escape(title)}</figcaption>{drawn}</figure>"
 
 
-def _returns(answer: Answer) -> str:
+def _returns(answer: RecordedAnswer) -> str:
     times = [point.at for point in answer.points]
     before = list(zip(times, accumulate(point.before for point in answer.points), strict=True))
     after = list(zip(times, accumulate(point.after for point in answer.points), strict=True))
     return charts.cumulative([Curve("as it was", "champion", before), Curve("as it would have been", "pool", after)])
 
 
-def _changes(answer: Answer) -> str:
+def _changes(answer: RecordedAnswer) -> str:
     if not answer.points:
         return nothing("No round in the range.")
     begin, end = answer.points[0].at, answer.points[-1].at
-    frame = Frame(begin, end if end > begin else begin + 1, 0.0, 1.0)
+    frame = PlotArea(begin, end if end > begin else begin + 1, 0.0, 1.0)
     body = axes(frame, moments(begin, end), [(y / 4, f"{y / 4:.0%}") for y in range(5)])
     wide = max(0.5, (frame.right - frame.left) / len(answer.points))
     for point in answer.points:

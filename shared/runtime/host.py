@@ -40,10 +40,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import anyio
 
 from schemas.catalogue import STREAMS
-from schemas.codec import Envelope, Sealed, UnreadableError, seal, unseal
+from schemas.codec import Encoded, Envelope, UnreadableError, decode, encode
 from schemas.control import CommandRecorded
 from schemas.operations import DeadLetter, GapDetected, GroupRecreated, LogTruncated, OwnerReplaced
-from shared.control import ControlError, Reader, State
+from shared.control import ControlError, ControlReader, State
 from shared.control.fence import last_move, restored
 from shared.control.following import CONTROL, alarm_of, marks_of, now_ms, patience, read_control, standing
 from shared.control.stamps import Stamp, TruncatedError, holds, newest_stamp, stamp_of
@@ -55,8 +55,8 @@ from shared.log import (
     Log,
     Lost,
     Owner,
-    Place,
     Position,
+    StreamKey,
     TruncatedLogError,
     UnavailableError,
 )
@@ -64,7 +64,7 @@ from shared.log.identity import Mark, digest_of
 from shared.log.leases import is_open, order
 from shared.log.written import Written
 from shared.recovery.fencing import close_fence
-from shared.runtime.service import Batch, Paced, Recallable, Received, Service, Unhurried
+from shared.runtime.service import Background, Backpressure, Batch, Recallable, Received, Service
 
 S = TypeVar("S")
 
@@ -102,7 +102,7 @@ class Meter(Protocol):
         self,
         *,
         consumed: Mapping[str, int],
-        outputs: Sequence[Sealed],
+        outputs: Sequence[Encoded],
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
@@ -128,7 +128,7 @@ class Host(Generic[S]):
         noting: Callable[[State], None] | None = None,
         noting_digests: Callable[[State, Mapping[str, Written]], None] | None = None,
         alive: Callable[[], None] | None = None,
-        reader: Callable[[], Reader] = Reader,
+        reader: Callable[[], ControlReader] = ControlReader,
         lost: Lost | None = None,
         accepted: Callable[[Stamp], bool] | None = None,
     ) -> None:
@@ -140,9 +140,9 @@ class Host(Generic[S]):
         self.take_over = take_over
         self.ready = ready
         # Asked once: looking a protocol up takes longer than a small batch.
-        self.paced = service if isinstance(service, Paced) else None
-        self.rest_s = service.rest_ms / 1000 if isinstance(service, Unhurried) else 0.0
-        self.places = {stream: Place(stream, partition) for stream in service.reads}
+        self.paced = service if isinstance(service, Backpressure) else None
+        self.rest_s = service.rest_ms / 1000 if isinstance(service, Background) else 0.0
+        self.places = {stream: StreamKey(stream, partition) for stream in service.reads}
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
         self.fenced = service.group in STREAMS["intents"].writers
@@ -231,7 +231,7 @@ class Host(Generic[S]):
         await self._refuse_gaps()
         if self.claim.former is not None and not lost:
             replaced = OwnerReplaced(self.claim.group, self.claim.former, str(self.owner), self.claim.epoch, now_ms())
-            await self._say([seal("alarms", replaced)])
+            await self._say([encode("alarms", replaced)])
         if lost:
             await self._tell_lost(lost)
         await self._rebuild()
@@ -250,7 +250,7 @@ class Host(Generic[S]):
         self.log_id = self.log_id or self.control.state.log_id
         if not self.log_id:
             return
-        reader = Reader()
+        reader = ControlReader()
         await read_control(self.log, reader)
         if reader.state.log_id != self.log_id:
             found = reader.state.log_id or "none: its control stream is empty"
@@ -273,17 +273,17 @@ class Host(Generic[S]):
             )
         memo = b""
         for stream in self.service.recalls:
-            place, after = Place(stream, self.partition), START
+            place, after = StreamKey(stream, self.partition), START
             while entries := await self.log.scan(place, after=after):
                 after = entries[-1].id
                 found = [self._open(entry)[0] for entry in entries]
                 memo = self.service.recall(memo, [event for event in found if event is not None])
         alarms = [
-            seal("alarms", GroupRecreated(group, stream, self.positions[stream].id, now_ms())) for stream in restored
+            encode("alarms", GroupRecreated(group, stream, self.positions[stream].id, now_ms())) for stream in restored
         ]
         self.memo, self.since = memo, dict.fromkeys(restored, START)
-        await self._rebuild(self.service.again)
-        await self._commit(alarms, {}, self.service.memo(self.state), self.service.since(self.state))
+        await self._rebuild(self.service.reapply)
+        await self._commit(alarms, {}, self.service.snapshot(self.state), self.service.replay_from(self.state))
 
     async def _take_positions_as_they_are(self) -> list[Lost]:
         """Compares the durable positions with the streams. One whose entry is gone goes back to the newest entry
@@ -322,17 +322,17 @@ class Host(Generic[S]):
             )
             if self.claim.group in STREAMS["intents"].writers:
                 await close_fence(self.log, self.partition, self.claim.group, event)
-            await self._say([seal("alarms", event)])
+            await self._say([encode("alarms", event)])
             self.told.add(each)
 
     async def _wait_for(self, stamp: Stamp, stop: anyio.Event) -> None:
         """Until control holds what an event was stamped with, or an operator accepted that it is gone."""
-        reader = Reader()
+        reader = ControlReader()
         while not stop.is_set():
             try:
                 await read_control(self.log, reader)
             except TruncatedLogError:
-                reader = Reader()
+                reader = ControlReader()
                 continue
             if holds(reader.state, stamp):
                 return
@@ -354,7 +354,7 @@ class Host(Generic[S]):
         # Before control is read: see ``restored``.
         mark = await self.log.fence(self.partition) if self.fenced else ""
         size = BATCH
-        while (fault := await self._absorb(size, take or self.service.absorb)) is not None:
+        while (fault := await self._apply(size, take or self.service.apply)) is not None:
             if size == 1:
                 self.set_aside.add(fault)
             size = 1
@@ -362,14 +362,14 @@ class Host(Generic[S]):
             halted = self.control.state.halted
             self.mark = await restored(self.log, self.partition, mark, self.moved_by, self.service.group, halted=halted)
 
-    async def _absorb(self, size: int, take: Callable[[S, Batch], None]) -> tuple[str, str] | None:
+    async def _apply(self, size: int, take: Callable[[S, Batch], None]) -> tuple[str, str] | None:
         """Begins anew and reads again; the first entry of the slice that the core refused, if any."""
-        self.state = self.service.begin(self.memo)
+        self.state = self.service.initial(self.memo)
         if self.service.follows_control:
             self.control = self.reader()
             commands = await read_control(self.log, self.control)
             self.moved_by = last_move(envelope.event for envelope in commands)
-            self.service.absorb(self.state, Batch(commands, ()))
+            self.service.apply(self.state, Batch(commands, ()))
         for stream, since in self.since.items():
             after, until = since, self.positions[stream].id
             while entries := await self.log.scan(self.places[stream], after=after, until=until, count=size):
@@ -466,7 +466,7 @@ class Host(Generic[S]):
         after = self.positions = self._after(events)
         # What led to nothing yet need not be committed by itself: after a crash it is read again.
         if outputs or self.careful or self._uncommitted() >= BATCH:
-            memo, since = self.service.memo(self.state), self.service.since(self.state)
+            memo, since = self.service.snapshot(self.state), self.service.replay_from(self.state)
             try:
                 await self._commit(outputs, after, memo, since, self.mark if self.fenced else None)
             except HaltedError as error:
@@ -484,7 +484,7 @@ class Host(Generic[S]):
         return [received[at : at + PIECE] for at in range(0, len(received), PIECE)]
 
     def _tell(
-        self, meter: Meter, events: Sequence[Entry], outputs: Sequence[Sealed], started: int, handled: int
+        self, meter: Meter, events: Sequence[Entry], outputs: Sequence[Encoded], started: int, handled: int
     ) -> None:
         consumed: dict[str, int] = {}
         oldest: int | None = None
@@ -510,12 +510,14 @@ class Host(Generic[S]):
     async def _settle(self) -> None:
         """Commits positions that were reached without anything to write."""
         if self.positions != self.committed:
-            await self._commit([], self.positions, self.service.memo(self.state), self.service.since(self.state))
+            await self._commit(
+                [], self.positions, self.service.snapshot(self.state), self.service.replay_from(self.state)
+            )
 
-    def _decode(self, events: Sequence[Entry]) -> tuple[list[Received], list[Sealed]]:
+    def _decode(self, events: Sequence[Entry]) -> tuple[list[Received], list[Encoded]]:
         """The events in these entries, and a dead letter for each entry that is none."""
         received: list[Received] = []
-        refusals: list[Sealed] = []
+        refusals: list[Encoded] = []
         for entry in events:
             found, refusal = self._open(entry)
             if found is not None:
@@ -552,7 +554,7 @@ class Host(Generic[S]):
         return after
 
     def _without_void(
-        self, events: Sequence[Entry], received: Sequence[Received], outputs: list[Sealed]
+        self, events: Sequence[Entry], received: Sequence[Received], outputs: list[Encoded]
     ) -> list[Received]:
         """The events without those that were stamped with a command whose loss was accepted: nobody knows the
         configuration they are to be handled under."""
@@ -569,17 +571,17 @@ class Host(Generic[S]):
     def _now(self) -> int | None:
         return now_ms() if self.service.ticks else None
 
-    def _open(self, entry: Entry) -> tuple[Received | None, Sealed | None]:
+    def _open(self, entry: Entry) -> tuple[Received | None, Encoded | None]:
         stream = entry.place.stream
         try:
-            return Received(stream, entry.id, unseal(stream, entry.data)), None
+            return Received(stream, entry.id, decode(stream, entry.data)), None
         except UnreadableError as error:
             return None, self._dead(entry, "unreadable", str(error))
 
-    def _dead(self, entry: Entry, reason: Any, detail: str) -> Sealed:
+    def _dead(self, entry: Entry, reason: Any, detail: str) -> Encoded:
         source = f"{entry.place.key}@{entry.id}"
         letter = DeadLetter(self.service.group, source, reason, detail[:2000], entry.data.hex()[:2000])
-        return seal("dead", letter)
+        return encode("dead", letter)
 
     async def _recover(self, events: Sequence[Entry], error: Exception) -> None:
         """The core raised. Its state cannot be trusted: rebuild it, and read again from the last commit,
@@ -600,7 +602,7 @@ class Host(Generic[S]):
             after = {**self.positions, stream: position}
             await self._say([letter], after)
 
-    async def _say(self, outputs: Sequence[Sealed], after: Mapping[str, Position] | None = None) -> None:
+    async def _say(self, outputs: Sequence[Encoded], after: Mapping[str, Position] | None = None) -> None:
         """Commits what came of no batch: an alarm, a dead letter. It counts as any output does."""
         now = time.time_ns()
         await self._commit(outputs, after or {}, self.memo, self.since)
@@ -616,7 +618,7 @@ class Host(Generic[S]):
 
     async def _commit(
         self,
-        outputs: Sequence[Sealed],
+        outputs: Sequence[Encoded],
         after: Mapping[str, Position],
         memo: bytes,
         since: Mapping[str, str],
@@ -631,7 +633,7 @@ class Host(Generic[S]):
         self.memo, self.since = memo, since
         if committed.recreated:
             alarms = [
-                seal("alarms", GroupRecreated(self.claim.group, stream, self.positions[stream].id, now_ms()))
+                encode("alarms", GroupRecreated(self.claim.group, stream, self.positions[stream].id, now_ms()))
                 for stream in committed.recreated
             ]
             await self._say(alarms)
@@ -647,9 +649,9 @@ class Host(Generic[S]):
         if time.monotonic() < self.patience_until:
             return
         raised: set[bytes] = set()
-        place, after = Place("alarms", self.partition), START
+        place, after = StreamKey("alarms", self.partition), START
         while entries := await self.log.scan(place, after=after):
-            raised |= {unseal("alarms", entry.data).id for entry in entries}
+            raised |= {decode("alarms", entry.data).id for entry in entries}
             after = entries[-1].id
         alarms = [alarm_of(refused) for refused in self.control.refused]
         missing = [alarm for alarm in alarms if alarm.envelope.id not in raised]
@@ -672,7 +674,7 @@ class Host(Generic[S]):
                 continue
             lost = trimmed - position.seen
             gap = GapDetected(self.claim.group, stream, position.id, extent.first, now_ms())
-            await self._say([seal("alarms", gap)])
+            await self._say([encode("alarms", gap)])
             raise GapError(
                 f"{self.claim.group}: {lost} entries of {place.key} were trimmed before they were read "
                 f"(committed {position.id}, oldest left {extent.first}); restore them from the archive, "

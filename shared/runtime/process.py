@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import anyio
 
-from shared.control import Reader, State, checkpoint
+from shared.control import ControlReader, State, checkpoint
 from shared.control.following import now_ms
 from shared.control.issuing import current
 from shared.log import Owner
@@ -24,7 +24,7 @@ from shared.log.durability import check_server
 from shared.log.leases import born
 from shared.log.redis import RedisLog
 from shared.log.written import Written
-from shared.recovery.record import Record
+from shared.recovery.record import ControlRecord
 from shared.runtime.host import Host
 from shared.runtime.service import Service
 from shared.runtime.supervision import Supervised
@@ -107,9 +107,9 @@ def check_installation(settings: Settings, state: State) -> None:
         )
 
 
-def record_of(settings: Settings) -> Record | None:
+def record_of(settings: Settings) -> ControlRecord | None:
     """What this machine noted of the control log; None for a log that may vanish."""
-    return None if settings.redis.ephemeral else Record(Path(settings.installation.state))
+    return None if settings.redis.ephemeral else ControlRecord(Path(settings.installation.state))
 
 
 def missing_by(settings: Settings) -> Callable[[State], str | None]:
@@ -180,7 +180,7 @@ async def serve(
                 noting=noting,
                 noting_digests=digests,
                 alive=supervised.alive,
-                reader=record.reader if record is not None else Reader,
+                reader=record.reader if record is not None else ControlReader,
                 lost=lost,
                 accepted=record.accepted if record is not None else None,
             )

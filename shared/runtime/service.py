@@ -7,7 +7,7 @@ returns. The same object serves live, in tests (``MemoryLog``), in replay and in
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from schemas.codec import Envelope, Sealed
+from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 
 S = TypeVar("S")
@@ -56,28 +56,28 @@ class Service(Protocol[S]):
     def ticks(self) -> int:
         """It is told the time at least this often (milliseconds); 0: it has no clock."""
 
-    def begin(self, memo: bytes) -> S:
+    def initial(self, memo: bytes) -> S:
         """The state of a group whose last commit left ``memo`` (empty at the very first start)."""
 
-    def absorb(self, state: S, batch: Batch) -> None:
+    def apply(self, state: S, batch: Batch) -> None:
         """Takes in events that have been committed before, to rebuild the state; no outputs."""
 
-    def handle(self, state: S, batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: S, batch: Batch) -> Sequence[Encoded]:
         """Takes in new events and returns what to write, in order. Deterministic: the same state and
         batch give the same bytes, and cutting a sequence of events into batches elsewhere changes
         nothing that is written. Raising refuses the batch: the runtime then rebuilds the state,
         finds the event at fault one by one, and sets it aside as a dead letter."""
 
-    def memo(self, state: S) -> bytes:
+    def snapshot(self, state: S) -> bytes:
         """What must survive a restart and cannot be read again from ``since``. Small."""
 
-    def since(self, state: S) -> Mapping[str, str]:
+    def replay_from(self, state: S) -> Mapping[str, str]:
         """For each stream read, the id *before* the oldest entry that the state still depends on;
         a stream that is missing there needs nothing read again."""
 
 
 @runtime_checkable
-class Paced(Protocol):
+class Backpressure(Protocol):
     """A service that joins streams, beside being a ``Service``: it keeps one from running far ahead of
     another, so that what waits for its counterpart stays bounded."""
 
@@ -98,12 +98,12 @@ class Recallable(Protocol):
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
         """The memo that follows from ``memo`` and the next entries of those streams, in their order."""
 
-    def again(self, state: Any, batch: Batch) -> None:
-        """Takes in events that were handled once; no outputs. As ``absorb``, but without the memo of that time."""
+    def reapply(self, state: Any, batch: Batch) -> None:
+        """Takes in events that were handled once; no outputs. As ``apply``, but without the memo of that time."""
 
 
 @runtime_checkable
-class Unhurried(Protocol):
+class Background(Protocol):
     """A service that nobody waits for, beside being a ``Service``: having read all that was there, it rests
     ``rest_ms`` before it reads again, so that it wakes a few times a second and not at every event. What came
     meanwhile it is handed a few at a time, with pauses, and commits at once. The way from bar to decision has the

@@ -41,7 +41,7 @@ class EmbeddedError(RuntimeError):
     """The server cannot run here. Says why, and what to do."""
 
 
-class Running(NamedTuple):
+class RunningServer(NamedTuple):
     """The server over a data directory, as its card says. ``socket`` is the path of its Unix socket; empty
     where the directory's is too long for one."""
 
@@ -76,7 +76,7 @@ class EmbeddedServer:
         self._fsync = fsync
         self._die_with_parent = die_with_parent and sys.platform == "linux"
         self._process: subprocess.Popen[bytes] | None = None
-        self._running: Running | None = None
+        self._running: RunningServer | None = None
 
     @property
     def url(self) -> str:
@@ -156,7 +156,7 @@ class EmbeddedServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._running = Running(self._process.pid, port, str(program), self._socket())
+        self._running = RunningServer(self._process.pid, port, str(program), self._socket())
         (self.data / CARD).write_bytes(msgspec.json.encode(self._running._asdict()))
 
     def _socket(self) -> str:
@@ -210,7 +210,7 @@ def find_program() -> Path:
     )
 
 
-def running(data: Path) -> Running | None:
+def running(data: Path) -> RunningServer | None:
     """The server that runs over ``data``, or None."""
     if not (data / LOCK).exists():
         return None
@@ -229,10 +229,10 @@ def _locked(lock: int) -> bool:
     return True
 
 
-def _server(data: Path) -> Running | None:
+def _server(data: Path) -> RunningServer | None:
     """The living server that the card over ``data`` names."""
     try:
-        found = Running(**msgspec.json.decode((data / CARD).read_bytes()))
+        found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes()))
         os.kill(found.pid, 0)
     except (FileNotFoundError, msgspec.DecodeError, ProcessLookupError):  # none yet, being written, gone
         return None
@@ -256,7 +256,7 @@ def nearest(url: str, data: Path) -> str:
     return f"unix://{quote(found.socket)}?db={parts.path.strip('/') or '0'}"
 
 
-def shut_down(data: Path, limit_s: float = 20.0) -> Running | None:
+def shut_down(data: Path, limit_s: float = 20.0) -> RunningServer | None:
     """Stops the server over ``data`` from another process and waits until it is gone; gives who it
     was, or None if none ran. Raises ``EmbeddedError`` if it does not end."""
     found = running(data)
@@ -277,7 +277,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(server: Running) -> bool:
+def _answers(server: RunningServer) -> bool:
     """Whether this very process answers there, and has read its file."""
     try:
         with socket.create_connection(("127.0.0.1", server.port), timeout=1.0) as link:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from shared.log.connection import Address, ServerError, Wire, pack, parse_address
+from shared.log.connection import Address, Connection, ServerError, pack, parse_address
 from shared.log.redis import ANSWER_S, library
 from shared.server import users
 
@@ -23,7 +23,7 @@ SETTINGS: Final = ("bind", "port", "tls-port", "appendfsync", "maxmemory", "maxm
 SOON_S: Final = 30 * 86_400
 
 
-class Check(Struct, frozen=True):
+class SecurityCheck(Struct, frozen=True):
     """One thing that was looked at: what was found, and what to do about it."""
 
     what: str
@@ -48,11 +48,11 @@ class Seen(Struct, frozen=True):
         return self.address.user or "default"
 
 
-async def in_force(url: str, ephemeral: bool = False) -> list[Check]:
+async def in_force(url: str, ephemeral: bool = False) -> list[SecurityCheck]:
     """All checks, of the server at ``url``. ``ephemeral``: the log may be lost, so persistence is nobody's
     worry. Raises ``UnavailableError``."""
     address = parse_address(url)
-    wire = await Wire.open(address, "conclave:doctor")
+    wire = await Connection.open(address, "conclave:doctor")
     try:
         seen = await _look(wire, address)
     finally:
@@ -60,7 +60,7 @@ async def in_force(url: str, ephemeral: bool = False) -> list[Check]:
     return list(judged(seen, ephemeral))
 
 
-def judged(seen: Seen, ephemeral: bool) -> Iterator[Check]:
+def judged(seen: Seen, ephemeral: bool) -> Iterator[SecurityCheck]:
     """The checks, from what was seen."""
     private = _private(seen)
     yield _reach(seen, private)
@@ -71,7 +71,7 @@ def judged(seen: Seen, ephemeral: bool) -> Iterator[Check]:
     yield _functions(seen)
 
 
-async def _look(wire: Wire, address: Address) -> Seen:
+async def _look(wire: Connection, address: Address) -> Seen:
     async def ask(*words: str) -> Any:
         try:
             return await wire.call(pack(*words), ANSWER_S)
@@ -107,12 +107,12 @@ def _loopback(place: str) -> bool:
         return place == "localhost"
 
 
-def _reach(seen: Seen, private: bool | None) -> Check:
+def _reach(seen: Seen, private: bool | None) -> SecurityCheck:
     if private is None or seen.settings is None:
         return _hidden("reached from", seen)
     if private:
-        return Check("reached from", "good", "this machine alone")
-    return Check(
+        return SecurityCheck("reached from", "good", "this machine alone")
+    return SecurityCheck(
         "reached from",
         "open",
         f"other machines: bound to {seen.settings.get('bind') or '*'}",
@@ -120,88 +120,96 @@ def _reach(seen: Seen, private: bool | None) -> Check:
     )
 
 
-def _encryption(seen: Seen, private: bool | None) -> Check:
+def _encryption(seen: Seen, private: bool | None) -> SecurityCheck:
     plain = seen.settings is not None and seen.settings.get("port") != "0"
     if seen.address.tls:
         left = ssl.cert_time_to_seconds(str(seen.peer["notAfter"])) - time.time()
         found = f"TLS; certificate until {seen.peer['notAfter']}"
         if left < SOON_S:
-            return Check("encryption", "wrong", found, "make another: delete it, `conclave access --tls`, restart")
+            return SecurityCheck(
+                "encryption", "wrong", found, "make another: delete it, `conclave access --tls`, restart"
+            )
         if plain and not private:
-            return Check("encryption", "wrong", f"{found}; but plain text is spoken too", "port 0")
-        return Check("encryption", "good", found)
+            return SecurityCheck("encryption", "wrong", f"{found}; but plain text is spoken too", "port 0")
+        return SecurityCheck("encryption", "good", found)
     if private:
-        return Check("encryption", "good", "none, and nothing leaves this machine")
+        return SecurityCheck("encryption", "good", "none, and nothing leaves this machine")
     if private is None and (seen.address.path or _loopback(seen.address.host)):
         return _hidden("encryption", seen)
-    return Check("encryption", "wrong", "none", "port 0, tls-port 6379, rediss:// and `ca` in [redis]")
+    return SecurityCheck("encryption", "wrong", "none", "port 0, tls-port 6379, rediss:// and `ca` in [redis]")
 
 
-def _users(seen: Seen, private: bool | None) -> Iterator[Check]:
+def _users(seen: Seen, private: bool | None) -> Iterator[SecurityCheck]:
     if seen.users is None:
         yield _hidden("default user", seen)
         yield _hidden("users", seen)
         return
     if users.is_off("default", seen.users):
-        yield Check("default user", "good", "off: nobody is let in without a name")
+        yield SecurityCheck("default user", "good", "off: nobody is let in without a name")
     else:
         word: Verdict = "open" if private else "wrong"
-        yield Check("default user", word, "on", "`conclave access`, and aclfile in the server's configuration")
+        yield SecurityCheck("default user", word, "on", "`conclave access`, and aclfile in the server's configuration")
     if private and {users.name_of(line) for line in seen.users} == {"default"}:
-        yield Check("users", "open", "none: every program of this machine may do everything")
+        yield SecurityCheck("users", "open", "none: every program of this machine may do everything")
         return
     wrong = users.differences(seen.users)
     todo = "`conclave access`, then restart the server"
     yield (
-        Check("users", "wrong", "; ".join(wrong), todo)
+        SecurityCheck("users", "wrong", "; ".join(wrong), todo)
         if wrong
-        else Check("users", "good", f"{len(users.USERS)}, each with the rights of the catalogue; this is {seen.me}")
+        else SecurityCheck(
+            "users", "good", f"{len(users.USERS)}, each with the rights of the catalogue; this is {seen.me}"
+        )
     )
 
 
-def _eviction(seen: Seen) -> Check:
+def _eviction(seen: Seen) -> SecurityCheck:
     if seen.settings is None:
         return _hidden("memory", seen)
     limit, policy = int(seen.settings.get("maxmemory", "0")), seen.settings.get("maxmemory-policy", "unknown")
     found = f"{f'at most {limit:,} bytes' if limit else 'without a limit'}, {policy}"
     if policy == "noeviction":
-        return Check("memory", "good", found)
+        return SecurityCheck("memory", "good", found)
     if limit:
-        return Check("memory", "wrong", f"{found}: entries may be dropped", "maxmemory-policy noeviction")
-    return Check("memory", "open", f"{found}: a limit would have entries dropped", "maxmemory-policy noeviction")
+        return SecurityCheck("memory", "wrong", f"{found}: entries may be dropped", "maxmemory-policy noeviction")
+    return SecurityCheck(
+        "memory", "open", f"{found}: a limit would have entries dropped", "maxmemory-policy noeviction"
+    )
 
 
-def _persistence(seen: Seen, ephemeral: bool) -> Check:
+def _persistence(seen: Seen, ephemeral: bool) -> SecurityCheck:
     if ephemeral:
-        return Check("persistence", "open", "the log was declared ephemeral: it may be lost")
+        return SecurityCheck("persistence", "open", "the log was declared ephemeral: it may be lost")
     kept = seen.info.get("aof_enabled")
     if kept is None:
         return _hidden("persistence", seen)
     if kept != "1":
-        return Check("persistence", "wrong", "no append-only file", "appendonly yes")
+        return SecurityCheck("persistence", "wrong", "no append-only file", "appendonly yes")
     if seen.info.get("aof_last_write_status", "ok") != "ok":
-        return Check("persistence", "wrong", "the last write to its file failed", "look at the server's disk and log")
+        return SecurityCheck(
+            "persistence", "wrong", "the last write to its file failed", "look at the server's disk and log"
+        )
     when = (seen.settings or {}).get("appendfsync", "unknown")
     if when == "always":
-        return Check("persistence", "good", "append-only file, on disk before a commit is answered")
+        return SecurityCheck("persistence", "good", "append-only file, on disk before a commit is answered")
     lost = {"everysec": "the last second", "no": "what the system had not written"}.get(when, "something")
-    return Check("persistence", "open", f"{when}: a power failure loses {lost}", "appendfsync always")
+    return SecurityCheck("persistence", "open", f"{when}: a power failure loses {lost}", "appendfsync always")
 
 
-def _functions(seen: Seen) -> Check:
+def _functions(seen: Seen) -> SecurityCheck:
     name, source = library()
     if seen.function is None:
         return _hidden("functions", seen)
     if not seen.function:
-        return Check("functions", "open", f"{name} is not loaded yet", "`conclave prepare`")
+        return SecurityCheck("functions", "open", f"{name} is not loaded yet", "`conclave prepare`")
     if seen.function != source.encode():
         todo = "find out who loaded it; FUNCTION DELETE and `conclave prepare` as an administrator"
-        return Check("functions", "wrong", f"{name} is not what this release has under that name", todo)
-    return Check("functions", "good", f"{name}, as this release has it")
+        return SecurityCheck("functions", "wrong", f"{name} is not what this release has under that name", todo)
+    return SecurityCheck("functions", "good", f"{name}, as this release has it")
 
 
-def _hidden(what: str, seen: Seen) -> Check:
-    return Check(what, "unknown", f"{seen.me} may not look", "ask as the operators' user, console")
+def _hidden(what: str, seen: Seen) -> SecurityCheck:
+    return SecurityCheck(what, "unknown", f"{seen.me} may not look", "ask as the operators' user, console")
 
 
 def _pairs(flat: Iterable[bytes]) -> dict[str, str]:

@@ -24,16 +24,16 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from schemas.catalogue import STREAMS
-from schemas.codec import SAMPLED, Sealed
+from schemas.codec import SAMPLED, Encoded
 from schemas.decisions import BallotLate, DecisionMade
 from schemas.documentation.streams import events_of
 from schemas.operations import DeadLetter, Refusal
 from schemas.readiness import ArtifactReady
-from shared.settings import Telemetry as TelemetrySettings
+from shared.settings import TelemetrySettings
 from shared.telemetry.distributions import Distribution, Joined
 from shared.telemetry.logs import Counted
-from shared.telemetry.metrics import METRICS, Reading
-from shared.telemetry.spans import EncodedSpan, SpanSender, encode
+from shared.telemetry.metrics import METRICS, MetricReading
+from shared.telemetry.spans import EncodedSpan, SpanSender, encode_span
 
 REQUEST_S: Final = 2.0
 STOP_S: Final = 3.0
@@ -85,7 +85,7 @@ class Exporting:
         self,
         *,
         consumed: Mapping[str, int],
-        outputs: Sequence[Sealed],
+        outputs: Sequence[Encoded],
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
@@ -107,9 +107,9 @@ class Exporting:
         if oldest_ms is not None:
             self._hop(committed_ns / 1e9 - oldest_ms / 1e3)
         for stream, envelope, _ in [sealed for sealed in outputs if sealed[1].flags & SAMPLED]:
-            self._spans.on_end(EncodedSpan(encode(self._service, stream, envelope, started_ns, committed_ns)))
+            self._spans.on_end(EncodedSpan(encode_span(self._service, stream, envelope, started_ns, committed_ns)))
 
-    def levels(self, readings: Sequence[Reading]) -> None:
+    def levels(self, readings: Sequence[MetricReading]) -> None:
         """See ``Telemetry.levels``."""
         self._levels = {(name, attributes): value for name, attributes, value in readings}
 
@@ -140,7 +140,7 @@ class Exporting:
         except Exception as error:  # the SDK raises nothing narrower
             _log.warning("telemetry: the last metrics were not sent: %s", error)
 
-    def _look_inside(self, outputs: Sequence[Sealed], committed_ns: int) -> None:
+    def _look_inside(self, outputs: Sequence[Encoded], committed_ns: int) -> None:
         for sealed in outputs:
             match sealed.envelope.event:
                 case DecisionMade() as decision:

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final
 
-from schemas.codec import Sealed
-from shared.telemetry.metrics import Reading
+from schemas.codec import Encoded
+from shared.telemetry.metrics import MetricReading
 from shared.telemetry.reporting import Telemetry
 
 ALIKE: Final = 10
@@ -142,7 +142,7 @@ class Worked:
         self,
         *,
         consumed: Mapping[str, int],
-        outputs: Sequence[Sealed],
+        outputs: Sequence[Encoded],
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
@@ -169,7 +169,7 @@ class Worked:
         if time.monotonic() - self._told >= MINUTE_S:
             self._tell()
 
-    def levels(self, readings: Sequence[Reading]) -> None:
+    def levels(self, readings: Sequence[MetricReading]) -> None:
         """See ``Telemetry.levels``."""
         self._telemetry.levels(readings)
 

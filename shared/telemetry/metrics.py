@@ -53,7 +53,7 @@ class Metric(NamedTuple):
         return tuple(self.prometheus + suffix for suffix in ("_bucket", "_sum", "_count"))
 
 
-class Reading(NamedTuple):
+class MetricReading(NamedTuple):
     """Where a gauge stands: its name, the values of its attributes in the table's order, and the value."""
 
     name: str

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from schemas.codec import SAMPLED, Sealed
-from shared.settings import Telemetry as TelemetrySettings
-from shared.telemetry.metrics import Reading
+from schemas.codec import SAMPLED, Encoded
+from shared.settings import TelemetrySettings
+from shared.telemetry.metrics import MetricReading
 
 
 class Telemetry(Protocol):
@@ -25,7 +25,7 @@ class Telemetry(Protocol):
         self,
         *,
         consumed: Mapping[str, int],
-        outputs: Sequence[Sealed],
+        outputs: Sequence[Encoded],
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
@@ -36,7 +36,7 @@ class Telemetry(Protocol):
         the oldest event taken in was written, by the server's clock; None where it took in none.
         Never raises for the collector's sake, never waits."""
 
-    def levels(self, readings: Sequence[Reading]) -> None:
+    def levels(self, readings: Sequence[MetricReading]) -> None:
         """What the gauges of ``shared.telemetry.metrics`` stand at from now on; those before are forgotten."""
 
     def record(self, name: str, value: float) -> None:
@@ -54,7 +54,7 @@ class Silent:
         self,
         *,
         consumed: Mapping[str, int],
-        outputs: Sequence[Sealed],
+        outputs: Sequence[Encoded],
         started_ns: int,
         handled_ns: int,
         committed_ns: int,
@@ -62,7 +62,7 @@ class Silent:
     ) -> None:
         """Nothing."""
 
-    def levels(self, readings: Sequence[Reading]) -> None:
+    def levels(self, readings: Sequence[MetricReading]) -> None:
         """Nothing."""
 
     def record(self, name: str, value: float) -> None:

@@ -43,7 +43,7 @@ class EncodedSpan(ReadableSpan):
         self._context = TRACED
 
 
-def encode(service: str, stream: str, envelope: Envelope[Any], started_ns: int, ended_ns: int) -> bytes:
+def encode_span(service: str, stream: str, envelope: Envelope[Any], started_ns: int, ended_ns: int) -> bytes:
     """The span of an event: ``<service> <stream>``, ids of the event, its cause as parent."""
     root = envelope.causation == ROOT
     symbol = getattr(envelope.event, "symbol", None)

@@ -32,7 +32,7 @@ DIVERGED: Final = 1.5
 MEMORISED: Final = 0.10
 
 
-class Reading(Struct, frozen=True):
+class EpochReading(Struct, frozen=True):
     """A fit after one epoch. Losses in nats. ``skill``: the share of the prior's loss that is gone, of the held-out
     rows; ``fit_skill`` of the training part. ``spread``: the mean deviation of the log probabilities over rows;
     ``width`` the widest range of one probability; ``entropy`` the mean of the answers' (nats); ``distinct``: different
@@ -58,18 +58,18 @@ class Collapse(NamedTuple):
     evidence: str
 
 
-def read(epoch: Epoch, y: NDArray[np.int64], prior: Probabilities) -> Reading:
+def read(epoch: Epoch, y: NDArray[np.int64], prior: Probabilities) -> EpochReading:
     """An epoch's answers to the held-out rows with classes ``y`` [N]."""
     base = float(log_losses(np.tile(np.array(prior), (len(y), 1)), y).mean())
     of_training = -sum(share * math.log(share) for share in prior if share > 0)
     fitted, held = float(epoch.train_loss), float(epoch.held_loss)
     if not np.isfinite(epoch.held).all():
         bad = math.nan
-        return Reading(epoch.number, epoch.of, fitted, bad, bad, bad, bad, bad, bad, 0, bad)
+        return EpochReading(epoch.number, epoch.of, fitted, bad, bad, bad, bad, bad, bad, 0, bad)
     p = probabilities(epoch.held, 1.0)
     logs = np.log(np.maximum(p, 1e-300))
     chosen = np.bincount(p.argmax(axis=1), minlength=3) / len(p)
-    return Reading(
+    return EpochReading(
         number=epoch.number,
         of=epoch.of,
         train_loss=fitted,
@@ -84,7 +84,7 @@ def read(epoch: Epoch, y: NDArray[np.int64], prior: Probabilities) -> Reading:
     )
 
 
-def judge(readings: Sequence[Reading], loss_of_prior: float) -> Collapse | None:
+def judge(readings: Sequence[EpochReading], loss_of_prior: float) -> Collapse | None:
     """Whether what was read until now is a collapse. ``constant``: one answer for every input, after a second
     look. ``diverged``: half as bad again as knowing nothing, or not a number. ``no_information``: nothing gained
     in three epochs and a fifth of all, and hardly any spread; or nothing in five and a third of all.
@@ -123,9 +123,9 @@ class Watcher:
     """Reads every epoch, tells who wants to know, and ends the fit once it has collapsed."""
 
     def __init__(
-        self, y: NDArray[np.int64], prior: Probabilities, tell: Callable[[Reading], None] | None = None
+        self, y: NDArray[np.int64], prior: Probabilities, tell: Callable[[EpochReading], None] | None = None
     ) -> None:
-        self.readings: list[Reading] = []
+        self.readings: list[EpochReading] = []
         self.collapse: Collapse | None = None
         self._y, self._prior, self._tell = y, prior, tell
         self._base = float(log_losses(np.tile(np.array(prior), (len(y), 1)), y).mean())

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from schemas.common import ACTIONS, Probabilities
 from schemas.training import Imbalance, Recipe, Rejection
 from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, Golden, golden_bytes
-from shared.artifacts.calibration import UNCALIBRATED, Calibration, Vector, calibrate, error, probabilities
+from shared.artifacts.calibration import UNCALIBRATED, Calibration, VectorScaling, calibrate, error, probabilities
 from shared.artifacts.checks import check_model
 from shared.artifacts.manifest import (
     FORMAT,
     GOLDEN,
     CalibrationMetrics,
     FeatureSetRef,
+    ImportedFrom,
     Manifest,
     Metrics,
     Scaler,
-    Source,
     TrainingData,
     processor,
 )
@@ -38,7 +38,15 @@ from shared.features import BRIDGE, FeatureSet
 from shared.gates import backtest
 from shared.labels.batch import DECAY, LabelSpec, classes, kappa_for
 from shared.training.imbalance import fitting_offset, offset, weights
-from shared.training.series import Series, Table, assemble, computed, digest_of_bars, digest_of_vectors, one_interval
+from shared.training.series import (
+    SymbolSeries,
+    Table,
+    assemble,
+    computed,
+    digest_of_bars,
+    digest_of_vectors,
+    one_interval,
+)
 from shared.training.splits import Parts, split
 
 HORIZON: Final = 12
@@ -64,10 +72,10 @@ class Given(NamedTuple):
 
     model: Any
     scaler: Scaler
-    source: Source
+    source: ImportedFrom
 
 
-class RefusedError(ValueError):
+class NotStoredError(ValueError):
     """A model that must not be stored: the reason, what it scored, and what there is of it."""
 
     def __init__(self, said: str, *, reason: Rejection, trained: Trained) -> None:
@@ -96,7 +104,7 @@ def train(
     told after each epoch and may end the run. ``given``: a model from elsewhere, which is
     calibrated, measured and checked like one that was trained here.
 
-    Deterministic for the same arguments, libraries and processor. Raises ``RefusedError``,
+    Deterministic for the same arguments, libraries and processor. Raises ``NotStoredError``,
     ``SplitError``, ``UnknownFamilyError``, and ``ValueError`` on bars that do not fit together."""
     recipe = Recipe(
         family, feature_set.name, complete(family_named(family), params or {}), horizon, hold, seed, imbalance
@@ -112,7 +120,7 @@ class Origin(NamedTuple):
 
     source: str
     bridge: int
-    series: Mapping[str, Series]
+    series: Mapping[str, SymbolSeries]
 
 
 class Prepared(NamedTuple):
@@ -131,7 +139,7 @@ class Prepared(NamedTuple):
     prior: Probabilities
 
 
-def prepare(series: Mapping[str, Series], feature_set: FeatureSet, recipe: Recipe) -> Prepared:
+def prepare(series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe: Recipe) -> Prepared:
     """Raises ``SplitError``, ``UnknownFamilyError``, ``ValueError`` on bars of several intervals."""
     interval_ms = one_interval(series)
     window = family_named(recipe.family).window(recipe.params)
@@ -171,7 +179,7 @@ def uncalibrated(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> 
 
 def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | None = None) -> Trained:
     """A fitted model as an artifact: calibrated, scored on the untouched test part, checked. Raises
-    ``RefusedError``, which carries what was refused."""
+    ``NotStoredError``, which carries what was refused."""
     recipe, kind, parts, y, table = prepared.recipe, prepared.family, prepared.parts, prepared.y, prepared.table
     scaler = _scaler_of(prepared) if given is None else given.scaler
     x = _inputs(prepared, scaler)
@@ -249,7 +257,7 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
     trained = Trained(manifest, {**files, GOLDEN: golden_bytes(golden)})
     report = check_model(Artifact("in training", manifest, model), golden, files)
     if report.failed:
-        raise RefusedError(
+        raise NotStoredError(
             f"it fails the checks that every model must pass: {report}", reason="failed_checks", trained=trained
         )
     return trained
@@ -259,9 +267,9 @@ def _served(found: Calibration, start: Floats | None) -> Calibration:
     """The calibration of a model's own logits, where it was found of logits that ``start`` was added to."""
     if start is None:
         return found
-    known = found.vector or Vector((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    known = found.vector or VectorScaling((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     bias = (np.array(known.scale) * start + np.array(known.bias)).tolist()
-    return found._replace(vector=Vector(known.scale, (bias[0], bias[1], bias[2])))
+    return found._replace(vector=VectorScaling(known.scale, (bias[0], bias[1], bias[2])))
 
 
 def judged(found: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, CalibrationMetrics | None]:
@@ -286,16 +294,16 @@ def judged(found: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, Ca
 
 
 def refuse(family: Family, metrics: Metrics, trained: Trained) -> None:
-    """Raises ``RefusedError`` for a model that must not be stored."""
+    """Raises ``NotStoredError`` for a model that must not be stored."""
     test = metrics.test
     if test.log_loss > DIVERGED * test.prior_log_loss:
-        raise RefusedError(
+        raise NotStoredError(
             f"diverged: log loss {test.log_loss:.4f} on the test part, the class prior has {test.prior_log_loss:.4f}",
             reason="diverged",
             trained=trained,
         )
     if not family.constant and test.distinct < DISTINCT_AT_LEAST:
-        raise RefusedError(
+        raise NotStoredError(
             f"collapsed: {test.distinct} distinct answers (to 1e-3) over {test.rows} test rows, at least "
             f"{DISTINCT_AT_LEAST} are expected; it answers about the same whatever it is shown. Skill "
             f"{test.skill.value:+.1f} mnat [{test.skill.low:+.1f}, {test.skill.high:+.1f}], stopped after "

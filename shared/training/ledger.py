@@ -9,20 +9,20 @@ from typing import Final
 
 import anyio
 
-from schemas.codec import Envelope, seal, unseal
+from schemas.codec import Envelope, decode, encode
 from schemas.control import SetTrainingPolicy
 from schemas.training import TrainingEvent, TrainingRequested
 from shared.control.issuing import RefusedError
-from shared.log import START, Log, Place, Position
+from shared.log import START, Log, Position, StreamKey
 from shared.log.identity import Mark, digest_of
 from shared.log.leases import order
 from shared.training.jobs import Jobs
 
-TRAINING: Final = Place("training")
+TRAINING: Final = StreamKey("training")
 RACES: Final = 50
 
 
-class Ledger:
+class TrainingWriter:
     """The stream as one process sees it. ``tell`` is called with every event that is read."""
 
     def __init__(self, log: Log, tell: Callable[[Envelope[TrainingEvent]], None] | None = None) -> None:
@@ -45,7 +45,7 @@ class Ledger:
         while entries := await self.log.scan(TRAINING, after=self.last):
             self._newest = Position(entries[-1].id, self._newest.seen + len(entries), digest_of(entries[-1].data))
             for entry in entries:
-                envelope = unseal("training", entry.data)
+                envelope = decode("training", entry.data)
                 self.jobs.take(envelope)
                 if self._tell is not None:
                     self._tell(envelope)
@@ -55,7 +55,7 @@ class Ledger:
     async def request(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str:
         """Appends a request, unless the jobs refuse it as they stand; its id. Raises ``RefusedError``."""
         cause = bytes(16) if request.evidence is None else bytes.fromhex(request.evidence)
-        sealed = seal("training", request, causation=cause)
+        sealed = encode("training", request, causation=cause)
         for _ in range(RACES):
             jobs = await self.read()
             if (why := jobs.refuses(request, policy)) is not None:
@@ -70,7 +70,7 @@ class Ledger:
         if isinstance(event, TrainingRequested):
             raise TypeError("a request is made with request(), which asks whether it may be")
         job = bytes.fromhex(event.request)
-        sealed = seal("training", event, causation=job, correlation=job)
+        sealed = encode("training", event, causation=job, correlation=job)
         for _ in range(RACES):
             await self.read()
             if await self.log.append_at(TRAINING, self._next(event.at), sealed.data, marks=self._marks()):

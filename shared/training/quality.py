@@ -11,7 +11,7 @@ from shared.artifacts.artifact import Artifact
 from shared.artifacts.scoring import shares
 from shared.gates import drift
 from shared.training.fitting import Prepared
-from shared.training.series import Series, digest_of_bars, digest_of_vectors
+from shared.training.series import SymbolSeries, digest_of_bars, digest_of_vectors
 
 FEWEST_OF_A_CLASS: Final = 20
 """Rows of each class in the training part."""
@@ -23,7 +23,9 @@ EQUAL: Final = 1e-7
 Matrix = NDArray[np.float64]
 
 
-def assess(prepared: Prepared, series: Mapping[str, Series], *, fewest: int, champion: Artifact | None) -> DataReport:
+def assess(
+    prepared: Prepared, series: Mapping[str, SymbolSeries], *, fewest: int, champion: Artifact | None
+) -> DataReport:
     """The report on a data set; ``fewest`` labelled rows make it fit. Inputs are held against the training part
     of ``champion``, where its features are the same."""
     table, parts, y = prepared.table, prepared.parts, prepared.y
@@ -63,7 +65,7 @@ def assess(prepared: Prepared, series: Mapping[str, Series], *, fewest: int, cha
     )
 
 
-def _symbols(prepared: Prepared, series: Mapping[str, Series]) -> dict[str, SymbolData]:
+def _symbols(prepared: Prepared, series: Mapping[str, SymbolSeries]) -> dict[str, SymbolData]:
     rows = np.bincount(prepared.table.symbol, minlength=len(series)).tolist()
     found = {}
     for number, symbol in enumerate(sorted(series)):

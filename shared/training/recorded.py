@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.training import Ends, TrainingRequested, TrainingStarted
-from shared.archive.history import History, records
+from shared.archive.history import ArchivedHistory, records
 from shared.bars import Bars
 from shared.features import FeatureSet
-from shared.log import Log, Place
-from shared.training.series import Series
+from shared.log import Log, StreamKey
+from shared.training.series import SymbolSeries
 
 
 class UnfitError(ValueError):
@@ -27,7 +27,7 @@ class UnfitError(ValueError):
 class Recorded(NamedTuple):
     """What was read: series by symbol, and where the bars came from (live, replay, synthetic)."""
 
-    series: dict[str, Series]
+    series: dict[str, SymbolSeries]
     origins: tuple[str, ...]
 
 
@@ -46,21 +46,21 @@ async def ends_now(log: Log, partitions: int) -> tuple[tuple[Ends, ...], int | N
     there is no bar yet."""
     ends, newest = [], []
     for partition in range(partitions):
-        bars, vectors = (Place(stream, partition) for stream in ("market", "features"))
+        bars, vectors = (StreamKey(stream, partition) for stream in ("market", "features"))
         ends.append(Ends(partition, (await log.extent(bars)).last, (await log.extent(vectors)).last))
         newest += [await _newest(log, bars)]
     known = [at for at in newest if at is not None]
     return tuple(ends), max(known) if known else None
 
 
-async def _newest(log: Log, place: Place) -> int | None:
-    found = [unseal(place.stream, entry.data).event for entry in await log.tail(place, 1000)]
+async def _newest(log: Log, place: StreamKey) -> int | None:
+    found = [decode(place.stream, entry.data).event for entry in await log.tail(place, 1000)]
     times = [event.open_time for event in found if isinstance(event, BarClosed)]
     return max(times) if times else None
 
 
 async def read(
-    history: History, request: TrainingRequested, started: TrainingStarted, feature_set: FeatureSet
+    history: ArchivedHistory, request: TrainingRequested, started: TrainingStarted, feature_set: FeatureSet
 ) -> Recorded:
     """Bars and vectors between the bounds of a job. Raises ``UnfitError`` where there are none, and what the
     history raises where entries are lost or corrupt."""
@@ -73,14 +73,14 @@ async def read(
         return started.first <= event.open_time <= started.last and (not wanted or event.symbol in wanted)
 
     for end in started.ends:
-        async for record in records(history, Place("market", end.partition), until=end.market):
+        async for record in records(history, StreamKey("market", end.partition), until=end.market):
             event = record.envelope.event
             if isinstance(event, BarClosed) and within(event):
                 one = columns.setdefault(event.symbol, _Columns())
                 _same_interval(event.symbol, one, event.interval_ms)
                 one.bars.append((event.open_time, event.open, event.high, event.low, event.close, event.volume))
                 origins.add(event.origin)
-        async for record in records(history, Place("features", end.partition), until=end.features):
+        async for record in records(history, StreamKey("features", end.partition), until=end.features):
             vector = record.envelope.event
             if not isinstance(vector, FeaturesComputed) or not within(vector):
                 continue
@@ -101,7 +101,7 @@ def _same_interval(symbol: str, one: _Columns, interval_ms: int) -> None:
     one.interval_ms = interval_ms
 
 
-def _series(symbol: str, one: _Columns, features: int) -> Series:
+def _series(symbol: str, one: _Columns, features: int) -> SymbolSeries:
     # First come, as the feature-builder has it.
     _, first = np.unique(np.array([row[0] for row in one.bars], dtype=np.int64), return_index=True)
     open_time = np.array([one.bars[row][0] for row in first], dtype=np.int64)
@@ -109,7 +109,7 @@ def _series(symbol: str, one: _Columns, features: int) -> Series:
     times, kept = np.unique(np.array(one.times, dtype=np.int64), return_index=True)
     vectors = np.frombuffer(b"".join(one.vectors[row] for row in kept), dtype="<f4").reshape(-1, features)
     columns = (np.ascontiguousarray(column) for column in prices.T)
-    return Series(Bars(symbol, one.interval_ms, open_time, *columns), times, vectors)
+    return SymbolSeries(Bars(symbol, one.interval_ms, open_time, *columns), times, vectors)
 
 
 def _nothing(columns: dict[str, _Columns], others: set[bytes], feature_set: FeatureSet, symbols: Sequence[str]) -> str:

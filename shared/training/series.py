@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from shared.bars import Bars
-from shared.features import Bars as Columns
+from shared.features import BarArrays as Columns
 from shared.features import FeatureSet, history
 from shared.labels.batch import moves
 
@@ -23,7 +23,7 @@ Float32s = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class SymbolSeries:
     """One symbol: its ``bars``, and the ``vectors`` [N, F] float32 of one feature set at ``open_time`` [N],
     each of which is a bar's. A bar without a vector was withheld: it warmed up, or a gap lies in its window."""
 
@@ -32,7 +32,7 @@ class Series:
     vectors: Float32s
 
 
-class Span(Struct, frozen=True, forbid_unknown_fields=True):
+class TrainingSpan(Struct, frozen=True, forbid_unknown_fields=True):
     """Bars with ``first`` <= open time <= ``last`` (ms)."""
 
     first: int
@@ -50,16 +50,16 @@ class Table(NamedTuple):
     symbol: Ints
 
 
-def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> dict[str, Series]:
+def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> dict[str, SymbolSeries]:
     """Series from bars alone: each vector is computed, under the gap policy ``bridge``."""
     found = {}
     for symbol, series in bars.items():
         vectors = history(feature_set, _columns(series), bridge)
-        found[symbol] = Series(series, vectors.open_times, vectors.vectors)
+        found[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors)
     return found
 
 
-def within(series: Mapping[str, Series], span: Span) -> dict[str, Series]:
+def within(series: Mapping[str, SymbolSeries], span: TrainingSpan) -> dict[str, SymbolSeries]:
     """The part of every series that lies in ``span``; symbols without a bar there are left out. What was
     computed with bars before the span stays as it is."""
     found = {}
@@ -69,15 +69,15 @@ def within(series: Mapping[str, Series], span: Span) -> dict[str, Series]:
         if rows.any():
             columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
             cut = Bars(symbol, bars.interval_ms, bars.open_time[rows], *(column[rows] for column in columns))
-            found[symbol] = Series(cut, one.open_time[kept], one.vectors[kept])
+            found[symbol] = SymbolSeries(cut, one.open_time[kept], one.vectors[kept])
     return found
 
 
-def _inside(open_time: Ints, span: Span) -> NDArray[np.bool_]:
+def _inside(open_time: Ints, span: TrainingSpan) -> NDArray[np.bool_]:
     return np.asarray((open_time >= span.first) & (open_time <= span.last))
 
 
-def assemble(series: Mapping[str, Series], window: int, *, interval_ms: int, horizon: int) -> Table:
+def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: int, horizon: int) -> Table:
     """Windows and labels of all symbols, joined by bar. No window and no label crosses a gap or a symbol."""
     columns: list[tuple[Float32s, Ints, Ints, Floats, Ints]] = []
     for number, symbol in enumerate(sorted(series)):
@@ -104,7 +104,7 @@ def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.in
     return np.compress(whole, ends)
 
 
-def one_interval(series: Mapping[str, Series]) -> int:
+def one_interval(series: Mapping[str, SymbolSeries]) -> int:
     """The interval of all bars (ms). Raises ``ValueError`` where there are several, or none."""
     intervals = {one.bars.interval_ms for one in series.values()}
     if len(intervals) != 1:
@@ -126,7 +126,7 @@ def digest_of_bars(bars: Mapping[str, Bars]) -> str:
     return digest.hexdigest()
 
 
-def digest_of_vectors(series: Mapping[str, Series]) -> str:
+def digest_of_vectors(series: Mapping[str, SymbolSeries]) -> str:
     """SHA-256 over symbols in order: name, then open times and vectors as they are written on the stream."""
     digest = hashlib.sha256()
     for symbol in sorted(series):

@@ -24,7 +24,7 @@ from shared.features import FeatureSet
 from shared.labels.batch import classes, kappa_for
 from shared.training.collapse import Watcher
 from shared.training.fitting import Prepared, fit, uncalibrated
-from shared.training.series import Series, assemble, one_interval
+from shared.training.series import SymbolSeries, assemble, one_interval
 from shared.training.splits import Parts, walk_forward
 
 Name = Literal["sequential", "loky", "dask", "ray"]
@@ -78,7 +78,7 @@ def grid(base: Recipe, seeds: Sequence[int], params: Mapping[str, Sequence[int |
 
 
 def run(
-    series: Mapping[str, Series], feature_set: FeatureSet, recipes: Sequence[Recipe], *, folds: int, how: Backend
+    series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipes: Sequence[Recipe], *, folds: int, how: Backend
 ) -> Iterator[Trial]:
     """Every recipe on every fold, as they end. Deterministic but for that order. Raises ``SplitError``,
     ``BackendMissingError``."""
@@ -91,7 +91,7 @@ def run(
 
 
 def trial(
-    series: Mapping[str, Series], feature_set: FeatureSet, recipe: Recipe, number: int, fold: int, folds: int
+    series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe: Recipe, number: int, fold: int, folds: int
 ) -> Trial:
     """One recipe on fold ``fold`` of ``folds``, counted from 0."""
     prepared = _cut(series, feature_set, recipe, fold, folds)
@@ -120,7 +120,9 @@ def ranked(trials: Sequence[Trial]) -> list[Ranked]:
     return sorted(found, key=lambda one: (one.rejected, -one.gain))
 
 
-def _cut(series: Mapping[str, Series], feature_set: FeatureSet, recipe: Recipe, fold: int, folds: int) -> Prepared:
+def _cut(
+    series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe: Recipe, fold: int, folds: int
+) -> Prepared:
     interval_ms = one_interval(series)
     family = family_named(recipe.family)
     window = family.window(recipe.params)

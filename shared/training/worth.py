@@ -16,7 +16,7 @@ from shared.artifacts.artifact import Artifact
 from shared.artifacts.scoring import block_interval, block_of, log_losses
 from shared.families import complete, family_named
 from shared.training.fitting import Prepared, fit, uncalibrated
-from shared.training.series import Series, assemble
+from shared.training.series import SymbolSeries, assemble
 
 Probabilities = NDArray[np.float64]
 REFERENCE: Final = "logistic"
@@ -27,7 +27,7 @@ LEAST_WIDTH: Final = 0.05
 
 
 def gains(
-    prepared: Prepared, answers: Probabilities, series: Mapping[str, Series], champion: Artifact | None
+    prepared: Prepared, answers: Probabilities, series: Mapping[str, SymbolSeries], champion: Artifact | None
 ) -> tuple[Gain, ...]:
     """``answers`` [N, 3] to the test part, over the class prior, over a logistic model of the newest vector that was
     fitted on the same rows, and over the champion, where one can answer these rows."""
@@ -51,7 +51,7 @@ def reference(prepared: Prepared) -> Probabilities:
     return uncalibrated(alike, fit(alike), alike.parts.test)
 
 
-def _over(champion: Artifact, prepared: Prepared, answers: Probabilities, series: Mapping[str, Series]) -> Gain:
+def _over(champion: Artifact, prepared: Prepared, answers: Probabilities, series: Mapping[str, SymbolSeries]) -> Gain:
     name = f"champion {champion.digest[:12]}"
     known = champion.manifest
     if known.feature_set.digest != prepared.feature_set.digest.hex() or known.interval_ms != prepared.interval_ms:

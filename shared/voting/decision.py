@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.common import ACTIONS, Origin, Probabilities
 from schemas.decisions import (
     AbsentMember,
@@ -61,13 +61,13 @@ class Round(Struct):
 
 def decide(
     control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None, *, halted: bool = False
-) -> list[Sealed]:
+) -> list[Encoded]:
     """The decision of a round, and the intent that follows from it, if one does.
 
     A function of the configuration and the answers; ``now`` only tells whether the intent of a live
     bar would come too late, ``halted`` whether the fence of the partition is closed, so that there is none."""
     decision = decision_of(control, panel, closing, closed_by, now, halted=halted)
-    sealed = seal(
+    sealed = encode(
         "decisions",
         decision,
         causation=causation_of(decision, closing.correlation),
@@ -80,7 +80,7 @@ def decide(
     intent = intent_of(panel, decision, envelope.id.hex())
     return [
         sealed,
-        seal("intents", intent, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags),
+        encode("intents", intent, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags),
     ]
 
 

@@ -13,13 +13,13 @@ import pytest
 import redis
 
 from bench.installation import Installation, all_decisions, all_entries, kill, running, wait_until
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import FenceOpened
 from shared.audit.findings import Findings
 from shared.audit.known import of_checkpoints, of_server, settled
 from shared.audit.live import live
-from shared.audit.written import Known, check_written
-from shared.log import Place
+from shared.audit.written import KnownDigest, check_written
+from shared.log import StreamKey
 from shared.server.embedded import EmbeddedServer
 
 BARS = 20_000
@@ -76,16 +76,16 @@ class Run:
     async def outcome(self) -> tuple[dict[tuple[str, int], bytes], list[bytes]]:
         log = self.installation.log()
         try:
-            entries = await all_entries(log, Place("decisions"))
+            entries = await all_entries(log, StreamKey("decisions"))
             decided = {}
             for entry in entries:
-                event = unseal("decisions", entry.data).event
+                event = decode("decisions", entry.data).event
                 if isinstance(event, FenceOpened):
                     continue  # founding opened it
                 assert (event.symbol, event.open_time) not in decided, f"decided twice: {event}"
                 decided[event.symbol, event.open_time] = entry.data
             assert len(await all_decisions(log)) == len(decided) == BARS
-            return decided, sorted(entry.data for entry in await all_entries(log, Place("intents")))
+            return decided, sorted(entry.data for entry in await all_entries(log, StreamKey("intents")))
         finally:
             await log.close()
 
@@ -93,7 +93,7 @@ class Run:
 def with_digests(installation: Installation) -> Findings:
     """The streams against the digests that the server has, and those that processes noted as they started and ended."""
 
-    async def held() -> list[Known]:
+    async def held() -> list[KnownDigest]:
         log = installation.log()
         try:
             return await of_server(log, 1)

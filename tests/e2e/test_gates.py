@@ -6,10 +6,10 @@ from pathlib import Path
 import anyio
 
 from bench.installation import Installation, all_entries, running, wait_until
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.gates import VerdictReached
 from schemas.scores import InterferenceChecked, PredictionScored
-from shared.log import Place
+from shared.log import StreamKey
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2500")
 WHY = ("--reason", "a test")
@@ -20,7 +20,7 @@ def events(installation: Installation, stream: str) -> list[object]:
     async def read() -> list[object]:
         log = installation.log()
         try:
-            return [unseal(stream, entry.data).event for entry in await all_entries(log, Place(stream))]
+            return [decode(stream, entry.data).event for entry in await all_entries(log, StreamKey(stream))]
         finally:
             await log.close()
 

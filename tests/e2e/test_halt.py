@@ -5,10 +5,10 @@ from pathlib import Path
 import anyio
 
 from bench.halt import Operator, Round, trading
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from shared.control.issuing import history
-from shared.log import Place
+from shared.log import StreamKey
 from shared.log.redis import RedisLog
 
 ROUNDS = 5
@@ -17,8 +17,8 @@ ROUNDS = 5
 def test_after_an_accepted_halt_a_voter_that_was_suspended_writes_no_intent(tmp_path: Path) -> None:
     async def act(url: str, operator: Operator) -> tuple[list[Round], list[object]]:
         rounds = [await operator.round(suspended=True) for _ in range(ROUNDS)]
-        entries = await operator.log.scan(Place("decisions"), count=1_000_000)
-        return rounds, [unseal("decisions", entry.data).event for entry in entries]
+        entries = await operator.log.scan(StreamKey("decisions"), count=1_000_000)
+        return rounds, [decode("decisions", entry.data).event for entry in entries]
 
     async def run(url: str) -> None:
         log = RedisLog(url)

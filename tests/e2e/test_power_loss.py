@@ -13,12 +13,12 @@ import anyio
 import pytest
 
 from bench.installation import Installation, all_entries, running, wait_until
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from schemas.operations import LogTruncated
 from shared.control import State
 from shared.control.issuing import current
-from shared.log import Place
+from shared.log import StreamKey
 from shared.server.embedded import EmbeddedServer
 
 BARS = ("--synthetic", "sequence", "--symbols", "1", "--count", "2000")
@@ -59,7 +59,7 @@ class Site:
         async def read() -> list[Any]:
             log = self.installation.log()
             try:
-                return [unseal("alarms", entry.data).event for entry in await all_entries(log, Place("alarms"))]
+                return [decode("alarms", entry.data).event for entry in await all_entries(log, StreamKey("alarms"))]
             finally:
                 await log.close()
 

@@ -9,10 +9,10 @@ import pytest
 
 from bench.installation import Installation, all_entries, running, wait_until
 from bench.recorded import record, verdict
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from shared.gates.policies import digest_of
-from shared.log import Place
+from shared.log import StreamKey
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "6000")
 WHY = ("--reason", "a test")
@@ -56,8 +56,8 @@ class Site:
         async def read() -> list[int]:
             log = self.installation.log()
             try:
-                found = await all_entries(log, Place("intents"))
-                return [unseal("intents", entry.data).event.control_version for entry in found]
+                found = await all_entries(log, StreamKey("intents"))
+                return [decode("intents", entry.data).event.control_version for entry in found]
             finally:
                 await log.close()
 

@@ -10,9 +10,9 @@ import anyio
 import redis
 
 from bench.installation import Installation, all_entries, running, wait_until
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import FenceClosed, FenceOpened
-from shared.log import Place
+from shared.log import StreamKey
 from shared.server.embedded import EmbeddedServer
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "1500")
@@ -27,8 +27,8 @@ def decisions(installation: Installation) -> list[bytes]:
     async def read() -> list[bytes]:
         log = installation.log()
         try:
-            entries = await all_entries(log, Place("decisions"))
-            return [entry.data for entry in entries if not isinstance(unseal("decisions", entry.data).event, FENCE)]
+            entries = await all_entries(log, StreamKey("decisions"))
+            return [entry.data for entry in entries if not isinstance(decode("decisions", entry.data).event, FENCE)]
         finally:
             await log.close()
 

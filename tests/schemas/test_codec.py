@@ -15,7 +15,7 @@ from msgspec import inspect as types
 from msgspec.structs import replace
 
 from schemas.catalogue import STREAMS
-from schemas.codec import ROOT, SAMPLED, Sealed, UnreadableError, UnwritableError, authentic, identify, seal, unseal
+from schemas.codec import ROOT, SAMPLED, Encoded, UnreadableError, UnwritableError, authentic, decode, encode, identify
 from schemas.documentation.examples import examples
 from schemas.documentation.streams import events_of
 from schemas.market import BarClosed
@@ -137,31 +137,31 @@ def test_every_event_that_the_types_allow_survives_its_bytes(stream: str, event:
     cause = data.draw(st.binary(min_size=16, max_size=16))
     root = data.draw(st.binary(min_size=16, max_size=16).filter(lambda found: found != ROOT))
     flags = data.draw(st.integers(0, 255))
-    sealed = seal(stream, original, causation=cause, correlation=root, flags=flags)
-    found = unseal(stream, sealed.data)
+    sealed = encode(stream, original, causation=cause, correlation=root, flags=flags)
+    found = decode(stream, sealed.data)
     assert found == sealed.envelope
     assert (found.event, found.causation, found.correlation, found.flags) == (original, cause, root, flags)
     assert authentic(stream, sealed.data) is (flags in (0, SAMPLED))
-    assert seal(stream, found.event, causation=cause, correlation=root, flags=flags).data == sealed.data
+    assert encode(stream, found.event, causation=cause, correlation=root, flags=flags).data == sealed.data
 
 
 def refused(stream: str, event: Any) -> bool:
     try:
-        seal(stream, event)
+        encode(stream, event)
     except UnwritableError:
         return True
     return False
 
 
 @each_example
-def test_a_float_that_is_not_a_number_is_refused_at_the_producer(sealed: Sealed) -> None:
+def test_a_float_that_is_not_a_number_is_refused_at_the_producer(sealed: Encoded) -> None:
     for path, build in floats_of(sealed.envelope.event):
         for marker in (math.nan, math.inf, -math.inf):
             assert refused(sealed.stream, build(marker)), f"{marker} at {path}"
 
 
 @each_example
-def test_a_value_beyond_its_limits_is_refused_at_the_producer(sealed: Sealed) -> None:
+def test_a_value_beyond_its_limits_is_refused_at_the_producer(sealed: Encoded) -> None:
     event = sealed.envelope.event
     info = types.type_info(type(event))
     assert isinstance(info, types.StructType)
@@ -190,9 +190,9 @@ def test_a_value_of_a_wrong_kind_is_refused_at_the_producer(wrong: dict[str, Any
 
 def test_a_whole_number_given_as_int_for_a_float_is_the_same_event() -> None:
     event = replace(BAR.envelope.event, close=37_000)
-    sealed = seal("market", event)
+    sealed = encode("market", event)
     assert authentic("market", sealed.data)
-    assert sealed.data == seal("market", replace(event, close=37_000.0)).data
+    assert sealed.data == encode("market", replace(event, close=37_000.0)).data
 
 
 def test_an_event_of_another_stream_is_refused_at_the_producer() -> None:
@@ -200,17 +200,17 @@ def test_an_event_of_another_stream_is_refused_at_the_producer() -> None:
         for stream in STREAMS:
             if stream != sealed.stream:
                 with pytest.raises(UnwritableError):
-                    seal(stream, sealed.envelope.event)
+                    encode(stream, sealed.envelope.event)
 
 
 def test_the_refusal_says_which_event_for_which_stream_and_what_is_wrong() -> None:
     bar = replace(BAR.envelope.event, close=math.nan)
     with pytest.raises(UnwritableError, match=r"BarClosed for 'market': .*nan"):
-        seal("market", bar)
+        encode("market", bar)
 
 
 @each_example
-def test_fields_of_a_newer_writer_are_skipped(sealed: Sealed) -> None:
+def test_fields_of_a_newer_writer_are_skipped(sealed: Encoded) -> None:
     if STREAMS[sealed.stream].codec == "json":
         entry = msgspec.json.decode(sealed.data)
         entry["event"] |= {"added_later": [1, {"x": None}]}
@@ -220,11 +220,11 @@ def test_fields_of_a_newer_writer_are_skipped(sealed: Sealed) -> None:
         parts[5] = [*parts[5], "added later"]
         data = msgspec.msgpack.encode([*parts, "added later"])
     assert data != sealed.data
-    assert unseal(sealed.stream, data) == sealed.envelope
+    assert decode(sealed.stream, data) == sealed.envelope
 
 
 @each_example
-def test_an_event_stays_authentic_when_its_type_gains_a_field_with_a_default(sealed: Sealed) -> None:
+def test_an_event_stays_authentic_when_its_type_gains_a_field_with_a_default(sealed: Encoded) -> None:
     """The bytes that an earlier release wrote lack the last fields of today's type."""
     config = type(sealed.envelope.event).__struct_config__
     shorter = type(sealed.envelope.event).__struct_defaults__
@@ -236,12 +236,12 @@ def test_an_event_stays_authentic_when_its_type_gains_a_field_with_a_default(sea
     event_id = identify(sealed.stream, payload, parts[3], root)
     written = [*parts[:2], event_id, parts[3], event_id if root == ROOT else root, msgspec.Raw(payload)]
     data = msgspec.msgpack.encode(written)
-    assert unseal(sealed.stream, data).id == event_id
+    assert decode(sealed.stream, data).id == event_id
     assert authentic(sealed.stream, data)
 
 
 @each_example
-def test_an_unknown_event_type_is_unreadable_and_named(sealed: Sealed) -> None:
+def test_an_unknown_event_type_is_unreadable_and_named(sealed: Encoded) -> None:
     if STREAMS[sealed.stream].codec == "json":
         entry = msgspec.json.decode(sealed.data)
         entry["event"]["type"] = "from.the.future"
@@ -251,20 +251,20 @@ def test_an_unknown_event_type_is_unreadable_and_named(sealed: Sealed) -> None:
         parts[5][0] = "from.the.future"
         data = msgspec.msgpack.encode(parts)
     with pytest.raises(UnreadableError, match=r"from\.the\.future"):
-        unseal(sealed.stream, data)
+        decode(sealed.stream, data)
 
 
 @each_example
-def test_truncated_bytes_are_unreadable(sealed: Sealed) -> None:
+def test_truncated_bytes_are_unreadable(sealed: Encoded) -> None:
     for length in range(len(sealed.data)):
         with pytest.raises(UnreadableError, match=f"stream '{sealed.stream}'"):
-            unseal(sealed.stream, sealed.data[:length])
+            decode(sealed.stream, sealed.data[:length])
 
 
-def vouched(sealed: Sealed, data: bytes) -> bool:
+def vouched(sealed: Encoded, data: bytes) -> bool:
     """Whether ``data`` reads as another event than ``sealed``, and its id vouches for it all the same."""
     try:
-        found = unseal(sealed.stream, data)
+        found = decode(sealed.stream, data)
     except UnreadableError:
         return False
     said = (found.event, found.id, found.causation, found.correlation)
@@ -274,7 +274,7 @@ def vouched(sealed: Sealed, data: bytes) -> bool:
 
 
 @each_example
-def test_flipped_bits_never_read_as_an_authentic_other_event(sealed: Sealed) -> None:
+def test_flipped_bits_never_read_as_an_authentic_other_event(sealed: Encoded) -> None:
     for place in range(len(sealed.data)):
         for bit in range(8):
             data = bytearray(sealed.data)
@@ -286,28 +286,28 @@ def test_flipped_bits_never_read_as_an_authentic_other_event(sealed: Sealed) -> 
 @given(stream=st.sampled_from(sorted(STREAMS)), data=st.binary(max_size=300))
 def test_arbitrary_bytes_are_unreadable(stream: str, data: bytes) -> None:
     with pytest.raises(UnreadableError):
-        unseal(stream, data)
+        decode(stream, data)
 
 
 def test_an_id_depends_on_stream_version_causation_correlation_and_payload() -> None:
     event = BAR.envelope.event
     seen = {
-        seal("market", event).envelope.id,
-        seal("market", event, causation=b"c" * 16).envelope.id,
-        seal("market", event, correlation=b"c" * 16).envelope.id,
-        seal("market", event, causation=b"c" * 16, correlation=b"c" * 16).envelope.id,
-        seal("market", event, causation=b"c" * 16, correlation=b"d" * 16).envelope.id,
-        *(seal("market", replace(event, close=event.close + step)).envelope.id for step in (0.25, 0.5)),
+        encode("market", event).envelope.id,
+        encode("market", event, causation=b"c" * 16).envelope.id,
+        encode("market", event, correlation=b"c" * 16).envelope.id,
+        encode("market", event, causation=b"c" * 16, correlation=b"c" * 16).envelope.id,
+        encode("market", event, causation=b"c" * 16, correlation=b"d" * 16).envelope.id,
+        *(encode("market", replace(event, close=event.close + step)).envelope.id for step in (0.25, 0.5)),
     }
     assert len(seen) == 7
 
 
 def test_an_id_does_not_depend_on_whether_the_event_is_traced() -> None:
-    assert seal("market", BAR.envelope.event, flags=0).envelope.id == BAR.envelope.id
+    assert encode("market", BAR.envelope.event, flags=0).envelope.id == BAR.envelope.id
 
 
 def test_the_same_content_on_another_stream_has_another_id() -> None:
-    ids = [seal("alarms", each.envelope.event).envelope.id for each in EXAMPLES if each.stream == "alarms"]
+    ids = [encode("alarms", each.envelope.event).envelope.id for each in EXAMPLES if each.stream == "alarms"]
     alarms = [each for each in EXAMPLES if each.stream == "alarms"]
     assert not any(authentic(other, each.data) for each in alarms for other in ("dead", "decisions"))
     assert len(set(ids)) == len(ids)
@@ -325,7 +325,7 @@ def test_a_root_correlates_with_itself_and_its_descendants_with_it() -> None:
 
 
 @each_example
-def test_the_trace_context_is_w3c(sealed: Sealed) -> None:
+def test_the_trace_context_is_w3c(sealed: Encoded) -> None:
     envelope = sealed.envelope
     found = re.fullmatch(r"00-([0-9a-f]{32})-([0-9a-f]{16})-(0[01])", envelope.traceparent)
     assert found is not None
@@ -338,7 +338,7 @@ def test_the_trace_context_is_w3c(sealed: Sealed) -> None:
 
 def test_an_unknown_stream_is_named_with_those_there_are() -> None:
     with pytest.raises(KeyError, match="no stream 'markets' in the catalogue; there are market, features"):
-        seal("markets", BAR.envelope.event)
+        encode("markets", BAR.envelope.event)
 
 
 def test_json_streams_read_as_plain_text() -> None:

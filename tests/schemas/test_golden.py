@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from schemas.catalogue import STREAMS
-from schemas.codec import ROOT, Envelope, authentic, identify, unseal
+from schemas.codec import ROOT, Envelope, authentic, decode, identify
 from schemas.documentation.documents import fields_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,7 +41,7 @@ def payload_of(stream: str, data: bytes) -> bytes:
 
 @each_entry
 def test_it_reads_as_the_same_values(entry: dict[str, Any]) -> None:
-    found = unseal(entry["stream"], bytes.fromhex(entry["hex"]))
+    found = decode(entry["stream"], bytes.fromhex(entry["hex"]))
     assert holds(fields_of(found), entry["envelope"])
 
 

@@ -14,7 +14,7 @@ from services.console.cli import settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import Checked, ProofError, check, gather, signed
+from shared.audit.proof import ProofCheck, ProofError, check, gather, signed
 from shared.control.signing import load_private
 from shared.report.proof import page
 
@@ -71,7 +71,7 @@ def check_(context: click.Context, file: Path, public: str | None, output: str) 
     try:
         found = check(json.loads(file.read_text(encoding="utf-8")), public)
     except ValueError as error:
-        found = [Checked("format", False, f"{file}: {error}")]
+        found = [ProofCheck("format", False, f"{file}: {error}")]
     _tell(found, output, str(file))
     context.exit(0 if all(one.good for one in found) else 1)
 
@@ -86,7 +86,7 @@ def _version(configurations: Configurations, what: str) -> int:
     raise ProofError(f"no promotion of {what!r}; `conclave history` shows which there are")
 
 
-def _tell(found: list[Checked], output: str, title: str) -> None:
+def _tell(found: list[ProofCheck], output: str, title: str) -> None:
     if output == "json":
         click.echo(json.dumps([one._asdict() for one in found]))
         return

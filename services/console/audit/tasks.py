@@ -13,9 +13,9 @@ from shared.audit.artifacts import Examined, examine
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings
 from shared.audit.live import Live, live
-from shared.audit.sealed import Sealed
-from shared.audit.source import Bounded, Ends, Source, Span, places_of
-from shared.audit.written import Known
+from shared.audit.sealed import ArchivedRecording
+from shared.audit.source import Bounded, Ends, EntryRange, Recording, places_of
+from shared.audit.written import KnownDigest
 from shared.runtime.service import Service
 from shared.settings import Settings, redis_url_with_password
 
@@ -32,7 +32,7 @@ class Where(NamedTuple):
     artifacts: str
     past: str = ""
     ends: Ends | None = None
-    known: tuple[Known, ...] = ()
+    known: tuple[KnownDigest, ...] = ()
 
 
 def where_of(settings: Settings, archive: str | None, artifacts: Path | str | None = None) -> Where:
@@ -53,7 +53,7 @@ class Task(NamedTuple):
     model: str = ""
 
 
-def checked(source: Source, where: Where, span: Span, task: Task) -> Findings:
+def checked(source: Recording, where: Where, span: EntryRange, task: Task) -> Findings:
     """One check over a source. A sealed file that was changed is a difference of its own layer; entries that are
     nowhere any more leave the check inconclusive."""
     try:
@@ -68,32 +68,32 @@ def checked(source: Source, where: Where, span: Span, task: Task) -> Findings:
         return found
 
 
-def _streams(source: Source, _: Configurations, __: Where, ___: Span, task: Task) -> Findings:
+def _streams(source: Recording, _: Configurations, __: Where, ___: EntryRange, task: Task) -> Findings:
     from shared.audit.contiguity import check_streams  # noqa: PLC0415  # one layer's
 
     own = [place for place in places_of(task.partition + 1) if place.partition == task.partition]
     return check_streams(source, [place for place in own if not task.partition or place.stream != "training"])
 
 
-def _written(source: Source, _: Configurations, where: Where, span: Span, task: Task) -> Findings:
+def _written(source: Recording, _: Configurations, where: Where, span: EntryRange, task: Task) -> Findings:
     from shared.audit.written import check_written  # noqa: PLC0415  # one layer's
 
     return check_written(source, where.known, task.partition, span)
 
 
-def _votes(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+def _votes(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
     from shared.audit.votes import check_votes  # noqa: PLC0415  # one layer's
 
     return check_votes(source, configurations, task.partition, span)
 
 
-def _ballots(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+def _ballots(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
     from shared.audit.ballots import check_ballots  # noqa: PLC0415  # one layer's
 
     return check_ballots(source, configurations, task.partition, span)
 
 
-def _features(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+def _features(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
     from services.feature_builder.core import FeatureBuilder  # noqa: PLC0415  # one layer's
     from shared.audit.features import check_features, known_sets  # noqa: PLC0415  # one layer's
 
@@ -101,16 +101,18 @@ def _features(source: Source, configurations: Configurations, _: Where, span: Sp
     return check_features(source, FeatureBuilder, known, configurations.envelopes, task.partition, span)
 
 
-def _predictions(source: Source, configurations: Configurations, where: Where, span: Span, task: Task) -> Findings:
+def _predictions(
+    source: Recording, configurations: Configurations, where: Where, span: EntryRange, task: Task
+) -> Findings:
     from services.model_worker.main import service  # noqa: PLC0415  # one layer's
-    from shared.artifacts import Store  # noqa: PLC0415  # one layer's
+    from shared.artifacts import ArtifactStore  # noqa: PLC0415  # one layer's
 
-    store = Store(Path(where.artifacts))
+    store = ArtifactStore(Path(where.artifacts))
     return predictions(source, configurations, service(task.model, store), store, span, task)
 
 
 def predictions(
-    source: Source, configurations: Configurations, worker: Service[Any], store: Any, span: Span, task: Task
+    source: Recording, configurations: Configurations, worker: Service[Any], store: Any, span: EntryRange, task: Task
 ) -> Findings:
     """The check of one model's predictions, by a worker that is given."""
     from shared.audit.predictions import check_predictions  # noqa: PLC0415  # one layer's
@@ -119,21 +121,21 @@ def predictions(
     return check_predictions(source, worker, task.model, configurations.envelopes, look, task.partition, span)
 
 
-def _scores(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+def _scores(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
     from services.shadow_recorder.main import service  # noqa: PLC0415  # one layer's
     from shared.audit.scores import check_scores  # noqa: PLC0415  # one layer's
 
     return check_scores(source, service(), configurations.envelopes, task.partition, span)
 
 
-def _gates(source: Source, configurations: Configurations, _: Where, span: Span, task: Task) -> Findings:
+def _gates(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
     from services.gate_evaluator.core import Evaluator  # noqa: PLC0415  # one layer's
     from shared.audit.gates import check_gates  # noqa: PLC0415  # one layer's
 
     return check_gates(source, Evaluator(), configurations.envelopes, task.partition, span)
 
 
-CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Findings]]] = {
+CHECKS: Final[dict[str, Callable[[Recording, Configurations, Where, EntryRange, Task], Findings]]] = {
     "streams": _streams,
     "written": _written,
     "votes": _votes,
@@ -146,17 +148,17 @@ CHECKS: Final[dict[str, Callable[[Source, Configurations, Where, Span, Task], Fi
 
 
 @contextmanager
-def source_of(where: Where) -> Iterator[Source]:
+def source_of(where: Where) -> Iterator[Recording]:
     """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
     sealed of it; up to the cut, if there is one."""
     if where.archive:
-        yield _cut(Sealed(archive_at(where.archive)), where)
+        yield _cut(ArchivedRecording(archive_at(where.archive)), where)
         return
     with live(where.url, archive_at(where.past) if where.past else None) as source:
         yield _cut(source, where)
 
 
-def _cut(source: Source, where: Where) -> Source:
+def _cut(source: Recording, where: Where) -> Recording:
     return source if where.ends is None else Bounded(source, where.ends)
 
 
@@ -176,7 +178,7 @@ def cut(where: Where, settings: Settings | None) -> Where:
         return where._replace(ends=_ends(source, partitions), known=tuple(known))
 
 
-def _ends(source: Source, partitions: int) -> Ends | None:
-    if isinstance(source, Sealed):
+def _ends(source: Recording, partitions: int) -> Ends | None:
+    if isinstance(source, ArchivedRecording):
         return source.ends()
     return source.ends(partitions) if isinstance(source, Live) else None

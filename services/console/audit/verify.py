@@ -29,12 +29,12 @@ from services.console.audit.tasks import (
 from services.console.cli import settings_of
 from services.console.control.issuing import OUTPUT
 from shared.archive import CorruptError
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged
-from shared.audit.source import Source, Span, readable
+from shared.audit.source import EntryRange, Recording, readable
 from shared.control import checkpoint
-from shared.log import START, Place
+from shared.log import START, StreamKey
 from shared.runtime.service import Service
 from shared.settings import Settings
 
@@ -66,7 +66,7 @@ def verify(
     recomputed."""
     settings = settings_of(context)
     where = where_of(settings, archive, artifacts)
-    span = Span(moment_entry(since) if since else START, moment_entry(until) if until else "+")
+    span = EntryRange(moment_entry(since) if since else START, moment_entry(until) if until else "+")
     kinds = KINDS if "all" in layers else tuple(kind for kind in KINDS if kind in layers)
     found = verified(where, span, kinds, jobs, settings, quiet=output == "json")
     if output == "json":
@@ -77,7 +77,13 @@ def verify(
 
 
 def verified(
-    where: Where, span: Span, kinds: Sequence[str], jobs: int, settings: Settings | None = None, *, quiet: bool = True
+    where: Where,
+    span: EntryRange,
+    kinds: Sequence[str],
+    jobs: int,
+    settings: Settings | None = None,
+    *,
+    quiet: bool = True,
 ) -> Findings:
     """The findings of all checks, control first: everything else is read by it. What is read is what was there when
     this began."""
@@ -116,10 +122,10 @@ def _hold_against_checkpoints(findings: Findings, configurations: Configurations
 
 
 def audited(
-    source: Source,
+    source: Recording,
     artifacts: Path,
     kinds: Sequence[str] = KINDS,
-    span: Span = Span(),  # noqa: B008  # a plain value
+    span: EntryRange = EntryRange(),  # noqa: B008  # a plain value
     worker: Callable[[str], Service[Any]] | None = None,
 ) -> Findings:
     """The findings of all checks over one source, in this process. ``worker``: gives a model's worker, where its
@@ -132,7 +138,7 @@ def audited(
     parts = [control]
     for task in _tasks(kinds, state.partitions or 1, models):
         if worker is not None and task.kind == "predictions":
-            parts.append(predictions(source, configurations, worker(task.model), Store(artifacts), span, task))
+            parts.append(predictions(source, configurations, worker(task.model), ArtifactStore(artifacts), span, task))
         else:
             parts.append(CHECKS[task.kind](source, configurations, where, span, task))
     return merged(parts)
@@ -147,7 +153,7 @@ def _tasks(kinds: Sequence[str], partitions: int, models: Sequence[str]) -> Iter
                 yield Task(kind, partition)
 
 
-def _run(where: Where, span: Span, tasks: Sequence[Task], jobs: int, *, quiet: bool) -> list[Findings]:
+def _run(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int, *, quiet: bool) -> list[Findings]:
     if jobs == 1 or len(tasks) <= 1:
         return [check(where, span, task) for task in tasks]
     spawn = multiprocessing.get_context("spawn")
@@ -161,17 +167,17 @@ def _run(where: Where, span: Span, tasks: Sequence[Task], jobs: int, *, quiet: b
         return found
 
 
-def check(where: Where, span: Span, task: Task) -> Findings:
+def check(where: Where, span: EntryRange, task: Task) -> Findings:
     """One check, in whatever process it is called. What only one layer needs is imported with it."""
     with source_of(where) as source:
         return checked(source, where, span, task)
 
 
-def alarmed(source: Source, settings: Settings | None) -> frozenset[str]:
+def alarmed(source: Recording, settings: Settings | None) -> frozenset[str]:
     """Control entries of which an alarm was raised as they came."""
     found = set()
     for partition in range(settings.installation.partitions if settings else 1):
-        for read in readable(source, Place("alarms", partition), "configuration", Findings(), Span()):
+        for read in readable(source, StreamKey("alarms", partition), "configuration", Findings(), EntryRange()):
             if isinstance(read.found.envelope.event, ControlRefused):
                 found.add(read.found.envelope.event.entry)
     return frozenset(found)

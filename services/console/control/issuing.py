@@ -11,20 +11,20 @@ import click
 import msgspec
 from rich.console import Console
 
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
 from services.console.cli import settings_of
 from services.console.control.differences import Change, changes, table
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.following import CONTROL, now_ms
-from shared.control.issuing import Door, Issued, RefusedError, current
+from shared.control.issuing import ControlWriter, Issued, RefusedError, current
 from shared.control.readiness import with_evidence
 from shared.control.signing import Signer, load_private
 from shared.gates.passing import with_verdict
-from shared.log import Log, Place
-from shared.recovery.record import Record
+from shared.log import Log, StreamKey
+from shared.recovery.record import ControlRecord
 from shared.runtime.process import opened_log, record_of
 from shared.settings import Settings
 
@@ -92,9 +92,9 @@ def changing(command: F) -> F:
     return command
 
 
-def store_of(settings: Settings) -> Store:
+def store_of(settings: Settings) -> ArtifactStore:
     """The artifact store of this installation."""
-    return Store(Path(settings.installation.state) / "artifacts")
+    return ArtifactStore(Path(settings.installation.state) / "artifacts")
 
 
 def artifact_of(state: State, model: str, prefix: str) -> str:
@@ -118,7 +118,7 @@ async def carry_out(context: click.Context, build: Build, options: Mapping[str, 
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         record = record_of(settings)
-        door = Door(log, signer_of(options["key"]), record.why if record is not None else None)
+        door = ControlWriter(log, signer_of(options["key"]), record.why if record is not None else None)
         await submit(door, build, options, record)
 
 
@@ -127,7 +127,9 @@ def signer_of(key: Path | None) -> Signer | None:
     return None if key is None else load_private(key)
 
 
-async def submit(door: Door, build: Build, options: Mapping[str, Any], record: Record | None = None) -> None:
+async def submit(
+    door: ControlWriter, build: Build, options: Mapping[str, Any], record: ControlRecord | None = None
+) -> None:
     """Issues a command as ``options`` (those of ``changing``) say, and shows what became of it. What was appended is
     copied to ``record``, so that a server that loses it can have it again."""
     before = await door.state()
@@ -150,7 +152,7 @@ async def submit(door: Door, build: Build, options: Mapping[str, Any], record: R
     except msgspec.ValidationError as error:
         raise click.UsageError(f"{tag_of(command)}: {error}") from None
     if issued.repeated or not waiting:
-        accepted: dict[Place, int] = {}
+        accepted: dict[StreamKey, int] = {}
     else:
         accepted = await _written(door.log, before.partitions)
     if issued.repeated:
@@ -213,19 +215,19 @@ def tag_of(command: Command) -> str:
     return str(type(command).__struct_config__.tag)
 
 
-async def _ends(log: Log, partitions: int) -> dict[Place, str]:
-    places = [Place("decisions", partition) for partition in range(partitions)]
+async def _ends(log: Log, partitions: int) -> dict[StreamKey, str]:
+    places = [StreamKey("decisions", partition) for partition in range(partitions)]
     return {place: (await log.extent(place)).last for place in places}
 
 
-async def _written(log: Log, partitions: int) -> dict[Place, int]:
+async def _written(log: Log, partitions: int) -> dict[StreamKey, int]:
     """How many intents each partition has ever had."""
-    places = [Place("intents", partition) for partition in range(partitions)]
+    places = [StreamKey("intents", partition) for partition in range(partitions)]
     return {place: (await log.extent(place)).added for place in places}
 
 
 async def _first(
-    log: Log, issued: Issued, after: dict[Place, str], accepted: Mapping[Place, int], begun: float
+    log: Log, issued: Issued, after: dict[StreamKey, str], accepted: Mapping[StreamKey, int], begun: float
 ) -> First | None:
     """The first decision under the entry that was issued, or a later one; None where nobody waits. Raises
     ``NoDecisionError``, ``OtherLogError``."""
@@ -236,7 +238,7 @@ async def _first(
     while time.perf_counter() - begun < WAIT_S:
         for entry in await log.read(after, count=1000, block_ms=500):
             after[entry.place] = entry.id
-            envelope = unseal("decisions", entry.data)
+            envelope = decode("decisions", entry.data)
             decision = envelope.event
             if not isinstance(decision, DecisionMade) or decision.control_version < issued.version:
                 continue

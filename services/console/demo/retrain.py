@@ -10,7 +10,7 @@ from services.console.demo.train import Runner
 from services.console.training.job_view import outcome, quality_table, stands
 from shared.log import Log
 from shared.training.jobs import Job
-from shared.training.ledger import Ledger
+from shared.training.ledger import TrainingWriter
 
 LOOK_S: Final = 0.1
 BY: Final = ("--actor", "demo")
@@ -38,7 +38,7 @@ ASKS: Final = (
 async def retrain(console: Console, run: Runner, log: Log) -> None:
     """Asks, and shows how each job goes and what comes of it."""
     console.rule("retraining, on what was recorded")
-    ledger = Ledger(log)
+    ledger = TrainingWriter(log)
     for ask in ASKS:
         said = await run("train", "request", *ask.words, "--force", *BY, "--reason", ask.reason)
         job = await _watched(console, ledger, said.split()[1])
@@ -48,7 +48,7 @@ async def retrain(console: Console, run: Runner, log: Log) -> None:
     console.print("nothing was promoted: what was accepted is in shadow, until gates have seen enough of it")
 
 
-async def _watched(console: Console, ledger: Ledger, name: str) -> Job:
+async def _watched(console: Console, ledger: TrainingWriter, name: str) -> Job:
     columns = (TextColumn("{task.description:<48}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("waiting for the trainer", total=None)

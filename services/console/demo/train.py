@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from shared.artifacts import Manifest, Store
+from shared.artifacts import ArtifactStore, Manifest
 from shared.settings import Settings
 
 
@@ -63,7 +63,7 @@ async def train_all(console: Console, run: Runner, bars: Sequence[str], settings
         async with anyio.create_task_group() as tasks:
             for model in LONGEST_FIRST:
                 tasks.start_soon(one, model)
-    store = Store(Path(settings.installation.state) / "artifacts")
+    store = ArtifactStore(Path(settings.installation.state) / "artifacts")
     console.print(_compared({model: store.manifest(digests[model]) for model in MODELS}))
     return digests
 

@@ -11,11 +11,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from services.console.run.processes import Supervisor
 from services.console.run.status import decision_line
-from shared.log import START, Log, Place
+from shared.log import START, Log, StreamKey
 
 SHOWN: Final = 8
 FOLLOWED: Final = ("market", "decisions", "intents", "dead")
@@ -32,7 +32,7 @@ class Board:
         self._supervisor = supervisor
         self._begun = begun
         self._first_s = 0.0
-        self._after = {Place(stream): START for stream in FOLLOWED}
+        self._after = {StreamKey(stream): START for stream in FOLLOWED}
         self._seen: Counter[str] = Counter()
         self._bars: dict[bytes, int] = {}
         self._actions: Counter[str] = Counter()
@@ -58,7 +58,7 @@ class Board:
         self._seen[stream] += 1
         if stream not in {"market", "decisions"}:
             return
-        envelope = unseal(stream, data)
+        envelope = decode(stream, data)
         if stream == "market":
             self._bars[envelope.id] = at
             self._times.setdefault("first bar", at)
@@ -73,7 +73,7 @@ class Board:
     async def settled(self) -> None:
         """Returns once every bar that was sent has its decision."""
         while True:
-            market = await self._log.extent(Place("market"))
+            market = await self._log.extent(StreamKey("market"))
             if market.added == self._seen["market"] == self._seen["bars decided"]:
                 return
             await anyio.sleep(0.02)

@@ -5,11 +5,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from schemas.codec import UnreadableError, unseal
+from schemas.codec import UnreadableError, decode
 from schemas.gates import ContributionsMeasured
 from services.console.cli import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 from shared.runtime.process import opened_log
 
 LOOK_BACK = 20_000
@@ -48,9 +48,9 @@ async def contributions(context: click.Context, /, output: str) -> None:
 
 async def newest(log: Log, partition: int = 0) -> ContributionsMeasured | None:
     """The newest measure of a partition."""
-    for entry in reversed(await log.tail(Place("gates", partition), LOOK_BACK)):
+    for entry in reversed(await log.tail(StreamKey("gates", partition), LOOK_BACK)):
         try:
-            event = unseal("gates", entry.data).event
+            event = decode("gates", entry.data).event
         except UnreadableError:
             continue
         if isinstance(event, ContributionsMeasured):

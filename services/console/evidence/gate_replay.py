@@ -15,9 +15,9 @@ from services.console.cli import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from services.console.evidence.records import Verdicts, read_verdicts, recorded_scores
 from services.console.evidence.rejudging import Judged, Mark, Replay, Replaying
-from shared.archive import Store
+from shared.archive import SegmentStore
 from shared.archive.past import past_of
-from shared.control import Reader
+from shared.control import ControlReader
 from shared.control.following import read_control
 from shared.gates.policies import Policy, policy_of
 from shared.log import Log
@@ -79,9 +79,9 @@ def read_policy(named: str) -> Policy:
         raise click.BadParameter(f"{named}: {error}", param_hint="--policy") from None
 
 
-async def replayed(log: Log, partitions: int, policy: Policy, past: Store | None = None) -> Replay:
+async def replayed(log: Log, partitions: int, policy: Policy, past: SegmentStore | None = None) -> Replay:
     """Folds all recorded scores under ``policy``, those that were sealed too."""
-    replaying = Replaying(policy, await read_control(log, Reader()))
+    replaying = Replaying(policy, await read_control(log, ControlReader()))
     async for found in recorded_scores(log, partitions, past):
         if found.envelope is not None:
             replaying.take(Received("scores", found.entry, found.envelope), found.at)

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from schemas.codec import UnreadableError, unseal
+from schemas.codec import UnreadableError, decode
 from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReached
 from services.console.cli import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
@@ -23,14 +23,14 @@ from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
 from shared.gates.policies import digest_of
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 from shared.report.summary import Verdict
 from shared.report.svg import moment
 from shared.report.text import NONE, SHORT
 from shared.runtime.process import opened_log
 from shared.settings import Settings
 
-CONTROL: Final = Place("control")
+CONTROL: Final = StreamKey("control")
 ABOUT: Final = (
     "model",
     "artifact",
@@ -166,9 +166,9 @@ async def verdict_by(log: Log, partitions: int, prefix: str) -> Verdict:
     """The verdict whose id begins with ``prefix``. Raises ``RefusedError`` where there is not exactly one."""
     found: dict[str, Verdict] = {}
     for partition in range(partitions):
-        async for entry in pages(log, Place("gates", partition)):
+        async for entry in pages(log, StreamKey("gates", partition)):
             try:
-                envelope = unseal("gates", entry.data)
+                envelope = decode("gates", entry.data)
             except UnreadableError:
                 continue
             if isinstance(envelope.event, VerdictReached) and envelope.id.hex().startswith(prefix.lower()):

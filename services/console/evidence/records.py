@@ -4,11 +4,11 @@ import heapq
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from schemas.codec import Envelope, UnreadableError, unseal
+from schemas.codec import Envelope, UnreadableError, decode
 from schemas.gates import EvidenceRestarted, VerdictReached
 from schemas.scores import ScoreEvent
-from shared.archive import Store, WholeHistory
-from shared.log import START, Entry, Log, Place
+from shared.archive import SegmentStore, WholeHistory
+from shared.log import START, Entry, Log, StreamKey
 from shared.report.summary import Verdict
 
 PAGE = 1000
@@ -32,7 +32,9 @@ class Recorded(NamedTuple):
         return int(self.entry.partition("-")[0])
 
 
-async def pages(log: Log, place: Place, after: str = START, past: Store | None = None) -> AsyncIterator[Entry]:
+async def pages(
+    log: Log, place: StreamKey, after: str = START, past: SegmentStore | None = None
+) -> AsyncIterator[Entry]:
     """Every entry of one stream behind ``after``, never more than a page of them in memory. ``past``: where what was
     trimmed was sealed; raises ``LostError`` where something is in neither."""
     if past is not None:
@@ -46,7 +48,7 @@ async def pages(log: Log, place: Place, after: str = START, past: Store | None =
         after = entries[-1].id
 
 
-async def recorded_scores(log: Log, partitions: int, past: Store | None = None) -> AsyncIterator[Recorded]:
+async def recorded_scores(log: Log, partitions: int, past: SegmentStore | None = None) -> AsyncIterator[Recorded]:
     """All of ``scores``, oldest bar first over the partitions, each partition in its own order. An entry
     that cannot be read keeps its place in it, without an event."""
     waiting: list[tuple[int, int, Recorded]] = []
@@ -68,10 +70,10 @@ async def recorded_scores(log: Log, partitions: int, past: Store | None = None) 
         await next_of(partition)
 
 
-async def _partition(log: Log, partition: int, past: Store | None) -> AsyncIterator[Recorded]:
-    async for entry in pages(log, Place("scores", partition), past=past):
+async def _partition(log: Log, partition: int, past: SegmentStore | None) -> AsyncIterator[Recorded]:
+    async for entry in pages(log, StreamKey("scores", partition), past=past):
         try:
-            envelope = unseal("scores", entry.data)
+            envelope = decode("scores", entry.data)
         except UnreadableError:
             envelope = None
         yield Recorded(partition, entry.id, envelope)
@@ -92,13 +94,13 @@ class Verdicts:
     def __init__(self) -> None:
         self.standing: dict[tuple[str, str], dict[int, Standing]] = {}
         self.passed: dict[tuple[str, str], Verdict] = {}
-        self.after: dict[Place, str] = {}
+        self.after: dict[StreamKey, str] = {}
 
     def take(self, entry: Entry) -> None:
         """Takes the next entry of ``gates``; one that cannot be read is passed over."""
         self.after[entry.place] = entry.id
         try:
-            envelope = unseal("gates", entry.data)
+            envelope = decode("gates", entry.data)
         except UnreadableError:
             return
         event = envelope.event
@@ -126,7 +128,7 @@ async def read_verdicts(log: Log, partitions: int) -> Verdicts:
     """All of ``gates``, folded."""
     verdicts = Verdicts()
     for partition in range(partitions):
-        place = Place("gates", partition)
+        place = StreamKey("gates", partition)
         verdicts.after[place] = START
         async for entry in pages(log, place):
             verdicts.take(entry)

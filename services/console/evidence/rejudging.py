@@ -79,7 +79,7 @@ class Replaying:
         self.found = Replay(policy)
         self._waiting = deque(control)
         self._evaluator = Evaluator(policy)
-        self._state: State = self._evaluator.begin(b"")
+        self._state: State = self._evaluator.initial(b"")
 
     def take(self, received: Received, recorded: int) -> None:
         """The next event of ``scores``, written at ``recorded`` (ms). Commands that were recorded before it,
@@ -114,7 +114,7 @@ class Replaying:
             made = Promotion(entry.version, entry.at, command.model, command.artifact, command.forced, entry.actor)
             candidate = self.found.candidates.get(f"{command.model} {command.artifact}")
             self.found.judged.append(Judged(made, None if candidate is None else self._look(candidate)))
-        self._evaluator.absorb(self._state, Batch((envelope,), ()))
+        self._evaluator.apply(self._state, Batch((envelope,), ()))
 
     def _note(self, artifact: str) -> None:
         standing = self._state.standing(artifact)

@@ -12,7 +12,7 @@ from services.console.cli import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from services.console.control.membership import shadow
 from services.console.evidence.records import read_verdicts, recorded_scores
-from shared.archive import Store
+from shared.archive import SegmentStore
 from shared.archive.past import past_of
 from shared.control import State
 from shared.control.issuing import current
@@ -63,7 +63,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
         context.exit(3)
 
 
-async def read_report(log: Log, partitions: int, model: str | None = None, past: Store | None = None) -> Report:
+async def read_report(log: Log, partitions: int, model: str | None = None, past: SegmentStore | None = None) -> Report:
     """Folds all recorded scores, those that were sealed too. E-values and intervals are at the alpha of the
     policy in force."""
     state = Shadows(default_policy(await current(log)), model)

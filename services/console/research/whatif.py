@@ -11,21 +11,21 @@ from msgspec import structs
 from rich.console import Console, Group
 from rich.table import Table
 
-from schemas.codec import Envelope, seal
+from schemas.codec import Envelope, encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
 from services.console.audit.tasks import source_of, where_of
 from services.console.audit.verify import moment_entry
 from services.console.cli import settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from services.model_worker.main import service as worker_of
-from shared.artifacts import ArtifactError, Store
+from shared.artifacts import ArtifactError, ArtifactStore
 from shared.artifacts.registration import registration
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.source import PAGE, Source, Span, readable
-from shared.audit.whatif import Answer, Asked, AskedError, Rescorer, ask
+from shared.audit.source import PAGE, EntryRange, Recording, readable
+from shared.audit.whatif import Asked, AskedError, RecordedAnswer, Rescorer, ask
 from shared.control import EMPTY, fold, propose
-from shared.log import START, Place
+from shared.log import START, StreamKey
 from shared.report import whatif as drawn
 from shared.runtime.service import Batch, Received
 
@@ -64,7 +64,7 @@ def whatif(
                 {model: float(weight) for model, weight in _pairs(weights).items()},
                 _pairs(policy),
             )
-            span = Span(moment_entry(since) if since else START, moment_entry(until) if until else "+")
+            span = EntryRange(moment_entry(since) if since else START, moment_entry(until) if until else "+")
             answer = asked_of(source, configurations, asked, store, span)
         except (AskedError, ArtifactError, ValueError) as error:
             raise click.UsageError(str(error)) from None
@@ -78,7 +78,13 @@ def whatif(
     context.exit(0 if answer.rounds else 3)
 
 
-def asked_of(source: Source, configurations: Configurations, asked: Asked, store: Store, span: Span = Span()) -> Answer:  # noqa: B008  # a plain value
+def asked_of(
+    source: Recording,
+    configurations: Configurations,
+    asked: Asked,
+    store: ArtifactStore,
+    span: EntryRange = EntryRange(),
+) -> RecordedAnswer:  # noqa: B008  # a plain value
     """The answer over all partitions. Raises ``AskedError``, ``ArtifactError``."""
     state = configurations.newest
     unknown = sorted({*asked.champions, *asked.weights} - set(state.voting))
@@ -90,7 +96,7 @@ def asked_of(source: Source, configurations: Configurations, asked: Asked, store
         known[artifact] = there or registration(model, artifact, store.manifest(artifact))
         if known[artifact].model != model:
             raise AskedError(f"artifact {artifact[:12]} is registered for {known[artifact].model}, not for {model}")
-    answer = Answer()
+    answer = RecordedAnswer()
     for partition in range(state.partitions or 1):
         made: dict[str, Rescorer] = {}
 
@@ -108,13 +114,15 @@ def asked_of(source: Source, configurations: Configurations, asked: Asked, store
     return answer
 
 
-def rescored_answers(source: Source, registered: RegisterArtifact, store: Store, partition: int) -> Iterator[Any]:
+def rescored_answers(
+    source: Recording, registered: RegisterArtifact, store: ArtifactStore, partition: int
+) -> Iterator[Any]:
     """What an artifact says to every recorded vector: the model's worker, with this champion alone."""
     store.load(registered.artifact)
     worker = worker_of(registered.model, store)
-    state = worker.begin(b"")
-    worker.absorb(state, Batch([seal("control", entry).envelope for entry in _alone(registered)], ()))
-    vectors = readable(source, Place("features", partition), "feature", Findings(), Span("+"))
+    state = worker.initial(b"")
+    worker.apply(state, Batch([encode("control", entry).envelope for entry in _alone(registered)], ()))
+    vectors = readable(source, StreamKey("features", partition), "feature", Findings(), EntryRange("+"))
     while page := list(islice(vectors, PAGE)):
         received = [Received("features", read.entry, _unstamped(read.found.envelope)) for read in page]
         for sealed in worker.handle(state, Batch((), received)):
@@ -139,7 +147,7 @@ def _alone(registered: RegisterArtifact) -> Iterator[CommandRecorded]:
         yield entry
 
 
-def _artifact(store: Store, configurations: Configurations, prefix: str) -> str:
+def _artifact(store: ArtifactStore, configurations: Configurations, prefix: str) -> str:
     """The one artifact that begins so: of those in control, or in the store."""
     found = {digest for digest in configurations.newest.artifacts if digest.startswith(prefix)}
     if len(found) == 1:
@@ -161,7 +169,7 @@ def _words(asked: Asked) -> str:
     return "With " + ", ".join(parts) if parts else "With nothing changed"
 
 
-def _shown(answer: Answer, words: str) -> Group:
+def _shown(answer: RecordedAnswer, words: str) -> Group:
     table = Table("what", "as it was", "as it would have been", title=words)
     for row in drawn.rows(answer):
         table.add_row(*row)

@@ -11,7 +11,7 @@ import click
 from services.console.cli import settings_of
 from services.console.run.installation import found_if_new
 from services.console.run.service import tried_again
-from shared.log.connection import ServerError, Wire, pack, parse_address
+from shared.log.connection import Connection, ServerError, pack, parse_address
 from shared.log.redis import library
 from shared.server import certificates, users
 from shared.settings import redis_url_with_password
@@ -57,7 +57,7 @@ async def prepare(context: click.Context, /) -> None:
 
     Once after a release, before its services start, by a user who may: theirs may not. Safe to repeat."""
     settings = settings_of(context)
-    wire = await Wire.open(parse_address(redis_url_with_password(settings)), "conclave:console")
+    wire = await Connection.open(parse_address(redis_url_with_password(settings)), "conclave:console")
     name, source = library()
     try:
         await wire.call(pack("FUNCTION", "LOAD", source), 10.0)

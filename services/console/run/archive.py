@@ -15,14 +15,14 @@ from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
 from services.console.cli import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
-from shared.archive.checking import Checked, check, check_cuts
+from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
 from shared.archive.restoring import restore as restored
 from shared.archive.sealed import CorruptError
-from shared.archive.store import Store, opened
+from shared.archive.store import SegmentStore, opened
 from shared.control.following import now_ms
-from shared.log import Place
+from shared.log import StreamKey
 from shared.log.admin import opened_whole
 from shared.log.durability import check_server
 from shared.settings import redis_url_with_password
@@ -37,7 +37,7 @@ def archive() -> None:
     """Sealed streams: how far they go, whether they are whole, and how they come back."""
 
 
-def _store(context: click.Context, location: str | None) -> Store:
+def _store(context: click.Context, location: str | None) -> SegmentStore:
     return opened(location) if location else store_of(settings_of(context))
 
 
@@ -66,7 +66,7 @@ def status(context: click.Context, location: str | None, output: str) -> None:
     click.echo(f"{store}: newest cut {moment}")
 
 
-def _row(store: Store, place: Place, cut: Cut | None) -> dict[str, Any]:
+def _row(store: SegmentStore, place: StreamKey, cut: Cut | None) -> dict[str, Any]:
     files = Files(store, place)
     numbers, end = files.numbers(), files.end()
     go = trim(place, cut, now_ms()) if cut else Trim(place, "0-0", "archive")
@@ -104,7 +104,9 @@ def verify(context: click.Context, location: str | None, output: str) -> None:
     context.exit(1 if faults else 0 if found else 3)
 
 
-def _show(store: Store, found: Sequence[Checked], faults: Sequence[str], cut: Cut | None, output: str) -> None:
+def _show(
+    store: SegmentStore, found: Sequence[ArchiveCheck], faults: Sequence[str], cut: Cut | None, output: str
+) -> None:
     if output == "json":
         rows = [one._asdict() | {"place": one.place.key} for one in found]
         facts = {"archive": str(store), "cut": cut.number if cut else 0, "streams": rows, "faults": list(faults)}

@@ -13,12 +13,12 @@ from services.console.cli import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from shared.control import checkpoint
 from shared.control.issuing import current, refused
-from shared.log import Place
+from shared.log import StreamKey
 from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError, check_server
 from shared.runtime.process import check_installation, opened_log
 from shared.server.embedded import EmbeddedError, find_program
-from shared.server.security import Check, Verdict, in_force
+from shared.server.security import SecurityCheck, Verdict, in_force
 from shared.settings import Settings, find, redis_url_with_password
 
 COLOURS: Final[dict[Verdict, str]] = {"good": "green", "open": "yellow", "wrong": "red", "unknown": "yellow"}
@@ -80,9 +80,9 @@ async def _standing(settings: Settings) -> dict[str, Any]:
             for view in await log.groups(partition):
                 alive = "alive" if view.alive else "NOT RUNNING"
                 report[f"group {view.group}/{partition}"] = f"{alive}, lag {dict(view.lag)}"
-            dead = await log.extent(Place("dead", partition))
+            dead = await log.extent(StreamKey("dead", partition))
             report[f"dead letters/{partition}"] = dead.length
-            alarms = await log.extent(Place("alarms", partition))
+            alarms = await log.extent(StreamKey("alarms", partition))
             report[f"alarms/{partition}"] = alarms.length
     return report
 
@@ -94,7 +94,7 @@ def _facts(report: dict[str, Any]) -> Table:
     return table
 
 
-def _protection(checks: list[Check]) -> Table:
+def _protection(checks: list[SecurityCheck]) -> Table:
     table = Table("what", "", "found", "what to do", title="in force at the server")
     for check in checks:
         table.add_row(check.what, f"[{COLOURS[check.verdict]}]{check.verdict}[/]", check.found, check.do)

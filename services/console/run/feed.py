@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.console.cli import asynchronous, settings_of
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.main import feed as feed_bars
-from shared.bars import Source, open_source
+from shared.bars import BarSource, open_source
 from shared.bars.names import parse_interval
 from shared.control.issuing import current
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 from shared.runtime.process import check_installation, opened_log, owner, stop_on_signal
 from shared.runtime.supervision import EVERY_S, Supervised
 from shared.settings import Settings
@@ -48,7 +48,7 @@ async def feed_from_settings(settings: Settings, stop: anyio.Event) -> None:
         await _feed(log, _configured(settings), settings, settings.feed.speed, stop, None)
 
 
-def _configured(settings: Settings) -> Source:
+def _configured(settings: Settings) -> BarSource:
     chosen = settings.feed
     if not chosen.path:
         return SyntheticMarket()
@@ -57,7 +57,7 @@ def _configured(settings: Settings) -> Source:
 
 
 async def _feed(
-    log: Log, source: Source, settings: Settings, speed: float, stop: anyio.Event, name: str | None
+    log: Log, source: BarSource, settings: Settings, speed: float, stop: anyio.Event, name: str | None
 ) -> tuple[int, int]:
     check_installation(settings, await current(log))
     partitions = settings.installation.partitions
@@ -108,6 +108,6 @@ async def _show(log: Log, partitions: int, name: str) -> None:
 
 async def _added(log: Log, partitions: int) -> Mapping[str, int]:
     return {
-        stream: sum([(await log.extent(Place(stream, p))).added for p in range(partitions)])
+        stream: sum([(await log.extent(StreamKey(stream, p))).added for p in range(partitions)])
         for stream in ("market", "decisions")
     }

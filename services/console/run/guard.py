@@ -11,7 +11,7 @@ import click
 from services.console.cli import settings_of
 from services.console.control.issuing import signer_of
 from services.console.run.service import tried_again
-from shared.control.issuing import Door, RefusedError, expire_probation
+from shared.control.issuing import ControlWriter, RefusedError, expire_probation
 from shared.log import TruncatedLogError
 from shared.runtime.process import cancelled_by_signal, die_with_parent, missing_by, opened_log
 from shared.runtime.supervision import Supervised
@@ -39,7 +39,7 @@ async def guard(context: click.Context, /, key: Path | None, parent: int | None)
     async with cancelled_by_signal(), opened_log(settings_of(context), "conclave:guard") as log:
         supervised = Supervised()
         supervised.ready()
-        door = Door(log, signer, missing_by(settings_of(context)))
+        door = ControlWriter(log, signer, missing_by(settings_of(context)))
         while True:
             supervised.alive()
             try:

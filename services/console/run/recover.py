@@ -15,7 +15,7 @@ from services.console.control.issuing import OUTPUT, tag_of
 from shared.archive.files import Files
 from shared.archive.history import SealedHistory, entries
 from shared.archive.store import StoreError
-from shared.control import Reader, State
+from shared.control import ControlReader, State
 from shared.control.following import CONTROL, marks_of, now_ms, read_control
 from shared.control.issuing import RefusedError, current
 from shared.log import Commit, Entry, Log
@@ -95,7 +95,7 @@ async def _append(log: Log, found: Missing) -> None:
     if not found.complete:
         unknown = ", ".join(str(lost.version) for lost in found.lost if lost.held is None)
         raise RefusedError(f"the command of version {unknown} is held nowhere; give up what is lost (--accept)")
-    reader = Reader()
+    reader = ControlReader()
     await read_control(log, reader)
     for lost in found.lost:
         assert lost.held is not None

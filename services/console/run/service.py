@@ -140,7 +140,7 @@ def service_of(service: str, model: str | None, settings: Settings) -> Service[A
             return builder.service([SETS[name] for name in settings.features.sets], settings.features.bridge)
         case _:
             from services.model_worker import main as worker  # noqa: PLC0415  # imported where needed
-            from shared.artifacts import Store  # noqa: PLC0415  # imported where needed
+            from shared.artifacts import ArtifactStore  # noqa: PLC0415  # imported where needed
 
             assert model is not None
-            return worker.service(model, Store(Path(settings.installation.state) / "artifacts"))
+            return worker.service(model, ArtifactStore(Path(settings.installation.state) / "artifacts"))

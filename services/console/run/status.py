@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from schemas.catalogue import STREAMS
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from services.console.cli import asynchronous, settings_of
 from services.console.control.history import at
@@ -20,7 +20,7 @@ from services.console.control.issuing import OUTPUT
 from shared.control import State
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
-from shared.log import CLOSED, Commit, GroupView, Log, Place, Position, preceding
+from shared.log import CLOSED, Commit, GroupView, Log, Position, StreamKey, preceding
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
 from shared.runtime.process import opened_log, owner
@@ -138,19 +138,19 @@ def groups_table(groups: list[GroupView]) -> Table:
 
 async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -> AsyncIterator[DecisionMade]:
     """The newest ``last`` decisions of each partition, and those that follow if asked."""
-    after: dict[Place, str] = {}
+    after: dict[StreamKey, str] = {}
     for partition in range(partitions):
-        place = Place("decisions", partition)
+        place = StreamKey("decisions", partition)
         entries = await log.tail(place, last)
         after[place] = entries[-1].id if entries else (await log.extent(place)).last
         for entry in entries:
-            event = unseal("decisions", entry.data).event
+            event = decode("decisions", entry.data).event
             if isinstance(event, DecisionMade):
                 yield event
     while follow:
         for entry in await log.read(after, count=1000, block_ms=500):
             after[entry.place] = entry.id
-            event = unseal("decisions", entry.data).event
+            event = decode("decisions", entry.data).event
             if isinstance(event, DecisionMade):
                 yield event
 
@@ -210,7 +210,7 @@ async def skip(context: click.Context, /, group: str, stream: str, partition: in
         if view is None or stream not in view.positions:
             raise click.BadParameter(f"no group {group!r} reads {stream!r} in partition {partition}")
         claim = await log.claim(group, list(view.positions), partition, owner(f"console: {reason}"[:64]))
-        extent = await log.extent(Place(stream, partition))
+        extent = await log.extent(StreamKey(stream, partition))
         before = claim.positions[stream]
         trimmed = extent.added - extent.length
         if before.seen >= trimmed:

@@ -13,7 +13,7 @@ from shared.artifacts.card import card as card_of
 from shared.artifacts.checks import check_stored
 from shared.artifacts.copies import pull, push
 from shared.artifacts.show import render
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.report.svg import moment
 
 
@@ -113,7 +113,7 @@ def pull_(context: click.Context, /, digest: str, place: str) -> None:
     click.echo(pull(store_of(settings_of(context)), digest, opened(place)))
 
 
-def _verify(store: Store, digest: str, output: str) -> bool:
+def _verify(store: ArtifactStore, digest: str, output: str) -> bool:
     try:
         report = check_stored(store, digest)
     except ArtifactError as error:

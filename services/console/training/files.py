@@ -14,8 +14,8 @@ from services.console.control.issuing import changing, signer_of, store_of, subm
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
-from shared.bars import Bars, Source, SourceError, gather
-from shared.control.issuing import Door
+from shared.bars import Bars, BarSource, SourceError, gather
+from shared.control.issuing import ControlWriter
 from shared.families import FAMILIES, Epoch, complete, family_named
 from shared.features import DEFAULT, SETS, FeatureSet
 from shared.runtime.process import opened_log
@@ -109,7 +109,7 @@ async def train_files(
         await after_training(settings, model, digest, trained, then, weight, options)
 
 
-def bars_of(source: Source) -> dict[str, Bars]:
+def bars_of(source: BarSource) -> dict[str, Bars]:
     """The bars of a source by symbol. Raises ``SourceError`` for several intervals of one."""
     found = gather(source.rows(), None)
     bars = {symbol: columns for (symbol, _), columns in found.items()}
@@ -137,7 +137,7 @@ async def after_training(
 ) -> None:
     """Registers it, and does what was asked for. Forced: no gate has seen it, and no worker has it yet."""
     async with opened_log(settings, "conclave:console") as log:
-        door = Door(log, signer_of(options["key"]))
+        door = ControlWriter(log, signer_of(options["key"]))
         first = {**options, "wait": False, "expect": None, "command_id": None}
         await submit(door, lambda _: registration(model, digest, trained.manifest), first)
         if then == "register" or options["dry_run"]:

@@ -32,7 +32,7 @@ from shared.runtime.process import opened_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.jobs import Job, Jobs
-from shared.training.ledger import Ledger
+from shared.training.ledger import TrainingWriter
 
 DAY_MS: Final = 86_400_000
 LOOK_S: Final = 0.3
@@ -64,13 +64,13 @@ async def request(context: click.Context, /, model: str, wait: bool, **options: 
     async with opened_log(settings, "conclave:console") as log:
         state = await current(log)
         asked = _asked(settings, state, model, options)
-        job = await Ledger(log).request(asked, state.training)
+        job = await TrainingWriter(log).request(asked, state.training)
         if options["output"] == "json":
             click.echo(json.dumps({"job": job, "request": msgspec.to_builtins(asked)}))
         else:
             click.echo(f"job {job}")
         if wait:
-            context.exit(await _watched(Ledger(log), job))
+            context.exit(await _watched(TrainingWriter(log), job))
 
 
 def _asked(settings: Settings, state: State, model: str, options: dict[str, Any]) -> TrainingRequested:
@@ -135,7 +135,7 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
     """Show the jobs of the trainer, or one of them in full."""
     async with opened_log(settings_of(context), "conclave:console") as log:
         state = await current(log)
-        jobs = await Ledger(log).read()
+        jobs = await TrainingWriter(log).read()
         alive = any(view.alive for view in await log.groups(0) if view.group == "trainer")
     shown = [_found(jobs, job)] if job else list(jobs)[-last:]
     if output == "json":
@@ -166,7 +166,7 @@ async def watch(context: click.Context, /, job: str | None) -> None:
     """Watch a job to its end (default: the one that runs, or is next). Exit code 0: completed; 1: rejected;
     2: failed."""
     async with opened_log(settings_of(context), "conclave:console") as log:
-        ledger = Ledger(log)
+        ledger = TrainingWriter(log)
         jobs = await ledger.read()
         open_ = jobs.next()
         if job is None and open_ is None:
@@ -176,7 +176,7 @@ async def watch(context: click.Context, /, job: str | None) -> None:
         context.exit(await _watched(ledger, chosen.id))
 
 
-async def _watched(ledger: Ledger, job: str) -> int:
+async def _watched(ledger: TrainingWriter, job: str) -> int:
     """Shows a job until it has ended; the exit code that says how."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -193,7 +193,7 @@ async def _watched(ledger: Ledger, job: str) -> int:
     return {"completed": 0, "rejected": 1}.get(one.state, 2)
 
 
-async def _states(ledger: Ledger, job: str) -> AsyncIterator[Job]:
+async def _states(ledger: TrainingWriter, job: str) -> AsyncIterator[Job]:
     while True:
         found = (await ledger.read())[job]
         yield found

@@ -25,15 +25,15 @@ from services.trainer.core import recipe_of
 from services.trainer.main import train_again
 from shared.artifacts.artifact import Artifact
 from shared.artifacts.manifest import processor
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.bars import Bars
 from shared.control.issuing import RefusedError
 from shared.features import SETS
 from shared.runtime.process import opened_log
 from shared.training.fitting import Origin, fit, measure, prepare
 from shared.training.jobs import Ended
-from shared.training.ledger import Ledger
-from shared.training.series import Span, computed, digest_of_bars, digest_of_vectors, within
+from shared.training.ledger import TrainingWriter
+from shared.training.series import TrainingSpan, computed, digest_of_bars, digest_of_vectors, within
 
 
 @click.command("verify")
@@ -53,7 +53,7 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
     if options["bars"] is not None or options["synthetic"] is not None:
         context.exit(_from_bars(known, bars_of(chosen_source(options)[0]), output))
     async with opened_log(settings, "conclave:console") as log:
-        job = (await Ledger(log).read()).made(digest)
+        job = (await TrainingWriter(log).read()).made(digest)
     if job is None or job.started is None:
         raise RefusedError(f"no job of the trainer made {digest[:12]}; see `conclave train status`")
     began = time.monotonic()
@@ -86,14 +86,14 @@ def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:
         raise RefusedError(recipe)
     feature_set, data = SETS[recipe.feature_set], made.data
     asked = {symbol: one for symbol, one in bars.items() if symbol in data.symbols}
-    series = within(computed(asked, feature_set, data.bridge), Span(data.first_open_time, data.last_open_time))
+    series = within(computed(asked, feature_set, data.bridge), TrainingSpan(data.first_open_time, data.last_open_time))
     said: dict[str, Any] = {"artifact": known.digest, "exact": known.exact}
     said["bars"] = _same(data.digest, digest_of_bars({symbol: one.bars for symbol, one in series.items()}))
     said["vectors"] = _same(data.vectors, digest_of_vectors(series))
     prepared = prepare(series, feature_set, recipe)
     again = measure(prepared, fit(prepared), Origin(data.source, data.bridge, series))
     with tempfile.TemporaryDirectory() as folder:
-        said["again"] = Store(Path(folder)).save(*again)
+        said["again"] = ArtifactStore(Path(folder)).save(*again)
     said["same"] = said["again"] == known.digest
     if output == "json":
         click.echo(json.dumps(said))

@@ -24,7 +24,7 @@ from shared.families.base import (
     Windows,
     only_file,
 )
-from shared.families.imported.forward import Encoder, Stacks
+from shared.families.imported.forward import ImportedEncoder, Stacks
 from shared.families.tensors import arrays_in, written
 
 FILE = "weights.safetensors"
@@ -91,7 +91,7 @@ def _window(params: Params, file: str) -> int:
 ENCODER = Imported(
     "imported-encoder",
     {"window": 1, "patch": 0, "heads": 4, "gelu": 0, "last": 0, "channels_first": 0, "sigmoid": 0, "hold": 0.0},
-    lambda weights, features, params, file: Encoder(
+    lambda weights, features, params, file: ImportedEncoder(
         weights, features, {**params, "window": _window(params, file)}, file
     ),
 )

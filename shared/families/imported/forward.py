@@ -14,7 +14,7 @@ from shared.families.layers import Array, LayerNorm, Linear, Shape, attended, ch
 TOKENS_AT_ONCE: Final = 2048
 
 
-class Encoder:
+class ImportedEncoder:
     """``in``, ``position``, ``layers.<n>``, ``norm``, ``head.<n>``: vectors to tokens, layers after torch's
     ``TransformerEncoderLayer`` (normalisation behind each part), pooled, then linear layers with ReLU between."""
 
@@ -39,7 +39,9 @@ class Encoder:
         self.weights = checked(weights, expected, file)
         self.params = params
         self.embed = Linear(self.weights, "in")
-        self.layers = [Layer(self.weights, f"layers.{n}", heads, gelu=bool(params["gelu"])) for n in range(count)]
+        self.layers = [
+            ImportedLayer(self.weights, f"layers.{n}", heads, gelu=bool(params["gelu"])) for n in range(count)
+        ]
         self.norm = LayerNorm(self.weights, "norm") if "norm.weight" in weights else None
         self.head = Head(self.weights, params)
 
@@ -67,7 +69,7 @@ class Encoder:
         return self.head(np.ascontiguousarray(pooled))
 
 
-class Layer:
+class ImportedLayer:
     """torch's ``TransformerEncoderLayer`` with ``norm_first=False``, without dropout."""
 
     def __init__(self, weights: Mapping[str, Array], name: str, heads: int, *, gelu: bool) -> None:

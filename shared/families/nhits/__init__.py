@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from shared.families.base import Params
 from shared.families.libraries import network_module
-from shared.families.nhits.body import Body, Stack
-from shared.families.nhits.forward import Forward
+from shared.families.nhits.body import NHitsBody, Stack
+from shared.families.nhits.forward import NHitsForward
 from shared.families.sequence import FILE, TRAINING, SequenceFamily
 
 STACKS = ("coarse", "middle", "fine")
@@ -54,12 +54,12 @@ class NHiTS(SequenceFamily):
         """See ``SequenceFamily.network``."""
         return network_module(self.name).Classifier(self._body(features, params))
 
-    def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> Forward:
+    def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> NHitsForward:
         """See ``SequenceFamily.serving``."""
-        return Forward(weights, self._body(features, params), file=FILE)
+        return NHitsForward(weights, self._body(features, params), file=FILE)
 
-    def _body(self, features: int, params: Params) -> Body:
-        return Body(
+    def _body(self, features: int, params: Params) -> NHitsBody:
+        return NHitsBody(
             channels=features,
             outputs=3,
             window=int(params["window"]),

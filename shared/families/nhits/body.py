@@ -11,7 +11,7 @@ class Stack(NamedTuple):
     every: int
 
 
-class Body(NamedTuple):
+class NHitsBody(NamedTuple):
     """Sizes: ``channels`` series read, ``outputs`` trajectories written, ``hidden`` by ``layers`` the
     perceptron of each stack."""
 

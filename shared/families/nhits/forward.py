@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from shared.families.base import Logits, Windows
 from shared.families.layers import Array, Linear, Shape, checked
-from shared.families.nhits.body import Body, Stack, knots, pooled
+from shared.families.nhits.body import NHitsBody, Stack, knots, pooled
 
 
-def shapes(body: Body) -> dict[str, Shape]:
+def shapes(body: NHitsBody) -> dict[str, Shape]:
     """Every weight by its name in ``net.Classifier``, with its shape."""
     found: dict[str, Shape] = {"prior": (body.outputs,)}
     for number, stack in enumerate(body.stacks):
@@ -24,7 +24,7 @@ def shapes(body: Body) -> dict[str, Shape]:
     return found
 
 
-def _perceptron(body: Body, name: str) -> list[str]:
+def _perceptron(body: NHitsBody, name: str) -> list[str]:
     """Its linear layers; between them stand a ReLU and a dropout."""
     return [f"{name}.perceptron.{3 * number}" for number in range(body.layers)]
 
@@ -38,10 +38,10 @@ def mean_of_line(count: int, horizon: int) -> Array:
     return mean
 
 
-class Block:
+class ServedBlock:
     """One stack's block over what those before it left, [N, C, L]."""
 
-    def __init__(self, weights: Mapping[str, Array], number: int, body: Body, stack: Stack) -> None:
+    def __init__(self, weights: Mapping[str, Array], number: int, body: NHitsBody, stack: Stack) -> None:
         name = f"stacks.blocks.{number}"
         self.body, self.pool = body, stack.pool
         self.perceptron = [Linear(weights, layer) for layer in _perceptron(body, name)]
@@ -75,14 +75,14 @@ class Block:
         return lines[..., 0]
 
 
-class Forward:
+class NHitsForward:
     """The model (``base.Model``). Guaranteed: one thread; a row's bits depend on that row alone."""
 
-    def __init__(self, weights: Mapping[str, NDArray[np.generic]], body: Body, *, file: str) -> None:
+    def __init__(self, weights: Mapping[str, NDArray[np.generic]], body: NHitsBody, *, file: str) -> None:
         """Raises ``WeightsError``, naming ``file``, where weights and sizes do not fit together."""
         self.weights = checked(weights, shapes(body), file)
         self.prior = self.weights["prior"]
-        self.blocks = [Block(self.weights, number, body, stack) for number, stack in enumerate(body.stacks)]
+        self.blocks = [ServedBlock(self.weights, number, body, stack) for number, stack in enumerate(body.stacks)]
 
     def logits(self, windows: Windows) -> Logits:
         """See ``base.Model``."""

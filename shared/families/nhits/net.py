@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.families.dropout import Dropout
-from shared.families.nhits.body import Body, Stack, knots, pooled
+from shared.families.nhits.body import NHitsBody, Stack, knots, pooled
 
 
 def interpolation(count: int, horizon: int) -> Tensor:
@@ -19,12 +19,12 @@ def interpolation(count: int, horizon: int) -> Tensor:
     return functional.interpolate(torch.eye(count)[:, None], size=horizon, mode="linear", align_corners=False)[:, 0]
 
 
-class Block(nn.Module):
+class NHitsBlock(nn.Module):
     """One stack's block: pool, perceptron, and a linear map to the backcast and the knots."""
 
     basis: Tensor
 
-    def __init__(self, body: Body, stack: Stack) -> None:
+    def __init__(self, body: NHitsBody, stack: Stack) -> None:
         super().__init__()
         self.body = body
         self.pool = nn.MaxPool1d(stack.pool, stack.pool, ceil_mode=True)
@@ -51,9 +51,9 @@ class Block(nn.Module):
 class Residuals(nn.Module):
     """The stacks in order: each reads what those before it left, and their answers are added up."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: NHitsBody) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(body, stack) for stack in body.stacks)
+        self.blocks = nn.ModuleList(NHitsBlock(body, stack) for stack in body.stacks)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, L] to [B, outputs, H]."""
@@ -66,12 +66,12 @@ class Residuals(nn.Module):
         return total
 
 
-class Forecaster(nn.Module):
+class NHitsForecaster(nn.Module):
     """The paper's model for single series: [B, L] to [B, H], from the last value on (Naive1)."""
 
     single = True
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: NHitsBody) -> None:
         super().__init__()
         self.stacks = Residuals(body)
 
@@ -80,12 +80,12 @@ class Forecaster(nn.Module):
         return x[:, -1:] + self.stacks(x[:, None]).squeeze(1)
 
 
-class Classifier(nn.Module):
+class NHitsClassifier(nn.Module):
     """Windows [B, L, C] to logits [B, 3]: each class has a trajectory over the label's horizon, made of
     knots like a forecast, and its logit is the trajectory's mean. The knots begin near 0 and ``prior``
     at the log prior: before the first step it is the class prior."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: NHitsBody) -> None:
         super().__init__()
         self.stacks = Residuals(body)
         self.prior = nn.Parameter(torch.zeros(3))

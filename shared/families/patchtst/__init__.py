@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from shared.families.base import Params
 from shared.families.libraries import network_module
-from shared.families.patchtst.body import Body
-from shared.families.patchtst.forward import Forward
+from shared.families.patchtst.body import PatchTSTBody
+from shared.families.patchtst.forward import PatchTSTForward
 from shared.families.sequence import FILE, TRAINING, SequenceFamily
 
 PAPER: Final[Params] = MappingProxyType(
@@ -86,12 +86,12 @@ class PatchTST(SequenceFamily):
             head_dropout=float(params["head_dropout"]),
         )
 
-    def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> Forward:
+    def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> PatchTSTForward:
         """See ``SequenceFamily.serving``."""
-        return Forward(weights, self._body(features, params), instance=bool(params["instance"]), file=FILE)
+        return PatchTSTForward(weights, self._body(features, params), instance=bool(params["instance"]), file=FILE)
 
-    def _body(self, features: int, params: Params) -> Body:
-        return Body(
+    def _body(self, features: int, params: Params) -> PatchTSTBody:
+        return PatchTSTBody(
             channels=features,
             window=int(params["window"]),
             patch=int(params["patch"]),

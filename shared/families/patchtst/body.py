@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Body(NamedTuple):
+class PatchTSTBody(NamedTuple):
     """Sizes of the body. ``pad``: the window's end is repeated for one more patch, as in the paper.
     ``classic``: the paper's encoder layer (batch normalisation after each sum, residual attention
     scores); without it layer normalisation comes before each part, which learns faster and costs a

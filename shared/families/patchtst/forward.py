@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from shared.families.base import Logits, Windows
 from shared.families.layers import EPSILON, Array, BatchNorm, LayerNorm, Linear, Shape, attended, checked, gelu
-from shared.families.patchtst.body import Body
+from shared.families.patchtst.body import PatchTSTBody
 
 TOKENS_AT_ONCE: Final = 2048
 """Windows are answered in groups of about so many tokens, which stay in the processor's cache. A row's
 bits are its own: where a group ends changes nothing."""
 
 
-def shapes(body: Body, *, instance: bool) -> dict[str, Shape]:
+def shapes(body: PatchTSTBody, *, instance: bool) -> dict[str, Shape]:
     """Every weight by its name in ``net.Classifier``, with its shape."""
     width = body.width
     found = Linear.shapes("encoder.embed", body.patch * (body.channels if body.mixed else 1), width)
@@ -35,10 +35,10 @@ def shapes(body: Body, *, instance: bool) -> dict[str, Shape]:
     return found | Linear.shapes("head", body.found + 2 * body.channels * instance, 3)
 
 
-class Layer:
+class ServedLayer:
     """One encoder layer over [N, groups, tokens, width], kept as [N, groups * tokens, width]."""
 
-    def __init__(self, weights: Mapping[str, Array], name: str, body: Body) -> None:
+    def __init__(self, weights: Mapping[str, Array], name: str, body: PatchTSTBody) -> None:
         self.body = body
         self.groups, self.tokens = body.groups, body.tokens
         # A norm before a linear map leaves it its own affine map: two passes less over all tokens.
@@ -78,10 +78,12 @@ class Layer:
         return self.out(mixed.reshape(x.shape)), scores
 
 
-class Forward:
+class PatchTSTForward:
     """The model (``base.Model``). Guaranteed: one thread; a row's bits depend on that row alone."""
 
-    def __init__(self, weights: Mapping[str, NDArray[np.generic]], body: Body, *, instance: bool, file: str) -> None:
+    def __init__(
+        self, weights: Mapping[str, NDArray[np.generic]], body: PatchTSTBody, *, instance: bool, file: str
+    ) -> None:
         """Raises ``WeightsError``, naming ``file``, where weights and sizes do not fit together."""
         arrays = checked(weights, shapes(body, instance=instance), file)
         self.body = body
@@ -94,7 +96,7 @@ class Forward:
         self.place: Array = np.ascontiguousarray(place, dtype=np.float32).reshape(-1, body.width)
         # Which step of the window each number of each patch is, [tokens, patch].
         self.cut = body.stride * np.arange(body.tokens)[:, None] + np.arange(body.patch)
-        self.layers = [Layer(arrays, f"encoder.layers.{number}", body) for number in range(body.layers)]
+        self.layers = [ServedLayer(arrays, f"encoder.layers.{number}", body) for number in range(body.layers)]
         self.last = None if body.classic else LayerNorm(arrays, "encoder.last")
         self.head = Linear(arrays, "head")
 

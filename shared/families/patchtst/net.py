@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.families.dropout import Dropout
-from shared.families.patchtst.body import Body
+from shared.families.patchtst.body import PatchTSTBody
 
 
 class Removed(NamedTuple):
@@ -77,10 +77,10 @@ class OverTokens(nn.BatchNorm1d):
         return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape)
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """One encoder layer, in the paper's order or with the norms first."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: PatchTSTBody) -> None:
         super().__init__()
         self.classic = body.classic
         self.attention = Attention(body.width, body.heads)
@@ -105,16 +105,16 @@ class Layer(nn.Module):
         return x + self.drop(self.feed(self.norm_2(x))), None
 
 
-class Encoder(nn.Module):
+class PatchTSTEncoder(nn.Module):
     """Windows [B, C, L] to tokens [B, G, N, width]: G = C groups of tokens, or one where ``mixed``."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: PatchTSTBody) -> None:
         super().__init__()
         self.body = body
         self.embed = nn.Linear(body.patch * (body.channels if body.mixed else 1), body.width)
         self.position = nn.Parameter(torch.empty(body.tokens, body.width).uniform_(-0.02, 0.02))
         self.drop = Dropout(body.dropout)
-        self.layers = nn.ModuleList(Layer(body) for _ in range(body.layers))
+        self.layers = nn.ModuleList(EncoderLayer(body) for _ in range(body.layers))
         self.last = nn.Identity() if body.classic else nn.LayerNorm(body.width)
 
     def forward(self, x: Tensor, of_channel: Tensor | None = None) -> Tensor:
@@ -134,12 +134,12 @@ class Encoder(nn.Module):
         return self.last(tokens).view(rows, groups, body.tokens, body.width)
 
 
-class Forecaster(nn.Module):
+class PatchTSTForecaster(nn.Module):
     """The paper's model: [B, C, L] to the next ``horizon`` steps of each channel, [B, C, horizon]."""
 
-    def __init__(self, body: Body, horizon: int) -> None:
+    def __init__(self, body: PatchTSTBody, horizon: int) -> None:
         super().__init__()
-        self.encoder = Encoder(body)
+        self.encoder = PatchTSTEncoder(body)
         self.head = nn.Linear(body.tokens * body.width, horizon)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,17 +148,17 @@ class Forecaster(nn.Module):
         return restored(self.head(self.encoder(inner).flatten(2)), removed)
 
 
-class Classifier(nn.Module):
+class PatchTSTClassifier(nn.Module):
     """Windows [B, L, C] to logits [B, 3]: of each group of tokens the mean and the newest, joined.
 
     ``instance``: each window is normalised as in the paper and what was removed (mean and log
     deviation of each channel) is handed to the head, so that the level is not lost. Head weights
     begin near 0 and its bias at the log prior: before the first step it is the class prior."""
 
-    def __init__(self, body: Body, *, instance: bool, head_dropout: float) -> None:
+    def __init__(self, body: PatchTSTBody, *, instance: bool, head_dropout: float) -> None:
         super().__init__()
         self.instance = instance
-        self.encoder = Encoder(body)
+        self.encoder = PatchTSTEncoder(body)
         self.of_channel = None if body.mixed else nn.Parameter(torch.zeros(body.channels, 1, body.width))
         wide = body.found + 2 * body.channels * instance
         self.drop = Dropout(head_dropout)

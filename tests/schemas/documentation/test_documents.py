@@ -10,7 +10,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from schemas.catalogue import STREAMS
-from schemas.codec import Sealed
+from schemas.codec import Encoded
 from schemas.documentation.asyncapi import asyncapi, shown_as_json
 from schemas.documentation.documents import REFERENCE, documents, freeze, main, schemas, stale, write
 from schemas.documentation.examples import examples
@@ -31,7 +31,7 @@ def valid(schema: Any, value: Any) -> bool:
     return bool(jsonschema.Draft202012Validator(schema, registry=REGISTRY).is_valid(value))
 
 
-def message_of(sealed: Sealed) -> Any:
+def message_of(sealed: Encoded) -> Any:
     return API["components"]["messages"][type(sealed.envelope.event).__name__]
 
 
@@ -89,7 +89,7 @@ def test_every_schema_is_a_valid_schema_with_names_for_all_its_places(name: str)
 
 
 @each_example
-def test_what_is_written_is_valid_under_its_schema_and_its_message(sealed: Sealed) -> None:
+def test_what_is_written_is_valid_under_its_schema_and_its_message(sealed: Encoded) -> None:
     shown = shown_as_json(sealed)
     event = shown["event"] if isinstance(shown, dict) else shown[5]
     assert valid({"$ref": f"schemas/{sealed.stream}.json"}, event)
@@ -98,7 +98,7 @@ def test_what_is_written_is_valid_under_its_schema_and_its_message(sealed: Seale
 
 
 @each_example
-def test_what_is_not_an_event_is_invalid_under_its_message(sealed: Sealed) -> None:
+def test_what_is_not_an_event_is_invalid_under_its_message(sealed: Encoded) -> None:
     schema = message_of(sealed)["payload"]["schema"]
     shown = shown_as_json(sealed)
     if isinstance(shown, dict):

@@ -9,15 +9,15 @@ import pytest
 import redis
 
 from schemas.catalogue import DAY_MS
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from services.archiver.sealing import ArchiveError, Round, round_of
 from shared.archive import CorruptError, SealedHistory, WholeHistory, entries
 from shared.archive.checking import check, check_cuts
 from shared.archive.restoring import restore
-from shared.archive.store import Disk, FolderStore, Store, UrlStore
-from shared.log import START, Claim, Commit, Entry, Owner, Place, Position
+from shared.archive.store import Disk, FolderStore, SegmentStore, UrlStore
+from shared.log import START, Claim, Commit, Entry, Owner, Position, StreamKey
 from shared.log.admin import NotEmptyError, opened_whole
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
@@ -40,7 +40,7 @@ class World:
         self.log = RedisLog(url, patience_s=2.0)
         self.client = redis.Redis.from_url(url)
         self.folder = folder
-        self.store: Store = FolderStore(folder)
+        self.store: SegmentStore = FolderStore(folder)
         self.number = 0
 
     async def bars(self, count: int) -> None:
@@ -52,7 +52,7 @@ class World:
 
     async def letter(self, text: str) -> None:
         claim = await self.log.claim("feed", [], 0, ME, take_over=True)
-        await self.log.commit(claim, Commit([seal("dead", DeadLetter("feed", "a:1", "bad_row", text, ""))], {}, {}))
+        await self.log.commit(claim, Commit([encode("dead", DeadLetter("feed", "a:1", "bad_row", text, ""))], {}, {}))
 
     async def reads(self, group: str, count: int, since: int | None = None) -> Claim:
         claim = await self.log.claim(group, ["market"], 0, ME, take_over=True)
@@ -62,18 +62,18 @@ class World:
         await self.log.commit(claim, Commit([], dict(claim.positions), {"market": after}, since=kept))
         return claim
 
-    async def round(self, later: int = 0, copy: Store | None = None) -> Round:
+    async def round(self, later: int = 0, copy: SegmentStore | None = None) -> Round:
         async with opened_whole(self.url, "test") as whole:
             now = time.time_ns() // 1_000_000 + later
             return await round_of(self.log, whole, self.store, partitions=1, now=now, copy=copy, renew=nothing)
 
-    async def all(self, place: Place = MARKET) -> list[Entry]:
+    async def all(self, place: StreamKey = MARKET) -> list[Entry]:
         return [one async for one in entries(WholeHistory(self.log, self.store), place)]
 
 
-def seal_bar(number: int) -> Sealed:
+def seal_bar(number: int) -> Encoded:
 
-    return seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+    return encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ async def test_a_stream_that_is_kept_for_ever_is_never_trimmed(world: World) -> 
     await world.bars(1)
     done = await world.round(100 * LATER)
     assert {one.place.stream: one.through for one in done.kept}["dead"] == START
-    assert (await world.log.extent(Place("dead"))).length == 1
+    assert (await world.log.extent(StreamKey("dead"))).length == 1
 
 
 async def test_a_round_without_news_writes_nothing(world: World) -> None:
@@ -234,7 +234,7 @@ class Failing(Disk):
 async def test_power_that_fails_at_any_step_loses_and_doubles_nothing(world: World, tmp_path: Path) -> None:
     await world.bars(6)
     await world.letter("a")
-    expected = {place: await world.all(place) for place in (MARKET, Place("dead"))}
+    expected = {place: await world.all(place) for place in (MARKET, StreamKey("dead"))}
     world.store = FolderStore(tmp_path / "clean")
     await world.round()
     whole = {path.read_bytes() for path in (tmp_path / "clean").rglob("*.sealed")}
@@ -293,10 +293,10 @@ async def test_a_restored_server_has_the_same_ids_bytes_counts_and_groups(world:
     log = RedisLog(other)
     async with opened_whole(other, "test") as whole:
         done = await restore(world.store, whole)
-        assert done.entries == {MARKET.key: 20, Place("dead").key: 1}
+        assert done.entries == {MARKET.key: 20, StreamKey("dead").key: 1}
         with pytest.raises(NotEmptyError, match="already"):
             await restore(world.store, whole)
-    for place in (MARKET, Place("dead")):
+    for place in (MARKET, StreamKey("dead")):
         assert await log.scan(place) == (await world.log.scan(place))[:20]
         assert (await log.extent(place)).added == len(await log.scan(place))
     again = await log.claim("feature-builder", ["market"], 0, ME)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 import rich
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.common import ACTIONS
 from schemas.control import Command, Found, Promote, RegisterArtifact
 from schemas.readiness import ArtifactReady
@@ -91,7 +91,7 @@ class Desk:
         async def announce(log: Log) -> None:
             claim = await log.claim(group, ("features",), 0, owner(group), take_over=True)
             events = [ArtifactReady(model, artifact, str(owner(group)), "6f1d09b2", 1, 20, 1) for artifact in artifacts]
-            await log.commit(claim, Commit([seal("readiness", event) for event in events], {}, {}))
+            await log.commit(claim, Commit([encode("readiness", event) for event in events], {}, {}))
 
         self.with_log(announce)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.toy import market
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.features import SETS
 from shared.training.fitting import train
 
@@ -15,7 +15,7 @@ from shared.training.fitting import train
 @pytest.fixture
 def stored(desk: Any, tmp_path: Path) -> tuple[Any, Path, str]:
     """A console over a store with one artifact, and its folder."""
-    store = Store(tmp_path / "var" / "artifacts")
+    store = ArtifactStore(tmp_path / "var" / "artifacts")
     bars = {name: market(name, 1200, 0.6, seed) for seed, name in enumerate(("AAA", "BBB"))}
     trained = train(bars, "logistic", SETS["user-8"], source="toy", horizon=3)
     digest = store.save(trained.manifest, trained.files)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.recorded import CANDIDATE, CHAMPION, OTHER, PRIOR, START, commands, market, record, scored, unscored
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.control import Command, Promote, Retire, SetGatePolicy, StartShadow
 from schemas.scores import ScoreEvent
 from services.console.evidence.gate_replay import allows, code_of, read_policy
@@ -43,7 +43,7 @@ def replayed(policy: Policy, events: Sequence[ScoreEvent], *later: tuple[int, Co
     """Event number n was recorded at NOW + n."""
     replaying = Replaying(policy, commands(*later))
     for number, event in enumerate(events):
-        replaying.take(Received("scores", f"{NOW + number}-0", seal("scores", event).envelope), NOW + number)
+        replaying.take(Received("scores", f"{NOW + number}-0", encode("scores", event).envelope), NOW + number)
     return replaying.finish()
 
 

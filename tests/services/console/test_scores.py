@@ -6,7 +6,7 @@ import services.console.evidence.records
 from bench.recorded import CANDIDATE, PRIOR, record, scored, verdict
 from schemas.gates import EvidenceRestarted
 from services.console.evidence.records import read_verdicts, recorded_scores
-from shared.log import Place
+from shared.log import StreamKey
 from shared.log.memory import MemoryLog
 from shared.report.summary import Verdict
 
@@ -30,8 +30,8 @@ async def test_partitions_are_read_together_in_the_order_of_their_bars(monkeypat
 async def test_what_cannot_be_read_keeps_its_place_and_hides_nothing() -> None:
     log = MemoryLog()
     await record(log, "scores", [scored(0, "A", PRIOR, 1)])
-    last = (await log.extent(Place("scores"))).last
-    assert await log.append_at(Place("scores"), f"{int(last.split('-')[0]) + 1}-0", b"nothing")
+    last = (await log.extent(StreamKey("scores"))).last
+    assert await log.append_at(StreamKey("scores"), f"{int(last.split('-')[0]) + 1}-0", b"nothing")
     assert [one.event is None async for one in recorded_scores(log, 1)] == [False, True]
 
 

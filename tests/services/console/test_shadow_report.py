@@ -11,7 +11,7 @@ from schemas.control import SetGatePolicy
 from services.console.evidence.shadow import default_policy, read_report
 from shared.control import State
 from shared.gates.policy import DefaultPolicy
-from shared.log import Place
+from shared.log import StreamKey
 from shared.log.memory import MemoryLog
 
 
@@ -28,8 +28,8 @@ async def test_the_report_reads_scores_and_verdicts_of_all_partitions() -> None:
     await record(log, "scores", [one for one in rows if one.symbol < "SYN4"], 0)
     await record(log, "scores", [one for one in rows if one.symbol >= "SYN4"], 1)
     (name,) = await record(log, "gates", [verdict("passed")], 1)
-    last = (await log.extent(Place("scores"))).last
-    await log.append_at(Place("scores"), f"{int(last.split('-')[0]) + 1}-0", b"nothing")
+    last = (await log.extent(StreamKey("scores"))).last
+    await log.append_at(StreamKey("scores"), f"{int(last.split('-')[0]) + 1}-0", b"nothing")
     found = await read_report(log, 2)
     (candidate,), (member,) = found.candidates, found.members
     assert (candidate.rows, candidate.artifact, candidate.unscored) == (480, CANDIDATE.hex(), {"gap": 1})

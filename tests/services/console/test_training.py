@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 
 SMALL = "--synthetic sequence --symbols 2 --count 1500 --reason test"
 
@@ -38,7 +38,7 @@ def test_a_network_is_trained_from_the_command_line_and_beats_the_prior(
     ended = desk(*f"train files --model m --family {family} {SMALL} {words}".split())
     assert ended.code == 0, ended.err
     digest = ended.out.split()[-1]
-    manifest = Store(tmp_path / "var" / "artifacts").load(digest).manifest
+    manifest = ArtifactStore(tmp_path / "var" / "artifacts").load(digest).manifest
     assert (manifest.family, manifest.window, manifest.params["epochs"]) == (family, 32, 3)
     assert manifest.metrics.test.skill.value > 30
 

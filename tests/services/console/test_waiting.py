@@ -11,19 +11,19 @@ import redis
 from msgspec.structs import replace
 
 from bench.recorded import record
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.control import SetVotingPolicy
 from schemas.decisions import DecisionMade, FenceClosed
 from schemas.documentation.examples import examples
 from shared.control.following import CONTROL
 from shared.control.issuing import current, issue
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 from shared.log.redis import RedisLog
 
 WHY = ("--reason", "a test", "--actor", "ada")
 [DECISION] = [each.envelope.event for each in examples() if isinstance(each.envelope.event, DecisionMade)]
 [INTENT] = [each for each in examples() if each.stream == "intents"]
-INTENT_PLACE = Place("intents")
+INTENT_PLACE = StreamKey("intents")
 Act = Callable[[RedisLog], Any]
 
 
@@ -157,7 +157,7 @@ def test_an_intent_that_was_written_past_the_fence_is_told(two: Any, meanwhile: 
 def test_what_a_crash_left_is_repaired_and_told(two: Any) -> None:
     async def crashed(log: Log) -> None:
         mark = "closed crashed"
-        await log.set_fence(0, mark, seal("decisions", FenceClosed("crashed", "bo", "a crash", 0)))
+        await log.set_fence(0, mark, encode("decisions", FenceClosed("crashed", "bo", "a crash", 0)))
 
     two.with_log(crashed)
     shown = json.loads(two("status", "-o", "json").out)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.common import ACTIONS, Origin, Probabilities
 from schemas.control import (
     Command,
@@ -43,7 +43,7 @@ def control(*commands: Command) -> list[Envelope[CommandRecorded]]:
         entry = propose(state, command, command_id=str(number), actor="me", reason="test", at=1)
         assert isinstance(entry, CommandRecorded), entry
         state = fold(state, entry)
-        log.append(seal("control", entry).envelope)
+        log.append(encode("control", entry).envelope)
     return log
 
 
@@ -68,10 +68,10 @@ class Table:
 
     def __init__(self, *commands: Command, memo: bytes = b"") -> None:
         self.voter = Voter()
-        self.state: State = self.voter.begin(memo)
+        self.state: State = self.voter.initial(memo)
         self.ids = count(1)
         self.log = control(*(commands or THREE))
-        self.voter.absorb(self.state, Batch(self.log, ()))
+        self.voter.apply(self.state, Batch(self.log, ()))
 
     def ballot(
         self,
@@ -93,13 +93,13 @@ class Table:
         else:
             event = PredictionMade(*about, p, bytes(16), *stamp)
         bar_id = bar.to_bytes(16)
-        envelope = seal("predictions", event, causation=bar_id, correlation=bar_id).envelope
+        envelope = encode("predictions", event, causation=bar_id, correlation=bar_id).envelope
         return Received("predictions", f"{next(self.ids)}-0", envelope)
 
     def take(self, *ballots: Received, now: int | None = None, halted: bool = False) -> list[Any]:
         return [sealed.envelope.event for sealed in self.sealed(*ballots, now=now, halted=halted)]
 
-    def sealed(self, *ballots: Received, now: int | None = None, halted: bool = False) -> list[Sealed]:
+    def sealed(self, *ballots: Received, now: int | None = None, halted: bool = False) -> list[Encoded]:
         return list(self.voter.handle(self.state, Batch((), ballots, now, halted)))
 
 
@@ -255,7 +255,7 @@ def test_a_round_is_decided_under_the_stamp_of_its_bar_whatever_was_commanded_si
 
 def test_a_round_that_was_read_again_and_is_complete_closes_at_once() -> None:
     table = Table()
-    table.voter.absorb(table.state, Batch((), [table.ballot(model, 1) for model in "abc"]))
+    table.voter.apply(table.state, Batch((), [table.ballot(model, 1) for model in "abc"]))
     (decision,) = decisions(table.take())
     assert decision.closed_by == "complete"
 
@@ -326,18 +326,18 @@ def test_neither_batches_nor_restarts_change_what_is_decided(drawn: list[tuple[s
     ballots = ballots_in_worker_order(table, drawn)
     expected = [sealed.data for sealed in table.sealed(*ballots)]
 
-    voter, got = Voter(), list[Sealed]()
+    voter, got = Voter(), list[Encoded]()
     memo, since, position = b"", 0, 0
     while position < len(ballots):
-        state = voter.begin(memo)
-        voter.absorb(state, Batch(control(*THREE), ()))
-        voter.absorb(state, Batch((), ballots[since:position]))
+        state = voter.initial(memo)
+        voter.apply(state, Batch(control(*THREE), ()))
+        voter.apply(state, Batch((), ballots[since:position]))
         for _ in range(data.draw(st.integers(1, 3))):
             step = data.draw(st.integers(1, 8))
             got += voter.handle(state, Batch((), ballots[position : position + step]))
             position = min(position + step, len(ballots))
-        memo = voter.memo(state)
-        since = int(voter.since(state).get("predictions", f"{position}-0").split("-")[0])
+        memo = voter.snapshot(state)
+        since = int(voter.replay_from(state).get("predictions", f"{position}-0").split("-")[0])
     assert [sealed.data for sealed in got if sealed.stream != "dead"] == expected
 
 

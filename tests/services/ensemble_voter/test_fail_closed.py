@@ -11,13 +11,13 @@ import anyio
 import pytest
 import redis
 
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.common import ACTIONS
 from schemas.control import Command, Found, Halt, Promote, RegisterArtifact
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
 from shared.control.issuing import issue
-from shared.log import Commit, Owner, Place
+from shared.log import Commit, Owner, StreamKey
 from shared.log.redis import RedisLog
 
 MINUTE = 60_000
@@ -52,7 +52,7 @@ async def _prepare(url: str, *more: Command) -> None:
     ]
     bar = bytes(15) + b"1"
     await log.commit(
-        claim, Commit([seal("predictions", each, causation=bar, correlation=bar) for each in ballots], {}, {})
+        claim, Commit([encode("predictions", each, causation=bar, correlation=bar) for each in ballots], {}, {})
     )
     await log.close()
 
@@ -83,12 +83,12 @@ def voter(empty_redis_url: str, tmp_path: Path) -> Iterator[Callable[[], "subpro
 
 
 def entries(client: "redis.Redis", stream: str) -> int:
-    return int(client.xlen(Place(stream).key))
+    return int(client.xlen(StreamKey(stream).key))
 
 
 def decisions(client: "redis.Redis") -> list[DecisionMade]:
-    rows: Any = client.xrange(Place("decisions").key)
-    events = [unseal("decisions", fields[b"e"]).event for _, fields in rows]
+    rows: Any = client.xrange(StreamKey("decisions").key)
+    events = [decode("decisions", fields[b"e"]).event for _, fields in rows]
     return [event for event in events if isinstance(event, DecisionMade)]
 
 

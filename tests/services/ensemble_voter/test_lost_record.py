@@ -5,7 +5,7 @@ import math
 import anyio
 import pytest
 
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.common import ACTIONS
 from schemas.control import Command, Found, Promote, RegisterArtifact
 from schemas.decisions import DecisionMade
@@ -13,7 +13,7 @@ from schemas.operations import GroupRecreated
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
 from shared.control.issuing import issue
-from shared.log import Commit, Owner, Place
+from shared.log import Commit, Owner, StreamKey
 from shared.log.memory import MemoryLog
 from shared.runtime.host import Host
 
@@ -38,7 +38,7 @@ COMMANDS: tuple[Command, ...] = (
 pytestmark = pytest.mark.anyio
 
 
-def ballot(model: str, bar: int) -> Sealed:
+def ballot(model: str, bar: int) -> Encoded:
     bar_id = bar.to_bytes(16)
     event = PredictionMade(
         "BTCUSDT",
@@ -51,16 +51,16 @@ def ballot(model: str, bar: int) -> Sealed:
         bytes(16),
         len(COMMANDS),
     )
-    return seal("predictions", event, causation=bar_id, correlation=bar_id)
+    return encode("predictions", event, causation=bar_id, correlation=bar_id)
 
 
-async def publish(log: MemoryLog, *ballots: Sealed) -> None:
+async def publish(log: MemoryLog, *ballots: Encoded) -> None:
     claim = await log.claim("model-worker", (), 0, ME)
     await log.commit(claim, Commit(ballots, {}, {}))
 
 
 async def decided(log: MemoryLog) -> list[int]:
-    events = [unseal("decisions", entry.data).event for entry in await log.scan(Place("decisions"))]
+    events = [decode("decisions", entry.data).event for entry in await log.scan(StreamKey("decisions"))]
     return [event.open_time // MINUTE for event in events if isinstance(event, DecisionMade)]
 
 
@@ -84,5 +84,5 @@ async def test_a_voter_whose_record_was_deleted_decides_nothing_twice_and_leaves
     await publish(log, ballot("b", 6), ballot("a", 7), ballot("b", 7))
     await vote(log, until=7)
     assert await decided(log) == [1, 2, 3, 4, 5, 6, 7]
-    alarms = [unseal("alarms", entry.data).event for entry in await log.scan(Place("alarms"))]
+    alarms = [decode("alarms", entry.data).event for entry in await log.scan(StreamKey("alarms"))]
     assert [type(alarm) for alarm in alarms] == [GroupRecreated]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from schemas.codec import Sealed, authentic, seal
+from schemas.codec import Encoded, authentic, encode
 from schemas.common import Origin
 from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
@@ -33,14 +33,14 @@ def bar(t: int, close: float = 100.0, symbol: str = "AAA", origin: Origin = "liv
 
 def received(bars: Sequence[BarClosed], flags: int = 0) -> list[Received]:
     """Bars as they come from the log, whose entry ids are the events' numbers."""
-    return [Received("market", f"{i}-0", seal("market", bar, flags=flags).envelope) for i, bar in enumerate(bars, 1)]
+    return [Received("market", f"{i}-0", encode("market", bar, flags=flags).envelope) for i, bar in enumerate(bars, 1)]
 
 
-def written(builder: FeatureBuilder, bars: Sequence[BarClosed]) -> list[Sealed]:
-    return list(builder.handle(builder.begin(b""), Batch((), received(bars))))
+def written(builder: FeatureBuilder, bars: Sequence[BarClosed]) -> list[Encoded]:
+    return list(builder.handle(builder.initial(b""), Batch((), received(bars))))
 
 
-def events(sealed: Sequence[Sealed]) -> list[object]:
+def events(sealed: Sequence[Encoded]) -> list[object]:
     """What was written, without its stamps."""
     plain = {"control_version": 0, "control_head": None}
     return [
@@ -57,21 +57,21 @@ def commands(count: int) -> list[Any]:
         entry = propose(state, command, command_id=f"c{number}", actor="test", reason="test", at=0)
         assert isinstance(entry, CommandRecorded), entry
         state = fold(state, entry)
-        recorded.append(seal("control", entry).envelope)
+        recorded.append(encode("control", entry).envelope)
     return recorded
 
 
-def stamps(sealed: Sequence[Sealed]) -> list[tuple[int, str]]:
+def stamps(sealed: Sequence[Encoded]) -> list[tuple[int, str]]:
     written = [one.envelope.event for one in sealed if one.stream == "features"]
     return [(event.control_version, event.control_head.hex()) for event in written]
 
 
 def restarted(builder: FeatureBuilder, state: State, log: Sequence[Received], position: int) -> State:
     """What the runtime does after a crash behind the ``position``-th event."""
-    fresh = builder.begin(builder.memo(state))
-    start = int(builder.since(state)["market"].partition("-")[0])
+    fresh = builder.initial(builder.snapshot(state))
+    start = int(builder.replay_from(state)["market"].partition("-")[0])
     for first in range(start, position, 13):
-        builder.absorb(fresh, Batch((), log[first : min(first + 13, position)]))
+        builder.apply(fresh, Batch((), log[first : min(first + 13, position)]))
     return fresh
 
 
@@ -97,7 +97,7 @@ def test_each_bar_has_one_answer_a_set_in_the_order_of_the_sets() -> None:
 
 def test_all_that_follows_from_a_bar_is_stamped_with_the_configuration_in_force() -> None:
     builder = service([PAIR, SHORT])
-    state = builder.begin(b"")
+    state = builder.initial(b"")
     before = builder.handle(state, Batch((), received([bar(1)])))
     control = commands(3)
     heads = [head_of(entry.event) for entry in control]
@@ -113,7 +113,7 @@ def test_all_that_follows_from_a_bar_is_stamped_with_the_configuration_in_force(
 def test_stamps_never_fall_whatever_restarts_come_in_between(cuts: list[tuple[int, int, bool]]) -> None:
     log, control = received([bar(t) for t in range(1, 13)]), commands(4)
     builder = service([PAIR])
-    state, at, known = builder.begin(b""), 0, 0
+    state, at, known = builder.initial(b""), 0, 0
     found: list[tuple[int, str]] = []
     for further, commanded, restart in [*sorted(cuts), (12, 4, False)]:
         stop, told = max(at, further), max(known, commanded)
@@ -121,7 +121,7 @@ def test_stamps_never_fall_whatever_restarts_come_in_between(cuts: list[tuple[in
         at, known = stop, told
         if restart:
             state = restarted(builder, state, log, at)
-            builder.absorb(state, Batch(control[:known], ()))
+            builder.apply(state, Batch(control[:known], ()))
     assert len(found) == 12
     assert found == sorted(found, key=lambda stamp: stamp[0])
 
@@ -151,7 +151,7 @@ def test_an_undefined_value_is_named() -> None:
 def test_an_answer_names_its_bar_and_carries_its_trace() -> None:
     log = received([bar(1), bar(2)], flags=1)
     builder = service([PAIR])
-    for entry, answer in zip(log, builder.handle(builder.begin(b""), Batch((), log)), strict=True):
+    for entry, answer in zip(log, builder.handle(builder.initial(b""), Batch((), log)), strict=True):
         assert answer.stream == "features"
         assert answer.envelope.causation == answer.envelope.correlation == entry.envelope.id
         assert answer.envelope.sampled
@@ -165,7 +165,7 @@ def test_an_answer_names_its_bar_and_carries_its_trace() -> None:
 def test_a_refused_bar_is_set_aside_with_its_place_and_reason(second: BarClosed, reason: str) -> None:
     log = received([bar(5), second, bar(6)])
     builder = service([PAIR])
-    sealed = builder.handle(builder.begin(b""), Batch((), log))
+    sealed = builder.handle(builder.initial(b""), Batch((), log))
     letter = sealed[1].envelope.event
     assert sealed[1].stream == "dead"
     assert isinstance(letter, DeadLetter)
@@ -177,33 +177,33 @@ def test_a_refused_bar_is_set_aside_with_its_place_and_reason(second: BarClosed,
 
 def test_a_fresh_service_needs_nothing_read_again() -> None:
     builder = service([PAIR])
-    assert builder.since(builder.begin(b"")) == {"market": "0-0"}
+    assert builder.replay_from(builder.initial(b"")) == {"market": "0-0"}
 
 
 def test_since_follows_the_oldest_bar_that_is_needed() -> None:
     builder = service([PAIR])
-    state = builder.begin(b"")
+    state = builder.initial(b"")
     log = received([bar(t) for t in range(2000)])
     for first in range(0, 2000, 100):
         builder.handle(state, Batch((), log[first : first + 100]))
-        start = int(builder.since(state)["market"].partition("-")[0])
+        start = int(builder.replay_from(state)["market"].partition("-")[0])
         assert first + 99 - core.MILESTONE <= start < first + 100
         assert len(state.milestones) <= 2
-    assert len(builder.memo(state)) < 20
+    assert len(builder.snapshot(state)) < 20
 
 
 def test_a_restart_remembers_why_a_window_is_not_full() -> None:
     builder = service([SHORT])
     log = received([bar(t) for t in range(300)] + [bar(t) for t in range(310, 330)])
-    state = builder.begin(b"")
+    state = builder.initial(b"")
     builder.handle(state, Batch((), log[:310]))
-    assert msgspec.msgpack.decode(builder.memo(state), type=Memo).restarted == (("AAA", MINUTE, False),)
+    assert msgspec.msgpack.decode(builder.snapshot(state), type=Memo).restarted == (("AAA", MINUTE, False),)
     fresh = restarted(builder, state, log, 310)
-    assert builder.memo(fresh) == builder.memo(state)
+    assert builder.snapshot(fresh) == builder.snapshot(state)
     found = events(builder.handle(fresh, Batch((), log[310:])))
     assert found[0] == FeaturesWithheld("AAA", MINUTE, 320 * MINUTE, "live", SHORT.digest, "gap", 11, 20)
     assert isinstance(found[-1], FeaturesComputed)
-    assert msgspec.msgpack.decode(builder.memo(fresh), type=Memo).restarted == ()
+    assert msgspec.msgpack.decode(builder.snapshot(fresh), type=Memo).restarted == ()
 
 
 @st.composite
@@ -234,9 +234,9 @@ def test_neither_batches_nor_restarts_change_a_byte(
         patch.setattr(engine, "SWEEP", 8)
         builder = service([PAIR, SHORT], bridge=2)
         log = received(bars)
-        whole = builder.handle(builder.begin(b""), Batch((), log))
-        state = builder.begin(b"")
-        pieces: list[Sealed] = []
+        whole = builder.handle(builder.initial(b""), Batch((), log))
+        state = builder.initial(b"")
+        pieces: list[Encoded] = []
         for first, last in pairwise(sorted({0, len(log), *(c for c in (*cuts, *crashes) if c < len(log))})):
             if first in crashes:
                 state = restarted(builder, state, log, first)
@@ -264,10 +264,13 @@ def test_windows_follow_from_the_bars_alone_where_the_memo_is_gone(steps: list[i
     times = [sum(steps[: number + 1]) for number in range(len(steps))]
     log = received([bar(t, close=100.0 + t % 7) for t in times])
     cut = data.draw(st.integers(1, len(log)))
-    undisturbed = builder.begin(b"")
+    undisturbed = builder.initial(b"")
     builder.handle(undisturbed, Batch((), log[:cut]))
-    again = builder.begin(builder.recall(b"", ()))
-    builder.again(again, Batch((), log[:cut]))
-    assert (builder.memo(again), builder.since(again)) == (builder.memo(undisturbed), builder.since(undisturbed))
+    again = builder.initial(builder.recall(b"", ()))
+    builder.reapply(again, Batch((), log[:cut]))
+    assert (builder.snapshot(again), builder.replay_from(again)) == (
+        builder.snapshot(undisturbed),
+        builder.replay_from(undisturbed),
+    )
     expected = [one.data for one in builder.handle(undisturbed, Batch((), log[cut:]))]
     assert [one.data for one in builder.handle(again, Batch((), log[cut:]))] == expected

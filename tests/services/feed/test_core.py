@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.catalogue import partition_of
-from schemas.codec import ROOT, Sealed, authentic, unseal
+from schemas.codec import ROOT, Encoded, authentic, decode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from services.feed.core import Numbered, OtherSourceError, State, begin, handle, memo_of, split, ticks
-from shared.bars import Good, Refused, Row
+from shared.bars import Good, RefusedRow, Row
 
 HOUR = 3_600_000
 
@@ -34,14 +34,14 @@ def numbered(*rows: Row) -> list[Numbered]:
     return [Numbered(n, row) for n, row in enumerate(rows)]
 
 
-def events(outputs: tuple[Sealed, ...]) -> list[Any]:
-    return [unseal(sealed.stream, sealed.data).event for sealed in outputs]
+def events(outputs: tuple[Encoded, ...]) -> list[Any]:
+    return [decode(sealed.stream, sealed.data).event for sealed in outputs]
 
 
 def test_a_good_bar_goes_out_as_a_root_event() -> None:
     told = handle(fresh(), numbered(good(0)), 1)
     (sealed,) = told.outputs
-    envelope = unseal("market", sealed.data)
+    envelope = decode("market", sealed.data)
     assert sealed.stream == "market"
     assert envelope.event == bar(0)
     assert (envelope.causation, envelope.correlation, envelope.flags) == (ROOT, envelope.id, 0)
@@ -50,7 +50,7 @@ def test_a_good_bar_goes_out_as_a_root_event() -> None:
 
 
 def test_a_refused_row_becomes_a_dead_letter_with_file_and_line() -> None:
-    refused = Refused("not_finite", "high nan", "BTCUSDT.csv:7", "1,nan", "BTCUSDT")
+    refused = RefusedRow("not_finite", "high nan", "BTCUSDT.csv:7", "1,nan", "BTCUSDT")
     told = handle(fresh(), numbered(refused), 1)
     assert events(told.outputs) == [DeadLetter("feed", "BTCUSDT.csv:7", "not_finite", "high nan", "1,nan")]
     assert told.outputs[0].stream == "dead"
@@ -83,7 +83,7 @@ def test_each_symbol_and_interval_has_an_order_of_its_own() -> None:
 
 
 def test_a_long_text_is_cut_to_what_a_dead_letter_holds() -> None:
-    refused = Refused("bad_row", "d" * 3000, "x" * 3000 + ":17", "r" * 3000)
+    refused = RefusedRow("bad_row", "d" * 3000, "x" * 3000 + ":17", "r" * 3000)
     (letter,) = events(handle(fresh(), numbered(refused), 1).outputs)
     assert (len(letter.detail), len(letter.raw), letter.source[-4:]) == (2000, 2000, "x:17")
 
@@ -104,7 +104,7 @@ def test_tracing_changes_no_id() -> None:
 
 
 def test_rows_that_close_together_are_one_tick() -> None:
-    lost = Refused("bad_row", "", "f:1", "")
+    lost = RefusedRow("bad_row", "", "f:1", "")
     rows: list[Row] = [lost, good(0, "A"), lost, good(0, "B"), good(1, "A"), lost, good(2, "A"), good(2, "B")]
     found = [(tick.close, [number for number, _ in tick.rows]) for tick in ticks(rows, 10, 100)]
     assert found == [
@@ -116,13 +116,13 @@ def test_rows_that_close_together_are_one_tick() -> None:
 
 
 def test_a_tick_has_an_end() -> None:
-    rows = [Refused("bad_row", "", f"f:{n}", "") for n in range(25)]
+    rows = [RefusedRow("bad_row", "", f"f:{n}", "") for n in range(25)]
     assert [len(tick.rows) for tick in ticks(rows, 0, 10)] == [10, 10, 5]
 
 
 def test_a_row_goes_to_the_partition_of_its_symbol() -> None:
     symbols = [f"S{n}" for n in range(20)]
-    rows = numbered(*(good(0, symbol) for symbol in symbols), Refused("bad_row", "", "a/b.csv:3", ""))
+    rows = numbered(*(good(0, symbol) for symbol in symbols), RefusedRow("bad_row", "", "a/b.csv:3", ""))
     parts = split(rows, 3)
     assert sorted(row for part in parts for row in part) == sorted(rows)
     for partition, part in enumerate(parts):
@@ -133,7 +133,7 @@ def test_a_row_goes_to_the_partition_of_its_symbol() -> None:
 
 rows_of_any_kind = st.lists(
     st.builds(good, st.integers(0, 15), st.sampled_from(["A", "B", "C"]), st.sampled_from([10.5, 11.0]))
-    | st.builds(Refused, st.just("bad_row"), st.just(""), st.sampled_from(["f:1", "g:2"]), st.text(max_size=3)),
+    | st.builds(RefusedRow, st.just("bad_row"), st.just(""), st.sampled_from(["f:1", "g:2"]), st.text(max_size=3)),
     max_size=40,
 )
 
@@ -146,7 +146,7 @@ def test_a_memo_is_all_it_takes_to_go_on(rows: list[Row], cuts: list[int], parti
     expected = handle(whole, numbered(*rows), len(rows)).outputs
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
     memo = b""
-    found: list[Sealed] = []
+    found: list[Encoded] = []
     for start, stop in pairwise(bounds):
         state = begin(memo, "source", "bars.csv", partitions)
         found += handle(state, numbered(*rows)[max(start - 3, 0) : stop], stop).outputs

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.operations import OwnerReplaced
 from services.feed import main
 from services.feed.core import OtherSourceError
 from services.feed.main import Counts, MarketTime, feed
-from shared.bars import Good, Refused, Row, SourceError
-from shared.log import Claim, Commit, Committed, FencedError, GroupView, Log, OwnedError, Owner, Place, Position
+from shared.bars import Good, RefusedRow, Row, SourceError
+from shared.log import Claim, Commit, Committed, FencedError, GroupView, Log, OwnedError, Owner, Position, StreamKey
 from shared.log.memory import MemoryLog
 from shared.synthetic import SyntheticMarket
 
@@ -46,7 +46,7 @@ def rows_with_faults(count: int) -> list[Row]:
     found: list[Row] = []
     for n, row in enumerate(islice(SyntheticMarket(SYMBOLS, seed=9).rows(), count)):
         assert isinstance(row, Good)
-        found.append(Refused("bad_row", "bad", f"f:{n}", "raw", row.bar.symbol) if n % 7 == 3 else row)
+        found.append(RefusedRow("bad_row", "bad", f"f:{n}", "raw", row.bar.symbol) if n % 7 == 3 else row)
         if n % 11 == 5:
             found.append(row)
     return found
@@ -74,12 +74,12 @@ class Killed(MemoryLog):
         return await super().commit(claim, commit)
 
 
-async def written(log: Log, partitions: int) -> dict[Place, list[bytes]]:
-    places = [Place(stream, partition) for stream in ("market", "dead") for partition in range(partitions)]
+async def written(log: Log, partitions: int) -> dict[StreamKey, list[bytes]]:
+    places = [StreamKey(stream, partition) for stream in ("market", "dead") for partition in range(partitions)]
     return {place: [entry.data for entry in await log.scan(place, count=10**6)] for place in places}
 
 
-async def undisturbed(partitions: int) -> dict[Place, list[bytes]]:
+async def undisturbed(partitions: int) -> dict[StreamKey, list[bytes]]:
     log = MemoryLog()
     await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions)
     return await written(log, partitions)
@@ -90,9 +90,9 @@ async def test_every_row_is_a_bar_or_a_dead_letter_once(partitions: int, log: Lo
     counts = await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions, window=100)
     found = await written(log, partitions)
     market = [
-        unseal("market", data).event for place, held in found.items() if place.stream == "market" for data in held
+        decode("market", data).event for place, held in found.items() if place.stream == "market" for data in held
     ]
-    dead = [unseal("dead", data).event for place, held in found.items() if place.stream == "dead" for data in held]
+    dead = [decode("dead", data).event for place, held in found.items() if place.stream == "dead" for data in held]
     assert counts == Counts(len(market), len(dead), 0)
     assert len(market) + len(dead) == len(ROWS)
     bars = {(row.bar.symbol, row.bar.open_time) for row in ROWS if isinstance(row, Good)}
@@ -175,7 +175,7 @@ async def test_another_source_is_refused_until_the_person_says_restart() -> None
         await feed(log, other, owner=OWNER)
     counts = await feed(log, other, owner=OWNER, restart=True)
     assert counts.passed > 0
-    market = [unseal("market", entry.data).event for entry in await log.scan(Place("market"), count=10**6)]
+    market = [decode("market", entry.data).event for entry in await log.scan(StreamKey("market"), count=10**6)]
     assert len(market) == len(set(market)) == len({row.bar for row in ROWS if isinstance(row, Good)})
 
 
@@ -185,7 +185,7 @@ async def test_a_second_feed_is_refused_and_the_first_goes_on() -> None:
     with pytest.raises(OwnedError, match="feed"):
         await feed(log, Listed(ROWS), owner=OWNER, partitions=2)
     await log.renew(claim)
-    assert await written(log, 2) == {Place(stream, p): [] for stream in ("market", "dead") for p in (0, 1)}
+    assert await written(log, 2) == {StreamKey(stream, p): [] for stream in ("market", "dead") for p in (0, 1)}
     # The partition that could be claimed was given back.
     await log.claim("feed", (), 0, NEIGHBOUR)
 
@@ -216,7 +216,7 @@ async def test_a_feed_that_replaces_another_says_whom() -> None:
     log = MemoryLog()
     await log.claim("feed", (), 0, NEIGHBOUR)
     await feed(log, Listed(ROWS[:3]), owner=OWNER, take_over=True)
-    (alarm,) = [unseal("alarms", entry.data).event for entry in await log.scan(Place("alarms"))]
+    (alarm,) = [decode("alarms", entry.data).event for entry in await log.scan(StreamKey("alarms"))]
     assert isinstance(alarm, OwnerReplaced)
     assert (alarm.group, alarm.former, alarm.owner) == ("feed", str(NEIGHBOUR), str(OWNER))
 
@@ -253,13 +253,13 @@ async def test_it_waits_for_the_slowest_reader() -> None:
         while not done.is_set():
             enough = log.looks + 2
             await until(lambda enough=enough: log.looks > enough or done.is_set())  # type: ignore[misc]  # bound default
-            entries = await log.read({Place("market"): position.id}, count=1000, block_ms=0)
+            entries = await log.read({StreamKey("market"): position.id}, count=1000, block_ms=0)
             most = max(most, len(entries))
             if entries:
                 after = Position(entries[-1].id, position.seen + len(entries))
                 await log.commit(reader, Commit((), {"market": position}, {"market": after}))
                 position = after
-    assert len(await log.scan(Place("market"), count=1000)) == 200
+    assert len(await log.scan(StreamKey("market"), count=1000)) == 200
     assert 0 < most <= 60
 
 
@@ -325,7 +325,7 @@ async def test_a_partition_without_rows_does_not_hold_the_others_back() -> None:
     source = Listed(rows)
     counts = await feed(log, source, owner=OWNER, partitions=2)
     assert source.opened == [5000]
-    market = [entry for p in (0, 1) for entry in await log.scan(Place("market", p), count=10**6)]
+    market = [entry for p in (0, 1) for entry in await log.scan(StreamKey("market", p), count=10**6)]
     assert (len(market), counts.refused) == (len(rows), 0)
 
 
@@ -337,7 +337,7 @@ async def test_it_stays_the_owner_while_there_is_nothing_to_send(monkeypatch: py
     class Renewed(MemoryLog):
         async def renew(self, claim: Claim) -> None:
             await super().renew(claim)
-            if await self.scan(Place("market", 0)) or await self.scan(Place("market", 1)):
+            if await self.scan(StreamKey("market", 0)) or await self.scan(StreamKey("market", 1)):
                 renewed.append(claim.partition)
             if len(renewed) > 5:
                 stop.set()

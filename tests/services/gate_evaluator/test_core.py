@@ -27,7 +27,7 @@ from bench.recorded import (
     votes,
     wrong,
 )
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.control import (
     Command,
     ConfirmPromotion,
@@ -73,10 +73,10 @@ class Bench:
 
     def __init__(self, *given: Command) -> None:
         self.evaluator = Evaluator()
-        self.state: State = self.evaluator.begin(b"")
+        self.state: State = self.evaluator.initial(b"")
         self.count = 0
         self.known: list[Command] = []
-        self.said: list[Sealed] = []
+        self.said: list[Encoded] = []
         self.command(*(given or BEFORE))
 
     def command(self, *more: Command) -> None:
@@ -92,14 +92,14 @@ class Bench:
         for event in events:
             self.count += 1
             stream = "features" if isinstance(event, FeaturesComputed) else "scores"
-            found.append(Received(stream, f"{self.count}-0", seal(stream, event).envelope))
+            found.append(Received(stream, f"{self.count}-0", encode(stream, event).envelope))
         return found
 
     def restart(self) -> None:
-        memo = self.evaluator.memo(self.state)
+        memo = self.evaluator.snapshot(self.state)
         self.evaluator = Evaluator()
-        self.state = self.evaluator.begin(memo)
-        self.evaluator.absorb(self.state, Batch(commands(first=self.known), ()))
+        self.state = self.evaluator.initial(memo)
+        self.evaluator.apply(self.state, Batch(commands(first=self.known), ()))
 
     def heard(self, kind: type[T]) -> list[T]:
         return [one.envelope.event for one in self.said if isinstance(one.envelope.event, kind)]
@@ -123,8 +123,8 @@ def test_given_a_shadow_when_enough_is_scored_then_a_verdict_says_on_what_it_res
     bench.take(rows[EVERY - 1 : EVERY])
     (verdict,) = bench.heard(VerdictReached)
     assert (verdict.artifact, verdict.champion, verdict.scores) == (CANDIDATE.hex(), CHAMPION.hex(), EVERY)
-    assert verdict.first_score == seal("scores", rows[0]).envelope.id.hex()
-    assert verdict.last_score == seal("scores", rows[EVERY - 1]).envelope.id.hex()
+    assert verdict.first_score == encode("scores", rows[0]).envelope.id.hex()
+    assert verdict.last_score == encode("scores", rows[EVERY - 1]).envelope.id.hex()
     assert all(gate.threshold is not None and gate.samples >= 0 for gate in verdict.gates)
 
 
@@ -266,20 +266,20 @@ def test_given_a_late_failure_of_what_was_judged_before_then_it_is_not_counted()
     bench = Bench(*BEFORE, Promote("xgboost", OTHER.hex(), forced=True))
     bench.take(under(8, market(10)))
     failures = [unscored(row, reason="failed") for row in market(10)]
-    before = bench.evaluator.memo(bench.state)
+    before = bench.evaluator.snapshot(bench.state)
     bench.take(failures)
-    assert bench.evaluator.memo(bench.state) == before
+    assert bench.evaluator.snapshot(bench.state) == before
 
 
 def test_given_a_memo_of_a_release_that_noted_no_stamps_then_its_evidence_is_kept() -> None:
     bench = Bench(*PROMOTED)
     bench.take(served(5, champion=1.0, ghost=1.0))
     bench.take(of_another(under(8, market(5))))
-    fields = msgspec.msgpack.decode(bench.evaluator.memo(bench.state))
-    state = bench.evaluator.begin(msgspec.msgpack.encode(fields[:7]))
+    fields = msgspec.msgpack.decode(bench.evaluator.snapshot(bench.state))
+    state = bench.evaluator.initial(msgspec.msgpack.encode(fields[:7]))
     assert (state.memory.version, state.memory.fed) == (8, 0)
     bench.state, bench.said = state, []
-    bench.evaluator.absorb(state, Batch(commands(first=bench.known), ()))
+    bench.evaluator.apply(state, Batch(commands(first=bench.known), ()))
     bench.take([*of_another(under(8, later(market(5), 5))), *vectors(0, 1, version=8)])
     assert state.memory.candidates[OTHER.hex()].scores == 80
     assert state.memory.watches["xgboost"].seen == 80
@@ -582,7 +582,7 @@ def test_cuts_and_restarts_change_not_a_byte_of_what_is_said(name: str, data: st
             other.restart()
     assert [one.data for one in other.said] == [one.data for one in whole.said]
     assert other.said
-    assert other.evaluator.memo(other.state) == whole.evaluator.memo(whole.state)
+    assert other.evaluator.snapshot(other.state) == whole.evaluator.snapshot(whole.state)
 
 
 CHANGES: tuple[Command, ...] = (
@@ -623,9 +623,9 @@ class Schedule(Bench):
         self.said += self.evaluator.handle(self.state, Batch(self.entries[folded:until], self.received(events)))
 
     def restart(self) -> None:
-        memo = self.evaluator.memo(self.state)
-        self.state = self.evaluator.begin(memo)
-        self.evaluator.absorb(self.state, Batch(self.entries[: len(self.known)], ()))
+        memo = self.evaluator.snapshot(self.state)
+        self.state = self.evaluator.initial(memo)
+        self.evaluator.apply(self.state, Batch(self.entries[: len(self.known)], ()))
 
     def written(self, inputs: bool) -> list[bytes]:
         return [one.data for one in self.said if isinstance(one.envelope.event, InputsDrifted) is inputs]
@@ -662,7 +662,7 @@ def test_what_is_written_follows_from_each_stream_and_its_stamps_whenever_comman
     other.read(scores[scored_:], 0)
     for inputs in (True, False):
         assert other.written(inputs) == whole.written(inputs)
-    assert other.evaluator.memo(other.state) == whole.evaluator.memo(whole.state)
+    assert other.evaluator.snapshot(other.state) == whole.evaluator.snapshot(whole.state)
 
 
 def test_what_is_remembered_does_not_grow_with_what_was_scored() -> None:
@@ -674,7 +674,7 @@ def test_what_is_remembered_does_not_grow_with_what_was_scored() -> None:
         bench.take(msgspec.structs.replace(row, open_time=row.open_time + shift) for row in rows)
         shadow = [msgspec.structs.replace(row, artifact=OTHER, control_version=9) for row in market(bars)]
         bench.take(msgspec.structs.replace(row, open_time=row.open_time + shift) for row in shadow)
-        return len(bench.evaluator.memo(bench.state))
+        return len(bench.evaluator.snapshot(bench.state))
 
     feed(0, 300)
     small = feed(300, 300)

@@ -9,14 +9,14 @@ import pytest
 from msgspec import structs
 
 from bench.recorded import BEFORE, CANDIDATE, CHAMPION, record, two_models, votes, wrong
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, SetWeights, TrustKey
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from services.gate_evaluator.main import act, answer
-from shared.control.issuing import Door, current, history, issue
+from shared.control.issuing import ControlWriter, current, history, issue
 from shared.control.signing import generate, load_private
-from shared.log import Log, Place
+from shared.log import Log, StreamKey
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
 from shared.runtime.host import Host
@@ -33,10 +33,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def site(log: Log, *commands: Command) -> Door:
+async def site(log: Log, *commands: Command) -> ControlWriter:
     for command in commands:
         await issue(log, command, actor="ada", reason="a test")
-    return Door(log)
+    return ControlWriter(log)
 
 
 def due(artifact: bytes = CANDIDATE, *, acts: bool = True) -> ActionDue:
@@ -57,7 +57,7 @@ async def test_what_asks_twice_is_answered_once() -> None:
     log = MemoryLog()
     door = await site(log, *PROMOTED, SetGatePolicy("default"))
     assert await answer(door, WeightsProposed({"xgboost": 1.0}, 3, 0, True, EVIDENCE, 9), EVIDENCE) == "version 10"
-    again = await answer(Door(log), WeightsProposed({"xgboost": 1.0}, 3, 0, True, EVIDENCE, 9), EVIDENCE)
+    again = await answer(ControlWriter(log), WeightsProposed({"xgboost": 1.0}, 3, 0, True, EVIDENCE, 9), EVIDENCE)
     assert again == "version 10, as before"
 
 
@@ -158,18 +158,18 @@ async def test_weights_by_results_are_set_by_a_signed_command_and_follow_from_th
         entries = [entry for entry in await history(log) if isinstance(entry.command, SetWeights)]
         assert all((entry.actor, entry.key) == (GROUP, GROUP) and entry.signature for entry in entries)
         assert "weights by results" in entries[0].reason
-        said = [unseal("gates", entry.data) for entry in await log.scan(Place("gates"), count=1000)]
+        said = [decode("gates", entry.data) for entry in await log.scan(StreamKey("gates"), count=1000)]
         proposed = {one.id.hex(): one.event for one in said if isinstance(one.event, WeightsProposed)}
         for entry in entries:
             assert isinstance(entry.command, SetWeights)
             asked = proposed[entry.command_id.removeprefix("gate-")]
             assert entry.command.weights == pytest.approx(asked.weights)
         again = Evaluator()
-        state = again.begin(b"")
-        known = [unseal("control", entry.data) for entry in await log.scan(Place("control"), count=1000)]
+        state = again.initial(b"")
+        known = [decode("control", entry.data) for entry in await log.scan(StreamKey("control"), count=1000)]
         scores = [
-            Received("scores", entry.id, unseal("scores", entry.data))
-            for entry in await log.scan(Place("scores"), count=10_000)
+            Received("scores", entry.id, decode("scores", entry.data))
+            for entry in await log.scan(StreamKey("scores"), count=10_000)
         ]
         follows = again.handle(state, Batch(known[: len(founding)], scores))
         weights = [one.envelope.event.weights for one in follows if isinstance(one.envelope.event, WeightsProposed)]

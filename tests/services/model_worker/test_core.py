@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.common import ACTIONS
 from schemas.control import (
     Command,
@@ -68,7 +68,7 @@ def control(*commands: Command) -> list[Any]:
         entry = propose(state, command, command_id=f"c{number}", actor="test", reason="test", at=0)
         assert isinstance(entry, CommandRecorded), entry
         state = fold(state, entry)
-        recorded.append(seal("control", entry).envelope)
+        recorded.append(encode("control", entry).envelope)
     return recorded
 
 
@@ -106,7 +106,7 @@ def received(events: Iterable[Any], first: int = 1) -> list[Received]:
         Received(
             "features",
             f"{5 + number // 3}-{number % 3}",
-            seal(
+            encode(
                 "features",
                 event,
                 causation=(event.open_time + 1).to_bytes(16, "big"),
@@ -166,26 +166,26 @@ def shelf(service: ModelWorker) -> Shelf:
     return service.loader
 
 
-def predictions(outputs: Iterable[Sealed]) -> list[Sealed]:
+def predictions(outputs: Iterable[Encoded]) -> list[Encoded]:
     return [sealed for sealed in outputs if sealed.stream == "predictions"]
 
 
-def announced(outputs: Iterable[Sealed]) -> list[tuple[str, str]]:
+def announced(outputs: Iterable[Encoded]) -> list[tuple[str, str]]:
     """What is said about readiness: the event, and the artifact."""
     events = [sealed.envelope.event for sealed in outputs if sealed.stream == "readiness"]
     return [(type(event).__name__, event.artifact) for event in events]
 
 
-def said(service: ModelWorker, state: State, events: Sequence[Received] = (), commands: Any = ()) -> list[Sealed]:
+def said(service: ModelWorker, state: State, events: Sequence[Received] = (), commands: Any = ()) -> list[Encoded]:
     """Predictions in answer to these events."""
     return predictions(service.handle(state, Batch(commands, events)))
 
 
-def answers(service: ModelWorker, commands: Sequence[Command], events: Iterable[Any]) -> list[Sealed]:
-    return said(service, service.begin(b""), received(events), control(*commands))
+def answers(service: ModelWorker, commands: Sequence[Command], events: Iterable[Any]) -> list[Encoded]:
+    return said(service, service.initial(b""), received(events), control(*commands))
 
 
-def failures(outputs: Sequence[Sealed]) -> list[tuple[str, str]]:
+def failures(outputs: Sequence[Encoded]) -> list[tuple[str, str]]:
     found = [sealed.envelope.event for sealed in outputs]
     return [(event.reason, event.detail) for event in found if isinstance(event, PredictionFailed)]
 
@@ -197,7 +197,7 @@ def test_the_group_is_named_by_the_model() -> None:
 def test_the_champion_answers_each_vector_of_its_set() -> None:
     events = received([vector(1), vector(2, symbol="BBB")])
     service = worker(one=Fake())
-    outputs = said(service, service.begin(b""), events, control(*CHAMPION))
+    outputs = said(service, service.initial(b""), events, control(*CHAMPION))
     assert [type(output.envelope.event) for output in outputs] == [PredictionMade, PredictionMade]
     for output, asked in zip(outputs, events, strict=True):
         made, envelope = output.envelope.event, asked.envelope
@@ -206,7 +206,7 @@ def test_the_champion_answers_each_vector_of_its_set() -> None:
         assert made.vector == output.envelope.causation == envelope.id
         assert (output.envelope.correlation, output.envelope.flags) == (envelope.correlation, envelope.flags)
         assert sum(made.probabilities) == pytest.approx(1)
-        assert unseal("predictions", output.data).event == made
+        assert decode("predictions", output.data).event == made
 
 
 def test_shadows_answer_before_the_champion_in_the_order_they_were_started() -> None:
@@ -222,7 +222,7 @@ def test_a_model_without_an_artifact_says_nothing() -> None:
 
 def test_before_any_command_nothing_is_said() -> None:
     service = worker()
-    assert service.handle(service.begin(b""), Batch((), received([vector(1)]))) == []
+    assert service.handle(service.initial(b""), Batch((), received([vector(1)]))) == []
 
 
 def test_a_shadow_without_a_champion_answers() -> None:
@@ -324,7 +324,7 @@ def test_an_artifact_other_than_the_registered_one_is_not_served() -> None:
 
 def test_a_failed_load_is_tried_again_at_the_next_command() -> None:
     service = worker()
-    state = service.begin(b"")
+    state = service.initial(b"")
     stream = control(*CHAMPION, register(TWO))
     (first,) = said(service, state, received([vector(1)]), stream[:3])
     shelf(service).there[ONE] = Fake()
@@ -335,7 +335,7 @@ def test_a_failed_load_is_tried_again_at_the_next_command() -> None:
 def test_a_former_champion_stays_loaded() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), StopShadow("m", ONE), StartShadow("m", ONE))
-    state = service.begin(b"")
+    state = service.initial(b"")
     for number, entry in enumerate(control(*commands)):
         service.handle(state, Batch([entry], received([vector(number)], number + 1)))
     assert shelf(service).loads == [ONE, TWO]
@@ -345,8 +345,8 @@ def test_a_former_champion_stays_loaded() -> None:
 def test_a_former_champion_is_loaded_again_after_a_start() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), StopShadow("m", ONE))
-    state = service.begin(b"")
-    service.absorb(state, Batch(control(*commands), ()))
+    state = service.initial(b"")
+    service.apply(state, Batch(control(*commands), ()))
     assert shelf(service).loads == [TWO, ONE]
     assert announced(service.handle(state, Batch((), ()))) == [("ArtifactReady", TWO), ("ArtifactReady", ONE)]
 
@@ -354,7 +354,7 @@ def test_a_former_champion_is_loaded_again_after_a_start() -> None:
 def test_a_retired_artifact_is_forgotten() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = (*CHAMPION, register(TWO), Promote("m", TWO, forced=True), Retire("m", ONE))
-    state = service.begin(b"")
+    state = service.initial(b"")
     for entry in control(*commands):
         service.handle(state, Batch([entry], ()))
     assert set(shelf(service).found) == {TWO}
@@ -367,7 +367,7 @@ def test_only_the_newest_three_former_champions_stay_loaded() -> None:
     for number, name in enumerate(names):
         commands += [register(name), Promote("m", name, forced=True, weight=None if number else 1.0)]
         commands += [StopShadow("m", names[number - 1])] if number else []
-    state = service.begin(b"")
+    state = service.initial(b"")
     for entry in control(*commands):
         service.handle(state, Batch([entry], ()))
     assert set(shelf(service).found) == set(names[1:])
@@ -377,7 +377,7 @@ def test_only_the_newest_three_former_champions_stay_loaded() -> None:
 def test_a_shadow_that_was_stopped_is_forgotten_and_announced_again_when_it_returns() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = (*CHAMPION, register(TWO), StartShadow("m", TWO), StopShadow("m", TWO), StartShadow("m", TWO))
-    state = service.begin(b"")
+    state = service.initial(b"")
     told, loaded = [], []
     for entry in control(*commands):
         told.append(announced(service.handle(state, Batch([entry], ()))))
@@ -389,7 +389,7 @@ def test_a_shadow_that_was_stopped_is_forgotten_and_announced_again_when_it_retu
 def test_a_shadow_that_is_stopped_while_it_loads_is_forgotten() -> None:
     service = worker(one=Fake(), two=Fake(), slow=True)
     commands = (*CHAMPION, register(TWO), StartShadow("m", TWO), StopShadow("m", TWO))
-    state = service.begin(b"")
+    state = service.initial(b"")
     for entry in control(*commands):
         service.handle(state, Batch([entry], ()))
     assert state.roster.held == {ONE}
@@ -400,7 +400,7 @@ def test_a_shadow_that_is_stopped_while_it_loads_is_forgotten() -> None:
 def test_what_is_loaded_is_announced_once_by_whom_and_under_which_version() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO))
-    state = service.begin(b"")
+    state = service.initial(b"")
     outputs = service.handle(state, Batch(commands, ()))
     events = [output.envelope.event for output in outputs]
     assert events == [ArtifactReady("m", digest, OWNER, LIFE, 5, 3, 5) for digest in (TWO, ONE)]
@@ -413,7 +413,7 @@ def test_what_is_loaded_is_announced_once_by_whom_and_under_which_version() -> N
 def test_what_would_not_load_is_announced_with_the_reason() -> None:
     service = worker(one=Fake(interval_ms=1000))
     commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO))
-    outputs = service.handle(service.begin(b""), Batch(commands, ()))
+    outputs = service.handle(service.initial(b""), Batch(commands, ()))
     missing, other = (output.envelope.event for output in outputs)
     assert isinstance(missing, ArtifactFailed)
     assert missing.reason == "FileNotFoundError: artifact 222222222222 is not in the store"
@@ -425,8 +425,8 @@ def test_what_would_not_load_is_announced_with_the_reason() -> None:
 def test_all_that_is_active_is_loaded_at_a_start_before_anything_is_answered() -> None:
     service = worker(slow=True, one=Fake(), two=Fake())
     commands = (*CHAMPION, register(TWO), StartShadow("m", TWO))
-    state = service.begin(b"")
-    service.absorb(state, Batch(control(*commands), ()))
+    state = service.initial(b"")
+    service.apply(state, Batch(control(*commands), ()))
     outputs = service.handle(state, Batch((), received([vector(1)])))
     assert announced(outputs) == [("ArtifactReady", TWO), ("ArtifactReady", ONE)]
     assert [type(output.envelope.event) for output in predictions(outputs)] == [PredictionMade] * 2
@@ -435,8 +435,8 @@ def test_all_that_is_active_is_loaded_at_a_start_before_anything_is_answered() -
 def test_a_shadow_that_is_being_loaded_delays_nobody_and_then_answers() -> None:
     service = worker(slow=True, one=Fake(), two=Fake())
     commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO))
-    state = service.begin(b"")
-    service.absorb(state, Batch(commands[:3], ()))
+    state = service.initial(b"")
+    service.apply(state, Batch(commands[:3], ()))
     waiting, champion = said(service, state, received([vector(1)]), commands[3:])
     assert (waiting.envelope.event.reason, waiting.envelope.event.detail) == (
         "not_loaded",
@@ -452,7 +452,7 @@ def test_a_shadow_that_is_being_loaded_delays_nobody_and_then_answers() -> None:
 
 def test_readiness_is_announced_without_a_bar() -> None:
     service = worker(slow=True, one=Fake())
-    state = service.begin(b"")
+    state = service.initial(b"")
     service.handle(state, Batch(control(register(ONE), StartShadow("m", ONE)), (), 1))
     shelf(service).arrive()
     assert announced(service.handle(state, Batch((), (), 2))) == [("ArtifactReady", ONE)]
@@ -461,7 +461,7 @@ def test_readiness_is_announced_without_a_bar() -> None:
 
 def test_a_champion_by_force_is_loaded_before_it_is_asked() -> None:
     service = worker(slow=True, one=Fake(), two=Fake())
-    state = service.begin(b"")
+    state = service.initial(b"")
     commands = control(*CHAMPION, register(TWO), Promote("m", TWO, forced=True))
     service.handle(state, Batch(commands[:3], ()))
     (former, champion) = said(service, state, received([vector(1)]), commands[3:])
@@ -497,8 +497,8 @@ def test_a_vector_is_answered_by_what_was_active_under_its_stamp_whatever_was_re
     stamps = [2, 3, 4, 5, 6, 7]
     events = received(under(vector(bar), commands[:stamp]) for bar, stamp in enumerate(stamps))
     service = worker(one=Fake(), two=Fake())
-    state = service.begin(b"")
-    service.absorb(state, Batch(commands, ()))
+    state = service.initial(b"")
+    service.apply(state, Batch(commands, ()))
     made = [output.envelope.event for output in said(service, state, events)]
     assert [(event.control_version, event.artifact.hex()) for event in made] == [
         (3, ONE),
@@ -517,7 +517,7 @@ def test_a_vector_is_answered_by_what_was_active_under_its_stamp_whatever_was_re
 def test_a_shadow_that_was_stopped_answers_the_vectors_that_were_stamped_before() -> None:
     service = worker(one=Fake(), two=Fake())
     commands = control(*CHAMPION, register(TWO), StartShadow("m", TWO), StopShadow("m", TWO))
-    state = service.begin(b"")
+    state = service.initial(b"")
     first = said(service, state, received([under(vector(1), commands[:5])]), commands)
     assert [output.envelope.event.artifact.hex() for output in first] == [TWO, ONE]
     outputs = service.handle(state, Batch((), received([under(vector(2), commands)], 2)))
@@ -528,8 +528,8 @@ def test_a_shadow_that_was_stopped_answers_the_vectors_that_were_stamped_before(
 def test_a_shadow_has_its_whole_window_from_its_first_bar_however_late_it_loads() -> None:
     service = worker(slow=True, one=Fake(), windowed=Fake(window=3))
     commands = control(*CHAMPION, register(WINDOWED), StartShadow("m", WINDOWED))
-    state = service.begin(b"")
-    service.absorb(state, Batch(commands[:3], ()))
+    state = service.initial(b"")
+    service.apply(state, Batch(commands[:3], ()))
     said(service, state, received([under(vector(bar), commands[:3]) for bar in (1, 2)]))
     first = said(service, state, received([under(vector(3), commands)], 3), commands[3:])
     assert failures(first) == [("not_loaded", "still being loaded; it answers once it is verified and warm")]
@@ -545,38 +545,38 @@ def test_what_was_active_under_the_stamp_at_a_start_is_loaded_before_it_is_asked
         *CHAMPION, register(TWO), StartShadow("m", TWO), Promote("m", TWO, forced=True), Retire("m", ONE)
     )
     events = received(under(vector(bar), commands[:5]) for bar in (1, 2))
-    state = service.begin(b"")
-    service.absorb(state, Batch(commands, ()))
-    service.absorb(state, Batch((), events[:1]))
+    state = service.initial(b"")
+    service.apply(state, Batch(commands, ()))
+    service.apply(state, Batch((), events[:1]))
     assert failures(said(service, state, events[1:])) == []
 
 
 def test_a_restart_reads_again_from_a_milestone_before_all_that_is_kept() -> None:
     service = worker(one=Fake())
-    state = service.begin(b"")
-    assert service.since(state) == {"features": "0-0"}
+    state = service.initial(b"")
+    assert service.replay_from(state) == {"features": "0-0"}
     events = received(vector(bar) for bar in range(2000))
     service.handle(state, Batch(control(*CHAMPION), events))
-    since = service.since(state)["features"]
+    since = service.replay_from(state)["features"]
     place = [event.entry for event in events].index(since)
     assert 2000 - LONGEST_WINDOW - MILESTONE <= place + 1 <= 2000 - LONGEST_WINDOW
-    again = service.begin(service.memo(state))
-    service.absorb(again, Batch((), events[place + 1 :]))
+    again = service.initial(service.snapshot(state))
+    service.apply(again, Batch((), events[place + 1 :]))
     assert {name: list(kept.values) for name, kept in again.vectors.kept.items()} == {
         name: list(kept.values) for name, kept in state.vectors.kept.items()
     }
-    assert service.since(again) == service.since(state)
+    assert service.replay_from(again) == service.replay_from(state)
 
 
 def test_a_symbol_that_is_traded_no_more_does_not_hold_the_position_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "FORGOTTEN", 700)
     service = worker(windowed=Fake(window=3))
     commands = (register(WINDOWED), Promote("m", WINDOWED, forced=True, weight=1.0))
-    state = service.begin(b"")
+    state = service.initial(b"")
     events = received([vector(1, symbol="GONE"), *(vector(bar) for bar in range(1, 2000))])
     service.handle(state, Batch(control(*commands), events))
     assert {series[2] for series in state.vectors.kept} == {"AAA"}
-    assert key(service.since(state)["features"]) >= key(events[2000 - LONGEST_WINDOW - MILESTONE - 1].entry)
+    assert key(service.replay_from(state)["features"]) >= key(events[2000 - LONGEST_WINDOW - MILESTONE - 1].entry)
 
 
 SERIES = st.lists(
@@ -634,11 +634,11 @@ def test_neither_batch_cuts_nor_commands_read_early_nor_restarts_change_a_byte(
         return worker(one=Fake(), two=Fake(batch_rows=3), windowed=Fake(window=3))
 
     whole = service()
-    expected = said(whole, whole.begin(b""), events, commands)
+    expected = said(whole, whole.initial(b""), events, commands)
 
     cut = service()
-    state = cut.begin(b"")
-    got: list[Sealed] = []
+    state = cut.initial(b"")
+    got: list[Encoded] = []
     position = known = 0
     for place, ahead, restart in [*sorted(cuts), (len(events), 0, False)]:
         stop = max(position, min(place, len(events)))
@@ -647,11 +647,11 @@ def test_neither_batch_cuts_nor_commands_read_early_nor_restarts_change_a_byte(
         got += said(cut, state, events[position:stop], commands[known:reads])
         position, known = stop, reads
         if restart:
-            since, memo, cut = cut.since(state)["features"], cut.memo(state), service()
-            state, known = cut.begin(memo), len(commands)
-            cut.absorb(state, Batch(commands, ()))
+            since, memo, cut = cut.replay_from(state)["features"], cut.snapshot(state), service()
+            state, known = cut.initial(memo), len(commands)
+            cut.apply(state, Batch(commands, ()))
             for event in (event for event in events[:position] if key(event.entry) > key(since)):
-                cut.absorb(state, Batch((), [event]))
+                cut.apply(state, Batch((), [event]))
     assert [sealed.data for sealed in got] == [sealed.data for sealed in expected]
 
 

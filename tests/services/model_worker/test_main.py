@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
 from schemas.features import FeaturesComputed
 from services.model_worker.main import service
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.bars import Bars
 from shared.control import EMPTY, fold, propose
 from shared.features import SETS
@@ -24,7 +24,7 @@ def test_a_worker_answers_with_the_artifact_of_its_store(tmp_path: Path) -> None
     high, low = np.maximum(opened, close) * 1.0001, np.minimum(opened, close) / 1.0001
     times = np.arange(2000, dtype=np.int64) * MINUTE
     bars = Bars("AAA", MINUTE, times, opened, high, low, close, rng.lognormal(3, 1, 2000))
-    store = Store(tmp_path)
+    store = ArtifactStore(tmp_path)
     digest = store.save(*train({"AAA": bars}, "logistic", SETS["core-28"], source="toy", horizon=3))
     manifest = store.manifest(digest)
 
@@ -49,13 +49,13 @@ def test_a_worker_answers_with_the_artifact_of_its_store(tmp_path: Path) -> None
         entry = propose(state, command, command_id=f"c{number}", actor="test", reason="test", at=0)
         assert isinstance(entry, CommandRecorded), entry
         state = fold(state, entry)
-        recorded.append(seal("control", entry).envelope)
+        recorded.append(encode("control", entry).envelope)
 
     values = rng.standard_normal(28).astype("<f4")
     event = FeaturesComputed("AAA", MINUTE, 0, "synthetic", SETS["core-28"].digest, values.tobytes())
     worker = service("logistic", store)
-    asked = Received("features", "1-0", seal("features", event).envelope)
-    ready, made = worker.handle(worker.begin(b""), Batch(recorded, [asked]))
+    asked = Received("features", "1-0", encode("features", event).envelope)
+    ready, made = worker.handle(worker.initial(b""), Batch(recorded, [asked]))
     assert ready.envelope.event.artifact == digest
     assert ready.envelope.event.owner == str(owner("model-worker.logistic"))
     expected = store.load(digest).predict(values.reshape(1, 1, 28))[0]

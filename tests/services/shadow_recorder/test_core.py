@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from world import ART, MINUTE, STREAMS, TWO, Builder, Run, World, limits, random_world, register
 
-from schemas.codec import Envelope, seal
+from schemas.codec import Envelope, encode
 from schemas.control import Found, StartShadow, StopShadow
 from schemas.decisions import DecisionMade
 from schemas.operations import InterferenceFound
@@ -207,7 +207,7 @@ def test_shadows_change_nothing_and_n_of_n_is_counted() -> None:
 def _altered(received: Received, **changed: object) -> Received:
     envelope: Envelope[DecisionMade] = received.envelope
     event = replace(envelope.event, **changed)
-    again = seal("decisions", event, causation=envelope.causation, correlation=envelope.correlation)
+    again = encode("decisions", event, causation=envelope.causation, correlation=envelope.correlation)
     return received._replace(envelope=again.envelope)
 
 
@@ -377,7 +377,7 @@ def test_a_memo_of_an_earlier_release_is_gone_on_from() -> None:
         (("a", bytes.fromhex(ART["a"]), 151 * MINUTE, "9-0"),),
     )
     former = msgspec.msgpack.encode((150, 7, 6, "9-0", (), (feed,)))
-    state = Recorder().begin(former)
+    state = Recorder().initial(former)
     series = state.series["BTC", MINUTE, False]
     assert (state.checked, state.equal, state.count) == (7, 6, 150)
     assert (series.complete, series.history.base.seen) == (150 * MINUTE, 149)
@@ -418,7 +418,7 @@ def size(run: Run) -> tuple[int, int, int, int, int]:
     """Bars, stamps, decisions and predictions that are kept of BTC, and the memo in units of 16 bytes."""
     series = run.state.series["BTC", MINUTE, False]
     queued = sum(len(line.queue) for line in series.pending.values())
-    memo = len(run.recorder.memo(run.state)) // 16
+    memo = len(run.recorder.snapshot(run.state)) // 16
     return len(series.history.times), len(series.stamps), len(series.decisions), queued, memo
 
 

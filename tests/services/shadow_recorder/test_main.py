@@ -7,11 +7,11 @@ import anyio
 import pytest
 from world import TWO, Builder
 
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.scores import TradeJoined
 from services.shadow_recorder.core import GROUP, Recorder
 from shared.control.issuing import issue
-from shared.log import Commit, Log, Place
+from shared.log import Commit, Log, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.host import Host
 from shared.runtime.process import owner
@@ -33,7 +33,7 @@ async def write(log: Log, stream: str, events: Sequence[Received]) -> None:
     found = [one.envelope for one in events]
     roots = [bytes(16) if one.correlation == one.id else one.correlation for one in found]
     sealed = [
-        seal(stream, one.event, causation=one.causation, correlation=root)
+        encode(stream, one.event, causation=one.causation, correlation=root)
         for one, root in zip(found, roots, strict=True)
     ]
     assert [one.envelope.id for one in sealed] == [one.id for one in found]
@@ -50,7 +50,7 @@ async def recording(log: Log) -> AsyncIterator[None]:
 
 
 async def scores(log: Log) -> list[object]:
-    return [unseal("scores", entry.data).event for entry in await log.scan(Place("scores"), count=1000)]
+    return [decode("scores", entry.data).event for entry in await log.scan(StreamKey("scores"), count=1000)]
 
 
 async def installed(log: Log) -> Builder:
@@ -58,8 +58,8 @@ async def installed(log: Log) -> Builder:
     for command in TWO:
         await issue(log, command, actor="ada", reason="a test")
     builder = Builder(())
-    for entry in await log.scan(Place("control")):
-        builder.follow(unseal("control", entry.data))
+    for entry in await log.scan(StreamKey("control")):
+        builder.follow(decode("control", entry.data))
     return builder
 
 

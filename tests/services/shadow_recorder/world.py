@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import Envelope, Sealed, seal
+from schemas.codec import Encoded, Envelope, encode
 from schemas.common import ACTIONS, Probabilities
 from schemas.control import (
     Command,
@@ -101,7 +101,7 @@ class Builder:
         self.stamped = stamped
         self.streams: dict[str, list[Received]] = {name: [] for name in STREAMS}
         self.voter = Voter(ticks=0)
-        self.voting = self.voter.begin(b"")
+        self.voting = self.voter.initial(b"")
         self.clock = 0
         self.issue(*commands)
 
@@ -115,7 +115,7 @@ class Builder:
             number = str(self.version)
             entry = propose(self.control, command, command_id=number, actor="me", reason="test", at=1)
             assert isinstance(entry, CommandRecorded), entry
-            self.follow(seal("control", entry).envelope)
+            self.follow(encode("control", entry).envelope)
 
     def follow(self, envelope: Envelope[CommandRecorded]) -> None:
         """A command that was recorded."""
@@ -140,7 +140,7 @@ class Builder:
     def bar(self, number: int, close: float, symbol: str = "BTC", *, refused: bool = False) -> Received:
         """A bar, and its features unless the feature-builder refused it."""
         bar = BarClosed(symbol, MINUTE, number * MINUTE, close, close, close, close, 1.0, "replay")
-        received = self.append("market", seal("market", bar).envelope)
+        received = self.append("market", encode("market", bar).envelope)
         if not refused:
             self.features(number, symbol)
         return received
@@ -150,7 +150,7 @@ class Builder:
         known = version or self.version
         about = (symbol, MINUTE, number * MINUTE, "replay", SET, bytes(4), 0)
         event = FeaturesComputed(*about, known if self.stamped else 0, self.head(known))  # type: ignore[arg-type]
-        self.append("features", seal("features", event).envelope)
+        self.append("features", encode("features", event).envelope)
 
     def say(self, artifact: str, number: int, p: Probabilities | str, symbol: str = "BTC", version: int = 0) -> None:
         """An answer, or a failure; the voter hears it at once."""
@@ -162,7 +162,7 @@ class Builder:
         else:
             event = PredictionMade(*about, p, bytes(16), known, self.head(known))  # type: ignore[arg-type]  # a literal origin
         root = f"{symbol:>8}{number:8}".encode()
-        received = self.append("predictions", seal("predictions", event, causation=root, correlation=root).envelope)
+        received = self.append("predictions", encode("predictions", event, causation=root, correlation=root).envelope)
         for sealed in self.voter.handle(self.voting, Batch((), [received])):
             if sealed.stream == "decisions":
                 self.append("decisions", sealed.envelope)
@@ -179,7 +179,7 @@ class Builder:
             **changed,
         }
         trade = TradeClosed(**about, opened_at=1, closed_at=2, entry_price=100.0, exit_price=101.0, fees=0.002)
-        self.append("trades", seal("trades", trade, causation=made_by.id, correlation=made_by.correlation).envelope)
+        self.append("trades", encode("trades", trade, causation=made_by.id, correlation=made_by.correlation).envelope)
 
 
 @dataclass
@@ -248,7 +248,7 @@ def _command(builder: Builder, dice: random.Random) -> None:
         command = SetVotingPolicy(quorum_count=1, edge=dice.choice([0.02, 0.1]))
     builder.issue(command)
     fence = dice.choice([FenceClosed, FenceOpened])("id", "me", "test", 1)
-    builder.append("decisions", seal("decisions", fence).envelope)
+    builder.append("decisions", encode("decisions", fence).envelope)
 
 
 def _answer(builder: Builder, dice: random.Random, name: str, due: Due) -> None:
@@ -280,8 +280,8 @@ class Run:
         self.recorder = Recorder()
         self.read = dict.fromkeys(STREAMS, 0)
         self.commands = 0
-        self.outputs: list[Sealed] = []
-        self.state: State = self.recorder.begin(b"")
+        self.outputs: list[Encoded] = []
+        self.state: State = self.recorder.initial(b"")
 
     def take(self, *streams: str, count: int = 1, ahead: int = 0) -> None:
         """The next ``count`` events of each stream, in one batch, and as many commands more than needed."""
@@ -300,9 +300,9 @@ class Run:
 
     def restart(self) -> None:
         """As after a crash right after a commit."""
-        memo, since = self.recorder.memo(self.state), self.recorder.since(self.state)
-        self.state = self.recorder.begin(memo)
-        self.recorder.absorb(self.state, Batch(self.world.commands, ()))
+        memo, since = self.recorder.snapshot(self.state), self.recorder.replay_from(self.state)
+        self.state = self.recorder.initial(memo)
+        self.recorder.apply(self.state, Batch(self.world.commands, ()))
         self.commands = len(self.world.commands)
         for stream, after in since.items():
             entries = [
@@ -310,7 +310,7 @@ class Run:
                 for received in self.world.streams[stream][: self.read[stream]]
                 if int(received.entry.split("-")[0]) > _milliseconds(after)
             ]
-            self.recorder.absorb(self.state, Batch((), entries))
+            self.recorder.apply(self.state, Batch((), entries))
 
     @property
     def done(self) -> bool:

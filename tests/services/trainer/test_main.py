@@ -12,7 +12,7 @@ from immutables import Map
 from msgspec import structs
 
 from bench.toy import MINUTE, market
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.control import Found, Promote, SetTrainingPolicy
 from schemas.features import FeaturesComputed
 from schemas.gates import SkillDecayed
@@ -29,9 +29,9 @@ from schemas.training import (
 )
 from services.trainer.main import Trainer, train_again
 from shared.artifacts.registration import registration
-from shared.artifacts.store import Store
+from shared.artifacts.store import ArtifactStore
 from shared.control.following import now_ms
-from shared.control.issuing import Door
+from shared.control.issuing import ControlWriter
 from shared.families import complete, family_named
 from shared.features import SETS
 from shared.log import Commit, OwnedError, Owner
@@ -40,7 +40,7 @@ from shared.runtime.supervision import Supervised
 from shared.settings import VARIABLE, Settings, load
 from shared.training.fitting import train
 from shared.training.jobs import Job
-from shared.training.ledger import TRAINING, Ledger
+from shared.training.ledger import TRAINING, TrainingWriter
 from shared.training.series import computed
 
 pytestmark = pytest.mark.anyio
@@ -57,10 +57,10 @@ class Site:
     def __init__(self, settings: Settings, log: RedisLog) -> None:
         self.settings = settings
         self.log = log
-        self.door = Door(log)
-        self.store = Store(Path(settings.installation.state) / "artifacts")
+        self.door = ControlWriter(log)
+        self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.heard: list[TrainingEvent] = []
-        self.ledger = Ledger(log, lambda envelope: self.heard.append(envelope.event))
+        self.ledger = TrainingWriter(log, lambda envelope: self.heard.append(envelope.event))
 
     def trainer(self) -> Trainer:
         return Trainer(self.settings, self.log, None, Supervised({}))
@@ -74,10 +74,12 @@ class Site:
             columns = (bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume)
             for at, opened, high, low, close, volume in zip(*(column.tolist() for column in columns), strict=True):
                 bar = BarClosed(symbol, MINUTE, at, opened, high, low, close, volume, "synthetic")
-                outputs.append(seal("market", bar))
+                outputs.append(encode("market", bar))
             for at, vector in zip(one.open_time.tolist(), one.vectors, strict=True):
                 values = vector.astype("<f4").tobytes()
-                outputs.append(seal("features", FeaturesComputed(symbol, MINUTE, at, "synthetic", SET.digest, values)))
+                outputs.append(
+                    encode("features", FeaturesComputed(symbol, MINUTE, at, "synthetic", SET.digest, values))
+                )
         await self.log.commit(claim, Commit(outputs, {}, {}))
         await self.log.release(claim)
 
@@ -218,7 +220,7 @@ async def test_a_job_that_takes_too_much_memory_fails_and_the_trainer_goes_on(si
 async def test_decay_of_a_champion_is_a_cause_once(site: Site) -> None:
     champion = await site.champion()
     claim = await site.log.claim("gate-evaluator", (), 0, Owner("elsewhere", 1, "e"))
-    decayed = seal("gates", SkillDecayed("m", champion, 120.0, 100.0, 14, "less than half", "3d" * 16, 4))
+    decayed = encode("gates", SkillDecayed("m", champion, 120.0, 100.0, 14, "less than half", "3d" * 16, 4))
     await site.log.commit(claim, Commit([decayed], {}, {}))
     for _ in range(2):
         trainer = site.trainer()

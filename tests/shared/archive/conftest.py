@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.market import BarClosed
 from shared.archive.files import Files
 from shared.archive.sealed import NOTHING, build
-from shared.archive.store import FolderStore, Store
-from shared.log import START, Entry, Place
+from shared.archive.store import FolderStore, SegmentStore
+from shared.log import START, Entry, StreamKey
 
-MARKET = Place("market")
+MARKET = StreamKey("market")
 
 
 def bar(number: int) -> bytes:
-    return seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic")).data
+    return encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic")).data
 
 
 def market(count: int, first: int = 1) -> list[Entry]:
@@ -24,7 +24,7 @@ def market(count: int, first: int = 1) -> list[Entry]:
     return [Entry(MARKET, f"{1000 + number // 3}-{number % 3}", bar(number)) for number in range(first, first + count)]
 
 
-def put(store: Store, held: Sequence[Sequence[Entry]], place: Place = MARKET) -> None:
+def put(store: SegmentStore, held: Sequence[Sequence[Entry]], place: StreamKey = MARKET) -> None:
     """Seals each range into a file of its own, chained."""
     previous, after, before = NOTHING, START, 0
     for number, entries in enumerate(held, 1):

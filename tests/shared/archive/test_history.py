@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.codec import unseal
-from shared.archive import CorruptError, History, LostError, SealedHistory, WholeHistory, entries, records
+from schemas.codec import decode
+from shared.archive import ArchivedHistory, CorruptError, LostError, SealedHistory, WholeHistory, entries, records
 from shared.archive.store import FolderStore, UrlStore
-from shared.log import START, Entry, Place
+from shared.log import START, Entry, StreamKey
 from shared.log.memory import MemoryLog
 from tests.shared.archive.conftest import MARKET, market, put
 
@@ -16,7 +16,7 @@ KINDS = ("files", "elsewhere", "log", "across", "across and trimmed", "overlappi
 COUNT = 60
 
 
-async def made(kind: str, held: list[Entry], folder: Path) -> History:
+async def made(kind: str, held: list[Entry], folder: Path) -> ArchivedHistory:
     """A history of ``held`` of each kind."""
     half, later = len(held) // 2, len(held) * 3 // 4
     store = UrlStore(f"memory://{folder.name}") if kind == "elsewhere" else FolderStore(folder)
@@ -37,7 +37,7 @@ async def made(kind: str, held: list[Entry], folder: Path) -> History:
     return WholeHistory(log, store, slice_entries=7)
 
 
-async def ids(history: History, after: str = START, until: str = "+") -> list[str]:
+async def ids(history: ArchivedHistory, after: str = START, until: str = "+") -> list[str]:
     return [entry.id async for entry in entries(history, MARKET, after=after, until=until)]
 
 
@@ -47,7 +47,7 @@ async def test_a_history_gives_every_entry_once_in_order_with_its_bytes(kind: st
     history = await made(kind, held, tmp_path)
     assert [entry async for entry in entries(history, MARKET)] == held
     assert [record.entry async for record in records(history, MARKET)] == held
-    assert [record.envelope async for record in records(history, MARKET)] == [unseal("market", e.data) for e in held]
+    assert [record.envelope async for record in records(history, MARKET)] == [decode("market", e.data) for e in held]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,8 +67,8 @@ async def test_a_history_says_where_it_begins_and_ends(kind: str, tmp_path: Path
     held = market(COUNT)
     history = await made(kind, held, tmp_path)
     assert await history.reach(MARKET) == (held[0].id, held[-1].id)
-    assert await history.reach(Place("intents")) == (START, START)
-    assert [one async for one in history.slices(Place("intents"))] == []
+    assert await history.reach(StreamKey("intents")) == (START, START)
+    assert [one async for one in history.slices(StreamKey("intents"))] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

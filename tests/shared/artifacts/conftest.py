@@ -11,12 +11,12 @@ from schemas.common import ACTIONS
 from shared.artifacts import (
     GOLDEN,
     Artifact,
+    ArtifactStore,
     FeatureSetRef,
     Golden,
     Manifest,
     Metrics,
     Scaler,
-    Store,
     TrainingData,
     golden_bytes,
     processor,
@@ -29,8 +29,8 @@ Parts = tuple[Manifest, dict[str, bytes]]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "artifacts")
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
 
 
 @pytest.fixture

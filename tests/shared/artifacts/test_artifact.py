@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.artifacts import Artifact, Store
+from shared.artifacts import Artifact, ArtifactStore
 
 
 @pytest.fixture
-def artifact(store: Store, make: Callable[..., Any]) -> Artifact:
+def artifact(store: ArtifactStore, make: Callable[..., Any]) -> Artifact:
     return store.load(store.save(*make()))
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.artifacts.calibration import (
-    Vector,
+    VectorScaling,
     best_temperature,
     best_vector,
     calibrate,
@@ -83,7 +83,7 @@ def test_few_rows_are_not_calibrated() -> None:
     assert calibrate(logits, y, time, time + 1).temperature == 1.0
 
 
-def skewed(rows: int, vector: Vector, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def skewed(rows: int, vector: VectorScaling, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Logits whose true calibration is ``vector``."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, (rows, 3))
@@ -91,7 +91,7 @@ def skewed(rows: int, vector: Vector, seed: int = 0) -> tuple[np.ndarray, np.nda
     return logits, (p.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
 
 
-TRUE = Vector((0.5, 1.0, 1.5), (0.6, -0.6, 0.0))
+TRUE = VectorScaling((0.5, 1.0, 1.5), (0.6, -0.6, 0.0))
 
 
 def test_the_true_vector_is_found() -> None:
@@ -112,7 +112,7 @@ def test_a_vector_is_where_the_gradient_vanishes() -> None:
 
 
 def test_evidence_that_would_have_to_be_turned_round_gives_no_vector() -> None:
-    logits, y = skewed(5000, Vector((-1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
+    logits, y = skewed(5000, VectorScaling((-1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
     assert best_vector(logits, y) is None
 
 

@@ -10,7 +10,7 @@ from msgspec import structs
 from bench.toy import market
 from shared.artifacts import GOLDEN, Artifact, Golden
 from shared.artifacts.artifact import read_golden
-from shared.artifacts.checks import LIMITS, Limits, Report, check_model
+from shared.artifacts.checks import LIMITS, CheckReport, Limits, check_model
 from shared.artifacts.manifest import FeatureSetRef, Scaler
 from shared.bars import Bars
 from shared.families import FAMILIES, family_named
@@ -49,7 +49,7 @@ def made(family: str, bars: dict[str, Bars]) -> Made:
     return Made(Artifact("made here", manifest, model), read_golden(files[GOLDEN]), files)
 
 
-def names(report: Report) -> set[str]:
+def names(report: CheckReport) -> set[str]:
     return {check.name for check in report.failed}
 
 

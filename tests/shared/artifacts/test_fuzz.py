@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.toy import market
-from shared.artifacts import MANIFEST, ArtifactError, Store
+from shared.artifacts import MANIFEST, ArtifactError, ArtifactStore
 from shared.families import FAMILIES
 from shared.features import SETS
 from shared.training.fitting import train
@@ -23,19 +23,19 @@ BARS = {name: market(name, 1200, 0.6, seed) for seed, name in enumerate(("AAA", 
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
-    store = Store(tmp_path_factory.mktemp("fuzz"))
+def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ArtifactStore, str]:
+    store = ArtifactStore(tmp_path_factory.mktemp("fuzz"))
     params = SHORT.get(request.param)
     trained = train(BARS, request.param, SETS["user-8"], source="toy", horizon=3, params=params)
     return store, store.save(trained.manifest, trained.files)
 
 
-def files_of(stored: tuple[Store, str]) -> list[Path]:
+def files_of(stored: tuple[ArtifactStore, str]) -> list[Path]:
     store, digest = stored
     return sorted((store.path / digest).iterdir())
 
 
-def refused(stored: tuple[Store, str], path: Path, data: bytes) -> None:
+def refused(stored: tuple[ArtifactStore, str], path: Path, data: bytes) -> None:
     store, digest = stored
     whole = path.read_bytes()
     assert data != whole
@@ -47,7 +47,7 @@ def refused(stored: tuple[Store, str], path: Path, data: bytes) -> None:
         path.write_bytes(whole)
 
 
-def test_every_byte_of_a_small_file_counts(stored: tuple[Store, str]) -> None:
+def test_every_byte_of_a_small_file_counts(stored: tuple[ArtifactStore, str]) -> None:
     small = [path for path in files_of(stored) if path.stat().st_size <= SMALL]
     assert MANIFEST in {path.name for path in small}
     for path in small:
@@ -59,7 +59,7 @@ def test_every_byte_of_a_small_file_counts(stored: tuple[Store, str]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_byte_flipped_cut_off_added_or_taken_out_is_refused_with_the_name_of_its_file(
-    stored: tuple[Store, str], data: st.DataObject
+    stored: tuple[ArtifactStore, str], data: st.DataObject
 ) -> None:
     path = data.draw(st.sampled_from(files_of(stored)))
     whole = path.read_bytes()
@@ -77,7 +77,7 @@ def test_any_byte_flipped_cut_off_added_or_taken_out_is_refused_with_the_name_of
     refused(stored, path, changed)
 
 
-def test_a_file_added_or_removed_is_refused_by_its_name(stored: tuple[Store, str]) -> None:
+def test_a_file_added_or_removed_is_refused_by_its_name(stored: tuple[ArtifactStore, str]) -> None:
     store, digest = stored
     extra = store.path / digest / "extra.pkl"
     extra.write_bytes(b"x")

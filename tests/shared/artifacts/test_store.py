@@ -9,40 +9,50 @@ import msgspec
 import numpy as np
 import pytest
 
-from shared.artifacts import GOLDEN, MANIFEST, ArtifactError, Golden, Manifest, Scaler, Store, digest_of, golden_bytes
+from shared.artifacts import (
+    GOLDEN,
+    MANIFEST,
+    ArtifactError,
+    ArtifactStore,
+    Golden,
+    Manifest,
+    Scaler,
+    digest_of,
+    golden_bytes,
+)
 from shared.artifacts.artifact import build, read_golden
 
 Parts = tuple[Manifest, dict[str, bytes]]
 Make = Callable[..., Parts]
 
 
-def test_an_artifact_is_named_by_the_sha256_of_its_manifest(store: Store, make: Make) -> None:
+def test_an_artifact_is_named_by_the_sha256_of_its_manifest(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     assert digest == digest_of((store.path / digest / MANIFEST).read_bytes())
     assert store.list() == (digest,)
     assert store.load(digest).digest == digest
 
 
-def test_what_is_loaded_is_what_was_saved(store: Store, make: Make) -> None:
+def test_what_is_loaded_is_what_was_saved(store: ArtifactStore, make: Make) -> None:
     manifest, files = make()
     loaded = store.load(store.save(manifest, files)).manifest
     assert msgspec.structs.replace(loaded, files=()) == manifest
     assert [entry.name for entry in loaded.files] == sorted(files)
 
 
-def test_saving_twice_changes_nothing(store: Store, make: Make) -> None:
+def test_saving_twice_changes_nothing(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     before = {path: path.stat().st_mtime_ns for path in (store.path / digest).iterdir()}
     assert store.save(*make()) == digest
     assert {path: path.stat().st_mtime_ns for path in (store.path / digest).iterdir()} == before
 
 
-def test_another_value_gives_another_name(store: Store, make: Make) -> None:
+def test_another_value_gives_another_name(store: ArtifactStore, make: Make) -> None:
     assert store.save(*make(1.0)) != store.save(*make(2.0))
 
 
 def test_a_save_that_is_cut_short_leaves_nothing_to_load(
-    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+    store: ArtifactStore, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(self: Path, target: Path) -> Path:
         raise OSError("no power")
@@ -55,9 +65,9 @@ def test_a_save_that_is_cut_short_leaves_nothing_to_load(
 
 
 def test_a_second_writer_of_the_same_bytes_is_no_error(
-    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: ArtifactStore, make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    digest = Store(tmp_path / "other").save(*make())
+    digest = ArtifactStore(tmp_path / "other").save(*make())
     whole, rename = tmp_path / "other" / digest, Path.rename
 
     def late(self: Path, target: Path) -> Path:
@@ -70,7 +80,7 @@ def test_a_second_writer_of_the_same_bytes_is_no_error(
 
 
 @pytest.mark.parametrize("name", [MANIFEST, GOLDEN, "weights.json"])
-def test_one_changed_byte_is_refused_with_the_name_of_its_file(store: Store, make: Make, name: str) -> None:
+def test_one_changed_byte_is_refused_with_the_name_of_its_file(store: ArtifactStore, make: Make, name: str) -> None:
     digest = store.save(*make())
     path = store.path / digest / name
     data = bytearray(path.read_bytes())
@@ -82,7 +92,9 @@ def test_one_changed_byte_is_refused_with_the_name_of_its_file(store: Store, mak
 
 @pytest.mark.parametrize("name", [MANIFEST, GOLDEN, "weights.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "link"])
-def test_a_damaged_file_is_refused_by_name(store: Store, make: Make, name: str, damage: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_by_name(
+    store: ArtifactStore, make: Make, name: str, damage: str, tmp_path: Path
+) -> None:
     digest = store.save(*make())
     path = store.path / digest / name
     if damage == "link":
@@ -96,14 +108,14 @@ def test_a_damaged_file_is_refused_by_name(store: Store, make: Make, name: str, 
         store.load(digest)
 
 
-def test_a_file_that_the_manifest_does_not_name_is_refused(store: Store, make: Make) -> None:
+def test_a_file_that_the_manifest_does_not_name_is_refused(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     (store.path / digest / "scaler.pkl").write_bytes(b"anything")
     with pytest.raises(ArtifactError, match=r"scaler\.pkl: not in the manifest"):
         store.load(digest)
 
 
-def test_an_artifact_under_another_name_is_refused(store: Store, make: Make) -> None:
+def test_an_artifact_under_another_name_is_refused(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     other = "0" * 64
     (store.path / digest).rename(store.path / other)
@@ -112,24 +124,24 @@ def test_an_artifact_under_another_name_is_refused(store: Store, make: Make) -> 
 
 
 @pytest.mark.parametrize("name", ["latest", "../..", "AB" * 32, ""])
-def test_only_a_digest_names_an_artifact(store: Store, name: str) -> None:
+def test_only_a_digest_names_an_artifact(store: ArtifactStore, name: str) -> None:
     with pytest.raises(ArtifactError, match="not a digest"):
         store.load(name)
 
 
-def test_an_artifact_that_is_not_here_is_said_to_be_missing(store: Store, make: Make) -> None:
+def test_an_artifact_that_is_not_here_is_said_to_be_missing(store: ArtifactStore, make: Make) -> None:
     store.save(*make())
     with pytest.raises(ArtifactError, match="not in the store; it holds 1 artifacts"):
         store.load("0" * 64)
 
 
-def test_the_newest_file_means_nothing(store: Store, make: Make) -> None:
+def test_the_newest_file_means_nothing(store: ArtifactStore, make: Make) -> None:
     first, second = store.save(*make(1.0)), store.save(*make(2.0))
     os.utime(store.path / first)
     assert store.list() == tuple(sorted((first, second)))
 
 
-def test_a_prefix_finds_one_artifact_or_none(store: Store, make: Make) -> None:
+def test_a_prefix_finds_one_artifact_or_none(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     assert store.find(digest[:6]) == digest
     for prefix in ("", "zz"):
@@ -137,13 +149,13 @@ def test_a_prefix_finds_one_artifact_or_none(store: Store, make: Make) -> None:
             store.find(prefix)
 
 
-def refused(store: Store, manifest: Manifest, files: dict[str, bytes], why: str) -> None:
+def refused(store: ArtifactStore, manifest: Manifest, files: dict[str, bytes], why: str) -> None:
     with pytest.raises(ArtifactError, match=why):
         store.save(manifest, files)
     assert store.list() == ()
 
 
-def test_what_would_not_load_is_not_saved(store: Store, make: Make) -> None:
+def test_what_would_not_load_is_not_saved(store: ArtifactStore, make: Make) -> None:
     manifest, files = make()
     replace, scaler = msgspec.structs.replace, Scaler((0.0,) * 3, (1.0,) * 3, 8.0)
     wider = replace(manifest.feature_set, names=("first", "second", "third"))
@@ -157,16 +169,16 @@ def test_what_would_not_load_is_not_saved(store: Store, make: Make) -> None:
     refused(store, manifest, {"weights.json": files["weights.json"]}, "golden")
 
 
-def test_a_model_that_does_not_move_with_its_input_is_not_saved(store: Store, make: Make) -> None:
+def test_a_model_that_does_not_move_with_its_input_is_not_saved(store: ArtifactStore, make: Make) -> None:
     refused(store, *make(0.0), "one answer for 8 different windows")
 
 
-def test_answers_other_than_the_golden_ones_are_refused(store: Store, make: Make) -> None:
+def test_answers_other_than_the_golden_ones_are_refused(store: ArtifactStore, make: Make) -> None:
     manifest, files = make(1.0)
     refused(store, manifest, {**make(1.0 + 1e-9)[1], "weights.json": files["weights.json"]}, "answers differ")
 
 
-def test_with_other_libraries_the_golden_answers_hold_within_a_tolerance(store: Store, make: Make) -> None:
+def test_with_other_libraries_the_golden_answers_hold_within_a_tolerance(store: ArtifactStore, make: Make) -> None:
     manifest, files = make(1.0)
     elsewhere = msgspec.structs.replace(manifest, libraries={"numpy": "1.0"})
     close = {**make(1.0 + 1e-9)[1], "weights.json": files["weights.json"]}
@@ -177,7 +189,7 @@ def test_with_other_libraries_the_golden_answers_hold_within_a_tolerance(store: 
         store.save(elsewhere, far)
 
 
-def test_a_load_in_pieces_checks_the_same(store: Store, make: Make) -> None:
+def test_a_load_in_pieces_checks_the_same(store: ArtifactStore, make: Make) -> None:
     manifest, files = make(1.0)
     pauses: list[None] = []
     digest = store.save(manifest, files)
@@ -189,7 +201,7 @@ def test_a_load_in_pieces_checks_the_same(store: Store, make: Make) -> None:
 
 
 def test_a_file_that_is_hashed_in_pieces_is_refused_where_one_byte_changed(
-    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+    store: ArtifactStore, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.artifacts.store.PIECE", 7)
     pauses: list[None] = []
@@ -203,14 +215,14 @@ def test_a_file_that_is_hashed_in_pieces_is_refused_where_one_byte_changed(
         store.load(digest, lambda: pauses.append(None))
 
 
-def test_a_pickle_among_the_golden_vectors_is_refused(store: Store, make: Make) -> None:
+def test_a_pickle_among_the_golden_vectors_is_refused(store: ArtifactStore, make: Make) -> None:
     manifest, files = make()
     objects = np.array([print], dtype=object)
     bad = {**files, GOLDEN: golden_bytes(Golden(objects, objects, objects))}
     refused(store, manifest, bad, "Object arrays cannot be loaded")
 
 
-def test_loading_runs_no_pickle(store: Store, make: Make) -> None:
+def test_loading_runs_no_pickle(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     script = (
         "import pickle, pathlib\n"
@@ -222,7 +234,7 @@ def test_loading_runs_no_pickle(store: Store, make: Make) -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_unknown_fields_of_a_manifest_are_refused(store: Store, make: Make) -> None:
+def test_unknown_fields_of_a_manifest_are_refused(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     data = (store.path / digest / MANIFEST).read_bytes()
     changed = data[:-1] + b',"zz":1}'
@@ -232,7 +244,7 @@ def test_unknown_fields_of_a_manifest_are_refused(store: Store, make: Make) -> N
         store.load(digest_of(changed))
 
 
-def test_a_manifest_can_be_read_alone(store: Store, make: Make) -> None:
+def test_a_manifest_can_be_read_alone(store: ArtifactStore, make: Make) -> None:
     digest = store.save(*make())
     (store.path / digest / "weights.json").unlink()
     assert store.manifest(digest).family == "logistic"

@@ -8,25 +8,25 @@ import pytest
 from bench.locate import flipped, replace
 from bench.recorded_rounds import Recorded
 from bench.replayed import Replayed
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import DecisionMade
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.audit.blame import Link, decision_of, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.log import Place
+from shared.log import StreamKey
 
 
 @pytest.fixture(scope="module")
 def name(replayed: Replayed) -> str:
     """The last decision that was counted and issued an intent."""
-    events = [unseal("decisions", entry.data) for entry in replayed.source.places[Place("decisions")]]
+    events = [decode("decisions", entry.data) for entry in replayed.source.places[StreamKey("decisions")]]
     made = [each for each in events if isinstance(each.event, DecisionMade) and each.event.intent == "issued"]
     last: str = made[-1].id.hex()
     return last
 
 
-def chain(source: Recorded, name: str, store: Store) -> dict[str, Link]:
+def chain(source: Recorded, name: str, store: ArtifactStore) -> dict[str, Link]:
     found = decision_of(source, 1, name[:10])
     assert found is not None
     return {link.what: link for link in links(source, Configurations(source, Findings()), found, store)}
@@ -49,7 +49,7 @@ def test_every_link_is_checked_but_what_was_never_recorded(replayed: Replayed, n
 def test_a_changed_event_behind_a_decision_fails_its_link(replayed: Replayed, name: str, stream: str) -> None:
     found = chain(replayed.source, name, replayed.store)
     what = {"predictions": "lightgbm's ballot", "features": "lightgbm's vector", "market": "lightgbm's bar"}[stream]
-    place = Place(stream)
+    place = StreamKey(stream)
     entry = found[what].where.partition("@")[2]
     entries = replayed.source.places[place]
     number = next(number for number, each in enumerate(entries) if each.id == entry)
@@ -61,12 +61,12 @@ def test_a_ballot_that_is_gone_is_absent_and_a_changed_artifact_fails(
     replayed: Replayed, name: str, tmp_path: Path
 ) -> None:
     source = Recorded()
-    source.places = {**replayed.source.places, Place("predictions"): []}
+    source.places = {**replayed.source.places, StreamKey("predictions"): []}
     assert chain(source, name, replayed.store)["lightgbm's ballot"].outcome == "absent"
     store = tmp_path / "store"
     shutil.copytree(replayed.store.path, store)
     path = store / replayed.champions["lightgbm"] / "model.txt"
     path.write_bytes(flipped(path.read_bytes(), 99, 1))
-    assert chain(replayed.source, name, Store(store))["lightgbm's artifact"].outcome == "failed"
+    assert chain(replayed.source, name, ArtifactStore(store))["lightgbm's artifact"].outcome == "failed"
     shutil.rmtree(store)
-    assert chain(replayed.source, name, Store(store))["lightgbm's artifact"].outcome == "absent"
+    assert chain(replayed.source, name, ArtifactStore(store))["lightgbm's artifact"].outcome == "absent"

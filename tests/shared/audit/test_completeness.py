@@ -27,13 +27,13 @@ from bench.omissions import (
 )
 from bench.recorded_rounds import Recorded
 from bench.replayed import Replayed
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.decisions import DecisionMade
 from services.console.audit.verify import audited
 from services.shadow_recorder.core import Recorder
 from shared.audit.findings import Findings
 from shared.audit.source import Bounded
-from shared.log import Place
+from shared.log import StreamKey
 
 KINDS = ("control", "streams", "votes", "ballots", "features", "predictions", "scores")
 STEPS = 900
@@ -86,10 +86,10 @@ def decision_where(record: Record, want: Callable[[DecisionMade], bool]) -> tupl
 
 
 def changed(record: Record, at: int, **fields: Any) -> Recorded:
-    was = unseal("decisions", record.source.places[DECISIONS][at].data)
+    was = decode("decisions", record.source.places[DECISIONS][at].data)
     event = structs.replace(was.event, **fields)
     made = copy(record.source)
-    data = seal("decisions", event, causation=was.causation, correlation=was.correlation, flags=was.flags).data
+    data = encode("decisions", event, causation=was.causation, correlation=was.correlation, flags=was.flags).data
     put(made, DECISIONS, at, data)
     return made
 
@@ -122,7 +122,7 @@ def test_a_bar_from_a_file_has_no_clock() -> None:
 
 def test_a_removed_entry_of_one_of_several_in_a_millisecond_is_named_by_its_neighbours() -> None:
     source = unruly(1).source
-    place = Place("features")
+    place = StreamKey("features")
     entries = source.places[place]
     at = next(
         at

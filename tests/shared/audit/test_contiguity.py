@@ -13,11 +13,11 @@ from shared.archive.store import opened
 from shared.audit.contiguity import check_streams
 from shared.audit.findings import Findings
 from shared.audit.live import Live, live
-from shared.audit.sealed import Sealed
+from shared.audit.sealed import ArchivedRecording
 from shared.audit.source import Bounded, places_of
-from shared.log import Entry, Place
+from shared.log import Entry, StreamKey
 
-DECISIONS = Place("decisions")
+DECISIONS = StreamKey("decisions")
 
 
 def filled(url: str, count: int = 40) -> tuple[Any, list[str]]:
@@ -35,7 +35,7 @@ def checked(url: str, archive: Path | None = None) -> Findings:
 
 def test_every_stream_of_the_catalogue_is_in_a_cut_and_control_is_read_last() -> None:
     assert {place.stream for place in places_of(1)} == set(STREAMS)
-    assert places_of(2)[-1] == Place("control")
+    assert places_of(2)[-1] == StreamKey("control")
 
 
 def test_a_whole_stream_is_no_fault(empty_redis_url: str) -> None:
@@ -104,6 +104,6 @@ def test_sealed_files_alone_name_what_their_ids_leave_out(empty_redis_url: str, 
     client, ids = filled(empty_redis_url)
     client.xdel(DECISIONS.key, ids[10])
     sealed(empty_redis_url, tmp_path, 39)
-    found = check_streams(Sealed(opened(tmp_path)), places_of(1))
+    found = check_streams(ArchivedRecording(opened(tmp_path)), places_of(1))
     assert found.first is not None
     assert (found.first.entry, found.first.layer) == (ids[11], "stream")

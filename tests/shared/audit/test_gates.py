@@ -10,7 +10,7 @@ from msgspec import structs
 
 from bench.recorded import BEFORE, CANDIDATE, CHAMPION, MINUTE, START, commands, market, register, scored, wrong
 from bench.recorded_rounds import Recorded
-from schemas.codec import Envelope, seal, unseal
+from schemas.codec import Envelope, decode, encode
 from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, StartShadow, StopShadow
 from schemas.features import FeaturesComputed
 from schemas.gates import ActionDue, EvidenceRestarted, GuardTripped, InputsDrifted, VerdictReached
@@ -18,13 +18,13 @@ from schemas.scores import PredictionScored
 from services.gate_evaluator.core import Evaluator
 from shared.audit.findings import Findings
 from shared.audit.gates import TRIMMED, UNSTAMPED, check_gates
-from shared.audit.source import Span
+from shared.audit.source import EntryRange
 from shared.gates import backtest
-from shared.log import Entry, Place
+from shared.log import Entry, StreamKey
 from shared.runtime.service import Batch, Received
 
 HOUR = 60 * MINUTE
-GATES, SCORES, FEATURES = Place("gates"), Place("scores"), Place("features")
+GATES, SCORES, FEATURES = StreamKey("gates"), StreamKey("scores"), StreamKey("features")
 PRIOR = (0.25, 0.5, 0.25)
 DRAWN = np.random.default_rng(1)
 TRAINED = backtest.measure(
@@ -66,7 +66,7 @@ def vectors(first: int, bars: int, version: int, shift: float = 0.0, head: bytes
         for bar in range(first, first + bars)
         for number in range(4)
     ]
-    return [seal("features", one).data for one in made]
+    return [encode("features", one).data for one in made]
 
 
 def scores() -> list[PredictionScored]:
@@ -83,38 +83,38 @@ def served(
     stopped now and then."""
     source, control, draw = Recorded(), commands(first=known), random.Random(seed)
     streams = {
-        SCORES: [seal("scores", score).data for score in scores()],
+        SCORES: [encode("scores", score).data for score in scores()],
         FEATURES: [*vectors(0, 300, 7, head=head), *vectors(300, 300, 7, 2.0, head), *vectors(600, 100, 11, head=head)],
     }
     evaluator, folded = Evaluator(), 0
-    state = evaluator.begin(b"")
+    state = evaluator.initial(b"")
     left = {place: list(data) for place, data in streams.items()}
     while any(left.values()):
         place = draw.choice([place for place in left if left[place]])
         size = draw.randint(1, 400)
         piece, left[place] = left[place][:size], left[place][size:]
         entries = [source.write(place.stream, data) for data in piece]
-        received = [Received(place.stream, entry.id, unseal(place.stream, entry.data)) for entry in entries]
+        received = [Received(place.stream, entry.id, decode(place.stream, entry.data)) for entry in entries]
         stamp = max(one.envelope.event.control_version for one in received)
         until = max(folded, stamp, draw.randint(0, len(control)))
         for written in evaluator.handle(state, Batch(control[folded:until], received)):
             source.write(written.stream, written.data)
         folded = until
         if draw.random() < 0.3:
-            state = evaluator.begin(evaluator.memo(state))
-            evaluator.absorb(state, Batch(control[:folded], ()))
+            state = evaluator.initial(evaluator.snapshot(state))
+            evaluator.apply(state, Batch(control[:folded], ()))
     return source, control
 
 
-def checked(source: Recorded, control: Sequence[Envelope[CommandRecorded]], span: Span | None = None) -> Findings:
-    return check_gates(source, Evaluator(), control, 0, span or Span())
+def checked(source: Recorded, control: Sequence[Envelope[CommandRecorded]], span: EntryRange | None = None) -> Findings:
+    return check_gates(source, Evaluator(), control, 0, span or EntryRange())
 
 
 def events(source: Recorded) -> list[object]:
-    return [unseal("gates", entry.data).event for entry in source.places[GATES]]
+    return [decode("gates", entry.data).event for entry in source.places[GATES]]
 
 
-def changed(source: Recorded, entries: Sequence[Entry], place: Place = GATES) -> Recorded:
+def changed(source: Recorded, entries: Sequence[Entry], place: StreamKey = GATES) -> Recorded:
     made = Recorded()
     made.places = {**source.places, place: list(entries)}
     return made
@@ -139,10 +139,10 @@ def test_an_honest_evaluator_is_not_accused_whenever_it_read_what(seed: int) -> 
 def test_a_forged_event_is_found_where_it_stands(kind: type) -> None:
     source, control = served(0)
     entries, number = source.places[GATES], first_of(source, kind)
-    envelope = unseal("gates", entries[number].data)
+    envelope = decode("gates", entries[number].data)
     name = "samples" if kind is InputsDrifted else "scores"
     event = structs.replace(envelope.event, **{name: getattr(envelope.event, name) + 1})
-    data = seal("gates", event, causation=envelope.causation, correlation=envelope.correlation).data
+    data = encode("gates", event, causation=envelope.causation, correlation=envelope.correlation).data
     forged = changed(source, [*entries[:number], Entry(GATES, entries[number].id, data), *entries[number + 1 :]])
     found = checked(forged, control)
     assert (found.code, found.count) == (1, 1)
@@ -186,9 +186,9 @@ def test_what_a_release_without_stamps_wrote_is_not_recomputed_where_it_differs(
     source = changed(before, before.places[GATES])
     source.places[SCORES] = list(before.places[SCORES])
     score = structs.replace(scored(500, "SYN0", PRIOR, 1), control_version=11)
-    by_commands = seal("gates", EvidenceRestarted("xgboost", CHAMPION.hex(), ("policy",), "x", "0" * 64, 3, 11))
+    by_commands = encode("gates", EvidenceRestarted("xgboost", CHAMPION.hex(), ("policy",), "x", "0" * 64, 3, 11))
     source.write("gates", by_commands.data)
-    source.write("scores", seal("scores", score).data)
+    source.write("scores", encode("scores", score).data)
     found = checked(source, control)
     assert (found.code, found.count, found.unchecked) == (3, 0, {UNSTAMPED: 1})
     assert found.equal["gates"] == len(source.places[GATES]) - 1
@@ -196,7 +196,7 @@ def test_what_a_release_without_stamps_wrote_is_not_recomputed_where_it_differs(
 
 @pytest.mark.parametrize(("place", "reason"), [(SCORES, "scores"), (FEATURES, "vectors")])
 def test_what_rests_on_trimmed_entries_is_not_recomputed(
-    place: Place, reason: str, monkeypatch: pytest.MonkeyPatch
+    place: StreamKey, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, control = served(0)
     trimmed = changed(source, source.places[place][400:], place)
@@ -215,5 +215,5 @@ def test_evidence_under_a_version_that_control_does_not_make_is_not_recomputed()
 def test_a_range_is_compared_alone() -> None:
     source, control = served(0)
     entries = source.places[GATES]
-    found = checked(source, control, Span(entries[0].id, entries[-2].id))
+    found = checked(source, control, EntryRange(entries[0].id, entries[-2].id))
     assert (found.code, found.checked["gates"]) == (0, len(entries) - 2)

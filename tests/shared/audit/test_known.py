@@ -8,7 +8,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.features import FeaturesWithheld
 from schemas.market import BarClosed
 from services.archiver.sealing import round_of
@@ -16,11 +16,11 @@ from shared.archive.restoring import restore
 from shared.archive.store import FolderStore
 from shared.audit.known import gathered, of_archive, of_checkpoints, of_server, settled
 from shared.audit.live import live
-from shared.audit.sealed import Sealed as SealedSource
-from shared.audit.written import Known, check_written
+from shared.audit.sealed import ArchivedRecording as SealedSource
+from shared.audit.written import KnownDigest, check_written
 from shared.control import EMPTY, State
 from shared.control.checkpoint import file_of, note_digests, read_digests
-from shared.log import Commit, Owner, Place, preceding
+from shared.log import Commit, Owner, StreamKey, preceding
 from shared.log.admin import opened_whole
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
@@ -30,16 +30,16 @@ from shared.runtime.host import Host
 from shared.runtime.service import Batch
 from shared.settings import Installation, Settings
 
-FEATURES = Place("features")
+FEATURES = StreamKey("features")
 ME = Owner("here", 4_000_001, "me")
 STATE = replace(EMPTY, version=7, head="ab" * 32, log_id="log-1")
 
 pytestmark = pytest.mark.anyio
 
 
-def withheld(number: int) -> Sealed:
+def withheld(number: int) -> Encoded:
     event = FeaturesWithheld("BTC", 60_000, 60_000 * number, "synthetic", bytes(32), "warming", 0, 1)
-    return seal("features", event)
+    return encode("features", event)
 
 
 def written(entries: int, digest: int = 0) -> dict[str, Written]:
@@ -55,7 +55,7 @@ async def write(log: Any, *numbers: int) -> None:
 async def publish(log: Any, *numbers: int) -> None:
     """Bars, as a feed writes them."""
     bars = [
-        seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+        encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
         for number in numbers
     ]
     claim = await log.claim("feed", [], 0, ME)
@@ -100,8 +100,8 @@ def test_a_torn_line_is_written_over_and_a_spoilt_one_is_left_out(tmp_path: Path
 
 
 def test_a_note_is_withdrawn_by_a_later_one_of_fewer_entries() -> None:
-    def note(entries: int, at: int) -> Known:
-        return Known(FEATURES, "feature-builder", written(entries)["features"], "here", at)
+    def note(entries: int, at: int) -> KnownDigest:
+        return KnownDigest(FEATURES, "feature-builder", written(entries)["features"], "here", at)
 
     checkpoints = [note(3, 1), note(9, 2), note(5, 3), note(12, 4)]
     found = settled(checkpoints, [note(8, 2), note(8, 4), note(4, 2)])
@@ -140,19 +140,19 @@ class Copies:
     follows_control = False
     ticks = 0
 
-    def begin(self, memo: bytes) -> list[int]:
+    def initial(self, memo: bytes) -> list[int]:
         return []
 
-    def absorb(self, state: list[int], batch: Batch) -> None:
+    def apply(self, state: list[int], batch: Batch) -> None:
         """Nothing is remembered."""
 
-    def handle(self, state: list[int], batch: Batch) -> list[Sealed]:
+    def handle(self, state: list[int], batch: Batch) -> list[Encoded]:
         return [withheld(received.envelope.event.open_time // 60_000) for received in batch.events]
 
-    def memo(self, state: list[int]) -> bytes:
+    def snapshot(self, state: list[int]) -> bytes:
         return b""
 
-    def since(self, state: list[int]) -> Mapping[str, str]:
+    def replay_from(self, state: list[int]) -> Mapping[str, str]:
         return {}
 
 

@@ -14,18 +14,18 @@ from msgspec import structs
 from bench.locate import LAYER, bits, files, forgeries, nudged, rechained, replace
 from bench.recorded_rounds import Recorded, recorded
 from bench.replayed import Replayed
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
 from services.console.audit.verify import audited
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.audit.artifacts import examine, field_at, flipped
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged
 from shared.audit.predictions import tempered
-from shared.audit.source import Span
+from shared.audit.source import EntryRange
 from shared.audit.votes import check_votes
-from shared.log import Entry, Place
+from shared.log import Entry, StreamKey
 
 STREAMS = [stream for stream in LAYER if stream != "gates"]
 
@@ -37,7 +37,7 @@ def test_what_was_recorded_is_recomputed_to_the_bit(replayed: Replayed) -> None:
     assert found.checked["decisions"] == found.equal["decisions"] == 1200
     assert found.equal["predictions"] == found.checked["predictions"] == 3600
     assert found.equal["features"] == 1200
-    assert found.equal["intents"] == len(replayed.source.places[Place("intents")])
+    assert found.equal["intents"] == len(replayed.source.places[StreamKey("intents")])
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -84,14 +84,14 @@ def test_a_missing_artifact_is_inconclusive_and_never_a_pass(replayed: Replayed,
 
 
 def test_another_processor_is_tolerated_and_said_so(replayed: Replayed, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place("predictions")
-    envelopes = [unseal("predictions", entry.data) for entry in replayed.source.places[place]]
+    place = StreamKey("predictions")
+    envelopes = [decode("predictions", entry.data) for entry in replayed.source.places[place]]
     number = next(number for number, each in enumerate(envelopes) if isinstance(each.event, PredictionMade))
     envelope = envelopes[number]
     p = envelope.event.probabilities
     near = (p[0] + 1e-9, p[1] - 1e-9, p[2])
     made = structs.replace(envelope.event, probabilities=near)
-    changed = seal("predictions", made, causation=envelope.causation, correlation=envelope.correlation)
+    changed = encode("predictions", made, causation=envelope.causation, correlation=envelope.correlation)
     source = replace(replayed.source, place, number, changed.data)
     assert audited(source, replayed.store.path, ("predictions",)).count == 1
     monkeypatch.setattr("shared.artifacts.artifact.processor", lambda: "another")
@@ -103,15 +103,15 @@ def test_what_came_in_one_millisecond_is_found_whatever_its_number_in_it(replaye
     source = Recorded()
     for place, entries in replayed.source.places.items():
         same = [Entry(place, f"1000-{number}", entry.data) for number, entry in enumerate(entries)]
-        source.places[place] = entries if place == Place("control") else same
+        source.places[place] = entries if place == StreamKey("control") else same
     found = audited(source, replayed.store.path, ("ballots",))
     assert found.differences == []
     assert found.equal["ballots"] == 1200
 
 
 def test_a_range_is_compared_alone(replayed: Replayed) -> None:
-    entries = replayed.source.places[Place("decisions")]
-    span = Span(entries[899].id, entries[1099].id)
+    entries = replayed.source.places[StreamKey("decisions")]
+    span = EntryRange(entries[899].id, entries[1099].id)
     found = audited(replayed.source, replayed.store.path, span=span)
     assert found.code == 0
     assert found.checked["decisions"] == 200
@@ -123,7 +123,7 @@ def test_a_range_is_compared_alone(replayed: Replayed) -> None:
 def test_a_trimmed_market_is_not_recomputed_where_a_window_reaches_beyond_it(replayed: Replayed) -> None:
     source = Recorded()
     source.places = dict(replayed.source.places)
-    market, features = Place("market"), Place("features")
+    market, features = StreamKey("market"), StreamKey("features")
     source.places[market] = source.places[market][200:]
     source.places[features] = source.places[features][200:]
     source.whole = lambda place: place != market  # type: ignore[method-assign]  # a trimmed stream
@@ -134,9 +134,9 @@ def test_a_trimmed_market_is_not_recomputed_where_a_window_reaches_beyond_it(rep
 
 
 def changed_decision(source: Recorded, number: int, change: Callable[[DecisionMade], DecisionMade]) -> Recorded:
-    place = Place("decisions")
-    envelope = unseal("decisions", source.places[place][number].data)
-    made = seal("decisions", change(envelope.event), causation=envelope.causation, correlation=envelope.correlation)
+    place = StreamKey("decisions")
+    envelope = decode("decisions", source.places[place][number].data)
+    made = encode("decisions", change(envelope.event), causation=envelope.causation, correlation=envelope.correlation)
     return replace(source, place, number, made.data)
 
 
@@ -158,29 +158,29 @@ def test_any_field_of_a_decision_must_follow(name: str, change: Callable[[Decisi
     source = changed_decision(recorded(40), 17, change)
     first = audited(source, Path("nowhere"), ("votes", "ballots")).first
     assert first is not None, name
-    assert (first.layer, first.entry) == ("vote", source.places[Place("decisions")][17].id), first
+    assert (first.layer, first.entry) == ("vote", source.places[StreamKey("decisions")][17].id), first
 
 
 def test_an_intent_without_a_decision_and_a_decision_without_its_intent_are_found() -> None:
     source = recorded(60)
-    place = Place("intents")
+    place = StreamKey("intents")
     entries = source.places[place]
     source.places[place] = entries[:3] + entries[4:]
     found = audited(source, Path("nowhere"), ("votes",))
     assert (found.count, found.differences[0].layer, found.differences[0].missing) == (1, "intent", True)
-    place_ = Place("decisions")
-    event = unseal("intents", entries[2].data).event
+    place_ = StreamKey("decisions")
+    event = decode("intents", entries[2].data).event
     source.places[place] = entries
-    source.places[place_] = [e for e in source.places[place_] if unseal("decisions", e.data).id.hex() != event.decision]
+    source.places[place_] = [e for e in source.places[place_] if decode("decisions", e.data).id.hex() != event.decision]
     found = audited(source, Path("nowhere"), ("votes",))
     assert [(each.layer, each.entry) for each in found.differences] == [("intent", entries[2].id)]
 
 
 def test_votes_under_a_version_that_control_does_not_make_are_a_difference() -> None:
     source = recorded(10)
-    source.places[Place("control")] = source.places[Place("control")][:-1]
+    source.places[StreamKey("control")] = source.places[StreamKey("control")][:-1]
     findings = Findings()
-    found = check_votes(source, Configurations(source, findings), 0, Span())
+    found = check_votes(source, Configurations(source, findings), 0, EntryRange())
     assert found.count == 10
     assert found.differences[0].layer == "configuration"
 
@@ -207,7 +207,7 @@ def test_one_bit_is_found_again_and_its_field_named() -> None:
 
 
 def test_an_artifact_that_is_whole_is_given(replayed: Replayed) -> None:
-    found = examine(Store(replayed.store.path), replayed.candidate)
+    found = examine(ArtifactStore(replayed.store.path), replayed.candidate)
     assert found.artifact is not None
     assert found.fault == ""
 

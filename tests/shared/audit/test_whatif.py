@@ -4,24 +4,24 @@ import pytest
 from msgspec import structs
 
 from bench.replayed import Replayed
-from schemas.codec import unseal
+from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from services.console.research.whatif import asked_of, rescored_answers
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.whatif import Answer, Asked, AskedError
-from shared.log import Place
+from shared.audit.whatif import Asked, AskedError, RecordedAnswer
+from shared.log import StreamKey
 from shared.report.whatif import page
 from shared.voting.pool import panel_of, vote
 
 
-def asking(replayed: Replayed, **asked: dict[str, object]) -> Answer:
+def asking(replayed: Replayed, **asked: dict[str, object]) -> RecordedAnswer:
     configurations = Configurations(replayed.source, Findings())
     return asked_of(replayed.source, configurations, Asked(**asked), replayed.store)  # type: ignore[arg-type]  # test data
 
 
 def decisions(replayed: Replayed) -> list[DecisionMade]:
-    return [unseal("decisions", entry.data).event for entry in replayed.source.places[Place("decisions")]]
+    return [decode("decisions", entry.data).event for entry in replayed.source.places[StreamKey("decisions")]]
 
 
 def test_asking_for_nothing_changes_nothing(replayed: Replayed) -> None:

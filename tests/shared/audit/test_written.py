@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.predictions import PredictionFailed
 from shared.audit.findings import Findings
-from shared.audit.source import END, Span
-from shared.audit.written import Known, check_written
-from shared.log import START, Commit, Entry, Owner, Place
+from shared.audit.source import END, EntryRange
+from shared.audit.written import KnownDigest, check_written
+from shared.log import START, Commit, Entry, Owner, StreamKey
 from shared.log.leases import order
 from shared.log.memory import MemoryLog
 
-PREDICTIONS = Place("predictions")
+PREDICTIONS = StreamKey("predictions")
 GROUPS = ("model-worker.one", "model-worker.two")
 ME = Owner("here", 4_000_001, "me")
 
@@ -27,18 +27,18 @@ class Entries:
     def __init__(self, entries: Sequence[Entry], cut: bool = False) -> None:
         self.held, self.cut = entries, cut
 
-    def entries(self, place: Place, after: str = START, until: str = END) -> Iterator[Entry]:
+    def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
         for entry in self.held:
             if entry.place == place and order(entry.id) > order(after):
                 if until != END and order(entry.id) > order(until):
                     return
                 yield entry
 
-    def whole(self, place: Place) -> bool:
+    def whole(self, place: StreamKey) -> bool:
         return not self.cut
 
 
-def failed(model: str, number: int) -> Sealed:
+def failed(model: str, number: int) -> Encoded:
     event = PredictionFailed(
         symbol="BTC",
         interval_ms=60_000,
@@ -51,17 +51,17 @@ def failed(model: str, number: int) -> Sealed:
         vector=bytes(16),
         control_version=1,
     )
-    return seal("predictions", event)
+    return encode("predictions", event)
 
 
-def recorded(sizes: Sequence[int]) -> tuple[list[Entry], list[Known]]:
+def recorded(sizes: Sequence[int]) -> tuple[list[Entry], list[KnownDigest]]:
     """Two workers write batches of these sizes in turn; a note of both after each batch."""
     ticks = iter(range(1, 10**6))
 
-    async def run() -> tuple[list[Entry], list[Known]]:
+    async def run() -> tuple[list[Entry], list[KnownDigest]]:
         log = MemoryLog(now=lambda: next(ticks))
         claims = [await log.claim(group, [], 0, ME) for group in GROUPS]
-        known: list[Known] = []
+        known: list[KnownDigest] = []
         number = 0
         for turn, size in enumerate(sizes):
             claim = claims[turn % 2]
@@ -71,7 +71,7 @@ def recorded(sizes: Sequence[int]) -> tuple[list[Entry], list[Known]]:
             await log.commit(claim, Commit(outputs, {}, {}, b"%d" % turn))
             for view in await log.groups(0):
                 for stream, written in view.written.items():
-                    known.append(Known(Place(stream), view.group, written, f"note {turn}", turn))
+                    known.append(KnownDigest(StreamKey(stream), view.group, written, f"note {turn}", turn))
         return await log.scan(PREDICTIONS), known
 
     return anyio.run(run)
@@ -194,7 +194,7 @@ def test_entries_that_were_trimmed_are_no_difference() -> None:
 
 def test_a_span_is_checked_from_the_note_before_it() -> None:
     entries, known = recorded([3, 2, 4, 2, 3, 2])
-    span = Span(after=entries[8].id, until=entries[13].id)
+    span = EntryRange(after=entries[8].id, until=entries[13].id)
     assert check_written(Entries(removed(entries, 5)), known, 0, span).code == 0
     assert check_written(Entries(removed(entries, 12)), known, 0, span).count == 1
     assert check_written(Entries(removed(entries, 14)), known, 0, span).code == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.market import BarClosed
-from shared.bars import Good, Refused, gather, load, misplaced, open_source
+from shared.bars import Good, RefusedRow, gather, load, misplaced, open_source
 from shared.bars.chunks import Chunk, faults
 
 HOUR = 3_600_000
@@ -52,9 +52,9 @@ def test_a_bad_row_is_refused_and_its_neighbours_go_on(bad: str, reason: str, sa
     path = tmp_path / "BTCUSDT-1h.csv"
     path.write_text("\n".join([HEADER, row(0), row(1), bad, row(3)]) + "\n")
     rows = list(open_source(path))
-    assert [type(found) for found in rows] == [Good, Good, Refused, Good]
+    assert [type(found) for found in rows] == [Good, Good, RefusedRow, Good]
     refused = rows[2]
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedRow)
     assert (refused.reason, refused.where, refused.raw, refused.symbol) == (reason, "BTCUSDT-1h.csv:4", bad, "BTCUSDT")
     assert any(part in refused.detail for part in said.split("|"))
 
@@ -62,7 +62,7 @@ def test_a_bad_row_is_refused_and_its_neighbours_go_on(bad: str, reason: str, sa
 def test_bytes_that_are_no_text_are_refused_readably(tmp_path: Path) -> None:
     path = tmp_path / "BTCUSDT-1h.csv"
     path.write_bytes("\n".join([HEADER, row(0), row(1), "X", row(3)]).encode().replace(b"X", b"\xff\x00,1"))
-    refused = [found for found in open_source(path) if isinstance(found, Refused)]
+    refused = [found for found in open_source(path) if isinstance(found, RefusedRow)]
     assert [found.raw for found in refused] == ["\\xff\x00,1"]
 
 
@@ -75,14 +75,14 @@ def test_a_bar_that_is_not_over_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "BTCUSDT-1h.json"
     path.write_text(json.dumps([kline(0), kline(1, 2_381_646, "0"), kline(3), kline(4, 2 * HOUR), kline(5, 60_000)]))
     rows = list(open_source(path))
-    assert [found.reason if isinstance(found, Refused) else "good" for found in rows] == [
+    assert [found.reason if isinstance(found, RefusedRow) else "good" for found in rows] == [
         "good",
         "bad_row",
         "good",
         "bad_row",
         "bad_row",
     ]
-    assert isinstance(rows[1], Refused)
+    assert isinstance(rows[1], RefusedRow)
     assert "not a whole bar: it ends 2381646 ms after its open" in rows[1].detail
     assert rows[1].where == "BTCUSDT-1h.json:2"
 
@@ -94,15 +94,15 @@ def test_a_rest_row_of_another_shape_is_refused(tmp_path: Path) -> None:
         json.dumps([good, {"code": -1121}, [1, 2], [START + HOUR, None, *good[2:6], START + 2 * HOUR - 1, *good[7:]]])
     )
     rows = list(open_source(path))
-    assert [type(found) for found in rows] == [Good, Refused, Refused, Refused]
+    assert [type(found) for found in rows] == [Good, RefusedRow, RefusedRow, RefusedRow]
 
 
 def test_a_symbol_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "many-1h.csv"
     path.write_text(f"symbol,{HEADER}\nBTCUSDT,{row(0)}\nBTC USDT,{row(0)}\nBTCUSDT,{row(1)}\nBTCUSDT,{row(2)}\n")
     rows = list(open_source(path))
-    assert [type(found) for found in rows] == [Good, Refused, Good, Good]
-    assert isinstance(rows[1], Refused)
+    assert [type(found) for found in rows] == [Good, RefusedRow, Good, Good]
+    assert isinstance(rows[1], RefusedRow)
     assert rows[1].symbol is None
 
 
@@ -148,7 +148,7 @@ def test_a_bar_out_of_place_is_told_by_its_reason(candidate: BarClosed, reason: 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from([10.5, 11.0])), max_size=40))
 def test_columns_rise_strictly_and_every_row_is_kept_or_told(steps: list[tuple[int, float]]) -> None:
-    left_out: list[Refused] = []
+    left_out: list[RefusedRow] = []
     rows = [Good(bar(n, close), str(index)) for index, (n, close) in enumerate(steps)]
     bars = gather(rows, left_out.append)
     times = [time for series in bars.values() for time in series.open_time.tolist()]
@@ -165,7 +165,7 @@ def test_columns_rise_strictly_and_every_row_is_kept_or_told(steps: list[tuple[i
 def test_training_is_told_what_it_does_not_get(tmp_path: Path) -> None:
     path = tmp_path / "BTCUSDT-1h.csv"
     path.write_text("\n".join([HEADER, row(0), row(1), row(1), row(0), row(2, "10,nan,9,11,5"), row(3)]) + "\n")
-    left_out: list[Refused] = []
+    left_out: list[RefusedRow] = []
     assert load(path, refused=left_out.append)["BTCUSDT", HOUR].open_time.tolist() == [
         START,
         START + HOUR,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bars import FileSource, Good, Refused, SourceError, load, open_source
+from shared.bars import FileSource, Good, RefusedRow, SourceError, load, open_source
 from shared.bars.chunks import CHUNK, Chunk
 from shared.bars.files import BarFile
 
@@ -48,7 +48,7 @@ def test_files_that_overlap_show_their_common_bars_twice_in_a_row(tmp_path: Path
     write(tmp_path / "BTCUSDT-1h-a.csv", 0, 10)
     write(tmp_path / "BTCUSDT-1h-b.csv", 6, 10)
     write(tmp_path / "BTCUSDT-1h-c.csv", 15, 3, close="11.5")
-    left_out: list[Refused] = []
+    left_out: list[RefusedRow] = []
     bars = load(tmp_path, refused=left_out.append)["BTCUSDT", HOUR]
     assert ((bars.open_time - START) // HOUR).tolist() == list(range(18))
     assert [(row.reason, row.where) for row in left_out] == [

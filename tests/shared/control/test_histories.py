@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import seal
-from shared.control import ControlError, Reader
+from schemas.codec import encode
+from shared.control import ControlError, ControlReader
 
 HISTORIES = sorted(path for path in (Path(__file__).parents[2] / "histories").glob("*.json") if path.stem != "outcomes")
 each_history = pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 
 
-def read(history: dict[str, Any]) -> tuple[Reader, str | None]:
+def read(history: dict[str, Any]) -> tuple[ControlReader, str | None]:
     """A reader after all it would take, and why it stopped."""
-    reader = Reader()
+    reader = ControlReader()
     for entry, data in history["entries"]:
         try:
             reader.take(entry, data.encode())
@@ -45,14 +45,14 @@ def test_there_is_one_that_counts_one_that_goes_on_and_one_that_must_fail() -> N
 @each_history
 def test_what_counts_is_written_today_as_it_was_then(path: Path) -> None:
     """Byte for byte: an entry's id, head and signature are over its bytes."""
-    reader = Reader()
+    reader = ControlReader()
     for entry, data in json.loads(path.read_text())["entries"]:
         try:
             found = reader.take(entry, data.encode())
         except ControlError:
             return
         if found is not None:
-            assert seal("control", found.event).data == data.encode()
+            assert encode("control", found.event).data == data.encode()
 
 
 @each_history

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.common import ACTIONS
 from schemas.control import (
     Command,
@@ -26,9 +26,18 @@ from schemas.decisions import CountedBallot, DecisionMade, FenceClosed, FenceOpe
 from shared.control import ControlError
 from shared.control.fence import FenceError, Order
 from shared.control.following import CONTROL
-from shared.control.issuing import Door, Issued, RefusedError, current, expire_probation, history, issue, refused
+from shared.control.issuing import (
+    ControlWriter,
+    Issued,
+    RefusedError,
+    current,
+    expire_probation,
+    history,
+    issue,
+    refused,
+)
 from shared.control.signing import Signer
-from shared.log import Commit, Log, Owner, Place, TruncatedLogError, UnavailableError
+from shared.log import Commit, Log, Owner, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.identity import Mark
 from shared.log.memory import MemoryLog
 
@@ -99,7 +108,7 @@ class Overtaken(MemoryLog):
         super().__init__()
         self.faster: Command | None = command
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         faster, self.faster = self.faster, None
         if faster is not None and entry_id != "1-0":
             await issue(self, faster, actor="bo", reason="was faster")
@@ -160,7 +169,7 @@ async def test_an_id_that_nothing_can_follow_is_named() -> None:
 async def test_an_end_that_was_deleted_is_named(log: Log) -> None:
     await issued(log, FOUNDED)
 
-    class Cut(Door):
+    class Cut(ControlWriter):
         def _next(self) -> str:
             return "1-0"
 
@@ -236,7 +245,7 @@ def decision(version: int, artifact: str, number: int) -> DecisionMade:
 
 async def decided(log: Log, *made: DecisionMade) -> None:
     claim = await log.claim("voter", ("predictions",), 0, Owner("here", 4_000_001, "voter"), take_over=True)
-    await log.commit(claim, Commit([seal("decisions", each) for each in made], {}, {}))
+    await log.commit(claim, Commit([encode("decisions", each) for each in made], {}, {}))
 
 
 async def on_probation(log: Log) -> None:
@@ -247,14 +256,14 @@ async def on_probation(log: Log) -> None:
 async def test_a_probation_that_nobody_confirms_is_reverted_when_its_decisions_have_passed(log: Log) -> None:
     await on_probation(log)
     await decided(log, decision(4, A1, 1), decision(5, A2, 2), decision(5, A2, 3))
-    assert await expire_probation(Door(log), actor="guard") == {}
+    assert await expire_probation(ControlWriter(log), actor="guard") == {}
     await decided(log, decision(5, A2, 4), decision(5, A2, 5))
-    reverted = await expire_probation(Door(log), actor="guard")
+    reverted = await expire_probation(ControlWriter(log), actor="guard")
     assert reverted["a"].version == 6
     state = await current(log)
     assert (state.models["a"].champion, state.models["a"].shadows) == (A1, (A2,))
     assert not state.probations
-    assert await expire_probation(Door(log), actor="guard") == {}
+    assert await expire_probation(ControlWriter(log), actor="guard") == {}
 
 
 async def test_two_guards_revert_a_probation_once(log: Log) -> None:
@@ -262,7 +271,7 @@ async def test_two_guards_revert_a_probation_once(log: Log) -> None:
     await decided(log, *(decision(5, A2, number) for number in range(3)))
     async with anyio.create_task_group() as tasks:
         for name in ("guard", "voter"):
-            tasks.start_soon(partial(expire_probation, Door(log), actor=name))
+            tasks.start_soon(partial(expire_probation, ControlWriter(log), actor=name))
     assert [entry.version for entry in await history(log)] == [1, 2, 3, 4, 5, 6]
 
 
@@ -278,7 +287,7 @@ async def marks(log: Log, partitions: int = 1) -> list[str]:
 
 async def notes(log: Log, partition: int = 0) -> list[tuple[str, str]]:
     """What is recorded of a fence: what happened, and under which command."""
-    events = [unseal("decisions", entry.data).event for entry in await log.scan(Place("decisions", partition))]
+    events = [decode("decisions", entry.data).event for entry in await log.scan(StreamKey("decisions", partition))]
     return [(str(type(event).__struct_config__.tag), event.command_id) for event in events if isinstance(event, FENCES)]
 
 
@@ -300,8 +309,8 @@ async def test_founding_opens_a_halt_closes_and_a_resume_opens_the_fence_of_ever
 async def test_what_is_recorded_of_a_fence_says_who_moved_it_and_why(log: Log) -> None:
     await order(log, FOUNDED, "f")
     await issue(log, Halt(), actor="bo", reason="exchange outage", command_id="h")
-    [_, entry] = await log.scan(Place("decisions"))
-    note = unseal("decisions", entry.data).event
+    [_, entry] = await log.scan(StreamKey("decisions"))
+    note = decode("decisions", entry.data).event
     recorded = (await history(log))[-1]
     assert (note.by, note.reason, note.command_id) == ("bo", "exchange outage", recorded.command_id)
     assert 0 <= note.at - recorded.at < 60_000
@@ -330,7 +339,7 @@ class Slow(MemoryLog):
         self.first: list[Callable[[], Awaitable[object]]] = []
         self.then: list[Callable[[], Awaitable[object]]] = []
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         while self.first:
             await self.first.pop(0)()
         appended = await super().append_at(place, entry_id, data, marks=marks)
@@ -507,7 +516,7 @@ async def test_a_partition_that_is_not_reached_stays_closed_after_a_resume_and_i
 async def test_a_halt_whose_entry_the_stream_does_not_take_leaves_the_fence_closed_and_says_so(log: Log) -> None:
     await order(log, FOUNDED, "f")
 
-    class Cut(Door):
+    class Cut(ControlWriter):
         def _next(self) -> str:
             return "1-0"
 
@@ -522,7 +531,7 @@ async def test_a_halt_whose_entry_the_stream_does_not_take_leaves_the_fence_clos
 async def test_a_door_notices_that_the_log_it_read_lost_its_tail_and_begins_again_with_what_is_there() -> None:
     log = MemoryLog()
     await issued(log, FOUNDED)
-    image, door = log.image(), Door(log)
+    image, door = log.image(), ControlWriter(log)
     await door.issue(Halt(), actor="ada", reason="test")
     log.restore(image)
     with pytest.raises(TruncatedLogError, match="entry 2-0 is gone"):
@@ -534,7 +543,7 @@ async def test_a_door_notices_that_the_log_it_read_lost_its_tail_and_begins_agai
 async def test_a_door_notices_that_another_command_took_the_place_of_the_one_it_read() -> None:
     log = MemoryLog()
     await issued(log, FOUNDED)
-    image, door = log.image(), Door(log)
+    image, door = log.image(), ControlWriter(log)
     await door.issue(Halt(), actor="ada", reason="test")
     log.restore(image)
     await issue(log, SetVotingPolicy(quorum_count=2), actor="bo", reason="after the loss")
@@ -550,7 +559,7 @@ class Cut(MemoryLog):
         super().__init__()
         self.before: object = None
 
-    async def append_at(self, place: Place, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         before, self.before = self.before, None
         if before is not None:
             self.restore(before)
@@ -562,7 +571,7 @@ async def test_nothing_is_appended_to_a_log_that_lost_its_tail_meanwhile() -> No
     await issued(log, FOUNDED)
     image = log.image()
     await issued(log, Halt())
-    door = Door(log)
+    door = ControlWriter(log)
     await door.state()
     log.before = image
     with pytest.raises(TruncatedLogError):
@@ -573,7 +582,7 @@ async def test_nothing_is_appended_to_a_log_that_lost_its_tail_meanwhile() -> No
 async def test_while_commands_are_missing_only_a_halt_is_appended() -> None:
     log = MemoryLog()
     await issued(log, FOUNDED)
-    door = Door(log, missing=lambda state: f"version {state.version + 1} is missing")
+    door = ControlWriter(log, missing=lambda state: f"version {state.version + 1} is missing")
     with pytest.raises(RefusedError, match="version 2 is missing"):
         await door.issue(SetVotingPolicy(quorum_count=2), actor="ada", reason="test")
     assert (await door.issue(Halt(), actor="ada", reason="test")).version == 2

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.codec import ROOT, identify, seal
+from schemas.codec import ROOT, encode, identify
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
-from shared.control import EMPTY, ControlError, Reader, fold, propose
+from shared.control import EMPTY, ControlError, ControlReader, fold, propose
 
 COMMANDS: tuple[Command, ...] = (Found(1, "log-of-a-test"), Halt(), Resume(), Halt(), Resume())
 
@@ -24,11 +24,11 @@ def entries() -> list[CommandRecorded]:
     return made
 
 
-LOG = [(f"{entry.version}-0", seal("control", entry).data) for entry in entries()]
+LOG = [(f"{entry.version}-0", encode("control", entry).data) for entry in entries()]
 
 
-def read(log: list[tuple[str, bytes]]) -> Reader:
-    reader = Reader()
+def read(log: list[tuple[str, bytes]]) -> ControlReader:
+    reader = ControlReader()
     for entry, data in log:
         reader.take(entry, data)
     return reader
@@ -121,7 +121,7 @@ def test_a_hole_in_versions_and_ids_stops_the_reader_and_names_both() -> None:
 
 
 def test_entries_upon_one_that_does_not_fit_stop_the_reader() -> None:
-    edited = (LOG[1][0], seal("control", replace(entries()[1], reason="as I like it")).data)
+    edited = (LOG[1][0], encode("control", replace(entries()[1], reason="as I like it")).data)
     with pytest.raises(ControlError, match="4-0 was written upon entry 3-0, which does not fit"):
         read([LOG[0], edited, *LOG[2:]])
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.control import Halt, Promote
 from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 from shared.control import State
 from shared.control.readiness import evidence, with_evidence
-from shared.log import Commit, Log, Owner, Place
+from shared.log import Commit, Log, Owner, StreamKey
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ FIRST, SECOND = Owner("elsewhere", 1, GROUP), Owner("elsewhere", 2, GROUP)
 async def announce(log: Log, owner: Owner, *events: object, partition: int = 0) -> list[str]:
     """A worker takes its group over and says this; the ids."""
     claim = await log.claim(GROUP, ("features",), partition, owner, take_over=True)
-    sealed = [seal("readiness", event) for event in events]
+    sealed = [encode("readiness", event) for event in events]
     await log.commit(claim, Commit(sealed, {}, {}))
     return [each.envelope.id.hex() for each in sealed]
 
@@ -98,4 +98,4 @@ async def test_a_promotion_is_given_its_evidence_and_other_commands_are_left_alo
 
 async def test_the_stream_is_kept_by_partition(log: Log) -> None:
     await announce(log, FIRST, ready(FIRST), partition=3)
-    assert len(await log.tail(Place("readiness", 3), 10)) == 1
+    assert len(await log.tail(StreamKey("readiness", 3), 10)) == 1

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.common import Origin
 from schemas.features import FeaturesWithheld
 from shared.control.stamps import newest_stamp
@@ -16,7 +16,7 @@ def received(number: int, version: int, head: bytes | None) -> Received:
     event = FeaturesWithheld(
         "AAA", 60_000, number * 60_000, LIVE, bytes(32), "warming", 1, 2, control_version=version, control_head=head
     )
-    return Received("features", f"{number}-0", seal("features", event).envelope)
+    return Received("features", f"{number}-0", encode("features", event).envelope)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=8))

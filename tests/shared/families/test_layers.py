@@ -65,7 +65,7 @@ def test_attention_is_a_softmax_also_for_scores_that_would_overflow(scale: float
 
 
 BODIES = st.builds(
-    patchtst_body.Body,
+    patchtst_body.PatchTSTBody,
     channels=st.integers(1, 5),
     window=st.sampled_from([16, 19]),
     patch=st.just(8),
@@ -83,9 +83,11 @@ BODIES = st.builds(
 
 @given(BODIES, st.booleans(), st.integers(1, 40))
 @settings(deadline=None, max_examples=60)
-def test_a_row_of_patchtst_keeps_its_bits_in_any_batch(body: patchtst_body.Body, instance: bool, rows: int) -> None:
+def test_a_row_of_patchtst_keeps_its_bits_in_any_batch(
+    body: patchtst_body.PatchTSTBody, instance: bool, rows: int
+) -> None:
     weights = random_weights(patchtst.shapes(body, instance=instance), 3)
-    model = patchtst.Forward(weights, body, instance=instance, file="w")
+    model = patchtst.PatchTSTForward(weights, body, instance=instance, file="w")
     keeps_its_bits(model.logits, normal(rows, body.window, body.channels))
 
 
@@ -95,8 +97,8 @@ def test_a_row_of_nhits_keeps_its_bits_in_any_batch(
     channels: int, window: int, layers: int, dropout: bool, rows: int
 ) -> None:
     stacks = (nhits_body.Stack(8, 8), nhits_body.Stack(3, 4), nhits_body.Stack(1, 1))
-    body = nhits_body.Body(channels, 3, window, 12, 16, layers, 0.2 * dropout, stacks)
-    model = nhits.Forward(random_weights(nhits.shapes(body), 3), body, file="w")
+    body = nhits_body.NHitsBody(channels, 3, window, 12, 16, layers, 0.2 * dropout, stacks)
+    model = nhits.NHitsForward(random_weights(nhits.shapes(body), 3), body, file="w")
     keeps_its_bits(model.logits, normal(rows, window, channels))
 
 

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.families.nhits.body import Body, Stack, knots
-from shared.families.nhits.net import Block, Classifier, Forecaster, Residuals, interpolation
+from shared.families.nhits.body import NHitsBody, Stack, knots
+from shared.families.nhits.net import NHitsBlock, NHitsClassifier, NHitsForecaster, Residuals, interpolation
 
 STACKS = (Stack(8, 6), Stack(4, 3), Stack(1, 1))
-SMALL = Body(3, 3, 20, 12, 16, 2, 0.0, STACKS)
+SMALL = NHitsBody(3, 3, 20, 12, 16, 2, 0.0, STACKS)
 
 
 @given(count=st.integers(1, 30), horizon=st.integers(1, 60))
@@ -38,7 +38,7 @@ def test_as_many_knots_as_steps_change_nothing() -> None:
 @settings(deadline=None, max_examples=40)
 def test_pools_are_full_from_the_newest_step_backwards(window: int, pool: int) -> None:
     body = SMALL._replace(window=window, channels=1)
-    block = Block(body, Stack(pool, 1))
+    block = NHitsBlock(body, Stack(pool, 1))
     x = torch.randn(2, 1, window)
     got = block.pool(x.flip(-1))[0, 0].tolist()
     newest_first = x[0, 0].flip(-1).tolist()
@@ -58,29 +58,29 @@ def test_each_stack_reads_what_those_before_it_left_and_the_answers_add_up() -> 
 
 def test_a_forecast_starts_at_the_last_value() -> None:
     torch.manual_seed(1)
-    body = Body(1, 1, 20, 12, 16, 2, 0.0, STACKS)
-    model, x = Forecaster(body).eval(), torch.randn(5, 20)
+    body = NHitsBody(1, 1, 20, 12, 16, 2, 0.0, STACKS)
+    model, x = NHitsForecaster(body).eval(), torch.randn(5, 20)
     assert model(x).shape == (5, 12)
     assert torch.allclose(model(x) - model.stacks(x[:, None])[:, 0], x[:, -1:].expand(5, 12), atol=1e-6)
 
 
 def test_a_logit_is_the_mean_of_its_trajectory() -> None:
     torch.manual_seed(2)
-    model, x = Classifier(SMALL).eval(), torch.randn(5, 20, 3)
+    model, x = NHitsClassifier(SMALL).eval(), torch.randn(5, 20, 3)
     model.begin(torch.tensor([0.1, 0.2, 0.3]))
     assert torch.allclose(model(x) - model.prior, model.stacks(x.transpose(1, 2)).mean(-1), atol=1e-6)
 
 
 def test_a_new_classifier_is_the_prior() -> None:
     prior = torch.tensor([0.2, 0.5, 0.3]).log()
-    model = Classifier(SMALL).eval()
+    model = NHitsClassifier(SMALL).eval()
     model.begin(prior)
     assert torch.allclose(torch.log_softmax(model(torch.randn(50, 20, 3)), -1), prior, atol=0.05)
 
 
 def test_every_stack_learns_and_every_step_is_seen() -> None:
     torch.manual_seed(3)
-    model = Classifier(SMALL._replace(dropout=0.1))
+    model = NHitsClassifier(SMALL._replace(dropout=0.1))
     for block in model.stacks.blocks:
         torch.nn.init.normal_(block.knots.weight)
     x = torch.randn(64, 20, 3, requires_grad=True)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from shared.families import FAMILIES, complete
 from shared.families.dropout import Dropout
 from shared.families.patchtst import net as patchtst
-from shared.families.patchtst.body import Body
-from shared.families.patchtst.net import Attention, Classifier, Encoder, Forecaster, OverTokens
+from shared.families.patchtst.body import PatchTSTBody
+from shared.families.patchtst.net import Attention, OverTokens, PatchTSTClassifier, PatchTSTEncoder, PatchTSTForecaster
 
-SMALL = Body(3, 20, 4, 2, 8, 2, 2, 12, 0.0, pad=False, classic=False, mixed=False)
+SMALL = PatchTSTBody(3, 20, 4, 2, 8, 2, 2, 12, 0.0, pad=False, classic=False, mixed=False)
 VARIANTS = {
     "default": SMALL,
     "padded": SMALL._replace(pad=True),
@@ -66,7 +66,7 @@ def test_instance_normalisation_makes_nothing_of_a_repeated_row() -> None:
 
 def test_a_forecast_moves_and_stretches_with_its_window() -> None:
     torch.manual_seed(0)
-    model = Forecaster(SMALL._replace(classic=True, pad=True), 6).eval()
+    model = PatchTSTForecaster(SMALL._replace(classic=True, pad=True), 6).eval()
     x = torch.randn(2, 3, 20)
     assert model(x).shape == (2, 3, 6)
     assert torch.allclose(model(7 * x + 3), 7 * model(x) + 3, atol=1e-3)
@@ -104,7 +104,7 @@ def test_attention_is_its_formula(residual: bool, given_scores: bool) -> None:
 
 def test_the_papers_layer_hands_its_scores_to_the_next() -> None:
     torch.manual_seed(2)
-    encoder = Encoder(SMALL._replace(classic=True)).eval()
+    encoder = PatchTSTEncoder(SMALL._replace(classic=True)).eval()
     tokens = torch.randn(4, SMALL.tokens, 8)
     first, scores = encoder.layers[0](tokens, None)
     with_scores, _ = encoder.layers[1](first, scores)
@@ -123,7 +123,7 @@ def test_batch_normalisation_is_over_all_tokens_of_all_rows() -> None:
 @pytest.mark.parametrize("name", ["default", "padded", "classic"])
 def test_a_channel_is_read_without_the_others(name: str) -> None:
     torch.manual_seed(3)
-    encoder, x = Encoder(VARIANTS[name]).eval(), torch.randn(2, 3, 20)
+    encoder, x = PatchTSTEncoder(VARIANTS[name]).eval(), torch.randn(2, 3, 20)
     other = x.clone()
     other[:, 1] += 1
     before, after = encoder(x), encoder(other)
@@ -133,7 +133,7 @@ def test_a_channel_is_read_without_the_others(name: str) -> None:
 
 def test_mixed_tokens_hold_all_channels() -> None:
     torch.manual_seed(3)
-    encoder, x = Encoder(VARIANTS["mixed"]).eval(), torch.randn(2, 3, 20)
+    encoder, x = PatchTSTEncoder(VARIANTS["mixed"]).eval(), torch.randn(2, 3, 20)
     assert encoder(x).shape == (2, 1, SMALL.tokens, 8)
     other = x.clone()
     other[:, 1] += 1
@@ -144,7 +144,7 @@ def test_mixed_tokens_hold_all_channels() -> None:
 @pytest.mark.parametrize("instance", [False, True])
 def test_every_weight_is_learned_and_every_step_is_seen(name: str, instance: bool) -> None:
     torch.manual_seed(4)
-    model = Classifier(VARIANTS[name], instance=instance, head_dropout=0.0)
+    model = PatchTSTClassifier(VARIANTS[name], instance=instance, head_dropout=0.0)
     torch.nn.init.normal_(model.head.weight)
     x = torch.randn(5, 20, 3, requires_grad=True)
     torch.nn.functional.cross_entropy(model(x), torch.tensor([0, 1, 2, 0, 1])).backward()
@@ -157,7 +157,7 @@ def test_every_weight_is_learned_and_every_step_is_seen(name: str, instance: boo
 
 def test_what_instance_normalisation_removed_reaches_the_head() -> None:
     torch.manual_seed(5)
-    model = Classifier(SMALL, instance=True, head_dropout=0.0).eval()
+    model = PatchTSTClassifier(SMALL, instance=True, head_dropout=0.0).eval()
     torch.nn.init.normal_(model.head.weight)
     x = torch.randn(4, 20, 3)
     assert not torch.allclose(model(x), model(x + 5), atol=1e-2)
@@ -165,7 +165,7 @@ def test_what_instance_normalisation_removed_reaches_the_head() -> None:
 
 def test_a_new_classifier_is_the_prior() -> None:
     prior = torch.tensor([0.2, 0.5, 0.3]).log()
-    model = Classifier(SMALL, instance=False, head_dropout=0.0).eval()
+    model = PatchTSTClassifier(SMALL, instance=False, head_dropout=0.0).eval()
     model.begin(prior)
     assert torch.allclose(torch.log_softmax(model(torch.randn(50, 20, 3)), -1), prior, atol=0.05)
 

@@ -3,12 +3,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from shared.features.bars import Bars
+from shared.features.bars import BarArrays
 
-Walk = Callable[..., Bars]
+Walk = Callable[..., BarArrays]
 
 
-def walk(count: int, seed: int = 0, interval_ms: int = 60_000, sigma: float = 1e-3) -> Bars:
+def walk(count: int, seed: int = 0, interval_ms: int = 60_000, sigma: float = 1e-3) -> BarArrays:
     """Bars of a random walk: plausible, all different."""
     random = np.random.default_rng(seed)
     close = 100.0 * np.exp(np.cumsum(random.normal(0.0, sigma, count)))
@@ -16,7 +16,7 @@ def walk(count: int, seed: int = 0, interval_ms: int = 60_000, sigma: float = 1e
     high = np.maximum(open_, close) * (1.0 + sigma * random.random(count))
     low = np.minimum(open_, close) * (1.0 - sigma * random.random(count))
     times = (28_000_000 + np.arange(count, dtype=np.int64)) * interval_ms
-    return Bars(times, open_, high, low, close, random.lognormal(0.0, 1.0, count), interval_ms)
+    return BarArrays(times, open_, high, low, close, random.lognormal(0.0, 1.0, count), interval_ms)
 
 
 @pytest.fixture(name="walk", scope="session")

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.features import Bars, Feature, FeatureSet, buffers, compute, feature_set
+from shared.features import BarArrays, Feature, FeatureSet, buffers, compute, feature_set
 from shared.features.bars import PRICES_AND_VOLUME
-from shared.features.buffers import Rings
+from shared.features.buffers import DelayBuffers
 from shared.features.expressions import close, lag
-from shared.features.graph import Circuit
+from shared.features.graph import OperatorGraph
 
-Walk = Callable[..., Bars]
+Walk = Callable[..., BarArrays]
 MINUTE = 60_000
 NAMES = ("volume_z_48", "bb_position", "z_return_5", "rsi_14", "macd_hist", "stochastic_d_3", "minute_sin", "close")
 LAGGED = Feature("lagged", lag(close, 16), "a delay that no operation follows")
 SHORT = FeatureSet("short", (*feature_set("named", *NAMES).features, LAGGED))
-CIRCUIT = Circuit([SHORT])
+CIRCUIT = OperatorGraph([SHORT])
 WARM = SHORT.lookback - 1
 
 
@@ -36,7 +36,7 @@ def test_the_bits_are_those_of_a_history_however_the_bars_come(
     walks = [walk(edges[-1], seed=column) for column in columns]
     slot = int(walks[0].open_time[0]) // MINUTE
     fields = np.array([[getattr(bars, name) for bars in walks] for name in PRICES_AND_VOLUME]).transpose(0, 2, 1)
-    turning = Rings(CIRCUIT, MINUTE)
+    turning = DelayBuffers(CIRCUIT, MINUTE)
     turning.widen(8)
     found = []
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +52,7 @@ def test_the_bits_are_those_of_a_history_however_the_bars_come(
 def test_what_is_not_wanted_is_not_computed(walk: Walk) -> None:
     bars = walk(3)
     fields = np.array([bars.fields()[name] for name in PRICES_AND_VOLUME])[:, :, None]
-    assert Rings(CIRCUIT, MINUTE).turn([0], 0, fields, want=False) == []
+    assert DelayBuffers(CIRCUIT, MINUTE).turn([0], 0, fields, want=False) == []
 
 
 def test_a_new_bar_reads_few_values_of_the_past() -> None:

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from schemas.common import Origin
 from schemas.market import BarClosed
-from shared.features import SETS, Bars, FeatureSet, feature_set, history
+from shared.features import SETS, BarArrays, FeatureSet, feature_set, history
 from shared.features import engine as module
 from shared.features.bars import PRICES_AND_VOLUME
-from shared.features.engine import Engine, Taken, Vector, Withheld
-from shared.features.refusal import Refused
+from shared.features.engine import AcceptedBars, ComputedVector, Engine, Withheld
+from shared.features.refusal import RefusedBar
 
-Walk = Callable[..., Bars]
+Walk = Callable[..., BarArrays]
 MINUTE = 60_000
 SHORT = (
     feature_set("short", "volume_z_48", "bb_position", "rsi_14", "minute_sin"),
@@ -24,7 +24,7 @@ SHORT = (
 ONE = (feature_set("one", "price_change", "close"),)
 
 
-def closed(bars: Bars, symbol: str = "AAA", origin: Origin = "replay") -> list[BarClosed]:
+def closed(bars: BarArrays, symbol: str = "AAA", origin: Origin = "replay") -> list[BarClosed]:
     rows = zip(bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume, strict=True)
     return [
         BarClosed(symbol, bars.interval_ms, int(t), float(o), float(h), float(low), float(c), float(v), origin)
@@ -32,17 +32,21 @@ def closed(bars: Bars, symbol: str = "AAA", origin: Origin = "replay") -> list[B
     ]
 
 
-def fed(engine: Engine, bars: Sequence[BarClosed], cuts: Sequence[int] = (), first: int = 1) -> list[Taken | Refused]:
+def fed(
+    engine: Engine, bars: Sequence[BarClosed], cuts: Sequence[int] = (), first: int = 1
+) -> list[AcceptedBars | RefusedBar]:
     edges = sorted({0, *(cut % (len(bars) + 1) for cut in cuts), len(bars)})
     return [event for a, b in pairwise(edges) for event in engine.take(bars[a:b], first + a)]
 
 
-def published(chosen: FeatureSet, bars: list[BarClosed], outcomes: list[Taken | Refused], number: int) -> bytes:
+def published(
+    chosen: FeatureSet, bars: list[BarClosed], outcomes: list[AcceptedBars | RefusedBar], number: int
+) -> bytes:
     """What a stream gave for a set, in the form of a history."""
     rows = [
         np.int64(bar.open_time).tobytes() + np.int64(result.bridged).tobytes() + result.values
         for bar, outcome in zip(bars, outcomes, strict=True)
-        if isinstance(outcome, Taken) and isinstance(result := outcome.results[number], Vector)
+        if isinstance(outcome, AcceptedBars) and isinstance(result := outcome.results[number], ComputedVector)
     ]
     assert all(len(row) == 16 + 4 * len(chosen) for row in rows)
     return b"".join(rows)
@@ -50,7 +54,7 @@ def published(chosen: FeatureSet, bars: list[BarClosed], outcomes: list[Taken | 
 
 def recorded(chosen: FeatureSet, bars: list[BarClosed], bridge: int) -> tuple[bytes, tuple[int, int, int]]:
     columns = {name: np.array([getattr(bar, name) for bar in bars]) for name in ("open_time", *PRICES_AND_VOLUME)}
-    found = history(chosen, Bars(**columns, interval_ms=MINUTE), bridge)
+    found = history(chosen, BarArrays(**columns, interval_ms=MINUTE), bridge)
     rows = zip(found.open_times, found.bridged, found.vectors, strict=True)
     return b"".join(t.tobytes() + b.tobytes() + v.tobytes() for t, b, v in rows), (
         found.warming,
@@ -59,8 +63,8 @@ def recorded(chosen: FeatureSet, bars: list[BarClosed], bridge: int) -> tuple[by
     )
 
 
-def reasons(outcomes: list[Taken | Refused], number: int) -> tuple[int, ...]:
-    results = [outcome.results[number] for outcome in outcomes if isinstance(outcome, Taken)]
+def reasons(outcomes: list[AcceptedBars | RefusedBar], number: int) -> tuple[int, ...]:
+    results = [outcome.results[number] for outcome in outcomes if isinstance(outcome, AcceptedBars)]
     given = [result.reason for result in results if isinstance(result, Withheld)]
     return given.count("warming"), given.count("gap"), given.count("undefined")
 
@@ -114,7 +118,7 @@ def test_an_engine_rebuilt_from_its_oldest_event_goes_on_like_the_first(
     start = stop if oldest is None else data.draw(st.integers(0, oldest - 1))
     second = Engine(SHORT)
     for a, b in pairwise(sorted({start, *(cut for cut in cuts if start < cut < stop), stop})):
-        second.absorb(bars[a:b], a + 1)
+        second.apply(bars[a:b], a + 1)
     second.restarted = set(first.restarted)
     assert fed(second, bars[stop:], cuts, stop + 1) == fed(first, bars[stop:], first=stop + 1)
     assert second.oldest() == first.oldest()
@@ -133,8 +137,8 @@ def test_sets_that_live_together_do_not_change_each_other(walk: Walk) -> None:
     together = fed(Engine(list(SETS.values())), bars, [100, 400, 520])
     for number, chosen in enumerate(SETS.values()):
         alone = fed(Engine([chosen]), bars)
-        assert [event.results[number] for event in together if isinstance(event, Taken)] == [
-            event.results[0] for event in alone if isinstance(event, Taken)
+        assert [event.results[number] for event in together if isinstance(event, AcceptedBars)] == [
+            event.results[0] for event in alone if isinstance(event, AcceptedBars)
         ]
 
 
@@ -167,35 +171,35 @@ def test_live_bars_continue_replayed_ones_and_synthetic_ones_do_not(walk: Walk) 
     live = closed(walk(4), origin="live")
     synthetic = closed(walk(4), origin="synthetic")
     outcomes = fed(Engine(ONE), [*bars[:2], live[2], synthetic[3], live[3]])
-    kinds = [type(event.results[0]) for event in outcomes if isinstance(event, Taken)]
-    assert kinds == [Withheld, Vector, Vector, Withheld, Vector]
+    kinds = [type(event.results[0]) for event in outcomes if isinstance(event, AcceptedBars)]
+    assert kinds == [Withheld, ComputedVector, ComputedVector, Withheld, ComputedVector]
 
 
 def test_what_is_withheld_says_how_many_bars_there_are_and_are_needed(walk: Walk) -> None:
     bars = closed(walk(20))
     outcomes = fed(Engine(ONE), [*bars[:3], bars[10], bars[11]])
     first, second, _, broken, again = outcomes
-    assert first == Taken(0, False, (Withheld("warming", 1, 2),))
-    assert broken == Taken(7, False, (Withheld("gap", 1, 2),))
+    assert first == AcceptedBars(0, False, (Withheld("warming", 1, 2),))
+    assert broken == AcceptedBars(7, False, (Withheld("gap", 1, 2),))
     for event in (second, again):
-        assert isinstance(event, Taken)
-        assert isinstance(event.results[0], Vector)
+        assert isinstance(event, AcceptedBars)
+        assert isinstance(event.results[0], ComputedVector)
 
 
 def test_bridged_bars_are_counted_while_they_stand_in_the_window(walk: Walk) -> None:
     bars = closed(walk(20))
     outcomes = fed(Engine(ONE), [*bars[:15], *bars[17:]])
-    assert [event.missing for event in outcomes if isinstance(event, Taken)] == [0] * 15 + [2, 0, 0]
+    assert [event.missing for event in outcomes if isinstance(event, AcceptedBars)] == [0] * 15 + [2, 0, 0]
     one = fed(Engine(ONE), [*bars[:3], *bars[5:9]])
-    results = [event.results[0] for event in one[1:] if isinstance(event, Taken)]
-    assert [result.bridged for result in results if isinstance(result, Vector)] == [0, 0, 1, 0, 0, 0]
+    results = [event.results[0] for event in one[1:] if isinstance(event, AcceptedBars)]
+    assert [result.bridged for result in results if isinstance(result, ComputedVector)] == [0, 0, 1, 0, 0, 0]
 
 
 def test_an_undefined_value_is_withheld_with_its_name(walk: Walk) -> None:
     bars = [BarClosed("AAA", MINUTE, i * MINUTE, 1.0, 1.0, 1.0, 1.0, 0.0, "live") for i in range(60)]
     chosen = feature_set("two", "close", "bb_position", "volume_ratio")
     last = fed(Engine([chosen]), bars, [30])[-1]
-    assert last == Taken(0, False, (Withheld("undefined", 20, 20, "bb_position, volume_ratio"),))
+    assert last == AcceptedBars(0, False, (Withheld("undefined", 20, 20, "bb_position, volume_ratio"),))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +218,7 @@ def test_a_refused_bar_changes_nothing(change: dict[str, float], reason: str, wa
     bad = replace(bars[5], **change)
     outcomes = fed(Engine(ONE), [*bars[:6], bad, *bars[6:]])
     refused = outcomes.pop(6)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedBar)
     assert refused.reason == reason
     assert outcomes == fed(Engine(ONE), bars)
 
@@ -228,7 +232,7 @@ def test_a_symbol_that_has_been_silent_for_long_is_forgotten(walk: Walk, monkeyp
     assert engine.oldest() == 3
     fed(engine, alive[30:], first=34)
     assert engine.oldest() == 103
-    assert engine.take([dead[2]], 104) == [Taken(0, False, (Withheld("warming", 1, 2),))]
+    assert engine.take([dead[2]], 104) == [AcceptedBars(0, False, (Withheld("warming", 1, 2),))]
 
 
 def test_a_refused_bar_is_a_sign_of_life(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,10 +241,10 @@ def test_a_refused_bar_is_a_sign_of_life(walk: Walk, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "SWEEP", 8)
     quiet, alive = closed(walk(3), "QUIET"), closed(walk(100), "LIVE")
     outcomes = fed(Engine(ONE), [*quiet[:2], *alive[:30], quiet[0], *alive[30:60], quiet[2]])
-    assert isinstance(outcomes[32], Refused)
+    assert isinstance(outcomes[32], RefusedBar)
     last = outcomes[-1]
-    assert isinstance(last, Taken)
-    assert isinstance(last.results[0], Vector)
+    assert isinstance(last, AcceptedBars)
+    assert isinstance(last.results[0], ComputedVector)
 
 
 def test_a_flat_bar_needs_the_bar_whose_close_it_repeats(walk: Walk) -> None:

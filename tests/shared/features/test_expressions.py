@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.features.expressions import FIELDS, Term, close, decayed, highest, log, lowest, total, variance
-from shared.features.plan import Plan
+from shared.features.expressions import FIELDS, Expression, close, decayed, highest, log, lowest, total, variance
+from shared.features.plan import ColumnPlan
 from shared.features.sets import FeatureSet
 from shared.features.table import Feature
 
 Array = npt.NDArray[np.float64]
 FINITE = st.floats(-1e9, 1e9, allow_subnormal=False)
 
-WINDOWS: dict[str, Term] = {
+WINDOWS: dict[str, Expression] = {
     "decayed 64": decayed(close, 0.8, 64),
     "decayed 1": decayed(close, 0.8, 1),
     "total 20": total(close, 20),
@@ -27,7 +27,7 @@ WINDOWS: dict[str, Term] = {
 }
 
 
-def over(term: Term, x: Array) -> Array:
+def over(term: Expression, x: Array) -> Array:
     """A term over closes, in float64, before any rounding to float32."""
     kept: list[Array] = []
 
@@ -35,8 +35,8 @@ def over(term: Term, x: Array) -> Array:
         kept.append(x)
         return x
 
-    probe = Feature("one", Term("probe", (term,), apply=keep), "")
-    Plan([FeatureSet("one", (probe,))]).evaluate(dict.fromkeys(FIELDS, x), len(x) - term.lookback + 1)
+    probe = Feature("one", Expression("probe", (term,), apply=keep), "")
+    ColumnPlan([FeatureSet("one", (probe,))]).evaluate(dict.fromkeys(FIELDS, x), len(x) - term.lookback + 1)
     return kept[0]
 
 

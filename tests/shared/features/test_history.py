@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.features import SETS, Bars, compute, feature_set, history
+from shared.features import SETS, BarArrays, compute, feature_set, history
 from shared.features.bars import PRICES_AND_VOLUME, fill
 from shared.features.history import CHUNK
 
 USER_8 = SETS["user-8"]
-Walk = Callable[..., Bars]
+Walk = Callable[..., BarArrays]
 
 
-def select(bars: Bars, rows: object) -> Bars:
+def select(bars: BarArrays, rows: object) -> BarArrays:
     arrays = {name: getattr(bars, name)[rows].copy() for name in ("open_time", *PRICES_AND_VOLUME)}
-    return Bars(**arrays, interval_ms=bars.interval_ms)
+    return BarArrays(**arrays, interval_ms=bars.interval_ms)
 
 
 def test_the_first_vector_is_that_of_the_first_full_window(walk: Walk) -> None:
@@ -140,4 +140,4 @@ def test_bars_that_are_no_history_are_refused(name: str, values: list[float], me
     columns = dict.fromkeys(PRICES_AND_VOLUME, np.ones(3))
     times = {"open_time": np.array([0, 60_000, 120_000])}
     with pytest.raises(ValueError, match=message):
-        Bars(**{**times, **columns, name: np.array(values)}, interval_ms=60_000)
+        BarArrays(**{**times, **columns, name: np.array(values)}, interval_ms=60_000)

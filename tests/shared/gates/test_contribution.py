@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.gates import contribution, rounds
-from shared.gates.contribution import Contributions, Panel
-from shared.gates.rounds import Rounds, Said
+from shared.gates.contribution import ContributionPanel, Contributions
+from shared.gates.rounds import MemberScore, RoundAssembly
 
 LOG_PRIOR = (math.log(0.3), math.log(0.4), math.log(0.3))
 
 
-def panel(*weights: float) -> Panel:
+def panel(*weights: float) -> ContributionPanel:
     count = len(weights)
-    return Panel(tuple("abcdef"[:count]), weights, (LOG_PRIOR,) * count, LOG_PRIOR)
+    return ContributionPanel(tuple("abcdef"[:count]), weights, (LOG_PRIOR,) * count, LOG_PRIOR)
 
 
-def said(count: int, members: int, seed: int = 0, copy: bool = False, constant: bool = False) -> list[Said]:
+def said(count: int, members: int, seed: int = 0, copy: bool = False, constant: bool = False) -> list[MemberScore]:
     """Members that know a common signal, each through noise of its own."""
     random = np.random.default_rng(seed)
-    out: list[Said] = []
+    out: list[MemberScore] = []
     for bar in range(count):
         outcome = int(random.choice(3, p=[0.3, 0.4, 0.3]))
         for member in range(members):
@@ -35,11 +35,11 @@ def said(count: int, members: int, seed: int = 0, copy: bool = False, constant: 
                 p = np.array(out[-1].probabilities)
             if constant and member == 1:
                 p = np.exp(np.array(LOG_PRIOR))
-            out.append(Said("abcdef"[member], "S", bar, (float(p[0]), float(p[1]), float(p[2])), outcome))
+            out.append(MemberScore("abcdef"[member], "S", bar, (float(p[0]), float(p[1]), float(p[2])), outcome))
     return out
 
 
-def worths(answers: list[Said], of: Panel) -> dict[str, tuple[float, float]]:
+def worths(answers: list[MemberScore], of: ContributionPanel) -> dict[str, tuple[float, float]]:
     state = contribution.begin(of)
     for one in answers:
         contribution.evolve(state, one)
@@ -117,32 +117,32 @@ for _one in ANSWERS:
 def test_too_many_members_are_refused() -> None:
     members = tuple(f"m{n:02}" for n in range(11))
     with pytest.raises(ValueError, match="2048 pools"):
-        contribution.begin(Panel(members, (0.1,) * 11, (LOG_PRIOR,) * 11, LOG_PRIOR))
+        contribution.begin(ContributionPanel(members, (0.1,) * 11, (LOG_PRIOR,) * 11, LOG_PRIOR))
 
 
 def test_a_round_waits_for_all_its_members_and_takes_strangers_for_nobody() -> None:
-    state = Rounds(("a", "b"))
+    state = RoundAssembly(("a", "b"))
     p = (0.2, 0.5, 0.3)
-    assert rounds.join(state, Said("a", "S", 1, p, 0)) is None
-    assert rounds.join(state, Said("x", "S", 1, p, 0)) is None
-    assert rounds.join(state, Said("a", "S", 1, (1.0, 0.0, 0.0), 0)) is None
-    complete = rounds.join(state, Said("b", "S", 1, p, 0))
+    assert rounds.join(state, MemberScore("a", "S", 1, p, 0)) is None
+    assert rounds.join(state, MemberScore("x", "S", 1, p, 0)) is None
+    assert rounds.join(state, MemberScore("a", "S", 1, (1.0, 0.0, 0.0), 0)) is None
+    complete = rounds.join(state, MemberScore("b", "S", 1, p, 0))
     assert complete is not None
     assert complete.answers == (p, p)
     assert state.open == {}
 
 
 def test_a_round_with_two_outcomes_is_dropped_and_counted() -> None:
-    state = Rounds(("a", "b"))
-    rounds.join(state, Said("a", "S", 1, (0.2, 0.5, 0.3), 0))
-    assert rounds.join(state, Said("b", "S", 1, (0.2, 0.5, 0.3), 2)) is None
+    state = RoundAssembly(("a", "b"))
+    rounds.join(state, MemberScore("a", "S", 1, (0.2, 0.5, 0.3), 0))
+    assert rounds.join(state, MemberScore("b", "S", 1, (0.2, 0.5, 0.3), 2)) is None
     assert (state.open, state.split) == ({}, 1)
 
 
 def test_rounds_that_never_fill_are_dropped_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "MOST_OPEN", 3)
-    state = Rounds(("a", "b"))
+    state = RoundAssembly(("a", "b"))
     for bar in range(5):
-        rounds.join(state, Said("a", "S", bar, (0.2, 0.5, 0.3), 0))
+        rounds.join(state, MemberScore("a", "S", bar, (0.2, 0.5, 0.3), 0))
     assert list(state.open) == ["2 S", "3 S", "4 S"]
     assert state.dropped == 2

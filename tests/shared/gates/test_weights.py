@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.gates import weights
-from shared.gates.rounds import Said
-from shared.gates.weights import Learning, Member, Step, Weights
+from shared.gates.rounds import MemberScore
+from shared.gates.weights import Learning, Step, WeightedMember, Weights
 
 BAR = 300_000
 PRIOR = (0.3, 0.4, 0.3)
 CENTRE = (math.log(0.3), math.log(0.4), math.log(0.3))
 
 
-def members(*shares: float, cap: float = 1.0) -> list[Member]:
-    return [Member("abcdef"[n], share, CENTRE, PRIOR, cap) for n, share in enumerate(shares)]
+def members(*shares: float, cap: float = 1.0) -> list[WeightedMember]:
+    return [WeightedMember("abcdef"[n], share, CENTRE, PRIOR, cap) for n, share in enumerate(shares)]
 
 
-def answers(bars: int, leads: tuple[float, ...], seed: int = 0, flip: int = 10**9) -> list[Said]:
+def answers(bars: int, leads: tuple[float, ...], seed: int = 0, flip: int = 10**9) -> list[MemberScore]:
     """Member n leans to the outcome by ``leads[n]``; from bar ``flip`` on the first two change places."""
     random = np.random.default_rng(seed)
     out = []
@@ -32,11 +32,11 @@ def answers(bars: int, leads: tuple[float, ...], seed: int = 0, flip: int = 10**
             logits = np.array(CENTRE) + (random.normal(0, 0.2, 3) if lead else 0.0)
             logits[outcome] += lead
             p = np.exp(logits) / np.exp(logits).sum()
-            out.append(Said("abcdef"[n], "S", bar * BAR, (float(p[0]), float(p[1]), float(p[2])), outcome))
+            out.append(MemberScore("abcdef"[n], "S", bar * BAR, (float(p[0]), float(p[1]), float(p[2])), outcome))
     return out
 
 
-def folded(said: list[Said], state: Weights) -> list[Step]:
+def folded(said: list[MemberScore], state: Weights) -> list[Step]:
     found = [weights.evolve(state, one) for one in said]
     return [step for step in found if step is not None]
 

@@ -15,16 +15,16 @@ from sklearn.preprocessing import StandardScaler
 
 from bench import old_models
 from bench.toy import market
-from shared.artifacts import Store
+from shared.artifacts import ArtifactStore
 from shared.artifacts.checks import check_stored
 from shared.families import WeightsError, complete
 from shared.families.imported import IMPORTED
 from shared.features import SETS
 from shared.importing import layouts, reading, reference
 from shared.importing.bring import bring
-from shared.importing.layouts import Found, LayoutError
+from shared.importing.layouts import DetectedLayout, LayoutError
 from shared.importing.reading import SourceFileError
-from shared.training.fitting import RefusedError
+from shared.training.fitting import NotStoredError
 
 THREE = ("SELL", "HOLD", "BUY")
 OLD: dict[str, tuple[Callable[[], dict[str, Any]], int, dict[str, int | float], tuple[str, ...]]] = {
@@ -39,7 +39,7 @@ def arrays(state: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
-def recognised(name: str) -> Found:
+def recognised(name: str) -> DetectedLayout:
     torch.manual_seed(1)
     make, features, said, classes = OLD[name]
     return layouts.recognise(arrays(make()), features, said, classes)
@@ -211,7 +211,7 @@ def test_an_imported_network_is_an_artifact_like_any_other(tmp_path: Path) -> No
     known = brought.manifest.imported
     assert known is not None
     assert (known.file, known.layout, known.scaler) == ("weights.pth", "v5-nhits", "scaler.json")
-    store = Store(tmp_path / "store")
+    store = ArtifactStore(tmp_path / "store")
     digest = store.save(brought.manifest, brought.files)
     assert check_stored(store, digest).failed == ()
 
@@ -221,7 +221,7 @@ def test_a_network_that_answers_the_same_to_everything_is_refused(tmp_path: Path
     torch.manual_seed(3)
     state = old_models.v5_nhits()
     state["fc.3.weight"] *= 0.0
-    with pytest.raises(RefusedError, match="collapsed"):
+    with pytest.raises(NotStoredError, match="collapsed"):
         bring(saved(tmp_path, state), BARS, SETS["user-18"], **HOW)
 
 

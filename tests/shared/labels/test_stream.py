@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from schemas.common import ACTIONS
 from shared.labels import batch
-from shared.labels.stream import DECAY, WARM, BarHistory, Outcome, Unlabelled, Volatility
+from shared.labels.stream import DECAY, WARM, BarHistory, LabelOutcome, Unlabelled, Volatility
 
 MINUTE = 60_000
 
@@ -29,7 +29,7 @@ def test_each_bar_has_the_class_that_training_would_give_it(seed: int, horizon: 
         assert track.take(t, price, "1-0")
     for t in time.tolist():
         found = track.outcome(t, horizon, 0.7)
-        if isinstance(found, Outcome):
+        if isinstance(found, LabelOutcome):
             assert found.action == ACTIONS[named[t]]
             assert abs(found.forward_return / found.scale - expected.z[list(named).index(t)]) < 1e-9
         elif isinstance(found, Unlabelled):

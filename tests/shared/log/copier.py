@@ -11,12 +11,12 @@ import anyio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from schemas.codec import seal, unseal
+from schemas.codec import decode, encode
 from schemas.features import FeaturesWithheld
-from shared.log import Commit, FencedError, Owner, Place, Position
+from shared.log import Commit, FencedError, Owner, Position, StreamKey
 from shared.log.redis import RedisLog
 
-MARKET = Place("market")
+MARKET = StreamKey("market")
 
 
 async def copy(url: str, label: str, batch: int) -> None:
@@ -27,10 +27,10 @@ async def copy(url: str, label: str, batch: int) -> None:
         outputs = []
         entries = await log.read({MARKET: stand.id}, count=batch, block_ms=1000, ahead=True)
         for entry in entries:
-            found = unseal("market", entry.data)
+            found = decode("market", entry.data)
             bar = found.event
             event = FeaturesWithheld(bar.symbol, bar.interval_ms, bar.open_time, bar.origin, bytes(32), "warming", 0, 1)
-            outputs.append(seal("features", event, causation=found.id, correlation=found.correlation))
+            outputs.append(encode("features", event, causation=found.id, correlation=found.correlation))
         if entries:
             after = Position(entries[-1].id, stand.seen + len(entries))
             await log.commit(claim, Commit(outputs, {"market": stand}, {"market": after}))

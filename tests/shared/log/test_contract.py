@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.decisions import FenceClosed, FenceOpened
 from schemas.documentation.examples import examples
 from schemas.market import BarClosed
@@ -26,43 +26,43 @@ from shared.log import (
     Log,
     OwnedError,
     Owner,
-    Place,
     Position,
+    StreamKey,
 )
 from shared.log.leases import MOST_OUTPUTS, born
 
-MARKET, FEATURES, DEAD, CONTROL = Place("market"), Place("features"), Place("dead"), Place("control")
-DECISIONS, INTENTS = Place("decisions"), Place("intents")
+MARKET, FEATURES, DEAD, CONTROL = StreamKey("market"), StreamKey("features"), StreamKey("dead"), StreamKey("control")
+DECISIONS, INTENTS = StreamKey("decisions"), StreamKey("intents")
 [INTENT] = [each for each in examples() if each.stream == "intents"]
 ME, OTHER = Owner("here", 4_000_001, "me"), Owner("there", 4_000_002, "other")
 
 pytestmark = pytest.mark.anyio
 
 
-def bar(number: int) -> Sealed:
-    return seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+def bar(number: int) -> Encoded:
+    return encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
 
 
-def letter(text: str) -> Sealed:
-    return seal("dead", DeadLetter("feed", "bars.csv:1", "bad_row", text, ""))
+def letter(text: str) -> Encoded:
+    return encode("dead", DeadLetter("feed", "bars.csv:1", "bad_row", text, ""))
 
 
-def bars(*numbers: int) -> list[Sealed]:
+def bars(*numbers: int) -> list[Encoded]:
     return [bar(number) for number in numbers]
 
 
-async def publish(log: Log, outputs: Sequence[Sealed], partition: int = 0) -> None:
+async def publish(log: Log, outputs: Sequence[Encoded], partition: int = 0) -> None:
     """Writes as a feed does: without input streams."""
     claim = await log.claim("feed", [], partition, ME)
     await log.commit(claim, Commit(outputs, {}, {}))
     await log.release(claim)
 
 
-async def data(log: Log, place: Place) -> list[bytes]:
+async def data(log: Log, place: StreamKey) -> list[bytes]:
     return [entry.data for entry in await log.scan(place)]
 
 
-async def consume(log: Log, claim: Claim, count: int, outputs: Sequence[Sealed] = ()) -> Commit:
+async def consume(log: Log, claim: Claim, count: int, outputs: Sequence[Encoded] = ()) -> Commit:
     """A batch of ``market`` from the claim's position on, not committed yet."""
     before = claim.positions["market"]
     entries = await log.read({MARKET: before.id}, count=count, block_ms=0)
@@ -200,7 +200,7 @@ async def test_an_abandoned_read_disturbs_nothing(log: Log) -> None:
 async def test_a_waiting_read_holds_nobody_up(log: Log) -> None:
     found = []
 
-    async def wait(place: Place) -> None:
+    async def wait(place: StreamKey) -> None:
         found.extend(await log.read({place: START}, count=10, block_ms=60_000))
 
     with anyio.fail_after(10):
@@ -230,7 +230,7 @@ async def test_a_tail_is_the_newest_in_order(log: Log) -> None:
 async def test_partitions_are_apart(log: Log) -> None:
     await publish(log, bars(0), partition=1)
     assert await log.scan(MARKET) == []
-    assert [entry.place for entry in await log.scan(Place("market", 1))] == [Place("market", 1)]
+    assert [entry.place for entry in await log.scan(StreamKey("market", 1))] == [StreamKey("market", 1)]
 
 
 # Commits
@@ -537,12 +537,12 @@ async def test_groups_show_owner_lag_and_life(site: Any) -> None:
 # The fence
 
 
-def closing(command_id: str) -> Sealed:
-    return seal("decisions", FenceClosed(command_id, "ada", "outage", 0))
+def closing(command_id: str) -> Encoded:
+    return encode("decisions", FenceClosed(command_id, "ada", "outage", 0))
 
 
-def opening(command_id: str) -> Sealed:
-    return seal("decisions", FenceOpened(command_id, "ada", "it is over", 0))
+def opening(command_id: str) -> Encoded:
+    return encode("decisions", FenceOpened(command_id, "ada", "it is over", 0))
 
 
 async def test_a_fence_that_was_never_set_has_no_mark(log: Log) -> None:
@@ -568,7 +568,7 @@ async def test_a_fence_that_must_have_another_mark_is_left_alone(log: Log) -> No
 async def test_each_partition_has_a_fence_of_its_own(log: Log) -> None:
     await log.set_fence(1, "open a", opening("a"))
     assert (await log.fence(0), await log.fence(1)) == ("", "open a")
-    assert await data(log, Place("decisions", 1)) == [opening("a").data]
+    assert await data(log, StreamKey("decisions", 1)) == [opening("a").data]
 
 
 @pytest.mark.parametrize("mark", ["", "open", "open ", "ajar a"])
@@ -592,7 +592,7 @@ async def test_a_commit_is_applied_under_the_mark_it_was_decided_under(log: Log)
 @pytest.mark.parametrize("outputs", [[], [INTENT], [letter("x"), INTENT]])
 @pytest.mark.parametrize("decided_under", ["open a", "closed a", ""])
 async def test_a_commit_decided_under_another_mark_writes_nothing(
-    log: Log, decided_under: str, outputs: Sequence[Sealed]
+    log: Log, decided_under: str, outputs: Sequence[Encoded]
 ) -> None:
     await publish(log, bars(0))
     await log.set_fence(0, "closed b", closing("b"))

@@ -14,22 +14,22 @@ import anyio
 import pytest
 import redis
 
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.market import BarClosed
-from shared.log import Commit, Owner, Place
+from shared.log import Commit, Owner, StreamKey
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
 
-MARKET, FEATURES = Place("market"), Place("features")
+MARKET, FEATURES = StreamKey("market"), StreamKey("features")
 ME = Owner("elsewhere", 4_000_001, "me")
 COPIER = Path(__file__).with_name("copier.py")
 
 pytestmark = pytest.mark.anyio
 
 
-def bars(first: int, count: int) -> list[Sealed]:
+def bars(first: int, count: int) -> list[Encoded]:
     return [
-        seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+        encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
         for number in range(first, first + count)
     ]
 
@@ -54,7 +54,7 @@ def numbers(url: str) -> list[int]:
     """The bars that were answered, in the order of the answers."""
     with redis.Redis.from_url(url) as client:
         rows: Any = client.xrange(FEATURES.key)
-    return [unseal("features", fields[b"e"]).event.open_time // 60_000 for _, fields in rows]
+    return [decode("features", fields[b"e"]).event.open_time // 60_000 for _, fields in rows]
 
 
 async def test_a_server_killed_between_commits_keeps_all_it_acknowledged(tmp_path: Path) -> None:

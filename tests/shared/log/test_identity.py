@@ -8,27 +8,27 @@ from typing import Any
 import pytest
 import redis
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
-from shared.log import Claim, Commit, FencedError, Log, Owner, Place, Position, TruncatedLogError, preceding
+from shared.log import Claim, Commit, FencedError, Log, Owner, Position, StreamKey, TruncatedLogError, preceding
 from shared.log.identity import Mark, digest_of
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
 
-MARKET, CONTROL, DEAD = Place("market"), Place("control"), Place("dead")
+MARKET, CONTROL, DEAD = StreamKey("market"), StreamKey("control"), StreamKey("dead")
 ME, OTHER = Owner("here", 4_000_001, "me"), Owner("there", 4_000_002, "other")
 
 pytestmark = pytest.mark.anyio
 
 
-def bars(*numbers: int) -> list[Sealed]:
+def bars(*numbers: int) -> list[Encoded]:
     return [
-        seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+        encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
         for number in numbers
     ]
 
 
-async def publish(log: Log, outputs: Sequence[Sealed]) -> None:
+async def publish(log: Log, outputs: Sequence[Encoded]) -> None:
     claim = await log.claim("feed", [], 0, ME)
     await log.commit(claim, Commit(outputs, {}, {}))
     await log.release(claim)

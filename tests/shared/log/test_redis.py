@@ -9,22 +9,22 @@ import anyio
 import pytest
 import redis
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
-from shared.log import START, Claim, Commit, Committed, Owner, Place, Position, TruncatedLogError, UnavailableError
-from shared.log.connection import ServerError, Wire, pack, parse_address
+from shared.log import START, Claim, Commit, Committed, Owner, Position, StreamKey, TruncatedLogError, UnavailableError
+from shared.log.connection import Connection, ServerError, pack, parse_address
 from shared.log.durability import UnfitServerError, check_server
 from shared.log.redis import RedisLog, library
 
-MARKET, CONTROL = Place("market"), Place("control")
+MARKET, CONTROL = StreamKey("market"), StreamKey("control")
 ME = Owner("here", 4_000_001, "me")
 
 pytestmark = pytest.mark.anyio
 
 
-def bars(*numbers: int) -> list[Sealed]:
+def bars(*numbers: int) -> list[Encoded]:
     return [
-        seal("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+        encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
         for number in numbers
     ]
 
@@ -42,7 +42,7 @@ async def log(empty_redis_url: str) -> AsyncIterator[RedisLog]:
     await opened.close()
 
 
-async def publish(log: RedisLog, outputs: Sequence[Sealed]) -> None:
+async def publish(log: RedisLog, outputs: Sequence[Encoded]) -> None:
     claim = await log.claim("feed", [], 0, ME)
     await log.commit(claim, Commit(outputs, {}, {}))
 
@@ -288,7 +288,7 @@ async def test_a_wrong_password_is_said_at_once(empty_redis_url: str) -> None:
 
 
 async def test_replies_go_to_their_callers_even_if_one_was_abandoned(empty_redis_url: str) -> None:
-    wire = await Wire.open(parse_address(empty_redis_url), "test")
+    wire = await Connection.open(parse_address(empty_redis_url), "test")
     found: dict[int, bytes] = {}
 
     async def ask(number: int) -> None:
@@ -312,7 +312,7 @@ async def test_an_answer_that_does_not_come_closes_the_connection() -> None:
         writer.close()
 
     async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
-        wire = await Wire.open(parse_address(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"), "test")
+        wire = await Connection.open(parse_address(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"), "test")
         with anyio.fail_after(10):
             answers = await asyncio.gather(
                 wire.call(pack("PING"), 60.0), wire.call(pack("PING"), 0.05), return_exceptions=True

@@ -12,13 +12,13 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from shared.log import START, Place, UnavailableError
-from shared.log.connection import Wire, pack, parse_address
+from shared.log import START, StreamKey, UnavailableError
+from shared.log.connection import Connection, pack, parse_address
 from shared.log.redis import RedisLog
 from shared.server.certificates import CERTIFICATE, KEY, make
 
 pytestmark = pytest.mark.anyio
-CONTROL = Place("control")
+CONTROL = StreamKey("control")
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def address(port: int, certificate: Path | None = None, host: str = "localhost")
 
 async def refused(url: str) -> str:
     with pytest.raises(UnavailableError) as caught:
-        await Wire.open(parse_address(url), "test")
+        await Connection.open(parse_address(url), "test")
     return str(caught.value)
 
 
@@ -113,7 +113,7 @@ async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
 
 async def test_the_servers_certificate_can_be_looked_at(empty_redis_url: str, tmp_path: Path) -> None:
     with encrypted(empty_redis_url, tmp_path) as port:
-        wire = await Wire.open(parse_address(address(port, tmp_path / CERTIFICATE)), "test")
+        wire = await Connection.open(parse_address(address(port, tmp_path / CERTIFICATE)), "test")
         assert ("DNS", "localhost") in wire.peer["subjectAltName"]
         assert await wire.call(pack("PING"), 5.0) == b"PONG"
         wire.close()

@@ -11,34 +11,34 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import Sealed, seal
+from schemas.codec import Encoded, encode
 from schemas.decisions import BallotLate, FenceClosed
 from schemas.features import FeaturesWithheld
 from schemas.predictions import PredictionFailed
 from shared.audit.written import writer
-from shared.log import Claim, Commit, Entry, Log, Owner, Place
+from shared.log import Claim, Commit, Entry, Log, Owner, StreamKey
 from shared.log.admin import opened_whole
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
-from shared.log.written import SIZE, Written, decode, encode, extend, of_fields, start
+from shared.log.written import SIZE, Written, extend, of_fields, of_text, start, to_text
 from shared.server.embedded import EmbeddedServer
 
-FEATURES, PREDICTIONS, DECISIONS = Place("features"), Place("predictions"), Place("decisions")
+FEATURES, PREDICTIONS, DECISIONS = StreamKey("features"), StreamKey("predictions"), StreamKey("decisions")
 ME = Owner("here", 4_000_001, "me")
 GROUP_KEY = "conclave:{p0}:group:feature-builder"
 
 pytestmark = pytest.mark.anyio
 
 
-def withheld(number: int) -> Sealed:
-    return seal(
+def withheld(number: int) -> Encoded:
+    return encode(
         "features",
         FeaturesWithheld("BTC", 60_000, 60_000 * number, "synthetic", bytes(32), "warming", 0, 1),
     )
 
 
-def failed(model: str, number: int) -> Sealed:
-    return seal(
+def failed(model: str, number: int) -> Encoded:
+    return encode(
         "predictions",
         PredictionFailed(
             symbol="BTC",
@@ -55,16 +55,16 @@ def failed(model: str, number: int) -> Sealed:
     )
 
 
-def late(number: int) -> Sealed:
+def late(number: int) -> Encoded:
     event = BallotLate("BTC", 60_000, 60_000 * number, "synthetic", "m", "0" * 64, "0" * 32)
-    return seal("decisions", event)
+    return encode("decisions", event)
 
 
-def events(*numbers: int) -> list[Sealed]:
+def events(*numbers: int) -> list[Encoded]:
     return [withheld(number) for number in numbers]
 
 
-def recomputed(place: Place, group: str, entries: Sequence[Entry]) -> Written:
+def recomputed(place: StreamKey, group: str, entries: Sequence[Entry]) -> Written:
     """The digest of a group by the definition, from the entries of the stream."""
     own = [entry for entry in entries if writer(place.stream, entry.data) == group]
     digest = extend(start(place.stream, place.partition, group), [entry.data for entry in own])
@@ -75,7 +75,7 @@ async def claimed(log: Log, group: str = "feature-builder", partition: int = 0) 
     return await log.claim(group, [], partition, ME)
 
 
-async def write(log: Log, claim: Claim, outputs: Sequence[Sealed]) -> None:
+async def write(log: Log, claim: Claim, outputs: Sequence[Encoded]) -> None:
     await log.commit(claim, Commit(outputs, {}, {}, str(outputs).encode()))
 
 
@@ -135,7 +135,7 @@ async def test_workers_of_two_models_have_a_digest_each_on_one_stream(log: Log) 
 
 
 async def test_what_others_may_write_to_a_stream_is_in_no_digest(log: Log) -> None:
-    closed = seal("decisions", FenceClosed("c1", "ada", "test", 1))
+    closed = encode("decisions", FenceClosed("c1", "ada", "test", 1))
     claim = await claimed(log, "ensemble-voter")
     await write(log, claim, [late(1), closed, late(2)])
     written = await log.written(claim)
@@ -196,10 +196,10 @@ def test_no_batches_repetitions_or_restarts_part_the_digest_from_the_stream(
 
 def test_a_field_reads_back_and_anything_else_is_refused() -> None:
     written = Written("5-0", "5-2", 3, bytes(range(SIZE)))
-    assert decode(encode(written)) == written
+    assert of_text(to_text(written)) == written
     for wrong in ("", "5-0 5-2 3", "5-2 5-0 3 " + "0" * 64, "5-0 5-2 0 " + "0" * 64, "5-0 5-2 3 00", "5-0 x 3 zz"):
         with pytest.raises(ValueError, match=r".+"):
-            decode(wrong)
+            of_text(wrong)
         assert of_fields({"wrote:features": wrong.encode(), "pos:market": b"0-0 0"}) == {}
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume, SetVotingPolicy
 from shared.control import EMPTY, State, fold, propose
 from shared.control.checkpoint import Checkpoint, RewrittenError
@@ -15,7 +15,7 @@ from shared.control.following import CONTROL
 from shared.log import Entry
 from shared.recovery.copies import Copy, CopyingReader
 from shared.recovery.missing import held_by_head, missing
-from shared.recovery.record import Record
+from shared.recovery.record import ControlRecord
 
 FOUNDED = Found(1, "log-of-a-test")
 
@@ -35,7 +35,7 @@ def state_of(log: list[CommandRecorded]) -> State:
 
 
 def entry_of(recorded: CommandRecorded) -> Entry:
-    return Entry(CONTROL, f"{recorded.version}-0", seal("control", recorded).data)
+    return Entry(CONTROL, f"{recorded.version}-0", encode("control", recorded).data)
 
 
 def policies(*counts: int) -> list[Command]:
@@ -72,11 +72,11 @@ def test_what_is_missing_is_what_was_held_and_is_not_there(
     assert found.lost[-1].head == whole.head
 
 
-def recorded(tmp_path: Path, log: list[CommandRecorded]) -> Record:
-    record = Record(tmp_path)
+def recorded(tmp_path: Path, log: list[CommandRecorded]) -> ControlRecord:
+    record = ControlRecord(tmp_path)
     state = state_of(log)
     record.keep([entry_of(each) for each in log], state, 1)
-    return Record(tmp_path)
+    return ControlRecord(tmp_path)
 
 
 def test_nothing_is_missing_from_a_log_that_went_on(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_was_given_up_is_missing_no_more_and_its_stamps_are_known(tmp_path:
 
 
 def test_a_record_of_nothing_is_empty(tmp_path: Path) -> None:
-    assert Record(tmp_path).empty()
+    assert ControlRecord(tmp_path).empty()
     assert not recorded(tmp_path, log_of()).empty()
 
 

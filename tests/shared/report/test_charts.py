@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.report.charts import Curve, Dot, action_mix, cumulative, e_values, histogram, matrix, reliability
-from shared.report.svg import HEIGHT, WIDTH, Frame, nice, ticks
+from shared.report.svg import HEIGHT, WIDTH, PlotArea, nice, ticks
 
 HOUR = 3_600_000
 
@@ -148,6 +148,6 @@ def test_ticks_lie_inside_and_differ(low: float, span: float) -> None:
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.floats(0, 1))
 def test_a_frame_keeps_its_data_inside(low: float, span: float, part: float) -> None:
-    frame = Frame(low, low + span, low, low + span)
+    frame = PlotArea(low, low + span, low, low + span)
     assert frame.left - 0.1 <= frame.x(low + part * span) <= frame.right + 0.1
     assert 0 <= frame.y(low + part * span) <= frame.bottom + 0.1

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
 from schemas.documentation.examples import examples
 from schemas.market import BarClosed
@@ -26,8 +26,8 @@ from shared.log import (
     HaltedError,
     OwnedError,
     Owner,
-    Place,
     Position,
+    StreamKey,
     preceding,
 )
 from shared.log.identity import digest_of
@@ -35,7 +35,7 @@ from shared.log.memory import MemoryLog
 from shared.runtime.host import PIECE, GapError, Host
 from shared.runtime.service import Batch
 
-MARKET, DEAD, ALARMS = Place("market"), Place("dead"), Place("alarms")
+MARKET, DEAD, ALARMS = StreamKey("market"), StreamKey("dead"), StreamKey("alarms")
 ME = Owner("here", 4_000_001, "me")
 OTHER = Owner("there", 4_000_002, "other")
 
@@ -57,21 +57,21 @@ class Sums:
     follows_control = True
     ticks = 0
 
-    def begin(self, memo: bytes) -> dict[str, Any]:
+    def initial(self, memo: bytes) -> dict[str, Any]:
         return {"last": 0.0, "entry": None, "count": int(memo or b"0"), "versions": 0}
 
-    def memo(self, state: dict[str, Any]) -> bytes:
+    def snapshot(self, state: dict[str, Any]) -> bytes:
         return str(state["count"]).encode()
 
-    def since(self, state: dict[str, Any]) -> Mapping[str, str]:
+    def replay_from(self, state: dict[str, Any]) -> Mapping[str, str]:
         return {"market": preceding(state["entry"])} if state["entry"] else {}
 
-    def absorb(self, state: dict[str, Any], batch: Batch) -> None:
+    def apply(self, state: dict[str, Any], batch: Batch) -> None:
         count = state["count"]
         self.handle(state, batch)
         state["count"] = count
 
-    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Encoded]:
         outputs = []
         state["versions"] += len(batch.control)
         for received in batch.events:
@@ -83,12 +83,12 @@ class Sums:
                 raise ValueError("fourteen")
             state["count"] += 1
             said = f"{state['count']}: {before} + {bar.volume}"
-            outputs.append(seal("dead", DeadLetter("sums", said, "bad_row", "", ""), causation=received.envelope.id))
+            outputs.append(encode("dead", DeadLetter("sums", said, "bad_row", "", ""), causation=received.envelope.id))
         return outputs
 
 
-def bar(volume: float) -> Sealed:
-    return seal("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 1.0, 1.0, 1.0, volume, "synthetic"))
+def bar(volume: float) -> Encoded:
+    return encode("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 1.0, 1.0, 1.0, volume, "synthetic"))
 
 
 async def publish(log: MemoryLog, *volumes: float, raw: bytes | None = None) -> None:
@@ -101,7 +101,7 @@ async def publish(log: MemoryLog, *volumes: float, raw: bytes | None = None) -> 
 
 
 async def letters(log: MemoryLog) -> list[DeadLetter]:
-    return [unseal("dead", entry.data).event for entry in await log.scan(DEAD)]
+    return [decode("dead", entry.data).event for entry in await log.scan(DEAD)]
 
 
 async def said(log: MemoryLog) -> list[str]:
@@ -109,7 +109,7 @@ async def said(log: MemoryLog) -> list[str]:
 
 
 async def alarms(log: MemoryLog) -> list[type]:
-    return [type(unseal("alarms", entry.data).event) for entry in await log.scan(ALARMS)]
+    return [type(decode("alarms", entry.data).event) for entry in await log.scan(ALARMS)]
 
 
 @asynccontextmanager
@@ -175,7 +175,7 @@ class Picky(Resting):
     def __init__(self) -> None:
         self.handed: list[int] = []
 
-    def handle(self, state: Any, batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: Any, batch: Batch) -> Sequence[Encoded]:
         self.handed += [len(batch.events)] if batch.events else []
         return super().handle(state, batch)
 
@@ -286,10 +286,10 @@ async def test_entries_trimmed_before_they_were_read_stop_the_service() -> None:
     await publish(log, 2, 3)
     entries = await log.scan(MARKET)
     log.trim(MARKET, entries[2].id)
-    heard_of: list[Sealed] = []
+    heard_of: list[Encoded] = []
 
     class Meter:
-        def batch(self, *, outputs: Sequence[Sealed], **_: Any) -> None:
+        def batch(self, *, outputs: Sequence[Encoded], **_: Any) -> None:
             heard_of.extend(outputs)
 
     with pytest.raises(GapError, match="1 entries"):
@@ -323,12 +323,12 @@ def control_entry(*commands: Any) -> list[CommandRecorded]:
 async def test_control_is_read_from_its_beginning_and_followed() -> None:
     log = MemoryLog()
     first, *rest = control_entry(Found(1, "log-of-a-test"), Halt(), Resume())
-    await log.append_at(CONTROL, "1-0", seal("control", first).data)
+    await log.append_at(CONTROL, "1-0", encode("control", first).data)
     async with running(log) as host:
         await publish(log, 1)
         await until(heard(log, 1))
         for entry in rest:
-            await log.append_at(CONTROL, f"{entry.version}-0", seal("control", entry).data)
+            await log.append_at(CONTROL, f"{entry.version}-0", encode("control", entry).data)
 
         async def all_read() -> bool:
             return bool(host.state["versions"] == 3)
@@ -342,12 +342,12 @@ async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_o
     monkeypatch.setattr("shared.control.following.OTHERS_ALARM_AFTER_S", 0.0)
     log = MemoryLog()
     first, second = control_entry(Found(1, "log-of-a-test"), Halt())
-    await log.append_at(CONTROL, "1-0", seal("control", first).data)
+    await log.append_at(CONTROL, "1-0", encode("control", first).data)
     async with running(log) as host:
         await publish(log, 1)
         await until(heard(log, 1))
         await log.append_at(CONTROL, "2-0", b"{}")
-        await log.append_at(CONTROL, "3-0", seal("control", second).data)
+        await log.append_at(CONTROL, "3-0", encode("control", second).data)
 
         async def applied() -> bool:
             return bool(host.state["versions"] == 2 and await alarms(log))
@@ -358,7 +358,7 @@ async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_o
         await publish(log, 2)
         await until(heard(log, 2))
         assert host.state["versions"] == 2
-    [refused] = [unseal("alarms", entry.data).event for entry in await log.scan(ALARMS)]
+    [refused] = [decode("alarms", entry.data).event for entry in await log.scan(ALARMS)]
     assert isinstance(refused, ControlRefused)
     assert (refused.entry, refused.version, refused.head) == ("2-0", 1, head_of(first))
 
@@ -366,8 +366,8 @@ async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_o
 async def test_a_control_log_with_entries_missing_stops_the_reader() -> None:
     log = MemoryLog()
     first, _, third = control_entry(Found(1, "log-of-a-test"), Halt(), Resume())
-    await log.append_at(CONTROL, "1-0", seal("control", first).data)
-    await log.append_at(CONTROL, "3-0", seal("control", third).data)
+    await log.append_at(CONTROL, "1-0", encode("control", first).data)
+    await log.append_at(CONTROL, "3-0", encode("control", third).data)
     with pytest.raises(ControlError, match="versions 2 to 2 are gone"):
         await Host(Sums(), log, 0, ME).run(anyio.Event())
 
@@ -387,7 +387,7 @@ async def test_draining_commits_what_is_in_hand_and_releases_the_group() -> None
 # The fence
 
 
-INTENTS, DECISIONS = Place("intents"), Place("decisions")
+INTENTS, DECISIONS = StreamKey("intents"), StreamKey("decisions")
 [INTENT] = [each.envelope.event for each in examples() if each.stream == "intents"]
 
 
@@ -396,11 +396,11 @@ class Trader(Sums):
 
     group = "ensemble-voter"
 
-    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Sealed]:
+    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Encoded]:
         said = super().handle(state, batch)
         if batch.halted and self.obeys:
-            return [seal("dead", replace(sealed.envelope.event, detail="halted")) for sealed in said]
-        return [*said, *(seal("intents", INTENT, causation=sealed.envelope.id) for sealed in said)]
+            return [encode("dead", replace(sealed.envelope.event, detail="halted")) for sealed in said]
+        return [*said, *(encode("intents", INTENT, causation=sealed.envelope.id) for sealed in said)]
 
     obeys = True
 
@@ -493,14 +493,14 @@ async def test_a_batch_that_was_computed_in_a_halt_is_decided_again_after_the_re
 async def test_a_fence_that_is_missing_is_restored_from_control(halted: bool, mark: str) -> None:
     log = MemoryLog()
     for entry in control_entry(Found(1, "log-of-a-test"), *([Halt()] if halted else [])):
-        await log.append_at(CONTROL, f"{entry.version}-0", seal("control", entry).data)
+        await log.append_at(CONTROL, f"{entry.version}-0", encode("control", entry).data)
     async with trading(log):
         await publish(log, 1)
         await until(heard(log, 1))
     assert await log.fence(0) == mark
     assert await told(log) == [("1: 0.0 + 1.0", "halted" if halted else "")]
     [written] = await log.scan(DECISIONS)
-    note = unseal("decisions", written.data).event
+    note = decode("decisions", written.data).event
     assert (note.by, note.reason, note.command_id) == ("ensemble-voter", "restored from control", mark[-1])
 
 
@@ -547,7 +547,7 @@ async def test_a_control_log_that_was_founded_without_a_fence_while_the_voter_ra
     log = MemoryLog()
     async with trading(log):
         [entry] = control_entry(Found(1, "log-of-a-test"))
-        await log.append_at(CONTROL, "1-0", seal("control", entry).data)
+        await log.append_at(CONTROL, "1-0", encode("control", entry).data)
         await publish(log, 1)
         await until(heard(log, 1))
 

@@ -8,22 +8,22 @@ from typing import Any
 import anyio
 import pytest
 
-from schemas.codec import Sealed, seal, unseal
+from schemas.codec import Encoded, decode, encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume, SetVotingPolicy
 from schemas.decisions import FenceClosed
 from schemas.features import BarsMissing
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, GroupRecreated, LogTruncated
-from shared.control import EMPTY, ControlError, Reader, State, fold, propose
+from shared.control import EMPTY, ControlError, ControlReader, State, fold, propose
 from shared.control.following import CONTROL
 from shared.control.stamps import Stamp
-from shared.log import Commit, Lost, Owner, Place
+from shared.log import Commit, Lost, Owner, StreamKey
 from shared.log.memory import MemoryLog
 from shared.recovery.fencing import open_fence
 from shared.runtime.host import Host, LostGroupError
 from shared.runtime.service import Batch, Received
 
-MARKET, DEAD, ALARMS, FEATURES = Place("market"), Place("dead"), Place("alarms"), Place("features")
+MARKET, DEAD, ALARMS, FEATURES = StreamKey("market"), StreamKey("dead"), StreamKey("alarms"), StreamKey("features")
 ME = Owner("here", 4_000_001, "me")
 
 pytestmark = pytest.mark.anyio
@@ -37,31 +37,31 @@ class Heads:
     follows_control = True
     ticks = 0
 
-    def begin(self, memo: bytes) -> dict[str, Any]:
+    def initial(self, memo: bytes) -> dict[str, Any]:
         return {"control": EMPTY, "count": int(memo or b"0")}
 
-    def memo(self, state: dict[str, Any]) -> bytes:
+    def snapshot(self, state: dict[str, Any]) -> bytes:
         return b"%d" % state["count"]
 
-    def since(self, state: dict[str, Any]) -> Mapping[str, str]:
+    def replay_from(self, state: dict[str, Any]) -> Mapping[str, str]:
         return {}
 
-    def absorb(self, state: dict[str, Any], batch: Batch) -> None:
+    def apply(self, state: dict[str, Any], batch: Batch) -> None:
         for envelope in batch.control:
             state["control"] = fold(state["control"], envelope.event)
 
-    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Sealed]:
-        self.absorb(state, batch)
+    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Encoded]:
+        self.apply(state, batch)
         outputs = []
         for received in batch.events:
             state["count"] += 1
             said = f"{received.envelope.event.volume:.0f} under {state['control'].version}"
-            outputs.append(seal("dead", DeadLetter("heads", said, "bad_row", "", ""), causation=received.envelope.id))
+            outputs.append(encode("dead", DeadLetter("heads", said, "bad_row", "", ""), causation=received.envelope.id))
         return outputs
 
 
-def bar(volume: float) -> Sealed:
-    return seal("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 1.0, 1.0, 1.0, volume, "synthetic"))
+def bar(volume: float) -> Encoded:
+    return encode("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 1.0, 1.0, 1.0, volume, "synthetic"))
 
 
 async def publish(log: MemoryLog, *volumes: float) -> None:
@@ -85,19 +85,19 @@ FOUNDED = Found(1, "log-of-a-test")
 
 async def append(log: MemoryLog, *commands: Command, first: int = 1) -> None:
     for entry in folded(*commands)[1][first - 1 :]:
-        assert await log.append_at(CONTROL, f"{entry.version}-0", seal("control", entry).data)
+        assert await log.append_at(CONTROL, f"{entry.version}-0", encode("control", entry).data)
 
 
 async def said(log: MemoryLog) -> list[str]:
-    return [unseal("dead", entry.data).event.source for entry in await log.scan(DEAD)]
+    return [decode("dead", entry.data).event.source for entry in await log.scan(DEAD)]
 
 
 async def alarms(log: MemoryLog) -> list[Any]:
-    return [unseal("alarms", entry.data).event for entry in await log.scan(ALARMS)]
+    return [decode("alarms", entry.data).event for entry in await log.scan(ALARMS)]
 
 
 async def closings(log: MemoryLog) -> list[FenceClosed]:
-    notes = [unseal("decisions", entry.data).event for entry in await log.scan(Place("decisions"))]
+    notes = [decode("decisions", entry.data).event for entry in await log.scan(StreamKey("decisions"))]
     return [note for note in notes if isinstance(note, FenceClosed)]
 
 
@@ -176,7 +176,7 @@ async def test_a_batch_in_hand_is_not_written_upon_a_control_log_that_lost_its_t
     image: object = None
 
     class Late(Heads):
-        def handle(self, state: Any, batch: Batch) -> Sequence[Sealed]:
+        def handle(self, state: Any, batch: Batch) -> Sequence[Encoded]:
             nonlocal image
             outputs = super().handle(state, batch)
             if batch.events and image is not None:
@@ -224,11 +224,11 @@ async def test_entries_that_were_read_and_led_to_nothing_yet_are_missed_too() ->
     """They are in the state, and no commit names them."""
 
     class Silent(Heads):
-        def handle(self, state: Any, batch: Batch) -> Sequence[Sealed]:
+        def handle(self, state: Any, batch: Batch) -> Sequence[Encoded]:
             return super().handle(state, batch) if state["count"] >= 2 else self.count(state, batch)
 
-        def count(self, state: Any, batch: Batch) -> Sequence[Sealed]:
-            self.absorb(state, batch)
+        def count(self, state: Any, batch: Batch) -> Sequence[Encoded]:
+            self.apply(state, batch)
             state["count"] += len(batch.events)
             return ()
 
@@ -309,22 +309,22 @@ class Stamped(Heads):
 
     reads: tuple[str, ...] = ("features",)
 
-    def handle(self, state: Any, batch: Batch) -> Sequence[Sealed]:
-        self.absorb(state, batch)
+    def handle(self, state: Any, batch: Batch) -> Sequence[Encoded]:
+        self.apply(state, batch)
         return [
-            seal("dead", DeadLetter("heads", f"{event.envelope.event.open_time}", "bad_row", "", ""))
+            encode("dead", DeadLetter("heads", f"{event.envelope.event.open_time}", "bad_row", "", ""))
             for event in batch.events
         ]
 
 
-def missing_bars(at: int, version: int, head: str) -> Sealed:
+def missing_bars(at: int, version: int, head: str) -> Encoded:
     event = BarsMissing(
         "BTC", 60_000, at, "synthetic", 1, False, control_version=version, control_head=bytes.fromhex(head)
     )
-    return seal("features", event)
+    return encode("features", event)
 
 
-async def stamp(log: MemoryLog, *events: Sealed) -> None:
+async def stamp(log: MemoryLog, *events: Encoded) -> None:
     claim = await log.claim("feature-builder", (), 0, ME)
     await log.commit(claim, Commit(events, {}, {}))
 
@@ -353,7 +353,7 @@ async def test_what_was_stamped_with_a_lost_command_waits_until_it_is_back_or_gi
             await append(log, FOUNDED, Halt(), first=2)
             await until(has_said(log, "60000", "120000"))
         assert len(await alarms(log)) == 1
-    letters = [unseal("dead", entry.data).event for entry in await log.scan(DEAD)]
+    letters = [decode("dead", entry.data).event for entry in await log.scan(DEAD)]
     if way == "accepted":
         [refused] = [letter for letter in letters if letter.reason == "handler_failed"]
         assert f"version 2 {second.head[:12]} of control, whose loss was accepted" in refused.detail
@@ -381,8 +381,8 @@ class Recalling(Heads):
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
         return b"%d" % (int(memo or b"0") + len(written))
 
-    def again(self, state: dict[str, Any], batch: Batch) -> None:
-        self.absorb(state, batch)
+    def reapply(self, state: dict[str, Any], batch: Batch) -> None:
+        self.apply(state, batch)
 
 
 async def test_a_group_whose_record_is_gone_goes_on_with_what_it_wrote() -> None:
@@ -418,7 +418,7 @@ async def test_a_group_whose_record_is_gone_and_cannot_be_had_again_is_refused_e
 async def test_every_control_entry_is_handed_to_the_reader_that_was_asked_for() -> None:
     taken: list[str] = []
 
-    class Noting(Reader):
+    class Noting(ControlReader):
         def take(self, entry: str, data: bytes) -> Any:
             taken.append(entry)
             return super().take(entry, data)

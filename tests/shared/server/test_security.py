@@ -12,7 +12,7 @@ from shared.log.connection import parse_address
 from shared.log.redis import library
 from shared.server import users
 from shared.server.embedded import EmbeddedServer
-from shared.server.security import Check, Seen, in_force, judged
+from shared.server.security import SecurityCheck, Seen, in_force, judged
 
 WORD = users.hashed("word")
 LATER = time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(time.time() + 86_400 * 400))
@@ -90,7 +90,7 @@ def test_a_log_that_may_be_lost_needs_no_file() -> None:
     assert verdicts(replace(STACK, info={"aof_enabled": "0"}), ephemeral=True)["persistence"] == "open"
 
 
-def by_name(checks: list[Check]) -> dict[str, Any]:
+def by_name(checks: list[SecurityCheck]) -> dict[str, Any]:
     return {check.what: (check.verdict, check.found) for check in checks}
 
 

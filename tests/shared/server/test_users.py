@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from schemas.catalogue import STREAMS
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.control import Found, Halt
 from schemas.decisions import FenceOpened
 from schemas.documentation.examples import examples
@@ -137,10 +137,10 @@ def test_a_console_loads_the_functions_and_skips_a_group(server: redis.Redis) ->
 @contextmanager
 def started(data: Path) -> Iterator[redis.Redis]:
     """A server over ``data`` with the file in force, and its administrator."""
-    users = data / "users.acl"
-    users.write_text("\n".join(users.lines(dict.fromkeys((*users.USERS, "admin"), WORD))) + "\n")
+    file = data / "users.acl"
+    file.write_text("\n".join(users.lines(dict.fromkeys((*users.USERS, "admin"), WORD))) + "\n")
     place = str(data / "socket")
-    options = {"dir": str(data), "port": "0", "unixsocket": place, "aclfile": str(users), "appendonly": "yes"}
+    options = {"dir": str(data), "port": "0", "unixsocket": place, "aclfile": str(file), "appendonly": "yes"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     program = shutil.which("redis-server") or find_program()  # Redis, where it is: the one that forgot
     process = subprocess.Popen([str(program), *words], stdout=subprocess.DEVNULL)
@@ -244,7 +244,7 @@ async def test_with_the_file_in_force_the_console_moves_fences_and_the_voter_com
         with pytest.raises(HaltedError, match="closed h"):
             await voter.commit(claim, Commit([INTENT], {}, {}, b"the next", fence="open f"))
         with pytest.raises(ServerError, match="NOPERM"):
-            await worker.set_fence(0, "open w", seal("decisions", FenceOpened("w", "a worker", "", 0)))
+            await worker.set_fence(0, "open w", encode("decisions", FenceOpened("w", "a worker", "", 0)))
         assert await console.fence(0) == "closed h"
         for log in users.values():
             await log.close()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.market import BarClosed
-from shared.bars import Good, Source, SourceError, gather, misplaced
+from shared.bars import BarSource, Good, SourceError, gather, misplaced
 from shared.synthetic import SCENARIOS, START_MS, SYMBOLS, SyntheticMarket
 from shared.synthetic.market import BLOCK, STATES
 
@@ -25,7 +25,7 @@ def test_every_bar_is_one_that_readers_accept() -> None:
     for row in ROWS:
         assert isinstance(row, Good)
         bar = row.bar
-        seal("market", bar)
+        encode("market", bar)
         assert bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high
         assert bar.volume > 0
         assert bar.origin == "synthetic"
@@ -33,7 +33,7 @@ def test_every_bar_is_one_that_readers_accept() -> None:
 
 
 def test_bars_come_in_the_order_of_close_and_symbol_without_a_gap() -> None:
-    source: Source = MARKET
+    source: BarSource = MARKET
     order = [(row.bar.open_time, row.bar.symbol) for row in source.rows() if isinstance(row, Good)]
     times = [START_MS + n * 300_000 for n in range(BLOCK + 40)]
     assert order == [(time, symbol) for time in times for symbol in SYMBOLS]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.market import BarClosed
 from shared.telemetry.logs import ALIKE, Counted, Lines, Worked
 from shared.telemetry.reporting import Silent
@@ -114,7 +114,7 @@ def test_work_is_one_line_a_minute_and_the_sum_of_lines_is_all_of_it(
     caplog.set_level(logging.INFO)
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    bar = seal("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+    bar = encode("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
     meter = Worked(Silent())
     for _ in range(1000):
         meter.batch(

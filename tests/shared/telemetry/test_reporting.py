@@ -22,45 +22,45 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from schemas.codec import SAMPLED, Sealed, seal
+from schemas.codec import SAMPLED, Encoded, encode
 from schemas.decisions import AbsentMember, BallotLate, CountedBallot, DecisionMade, IntentIssued
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, GapDetected, Refusal
 from schemas.predictions import PredictionMade
 from schemas.readiness import ArtifactReady
-from shared.settings import Telemetry as TelemetrySettings
+from shared.settings import TelemetrySettings
 from shared.telemetry import export
 from shared.telemetry.export import Exporting
-from shared.telemetry.metrics import METRICS, Reading, with_table
+from shared.telemetry.metrics import METRICS, MetricReading, with_table
 from shared.telemetry.reporting import Silent, flags_of, start
-from shared.telemetry.spans import EncodedSpan, SpanSender, encode
+from shared.telemetry.spans import EncodedSpan, SpanSender, encode_span
 
 HEAD = "0" * 64
 
 
-def bar(open_time: int = 0, flags: int = SAMPLED) -> Sealed:
+def bar(open_time: int = 0, flags: int = SAMPLED) -> Encoded:
     event = BarClosed("BTCUSDT", 60_000, open_time, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic")
-    return seal("market", event, flags=flags)
+    return encode("market", event, flags=flags)
 
 
-def caused(cause: Sealed, stream: str, event: Any) -> Sealed:
+def caused(cause: Encoded, stream: str, event: Any) -> Encoded:
     above = cause.envelope
-    return seal(stream, event, causation=above.id, correlation=above.correlation, flags=above.flags)
+    return encode(stream, event, causation=above.id, correlation=above.correlation, flags=above.flags)
 
 
-def features(cause: Sealed) -> Sealed:
+def features(cause: Encoded) -> Encoded:
     event = FeaturesComputed("BTCUSDT", 60_000, 0, "synthetic", bytes(32), bytes(8))
     return caused(cause, "features", event)
 
 
-def prediction(cause: Sealed) -> Sealed:
+def prediction(cause: Encoded) -> Encoded:
     third = (0.25, 0.25, 0.5)
     event = PredictionMade("BTCUSDT", 60_000, 0, "synthetic", "xgboost", bytes(32), third, cause.envelope.id, 1)
     return caused(cause, "predictions", event)
 
 
-def decision(cause: Sealed) -> Sealed:
+def decision(cause: Encoded) -> Encoded:
     event = DecisionMade(
         symbol="BTCUSDT",
         interval_ms=60_000,
@@ -84,7 +84,7 @@ def decision(cause: Sealed) -> Sealed:
     return caused(cause, "decisions", event)
 
 
-def intent(cause: Sealed) -> Sealed:
+def intent(cause: Encoded) -> Encoded:
     event = IntentIssued(
         symbol="BTCUSDT",
         interval_ms=60_000,
@@ -179,13 +179,13 @@ def kept() -> Iterator[Kept]:
         telemetry.stop()
 
 
-def report(telemetry: Any, *outputs: Sealed, consumed: dict[str, int] | None = None) -> None:
+def report(telemetry: Any, *outputs: Encoded, consumed: dict[str, int] | None = None) -> None:
     moments = {"started_ns": 1_000_000_000, "handled_ns": 1_003_000_000, "committed_ns": 1_004_000_000}
     telemetry.batch(consumed=consumed or {}, outputs=outputs, oldest_ms=None, **moments)
 
 
 def timed(
-    telemetry: Any, consumed: dict[str, int], outputs: list[Sealed], times: Any, oldest_ms: int | None = None
+    telemetry: Any, consumed: dict[str, int], outputs: list[Encoded], times: Any, oldest_ms: int | None = None
 ) -> None:
     started, handled, committed = times
     telemetry.batch(
@@ -261,7 +261,7 @@ def test_an_event_that_is_not_sampled_has_no_span(kept: Kept) -> None:
 
 def test_an_event_without_a_symbol_has_a_span_without_one(kept: Kept) -> None:
     letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
-    report(kept.service("feed"), seal("dead", letter, flags=SAMPLED))
+    report(kept.service("feed"), encode("dead", letter, flags=SAMPLED))
     assert [each.key for each in kept.spans()["feed dead"].attributes] == ["conclave.stream"]
 
 
@@ -269,7 +269,7 @@ def test_an_event_without_a_symbol_has_a_span_without_one(kept: Kept) -> None:
 def test_a_request_of_any_size_is_read_by_a_collector(count: int) -> None:
     sender = SpanSender("http://127.0.0.1:1", {"service.name": "x"}, 1.0)
     sealed = [bar(at * 60_000) for at in range(count)]
-    spans = [encode("feed", "market", each.envelope, 2**63, 2**64 - 1) for each in sealed]
+    spans = [encode_span("feed", "market", each.envelope, 2**63, 2**64 - 1) for each in sealed]
     [resource] = ExportTraceServiceRequest.FromString(sender.request(spans)).resource_spans
     [scope] = resource.scope_spans
     assert scope.scope.name == "conclave"
@@ -312,7 +312,7 @@ def test_dead_letters_are_counted_by_reason(kept: Kept) -> None:
     telemetry = kept.service("feed")
     letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
     other = msgspec.structs.replace(letter, reason="duplicate")
-    report(telemetry, seal("dead", letter), seal("dead", other), seal("dead", letter))
+    report(telemetry, encode("dead", letter), encode("dead", other), encode("dead", letter))
     counted = {
         attributes["conclave.reason"]: point.value for attributes, point in kept.metrics()["conclave.dead_letters"]
     }
@@ -358,9 +358,9 @@ def test_a_round_without_quorum_has_no_confidence_to_tell(kept: Kept) -> None:
 
 def test_alarms_late_ballots_and_loaded_artifacts_are_counted(kept: Kept) -> None:
     telemetry = kept.service("ensemble-voter")
-    gap = seal("alarms", GapDetected("ensemble-voter", "predictions", "1-0", "9-0", 1))
+    gap = encode("alarms", GapDetected("ensemble-voter", "predictions", "1-0", "9-0", 1))
     late = BallotLate("BTCUSDT", 60_000, 0, "synthetic", "xgboost", HEAD, "0" * 32)
-    loaded = seal("readiness", ArtifactReady("xgboost", HEAD, "pid 1", "a-life-of-it", 1, 250, 1))
+    loaded = encode("readiness", ArtifactReady("xgboost", HEAD, "pid 1", "a-life-of-it", 1, 250, 1))
     report(telemetry, gap, caused(bar(), "decisions", late), loaded)
     metrics = kept.metrics()
     assert metrics["conclave.alarms"][0][0] == {"conclave.alarm": "gap.detected"}
@@ -384,9 +384,9 @@ def test_what_alarms_people_is_told_as_zero_before_it_happens(kept: Kept) -> Non
 def test_levels_that_are_told_no_more_are_shown_no_more(kept: Kept) -> None:
     telemetry = kept.service("watcher")
     telemetry.levels(
-        [Reading("conclave.group.alive", ("feed", "0"), 1.0), Reading("conclave.control.version", (), 3.0)]
+        [MetricReading("conclave.group.alive", ("feed", "0"), 1.0), MetricReading("conclave.control.version", (), 3.0)]
     )
-    telemetry.levels([Reading("conclave.control.version", (), 4.0)])
+    telemetry.levels([MetricReading("conclave.control.version", (), 4.0)])
     metrics = kept.metrics()
     assert "conclave.group.alive" not in metrics
     assert [point.value for _, point in metrics["conclave.control.version"]] == [4.0]
@@ -402,8 +402,10 @@ def test_every_metric_that_is_reported_stands_in_the_table(kept: Kept) -> None:
     for metric in METRICS.values():
         if metric.kind == "histogram":
             telemetry.record(metric.name, 1.0)
-    telemetry.levels([Reading(each.name, each.attributes, 1.0) for each in METRICS.values() if each.kind == "gauge"])
-    letter = seal("dead", DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x"))
+    telemetry.levels(
+        [MetricReading(each.name, each.attributes, 1.0) for each in METRICS.values() if each.kind == "gauge"]
+    )
+    letter = encode("dead", DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x"))
     timed(telemetry, {"market": 1}, [letter], (0, 1, 2), 0)
     shown = kept.metrics()
     counted = {"conclave.events.consumed", "conclave.events.produced", "conclave.dead_letters"}

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from bench import collapsed
 from shared.families import Epoch
-from shared.training.collapse import Reading, Watcher, judge, read
+from shared.training.collapse import EpochReading, Watcher, judge, read
 from shared.training.fitting import fit
 
 PRIOR = (0.25, 0.5, 0.25)
@@ -14,13 +14,13 @@ Y = np.array([0, 1, 1, 2] * 50)
 BASE = 1.0397207708399179
 
 
-def reading(number: int = 1, skill: float = 0.0, **changed: float) -> Reading:
+def reading(number: int = 1, skill: float = 0.0, **changed: float) -> EpochReading:
     usual = {"train_loss": 1.0, "held_loss": BASE * (1 - skill), "fit_skill": 0.0, "spread": 0.1, "width": 0.2}
     usual |= {"entropy": 1.0, "top": 0.9, **changed}
-    return Reading(number=number, of=9, skill=skill, distinct=50, **usual)
+    return EpochReading(number=number, of=9, skill=skill, distinct=50, **usual)
 
 
-def reason(*readings: Reading) -> str | None:
+def reason(*readings: EpochReading) -> str | None:
     found = judge(readings, BASE)
     return None if found is None else found.reason
 
@@ -89,7 +89,7 @@ def test_the_collapsed_runs_of_the_past_end_within_a_few_epochs_each_for_its_own
     past: collapsed.Past, why: str, within: int
 ) -> None:
     prepared = collapsed.prepared(past)
-    told: list[Reading] = []
+    told: list[EpochReading] = []
     watcher = Watcher(prepared.y[prepared.parts.validation], prepared.prior, told.append)
     fitted = fit(prepared, watcher)
     assert watcher.collapse is not None

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from bench.toy import MINUTE, market
-from shared.artifacts import Store
-from shared.artifacts.calibration import Calibration, Vector, probabilities
+from shared.artifacts import ArtifactStore
+from shared.artifacts.calibration import Calibration, VectorScaling, probabilities
 from shared.artifacts.show import render
 from shared.bars import Bars
 from shared.families import FAMILIES
 from shared.features import SETS
 from shared.labels.batch import classes
-from shared.training.fitting import RefusedError, Trained, judged, refuse, train
+from shared.training.fitting import NotStoredError, Trained, judged, refuse, train
 from shared.training.series import assemble, computed, digest_of_bars, window_ends
 
 SET = SETS["core-28"]
@@ -50,7 +50,7 @@ def test_a_planted_signal_is_found(results: dict[str, Trained], family: str) -> 
 def test_no_skill_is_claimed_where_there_is_no_signal(family: str) -> None:
     try:
         skill = trained(NULL, family).manifest.metrics.test.skill
-    except RefusedError as error:
+    except NotStoredError as error:
         assert "collapsed" in str(error)  # noqa: PT017  # refusal is fine too
     else:
         assert skill.low <= 0
@@ -87,7 +87,7 @@ def test_training_twice_gives_the_same_artifact(results: dict[str, Trained]) -> 
 def test_the_served_answer_is_the_scored_answer(
     results: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    store = Store(tmp_path_factory.mktemp("artifacts"))
+    store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     for family, result in results.items():
         artifact = store.load(store.save(*result))
         table = assemble(SERIES, artifact.window, interval_ms=MINUTE, horizon=3)
@@ -122,7 +122,7 @@ def test_longer_windows_end_with_the_bar_they_are_for() -> None:
 def test_a_model_that_answers_the_same_to_everything_is_refused(results: dict[str, Trained]) -> None:
     metrics = results["xgboost"].manifest.metrics
     flat = msgspec.structs.replace(metrics, test=msgspec.structs.replace(metrics.test, distinct=19))
-    with pytest.raises(RefusedError, match=r"collapsed: 19 distinct answers \(to 1e-3\)"):
+    with pytest.raises(NotStoredError, match=r"collapsed: 19 distinct answers \(to 1e-3\)"):
         refuse(FAMILIES["xgboost"], flat, results["xgboost"])
     refuse(FAMILIES["prior"], flat, results["prior"])
 
@@ -130,12 +130,12 @@ def test_a_model_that_answers_the_same_to_everything_is_refused(results: dict[st
 def test_a_model_that_is_worse_than_knowing_nothing_by_half_is_refused(results: dict[str, Trained]) -> None:
     metrics = results["xgboost"].manifest.metrics
     wild = msgspec.structs.replace(metrics, test=msgspec.structs.replace(metrics.test, log_loss=1.7))
-    with pytest.raises(RefusedError, match="diverged"):
+    with pytest.raises(NotStoredError, match="diverged"):
         refuse(FAMILIES["xgboost"], wild, results["xgboost"])
 
 
 def test_a_collapsed_fit_is_refused_in_training() -> None:
-    with pytest.raises(RefusedError, match="these features hold no more about this label"):
+    with pytest.raises(NotStoredError, match="these features hold no more about this label"):
         train(NULL, "xgboost", SET, source="toy", horizon=3, params={"rounds": 1, "eta": 0.001})
 
 
@@ -179,8 +179,8 @@ def test_a_calibration_that_helps_on_the_test_part_is_kept_with_both_figures() -
     assert metrics.error_after < metrics.error_before
 
 
-@pytest.mark.parametrize("vector", [None, Vector((0.5, 0.5, 0.5), (0.0, 0.0, 0.0))])
-def test_a_calibration_that_makes_the_test_part_worse_is_refused_and_said_so(vector: Vector | None) -> None:
+@pytest.mark.parametrize("vector", [None, VectorScaling((0.5, 0.5, 0.5), (0.0, 0.0, 0.0))])
+def test_a_calibration_that_makes_the_test_part_worse_is_refused_and_said_so(vector: VectorScaling | None) -> None:
     found = Calibration(1.0 if vector else 2.0, 2.0, 0.9, 1.0, vector)
     kept, metrics = judged(found, *overconfident(2000, 1, 1.0))
     assert metrics is not None

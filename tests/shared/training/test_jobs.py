@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from schemas.codec import Envelope, seal
+from schemas.codec import Envelope, encode
 from schemas.control import SetTrainingPolicy
 from schemas.training import (
     Ends,
@@ -20,7 +20,7 @@ from schemas.training import (
 from shared.control.issuing import RefusedError
 from shared.log import Log
 from shared.training.jobs import HOUR_MS, Jobs, scheduled
-from shared.training.ledger import TRAINING, Ledger
+from shared.training.ledger import TRAINING, TrainingWriter
 
 NOW = 1_000 * HOUR_MS
 RECIPE = Recipe("logistic", "core-28", {"iterations": 20}, 12, 0.55, 1)
@@ -33,7 +33,7 @@ def asked(model: str = "m", at: int = NOW, **changed: Any) -> TrainingRequested:
 
 
 def envelope(event: TrainingEvent) -> Envelope[TrainingEvent]:
-    return seal("training", event).envelope
+    return encode("training", event).envelope
 
 
 def id_of(request: TrainingRequested) -> str:
@@ -144,7 +144,7 @@ def test_the_schedule_runs_from_the_last_request_or_from_the_promotion() -> None
 
 @pytest.mark.anyio
 async def test_of_two_that_ask_at_once_one_is_refused(log: Log) -> None:
-    one, two = Ledger(log), Ledger(log)
+    one, two = TrainingWriter(log), TrainingWriter(log)
     await one.read()
     await two.read()
     job = await one.request(asked(), POLICY)
@@ -155,20 +155,20 @@ async def test_of_two_that_ask_at_once_one_is_refused(log: Log) -> None:
 
 @pytest.mark.anyio
 async def test_events_keep_their_order_when_the_clock_goes_back(log: Log) -> None:
-    ledger = Ledger(log)
+    ledger = TrainingWriter(log)
     request = asked()
     job = await ledger.request(request, POLICY)
     await ledger.append(structs.replace(started(request), at=NOW - 5000))
     await ledger.append(TrainingFailed(job, "m", "crashed", "it did", NOW - 4000))
     assert [entry.id for entry in await log.scan(TRAINING)] == [f"{NOW}-0", f"{NOW}-1", f"{NOW}-2"]
-    again = Ledger(log)
+    again = TrainingWriter(log)
     assert (await again.read())[job].state == "failed"
 
 
 @pytest.mark.anyio
 async def test_what_became_of_a_job_descends_from_its_request(log: Log) -> None:
     heard: list[Envelope[TrainingEvent]] = []
-    ledger = Ledger(log, heard.append)
+    ledger = TrainingWriter(log, heard.append)
     request = asked(cause="drift", evidence="1d" * 16)
     job = await ledger.request(request, POLICY)
     await ledger.append(structs.replace(started(request), request=job))

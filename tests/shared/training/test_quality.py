@@ -12,7 +12,7 @@ from shared.families import complete, family_named
 from shared.features import SETS
 from shared.training.fitting import Origin, Prepared, fit, measure, prepare
 from shared.training.quality import assess
-from shared.training.series import Series, computed
+from shared.training.series import SymbolSeries, computed
 from shared.training.worth import gains, sanity
 
 SET = SETS["user-8"]
@@ -25,18 +25,18 @@ def recipe(family: str = "logistic", **changed: Any) -> Recipe:
     return Recipe(family, SET.name, complete(family_named(family), {}), **how)
 
 
-def data(change: Any = None) -> dict[str, Series]:
+def data(change: Any = None) -> dict[str, SymbolSeries]:
     """The series, with their vectors changed."""
     if change is None:
         return SERIES
     return {name: replace(one, vectors=change(one.vectors.copy())) for name, one in SERIES.items()}
 
 
-def report(series: dict[str, Series], champion: Artifact | None = None, fewest: int = 1000) -> DataReport:
+def report(series: dict[str, SymbolSeries], champion: Artifact | None = None, fewest: int = 1000) -> DataReport:
     return assess(prepare(series, SET, recipe()), series, fewest=fewest, champion=champion)
 
 
-def made(series: dict[str, Series] = SERIES, family: str = "logistic") -> tuple[Prepared, Artifact]:
+def made(series: dict[str, SymbolSeries] = SERIES, family: str = "logistic") -> tuple[Prepared, Artifact]:
     prepared = prepare(series, SET, recipe(family))
     fitted = fit(prepared)
     trained = measure(prepared, fitted, Origin("toy", 3, series))

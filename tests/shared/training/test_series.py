@@ -4,16 +4,24 @@ import numpy as np
 import pytest
 
 from bench.toy import MINUTE, market
-from schemas.codec import seal
+from schemas.codec import encode
 from schemas.features import FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.training import Ends, Recipe, TrainingRequested, TrainingStarted
 from shared.archive.history import Reach
 from shared.features import SETS
-from shared.log import START, Entry, Place
+from shared.log import START, Entry, StreamKey
 from shared.log.leases import order
 from shared.training.recorded import UnfitError, read
-from shared.training.series import Series, Span, assemble, computed, digest_of_bars, digest_of_vectors, within
+from shared.training.series import (
+    SymbolSeries,
+    TrainingSpan,
+    assemble,
+    computed,
+    digest_of_bars,
+    digest_of_vectors,
+    within,
+)
 
 SET = SETS["user-8"]
 BARS = {name: market(name, 700, 0.3, seed) for seed, name in enumerate(("AAA", "BBB"))}
@@ -26,7 +34,7 @@ pytestmark = pytest.mark.anyio
 class Recording:
     """A history of one partition, as services would have written it."""
 
-    def __init__(self, series: dict[str, Series], *, other: bool = False) -> None:
+    def __init__(self, series: dict[str, SymbolSeries], *, other: bool = False) -> None:
         self.streams: dict[str, list[Entry]] = {"market": [], "features": []}
         rows = [(int(at), symbol, row) for symbol, one in series.items() for row, at in enumerate(one.bars.open_time)]
         for at, symbol, row in sorted(rows):
@@ -44,12 +52,12 @@ class Recording:
 
     def _add(self, stream: str, event: object) -> None:
         entries = self.streams[stream]
-        entries.append(Entry(Place(stream), f"{len(entries) + 1}-0", seal(stream, event).data))
+        entries.append(Entry(StreamKey(stream), f"{len(entries) + 1}-0", encode(stream, event).data))
 
-    async def reach(self, place: Place) -> Reach:
+    async def reach(self, place: StreamKey) -> Reach:
         raise NotImplementedError
 
-    async def slices(self, place: Place, *, after: str = START, until: str = "+") -> AsyncIterator[Sequence[Entry]]:
+    async def slices(self, place: StreamKey, *, after: str = START, until: str = "+") -> AsyncIterator[Sequence[Entry]]:
         last = (2**64, 0) if until == "+" else order(until)
         yield [entry for entry in self.streams[place.stream] if order(after) < order(entry.id) <= last]
 
@@ -70,7 +78,7 @@ async def test_what_was_recorded_is_to_the_bit_what_is_computed_from_the_bars() 
 
 
 async def test_a_window_of_the_recording_is_that_window_of_longer_bar_files() -> None:
-    span = Span(400 * MINUTE, 599 * MINUTE)
+    span = TrainingSpan(400 * MINUTE, 599 * MINUTE)
     found = await read(Recording(SERIES), *job(span.first, span.last), SET)
     cut = within(SERIES, span)
     assert len(cut["AAA"].bars) == 200
@@ -100,9 +108,9 @@ async def test_vectors_of_another_feature_set_are_refused_by_name() -> None:
 def test_every_value_of_a_data_set_is_in_its_digests() -> None:
     vectors = SERIES["AAA"].vectors.copy()
     vectors[3, 2] = np.nextafter(vectors[3, 2], np.float32(9))
-    changed = {**SERIES, "AAA": Series(BARS["AAA"], SERIES["AAA"].open_time, vectors)}
+    changed = {**SERIES, "AAA": SymbolSeries(BARS["AAA"], SERIES["AAA"].open_time, vectors)}
     assert digest_of_vectors(changed) != digest_of_vectors(SERIES)
-    later = {**SERIES, "AAA": Series(BARS["AAA"], SERIES["AAA"].open_time + MINUTE, SERIES["AAA"].vectors)}
+    later = {**SERIES, "AAA": SymbolSeries(BARS["AAA"], SERIES["AAA"].open_time + MINUTE, SERIES["AAA"].vectors)}
     assert digest_of_vectors(later) != digest_of_vectors(SERIES)
     assert digest_of_vectors({"BBB": SERIES["BBB"], "AAA": SERIES["AAA"]}) == digest_of_vectors(SERIES)
 
