@@ -26,8 +26,8 @@ from schemas.operations import ControlRefused
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
 from shared.control import EMPTY, ControlReader, State, fold, following
-from shared.control.following import CONTROL
 from shared.control.issuing import ControlWriter, RefusedError
+from shared.control.stream import CONTROL
 from shared.log import START, FencedError, Owner, StreamKey
 from shared.log.memory import MemoryLog
 from shared.runtime.host import Host

@@ -26,9 +26,9 @@ from bench.forecasting import HORIZON, Epoch, Errors, Parts, Settings, read, tra
 from bench.harness import Figure
 from shared.families.nhits.body import NHitsBody as NHiTSBody
 from shared.families.nhits.body import Stack
-from shared.families.nhits.net import NHitsForecaster as NHiTS
+from shared.families.nhits.net import Forecaster as NHiTS
 from shared.families.patchtst.body import PatchTSTBody
-from shared.families.patchtst.net import PatchTSTForecaster as PatchTST
+from shared.families.patchtst.net import Forecaster as PatchTST
 
 
 class Trial(NamedTuple):

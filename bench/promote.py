@@ -35,8 +35,7 @@ from schemas.decisions import DecisionMade
 from shared.control import EMPTY, State, fold
 from shared.control.issuing import ControlWriter, current, history
 from shared.control.readiness import evidence, with_evidence
-from shared.log import StreamKey
-from shared.log.identity import Mark
+from shared.log import Mark, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import owner
 

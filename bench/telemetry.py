@@ -33,8 +33,9 @@ from shared.log.redis import RedisLog
 from shared.runtime.host import Host
 from shared.server.embedded import EmbeddedServer
 from shared.settings import TelemetrySettings
+from shared.telemetry import start
 from shared.telemetry.export import Exporting
-from shared.telemetry.reporting import flags_of, start
+from shared.telemetry.reporting import flags_of
 
 BATCH: Final = 100
 TURN: Final = 100

@@ -29,9 +29,9 @@ from bench.forecasting import HORIZON, read, step
 from bench.harness import HERE, Figure
 from shared.families.nhits.body import NHitsBody as NHiTSBody
 from shared.families.nhits.body import Stack
-from shared.families.nhits.net import NHitsForecaster as NHiTS
+from shared.families.nhits.net import Forecaster as NHiTS
 from shared.families.patchtst.body import PatchTSTBody
-from shared.families.patchtst.net import PatchTSTForecaster as PatchTST
+from shared.families.patchtst.net import Forecaster as PatchTST
 
 PEER = HERE / "out" / "peer" / "bin" / "python"
 SCRIPT = HERE / "peers" / "forecasters.py"

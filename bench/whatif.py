@@ -13,7 +13,7 @@ from services.console.research.whatif import asked_of
 from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.whatif import Asked, RecordedAnswer
+from shared.audit.whatif import Asked, WhatifAnswer
 from shared.log import StreamKey
 
 
@@ -30,7 +30,7 @@ def run(quick: bool) -> dict[str, Figure]:
                 source.write("scores", encode("scores", event).data)
     configurations = Configurations(source, Findings())
 
-    def timed(asked: Asked) -> tuple[float, RecordedAnswer]:
+    def timed(asked: Asked) -> tuple[float, WhatifAnswer]:
         begun = time.perf_counter()
         answer = asked_of(source, configurations, asked, ArtifactStore(Path("nowhere")))
         return time.perf_counter() - begun, answer

@@ -167,7 +167,10 @@ def test_an_impurity_is_found(code: str) -> None:
 
 
 def test_what_a_core_needs_is_no_impurity() -> None:
-    code = "import math, numpy as np\nfrom shared.voting.pool import pool\ndef handle(batch): return batch.now or math.log(2)"
+    code = (
+        "import math, numpy as np\nfrom shared.voting.pool import pool\n"
+        "def handle(batch): return batch.now or math.log(2)"
+    )
     assert list(impurities(ast.parse(code))) == []
 
 

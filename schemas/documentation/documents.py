@@ -26,7 +26,7 @@ from schemas.documentation.compatibility import Schema
 from schemas.documentation.examples import examples
 from schemas.documentation.streams import table
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = ROOT / "docs" / "reference"
 RELEASED: Final = ROOT / "tests" / "schemas"
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"

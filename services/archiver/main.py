@@ -12,14 +12,14 @@ from schemas.operations import OwnerReplaced
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, round_of
 from shared.archive.store import SegmentStore, opened
-from shared.control.following import now_ms
 from shared.control.issuing import current
+from shared.control.stream import now_ms
 from shared.log import Claim, Commit, Log
 from shared.log.admin import opened_whole
 from shared.runtime.process import check_installation, opened_log, owner
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings, redis_url_with_password
-from shared.telemetry import logs, reporting
+from shared.telemetry import logs, start
 from shared.telemetry.reporting import Telemetry
 
 RENEW_S: Final = 3.0
@@ -34,14 +34,15 @@ def store_of(settings: Settings) -> SegmentStore:
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
     """Archives until ``stop``. Raises ``OwnedError`` where another archiver runs."""
     supervised = Supervised()
-    meter = logs.Worked(reporting.start(settings.telemetry, GROUP, 0))
+    meter = logs.Worked(start(settings.telemetry, GROUP, 0))
     try:
         async with opened_log(settings, f"conclave:{GROUP}") as log:
             check_installation(settings, await current(log))
             claims: list[Claim] = []
             try:
                 for partition in range(settings.installation.partitions):
-                    claims.append(await log.claim(GROUP, (), partition, owner(GROUP), take_over=take_over))  # noqa: PERF401  # released on refusal
+                    claim = await log.claim(GROUP, (), partition, owner(GROUP), take_over=take_over)
+                    claims.append(claim)  # released if a later one is refused
                 await _archive(settings, log, claims, stop, supervised, meter)
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(2):

@@ -12,9 +12,9 @@ from shared.archive.cuts import FORMAT, Cut, GroupThen, SealedEnd, encode, name_
 from shared.archive.files import Files
 from shared.archive.sealed import FILE_RAW, NOTHING, CorruptError, build
 from shared.archive.store import SegmentStore, StoreError
-from shared.log import START, Entry, Log, Position, StreamKey, TruncatedLogError, preceding
+from shared.log import START, Entry, Log, Mark, Position, StreamKey, TruncatedLogError, preceding
 from shared.log.admin import StreamEnd, Whole
-from shared.log.identity import Mark, digest_of
+from shared.log.identity import digest_of
 from shared.log.leases import order
 
 GLOBAL: Final = tuple(StreamKey(spec.name) for spec in STREAMS.values() if not spec.partitioned)

@@ -5,17 +5,13 @@
 
 import functools
 import sys
-from collections.abc import Callable, Coroutine
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Final
 
-import anyio
 import click
 
-from shared.settings import Settings, SettingsError, load
-
-P = ParamSpec("P")
+from shared.settings import SettingsError, load
 
 MODULES: Final = {
     "run": "run.service",
@@ -85,22 +81,6 @@ class Commands(click.Group):
 def cli(context: click.Context, path: Path | None) -> None:
     """Runs an ensemble of trading-signal models as small services over Redis Streams."""
     context.obj = functools.cache(lambda: load(path))
-
-
-def settings_of(context: click.Context) -> Settings:
-    """The settings in force, read once, when a command first needs them."""
-    found: Settings = context.obj()
-    return found
-
-
-def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A click command whose body is a coroutine."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        anyio.run(functools.partial(command, *args, **kwargs))
-
-    return run
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from shared.runtime.host import GapError, LostGroupError
 from shared.runtime.process import InstallationError
 from shared.server.embedded import EmbeddedError
 from shared.settings import SettingsError
-from shared.telemetry.reporting import MissingExporterError
+from shared.telemetry import MissingExporterError
 from shared.training.fitting import NotStoredError
 from shared.training.splits import SplitError
 

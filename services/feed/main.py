@@ -14,7 +14,7 @@ from services.feed import core
 from services.feed.core import Numbered, State, Tick
 from services.feed.pace import MarketTime, Pace, Speed, parse_speed
 from shared.bars.rows import BarSource
-from shared.control.following import now_ms
+from shared.control.stream import now_ms
 from shared.log import Claim, Commit, GroupView, Log, Owner
 from shared.runtime.host import Meter
 

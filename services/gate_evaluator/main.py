@@ -11,9 +11,9 @@ from schemas.codec import decode
 from schemas.control import Command, ConfirmPromotion, Rollback, SetWeights, StepWeight
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
-from shared.control.following import now_ms
 from shared.control.issuing import ControlWriter, Missing, RefusedError
 from shared.control.signing import Signer, load_private
+from shared.control.stream import now_ms
 from shared.log import Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
 from shared.runtime.process import missing_by, opened_log, serve

@@ -10,7 +10,7 @@ from typing import Final
 from services.model_worker.inference import Predictor
 from services.model_worker.members import Fault, Loaded
 from shared.artifacts.artifact import Pause
-from shared.control.following import now_ms
+from shared.control.stream import now_ms
 
 Outcome = Loaded | Fault
 

@@ -24,7 +24,7 @@ from shared.artifacts.artifact import Artifact
 from shared.artifacts.card import card
 from shared.artifacts.manifest import MANIFEST, canonical
 from shared.artifacts.store import ArtifactStore
-from shared.control.following import now_ms
+from shared.control.stream import now_ms
 from shared.features import SETS
 from shared.report.training import Results, page
 from shared.training.collapse import Collapse, EpochReading, Watcher

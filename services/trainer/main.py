@@ -23,14 +23,14 @@ from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.registration import registration
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
-from shared.control.following import CONTROL, now_ms
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.signing import Signer, load_private
+from shared.control.stream import CONTROL, now_ms
 from shared.log import START, Claim, Commit, Log, Position, StreamKey, TruncatedLogError
 from shared.runtime.process import check_installation, missing_by, opened_log, owner
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings
-from shared.telemetry import reporting
+from shared.telemetry import start
 from shared.training.jobs import ATTEMPTS, Job
 from shared.training.ledger import TrainingWriter
 from shared.training.recorded import ends_now
@@ -48,7 +48,7 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
     """Trains until ``stop``. Signs with the key in ``<state>/keys/trainer.pem``, if there is one. Raises
     ``OwnedError`` where another trainer runs."""
     supervised = Supervised()
-    meter = reporting.start(settings.telemetry, GROUP, 0)
+    meter = start(settings.telemetry, GROUP, 0)
     file = Path(settings.installation.state) / KEY_FILE
     signer = load_private(file, key_id=GROUP) if file.is_file() else None
     try:

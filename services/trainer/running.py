@@ -14,7 +14,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from schemas.training import TrainingEvent, TrainingFailed
 from services.trainer.task import TASK, Task
-from shared.control.following import now_ms
+from shared.control.stream import now_ms
 from shared.runtime.process import ONE_THREAD
 from shared.settings import VARIABLE, Settings, find
 

@@ -18,7 +18,7 @@ from shared.archive.past import past_of
 from shared.archive.sealed import CorruptError
 from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.store import ArtifactStore
-from shared.control.following import now_ms
+from shared.control.stream import now_ms
 from shared.features import SETS
 from shared.log import UnavailableError
 from shared.runtime.process import opened_log

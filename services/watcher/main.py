@@ -19,14 +19,14 @@ from services.watcher.levels import readings
 from services.watcher.sending import RANK, Channels, addresses, line, message
 from services.watcher.state import Notice, State
 from shared.control import ControlReader
-from shared.control.following import CONTROL, marks_of, now_ms, standing
 from shared.control.issuing import current
+from shared.control.stream import CONTROL, marks_of, now_ms, standing
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
 from shared.runtime.process import check_installation, opened_log
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings
-from shared.telemetry import logs, reporting
+from shared.telemetry import logs, start
 from shared.telemetry.reporting import Telemetry
 
 __all__ = ["Channels", "Watcher", "addresses", "run"]
@@ -57,7 +57,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
     """Watches until ``stop``."""
     urls = addresses()
     channels = Channels(urls)
-    supervised, meter = Supervised(), logs.Worked(reporting.start(settings.telemetry, GROUP))
+    supervised, meter = Supervised(), logs.Worked(start(settings.telemetry, GROUP))
     told = (
         f"notices go to: {', '.join(channels.names)}" if urls else "notices go to this log alone: no address is named"
     )

@@ -1,7 +1,7 @@
 """Feeds a service that joins streams with everything recorded, in the order of entries.
 
-The service's own back-pressure says which stream is not to be read (``shared.runtime.service.Paced``), so what is held in
-memory is what the service holds.
+The service's own back-pressure says which stream is not to be read (``shared.runtime.service.Backpressure``),
+so what is held in memory is what the service holds.
 """
 
 from collections.abc import Iterator, Sequence

@@ -43,8 +43,8 @@ class Live:
         return self._store is not None or extent.added == extent.length
 
     def extent(self, place: StreamKey) -> RecordedExtent:
-        """See ``Counted``. ``before`` is not known without an archive: whether entries were trimmed or removed, the
-        server does not say."""
+        """See ``CountedSource``. ``before`` is not known without an archive: the server does not say whether entries
+        were trimmed or removed."""
         found = self._runner.run(self._log.extent(place))
         before: int | None = 0
         if self._store is None:

@@ -18,18 +18,18 @@ class ArchivedRecording:
         self._history = SealedHistory(store)
 
     def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
-        """See ``Source``."""
+        """See ``Recording``."""
         for found in self._history.read(place, after=after, until=until):
             yield from found
 
     def whole(self, place: StreamKey) -> bool:
-        """See ``Source``."""
+        """See ``Recording``."""
         files = Files(self._store, place)
         numbers = files.numbers()
         return not numbers or files.open(numbers[0]).header.before == 0
 
     def extent(self, place: StreamKey) -> RecordedExtent:
-        """See ``Counted``: what the headers of the files say."""
+        """See ``CountedSource``: what the headers of the files say."""
         files = Files(self._store, place)
         numbers, end = files.numbers(), files.end()
         if end is None:

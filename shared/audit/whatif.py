@@ -74,7 +74,7 @@ class Point(NamedTuple):
     after: float
 
 
-class RecordedRound(NamedTuple):
+class ChangedRound(NamedTuple):
     """A round that would have ended another way."""
 
     symbol: str
@@ -86,7 +86,7 @@ class RecordedRound(NamedTuple):
     signed_after: float | None
 
 
-class RecordedAnswer(Struct):
+class WhatifAnswer(Struct):
     """The whole of it. ``changed``: rounds with another action; ``moved``: with another probability at all.
     ``scored``: rounds with a recorded outcome, which returns and losses are over. ``silent``: rounds in which a
     model that is asked for has no ballot. ``matrix[i][j]``: action i before, j after."""
@@ -99,7 +99,7 @@ class RecordedAnswer(Struct):
     before: Side = field(default_factory=Side)
     after: Side = field(default_factory=Side)
     matrix: list[list[int]] = field(default_factory=lambda: [[0, 0, 0], [0, 0, 0], [0, 0, 0]])
-    first: list[RecordedRound] = field(default_factory=list)
+    first: list[ChangedRound] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     origins: dict[str, int] = field(default_factory=dict)
 
@@ -183,7 +183,7 @@ def ask(
     rescored: Rescored,
     partition: int,
     span: EntryRange,
-    into: RecordedAnswer,
+    into: WhatifAnswer,
 ) -> None:
     """Adds the rounds of a partition to an answer. Raises ``AskedError``."""
     came = outcomes(source, partition)
@@ -225,7 +225,7 @@ def _ballots(decision: _Whole, voices: list[tuple[str, str]], rescored: Rescored
 
 
 def _take(
-    into: RecordedAnswer,
+    into: WhatifAnswer,
     was: _Whole,
     panel: Panel,
     ballots: Mapping[str, Probabilities],
@@ -250,7 +250,7 @@ def _take(
         earned = before, _earn(into.after, now.action, now.probabilities, came)
     if changed and len(into.first) < SHOWN:
         into.first.append(
-            RecordedRound(was.symbol, was.open_time, name, was.action, now.action, *(earned or (None, None)))
+            ChangedRound(was.symbol, was.open_time, name, was.action, now.action, *(earned or (None, None)))
         )
     _mark(into, was.open_time, changed, *(earned or (0.0, 0.0)))
 
@@ -271,7 +271,7 @@ def _earn(side: Side, action: Action, probabilities: Probabilities, came: Whatif
     return earned
 
 
-def _mark(into: RecordedAnswer, at: int, changed: bool, before: float, after: float) -> None:
+def _mark(into: WhatifAnswer, at: int, changed: bool, before: float, after: float) -> None:
     """Appends a point; where there are too many, each two become one."""
     size = max(1, (into.points[0].rounds if into.points else 1))
     last = into.points[-1] if into.points else None

@@ -48,8 +48,11 @@ def writer(stream: str, data: bytes) -> str:
 
 
 def check_written(
-    source: Recording, known: Sequence[KnownDigest], partition: int, span: EntryRange = EntryRange()
-) -> Findings:  # noqa: B008  # a plain value
+    source: Recording,
+    known: Sequence[KnownDigest],
+    partition: int,
+    span: EntryRange = EntryRange(),  # noqa: B008  # a plain value
+) -> Findings:
     """Recomputes the digests of a partition's streams from the recorded entries, and compares them with ``known``.
 
     Entries count as checked where a digest covers them. Streams and groups without one are left out."""

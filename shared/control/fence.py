@@ -14,7 +14,7 @@ import anyio
 from schemas.codec import Encoded, encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
 from schemas.decisions import FenceClosed, FenceOpened
-from shared.control.following import now_ms
+from shared.control.stream import now_ms
 from shared.log import CLOSED, OPEN, Log
 from shared.log.leases import is_open
 

@@ -31,8 +31,8 @@ from shared.control import (
     propose,
 )
 from shared.control.fence import FenceError, Move, Order, last_move, repair
-from shared.control.following import CONTROL, marks_of, now_ms, read_control
 from shared.control.signing import Signer
+from shared.control.stream import CONTROL, marks_of, now_ms, read_control
 from shared.log import Log, StreamKey, TruncatedLogError
 
 RACES: Final = 20

@@ -166,7 +166,7 @@ def _misplaced(entry: str, before: str) -> str | None:
 
 
 def _misnamed(found: _Wire, data: bytes) -> str | None:
-    """An envelope that is not the one ``seal`` makes of these bytes."""
+    """An envelope that is not the one ``encode`` makes of these bytes."""
     try:
         causation, correlation = bytes.fromhex(found.causation), bytes.fromhex(found.correlation)
     except ValueError:

@@ -6,7 +6,7 @@ The feature-builder writes it (``schemas.features``), everything that follows fr
 from collections.abc import Sequence
 
 from shared.control import ControlError, State
-from shared.control.following import CONTROL
+from shared.control.stream import CONTROL
 from shared.log import Lost
 from shared.runtime.service import Received
 

@@ -17,14 +17,11 @@ Not guaranteed
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Encoded
 from shared.log.written import Written
-
-if TYPE_CHECKING:
-    from shared.log.identity import Mark
 
 START: Final = "0-0"
 """The id before every entry."""
@@ -83,6 +80,15 @@ class Owner(NamedTuple):
         return f"{self.label} (pid {self.pid} on {self.host})"
 
 
+class Mark(NamedTuple):
+    """An entry that was read: the place, the position after it. ``kept``: this very entry must be there; otherwise it
+    may have been trimmed or deleted since."""
+
+    place: StreamKey
+    position: Position
+    kept: bool = False
+
+
 class Claim(NamedTuple):
     """The right to commit for one group of one partition, and where the group stood when it was
     given: its positions, the memo of its last commit, and from where the service must read again
@@ -117,7 +123,7 @@ class Commit(NamedTuple):
     memo: bytes = b""
     since: Mapping[str, str] = {}
     fence: str | None = None
-    known: "Sequence[Mark]" = ()
+    known: Sequence[Mark] = ()
 
 
 class Committed(NamedTuple):
@@ -199,7 +205,7 @@ class Log(Protocol):
         """How many connections were opened so far. A server that lost entries was restarted or replaced, so as long
         as this does not change, what was read is there."""
 
-    async def check(self, marks: "Sequence[Mark]") -> None:
+    async def check(self, marks: Sequence[Mark]) -> None:
         """Compares what was read with what is there, in one round trip.
         Raises ``TruncatedLogError`` for the first mark that is contradicted."""
 
@@ -251,7 +257,7 @@ class Log(Protocol):
     async def tail(self, place: StreamKey, count: int) -> list[Entry]:
         """The newest ``count`` entries, oldest first."""
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: "Sequence[Mark]" = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         """Appends under this very id, which must be greater than the newest; false (and nothing
         written) where it is not. The compare-and-append of the control stream. ``marks``: what was read of it; it is
         compared over the same connection first. Raises ``TruncatedLogError``."""

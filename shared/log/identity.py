@@ -6,19 +6,9 @@ that it read, and compares.
 """
 
 from hashlib import sha1
-from typing import NamedTuple
 
-from shared.log import START, Claim, Extent, Lost, Position, StreamKey, TruncatedLogError
+from shared.log import START, Claim, Extent, Lost, Mark, Position, StreamKey, TruncatedLogError
 from shared.log.leases import order
-
-
-class Mark(NamedTuple):
-    """An entry that was read: the place, the position after it. ``kept``: this very entry must be there; otherwise it
-    may have been trimmed or deleted since."""
-
-    place: StreamKey
-    position: Position
-    kept: bool = False
 
 
 def digest_of(data: bytes) -> str:

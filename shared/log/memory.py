@@ -23,11 +23,12 @@ from shared.log import (
     Extent,
     FencedError,
     GroupView,
+    Mark,
     Owner,
     Position,
     StreamKey,
 )
-from shared.log.identity import Mark, fault, rolled_back, truncated
+from shared.log.identity import fault, rolled_back, truncated
 from shared.log.leases import (
     LEASE_MS,
     check_commit,

@@ -53,6 +53,7 @@ from shared.log import (
     Extent,
     FencedError,
     GroupView,
+    Mark,
     Owner,
     Position,
     StreamKey,
@@ -62,7 +63,7 @@ from shared.log import (
 )
 from shared.log.connection import Connection, ServerError, pack, parse_address
 from shared.log.durability import UnfitServerError
-from shared.log.identity import Mark, fault, rolled_back, truncated
+from shared.log.identity import fault, rolled_back, truncated
 from shared.log.leases import (
     LEASE_MS,
     check_commit,

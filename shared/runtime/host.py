@@ -5,7 +5,7 @@ start
     Claim the group (a second copy is refused here), compare the entries at the durable positions with those that
     were read, look for a gap between them and what the streams still hold, fold the control stream from its beginning.
 catch up
-    Begin from the memo, read again from ``since`` to the position, absorb without writing.
+    Begin from the memo, read again from ``since`` to the position, apply without writing.
 live
     Read, decode, hand over, commit outputs with positions. An event is handed over once every command up to
     its stamp has been (``schemas.features``). Entries that cannot be decoded become dead letters in the same
@@ -45,8 +45,8 @@ from schemas.control import CommandRecorded
 from schemas.operations import DeadLetter, GapDetected, GroupRecreated, LogTruncated, OwnerReplaced
 from shared.control import ControlError, ControlReader, State
 from shared.control.fence import last_move, restored
-from shared.control.following import CONTROL, alarm_of, marks_of, now_ms, patience, read_control, standing
 from shared.control.stamps import Stamp, TruncatedError, holds, newest_stamp, stamp_of
+from shared.control.stream import CONTROL, alarm_of, marks_of, now_ms, patience, read_control, standing
 from shared.log import (
     START,
     Commit,
@@ -54,13 +54,14 @@ from shared.log import (
     HaltedError,
     Log,
     Lost,
+    Mark,
     Owner,
     Position,
     StreamKey,
     TruncatedLogError,
     UnavailableError,
 )
-from shared.log.identity import Mark, digest_of
+from shared.log.identity import digest_of
 from shared.log.leases import is_open, order
 from shared.log.written import Written
 from shared.recovery.fencing import close_fence

@@ -17,8 +17,8 @@ from typing import Any, Final
 import anyio
 
 from shared.control import ControlReader, State, checkpoint
-from shared.control.following import now_ms
 from shared.control.issuing import current
+from shared.control.stream import now_ms
 from shared.log import Owner
 from shared.log.durability import check_server
 from shared.log.leases import born
@@ -30,7 +30,7 @@ from shared.runtime.service import Service
 from shared.runtime.supervision import Supervised
 from shared.server import embedded
 from shared.settings import Settings, redis_url_with_password
-from shared.telemetry import logs, reporting
+from shared.telemetry import logs, start
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of every worker: two threads beside a busy neighbour are slower than one."""
@@ -113,7 +113,7 @@ def record_of(settings: Settings) -> ControlRecord | None:
 
 
 def missing_by(settings: Settings) -> Callable[[State], str | None]:
-    """For a ``Door``: whether commands are missing, by what this machine noted."""
+    """For a ``ControlWriter``: whether commands are missing, by what this machine noted."""
     record = record_of(settings)
     return (lambda _: None) if record is None else record.why
 
@@ -157,7 +157,7 @@ async def serve(
     otherwise."""
     if not 0 <= partition < settings.installation.partitions:
         raise InstallationError(f"partition {partition} of {settings.installation.partitions} does not exist")
-    meter = logs.Worked(reporting.start(settings.telemetry, service.group, partition))
+    meter = logs.Worked(start(settings.telemetry, service.group, partition))
     supervised = Supervised()
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:

@@ -69,7 +69,7 @@ class Service(Protocol[S]):
         finds the event at fault one by one, and sets it aside as a dead letter."""
 
     def snapshot(self, state: S) -> bytes:
-        """What must survive a restart and cannot be read again from ``since``. Small."""
+        """What must survive a restart and cannot be read again from ``replay_from``. Small."""
 
     def replay_from(self, state: S) -> Mapping[str, str]:
         """For each stream read, the id *before* the oldest entry that the state still depends on;

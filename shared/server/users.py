@@ -5,8 +5,8 @@ writes and to no others, moves its own groups, and can neither load functions no
 The console is the operators' user; only writers of ``control`` in the catalogue append there. Nobody
 is let in without a name: the user ``default`` is off.
 
-Fences of partitions (``shared.control.fence``) are moved by the console and checked by the writer of ``intents``, which also
-restores one that is missing.
+Fences of partitions (``shared.control.fence``) are moved by the console and checked by the writer of ``intents``,
+which also restores one that is missing.
 
 Commands inside a server-side function are judged as if the caller sent them. So ``FCALL``, which needs
 read and write on every key it names, gives a service nothing that its other rules withhold.

@@ -61,7 +61,7 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True)
 class SyntheticMarket:
-    """An endless market (or ``bars`` bars of each symbol), a ``Source`` of origin ``synthetic``.
+    """An endless market (or ``bars`` bars of each symbol), a ``BarSource`` of origin ``synthetic``.
 
     The same scenario, seed and interval give the same bars of a symbol in every run, whatever other
     symbols there are and in whatever pieces it is read, as long as NumPy keeps its random streams.

@@ -1,6 +1,6 @@
 """Telemetry that is on: spans and metrics by the OpenTelemetry SDK, sent over OTLP/HTTP.
 
-Loaded by ``shared.telemetry.reporting.start`` when an endpoint is configured. A span is made for each sampled
+Loaded by ``shared.telemetry.start`` when an endpoint is configured. A span is made for each sampled
 output, already finished, with the ids that its event has (``shared.telemetry.spans``). Counts are sums kept in
 plain dictionaries and read by the exporting thread, so that a batch costs a few additions.
 """

@@ -14,7 +14,6 @@ from hashlib import blake2b
 from typing import Protocol
 
 from schemas.codec import SAMPLED, Encoded
-from shared.settings import TelemetrySettings
 from shared.telemetry.metrics import MetricReading
 
 
@@ -70,25 +69,6 @@ class Silent:
 
     def stop(self) -> None:
         """Nothing."""
-
-
-class MissingExporterError(RuntimeError):
-    """An endpoint is configured and the libraries that would send to it are not installed."""
-
-
-def start(settings: TelemetrySettings, service: str, partition: int = 0) -> Telemetry:
-    """The telemetry of one process of ``service``. Does not connect: a collector may come up later.
-    Raises ``MissingExporterError``."""
-    if not settings.endpoint:
-        return Silent()
-    try:
-        from shared.telemetry.export import exporting  # noqa: PLC0415  # heavy, seldom needed
-    except ModuleNotFoundError as error:
-        raise MissingExporterError(
-            f"[telemetry] endpoint is {settings.endpoint!r}, but {error.name} is not installed;"
-            " install conclave[telemetry], or leave the endpoint empty"
-        ) from None
-    return exporting(settings, service, partition)
 
 
 def flags_of(symbol: str, open_time: int, share: float) -> int:

@@ -13,8 +13,8 @@ from schemas.codec import Envelope, decode, encode
 from schemas.control import SetTrainingPolicy
 from schemas.training import TrainingEvent, TrainingRequested
 from shared.control.issuing import RefusedError
-from shared.log import START, Log, Position, StreamKey
-from shared.log.identity import Mark, digest_of
+from shared.log import START, Log, Mark, Position, StreamKey
+from shared.log.identity import digest_of
 from shared.log.leases import order
 from shared.training.jobs import Jobs
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.console.audit.tasks import source_of, where_of
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from shared.audit.blame import decision_of, links
 from shared.audit.configurations import Configurations

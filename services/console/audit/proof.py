@@ -10,7 +10,7 @@ from rich.table import Table
 
 from schemas.control import Promote
 from services.console.audit.tasks import source_of, where_of
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings

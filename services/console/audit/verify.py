@@ -26,7 +26,7 @@ from services.console.audit.tasks import (
     source_of,
     where_of,
 )
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT
 from shared.archive import CorruptError
 from shared.artifacts import ArtifactStore

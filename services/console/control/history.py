@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.control import Command, CommandRecorded
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.differences import changes, short, table
 from services.console.control.issuing import OUTPUT
 from shared.control import State

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.control import Command
-from services.console.cli import asynchronous
+from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, issuing
 
 COMMANDS: Final[dict[str, Any]] = {str(each.__struct_config__.tag): each for each in get_args(Command)}

@@ -14,14 +14,14 @@ from rich.console import Console
 from schemas.codec import decode
 from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.differences import Change, changes, table
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
-from shared.control.following import CONTROL, now_ms
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
 from shared.control.readiness import with_evidence
 from shared.control.signing import Signer, load_private
+from shared.control.stream import CONTROL, now_ms
 from shared.gates.passing import with_verdict
 from shared.log import Log, StreamKey
 from shared.recovery.record import ControlRecord

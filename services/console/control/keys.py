@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.control import RevokeKey, TrustKey
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT, carry_out, changing
 from shared.control.issuing import current
 from shared.control.signing import generate, load_private

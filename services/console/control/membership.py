@@ -15,13 +15,13 @@ from schemas.control import (
     StartShadow,
     StopShadow,
 )
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import artifact_of, carry_out, changing, store_of
 from shared.artifacts.checks import check_stored
 from shared.artifacts.registration import registration
 from shared.control import Model, State
-from shared.control.following import now_ms
 from shared.control.issuing import Issued, RefusedError, issue
+from shared.control.stream import now_ms
 from shared.log import Log
 from shared.settings import Settings
 

@@ -17,7 +17,7 @@ from schemas.control import (
     SetWeights,
     StepWeight,
 )
-from services.console.cli import asynchronous
+from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing
 from shared.gates.policies import policy_of
 

@@ -21,7 +21,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from services.console.cli import asynchronous
+from services.console.context import asynchronous
 from services.console.demo.retrain import BY, COOL, retrain
 from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from schemas.codec import UnreadableError, decode
 from schemas.gates import ContributionsMeasured
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from shared.log import Log, StreamKey
 from shared.runtime.process import opened_log

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from schemas.control import SetGatePolicy
 from schemas.gates import Judgement
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from services.console.evidence.records import Verdicts, read_verdicts, recorded_scores
 from services.console.evidence.rejudging import Judged, Mark, Replay, Replaying
 from shared.archive import SegmentStore
 from shared.archive.past import past_of
 from shared.control import ControlReader
-from shared.control.following import read_control
+from shared.control.stream import read_control
 from shared.gates.policies import Policy, policy_of
 from shared.log import Log
 from shared.report.svg import moment

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from schemas.codec import UnreadableError, decode
 from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReached
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.common import ACTIONS
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from services.console.control.membership import shadow
 from services.console.evidence.records import read_verdicts, recorded_scores

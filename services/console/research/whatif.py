@@ -15,7 +15,7 @@ from schemas.codec import Envelope, encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
 from services.console.audit.tasks import source_of, where_of
 from services.console.audit.verify import moment_entry
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
@@ -23,7 +23,7 @@ from shared.artifacts.registration import registration
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.source import PAGE, EntryRange, Recording, readable
-from shared.audit.whatif import Asked, AskedError, RecordedAnswer, Rescorer, ask
+from shared.audit.whatif import Asked, AskedError, Rescorer, WhatifAnswer, ask
 from shared.control import EMPTY, fold, propose
 from shared.log import START, StreamKey
 from shared.report import whatif as drawn
@@ -83,8 +83,8 @@ def asked_of(
     configurations: Configurations,
     asked: Asked,
     store: ArtifactStore,
-    span: EntryRange = EntryRange(),
-) -> RecordedAnswer:  # noqa: B008  # a plain value
+    span: EntryRange = EntryRange(),  # noqa: B008  # a plain value
+) -> WhatifAnswer:
     """The answer over all partitions. Raises ``AskedError``, ``ArtifactError``."""
     state = configurations.newest
     unknown = sorted({*asked.champions, *asked.weights} - set(state.voting))
@@ -96,7 +96,7 @@ def asked_of(
         known[artifact] = there or registration(model, artifact, store.manifest(artifact))
         if known[artifact].model != model:
             raise AskedError(f"artifact {artifact[:12]} is registered for {known[artifact].model}, not for {model}")
-    answer = RecordedAnswer()
+    answer = WhatifAnswer()
     for partition in range(state.partitions or 1):
         made: dict[str, Rescorer] = {}
 
@@ -169,7 +169,7 @@ def _words(asked: Asked) -> str:
     return "With " + ", ".join(parts) if parts else "With nothing changed"
 
 
-def _shown(answer: RecordedAnswer, words: str) -> Group:
+def _shown(answer: WhatifAnswer, words: str) -> Group:
     table = Table("what", "as it was", "as it would have been", title=words)
     for row in drawn.rows(answer):
         table.add_row(*row)

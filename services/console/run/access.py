@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.run.installation import found_if_new
 from services.console.run.service import tried_again
 from shared.log.connection import Connection, ServerError, pack, parse_address

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
@@ -21,7 +21,7 @@ from shared.archive.files import Files
 from shared.archive.restoring import restore as restored
 from shared.archive.sealed import CorruptError
 from shared.archive.store import SegmentStore, opened
-from shared.control.following import now_ms
+from shared.control.stream import now_ms
 from shared.log import StreamKey
 from shared.log.admin import opened_whole
 from shared.log.durability import check_server

@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT
 from shared.control import checkpoint
 from shared.control.issuing import current, refused

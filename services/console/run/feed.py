@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.main import feed as feed_bars
 from shared.bars import BarSource, open_source
@@ -19,7 +19,7 @@ from shared.runtime.process import check_installation, opened_log, owner, stop_o
 from shared.runtime.supervision import EVERY_S, Supervised
 from shared.settings import Settings
 from shared.synthetic import SyntheticMarket
-from shared.telemetry import logs, reporting
+from shared.telemetry import logs, start
 
 
 @click.command()
@@ -63,7 +63,7 @@ async def _feed(
     partitions = settings.installation.partitions
     supervised = Supervised()
     supervised.ready()
-    meter = logs.Worked(reporting.start(settings.telemetry, "feed"))
+    meter = logs.Worked(start(settings.telemetry, "feed"))
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_pulse, supervised)

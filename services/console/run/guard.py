@@ -8,7 +8,7 @@ from typing import Final
 import anyio
 import click
 
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.issuing import signer_of
 from services.console.run.service import tried_again
 from shared.control.issuing import ControlWriter, RefusedError, expire_probation

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import anyio
 import click
 
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.membership import begin
 from services.console.run.processes import Child, Supervisor, console_command
 from services.console.run.service import host

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from services.archiver.main import store_of
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT, tag_of
 from shared.archive.files import Files
 from shared.archive.history import SealedHistory, entries
 from shared.archive.store import StoreError
 from shared.control import ControlReader, State
-from shared.control.following import CONTROL, marks_of, now_ms, read_control
 from shared.control.issuing import RefusedError, current
+from shared.control.stream import CONTROL, marks_of, now_ms, read_control
 from shared.log import Commit, Entry, Log
 from shared.recovery.fencing import open_fence
 from shared.recovery.missing import Missing

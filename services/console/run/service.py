@@ -14,7 +14,7 @@ from typing import Any, Final, ParamSpec
 import anyio
 import click
 
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from shared.log import TruncatedLogError, UnavailableError
 from shared.runtime.process import die_with_parent, serve, stop_on_signal
 from shared.runtime.service import Service

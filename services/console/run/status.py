@@ -14,7 +14,7 @@ from rich.table import Table
 from schemas.catalogue import STREAMS
 from schemas.codec import decode
 from schemas.decisions import DecisionMade
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
 from services.console.control.issuing import OUTPUT
 from shared.control import State

@@ -5,7 +5,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from shared.archive.store import opened
 from shared.artifacts.artifact import ArtifactError

@@ -17,15 +17,15 @@ from schemas.training import (
     Recipe,
     TrainingRequested,
 )
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from services.console.training.files import IMBALANCE, completed, parameters
 from services.console.training.job_view import policy_words, show, stands, table_of
 from services.trainer.core import recipe_of
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
-from shared.control.following import now_ms
 from shared.control.issuing import current
+from shared.control.stream import now_ms
 from shared.families import FAMILIES, family_named
 from shared.features import DEFAULT, SETS
 from shared.runtime.process import opened_log

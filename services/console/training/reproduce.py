@@ -16,7 +16,7 @@ from schemas.training import (
     TrainingCompleted,
     TrainingEvent,
 )
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import bars_of

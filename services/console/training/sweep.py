@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from schemas.training import Imbalance, Recipe
-from services.console.cli import settings_of
+from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import IMBALANCE, bars_of, completed, parameters

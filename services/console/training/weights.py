@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from schemas.common import ACTIONS
-from services.console.cli import asynchronous, settings_of
+from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, store_of
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import after_training, bars_of, parameters

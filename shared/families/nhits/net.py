@@ -66,7 +66,7 @@ class Residuals(nn.Module):
         return total
 
 
-class NHitsForecaster(nn.Module):
+class Forecaster(nn.Module):
     """The paper's model for single series: [B, L] to [B, H], from the last value on (Naive1)."""
 
     single = True
@@ -80,7 +80,7 @@ class NHitsForecaster(nn.Module):
         return x[:, -1:] + self.stacks(x[:, None]).squeeze(1)
 
 
-class NHitsClassifier(nn.Module):
+class Classifier(nn.Module):
     """Windows [B, L, C] to logits [B, 3]: each class has a trajectory over the label's horizon, made of
     knots like a forecast, and its logit is the trajectory's mean. The knots begin near 0 and ``prior``
     at the log prior: before the first step it is the class prior."""

@@ -134,7 +134,7 @@ class PatchTSTEncoder(nn.Module):
         return self.last(tokens).view(rows, groups, body.tokens, body.width)
 
 
-class PatchTSTForecaster(nn.Module):
+class Forecaster(nn.Module):
     """The paper's model: [B, C, L] to the next ``horizon`` steps of each channel, [B, C, horizon]."""
 
     def __init__(self, body: PatchTSTBody, horizon: int) -> None:
@@ -148,7 +148,7 @@ class PatchTSTForecaster(nn.Module):
         return restored(self.head(self.encoder(inner).flatten(2)), removed)
 
 
-class PatchTSTClassifier(nn.Module):
+class Classifier(nn.Module):
     """Windows [B, L, C] to logits [B, 3]: of each group of tokens the mean and the newest, joined.
 
     ``instance``: each window is normalised as in the paper and what was removed (mean and log

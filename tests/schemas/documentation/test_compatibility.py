@@ -13,7 +13,7 @@ from schemas.catalogue import STREAMS
 from schemas.documentation.compatibility import Schema, breaks
 from schemas.documentation.documents import schemas, stream_schema
 
-RELEASED = Path(__file__).parent / "released"
+RELEASED = Path(__file__).parents[1] / "released"
 VERSIONS = sorted(path.name for path in RELEASED.iterdir())
 KEPT = {"0.1.0": "60816e0711c9f77eb7a74b063d27783a9d7da46d431e7f4dc4dcd0303b077d78"}
 """SHA-256 over the files of each release, in the order of their names."""

@@ -15,8 +15,8 @@ from schemas.codec import encode
 from schemas.control import SetVotingPolicy
 from schemas.decisions import DecisionMade, FenceClosed
 from schemas.documentation.examples import examples
-from shared.control.following import CONTROL
 from shared.control.issuing import current, issue
+from shared.control.stream import CONTROL
 from shared.log import Log, StreamKey
 from shared.log.redis import RedisLog
 

@@ -30,8 +30,8 @@ from schemas.training import (
 from services.trainer.main import Trainer, train_again
 from shared.artifacts.registration import registration
 from shared.artifacts.store import ArtifactStore
-from shared.control.following import now_ms
 from shared.control.issuing import ControlWriter
+from shared.control.stream import now_ms
 from shared.families import complete, family_named
 from shared.features import SETS
 from shared.log import Commit, OwnedError, Owner

@@ -228,8 +228,8 @@ def test_loading_runs_no_pickle(store: ArtifactStore, make: Make) -> None:
         "import pickle, pathlib\n"
         "def refuse(*a, **k): raise SystemExit('a pickle was read')\n"
         "pickle.load = pickle.loads = pickle.Unpickler = refuse\n"
-        "from shared.artifacts import Store\n"
-        f"Store(pathlib.Path({str(store.path)!r})).load({digest!r})\n"
+        "from shared.artifacts import ArtifactStore\n"
+        f"ArtifactStore(pathlib.Path({str(store.path)!r})).load({digest!r})\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

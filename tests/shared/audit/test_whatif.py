@@ -9,13 +9,13 @@ from schemas.decisions import DecisionMade
 from services.console.research.whatif import asked_of, rescored_answers
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.whatif import Asked, AskedError, RecordedAnswer
+from shared.audit.whatif import Asked, AskedError, WhatifAnswer
 from shared.log import StreamKey
 from shared.report.whatif import page
 from shared.voting.pool import panel_of, vote
 
 
-def asking(replayed: Replayed, **asked: dict[str, object]) -> RecordedAnswer:
+def asking(replayed: Replayed, **asked: dict[str, object]) -> WhatifAnswer:
     configurations = Configurations(replayed.source, Findings())
     return asked_of(replayed.source, configurations, Asked(**asked), replayed.store)  # type: ignore[arg-type]  # test data
 

@@ -25,7 +25,6 @@ from schemas.control import (
 from schemas.decisions import CountedBallot, DecisionMade, FenceClosed, FenceOpened
 from shared.control import ControlError
 from shared.control.fence import FenceError, Order
-from shared.control.following import CONTROL
 from shared.control.issuing import (
     ControlWriter,
     Issued,
@@ -37,8 +36,8 @@ from shared.control.issuing import (
     refused,
 )
 from shared.control.signing import Signer
-from shared.log import Commit, Log, Owner, StreamKey, TruncatedLogError, UnavailableError
-from shared.log.identity import Mark
+from shared.control.stream import CONTROL
+from shared.log import Commit, Log, Mark, Owner, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.memory import MemoryLog
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.families.nhits.body import NHitsBody, Stack, knots
-from shared.families.nhits.net import NHitsBlock, NHitsClassifier, NHitsForecaster, Residuals, interpolation
+from shared.families.nhits.net import Classifier, Forecaster, NHitsBlock, Residuals, interpolation
 
 STACKS = (Stack(8, 6), Stack(4, 3), Stack(1, 1))
 SMALL = NHitsBody(3, 3, 20, 12, 16, 2, 0.0, STACKS)
@@ -59,28 +59,28 @@ def test_each_stack_reads_what_those_before_it_left_and_the_answers_add_up() -> 
 def test_a_forecast_starts_at_the_last_value() -> None:
     torch.manual_seed(1)
     body = NHitsBody(1, 1, 20, 12, 16, 2, 0.0, STACKS)
-    model, x = NHitsForecaster(body).eval(), torch.randn(5, 20)
+    model, x = Forecaster(body).eval(), torch.randn(5, 20)
     assert model(x).shape == (5, 12)
     assert torch.allclose(model(x) - model.stacks(x[:, None])[:, 0], x[:, -1:].expand(5, 12), atol=1e-6)
 
 
 def test_a_logit_is_the_mean_of_its_trajectory() -> None:
     torch.manual_seed(2)
-    model, x = NHitsClassifier(SMALL).eval(), torch.randn(5, 20, 3)
+    model, x = Classifier(SMALL).eval(), torch.randn(5, 20, 3)
     model.begin(torch.tensor([0.1, 0.2, 0.3]))
     assert torch.allclose(model(x) - model.prior, model.stacks(x.transpose(1, 2)).mean(-1), atol=1e-6)
 
 
 def test_a_new_classifier_is_the_prior() -> None:
     prior = torch.tensor([0.2, 0.5, 0.3]).log()
-    model = NHitsClassifier(SMALL).eval()
+    model = Classifier(SMALL).eval()
     model.begin(prior)
     assert torch.allclose(torch.log_softmax(model(torch.randn(50, 20, 3)), -1), prior, atol=0.05)
 
 
 def test_every_stack_learns_and_every_step_is_seen() -> None:
     torch.manual_seed(3)
-    model = NHitsClassifier(SMALL._replace(dropout=0.1))
+    model = Classifier(SMALL._replace(dropout=0.1))
     for block in model.stacks.blocks:
         torch.nn.init.normal_(block.knots.weight)
     x = torch.randn(64, 20, 3, requires_grad=True)

@@ -11,7 +11,7 @@ from shared.families import FAMILIES, complete
 from shared.families.dropout import Dropout
 from shared.families.patchtst import net as patchtst
 from shared.families.patchtst.body import PatchTSTBody
-from shared.families.patchtst.net import Attention, OverTokens, PatchTSTClassifier, PatchTSTEncoder, PatchTSTForecaster
+from shared.families.patchtst.net import Attention, Classifier, Forecaster, OverTokens, PatchTSTEncoder
 
 SMALL = PatchTSTBody(3, 20, 4, 2, 8, 2, 2, 12, 0.0, pad=False, classic=False, mixed=False)
 VARIANTS = {
@@ -66,7 +66,7 @@ def test_instance_normalisation_makes_nothing_of_a_repeated_row() -> None:
 
 def test_a_forecast_moves_and_stretches_with_its_window() -> None:
     torch.manual_seed(0)
-    model = PatchTSTForecaster(SMALL._replace(classic=True, pad=True), 6).eval()
+    model = Forecaster(SMALL._replace(classic=True, pad=True), 6).eval()
     x = torch.randn(2, 3, 20)
     assert model(x).shape == (2, 3, 6)
     assert torch.allclose(model(7 * x + 3), 7 * model(x) + 3, atol=1e-3)
@@ -144,7 +144,7 @@ def test_mixed_tokens_hold_all_channels() -> None:
 @pytest.mark.parametrize("instance", [False, True])
 def test_every_weight_is_learned_and_every_step_is_seen(name: str, instance: bool) -> None:
     torch.manual_seed(4)
-    model = PatchTSTClassifier(VARIANTS[name], instance=instance, head_dropout=0.0)
+    model = Classifier(VARIANTS[name], instance=instance, head_dropout=0.0)
     torch.nn.init.normal_(model.head.weight)
     x = torch.randn(5, 20, 3, requires_grad=True)
     torch.nn.functional.cross_entropy(model(x), torch.tensor([0, 1, 2, 0, 1])).backward()
@@ -157,7 +157,7 @@ def test_every_weight_is_learned_and_every_step_is_seen(name: str, instance: boo
 
 def test_what_instance_normalisation_removed_reaches_the_head() -> None:
     torch.manual_seed(5)
-    model = PatchTSTClassifier(SMALL, instance=True, head_dropout=0.0).eval()
+    model = Classifier(SMALL, instance=True, head_dropout=0.0).eval()
     torch.nn.init.normal_(model.head.weight)
     x = torch.randn(4, 20, 3)
     assert not torch.allclose(model(x), model(x + 5), atol=1e-2)
@@ -165,7 +165,7 @@ def test_what_instance_normalisation_removed_reaches_the_head() -> None:
 
 def test_a_new_classifier_is_the_prior() -> None:
     prior = torch.tensor([0.2, 0.5, 0.3]).log()
-    model = PatchTSTClassifier(SMALL, instance=False, head_dropout=0.0).eval()
+    model = Classifier(SMALL, instance=False, head_dropout=0.0).eval()
     model.begin(prior)
     assert torch.allclose(torch.log_softmax(model(torch.randn(50, 20, 3)), -1), prior, atol=0.05)
 

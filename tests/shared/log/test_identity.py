@@ -10,8 +10,8 @@ import redis
 
 from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
-from shared.log import Claim, Commit, FencedError, Log, Owner, Position, StreamKey, TruncatedLogError, preceding
-from shared.log.identity import Mark, digest_of
+from shared.log import Claim, Commit, FencedError, Log, Mark, Owner, Position, StreamKey, TruncatedLogError, preceding
+from shared.log.identity import digest_of
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
 

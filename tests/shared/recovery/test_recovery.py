@@ -11,7 +11,7 @@ from schemas.codec import encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume, SetVotingPolicy
 from shared.control import EMPTY, State, fold, propose
 from shared.control.checkpoint import Checkpoint, RewrittenError
-from shared.control.following import CONTROL
+from shared.control.stream import CONTROL
 from shared.log import Entry
 from shared.recovery.copies import Copy, CopyingReader
 from shared.recovery.missing import held_by_head, missing

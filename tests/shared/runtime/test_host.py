@@ -15,8 +15,8 @@ from schemas.market import BarClosed
 from schemas.operations import ControlRefused, DeadLetter, GapDetected, OwnerReplaced
 from shared.control import EMPTY, ControlError, fold, head_of, propose
 from shared.control.fence import Order
-from shared.control.following import CONTROL
 from shared.control.issuing import issue
+from shared.control.stream import CONTROL
 from shared.log import (
     START,
     Claim,
@@ -339,7 +339,7 @@ async def test_control_is_read_from_its_beginning_and_followed() -> None:
 async def test_a_control_entry_written_past_the_door_is_not_applied_and_alarms_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared.control.following.OTHERS_ALARM_AFTER_S", 0.0)
+    monkeypatch.setattr("shared.control.stream.OTHERS_ALARM_AFTER_S", 0.0)
     log = MemoryLog()
     first, second = control_entry(Found(1, "log-of-a-test"), Halt())
     await log.append_at(CONTROL, "1-0", encode("control", first).data)

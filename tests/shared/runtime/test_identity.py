@@ -15,8 +15,8 @@ from schemas.features import BarsMissing
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, GroupRecreated, LogTruncated
 from shared.control import EMPTY, ControlError, ControlReader, State, fold, propose
-from shared.control.following import CONTROL
 from shared.control.stamps import Stamp
+from shared.control.stream import CONTROL
 from shared.log import Commit, Lost, Owner, StreamKey
 from shared.log.memory import MemoryLog
 from shared.recovery.fencing import open_fence

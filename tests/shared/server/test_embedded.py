@@ -110,7 +110,8 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 
 def test_another_process_can_find_it_and_stop_it(tmp_path: Path) -> None:
     assert shut_down(tmp_path) is None
-    code = f"from pathlib import Path; from shared.server.embedded import *; EmbeddedServer(Path({str(tmp_path)!r})).start()"
+    imports = "from pathlib import Path; from shared.server.embedded import *"
+    code = f"{imports}; EmbeddedServer(Path({str(tmp_path)!r})).start()"
     subprocess.run([sys.executable, "-c", code], check=True)
     found = running(tmp_path)
     assert found is not None

@@ -30,10 +30,10 @@ from schemas.operations import DeadLetter, GapDetected, Refusal
 from schemas.predictions import PredictionMade
 from schemas.readiness import ArtifactReady
 from shared.settings import TelemetrySettings
-from shared.telemetry import export
+from shared.telemetry import export, start
 from shared.telemetry.export import Exporting
 from shared.telemetry.metrics import METRICS, MetricReading, with_table
-from shared.telemetry.reporting import Silent, flags_of, start
+from shared.telemetry.reporting import Silent, flags_of
 from shared.telemetry.spans import EncodedSpan, SpanSender, encode_span
 
 HEAD = "0" * 64
@@ -202,7 +202,8 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     code = """
 import sys
 from shared.settings import Telemetry
-from shared.telemetry.reporting import Silent, start
+from shared.telemetry import start
+from shared.telemetry.reporting import Silent
 silent = start(Telemetry(), "feed")
 silent.batch(consumed={}, outputs=(), started_ns=0, handled_ns=0, committed_ns=0, oldest_ms=None)
 silent.stop()

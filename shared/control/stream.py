@@ -14,8 +14,8 @@ from schemas.codec import Encoded, Envelope, encode
 from schemas.control import CommandRecorded
 from schemas.operations import ControlRefused
 from shared.control import ControlReader, RefusedEntry
-from shared.log import START, Entry, Log, Position, StreamKey, preceding
-from shared.log.identity import Mark, digest_of
+from shared.log import START, Entry, Log, Mark, Position, StreamKey, preceding
+from shared.log.identity import digest_of
 
 CONTROL: Final = StreamKey("control")
 OTHERS_ALARM_AFTER_S: Final = 5.0

@@ -1,0 +1,28 @@
+"""What every command of the console needs: the settings of its call, and a body that may wait."""
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
+
+import anyio
+import click
+
+from shared.settings import Settings
+
+P = ParamSpec("P")
+
+
+def settings_of(context: click.Context) -> Settings:
+    """Return the settings of this call, read once, when a command first needs them."""
+    settings: Settings = context.obj()
+    return settings
+
+
+def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make a click command of a coroutine function."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        anyio.run(functools.partial(command, *args, **kwargs))
+
+    return run
