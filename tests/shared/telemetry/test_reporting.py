@@ -201,10 +201,10 @@ def timed(
 def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     code = """
 import sys
-from shared.settings import Telemetry
+from shared.settings import TelemetrySettings
 from shared.telemetry import start
 from shared.telemetry.reporting import Silent
-silent = start(Telemetry(), "feed")
+silent = start(TelemetrySettings(), "feed")
 silent.batch(consumed={}, outputs=(), started_ns=0, handled_ns=0, committed_ns=0, oldest_ms=None)
 silent.stop()
 assert isinstance(silent, Silent)
