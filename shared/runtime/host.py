@@ -441,7 +441,9 @@ class Host(Generic[S]):
             if self.void:
                 received = self._without_void(events, received, outputs)
             if self.service.follows_control:
-                commands = [*commands, *await self._commands_up_to_stamps(received)]
+                stamp = newest_stamp(received)
+                if not holds(self.control.state, stamp):
+                    commands = [*commands, *await self._commands_up_to(stamp)]
             if commands and self.fenced:
                 # A command may have moved it: better seen now than by a commit that is refused.
                 self.mark = await self.log.fence(self.partition)
@@ -527,19 +529,19 @@ class Host(Generic[S]):
                 refusals.append(refusal)
         return received, refusals
 
-    async def _commands_up_to_stamps(self, received: Sequence[Received]) -> Sequence[Envelope[CommandRecorded]]:
+    async def _commands_up_to(self, stamp: Stamp) -> Sequence[Envelope[CommandRecorded]]:
         """Commands that events of this batch were stamped with and that have not been read yet. Whoever wrote a
         stamp had read them, so they are on the log; where they are not, the log lost its tail.
 
-        Raises ``TruncatedError`` where the log does not hold what a stamp names."""
-        version, head = newest_stamp(received)
+        Raises ``TruncatedError`` where the log does not hold what the stamp names."""
+        version, head = stamp
         commands = await read_control(self.log, self.control) if version > self.control.state.version else ()
         state = self.control.state
-        if not holds(state, (version, head)):
+        if not holds(state, stamp):
             known = state.past[version].head[:12] if version <= state.version else f"its end at {state.version}"
             raise TruncatedError(
                 f"an event was written under version {version} {(head or '')[:12]} of control, which has {known}",
-                (version, head),
+                stamp,
                 self.control.last,
             )
         return commands
