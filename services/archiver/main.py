@@ -19,8 +19,8 @@ from shared.log.admin import opened_whole
 from shared.runtime.process import check_installation, opened_log, owner
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings, redis_url_with_password
-from shared.telemetry import logs, start
-from shared.telemetry.reporting import Telemetry
+from shared.telemetry import start
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 RENEW_S: Final = 3.0
 _log = logging.getLogger(GROUP)
@@ -34,7 +34,7 @@ def store_of(settings: Settings) -> SegmentStore:
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
     """Archives until ``stop``. Raises ``OwnedError`` where another archiver runs."""
     supervised = Supervised()
-    meter = logs.Worked(start(settings.telemetry, GROUP, 0))
+    meter = start(settings.telemetry, GROUP)
     try:
         async with opened_log(settings, f"conclave:{GROUP}") as log:
             check_installation(settings, await current(log))
@@ -97,6 +97,4 @@ async def _archive(
 async def _raise(log: Log, claim: Claim, alarm: Encoded, meter: Telemetry) -> None:
     now = time.time_ns()
     await log.commit(claim, Commit([alarm], {}, {}))
-    meter.batch(
-        consumed={}, outputs=[alarm], started_ns=now, handled_ns=now, committed_ns=time.time_ns(), oldest_ms=None
-    )
+    meter.batch(BatchReport(consumed={}, outputs=[alarm], started_ns=now, handled_ns=now, committed_ns=time.time_ns()))

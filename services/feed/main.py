@@ -16,7 +16,7 @@ from services.feed.pace import MarketTime, Pace, Speed, parse_speed
 from shared.bars.rows import BarSource
 from shared.control.stream import now_ms
 from shared.log import Claim, Commit, GroupView, Log, Owner
-from shared.runtime.host import Meter
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 __all__ = ["Counts", "MarketTime", "Speed", "feed", "parse_speed"]
 
@@ -57,7 +57,7 @@ async def feed(
     sample: float = 0.0,
     restart: bool = False,
     take_over: bool = False,
-    meter: Meter | None = None,
+    meter: Telemetry | None = None,
 ) -> Counts:
     """Sends a source's bars from where the last run stood, until its end or until ``stop``.
 
@@ -118,7 +118,7 @@ class _Run:
         states: Sequence[State],
         window: int,
         sample: float,
-        meter: Meter | None,
+        meter: Telemetry | None,
     ) -> None:
         self.log = log
         self.claims = claims
@@ -175,12 +175,13 @@ class _Run:
             self.counts = self.counts.plus(told)
             if self.meter is not None and told.outputs:
                 self.meter.batch(
-                    consumed={},
-                    outputs=told.outputs,
-                    started_ns=started,
-                    handled_ns=handled,
-                    committed_ns=time.time_ns(),
-                    oldest_ms=None,
+                    BatchReport(
+                        consumed={},
+                        outputs=told.outputs,
+                        started_ns=started,
+                        handled_ns=handled,
+                        committed_ns=time.time_ns(),
+                    )
                 )
         return True
 

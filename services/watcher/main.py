@@ -26,8 +26,8 @@ from shared.log.leases import order
 from shared.runtime.process import check_installation, opened_log
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings
-from shared.telemetry import logs, start
-from shared.telemetry.reporting import Telemetry
+from shared.telemetry import start
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 __all__ = ["Channels", "Watcher", "addresses", "run"]
 
@@ -57,7 +57,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
     """Watches until ``stop``."""
     urls = addresses()
     channels = Channels(urls)
-    supervised, meter = Supervised(), logs.Worked(start(settings.telemetry, GROUP))
+    supervised, meter = Supervised(), start(settings.telemetry, GROUP)
     told = (
         f"notices go to: {', '.join(channels.names)}" if urls else "notices go to this log alone: no address is named"
     )
@@ -192,7 +192,7 @@ class Watcher:
             consumed[entry.place.stream] = consumed.get(entry.place.stream, 0) + 1
         ended = time.time_ns()
         self._meter.batch(
-            consumed=consumed, outputs=(), started_ns=started, handled_ns=ended, committed_ns=ended, oldest_ms=None
+            BatchReport(consumed=consumed, outputs=(), started_ns=started, handled_ns=ended, committed_ns=ended)
         )
         for duration in self._kept.state.swapped:
             self._meter.record("conclave.swap.duration", duration / 1000)

@@ -19,7 +19,7 @@ from shared.runtime.process import check_installation, opened_log, owner, stop_o
 from shared.runtime.supervision import EVERY_S, Supervised
 from shared.settings import Settings
 from shared.synthetic import SyntheticMarket
-from shared.telemetry import logs, start
+from shared.telemetry import start
 
 
 @click.command()
@@ -63,7 +63,7 @@ async def _feed(
     partitions = settings.installation.partitions
     supervised = Supervised()
     supervised.ready()
-    meter = logs.Worked(start(settings.telemetry, "feed"))
+    meter = start(settings.telemetry, "feed")
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_pulse, supervised)
