@@ -31,18 +31,23 @@ def stamp_of(received: Received) -> Stamp:
     return getattr(content, "control_version", 0), head.hex() if isinstance(head, bytes) else head
 
 
-def newest_stamp(received: Sequence[Received]) -> Stamp:
-    """The newest version among the stamps of these events, and its head; None where none of them records it."""
-    newest = 0
-    head: bytes | str | None = None
+def missing_stamp(state: State, received: Sequence[Received]) -> Stamp | None:
+    """Return the newest stamp of these events that the log of ``state`` does not hold; None if it holds all.
+
+    Every stamp is compared, not the newest alone: events that were stamped before the log lost its tail may be read
+    together with events that were stamped after it."""
+    missing: Stamp | None = None
+    compared: tuple[int, bytes | str | None] | None = None
     for event in received:
         content = event.envelope.event
-        version = getattr(content, "control_version", 0)
-        if version > newest:
-            newest, head = version, getattr(content, "control_head", None)
-        elif version == newest:
-            head = getattr(content, "control_head", None) or head
-    return newest, head.hex() if isinstance(head, bytes) else head
+        written = getattr(content, "control_version", 0), getattr(content, "control_head", None)
+        if written == compared:  # nearly always: one comparison an event
+            continue
+        compared = written
+        stamp = stamp_of(event)
+        if not holds(state, stamp) and (missing is None or stamp[0] > missing[0]):
+            missing = stamp
+    return missing
 
 
 def holds(state: State, stamp: Stamp) -> bool:

@@ -45,7 +45,7 @@ from schemas.control import CommandRecorded
 from schemas.operations import DeadLetter, GapDetected, GroupRecreated, LogTruncated, OwnerReplaced
 from shared.control import ControlError, ControlReader, State
 from shared.control.fence import last_move, restored
-from shared.control.stamps import Stamp, TruncatedError, holds, newest_stamp, stamp_of
+from shared.control.stamps import Stamp, TruncatedError, holds, missing_stamp, stamp_of
 from shared.control.stream import CONTROL, alarm_of, marks_of, now_ms, patience, read_control, standing
 from shared.log import (
     START,
@@ -425,8 +425,7 @@ class Host(Generic[S]):
             if self.void:
                 received = self._without_void(events, received, outputs)
             if self.service.follows_control:
-                stamp = newest_stamp(received)
-                if not holds(self.control.state, stamp):
+                while (stamp := missing_stamp(self.control.state, received)) is not None:
                     commands = [*commands, *await self._commands_up_to(stamp)]
             if commands and self.fenced:
                 # A command may have moved it: better seen now than by a commit that is refused.

@@ -88,8 +88,12 @@ async def append(log: MemoryLog, *commands: Command, first: int = 1) -> None:
         assert await log.append_at(CONTROL, f"{entry.version}-0", encode("control", entry).data)
 
 
+async def letters_of(log: MemoryLog) -> list[DeadLetter]:
+    return [decode("dead", entry.data).event for entry in await log.scan(DEAD)]
+
+
 async def said(log: MemoryLog) -> list[str]:
-    return [decode("dead", entry.data).event.source for entry in await log.scan(DEAD)]
+    return [letter.source for letter in await letters_of(log)]
 
 
 async def alarms(log: MemoryLog) -> list[Any]:
@@ -353,12 +357,34 @@ async def test_what_was_stamped_with_a_lost_command_waits_until_it_is_back_or_gi
             await append(log, FOUNDED, Halt(), first=2)
             await until(has_said(log, "60000", "120000"))
         assert len(await alarms(log)) == 1
-    letters = [decode("dead", entry.data).event for entry in await log.scan(DEAD)]
+    letters = await letters_of(log)
     if way == "accepted":
         [refused] = [letter for letter in letters if letter.reason == "handler_failed"]
         assert f"version 2 {second.head[:12]} of control, whose loss was accepted" in refused.detail
     else:
         assert [letter.source for letter in letters] == ["60000", "120000"]
+
+
+@pytest.mark.parametrize("newest", [2, 3])
+async def test_what_was_stamped_with_a_lost_command_waits_though_the_same_batch_has_newer_stamps(newest: int) -> None:
+    log, given_up, lost = MemoryLog(), set[Stamp](), "ab" * 32
+    present = (FOUNDED, Halt(), Resume())[:newest]
+    await append(log, *present)
+    later = missing_bars(120_000, newest, folded(*present)[0].head)
+    await stamp(log, missing_bars(60_000, 2, lost), later)
+    alive: list[None] = []
+    async with running(log, Stamped(), accepted=given_up.__contains__, alive=lambda: alive.append(None)):
+
+        async def waits() -> bool:
+            return bool(alive) and bool(await alarms(log))
+
+        await until(waits)
+        assert await said(log) == []
+        given_up.add((2, lost))
+        await until(has_said(log, "120000"))
+    [refused] = [letter for letter in await letters_of(log) if letter.reason == "handler_failed"]
+    assert f"version 2 {lost[:12]} of control, whose loss was accepted" in refused.detail
+    assert "60000" not in await said(log)
 
 
 async def test_a_loss_that_was_known_before_the_start_is_raised_and_closes_the_fence() -> None:
