@@ -4,7 +4,7 @@ The runtime subscribes by it, the documents under ``docs/reference`` are generat
 """
 
 import zlib
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct
 
@@ -225,6 +225,11 @@ STREAMS: Final[dict[str, StreamSpec]] = {
         ),
     )
 }
+
+
+def events_of(spec: StreamSpec) -> tuple[Any, ...]:
+    """Return the event structs of a stream, in the order of its union."""
+    return get_args(spec.events) or (spec.events,)
 
 
 def partition_of(symbol: str, partitions: int) -> int:

@@ -72,6 +72,7 @@ BANNED_ATTRIBUTES = frozenset(
 )
 INTERFACES = ("nhits.net", "patchtst.net")
 """Modules that implement one interface: whoever loads a network asks either for the same names."""
+DOCUMENTATION = "schemas.documentation"
 ALLOWED = {"schemas": {"schemas"}, "shared": {"shared", "schemas"}, "services": {"services", "shared", "schemas"}}
 
 
@@ -122,6 +123,8 @@ def trespasses(name: str, tree: ast.AST) -> Iterator[str]:
         top, *rest = module.split(".")
         if top in {"tests", "bench"} or (top in ALLOWED and top not in ALLOWED[layer]):
             yield f"{name} imports {module}"
+        elif module.startswith(DOCUMENTATION) and not name.startswith(DOCUMENTATION):
+            yield f"{name} imports {module}: nothing that runs needs the tools that write documents"
         elif layer == "schemas" and top not in {"schemas", "msgspec", *sys.stdlib_module_names}:
             yield f"{name} imports {module}: schemas need nothing but msgspec"
         elif layer == top == "services" and rest[:1] != inside[:1] and not hosted(inside, rest):
@@ -210,6 +213,8 @@ def test_what_a_core_needs_is_no_impurity() -> None:
     [
         ("schemas.market", "import numpy"),
         ("schemas.market", "from shared.log import Log"),
+        ("schemas.market", "from schemas.documentation.examples import EXAMPLES"),
+        ("shared.runtime", "from schemas.documentation import streams"),
         ("shared.runtime.host", "from services.feed.core import service"),
         ("shared.runtime.host", "import bench.harness"),
         ("services.feed.main", "from services.model_worker.core import service"),

@@ -8,10 +8,9 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from schemas.catalogue import STREAMS, Service, StreamSpec
+from schemas.catalogue import STREAMS, Service, StreamSpec, events_of
 from schemas.codec import Encoded
 from schemas.documentation.examples import examples
-from schemas.documentation.streams import events_of
 
 Document = dict[str, Any]
 

@@ -1,9 +1,9 @@
 """The page of streams: one table and one drawing, from the catalogue."""
 
 from collections.abc import Iterator
-from typing import Any, Final, get_args
+from typing import Final
 
-from schemas.catalogue import DAY_MS, STREAMS, StreamSpec
+from schemas.catalogue import DAY_MS, STREAMS, events_of
 
 HEAD: Final = """\
 # Streams
@@ -24,11 +24,6 @@ FLOW: Final = """\
 `dead` and `alarms`, written by every service and read by the console, are left out, and so are the
 archiver, the watcher and the console where they only look on.
 """
-
-
-def events_of(spec: StreamSpec) -> tuple[Any, ...]:
-    """The event structs of a stream, in the order of its union."""
-    return get_args(spec.events) or (spec.events,)
 
 
 def table() -> str:

@@ -24,10 +24,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from schemas.catalogue import STREAMS
+from schemas.catalogue import STREAMS, events_of
 from schemas.codec import Encoded
 from schemas.decisions import BallotLate, DecisionMade
-from schemas.documentation.streams import events_of
 from schemas.operations import DeadLetter, Refusal
 from schemas.readiness import ArtifactReady
 from shared.settings import TelemetrySettings

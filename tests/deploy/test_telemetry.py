@@ -11,8 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from schemas.catalogue import STREAMS
-from schemas.documentation.streams import events_of
+from schemas.catalogue import STREAMS, events_of
 from schemas.operations import Refusal
 from services.watcher.alerts import ALERTS
 from shared.telemetry.metrics import METRICS, label

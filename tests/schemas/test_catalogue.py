@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from schemas.catalogue import STREAMS, Service, StreamSpec, partition_of
+from schemas.catalogue import STREAMS, Service, StreamSpec, events_of, partition_of
 from schemas.common import ACTIONS, Action
 from schemas.control import Command
 from schemas.documentation.examples import examples
-from schemas.documentation.streams import events_of
 
 EVENTS = [event for spec in STREAMS.values() for event in events_of(spec)]
 each_stream = pytest.mark.parametrize("spec", STREAMS.values(), ids=list(STREAMS))

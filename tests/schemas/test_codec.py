@@ -14,10 +14,9 @@ from msgspec import Struct
 from msgspec import inspect as types
 from msgspec.structs import replace
 
-from schemas.catalogue import STREAMS
+from schemas.catalogue import STREAMS, events_of
 from schemas.codec import ROOT, SAMPLED, Encoded, UnreadableError, UnwritableError, authentic, decode, encode, identify
 from schemas.documentation.examples import examples
-from schemas.documentation.streams import events_of
 from schemas.market import BarClosed
 
 EXAMPLES = examples()

@@ -9,12 +9,11 @@ import pytest
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from schemas.catalogue import STREAMS
+from schemas.catalogue import STREAMS, events_of
 from schemas.codec import Encoded
 from schemas.documentation.asyncapi import asyncapi, shown_as_json
 from schemas.documentation.documents import REFERENCE, documents, freeze, main, schemas, stale, write
 from schemas.documentation.examples import examples
-from schemas.documentation.streams import events_of
 
 SCHEMAS = schemas()
 API = asyncapi("0.0.0")
