@@ -103,6 +103,7 @@ async def services_up(settings: Settings, tell: Callable[[str], None], file: Pat
         tasks.start_soon(supervisor.run)
         try:
             await _until_alive(settings, wanted, supervisor)
+            supervisor.stand_aside()
             yield supervisor
         finally:
             supervisor.stop()

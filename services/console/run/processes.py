@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,8 +28,8 @@ FINAL: Final = (0, 2)
 
 @dataclass
 class Child:
-    """One process: what to run, whether it stands aside for the others, and how it fares. ``code`` is set once
-    it is not started again."""
+    """One process: what to run, whether it stands aside for the others once all are up, and how it fares. ``code`` is
+    set once it is not started again."""
 
     name: str
     arguments: Sequence[str]
@@ -47,6 +48,7 @@ class Supervisor:
         self._logs = logs
         self._tell = tell
         self._stopping = False
+        self._aside = False
         self._processes: dict[str, Process] = {}
 
     async def run(self) -> None:
@@ -55,6 +57,14 @@ class Supervisor:
         async with anyio.create_task_group() as tasks:
             for child in self.children:
                 tasks.start_soon(self._keep, child)
+
+    def stand_aside(self) -> None:
+        """From now on, children that stand aside run only when no other one wants the processor. To be called once
+        all are up: until then they run as the others do, or they would not come up on a busy machine."""
+        self._aside = True
+        for child in self.children:
+            if child.aside and child.pid is not None:
+                _stand_aside(child.pid)
 
     def stop(self) -> None:
         """Asks every child to drain; ``run`` returns when they have. Nothing is started any more."""
@@ -93,7 +103,7 @@ class Supervisor:
                 stderr=output,
                 env={**os.environ, **ONE_THREAD, **child.environment},
             )
-        if child.aside:
+        if child.aside and self._aside:
             _stand_aside(process.pid)
         child.pid = process.pid
         child.starts += 1
@@ -116,10 +126,14 @@ class Supervisor:
 
 def _stand_aside(pid: int) -> None:
     """Whoever else of the session wakes has the processor at once, which no niceness gives (sched(7)). Elsewhere
-    than on Linux niceness has to do."""
-    os.setpriority(os.PRIO_PROCESS, pid, NICE)
-    if sys.platform == "linux":
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+    than on Linux niceness has to do. A process that ended meanwhile needs neither."""
+    with suppress(ProcessLookupError, FileNotFoundError):
+        if sys.platform != "linux":
+            os.setpriority(os.PRIO_PROCESS, pid, NICE)
+            return
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), NICE)
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 async def _end(process: Process) -> None:

@@ -1,11 +1,16 @@
-"""Child processes of the program run the program, wherever they are started."""
+"""Child processes run the installed program wherever they are started, and stand aside once all are up."""
 
 import ast
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
-from services.console.run.processes import console_command
+import anyio
+import pytest
+
+from services.console.run.processes import Child, Supervisor, console_command
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,6 +23,29 @@ def test_a_child_runs_the_installed_program_in_a_folder_with_packages_of_the_sam
     done = subprocess.run(console_command("--help"), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "promote" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have niceness alone")
+@pytest.mark.anyio
+async def test_a_child_stands_aside_once_all_are_up_and_whenever_it_is_started_again(tmp_path: Path) -> None:
+    sleeper = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], aside=True)
+    supervisor = Supervisor([sleeper], tmp_path, tell=lambda _: None)
+
+    async def started(times: int) -> int:
+        with anyio.fail_after(20):
+            while sleeper.starts < times or sleeper.pid is None:
+                await anyio.sleep(0.01)
+        return sleeper.pid
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        first = await started(1)
+        assert os.sched_getscheduler(first) == os.SCHED_OTHER
+        supervisor.stand_aside()
+        assert os.sched_getscheduler(first) == os.SCHED_IDLE
+        os.kill(first, signal.SIGKILL)
+        assert os.sched_getscheduler(await started(2)) == os.SCHED_IDLE
+        supervisor.kill()
 
 
 def test_every_child_is_started_without_the_working_folder_on_its_path() -> None:
