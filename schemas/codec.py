@@ -220,7 +220,7 @@ def framed(stream: str, data: bytes) -> Framed:
 
 
 def _unframed(codec: _Codec, data: bytes) -> tuple[int, int, bytes, bytes, bytes, bytes]:
-    """The envelope in bytes that are not laid out as ``seal`` lays JSON out: msgpack, or another writer's."""
+    """The envelope in bytes that are not laid out as ``encode`` lays JSON out: msgpack, or another writer's."""
     try:
         found = codec.raw.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
