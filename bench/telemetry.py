@@ -1,4 +1,4 @@
-"""What telemetry costs: one hop with traces and metrics on, against the same hop with them off (one line of log a minute).
+"""What telemetry costs: one hop with traces and metrics on, against the same hop with them off.
 
 The hop of ``bench.hop`` through runtime and log, 100 events a batch, on an embedded server; a hundredth
 of the events is sampled, and sent to a collector in a process of its own on loopback. On and off take
