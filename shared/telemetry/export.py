@@ -9,12 +9,13 @@ import logging
 import os
 import socket
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from threading import Thread
 from typing import Final, get_args
 
+from msgspec.structs import replace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -25,7 +26,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from schemas.catalogue import STREAMS, events_of
-from schemas.codec import Encoded
+from schemas.codec import SAMPLED, Encoded
 from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter, Refusal
 from schemas.readiness import ArtifactReady
@@ -44,6 +45,9 @@ EXPORTER_LOGGERS: Final = (
     "opentelemetry.sdk._shared_internal",
 )
 COUNTED_BY_CONTENT: Final = frozenset(("decisions", "dead", "alarms", "readiness"))
+BATCHES_AT_ONCE: Final = 64
+"""So many batches are handed to the SDK at a time, or those since the reader's last export: the SDK takes four times
+as long for a single one, since the processor's caches then hold other code."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class Exporting(Telemetry):
         )
         self._sums: Counter[tuple[str, tuple[str, ...]]] = Counter(dict.fromkeys(_zeros(service), 0))
         self._levels: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._reports: deque[BatchReport] = deque()
         self._committed_ns = time.time_ns()
         self._stopped = False
         meter = self._meters.get_meter("conclave")
@@ -85,11 +90,10 @@ class Exporting(Telemetry):
         if not COUNTED_BY_CONTENT.isdisjoint(map(STREAM_OF, report.outputs)):
             self._count_by_content(report.outputs, report.committed_ns)
         self._committed_ns = report.committed_ns
-        self.record("conclave.batch.duration", (report.handled_ns - report.started_ns) / 1e9)
-        self.record("conclave.commit.duration", (report.committed_ns - report.handled_ns) / 1e9)
-        if report.oldest_ms is not None:
-            self.record("conclave.hop.duration", report.committed_ns / 1e9 - report.oldest_ms / 1e3)
-        self._tracing.record(report)
+        sampled = [output for output in report.outputs if output.envelope.flags & SAMPLED]
+        self._reports.append(replace(report, outputs=sampled))
+        if len(self._reports) >= BATCHES_AT_ONCE:
+            self._record_batches()
 
     def levels(self, readings: Sequence[MetricReading]) -> None:
         """See ``Telemetry.levels``."""
@@ -105,6 +109,7 @@ class Exporting(Telemetry):
             return
         self._stopped = True
         super().stop()
+        self._record_batches()
         deadline = time.monotonic() + STOP_S
         ending = [Thread(target=end, daemon=True) for end in (self._tracing.stop, self._stop_metrics)]
         for thread in ending:
@@ -113,6 +118,19 @@ class Exporting(Telemetry):
             thread.join(max(deadline - time.monotonic(), 0.0))
         if any(thread.is_alive() for thread in ending):
             _log.warning("telemetry: the collector did not take the last spans and metrics in %.0f s", STOP_S)
+
+    def _record_batches(self) -> None:
+        """Hand the last batches to the SDK. The reader's thread may do so at the same time: each is taken once."""
+        while True:
+            try:
+                report = self._reports.popleft()
+            except IndexError:
+                return
+            self.record("conclave.batch.duration", (report.handled_ns - report.started_ns) / 1e9)
+            self.record("conclave.commit.duration", (report.committed_ns - report.handled_ns) / 1e9)
+            if report.oldest_ms is not None:
+                self.record("conclave.hop.duration", report.committed_ns / 1e9 - report.oldest_ms / 1e3)
+            self._tracing.record(report)
 
     def _stop_metrics(self) -> None:
         try:
@@ -166,6 +184,7 @@ class Exporting(Telemetry):
         """Return the values of a counter or gauge by the values of its attributes."""
         match name:
             case "conclave.commit.age":
+                self._record_batches()  # the reader asks for gauges before it reads the histograms
                 return {(): max(time.time_ns() - self._committed_ns, 0) / 1e9}
             case "conclave.events.consumed":
                 return {(stream,): count for stream, count in self.consumed.copy().items()}

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
-from schemas.codec import ROOT, SAMPLED, Encoded, Envelope
+from schemas.codec import ROOT, Encoded, Envelope
 from shared.telemetry.reporting import BatchReport, flags_of
 
 SCOPE: Final = InstrumentationScope("conclave")
@@ -40,13 +40,12 @@ class Tracing:
         self._random = RandomIdGenerator()
 
     def record(self, report: BatchReport) -> None:
-        """Record the sampled outputs of a batch, and the batch if it read an event and is sampled itself."""
-        sampled = [output for output in report.outputs if output.envelope.flags & SAMPLED]
-        for output in sampled:
+        """Record all outputs of a batch, which are sampled, and the batch if it read an event and is sampled too."""
+        for output in report.outputs:
             self._record_event(output, report)
         trace_id = self._random.generate_trace_id()
         if report.consumed and flags_of(trace_id.to_bytes(16), self._share):
-            self._record_batch(trace_id, sampled, report)
+            self._record_batch(trace_id, report)
 
     def stop(self) -> None:
         """Send the last spans. Blocks for as long as the processor does."""
@@ -61,8 +60,8 @@ class Tracing:
         context = _context(int.from_bytes(envelope.correlation), int.from_bytes(envelope.id[:8]), remote=False)
         self._end(f"{self._service} {stream}", SpanKind.PRODUCER, context, attributes, report, parent=_cause(envelope))
 
-    def _record_batch(self, trace_id: int, sampled: Sequence[Encoded], report: BatchReport) -> None:
-        causes = {output.envelope.causation: _cause(output.envelope) for output in sampled}
+    def _record_batch(self, trace_id: int, report: BatchReport) -> None:
+        causes = {output.envelope.causation: _cause(output.envelope) for output in report.outputs}
         links = [Link(cause) for cause in causes.values() if cause is not None]
         name = "process"
         attributes: dict[str, str | int] = {

@@ -110,22 +110,25 @@ class Kept:
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
-        self.reader = InMemoryMetricReader()
+        self.readers: list[InMemoryMetricReader] = []
         self.running: list[Exporting] = []
 
     def service(self, name: str, sample: float = 1.0) -> Exporting:
+        self.readers.append(InMemoryMetricReader())
         telemetry = Exporting(
             name,
             sample=sample,
             resource=Resource({"service.name": name}),
             spans=SimpleSpanProcessor(self.exporter),
-            metrics=InMemoryMetricReader() if self.running else self.reader,
+            metrics=self.readers[-1],
         )
         self.running.append(telemetry)
         return telemetry
 
     def spans(self) -> list[Span]:
-        """As a collector reads them."""
+        """As a collector reads them, once the reader has asked for metrics."""
+        for reader in self.readers:
+            reader.collect()
         request = encode_spans(self.exporter.get_finished_spans())
         return [span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans]
 
@@ -134,7 +137,7 @@ class Kept:
         return span
 
     def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-        data = self.reader.get_metrics_data()
+        data = self.readers[0].get_metrics_data()
         assert data is not None
         return {
             metric.name: [
@@ -374,7 +377,7 @@ def test_alarms_late_ballots_and_loaded_artifacts_are_counted(kept: Kept) -> Non
 def test_what_alarms_people_is_told_as_zero_before_it_happens(kept: Kept) -> None:
     """Prometheus sees no increase in a series that begins at one."""
     kept.service("ensemble-voter")
-    data = kept.reader.get_metrics_data()
+    data = kept.readers[0].get_metrics_data()
     assert data is not None
     [resource] = data.resource_metrics
     begun = {metric.name: metric.data.data_points for metric in resource.scope_metrics[0].metrics}
