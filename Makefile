@@ -28,7 +28,7 @@ demo: $(VENV)/.demo ## Bars in, decisions out, on an embedded Redis; BARS=<file 
 	@$(BIN)/conclave demo $(if $(BARS),--bars '$(BARS)') $(DEMO)
 
 test: $(VENV)/.test ## All tests that need neither Docker nor systemd
-	@$(BIN)/python -m pytest -m 'not stack' -n auto --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -m 'not stack' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-stack: $(VENV)/.test ## The tests that need Docker or systemd
 	@$(BIN)/python -m pytest -m stack -rs $(TESTS)
@@ -55,7 +55,7 @@ schemas: $(VENV)/.test ## Write the generated documents of the streams
 
 docs: schemas ## Write all generated reference pages
 	@$(BIN)/python -m shared.features.reference > docs/reference/features.md
-	@$(BIN)/python -m shared.telemetry.metrics docs/reference/telemetry.md
+	@$(BIN)/python -m shared.telemetry.reference docs/reference/telemetry.md
 	@$(BIN)/python -m services.console.reference
 
 up: ## Build and start the compose stack, and wait until it is healthy

@@ -7,12 +7,8 @@ https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetric
 
 Each service counts its own events, with ``service.name`` and partition in the resource. One process, the
 watcher, reports the state of the installation.
-
-    python -m shared.telemetry.metrics docs/reference/telemetry.md     writes the table into the page
 """
 
-import sys
-from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -169,33 +165,3 @@ METRICS: Final[dict[str, Metric]] = {
         ),
     )
 }  # fmt: skip
-
-BEGIN: Final = "<!-- metrics -->"
-END: Final = "<!-- end of metrics -->"
-
-
-def table() -> str:
-    """Return the metrics as a table of the reference page."""
-    rows = [
-        "| metric | in Prometheus | kind | unit | attributes | reported by | meaning |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for metric in METRICS.values():
-        attributes = ", ".join(f"`{name}`" for name in metric.attributes)
-        rows.append(
-            f"| `{metric.name}` | `{metric.prometheus}` | {metric.kind} | `{metric.unit}` | {attributes} "
-            f"| {metric.reporter} | {metric.meaning} |"
-        )
-    return "\n".join(rows)
-
-
-def with_table(page: str) -> str:
-    """Return ``page`` with the table between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
-
-
-if __name__ == "__main__":
-    for file in map(Path, sys.argv[1:]):
-        file.write_text(with_table(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -36,7 +36,8 @@ from schemas.readiness import ArtifactReady
 from shared.settings import TelemetrySettings
 from shared.telemetry import export, start
 from shared.telemetry.export import Exporting
-from shared.telemetry.metrics import METRICS, MetricReading, with_table
+from shared.telemetry.metrics import METRICS, MetricReading
+from shared.telemetry.reference import with_table
 from shared.telemetry.reporting import BatchReport, Telemetry, flags_of
 
 HEAD = "0" * 64
