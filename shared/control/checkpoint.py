@@ -1,18 +1,17 @@
-"""Checkpoints of the control head outside Redis: a file of one line each, only ever added to.
+"""Checkpoints of the control head, outside Redis: a file with one line each, to which lines are only added.
 
     {"log_id":"1932...-1","version":12,"head":"9f2c...","at":1760000000000}
 
-An operator who accepts that commands are lost adds a line that says so (``accept``): where the log was cut, and the
-heads that are given up. What was noted before and went further counts no more.
+The hash chain reveals a changed entry as long as a later entry is unchanged. It does not reveal that the log was cut at
+its end, or rewritten as a whole; a checkpoint does. Every process compares the log with the file before it runs, and
+adds a line at its start and from time to time. Someone who can write both Redis and this file can rewrite the past, so
+keep the file, or a copy of it, where the administrator of Redis cannot write.
 
-The chain shows that an entry was changed as long as anything later still stands as it was. A log that
-was rewritten whole, or cut at its end, fits itself; it does not fit what was noted here. So every
-process compares the log with the file before it runs, and notes where it stands at its start and from
-time to time. Whoever can write both Redis and this file can rewrite the past; keep the file, or a copy
-of it, where Redis's administrator cannot write.
+An operator who accepts that commands are lost adds a line that records it (``accept``): the version at which the log
+was cut, and the heads that are given up. Earlier checkpoints of later versions no longer count then.
 
-Beside it, a file for each partition has the running digests of its groups (``shared.log.written``), each with the
-control head of that moment:
+Beside it, one file for each partition has the running digests of its groups (``shared.log.written``), each with the
+control head at that time:
 
     {"log_id":"1932...-1","version":12,"head":"9f2c...","at":1760000000000,"group":"ensemble-voter",
      "wrote":{"decisions":"1759990000000-0 1760000000000-0 51200 77ab..."}}
@@ -33,8 +32,10 @@ from shared.log.written import Written, to_text
 
 
 class Checkpoint(Struct, frozen=True, omit_defaults=True):
-    """Where the control log stood: its id, version and head, and when that was noted (ms). ``accepted`` says who
-    accepted, and why, that what came after it is lost; ``given_up`` are the heads of that."""
+    """Id, version and head of the control log, and when they were recorded (ms since the epoch).
+
+    ``accepted``: who accepted that the later entries are lost, and why; None for an ordinary checkpoint. ``given_up``:
+    the heads of those entries."""
 
     log_id: str
     version: int
@@ -45,11 +46,12 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True):
 
 
 class RewrittenError(ControlError):
-    """The control log is not the one that was noted. Says what differs, and what to do."""
+    """The control log contradicts a checkpoint. The message says what differs, and what to do."""
 
 
 class Digests(Struct, frozen=True):
-    """What a group had written, by stream (``shared.log.written.encode``), and where the control log stood."""
+    """The digests of what a group wrote, by stream (``shared.log.written.to_text``), and the control log's id, version
+    and head at that time (``at``, ms since the epoch)."""
 
     log_id: str
     version: int
@@ -65,7 +67,7 @@ _decode: Final = msgspec.json.Decoder(Checkpoint).decode
 
 
 def compare(noted: Checkpoint, state: State) -> str | None:
-    """What contradicts a checkpoint in the log that made ``state``; None where nothing does."""
+    """Return how the log that ``state`` was folded from contradicts a checkpoint; None if it does not."""
     if noted.log_id != state.log_id:
         return f"it is the log {state.log_id or '(empty)'}, noted was {noted.log_id}"
     if noted.version > state.version:
@@ -77,49 +79,48 @@ def compare(noted: Checkpoint, state: State) -> str | None:
 
 
 def read(path: Path) -> list[Checkpoint]:
-    """The checkpoints in a file, oldest first; none where there is no file. A last line without an
-    end was being written when the power failed, and is left out. Raises ``RewrittenError``."""
+    """Return the checkpoints in a file, oldest first; none if there is no file. A last line without a line end was
+    being written when the power failed, and is left out. Raises ``RewrittenError`` for a line that is no checkpoint."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    found = []
+    checkpoints = []
     for number, line in enumerate(lines[:-1], start=1):
         if not line:
             continue
         try:
-            found.append(_decode(line))
+            checkpoints.append(_decode(line))
         except msgspec.DecodeError as error:
             raise RewrittenError(f"{path}:{number} is no checkpoint: {error}; restore the file from a copy") from None
-    return found
+    return checkpoints
 
 
 def counting(noted: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """The checkpoints that count: without what went further than a cut that was accepted later."""
-    found = list[Checkpoint]()
-    for each in noted:
-        if each.accepted is not None:
-            found = [one for one in found if one.version <= each.version]
-        found.append(each)
-    return found
+    """Return the checkpoints that count: all but those of versions that were later accepted as lost."""
+    counted = list[Checkpoint]()
+    for checkpoint in noted:
+        if checkpoint.accepted is not None:
+            counted = [earlier for earlier in counted if earlier.version <= checkpoint.version]
+        counted.append(checkpoint)
+    return counted
 
 
 def check(path: Path, state: State) -> None:
-    """Compares a log with all that was noted of it, oldest first, so that the earliest contradiction is
-    named. Raises ``RewrittenError``: do not run."""
+    """Compare a log with its checkpoints, oldest first. Raises ``RewrittenError``, which names the earliest
+    contradiction: the process must not run."""
     for noted in counting(read(path)):
         fault = compare(noted, state)
         if fault is not None:
             raise RewrittenError(
                 f"the control log contradicts {path}: {fault}. `conclave recover` shows what is missing, and "
-                "where it can be had. "
-                f"If the installation was founded anew on purpose, move {path} away"
+                f"where there is a copy. If the installation was founded a second time on purpose, move {path} away"
             )
 
 
 def note(path: Path, state: State, at: int) -> Checkpoint | None:
-    """Adds where the log stands, on disk before this returns; None where the last line says so already
-    or nothing was founded. One write of one line: processes may share a file."""
+    """Add a checkpoint of ``state``, on disk before this returns. Return None, and add nothing, if the last line has
+    the same version and head, or if nothing was founded. Each line is one write, so processes can share a file."""
     if state.version == 0:
         return None
     noted = read(path)
@@ -131,41 +132,41 @@ def note(path: Path, state: State, at: int) -> Checkpoint | None:
 
 
 def accept(path: Path, cut: Checkpoint) -> None:
-    """Adds that what came after ``cut`` is lost, on disk before this returns."""
+    """Add a line that accepts the entries after ``cut`` as lost, on disk before this returns."""
     _append(path, _encode(cut))
 
 
 def file_of(folder: Path, partition: int) -> Path:
-    """Where the digests of a partition are noted."""
+    """Return the path of the file with the digests of a partition."""
     return folder / f"partition-{partition}.jsonl"
 
 
 def note_digests(
     folder: Path, partition: int, group: str, written: Mapping[str, Written], state: State, at: int
 ) -> None:
-    """Adds what a group has written, on disk before this returns. Raises ``OSError``."""
+    """Add the digests of what a group has written, on disk before this returns. Raises ``OSError``."""
     wrote = {stream: to_text(each) for stream, each in written.items()}
     _append(file_of(folder, partition), _encode(Digests(state.log_id, state.version, state.head, at, group, wrote)))
 
 
 def read_digests(path: Path) -> tuple[list[Digests], int]:
-    """The digests in a file, oldest first, and how many lines could not be read; none where there is no file. A last
-    line without an end was being written when the power failed, and is left out."""
+    """Return the digests in a file, oldest first, and how many lines could not be read; none if there is no file. A
+    last line without a line end was being written when the power failed, and is left out."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return [], 0
-    found, unreadable = [], 0
+    digests, unreadable = [], 0
     for line in lines[:-1]:
         try:
-            found.append(_decode_digests(line))
+            digests.append(_decode_digests(line))
         except msgspec.DecodeError:
             unreadable += 1
-    return found, unreadable
+    return digests, unreadable
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Adds a line, on disk before this returns. Processes may share the file."""
+    """Add a line, on disk before this returns. Processes can share the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
     try:

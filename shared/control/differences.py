@@ -1,4 +1,4 @@
-"""What sets one artifact apart from another, by name."""
+"""Compare two registered artifacts, and name what differs."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from schemas.control import RegisterArtifact
 
 
 def differences(champion: RegisterArtifact, candidate: RegisterArtifact) -> list[str]:
-    """What changes for the voter if ``candidate`` replaces ``champion``; empty where nothing does."""
+    """Return what changes for the voter if ``candidate`` replaces ``champion``, one phrase each; empty if nothing."""
     return [*_features(champion, candidate), *_plain(champion, candidate), *_libraries(champion, candidate)]
 
 
@@ -15,12 +15,13 @@ def _features(champion: RegisterArtifact, candidate: RegisterArtifact) -> Iterat
         return
     sets = f"feature set {champion.feature_set_name} {champion.feature_set[:12]}"
     sets += f" -> {candidate.feature_set_name} {candidate.feature_set[:12]}"
-    gone = [name for name in champion.features if name not in candidate.features]
-    new = [name for name in candidate.features if name not in champion.features]
+    removed = [name for name in champion.features if name not in candidate.features]
+    added = [name for name in candidate.features if name not in champion.features]
     if not champion.features or not candidate.features:
         yield f"{sets} (names were not recorded)"
-    elif gone or new:
-        yield f"{sets}: only the champion has {', '.join(gone) or 'none'}; only this has {', '.join(new) or 'none'}"
+    elif removed or added:
+        only_old, only_new = ", ".join(removed) or "none", ", ".join(added) or "none"
+        yield f"{sets}: only the champion has {only_old}; only this has {only_new}"
     elif champion.features == candidate.features:
         yield f"{sets}: the same names with other parameters"
     else:
@@ -38,7 +39,7 @@ def _plain(champion: RegisterArtifact, candidate: RegisterArtifact) -> Iterator[
 
 
 def _libraries(champion: RegisterArtifact, candidate: RegisterArtifact) -> Iterator[str]:
-    """Versions that both recorded and that differ, or that one side alone has."""
+    """Yield the libraries whose versions differ, if both artifacts recorded theirs."""
     old, new = champion.libraries, candidate.libraries
     if not old or not new:
         return

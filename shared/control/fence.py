@@ -1,9 +1,9 @@
-"""The fence of each partition: what stops intents at once, whoever is suspended or late.
+"""The fence of each partition: it stops intents at once, even those of a voter that is suspended or late.
 
-A fence is a mark beside the streams of its partition (``shared.log.Log.set_fence``): ``open <command id>`` or
-``closed <command id>``. Commits check it. A halt closes every fence before it is appended to ``control``, a resume
-opens them after; where a command fails in between, fences stay closed. A fence that is missing, or that cannot be
-read or set, counts as closed.
+A fence is a mark stored with the streams of its partition (``shared.log.Log.set_fence``): ``open <command id>`` or
+``closed <command id>``. Every commit of the voter checks it. A halt closes all fences before it is appended to
+``control``; a resume opens them after it is appended. If a command fails in between, fences stay closed. A fence that
+is missing, or cannot be read or set, counts as closed.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -19,18 +19,18 @@ from shared.log import CLOSED, OPEN, Log
 from shared.log.leases import is_open
 
 REACH_S: Final = 2.0
-"""How long one partition may take to answer before the others go on without it (seconds)."""
+"""How long to wait for the answer of one partition (s)."""
 RESTORED: Final = "restored from control"
 MOVES: Final = (Found, Halt, Resume)
 """The commands that move fences."""
 
 
 class FenceError(RuntimeError):
-    """The command stands on ``control``, but fences of some partitions could not be set. Names them."""
+    """The command is recorded, but the fences of some partitions could not be set. The message names them."""
 
 
 class Order(NamedTuple):
-    """Under which command a fence is moved, by whom and why."""
+    """The command under which a fence is moved, who issued it, and the reason."""
 
     command_id: str
     by: str
@@ -47,20 +47,20 @@ class Order(NamedTuple):
         return CLOSED + self.command_id
 
     def note(self, mark: str) -> Encoded:
-        """What is recorded on ``decisions`` together with the mark."""
+        """Return the event that is recorded on ``decisions`` together with the mark."""
         made = FenceOpened if is_open(mark) else FenceClosed
         return encode("decisions", made(self.command_id, self.by, self.reason, now_ms()))
 
 
 class Reached(NamedTuple):
-    """What partitions answered, and why others did not."""
+    """The marks of the partitions that answered, and the faults of those that did not, by partition."""
 
     marks: Mapping[int, str]
     faults: Mapping[int, str]
 
 
 async def each(partitions: Iterable[int], act: Callable[[int], Awaitable[str]]) -> Reached:
-    """Calls ``act`` for all partitions at once, since one that does not answer must not delay the others."""
+    """Call ``act`` for all partitions at once, since one that does not answer must not delay the others."""
     marks: dict[int, str] = {}
     faults: dict[int, str] = {}
 
@@ -80,7 +80,7 @@ async def each(partitions: Iterable[int], act: Callable[[int], Awaitable[str]]) 
 
 
 class Move:
-    """What one command does to the fences, before and after it is appended. Most commands do nothing."""
+    """Move the fences for one command, before and after it is appended. Most commands move none."""
 
     def __init__(self, log: Log, command: Command, order: Order, partitions: int) -> None:
         self.log = log
@@ -92,28 +92,28 @@ class Move:
         self.unread: Mapping[int, str] = {}
 
     async def before(self) -> None:
-        """Closes the fences, or remembers how they are marked. What fails here is tried again by ``after``, or
-        reported by it."""
+        """Close the fences for a halt; for a resume, read their marks. ``after`` tries again what fails here, or
+        reports it."""
         if self.closes:
             await each(self.partitions, self._close)
         elif self.opens:
-            found = await each(self.partitions, self.log.fence)
-            self.former, self.unread = dict(found.marks), found.faults
+            reached = await each(self.partitions, self.log.fence)
+            self.former, self.unread = dict(reached.marks), reached.faults
 
     async def after(self, command: str) -> None:
-        """Makes sure that the fences are closed, or opens those that nobody has moved since. Raises
-        ``FenceError``."""
+        """Close again the fences that are open, for a halt; for a resume, open those that no other command has moved
+        since. Raises ``FenceError``."""
         faults: Mapping[int, str] = {}
         if self.closes:
             faults = (await each(self.partitions, self._close)).faults
         elif self.opens:
             faults = {**(await each(self.former, self._open)).faults, **self.unread}
         if faults:
-            raise FenceError(self._said(command, faults))
+            raise FenceError(self._message(command, faults))
 
     async def withdraw(self) -> tuple[int, ...]:
-        """Opens what this halt has closed, unless somebody has moved it since. For one that was refused in the end.
-        Gives the partitions that stay closed."""
+        """Open the fences that this halt closed, unless another command has moved them since: it was refused. Return
+        the partitions whose fence stays closed."""
 
         async def reopen(partition: int) -> str:
             mark = self.order.opened
@@ -121,12 +121,12 @@ class Move:
 
         if not self.closes:
             return ()
-        found = await each([partition for partition, mark in self.former.items() if is_open(mark)], reopen)
-        return tuple(sorted(found.faults))
+        reached = await each([partition for partition, mark in self.former.items() if is_open(mark)], reopen)
+        return tuple(sorted(reached.faults))
 
     @property
     def kept(self) -> str:
-        """What to add where a halt could not be appended for a reason that is none of its own."""
+        """The end of the message about a halt that could not be appended; '' for another command."""
         return ". The fences were closed and stay so: `conclave resume` opens them" if self.closes else ""
 
     async def _close(self, partition: int) -> str:
@@ -141,7 +141,7 @@ class Move:
         mark = self.order.opened
         return await self.log.set_fence(partition, mark, self.order.note(mark), expected=self.former[partition])
 
-    def _said(self, command: str, faults: Mapping[int, str]) -> str:
+    def _message(self, command: str, faults: Mapping[int, str]) -> str:
         verb, then = (
             ("closed", "intents end there with the bars that follow the command")
             if self.closes
@@ -153,8 +153,8 @@ class Move:
 
 
 async def repair(log: Log, partitions: int, order: Order, *, halted: bool) -> Reached:
-    """Brings fences in line with ``control``: closes those that are open in a halt, opens those that are closed
-    though there is none. ``marks`` are those of the partitions that were moved."""
+    """Set the fences that do not match ``control``: close the open ones during a halt, open the closed ones otherwise.
+    Return the marks of those that were set."""
     moved: dict[int, str] = {}
 
     async def align(partition: int) -> str:
@@ -166,14 +166,16 @@ async def repair(log: Log, partitions: int, order: Order, *, halted: bool) -> Re
             moved[partition] = mark
         return now
 
-    found = await each(range(partitions), align)
-    return Reached(dict(sorted(moved.items())), found.faults)
+    reached = await each(range(partitions), align)
+    return Reached(dict(sorted(moved.items())), reached.faults)
 
 
 async def restored(log: Log, partition: int, there: str, last: str, by: str, *, halted: bool) -> str:
-    """The mark of a partition's fence, set from ``control`` where it is missing, or open in a halt (both are what a
-    server leaves that lost its last writes). ``there``: the mark as it was before ``control`` was read to its end, so
-    that a command that moves the fence meanwhile wins. ``last``: the id of the last command that moves fences."""
+    """Set a partition's fence from ``control`` if it is missing, or open during a halt, and return its mark. Both
+    happen after a server lost its last writes.
+
+    ``there``: the mark before ``control`` was read to its end, so that a command that moves the fence meanwhile
+    prevails. ``last``: the id of the last command that moves fences."""
     if not last or (there and not (halted and is_open(there))):
         return there
     order = Order(last, by, RESTORED)
@@ -182,6 +184,6 @@ async def restored(log: Log, partition: int, there: str, last: str, by: str, *, 
 
 
 def last_move(commands: Iterable[CommandRecorded]) -> str:
-    """The id of the last command that moves fences; '' where there is none."""
-    found = [recorded.command_id for recorded in commands if isinstance(recorded.command, MOVES)]
-    return found[-1] if found else ""
+    """Return the id of the last command that moves fences; '' if there is none."""
+    ids = [recorded.command_id for recorded in commands if isinstance(recorded.command, MOVES)]
+    return ids[-1] if ids else ""

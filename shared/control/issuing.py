@@ -1,14 +1,14 @@
-"""The door of the control stream: read, decide, sign, append only if nobody else did meanwhile.
+"""Write commands to the control stream: read it, decide, sign, and append unless another entry came first.
 
     state = await current(log)
     issued = await issue(log, Halt(), actor="ada", reason="exchange outage")
 
-An entry's id follows the last id on the stream (in a log that nobody wrote to past this door: the id is
-the version), so of two racing operators one wins, and the other decides again on what the first one
-made. Whoever issues many commands keeps a ``ControlWriter``, which reads the stream once.
+The id of an entry follows the last id on the stream; if every entry was written by a ``ControlWriter``, the id is the
+version. Of two operators who issue a command at once, one appends it, and the other decides again on the configuration
+that the first one made. Keep one ``ControlWriter`` for many commands: it reads the stream once.
 
-A halt is more than its entry: it closes the fence of every partition before it is appended, a resume opens
-them after (``shared.control.fence``). No commit with an intent is applied once a halt was accepted.
+A halt also closes the fence of every partition, before it is appended; a resume opens the fences, after it is appended
+(``shared.control.fence``). No commit with an intent is applied once a halt was accepted.
 """
 
 import secrets
@@ -36,19 +36,20 @@ from shared.control.stream import CONTROL, marks_of, now_ms, read_control
 from shared.log import Log, StreamKey, TruncatedLogError
 
 RACES: Final = 20
-"""How often a lost race is run again before giving up."""
+"""How often a command is decided again because another one was appended first."""
 CLOCKS_WITHIN_MS: Final = 600_000
-"""How far an operator's clock and the server's may lie apart when a probation's decisions are sought."""
+"""Largest difference between the clocks of operator and server at which all decisions of a probation are counted."""
 
 
 class RefusedError(ValueError):
-    """A command that may not stand. The message says why, and the way out."""
+    """A command was refused. The message says why, and what to do."""
 
 
 class Issued(NamedTuple):
-    """A command that stands: the version it made, and the configuration from there on. ``repeated``
-    where it had been issued before, or a halt or resume was in force already, and nothing was appended.
-    ``repaired``: partitions whose fence was not as it should be then, and was set."""
+    """An accepted command: the version it made, and the configuration at that version or a later one.
+
+    ``repeated``: nothing was appended, because the command was recorded before, or its halt or resume was in force
+    already. ``repaired``: the partitions whose fence did not match that halt or resume, and was set."""
 
     version: int
     state: State
@@ -57,13 +58,14 @@ class Issued(NamedTuple):
 
 
 Missing = Callable[[State], str | None]
-"""What of the control log is known to be missing, in words; None where nothing is (``shared.recovery``)."""
+"""Return, in words, which entries of the control log are known to be missing; None if none (``shared.recovery``)."""
 
 
 class ControlWriter:
-    """The control stream as one operator sees it. Reads it from the beginning once, then what is new. ``missing``
-    is asked before anything but a halt is appended: what was lost can be brought back only to a log that ends where
-    it was cut."""
+    """Issue commands for one operator. It reads the stream from its beginning once, then only new entries.
+
+    ``missing`` is called before any command but a halt is appended: lost entries can be restored only to a log that
+    still ends where it was cut."""
 
     def __init__(self, log: Log, signer: Signer | None = None, missing: Missing | None = None) -> None:
         self.log = log
@@ -72,8 +74,8 @@ class ControlWriter:
         self._missing = missing
 
     async def state(self) -> State:
-        """The configuration now. Raises ``ControlError`` if the log cannot be trusted, ``TruncatedLogError`` if it is
-        not the one that was read; the next call begins with what is there."""
+        """Return the configuration now. Raises ``ControlError`` if the log cannot be trusted, and ``TruncatedLogError``
+        if it is not the one that was read before; the next call then reads the log from its beginning."""
         try:
             await read_control(self.log, self.reader)
         except TruncatedLogError:
@@ -82,7 +84,7 @@ class ControlWriter:
         return self.reader.state
 
     def missing(self) -> str | None:
-        """Why nothing but a halt may be appended to the log as it was read last; None where it may."""
+        """Return why only a halt can be appended to the log as it was last read; None if every command can."""
         return self._missing(self.reader.state) if self._missing is not None else None
 
     async def issue(
@@ -98,8 +100,8 @@ class ControlWriter:
         """See ``issue``."""
         chosen = command_id or secrets.token_hex(8)
         state = await self.state()
-        if not isinstance(command, Halt) and (gone := self.missing()) is not None:
-            raise RefusedError(gone)
+        if not isinstance(command, Halt) and (missing := self.missing()) is not None:
+            raise RefusedError(missing)
         fences = Move(self.log, command, Order(chosen, actor, reason), state.partitions)
         known = state.version if expects is None else min(expects, state.version)
         for _ in range(RACES):
@@ -132,17 +134,16 @@ class ControlWriter:
             before, state = self.reader.last, await self.state()
             if self.reader.last == before:
                 raise RefusedError(
-                    f"the stream takes no entry {self._next()}, yet none is there behind {before}: entries were "
-                    "deleted at its end, or its last id was set; compare it with a checkpoint, and restore it"
-                    + fences.kept
+                    f"the stream takes no entry {self._next()}, yet it has no entry after {before}: entries at its end "
+                    "were deleted, or its last id was set; compare it with a checkpoint, and restore it" + fences.kept
                 )
         raise RefusedError(
-            f"{RACES} other commands came first, one after another; look at who is writing, then try again"
+            f"{RACES} other commands were appended first; see who issues them (`conclave history`), then try again"
             + fences.kept
         )
 
     def _in_force(self, state: State, command: Command) -> bool:
-        """Whether a halt or resume changes nothing, and whoever issues it may issue it."""
+        """Return whether ``command`` is a halt or resume that is in force already, and the signer can issue it."""
         if not isinstance(command, Halt | Resume) or state.halted != isinstance(command, Halt):
             return False
         signer = self._signer(state)
@@ -151,17 +152,18 @@ class ControlWriter:
         return state.open or (trusted and key is not None and may(key, type(command)))
 
     async def _repaired(self, state: State, actor: str, reason: str) -> tuple[int, ...]:
-        """The partitions whose fence did not say what ``control`` says, as after a crash between the two steps of a
-        command, and was set under the command in force. Raises ``FenceError``."""
+        """Set the fences that do not match ``control``, as after a crash between the two steps of a command, and return
+        their partitions. Raises ``FenceError``."""
         order = Order(last_move(await self._since(0)), actor, reason)
-        found = await repair(self.log, state.partitions, order, halted=state.halted)
-        if found.faults:
-            where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(found.faults.items()))
+        reached = await repair(self.log, state.partitions, order, halted=state.halted)
+        if reached.faults:
+            where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(reached.faults.items()))
             raise FenceError(f"fences were not reached, and count as closed. {where}. Issue the command again")
-        return tuple(found.marks)
+        return tuple(reached.marks)
 
     async def _append(self, entry: CommandRecorded) -> bool:
-        """Whether it was the next. Raises ``TruncatedLogError`` where the log that it follows is not there."""
+        """Append an entry, and return whether it was the next one. Raises ``TruncatedLogError`` if the entries that it
+        follows are not there."""
         try:
             return await self.log.append_at(
                 CONTROL, self._next(), encode("control", entry).data, marks=marks_of(self.reader)
@@ -171,49 +173,49 @@ class ControlWriter:
             raise
 
     def _signer(self, state: State) -> Signer | None:
-        """The signer under the id by which its key is trusted, whatever its file is called: so the key of a
-        service can be replaced, though no id comes back."""
+        """Return the signer with the id under which its key is trusted, whatever its file is called. So the key file of
+        a service can be replaced under the same name, although an id can be trusted only once."""
         if self.signer is None or state.open:
             return self.signer
         known = (key_id for key_id, key in state.keys.items() if key.public_key == self.signer.public_key)
         return self.signer._replace(key_id=next(known, self.signer.key_id))
 
     async def _at(self, entry: CommandRecorded) -> State:
-        """The configuration that an appended entry made. Others may have gone on from there."""
+        """Return the configuration that an appended entry made, even if others have appended entries since."""
         before, after = self.reader.state, await self.state()
         return after if after.version == entry.version else fold(before, entry)
 
     def _next(self) -> str:
-        found = following(self.reader.last)
-        if found is None:
+        entry = following(self.reader.last)
+        if entry is None:
             raise RefusedError(
-                f"entry {self.reader.last} has the greatest id there is, so nothing can follow; it was written past "
-                "this door: delete it (XDEL), and restore the stream under its own ids (XSETID)"
+                f"entry {self.reader.last} has the greatest id there is, so no entry can follow; it was not written by "
+                "a control writer: delete it (XDEL), and restore the stream's last id (XSETID)"
             )
-        return found
+        return entry
 
     async def _since(self, version: int) -> Sequence[CommandRecorded]:
-        """The entries behind ``version``, found from the end; each is the one that was folded."""
+        """Return the folded entries after ``version``, oldest first; the stream is read from its end."""
         state = self.reader.state
         count = state.version - version
         if count <= 0:
             return ()
-        found = {}
+        entries = {}
         for entry in await self.log.tail(CONTROL, count + len(self.reader.refused)):
             try:
                 recorded = decode("control", entry.data).event
             except UnreadableError:
                 continue
             if version < recorded.version <= state.version and head_of(recorded) == state.past[recorded.version].head:
-                found[recorded.version] = recorded
-        return [found[each] for each in sorted(found)]
+                entries[recorded.version] = recorded
+        return [entries[each] for each in sorted(entries)]
 
     async def _refuse_another(self, version: int, command: Command, command_id: str) -> None:
-        """The same id for another command is a mistake, not a retry."""
-        stands = (await self._since(version - 1))[0].command
-        if stands != command:
+        """Raise ``RefusedError`` if another command was recorded with this id: that is a mistake, not a retry."""
+        recorded = (await self._since(version - 1))[0].command
+        if recorded != command:
             raise RefusedError(
-                f"command id {command_id!r} stands at version {version} for {_tag(stands)}, not for this "
+                f"command id {command_id!r} stands at version {version} for {_tag(recorded)}, not for this "
                 f"{_tag(command)}; another command needs another id"
             )
 
@@ -229,20 +231,23 @@ async def issue(
     dry_run: bool = False,
     signer: Signer | None = None,
 ) -> Issued:
-    """Appends ``command`` as the next version. ``command_id`` makes a retry harmless; ``expects``
-    refuses unless the configuration is at that very version; ``dry_run`` decides without appending;
-    ``signer`` signs wherever keys count.
+    """Append ``command`` as the next version.
 
-    Raises ``RefusedError``, which names what came in between, ``ControlError``, ``TruncatedLogError``,
-    ``UnavailableError``, and ``FenceError`` where the command stands, and the fence of a partition could not be set."""
-    door = ControlWriter(log, signer)
-    return await door.issue(
+    ``command_id`` makes a retry harmless: a command with the same id is appended once. ``expects``: the command is
+    refused unless the configuration is at this version. ``dry_run`` decides without appending. ``signer`` signs the
+    entry once a key is trusted.
+
+    Raises ``RefusedError``, which names the commands that were appended meanwhile; ``ControlError``,
+    ``TruncatedLogError``, ``UnavailableError``; ``FenceError`` if the command was appended, but the fence of a
+    partition could not be set."""
+    writer = ControlWriter(log, signer)
+    return await writer.issue(
         command, actor=actor, reason=reason, command_id=command_id, expects=expects, dry_run=dry_run
     )
 
 
 async def current(log: Log, version: int | None = None) -> State:
-    """The configuration now, or as of ``version``. Raises ``ControlError`` if the log cannot be trusted."""
+    """Return the configuration now, or at ``version``. Raises ``ControlError`` if the log cannot be trusted."""
     reader = ControlReader()
     while entries := await log.scan(CONTROL, after=reader.last):
         for entry in entries:
@@ -253,59 +258,58 @@ async def current(log: Log, version: int | None = None) -> State:
 
 
 async def history(log: Log) -> list[CommandRecorded]:
-    """Every entry that stands, oldest first; each was checked against the chain."""
+    """Return every entry that counts, oldest first, each checked against the chain."""
     return [envelope.event for envelope in await read_control(log, ControlReader())]
 
 
 async def refused(log: Log) -> list[RefusedEntry]:
-    """What was written to the control stream past the door, and does not count."""
+    """Return the entries of the control stream that do not count."""
     reader = ControlReader()
     await read_control(log, reader)
     return reader.refused
 
 
 async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | None]:
-    """How many decisions counted a ballot of the artifact on probation since it began, at most as many
-    as the probation asks for, and the id of the last. Raises ``KeyError`` where no probation is open.
+    """Return how many decisions since a probation began counted a ballot of its artifact, at most as many as it asks
+    for; and the id of the last one. Raises ``KeyError`` if no probation is open.
 
-    A decision counts as scored when it is made: there are no outcomes yet in this release. Looks from
-    ten minutes before the promotion's own time on, so clocks must not lie further apart than that."""
+    A decision counts as scored as soon as it is made. Decisions are read from ten minutes before the promotion's time
+    on, so the clocks must not differ by more than that."""
     probation = state.probations[model]
-    found, last = 0, None
+    scored, last = 0, None
     for partition in range(state.partitions):
-        place, after = StreamKey("decisions", partition), f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
-        while entries := await log.scan(place, after=after):
+        stream, after = StreamKey("decisions", partition), f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
+        while entries := await log.scan(stream, after=after):
             after = entries[-1].id
             for entry in entries:
                 envelope = decode("decisions", entry.data)
                 if _counts(envelope.event, model, probation):
-                    found, last = found + 1, envelope.id.hex()
-                if found == probation.decisions:
-                    return found, last
-    return found, last
+                    scored, last = scored + 1, envelope.id.hex()
+                if scored == probation.decisions:
+                    return scored, last
+    return scored, last
 
 
 async def expire_probation(
-    door: ControlWriter, *, actor: str, reason: str = "not confirmed in time"
+    writer: ControlWriter, *, actor: str, reason: str = "not confirmed in time"
 ) -> Mapping[str, Issued]:
-    """Reverts every probation whose decisions have passed without a confirmation; by model, what was
-    issued. Any process may call this as often as it likes: the command's id is that of the probation,
-    so two that call it at once revert it once.
+    """Revert every probation whose decisions were scored without a confirmation, and return what was issued, by model.
 
-    Raises ``RefusedError`` where a revert may not stand, ``ControlError``, ``TruncatedLogError``,
+    Any process can call this at any time: the command id is made from the probation, so two calls at once revert it
+    once. Raises ``RefusedError`` if a revert is refused; ``ControlError``, ``TruncatedLogError``,
     ``UnavailableError``."""
-    state = await door.state()
+    state = await writer.state()
     done = {}
     for model, probation in sorted(state.probations.items()):
-        decisions, last = await scored_under(door.log, state, model)
+        decisions, last = await scored_under(writer.log, state, model)
         if decisions >= probation.decisions:
             command = RevertProbation(model, probation.artifact, decisions, last)
             name = f"probation-{probation.version}"
             try:
-                done[model] = await door.issue(command, actor=actor, reason=reason, command_id=name)
+                done[model] = await writer.issue(command, actor=actor, reason=reason, command_id=name)
             except RefusedError:
-                if (await door.state()).probations.get(model) == probation:
-                    raise  # else somebody confirmed or reverted it meanwhile
+                if (await writer.state()).probations.get(model) == probation:
+                    raise  # otherwise it was confirmed or reverted meanwhile
     return done
 
 
@@ -318,16 +322,16 @@ def _counts(event: object, model: str, probation: Probation) -> bool:
 
 
 def _meanwhile(entries: Sequence[CommandRecorded]) -> str:
-    """What came in between, for whoever lost a race or expected another version."""
+    """Return the end of a refusal: which commands were appended since the version that the operator knew."""
     if not entries:
         return ""
-    said = [f"{entry.version} {_tag(entry.command)} by {entry.actor} ({entry.reason})" for entry in entries[-5:]]
+    commands = [f"{entry.version} {_tag(entry.command)} by {entry.actor} ({entry.reason})" for entry in entries[-5:]]
     more = f"{len(entries) - 5} more, then " if len(entries) > 5 else ""
-    return f". Meanwhile: {more}{'; '.join(said)}"
+    return f". Meanwhile: {more}{'; '.join(commands)}"
 
 
 def _left(closed: Sequence[int]) -> str:
-    """What a refused halt has left behind where it could not open a fence again."""
+    """Return the end of a refused halt's message: which fences it closed and could not open again."""
     if not closed:
         return ""
     return f". The fences of partitions {closed} stay closed: `conclave resume` opens them"

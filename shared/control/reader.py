@@ -1,16 +1,15 @@
-"""From what stands on the control stream to the entries that count. A pure function of the stream.
+"""Decide which entries of the control stream count. A pure function of the stream.
 
-``ControlReader.take`` is handed every entry of the stream in order. What the door of ``shared.control.issuing``
-wrote extends the chain, and counts. For the rest there are two answers.
+``ControlReader.take`` is given every entry of the stream in order. An entry that a control writer (``issuing``) wrote
+extends the chain, and counts. Any other entry is refused, or stops the reader.
 
-Refused: it was written past the door. It is not applied, it is kept in ``refused`` for an alarm, and
-the log goes on: versions count entries that stand, the next entry's id follows the last id on the
-stream. Bytes that are no command; an id, digest or signature that does not fit; an old entry again;
-a command that may not stand.
+Refused: bytes that are no command; an id, digest or signature that does not fit; an old entry again; a command that is
+not accepted. The entry is not applied and is kept in ``refused`` for an alarm; reading goes on. Versions count only
+the entries that count, while the id of the next entry follows the last id on the stream.
 
-``ControlError``: what came before cannot be what was written, or cannot be understood, so nobody knows
-the configuration. Entries are gone (a hole in the ids which the chain does not bridge); entries were
-built upon one that does not fit here; an entry extends the chain but needs a newer release.
+Stopped (``ControlError``): the configuration cannot be known. Entries are missing (ids are missing, and the chain does
+not bridge them); an entry was built on one that was refused; or an entry extends the chain, but only a newer release
+can read it.
 """
 
 from typing import Final, NamedTuple
@@ -31,8 +30,8 @@ LAST: Final = 2**64 - 1
 
 
 class RefusedEntry(NamedTuple):
-    """An entry that was written past the door: its id on the stream, why it does not count, the
-    version and head that stay in force, and its bytes."""
+    """An entry that does not count: its id on the stream, the reason, the version and head that stay in force, and its
+    bytes."""
 
     entry: str
     reason: str
@@ -41,7 +40,7 @@ class RefusedEntry(NamedTuple):
     data: bytes
 
 
-class _Wire(Struct, frozen=True):
+class _RawEnvelope(Struct, frozen=True):
     schema: int
     flags: int
     id: str
@@ -51,20 +50,20 @@ class _Wire(Struct, frozen=True):
 
 
 class _Claim(Struct, frozen=True):
-    """What any release can read of an entry: where it says it belongs."""
+    """The fields by which an entry claims its place in the chain. Every release can read them."""
 
     version: int
     previous: str
 
 
-_wire: Final = msgspec.json.Decoder(_Wire).decode
+_envelope: Final = msgspec.json.Decoder(_RawEnvelope).decode
 _claim: Final = msgspec.json.Decoder(_Claim).decode
 _recorded: Final = msgspec.json.Decoder(CommandRecorded).decode
 _plain: Final = msgspec.json.decode
 
 
 class FoldedEntry(NamedTuple):
-    """An entry that was taken: its id, its bytes, and how many were taken with it."""
+    """An entry that was read: its id, its bytes, and its number on the stream, from 1."""
 
     entry: str
     data: bytes
@@ -72,9 +71,11 @@ class FoldedEntry(NamedTuple):
 
 
 class ControlReader:
-    """Reads one control stream from its beginning. ``state``: the configuration so far; ``last``: the
-    id of the last entry taken, whether it counted or not; ``refused``: those that did not. ``newest`` is that
-    last entry, ``standing`` the last one that counted: by them the log is known again."""
+    """Fold one control stream from its beginning.
+
+    ``state``: the configuration so far. ``last``: the id of the last entry read, whether it counted or not; ``newest``
+    is that entry. ``standing``: the last entry that counted. ``refused``: the entries that did not. ``newest`` and
+    ``standing`` identify the log when it is read again (``shared.control.stream.marks_of``)."""
 
     def __init__(self) -> None:
         self.state: State = EMPTY
@@ -85,39 +86,39 @@ class ControlReader:
         self._orphans: dict[str, str] = {}
 
     def take(self, entry: str, data: bytes) -> Envelope[CommandRecorded] | None:
-        """The envelope of an entry that stands, folded into ``state``; None for a refused one.
-        Raises ``ControlError``, after which this reader is of no more use."""
+        """Fold an entry into ``state`` and return its envelope; return None for a refused one. Raises
+        ``ControlError``, after which this reader cannot be used any more."""
         before, self.last = self.last, entry
         self.newest = taken = FoldedEntry(entry, data, self.newest.number + 1 if self.newest else 1)
         try:
-            found = _wire(data)
-            claim = _claim(found.event)
+            envelope = _envelope(data)
+            claim = _claim(envelope.event)
         except UNREADABLE as error:
             self._refuse(entry, data, f"it is no control entry: {error}")
             return None
-        recorded = self._read(entry, data, found, claim)
+        recorded = self._read(entry, data, envelope, claim)
         if recorded is None:
             return None
-        fault = _misplaced(entry, before) or _misnamed(found, data)
+        fault = _misplaced(entry, before) or _misnamed(envelope, data)
         if fault is None:
             try:
                 self.state = fold(self.state, recorded)
             except ControlError as error:
                 fault = str(error)
-                self._look_behind(entry, before, recorded, fault)
+                self._stop_if_rewritten(entry, before, recorded, fault)
         if fault is not None:
             self._refuse(entry, data, fault, recorded)
             return None
         self.standing = taken
-        ids = [bytes.fromhex(each) for each in (found.id, found.causation, found.correlation)]
-        return Envelope(found.schema, found.flags, ids[0], ids[1], ids[2], recorded)
+        ids = [bytes.fromhex(each) for each in (envelope.id, envelope.causation, envelope.correlation)]
+        return Envelope(envelope.schema, envelope.flags, ids[0], ids[1], ids[2], recorded)
 
-    def _read(self, entry: str, data: bytes, found: _Wire, claim: _Claim) -> CommandRecorded | None:
-        """The entry with all that it says. One that extends the chain, but says what this release does
-        not know, stops the reader."""
+    def _read(self, entry: str, data: bytes, envelope: _RawEnvelope, claim: _Claim) -> CommandRecorded | None:
+        """Return the decoded entry; None if it is refused because this release cannot decode every field. Raises
+        ``ControlError`` if such an entry extends the chain."""
         try:
-            recorded = _recorded(found.event)
-            written, known = bytes(found.event), canonical(recorded)
+            recorded = _recorded(envelope.event)
+            written, known = bytes(envelope.event), canonical(recorded)
             if written == known or _plain(written) == _plain(known):
                 return recorded
             fault = "it says more than this release understands"
@@ -131,8 +132,8 @@ class ControlReader:
         self._refuse(entry, data, fault)
         return None
 
-    def _look_behind(self, entry: str, before: str, recorded: CommandRecorded, fault: str) -> None:
-        """Whether an entry that does not fit shows that what came before is not what was written."""
+    def _stop_if_rewritten(self, entry: str, before: str, recorded: CommandRecorded, fault: str) -> None:
+        """Raise ``ControlError`` if an entry that does not fit shows that earlier entries were removed or changed."""
         if recorded.version <= self.state.version:
             return
         orphan = self._orphans.get(recorded.previous)
@@ -154,7 +155,8 @@ class ControlReader:
 
 
 def following(entry: str) -> str | None:
-    """The id that the door gives after ``entry``: the next whole number. None past the last."""
+    """Return the id that a control writer gives to the entry after ``entry``: the next whole number. None if ``entry``
+    has the greatest one."""
     number = int(entry.partition("-")[0])
     return f"{number + 1}-0" if number < LAST else None
 
@@ -165,22 +167,22 @@ def _misplaced(entry: str, before: str) -> str | None:
     return f"its id {entry} is not one that the door gives ({following(before)})"
 
 
-def _misnamed(found: _Wire, data: bytes) -> str | None:
-    """An envelope that is not the one ``encode`` makes of these bytes."""
+def _misnamed(envelope: _RawEnvelope, data: bytes) -> str | None:
+    """Return what differs from the envelope that ``encode`` makes of the event; None if nothing does."""
     try:
-        causation, correlation = bytes.fromhex(found.causation), bytes.fromhex(found.correlation)
+        causation, correlation = bytes.fromhex(envelope.causation), bytes.fromhex(envelope.correlation)
     except ValueError:
         return "its ids are not hexadecimal"
-    if (causation.hex(), correlation.hex()) != (found.causation, found.correlation):
+    if (causation.hex(), correlation.hex()) != (envelope.causation, envelope.correlation):
         return "its ids are not hexadecimal as it is written here"
-    root = ROOT if found.correlation == found.id else correlation
-    if identify("control", bytes(found.event), causation, root).hex() != found.id:
-        return f"its id {found.id[:12]} is not that of its bytes; something in it was changed"
-    if found.flags or found.schema != STREAMS["control"].version or msgspec.json.encode(found) != data:
+    root = ROOT if envelope.correlation == envelope.id else correlation
+    if identify("control", bytes(envelope.event), causation, root).hex() != envelope.id:
+        return f"its id {envelope.id[:12]} is not that of its bytes; something in it was changed"
+    if envelope.flags or envelope.schema != STREAMS["control"].version or msgspec.json.encode(envelope) != data:
         return "its envelope was changed"
     return None
 
 
 def _hole(before: str, entry: str) -> bool:
-    """Whether ids that the door would have given lie between two entries."""
+    """Return whether ids that a control writer would have given are missing between two entries."""
     return int(entry.partition("-")[0]) > int(before.partition("-")[0]) + 1

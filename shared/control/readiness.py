@@ -1,8 +1,8 @@
-"""What a promotion may rely on: an artifact that every partition's living worker holds, verified and warm.
+"""Find out whether an artifact is loaded, verified and warm in every partition: a promotion relies on it.
 
-The evidence is the ``readiness`` stream. A worker announces what it loaded after each start, so the
-newest word of the process that owns the group now is what holds; what it said in a former life, or what
-a former owner said, does not.
+The evidence is the ``readiness`` stream. A worker announces each artifact that it loads after a start. The latest
+announcement of the process that owns the group now counts; one from before its last start, or of an earlier owner, does
+not.
 """
 
 from typing import Final, NamedTuple
@@ -16,36 +16,37 @@ from shared.control import State
 from shared.log import Log, StreamKey
 
 LOOK_BACK: Final = 10_000
-"""Announcements looked at, newest first; a start makes a handful."""
+"""Number of announcements read, newest first. One start makes a few."""
 
 
 class ReadinessEvidence(NamedTuple):
-    """Event ids (hexadecimal) of ``ArtifactReady``, one a partition where there is one; and for each
-    partition without, a sentence that says why."""
+    """``ids``: the event ids (hexadecimal) of ``ArtifactReady``, one for each partition that is ready. ``missing``: one
+    sentence for each other partition, with the reason."""
 
     ids: tuple[str, ...]
     missing: tuple[str, ...]
 
 
 async def evidence(log: Log, partitions: int, model: str, artifact: str) -> ReadinessEvidence:
-    """Who holds ``artifact`` of ``model`` ready now."""
-    found = [await _in_partition(log, partition, model, artifact) for partition in range(partitions)]
+    """Return in which partitions ``artifact`` of ``model`` is ready now."""
+    partition_evidence = [await _in_partition(log, partition, model, artifact) for partition in range(partitions)]
     return ReadinessEvidence(
-        tuple(event for event, _ in found if event), tuple(why for event, why in found if not event)
+        tuple(event for event, _ in partition_evidence if event),
+        tuple(why for event, why in partition_evidence if not event),
     )
 
 
 async def with_evidence(log: Log, state: State, command: Command) -> tuple[Command, tuple[str, ...]]:
-    """``command`` with the readiness that there is, where it is a ``Promote`` that names none; and what
-    is missing. Any other command as it is."""
+    """Return a ``Promote`` that names no evidence with the evidence there is, and the sentences about what is missing.
+    Return any other command unchanged."""
     if not isinstance(command, Promote) or command.ready:
         return command, ()
-    found = await evidence(log, state.partitions, command.model, command.artifact)
-    return structs.replace(command, ready=found.ids), found.missing
+    ready = await evidence(log, state.partitions, command.model, command.artifact)
+    return structs.replace(command, ready=ready.ids), ready.missing
 
 
 async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> tuple[str, str]:
-    """An event id, or why there is none."""
+    """Return the id of the event that proves readiness, and ''; or '', and why there is none."""
     group = f"model-worker.{model}"
     where = f"{group}, partition {partition}"
     owner = next((view.owner for view in await log.groups(partition) if view.group == group and view.alive), None)
@@ -54,16 +55,16 @@ async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> 
     life = None
     for entry in reversed(await log.tail(StreamKey("readiness", partition), LOOK_BACK)):
         envelope = decode("readiness", entry.data)
-        said = envelope.event
-        if (said.model, said.owner) != (model, owner):
+        event = envelope.event
+        if (event.model, event.owner) != (model, owner):
             continue
-        life = life or said.life
-        if said.life != life:
+        life = life or event.life
+        if event.life != life:
             break
-        if said.artifact == artifact:
-            if isinstance(said, ArtifactReady):
+        if event.artifact == artifact:
+            if isinstance(event, ArtifactReady):
                 return envelope.id.hex(), ""
-            if isinstance(said, ArtifactFailed):
-                return "", f"{where}: it did not load: {said.reason}"
+            if isinstance(event, ArtifactFailed):
+                return "", f"{where}: it did not load: {event.reason}"
             break
     return "", f"{where}: not loaded; start it in shadow first (`conclave shadow start {model} {artifact[:12]}`)"

@@ -1,10 +1,10 @@
-"""Ed25519 keys for commands: made, loaded, used and checked. The library is ``cryptography``.
+"""Generate and load Ed25519 keys, sign commands, verify signatures. The library is ``cryptography``.
 
     public = generate(Path("ada.pem"))      # the private half stays with its holder
     signer = load_private(Path("ada.pem"), key_id="ada")
 
-Which public keys count, and what each may do, stands on the control stream itself (``TrustKey``).
-Signatures are deterministic, so signing the same entry twice gives the same bytes.
+The control stream itself records which public keys are trusted, and for which commands (``TrustKey``). Signatures are
+deterministic: signing the same entry twice gives the same bytes.
 """
 
 import os
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 class KeyFileError(ValueError):
-    """A file that holds no usable private key. Says which, and what to do."""
+    """A file is not a usable private key. The message names the file, and says what to do."""
 
 
 class Signer(NamedTuple):
-    """A private key under the id by which the control stream trusts it."""
+    """A private key, and the id under which the control stream trusts its public half."""
 
     key_id: str
     private: "Ed25519PrivateKey"
 
     @property
     def public_key(self) -> str:
-        """The public half, 64 hexadecimal digits, as ``TrustKey`` wants it."""
+        """The public half as 64 hexadecimal digits, the form that ``TrustKey`` has."""
         return _public(self.private)
 
 
 def generate(path: Path) -> str:
-    """Writes a new private key (PEM, PKCS 8, readable by its owner only) and returns its public half.
-    Raises ``KeyFileError`` rather than write over a file."""
+    """Write a new private key (PEM, PKCS 8, readable by its owner only) and return its public half. Raises
+    ``KeyFileError`` if the file exists: a key is never overwritten."""
     serialization, ed25519 = _library()
     private = ed25519.Ed25519PrivateKey.generate()
     data = private.private_bytes(
@@ -52,8 +52,8 @@ def generate(path: Path) -> str:
 
 
 def load_private(path: Path, key_id: str | None = None) -> Signer:
-    """The key in a file. ``key_id`` is how the control stream calls it; the file's stem by default.
-    Raises ``KeyFileError``."""
+    """Load a signer from a key file. ``key_id``: the id under which the key is trusted; by default the file's name
+    without its suffix. Raises ``KeyFileError``."""
     serialization, ed25519 = _library()
     try:
         if path.stat().st_mode & 0o077:
@@ -69,13 +69,13 @@ def load_private(path: Path, key_id: str | None = None) -> Signer:
 
 
 def sign(message: bytes, signer: Signer) -> str:
-    """The signature, 128 hexadecimal digits."""
+    """Return the signature as 128 hexadecimal digits."""
     return signer.private.sign(message).hex()
 
 
 def verify(message: bytes, signature: str, public_key: str) -> bool:
-    """Whether ``signature`` is the public key's over ``message``; all but the message in hexadecimal.
-    False, never an exception, for anything that is not one."""
+    """Return whether ``signature`` over ``message`` was made with the private half of ``public_key``. Both are
+    hexadecimal; malformed ones return False, and raise nothing."""
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  # signed logs only
 
     try:
@@ -88,8 +88,8 @@ def verify(message: bytes, signature: str, public_key: str) -> bool:
 @lru_cache(maxsize=256)
 def _key_of(public_key: str) -> "Ed25519PublicKey":
     _, ed25519 = _library()
-    found: Ed25519PublicKey = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
-    return found
+    key: Ed25519PublicKey = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+    return key
 
 
 def _public(private: "Ed25519PrivateKey") -> str:
@@ -97,7 +97,7 @@ def _public(private: "Ed25519PrivateKey") -> str:
 
 
 def _library() -> tuple[Any, Any]:
-    """Loaded when the first key is met: an installation without keys has no use for it."""
+    """Import the library on first use: an installation without keys does not need it."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # signed logs only
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  # signed logs only
 

@@ -1,6 +1,6 @@
-"""The stamp of an event: the version of the configuration under which it is to be handled.
+"""The stamp of an event: version and head of the configuration under which it is to be handled.
 
-The feature-builder writes it (``schemas.features``), everything that follows from a bar carries it on.
+The feature-builder writes it (``schemas.features``). Every event that results from a bar carries the stamp of that bar.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from shared.log import Lost
 from shared.runtime.service import Received
 
 Stamp = tuple[int, str | None]
-"""A version of control and its head (None where it is not recorded)."""
+"""A version of the configuration, and its head (None if it is not recorded)."""
 
 
 class TruncatedError(ControlError):
-    """The control log does not hold what an event was stamped with: its tail was lost, or it was rewritten. Nothing
-    of the batch was written."""
+    """The control log does not contain the version and head of an event's stamp: its tail was lost, or it was
+    rewritten. Nothing of the batch was written."""
 
     def __init__(self, message: str, stamp: Stamp, last: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class TruncatedError(ControlError):
 
 
 def stamp_of(received: Received) -> Stamp:
-    """The version and head that an event was stamped with; version 0 where it has no stamp."""
+    """Return the stamp of an event; version 0 if it has none."""
     content = received.envelope.event
     head = getattr(content, "control_head", None)
     return getattr(content, "control_version", 0), head.hex() if isinstance(head, bytes) else head
@@ -51,6 +51,6 @@ def missing_stamp(state: State, received: Sequence[Received]) -> Stamp | None:
 
 
 def holds(state: State, stamp: Stamp) -> bool:
-    """Whether the control log that made ``state`` has the version of a stamp, with its head."""
+    """Return whether the log that ``state`` was folded from contains the version of a stamp, with its head."""
     version, head = stamp
     return version <= state.version and (version == 0 or head is None or state.past[version].head == head)

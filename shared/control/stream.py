@@ -1,8 +1,7 @@
-"""Following the control stream: from its beginning to its end, and on. Also what is raised where an entry
-was written past its door.
+"""Read the control stream from its beginning to its end, and go on from there; raise an alarm for a refused entry.
 
-Whoever follows it checks that the log there is, is the log that was read (``marks_of``): ``read_control`` with every
-call, since it asks for the last entry again with those after it; others by ``Log.check``."""
+Each reader checks that the log is still the one it read before (``marks_of``): ``read_control`` on every call, since it
+reads the last entry again together with the following ones; others by ``Log.check``."""
 
 import time
 import zlib
@@ -22,23 +21,24 @@ OTHERS_ALARM_AFTER_S: Final = 5.0
 
 
 def now_ms() -> int:
-    """The wall clock. Only shells may ask; cores are told."""
+    """Return the wall clock in ms since the epoch. For shells only: a core gets its time in messages."""
     return time.time_ns() // 1_000_000
 
 
 def marks_of(reader: ControlReader) -> tuple[Mark, ...]:
-    """By what the control log that was read is known again: its last entry, and the last one that counts. That one
-    has to be there; one that was refused may have been deleted since."""
-    found = []
+    """Return the marks that identify the log which was read: its last entry, and the last one that counts. The latter
+    must still be there; a refused one may have been deleted since."""
+    marks = []
     for taken, kept in ((reader.standing, True), (reader.newest, False)):
         if taken is not None and (kept or taken != reader.standing):
-            found.append(Mark(CONTROL, Position(taken.entry, taken.number, digest_of(taken.data)), kept))
-    return tuple(found)
+            marks.append(Mark(CONTROL, Position(taken.entry, taken.number, digest_of(taken.data)), kept))
+    return tuple(marks)
 
 
 async def read_control(log: Log, reader: ControlReader) -> list[Envelope[CommandRecorded]]:
-    """All control entries behind ``reader.last`` that stand; the reader has folded them. Raises
-    ``ControlError``, and ``TruncatedLogError`` where the log is not the one that was read."""
+    """Read the entries after ``reader.last``, fold them into the reader, and return those that count.
+
+    Raises ``ControlError``, and ``TruncatedLogError`` if the log is not the one that was read before."""
     envelopes: list[Envelope[CommandRecorded]] = []
     while True:
         after = preceding(reader.last) if reader.last != START else START
@@ -56,19 +56,20 @@ async def read_control(log: Log, reader: ControlReader) -> list[Envelope[Command
 
 
 def standing(reader: ControlReader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:
-    """Those of the next entries that stand; the reader has folded them. Raises ``ControlError``."""
-    return [found for entry in entries if (found := reader.take(entry.id, entry.data)) is not None]
+    """Fold the next entries into the reader, and return those that count. Raises ``ControlError``."""
+    envelopes = (reader.take(entry.id, entry.data) for entry in entries)
+    return [envelope for envelope in envelopes if envelope is not None]
 
 
 def alarm_of(refused: RefusedEntry) -> Encoded:
-    """The alarm for a control entry that was written past the door: the same bytes from everybody."""
+    """Return the alarm for a refused control entry. All services make the same bytes of it."""
     raw = refused.data.decode(errors="replace")[:2000]
     event = ControlRefused(refused.entry, refused.version, refused.head, refused.reason[:2000], raw)
     return encode("alarms", event)
 
 
 def patience(group: str) -> float:
-    """How long a group leaves it to others to raise what all of them see (seconds)."""
+    """Return how long a group waits (s) before it raises an alarm that every group can raise."""
     if group in STREAMS["intents"].writers:
         return 0.0
     return OTHERS_ALARM_AFTER_S * (1 + zlib.crc32(group.encode()) % 16 / 16)
