@@ -28,7 +28,7 @@ demo: $(VENV)/.demo ## Bars in, decisions out, on an embedded Redis; BARS=<file 
 	@$(BIN)/conclave demo $(if $(BARS),--bars '$(BARS)') $(DEMO)
 
 test: $(VENV)/.test ## All tests that need neither Docker nor systemd
-	@$(BIN)/python -m pytest -m 'not stack' $(TESTS)
+	@$(BIN)/python -m pytest -m 'not stack' -n auto --dist loadfile $(TESTS)
 
 test-stack: $(VENV)/.test ## The tests that need Docker or systemd
 	@$(BIN)/python -m pytest -m stack -rs $(TESTS)

@@ -18,12 +18,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, Final
+from typing import Final
 
 import anyio
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import shared.runtime.host
-import shared.telemetry.export
 from bench.contenders import IN, Forward, Raw, vectors
 from bench.harness import Figure
 from schemas.codec import Encoded, encode
@@ -33,14 +37,16 @@ from shared.log.redis import RedisLog
 from shared.runtime.host import Host
 from shared.server.embedded import EmbeddedServer
 from shared.settings import TelemetrySettings
-from shared.telemetry import start
 from shared.telemetry.export import Exporting
-from shared.telemetry.reporting import flags_of
+from shared.telemetry.reporting import BatchReport, Telemetry, flags_of
 
 BATCH: Final = 100
 TURN: Final = 100
 SAMPLE: Final = 0.01
 FILL: Final = 1000
+EXPORT_MS: Final = TelemetrySettings().export_ms
+HOUR_MS: Final = 3_600_000
+"""Between exports of spans by the processor's own thread: never within a run."""
 
 
 class Sink(BaseHTTPRequestHandler):
@@ -72,17 +78,18 @@ def collector() -> Iterator[str]:
 
 def sampled(count: int) -> list[Encoded]:
     """The inputs of the hop, a hundredth of them with the flag set."""
-    found = []
-    for sealed in vectors(count):
-        event = sealed.envelope.event
-        found.append(encode("features", event, flags=flags_of(event.symbol, event.open_time, SAMPLE)))
-    return found
+    return [
+        encode("features", vector.envelope.event, flags=flags_of(vector.envelope.correlation, SAMPLE))
+        for vector in vectors(count)
+    ]
 
 
-class Turns:
-    """A meter that is on and off by turns, and keeps the processor time of each. Off first, then on, on, off, ..."""
+class Turns(Telemetry):
+    """Telemetry that is on and off by turns, and keeps the processor time of each. Off first, then on, on, off, ..."""
 
-    def __init__(self, telemetry: Exporting) -> None:
+    def __init__(self, telemetry: Exporting, spans: BatchSpanProcessor) -> None:
+        super().__init__()
+        self.spans = spans
         self.telemetry = telemetry
         self.batches = 0
         self.own = 0.0
@@ -94,14 +101,14 @@ class Turns:
         """Whether telemetry is on in this turn."""
         return (self.batches // TURN + 1) // 2 % 2 == 1
 
-    def batch(self, **report: Any) -> None:
+    def batch(self, report: BatchReport) -> None:
         on = self.on
         before = time.process_time()
         if on:
-            self.telemetry.batch(**report)
+            self.telemetry.batch(report)
         self.batches += 1
         if self.batches % TURN == 0:
-            self.telemetry._spans.force_flush()
+            self.spans.force_flush()
         now = time.process_time()
         self.own += (now - before) * on
         if self.batches % TURN == 0:
@@ -117,9 +124,10 @@ def hop(url: str, events: list[Encoded], endpoint: str) -> tuple[list[tuple[floa
         for at in range(0, len(events), FILL):
             part = events[at : at + FILL]
             raw.call(b"".join(pack("XADD", IN.key, "*", "e", each.data) for each in part), len(part))
-    telemetry = start(TelemetrySettings(endpoint=endpoint, sample=SAMPLE), "bench")
-    assert isinstance(telemetry, Exporting)
-    turns = Turns(telemetry)
+    spans = BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces"), schedule_delay_millis=HOUR_MS)
+    metrics = PeriodicExportingMetricReader(OTLPMetricExporter(f"{endpoint}/v1/metrics"), EXPORT_MS)
+    telemetry = Exporting("bench", sample=SAMPLE, resource=Resource.create(), spans=spans, metrics=metrics)
+    turns = Turns(telemetry, spans)
 
     async def run() -> None:
         stop = anyio.Event()
@@ -136,7 +144,6 @@ def hop(url: str, events: list[Encoded], endpoint: str) -> tuple[list[tuple[floa
 
 def run(quick: bool) -> dict[str, Figure]:
     """See the module's docstring."""
-    shared.telemetry.export.SPANS_MS = 3_600_000  # type: ignore[misc]  # handed over by turns instead
     rounds, events = 2 if quick else 6, sampled(TURN * BATCH * 32)
     pairs: list[tuple[float, float]] = []
     shares: list[float] = []

@@ -9,6 +9,7 @@ the bar that everything about it descends from), the span id the first half of t
 """
 
 import re
+from binascii import unhexlify
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
@@ -77,6 +78,7 @@ class UnwritableError(ValueError):
 
 class _Codec(NamedTuple):
     spec: StreamSpec
+    json: bool
     payload: Any
     envelope: Any
     encode: Any
@@ -93,6 +95,7 @@ def _codec(stream: str) -> _Codec:
     if spec.codec == "msgpack":
         return _Codec(
             spec,
+            False,
             msgspec.msgpack.Decoder(spec.events),
             msgspec.msgpack.Decoder(
                 Envelope[spec.events]  # type: ignore[name-defined]  # built at run time
@@ -103,6 +106,7 @@ def _codec(stream: str) -> _Codec:
         )
     return _Codec(
         spec,
+        True,
         msgspec.json.Decoder(spec.events),
         msgspec.json.Decoder(_JsonEnvelope[spec.events]),  # type: ignore[name-defined]  # built at run time
         msgspec.json.Encoder(order="deterministic").encode,
@@ -128,7 +132,7 @@ def encode(stream: str, event: Any, *, causation: bytes = ROOT, correlation: byt
         decoded = codec.payload.decode(codec.encode(event))
     except (ValidationError, OverflowError, TypeError, UnicodeEncodeError) as error:
         raise UnwritableError(f"{type(event).__name__} for {stream!r}: {error}; event: {event!r:.500}") from None
-    if codec.spec.codec == "json" and decoded != event:  # JSON writes NaN as null, which may be allowed
+    if codec.json and decoded != event:  # JSON writes NaN as null, which may be allowed
         raise UnwritableError(
             f"{type(event).__name__} for {stream!r}: a reader would have {decoded!r:.500}, not {event!r:.500}"
         )
@@ -137,7 +141,7 @@ def encode(stream: str, event: Any, *, causation: bytes = ROOT, correlation: byt
     root = correlation if correlation != ROOT else event_id
     envelope = Envelope(codec.spec.version, flags, event_id, causation, root, decoded)
     wire: Any
-    if codec.spec.codec == "msgpack":
+    if not codec.json:
         wire = Envelope(codec.spec.version, flags, event_id, causation, root, Raw(payload))
     else:
         wire = _JsonEnvelope(codec.spec.version, flags, event_id.hex(), causation.hex(), root.hex(), Raw(payload))
@@ -152,7 +156,7 @@ def decode(stream: str, data: bytes) -> Envelope[Any]:
         found = codec.envelope.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(f"stream {stream!r}: {error}") from None
-    if codec.spec.codec == "msgpack":
+    if not codec.json:
         return found  # type: ignore[no-any-return]  # decoder is untyped
     return Envelope(
         found.schema,
@@ -203,35 +207,37 @@ def framed(stream: str, data: bytes) -> Framed:
     at the bytes and not at what this release would write, so an event of an older or newer one holds.
     Raises ``UnreadableError``."""
     codec = _codec(stream)
+    match = _FRAME.match(data) if codec.json else None
+    if match is not None and data.endswith(b"}"):
+        digits, bits, own, cause, root = match.groups()
+        schema, flags = int(digits), int(bits)
+        event_id, causation, correlation = unhexlify(own), unhexlify(cause), unhexlify(root)
+        payload = data[match.end() : -1]
+    else:
+        schema, flags, event_id, causation, correlation, payload = _unframed(codec, data)
+    fault = _fault(codec, schema, flags, event_id, causation, correlation, payload)
+    return Framed(schema, flags, event_id, causation, correlation, payload, fault)
+
+
+def _unframed(codec: _Codec, data: bytes) -> tuple[int, int, bytes, bytes, bytes, bytes]:
+    """The envelope in bytes that are not laid out as ``seal`` lays JSON out: msgpack, or another writer's."""
     try:
-        if codec.spec.codec == "json":
-            schema, flags, hexes, payload = _frame(codec, data)
-            ids = [bytes.fromhex(each) for each in hexes]
-        else:
-            found = codec.raw.decode(data)
-            schema, flags, ids = found.schema, found.flags, [found.id, found.causation, found.correlation]
-            payload = bytes(found.event)
+        found = codec.raw.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"stream {stream!r}: {error}") from None
-    fault = _fault(codec, schema, flags, ids, payload)
-    return Framed(schema, flags, ids[0], ids[1], ids[2], payload, fault)
+        raise UnreadableError(f"stream {codec.spec.name!r}: {error}") from None
+    ids = [found.id, found.causation, found.correlation]
+    if codec.json:
+        ids = [bytes.fromhex(each) for each in ids]
+    return found.schema, found.flags, ids[0], ids[1], ids[2], bytes(found.event)
 
 
-def _frame(codec: _Codec, data: bytes) -> tuple[int, int, list[str], bytes]:
-    match = _FRAME.match(data)
-    if match is not None and data[-1:] == b"}":
-        schema, flags, *hexes = match.groups()
-        return int(schema), int(flags), [each.decode() for each in hexes], data[match.end() : -1]
-    found = codec.raw.decode(data)
-    return found.schema, found.flags, [found.id, found.causation, found.correlation], bytes(found.event)
-
-
-def _fault(codec: _Codec, schema: int, flags: int, ids: list[bytes], payload: bytes) -> str:
-    root = ROOT if ids[2] == ids[0] else ids[2]
-    digest = blake2b(codec.salt + ids[1] + root, digest_size=16)
-    digest.update(payload)
-    if digest.digest() != ids[0]:
-        return f"its id {ids[0].hex()[:12]} is not that of its content, {digest.hexdigest()[:12]}"
+def _fault(
+    codec: _Codec, schema: int, flags: int, event_id: bytes, causation: bytes, correlation: bytes, payload: bytes
+) -> str:
+    root = ROOT if correlation == event_id else correlation
+    digest = blake2b(codec.salt + causation + root + payload, digest_size=16).digest()
+    if digest != event_id:
+        return f"its id {event_id.hex()[:12]} is not that of its content, {digest.hex()[:12]}"
     if flags not in (0, SAMPLED):
         return f"its flags are {flags}; there are 0 and {SAMPLED}"
     if not 1 <= schema <= codec.spec.version:

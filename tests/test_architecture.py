@@ -2,7 +2,9 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Container, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,8 @@ BANNED_ATTRIBUTES = frozenset(
         "write_bytes",
     ]
 )
+INTERFACES = ("nhits.net", "patchtst.net")
+"""Modules that implement one interface: whoever loads a network asks either for the same names."""
 ALLOWED = {"schemas": {"schemas"}, "shared": {"shared", "schemas"}, "services": {"services", "shared", "schemas"}}
 
 
@@ -141,6 +145,33 @@ def test_a_core_has_no_clock_randomness_environment_file_or_network(path: Path) 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_from_services_to_shared_to_schemas(path: Path) -> None:
     assert list(trespasses(name_of(path), ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+def within(name: str, path: Path, names: Container[str]) -> Iterator[str]:
+    """The modules of the project that a module imports, inside functions too."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for module in imported(ast.parse(path.read_text(encoding="utf-8")), package):
+        for candidate in (module, module.rpartition(".")[0]):
+            if candidate in names and candidate != name:
+                yield candidate
+                break
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    paths = {name_of(path).removesuffix(".__init__"): path for path in MODULES}
+    graph = {name: set(within(name, path, paths)) for name, path in paths.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_a_public_class_of_shared_has_a_name_of_its_own() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in MODULES:
+        name = name_of(path)
+        if name.startswith("shared.") and not name.endswith(INTERFACES):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes[node.name].append(name)
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 @pytest.mark.parametrize(

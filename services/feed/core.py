@@ -163,7 +163,9 @@ def _taken(state: State, row: Row, share: float) -> Encoded | None:
     if fault is not None:
         return _dead(RefusedRow(*fault, row.where, f"{bar.symbol}, {bar.open_time}, {values(bar)}", bar.symbol))
     try:
-        sealed = encode("market", bar, flags=flags_of(bar.symbol, bar.open_time, share))
+        sealed = encode("market", bar)
+        if flags := flags_of(sealed.envelope.id, share):
+            sealed = encode("market", bar, flags=flags)
     except UnwritableError as error:
         return _dead(RefusedRow("bad_row", str(error), row.where, repr(bar), bar.symbol))
     state.newest[series] = bar

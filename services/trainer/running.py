@@ -37,7 +37,7 @@ async def run_child(
     (folder / TASK).write_bytes(msgspec.json.encode(task))
     with (folder / OUTPUT).open("wb") as output:
         process = await anyio.open_process(
-            [sys.executable, "-m", "services.trainer.child", str(folder), str(os.getpid())],
+            [sys.executable, "-P", "-m", "services.trainer.child", str(folder), str(os.getpid())],
             stdin=None,
             stderr=output,
             env={**os.environ, **ONE_THREAD, **({VARIABLE: str(file)} if (file := find()) else {})},

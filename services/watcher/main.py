@@ -25,7 +25,7 @@ from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableErro
 from shared.log.leases import order
 from shared.runtime.loop import opened_loop
 from shared.settings import Settings
-from shared.telemetry.reporting import Telemetry
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 __all__ = ["Channels", "Watcher", "addresses", "run"]
 
@@ -180,7 +180,7 @@ class Watcher:
             consumed[entry.place.stream] = consumed.get(entry.place.stream, 0) + 1
         ended = time.time_ns()
         self._meter.batch(
-            consumed=consumed, outputs=(), started_ns=started, handled_ns=ended, committed_ns=ended, oldest_ms=None
+            BatchReport(consumed=consumed, outputs=(), started_ns=started, handled_ns=ended, committed_ns=ended)
         )
         for duration in self._kept.state.swapped:
             self._meter.record("conclave.swap.duration", duration / 1000)

@@ -1,16 +1,20 @@
-"""The configuration as a fold: ``decide`` says whether a command may stand, ``fold`` applies it.
+"""The configuration as a fold of the control log.
 
-Both are pure and deterministic, so every service, the console and a replay agree on every version.
-The log is a hash chain: an entry names the head before it, and the head after it is the SHA-256 of
-the entry's canonical bytes, so a decision that records (version, head) pins the whole history. Once
-a key is trusted, entries are signed, and the fold checks who may issue what.
+``fold`` applies one entry; ``decide`` says whether a command would be accepted. Both are pure and deterministic, so
+every service, the console and a replay compute the same configuration for each version. The check and the effect of
+each command are in ``shared.control.apply``.
 
-``fold`` raises ``ControlError`` for an entry that may not stand. What stands on the stream besides
-such entries, and when the reader goes on or stops, is ``ControlReader``'s business.
+The log is a hash chain: an entry carries the head before it, and the head after it is the SHA-256 of the entry's
+canonical bytes. A decision that records version and head therefore pins the whole history. Once a key is trusted,
+entries are signed, and the fold checks which key may issue which command.
+
+``fold`` raises ``ControlError`` for an entry that does not count. ``ControlReader`` decides whether reading goes on
+after such an entry.
 """
 
+from shared.control.apply import decide
+from shared.control.apply.keys import may
 from shared.control.chain import canonical, fold, head_of, propose, unauthorised
-from shared.control.decider import TAGS, decide, may
 from shared.control.differences import differences
 from shared.control.reader import ControlReader, RefusedEntry, following
 from shared.control.state import (
@@ -25,13 +29,10 @@ from shared.control.state import (
     State,
     short,
 )
-from shared.control.weights import SUM_WITHIN
 
 __all__ = [
     "EMPTY",
     "GENESIS",
-    "SUM_WITHIN",
-    "TAGS",
     "ControlError",
     "ControlReader",
     "Model",

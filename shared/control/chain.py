@@ -1,4 +1,4 @@
-"""The chain: an entry names the head before it, and the head after it is the SHA-256 of its bytes."""
+"""The hash chain of the control log: each entry carries the head before it; its SHA-256 is the head after it."""
 
 import hashlib
 from typing import Final
@@ -7,19 +7,19 @@ import msgspec
 from msgspec import structs
 
 from schemas.control import Command, CommandRecorded
-from shared.control.decider import decide, may
-from shared.control.evolve import WorkedOut, evolve
+from shared.control.apply import apply, decide
+from shared.control.apply.keys import may
 from shared.control.signing import Signer, sign, verify
 from shared.control.state import ControlError, Past, Rejected, Repeated, State
 
 canonical: Final = msgspec.json.Encoder(order="deterministic").encode
-"""An entry as the bytes that are hashed, signed and written: JSON, fields in the order of the schema,
-mappings in the order of their keys, no spaces."""
+"""Encode an entry to the bytes that are hashed, signed and written: JSON without spaces, fields in the order of the
+schema, mappings sorted by key."""
 _decode: Final = msgspec.json.Decoder(CommandRecorded).decode
 
 
 def head_of(recorded: CommandRecorded) -> str:
-    """SHA-256 (hexadecimal) of an entry's canonical bytes."""
+    """Return the SHA-256 of an entry's canonical bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical(recorded)).hexdigest()
 
 
@@ -34,11 +34,15 @@ def propose(
     expects: int | None = None,
     signer: Signer | None = None,
 ) -> CommandRecorded | Rejected | Repeated:
-    """The entry that would record ``command`` as the next version, or why there is none. Signed by
-    ``signer`` wherever keys count. Raises ``msgspec.ValidationError`` for values out of range."""
-    made = state.past.version_of(command_id)
-    if made is not None:
-        return Repeated(made)
+    """Return the entry that records ``command`` as the next version, signed by ``signer`` once a key is trusted.
+    Return ``Repeated`` for a command id that was recorded before, ``Rejected`` for a command that is refused or if the
+    configuration is not at version ``expects``.
+
+    ``at``: when the command is issued (ms since the epoch). Raises ``msgspec.ValidationError`` for values out of
+    range."""
+    recorded = state.past.version_of(command_id)
+    if recorded is not None:
+        return Repeated(recorded)
     if expects is not None and expects != state.version:
         return Rejected(
             f"expected version {expects}, but the configuration is at {state.version}; "
@@ -48,16 +52,26 @@ def propose(
     if refused is not None:
         return refused
     key = signer.key_id if signer is not None and not state.open else None
-    entry = CommandRecorded(state.version + 1, state.head, command_id, at, actor, reason, command, expects, key)
-    entry = _decode(canonical(entry))  # as its readers will see it: a float is a float
+    entry = CommandRecorded(
+        version=state.version + 1,
+        previous=state.head,
+        command_id=command_id,
+        at=at,
+        actor=actor,
+        reason=reason,
+        command=command,
+        expects=expects,
+        key=key,
+    )
+    entry = _decode(canonical(entry))  # as readers decode it: an integer given for a float becomes a float
     if key is not None and signer is not None:
         entry = structs.replace(entry, signature=sign(canonical(entry), signer))
     return unauthorised(state, entry) or entry
 
 
 def fold(state: State, recorded: CommandRecorded) -> State:
-    """The configuration after an entry. Raises ``ControlError`` where the chain breaks, and for a
-    command that may not stand or was not signed by one who may issue it."""
+    """Return the configuration after an entry. Raises ``ControlError`` if the entry does not extend the chain, if its
+    command is refused, or if no key that may issue the command signed it."""
     version = recorded.version
     if version != state.version + 1:
         raise _broken(recorded, f"expected version {state.version + 1}; entries are missing or out of order")
@@ -67,14 +81,13 @@ def fold(state: State, recorded: CommandRecorded) -> State:
             f"it follows head {recorded.previous[:12]}, but the head of version {state.version} is "
             f"{state.head[:12]}; the log was changed behind the chain",
         )
-    made = state.past.version_of(recorded.command_id)
-    if made is not None:
-        raise _broken(recorded, f"command id {recorded.command_id!r} stands at {made}")
+    former = state.past.version_of(recorded.command_id)
+    if former is not None:
+        raise _broken(recorded, f"command id {recorded.command_id!r} stands at {former}")
     refused = unauthorised(state, recorded)
     if refused is not None:
         raise _broken(recorded, refused.reason)
-    refused = None if isinstance(recorded.command, WorkedOut) else decide(state, recorded.command)
-    after = refused or evolve(state, recorded.command, recorded.at)
+    after = apply(state, recorded.command, recorded.at)
     if isinstance(after, Rejected):
         raise _broken(recorded, f"a command that may not stand was recorded: {after.reason}")
     head = head_of(recorded)
@@ -97,7 +110,8 @@ def fold(state: State, recorded: CommandRecorded) -> State:
 
 
 def unauthorised(state: State, recorded: CommandRecorded) -> Rejected | None:
-    """Why an entry's signature, or the lack of one, does not do; None where it does."""
+    """Return why an entry is refused for its signature or for the lack of one; None if it is not. Until a key is
+    trusted, entries must be unsigned."""
     if state.open:
         if recorded.key is None and recorded.signature is None:
             return None
@@ -106,8 +120,8 @@ def unauthorised(state: State, recorded: CommandRecorded) -> Rejected | None:
         return Rejected("it is not signed, and this installation accepts signed commands only; give a key (--key)")
     key = state.keys.get(recorded.key)
     if key is None:
-        gone = "was revoked" if recorded.key in state.revoked else "is not trusted"
-        return Rejected(f"key {recorded.key!r} {gone}; the keys are {', '.join(sorted(state.keys))}")
+        fault = "was revoked" if recorded.key in state.revoked else "is not trusted"
+        return Rejected(f"key {recorded.key!r} {fault}; the keys are {', '.join(sorted(state.keys))}")
     if not may(key, type(recorded.command)):
         tag = type(recorded.command).__struct_config__.tag
         return Rejected(f"key {recorded.key!r} of {key.holder} may not {tag}; it may {', '.join(key.may)}")

@@ -33,12 +33,16 @@ def stamp_of(received: Received) -> Stamp:
 
 def newest_stamp(received: Sequence[Received]) -> Stamp:
     """The newest version among the stamps of these events, and its head; None where none of them records it."""
-    newest: Stamp = (0, None)
+    newest = 0
+    head: bytes | str | None = None
     for event in received:
-        version, head = stamp_of(event)
-        if version >= newest[0]:
-            newest = version, head if version > newest[0] else head or newest[1]
-    return newest
+        content = event.envelope.event
+        version = getattr(content, "control_version", 0)
+        if version > newest:
+            newest, head = version, getattr(content, "control_head", None)
+        elif version == newest:
+            head = getattr(content, "control_head", None) or head
+    return newest, head.hex() if isinstance(head, bytes) else head
 
 
 def holds(state: State, stamp: Stamp) -> bool:

@@ -1,6 +1,6 @@
-"""A version of the configuration, and what it was before.
+"""The configuration at one version, and what is kept of the earlier versions.
 
-``gc=False``: these never form cycles, and a long log holds many of them."""
+``gc=False``: these structs never form cycles, and a long log makes many of them."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -15,9 +15,10 @@ GENESIS: Final = "0" * 64
 
 
 class Model(Struct, frozen=True, gc=False):
-    """One voting slot: who speaks for it, who is watched beside it, and how much it weighs.
-    ``before`` is the version whose configuration has the champion that this one replaced (0: none);
-    a rollback takes it over from the version it goes back to, so the next one goes further back."""
+    """The artifacts and the weight of one model. It votes if it has a champion.
+
+    ``before``: the version whose configuration has the champion that this one replaced; 0 if there was none. A rollback
+    copies it from the version that it restores, so the next rollback goes further back."""
 
     champion: str | None = None
     shadows: tuple[str, ...] = ()
@@ -26,8 +27,9 @@ class Model(Struct, frozen=True, gc=False):
 
 
 class Probation(Struct, frozen=True):
-    """A promotion that is reverted unless confirmed within ``decisions`` scored decisions: the
-    version that began it, and when that was recorded (ms)."""
+    """A promotion that is reverted unless it is confirmed within ``decisions`` scored decisions.
+
+    ``version``: the one that the promotion made. ``at``: when it was recorded (ms since the epoch)."""
 
     artifact: str
     version: int
@@ -36,8 +38,9 @@ class Probation(Struct, frozen=True):
 
 
 class Past(Struct, frozen=True, gc=False):
-    """What a version decided by, kept for rollbacks, and the head that proves it. ``before`` is the
-    version to go back to by default."""
+    """The configuration of one version as a rollback needs it, and the head of the log at that version.
+
+    ``before``: the version that a rollback without ``to`` restores from there."""
 
     head: str
     models: Mapping[str, Model]
@@ -50,11 +53,10 @@ class Past(Struct, frozen=True, gc=False):
 
 
 class VersionLedger:
-    """What each version decided by, and which command id made it: a value that never changes.
+    """The ``Past`` of each version, and the version that each command id made. Immutable to its users.
 
-    The ledgers of successive versions share one list, of which each sees its own length; appending to
-    one that is not the longest copies what it sees. So a fold appends in constant time, and an older
-    state goes on seeing what it saw."""
+    The ledgers of successive versions share one list; each reads only its own length of it. Appending takes constant
+    time, except to a ledger that is not the longest: that copies its part first. An older ledger never changes."""
 
     __slots__ = ("_length", "_pasts", "_versions")
 
@@ -74,17 +76,17 @@ class VersionLedger:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VersionLedger):
             return NotImplemented
-        return self._seen() == other._seen() and self._length == other._length
+        return self._length == other._length and self._contents() == other._contents()
 
     __hash__ = None  # type: ignore[assignment]  # compared, never keyed
 
     def version_of(self, command_id: str) -> int | None:
-        """The version that a command made; None where it was never recorded."""
-        found = self._versions.get(command_id)
-        return found if found is not None and found <= self._length else None
+        """Return the version that a command made; None if no command has this id."""
+        version = self._versions.get(command_id)
+        return version if version is not None and version <= self._length else None
 
     def extended(self, past: Past, command_id: str) -> "VersionLedger":
-        """This ledger with one version more."""
+        """Return this ledger with one more version."""
         pasts, versions = self._pasts, self._versions
         if self._length == 0 or len(pasts) > self._length:
             pasts = pasts[: self._length]
@@ -93,15 +95,17 @@ class VersionLedger:
         versions[command_id] = len(pasts)
         return VersionLedger(pasts, versions)
 
-    def _seen(self) -> tuple[list[Past], dict[str, int]]:
-        own = {name: version for name, version in self._versions.items() if version <= self._length}
-        return self._pasts[: self._length], own
+    def _contents(self) -> tuple[list[Past], dict[str, int]]:
+        versions = {name: version for name, version in self._versions.items() if version <= self._length}
+        return self._pasts[: self._length], versions
 
 
 class State(Struct, frozen=True, gc=False):
-    """A version of the configuration. ``past`` has what each version decided by, and the ids of all
-    commands. Versions share what did not change between them; the few ``models`` are a new mapping where
-    one of them changes."""
+    """The configuration at one version.
+
+    ``past``: the configuration of each version so far, and the ids of all commands. ``before``: the version that a
+    rollback restores by default; 0 if there is none. States share what did not change between them; ``models``, a small
+    mapping, is copied when a model changes."""
 
     version: int = 0
     head: str = GENESIS
@@ -123,12 +127,20 @@ class State(Struct, frozen=True, gc=False):
 
     @property
     def voting(self) -> tuple[str, ...]:
-        """The models with a champion, by name."""
+        """The names of the models with a champion, sorted."""
         return tuple(sorted(name for name, model in self.models.items() if model.champion))
+
+    def model(self, name: str) -> Model:
+        """Return a model; an empty one if nothing is recorded under this name."""
+        return self.models.get(name, Model())
+
+    def model_at(self, version: int, name: str) -> Model:
+        """Return a model as it was at an earlier version; an empty one if there was none then, and at version 0."""
+        return self.past[version].models.get(name, Model()) if version else Model()
 
     @property
     def open(self) -> bool:
-        """Whether anybody who reaches the log may command: no key is trusted yet."""
+        """Whether commands need no signature, because no key is trusted yet."""
         return not self.keys
 
 
@@ -136,21 +148,21 @@ EMPTY: Final = State()
 
 
 class Rejected(NamedTuple):
-    """A command that may not stand: what is wrong with it, and the way out."""
+    """A refused command. The reason says what is wrong and what to do."""
 
     reason: str
 
 
 class Repeated(NamedTuple):
-    """A command that was issued before, and the version it made then. Nothing is to be done."""
+    """A command that was recorded before, and the version that it made then. It is not recorded again."""
 
     version: int
 
 
 class ControlError(ValueError):
-    """The control log cannot be trusted from this entry on. Names the entry and the fault."""
+    """The control log cannot be trusted from this entry on. The message names the entry and the fault."""
 
 
 def short(digest: str) -> str:
-    """As much of a digest as a person reads."""
+    """Return the first twelve digits of a digest, as messages show it."""
     return digest[:12]

@@ -182,7 +182,18 @@ end
 -- output stream the count of its entries, the field of the group's running digest ('' where it keeps none), 'new' or
 -- 'on', its count and digest after them, then the entries.
 local function apply(keys, args, fence, mark)
-  local held = redis.call('HMGET', keys[1], 'epoch', 'last', 'owner', 'consumer', 'restored')
+  local call, inputs = redis.call, tonumber(args[8])
+  local fields, outputs = { 'epoch', 'last', 'owner', 'consumer', 'restored' }, 9 + 5 * inputs
+  for stream = 1, inputs do
+    fields[5 + stream] = 'pos:' .. args[4 + 5 * stream]
+  end
+  local at = outputs
+  for stream = 2 + inputs, #keys do
+    fields[4 + stream] = args[at + 1]
+    at = at + 4 + tonumber(args[at])
+  end
+  -- All that is needed of the hash at once: each call costs as much as what it does.
+  local held = call('HMGET', keys[1], unpack(fields))
   if held[1] ~= args[1] then
     return { 'FENCED', held[1] or '0', held[3] or '' }
   end
@@ -194,15 +205,13 @@ local function apply(keys, args, fence, mark)
   if held[2] ~= args[4] then
     return { 'STALE', held[3] or '' }
   end
-  local inputs = tonumber(args[8])
   local changes = { 'lease', lease, 'last', args[5], 'memo', args[6], 'since', args[7] }
   if held[5] and held[5] ~= '' then
     changes[9], changes[10] = 'restored', ''
   end
   for stream = 1, inputs do
     local at = 4 + 5 * stream
-    local field = 'pos:' .. args[at]
-    local stands = redis.call('HGET', keys[1], field) or '0-0 0'
+    local field, stands = fields[5 + stream], held[5 + stream] or '0-0 0'
     if stands ~= args[at + 1] then
       return { 'MOVED', args[at], stands, args[at + 1] }
     end
@@ -214,7 +223,7 @@ local function apply(keys, args, fence, mark)
   local wrong = not_streams(keys, 2) or halted(keys, 2 + inputs, fence, mark)
   if wrong then return wrong end
 
-  local call, at = redis.call, 9 + 5 * inputs
+  at = outputs
   for stream = 2 + inputs, #keys do
     local key, last, first, id = keys[stream], at + 3 + tonumber(args[at]), nil, nil
     for entry = at + 4, last do
@@ -223,7 +232,7 @@ local function apply(keys, args, fence, mark)
     end
     local field = args[at + 1]
     if field ~= '' then
-      local known = args[at + 2] == 'on' and call('HGET', keys[1], field) or first
+      local known = args[at + 2] == 'on' and held[4 + stream] or first
       changes[#changes + 1] = field
       changes[#changes + 1] = string.match(known, '^%S+') .. ' ' .. id .. ' ' .. args[at + 3]
     end

@@ -11,6 +11,7 @@ import math
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
@@ -157,10 +158,14 @@ class Connection(asyncio.BufferedProtocol):
         within ``limit_s`` closes the connection."""
         return [self._sent(b"" if rest else packed, limit_s) for rest in range(replies)]
 
-    async def call(self, packed: bytes, limit_s: float) -> Any:
+    async def call(self, packed: bytes, limit_s: float, sent: Callable[[], None] | None = None) -> Any:
         """Sends one command and waits for its answer at most ``limit_s``; an answer that did not
-        come closes the connection. Raises ``UnavailableError``, ``ServerError``."""
-        reply = await self._sent(packed, limit_s)
+        come closes the connection. ``sent`` is called before the wait. Raises ``UnavailableError``,
+        ``ServerError``."""
+        answer = self._sent(packed, limit_s)
+        if sent is not None:
+            sent()
+        reply = await answer
         if isinstance(reply, ServerError):
             raise self._judged(reply)
         return reply

@@ -1,8 +1,9 @@
 """Reads of streams on a server, each on a connection of its own while it waits; some are sent ahead.
 
-Under a backlog, where a batch was full: the next one comes while the caller is busy with this one. And with a commit,
-for a caller who said that it goes on reading: the server, which sleeps until the commit comes, is woken once for both,
-and the caller need not be awake to send the second. An answer that nobody asks for is dropped.
+Under a backlog, where a batch was full: the next one comes while the caller is busy with this one. And right behind a
+commit, for a caller who said that it goes on reading: the server, which the commit has woken, takes both before it
+sleeps again, and the caller need not be awake to send the second. The commit goes first, since somebody waits for what
+it writes. An answer that nobody asks for is dropped.
 """
 
 import asyncio
@@ -77,8 +78,8 @@ class StreamReader:
             self._next = _Read({**after, **ends}, count, block_ms)
         return found
 
-    def commits(self) -> None:
-        """A commit is about to be sent: what its caller reads next goes with it."""
+    def committing(self) -> None:
+        """A commit was sent: what its caller reads next goes behind it."""
         if self._next is not None:
             self._send(self._next)
             self._next = None

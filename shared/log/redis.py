@@ -100,7 +100,7 @@ class RedisLog:
         self._name = name.replace(" ", "-")
         self._patience = patience_s
         self._commands: Connection | None = None
-        self._checked: dict[tuple[str, int, int] | None, Connection] = {}
+        self._checked: dict[tuple[str, int, int], Connection] = {}
         self._opened = 0
         self._opening = anyio.Lock()
         self._reader = StreamReader(self._for_reads, self._persist)
@@ -200,8 +200,17 @@ class RedisLog:
             verb = "commit_under"
             keys.append(_fence_key(claim.partition))
             args.append(commit.fence)
-        self._reader.commits()
-        reply = await self._function(verb, keys, args, by=held, known=_known(claim, commit))
+
+        async def send(packed: bytes, limit_s: float) -> Any:
+            # Over a connection that was opened since the last commit, compares first what this one depends on: a
+            # server cannot lose anything between two commands of one connection.
+            wire = await self._connected()
+            if self._checked.get(held) is not wire and (known := _known(claim, commit)):
+                await _compare(wire, known, limit_s)
+                self._checked[held] = wire
+            return await wire.call(packed, limit_s, self._reader.committing)
+
+        reply = await self._function(verb, keys, args, send)
         if reply[0] == b"HALTED":
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
@@ -311,22 +320,10 @@ class RedisLog:
         verb: str,
         keys: Sequence[str],
         args: Sequence[Any],
-        *,
-        by: tuple[str, int, int] | None = None,
-        known: Sequence[Mark] = (),
+        send: Callable[[bytes, float], Awaitable[Any]] | None = None,
     ) -> Any:
-        """Calls a function. Over a connection that was opened since ``by`` called last, compares ``known`` first: a
-        server cannot lose anything between two commands of one connection."""
-
-        async def send(packed: bytes, limit_s: float) -> Any:
-            if not known:
-                return await self._call(packed, limit_s)
-            wire = await self._connected()
-            if self._checked.get(by) is not wire:
-                await _compare(wire, known, limit_s)
-                self._checked[by] = wire
-            return await wire.call(packed, limit_s)
-
+        """Calls a function; ``send`` says how it is sent, where that takes more than a call."""
+        send = send or self._call
         name, source = library()
         packed = pack("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
         try:

@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
@@ -66,6 +66,7 @@ from shared.log.leases import is_open, order
 from shared.log.written import Written
 from shared.recovery.fencing import close_fence
 from shared.runtime.service import Background, Backpressure, Batch, Recallable, Received, Service
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 S = TypeVar("S")
 
@@ -96,23 +97,6 @@ class LostGroupError(RuntimeError):
     """The record of the group is gone, and its state cannot be had again from the streams."""
 
 
-class Meter(Protocol):
-    """What the runtime reports after each batch; ``shared.telemetry.reporting`` listens."""
-
-    def batch(
-        self,
-        *,
-        consumed: Mapping[str, int],
-        outputs: Sequence[Encoded],
-        started_ns: int,
-        handled_ns: int,
-        committed_ns: int,
-        oldest_ms: int | None,
-    ) -> None:
-        """One batch: events by stream, what was written, three moments (ns since the epoch), and when the
-        oldest event had been written (ms, by the server)."""
-
-
 class Host(Generic[S]):
     """One service on one partition. ``run`` returns after ``stop`` is set, or raises."""
 
@@ -123,7 +107,7 @@ class Host(Generic[S]):
         partition: int,
         owner: Owner,
         *,
-        meter: Meter | None = None,
+        meter: Telemetry | None = None,
         take_over: bool = False,
         ready: Callable[[], None] | None = None,
         noting: Callable[[State], None] | None = None,
@@ -441,7 +425,9 @@ class Host(Generic[S]):
             if self.void:
                 received = self._without_void(events, received, outputs)
             if self.service.follows_control:
-                commands = [*commands, *await self._commands_up_to_stamps(received)]
+                stamp = newest_stamp(received)
+                if not holds(self.control.state, stamp):
+                    commands = [*commands, *await self._commands_up_to(stamp)]
             if commands and self.fenced:
                 # A command may have moved it: better seen now than by a commit that is refused.
                 self.mark = await self.log.fence(self.partition)
@@ -485,7 +471,7 @@ class Host(Generic[S]):
         return [received[at : at + PIECE] for at in range(0, len(received), PIECE)]
 
     def _tell(
-        self, meter: Meter, events: Sequence[Entry], outputs: Sequence[Encoded], started: int, handled: int
+        self, meter: Telemetry, events: Sequence[Entry], outputs: Sequence[Encoded], started: int, handled: int
     ) -> None:
         consumed: dict[str, int] = {}
         oldest: int | None = None
@@ -497,12 +483,14 @@ class Host(Generic[S]):
                 oldest = written if oldest is None else min(oldest, written)
             consumed[place.stream] = consumed.get(place.stream, 0) + 1
         meter.batch(
-            consumed=consumed,
-            outputs=outputs,
-            started_ns=started,
-            handled_ns=handled,
-            committed_ns=time.time_ns(),
-            oldest_ms=oldest,
+            BatchReport(
+                consumed=consumed,
+                outputs=outputs,
+                started_ns=started,
+                handled_ns=handled,
+                committed_ns=time.time_ns(),
+                oldest_ms=oldest,
+            )
         )
 
     def _uncommitted(self) -> int:
@@ -527,19 +515,19 @@ class Host(Generic[S]):
                 refusals.append(refusal)
         return received, refusals
 
-    async def _commands_up_to_stamps(self, received: Sequence[Received]) -> Sequence[Envelope[CommandRecorded]]:
+    async def _commands_up_to(self, stamp: Stamp) -> Sequence[Envelope[CommandRecorded]]:
         """Commands that events of this batch were stamped with and that have not been read yet. Whoever wrote a
         stamp had read them, so they are on the log; where they are not, the log lost its tail.
 
-        Raises ``TruncatedError`` where the log does not hold what a stamp names."""
-        version, head = newest_stamp(received)
+        Raises ``TruncatedError`` where the log does not hold what the stamp names."""
+        version, head = stamp
         commands = await read_control(self.log, self.control) if version > self.control.state.version else ()
         state = self.control.state
-        if not holds(state, (version, head)):
+        if not holds(state, stamp):
             known = state.past[version].head[:12] if version <= state.version else f"its end at {state.version}"
             raise TruncatedError(
                 f"an event was written under version {version} {(head or '')[:12]} of control, which has {known}",
-                (version, head),
+                stamp,
                 self.control.last,
             )
         return commands

@@ -25,8 +25,8 @@ from shared.runtime.process import check_installation, opened_log
 from shared.runtime.process import owner as this_process
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings
-from shared.telemetry import logs, start
-from shared.telemetry.reporting import Silent, Telemetry
+from shared.telemetry import start
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Loop:
         self.log = log
         self.group = group
         self.owner = owner or this_process(group)
-        self.telemetry = telemetry or Silent()
+        self.telemetry = telemetry or Telemetry()
         self.claims: list[Claim] = []
         self._supervised = supervised or Supervised()
         self._renewed_at = 0.0
@@ -129,12 +129,13 @@ class Loop:
         await self.log.commit(claim, commit)
         if commit.outputs:
             self.telemetry.batch(
-                consumed={},
-                outputs=commit.outputs,
-                started_ns=handled if started_ns is None else started_ns,
-                handled_ns=handled,
-                committed_ns=time.time_ns(),
-                oldest_ms=None,
+                BatchReport(
+                    consumed={},
+                    outputs=commit.outputs,
+                    started_ns=handled if started_ns is None else started_ns,
+                    handled_ns=handled,
+                    committed_ns=time.time_ns(),
+                )
             )
 
 
@@ -149,7 +150,7 @@ async def wait(seconds: float, stop: anyio.Event) -> None:
 async def opened_loop(settings: Settings, group: str) -> AsyncIterator[Loop]:
     """A loop on the log of the settings, with the telemetry and the supervisor of this process.
     Raises ``InstallationError``."""
-    supervised, telemetry = Supervised(), logs.Worked(start(settings.telemetry, group))
+    supervised, telemetry = Supervised(), start(settings.telemetry, group)
     try:
         async with opened_log(settings, f"conclave:{group}") as log:
             check_installation(settings, await current(log))

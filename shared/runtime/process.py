@@ -30,7 +30,7 @@ from shared.runtime.service import Service
 from shared.runtime.supervision import Supervised
 from shared.server import embedded
 from shared.settings import Settings, redis_url_with_password
-from shared.telemetry import logs, start
+from shared.telemetry import start
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of every worker: two threads beside a busy neighbour are slower than one."""
@@ -157,7 +157,7 @@ async def serve(
     otherwise."""
     if not 0 <= partition < settings.installation.partitions:
         raise InstallationError(f"partition {partition} of {settings.installation.partitions} does not exist")
-    meter = logs.Worked(start(settings.telemetry, service.group, partition))
+    meter = start(settings.telemetry, service.group, partition)
     supervised = Supervised()
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:

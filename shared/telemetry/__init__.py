@@ -2,23 +2,25 @@
 
     telemetry = start(settings.telemetry, "ensemble-voter", partition)
 
-``reporting`` is the interface, and what is used where telemetry is off; ``export`` sends by the OpenTelemetry SDK;
-``metrics`` lists all metrics; ``logs`` writes lines of JSON.
+``reporting``  the interface; alone, it writes one line of log a minute
+``export``     sends metrics, and with ``tracing`` spans, by the OpenTelemetry SDK (extra ``telemetry``)
+``metrics``    the table of all metrics
+``logs``       log lines as JSON, and the limit for floods of them
 """
 
 from shared.settings import TelemetrySettings
-from shared.telemetry.reporting import Silent, Telemetry
+from shared.telemetry.reporting import Telemetry
 
 
 class MissingExporterError(RuntimeError):
-    """An endpoint is configured and the libraries that would send to it are not installed."""
+    """An endpoint is configured, but the libraries that send to it are not installed."""
 
 
 def start(settings: TelemetrySettings, service: str, partition: int = 0) -> Telemetry:
-    """The telemetry of one process of ``service``. Does not connect: a collector may come up later.
+    """Return the telemetry of one process of ``service``. Does not connect: a collector may start later.
     Raises ``MissingExporterError``."""
     if not settings.endpoint:
-        return Silent()
+        return Telemetry()
     try:
         from shared.telemetry.export import exporting  # noqa: PLC0415  # heavy, seldom needed
     except ModuleNotFoundError as error:

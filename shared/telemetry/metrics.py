@@ -1,12 +1,12 @@
-"""Every metric there is, in one table: what ``shared.telemetry.export`` reports, ``docs/reference/telemetry.md`` lists,
-and dashboards and alert rules may ask for.
+"""The table of all metrics: ``shared.telemetry.export`` reports them, ``docs/reference/telemetry.md`` lists them, and
+dashboards and alert rules may query nothing else.
 
-Names follow OpenTelemetry (https://opentelemetry.io/docs/specs/semconv/general/metrics/); what Prometheus
-makes of them is computed here by the rules of
+Names follow OpenTelemetry (https://opentelemetry.io/docs/specs/semconv/general/metrics/); their names
+in Prometheus are computed here by the rules of
 https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/.
 
-Flows are counted by the service that makes them, with ``service.name`` and partition in the resource. The
-state of the whole installation is told by one process, the watcher.
+Each service counts its own events, with ``service.name`` and partition in the resource. One process, the
+watcher, reports the state of the installation.
 
     python -m shared.telemetry.metrics docs/reference/telemetry.md     writes the table into the page
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram"]
-Teller = Literal["each service", "ensemble-voter", "model-worker", "watcher"]
+Reporter = Literal["each service", "ensemble-voter", "model-worker", "watcher"]
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999)
@@ -31,13 +31,13 @@ class Metric(NamedTuple):
     kind: Kind
     unit: str
     attributes: tuple[str, ...]
-    teller: Teller
+    reporter: Reporter
     meaning: str
     bounds: tuple[float, ...] = ()
 
     @property
     def prometheus(self) -> str:
-        """What Prometheus calls it; a histogram adds ``_bucket``, ``_sum`` and ``_count``."""
+        """Return the name in Prometheus; a histogram adds ``_bucket``, ``_sum`` and ``_count``."""
         name = self.name.replace(".", "_")
         if self.unit == "s":
             name += "_seconds"
@@ -47,14 +47,14 @@ class Metric(NamedTuple):
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Every name that a query may ask for."""
+        """Return every name that a query may use."""
         if self.kind != "histogram":
             return (self.prometheus,)
         return tuple(self.prometheus + suffix for suffix in ("_bucket", "_sum", "_count"))
 
 
 class MetricReading(NamedTuple):
-    """Where a gauge stands: its name, the values of its attributes in the table's order, and the value."""
+    """The value of a gauge, with its name and the values of its attributes in the table's order."""
 
     name: str
     attributes: tuple[str, ...]
@@ -62,7 +62,7 @@ class MetricReading(NamedTuple):
 
 
 def label(attribute: str) -> str:
-    """What Prometheus calls an attribute."""
+    """Return the name of an attribute in Prometheus."""
     return attribute.replace(".", "_")
 
 
@@ -175,22 +175,22 @@ END: Final = "<!-- end of metrics -->"
 
 
 def table() -> str:
-    """The metrics as the reference page shows them."""
+    """Return the metrics as a table of the reference page."""
     rows = [
-        "| metric | in Prometheus | kind | unit | attributes | told by | meaning |",
+        "| metric | in Prometheus | kind | unit | attributes | reported by | meaning |",
         "|---|---|---|---|---|---|---|",
     ]
     for metric in METRICS.values():
         attributes = ", ".join(f"`{name}`" for name in metric.attributes)
         rows.append(
             f"| `{metric.name}` | `{metric.prometheus}` | {metric.kind} | `{metric.unit}` | {attributes} "
-            f"| {metric.teller} | {metric.meaning} |"
+            f"| {metric.reporter} | {metric.meaning} |"
         )
     return "\n".join(rows)
 
 
 def with_table(page: str) -> str:
-    """``page`` with the table between its marks."""
+    """Return ``page`` with the table between its marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"

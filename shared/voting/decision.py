@@ -4,12 +4,12 @@ The ensemble-voter decides by it, and so does whoever verifies or asks what woul
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from schemas.codec import Encoded, encode
-from schemas.common import ACTIONS, Origin, Probabilities
+from schemas.common import Origin, Probabilities
 from schemas.decisions import (
     AbsentMember,
     CountedBallot,
@@ -20,7 +20,7 @@ from schemas.decisions import (
     ShadowBallot,
 )
 from shared.control import State as Control
-from shared.voting.pool import Panel, Vote, own_action, vote
+from shared.voting.pool import PLACES, Member, Opinion, Panel, Vote, own_action, vote
 
 SILENT: Final = "silent"
 
@@ -33,7 +33,7 @@ Voice = tuple[str, str]
 ClosedBy = Literal["complete", "superseded", "deadline"]
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True, gc=False):
     """What one artifact said about one bar: its probabilities, or the reason why there are none."""
 
     event: str | None
@@ -100,11 +100,13 @@ def decision_of(
 ) -> DecisionMade:
     """The decision alone, not sealed."""
     ballots: dict[str, Probabilities] = {}
+    cast: list[tuple[Member, Answer]] = []
     absent = []
     for member in panel.members:
         answer = closing.answers.get((member.model, member.artifact), NO_ANSWER)
         if answer.probabilities is not None:
             ballots[member.model] = answer.probabilities
+            cast.append((member, answer))
         else:
             absent.append(AbsentMember(member.model, member.artifact, answer.reason[:200], answer.event))
     outcome = vote(panel, ballots)
@@ -123,7 +125,7 @@ def decision_of(
         probabilities=outcome.probabilities,
         consensus_count=outcome.consensus_count,
         total_models=len(panel.members),
-        counted=tuple(_counted(panel, closing, ballots, outcome)),
+        counted=tuple([_counted(panel, member, answer, outcome.opinions) for member, answer in cast]),
         absent=tuple(absent),
         shadow=tuple(_shadows(panel, closing)),
         closed_by=closed_by,
@@ -132,26 +134,26 @@ def decision_of(
     )
 
 
-def _counted(
-    panel: Panel, closing: Round, ballots: Mapping[str, Probabilities], outcome: Vote
-) -> Iterable[CountedBallot]:
-    for member in panel.members:
-        if member.model not in ballots:
-            continue
-        p = ballots[member.model]
-        opinion = outcome.opinions.get(member.model)
-        action = opinion.action if opinion else own_action(panel.policy, p)
-        yield CountedBallot(
-            model=member.model,
-            artifact=member.artifact,
-            event=closing.answers[member.model, member.artifact].event or "",
-            action=action,
-            confidence=p[ACTIONS.index(action)],
-            probabilities=p,
-            weight=member.weight,
-            effect=opinion.effect if opinion else 0.0,
-            pivotal=opinion.pivotal if opinion else False,
-        )
+def _counted(panel: Panel, member: Member, answer: Answer, opinions: Mapping[str, Opinion]) -> CountedBallot:
+    """A ballot as it entered the vote; without quorum there are no opinions."""
+    model, artifact, weight, _ = member
+    p = answer.probabilities
+    assert p is not None
+    opinion = opinions.get(model)
+    if opinion is None:
+        action = own_action(panel.policy, p)
+        opinion = Opinion(action, p[PLACES[action]], 0.0, False)
+    return CountedBallot(
+        model,
+        artifact,
+        answer.event or "",
+        opinion.action,
+        opinion.confidence,
+        p,
+        weight,
+        opinion.effect,
+        opinion.pivotal,
+    )
 
 
 def _shadows(panel: Panel, closing: Round) -> Iterable[ShadowBallot]:
@@ -181,7 +183,7 @@ def intent_of(panel: Panel, decision: DecisionMade, event: str) -> IntentIssued:
     breakdown = {b.model: MemberView(b.action, b.confidence, b.model) for b in decision.counted}
     for ballot in decision.shadow:
         name = f"{ballot.model}@{ballot.artifact[:12]}"
-        confidence = ballot.probabilities[ACTIONS.index(ballot.action)]
+        confidence = ballot.probabilities[PLACES[ballot.action]]
         breakdown[name] = MemberView(ballot.action, confidence, ballot.model, shadow=True)
     return IntentIssued(
         symbol=decision.symbol,

@@ -33,7 +33,7 @@ async def guard(context: click.Context, /, key: Path | None, parent: int | None)
     """Reverts probations that nobody confirmed in time, until Ctrl-C. `up` starts one."""
     if parent is not None:
         die_with_parent(parent)
-    logs.begin(ACTOR)
+    logs.configure(ACTOR)
     signer = signer_of(key)
     refused = ""
     async with cancelled_by_signal(), opened_log(settings_of(context), "conclave:guard") as log:

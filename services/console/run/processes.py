@@ -134,5 +134,8 @@ async def _end(process: Process) -> None:
 
 
 def console_command(*words: str) -> list[str]:
-    """This console as a child process, with the interpreter that runs it."""
-    return [sys.executable, "-m", "services.console.cli", *words]
+    """Return the words that run this console as a child process, by the same interpreter.
+
+    ``-P``: modules are those that are installed, never those of the folder that it happens to run in.
+    """
+    return [sys.executable, "-P", "-m", "services.console.cli", *words]

@@ -81,7 +81,7 @@ async def run(
         die_with_parent(parent)
     if (service == "model-worker") != (model is not None):
         raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
-    logs.begin(f"{service}.{model}" if model else service)
+    logs.configure(f"{service}.{model}" if model else service)
     await _run(settings_of(context), service, model, partition, take_over=take_over)
 
 

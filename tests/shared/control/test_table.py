@@ -1,6 +1,7 @@
-"""Every command in every state: what stands, what is refused and with which words, pinned in a file.
+"""Every command in every state: accepted or refused, the text of a refusal, what an accepted one changes.
 
-To pin a new outcome, run this file as a program, and read the difference before you commit it."""
+Both tables are pinned in files. To pin a new outcome, run this file as a program, and read the difference before you
+commit it."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -39,6 +41,7 @@ from shared.control import EMPTY, State, decide, fold, propose
 from shared.control.signing import Signer
 
 PINNED = Path(__file__).parents[2] / "histories" / "outcomes.json"
+EFFECTS = Path(__file__).with_name("effects.json")
 A1, A2, A3, B1, C1 = "a1" * 32, "a2" * 32, "a3" * 32, "b1" * 32, "c1" * 32
 READY = ("0a" * 16, "0b" * 16)
 VERDICT = "0c" * 16
@@ -164,6 +167,41 @@ def outcomes() -> Mapping[str, Mapping[str, str]]:
     return found
 
 
+def plain(value: Any) -> Any:
+    """A field of the state as JSON has it; digests are cut to two digits, which are unique here."""
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        return {plain(name): plain(each) for name, each in sorted(value.items())}
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    return value[:2] if isinstance(value, str) and len(value) == 64 else value
+
+
+def changes(before: State, made: State) -> dict[str, Any]:
+    """The fields that differ between two states; in a mapping, the keys that differ (None: removed)."""
+    different: dict[str, Any] = {}
+    for name in before.__struct_fields__:
+        old, new = plain(getattr(before, name)), plain(getattr(made, name))
+        if name in {"version", "head", "past"} or old == new:
+            continue
+        if isinstance(getattr(made, name), Mapping):
+            new = {key: new.get(key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+        different[name] = new
+    return different
+
+
+def effects() -> dict[str, dict[str, Any]]:
+    """The changes that each accepted command makes, by command and state."""
+    made: dict[str, dict[str, Any]] = {}
+    for name in STATES:
+        state = given(name)
+        for words, command in COMMANDS.items():
+            if decide(state, command) is None:
+                made.setdefault(words, {})[name] = changes(state, after(state, command))
+    return made
+
+
 def test_no_command_is_forgotten() -> None:
     assert {type(command) for command in COMMANDS.values()} == set(get_args(Command))
 
@@ -176,6 +214,14 @@ def test_every_command_in_every_state_comes_to_what_was_pinned(words: str) -> No
 def test_nothing_else_is_pinned() -> None:
     pinned = json.loads(PINNED.read_text())
     assert {words: set(row) for words, row in pinned.items()} == {words: set(STATES) for words in COMMANDS}
+
+
+def test_every_accepted_command_changes_what_was_pinned() -> None:
+    """Heads cover the entries, not what is made of them: a changed effect would pass the recorded histories."""
+    made, pinned = effects(), json.loads(EFFECTS.read_text())
+    assert made.keys() == pinned.keys()
+    for words, row in made.items():
+        assert row == pinned[words], words
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -202,3 +248,10 @@ def test_a_refusal_changes_nothing_and_says_something(name: str) -> None:
 
 if __name__ == "__main__":
     PINNED.write_text(json.dumps(outcomes(), indent=1) + "\n")
+    rows = [
+        f" {json.dumps(words)}: {{\n"
+        + ",\n".join(f"  {json.dumps(name)}: {json.dumps(change)}" for name, change in row.items())
+        + "\n }"
+        for words, row in effects().items()
+    ]
+    EFFECTS.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -1,7 +1,7 @@
 """What the log does on a server beyond the contract: lost replies, lost functions, visible groups."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -192,16 +192,17 @@ async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client
     """A command that was stuck on its way, after its repetition and a further commit were applied."""
     claim = await log.claim("feed", [], 0, ME)
     commands: list[bytes] = []
-    send = log._call
+    wire = await log._connected()
+    call = wire.call
 
-    async def listen(packed: bytes, limit_s: float) -> Any:
+    async def listen(packed: bytes, limit_s: float, sent: Callable[[], None] | None = None) -> Any:
         commands.append(packed)
-        return await send(packed, limit_s)
+        return await call(packed, limit_s, sent)
 
-    log._call = listen  # type: ignore[method-assign]  # spies on bytes
+    wire.call = listen  # type: ignore[method-assign]  # spies on bytes
     await log.commit(claim, Commit(bars(0), {}, {}))
     await log.commit(claim, Commit(bars(1), {}, {}))
-    assert (await send(commands[0], 1.0))[0] == b"STALE"
+    assert (await call(commands[0], 1.0))[0] == b"STALE"
     assert client.xlen(MARKET.key) == 2
 
 

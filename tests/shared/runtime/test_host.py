@@ -34,6 +34,7 @@ from shared.log.identity import digest_of
 from shared.log.memory import MemoryLog
 from shared.runtime.host import PIECE, GapError, Host
 from shared.runtime.service import Batch
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 MARKET, DEAD, ALARMS = StreamKey("market"), StreamKey("dead"), StreamKey("alarms")
 ME = Owner("here", 4_000_001, "me")
@@ -288,9 +289,9 @@ async def test_entries_trimmed_before_they_were_read_stop_the_service() -> None:
     log.trim(MARKET, entries[2].id)
     heard_of: list[Encoded] = []
 
-    class Meter:
-        def batch(self, *, outputs: Sequence[Encoded], **_: Any) -> None:
-            heard_of.extend(outputs)
+    class Meter(Telemetry):
+        def batch(self, report: BatchReport) -> None:
+            heard_of.extend(report.outputs)
 
     with pytest.raises(GapError, match="1 entries"):
         await Host(Sums(), log, 0, ME, meter=Meter()).run(anyio.Event())

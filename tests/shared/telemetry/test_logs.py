@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from schemas.codec import encode
 from schemas.market import BarClosed
-from shared.telemetry.logs import ALIKE, Counted, Lines, Worked
-from shared.telemetry.reporting import Silent
+from shared.telemetry.logs import LINES_A_MINUTE, FloodFilter, LogHandler
+from shared.telemetry.reporting import BatchReport, Telemetry
 
 
 class Output(io.StringIO):
@@ -24,9 +24,9 @@ class Output(io.StringIO):
 
 
 @pytest.fixture
-def written() -> Iterator[tuple[logging.Logger, Output, Lines]]:
+def written() -> Iterator[tuple[logging.Logger, Output, LogHandler]]:
     output = Output()
-    handler = Lines("ensemble-voter", output)
+    handler = LogHandler("ensemble-voter", output)
     logger = logging.Logger("there", logging.INFO)
     logger.addHandler(handler)
     yield logger, output, handler
@@ -64,10 +64,10 @@ def test_a_flood_is_ten_lines_a_minute_and_every_one_is_counted(written: Any, mo
     for number in range(10_000):
         logger.warning("row %d refused", number)
     logger.warning("something else")
-    assert len(output.lines()) == ALIKE + 1
+    assert len(output.lines()) == LINES_A_MINUTE + 1
     now += 61.0
     logger.warning("row %d refused", 10_000)
-    assert output.lines()[-1]["more"] == 10_000 - ALIKE
+    assert output.lines()[-1]["more"] == 10_000 - LINES_A_MINUTE
     for number in range(20):
         logger.warning("row %d refused", number)
     handler.close()
@@ -94,16 +94,16 @@ def test_however_lines_come_each_passes_or_is_counted(moments: list[tuple[str, f
     with pytest.MonkeyPatch.context() as patch:
         now = 0.0
         patch.setattr(time, "monotonic", lambda: now)
-        counted = Counted(3)
+        counted = FloodFilter(3)
         sums: Counter[str] = Counter()
         for text, pause in moments:
             now += pause
             record = logging.LogRecord("there", logging.INFO, "", 0, text, (), None)
             if counted.filter(record):
                 sums[text] += 1 + getattr(record, "more", 0)
-            for (_, _, alike), more in counted.over():
+            for (_, _, alike), more in counted.take_suppressed():
                 sums[alike] += more
-        for (_, _, alike), more in counted.over(all_of_them=True):
+        for (_, _, alike), more in counted.take_suppressed(all_of_them=True):
             sums[alike] += more
     assert sums == Counter(text for text, _ in moments)
 
@@ -115,15 +115,15 @@ def test_work_is_one_line_a_minute_and_the_sum_of_lines_is_all_of_it(
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     bar = encode("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
-    meter = Worked(Silent())
+    telemetry = Telemetry()
+    batch = BatchReport(
+        consumed={"market": 7}, outputs=[bar, bar], started_ns=0, handled_ns=2_000_000, committed_ns=3_000_000
+    )
     for _ in range(1000):
-        meter.batch(
-            consumed={"market": 7}, outputs=[bar, bar], started_ns=0, handled_ns=2_000_000, committed_ns=3_000_000,
-            oldest_ms=None,
-        )  # fmt: skip
+        telemetry.batch(batch)
         now += 0.1
-    meter.stop()
-    meter.stop()
+    telemetry.stop()
+    telemetry.stop()
     lines: list[dict[str, Any]] = [record.__dict__["fields"] for record in caplog.records]
     assert len(lines) == 3  # the first batch, a minute of them, the rest
     assert sum(line["batches"] for line in lines) == 1000

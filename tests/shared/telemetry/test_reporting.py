@@ -4,7 +4,7 @@ import math
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +14,17 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from schemas.codec import SAMPLED, Encoded, encode
 from schemas.decisions import AbsentMember, BallotLate, CountedBallot, DecisionMade, IntentIssued
@@ -33,8 +37,7 @@ from shared.settings import TelemetrySettings
 from shared.telemetry import export, start
 from shared.telemetry.export import Exporting
 from shared.telemetry.metrics import METRICS, MetricReading, with_table
-from shared.telemetry.reporting import Silent, flags_of
-from shared.telemetry.spans import EncodedSpan, SpanSender, encode_span
+from shared.telemetry.reporting import BatchReport, Telemetry, flags_of
 
 HEAD = "0" * 64
 
@@ -102,62 +105,36 @@ def intent(cause: Encoded) -> Encoded:
     return caused(cause, "intents", event)
 
 
-class KeptSpans(SpanExporter):
-    """Every span that was exported, as a collector reads it."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.spans += [Span.FromString(span.encoded) for span in spans if isinstance(span, EncodedSpan)]
-        return SpanExportResult.SUCCESS
-
-
-class KeptMetrics(MetricExporter):
-    """The metrics that were exported last."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last: MetricsData | None = None
-
-    def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
-        self.last = metrics_data
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: float = 0) -> bool:
-        return True
-
-    def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
-        pass
-
-
 class Kept:
     """Telemetry of several services, kept in memory: the spans of all, the metrics of the first."""
 
     def __init__(self) -> None:
-        self.exporter = KeptSpans()
-        self.metrics_exporter = KeptMetrics()
+        self.exporter = InMemorySpanExporter()
+        self.reader = InMemoryMetricReader()
         self.running: list[Exporting] = []
 
-    def service(self, name: str) -> Exporting:
+    def service(self, name: str, sample: float = 1.0) -> Exporting:
         telemetry = Exporting(
             name,
+            sample=sample,
             resource=Resource({"service.name": name}),
-            spans=self.exporter,
-            metrics=KeptMetrics() if self.running else self.metrics_exporter,
-            export_ms=math.inf,
+            spans=SimpleSpanProcessor(self.exporter),
+            metrics=InMemoryMetricReader() if self.running else self.reader,
         )
         self.running.append(telemetry)
         return telemetry
 
-    def spans(self) -> dict[str, Span]:
-        for telemetry in self.running:
-            telemetry._spans.force_flush()
-        return {span.name: span for span in self.exporter.spans}
+    def spans(self) -> list[Span]:
+        """As a collector reads them."""
+        request = encode_spans(self.exporter.get_finished_spans())
+        return [span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans]
+
+    def span(self, name: str) -> Span:
+        [span] = [span for span in self.spans() if span.name == name]
+        return span
 
     def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-        self.running[0]._reader.collect()
-        data = self.metrics_exporter.last
+        data = self.reader.get_metrics_data()
         assert data is not None
         return {
             metric.name: [
@@ -179,42 +156,46 @@ def kept() -> Iterator[Kept]:
         telemetry.stop()
 
 
-def report(telemetry: Any, *outputs: Encoded, consumed: dict[str, int] | None = None) -> None:
-    moments = {"started_ns": 1_000_000_000, "handled_ns": 1_003_000_000, "committed_ns": 1_004_000_000}
-    telemetry.batch(consumed=consumed or {}, outputs=outputs, oldest_ms=None, **moments)
+def report(telemetry: Telemetry, *outputs: Encoded, consumed: dict[str, int] | None = None) -> None:
+    timed(telemetry, consumed or {}, list(outputs), (1_000_000_000, 1_003_000_000, 1_004_000_000))
 
 
 def timed(
-    telemetry: Any, consumed: dict[str, int], outputs: list[Encoded], times: Any, oldest_ms: int | None = None
+    telemetry: Telemetry,
+    consumed: dict[str, int],
+    outputs: list[Encoded],
+    times: tuple[int, int, int],
+    oldest_ms: int | None = None,
 ) -> None:
     started, handled, committed = times
     telemetry.batch(
-        consumed=consumed,
-        outputs=outputs,
-        started_ns=started,
-        handled_ns=handled,
-        committed_ns=committed,
-        oldest_ms=oldest_ms,
+        BatchReport(
+            consumed=consumed,
+            outputs=outputs,
+            started_ns=started,
+            handled_ns=handled,
+            committed_ns=committed,
+            oldest_ms=oldest_ms,
+        )
     )
 
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     code = """
 import sys
-from shared.settings import Telemetry
+from shared.settings import TelemetrySettings
 from shared.telemetry import start
-from shared.telemetry.reporting import Silent
-silent = start(Telemetry(), "feed")
-silent.batch(consumed={}, outputs=(), started_ns=0, handled_ns=0, committed_ns=0, oldest_ms=None)
-silent.stop()
-assert isinstance(silent, Silent)
+from shared.telemetry.reporting import BatchReport
+telemetry = start(TelemetrySettings(), "feed")
+telemetry.batch(BatchReport(consumed={}, outputs=(), started_ns=0, handled_ns=0, committed_ns=0))
+telemetry.stop()
 sys.exit(any(name.startswith("opentelemetry") for name in sys.modules))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_silence_is_the_default() -> None:
-    assert isinstance(start(TelemetrySettings(), "feed"), Silent)
+def test_nothing_is_exported_by_default() -> None:
+    assert type(start(TelemetrySettings(), "feed")) is Telemetry
 
 
 def test_one_trace_runs_from_bar_to_intent_with_the_cause_as_parent(kept: Kept) -> None:
@@ -227,7 +208,7 @@ def test_one_trace_runs_from_bar_to_intent_with_the_cause_as_parent(kept: Kept) 
     report(kept.service("feature-builder"), second)
     report(kept.service("model-worker"), third)
     report(kept.service("ensemble-voter"), fourth, fifth)
-    spans = kept.spans()
+    spans = {span.name: span for span in kept.spans()}
     chain = [
         "feed market",
         "feature-builder features",
@@ -241,13 +222,46 @@ def test_one_trace_runs_from_bar_to_intent_with_the_cause_as_parent(kept: Kept) 
     for cause, name in pairwise(chain):
         assert spans[name].parent_span_id == spans[cause].span_id
     kinds = [spans[name].kind for name in chain]
-    assert kinds == [Span.SpanKind.SPAN_KIND_PRODUCER] + [Span.SpanKind.SPAN_KIND_CONSUMER] * 4
+    assert kinds == [Span.SpanKind.SPAN_KIND_PRODUCER] * 5
+
+
+def test_a_batch_is_one_consumer_span_with_a_link_to_each_traced_event_that_it_read(kept: Kept) -> None:
+    first, second, untraced = bar(0), bar(60_000), bar(120_000, flags=0)
+    outputs = [prediction(first), features(first), prediction(second), prediction(untraced)]
+    report(kept.service("model-worker"), *outputs, consumed={"features": 3})
+    batch = kept.span("process features")
+    assert batch.kind == Span.SpanKind.SPAN_KIND_CONSUMER
+    assert batch.parent_span_id == b""
+    assert batch.trace_id not in {first.envelope.id, second.envelope.id}
+    traced = [each.envelope.id for each in (first, second)]
+    assert [(link.trace_id, link.span_id) for link in batch.links] == [(each, each[:8]) for each in traced]
+    attributes = {each.key: each.value.string_value or each.value.int_value for each in batch.attributes}
+    assert attributes == {
+        "messaging.system": "redis",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.consumer.group.name": "model-worker",
+        "messaging.destination.name": "features",
+        "messaging.batch.message_count": 3,
+    }
+
+
+def test_a_share_of_batches_has_a_span(kept: Kept) -> None:
+    telemetry = kept.service("model-worker", sample=0.5)
+    for _ in range(400):
+        report(telemetry, consumed={"features": 1})
+    assert 100 < len(kept.spans()) < 300
+
+
+def test_a_batch_that_read_nothing_has_no_span(kept: Kept) -> None:
+    report(kept.service("feed"), bar(flags=0))
+    assert not kept.spans()
 
 
 def test_a_span_has_the_ids_of_the_traceparent_that_its_event_carries(kept: Kept) -> None:
     sealed = features(bar())
     report(kept.service("feature-builder"), sealed)
-    span = kept.spans()["feature-builder features"]
+    span = kept.span("feature-builder features")
     assert f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01" == sealed.envelope.traceparent
     assert (span.start_time_unix_nano, span.end_time_unix_nano) == (1_000_000_000, 1_004_000_000)
     attributes = {each.key: each.value.string_value for each in span.attributes}
@@ -256,26 +270,14 @@ def test_a_span_has_the_ids_of_the_traceparent_that_its_event_carries(kept: Kept
 
 def test_an_event_that_is_not_sampled_has_no_span(kept: Kept) -> None:
     report(kept.service("feed"), bar(0, flags=0), bar(60_000), bar(120_000, flags=0))
-    kept.spans()
-    assert [span.span_id for span in kept.exporter.spans] == [bar(60_000).envelope.id[:8]]
+    [span] = kept.spans()
+    assert span.span_id == bar(60_000).envelope.id[:8]
 
 
 def test_an_event_without_a_symbol_has_a_span_without_one(kept: Kept) -> None:
     letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
     report(kept.service("feed"), encode("dead", letter, flags=SAMPLED))
-    assert [each.key for each in kept.spans()["feed dead"].attributes] == ["conclave.stream"]
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 500])
-def test_a_request_of_any_size_is_read_by_a_collector(count: int) -> None:
-    sender = SpanSender("http://127.0.0.1:1", {"service.name": "x"}, 1.0)
-    sealed = [bar(at * 60_000) for at in range(count)]
-    spans = [encode_span("feed", "market", each.envelope, 2**63, 2**64 - 1) for each in sealed]
-    [resource] = ExportTraceServiceRequest.FromString(sender.request(spans)).resource_spans
-    [scope] = resource.scope_spans
-    assert scope.scope.name == "conclave"
-    assert [span.trace_id for span in scope.spans] == [each.envelope.id for each in sealed]
-    assert all(span.end_time_unix_nano == 2**64 - 1 for span in scope.spans)
+    assert [each.key for each in kept.span("feed dead").attributes] == ["conclave.stream"]
 
 
 def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
@@ -372,8 +374,7 @@ def test_alarms_late_ballots_and_loaded_artifacts_are_counted(kept: Kept) -> Non
 def test_what_alarms_people_is_told_as_zero_before_it_happens(kept: Kept) -> None:
     """Prometheus sees no increase in a series that begins at one."""
     kept.service("ensemble-voter")
-    kept.running[0]._reader.collect()
-    data = kept.metrics_exporter.last
+    data = kept.reader.get_metrics_data()
     assert data is not None
     [resource] = data.resource_metrics
     begun = {metric.name: metric.data.data_points for metric in resource.scope_metrics[0].metrics}
@@ -430,13 +431,17 @@ def test_a_clock_that_was_set_back_gives_no_negative_duration(kept: Kept) -> Non
     assert handled.sum == 0
 
 
-def test_a_bar_is_flagged_the_same_again_and_in_the_given_share() -> None:
-    times = range(0, 60_000 * 20_000, 60_000)
-    flags = [flags_of("BTCUSDT", at, 0.01) for at in times]
-    assert flags == [flags_of("BTCUSDT", at, 0.01) for at in times]
-    assert 120 < sum(flags) < 280
-    assert {flags_of("BTCUSDT", at, 0.0) for at in times} == {0}
-    assert {flags_of("BTCUSDT", at, 1.0) for at in times} == {SAMPLED}
+@given(st.binary(min_size=16, max_size=16), st.floats(0, 1))
+def test_a_bar_is_flagged_by_its_trace_id_as_the_sampler_of_the_sdk_decides(trace_id: bytes, share: float) -> None:
+    result = TraceIdRatioBased(share).should_sample(None, int.from_bytes(trace_id), "")
+    assert bool(flags_of(trace_id, share)) == (result.decision is Decision.RECORD_AND_SAMPLE)
+
+
+def test_the_share_of_flagged_bars_is_the_one_asked_for() -> None:
+    ids = [bar(at).envelope.id for at in range(0, 60_000 * 20_000, 60_000)]
+    assert 120 < sum(flags_of(each, 0.01) for each in ids) < 280
+    assert {flags_of(each, 0.0) for each in ids} == {0}
+    assert {flags_of(each, 1.0) for each in ids} == {SAMPLED}
 
 
 Posted = Queue[tuple[str, bytes]]
@@ -498,14 +503,14 @@ def closed_port() -> int:
 
 
 def test_a_collector_that_is_down_costs_the_service_nothing_but_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    export.SELDOM.over(all_of_them=True)
+    export.ONE_A_MINUTE.take_suppressed(all_of_them=True)
     settings = TelemetrySettings(endpoint=f"http://127.0.0.1:{closed_port()}", export_ms=100)
     telemetry = start(settings, "feed")
     for at in range(6000):  # more than the queue of spans holds
         report(telemetry, bar(at * 60_000))
     telemetry.stop()
-    said = [record.name for record in caplog.records if record.name in export.EXPORTER_LOGGERS]
-    assert len(said) == len(set(said)) >= 1
+    loggers = [record.name for record in caplog.records if record.name.startswith("opentelemetry")]
+    assert len(loggers) == len(set(loggers)) >= 1
     report(telemetry, bar())
 
 

@@ -1,0 +1,96 @@
+"""Apply one command to the configuration: check it, then return the next state. Pure.
+
+Each command has one function, with its check beside its effect:
+
+    artifacts     register, start_shadow, stop_shadow, retire
+    promotion     promote, confirm
+    rollback      rollback, revert_probation
+    weights       set_weights, set_ladder, step_weight
+    installation  found, halt, resume, and the voting, gate and training policies
+    keys          trust, revoke
+
+Recorded histories pin which commands are accepted: a change here would change the configuration that every installation
+reads from its log. They pin the texts of refusals too, because these are part of `control.refused` events.
+"""
+
+from typing import assert_never
+
+from schemas.control import (
+    Command,
+    ConfirmPromotion,
+    Found,
+    Halt,
+    Promote,
+    RegisterArtifact,
+    Resume,
+    Retire,
+    RevertProbation,
+    RevokeKey,
+    Rollback,
+    SetGatePolicy,
+    SetLadder,
+    SetTrainingPolicy,
+    SetVotingPolicy,
+    SetWeights,
+    StartShadow,
+    StepWeight,
+    StopShadow,
+    TrustKey,
+)
+from shared.control.apply import artifacts, installation, keys, promotion, rollback, weights
+from shared.control.state import Rejected, State
+
+
+def decide(state: State, command: Command) -> Rejected | None:
+    """Return why ``command`` would be refused on top of ``state``; None if it would be accepted."""
+    after = apply(state, command, 0)
+    return after if isinstance(after, Rejected) else None
+
+
+def apply(state: State, command: Command, at: int) -> State | Rejected:
+    """Return the configuration after ``command``, recorded at ``at`` (ms since the epoch), or why it is refused.
+
+    ``version``, ``head`` and ``past`` of the result are still those of ``state``; ``fold`` sets them."""
+    if state.version == 0 and not isinstance(command, Found):
+        return Rejected("no installation here yet: the first command is `conclave found`")
+    match command:
+        case RegisterArtifact():
+            return artifacts.register(state, command)
+        case StartShadow():
+            return artifacts.start_shadow(state, command)
+        case StopShadow():
+            return artifacts.stop_shadow(state, command)
+        case Retire():
+            return artifacts.retire(state, command)
+        case Promote():
+            return promotion.promote(state, command, at)
+        case ConfirmPromotion():
+            return promotion.confirm(state, command)
+        case Rollback():
+            return rollback.rollback(state, command)
+        case RevertProbation():
+            return rollback.revert_probation(state, command)
+        case SetWeights():
+            return weights.set_weights(state, command)
+        case SetLadder():
+            return weights.set_ladder(state, command)
+        case StepWeight():
+            return weights.step_weight(state, command)
+        case Found():
+            return installation.found(state, command)
+        case Halt():
+            return installation.halt(state)
+        case Resume():
+            return installation.resume(state)
+        case SetVotingPolicy():
+            return installation.set_voting_policy(state, command)
+        case SetGatePolicy():
+            return installation.set_gate_policy(state, command)
+        case SetTrainingPolicy():
+            return installation.set_training_policy(state, command)
+        case TrustKey():
+            return keys.trust(state, command)
+        case RevokeKey():
+            return keys.revoke(state, command)
+        case _:
+            assert_never(command)

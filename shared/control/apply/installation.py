@@ -1,0 +1,43 @@
+"""Commands about the installation as a whole: found it, halt and resume intents, set its policies."""
+
+from msgspec import structs
+
+from schemas.control import Found, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
+from shared.control.state import Rejected, State
+
+
+def found(state: State, command: Found) -> State | Rejected:
+    """Set the number of partitions and the id of the log. Only the first command of a log can."""
+    if state.version:
+        return Rejected("this installation was founded before; a log is founded once")
+    return structs.replace(state, partitions=command.partitions, log_id=command.log_id)
+
+
+def halt(state: State) -> State | Rejected:
+    """Stop intents; decisions are still recorded."""
+    return Rejected("halted already") if state.halted else structs.replace(state, halted=True)
+
+
+def resume(state: State) -> State | Rejected:
+    """End a halt."""
+    return structs.replace(state, halted=False) if state.halted else Rejected("not halted")
+
+
+def set_voting_policy(state: State, command: SetVotingPolicy) -> State | Rejected:
+    """Set how predictions are combined into a decision. The voting models must reach its quorum, if there are any."""
+    voting = len(state.voting)
+    if 0 < voting < command.quorum_count:
+        return Rejected(f"a quorum of {command.quorum_count} cannot be reached: {voting} models vote")
+    # A policy as it is changes nothing: it leaves nothing to roll back.
+    return state if command == state.policy else structs.replace(state, policy=command, before=state.version)
+
+
+def set_gate_policy(state: State, command: SetGatePolicy) -> State:
+    """Set the gates that judge a candidate. Every name is accepted, and all parameters; ``shared.gates.policies`` reads
+    them."""
+    return state if command == state.gate else structs.replace(state, gate=command, before=state.version)
+
+
+def set_training_policy(state: State, command: SetTrainingPolicy) -> State:
+    """Set when models are trained again. No rollback touches it, so it does not count as a change to go back to."""
+    return structs.replace(state, training=command)
