@@ -12,15 +12,13 @@ them after (``shared.control.fence``). No commit with an intent is applied once 
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from schemas.codec import UnreadableError, decode, encode
-from schemas.control import Command, CommandRecorded, Halt, Resume, RevertProbation
-from schemas.decisions import DecisionMade
+from schemas.control import Command, CommandRecorded, Halt, Resume
 from shared.control import (
     ControlReader,
-    Probation,
     RefusedEntry,
     Repeated,
     State,
@@ -33,12 +31,10 @@ from shared.control import (
 from shared.control.fence import FenceError, Move, Order, last_move, repair
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL, marks_of, now_ms, read_control
-from shared.log import Log, StreamKey, TruncatedLogError
+from shared.log import Log, TruncatedLogError
 
 RACES: Final = 20
 """How often a lost race is run again before giving up."""
-CLOCKS_WITHIN_MS: Final = 600_000
-"""How far an operator's clock and the server's may lie apart when a probation's decisions are sought."""
 
 
 class RefusedError(ValueError):
@@ -262,59 +258,6 @@ async def refused(log: Log) -> list[RefusedEntry]:
     reader = ControlReader()
     await read_control(log, reader)
     return reader.refused
-
-
-async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | None]:
-    """How many decisions counted a ballot of the artifact on probation since it began, at most as many
-    as the probation asks for, and the id of the last. Raises ``KeyError`` where no probation is open.
-
-    A decision counts as scored when it is made: there are no outcomes yet in this release. Looks from
-    ten minutes before the promotion's own time on, so clocks must not lie further apart than that."""
-    probation = state.probations[model]
-    found, last = 0, None
-    for partition in range(state.partitions):
-        place, after = StreamKey("decisions", partition), f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
-        while entries := await log.scan(place, after=after):
-            after = entries[-1].id
-            for entry in entries:
-                envelope = decode("decisions", entry.data)
-                if _counts(envelope.event, model, probation):
-                    found, last = found + 1, envelope.id.hex()
-                if found == probation.decisions:
-                    return found, last
-    return found, last
-
-
-async def expire_probation(
-    door: ControlWriter, *, actor: str, reason: str = "not confirmed in time"
-) -> Mapping[str, Issued]:
-    """Reverts every probation whose decisions have passed without a confirmation; by model, what was
-    issued. Any process may call this as often as it likes: the command's id is that of the probation,
-    so two that call it at once revert it once.
-
-    Raises ``RefusedError`` where a revert may not stand, ``ControlError``, ``TruncatedLogError``,
-    ``UnavailableError``."""
-    state = await door.state()
-    done = {}
-    for model, probation in sorted(state.probations.items()):
-        decisions, last = await scored_under(door.log, state, model)
-        if decisions >= probation.decisions:
-            command = RevertProbation(model, probation.artifact, decisions, last)
-            name = f"probation-{probation.version}"
-            try:
-                done[model] = await door.issue(command, actor=actor, reason=reason, command_id=name)
-            except RefusedError:
-                if (await door.state()).probations.get(model) == probation:
-                    raise  # else somebody confirmed or reverted it meanwhile
-    return done
-
-
-def _counts(event: object, model: str, probation: Probation) -> bool:
-    return (
-        isinstance(event, DecisionMade)
-        and event.control_version >= probation.version
-        and any((ballot.model, ballot.artifact) == (model, probation.artifact) for ballot in event.counted)
-    )
 
 
 def _meanwhile(entries: Sequence[CommandRecorded]) -> str:
