@@ -1,0 +1,83 @@
+"""The pages: their words, their links, the names in them, and the form of the decision records."""
+
+import re
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+RECORDS: Final = ROOT / "docs" / "adr"
+PAGES: Final = sorted(
+    [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "systemd/README.md"))]
+)
+GENERATED: Final = {
+    ROOT / "docs" / "reference" / f"{name}.md" for name in ("commands", "features", "settings", "streams", "telemetry")
+}
+"""Their sentences are docstrings and help texts of the code; ``test_language.py`` looks at those."""
+WRITTEN: Final = [page for page in PAGES if page not in GENERATED]
+COINED: Final = re.compile(
+    r"\b(behind|doors?|rosters?|summons?|ghosts?|incumbents?|anew|beside|whoever|nobody|somebody|told|tells?|said|came"
+    r"|lets? go|taken in|stands?|stood|voices?|past the door)\b",
+    re.IGNORECASE,
+)
+"""Words that once replaced a term: docs name the term (STYLE: control writer, former champion, after, no process)."""
+FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def prose(text: str) -> str:
+    """``text`` with blocks of code, code in lines, addresses of links and quotations blanked, line for line."""
+    text = FENCED.sub(lambda block: "\n" * block.group().count("\n"), text)
+    text = re.sub(r"`[^`\n]*`|\]\([^)\n]*\)", "", text)
+    return re.sub(r"^> .*$", "", text, flags=re.MULTILINE)
+
+
+def slugs(text: str) -> set[str]:
+    """The anchors of the headings, as the forge makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_uses_terms_and_no_coined_words(page: Path) -> None:
+    lines = enumerate(prose(page.read_text(encoding="utf-8")).splitlines(), 1)
+    assert [f"{number}: {match.group()}" for number, line in lines for match in COINED.finditer(line)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_page_and_to_a_heading_on_it(page: Path) -> None:
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    for address in re.findall(r"\]\(([^)\s]+)\)", text):
+        if address.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = address.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), address
+        assert not anchor or anchor in slugs(target.read_text(encoding="utf-8")), address
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:shared|schemas|services|bench|deploy)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"`((?:shared|schemas|services)(?:\.\w+)+)", text):
+        assert resolve_name(name) is not None
+
+
+def test_the_index_lists_every_decision_record_once_with_its_title() -> None:
+    index = (RECORDS / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| \[([^\]]+)\]\(([^)]+)\) \| \S.* \|$", index, re.MULTILINE)
+    records = sorted(RECORDS.glob("[0-9]*.md"))
+    titles = [path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for path in records]
+    assert [(f"{number}. {title}", file) for number, title, file in rows] == [
+        (title, path.name) for title, path in zip(titles, records, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("record", sorted(RECORDS.glob("[0-9]*.md")), ids=lambda path: path.stem[:4])
+def test_a_decision_record_has_number_context_decision_and_consequences(record: Path) -> None:
+    text = record.read_text(encoding="utf-8")
+    assert text.startswith(f"# {int(record.name[:4])}. ")
+    assert re.findall(r"^##? (.*)$", text, re.MULTILINE)[1:] == ["Context", "Decision", "Consequences"]
