@@ -3,7 +3,8 @@
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -70,6 +71,32 @@ BANNED_ATTRIBUTES = frozenset(
         "write_bytes",
     ]
 )
+ROOMS = ("shared.control", "shared.gates", "shared.labels", "shared.voting")
+"""Packages whose modules are as pure as a core, except these shells."""
+SHELLS = {
+    "shared.control.checkpoint": "writes and reads the files that note what the server held",
+    "shared.control.fence": "moves the fences of the partitions on the log",
+    "shared.control.issuing": "appends to the control stream",
+    "shared.control.readiness": "reads from the log which artifacts are loaded",
+    "shared.control.signing": "reads and writes key files",
+    "shared.control.stream": "reads the control stream, and the clock",
+    "shared.gates.passing": "reads verdicts from the log",
+}
+TAKEN = {
+    # What a pure module may take of one that is not pure: data types, constants and pure functions.
+    "shared.archive.store": {"SegmentStore"},  # a protocol
+    "shared.artifacts.manifest": {"Manifest"},  # a struct
+    "shared.control.signing": {"Signer", "sign", "verify"},  # Ed25519 is deterministic
+    "shared.control.stream": {"CONTROL"},
+    "shared.families.libraries": {"library", "network_module"},  # load a library when a model first predicts
+    "shared.families.lightgbm": {"LightGBM"},  # calls the library by ctypes
+    "shared.families.sequence": {"FILE", "TRAINING", "SequenceFamily"},  # imports torch where a network is trained
+    "shared.families.xgboost": {"XGBoost"},  # calls the library by ctypes
+    "shared.log": {"START", "Entry", "GroupView", "Lost", "StreamKey", "preceding"},
+    "shared.log.admin": {"PartitionCut", "StreamEnd"},
+    "shared.log.leases": {"order"},
+    "shared.telemetry.reporting": {"flags_of"},
+}
 INTERFACES = ("nhits.net", "patchtst.net")
 """Modules that implement one interface: whoever loads a network asks either for the same names."""
 DOCUMENTATION = "schemas.documentation"
@@ -140,38 +167,99 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-@pytest.mark.parametrize("path", CORES, ids=lambda path: path.parent.name)
-def test_a_core_has_no_clock_randomness_environment_file_or_network(path: Path) -> None:
-    assert list(impurities(ast.parse(path.read_text(encoding="utf-8")))) == []
-
-
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_from_services_to_shared_to_schemas(path: Path) -> None:
     assert list(trespasses(name_of(path), ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
-def within(name: str, path: Path, names: Container[str]) -> Iterator[str]:
-    """The modules of the project that a module imports, inside functions too."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for module in imported(ast.parse(path.read_text(encoding="utf-8")), package):
-        for candidate in (module, module.rpartition(".")[0]):
-            if candidate in names and candidate != name:
+PATHS = {name_of(path).removesuffix(".__init__"): path for path in MODULES}
+
+
+@cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(PATHS[name].read_text(encoding="utf-8"))
+
+
+def within(name: str, tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """The modules of the project that a module imports, inside functions too, each with the name that is taken of it;
+    '' stands for the whole module."""
+    package = name if name in PATHS and PATHS[name].name == "__init__.py" else name.rpartition(".")[0]
+    for module in imported(tree, package):
+        parent, _, taken = module.rpartition(".")
+        for candidate in ((module, ""), (parent, taken)):
+            if candidate[0] in PATHS and candidate[0] != name:
                 yield candidate
                 break
 
 
+def needed_by(roots: Iterable[str]) -> list[str]:
+    """The modules that must be pure: these and all they import, except those of ``TAKEN``."""
+    pure, left = set[str](), list(roots)
+    while left:
+        name = left.pop()
+        if name not in pure:
+            pure.add(name)
+            left += {module for module, _ in within(name, tree_of(name))} - TAKEN.keys()
+    return sorted(pure)
+
+
+def takes_too_much(name: str, tree: ast.AST) -> Iterator[str]:
+    """What a module takes of modules that are not pure, though ``TAKEN`` does not list it."""
+    for module, taken in within(name, tree):
+        if module in TAKEN and taken not in TAKEN[module]:
+            yield f"takes {taken or 'all'} of {module}"
+
+
+PURE = needed_by(
+    [
+        *(name_of(path) for path in CORES),
+        *(name for name in PATHS if name.startswith(ROOMS) and name not in SHELLS),
+    ]
+)
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_core_and_all_it_imports_have_no_clock_randomness_environment_file_or_network(name: str) -> None:
+    tree = tree_of(name)
+    assert [*impurities(tree), *takes_too_much(name, tree)] == []
+
+
+def test_purity_is_asked_of_what_a_core_imports_and_of_whole_rooms() -> None:
+    assert {"services.gate_evaluator.decay", "services.watcher.text", "shared.control.apply.keys"} <= set(PURE)
+    assert set(PURE).isdisjoint(SHELLS)
+
+
+@pytest.mark.parametrize("name", sorted(SHELLS.keys() | TAKEN.keys()))
+def test_an_exception_from_purity_is_needed(name: str) -> None:
+    assert list(impurities(tree_of(name)))
+    assert {taken for pure in PURE for module, taken in within(pure, tree_of(pure)) if module == name} == TAKEN.get(
+        name, set()
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from shared.control.stream import CONTROL, now_ms",
+        "from shared.log import Log",
+        "def f():\n    import shared.log",
+        "from shared.control import signing",
+    ],
+)
+def test_a_core_that_takes_more_than_data_from_a_shell_is_found(code: str) -> None:
+    assert list(takes_too_much("services.feed.core", ast.parse(code)))
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    paths = {name_of(path).removesuffix(".__init__"): path for path in MODULES}
-    graph = {name: set(within(name, path, paths)) for name, path in paths.items()}
+    graph = {name: {module for module, _ in within(name, tree_of(name))} for name in PATHS}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_a_public_class_of_shared_has_a_name_of_its_own() -> None:
     homes: dict[str, list[str]] = defaultdict(list)
-    for path in MODULES:
-        name = name_of(path)
+    for name in PATHS:
         if name.startswith("shared.") and not name.endswith(INTERFACES):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for node in tree_of(name).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     homes[node.name].append(name)
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -3,20 +3,19 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import anyio
 from anyio import to_thread
 
-from schemas.codec import Encoded, encode
-from schemas.operations import OwnerReplaced
+from schemas.codec import Encoded
 from services.feed import core
 from services.feed.core import Numbered, State, Tick
 from services.feed.pace import MarketTime, Pace, Speed, parse_speed
 from shared.bars.rows import BarSource
-from shared.control.stream import now_ms
-from shared.log import Claim, Commit, GroupView, Log, Owner
-from shared.telemetry.reporting import BatchReport, Telemetry
+from shared.log import Commit, GroupView
+from shared.runtime.loop import Loop, wait
 
 __all__ = ["Counts", "MarketTime", "Speed", "feed", "parse_speed"]
 
@@ -27,7 +26,6 @@ MOST_AT_ONCE: Final = 10_000
 BEHIND: Final = 5_000
 """Rows by which a partition's memo may lag behind where it saw no row of its own: what a restart reads
 again in vain."""
-RENEW_S: Final = 3.0
 POLL_S: Final = 0.01
 TELL_S: Final = 10.0
 _log = logging.getLogger(__name__)
@@ -46,10 +44,9 @@ class Counts(NamedTuple):
 
 
 async def feed(
-    log: Log,
+    loop: Loop,
     source: BarSource,
     *,
-    owner: Owner,
     partitions: int = 1,
     speed: Speed = None,
     window: int = 2000,
@@ -57,9 +54,8 @@ async def feed(
     sample: float = 0.0,
     restart: bool = False,
     take_over: bool = False,
-    meter: Telemetry | None = None,
 ) -> Counts:
-    """Sends a source's bars from where the last run stood, until its end or until ``stop``.
+    """Sends a source's bars from where the last run stood, until its end or until ``stop``. Owns the group meanwhile.
 
     ``window``: entries that a group may lag behind in a partition before the feed waits for it (at
     least one batch goes to groups that have read all). ``sample``: share of bars that are traced.
@@ -67,78 +63,40 @@ async def feed(
     source that cannot be read on, or another than the one it stands in), ``UnavailableError``."""
     if window < 1 or partitions < 1 or (speed is not None and not 0 < _rate(speed) < float("inf")):
         raise ValueError(f"expected window, partitions and speed above 0; got {window}, {partitions}, {speed}")
-    claims: list[Claim] = []
-    try:
-        for partition in range(partitions):
-            claim = await log.claim(core.GROUP, (), partition, owner, take_over=take_over)
-            claims.append(claim)  # at once: released if the next is refused
-        states = [core.begin(claim.memo, source.identity, source.name, partitions, restart=restart) for claim in claims]
-        run = _Run(log, claims, states, window, sample, meter)
-        return await _renewed(log, claims, run, source, speed, stop or anyio.Event())
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-            for claim in claims:
-                await log.release(claim)
+    async with loop.owned(partitions, take_over=take_over):
+        states = [
+            core.begin(claim.memo, source.identity, source.name, partitions, restart=restart) for claim in loop.claims
+        ]
+        loop.ready()
+        run = _Run(loop, states, window, sample)
+        return await loop.alongside(partial(run.through, source, speed, stop or anyio.Event()))
 
 
 def _rate(speed: float | MarketTime) -> float:
     return speed.times if isinstance(speed, MarketTime) else speed
 
 
-async def _renewed(
-    log: Log, claims: Sequence[Claim], run: "_Run", source: BarSource, speed: Speed, stop: anyio.Event
-) -> Counts:
-    """Runs while the claims are renewed beside it, since a source may take long to open or to wait for."""
-
-    async def renew() -> None:
-        while True:
-            await anyio.sleep(RENEW_S)
-            for claim in claims:
-                await log.renew(claim)
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(renew)
-            counts = await run.through(source, speed, stop)
-            tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # What ended the feed, rather than the group that it ended in.
-        raise group.exceptions[0] from None
-    return counts
-
-
 class _Run:
     """One run over a source. ``room`` is how many entries each partition may take before its groups
     are looked at again."""
 
-    def __init__(
-        self,
-        log: Log,
-        claims: Sequence[Claim],
-        states: Sequence[State],
-        window: int,
-        sample: float,
-        meter: Telemetry | None,
-    ) -> None:
-        self.log = log
-        self.claims = claims
+    def __init__(self, loop: Loop, states: Sequence[State], window: int, sample: float) -> None:
+        self.loop = loop
         self.states = states
         self.window = window
         self.sample = sample
-        self.meter = meter
-        self.room = [0] * len(claims)
+        self.room = [0] * len(states)
         self.committed = [state.rows for state in states]
         self.counts = Counts()
 
     async def through(self, source: BarSource, speed: Speed, stop: anyio.Event) -> Counts:
         """From the first row that a partition has not handled, to the end or to ``stop``."""
-        await self._tell_replaced()
         skip = min(state.rows for state in self.states)
         ticks = core.ticks(source.rows(skip), skip, MOST_AT_ONCE)
         tick = await to_thread.run_sync(_next, ticks)
         pace = Pace(speed, time.monotonic())
         while tick is not None and not stop.is_set():
-            await _sleep(pace.due(tick) - time.monotonic(), stop)
+            await wait(pace.due(tick) - time.monotonic(), stop)
             if stop.is_set():
                 break
             rows: list[Numbered] = []
@@ -166,27 +124,19 @@ class _Run:
         for partition, (state, part) in enumerate(zip(self.states, parts, strict=True)):
             started = time.time_ns()
             told = core.handle(state, part, until, self.sample)
-            handled = time.time_ns()
             if not told.outputs and until - self.committed[partition] < BEHIND:
                 self.counts = self.counts.plus(told)
                 continue
-            await self._commit(partition, state, told.outputs)
+            await self._commit(partition, state, told.outputs, started)
             self.room[partition] -= len(told.outputs)
             self.counts = self.counts.plus(told)
-            if self.meter is not None and told.outputs:
-                self.meter.batch(
-                    BatchReport(
-                        consumed={},
-                        outputs=told.outputs,
-                        started_ns=started,
-                        handled_ns=handled,
-                        committed_ns=time.time_ns(),
-                    )
-                )
         return True
 
-    async def _commit(self, partition: int, state: State, outputs: Sequence[Encoded]) -> None:
-        await self.log.commit(self.claims[partition], Commit(outputs, {}, {}, core.memo_of(state)))
+    async def _commit(
+        self, partition: int, state: State, outputs: Sequence[Encoded], started_ns: int | None = None
+    ) -> None:
+        commit = Commit(outputs, {}, {}, core.memo_of(state))
+        await self.loop.commit(self.loop.claims[partition], commit, started_ns=started_ns)
         self.committed[partition] = state.rows
 
     async def _stand(self, partition: int, state: State, *, ended: bool) -> None:
@@ -195,19 +145,12 @@ class _Run:
             state.ended = ended
             await self._commit(partition, state, ())
 
-    async def _tell_replaced(self) -> None:
-        for partition, claim in enumerate(self.claims):
-            if claim.former is not None:
-                alarm = OwnerReplaced(claim.group, claim.former, str(claim.owner), claim.epoch, now_ms())
-                commit = Commit([encode("alarms", alarm)], {}, {}, claim.memo, claim.since)
-                await self.log.commit(self.claims[partition], commit)
-
     async def _taken_up(self, partition: int, entries: int, stop: anyio.Event) -> bool:
         """Waits until the partition's groups leave room for so many entries, or have read everything;
         false where ``stop`` came first."""
         tell_at = time.monotonic() + TELL_S
         while self.room[partition] < entries and not stop.is_set():
-            slowest = max(await self.log.groups(partition), key=_lag, default=None)
+            slowest = max(await self.loop.log.groups(partition), key=_lag, default=None)
             lag = _lag(slowest) if slowest is not None else 0
             self.room[partition] = max(self.window, entries) - lag
             if self.room[partition] >= entries or slowest is None:
@@ -223,7 +166,7 @@ class _Run:
                     self.window,
                 )
                 tell_at += TELL_S
-            await _sleep(POLL_S, stop)
+            await wait(POLL_S, stop)
         return not stop.is_set()
 
 
@@ -233,10 +176,3 @@ def _lag(view: GroupView) -> int:
 
 def _next(ticks: Iterator[Tick]) -> Tick | None:
     return next(ticks, None)
-
-
-async def _sleep(seconds: float, stop: anyio.Event) -> None:
-    """Sleeps, or less where ``stop`` is set; not at all without anything to wait for."""
-    if seconds > 0:
-        with anyio.move_on_after(seconds):
-            await stop.wait()

@@ -3,18 +3,17 @@
 import logging
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
 from msgspec import structs
 
-from schemas.codec import decode, encode
+from schemas.codec import decode
 from schemas.control import RegisterArtifact, StartShadow
-from schemas.operations import OwnerReplaced
 from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, TrainingRequested, TrainingStarted
 from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, recipe_of, request_of
 from services.trainer.running import run_child
@@ -26,17 +25,16 @@ from shared.control import State
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.signing import Signer, load_private
 from shared.control.stream import CONTROL, now_ms
-from shared.log import START, Claim, Commit, Log, Position, StreamKey, TruncatedLogError
-from shared.runtime.process import check_installation, missing_by, opened_log, owner
-from shared.runtime.supervision import Supervised
+from shared.log import START, Commit, Position, StreamKey, TruncatedLogError
+from shared.runtime.loop import Loop, opened_loop
+from shared.runtime.process import missing_by
 from shared.settings import Settings
-from shared.telemetry import start
 from shared.training.jobs import ATTEMPTS, Job
 from shared.training.ledger import TrainingWriter
 from shared.training.recorded import ends_now
 
+READS: Final = ("gates",)
 LOOK_S: Final = 0.5
-RENEW_S: Final = 3.0
 BATCH: Final = 1000
 FEWEST: Final = 100
 """Rows, where a job is run again: the policy may have changed since."""
@@ -47,24 +45,14 @@ _log = logging.getLogger(GROUP)
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
     """Trains until ``stop``. Signs with the key in ``<state>/keys/trainer.pem``, if there is one. Raises
     ``OwnedError`` where another trainer runs."""
-    supervised = Supervised()
-    meter = start(settings.telemetry, GROUP, 0)
     file = Path(settings.installation.state) / KEY_FILE
     signer = load_private(file, key_id=GROUP) if file.is_file() else None
-    try:
-        async with opened_log(settings, f"conclave:{GROUP}") as log:
-            trainer = Trainer(settings, log, signer, supervised)
-            check_installation(settings, await trainer.door.state())
-            try:
-                await trainer.claim(take_over=take_over)
-                supervised.ready()
-                await trainer.run(stop)
-            finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                    await trainer.release()
-    finally:
-        supervised.stopping()
-        meter.stop()
+    async with (
+        opened_loop(settings, GROUP) as loop,
+        loop.owned(settings.installation.partitions, READS, take_over=take_over),
+    ):
+        loop.ready()
+        await Trainer(settings, loop, signer).run(stop)
 
 
 async def train_again(settings: Settings, job: Job, started: TrainingStarted) -> list[TrainingEvent]:
@@ -82,64 +70,42 @@ async def train_again(settings: Settings, job: Job, started: TrainingStarted) ->
 
 
 class Trainer:
-    """Looks for what is due, runs one job at a time, and says what became of it."""
+    """Looks for what is due, runs one job at a time, and says what became of it. ``loop`` owns the group."""
 
-    def __init__(self, settings: Settings, log: Log, signer: Signer | None, supervised: Supervised) -> None:
+    def __init__(self, settings: Settings, loop: Loop, signer: Signer | None) -> None:
         self.settings = settings
-        self.log = log
-        self.door = ControlWriter(log, signer, missing_by(settings))
-        self.ledger = TrainingWriter(log)
+        self.loop = loop
+        self.log = loop.log
+        self.door = ControlWriter(loop.log, signer, missing_by(settings))
+        self.ledger = TrainingWriter(loop.log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
-        self.claims: list[Claim] = []
-        self.positions: list[Position] = []
+        self.positions = [claim.positions["gates"] for claim in loop.claims]
         self.promoted: Mapping[str, int] = {}
         self.control = START
-        self._supervised = supervised
-        self._renewed = 0.0
         self._said: set[str] = set()
         self._turn = anyio.Lock()
 
-    async def claim(self, *, take_over: bool) -> None:
-        """Owns the group in every partition: a second trainer is refused."""
-        for partition in range(self.settings.installation.partitions):
-            held = await self.log.claim(GROUP, ("gates",), partition, owner(GROUP), take_over=take_over)
-            self.claims.append(held)
-            self.positions.append(held.positions["gates"])
-            if held.former is not None:
-                alarm = OwnerReplaced(GROUP, held.former, str(held.owner), held.epoch, now_ms())
-                await self.log.commit(held, Commit([encode("alarms", alarm)], {}, {}))
-
-    async def release(self) -> None:
-        """Lets the next trainer begin at once."""
-        for held in self.claims:
-            await self.log.release(held)
-
     async def run(self, stop: anyio.Event) -> None:
         """Looks, trains, looks again. ``stop`` ends a job's process; the next trainer begins it anew."""
+        await self.loop.repeat(partial(self._until_idle, stop), LOOK_S, stop)
+
+    async def _until_idle(self, stop: anyio.Event) -> None:
+        """Runs every job that is waiting, one after another."""
         while not stop.is_set():
+            await self.loop.alive()
             await self.look()
             job = (await self.ledger.read()).next()
-            if job is not None:
-                await self._work(job, stop)
-                continue
-            with anyio.move_on_after(LOOK_S):
-                await stop.wait()
+            if job is None:
+                return
+            await self._work(job, stop)
 
     async def look(self) -> None:
-        """Requests what is due. Fenced first, if another process took over."""
-        await self._renew()
+        """Requests what is due."""
         async with self._turn:
             state = await self._state()
             await self._causes(state)
             for due in by_schedule(await self.ledger.read(), state, self.promoted, now_ms()):
                 await self._request(due, state)
-
-    async def _renew(self) -> None:
-        if time.monotonic() - self._renewed > RENEW_S / 3:
-            for held in self.claims:
-                await self.log.renew(held)
-            self._renewed = time.monotonic()
-        self._supervised.alive()
 
     async def _state(self) -> State:
         """The configuration now, and since when each model has its champion."""
@@ -157,7 +123,7 @@ class Trainer:
     async def _causes(self, state: State) -> None:
         """Requests what the gate-evaluators ask for, once each: how far they were read is committed when they were
         handled, and a request names its cause, so one that is read again makes no second request."""
-        for number, held in enumerate(self.claims):
+        for number, held in enumerate(self.loop.claims):
             place, before = StreamKey("gates", held.partition), self.positions[number]
             entries = await self.log.scan(place, after=before.id, count=BATCH)
             if not entries:
@@ -206,7 +172,7 @@ class Trainer:
             await self.ledger.append(started)
             return
         attempt = len(job.began) + 1
-        started = structs.replace(started, attempt=attempt, worker=str(self.claims[0].owner), at=now_ms())
+        started = structs.replace(started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=now_ms())
         await self.ledger.append(started)
         state = await self.door.state()
         slot = state.models.get(job.request.model)
@@ -226,10 +192,7 @@ class Trainer:
 
     async def _until(self, stop: anyio.Event, tasks: anyio.abc.TaskGroup) -> None:
         """Shows signs of life while a job runs, goes on collecting what is due, and ends the job at ``stop``."""
-        while not stop.is_set():
-            await self.look()
-            with anyio.move_on_after(LOOK_S):
-                await stop.wait()
+        await self.loop.repeat(self.look, LOOK_S, stop)
         tasks.cancel_scope.cancel()
 
     async def _starting(self, request: TrainingRequested, job: str) -> TrainingStarted | TrainingFailed:

@@ -23,10 +23,8 @@ from shared.control.issuing import current
 from shared.control.stream import CONTROL, marks_of, now_ms, standing
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
-from shared.runtime.process import check_installation, opened_log
-from shared.runtime.supervision import Supervised
+from shared.runtime.loop import opened_loop
 from shared.settings import Settings
-from shared.telemetry import start
 from shared.telemetry.reporting import BatchReport, Telemetry
 
 __all__ = ["Channels", "Watcher", "addresses", "run"]
@@ -57,27 +55,17 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
     """Watches until ``stop``."""
     urls = addresses()
     channels = Channels(urls)
-    supervised, meter = Supervised(), start(settings.telemetry, GROUP)
     told = (
         f"notices go to: {', '.join(channels.names)}" if urls else "notices go to this log alone: no address is named"
     )
     _log.info(told)
-    try:
-        async with opened_log(settings, f"conclave:{GROUP}") as log:
-            check_installation(settings, await current(log))
-            file = Path(settings.installation.state) / FILE
-            watcher = Watcher(log, settings.installation.partitions, file, channels, urls, meter)
-            await watcher.begin()
-            supervised.ready()
-            while not stop.is_set():
-                await watcher.turn()
-                supervised.alive()
-                with anyio.move_on_after(LOOK_S):
-                    await stop.wait()
-            watcher.save()
-    finally:
-        supervised.stopping()
-        meter.stop()
+    async with opened_loop(settings, GROUP) as loop:
+        file = Path(settings.installation.state) / FILE
+        watcher = Watcher(loop.log, settings.installation.partitions, file, channels, urls, loop.telemetry)
+        await watcher.begin()
+        loop.ready()
+        await loop.repeat(watcher.turn, LOOK_S, stop)
+        watcher.save()
 
 
 class Watcher:

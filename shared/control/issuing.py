@@ -12,15 +12,13 @@ A halt also closes the fence of every partition, before it is appended; a resume
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from schemas.codec import UnreadableError, decode, encode
-from schemas.control import Command, CommandRecorded, Halt, Resume, RevertProbation
-from schemas.decisions import DecisionMade
+from schemas.control import Command, CommandRecorded, Halt, Resume
 from shared.control import (
     ControlReader,
-    Probation,
     RefusedEntry,
     Repeated,
     State,
@@ -33,12 +31,10 @@ from shared.control import (
 from shared.control.fence import FenceError, Move, Order, last_move, repair
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL, marks_of, now_ms, read_control
-from shared.log import Log, StreamKey, TruncatedLogError
+from shared.log import Log, TruncatedLogError
 
 RACES: Final = 20
 """How often a command is decided again because another one was appended first."""
-CLOCKS_WITHIN_MS: Final = 600_000
-"""Largest difference between the clocks of operator and server at which all decisions of a probation are counted."""
 
 
 class RefusedError(ValueError):
@@ -267,58 +263,6 @@ async def refused(log: Log) -> list[RefusedEntry]:
     reader = ControlReader()
     await read_control(log, reader)
     return reader.refused
-
-
-async def scored_under(log: Log, state: State, model: str) -> tuple[int, str | None]:
-    """Return how many decisions since a probation began counted a ballot of its artifact, at most as many as it asks
-    for; and the id of the last one. Raises ``KeyError`` if no probation is open.
-
-    A decision counts as scored as soon as it is made. Decisions are read from ten minutes before the promotion's time
-    on, so the clocks must not differ by more than that."""
-    probation = state.probations[model]
-    scored, last = 0, None
-    for partition in range(state.partitions):
-        stream, after = StreamKey("decisions", partition), f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
-        while entries := await log.scan(stream, after=after):
-            after = entries[-1].id
-            for entry in entries:
-                envelope = decode("decisions", entry.data)
-                if _counts(envelope.event, model, probation):
-                    scored, last = scored + 1, envelope.id.hex()
-                if scored == probation.decisions:
-                    return scored, last
-    return scored, last
-
-
-async def expire_probation(
-    writer: ControlWriter, *, actor: str, reason: str = "not confirmed in time"
-) -> Mapping[str, Issued]:
-    """Revert every probation whose decisions were scored without a confirmation, and return what was issued, by model.
-
-    Any process can call this at any time: the command id is made from the probation, so two calls at once revert it
-    once. Raises ``RefusedError`` if a revert is refused; ``ControlError``, ``TruncatedLogError``,
-    ``UnavailableError``."""
-    state = await writer.state()
-    done = {}
-    for model, probation in sorted(state.probations.items()):
-        decisions, last = await scored_under(writer.log, state, model)
-        if decisions >= probation.decisions:
-            command = RevertProbation(model, probation.artifact, decisions, last)
-            name = f"probation-{probation.version}"
-            try:
-                done[model] = await writer.issue(command, actor=actor, reason=reason, command_id=name)
-            except RefusedError:
-                if (await writer.state()).probations.get(model) == probation:
-                    raise  # otherwise it was confirmed or reverted meanwhile
-    return done
-
-
-def _counts(event: object, model: str, probation: Probation) -> bool:
-    return (
-        isinstance(event, DecisionMade)
-        and event.control_version >= probation.version
-        and any((ballot.model, ballot.artifact) == (model, probation.artifact) for ballot in event.counted)
-    )
 
 
 def _meanwhile(entries: Sequence[CommandRecorded]) -> str:

@@ -13,13 +13,11 @@ from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.main import feed as feed_bars
 from shared.bars import BarSource, open_source
 from shared.bars.names import parse_interval
-from shared.control.issuing import current
 from shared.log import Log, StreamKey
-from shared.runtime.process import check_installation, opened_log, owner, stop_on_signal
-from shared.runtime.supervision import EVERY_S, Supervised
+from shared.runtime.loop import Loop, opened_loop
+from shared.runtime.process import stop_on_signal
 from shared.settings import Settings
 from shared.synthetic import SyntheticMarket
-from shared.telemetry import start
 
 
 @click.command()
@@ -37,15 +35,15 @@ async def feed(context: click.Context, /, **options: Any) -> None:
     source, name = chosen_source(options)
     part = Part(source, options["skip"], options["limit"])
     speed = settings.feed.speed if options["speed"] is None else options["speed"]
-    async with stop_on_signal() as stop, opened_log(settings, "conclave:feed") as log:
-        sent, refused = await _feed(log, part, settings, speed, stop, name)
+    async with stop_on_signal() as stop, opened_loop(settings, "feed") as loop:
+        sent, refused = await _feed(loop, part, settings, speed, stop, name)
     click.echo(f"{sent:,} bars sent, {refused:,} rows refused (see the stream of dead letters)")
 
 
 async def feed_from_settings(settings: Settings, stop: anyio.Event) -> None:
     """The feed that the settings describe; returns at the end of its source."""
-    async with opened_log(settings, "conclave:feed") as log:
-        await _feed(log, _configured(settings), settings, settings.feed.speed, stop, None)
+    async with opened_loop(settings, "feed") as loop:
+        await _feed(loop, _configured(settings), settings, settings.feed.speed, stop, None)
 
 
 def _configured(settings: Settings) -> BarSource:
@@ -57,40 +55,23 @@ def _configured(settings: Settings) -> BarSource:
 
 
 async def _feed(
-    log: Log, source: BarSource, settings: Settings, speed: float, stop: anyio.Event, name: str | None
+    loop: Loop, source: BarSource, settings: Settings, speed: float, stop: anyio.Event, name: str | None
 ) -> tuple[int, int]:
-    check_installation(settings, await current(log))
     partitions = settings.installation.partitions
-    supervised = Supervised()
-    supervised.ready()
-    meter = start(settings.telemetry, "feed")
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_pulse, supervised)
-            if name is not None:
-                tasks.start_soon(_show, log, partitions, name)
-            counts = await feed_bars(
-                log,
-                source,
-                partitions=partitions,
-                speed=speed or None,
-                window=settings.feed.window,
-                owner=owner("feed"),
-                stop=stop,
-                sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
-                meter=meter,
-            )
-            tasks.cancel_scope.cancel()
-    finally:
-        meter.stop()
+    async with anyio.create_task_group() as tasks:
+        if name is not None:
+            tasks.start_soon(_show, loop.log, partitions, name)
+        counts = await feed_bars(
+            loop,
+            source,
+            partitions=partitions,
+            speed=speed or None,
+            window=settings.feed.window,
+            stop=stop,
+            sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
+        )
+        tasks.cancel_scope.cancel()
     return counts.sent, counts.refused
-
-
-async def _pulse(supervised: Supervised) -> None:
-    """Signs of life from the event loop: a feed may rightly wait long for its source."""
-    while True:
-        supervised.alive()
-        await anyio.sleep(EVERY_S)
 
 
 async def _show(log: Log, partitions: int, name: str) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import anyio
 import pytest
@@ -14,10 +15,11 @@ from schemas.codec import decode
 from schemas.operations import OwnerReplaced
 from services.feed import main
 from services.feed.core import OtherSourceError
-from services.feed.main import Counts, MarketTime, feed
-from shared.bars import Good, RefusedRow, Row, SourceError
+from services.feed.main import Counts, MarketTime
+from shared.bars import BarSource, Good, RefusedRow, Row, SourceError
 from shared.log import Claim, Commit, Committed, FencedError, GroupView, Log, OwnedError, Owner, Position, StreamKey
 from shared.log.memory import MemoryLog
+from shared.runtime import loop
 from shared.synthetic import SyntheticMarket
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +57,11 @@ def rows_with_faults(count: int) -> list[Row]:
 ROWS = rows_with_faults(600)
 
 
+async def feed(log: Log, source: BarSource, **options: Any) -> Counts:
+    """A feed in this process."""
+    return await main.feed(loop.Loop(log, "feed", owner=OWNER), source, **options)
+
+
 class CrashError(Exception):
     """kill -9."""
 
@@ -81,13 +88,13 @@ async def written(log: Log, partitions: int) -> dict[StreamKey, list[bytes]]:
 
 async def undisturbed(partitions: int) -> dict[StreamKey, list[bytes]]:
     log = MemoryLog()
-    await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions)
+    await feed(log, Listed(ROWS), partitions=partitions)
     return await written(log, partitions)
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
 async def test_every_row_is_a_bar_or_a_dead_letter_once(partitions: int, log: Log) -> None:
-    counts = await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions, window=100)
+    counts = await feed(log, Listed(ROWS), partitions=partitions, window=100)
     found = await written(log, partitions)
     market = [
         decode("market", data).event for place, held in found.items() if place.stream == "market" for data in held
@@ -115,11 +122,11 @@ def test_killed_at_any_commit_it_writes_the_same_bytes(
         for alive_for, applied in deaths:
             log.alive_for, log.applied = alive_for, applied
             try:
-                await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions, window=window)
+                await feed(log, Listed(ROWS), partitions=partitions, window=window)
             except CrashError:
                 continue
         log.alive_for = 10**9
-        await feed(log, Listed(ROWS), owner=OWNER, partitions=partitions, window=window)
+        await feed(log, Listed(ROWS), partitions=partitions, window=window)
         assert await written(log, partitions) == await undisturbed(partitions)
 
     anyio.run(run)
@@ -135,10 +142,10 @@ async def test_stopped_and_started_it_goes_on_at_the_row_behind(log: Log) -> Non
                     stop.set()
                 yield row
 
-    first = await feed(log, Stopping(ROWS), owner=OWNER, window=40, stop=stop)
+    first = await feed(log, Stopping(ROWS), window=40, stop=stop)
     assert 0 < first.sent + first.refused <= 200
     source = Listed(ROWS)
-    second = await feed(log, source, owner=OWNER)
+    second = await feed(log, source)
     assert source.opened == [first.sent + first.refused]
     assert sum(first) + sum(second) == len(ROWS)
     assert await written(log, 1) == await undisturbed(1)
@@ -146,34 +153,34 @@ async def test_stopped_and_started_it_goes_on_at_the_row_behind(log: Log) -> Non
 
 async def test_at_the_end_of_a_source_nothing_is_left_to_do() -> None:
     log = MemoryLog()
-    await feed(log, Listed(ROWS), owner=OWNER, partitions=2)
-    assert await feed(log, Listed(ROWS), owner=OWNER, partitions=2) == Counts()
+    await feed(log, Listed(ROWS), partitions=2)
+    assert await feed(log, Listed(ROWS), partitions=2) == Counts()
 
 
 async def test_a_source_of_any_kind_may_follow_one_that_has_ended() -> None:
     log = MemoryLog()
-    assert (await feed(log, SyntheticMarket(bars=3), owner=OWNER)).sent == 12
-    assert (await feed(log, SyntheticMarket(bars=5), owner=OWNER)).sent == 8
-    assert await feed(log, Listed(list(SyntheticMarket(bars=6).rows())), owner=OWNER) == Counts(4, 0, 20)
+    assert (await feed(log, SyntheticMarket(bars=3))).sent == 12
+    assert (await feed(log, SyntheticMarket(bars=5))).sent == 8
+    assert await feed(log, Listed(list(SyntheticMarket(bars=6).rows()))) == Counts(4, 0, 20)
 
 
 async def test_bars_that_are_passed_over_are_counted_where_nothing_else_happens() -> None:
     log = MemoryLog()
     rows = list(SyntheticMarket(SYMBOLS, bars=300).rows())
-    await feed(log, Listed(rows), owner=OWNER)
-    assert await feed(log, Listed(rows, identity="other"), owner=OWNER, window=40) == Counts(0, 0, 1500)
+    await feed(log, Listed(rows))
+    assert await feed(log, Listed(rows, identity="other"), window=40) == Counts(0, 0, 1500)
 
 
 async def test_another_source_is_refused_until_the_person_says_restart() -> None:
     log = Killed()
     log.alive_for = 2
     with pytest.raises(CrashError):
-        await feed(log, Listed(ROWS), owner=OWNER, window=40)
+        await feed(log, Listed(ROWS), window=40)
     log.alive_for = 10**9
     other = Listed(ROWS, "grown.csv", "other")
     with pytest.raises(OtherSourceError, match=r"bars.csv, and grown.csv is another source"):
-        await feed(log, other, owner=OWNER)
-    counts = await feed(log, other, owner=OWNER, restart=True)
+        await feed(log, other)
+    counts = await feed(log, other, restart=True)
     assert counts.passed > 0
     market = [decode("market", entry.data).event for entry in await log.scan(StreamKey("market"), count=10**6)]
     assert len(market) == len(set(market)) == len({row.bar for row in ROWS if isinstance(row, Good)})
@@ -183,7 +190,7 @@ async def test_a_second_feed_is_refused_and_the_first_goes_on() -> None:
     log = MemoryLog()
     claim = await log.claim("feed", (), 1, NEIGHBOUR)
     with pytest.raises(OwnedError, match="feed"):
-        await feed(log, Listed(ROWS), owner=OWNER, partitions=2)
+        await feed(log, Listed(ROWS), partitions=2)
     await log.renew(claim)
     assert await written(log, 2) == {StreamKey(stream, p): [] for stream in ("market", "dead") for p in (0, 1)}
     # The partition that could be claimed was given back.
@@ -209,13 +216,13 @@ async def test_a_feed_that_was_replaced_stops_and_says_so() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(replace)
         with pytest.raises(FencedError, match="belongs to"):
-            await feed(log, Replaced(ROWS), owner=OWNER, window=40)
+            await feed(log, Replaced(ROWS), window=40)
 
 
 async def test_a_feed_that_replaces_another_says_whom() -> None:
     log = MemoryLog()
     await log.claim("feed", (), 0, NEIGHBOUR)
-    await feed(log, Listed(ROWS[:3]), owner=OWNER, take_over=True)
+    await feed(log, Listed(ROWS[:3]), take_over=True)
     (alarm,) = [decode("alarms", entry.data).event for entry in await log.scan(StreamKey("alarms"))]
     assert isinstance(alarm, OwnerReplaced)
     assert (alarm.group, alarm.former, alarm.owner) == ("feed", str(NEIGHBOUR), str(OWNER))
@@ -243,7 +250,7 @@ async def test_it_waits_for_the_slowest_reader() -> None:
     done = anyio.Event()
 
     async def send() -> None:
-        await feed(log, Listed(list(SyntheticMarket(SYMBOLS, bars=40).rows())), owner=OWNER, window=60)
+        await feed(log, Listed(list(SyntheticMarket(SYMBOLS, bars=40).rows())), window=60)
         done.set()
 
     async with anyio.create_task_group() as tasks:
@@ -274,7 +281,7 @@ async def test_it_waits_while_a_reader_is_not_there_and_stops_when_told() -> Non
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)
-        counts = await feed(log, SyntheticMarket(SYMBOLS), owner=OWNER, window=50, stop=stop)
+        counts = await feed(log, SyntheticMarket(SYMBOLS), window=50, stop=stop)
     assert counts.sent == 50
 
 
@@ -287,21 +294,21 @@ async def test_symbols_that_close_together_go_in_one_commit() -> None:
             commits.append(len(commit.outputs))
             return await super().commit(claim, commit)
 
-    await feed(Counted(), SyntheticMarket(symbols, bars=7), owner=OWNER, window=10)
+    await feed(Counted(), SyntheticMarket(symbols, bars=7), window=10)
     assert commits == [100] * 7 + [0]
 
 
 @pytest.mark.parametrize("speed", [1e6, MarketTime(1e9)])
 async def test_a_pace_changes_nothing_that_is_written(speed: float | MarketTime) -> None:
     log = MemoryLog()
-    await feed(log, Listed(ROWS), owner=OWNER, speed=speed)
+    await feed(log, Listed(ROWS), speed=speed)
     assert await written(log, 1) == await undisturbed(1)
 
 
 @pytest.mark.parametrize("wrong", [{"speed": 0.0}, {"speed": MarketTime(-1)}, {"window": 0}, {"partitions": 0}])
 async def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="above 0"):
-        await feed(MemoryLog(), Listed(ROWS), owner=OWNER, **wrong)  # type: ignore[arg-type]  # wrong on purpose
+        await feed(MemoryLog(), Listed(ROWS), **wrong)
 
 
 async def test_a_source_that_breaks_off_says_so_itself() -> None:
@@ -311,7 +318,7 @@ async def test_a_source_that_breaks_off_says_so_itself() -> None:
             raise SourceError("f.csv.gz: cannot be read on after line 20")
 
     with pytest.raises(SourceError, match="after line 20"):
-        await feed(MemoryLog(), Broken(ROWS), owner=OWNER)
+        await feed(MemoryLog(), Broken(ROWS))
 
 
 async def test_a_partition_without_rows_does_not_hold_the_others_back() -> None:
@@ -320,17 +327,17 @@ async def test_a_partition_without_rows_does_not_hold_the_others_back() -> None:
     rows = list(SyntheticMarket(("S0",), bars=12_000).rows())
     log.alive_for = 20
     with pytest.raises(CrashError):
-        await feed(log, Listed(rows), owner=OWNER, partitions=2)
+        await feed(log, Listed(rows), partitions=2)
     log.alive_for = 10**9
     source = Listed(rows)
-    counts = await feed(log, source, owner=OWNER, partitions=2)
+    counts = await feed(log, source, partitions=2)
     assert source.opened == [5000]
     market = [entry for p in (0, 1) for entry in await log.scan(StreamKey("market", p), count=10**6)]
     assert (len(market), counts.refused) == (len(rows), 0)
 
 
 async def test_it_stays_the_owner_while_there_is_nothing_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "RENEW_S", 0.001)
+    monkeypatch.setattr(loop, "RENEW_S", 0.001)
     stop = anyio.Event()
     renewed: list[int] = []
 
@@ -343,7 +350,7 @@ async def test_it_stays_the_owner_while_there_is_nothing_to_send(monkeypatch: py
                 stop.set()
 
     with anyio.fail_after(10):
-        counts = await feed(Renewed(), Listed(ROWS[2:]), owner=OWNER, partitions=2, speed=0.0001, stop=stop)
+        counts = await feed(Renewed(), Listed(ROWS[2:]), partitions=2, speed=0.0001, stop=stop)
     assert counts == Counts(2, 1, 0)
     assert set(renewed) == {0, 1}
 
@@ -360,7 +367,7 @@ async def test_a_stop_leaves_every_partition_at_the_same_row() -> None:
                 yield row
 
     rows = list(SyntheticMarket(("S0",), bars=2000).rows())
-    first = await feed(log, Stopping(rows), owner=OWNER, partitions=2, stop=stop)
+    first = await feed(log, Stopping(rows), partitions=2, stop=stop)
     source = Listed(rows)
-    assert first.sent + (await feed(log, source, owner=OWNER, partitions=2)).sent == 2000
+    assert first.sent + (await feed(log, source, partitions=2)).sent == 2000
     assert source.opened == [first.sent]

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from schemas.training import (
     TrainingRequested,
     TrainingStarted,
 )
-from services.trainer.main import Trainer, train_again
+from services.trainer.main import READS, Trainer, train_again
 from shared.artifacts.registration import registration
 from shared.artifacts.store import ArtifactStore
 from shared.control.issuing import ControlWriter
@@ -36,6 +37,7 @@ from shared.families import complete, family_named
 from shared.features import SETS
 from shared.log import Commit, OwnedError, Owner
 from shared.log.redis import RedisLog
+from shared.runtime.loop import Loop
 from shared.runtime.supervision import Supervised
 from shared.settings import VARIABLE, Settings, load
 from shared.training.fitting import train
@@ -62,8 +64,12 @@ class Site:
         self.heard: list[TrainingEvent] = []
         self.ledger = TrainingWriter(log, lambda envelope: self.heard.append(envelope.event))
 
-    def trainer(self) -> Trainer:
-        return Trainer(self.settings, self.log, None, Supervised({}))
+    @asynccontextmanager
+    async def trainer(self) -> AsyncIterator[Trainer]:
+        """A trainer that owns its group."""
+        loop = Loop(self.log, "trainer", supervised=Supervised({}))
+        async with loop.owned(1, READS):
+            yield Trainer(self.settings, loop, None)
 
     async def record(self) -> None:
         """What feed and feature-builder would have written."""
@@ -98,15 +104,13 @@ class Site:
 
     async def until_ended(self, job: str) -> Job:
         """Runs a trainer until a job has ended."""
-        trainer, stop = self.trainer(), anyio.Event()
-        await trainer.claim(take_over=False)
-        async with anyio.create_task_group() as tasks:
+        stop = anyio.Event()
+        async with self.trainer() as trainer, anyio.create_task_group() as tasks:
             tasks.start_soon(trainer.run, stop)
             with anyio.fail_after(300):
                 while (found := (await self.ledger.read())[job]).ended is None:
                     await anyio.sleep(0.05)
             stop.set()
-        await trainer.release()
         return found
 
 
@@ -223,10 +227,8 @@ async def test_decay_of_a_champion_is_a_cause_once(site: Site) -> None:
     decayed = encode("gates", SkillDecayed("m", champion, 120.0, 100.0, 14, "less than half", "3d" * 16, 4))
     await site.log.commit(claim, Commit([decayed], {}, {}))
     for _ in range(2):
-        trainer = site.trainer()
-        await trainer.claim(take_over=False)
-        await trainer.look()
-        await trainer.release()
+        async with site.trainer() as trainer:
+            await trainer.look()
     [job] = await site.ledger.read()
     assert (job.request.cause, job.request.evidence) == ("decay", decayed.envelope.id.hex())
     assert job.request.recipe == RECIPE
@@ -235,15 +237,13 @@ async def test_decay_of_a_champion_is_a_cause_once(site: Site) -> None:
 async def test_a_job_whose_trainer_stopped_is_begun_anew_from_the_same_positions(site: Site) -> None:
     slow = complete(family_named("xgboost"), {"rounds": 600, "patience": 600})
     asked = await site.ask(structs.replace(RECIPE, family="xgboost", params=slow))
-    trainer, stop = site.trainer(), anyio.Event()
-    await trainer.claim(take_over=False)
-    async with anyio.create_task_group() as tasks:
+    stop = anyio.Event()
+    async with site.trainer() as trainer, anyio.create_task_group() as tasks:
         tasks.start_soon(trainer.run, stop)
         with anyio.fail_after(300):
             while (await site.ledger.read())[asked].progress is None:
                 await anyio.sleep(0.02)
         stop.set()
-    await trainer.release()
     before = site.ledger.jobs[asked]
     assert (before.state, len(before.began)) == ("running", 1)
     assert before.started is not None
@@ -265,11 +265,9 @@ async def test_a_job_that_was_interrupted_three_times_is_given_up(site: Site) ->
 
 
 async def test_a_second_trainer_is_refused(site: Site) -> None:
-    trainer = site.trainer()
-    await trainer.claim(take_over=False)
-    with pytest.raises(OwnedError, match="belongs to trainer"):
-        await site.log.claim("trainer", ("gates",), 0, Owner("elsewhere", 1, "trainer"))
-    await trainer.release()
+    async with site.trainer():
+        with pytest.raises(OwnedError, match="belongs to trainer"):
+            await site.log.claim("trainer", ("gates",), 0, Owner("elsewhere", 1, "trainer"))
 
 
 async def test_the_stream_of_training_tells_it_all(site: Site) -> None:

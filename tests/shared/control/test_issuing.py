@@ -8,7 +8,7 @@ import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas.codec import decode, encode
+from schemas.codec import decode
 from schemas.common import ACTIONS
 from schemas.control import (
     Command,
@@ -22,7 +22,7 @@ from schemas.control import (
     SetVotingPolicy,
     TrustKey,
 )
-from schemas.decisions import CountedBallot, DecisionMade, FenceClosed, FenceOpened
+from schemas.decisions import FenceClosed, FenceOpened
 from shared.control import ControlError
 from shared.control.fence import FenceError, Order
 from shared.control.issuing import (
@@ -30,14 +30,13 @@ from shared.control.issuing import (
     Issued,
     RefusedError,
     current,
-    expire_probation,
     history,
     issue,
     refused,
 )
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL
-from shared.log import Commit, Log, Mark, Owner, StreamKey, TruncatedLogError, UnavailableError
+from shared.log import Log, Mark, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.memory import MemoryLog
 
 pytestmark = pytest.mark.anyio
@@ -216,62 +215,6 @@ async def test_a_key_that_took_anothers_place_signs_under_its_own_id(log: Log) -
     assert not (await issue(log, Resume(), actor="guard", reason="test", signer=new)).state.halted
     with pytest.raises(RefusedError, match="'guard' was revoked"):
         await issue(log, Halt(), actor="guard", reason="test", signer=old)
-
-
-def decision(version: int, artifact: str, number: int) -> DecisionMade:
-    ballot = CountedBallot("a", artifact, "0a" * 16, "HOLD", 0.4, (0.3, 0.4, 0.3), 1.0, 0.0, False)
-    return DecisionMade(
-        symbol="BTCUSDT",
-        interval_ms=60_000,
-        open_time=number * 60_000,
-        origin="replay",
-        control_version=version,
-        control_head="0" * 64,
-        policy="logpool",
-        status="decided",
-        action="HOLD",
-        confidence=0.4,
-        probabilities=(0.3, 0.4, 0.3),
-        consensus_count=1,
-        total_models=1,
-        counted=(ballot,),
-        absent=(),
-        shadow=(),
-        closed_by="complete",
-        intent="hold",
-    )
-
-
-async def decided(log: Log, *made: DecisionMade) -> None:
-    claim = await log.claim("voter", ("predictions",), 0, Owner("here", 4_000_001, "voter"), take_over=True)
-    await log.commit(claim, Commit([encode("decisions", each) for each in made], {}, {}))
-
-
-async def on_probation(log: Log) -> None:
-    first = (FOUNDED, artifact(A1), artifact(A2), Promote("a", A1, forced=True, weight=1.0))
-    await issued(log, *first, Promote("a", A2, forced=True, probation=3))
-
-
-async def test_a_probation_that_nobody_confirms_is_reverted_when_its_decisions_have_passed(log: Log) -> None:
-    await on_probation(log)
-    await decided(log, decision(4, A1, 1), decision(5, A2, 2), decision(5, A2, 3))
-    assert await expire_probation(ControlWriter(log), actor="guard") == {}
-    await decided(log, decision(5, A2, 4), decision(5, A2, 5))
-    reverted = await expire_probation(ControlWriter(log), actor="guard")
-    assert reverted["a"].version == 6
-    state = await current(log)
-    assert (state.models["a"].champion, state.models["a"].shadows) == (A1, (A2,))
-    assert not state.probations
-    assert await expire_probation(ControlWriter(log), actor="guard") == {}
-
-
-async def test_two_guards_revert_a_probation_once(log: Log) -> None:
-    await on_probation(log)
-    await decided(log, *(decision(5, A2, number) for number in range(3)))
-    async with anyio.create_task_group() as tasks:
-        for name in ("guard", "voter"):
-            tasks.start_soon(partial(expire_probation, ControlWriter(log), actor=name))
-    assert [entry.version for entry in await history(log)] == [1, 2, 3, 4, 5, 6]
 
 
 # Fences

@@ -1,0 +1,52 @@
+"""Which probations are over, as a fold over the decisions. Pure."""
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from schemas.codec import Envelope
+from schemas.control import RevertProbation
+from schemas.decisions import DecisionMade
+from shared.control import Probation
+
+GROUP: Final = "guard"
+CLOCKS_WITHIN_MS: Final = 600_000
+"""How far an operator's clock and the server's may differ."""
+
+
+class Counted(NamedTuple):
+    """How many decisions counted a ballot of the artifact on probation, and the id of the last."""
+
+    decisions: int = 0
+    last: str | None = None
+
+
+def replay_from(probation: Probation) -> str:
+    """Return the entry id after which the decisions of a probation are found, in every partition."""
+    return f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
+
+
+def apply(counted: Counted, model: str, probation: Probation, events: Iterable[Envelope[Any]]) -> Counted:
+    """Return the count after more events of ``decisions``. It stops at as many as the probation asks for.
+
+    A decision counts when it is made, not when its outcome is known."""
+    for envelope in events:
+        if counted.decisions == probation.decisions:
+            break
+        if _counts(envelope.event, model, probation):
+            counted = Counted(counted.decisions + 1, envelope.id.hex())
+    return counted
+
+
+def handle(counted: Counted, model: str, probation: Probation) -> RevertProbation | None:
+    """Return the command that ends a probation; None while decisions are missing."""
+    if counted.decisions < probation.decisions:
+        return None
+    return RevertProbation(model, probation.artifact, counted.decisions, counted.last)
+
+
+def _counts(event: object, model: str, probation: Probation) -> bool:
+    return (
+        isinstance(event, DecisionMade)
+        and event.control_version >= probation.version
+        and any((ballot.model, ballot.artifact) == (model, probation.artifact) for ballot in event.counted)
+    )

@@ -1,0 +1,84 @@
+"""The guard's shell: one process for the installation, a look once a second."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+import anyio
+
+from schemas.codec import decode
+from services.guard import core
+from services.guard.core import GROUP, Counted
+from shared.control import Probation
+from shared.control.issuing import ControlWriter, Issued, RefusedError
+from shared.control.signing import Signer
+from shared.log import StreamKey, TruncatedLogError
+from shared.runtime.loop import opened_loop
+from shared.runtime.process import missing_by
+from shared.settings import Settings
+
+LOOK_EVERY_S: Final = 1.0
+_log = logging.getLogger(GROUP)
+
+
+async def run(settings: Settings, stop: anyio.Event, signer: Signer | None = None) -> None:
+    """Reverts unconfirmed probations until ``stop``. Signs where keys are trusted."""
+    async with opened_loop(settings, GROUP) as loop:
+        guard = Guard(ControlWriter(loop.log, signer, missing_by(settings)))
+        loop.ready()
+        await loop.repeat(guard.turn, LOOK_EVERY_S, stop)
+
+
+class Guard:
+    """The probations of one installation; ``turn`` once a second. ``actor``: who issues the command."""
+
+    def __init__(self, writer: ControlWriter, actor: str = GROUP) -> None:
+        self._writer = writer
+        self._actor = actor
+        self._refusal = ""
+
+    async def turn(self) -> None:
+        """Reverts what is over, and logs it. A refusal is logged once, not every second."""
+        try:
+            for model, issued in (await self.revert()).items():
+                _log.warning("%s: its probation was not confirmed; reverted by version %d", model, issued.version)
+        except (RefusedError, TruncatedLogError) as error:
+            if str(error) != self._refusal:
+                _log.error("a probation is over and could not be reverted: %s", error)
+            self._refusal = str(error)
+
+    async def revert(self) -> Mapping[str, Issued]:
+        """Reverts every probation whose decisions have passed without a confirmation, and returns what was issued, by
+        model.
+
+        Raises ``RefusedError`` where a revert is refused, ``ControlError``, ``TruncatedLogError``,
+        ``UnavailableError``."""
+        done = {}
+        state = await self._writer.state()
+        for model, probation in sorted(state.probations.items()):
+            command = core.handle(await self._count(model, probation, state.partitions), model, probation)
+            if command is None:
+                continue
+            try:
+                done[model] = await self._writer.issue(
+                    command,
+                    actor=self._actor,
+                    reason="not confirmed in time",
+                    command_id=f"probation-{probation.version}",
+                )
+            except RefusedError:
+                if (await self._writer.state()).probations.get(model) == probation:
+                    raise  # else it was confirmed or reverted meanwhile
+        return done
+
+    async def _count(self, model: str, probation: Probation, partitions: int) -> Counted:
+        """The decisions of a probation, partition by partition."""
+        counted = Counted()
+        for partition in range(partitions):
+            place, after = StreamKey("decisions", partition), core.replay_from(probation)
+            while counted.decisions < probation.decisions and (
+                entries := await self._writer.log.scan(place, after=after)
+            ):
+                after = entries[-1].id
+                counted = core.apply(counted, model, probation, [decode("decisions", entry.data) for entry in entries])
+        return counted
