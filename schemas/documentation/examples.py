@@ -1,6 +1,6 @@
-"""One example of every event, as a chain: a bar, what followed from it, and the commands behind it.
+"""One example of every event, as a chain: a bar, the events that it caused, and the commands in force.
 
-They stand in the AsyncAPI document, and the bytes that each release wrote for them are kept for ever
+The AsyncAPI document shows them. The bytes that each release wrote for them are kept for ever
 (``tests/schemas/golden``). The figures are made up.
 """
 
@@ -107,7 +107,7 @@ UP: Final = (0.125, 0.25, 0.625)
 
 
 def examples() -> tuple[Encoded, ...]:
-    """The same sealed events at every call; every event type of every stream is among them."""
+    """Return encoded events, the same at every call. Every event type of every stream is among them."""
     bar = encode(
         "market",
         BarClosed(**WHERE, open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5),
@@ -131,7 +131,7 @@ def examples() -> tuple[Encoded, ...]:
     return (
         bar,
         vector,
-        *_beside_a_vector(bar),
+        *_without_a_vector(bar),
         ballot,
         _caused(vector, "predictions", _failure(vector.envelope)),
         decision,
@@ -148,11 +148,11 @@ def examples() -> tuple[Encoded, ...]:
 
 
 def _caused(cause: Encoded, stream: str, event: Any) -> Encoded:
-    above = cause.envelope
-    return encode(stream, event, causation=above.id, correlation=above.correlation, flags=above.flags)
+    parent = cause.envelope
+    return encode(stream, event, causation=parent.id, correlation=parent.correlation, flags=parent.flags)
 
 
-def _beside_a_vector(bar: Encoded) -> Iterator[Encoded]:
+def _without_a_vector(bar: Encoded) -> Iterator[Encoded]:
     withheld = FeaturesWithheld(
         **WHERE, feature_set=SET, reason="undefined", have=64, need=64, detail="rsi_14", **STAMP
     )
@@ -173,7 +173,7 @@ def _failure(vector: Envelope[Any]) -> PredictionFailed:
 
 
 def _decision(ballot: Envelope[Any]) -> DecisionMade:
-    opinion: dict[str, Any] = {"event": ballot.id.hex(), "action": "BUY", "probabilities": UP}
+    prediction: dict[str, Any] = {"event": ballot.id.hex(), "action": "BUY", "probabilities": UP}
     return DecisionMade(
         **WHERE,
         control_version=7,
@@ -193,11 +193,11 @@ def _decision(ballot: Envelope[Any]) -> DecisionMade:
                 weight=0.5,
                 effect=0.25,
                 pivotal=True,
-                **opinion,
+                **prediction,
             ),
         ),
         absent=(AbsentMember("lightgbm", CHALLENGER.hex(), "wrong_feature_set", None),),
-        shadow=(ShadowBallot(model="logistic", artifact="ab" * 32, **opinion),),
+        shadow=(ShadowBallot(model="logistic", artifact="ab" * 32, **prediction),),
         closed_by="complete",
         intent="issued",
     )

@@ -119,7 +119,7 @@ class FeatureBuilder:
         state.settle()
         stamp = (state.control.version, bytes.fromhex(state.control.head))
         first = state.here.number + 1
-        outcomes = state.engine.take(state.advance(batch.events), first)
+        outcomes = state.engine.handle(state.advance(batch.events), first)
         written: list[Encoded] = []
         for received, outcome in zip(batch.events, outcomes, strict=True):
             if isinstance(outcome, RefusedBar):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from schemas.codec import Encoded, authentic, encode
+from schemas.codec import Encoded, encode, framed
 from schemas.common import Origin
 from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
@@ -155,7 +155,7 @@ def test_an_answer_names_its_bar_and_carries_its_trace() -> None:
         assert answer.stream == "features"
         assert answer.envelope.causation == answer.envelope.correlation == entry.envelope.id
         assert answer.envelope.sampled
-        assert authentic("features", answer.data)
+        assert not framed("features", answer.data).fault
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_neither_batches_nor_restarts_change_a_byte(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "MILESTONE", 8 if len(bars) % 2 else 1)
-        patch.setattr(engine, "SILENCE", 30 if forgetful else 2**18)
-        patch.setattr(engine, "SWEEP", 8)
+        patch.setattr(engine, "FORGET_AFTER", 30 if forgetful else 2**18)
+        patch.setattr(engine, "SWEEP_EVERY", 8)
         builder = service([PAIR, SHORT], bridge=2)
         log = received(bars)
         whole = builder.handle(builder.initial(b""), Batch((), log))
