@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from schemas.catalogue import STREAMS
-from shared.archive.cuts import Cut, GroupThen, SealedEnd
+from shared.archive.cuts import ArchivedGroup, Cut, SealedEnd
 from shared.log import START, StreamKey
 from shared.log.admin import PartitionCut, StreamEnd
 from shared.log.leases import order
@@ -23,7 +23,7 @@ class Trim(NamedTuple):
     held_by: str
 
 
-def needs(group: GroupThen) -> Mapping[str, str]:
+def needs(group: ArchivedGroup) -> Mapping[str, str]:
     """For each stream of a group, the entry before the oldest that it may still read: its position, or from where
     it rebuilds its state, whichever is older."""
     since = msgspec.json.decode(group.fields.get("since") or b"{}", type=dict[str, str])
@@ -60,18 +60,18 @@ def behind(place: StreamKey, sealed: str, end: StreamEnd) -> str | None:
     )
 
 
-def groups_of(partition: int, cut: PartitionCut) -> Iterable[GroupThen]:
+def groups_of(partition: int, cut: PartitionCut) -> Iterable[ArchivedGroup]:
     """The groups of a partition as a cut keeps them."""
     for group, fields in cut.groups.items():
         if group != GROUP:
-            yield GroupThen(group, partition, dict(fields))
+            yield ArchivedGroup(group, partition, dict(fields))
 
 
-def same(former: Cut | None, ends: Sequence[SealedEnd], groups: Sequence[GroupThen]) -> bool:
+def same(former: Cut | None, ends: Sequence[SealedEnd], groups: Sequence[ArchivedGroup]) -> bool:
     """Whether nothing moved since the last cut, so that another would say the same."""
     return former is not None and former.ends == tuple(ends) and _standing(former.groups) == _standing(groups)
 
 
-def _standing(groups: Iterable[GroupThen]) -> list[tuple[str, int, Mapping[str, bytes]]]:
+def _standing(groups: Iterable[ArchivedGroup]) -> list[tuple[str, int, Mapping[str, bytes]]]:
     """Groups without what changes while they only wait: their lease."""
     return [(one.group, one.partition, {**one.fields, "lease": b""}) for one in groups]

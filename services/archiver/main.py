@@ -8,7 +8,7 @@ import anyio
 from schemas.codec import encode
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, round_of
-from shared.archive.store import SegmentStore, opened
+from shared.archive.store import SegmentStore, open_store
 from shared.control.stream import now_ms
 from shared.log import Commit
 from shared.log.admin import opened_whole
@@ -20,7 +20,7 @@ _log = logging.getLogger(GROUP)
 
 def store_of(settings: Settings) -> SegmentStore:
     """Where this installation's archive lies."""
-    return opened(settings.archive.path or Path(settings.installation.state) / "archive")
+    return open_store(settings.archive.path or Path(settings.installation.state) / "archive")
 
 
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
@@ -40,7 +40,7 @@ class Archiver:
         self._settings = settings
         self._loop = loop
         self._store = store_of(settings)
-        self._copy = opened(settings.archive.copy) if settings.archive.copy else None
+        self._copy = open_store(settings.archive.copy) if settings.archive.copy else None
         self._reported = ""
 
     async def turn(self) -> None:

@@ -8,7 +8,7 @@ from schemas.catalogue import STREAMS
 from schemas.operations import ArchiveFailed
 from services.archiver.core import Trim, behind, groups_of, same, trim
 from shared.archive.checking import compared, verified
-from shared.archive.cuts import FORMAT, Cut, GroupThen, SealedEnd, encode, name_of, newest, numbers, read
+from shared.archive.cuts import FORMAT, ArchivedGroup, Cut, SealedEnd, encode, name_of, newest, numbers, read
 from shared.archive.files import Files
 from shared.archive.sealed import FILE_RAW, NOTHING, CorruptError, build
 from shared.archive.store import SegmentStore, StoreError
@@ -76,7 +76,7 @@ async def _seal(
     """Up to a cut through every partition, and the global streams after those: a decision's version is never ahead
     of control."""
     places: dict[StreamKey, StreamEnd] = {}
-    groups: list[GroupThen] = []
+    groups: list[ArchivedGroup] = []
     for partition in range(partitions):
         found = await whole.cut(partition)
         places |= {StreamKey(stream, partition): end for stream, end in found.ends.items()}

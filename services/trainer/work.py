@@ -14,7 +14,7 @@ from schemas.training import TrainingEvent, TrainingFailed, TrainingRejected
 from services.trainer import job
 from services.trainer.task import TASK, Task
 from shared.archive.history import LostError, WholeHistory
-from shared.archive.past import past_of
+from shared.archive.location import open_archive
 from shared.archive.sealed import CorruptError
 from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.store import ArtifactStore
@@ -46,7 +46,7 @@ def work(folder: Path, settings: Settings) -> int:
 async def recorded(settings: Settings, task: Task) -> Recorded:
     """The data set of a task, from the server and the archive."""
     async with opened_log(settings, "conclave:trainer:job") as log:
-        history = WholeHistory(log, past_of(settings))
+        history = WholeHistory(log, open_archive(settings))
         return await read(history, task.request, task.started, SETS[task.request.recipe.feature_set])
 
 

@@ -1,8 +1,8 @@
-"""Logits to calibrated probabilities: one temperature, or a scale and a bias for each class.
+"""Calibrate logits: one temperature, or a scale and a bias for each class.
 
-Temperature and vector scaling are Guo, Pleiss, Sun and Weinberger's (2017). Both are fitted on the
-earlier half of the calibration part and kept only where they do no harm: not on its later half, which
-chooses between them, and not on the test part, where what was chosen has one veto.
+Temperature and vector scaling are those of Guo, Pleiss, Sun and Weinberger (2017). Both are fitted on the earlier
+half of the calibration part. The later half selects one of them, or neither. The selected one is discarded if it
+increases the log loss of the test part.
 """
 
 import math
@@ -22,14 +22,14 @@ LOWEST: Final = 0.2
 HIGHEST: Final = 5.0
 ROWS_AT_LEAST: Final = 30
 INDEPENDENT_AT_LEAST: Final = 2000
-"""Rows whose labels do not overlap, for the six numbers of a vector."""
+"""The fewest rows without overlapping labels for which vector scaling, with its six parameters, is fitted."""
 BINS: Final = 10
 RIDGE: Final = 1e-4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
 class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
-    """Each class's logit times its ``scale``, plus its ``bias``."""
+    """Multiply the logit of each class by its ``scale`` and add its ``bias``."""
 
     scale: Triple
     bias: Triple
@@ -40,9 +40,12 @@ class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Calibration(NamedTuple):
-    """``temperature`` and ``vector`` are what to serve with: 1 and None where nothing was kept. ``fitted``
-    is the temperature that was found, kept or not. The losses are those of the later half of the
-    calibration part, with what did best there and without."""
+    """The result of a calibration.
+
+    ``temperature`` and ``vector`` are to be served; they are 1 and None if neither was selected. ``fitted`` is the
+    fitted temperature, selected or not. The losses are those of the later half of the calibration part, with the best
+    calibration there and without any.
+    """
 
     temperature: float
     fitted: float
@@ -60,8 +63,11 @@ UNCALIBRATED: Final = Calibration(1.0, 1.0, math.nan, math.nan)
 
 
 def probabilities(logits: Matrix, temperature: float, vector: VectorScaling | None = None) -> Matrix:
-    """[N, 3] softmax(vector(logits) / temperature). A row's bits depend on that row alone: sums of three
-    are written out, so that no reduction chooses an order by the array's shape."""
+    """Return softmax(vector(logits) / temperature), [N, 3].
+
+    The bits of a row depend on that row alone: sums of three are written out, since a reduction chooses its order by
+    the shape of the array.
+    """
     z = (logits if vector is None else vector.apply(logits)) / temperature
     z -= np.maximum(np.maximum(z[:, 0], z[:, 1]), z[:, 2])[:, None]
     e = np.exp(z)
@@ -69,16 +75,18 @@ def probabilities(logits: Matrix, temperature: float, vector: VectorScaling | No
 
 
 def loss(logits: Matrix, y: Classes, temperature: float) -> float:
-    """Mean log loss at a temperature."""
+    """Return the mean log loss at a temperature, in nats."""
     z = logits / temperature
     top = z.max(axis=1)
     return float((top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(y)), y]).mean())
 
 
 def error(p: Matrix, y: Classes) -> float:
-    """Calibration error: over the classes, the mean distance between the probability said and the
-    frequency that came, in ten bins of equal mass (Nixon et al. 2019). Of a perfect forecaster it is
-    above 0 by chance: compare it only between forecasts of the same rows."""
+    """Return the calibration error: the mean distance between predicted probability and observed frequency.
+
+    It is taken in ten bins of equal mass for each class, and averaged over the classes (Nixon et al. 2019). It is
+    above 0 by chance for a perfect forecaster, so compare it only between forecasts of the same rows.
+    """
     total = 0.0
     for class_ in range(3):
         for rows in np.array_split(np.argsort(p[:, class_], kind="stable"), BINS):
@@ -87,8 +95,8 @@ def error(p: Matrix, y: Classes) -> float:
 
 
 def best_temperature(logits: Matrix, y: Classes) -> float:
-    """The temperature of least log loss in [0.2, 5], by golden-section search over 1/T, in which the
-    loss is convex."""
+    """Return the temperature in [0.2, 5] with the least log loss, by golden-section search over 1/T, in which the loss
+    is convex."""
     low, high = 1 / HIGHEST, 1 / LOWEST
     while high - low > 1e-4:
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
@@ -100,9 +108,11 @@ def best_temperature(logits: Matrix, y: Classes) -> float:
 
 
 def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
-    """The scales and biases of least log loss, by Newton's method (the loss is convex in them) with a
-    ridge towards the temperature of least loss. None where a scale leaves [0.2, 5]: one below 0 would
-    turn a class's evidence round."""
+    """Return the scales and biases with the least log loss, by Newton's method; the loss is convex in them.
+
+    A ridge penalty pulls them towards the best temperature. Returns None if a scale is outside [0.2, 5]; a scale below
+    0 would reverse the evidence for a class.
+    """
     start = 1 / best_temperature(logits, y)
     found = origin = np.array([start] * 3 + [0.0] * 3)
     onehot = np.eye(3)[y]
@@ -130,7 +140,7 @@ def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
 
 
 def independent(time: Times, end: Times) -> float:
-    """How many of the rows have labels that do not overlap: rows over the moments a label spans."""
+    """Return the number of rows without overlapping labels: rows over the number of bars that a label spans."""
     moments = np.unique(time)
     if len(moments) < 2:
         return float(len(time))
@@ -138,9 +148,11 @@ def independent(time: Times, end: Times) -> float:
 
 
 def calibrate(logits: Matrix, y: Classes, time: Times, end: Times) -> Calibration:
-    """Fits on the earlier half of the rows by time, without labels that reach into the later half, and
-    keeps what makes the later half's loss least: nothing where nothing makes it smaller. A vector is
-    tried where enough of the rows are independent."""
+    """Return the calibration that is best on the later half of the rows, by time.
+
+    It is fitted on the earlier half, without rows whose labels extend into the later half. Neither method is selected
+    if neither reduces the loss of the later half. Vector scaling is tried only if enough rows are independent.
+    """
     middle = int(np.median(time))
     early, late = end < middle, time >= middle
     if early.sum() < ROWS_AT_LEAST or late.sum() < ROWS_AT_LEAST:

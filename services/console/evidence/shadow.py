@@ -13,7 +13,7 @@ from services.console.control.issuing import OUTPUT
 from services.console.control.membership import shadow
 from services.console.evidence.records import read_verdicts, recorded_scores
 from shared.archive import SegmentStore
-from shared.archive.past import past_of
+from shared.archive.location import open_archive
 from shared.control import State
 from shared.control.issuing import current
 from shared.gates.policies import chosen
@@ -51,7 +51,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
     With `--html`, a page that stands alone, with pictures. Exit code 3 where nothing was scored."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
-        found = await read_report(log, settings.installation.partitions, model, past_of(settings))
+        found = await read_report(log, settings.installation.partitions, model, open_archive(settings))
     if html is not None:
         html.write_text(page(found), encoding="utf-8")
         click.echo(f"written: {html}", err=True)
