@@ -9,8 +9,8 @@ ACTIONS: Final[tuple[Action, Action, Action]] = ("SELL", "HOLD", "BUY")
 """The class order of the whole system: index 0, 1, 2 of every probability vector."""
 
 Origin = Literal["live", "replay", "synthetic"]
-"""Where a bar came from. It travels with everything derived from the bar, so that a simulated
-decision can never be mistaken for a real one."""
+"""The origin of a bar. All events derived from the bar have it too, so that a simulated decision cannot be mistaken for
+a real one."""
 
 Symbol = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._:/-]+$(?!\n)")]
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$(?!\n)")]

@@ -444,7 +444,7 @@ def _training() -> Iterator[Encoded]:
         unfit=("3 labelled rows; 1,000 are the fewest",),
     )
     losses: dict[str, Any] = {"train_loss": 0.9375, "held_loss": 0.96875}
-    answers: dict[str, Any] = {"skill": 0.03125, "spread": 0.25, "entropy": 0.875, "distinct": 40, "top": 0.75}
+    forecasts: dict[str, Any] = {"skill": 0.03125, "spread": 0.25, "entropy": 0.875, "distinct": 40, "top": 0.75}
     rejected = TrainingRejected(
         **of,
         reason="no_information",
@@ -472,7 +472,7 @@ def _training() -> Iterator[Encoded]:
         started,
         DataAssessed(**of, report=report),
         TrainingProgressed(**of, stage="reading", number=0, of=1),
-        TrainingProgressed(**of, stage="fitting", number=2, of=6, **losses, **answers),
+        TrainingProgressed(**of, stage="fitting", number=2, of=6, **losses, **forecasts),
         completed,
         rejected,
         TrainingFailed(**of, reason="interrupted", detail="given up after 3 attempts"),

@@ -114,28 +114,28 @@ def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
     0 would reverse the evidence for a class.
     """
     start = 1 / best_temperature(logits, y)
-    found = origin = np.array([start] * 3 + [0.0] * 3)
+    point = origin = np.array([start] * 3 + [0.0] * 3)
     onehot = np.eye(3)[y]
 
     def objective(at: Matrix) -> float:
         return loss(logits * at[:3] + at[3:], y, 1.0) + RIDGE / 2 * float(((at - origin) ** 2).sum())
 
     for _ in range(50):
-        p = probabilities(logits * found[:3] + found[3:], 1.0)
+        p = probabilities(logits * point[:3] + point[3:], 1.0)
         slope = np.concatenate([((p - onehot) * logits).mean(axis=0), (p - onehot).mean(axis=0)])
         curve = p[:, :, None] * (np.eye(3) - p[:, None, :])
         moves = np.concatenate([logits[:, :, None] * np.eye(3), np.broadcast_to(np.eye(3), (len(p), 3, 3))], axis=2)
         hessian = np.einsum("nki,nkl,nlj->ij", moves, curve, moves, optimize=True) / len(p) + RIDGE * np.eye(6)
-        step = np.linalg.solve(hessian, slope + RIDGE * (found - origin))
+        step = np.linalg.solve(hessian, slope + RIDGE * (point - origin))
         size = 1.0
-        while objective(found - size * step) > objective(found) and size > 1e-4:
+        while objective(point - size * step) > objective(point) and size > 1e-4:
             size /= 2
-        if not objective(found - size * step) < objective(found) - 1e-10:
+        if not objective(point - size * step) < objective(point) - 1e-10:
             break
-        found = found - size * step
-    if not ((found[:3] >= 1 / HIGHEST) & (found[:3] <= 1 / LOWEST)).all():
+        point = point - size * step
+    if not ((point[:3] >= 1 / HIGHEST) & (point[:3] <= 1 / LOWEST)).all():
         return None
-    a, b, c, *bias = found.tolist()
+    a, b, c, *bias = point.tolist()
     return VectorScaling((a, b, c), (bias[0], bias[1], bias[2]))
 
 
@@ -159,11 +159,11 @@ def calibrate(logits: Matrix, y: Classes, time: Times, end: Times) -> Calibratio
         return UNCALIBRATED
     fitted = best_temperature(logits[early], y[early])
     without, with_it = loss(logits[late], y[late], 1.0), loss(logits[late], y[late], fitted)
-    found = Calibration(fitted if with_it <= without else 1.0, fitted, with_it, without)
+    scalar = Calibration(fitted if with_it <= without else 1.0, fitted, with_it, without)
     enough = independent(time[early], end[early]) >= INDEPENDENT_AT_LEAST
     vector = best_vector(logits[early], y[early]) if enough else None
     if vector is not None:
         with_vector = loss(vector.apply(logits[late]), y[late], 1.0)
         if with_vector < min(with_it, without):
             return Calibration(1.0, fitted, with_vector, without, vector)
-    return found
+    return scalar
