@@ -15,7 +15,7 @@ from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionEvent, PredictionFailed
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.window import Cast, Window
-from shared.voting.decision import Voice
+from shared.voting.decision import ArtifactKey
 
 Bar = tuple[str, int, int]
 """Symbol, interval, open time."""
@@ -32,8 +32,8 @@ class Fault(NamedTuple):
 class Electorate(NamedTuple):
     """Who votes under a version, and whose answers are taken in: members and shadows."""
 
-    members: frozenset[Voice]
-    voices: frozenset[Voice]
+    members: frozenset[ArtifactKey]
+    voices: frozenset[ArtifactKey]
 
 
 class OpenRounds:
@@ -45,18 +45,18 @@ class OpenRounds:
         self.reached = 0
         self._overdue: list[tuple[int, str, Cast]] = []
         self._complete: list[tuple[int, Bar]] = []
-        self._answered: dict[Bar, set[Voice]] = {}
+        self._answered: dict[Bar, set[ArtifactKey]] = {}
         self._late: set[str] = set()
         self._electorates: dict[int, Electorate] = {}
 
-    def hears(self, event: PredictionEvent, voice: Voice) -> bool:
+    def hears(self, event: PredictionEvent, voice: ArtifactKey) -> bool:
         """Whether the voter takes a prediction into a round. Of one without a stamp it is not recorded which
         configuration that was: those about its time must agree."""
         if not self._heard(event.control_version, voice):
             return False
         return event.control_head is not None or self._heard(max(event.control_version - 1, 1), voice)
 
-    def _heard(self, version: int, voice: Voice) -> bool:
+    def _heard(self, version: int, voice: ArtifactKey) -> bool:
         found = self._electorates.get(version)
         if found is None:
             found = self._electorates[version] = electorate(self._configurations.at(version))

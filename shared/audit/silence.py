@@ -11,14 +11,14 @@ from schemas.decisions import DecisionMade
 from shared.audit.configurations import Configurations
 from shared.audit.source import ReadEvent
 from shared.audit.window import Window
-from shared.voting.decision import Series, Voice
+from shared.voting.decision import ArtifactKey, Series
 
 
 class Passed(NamedTuple):
     """A member that was passed over in a decision without having gone on to a later bar, and what that would be."""
 
     read: ReadEvent
-    voice: Voice
+    voice: ArtifactKey
     detail: str
 
 
@@ -51,7 +51,7 @@ class Silence:
         """Those that no later decision justifies."""
         return [(passed.read, passed.detail) for series in self._series.values() for passed in series]
 
-    def _justifies(self, decision: DecisionMade, voice: Voice) -> bool | None:
+    def _justifies(self, decision: DecisionMade, voice: ArtifactKey) -> bool | None:
         """Whether a later decision shows that a member had no vote any more; None: it passed it over itself."""
         configuration = self._configurations.at(decision.control_version)
         members = configuration.panel.members if configuration is not None else ()

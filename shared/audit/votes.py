@@ -21,7 +21,7 @@ from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.source import EntryRange, Recording, beyond
 from shared.log import START, Entry, StreamKey
-from shared.voting.decision import Answer, ClosedBy, Round, Voice, causation_of, decision_of, intent_of
+from shared.voting.decision import ArtifactKey, Ballot, ClosedBy, Round, causation_of, decision_of, intent_of
 
 STALE: Final = 2**52
 """A moment at which every intent is stale (ms): that of a release that did not record when it decided."""
@@ -76,13 +76,13 @@ _basis: Final = msgspec.json.Decoder(Basis | _Late | FenceClosed | FenceOpened).
 
 def round_of(decision: Basis | DecisionMade, correlation: bytes = b"", flags: int = 0) -> Round:
     """The round that a decision says it decided."""
-    answers: dict[Voice, Answer] = {}
+    answers: dict[ArtifactKey, Ballot] = {}
     for ballot in decision.counted:
-        answers[ballot.model, ballot.artifact] = Answer(ballot.event, ballot.probabilities, "")
+        answers[ballot.model, ballot.artifact] = Ballot(ballot.event, ballot.probabilities, "")
     for absent in decision.absent:
-        answers[absent.model, absent.artifact] = Answer(absent.event, None, absent.reason)
+        answers[absent.model, absent.artifact] = Ballot(absent.event, None, absent.reason)
     for shadow in decision.shadow:
-        answers[shadow.model, shadow.artifact] = Answer(shadow.event, shadow.probabilities, "")
+        answers[shadow.model, shadow.artifact] = Ballot(shadow.event, shadow.probabilities, "")
     series = (decision.symbol, decision.interval_ms)
     return Round(series, decision.open_time, decision.origin, correlation, flags, "", None, answers)
 

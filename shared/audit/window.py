@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from schemas.codec import Envelope
 from schemas.predictions import PredictionEvent
 from shared.audit.source import ReadEvent, order
-from shared.voting.decision import Series, Voice
+from shared.voting.decision import ArtifactKey, Series
 
 APART_MS: Final = 60_000
 """How far the clocks behind the ids of two streams may be apart. Ids order one stream: of two, in the same
@@ -26,7 +26,7 @@ class Cast(NamedTuple):
     entry: str
     envelope: Envelope[Any]
     event: str
-    voice: Voice
+    voice: ArtifactKey
     heard: bool
 
 
@@ -46,7 +46,7 @@ class Window:
     def __init__(
         self,
         predictions: Iterator[ReadEvent],
-        hears: Callable[[PredictionEvent, Voice], bool],
+        hears: Callable[[PredictionEvent, ArtifactKey], bool],
         arrived: Callable[[Cast, bool], None],
     ) -> None:
         self._predictions = predictions
