@@ -5,7 +5,7 @@ from html import escape
 from itertools import accumulate
 
 from schemas.common import ACTIONS
-from shared.audit.whatif import Side, WhatifAnswer
+from shared.audit.whatif import Side, WhatifResult
 from shared.report import charts
 from shared.report.charts import Curve
 from shared.report.page import document
@@ -13,12 +13,12 @@ from shared.report.svg import PlotArea, axes, bar, moment, moments, nothing, pic
 from shared.report.text import origin_words
 
 
-def page(answer: WhatifAnswer, words: str) -> str:
+def page(answer: WhatifResult, words: str) -> str:
     """The whole page; ``words`` say what was asked."""
     return document("What would have been decided", "".join(_body(answer, words)))
 
 
-def rows(answer: WhatifAnswer) -> list[tuple[str, str, str]]:
+def rows(answer: WhatifResult) -> list[tuple[str, str, str]]:
     """What, before, after."""
     n, scored = answer.rounds or 1, answer.scored or 1
     sides = (answer.before, answer.after)
@@ -46,7 +46,7 @@ def _per_trade(side: Side) -> str:
     return f"{side.signed_return / side.trades:+.4%}" if side.trades else "-"
 
 
-def _body(answer: WhatifAnswer, words: str) -> Iterator[str]:
+def _body(answer: WhatifResult, words: str) -> Iterator[str]:
     yield f"<header><h1>What would have been decided</h1><p>{escape(words)}</p>"
     live = list(answer.origins) == ["live"]
     yield f'<div class="banner{"" if live else " warned"}">{escape(origin_words(answer.origins))}</div>'
@@ -76,14 +76,14 @@ def _figure(title: str, drawn: str) -> str:
     return f"<figure><figcaption>{escape(title)}</figcaption>{drawn}</figure>"
 
 
-def _returns(answer: WhatifAnswer) -> str:
+def _returns(answer: WhatifResult) -> str:
     times = [point.at for point in answer.points]
     before = list(zip(times, accumulate(point.before for point in answer.points), strict=True))
     after = list(zip(times, accumulate(point.after for point in answer.points), strict=True))
     return charts.cumulative([Curve("as it was", "champion", before), Curve("as it would have been", "pool", after)])
 
 
-def _changes(answer: WhatifAnswer) -> str:
+def _changes(answer: WhatifResult) -> str:
     if not answer.points:
         return nothing("No round in the range.")
     begin, end = answer.points[0].at, answer.points[-1].at
