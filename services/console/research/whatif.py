@@ -9,7 +9,6 @@ import click
 import msgspec
 from msgspec import structs
 from rich.console import Console, Group
-from rich.table import Table
 
 from schemas.codec import Envelope, encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
@@ -17,6 +16,7 @@ from services.console.audit.tasks import source_of, where_of
 from services.console.audit.verify import moment_entry
 from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
+from services.console.tables import terminal_table
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
 from shared.artifacts.registration import registration
@@ -27,6 +27,7 @@ from shared.audit.whatif import Changes, ChangesError, Rescorer, WhatifResult, c
 from shared.control import EMPTY, fold, propose
 from shared.log import START, StreamKey
 from shared.report import whatif as drawn
+from shared.report.drawing import require_charts
 from shared.runtime.service import Batch, Received
 
 
@@ -54,6 +55,8 @@ def whatif(
     """Votes again over recorded ballots, under another configuration. Without a change: all must be as it was.
 
     Exit code 0 done, 2 it cannot be asked, 3 there is no round."""
+    if html is not None:
+        require_charts()
     settings = settings_of(context)
     store = store_of(settings)
     with source_of(where_of(settings, archive, store.path)) as source:
@@ -170,11 +173,7 @@ def _words(asked: Changes) -> str:
 
 
 def _shown(answer: WhatifResult, words: str) -> Group:
-    table = Table("what", "as it was", "as it would have been", title=words)
-    for row in drawn.rows(answer):
-        table.add_row(*row)
-    share = f"{answer.changed:,} of {answer.rounds:,} decisions would have been another action"
-    lines: list[Any] = [table, f"{share}; {answer.moved:,} would have moved at all"]
+    lines: list[Any] = [terminal_table(drawn.compared(answer, words)), drawn.changed_words(answer)]
     if answer.silent:
         lines.append(f"[yellow]in {answer.silent:,} rounds a model that is asked for had no answer[/]")
     return Group(*lines)
