@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 from anyio.abc import Process
 
-from shared.runtime.process import ONE_THREAD
+from shared.runtime.process import ONE_THREAD, module_command
 
 SHORTEST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 10.0
@@ -134,5 +134,5 @@ async def _end(process: Process) -> None:
 
 
 def console_command(*words: str) -> list[str]:
-    """This console as a child process, with the interpreter that runs it."""
-    return [sys.executable, "-m", "services.console.cli", *words]
+    """Return the command that runs this console as a child process, from any folder."""
+    return module_command("services.console.cli", *words)
