@@ -6,6 +6,7 @@
 ``metrics`` lists all metrics; ``logs`` writes lines of JSON.
 """
 
+from shared.distribution import install_command
 from shared.settings import TelemetrySettings
 from shared.telemetry.reporting import Silent, Telemetry
 
@@ -24,6 +25,6 @@ def start(settings: TelemetrySettings, service: str, partition: int = 0) -> Tele
     except ModuleNotFoundError as error:
         raise MissingExporterError(
             f"[telemetry] endpoint is {settings.endpoint!r}, but {error.name} is not installed;"
-            " install conclave[telemetry], or leave the endpoint empty"
+            f" {install_command('telemetry')}, or leave the endpoint empty"
         ) from None
     return exporting(settings, service, partition)

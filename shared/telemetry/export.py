@@ -11,7 +11,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
 from operator import itemgetter
 from threading import Thread
 from typing import Final, get_args
@@ -29,6 +28,7 @@ from schemas.decisions import BallotLate, DecisionMade
 from schemas.documentation.streams import events_of
 from schemas.operations import DeadLetter, Refusal
 from schemas.readiness import ArtifactReady
+from shared.distribution import version
 from shared.settings import TelemetrySettings
 from shared.telemetry.distributions import Distribution, Joined
 from shared.telemetry.logs import Counted
@@ -221,7 +221,7 @@ def exporting(settings: TelemetrySettings, service: str, partition: int) -> Expo
     resource = Resource.create(
         {
             "service.name": f"{settings.service_prefix}.{service}",
-            "service.version": version("conclave"),
+            "service.version": version(),
             "service.instance.id": f"{socket.gethostname()}/{os.getpid()}/{partition}",
             "conclave.partition": str(partition),
         }
