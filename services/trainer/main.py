@@ -16,7 +16,7 @@ from schemas.codec import decode, encode
 from schemas.control import RegisterArtifact, StartShadow
 from schemas.operations import OwnerReplaced
 from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, TrainingRequested, TrainingStarted
-from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, recipe_of, request_of
+from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, request_of
 from services.trainer.running import run_child
 from services.trainer.task import STORE, Task, folder_of
 from shared.artifacts.artifact import ArtifactError
@@ -33,6 +33,7 @@ from shared.settings import Settings
 from shared.telemetry import start
 from shared.training.jobs import ATTEMPTS, Job
 from shared.training.ledger import TrainingWriter
+from shared.training.recipe import recipe_of
 from shared.training.recorded import ends_now
 
 LOOK_S: Final = 0.5

@@ -19,7 +19,8 @@ from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
 from shared.audit.source import PAGE, EntryRange, ReadEvent, Recording, difference, readable
 from shared.features.bars import BRIDGE
-from shared.features.sets import SETS, FeatureSet, feature_set
+from shared.features.installed import FEATURE_SETS
+from shared.features.sets import FeatureSet, feature_set
 from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 
@@ -50,7 +51,7 @@ class _Group(NamedTuple):
 
 def known_sets(artifacts: Mapping[str, Any]) -> dict[bytes, FeatureSet]:
     """Feature sets by digest: those that exist by name, and those of registered artifacts."""
-    found = {each.digest: each for each in SETS.values()}
+    found = {each.digest: each for each in FEATURE_SETS.values()}
     for registered in artifacts.values():
         try:
             made = feature_set(registered.feature_set_name, *registered.features)
