@@ -1,9 +1,11 @@
 """A wheel of this tree runs from any folder, also from a project that has packages of the same names."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -61,6 +63,23 @@ def test_the_wheel_holds_the_three_packages_and_one_command(site: Path) -> None:
     files = {str(path) for path in (installed.files or ())}
     assert {"shared/log/commit.lua", "shared/py.typed", "schemas/market.py"} <= files
     assert {path.split("/")[0] for path in files if path.endswith(".py")} == {"schemas", "shared", "services"}
+
+
+def test_every_dependency_has_its_reason_and_no_other_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
+    names = {re.split(r"[^\w.-]", each)[0] for each in asked} - {project["name"]}
+    page = (ROOT / "docs" / "adr" / "0001-one-distribution-three-packages.md").read_text()
+    rows = re.findall(r"^\| (?!package|---)([^|]+) \| [^|]+\|$", page, re.MULTILINE)
+    reasons = {name for row in rows for name in row.split(", ")}
+    assert {name for name in names if name not in reasons and not name.startswith("opentelemetry")} == set()
+    assert {name for name in reasons - names if not name.lower().startswith("opentelemetry")} == {"hiredis"}
+
+
+def test_the_list_of_rooms_names_every_package() -> None:
+    page = (ROOT / "docs" / "README.md").read_text()
+    rooms = {path.parent.name for top in ("shared", "services") for path in (ROOT / top).glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}`" not in page} == set()
 
 
 def test_commands_run_in_a_project_with_packages_of_the_same_names(site: Path, project: Path) -> None:
