@@ -14,12 +14,11 @@ from rich.text import Text
 from schemas.codec import UnreadableError, decode
 from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReached
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT
 from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
 from services.console.evidence.questions import turns, turns_overall, words_of
 from services.console.evidence.records import Verdicts, pages, read_verdicts
-from services.console.tables import COLOURS, terminal_table
+from services.console.output import COLOURS, OUTPUT, coloured, echo_json, terminal_table
 from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
@@ -73,7 +72,7 @@ async def gates(context: click.Context, /, output: str) -> None:
         verdicts, state = await read_verdicts(log, settings.installation.partitions), await current(log)
     found = standings(state, verdicts)
     if output == "json":
-        click.echo(msgspec.json.encode([_told(one) for one in found]).decode())
+        echo_json([_told(one) for one in found])
     else:
         Console().print(tables(found))
     context.exit(code_of([one.overall for one in found]))
@@ -102,7 +101,7 @@ async def explain(context: click.Context, /, verdict: str, output: str) -> None:
     async with opened_log(settings, "conclave:console") as log:
         found = await verdict_by(log, settings.installation.partitions, verdict)
     if output == "json":
-        click.echo(msgspec.json.encode(explained(found)).decode())
+        echo_json(explained(found))
     else:
         Console().print(explanation(found))
 
@@ -190,7 +189,7 @@ def tables(found: Sequence[Standing]) -> RenderableType:
 def _table(one: Standing) -> RenderableType:
     name = f"{one.model} {one.artifact[:SHORT]}"
     if one.verdict is None:
-        return Text.from_markup(f"{name}  [yellow]inconclusive[/]  {one.note}")
+        return Text.assemble(f"{name}  ", coloured("inconclusive"), f"  {one.note}")
     event = one.verdict.event
     title = Text.assemble(f"{name}  ", (one.overall, f"bold {COLOURS[one.overall]}"), f" by {event.policy}")
     where = f", partition {one.partition}" if one.partition else ""
@@ -209,8 +208,8 @@ def explanation(verdict: Verdict) -> RenderableType:
         about.add_row(name.replace("_", " "), str(told[name]))
     parts: list[RenderableType] = [about]
     for gate in told["gates"]:
-        colour = COLOURS[gate["verdict"]]
-        parts.append(Text.from_markup(f"\n[bold]{gate['name']}[/] ({gate['kind']}): [{colour}]{gate['verdict']}[/]"))
+        heading = (gate["name"], "bold")
+        parts.append(Text.assemble("\n", heading, f" ({gate['kind']}): ", coloured(gate["verdict"])))
         keys = ("asks", "formula", "stands", "detail", "changes")
         parts += [Text(f"  {key:<8} {gate[key]}") for key in keys if gate[key]]
     return Group(*parts)
