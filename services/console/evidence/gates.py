@@ -16,12 +16,13 @@ from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReac
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
-from services.console.evidence.questions import turns, turns_overall, words_of
+from services.console.evidence.questions import turns, turns_overall
 from services.console.evidence.records import Verdicts, pages, read_verdicts
 from services.console.output import COLOURS, OUTPUT, coloured, echo_json, terminal_table
 from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
+from shared.gates.catalogue import description
 from shared.gates.policies import digest_of
 from shared.log import Log, StreamKey
 from shared.report.summary import Verdict
@@ -235,16 +236,16 @@ def explained(verdict: Verdict) -> dict[str, Any]:
 
 
 def _explained(policy: str, gate: GateVerdict) -> dict[str, Any]:
-    words = words_of(policy, gate.name)
+    about = description(policy, gate.name)
     held = f"held against {number(gate.threshold)}, on {gate.samples:,} samples"
     interval = "" if bounds(gate) == NONE else f", interval {bounds(gate)}"
-    if words.rule == "e-value":
+    if about.rule == "e-value":
         gain = "" if gate.effect is None else f" {gate.effect:+.4g}"
         interval = f"; mean gain{gain}{interval}"
     return {
         **msgspec.to_builtins(gate),
-        "asks": words.asks,
-        "formula": words.formula,
+        "asks": about.question,
+        "formula": about.formula,
         "stands": f"{number(gate.value)}, {held}{interval}",
         "changes": turns(policy, gate),
     }
