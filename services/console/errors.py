@@ -17,8 +17,9 @@ from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.durability import UnfitServerError
-from shared.runtime.host import GapError, LostGroupError
+from shared.runtime.losses import GapError
 from shared.runtime.process import InstallationError
+from shared.runtime.startup import LostGroupError
 from shared.server.embedded import EmbeddedError
 from shared.settings import SettingsError
 from shared.telemetry import MissingExporterError

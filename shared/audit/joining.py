@@ -46,7 +46,7 @@ class JoinedScore:
         state = service.initial(b"")
         service.apply(state, Batch(self._control, ()))
         while True:
-            held = service.hold(state) if isinstance(service, Backpressure) else ()
+            held = service.paused_streams(state) if isinstance(service, Backpressure) else ()
             events = self._next([ahead for stream, ahead in self._streams.items() if stream not in held])
             if not events:
                 self.left = any(ahead.head is not None for ahead in self._streams.values())
