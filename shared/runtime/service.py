@@ -1,4 +1,4 @@
-"""The interface between a service and the runtime: a pure core behind five functions.
+"""The interface between a service and the runtime: a pure core as an object with five methods.
 
 ``shared.runtime.host`` hosts it: claims its group, rebuilds its state, hands it batches, commits what it returns. The
 same object serves live, in tests (``MemoryLog``), in replay and in simulation.
