@@ -185,7 +185,9 @@ def _configure(state: State, batch: Batch) -> None:
 def _refusal(received: Received, refused: RefusedBar) -> Encoded:
     raw = msgspec.json.encode(received.envelope.event).decode()
     source = f"{received.stream}@{received.entry}"
-    letter = DeadLetter(GROUP, source, refused.reason, refused.detail[:2000], raw[:2000])
+    letter = DeadLetter(
+        service=GROUP, source=source, reason=refused.reason, detail=refused.detail[:2000], raw=raw[:2000]
+    )
     return _caused("dead", received.envelope, letter)
 
 

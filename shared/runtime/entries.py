@@ -10,8 +10,14 @@ from shared.runtime.service import Received
 
 def dead_letter(group: str, entry: Entry, reason: Refusal, detail: str) -> Encoded:
     """Return the dead letter of an entry, with its first 1,000 bytes in hexadecimal."""
-    source = f"{entry.place.key}@{entry.id}"
-    return encode("dead", DeadLetter(group, source, reason, detail[:2000], entry.data.hex()[:2000]))
+    letter = DeadLetter(
+        service=group,
+        source=f"{entry.place.key}@{entry.id}",
+        reason=reason,
+        detail=detail[:2000],
+        raw=entry.data.hex()[:2000],
+    )
+    return encode("dead", letter)
 
 
 def decoded(entries: Sequence[Entry], group: str) -> tuple[list[Received], list[Encoded]]:
