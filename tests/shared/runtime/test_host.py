@@ -12,7 +12,7 @@ from schemas.codec import Encoded, decode, encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
 from schemas.documentation.examples import examples
 from schemas.market import BarClosed
-from schemas.operations import ControlRefused, DeadLetter, GapDetected, OwnerReplaced
+from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from shared.control import EMPTY, ControlError, fold, head_of, propose
 from shared.control.fence import Order
 from shared.control.issuing import issue
@@ -298,6 +298,17 @@ async def test_entries_trimmed_before_they_were_read_stop_the_service() -> None:
         await Host(Sums(), log, 0, ME, telemetry=Meter()).run(anyio.Event())
     assert await alarms(log) == [GapDetected]
     assert [type(sealed.envelope.event) for sealed in heard_of] == [GapDetected]  # counted, as any output is
+
+
+async def test_a_consumer_group_that_went_missing_is_an_alarm() -> None:
+    log = MemoryLog()
+    async with running(log):
+        await publish(log, 1)
+        await until(heard(log, 1))
+        log.lose_group("sums", MARKET)
+        await publish(log, 2)
+        await until(heard(log, 2))
+    assert await alarms(log) == [GroupRecreated]
 
 
 async def test_a_new_group_begins_with_the_oldest_entry_that_is_left() -> None:
