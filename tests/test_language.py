@@ -18,6 +18,7 @@ CLEAN: Final = [
     "shared/labels",
     "shared/recovery",
     "shared/report",
+    "shared/runtime",
     "shared/telemetry",
     "shared/voting",
 ]
