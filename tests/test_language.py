@@ -24,6 +24,7 @@ CLEAN: Final = [
     "shared/labels",
     "shared/recovery",
     "shared/report",
+    "shared/runtime",
     "shared/synthetic",
     "shared/telemetry",
     "shared/voting",

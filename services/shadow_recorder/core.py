@@ -40,7 +40,7 @@ class Recorder:
     reads: tuple[str, ...] = ("market", "features", "predictions", "decisions", "trades")
     follows_control = True
     ticks = 0
-    rest_ms = 500
+    poll_ms = 500
 
     def initial(self, memo: bytes) -> State:
         """See ``state.Memo`` for what a restart goes on from."""
@@ -54,7 +54,7 @@ class Recorder:
         """Return each stream's oldest entry that something may still be joined with."""
         return state.replay_from()
 
-    def hold(self, state: State) -> Collection[str]:
+    def paused_streams(self, state: State) -> Collection[str]:
         """See ``backpressure``."""
         return backpressure.held(state)
 
