@@ -10,8 +10,10 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[1]
 CLEAN: Final = [
+    "services/archiver",
     "services/ensemble_voter",
     "services/feature_builder",
+    "services/feed",
     "services/gate_evaluator",
     "services/model_worker",
     "services/trainer",

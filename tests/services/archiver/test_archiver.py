@@ -12,7 +12,7 @@ from schemas.catalogue import DAY_MS
 from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
-from services.archiver.sealing import ArchiveError, Round, round_of
+from services.archiver.sealing import ArchiveError, Round, run_round
 from shared.archive import CorruptError, SealedHistory, WholeHistory, entries
 from shared.archive.checking import check, check_cuts
 from shared.archive.restoring import restore
@@ -65,7 +65,7 @@ class World:
     async def round(self, later: int = 0, copy: SegmentStore | None = None) -> Round:
         async with opened_whole(self.url, "test") as whole:
             now = time.time_ns() // 1_000_000 + later
-            return await round_of(self.log, whole, self.store, partitions=1, now=now, copy=copy, renew=nothing)
+            return await run_round(self.log, whole, self.store, partitions=1, now=now, copy=copy, renew=nothing)
 
     async def all(self, place: StreamKey = MARKET) -> list[Entry]:
         return [one async for one in entries(WholeHistory(self.log, self.store), place)]
