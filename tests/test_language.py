@@ -17,6 +17,7 @@ CLEAN: Final = [
     "services/gate_evaluator",
     "services/model_worker",
     "services/trainer",
+    "services/watcher",
     "shared/labels",
     "shared/recovery",
     "shared/report",
