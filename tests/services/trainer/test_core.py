@@ -76,7 +76,7 @@ def test_a_champion_is_due_a_week_after_its_promotion_by_default() -> None:
     assert (due.model, due.cause, due.evidence) == ("a", "schedule", None)
 
 
-def test_who_has_no_champion_is_never_due() -> None:
+def test_a_model_without_champion_is_never_due() -> None:
     assert by_schedule(Jobs(), given(register("b", B1)), {}, 10_000 * HOUR_MS) == []
 
 
@@ -96,7 +96,7 @@ def test_what_is_due_is_made_as_the_champion_was() -> None:
     assert (request.window_ms, request.evidence, request.actor) == (7 * 24 * HOUR_MS, EVENT, "trainer")
 
 
-def test_what_cannot_be_made_here_again_is_said() -> None:
+def test_why_a_recipe_cannot_be_trained_here_is_returned() -> None:
     assert (
         recipe_of(structs.replace(MADE, family="imported-encoder")) == "family 'imported-encoder' is not trained here"
     )

@@ -59,10 +59,10 @@ class Site:
     def __init__(self, settings: Settings, log: RedisLog) -> None:
         self.settings = settings
         self.log = log
-        self.door = ControlWriter(log)
+        self.commands = ControlWriter(log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
-        self.heard: list[TrainingEvent] = []
-        self.ledger = TrainingWriter(log, lambda envelope: self.heard.append(envelope.event))
+        self.events: list[TrainingEvent] = []
+        self.ledger = TrainingWriter(log, lambda envelope: self.events.append(envelope.event))
 
     @asynccontextmanager
     async def trainer(self) -> AsyncIterator[Trainer]:
@@ -93,8 +93,8 @@ class Site:
         """A model with a champion, trained on the same bars."""
         made = train(BARS, "logistic", SET, source="toy", horizon=3, hold=0.5)
         digest = self.store.save(*made)
-        await self.door.issue(registration(model, digest, made.manifest), **WHY)
-        await self.door.issue(Promote(model, digest, forced=True, weight=1.0), **WHY)
+        await self.commands.issue(registration(model, digest, made.manifest), **WHY)
+        await self.commands.issue(Promote(model, digest, forced=True, weight=1.0), **WHY)
         return digest
 
     async def ask(self, recipe: Recipe = RECIPE, **changed: Any) -> str:
@@ -126,7 +126,7 @@ async def site(empty_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     log = RedisLog(empty_redis_url)
     found = Site(load(), log)
-    await found.door.issue(Found(1, "log-of-a-test"), **WHY)
+    await found.commands.issue(Found(1, "log-of-a-test"), **WHY)
     await found.record()
     yield found
     await log.close()
@@ -136,7 +136,7 @@ async def test_a_request_becomes_an_artifact_in_shadow_and_a_vote_for_nobody(sit
     champion = await site.champion()
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingCompleted), job.ended
-    state = await site.door.state()
+    state = await site.commands.state()
     made = job.ended.artifact
     assert made in state.artifacts
     assert state.models["m"].champion == champion
@@ -149,17 +149,17 @@ async def test_a_request_becomes_an_artifact_in_shadow_and_a_vote_for_nobody(sit
     folder = Path(site.settings.installation.state) / "training" / job.id[:12]
     assert "Confusion" in (folder / "report.html").read_text()
     assert (folder / "card.md").read_text().startswith("# logistic on core-28")
-    stages = [event.stage for event in site.heard if isinstance(event, TrainingProgressed)]
+    stages = [event.stage for event in site.events if isinstance(event, TrainingProgressed)]
     assert stages[-1] == "measuring"
     assert "fitting" in stages
 
 
 async def test_shadowing_is_left_to_people_where_the_policy_says_so(site: Site) -> None:
-    await site.door.issue(SetTrainingPolicy(shadow=False), **WHY)
+    await site.commands.issue(SetTrainingPolicy(shadow=False), **WHY)
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingCompleted)
     assert not job.ended.shadow
-    assert (await site.door.state()).models == {}
+    assert (await site.commands.state()).models == {}
 
 
 async def test_trained_again_it_has_the_same_digest(site: Site) -> None:
@@ -178,16 +178,16 @@ async def test_a_collapsed_fit_is_rejected_with_evidence_and_kept_where_nothing_
     kept = Path(site.settings.installation.state) / job.ended.quarantine
     assert {path.name for path in kept.iterdir()} >= {"manifest.json", "model.txt"}
     assert site.store.list() == ()
-    assert (await site.door.state()).artifacts == Map()
+    assert (await site.commands.state()).artifacts == Map()
 
 
 async def test_unfit_data_are_refused_before_any_fit(site: Site) -> None:
-    await site.door.issue(SetTrainingPolicy(rows=100_000), **WHY)
+    await site.commands.issue(SetTrainingPolicy(rows=100_000), **WHY)
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingRejected)
     assert job.ended.reason == "unfit_data"
     assert "100,000 are the fewest" in job.ended.evidence
-    assert not any(isinstance(event, TrainingProgressed) for event in site.heard)
+    assert not any(isinstance(event, TrainingProgressed) for event in site.events)
 
 
 async def test_vectors_of_another_set_are_no_data(site: Site) -> None:
@@ -197,7 +197,7 @@ async def test_vectors_of_another_set_are_no_data(site: Site) -> None:
 
 
 async def test_an_artifact_that_is_not_sane_is_refused_where_the_policy_says_so(site: Site) -> None:
-    await site.door.issue(SetTrainingPolicy(sanity="refuse"), **WHY)
+    await site.commands.issue(SetTrainingPolicy(sanity="refuse"), **WHY)
     job = await site.until_ended(await site.ask(structs.replace(RECIPE, hold=0.9)))
     assert isinstance(job.ended, TrainingRejected)
     assert (job.ended.reason, job.report is not None) == ("insane", True)
@@ -228,13 +228,13 @@ async def test_decay_of_a_champion_is_a_cause_once(site: Site) -> None:
     await site.log.commit(claim, Commit([decayed], {}, {}))
     for _ in range(2):
         async with site.trainer() as trainer:
-            await trainer.look()
+            await trainer.request_due()
     [job] = await site.ledger.read()
     assert (job.request.cause, job.request.evidence) == ("decay", decayed.envelope.id.hex())
     assert job.request.recipe == RECIPE
 
 
-async def test_a_job_whose_trainer_stopped_is_begun_anew_from_the_same_positions(site: Site) -> None:
+async def test_a_job_whose_trainer_stopped_is_started_again_from_the_same_positions(site: Site) -> None:
     slow = complete(family_named("xgboost"), {"rounds": 600, "patience": 600})
     asked = await site.ask(structs.replace(RECIPE, family="xgboost", params=slow))
     stop = anyio.Event()
@@ -270,7 +270,7 @@ async def test_a_second_trainer_is_refused(site: Site) -> None:
             await site.log.claim("trainer", ("gates",), 0, Owner("elsewhere", 1, "trainer"))
 
 
-async def test_the_stream_of_training_tells_it_all(site: Site) -> None:
+async def test_the_training_stream_has_every_step(site: Site) -> None:
     job = await site.until_ended(await site.ask())
     entries = await site.log.scan(TRAINING)
     kinds = [json.loads(entry.data)["event"]["type"] for entry in entries]
