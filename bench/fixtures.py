@@ -53,7 +53,7 @@ def judged(maker: Maker, days: int, seed: int) -> Judgement:
     plan = forecasts.plan(past, maker(past, before, np.random.default_rng(seed)), before)
     now = forecasts.market(seed, days * 288, SYMBOLS)
     beside = forecasts.story(now, 30_000 + seed, prior)
-    state = evidence.begin(plan)
+    state = evidence.initial(plan)
     return watched(state, forecasts.rows(now, maker(now, beside, np.random.default_rng(seed + 1)), beside))
 
 
@@ -82,7 +82,7 @@ def _blank(days: int) -> evidence.Evidence:
     past = forecasts.market(10_007, days * 288, SYMBOLS)
     prior = np.bincount(past.outcome.ravel(), minlength=3) / past.outcome.size
     before = forecasts.story(past, 20_007, prior)
-    return evidence.begin(forecasts.plan(past, forecasts.forecast(past, noise=0.4, seed=7), before))
+    return evidence.initial(forecasts.plan(past, forecasts.forecast(past, noise=0.4, seed=7), before))
 
 
 def _two_samples(days: int) -> Judgement:

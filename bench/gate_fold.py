@@ -36,7 +36,7 @@ def run(quick: bool) -> dict[str, Figure]:
 
     def measure() -> dict[str, float]:
         return {
-            "default": _rate(scored, lambda: _fold(evidence.begin(plan), scored)),
+            "default": _rate(scored, lambda: _fold(evidence.initial(plan), scored)),
             "classic": _rate(scored, lambda: _classic(scored)),
             "guard": _rate(scored, lambda: _guard(scored)),
             "evaluator": _rate(received, lambda: _evaluate(received)),
@@ -47,7 +47,7 @@ def run(quick: bool) -> dict[str, Figure]:
 
     received = _received(500 if quick else 2000)
     found = medians(3 if quick else 5, measure)
-    state = _fold(evidence.begin(plan), scored)
+    state = _fold(evidence.initial(plan), scored)
     verdict = _seconds(lambda: [default.judge(state) for _ in range(100)]) / 100
     floor = f"{found['floor']:,.0f}/s only to take events apart"
     return {
@@ -120,13 +120,13 @@ def _fold(state: Evidence, scored: list[PredictionScored]) -> Evidence:
 
 
 def _classic(scored: list[PredictionScored]) -> None:
-    state = classic.begin()
+    state = classic.initial()
     for one in scored:
         classic.evolve(state, row_of(one))
 
 
 def _guard(scored: list[PredictionScored]) -> None:
-    state = guard.begin(horizon=12, interval_ms=forecasts.FIVE_MINUTES)
+    state = guard.initial(horizon=12, interval_ms=forecasts.FIVE_MINUTES)
     for one in scored:
         guard.evolve(state, row_of(one))
 
@@ -141,10 +141,10 @@ def _members(rows: list[Row], contributions: bool) -> float:
     ]
     log_prior = (-1.386, -0.693, -1.386)
     if contributions:
-        worth = contribution.begin(ContributionPanel(("a", "b", "c", "d"), (0.25,) * 4, (log_prior,) * 4, log_prior))
+        worth = contribution.initial(ContributionPanel(("a", "b", "c", "d"), (0.25,) * 4, (log_prior,) * 4, log_prior))
         return len(said) / _seconds(lambda: [contribution.evolve(worth, one) for one in said])
     members = [weights.WeightedMember(name, 0.25, log_prior, (0.25, 0.5, 0.25)) for name in "abcd"]
-    state = weights.begin(members, horizon=12, interval_ms=forecasts.FIVE_MINUTES)
+    state = weights.initial(members, horizon=12, interval_ms=forecasts.FIVE_MINUTES)
     return len(said) / _seconds(lambda: [weights.evolve(state, one) for one in said])
 
 
@@ -176,7 +176,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def _changed(plan: Plan, rows: list[Row]) -> int:
     """Verdicts that differ between a fold that runs through and one that is written down and read back
     at every look."""
-    whole, restarted = evidence.begin(plan), evidence.begin(plan)
+    whole, restarted = evidence.initial(plan), evidence.initial(plan)
     every = len(rows) // LOOKS
     changed = 0
     for number, row in enumerate(rows, start=1):

@@ -189,7 +189,7 @@ def _fold_difference(paths: int = 12) -> float:
         one = of._replace(z=of.z[:, column], outcome=of.outcome[:, column], move=of.move[:, column])
         beside = forecasts.Story(prior, champion[:, column], champion[:, column])
         plan = Plan(Key("m", "a", "c", "f", "l", "p"), horizon, forecasts.FIVE_MINUTES, Scales())
-        state = evidence.begin(plan)
+        state = evidence.initial(plan)
         for seen in _closes(state, one, candidate[:, column], beside):
             ours = betting.log_e(state.bets[evidence.BETTER])
             worst = max(worst, abs(ours - float(wanted[seen - 1, path])))

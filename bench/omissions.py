@@ -101,11 +101,11 @@ class Record:
         now: int | None = None,
         halted: bool = False,
     ) -> DecisionMade:
-        """The decision that would follow under another version, or without an answer."""
+        """The decision that would follow under another version, or without one ballot."""
         configuration = self.configurations.at(version or decision.control_version)
         assert configuration is not None
         round_ = round_of(decision)
-        round_.answers = {voice: answer for voice, answer in round_.answers.items() if answer.event != without}
+        round_.ballots = {key: ballot for key, ballot in round_.ballots.items() if ballot.event != without}
         at = now if now is not None else decision.decided_at
         return decision_of(
             configuration.state, configuration.panel, round_, closed_by or decision.closed_by, at, halted=halted

@@ -13,7 +13,7 @@ from services.console.research.whatif import asked_of
 from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.whatif import Asked, WhatifAnswer
+from shared.audit.whatif import Changes, WhatifResult
 from shared.log import StreamKey
 
 
@@ -30,13 +30,13 @@ def run(quick: bool) -> dict[str, Figure]:
                 source.write("scores", encode("scores", event).data)
     configurations = Configurations(source, Findings())
 
-    def timed(asked: Asked) -> tuple[float, WhatifAnswer]:
+    def timed(asked: Changes) -> tuple[float, WhatifResult]:
         begun = time.perf_counter()
         answer = asked_of(source, configurations, asked, ArtifactStore(Path("nowhere")))
         return time.perf_counter() - begun, answer
 
-    _, same = timed(Asked())
-    took, other = timed(Asked(weights={MODELS[0]: 0.7}))
+    _, same = timed(Changes())
+    took, other = timed(Changes(weights={MODELS[0]: 0.7}))
     per = 100_000 / other.rounds
     return {
         "identity": Figure(same.moved, f"of {same.rounds:,} rounds moved", "<= 0"),

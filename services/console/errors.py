@@ -17,6 +17,7 @@ from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.durability import UnfitServerError
+from shared.report.drawing import ChartsMissingError
 from shared.runtime.host import GapError, LostGroupError
 from shared.runtime.process import InstallationError
 from shared.server.embedded import EmbeddedError
@@ -36,6 +37,7 @@ CODES: Final[dict[type[Exception], int]] = {
     StoreError: 2,
     NotEmptyError: 2,
     ArtifactError: 2,
+    ChartsMissingError: 2,
     ControlError: 2,
     DiffersError: 1,
     EmbeddedError: 2,

@@ -1,4 +1,4 @@
-"""Rounds: ballots in, decisions out. Pure; the package's docstring has the rules."""
+"""Collect predictions in rounds and decide each round. Pure; the package's docstring has the rules."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,51 +15,56 @@ from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.log import preceding
 from shared.runtime.service import Batch, Received
-from shared.voting.decision import SILENT, Answer, ClosedBy, Round, Series, Voice, decide
+from shared.voting.decision import SILENT, ArtifactKey, Ballot, ClosedBy, Round, Series, decide
 from shared.voting.pool import Panel, panel_of
 
 GROUP: Final = "ensemble-voter"
 SUMS_WITHIN: Final = 1e-6
-KEPT: Final = 64
-"""Versions whose electorates are kept at hand."""
+CACHED: Final = 64
+"""Number of versions whose electorates are cached."""
 
 
 class Electorate(NamedTuple):
-    """One version of the configuration, the panel that votes under it, and whose answers count or are recorded."""
+    """One version of the configuration, its panel, and the artifacts whose predictions enter a round."""
 
     control: Control
     panel: Panel
-    voices: frozenset[Voice]
+    keys: frozenset[ArtifactKey]
 
 
 class State(Struct):
-    """Open rounds in the order of their opening, the last decided bar of each series, and every version of the
-    configuration. ``decided`` has rows as the memo has them, which is written with every decision. ``reached``: the
-    latest bar each voice answered, by series; it only saves looking again at rounds that are known to be answered.
-    ``unswept``: whether rounds may be complete without another ballot (after a start). ``versions``: the
-    configuration after each command; ``electorates``: who votes under the versions that were asked for. ``halted``:
-    the fence of the partition is closed."""
+    """The state of one partition.
+
+    - ``versions``: the configuration after each command.
+    - ``decided``: the last decided bar of each series, in the rows of the snapshot, which is written with every
+      decision.
+    - ``rounds``: the open rounds, in the order of their opening. ``waiting``: their open times, by series.
+    - ``reached``: the latest bar that each artifact predicted, by series. It only saves looking at rounds that are
+      known to have its prediction.
+    - ``unswept``: True after a start, when rounds may be complete without another prediction.
+    - ``halted``: True where the fence of the partition is closed.
+    - ``electorates``: a cache of the electorates that were asked for, by version."""
 
     versions: list[Control]
     decided: dict[Series, tuple[str, int, int]]
     rounds: dict[tuple[str, int, int], Round]
     waiting: dict[Series, list[int]]
-    reached: dict[Series, dict[Voice, int]]
+    reached: dict[Series, dict[ArtifactKey, int]]
     unswept: bool = True
     halted: bool = False
     electorates: dict[int, Electorate] = {}
 
-    def under(self, version: int) -> "Electorate":
-        """Who votes, and who is in shadow, under a stamp."""
-        found = self.electorates.get(version)
-        if found is None:
+    def electorate(self, version: int) -> "Electorate":
+        """Return the electorate under a version."""
+        electorate = self.electorates.get(version)
+        if electorate is None:
             control = self.versions[version - 1] if version else EMPTY
             panel = panel_of(control)
-            voices = panel.shadows | {(member.model, member.artifact) for member in panel.members}
-            while len(self.electorates) >= KEPT:
+            keys = panel.shadows | {(member.model, member.artifact) for member in panel.members}
+            while len(self.electorates) >= CACHED:
                 del self.electorates[next(iter(self.electorates))]
-            found = self.electorates[version] = Electorate(control, panel, voices)
-        return found
+            electorate = self.electorates[version] = Electorate(control, panel, keys)
+        return electorate
 
 
 class Voter:
@@ -73,27 +78,28 @@ class Voter:
         self.ticks = ticks
 
     def initial(self, memo: bytes) -> State:
-        """Nothing open; the memo says which bars were decided."""
+        """Return a state without open rounds; ``memo`` is a snapshot: the bars that were decided."""
         rows: list[tuple[str, int, int]] = msgspec.msgpack.decode(memo, type=list[tuple[str, int, int]]) if memo else []
         return State([], {row[:2]: row for row in rows}, {}, {}, {})
 
     def snapshot(self, state: State) -> bytes:
-        """The last decided bar of each series."""
+        """Return the last decided bar of each series, encoded."""
         return msgspec.msgpack.encode(list(state.decided.values()))
 
     def replay_from(self, state: State) -> Mapping[str, str]:
-        """Everything since the first ballot of the oldest open round must be read again."""
+        """Return the position before the first ballot of the oldest open round, from which predictions must be read
+        again."""
         for oldest in state.rounds.values():
             return {"predictions": preceding(oldest.entry)}
         return {}
 
     @property
     def recalls(self) -> tuple[str, ...]:
-        """Its decisions: no bar is decided twice, whatever else is lost."""
+        """The stream that restores the snapshot: the service's own decisions, so that no bar is decided twice."""
         return ("decisions",)
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
-        """See ``shared.runtime.service.Recallable``: the last decided bar of each series."""
+        """Return a snapshot with the decisions in ``written`` added. See ``shared.runtime.service.Recallable``."""
         decided = self.initial(memo).decided
         for received in written:
             event = received.envelope.event
@@ -103,17 +109,18 @@ class Voter:
         return msgspec.msgpack.encode(list(decided.values()))
 
     def reapply(self, state: State, batch: Batch) -> None:
-        """See ``shared.runtime.service.Recallable``."""
+        """Apply a batch again. See ``shared.runtime.service.Recallable``."""
         self.apply(state, batch)
 
     def apply(self, state: State, batch: Batch) -> None:
-        """Takes in commands and ballots; closes nothing."""
+        """Apply commands and predictions to the state; close no round."""
         _configure(state, batch)
         for received in batch.events:
             record(state, received.envelope, received.entry, batch.now)
 
     def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
-        """Takes in commands, then ballots, then the time; closes what is complete or overdue."""
+        """Apply commands, then predictions, then the time; return the decisions of all rounds that are complete or
+        overdue."""
         outputs: list[Encoded] = []
         _configure(state, batch)
         if state.unswept:
@@ -140,26 +147,28 @@ def _configure(state: State, batch: Batch) -> None:
 def record(
     state: State, envelope: Envelope[PredictionEvent], entry: str, now: int | None
 ) -> tuple[Sequence[Round], Encoded | None]:
-    """Notes one answer in its round, opening it if need be. Returns the rounds that know more now,
-    oldest first, and what to write at once: a late ballot, or a dead letter for a second opinion."""
+    """Record a prediction in its round, which is opened if necessary.
+
+    Return the rounds that changed, oldest first, and an event to write at once: a late ballot, or a dead letter for a
+    second, different prediction of one artifact for one bar."""
     event = envelope.event
-    voice = (event.model, event.artifact.hex())
+    key = (event.model, event.artifact.hex())
     series = (event.symbol, event.interval_ms)
     decided = state.decided.get(series)
     if decided is not None and event.open_time <= decided[2]:
-        return (), _late(envelope, voice)
+        return (), _late(envelope, key)
     current = state.rounds.get((*series, event.open_time))
-    electorate = state.under(current.version if current else event.control_version)
-    if not electorate.panel.members or voice not in electorate.voices:
+    electorate = state.electorate(current.version if current else event.control_version)
+    if not electorate.panel.members or key not in electorate.keys:
         return (), None
     if current is None:
         current = _open(state, envelope, series, entry, now)
-    known = current.answers.get(voice)
-    if known is not None and known.event is not None:
-        same = known.event == envelope.id.hex()
-        return (), None if same else _second(envelope, entry, known)
-    current.answers[voice] = _answer(envelope)
-    passed = _pass_over(state, series, voice, event.open_time)
+    earlier = current.ballots.get(key)
+    if earlier is not None and earlier.event is not None:
+        same = earlier.event == envelope.id.hex()
+        return (), None if same else _second(envelope, entry, earlier)
+    current.ballots[key] = _ballot_of(envelope)
+    passed = _pass_over(state, series, key, event.open_time)
     return (*passed, current), None
 
 
@@ -167,94 +176,105 @@ def _open(state: State, envelope: Envelope[PredictionEvent], series: Series, ent
     event = envelope.event
     opened_at = now if event.origin == "live" else None
     opened = Round(
-        series,
-        event.open_time,
-        event.origin,
-        envelope.correlation,
-        envelope.flags,
-        entry,
-        opened_at,
-        {},
-        event.control_version,
+        series=series,
+        open_time=event.open_time,
+        origin=event.origin,
+        correlation=envelope.correlation,
+        flags=envelope.flags,
+        entry=entry,
+        opened_at=opened_at,
+        ballots={},
+        version=event.control_version,
     )
-    for voice, reached in state.reached.get(series, {}).items():
+    for key, reached in state.reached.get(series, {}).items():
         if reached > event.open_time:
-            opened.answers[voice] = Answer(None, None, SILENT)
+            opened.ballots[key] = Ballot(None, None, SILENT)
     state.rounds[*series, event.open_time] = opened
     insort(state.waiting.setdefault(series, []), event.open_time)
     return opened
 
 
-def _pass_over(state: State, series: Series, voice: Voice, open_time: int) -> list[Round]:
-    """Who answers a later bar will not answer the ones before it: a worker goes in order."""
+def _pass_over(state: State, series: Series, key: ArtifactKey, open_time: int) -> list[Round]:
+    """Record in each earlier round that the artifact did not predict its bar, and return those rounds.
+
+    A worker predicts bars in order, so after a later bar no prediction for an earlier one follows."""
     reached = state.reached.setdefault(series, {})
     times = state.waiting[series]
-    first = bisect_right(times, reached.get(voice, -1))
+    first = bisect_right(times, reached.get(key, -1))
     passed = []
-    for earlier in times[first : bisect_left(times, open_time)]:
-        answers = state.rounds[*series, earlier].answers
-        if voice not in answers:
-            answers[voice] = Answer(None, None, SILENT)
-            passed.append(state.rounds[*series, earlier])
-    reached[voice] = max(open_time, reached.get(voice, -1))
+    for open_time_before in times[first : bisect_left(times, open_time)]:
+        ballots = state.rounds[*series, open_time_before].ballots
+        if key not in ballots:
+            ballots[key] = Ballot(None, None, SILENT)
+            passed.append(state.rounds[*series, open_time_before])
+    reached[key] = max(open_time, reached.get(key, -1))
     return passed
 
 
-def _answer(envelope: Envelope[PredictionEvent]) -> Answer:
+def _ballot_of(envelope: Envelope[PredictionEvent]) -> Ballot:
     match envelope.event:
         case PredictionMade(probabilities=p):
             total = p[0] + p[1] + p[2]
             if abs(total - 1) > SUMS_WITHIN:
-                return Answer(envelope.id.hex(), None, f"probabilities sum to {total:.6g}")
-            return Answer(envelope.id.hex(), p, "")
+                return Ballot(envelope.id.hex(), None, f"probabilities sum to {total:.6g}")
+            return Ballot(envelope.id.hex(), p, "")
         case PredictionFailed(reason=reason, detail=detail):
-            return Answer(envelope.id.hex(), None, f"{reason}: {detail}" if detail else reason)
+            return Ballot(envelope.id.hex(), None, f"{reason}: {detail}" if detail else reason)
 
 
-def _late(envelope: Envelope[PredictionEvent], voice: Voice) -> Encoded:
+def _late(envelope: Envelope[PredictionEvent], key: ArtifactKey) -> Encoded:
     event = envelope.event
     late = BallotLate(
-        event.symbol, event.interval_ms, event.open_time, event.origin, voice[0], voice[1], envelope.id.hex()
+        symbol=event.symbol,
+        interval_ms=event.interval_ms,
+        open_time=event.open_time,
+        origin=event.origin,
+        model=key[0],
+        artifact=key[1],
+        event=envelope.id.hex(),
     )
     return encode("decisions", late, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)
 
 
-def _second(envelope: Envelope[PredictionEvent], entry: str, first: Answer) -> Encoded:
+def _second(envelope: Envelope[PredictionEvent], entry: str, first: Ballot) -> Encoded:
     event = envelope.event
     letter = DeadLetter(
-        GROUP,
-        f"predictions@{entry}",
-        "conflict",
-        f"{event.model} answered {event.symbol} {event.open_time} twice; the first, {first.event}, counts",
-        envelope.id.hex(),
+        service=GROUP,
+        source=f"predictions@{entry}",
+        reason="conflict",
+        detail=f"{event.model} answered {event.symbol} {event.open_time} twice; the first, {first.event}, counts",
+        raw=envelope.id.hex(),
     )
     return encode("dead", letter, causation=envelope.id, correlation=envelope.correlation)
 
 
 def _close_if_complete(state: State, current: Round, now: int | None, outputs: list[Encoded]) -> None:
-    panel = state.under(current.version).panel
+    panel = state.electorate(current.version).panel
     cause = _cause(panel, current)
     if panel.members and cause is not None:
         _close(state, current, cause, now, outputs)
 
 
 def _cause(panel: Panel, current: Round) -> ClosedBy | None:
-    """Why a round closes by what was answered: every member did, or has moved on; None while one may still answer."""
+    """Return why a round may close without the clock: every member has predicted the bar or a later one. None
+    otherwise."""
     closed_by: ClosedBy = "complete"
     for member in panel.members:
-        answer = current.answers.get((member.model, member.artifact))
-        if answer is None:
+        ballot = current.ballots.get((member.model, member.artifact))
+        if ballot is None:
             return None
-        if answer.event is None:
+        if ballot.event is None:
             closed_by = "superseded"
     return closed_by
 
 
 def _close_overdue(state: State, now: int, outputs: list[Encoded]) -> None:
-    """A live round waits until ``deadline_ms`` after the close of its bar. Where its first ballot came
-    only after that (a backlog), it waits as long from there: everybody gets a chance to answer."""
+    """Close live rounds whose deadline has passed.
+
+    The deadline is ``deadline_ms`` after the close of the bar. Where the first ballot came later than that (a backlog),
+    the round waits ``deadline_ms`` from that ballot, so that every member has time to predict."""
     for current in _live(state.rounds.values()):
-        panel = state.under(current.version).panel
+        panel = state.electorate(current.version).panel
         wait = panel.policy.deadline_ms
         deadline = current.open_time + current.series[1] + wait
         if (current.opened_at or 0) >= deadline:
@@ -268,15 +288,16 @@ def _live(rounds: Iterable[Round]) -> list[Round]:
 
 
 def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, outputs: list[Encoded]) -> None:
-    """Decides a round, and before it every older one of its series: bars are decided in order. An older round in which
-    a member may still answer is closed by what closes the later one: its deadline, or that it is superseded by a
-    round in which that member has no vote any more."""
+    """Decide a round, and before it every older round of its series: bars are decided in order.
+
+    An older round in which a member may still predict closes for the same reason as the later one: ``deadline``, or
+    ``superseded`` by a round in which that member has no vote."""
     times = state.waiting.get(current.series, [])
     while times and times[0] <= current.open_time:
         open_time = times.pop(0)
         bar = (*current.series, open_time)
         closing = state.rounds.pop(bar)
-        electorate = state.under(closing.version)
+        electorate = state.electorate(closing.version)
         cause = closed_by
         if closing is not current:
             forced: ClosedBy = "deadline" if closed_by == "deadline" else "superseded"

@@ -48,13 +48,13 @@ def begin(
     """No evidence yet. ``backtest``: what training left to hold it against."""
     label = (score.horizon, score.kappa, score.interval_ms)
     if isinstance(policy.thresholds, ClassicPolicy):
-        return Candidate(key, version, None, classic.begin(policy.thresholds), label=label)
+        return Candidate(key, version, None, classic.initial(policy.thresholds), label=label)
     rules = policy.thresholds
     plan = Plan(key, score.horizon, score.interval_ms)
     if backtest is not None:
         scales = structs.replace(plan.scales, prior=backtest.scale)
         plan = structs.replace(plan, scales=scales, response=backtest.response)
-    found = evidence.begin(plan, rules.margin, _whole(rules.block_ms, score))
+    found = evidence.initial(plan, rules.margin, _whole(rules.block_ms, score))
     return Candidate(key, version, found, None, label=label)
 
 

@@ -55,7 +55,7 @@ def follow(
         log_prior((share, one.prior) for one, share in zip(known, shares, strict=True)),
         past.policy.temperature,
     )
-    return Measure(version, champions, contribution.begin(panel))
+    return Measure(version, champions, contribution.initial(panel))
 
 
 def take(measure: Measure, score: PredictionScored, event: str, version: int) -> ContributionsMeasured | None:
@@ -68,5 +68,7 @@ def take(measure: Measure, score: PredictionScored, event: str, version: int) ->
     if valued == measure.said or valued < measure.said + measure.said // ANEW:
         return None
     measure.said = valued
-    members = {one.model: Worth(one.shapley, one.leave_one_out) for one in contribution.worths(measure.fold)}
+    members = {
+        one.model: Worth(one.shapley, one.leave_one_out) for one in contribution.member_contributions(measure.fold)
+    }
     return ContributionsMeasured(members, valued, event, version)

@@ -37,7 +37,7 @@ class Watch(Struct, array_like=True):
 
 def begin(model: str, artifact: str, ghost: str, version: int, score: PredictionScored) -> Watch:
     """Nothing seen yet."""
-    watched = guard.begin(horizon=score.horizon, interval_ms=score.interval_ms)
+    watched = guard.initial(horizon=score.horizon, interval_ms=score.interval_ms)
     return Watch(model, artifact, ghost, version, watched)
 
 

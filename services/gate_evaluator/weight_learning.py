@@ -50,7 +50,7 @@ def follow(
         WeightedMember(name, held[name], artifacts[artifact].centre, artifacts[artifact].prior)
         for name, artifact in champions
     ]
-    fold = weights.begin(members, horizon=score.horizon, interval_ms=score.interval_ms, temperature=temperature)
+    fold = weights.initial(members, horizon=score.horizon, interval_ms=score.interval_ms, temperature=temperature)
     return Learner(version, champions, held, fold)
 
 

@@ -166,7 +166,7 @@ def _take_bar(state: State, bar: BarClosed, received: Received) -> SymbolState |
     """Add a bar to its history; None for one that is out of order."""
     state.count += 1
     series = state.of(_key(bar))
-    return series if series.history.take(bar.open_time, bar.close, received.entry, state.count) else None
+    return series if series.history.append(bar.open_time, bar.close, received.entry, state.count) else None
 
 
 def _take_features(state: State, event: FeatureEvent, received: Received) -> SymbolState:
@@ -219,7 +219,7 @@ def _sweep(state: State, now: int) -> Iterator[Encoded]:
     stopped, and drop them once nothing of them waits or all streams have been read past the mark."""
     read_until = min(state.features_at, state.predictions_at, state.decisions_at)
     for key, series in list(state.series.items()):
-        if not series.ended and state.count - series.history.number > stream.FORGOTTEN:
+        if not series.ended and state.count - series.history.number > stream.EXPIRES_AFTER_BARS:
             series.ended = now + MARGIN_MS
             series.history.ended = True
         yield from _settled(state, series)

@@ -32,7 +32,7 @@ def let_go(state: State, series: SymbolState) -> None:
         while series.decisions and (decided := next(iter(series.decisions))) <= until:
             del series.decisions[decided]
             series.decided_base = decided
-    series.history.forget(series.complete + 1)
+    series.history.drop_before(series.complete + 1)
 
 
 def _complete(state: State, series: SymbolState, open_time: int, stamp: Stamp) -> bool:

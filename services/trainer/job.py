@@ -3,6 +3,7 @@
 Progress and result are emitted as events. The trainer fills in ``version`` and ``shadow`` of ``TrainingCompleted`` when
 it registers the artifact."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from shared.artifacts.manifest import MANIFEST, canonical
 from shared.artifacts.store import ArtifactStore
 from shared.control.stream import now_ms
 from shared.features import SETS
+from shared.report.drawing import ChartsMissingError
 from shared.report.training import Results, page
 from shared.training.collapse import Collapse, EpochReading, Watcher
 from shared.training.fitting import NotStoredError, Origin, Prepared, Trained, fit, measure, prepare
@@ -35,6 +37,7 @@ from shared.training.quality import assess
 from shared.training.recorded import Recorded
 from shared.training.worth import gains, sanity
 
+_log = logging.getLogger(__name__)
 REPORT: Final = "report.html"
 CARD: Final = "card.md"
 
@@ -119,7 +122,7 @@ def train(
     answers = artifact.predict(prepared.table.windows[test])
     checks, compared = sanity(answers), gains(prepared, answers, recorded.series, champion)
     results = Results(request, report, trained.manifest, watcher.readings, answers, y[test], compared, checks)
-    folder.joinpath(REPORT).write_text(page(results), encoding="utf-8")
+    write_report(folder / REPORT, results)
     folder.joinpath(CARD).write_text(card(digest, trained.manifest) + "\n", encoding="utf-8")
     refused = _refusal(task, compared, checks)
     if refused is not None:
@@ -143,6 +146,14 @@ def train(
         )
     )
     return None
+
+
+def write_report(path: Path, results: Results) -> None:
+    """Write the report page. It is left out, with a warning, if the library that draws charts is not installed."""
+    try:
+        path.write_text(page(results), encoding="utf-8")
+    except ChartsMissingError as error:
+        _log.warning("%s is not written: %s", path, error)
 
 
 def _refusal(task: Task, compared: Sequence[Gain], checks: Sequence[SanityCheck]) -> Collapse | None:

@@ -1,4 +1,4 @@
-"""Artifacts as a replay finds them: whole, gone, or changed, and then where."""
+"""Examine the artifacts that a replay needs: whether each is complete, missing or changed, and where."""
 
 import hashlib
 from typing import Final, NamedTuple
@@ -8,7 +8,7 @@ from shared.artifacts.manifest import ManifestError, parse
 from shared.audit.findings import Layer
 
 SEARCHED: Final = 65_536
-"""Bytes up to which a changed file is searched for the one bit that would make it whole again."""
+"""Largest changed file (bytes) that is searched for a single flipped bit."""
 PARTS: Final[dict[str, Layer]] = {
     "scaler": "scaler",
     "temperature": "calibration",
@@ -16,12 +16,14 @@ PARTS: Final[dict[str, Layer]] = {
     "prior": "calibration",
     "feature_set": "feature",
 }
-"""Which layer a field of the manifest belongs to; the others are the model's."""
+"""The layer of each field of the manifest; fields that are not listed belong to the model."""
 
 
 class Examined(NamedTuple):
-    """``artifact``: None where it cannot be asked; ``fault`` says why. ``layer``: of what was changed;
-    None where it is missing or cannot be run here, which is no difference but no proof either."""
+    """The result of an examination.
+
+    ``artifact`` is None where it cannot be used; ``fault`` is then the reason. ``layer`` is the layer of what was
+    changed. It is None where the artifact is missing or cannot run here: that is no difference, but no proof either."""
 
     artifact: Artifact | None
     fault: str = ""
@@ -29,7 +31,7 @@ class Examined(NamedTuple):
 
 
 def examine(store: ArtifactStore, digest: str) -> Examined:
-    """The artifact, or what is wrong with it."""
+    """Load an artifact, or return what is wrong with it."""
     folder = store.path / digest
     if not folder.is_dir():
         return Examined(None, f"artifact {digest[:12]} is not in the store")
@@ -43,20 +45,20 @@ def examine(store: ArtifactStore, digest: str) -> Examined:
 
 
 def _changed(store: ArtifactStore, digest: str) -> tuple[Layer, str] | None:
-    """The first file that is not the one its digest names."""
+    """Return the layer and a description of the first file that does not match its digest; None where all match."""
     data = _bytes(store, digest, MANIFEST)
     if data is None or digest_of(data) != digest:
         return _of_manifest(data, digest)
     try:
         manifest = parse(data)
     except ManifestError:
-        return None  # the digest fits: it is as it was written, and loading it will say why it is not for here
+        return None  # the digest matches, so it was not changed; loading it raises the reason why it cannot run here
     for entry in manifest.files:
-        found = _bytes(store, digest, entry.name)
-        if found is None:
+        content = _bytes(store, digest, entry.name)
+        if content is None:
             return "model", f"{entry.name} is missing"
-        if digest_of(found) != entry.sha256:
-            where = flipped(found, entry.sha256)
+        if digest_of(content) != entry.sha256:
+            where = flipped(content, entry.sha256)
             spot = "" if where is None else f", one bit of byte {where}"
             return "model", f"{entry.name} was changed{spot}"
     return None
@@ -78,8 +80,9 @@ def _bytes(store: ArtifactStore, digest: str, name: str) -> bytes | None:
 
 
 def flipped(data: bytes, sha256: str) -> int | None:
-    """The byte of which one bit must be flipped for ``data`` to have this digest; None where no single
-    one does, or the file is too long to look."""
+    """Return the index of the byte in which flipping one bit gives ``data`` this digest.
+
+    None where no single bit does, or where the file is longer than ``SEARCHED``."""
     if len(data) > SEARCHED:
         return None
     wanted = bytes.fromhex(sha256)
@@ -96,8 +99,9 @@ def flipped(data: bytes, sha256: str) -> int | None:
 
 
 def field_at(manifest: bytes, at: int) -> str:
-    """The top-level field of a JSON object that byte ``at`` lies in, by looking at braces alone, so that a
-    changed byte does not matter much."""
+    """Return the top-level field of a JSON object that contains byte ``at``.
+
+    Only braces and quotes are read, so a changed byte seldom affects the result."""
     depth, quoted, key, start, name = 0, False, True, 0, ""
     for number, byte in enumerate(manifest[: at + 1]):
         char = chr(byte)

@@ -1,8 +1,9 @@
-"""The layer of ballots: each decision against ``predictions``.
+"""The layer of ballots: compare each decision with ``predictions``.
 
-Each ballot that a decision names is the one on ``predictions``, made under the decision's own stamp; no bar is decided
-twice, none without need is left undecided, no ballot that had come is left out (``shared.audit.closing``), and no
-deadline is claimed before its time (``shared.audit.clocks``).
+- Each ballot that a decision names must be the one on ``predictions``, made under the decision's own stamp.
+- No bar may be decided twice, or be left undecided without need.
+- No ballot that the voter had read may be left out (``shared.audit.closing``).
+- No deadline may be claimed before its time (``shared.audit.clocks``).
 """
 
 from collections.abc import Iterator
@@ -20,12 +21,12 @@ from shared.audit.window import Cast, Window
 from shared.log import StreamKey
 from shared.voting.decision import Series
 
-Found = tuple[Layer, str]
-"""The layer of a fault, and a sentence."""
+LayerFault = tuple[Layer, str]
+"""The layer of a fault, and its description."""
 
 
 def check_ballots(source: Recording, configurations: Configurations, partition: int, span: EntryRange) -> Findings:
-    """Every ballot of every decision of a partition within ``span``."""
+    """Check every ballot of every decision of a partition within ``span``."""
     findings = Findings()
     _Check(source, configurations, partition, span, findings).run()
     return findings
@@ -41,13 +42,15 @@ class _Check:
         self.rounds = OpenRounds(configurations)
         self.silence = Silence(configurations)
         self.clocks = Clocks(configurations, findings if span.after == "0-0" else Findings())
-        self.window = Window(_predictions(source, partition, span, findings), self.rounds.hears, self.rounds.arrived)
+        self.window = Window(
+            _predictions(source, partition, span, findings), self.rounds.enters_round, self.rounds.arrived
+        )
         self.stamps: dict[Series, int] = {}
 
     def run(self) -> None:
         for read in self.reads:
-            event = read.found.envelope.event
-            if read.found.fault:
+            event = read.opened.envelope.event
+            if read.opened.fault:
                 continue
             match event:
                 case DecisionMade():
@@ -64,8 +67,8 @@ class _Check:
                 case _:
                     continue
             for fault in (*self.rounds.undecided(self.window), *self.rounds.unrecorded(self.window)):
-                self._tell(read, fault)
-        for earlier, detail in (*self.silence.left(), *self.clocks.left()):
+                self._add_fault(read, fault)
+        for earlier, detail in (*self.silence.unjustified(), *self.clocks.unjustified()):
             self._differ(earlier, "vote", detail)
 
     def _decision(self, read: ReadEvent, decision: DecisionMade) -> None:
@@ -73,69 +76,71 @@ class _Check:
         decided = self.window.series(series).decided
         if decision.open_time <= decided:
             what = "a second decision on this bar" if decision.open_time == decided else "decided after a later bar"
-            self._seen(read, ("vote", what))
+            self._count(read, ("vote", what))
             return
         moment = order(read.entry)[0]
         casts: list[Cast] = []
-        fault = self._unfounded(decision, moment, casts)
+        fault = self._ballot_fault(decision, moment, casts)
         for cast in casts:
             self.rounds.reach(cast.number)
         stamped = [cast for cast in casts if cast.envelope.event.control_head is not None]
-        fault = fault or self._misstamped(series, decision, stamped)
-        why = self.rounds.unjustified(decision)
-        fault = fault or (("vote", why) if why else None)
-        why = self.clocks.fault(read, decision, stamped=bool(stamped))
-        fault = fault or (("vote", why) if why else None)
-        passed = self.silence.judge(self.window, read, decision, moment)
-        for found in self.rounds.close(self.window, decision):
-            if found.missing:
-                self._tell(read, found)
+        fault = fault or self._stamp_fault(series, decision, stamped)
+        detail = self.rounds.unjustified(decision)
+        fault = fault or (("vote", detail) if detail else None)
+        detail = self.clocks.fault(read, decision, stamped=bool(stamped))
+        fault = fault or (("vote", detail) if detail else None)
+        passed = self.silence.check(self.window, read, decision, moment)
+        for closing_fault in self.rounds.close(self.window, decision):
+            if closing_fault.missing:
+                self._add_fault(read, closing_fault)
             else:
-                fault = ("vote", found.detail)
-        self._seen(read, fault)
+                fault = ("vote", closing_fault.detail)
+        self._count(read, fault)
         for earlier, detail in (*passed, *self.clocks.deadlines(read, decision)):
             self._differ(earlier, "vote", detail)
 
-    def _seen(self, read: ReadEvent, fault: Found | None) -> None:
+    def _count(self, read: ReadEvent, fault: LayerFault | None) -> None:
         if self.span.holds(read.entry):
             self.findings.see("ballots", equal=fault is None)
             if fault is not None:
                 self._differ(read, *fault)
 
-    def _misstamped(self, series: Series, decision: DecisionMade, stamped: list[Cast]) -> Found | None:
-        """A decision is made under the stamp of its ballots, and stamps never fall."""
+    def _stamp_fault(self, series: Series, decision: DecisionMade, stamped: list[Cast]) -> LayerFault | None:
+        """Return a fault where a decision's stamp is not that of its ballots, or falls below the stamp of the decision
+        before."""
         before, self.stamps[series] = self.stamps.get(series, 0), decision.control_version
         for cast in stamped:
             event = cast.envelope.event
             under = (event.control_version, event.control_head.hex())
             if under != (decision.control_version, decision.control_head):
-                said = f"{decision.control_version} {decision.control_head[:12]}"
+                stamp = f"{decision.control_version} {decision.control_head[:12]}"
                 return (
                     "vote",
-                    f"made under version {said}; its ballot {cast.event[:12]} under {under[0]} {under[1][:12]}",
+                    f"made under version {stamp}; its ballot {cast.event[:12]} under {under[0]} {under[1][:12]}",
                 )
         if stamped and decision.control_version < before:
             return "vote", f"made under version {decision.control_version}, after a decision under {before}"
         return None
 
-    def _unfounded(self, decision: DecisionMade, moment: int, casts: list[Cast]) -> Found | None:
-        """A ballot in the decision that is not the one on ``predictions``. Those that are there go into ``casts``."""
+    def _ballot_fault(self, decision: DecisionMade, moment: int, casts: list[Cast]) -> LayerFault | None:
+        """Return a fault where a ballot in the decision is not the one on ``predictions``; add those that were found to
+        ``casts``."""
         named: tuple[CountedBallot | ShadowBallot, ...] = (*decision.counted, *decision.shadow)
-        fault: Found | None = None
+        fault: LayerFault | None = None
         for ballot in named:
-            found = self.window.find(ballot.event, moment)
-            if found is None:
+            cast = self.window.find(ballot.event, moment)
+            if cast is None:
                 fault = fault or ("ballot", f"{ballot.model}'s ballot {ballot.event[:12]} is not on predictions")
                 continue
-            casts.append(found)
-            event = found.envelope.event
+            casts.append(cast)
+            event = cast.envelope.event
             about = (ballot.model, ballot.artifact, decision.symbol, decision.interval_ms, decision.open_time)
             if not isinstance(event, PredictionMade) or event.probabilities != ballot.probabilities:
                 fault = fault or (
                     "vote",
-                    f"{ballot.model}'s ballot {ballot.event[:12]} says another thing on predictions",
+                    f"{ballot.model}'s ballot {ballot.event[:12]} has other probabilities on predictions",
                 )
-            elif about != (*found.voice, event.symbol, event.interval_ms, event.open_time):
+            elif about != (*cast.key, event.symbol, event.interval_ms, event.open_time):
                 fault = fault or (
                     "vote",
                     f"{ballot.model}'s ballot {ballot.event[:12]} is about another bar or artifact",
@@ -143,33 +148,34 @@ class _Check:
         for absent in decision.absent:
             if absent.event is None:
                 continue
-            found = self.window.find(absent.event, moment)
-            if found is None:
+            cast = self.window.find(absent.event, moment)
+            if cast is None:
                 fault = fault or ("ballot", f"{absent.model}'s failure {absent.event[:12]} is not on predictions")
                 continue
-            casts.append(found)
-            event = found.envelope.event
+            casts.append(cast)
+            event = cast.envelope.event
             if isinstance(event, PredictionFailed) and not absent.reason.startswith(event.reason):
-                detail = f"{absent.model} failed with {event.reason}; the decision says {absent.reason}"
+                detail = f"{absent.model} failed with {event.reason}; the decision records {absent.reason}"
                 fault = fault or ("vote", detail)
         return fault
 
-    def _tell(self, read: ReadEvent, fault: Fault) -> None:
-        """A fault that shows at an entry and is about an earlier bar."""
+    def _add_fault(self, read: ReadEvent, fault: Fault) -> None:
+        """Record a fault that shows at an entry and concerns an earlier bar."""
         if not self.span.holds(read.entry):
             return
         symbol, _, open_time = fault.bar
-        where = (self.place.stream, self.place.partition, read.entry, read.found.envelope.id.hex())
+        where = (self.place.stream, self.place.partition, read.entry, read.opened.envelope.id.hex())
         self.findings.differ(Difference("vote", *where, fault.detail, symbol, open_time, fault.missing))
 
     def _differ(self, read: ReadEvent, layer: Layer, detail: str) -> None:
         if self.span.holds(read.entry):
-            self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
+            self.findings.differ(difference(layer, self.place, read.entry, read.opened, detail))
 
 
 def _predictions(source: Recording, partition: int, span: EntryRange, findings: Findings) -> Iterator[ReadEvent]:
-    """Predictions as they are, without those that the voter set aside; whether each is what it should be is another
-    layer's question."""
+    """Yield the recorded predictions, without those that the voter set aside.
+
+    Whether each is what it should be is the question of another layer."""
     aside = set_aside(source, "ensemble-voter", partition, findings)
     reads = readable(
         source, StreamKey("predictions", partition), "ballot", Findings(), EntryRange(span.until, span.until)

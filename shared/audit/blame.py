@@ -1,7 +1,7 @@
-"""From a decision to whoever answers for it: each link of the chain found on its stream, and checked.
+"""Trace a decision to everyone responsible for it: find each link of the chain on its stream and check it.
 
-Decision, configuration, intent; each ballot, the vector and the bar behind it; each artifact, what it learned from,
-who put it in service, on what verdict and what evidence that it was loaded.
+The links are the decision, its configuration and its intent; each ballot with its vector and bar; each artifact with
+its training, its promotion, the verdict for it and the evidence that it was loaded.
 """
 
 from collections import deque
@@ -26,16 +26,16 @@ Outcome = Literal["checked", "failed", "absent"]
 
 
 class Link(NamedTuple):
-    """One step: what it is about, whether it was checked, failed or is not there, and what it says."""
+    """One step: what it concerns, the result of its check, a description, and where it is recorded."""
 
     what: str
     outcome: Outcome
-    says: str
+    description: str
     where: str = ""
 
 
 class BlamedEvent(NamedTuple):
-    """A recorded event."""
+    """A recorded event and its position."""
 
     place: StreamKey
     entry: str
@@ -49,32 +49,34 @@ class BlamedEvent(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Where it stands."""
+        """Its position: ``<stream>/<partition>@<entry>``."""
         return f"{self.place.stream}/{self.place.partition}@{self.entry}"
 
 
-def decision_of(source: Recording, partitions: int, prefix: str) -> BlamedEvent | None:
-    """The first decision whose id begins with ``prefix`` (hexadecimal)."""
+def find_decision(source: Recording, partitions: int, prefix: str) -> BlamedEvent | None:
+    """Return the first decision whose id begins with ``prefix`` (hexadecimal); None where there is none."""
     needle = f'"id":"{prefix}'.encode()
     for partition in range(partitions):
-        for found in _with(source, StreamKey("decisions", partition), needle):
-            if found.opened.envelope.id.hex().startswith(prefix) and isinstance(found.event, DecisionMade):
-                return found
+        for candidate in _containing(source, StreamKey("decisions", partition), needle):
+            if candidate.opened.envelope.id.hex().startswith(prefix) and isinstance(candidate.event, DecisionMade):
+                return candidate
     return None
 
 
 def links(
-    source: Recording, configurations: Configurations, found: BlamedEvent, store: ArtifactStore
+    source: Recording, configurations: Configurations, recorded: BlamedEvent, store: ArtifactStore
 ) -> Iterator[Link]:
-    """Every link behind a decision, in the order of cause, backwards."""
-    decision: DecisionMade = found.event
-    fault = fault_of(configurations, found.data)
+    """Yield every link of a decision, from the decision back to its causes."""
+    decision: DecisionMade = recorded.event
+    fault = fault_of(configurations, recorded.data)
     about = f"{decision.symbol} {decision.action} {decision.confidence:.3f}, {decision.closed_by}, {decision.intent}"
-    yield Link("decision", "failed" if fault else "checked", f"{about}{f'; {fault[1]}' if fault else ''}", found.where)
+    yield Link(
+        "decision", "failed" if fault else "checked", f"{about}{f'; {fault[1]}' if fault else ''}", recorded.where
+    )
     yield from _configuration(configurations, decision)
-    yield from _intent(source, configurations, found)
+    yield from _intent(source, configurations, recorded)
     for ballot in decision.counted:
-        yield from _ballot(source, found, ballot)
+        yield from _ballot(source, recorded, ballot)
     for absent in decision.absent:
         yield Link(f"{absent.model} did not vote", "checked", absent.reason)
     for ballot in decision.counted:
@@ -91,12 +93,12 @@ def _configuration(configurations: Configurations, decision: DecisionMade) -> It
     yield Link("configuration", "checked", f"version {entry.version}, last changed by {_by(entry)}", where)
 
 
-def _intent(source: Recording, configurations: Configurations, found: BlamedEvent) -> Iterator[Link]:
-    decision: DecisionMade = found.event
+def _intent(source: Recording, configurations: Configurations, recorded: BlamedEvent) -> Iterator[Link]:
+    decision: DecisionMade = recorded.event
     if decision.intent != "issued":
         return
-    name = found.opened.envelope.id.hex()
-    intent = _first(source, "intents", found.place.partition, f'"decision":"{name}"'.encode(), START)
+    name = recorded.opened.envelope.id.hex()
+    intent = _first(source, "intents", recorded.place.partition, f'"decision":"{name}"'.encode(), START)
     configuration = configurations.at(decision.control_version)
     if intent is None or configuration is None:
         yield Link("intent", "absent", "issued, and not on the stream")
@@ -105,28 +107,30 @@ def _intent(source: Recording, configurations: Configurations, found: BlamedEven
     yield Link("intent", "checked" if same else "failed", f"valid until {intent.event.valid_until}", intent.where)
 
 
-def _ballot(source: Recording, found: BlamedEvent, ballot: CountedBallot) -> Iterator[Link]:
-    """The ballot as it was cast, the vector it answers, the bar that the vector is of."""
-    what, partition = f"{ballot.model}'s ballot", found.place.partition
-    cast = _first(source, "predictions", partition, bytes.fromhex(ballot.event), found.entry)
+def _ballot(source: Recording, recorded: BlamedEvent, ballot: CountedBallot) -> Iterator[Link]:
+    """Yield the recorded ballot, the vector that it is computed from, and the bar of that vector."""
+    what, partition = f"{ballot.model}'s ballot", recorded.place.partition
+    cast = _first(source, "predictions", partition, bytes.fromhex(ballot.event), recorded.entry)
     if cast is None:
         yield Link(what, "absent", f"{ballot.event[:12]} is not on predictions")
         return
     same = not cast.opened.fault and getattr(cast.event, "probabilities", None) == ballot.probabilities
-    says = f"{ballot.action} {ballot.confidence:.3f}, weight {ballot.weight:.2f}, effect {ballot.effect:+.3f}"
-    yield Link(what, "checked" if same else "failed", says, cast.where)
-    vector = _first(source, "features", partition, cast.event.vector, found.entry)
+    description = f"{ballot.action} {ballot.confidence:.3f}, weight {ballot.weight:.2f}, effect {ballot.effect:+.3f}"
+    yield Link(what, "checked" if same else "failed", description, cast.where)
+    vector = _first(source, "features", partition, cast.event.vector, recorded.entry)
     yield _step(f"{ballot.model}'s vector", vector, cast.event.vector.hex())
-    bar = _first(source, "market", partition, found.opened.envelope.correlation, found.entry)
-    yield _step(f"{ballot.model}'s bar", bar, found.opened.envelope.correlation.hex())
+    bar = _first(source, "market", partition, recorded.opened.envelope.correlation, recorded.entry)
+    yield _step(f"{ballot.model}'s bar", bar, recorded.opened.envelope.correlation.hex())
 
 
-def _step(what: str, found: BlamedEvent | None, name: str) -> Link:
-    if found is None:
+def _step(what: str, recorded: BlamedEvent | None, name: str) -> Link:
+    if recorded is None:
         return Link(what, "absent", f"{name[:12]} is not there, or cannot be read")
-    event = found.event
-    says = f"{event.symbol}, bar {event.open_time}, {event.origin}"
-    return Link(what, "failed" if found.opened.fault else "checked", found.opened.fault or says, found.where)
+    event = recorded.event
+    description = f"{event.symbol}, bar {event.open_time}, {event.origin}"
+    return Link(
+        what, "failed" if recorded.opened.fault else "checked", recorded.opened.fault or description, recorded.where
+    )
 
 
 def _artifact(
@@ -136,14 +140,14 @@ def _artifact(
     ballot: CountedBallot,
     store: ArtifactStore,
 ) -> Iterator[Link]:
-    """The artifact, its training, and how it came into service."""
+    """Yield the artifact, its training, and how it came into service."""
     model, artifact = ballot.model, ballot.artifact
-    found = examine(store, artifact)
+    examined = examine(store, artifact)
     what = f"{model}'s artifact"
-    if found.artifact is None:
-        yield Link(what, "failed" if found.layer else "absent", found.fault)
+    if examined.artifact is None:
+        yield Link(what, "failed" if examined.layer else "absent", examined.fault)
     else:
-        manifest = found.artifact.manifest
+        manifest = examined.artifact.manifest
         yield Link(what, "checked", f"{artifact[:12]}, {manifest.family}, {len(manifest.files)} files as digested")
         data = manifest.data
         rows = f"{data.bars:,} bars of {', '.join(data.symbols)} from {data.source}"
@@ -160,18 +164,18 @@ def _training(source: Recording, model: str, artifact: str) -> Iterator[Link]:
     if "training" not in STREAMS:
         yield Link(f"{model}'s training run", "absent", "no run was recorded: it was trained by hand")
         return
-    found = deque(_with(source, StreamKey("training"), artifact.encode()), maxlen=1)
-    if not found:
+    runs = deque(_containing(source, StreamKey("training"), artifact.encode()), maxlen=1)
+    if not runs:
         yield Link(f"{model}'s training run", "absent", "no run was recorded: it was trained by hand, or imported")
     else:
-        fault, kind = found[0].opened.fault, type(found[0].event).__name__
-        yield Link(f"{model}'s training run", "failed" if fault else "checked", fault or kind, found[0].where)
+        fault, kind = runs[0].opened.fault, type(runs[0].event).__name__
+        yield Link(f"{model}'s training run", "failed" if fault else "checked", fault or kind, runs[0].where)
 
 
 def _promotion(
     source: Recording, configurations: Configurations, entries: list[CommandRecorded], model: str, artifact: str
 ) -> Iterator[Link]:
-    """The entry since which the artifact has been champion without a break, and the promotion it rests on."""
+    """Yield the entry since which the artifact has been champion without a break, and the promotion that caused it."""
     since = None
     for entry in reversed(entries):
         state = configurations.states[entry.version - 1]
@@ -193,9 +197,11 @@ def _promotion(
     for name in command.ready:
         ready = _anywhere(source, "readiness", configurations.newest.partitions, f'"id":"{name}"'.encode())
         good = ready is not None and not ready.opened.fault and isinstance(ready.event, ArtifactReady)
-        says = f"loaded by {ready.event.owner} in {ready.event.took_ms} ms" if ready is not None and good else name[:12]
+        description = (
+            f"loaded by {ready.event.owner} in {ready.event.took_ms} ms" if ready is not None and good else name[:12]
+        )
         outcome: Outcome = "absent" if ready is None else "checked" if good else "failed"
-        yield Link(f"{model} was ready", outcome, says, ready.where if ready else "")
+        yield Link(f"{model} was ready", outcome, description, ready.where if ready else "")
     if not command.ready:
         yield Link(f"{model} was ready", "absent", "the promotion names no worker that had loaded it")
 
@@ -204,14 +210,14 @@ def _verdict(source: Recording, partitions: int, command: Promote, model: str) -
     what = f"{model}'s verdict"
     if command.verdict is None:
         return Link(what, "absent", "promoted by force: no verdict")
-    found = _anywhere(source, "gates", partitions, f'"id":"{command.verdict}"'.encode())
-    if found is None:
+    recorded = _anywhere(source, "gates", partitions, f'"id":"{command.verdict}"'.encode())
+    if recorded is None:
         return Link(what, "absent", f"{command.verdict[:12]} is not on gates")
-    event = found.event
-    good = isinstance(event, VerdictReached) and not found.opened.fault and event.artifact == command.artifact
+    event = recorded.event
+    good = isinstance(event, VerdictReached) and not recorded.opened.fault and event.artifact == command.artifact
     if not good or event.overall != "passed":
-        return Link(what, "failed", f"{command.verdict[:12]} is no passing verdict on it", found.where)
-    return Link(what, "checked", f"passed by {event.policy} after {event.scores:,} scores", found.where)
+        return Link(what, "failed", f"{command.verdict[:12]} is no passing verdict on it", recorded.where)
+    return Link(what, "checked", f"passed by {event.policy} after {event.scores:,} scores", recorded.where)
 
 
 def _by(entry: CommandRecorded) -> str:
@@ -220,20 +226,22 @@ def _by(entry: CommandRecorded) -> str:
 
 
 def _anywhere(source: Recording, stream: str, partitions: int, needle: bytes) -> BlamedEvent | None:
-    return next((f for p in range(partitions) for f in _with(source, StreamKey(stream, p), needle)), None)
+    return next((f for p in range(partitions) for f in _containing(source, StreamKey(stream, p), needle)), None)
 
 
 def _first(source: Recording, stream: str, partition: int, needle: bytes, until: str) -> BlamedEvent | None:
-    """The event that holds ``needle`` as its id, or in JSON anywhere."""
+    """Return the first event whose id is ``needle``; on a JSON stream, the first whose bytes contain it."""
     place = StreamKey(stream, partition)
-    for found in _with(source, place, needle, "+" if until == START else until):
-        if STREAMS[stream].codec == "json" or found.opened.envelope.id == needle:
-            return found
+    for recorded in _containing(source, place, needle, "+" if until == START else until):
+        if STREAMS[stream].codec == "json" or recorded.opened.envelope.id == needle:
+            return recorded
     return None
 
 
-def _with(source: Recording, place: StreamKey, needle: bytes, until: str = "+") -> Iterator[BlamedEvent]:
-    """Events whose bytes hold ``needle``: a look through the bytes is a hundred times faster than reading them."""
+def _containing(source: Recording, place: StreamKey, needle: bytes, until: str = "+") -> Iterator[BlamedEvent]:
+    """Yield events whose bytes contain ``needle``.
+
+    Searching the bytes first is a hundred times faster than decoding every event."""
     for entry in source.entries(place, START, until):
         if needle in entry.data:
             try:

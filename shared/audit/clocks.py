@@ -1,9 +1,9 @@
-"""What a decision says about the voter's clock, held against deadlines and against its entry.
+"""Check the voter's clock in decisions: against deadlines, and against the id of the decision's entry.
 
-A live bar's decision has ``decided_at``, the voter's clock. A round may be closed by it once the deadline of its bar
-has passed, or that of a later bar of its symbol which the same look at the clock closed. How right the clock was shows
-in the id of the entry, which the server's clock gave: it cannot have been written before it was decided. It may have
-been written long after (a voter that was suspended); then its clock proves nothing, and that is counted.
+The decision of a live bar has ``decided_at``, the voter's clock. The voter may close a round by it once the deadline of
+its bar has passed, or that of a later bar of its symbol which it closed at the same reading of the clock. The id of the
+entry comes from the server's clock: a decision cannot have been written before it was made. It may have been written
+long after (a voter that was suspended). Then its clock proves nothing, and the decision is counted as not recomputed.
 """
 
 from typing import Final
@@ -15,26 +15,28 @@ from shared.audit.source import ReadEvent, order
 from shared.voting.decision import Series
 
 APART_MS: Final = 60_000
-"""How far the voter's clock and the server's may be apart."""
+"""Largest difference (ms) between the voter's clock and the server's."""
 EARLY: Final = "closed by the clock before its deadline had passed, or that of a later bar which the same look closed"
 
 
 class Clocks:
-    """The decisions of a partition in order. ``early``: those closed before their own deadline, which only a later
-    bar's can justify, by series."""
+    """Check the decisions of a partition, in order."""
 
     def __init__(self, configurations: Configurations, findings: Findings) -> None:
         self._configurations, self._findings = configurations, findings
+        # Decisions closed before their own deadline, by series: only the deadline of a later bar can justify them.
         self._early: dict[Series, list[tuple[ReadEvent, int]]] = {}
 
     def fault(self, read: ReadEvent, decision: DecisionMade, *, stamped: bool) -> str:
-        """What is wrong with a decision's clock. ``stamped``: its ballots were written by a release that records it."""
+        """Return what is wrong with the clock of a decision; empty where nothing is.
+
+        ``stamped`` is True where its ballots were written by a release that records the clock."""
         at = decision.decided_at
         if decision.origin != "live":
-            return "" if at is None else f"it says when it was decided, though its bar is {decision.origin}"
+            return "" if at is None else f"it has a time of decision, though its bar is {decision.origin}"
         if at is None:
             if stamped:
-                return "it does not say when it was decided, though its bar is live"
+                return "it has no time of decision, though its bar is live"
             if decision.closed_by == "deadline" or decision.intent == "stale":
                 self._findings.skip("votes: a deadline of an earlier release, which did not record its clock")
             return ""
@@ -46,8 +48,9 @@ class Clocks:
         return ""
 
     def deadlines(self, read: ReadEvent, decision: DecisionMade) -> list[tuple[ReadEvent, str]]:
-        """Decisions that were closed by the clock before any deadline had passed: known at the next decision of their
-        series."""
+        """Return decisions that were closed by the clock before any deadline had passed.
+
+        This is known at the next decision of their series."""
         series = (decision.symbol, decision.interval_ms)
         at, configuration = decision.decided_at, self._configurations.at(decision.control_version)
         waiting = self._early.pop(series, [])
@@ -60,7 +63,7 @@ class Clocks:
             self._early[series] = waiting
         return wrong
 
-    def left(self) -> list[tuple[ReadEvent, str]]:
-        """Those that no later decision justifies."""
+    def unjustified(self) -> list[tuple[ReadEvent, str]]:
+        """Return the early decisions that no later decision justified."""
         found = [early for series in self._early.values() for early, _ in series]
         return [(early, EARLY) for early in found]

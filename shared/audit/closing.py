@@ -1,10 +1,14 @@
-"""Was each round closed when it says, and is every prediction accounted for?
+"""Check that each round was closed when its decision claims, and that every prediction is accounted for.
 
-The voter reads predictions in order and writes what follows in order. So what a decision names shows how far the
-voter had read by then, at least: whatever stands before that on ``predictions`` was in the round, and must be in
-the decision; a round that had every answer by then must have been decided by then; an answer that was read after the
-decision of its bar must be recorded as late by then. No clock is needed for any of this. A clock closes rounds of
-live bars (``deadline``), and the voter records it (``decided_at``); see ``shared.audit.clocks``.
+The voter reads predictions in order and writes its results in order. So the predictions that a decision names show how
+far the voter had read by then, at least. Three rules follow:
+
+- A prediction before that point was in the round and must be in the decision.
+- A round that had the predictions of all members by then must have been decided by then.
+- A prediction that was read after the decision of its bar must have been recorded as late by then.
+
+No clock is needed for these rules. A clock closes rounds of live bars (``deadline``), and the voter records it
+(``decided_at``); ``shared.audit.clocks`` checks that.
 """
 
 from bisect import insort
@@ -15,14 +19,14 @@ from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionEvent, PredictionFailed
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.window import Cast, Window
-from shared.voting.decision import Voice
+from shared.voting.decision import ArtifactKey
 
 Bar = tuple[str, int, int]
-"""Symbol, interval, open time."""
+"""Symbol, interval (ms), open time (ms)."""
 
 
 class Fault(NamedTuple):
-    """What is wrong with a bar: a sentence, and whether it is that its decision is missing."""
+    """What is wrong with a bar. ``missing`` is True where the fault is that its decision does not exist."""
 
     bar: Bar
     detail: str
@@ -30,40 +34,43 @@ class Fault(NamedTuple):
 
 
 class Electorate(NamedTuple):
-    """Who votes under a version, and whose answers are taken in: members and shadows."""
+    """The artifacts that vote under a version, and all whose predictions enter its rounds: members and shadows."""
 
-    members: frozenset[Voice]
-    voices: frozenset[Voice]
+    members: frozenset[ArtifactKey]
+    keys: frozenset[ArtifactKey]
 
 
 class OpenRounds:
-    """The rounds of a partition, as far as the decisions read so far show what the voter had read (``reached``: the
-    number of that prediction)."""
+    """The open rounds of a partition.
+
+    ``reached`` is the number of the newest prediction that the voter is known to have read, from the decisions read so
+    far."""
 
     def __init__(self, configurations: Configurations) -> None:
         self._configurations = configurations
         self.reached = 0
         self._overdue: list[tuple[int, str, Cast]] = []
         self._complete: list[tuple[int, Bar]] = []
-        self._answered: dict[Bar, set[Voice]] = {}
+        self._predicted: dict[Bar, set[ArtifactKey]] = {}
         self._late: set[str] = set()
         self._electorates: dict[int, Electorate] = {}
 
-    def hears(self, event: PredictionEvent, voice: Voice) -> bool:
-        """Whether the voter takes a prediction into a round. Of one without a stamp it is not recorded which
-        configuration that was: those about its time must agree."""
-        if not self._heard(event.control_version, voice):
-            return False
-        return event.control_head is not None or self._heard(max(event.control_version - 1, 1), voice)
+    def enters_round(self, event: PredictionEvent, key: ArtifactKey) -> bool:
+        """Return whether the voter puts a prediction into a round.
 
-    def _heard(self, version: int, voice: Voice) -> bool:
-        found = self._electorates.get(version)
-        if found is None:
-            found = self._electorates[version] = electorate(self._configurations.at(version))
-        return voice in found.voices
+        For a prediction without a stamp the exact configuration is not recorded: the two around its time must agree."""
+        if not self._counts(event.control_version, key):
+            return False
+        return event.control_head is not None or self._counts(max(event.control_version - 1, 1), key)
+
+    def _counts(self, version: int, key: ArtifactKey) -> bool:
+        electorate_of_version = self._electorates.get(version)
+        if electorate_of_version is None:
+            electorate_of_version = self._electorates[version] = electorate(self._configurations.at(version))
+        return key in electorate_of_version.keys
 
     def arrived(self, cast: Cast, overdue: bool) -> None:
-        """Notes a prediction that the voter takes in: after the decision of its bar, or into its round."""
+        """Record a prediction that the voter read: after the decision of its bar (``overdue``), or into its round."""
         if overdue:
             insort(self._overdue, (cast.number, cast.event, cast))
             return
@@ -72,25 +79,25 @@ class OpenRounds:
             return
         members = self._electorates[event.control_version].members
         bar = (event.symbol, event.interval_ms, event.open_time)
-        answered = self._answered.setdefault(bar, set())
-        answered.add(cast.voice)
-        if cast.voice in members and members <= answered:
+        predicted = self._predicted.setdefault(bar, set())
+        predicted.add(cast.key)
+        if cast.key in members and members <= predicted:
             self._complete.append((cast.number, bar))
 
     def reach(self, number: int | None) -> None:
-        """The voter had read so far."""
+        """Record that the voter had read up to this prediction."""
         self.reached = max(self.reached, number or 0)
 
     def late(self, event: str) -> None:
-        """A ballot was recorded as late."""
+        """Record that a ballot was written as late."""
         self._late.add(event)
 
     def close(self, window: Window, decision: DecisionMade) -> Iterator[Fault]:
-        """What is wrong with a decision whose ballots were found, and with the bars before it."""
+        """Yield what is wrong with a decision whose ballots were found, and with the bars before it."""
         series = (decision.symbol, decision.interval_ms)
         for open_time, casts in window.close(series, decision.open_time).items():
             bar = (*series, open_time)
-            self._answered.pop(bar, None)
+            self._predicted.pop(bar, None)
             if open_time == decision.open_time:
                 yield from self._left_out(window, decision, casts)
             else:
@@ -99,85 +106,94 @@ class OpenRounds:
     def _left_out(self, window: Window, decision: DecisionMade, casts: list[Cast]) -> Iterator[Fault]:
         bar = (decision.symbol, decision.interval_ms, decision.open_time)
         named = named_in(decision)
-        spoken = {cast.voice for cast in casts if cast.event in named}
+        keys = {cast.key for cast in casts if cast.event in named}
         configuration = self._configurations.at(decision.control_version)
         for cast in casts:
             if cast.number > self.reached and cast.event not in named:
-                self.arrived(cast, True)  # even one that leaves no trace in a decision may be recorded as late
+                self.arrived(cast, True)  # a prediction that no decision mentions may still be recorded as late
                 continue
             window.forget(cast.event)
-            quiet = cast.event in named or cast.voice in spoken or self._mute(configuration, cast)
-            if not quiet and cast.heard and self._heard(decision.control_version, cast.voice):
-                model, name = cast.voice[0], cast.event[:12]
+            accounted = cast.event in named or cast.key in keys or self._leaves_no_trace(configuration, cast)
+            if not accounted and cast.enters_round and self._counts(decision.control_version, cast.key):
+                model, name = cast.key[0], cast.event[:12]
                 yield Fault(bar, f"{model}'s ballot {name} at {cast.entry} had come, and is left out")
 
     def _skipped(self, window: Window, bar: Bar, casts: list[Cast], after: DecisionMade) -> Iterator[Fault]:
-        """Bars are decided in order: one that had opened a round before a later one was decided had its decision."""
-        opened = [cast for cast in casts if cast.heard and cast.number <= self.reached and cast.event not in self._late]
+        """Yield a fault where a bar had opened a round before a later bar was decided, and has no decision itself.
+
+        Bars are decided in order."""
+        opened = [
+            cast for cast in casts if cast.enters_round and cast.number <= self.reached and cast.event not in self._late
+        ]
         for cast in casts:
             if cast.number <= self.reached:
                 window.forget(cast.event)
             else:
                 self.arrived(cast, True)
-        if any(self._heard(after.control_version, cast.voice) for cast in opened):
+        if any(self._counts(after.control_version, cast.key) for cast in opened):
             detail = (
-                f"no decision was made on this bar, though {opened[0].voice[0]}'s ballot {opened[0].event[:12]} "
+                f"no decision was made on this bar, though {opened[0].key[0]}'s ballot {opened[0].event[:12]} "
                 "had come by the time a later bar was decided"
             )
             yield Fault(bar, detail, missing=True)
 
     def undecided(self, window: Window) -> Iterator[Fault]:
-        """Rounds in which every member's answer had been read a while ago, and that were not decided."""
+        """Yield a fault for each round that had the predictions of all members and was not decided."""
         while self._complete and self._complete[0][0] < self.reached:
             _, bar = self._complete.pop(0)
-            if self._answered.pop(bar, None) is not None and window.drop(bar[:2], bar[2]):
-                yield Fault(bar, "no decision was made on this bar, though every member had answered", missing=True)
+            if self._predicted.pop(bar, None) is not None and window.drop(bar[:2], bar[2]):
+                yield Fault(
+                    bar, "no decision was made on this bar, though every member had predicted the bar", missing=True
+                )
 
     def unrecorded(self, window: Window) -> Iterator[Fault]:
-        """Answers that the voter has read since, after the decision of their bar, and that are not recorded as late."""
+        """Yield a fault for each prediction that was read after the decision of its bar and not recorded as late."""
         while self._overdue and self._overdue[0][0] < self.reached:
             _, event, cast = self._overdue.pop(0)
             window.forget(event)
             if event in self._late:
                 self._late.discard(event)
                 continue
-            said = cast.envelope.event
-            if not cast.heard or self._mute(self._configurations.at(said.control_version), cast):
+            prediction = cast.envelope.event
+            if not cast.enters_round or self._leaves_no_trace(
+                self._configurations.at(prediction.control_version), cast
+            ):
                 continue
             detail = (
-                f"{said.model}'s ballot {event[:12]} at {cast.entry} is neither in the decision on its bar nor "
+                f"{prediction.model}'s ballot {event[:12]} at {cast.entry} is neither in the decision on its bar nor "
                 "recorded as late"
             )
-            yield Fault((said.symbol, said.interval_ms, said.open_time), detail)
+            yield Fault((prediction.symbol, prediction.interval_ms, prediction.open_time), detail)
 
-    def _mute(self, configuration: Configuration | None, cast: Cast) -> bool:
-        """A failure of a shadow leaves no trace in a decision."""
+    def _leaves_no_trace(self, configuration: Configuration | None, cast: Cast) -> bool:
+        """Return whether a prediction is the failure of a shadow, which no decision mentions."""
         return (
             isinstance(cast.envelope.event, PredictionFailed)
             and configuration is not None
-            and cast.voice in configuration.panel.shadows
+            and cast.key in configuration.panel.shadows
         )
 
     def unjustified(self, decision: DecisionMade) -> str:
-        """Why a round cannot have been closed as it says, whatever came before and after it."""
-        silent = [gone for gone in decision.absent if gone.event is None]
+        """Return why a round cannot have been closed for the reason that its decision records, whatever the decisions
+        around it."""
+        silent = [absent for absent in decision.absent if absent.event is None]
         if decision.closed_by == "complete" and silent:
-            return f"closed as complete, though {silent[0].model} had not answered"
+            return f"closed as complete, though {silent[0].model} had not predicted the bar"
         if decision.closed_by == "superseded" and not silent and decision.decided_at is not None:
-            return "closed as superseded, though every member had answered"
+            return "closed as superseded, though every member had predicted the bar"
         if decision.closed_by == "deadline" and decision.origin != "live":
             return f"closed by the clock, though its bar is {decision.origin}: such bars have no deadline"
         return ""
 
 
 def named_in(decision: DecisionMade) -> set[str]:
-    """The events that a decision names."""
+    """Return the ids of the events that a decision names."""
     named = {ballot.event for ballot in decision.counted} | {ballot.event for ballot in decision.shadow}
     return named | {absent.event for absent in decision.absent if absent.event}
 
 
 def electorate(configuration: Configuration | None) -> Electorate:
-    """Who votes under a configuration, and whom the voter hears; nobody, where no model votes."""
+    """Return who votes under a configuration and whose predictions enter its rounds; empty where no model votes."""
     if configuration is None or not configuration.panel.members:
         return Electorate(frozenset(), frozenset())
     members = frozenset((member.model, member.artifact) for member in configuration.panel.members)

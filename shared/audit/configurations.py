@@ -1,4 +1,4 @@
-"""The configuration as of any version, from the control stream; and what contradicts it."""
+"""Rebuild every version of the configuration from the control stream, and report what contradicts it."""
 
 from typing import NamedTuple
 
@@ -14,59 +14,64 @@ CONTROL = StreamKey("control")
 
 
 class Configuration(NamedTuple):
-    """One version: the folded state, and the panel that votes under it."""
+    """One version of the configuration: the folded state and its panel."""
 
     state: State
     panel: Panel
 
 
 class Configurations:
-    """Every version that the control stream makes. ``trusted`` is false where the stream could not be
-    read to its end: versions behind are then unknown. ``alarmed``: entries past the door of which an alarm
-    was raised when they came; they are known, and no difference."""
+    """Every version that the control stream makes.
+
+    ``trusted`` is False where the stream could not be read to its end; later versions are then unknown. ``alarmed``
+    holds entries that no control writer wrote and for which an alarm was raised at the time; they are no difference."""
 
     def __init__(self, source: Recording, findings: Findings, alarmed: frozenset[str] = frozenset()) -> None:
         self.reader = ControlReader()
         self.states: list[State] = []
         self.entries: list[str] = []
         self.envelopes: list[Envelope[CommandRecorded]] = []
-        self._made: dict[int, Configuration] = {}
+        self._cached: dict[int, Configuration] = {}
         self.trusted = True
         for entry in source.entries(CONTROL):
             before = len(self.reader.refused)
             try:
-                taken = self.reader.take(entry.id, entry.data)
+                envelope = self.reader.take(entry.id, entry.data)
             except ControlError as error:
                 findings.differ(self._broken(entry.id, str(error)))
                 self.trusted = False
                 break
-            if taken is not None:
+            if envelope is not None:
                 self.states.append(self.reader.state)
                 self.entries.append(entry.id)
-                self.envelopes.append(taken)
+                self.envelopes.append(envelope)
             elif len(self.reader.refused) > before and entry.id not in alarmed:
                 findings.differ(Difference("configuration", "control", 0, entry.id, "", self.reader.refused[-1].reason))
             findings.see("control")
 
     def _broken(self, entry: str, fault: str) -> Difference:
-        """The first entry that does not fit: where one was refused, what was built upon it shows it."""
-        behind = [refused for refused in self.reader.refused if refused.version == self.reader.state.version]
-        at = behind[0].entry if behind else entry
-        return Difference("configuration", "control", 0, at, "", (f"{behind[0].reason}; " if behind else "") + fault)
+        """Return the difference for the first entry that does not fit.
+
+        Where an earlier entry of the same version was refused, that entry is named: the later one was built on it."""
+        culprits = [refused for refused in self.reader.refused if refused.version == self.reader.state.version]
+        at = culprits[0].entry if culprits else entry
+        return Difference(
+            "configuration", "control", 0, at, "", (f"{culprits[0].reason}; " if culprits else "") + fault
+        )
 
     @property
     def newest(self) -> State:
-        """The last version that stands."""
+        """The newest valid version."""
         return self.reader.state
 
     def at(self, version: int) -> Configuration | None:
-        """What was in force under a version; None where the stream makes no such version."""
-        made = self._made.get(version)
-        if made is None and 1 <= version <= len(self.states):
+        """Return the configuration of a version; None where the stream makes no such version."""
+        configuration = self._cached.get(version)
+        if configuration is None and 1 <= version <= len(self.states):
             state = self.states[version - 1]
-            made = self._made[version] = Configuration(state, panel_of(state))
-        return made
+            configuration = self._cached[version] = Configuration(state, panel_of(state))
+        return configuration
 
     def entry_of(self, version: int) -> str:
-        """The control entry that made a version."""
+        """Return the id of the control entry that made a version; empty where there is none."""
         return self.entries[version - 1] if 1 <= version <= len(self.entries) else ""

@@ -1,12 +1,12 @@
-"""The layer of streams: is every entry there that was ever added?
+"""The layer of streams: check that every entry that was ever added is present.
 
-A stream is read from end to end and counted. A server counts what was ever added to a stream, a cut of the archive
-says the same of the moment at which it was written, and headers of sealed files say how many entries came before
-them; what was sealed and then trimmed is found in the files. Ids that a server gives number the entries of one
-millisecond, so where one of several is gone, its place is known.
+A stream is read from end to end and counted. The count is compared with three records: the server counts the entries
+ever added to a stream, a cut of the archive repeats that count for the moment at which it was written, and the headers
+of sealed files give the number of entries before them. Entries that were sealed and then trimmed are found in the
+files. A server numbers the entries of one millisecond, so where one of several is missing, its position is known.
 
-Not found by counting: entries removed by somebody who may set a stream's counter (``XSETID``). Not this module's:
-the control stream, which is a chain by itself.
+Counting does not find entries that were removed by someone who may set a stream's counter (``XSETID``). The control
+stream is not checked here: it is a hash chain by itself.
 """
 
 from typing import Final
@@ -16,12 +16,12 @@ from shared.audit.findings import Difference, Findings
 from shared.audit.source import CountedSource, RecordedExtent, Recording, order
 from shared.log import START, StreamKey
 
-TOLD: Final = 5
-"""Holes that are named, for each stream."""
+NAMED: Final = 5
+"""Number of holes that are named for each stream."""
 
 
 def check_streams(source: Recording, places: list[StreamKey]) -> Findings:
-    """Every stream of ``places`` that has entries."""
+    """Check every stream of ``places`` that has entries."""
     findings = Findings()
     for place in places:
         if place.stream != "control":
@@ -51,7 +51,7 @@ def _check(source: Recording, place: StreamKey, findings: Findings) -> None:
     before = findings.count
     if extent is not None:
         _counted(findings, place, extent, count, first, last)
-    for after, until in holes[:TOLD]:
+    for after, until in holes[:NAMED]:
         _differ(
             findings,
             place,
@@ -102,14 +102,15 @@ def _differ(findings: Findings, place: StreamKey, entry: str, detail: str, *, mi
 
 
 def _left_out(before: str, entry: str) -> str:
-    """How many entries are gone between two, as far as their ids tell."""
-    (moment, number), (later, found) = order(before), order(entry)
-    least = found - number - 1 if later == moment else found
+    """Return how many entries are missing between two, as far as their ids show."""
+    (moment, number), (later, following) = order(before), order(entry)
+    least = following - number - 1 if later == moment else following
     return f"{'' if later == moment else 'at least '}{least:,} {'entry is' if least == 1 else 'entries are'}"
 
 
 def _hole(before: str, entry: str) -> bool:
-    """Whether an id between two was given to an entry that is not there: a server numbers the entries of one
-    millisecond from 0 on."""
-    (moment, number), (later, found) = order(before), order(entry)
-    return found != (number + 1 if later == moment else 0)
+    """Return whether an id between two belongs to an entry that is missing.
+
+    A server numbers the entries of one millisecond from 0 on."""
+    (moment, number), (later, following) = order(before), order(entry)
+    return following != (number + 1 if later == moment else 0)

@@ -1,9 +1,11 @@
-"""The layer of features: the feature-builder again over the recorded bars, compared byte by byte.
+"""The layer of features: run the feature-builder again over the recorded bars and compare byte by byte.
 
-Its core is handed in and runs from the first recorded bar, so that a window that began after a gap is the
-one that was. Which feature sets it served, and how many missing bars it bridged, is read from what it
-wrote, and so is the stamp of each bar: it must be a version that control makes, and never falls. Not checked: bars
-before which the market was trimmed and is nowhere to be read, and which version a release without stamps had folded.
+Its core is passed in and runs from the first recorded bar, so that a window that began after a gap is the same as live.
+The feature sets that it served and the number of missing bars that it bridged are read from its output. So is the stamp
+of each bar: it must be a version that control makes, and stamps never fall.
+
+Not checked: features of bars before which the market was trimmed and is not archived, and which version a release
+without stamps had folded.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,44 +26,46 @@ from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 
 AHEAD = 64
-"""How many groups of features are looked through for the bar in hand, where one refers to a bar that is gone."""
+"""Number of groups of features that are searched for the current bar, where an earlier group refers to a missing
+bar."""
 
 Build = Callable[[Sequence[FeatureSet], int], Service[Any]]
 
 
 class Survey(NamedTuple):
-    """What the builder served, from what it wrote: digests of sets, and its gap policy."""
+    """What the builder served, as its output shows: the digests of feature sets, and the number of missing bars it
+    bridged."""
 
     sets: frozenset[bytes]
     bridge: int
 
 
 class _Group(NamedTuple):
-    """All that was written about one bar."""
+    """All events that were written about one bar."""
 
     bar: bytes
     reads: list[ReadEvent]
 
     @property
     def about(self) -> tuple[str, int, int]:
-        event = self.reads[0].found.envelope.event
+        event = self.reads[0].opened.envelope.event
         return event.symbol, event.interval_ms, event.open_time
 
 
 def known_sets(artifacts: Mapping[str, Any]) -> dict[bytes, FeatureSet]:
-    """Feature sets by digest: those that exist by name, and those of registered artifacts."""
-    found = {each.digest: each for each in SETS.values()}
+    """Return feature sets by digest: the named ones of this release, and those of registered artifacts."""
+    sets = {each.digest: each for each in SETS.values()}
     for registered in artifacts.values():
         try:
-            made = feature_set(registered.feature_set_name, *registered.features)
+            table = feature_set(registered.feature_set_name, *registered.features)
         except ValueError:
-            continue  # of another release, or a table that this one lacks: it stays unknown
-        found.setdefault(made.digest, made)
-    return found
+            continue  # a set of another release, with a feature that this release lacks
+        sets.setdefault(table.digest, table)
+    return sets
 
 
 def survey(source: Recording, partition: int) -> Survey:
-    """Reads what was written once."""
+    """Read the recorded features once and return what the builder served."""
     sets, most, least = set(), 0, None
     for entry in source.entries(StreamKey("features", partition)):
         try:
@@ -86,7 +90,7 @@ def check_features(
     partition: int,
     span: EntryRange,
 ) -> Findings:
-    """Every vector of a partition within ``span``, and every reason why there is none."""
+    """Check every vector of a partition within ``span``, and every recorded reason why there is none."""
     findings = Findings()
     served = survey(source, partition)
     for digest in sorted(served.sets - set(known)):
@@ -132,17 +136,19 @@ class _Comparison:
             written: dict[bytes, list[Encoded]] = {}
             for run in self._stamped(page, groups):
                 new, self.folded = self.control[self.folded : self.version], max(self.folded, self.version)
-                for sealed in builder.handle(state, Batch(new, run)):
-                    if sealed.stream == "features":
-                        written.setdefault(sealed.envelope.causation, []).append(sealed)
+                for encoded in builder.handle(state, Batch(new, run)):
+                    if encoded.stream == "features":
+                        written.setdefault(encoded.envelope.causation, []).append(encoded)
             for read, group in zip(page, groups, strict=True):
-                self._compare(read, group, written.pop(read.found.envelope.id, []))  # one that came twice: once
+                self._compare(
+                    read, group, written.pop(read.opened.envelope.id, [])
+                )  # a bar that is recorded twice is compared once
         for group in (*self.ahead, *self.groups):
-            if not group.reads[0].found.fault:
+            if not group.reads[0].opened.fault:
                 self._differ("bar", group.reads[0], "computed from a bar that is not on market")
 
     def _stamped(self, page: list[ReadEvent], groups: list[_Group | None]) -> Iterator[list[Received]]:
-        """Successive bars of one stamp, under which ``version`` stands when they are given."""
+        """Yield runs of successive bars with one stamp; ``version`` is that stamp when the run is yielded."""
         run: list[Received] = []
         for read, group in zip(page, groups, strict=True):
             stamp = self._stamp(group)
@@ -150,16 +156,16 @@ class _Comparison:
                 if run:
                     yield run
                 run, self.version = [], stamp
-            run.append(Received("market", read.entry, read.found.envelope))
+            run.append(Received("market", read.entry, read.opened.envelope))
         if run:
             yield run
 
     def _stamp(self, group: _Group | None) -> int:
-        """The version that a bar was answered under; where it names none that it can be, the one before."""
+        """Return the stamp of a bar; where it has no valid one, the stamp of the bar before."""
         if group is None:
             return self.version
         read = group.reads[0]
-        event = read.found.envelope.event
+        event = read.opened.envelope.event
         if event.control_head is None:
             return self.version
         if event.control_version < self.version:
@@ -177,32 +183,32 @@ class _Comparison:
         if group is None:
             if expected:
                 where = Difference(
-                    "feature", "market", self.partition, bar.entry, bar.found.envelope.id.hex(),
+                    "feature", "market", self.partition, bar.entry, bar.opened.envelope.id.hex(),
                     "no features were written for this bar",
-                    bar.found.envelope.event.symbol, bar.found.envelope.event.open_time, missing=True,
+                    bar.opened.envelope.event.symbol, bar.opened.envelope.event.open_time, missing=True,
                 )  # fmt: skip
                 if self.span.holds(bar.entry):
                     self.pending.setdefault(b"", where)
             return
         self._flush(b"")
-        if any(read.found.fault for read in group.reads if group.bar != bar.found.envelope.id):
+        if any(read.opened.fault for read in group.reads if group.bar != bar.opened.envelope.id):
             return
-        if group.bar != bar.found.envelope.id:
-            was, now = group.bar.hex()[:12], bar.found.envelope.id.hex()[:12]
+        if group.bar != bar.opened.envelope.id:
+            was, now = group.bar.hex()[:12], bar.opened.envelope.id.hex()[:12]
             if self.span.holds(group.reads[0].entry):
                 detail = f"features were computed from bar {was}; the market has {now} in its place"
-                self.findings.differ(difference("bar", self.market, bar.entry, bar.found, detail))
+                self.findings.differ(difference("bar", self.market, bar.entry, bar.opened, detail))
                 self.findings.see("features", equal=False, times=len(group.reads))
             return
-        follows = {_key(sealed.envelope.event): sealed for sealed in expected}
+        follows = {_key(encoded.envelope.event): encoded for encoded in expected}
         for read in group.reads:
-            self._held(bar, read, follows.pop(_key(read.found.envelope.event), None))
-        for key, sealed in follows.items():
-            self._absent(bar, key, sealed)
+            self._compare_event(bar, read, follows.pop(_key(read.opened.envelope.event), None))
+        for key, encoded in follows.items():
+            self._absent(bar, key, encoded)
 
-    def _held(self, bar: ReadEvent, read: ReadEvent, right: Encoded | None) -> None:
-        """One recorded event against the one that follows."""
-        key = _key(read.found.envelope.event)
+    def _compare_event(self, bar: ReadEvent, read: ReadEvent, right: Encoded | None) -> None:
+        """Compare one recorded event with the recomputed one."""
+        key = _key(read.opened.envelope.event)
         if key and key not in self.known:
             return
         self.active.add(key)
@@ -212,10 +218,10 @@ class _Comparison:
         if right is not None and right.data == read.data:
             self.findings.see("features")
             return
-        said = read.found.envelope
-        if right is not None and said.event.control_head is None and _unstamped(right) == said.event:
-            known = (right.envelope.causation, right.envelope.correlation, right.envelope.flags)
-            if known == (said.causation, said.correlation, said.flags) and not read.found.fault:
+        recorded = read.opened.envelope
+        if right is not None and recorded.event.control_head is None and _unstamped(right) == recorded.event:
+            envelope_fields = (right.envelope.causation, right.envelope.correlation, right.envelope.flags)
+            if envelope_fields == (recorded.causation, recorded.correlation, recorded.flags) and not read.opened.fault:
                 self.findings.see("features")
                 return
         if not self.whole and (right is None or _cold(right.envelope.event)):
@@ -224,21 +230,21 @@ class _Comparison:
         self.findings.see("features", equal=False)
         if right is None:
             self._differ("feature", read, "nothing follows from the bars here")
-        elif said.event != right.envelope.event:
-            self._differ("feature", read, _told(said.event, right.envelope.event))
-        elif said.flags != right.envelope.flags:
-            layer: Layer = "bar" if bar.found.fault else "feature"
-            self._differ(layer, read, f"flags {said.flags} recorded, the bar has {right.envelope.flags}")
-        elif not read.found.fault:
+        elif recorded.event != right.envelope.event:
+            self._differ("feature", read, _differences(recorded.event, right.envelope.event))
+        elif recorded.flags != right.envelope.flags:
+            layer: Layer = "bar" if bar.opened.fault else "feature"
+            self._differ(layer, read, f"flags {recorded.flags} recorded, the bar has {right.envelope.flags}")
+        elif not read.opened.fault:
             self._differ("feature", read, "its envelope is not the one that follows")
 
-    def _absent(self, bar: ReadEvent, key: bytes, sealed: Encoded) -> None:
-        """A set that is served says nothing about a bar: a fault, if it is ever served again."""
+    def _absent(self, bar: ReadEvent, key: bytes, encoded: Encoded) -> None:
+        """Record that a served set has no event for a bar: a fault if the set is ever served again."""
         if key in self.active and self.whole and self.span.holds(bar.entry):
-            event = sealed.envelope.event
+            event = encoded.envelope.event
             where = Difference(
-                "feature", "market", self.partition, bar.entry, bar.found.envelope.id.hex(),
-                f"nothing was written for set {key.hex()[:12]}" if key else "missing bars were not told",
+                "feature", "market", self.partition, bar.entry, bar.opened.envelope.id.hex(),
+                f"nothing was written for set {key.hex()[:12]}" if key else "missing bars were not reported",
                 event.symbol, event.open_time, missing=True,
             )  # fmt: skip
             if key:
@@ -247,13 +253,14 @@ class _Comparison:
                 self.findings.differ(where)
 
     def _flush(self, key: bytes) -> None:
-        found = self.pending.pop(key, None)
-        if found is not None:
-            self.findings.differ(found)
+        difference_found = self.pending.pop(key, None)
+        if difference_found is not None:
+            self.findings.differ(difference_found)
 
     def _group_of(self, bar: ReadEvent) -> _Group | None:
-        """The group about a bar: by its id, or by symbol and time where another bar stands in its place."""
-        event = bar.found.envelope.event
+        """Return the group of a bar, found by its id, or by symbol and time where another bar is recorded in its
+        place."""
+        event = bar.opened.envelope.event
         about = (event.symbol, event.interval_ms, event.open_time)
         for number in range(AHEAD):
             if number == len(self.ahead):
@@ -261,9 +268,9 @@ class _Comparison:
             if number == len(self.ahead):
                 return None
             group = self.ahead[number]
-            if group.bar == bar.found.envelope.id or group.about == about:
+            if group.bar == bar.opened.envelope.id or group.about == about:
                 for stray in self.ahead[:number]:
-                    if stray.bar != self.last and not stray.reads[0].found.fault:
+                    if stray.bar != self.last and not stray.reads[0].opened.fault:
                         self._differ("bar", stray.reads[0], "computed from a bar that is not on market")
                 del self.ahead[: number + 1]
                 self.last = group.bar
@@ -272,12 +279,12 @@ class _Comparison:
 
     def _differ(self, layer: Layer, read: ReadEvent, detail: str) -> None:
         if self.span.holds(read.entry):
-            self.findings.differ(difference(layer, self.place, read.entry, read.found, detail))
+            self.findings.differ(difference(layer, self.place, read.entry, read.opened, detail))
 
     def _grouped(self, reads: Iterator[ReadEvent]) -> Iterator[_Group]:
         current: _Group | None = None
         for read in reads:
-            envelope = read.found.envelope
+            envelope = read.opened.envelope
             if current is not None and current.bar == envelope.causation:
                 current.reads.append(read)
                 continue
@@ -300,13 +307,17 @@ def _unstamped(right: Encoded) -> Any:
     return structs.replace(right.envelope.event, control_version=0, control_head=None)
 
 
-def _told(said: Any, right: Any) -> str:
-    if type(said) is not type(right):
-        return f"{type(said).__name__} recorded, {type(right).__name__} follows"
-    names = [name for name in said.__struct_fields__ if getattr(said, name) != getattr(right, name)]
-    if names == ["values"] and len(said.values) == len(right.values):
+def _differences(recorded: Any, right: Any) -> str:
+    if type(recorded) is not type(right):
+        return f"{type(recorded).__name__} recorded, {type(right).__name__} follows"
+    names = [name for name in recorded.__struct_fields__ if getattr(recorded, name) != getattr(right, name)]
+    if names == ["values"] and len(recorded.values) == len(right.values):
         places = [
-            at // 4 for at in range(0, len(said.values), 4) if said.values[at : at + 4] != right.values[at : at + 4]
+            at // 4
+            for at in range(0, len(recorded.values), 4)
+            if recorded.values[at : at + 4] != right.values[at : at + 4]
         ]
-        return f"values at {places[:8]} of {len(said.values) // 4} are others"
-    return "; ".join(f"{name}: {getattr(said, name)!r} recorded, {getattr(right, name)!r} follows" for name in names)
+        return f"values at {places[:8]} of {len(recorded.values) // 4} are others"
+    return "; ".join(
+        f"{name}: {getattr(recorded, name)!r} recorded, {getattr(right, name)!r} follows" for name in names
+    )

@@ -1,10 +1,12 @@
-"""The fence of a partition, as its marks on ``decisions`` record it.
+"""Check the fence of a partition from its marks on ``decisions``.
 
-Between a ``FenceClosed`` and the next ``FenceOpened`` no intent is issued. Each mark names the command that asked for
-it, and must be justified by control: a fence is opened by a ``Resume`` (or by ``Found``, when an installation begins)
-that is not older than the halt which closed it. A halt that was refused in the end is never recorded, and neither is
-what takes it back; both are noted and are no fault, unless a halt that was recorded is still in force. Before the
-first mark, which is how logs of earlier releases are, it counts as open.
+No intent is issued between a ``FenceClosed`` and the next ``FenceOpened``. Each mark names the command that asked for
+it and must be justified by control: a fence is opened by a ``Resume`` (or by ``Found``, when an installation begins)
+that is not older than the halt which closed it.
+
+A halt that was refused is never recorded, and neither is the command that reverses it. Marks for them are noted and are
+no fault, unless a recorded halt is still in force. Before the first mark, as in logs of earlier releases, the fence
+counts as open.
 """
 
 from collections.abc import Iterator
@@ -22,20 +24,20 @@ from shared.log import Entry
 
 Mark = FenceClosed | FenceOpened
 APART_MS: Final = 60_000
-"""How far the clock of who issues commands and the server's may be apart."""
+"""Largest difference (ms) between the clock of a command's issuer and the server's."""
 
 
 class Fence:
-    """Whether the fence is ``closed`` after the marks so far, and whether it was ``marked`` at all."""
+    """The fence after the marks so far: ``closed``, and ``marked`` where there was any mark."""
 
     def __init__(self, configurations: Configurations) -> None:
         self._configurations = configurations
-        self._made: dict[str, int] = {}
+        self._versions: dict[str, int] = {}
         self.closed = self.marked = False
         self._halt = 0
 
-    def begin(self, entries: Iterator[Entry]) -> None:
-        """The marks before a range: they are not judged."""
+    def replay(self, entries: Iterator[Entry]) -> None:
+        """Apply the marks before a range, without checking them."""
         for entry in entries:
             if b'"fence.' not in entry.data:
                 continue
@@ -46,7 +48,7 @@ class Fence:
             self.mark(mark, entry.id, Findings())
 
     def mark(self, mark: Mark, entry: str, findings: Findings) -> str:
-        """Takes a mark in. What is wrong with it; empty where nothing is."""
+        """Apply a mark and return what is wrong with it; empty where nothing is."""
         moment = order(entry)[0] + APART_MS
         self.marked, self.closed = True, isinstance(mark, FenceClosed)
         version = self._version(mark.command_id)
@@ -76,7 +78,7 @@ class Fence:
         return ""
 
     def _resumed(self, moment: int) -> bool:
-        """Whether the halt that closed the fence last, if one did, had been ended by a moment (ms)."""
+        """Return whether the last halt that closed the fence had been ended by ``moment`` (ms), or there was none."""
         return not self._halt or any(
             isinstance(envelope.event.command, Resume) and self._at(version) <= moment
             for version, envelope in enumerate(self._configurations.envelopes, 1)
@@ -84,14 +86,14 @@ class Fence:
         )
 
     def _at(self, version: int) -> int:
-        """When a command was recorded, by the clock of who issued it (ms)."""
+        """Return when a command was recorded (ms), by its issuer's clock."""
         return self._configurations.envelopes[version - 1].event.at
 
     def _version(self, command_id: str) -> int | None:
-        if not self._made:
-            made = enumerate(self._configurations.envelopes, 1)
-            self._made = {envelope.event.command_id: version for version, envelope in made}
-        return self._made.get(command_id)
+        if not self._versions:
+            versions = enumerate(self._configurations.envelopes, 1)
+            self._versions = {envelope.event.command_id: version for version, envelope in versions}
+        return self._versions.get(command_id)
 
 
 def _tag(command: object) -> str:

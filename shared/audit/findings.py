@@ -1,4 +1,4 @@
-"""What a verification found: differences, first things first, and what was and was not looked at."""
+"""Collect what a verification found: differences in order of cause, and what was and was not checked."""
 
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, get_args
@@ -22,15 +22,17 @@ Layer = Literal[
     "gate",
 ]
 LAYERS: Final[tuple[Layer, ...]] = get_args(Layer)
-"""In the order of cause: what differs in one explains differences in those behind it."""
+"""The layers in order of cause: a difference in one explains differences in those after it."""
 KEPT: Final = 20
-"""Differences that are told in full; the rest is counted."""
+"""Number of differences that are kept in full; all are counted."""
 
 
 class Difference(Struct, frozen=True):
-    """One recorded event that is not what it must be: its layer, where it stands, and what is wrong.
-    ``entry`` is its id on the stream, ``event`` the id in its envelope; ``missing``: they are those of what
-    it should have followed. ``open_time`` is the bar's (ms), None where it is about none."""
+    """A recorded event that is not what it must be: its layer, its position and what is wrong.
+
+    ``entry`` is its id on the stream, ``event`` the id in its envelope. Where ``missing`` is True the event does not
+    exist, and both ids are those of the event that it should have followed. ``open_time`` is the bar's (ms), None where
+    it concerns none."""
 
     layer: Layer
     stream: str
@@ -44,11 +46,15 @@ class Difference(Struct, frozen=True):
 
 
 class Findings(Struct):
-    """The outcome of one or more checks. ``checked``: events that were recomputed, by check; ``equal``:
-    to the bit; ``tolerated``: equal within the stated tolerance only, since libraries or processor
-    differ from those recorded. ``unchecked``: how many could not be recomputed, by reason. ``notes``: what a person
-    should know and is no fault, by what it is.
-    ``count`` differences were found, the first of each layer among ``differences``."""
+    """The result of one or more checks.
+
+    - ``checked``: number of events that were recomputed, by check.
+    - ``equal``: those of them that are equal to the bit.
+    - ``tolerated``: those that are equal only within the stated tolerance, because libraries or processor differ
+      from those recorded.
+    - ``unchecked``: number of events that could not be recomputed, by reason.
+    - ``notes``: facts that are no fault and that a person should see, with their count.
+    - ``count``: number of differences. ``differences``: the first of them, with at least one of each layer."""
 
     checked: dict[str, int] = field(default_factory=dict)
     equal: dict[str, int] = field(default_factory=dict)
@@ -59,46 +65,48 @@ class Findings(Struct):
     count: int = 0
 
     def see(self, check: str, equal: bool = True, times: int = 1) -> None:
-        """Counts events that were recomputed."""
+        """Count events that were recomputed."""
         self.checked[check] = self.checked.get(check, 0) + times
         if equal:
             self.equal[check] = self.equal.get(check, 0) + times
 
     def tolerate(self, check: str) -> None:
-        """Counts an event that is equal within the tolerance only."""
+        """Count an event that is equal only within the tolerance."""
         self.see(check, equal=False)
         self.tolerated[check] = self.tolerated.get(check, 0) + 1
 
     def skip(self, reason: str, times: int = 1) -> None:
-        """Counts what could not be recomputed, and why."""
+        """Count events that could not be recomputed, with the reason."""
         self.unchecked[reason] = self.unchecked.get(reason, 0) + times
 
     def note(self, what: str) -> None:
-        """Counts something that is no fault and that a person should know."""
+        """Count a fact that is no fault and that a person should see."""
         self.notes[what] = self.notes.get(what, 0) + 1
 
     def differ(self, difference: Difference) -> None:
-        """Notes a difference."""
+        """Record a difference."""
         self.count += 1
         if len(self.differences) < KEPT or difference.layer not in {each.layer for each in self.differences}:
             self.differences.append(difference)
 
     @property
     def first(self) -> Difference | None:
-        """The difference that comes first: by cause, then by time."""
+        """The first difference by cause, then by time; None where there is none."""
         return min(self.differences, key=rank, default=None)
 
     @property
     def code(self) -> int:
-        """The exit code: 1 something differs, 3 nothing does but not everything could be recomputed."""
+        """The exit code: 1 where something differs, 3 where nothing does but not everything could be recomputed, else
+        0."""
         if self.count:
             return 1
         return 3 if self.unchecked or not self.checked else 0
 
 
 class Rank(NamedTuple):
-    """How early a difference is: its place in the chain of cause, then its entry. What is missing comes last:
-    an event that cannot be read leaves a gap, too."""
+    """The sort key of a difference: its layer in the order of cause, then its entry.
+
+    Missing events sort last within a layer, because an event that cannot be read also leaves a gap."""
 
     layer: int
     missing: bool
@@ -108,7 +116,7 @@ class Rank(NamedTuple):
 
 
 def rank(difference: Difference) -> Rank:
-    """Sorts differences, the first first."""
+    """Return the sort key of a difference."""
     milliseconds, _, sequence = (difference.entry or "0-0").partition("-")
     return Rank(
         LAYERS.index(difference.layer), difference.missing, int(milliseconds), int(sequence or 0), difference.detail
@@ -116,7 +124,7 @@ def rank(difference: Difference) -> Rank:
 
 
 def merged(parts: Iterable[Findings]) -> Findings:
-    """The findings of several checks as one."""
+    """Return the findings of several checks as one."""
     total = Findings()
     for part in parts:
         for name in ("checked", "equal", "tolerated", "unchecked", "notes"):

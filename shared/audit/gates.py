@@ -1,12 +1,12 @@
-"""The layer of gates: the gate-evaluator again over the recorded scores, and again over the recorded vectors.
+"""The layer of gates: run the gate-evaluator again over the recorded scores and over the recorded vectors.
 
-Its core is handed in. What it writes of inputs follows from ``features`` alone, everything else from ``scores``
-alone, each in its order and under its stamps. So the two are recomputed one after the other, and what was recorded
-is compared to the byte: an event that differs, one that is missing and one that stands elsewhere are differences.
+Its core is passed in. Its events about inputs follow from ``features`` alone and all others from ``scores`` alone, each
+in order and under their stamps. So the two are recomputed one after the other and compared to the byte. An event that
+differs, is missing or is at another position is a difference.
 
-A partition whose first vectors carry no stamp was served by a release that did not record the order of commands and
-bars. What it wrote, and evidence that it left to a later release, need not follow from what is recorded: there, what
-differs counts as not recomputed.
+Where the first vectors of a partition carry no stamp, a release served it that did not record the order of commands and
+bars. Its gate events, and evidence that a later release continued, need not follow from the records. Differences there
+count as not recomputed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,8 +29,9 @@ Subject = tuple[str, str, str]
 """What an event is about: its type, a model and an artifact."""
 
 
-class Gates(Struct):
-    """One partition's check. ``excuse``: why an event that differs counts as not recomputed; empty: it differs."""
+class GateCheck(Struct):
+    """The check of one partition. ``excuse`` is the reason why a differing event counts as not recomputed; empty: it is
+    a difference."""
 
     source: Recording
     evaluator: Service[Any]
@@ -53,18 +54,18 @@ def check_gates(
     partition: int,
     span: EntryRange,
 ) -> Findings:
-    """Every verdict, guard, proposal and drift of a partition within ``span``."""
-    check = Gates(source, evaluator, control, partition, span)
+    """Check every verdict, guard, proposal and drift of a partition within ``span``."""
+    check = GateCheck(source, evaluator, control, partition, span)
     recorded = list(readable(source, check.place, "gate", check.findings, span))
     if recorded:
-        inputs = [read for read in recorded if isinstance(read.found.envelope.event, InputsDrifted)]
+        inputs = [read for read in recorded if isinstance(read.opened.envelope.event, InputsDrifted)]
         _check_inputs(check, inputs)
-        _check_scores(check, [read for read in recorded if not isinstance(read.found.envelope.event, InputsDrifted)])
+        _check_scores(check, [read for read in recorded if not isinstance(read.opened.envelope.event, InputsDrifted)])
     return check.findings
 
 
-def _check_inputs(check: Gates, recorded: Sequence[ReadEvent]) -> None:
-    """What follows from the vectors. Notes whether the evidence in this partition may be excused."""
+def _check_inputs(check: GateCheck, recorded: Sequence[ReadEvent]) -> None:
+    """Check the events that follow from vectors. Record whether gate events of this partition are excused."""
     if not check.source.whole(StreamKey("features", check.partition)):
         check.excuse = TRIMMED.format("vectors")
         for _ in _within(check, recorded):
@@ -75,7 +76,7 @@ def _check_inputs(check: Gates, recorded: Sequence[ReadEvent]) -> None:
     def watched() -> Iterator[ReadEvent]:
         nonlocal older
         for read in _read(check, "features", Findings()):  # whether a vector is what it should be: another layer
-            older = older or getattr(read.found.envelope.event, "control_head", None) is None
+            older = older or getattr(read.opened.envelope.event, "control_head", None) is None
             yield read
 
     replayed = list(_replay(check, "features", watched()))
@@ -84,8 +85,8 @@ def _check_inputs(check: Gates, recorded: Sequence[ReadEvent]) -> None:
     check.excuse = UNSTAMPED if older else ""
 
 
-def _check_scores(check: Gates, recorded: Sequence[ReadEvent]) -> None:
-    """What follows from the scores."""
+def _check_scores(check: GateCheck, recorded: Sequence[ReadEvent]) -> None:
+    """Check the events that follow from scores."""
     if not check.source.whole(StreamKey("scores", check.partition)):
         for _ in _within(check, recorded):
             check.findings.skip(TRIMMED.format("scores"))
@@ -93,44 +94,46 @@ def _check_scores(check: Gates, recorded: Sequence[ReadEvent]) -> None:
     _compare(check, recorded, _replay(check, "scores", _read(check, "scores", check.findings)))
 
 
-def _read(check: Gates, stream: str, findings: Findings) -> Iterator[ReadEvent]:
+def _read(check: GateCheck, stream: str, findings: Findings) -> Iterator[ReadEvent]:
     return readable(check.source, StreamKey(stream, check.partition), "gate", findings, check.span)
 
 
-def _within(check: Gates, reads: Iterable[ReadEvent]) -> Iterator[ReadEvent]:
+def _within(check: GateCheck, reads: Iterable[ReadEvent]) -> Iterator[ReadEvent]:
     return (read for read in reads if check.span.holds(read.entry))
 
 
-def _replay(check: Gates, stream: str, reads: Iterator[ReadEvent]) -> Iterator[Encoded]:
-    """What the evaluator writes over one stream, in order. It is handed all commands first: an event is handled under
-    its stamp, whatever came later."""
+def _replay(check: GateCheck, stream: str, reads: Iterator[ReadEvent]) -> Iterator[Encoded]:
+    """Yield what the evaluator writes over one stream, in order.
+
+    It receives all commands first: each event is handled under its stamp, so later commands have no effect on it."""
     state = check.evaluator.initial(b"")
     check.evaluator.apply(state, Batch(check.control, ()))
     for read in reads:
-        version = getattr(read.found.envelope.event, "control_version", 0)
+        version = getattr(read.opened.envelope.event, "control_version", 0)
         if version > len(check.control):
             check.excuse = f"gates: {stream} under a version that the control log does not make"
             check.findings.skip(check.excuse)
             return
-        yield from check.evaluator.handle(state, Batch((), [Received(stream, read.entry, read.found.envelope)]))
+        yield from check.evaluator.handle(state, Batch((), [Received(stream, read.entry, read.opened.envelope)]))
 
 
-def _compare(check: Gates, recorded: Sequence[ReadEvent], replayed: Iterable[Encoded]) -> None:
-    """Match what follows with what was recorded, by bytes. What follows after the last match is not missing: the
-    evaluator had not got there yet."""
+def _compare(check: GateCheck, recorded: Sequence[ReadEvent], replayed: Iterable[Encoded]) -> None:
+    """Match recomputed events with recorded ones by their bytes.
+
+    A recomputed event after the last match is not missing: the evaluator had not reached it yet."""
     numbers = {read.data: number for number, read in reversed(list(enumerate(recorded)))}
     matched: set[int] = set()
     omitted: list[tuple[Encoded, ReadEvent]] = []
     pending: list[Encoded] = []
     leading = not check.source.whole(check.place)  # what was trimmed is not missing
     newest = -1
-    for sealed in replayed:
-        number = numbers.get(sealed.data)
+    for encoded in replayed:
+        number = numbers.get(encoded.data)
         if number is None or number in matched:
-            pending.append(sealed)
+            pending.append(encoded)
             continue
         matched.add(number)
-        _see(check, recorded[number], "" if number > newest else "it stands after what follows later")
+        _see(check, recorded[number], "" if number > newest else "it is recorded after events that follow later")
         if not leading:
             omitted += [(each, recorded[number]) for each in pending]
         pending, leading, newest = [], False, max(newest, number)
@@ -138,39 +141,40 @@ def _compare(check: Gates, recorded: Sequence[ReadEvent], replayed: Iterable[Enc
 
 
 def _differ(
-    check: Gates,
+    check: GateCheck,
     unmatched: Sequence[ReadEvent],
     omitted: Sequence[tuple[Encoded, ReadEvent]],
     pending: Sequence[Encoded],
 ) -> None:
-    """Pair each recorded event that does not follow with one of the same subject that does and was not recorded."""
+    """Pair each unmatched recorded event with an unmatched recomputed one of the same subject, and record the
+    differences."""
     waiting: dict[Subject, list[Encoded]] = {}
-    for sealed in chain((each for each, _ in omitted), pending):
-        waiting.setdefault(_subject(sealed.envelope.event), []).append(sealed)
+    for encoded in chain((each for each, _ in omitted), pending):
+        waiting.setdefault(_subject(encoded.envelope.event), []).append(encoded)
     for read in unmatched:
-        event = read.found.envelope.event
+        event = read.opened.envelope.event
         pair = waiting.get(_subject(event), [])
         right = pair.pop(0).envelope.event if pair else None
         follows = f"{right!r} follows" if right != event else "the same follows from another event"
         _see(check, read, f"{event!r} recorded, {follows}" if right is not None else "nothing follows here")
-    for sealed, following in omitted:
-        unpaired = sealed in waiting.get(_subject(sealed.envelope.event), [])
+    for encoded, following in omitted:
+        unpaired = encoded in waiting.get(_subject(encoded.envelope.event), [])
         if unpaired and check.span.holds(following.entry) and not check.excuse:
-            detail = f"before it follows what was not recorded: {sealed.envelope.event!r}"
-            lost = difference("gate", check.place, following.entry, following.found, detail)
+            detail = f"an event that follows before it was not recorded: {encoded.envelope.event!r}"
+            lost = difference("gate", check.place, following.entry, following.opened, detail)
             check.findings.differ(structs.replace(lost, missing=True))
 
 
-def _see(check: Gates, read: ReadEvent, fault: str) -> None:
-    """Count a recorded event: as equal where there is no fault."""
+def _see(check: GateCheck, read: ReadEvent, fault: str) -> None:
+    """Count a recorded event, as equal where there is no fault."""
     if not check.span.holds(read.entry):
         return
     if fault and check.excuse:
         check.findings.skip(check.excuse)
         return
-    check.findings.see("gates", equal=not fault and not read.found.fault)
-    if fault and not read.found.fault:  # a fault of its frame was noted as it was read
-        check.findings.differ(difference("gate", check.place, read.entry, read.found, fault))
+    check.findings.see("gates", equal=not fault and not read.opened.fault)
+    if fault and not read.opened.fault:  # a fault of its frame was noted as it was read
+        check.findings.differ(difference("gate", check.place, read.entry, read.opened, fault))
 
 
 def _subject(event: Any) -> Subject:

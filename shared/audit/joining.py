@@ -1,7 +1,7 @@
-"""Feeds a service that joins streams with everything recorded, in the order of entries.
+"""Feed recorded events to a service that joins streams, in the order of entry ids.
 
-The service's own back-pressure says which stream is not to be read (``shared.runtime.service.Backpressure``),
-so what is held in memory is what the service holds.
+The service's own back-pressure (``shared.runtime.service.Backpressure``) names the streams that are not to be read. So
+memory holds no more than the service does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,10 @@ from shared.runtime.service import Backpressure, Batch, Received, Service
 BATCH: Final = 200
 
 
-class JoinedScore:
-    """What a service writes, given all of control first and then every stream that it reads, up to ``span.until``.
-    ``left``: whether streams were left unread in the end, since what they wait for is not there."""
+class JoinedReplay:
+    """Replay a service over all of control first, then over every stream that it reads, up to ``span.until``.
+
+    ``unfinished`` is True where streams were not read to their end, because what they wait for does not exist."""
 
     def __init__(
         self,
@@ -38,18 +39,18 @@ class JoinedScore:
             stream: _Ahead(stream, readable(source, StreamKey(stream, partition), "file", Findings(), unjudged))
             for stream in service.reads
         }
-        self.left = False
+        self.unfinished = False
 
     def outputs(self) -> Iterator[Encoded]:
-        """In order."""
+        """Yield the events that the service writes, in order."""
         service = self._service
         state = service.initial(b"")
         service.apply(state, Batch(self._control, ()))
         while True:
-            held = service.hold(state) if isinstance(service, Backpressure) else ()
-            events = self._next([ahead for stream, ahead in self._streams.items() if stream not in held])
+            paused = service.hold(state) if isinstance(service, Backpressure) else ()
+            events = self._next([ahead for stream, ahead in self._streams.items() if stream not in paused])
             if not events:
-                self.left = any(ahead.head is not None for ahead in self._streams.values())
+                self.unfinished = any(ahead.head is not None for ahead in self._streams.values())
                 return
             yield from service.handle(state, Batch((), events))
 
@@ -75,9 +76,9 @@ class _Ahead:
         self._advance()
 
     def take(self) -> Received:
-        """The next event."""
+        """Return the next event and advance."""
         assert self.head is not None
-        taken = Received(self.stream, self.head.entry, self.head.found.envelope)
+        taken = Received(self.stream, self.head.entry, self.head.opened.envelope)
         self._advance()
         return taken
 

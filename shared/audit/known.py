@@ -1,4 +1,6 @@
-"""Where digests of what a group wrote were noted: the groups themselves, checkpoints, cuts of the archive."""
+"""Collect the digests that were noted of a group's output: by the groups themselves, in checkpoints, in cuts of the
+archive.
+"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,7 @@ from shared.log.redis import RedisLog
 from shared.log.written import of_fields, of_text
 
 
-def gathered(
+def collect(
     partitions: int,
     *,
     url: str = "",
@@ -21,10 +23,12 @@ def gathered(
     checkpoints: Path | None = None,
     log_id: str = "",
 ) -> list[KnownDigest]:
-    """All notes there are: of the server at ``url``, of the archive, and of a folder of checkpoints (of the control log
-    ``log_id``). Raises ``UnavailableError``, ``CorruptError``, ``StoreError``."""
+    """Return all known digests: of the server at ``url``, the archive, and a folder of checkpoints.
 
-    async def standing() -> list[KnownDigest]:
+    With ``log_id``, only checkpoints of that control log count. Raises ``UnavailableError``, ``CorruptError``,
+    ``StoreError``."""
+
+    async def current() -> list[KnownDigest]:
         log = RedisLog(url, name="conclave:audit")
         try:
             return await of_server(log, partitions)
@@ -33,11 +37,13 @@ def gathered(
 
     noted = of_checkpoints(checkpoints, partitions, log_id) if checkpoints else []
     others = of_archive(store) if store else []
-    return settled(noted, [*others, *(asyncio.run(standing()) if url else ())])
+    return mark_withdrawn(noted, [*others, *(asyncio.run(current()) if url else ())])
 
 
 async def of_server(log: Log, partitions: int) -> list[KnownDigest]:
-    """What each group has written by now, as the server keeps it. Ask before the streams are read."""
+    """Return the digest of each group's output so far, as the server keeps it.
+
+    Call this before the streams are read."""
     views = [view for partition in range(partitions) for view in await log.groups(partition)]
     return list(_of_groups(views))
 
@@ -49,21 +55,23 @@ def _of_groups(views: Sequence[GroupView]) -> Iterator[KnownDigest]:
 
 
 def of_archive(store: SegmentStore) -> list[KnownDigest]:
-    """What each group had written at each cut; nothing of cuts that an older release made. Raises ``CorruptError``,
-    ``StoreError``."""
-    found = []
+    """Return the digest of each group's output at each cut; cuts of older releases have none.
+
+    Raises ``CorruptError``, ``StoreError``."""
+    known = []
     for number in cuts.numbers(store):
         cut, _ = cuts.read(store, number)
         for group in cut.groups:
             for stream, written in of_fields(group.fields).items():
                 place = StreamKey(stream, group.partition)
-                found.append(KnownDigest(place, group.group, written, f"{store}/{cuts.name_of(number)}", cut.at))
-    return found
+                known.append(KnownDigest(place, group.group, written, f"{store}/{cuts.name_of(number)}", cut.at))
+    return known
 
 
 def of_checkpoints(folder: Path, partitions: int, log_id: str = "") -> list[KnownDigest]:
-    """What was noted in a folder of checkpoints, or in a copy of it. With ``log_id``, of that control log alone."""
-    found = []
+    """Return the digests in a folder of checkpoints, or in a copy of it; with ``log_id``, those of that control log
+    alone."""
+    known = []
     for partition in range(partitions):
         path = file_of(folder, partition)
         lines, _ = read_digests(path)
@@ -76,13 +84,16 @@ def of_checkpoints(folder: Path, partitions: int, log_id: str = "") -> list[Know
                 except ValueError:
                     continue
                 place = StreamKey(stream, partition)
-                found.append(KnownDigest(place, line.group, written, f"{path.name}, note {number}", line.at))
-    return found
+                known.append(KnownDigest(place, line.group, written, f"{path.name}, note {number}", line.at))
+    return known
 
 
-def settled(checkpoints: Sequence[KnownDigest], others: Sequence[KnownDigest] = ()) -> list[KnownDigest]:
-    """All notes, those withdrawn that a later checkpoint of the same digest falls short of: its group went on from
-    fewer entries, as it does after the server lost its tail. Checkpoints come in the order of their file."""
+def mark_withdrawn(checkpoints: Sequence[KnownDigest], others: Sequence[KnownDigest] = ()) -> list[KnownDigest]:
+    """Return all known digests, with ``withdrawn`` set on those that a later checkpoint of the same digest falls short
+    of.
+
+    The group of such a digest continued from fewer entries, as it does after the server lost its tail. ``checkpoints``
+    are in the order of their file."""
     most: dict[tuple[StreamKey, str, str], int] = {}
     shortened: dict[tuple[StreamKey, str, str], list[tuple[int, int]]] = {}
     for each in checkpoints:

@@ -1,5 +1,7 @@
-"""A source over the log on a server, and sealed files before it, for code that pulls: one page at a time, on an
-event loop of its own."""
+"""Read recorded entries from a server, preceded by sealed files, with blocking calls.
+
+Pages are read one at a time, on an event loop of its own.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,14 +16,14 @@ from shared.log.redis import RedisLog
 
 
 class Live:
-    """See the module. Without a store, the log alone from its first entry on."""
+    """The log on a server and the sealed files before it; without a store, the log alone from its first entry on."""
 
     def __init__(self, runner: asyncio.Runner, log: RedisLog, store: SegmentStore | None) -> None:
         self._runner, self._log, self._store = runner, log, store
         self._history = WholeHistory(log, store, slice_entries=PAGE)
 
     def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
-        """See ``Recording``. With a store, raises ``LostError`` and ``CorruptError`` too."""
+        """Yield entries; with a store, ``LostError`` and ``CorruptError`` may be raised. See ``Recording``."""
         if self._store is None:
             while page := self._runner.run(self._log.scan(place, after=after, until=until, count=PAGE)):
                 yield from page
@@ -30,7 +32,7 @@ class Live:
         slices = aiter(self._history.slices(place, after=after, until=until))
 
         async def following() -> list[Entry]:
-            async for found in slices:  # one a call: it is left standing where it is
+            async for found in slices:  # one slice a call; the iterator keeps its position
                 return list(found)
             return []
 
@@ -43,8 +45,10 @@ class Live:
         return self._store is not None or extent.added == extent.length
 
     def extent(self, place: StreamKey) -> RecordedExtent:
-        """See ``CountedSource``. ``before`` is not known without an archive: the server does not say whether entries
-        were trimmed or removed."""
+        """Return the extent of a stream. See ``CountedSource``.
+
+        ``before`` is None without an archive where entries are missing: the server does not record whether they were
+        trimmed or removed."""
         found = self._runner.run(self._log.extent(place))
         before: int | None = 0
         if self._store is None:
@@ -54,7 +58,7 @@ class Live:
         return RecordedExtent(found.last, found.added, before, found.deleted)
 
     def ends(self, partitions: int) -> Ends:
-        """A cut through all streams as they stand now."""
+        """Return a cut through all streams as they are now."""
         extents: dict[StreamKey, RecordedExtent] = {}
         decisions: dict[int, str] = {}
         for place in places_of(partitions):
@@ -66,7 +70,7 @@ class Live:
 
 @contextmanager
 def live(url: str, store: SegmentStore | None = None) -> Iterator[Recording]:
-    """What stands in Redis now, behind what was sealed. Raises ``UnavailableError``."""
+    """Yield the entries in Redis and the sealed ones before them as one source. Raises ``UnavailableError``."""
     with asyncio.Runner() as runner:
         log = RedisLog(url, name="conclave:audit")
         try:

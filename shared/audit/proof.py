@@ -1,9 +1,10 @@
-"""A proof pack: what one version of the configuration put into service, with the recorded evidence, in one file.
+"""Make and check a proof pack: one file with what a version of the configuration put into service, and the evidence for
+it.
 
-``gather`` reads streams and nothing else (and the manifest of the artifact, named by its digest). The file is JSON:
-``body`` says it in words and numbers, ``evidence`` holds the very entries it rests on, and one Ed25519 signature is
-over the canonical bytes of both. ``check`` needs neither server nor store; ``deploy/proof/check_proof.py`` does the
-same without Conclave. The format: ``docs/reference/proof-packs.md``.
+``gather`` reads streams, and the artifact's manifest by its digest, and nothing else. The file is JSON. ``body`` states
+the facts, ``evidence`` holds the entries that prove them, and one Ed25519 signature covers the canonical bytes of both.
+``check`` needs neither server nor store; ``deploy/proof/check_proof.py`` does the same without Conclave. The format is
+described in ``docs/reference/proof-packs.md``.
 """
 
 import base64
@@ -34,11 +35,11 @@ SECTIONS: Final = ("what", "loaded", "non_interference", "behaviour", "gates", "
 
 
 class ProofError(ValueError):
-    """A pack that cannot be made. Says what is missing."""
+    """A pack cannot be made; the message names what is missing."""
 
 
 class ProofCheck(NamedTuple):
-    """One thing that was checked about a pack."""
+    """The result of one check of a pack."""
 
     what: str
     good: bool
@@ -46,14 +47,14 @@ class ProofCheck(NamedTuple):
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces, and nothing but ASCII: the bytes that are signed."""
+    """Return the bytes that are signed: JSON with sorted keys, no spaces, and only ASCII characters."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def gather(
     source: Recording, configurations: Configurations, version: int, store: ArtifactStore | None = None
 ) -> dict[str, Any]:
-    """The pack of a version that promoted an artifact, unsigned. Raises ``ProofError``."""
+    """Return the unsigned pack of a version that promoted an artifact. Raises ``ProofError``."""
     if not 1 <= version <= len(configurations.states):
         raise ProofError(f"there is no version {version}; the newest is {len(configurations.states)}")
     entry: CommandRecorded = configurations.envelopes[version - 1].event
@@ -65,7 +66,7 @@ def gather(
     evidence: dict[str, dict[str, Any]] = {}
     for number, control in enumerate(source.entries(StreamKey("control"))):
         if number < len(configurations.entries) + len(configurations.reader.refused):
-            _keep(evidence, control)
+            _add_entry(evidence, control)
     behaviour = [_behaviour(source, partition, command, evidence) for partition in partitions]
     body = {
         "version": version,
@@ -80,17 +81,17 @@ def gather(
         "audit_trail": _trail(configurations, command),
     }
     body["next_steps"] = _next(body, command)
-    return {"format": FORMAT, "body": body, "evidence": sorted(evidence.values(), key=lambda one: one["place"])}
+    return {"format": FORMAT, "body": body, "evidence": sorted(evidence.values(), key=lambda item: item["place"])}
 
 
-def signed(pack: dict[str, Any], signer: Signer) -> dict[str, Any]:
-    """The pack with a signature over everything in it."""
+def sign_pack(pack: dict[str, Any], signer: Signer) -> dict[str, Any]:
+    """Return the pack with a signature over everything in it."""
     public = signer.public_key
-    whole = {**pack, "signed_by": {"key_id": signer.key_id, "public_key": public}}
-    return {**whole, "signature": sign(canonical(whole), signer)}
+    unsigned = {**pack, "signed_by": {"key_id": signer.key_id, "public_key": public}}
+    return {**unsigned, "signature": sign(canonical(unsigned), signer)}
 
 
-def _keep(evidence: dict[str, dict[str, Any]], entry: Entry) -> None:
+def _add_entry(evidence: dict[str, dict[str, Any]], entry: Entry) -> None:
     place = f"{entry.place.stream}/{entry.place.partition}@{entry.id}"
     evidence[place] = {
         "place": place,
@@ -101,9 +102,9 @@ def _keep(evidence: dict[str, dict[str, Any]], entry: Entry) -> None:
     }
 
 
-def _kept(evidence: dict[str, dict[str, Any]], place: StreamKey, read: ReadEvent) -> str:
-    _keep(evidence, Entry(place, read.entry, read.data))
-    return read.found.envelope.id.hex()
+def _add_event(evidence: dict[str, dict[str, Any]], place: StreamKey, read: ReadEvent) -> str:
+    _add_entry(evidence, Entry(place, read.entry, read.data))
+    return read.opened.envelope.id.hex()
 
 
 def _reads(source: Recording, place: StreamKey) -> Iterator[ReadEvent]:
@@ -114,7 +115,7 @@ def _what(
     configurations: Configurations, entry: CommandRecorded, command: Promote, store: ArtifactStore | None
 ) -> dict[str, Any]:
     registered = configurations.newest.artifacts[command.artifact]
-    found = {
+    facts = {
         "model": command.model, "artifact": command.artifact, "family": registered.family,
         "feature_set": registered.feature_set_name, "libraries": dict(registered.libraries),
         "by": entry.actor, "why": entry.reason, "at": entry.at, "forced": command.forced, "key": entry.key,
@@ -124,20 +125,20 @@ def _what(
     except ArtifactError:
         manifest = None
     if manifest is not None:
-        found["files"] = [msgspec.to_builtins(file) for file in manifest.files]
-        found["training_data"] = msgspec.to_builtins(manifest.data)
-    return found
+        facts["files"] = [msgspec.to_builtins(file) for file in manifest.files]
+        facts["training_data"] = msgspec.to_builtins(manifest.data)
+    return facts
 
 
 def _loaded(source: Recording, partition: int, command: Promote, evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
     place = StreamKey("readiness", partition)
     for read in _reads(source, place):
-        event = read.found.envelope.event
+        event = read.opened.envelope.event
         if isinstance(event, ArtifactReady) and (event.model, event.artifact) == (command.model, command.artifact):
-            name = read.found.envelope.id.hex()
+            name = read.opened.envelope.id.hex()
             if name in command.ready or not command.ready:
                 yield {
-                    "partition": partition, "event": _kept(evidence, place, read), "worker": event.owner,
+                    "partition": partition, "event": _add_event(evidence, place, read), "worker": event.owner,
                     "at": event.at, "took_ms": event.took_ms, "named_by_promotion": name in command.ready,
                 }  # fmt: skip
                 if not command.ready:
@@ -147,39 +148,41 @@ def _loaded(source: Recording, partition: int, command: Promote, evidence: dict[
 def _interference(
     source: Recording, configurations: Configurations, partition: int, command: Promote, evidence: dict[str, Any]
 ) -> dict[str, Any]:
-    """Decisions with this artifact in shadow: how many the recorder checked, and how many follow, counted anew, from
-    their counted ballots alone."""
+    """Return the non-interference of one partition: how many decisions the recorder checked with this artifact in
+    shadow.
+
+    The decisions that follow from their counted ballots alone are counted again here."""
     newest: ReadEvent | None = None
     place = StreamKey("scores", partition)
     for read in _reads(source, place):
-        if isinstance(read.found.envelope.event, InterferenceChecked):
+        if isinstance(read.opened.envelope.event, InterferenceChecked):
             newest = read
-    beside = same = 0
+    in_shadow = same = 0
     first: ReadEvent | None = None
     decisions = StreamKey("decisions", partition)
     for read in _reads(source, decisions):
-        decision = read.found.envelope.event
+        decision = read.opened.envelope.event
         if isinstance(decision, DecisionMade):
             if any(shadow.artifact == command.artifact for shadow in decision.shadow):
-                beside += 1
+                in_shadow += 1
                 same += fault_of(configurations, read.data) is None
             if first is None and any(ballot.artifact == command.artifact for ballot in decision.counted):
                 first = read
-    found: dict[str, Any] = {"partition": partition, "decisions_in_shadow": beside, "equal_without_it": same}
+    facts: dict[str, Any] = {"partition": partition, "decisions_in_shadow": in_shadow, "equal_without_it": same}
     if newest is not None:
-        event = newest.found.envelope.event
-        found |= {"event": _kept(evidence, place, newest), "checked": event.checked, "equal": event.equal_so_far}
+        event = newest.opened.envelope.event
+        facts |= {"event": _add_event(evidence, place, newest), "checked": event.checked, "equal": event.equal_so_far}
     if first is not None:
-        found["first_vote"] = _kept(evidence, decisions, first)
-    return found
+        facts["first_vote"] = _add_event(evidence, decisions, first)
+    return facts
 
 
 def _behaviour(source: Recording, partition: int, command: Promote, evidence: dict[str, Any]) -> dict[str, Any]:
-    """What its scored predictions came to, in shadow and voting."""
+    """Return sums over the artifact's scored predictions, in shadow and as a voter."""
     sides: dict[str, dict[str, Any]] = {}
     artifact = bytes.fromhex(command.artifact)
     for read in _reads(source, StreamKey("scores", partition)):
-        event = read.found.envelope.event
+        event = read.opened.envelope.event
         if not isinstance(event, PredictionScored) or event.artifact != artifact:
             continue
         zero = {"scores": 0, "SELL": 0, "HOLD": 0, "BUY": 0, "hits": 0, "log_loss": 0.0, "signed_return": 0.0}
@@ -197,18 +200,18 @@ def _behaviour(source: Recording, partition: int, command: Promote, evidence: di
 def _verdicts(
     source: Recording, partition: int, command: Promote, evidence: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The verdict that the promotion names, and the newest on the artifact."""
+    """Yield the verdict that the promotion names, and the newest one for the artifact."""
     place = StreamKey("gates", partition)
     named: ReadEvent | None = None
     newest: ReadEvent | None = None
     for read in _reads(source, place):
-        event = read.found.envelope.event
+        event = read.opened.envelope.event
         if isinstance(event, VerdictReached) and event.artifact == command.artifact:
             newest = read
-            named = read if read.found.envelope.id.hex() == command.verdict else named
+            named = read if read.opened.envelope.id.hex() == command.verdict else named
     for read in {id(one): one for one in (named, newest) if one is not None}.values():
-        event = read.found.envelope.event
-        name = _kept(evidence, place, read)
+        event = read.opened.envelope.event
+        name = _add_event(evidence, place, read)
         yield {
             "partition": partition, "event": name, "named_by_promotion": name == command.verdict,
             "policy": event.policy, "overall": event.overall, "scores": event.scores, "advice": event.advice,
@@ -228,7 +231,7 @@ def _rollback(configurations: Configurations, version: int, command: Promote) ->
 
 
 def _trail(configurations: Configurations, command: Promote) -> list[dict[str, Any]]:
-    """Every entry that is about the artifact or its model."""
+    """Return every control entry that concerns the artifact or its model."""
     return [
         {
             "version": entry.version, "at": entry.at, "by": entry.actor, "key": entry.key, "why": entry.reason,
@@ -244,18 +247,20 @@ def _next(body: dict[str, Any], command: Promote) -> list[str]:
     if command.forced and not any(verdict["overall"] == "passed" for verdict in body["gates"]):
         steps.append("it was promoted by force: watch its gates, or roll back")
     if not body["loaded"]:
-        steps.append("no worker said that it had loaded it: look at `conclave status`")
+        steps.append("no worker reported that it had loaded the artifact: see `conclave status`")
     return steps or ["watch the guard (`conclave gates`), and confirm or roll back"]
 
 
 def check(pack: Any, trusted: str | None = None) -> list[ProofCheck]:
-    """What holds of a pack by itself: its signature, each entry's id, the control chain with its commands and
-    signatures, and that what the body says stands in the evidence. ``trusted``: the public key it must be signed
-    by; without it the signature only shows that the file is whole."""
+    """Check a pack by itself and return the results.
+
+    Checked are its signature, the id of each entry, the control chain with its commands and signatures, and that the
+    evidence supports what the body states. ``trusted`` is the public key that must have signed it. Without ``trusted``
+    the signature only shows that the file is complete and unchanged since it was signed."""
     try:
         body, evidence = pack["body"], pack["evidence"]
-        found = [_of_signature(pack, trusted), *_of_evidence(evidence), *_of_control(body, evidence)]
-        return [*found, *_of_claims(body, evidence)]
+        checks = [_of_signature(pack, trusted), *_of_evidence(evidence), *_of_control(body, evidence)]
+        return [*checks, *_of_claims(body, evidence)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return [ProofCheck("format", False, f"not a proof pack: {type(error).__name__}: {error}")]
 
@@ -263,28 +268,30 @@ def check(pack: Any, trusted: str | None = None) -> list[ProofCheck]:
 def _of_signature(pack: Any, trusted: str | None) -> ProofCheck:
     if "signature" not in pack:
         return ProofCheck("signature", False, "the pack is not signed")
-    whole = {name: value for name, value in pack.items() if name != "signature"}
-    key = whole["signed_by"]["public_key"]
-    if not verify(canonical(whole), pack["signature"], key):
+    unsigned = {name: value for name, value in pack.items() if name != "signature"}
+    key = unsigned["signed_by"]["public_key"]
+    if not verify(canonical(unsigned), pack["signature"], key):
         return ProofCheck("signature", False, "the signature is not that of its key over this pack")
     if trusted is not None and key != trusted:
         return ProofCheck("signature", False, f"signed by {key[:12]}, not by the key you trust")
-    return ProofCheck("signature", True, f"{whole['signed_by']['key_id']} ({key[:12]})")
+    return ProofCheck("signature", True, f"{unsigned['signed_by']['key_id']} ({key[:12]})")
 
 
-def _entry(one: Any) -> Entry:
-    return Entry(StreamKey(one["stream"], one["partition"]), one["entry"], base64.b64decode(one["data"], validate=True))
+def _entry(item: Any) -> Entry:
+    return Entry(
+        StreamKey(item["stream"], item["partition"]), item["entry"], base64.b64decode(item["data"], validate=True)
+    )
 
 
 def _of_evidence(evidence: Any) -> Iterator[ProofCheck]:
     wrong = []
-    for one in evidence:
+    for item in evidence:
         try:
-            fault = framed(one["stream"], _entry(one).data).fault
+            fault = framed(item["stream"], _entry(item).data).fault
         except UnreadableError as error:
             fault = str(error)
         if fault:
-            wrong.append(f"{one['place']}: {fault}")
+            wrong.append(f"{item['place']}: {fault}")
     yield ProofCheck("evidence", not wrong, "; ".join(wrong)[:500] or f"{len(evidence)} entries, each with its own id")
 
 
@@ -303,16 +310,16 @@ def _of_control(body: Any, evidence: Any) -> Iterator[ProofCheck]:
         yield ProofCheck("control chain", False, str(error))
         return
     good = reader.state.version >= body["version"] and reader.state.log_id == body["log_id"]
-    past = f"{reader.state.version} versions, {len(reader.refused)} entries past the door"
+    past = f"{reader.state.version} versions, {len(reader.refused)} entries not written by a control writer"
     yield ProofCheck("control chain", good, past if good else "it ends before the version that is proved")
 
 
 def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
-    """The body against the entries it names."""
+    """Check the statements of the body against the entries that they name."""
     events = {}
-    for one in evidence:
+    for claim in evidence:
         try:
-            envelope = opened(one["stream"], _entry(one).data).envelope
+            envelope = opened(claim["stream"], _entry(claim).data).envelope
         except UnreadableError:
             continue
         events[envelope.id.hex()] = envelope.event
@@ -322,7 +329,9 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
             and (e.actor, e.reason, e.at) == (body["what"]["by"], body["what"]["why"], body["what"]["at"])]  # fmt: skip
     yield ProofCheck("what", bool(good), f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
     wrong = [
-        one["event"][:12] for one in body["loaded"] if getattr(events.get(one["event"]), "artifact", "") != artifact
+        claim["event"][:12]
+        for claim in body["loaded"]
+        if getattr(events.get(claim["event"]), "artifact", "") != artifact
     ]
     yield ProofCheck("loaded", not wrong, ", ".join(wrong) or f"{len(body['loaded'])} workers")
     wrong = []
@@ -332,16 +341,16 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
             wrong.append(verdict["event"][:12])
     yield ProofCheck("gates", not wrong, ", ".join(wrong) or f"{len(body['gates'])} verdicts")
     wrong, total, equal = [], 0, 0
-    for one in body["non_interference"]:
-        total, equal = total + one["decisions_in_shadow"], equal + one["equal_without_it"]
-        event = events.get(one.get("event", ""))
-        counts = (one.get("checked"), one.get("equal"))
-        stands = isinstance(event, InterferenceChecked) and (event.checked, event.equal_so_far) == counts
-        if "event" in one and not (stands and counts[0] == counts[1]):
-            wrong.append(f"partition {one['partition']}")
+    for claim in body["non_interference"]:
+        total, equal = total + claim["decisions_in_shadow"], equal + claim["equal_without_it"]
+        event = events.get(claim.get("event", ""))
+        counts = (claim.get("checked"), claim.get("equal"))
+        supported = isinstance(event, InterferenceChecked) and (event.checked, event.equal_so_far) == counts
+        if "event" in claim and not (supported and counts[0] == counts[1]):
+            wrong.append(f"partition {claim['partition']}")
     yield ProofCheck("non-interference", not wrong and total == equal, ", ".join(wrong) or f"{equal} of {total}")
 
 
 def digest(pack: Any) -> str:
-    """SHA-256 of a pack's canonical bytes."""
+    """Return the SHA-256 of a pack's canonical bytes."""
     return hashlib.sha256(canonical(pack)).hexdigest()

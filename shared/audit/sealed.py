@@ -1,4 +1,4 @@
-"""A source over sealed files alone: no server, no clock, nothing but the folder."""
+"""Read recorded entries from sealed files alone, without server or clock."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from shared.log import START, Entry, StreamKey
 
 
 class ArchivedRecording:
-    """What was sealed. Reading raises ``CorruptError`` where a file is not what its digests say."""
+    """The sealed entries. Reading raises ``CorruptError`` where a file does not match its digests."""
 
     def __init__(self, store: SegmentStore) -> None:
         self._store = store
@@ -29,7 +29,7 @@ class ArchivedRecording:
         return not numbers or files.open(numbers[0]).header.before == 0
 
     def extent(self, place: StreamKey) -> RecordedExtent:
-        """See ``CountedSource``: what the headers of the files say."""
+        """Return the extent of a stream from the headers of its files. See ``CountedSource``."""
         files = Files(self._store, place)
         numbers, end = files.numbers(), files.end()
         if end is None:
@@ -37,13 +37,15 @@ class ArchivedRecording:
         return RecordedExtent(end.last, end.seen, files.open(numbers[0]).header.before)
 
     def ends(self) -> Ends | None:
-        """The newest cut that was written when all streams had been sealed up to one moment; None where there is
-        none. How many entries were ever added is what the server said then, not what was found to be sealed."""
+        """Return the newest cut that was written when all streams had been sealed up to one moment; None where there is
+        none.
+
+        The number of entries ever added is the one the server reported then, not the number that is sealed."""
         cut, _ = cuts.newest(self._store)
         if cut is None:
             return None
         extents = {}
         for end in cut.ends:
-            held = self.extent(end.place)
-            extents[end.place] = RecordedExtent(end.last, end.added, held.before)
+            extent = self.extent(end.place)
+            extents[end.place] = RecordedExtent(end.last, end.added, extent.before)
         return Ends(extents)

@@ -1,6 +1,7 @@
-"""Events that a service set aside with a dead letter, since it raised an error on them: a replay leaves them out too.
+"""Find the events that a service set aside with a dead letter because it raised an error on them; a replay skips them
+too.
 
-That there was an error is a fact about a process. It cannot be repeated, so it counts as not recomputed.
+The error is a fact about a process and cannot be repeated. So these events count as not recomputed.
 """
 
 from schemas.operations import DeadLetter
@@ -13,13 +14,13 @@ Entry = tuple[str, str]
 
 
 def set_aside(source: Recording, service: str, partition: int, findings: Findings) -> frozenset[Entry]:
-    """The entries that a service set aside; counted in ``findings``."""
-    found = set()
+    """Return the entries that a service set aside, and count them in ``findings``."""
+    entries = set()
     for read in readable(source, StreamKey("dead", partition), "file", Findings(), EntryRange(END)):
-        letter = read.found.envelope.event
+        letter = read.opened.envelope.event
         if isinstance(letter, DeadLetter) and letter.service == service and letter.reason == "handler_failed":
             stream, _, entry = letter.source.partition("@")
-            found.add((stream, entry))
-    if found:
-        findings.skip(f"events that {service} set aside with an error, which cannot be repeated", len(found))
-    return frozenset(found)
+            entries.add((stream, entry))
+    if entries:
+        findings.skip(f"events that {service} set aside with an error, which cannot be repeated", len(entries))
+    return frozenset(entries)

@@ -1,8 +1,8 @@
-"""Members that were passed over: was each of them really silent?
+"""Check that members which a decision passed over had really not predicted its bar.
 
-A round is ``superseded`` where every member that had not answered had gone on to a later bar; its answer about this
-bar, if there is one at all, then stands after that on ``predictions`` and came late. Where a round was closed because a
-later one of its symbol was, the member had no vote any more in that later one.
+A round is ``superseded`` where every member without a prediction for its bar had predicted a later one. A prediction of
+such a member for this bar, if there is one, must then come after that on ``predictions``; it was late. Where a round
+was closed because a later one of its symbol was, the member must have no vote in that later round.
 """
 
 from typing import NamedTuple
@@ -11,32 +11,33 @@ from schemas.decisions import DecisionMade
 from shared.audit.configurations import Configurations
 from shared.audit.source import ReadEvent
 from shared.audit.window import Window
-from shared.voting.decision import Series, Voice
+from shared.voting.decision import ArtifactKey, Series
 
 
 class Passed(NamedTuple):
-    """A member that was passed over in a decision without having gone on to a later bar, and what that would be."""
+    """A member that was passed over without having predicted a later bar, and the fault this is unless a later decision
+    justifies it."""
 
     read: ReadEvent
-    voice: Voice
+    key: ArtifactKey
     detail: str
 
 
 class Silence:
-    """The decisions of a partition in order."""
+    """Check the decisions of a partition, in order."""
 
     def __init__(self, configurations: Configurations) -> None:
         self._configurations = configurations
         self._series: dict[Series, list[Passed]] = {}
 
-    def judge(
+    def check(
         self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int
     ) -> list[tuple[ReadEvent, str]]:
-        """Earlier decisions of the series that passed a member over for no reason: a later one shows it."""
+        """Return earlier decisions of the series that passed a member over without reason, as this decision shows."""
         series = (decision.symbol, decision.interval_ms)
         wrong, kept = [], []
         for passed in self._series.pop(series, []):
-            justified = self._justifies(decision, passed.voice)
+            justified = self._justifies(decision, passed.key)
             if justified is None:
                 kept.append(passed)
             elif not justified:
@@ -47,37 +48,38 @@ class Silence:
             self._series[series] = kept
         return wrong
 
-    def left(self) -> list[tuple[ReadEvent, str]]:
-        """Those that no later decision justifies."""
+    def unjustified(self) -> list[tuple[ReadEvent, str]]:
+        """Return the decisions that no later decision justified."""
         return [(passed.read, passed.detail) for series in self._series.values() for passed in series]
 
-    def _justifies(self, decision: DecisionMade, voice: Voice) -> bool | None:
-        """Whether a later decision shows that a member had no vote any more; None: it passed it over itself."""
+    def _justifies(self, decision: DecisionMade, key: ArtifactKey) -> bool | None:
+        """Return whether a later decision shows that a member had no vote any more; None where it passed the member
+        over itself."""
         configuration = self._configurations.at(decision.control_version)
         members = configuration.panel.members if configuration is not None else ()
-        if all((member.model, member.artifact) != voice for member in members):
+        if all((member.model, member.artifact) != key for member in members):
             return True
-        if any((gone.model, gone.artifact) == voice and gone.event is None for gone in decision.absent):
+        if any((absent.model, absent.artifact) == key and absent.event is None for absent in decision.absent):
             return None if decision.closed_by == "superseded" else False
         return False
 
     def _unexplained(self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int) -> list[Passed]:
         series = (decision.symbol, decision.interval_ms)
-        found = []
-        for gone in decision.absent:
-            if gone.event is not None:
+        passed = []
+        for absent in decision.absent:
+            if absent.event is not None:
                 continue
-            voice = (gone.model, gone.artifact)
-            number = window.later(series, gone.model, decision.open_time, moment)
+            key = (absent.model, absent.artifact)
+            number = window.later(series, absent.model, decision.open_time, moment)
             if number is None:
-                detail = f"closed as superseded, though {gone.model} had not answered a later bar"
-                found.append(Passed(read, voice, detail))
+                detail = f"closed as superseded, though {absent.model} had not predicted a later bar"
+                passed.append(Passed(read, key, detail))
                 continue
             for cast in window.series(series).bars.get(decision.open_time, []):
-                if cast.voice == voice and cast.number < number:
+                if cast.key == key and cast.number < number:
                     detail = (
-                        f"closed as superseded, though {gone.model}'s ballot {cast.event[:12]} at {cast.entry} came "
-                        "before its answer about a later bar: it is left out"
+                        f"closed as superseded, though {absent.model}'s ballot {cast.event[:12]} at {cast.entry} came "
+                        "before its prediction for a later bar: it is left out"
                     )
-                    found.append(Passed(read, voice, detail))
-        return found
+                    passed.append(Passed(read, key, detail))
+        return passed

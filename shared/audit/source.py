@@ -1,8 +1,8 @@
-"""Where recorded entries are read from: a log, sealed files, or both as one.
+"""Read recorded entries from a log, from sealed files, or from both as one.
 
-Checks pull entries one after another, so what they hold in memory does not grow with the range. What is
-read beside services that go on is read up to one cut (``Ends``): the ends of all streams, taken downstream
-first, so that whatever an event in it rests on is in it too.
+Checks pull entries one after another, so memory does not grow with the range. Where services keep writing, a check
+reads up to one cut (``Ends``): the ends of all streams, read downstream first. So every event in the cut has its causes
+in it too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,28 +16,32 @@ from shared.audit.findings import Difference, Findings, Layer
 from shared.log import START, Entry, StreamKey, leases
 
 order: Final = leases.order
-"""An entry id as something that sorts."""
+"""Return an entry id as a sort key: milliseconds and sequence."""
 PAGE: Final = 1000
 END: Final = "+"
 DOWNSTREAM_FIRST: Final = ("gates", "scores", "trades", "decisions", "intents", "predictions", "readiness", "features")
-"""In this order the ends of a partition's streams are read; all others after these, control last. Intents are
-written with their decisions; their end is read after that of decisions, so some may belong to later ones."""
+"""The order in which the ends of a partition's streams are read: these first, then all others, control last.
+
+Intents are written with their decisions. Their end is read after that of decisions, so some intents may belong to
+decisions after the cut."""
 
 
 class Recording(Protocol):
-    """Recorded entries."""
+    """A source of recorded entries."""
 
     def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
-        """Entries with after < id <= until, oldest first."""
+        """Yield entries with after < id <= until, oldest first."""
 
     def whole(self, place: StreamKey) -> bool:
-        """Whether the stream is there from its first entry on: nothing was trimmed that cannot be read."""
+        """Return whether the stream is readable from its first entry on: whatever was trimmed is in an archive."""
 
 
 class RecordedExtent(Struct, frozen=True):
-    """What is known about a stream besides its entries. ``last``: its newest entry. ``added``: how many entries were
-    ever added up to it. ``before``: how many of these came before the first that can be read here, where that is
-    known. ``deleted``: the highest id that was removed from the log by command (``0-0``: none)."""
+    """The extent of a stream, apart from its entries.
+
+    ``last`` is the newest entry. ``added`` is the number of entries ever added up to it. ``before`` is the number of
+    entries before the first that can be read here, None where that is unknown. ``deleted`` is the highest id that was
+    removed from the log by command (``0-0``: none)."""
 
     last: str = START
     added: int = 0
@@ -47,29 +51,31 @@ class RecordedExtent(Struct, frozen=True):
 
 @runtime_checkable
 class CountedSource(Protocol):
-    """A source that knows how many entries there must be, beside being a ``Recording``."""
+    """A ``Recording`` that also reports how many entries there must be."""
 
     def extent(self, place: StreamKey) -> RecordedExtent:
-        """What is known about a stream. All fields are of one moment."""
+        """Return the extent of a stream. All fields are of one moment."""
 
 
 class Ends(Struct, frozen=True):
-    """A cut: the extent of each stream that has entries. ``decisions``: by partition, the end of ``decisions`` read
-    again after that of ``intents``, so that each intent in the cut has its decision up to there."""
+    """A cut: the extent of each stream that has entries.
+
+    ``decisions`` maps a partition to the end of ``decisions``, read again after the end of ``intents``. Up to there
+    every intent in the cut has its decision."""
 
     extents: Mapping[StreamKey, RecordedExtent]
     decisions: Mapping[int, str] = {}
 
 
 def places_of(partitions: int) -> list[StreamKey]:
-    """The streams of an installation in the order in which their ends are read: downstream first."""
+    """Return the streams of an installation in the order in which their ends are read: downstream first."""
     others = [spec.name for spec in STREAMS.values() if spec.partitioned and spec.name not in DOWNSTREAM_FIRST]
-    found = [StreamKey(name, number) for number in range(partitions) for name in (*DOWNSTREAM_FIRST, *others)]
-    return [*found, StreamKey("training"), StreamKey("control")]
+    places = [StreamKey(name, number) for number in range(partitions) for name in (*DOWNSTREAM_FIRST, *others)]
+    return [*places, StreamKey("training"), StreamKey("control")]
 
 
 class Bounded:
-    """A source up to a cut."""
+    """A source that ends at a cut."""
 
     def __init__(self, source: Recording, ends: Ends) -> None:
         self._source = source
@@ -87,62 +93,63 @@ class Bounded:
         return self._source.whole(place)
 
     def extent(self, place: StreamKey) -> RecordedExtent:
-        """See ``CountedSource``; as it was at the cut."""
+        """Return the extent at the cut. See ``CountedSource``."""
         return self._ends.extents.get(place, RecordedExtent())
 
     def beyond(self, partition: int) -> Iterator[Entry]:
-        """Decisions after the cut, some of whose intents may be in it."""
+        """Yield the decisions after the cut; some of their intents may be in it."""
         place = StreamKey("decisions", partition)
         after, until = self._ends.extents.get(place, RecordedExtent()).last, self._ends.decisions.get(partition, START)
         return self._source.entries(place, after, until) if order(after) < order(until) else iter(())
 
 
 def beyond(source: Recording, partition: int) -> Iterator[Entry]:
-    """See ``Bounded.beyond``; nothing where a source does not grow."""
+    """Yield the decisions after the cut of a ``Bounded`` source; nothing for any other source."""
     return source.beyond(partition) if isinstance(source, Bounded) else iter(())
 
 
 class EntryRange(NamedTuple):
-    """A range of recorded time (entry ids): what is to be compared. What lies before is read where a
-    result depends on it."""
+    """The range of entry ids to compare. Entries before it are read where a result depends on them."""
 
     after: str = START
     until: str = END
 
     def holds(self, entry: str) -> bool:
-        """Whether an entry lies in it."""
+        """Return whether an entry lies in the range."""
         if self.after == END:
             return False
         return order(entry) > order(self.after) and (self.until == END or order(entry) <= order(self.until))
 
 
 class ReadEvent(NamedTuple):
-    """A readable event and where it stood."""
+    """A readable event with its entry id and bytes."""
 
     entry: str
     data: bytes
-    found: Opened
+    opened: Opened
 
 
 def readable(
     source: Recording, place: StreamKey, layer: Layer, findings: Findings, span: EntryRange
 ) -> Iterator[ReadEvent]:
-    """Every event of a stream. One that cannot be read, or is not the one its id names, is a difference
-    of ``layer`` (within ``span``); one that can be read is passed on all the same."""
+    """Yield every readable event of a stream.
+
+    An event that cannot be read is a difference of ``layer`` where it lies within ``span``. So is one whose id is not
+    the digest of its content; that one is yielded all the same."""
     for entry in source.entries(place, START, span.until):
         try:
-            found = opened(place.stream, entry.data)
+            event = opened(place.stream, entry.data)
         except UnreadableError as error:
             if span.holds(entry.id):
                 findings.differ(Difference(layer, place.stream, place.partition, entry.id, "", str(error)[:500]))
             continue
-        if found.fault and span.holds(entry.id):
-            findings.differ(difference(layer, place, entry.id, found, found.fault))
-        yield ReadEvent(entry.id, entry.data, found)
+        if event.fault and span.holds(entry.id):
+            findings.differ(difference(layer, place, entry.id, event, event.fault))
+        yield ReadEvent(entry.id, entry.data, event)
 
 
 def difference(layer: Layer, place: StreamKey, entry: str, found: Opened, detail: str) -> Difference:
-    """A difference in a recorded event."""
+    """Return a difference in a recorded event."""
     event = found.envelope.event
     return Difference(
         layer,

@@ -1,9 +1,9 @@
-"""The layer of votes: every decision again, from the ballots it names and the configuration in force.
+"""The layer of votes: recompute every decision from the ballots it names and the configuration in force.
 
-A decision follows from the ballots in it (``shared.voting.decision``), to the bit, and each intent from its
-decision. An intent is issued only where the fence was open at the decision's place on ``decisions``
-(``shared.audit.fences``) and the configuration of its stamp is not halted. Whether those ballots are the ones that
-were cast, and whether the round was closed when it says, is ``shared.audit.ballots``'s question.
+A decision follows to the bit from its ballots (``shared.voting.decision``), and each intent from its decision. An
+intent is issued only where the fence was open at the decision's position on ``decisions`` (``shared.audit.fences``) and
+the configuration of its stamp is not halted. ``shared.audit.ballots`` checks whether the ballots are those on
+``predictions``, and whether the round was closed in time.
 """
 
 import contextlib
@@ -21,18 +21,18 @@ from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.source import EntryRange, Recording, beyond
 from shared.log import START, Entry, StreamKey
-from shared.voting.decision import Answer, ClosedBy, Round, Voice, causation_of, decision_of, intent_of
+from shared.voting.decision import ArtifactKey, Ballot, ClosedBy, Round, causation_of, decision_of, intent_of
 
 STALE: Final = 2**52
-"""A moment at which every intent is stale (ms): that of a release that did not record when it decided."""
+"""A moment (ms) at which every intent is stale, for a release that did not record when it decided."""
 Fault = tuple[Layer, str] | None
-"""What is wrong, and of which layer."""
+"""The layer of a fault, and its description; None where there is none."""
 DECISIONS: Final = "decisions"
 INTENTS: Final = "intents"
 
 
 class _Cast(Struct, gc=False):
-    """A ballot in a decision: what the vote takes from it."""
+    """A ballot in a decision, with the fields that the vote needs."""
 
     model: str
     artifact: str
@@ -40,7 +40,7 @@ class _Cast(Struct, gc=False):
     probabilities: Probabilities
 
 
-class _Gone(Struct, gc=False):
+class _Absent(Struct, gc=False):
     """A member that did not vote."""
 
     model: str
@@ -50,8 +50,10 @@ class _Gone(Struct, gc=False):
 
 
 class Basis(Struct, tag="decision.made"):
-    """What a decision rests on; the rest of it must follow. Read without the checks of ``schemas``, for
-    what follows is compared with all that was written."""
+    """The fields that a decision rests on; all others must follow from them.
+
+    It is decoded without the checks of ``schemas``, because the recomputed decision is compared with all that was
+    written."""
 
     symbol: str
     interval_ms: int
@@ -60,7 +62,7 @@ class Basis(Struct, tag="decision.made"):
     control_version: int
     control_head: str
     counted: list[_Cast]
-    absent: list[_Gone]
+    absent: list[_Absent]
     shadow: list[_Cast]
     closed_by: ClosedBy
     intent: str
@@ -68,36 +70,40 @@ class Basis(Struct, tag="decision.made"):
 
 
 class _Late(Struct, tag="ballot.late"):
-    """Not a decision."""
+    """An event that is not a decision."""
 
 
 _basis: Final = msgspec.json.Decoder(Basis | _Late | FenceClosed | FenceOpened).decode
 
 
 def round_of(decision: Basis | DecisionMade, correlation: bytes = b"", flags: int = 0) -> Round:
-    """The round that a decision says it decided."""
-    answers: dict[Voice, Answer] = {}
+    """Return the round that a decision claims to have decided."""
+    ballots: dict[ArtifactKey, Ballot] = {}
     for ballot in decision.counted:
-        answers[ballot.model, ballot.artifact] = Answer(ballot.event, ballot.probabilities, "")
+        ballots[ballot.model, ballot.artifact] = Ballot(ballot.event, ballot.probabilities, "")
     for absent in decision.absent:
-        answers[absent.model, absent.artifact] = Answer(absent.event, None, absent.reason)
+        ballots[absent.model, absent.artifact] = Ballot(absent.event, None, absent.reason)
     for shadow in decision.shadow:
-        answers[shadow.model, shadow.artifact] = Answer(shadow.event, shadow.probabilities, "")
+        ballots[shadow.model, shadow.artifact] = Ballot(shadow.event, shadow.probabilities, "")
     series = (decision.symbol, decision.interval_ms)
-    return Round(series, decision.open_time, decision.origin, correlation, flags, "", None, answers)
+    return Round(series, decision.open_time, decision.origin, correlation, flags, "", None, ballots)
 
 
-def again(configuration: Configuration, decision: Basis | DecisionMade, *, halted: bool = False) -> DecisionMade:
-    """The decision that follows from the ballots in ``decision``. ``halted``: the fence was closed at its place."""
+def recompute(configuration: Configuration, decision: Basis | DecisionMade, *, halted: bool = False) -> DecisionMade:
+    """Return the decision that follows from the ballots in ``decision``.
+
+    ``halted`` is True where the fence was closed at its position."""
     recorded = decision.decided_at
     now = STALE if recorded is None and decision.intent == "stale" else recorded
     state, panel = configuration
-    made = decision_of(state, panel, round_of(decision), decision.closed_by, now, halted=halted)
-    return made if made.decided_at == recorded else structs.replace(made, decided_at=recorded)
+    decision_made = decision_of(state, panel, round_of(decision), decision.closed_by, now, halted=halted)
+    return (
+        decision_made if decision_made.decided_at == recorded else structs.replace(decision_made, decided_at=recorded)
+    )
 
 
-def misplaced(configurations: Configurations, decision: Basis | DecisionMade) -> str:
-    """What contradicts the control log in a decision; empty where nothing does."""
+def configuration_fault(configurations: Configurations, decision: Basis | DecisionMade) -> str:
+    """Return how a decision contradicts the control log; empty where it does not."""
     configuration = configurations.at(decision.control_version)
     if configuration is None:
         newest = configurations.newest.version
@@ -109,13 +115,13 @@ def misplaced(configurations: Configurations, decision: Basis | DecisionMade) ->
 
 
 def check_votes(source: Recording, configurations: Configurations, partition: int, span: EntryRange) -> Findings:
-    """Every decision and intent of a partition within ``span``."""
+    """Check every decision and intent of a partition within ``span``."""
     findings = Findings()
     place = StreamKey(DECISIONS, partition)
     intents = _Intents(source, partition, span, findings)
     fence = Fence(configurations)
     if span.after != START:
-        fence.begin(source.entries(place, START, span.after))
+        fence.replay(source.entries(place, START, span.after))
     seen = equal = 0
     for entry in source.entries(place, span.after, span.until):
         try:
@@ -157,8 +163,10 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
 
 
 def fault_of(configurations: Configurations, data: bytes) -> Fault:
-    """What in one recorded decision does not follow, and of which layer; None where all of it does. Where the fence
-    stood at its place, a decision alone does not show: a halted one may have been halted by it."""
+    """Return what in one recorded decision does not follow; None where all of it does.
+
+    A decision alone does not show whether the fence was closed at its position: a halted one may have been halted by
+    it."""
     frame = framed(DECISIONS, data)
     basis = _basis(frame.payload)
     if not isinstance(basis, Basis):
@@ -175,28 +183,29 @@ def _frames(entries: Iterator[Entry]) -> Iterator[Framed]:
 def _follows(
     configurations: Configurations, frame: Framed, basis: Basis, *, halted: bool
 ) -> tuple[DecisionMade | None, Fault]:
-    """The decision that follows, and what in the recorded one does not."""
+    """Return the recomputed decision, and what in the recorded one does not follow."""
     if frame.fault:
         return None, ("vote", frame.fault)
-    wrong = misplaced(configurations, basis)
+    wrong = configuration_fault(configurations, basis)
     if wrong:
         return None, ("configuration", wrong)
     configuration = configurations.at(basis.control_version)
     assert configuration is not None
-    right = again(configuration, basis, halted=halted)
+    right = recompute(configuration, basis, halted=halted)
     if payload_of(DECISIONS, right) != frame.payload:
-        said = _as_written(frame)
-        if said != right:
-            layer: Layer = "intent" if isinstance(said, DecisionMade) and _only_intent(said, right) else "vote"
-            return right, (layer, _told(said, right) if isinstance(said, DecisionMade) else said)
+        recorded = _as_written(frame)
+        if recorded != right:
+            layer: Layer = "intent" if isinstance(recorded, DecisionMade) and _only_intent(recorded, right) else "vote"
+            return right, (layer, _differences(recorded, right) if isinstance(recorded, DecisionMade) else recorded)
     if causation_of(right, frame.correlation) != frame.causation:
         return right, ("vote", "its cause is not its first ballot")
     return right, None
 
 
 def _as_written(frame: Framed) -> DecisionMade | str:
-    """The recorded decision in full, or why nobody can read it. Another release may write the same decision
-    in other bytes."""
+    """Return the recorded decision in full, or why it cannot be read.
+
+    Another release may write the same decision in other bytes."""
     try:
         return msgspec.json.decode(frame.payload, type=DecisionMade)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -204,12 +213,12 @@ def _as_written(frame: Framed) -> DecisionMade | str:
 
 
 def _only_intent(decision: DecisionMade, right: DecisionMade) -> bool:
-    """Whether nothing but what became of a decision differs."""
+    """Return whether two decisions differ in nothing but the status of the intent."""
     return structs.replace(decision, intent=right.intent) == right
 
 
-def _told(decision: DecisionMade, right: DecisionMade) -> str:
-    """The fields that differ, by name."""
+def _differences(decision: DecisionMade, right: DecisionMade) -> str:
+    """Return the fields that differ, by name."""
     wrong = [name for name in DecisionMade.__struct_fields__ if getattr(decision, name) != getattr(right, name)]
     return "; ".join(
         f"{name}: {getattr(decision, name)!r} recorded, {getattr(right, name)!r} follows" for name in wrong
@@ -217,58 +226,59 @@ def _told(decision: DecisionMade, right: DecisionMade) -> str:
 
 
 class _Intents:
-    """The intents of a partition, held against the decisions that issued them, in order."""
+    """Compare the intents of a partition with the decisions that issued them, in order."""
 
     def __init__(self, source: Recording, partition: int, span: EntryRange, findings: Findings) -> None:
         self._partition = partition
         self._entries = source.entries(StreamKey(INTENTS, partition), span.after)
         self._span = span
         self._findings = findings
+        # Intents read ahead: entry, frame, and the id of the decision that the intent names.
         self._ahead: list[tuple[Entry, Framed, str]] = []
-        self._met = span.after == START
+        self._aligned = span.after == START
 
     def expect(
         self, configurations: Configurations, entry: Entry, event: str, basis: Basis, right: DecisionMade | None
     ) -> None:
-        """The intent of the next decision, where it issued one."""
+        """Compare the intent of the next decision, where it issued one."""
         if basis.intent != "issued":
             return
-        found = self._take(event)
+        intent = self._take(event)
         configuration = configurations.at(basis.control_version)
         if right is None or right.intent != "issued" or configuration is None:
             return
         expected = intent_of(configuration.panel, right, event)
-        if found is None:
+        if intent is None:
             where: tuple[Layer, str, int, str, str] = ("intent", DECISIONS, self._partition, entry.id, event)
             about = (basis.symbol, basis.open_time, True)
             self._findings.differ(Difference(*where, "its intent is not there", *about))
-        elif not found[1].fault and (
-            payload_of(INTENTS, expected) == found[1].payload or _read(found[0]).envelope.event == expected
+        elif not intent[1].fault and (
+            payload_of(INTENTS, expected) == intent[1].payload or _read(intent[0]).envelope.event == expected
         ):
             self._findings.see("intents")
             return
         else:
-            self._tell(found, found[1].fault or "the intent is not that of its decision")
+            self._add_fault(intent, intent[1].fault or "the intent is not that of its decision")
         self._findings.see("intents", equal=False)
 
-    def _tell(self, found: tuple[Entry, Framed, str], detail: str) -> None:
-        entry, frame, _ = found
+    def _add_fault(self, intent: tuple[Entry, Framed, str], detail: str) -> None:
+        entry, frame, _ = intent
         self._findings.differ(Difference("intent", INTENTS, self._partition, entry.id, frame.id.hex(), detail))
 
     def _take(self, decision: str) -> tuple[Entry, Framed, str] | None:
-        """The intent of a decision: the next one, or the one behind an intent that no decision issued."""
+        """Return the intent of a decision: the next one, or the one after an intent that no decision issued."""
         for place in range(2):
             if self._peek(place) == decision:
                 for stray in self._ahead[:place]:
                     self._stray(stray)
-                found = self._ahead[place]
+                intent = self._ahead[place]
                 self._ahead = self._ahead[place + 1 :]
-                self._met = True
-                return found
-        return self._seek(decision) if not self._met else None
+                self._aligned = True
+                return intent
+        return self._seek(decision) if not self._aligned else None
 
     def _seek(self, decision: str) -> tuple[Entry, Framed, str] | None:
-        """At the start of a range: past the intents of decisions before it."""
+        """Skip the intents of decisions before the range, at its start."""
         while (named := self._peek(0)) is not None and named != decision:
             self._ahead.pop(0)
         return self._ahead.pop(0) if self._ahead else None
@@ -287,16 +297,17 @@ class _Intents:
             self._ahead.append((entry, frame, named))
         return self._ahead[place][2]
 
-    def _stray(self, found: tuple[Entry, Framed, str]) -> None:
-        if self._met:
-            self._tell(found, found[1].fault or "an intent that no decision issued")
+    def _stray(self, intent: tuple[Entry, Framed, str]) -> None:
+        if self._aligned:
+            self._add_fault(intent, intent[1].fault or "an intent that no decision issued")
 
     def end(self, later: Set[str]) -> None:
-        """No intent may stand without a decision. ``later``: decisions that were made since the cut."""
+        """Record a fault for each remaining intent without a decision. ``later``: ids of decisions that were made since
+        the cut."""
         while self._peek(0) is not None and self._span.holds(self._ahead[0][0].id):
-            found = self._ahead.pop(0)
-            if found[2] not in later:
-                self._stray(found)
+            intent = self._ahead.pop(0)
+            if intent[2] not in later:
+                self._stray(intent)
 
 
 class _Named(Struct, tag="trade.intent"):

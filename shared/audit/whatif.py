@@ -1,9 +1,9 @@
-"""What would have been decided under another configuration: the voter's vote again over recorded ballots.
+"""Compute what would have been decided under another configuration: the voter's vote again over recorded ballots.
 
-A round is a recorded decision. Each model's ballot is the recorded one of the artifact that is asked for, from
-among the champions' and the shadows'; of an artifact that was in neither it comes from ``rescored``. What would
-*follow* from another decision (fills, later training, a halt) is not played out: rounds stay as they were. Signed
-return is that of ``scores``: the action times the plain return over the label's horizon, less its cost.
+Each recorded decision is one round. The ballot of a model is the recorded one of the chosen artifact, from the counted
+and the shadow ballots. For an artifact that is in neither, ``rescored`` supplies the prediction. Consequences of
+another decision (fills, later training, a halt) are not simulated: rounds stay as they were. Signed return is that of
+``scores``: the action times the plain return over the label's horizon, less its cost.
 """
 
 import math
@@ -28,15 +28,15 @@ from shared.voting.pool import FLOOR, Panel, panel_of, vote
 SIGN: Final[dict[Action, int]] = {"SELL": -1, "HOLD": 0, "BUY": 1}
 SHOWN: Final = 20
 POINTS: Final = 400
-"""How many stretches of time a curve is kept in at most."""
+"""Largest number of intervals of time in a curve."""
 
 
-class AskedError(ValueError):
-    """A change that cannot be asked for. Says why."""
+class ChangesError(ValueError):
+    """A change that cannot be computed; the message names the reason."""
 
 
-class Asked(Struct, frozen=True):
-    """What is to be another: champions by model, weights by model, the voting policy's fields."""
+class Changes(Struct, frozen=True):
+    """The changes to a configuration: champions by model, weights by model, fields of the voting policy."""
 
     champions: dict[str, str] = {}
     weights: dict[str, float] = {}
@@ -44,7 +44,7 @@ class Asked(Struct, frozen=True):
 
 
 class WhatifOutcome(NamedTuple):
-    """What came after a round: the plain return over the horizon, the cost of a trade, and the class."""
+    """The outcome of a round: the plain return over the horizon, the cost of a trade, and the class."""
 
     forward_return: float
     cost: float
@@ -52,7 +52,8 @@ class WhatifOutcome(NamedTuple):
 
 
 class Side(Struct):
-    """How one side did: actions, rounds without quorum, and sums over the rounds with an outcome."""
+    """The results under one configuration: counts of actions, rounds without quorum, and sums over rounds with an
+    outcome."""
 
     actions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ACTIONS, 0))
     no_quorum: int = 0
@@ -65,7 +66,8 @@ class Side(Struct):
 
 
 class Point(NamedTuple):
-    """A stretch of time: its last bar, rounds, rounds with another action, and returns before and after."""
+    """An interval of time: its last bar, rounds, rounds with another action, and returns before and after the
+    change."""
 
     at: int
     rounds: int
@@ -75,7 +77,7 @@ class Point(NamedTuple):
 
 
 class ChangedRound(NamedTuple):
-    """A round that would have ended another way."""
+    """A round with another action."""
 
     symbol: str
     open_time: int
@@ -86,10 +88,13 @@ class ChangedRound(NamedTuple):
     signed_after: float | None
 
 
-class WhatifAnswer(Struct):
-    """The whole of it. ``changed``: rounds with another action; ``moved``: with another probability at all.
-    ``scored``: rounds with a recorded outcome, which returns and losses are over. ``silent``: rounds in which a
-    model that is asked for has no ballot. ``matrix[i][j]``: action i before, j after."""
+class WhatifResult(Struct):
+    """The comparison of the recorded and the changed configuration.
+
+    - ``changed``: rounds with another action. ``moved``: rounds with another probability.
+    - ``scored``: rounds with a recorded outcome; returns and losses are sums over these.
+    - ``silent``: rounds in which a model with a changed champion has no ballot.
+    - ``matrix[i][j]``: rounds with action i before and j after."""
 
     rounds: int = 0
     changed: int = 0
@@ -105,64 +110,68 @@ class WhatifAnswer(Struct):
 
 
 Rescored = Callable[[str, str, int, int], Probabilities | None]
-"""The answer of (artifact, symbol, interval, open time), for an artifact that was not there."""
+"""Return the prediction for (artifact, symbol, interval, open time) of an artifact without a recorded ballot."""
 
 
-def altered(state: State, asked: Asked, known: Mapping[str, RegisterArtifact]) -> State:
-    """A version with what is asked for in place of what was. A model that did not vote under it does not vote
-    now. Raises ``AskedError``."""
+def with_changes(state: State, changes: Changes, known: Mapping[str, RegisterArtifact]) -> State:
+    """Return a version of the configuration with the changes applied. Raises ``ChangesError``.
+
+    A model that did not vote under the version does not vote after the changes either."""
     models = dict(state.models)
-    for name, artifact in asked.champions.items():
+    for name, artifact in changes.champions.items():
         if name in models and models[name].champion is not None:
             models[name] = structs.replace(models[name], champion=artifact)
     voting = [name for name in sorted(models) if models[name].champion]
-    given = {name: weight for name, weight in asked.weights.items() if name in voting}
-    if given:
-        rest = [name for name in voting if name not in given]
-        left, held = 1.0 - math.fsum(given.values()), math.fsum(models[name].weight or 0.0 for name in rest)
-        if left < -FLOOR or (not rest and abs(left) > FLOOR):
-            raise AskedError(
-                f"weights sum to {1 - left:.6g}; of {', '.join(voting)} they must leave the others a share"
+    new_weights = {name: weight for name, weight in changes.weights.items() if name in voting}
+    if new_weights:
+        rest = [name for name in voting if name not in new_weights]
+        rest_weight, former_weight = (
+            1.0 - math.fsum(new_weights.values()),
+            math.fsum(models[name].weight or 0.0 for name in rest),
+        )
+        if rest_weight < -FLOOR or (not rest and abs(rest_weight) > FLOOR):
+            raise ChangesError(
+                f"weights sum to {1 - rest_weight:.6g}; of {', '.join(voting)} they must leave the others a share"
             )
         for name in voting:
-            share = (models[name].weight or 0.0) / held * left if held else 0.0
-            models[name] = structs.replace(models[name], weight=given.get(name, share))
+            share = (models[name].weight or 0.0) / former_weight * rest_weight if former_weight else 0.0
+            models[name] = structs.replace(models[name], weight=new_weights.get(name, share))
     artifacts = state.artifacts
-    for artifact in asked.champions.values():
+    for artifact in changes.champions.values():
         if artifact not in artifacts:
             artifacts = artifacts.set(artifact, known[artifact])
-    return structs.replace(state, models=models, artifacts=artifacts, policy=policy_of(state.policy, asked.policy))
+    return structs.replace(state, models=models, artifacts=artifacts, policy=with_policy(state.policy, changes.policy))
 
 
-def policy_of(policy: SetVotingPolicy, given: Mapping[str, str]) -> SetVotingPolicy:
-    """A policy with some fields another. Raises ``AskedError``."""
+def with_policy(policy: SetVotingPolicy, given: Mapping[str, str]) -> SetVotingPolicy:
+    """Return a voting policy with some fields changed. Raises ``ChangesError``."""
     try:
         return msgspec.convert({**structs.asdict(policy), **given}, SetVotingPolicy, strict=False)
     except msgspec.ValidationError as error:
-        raise AskedError(str(error)) from None
+        raise ChangesError(str(error)) from None
 
 
 def outcomes(source: Recording, partition: int) -> dict[str, WhatifOutcome]:
-    """What came after each decision, by its event id."""
-    found: dict[str, WhatifOutcome] = {}
+    """Return the outcome of each decision, by its event id."""
+    by_decision: dict[str, WhatifOutcome] = {}
     for entry in source.entries(StreamKey("scores", partition)):
         try:
             event = decode("scores", entry.data).event
         except UnreadableError:
             continue
         if isinstance(event, PredictionScored) and event.decision is not None:
-            found.setdefault(
+            by_decision.setdefault(
                 event.decision.hex(), WhatifOutcome(math.expm1(event.forward_return), event.cost, event.outcome)
             )
-    return found
+    return by_decision
 
 
 class _Late(Struct, tag="ballot.late"):
-    """Not a decision."""
+    """An event that is not a decision."""
 
 
-class _Whole(Basis, tag="decision.made", kw_only=True):
-    """A decision with what came of it."""
+class _FullDecision(Basis, tag="decision.made", kw_only=True):
+    """A decision with its result."""
 
     status: str
     action: Action
@@ -172,21 +181,21 @@ class _Whole(Basis, tag="decision.made", kw_only=True):
     total_models: int
 
 
-_read: Final = msgspec.json.Decoder(_Whole | _Late | FenceClosed | FenceOpened).decode
+_read: Final = msgspec.json.Decoder(_FullDecision | _Late | FenceClosed | FenceOpened).decode
 
 
-def ask(
+def compare(
     source: Recording,
     configurations: Configurations,
-    asked: Asked,
+    changes: Changes,
     known: Mapping[str, RegisterArtifact],
     rescored: Rescored,
     partition: int,
     span: EntryRange,
-    into: WhatifAnswer,
+    result: WhatifResult,
 ) -> None:
-    """Adds the rounds of a partition to an answer. Raises ``AskedError``."""
-    came = outcomes(source, partition)
+    """Add the rounds of a partition to a result. Raises ``ChangesError``."""
+    by_decision = outcomes(source, partition)
     panels: dict[int, tuple[Panel, list[tuple[str, str]]]] = {}
     for entry in source.entries(StreamKey("decisions", partition), span.after, span.until):
         try:
@@ -194,94 +203,100 @@ def ask(
             decision = _read(frame.payload)
         except (UnreadableError, msgspec.DecodeError):
             continue
-        if not isinstance(decision, _Whole):
+        if not isinstance(decision, _FullDecision):
             continue
-        made = panels.get(decision.control_version)
-        if made is None:
+        panel_and_keys = panels.get(decision.control_version)
+        if panel_and_keys is None:
             configuration = configurations.at(decision.control_version)
             if configuration is None:
-                raise AskedError(f"decision {frame.id.hex()} is of a version that control does not make; verify first")
-            panel = panel_of(altered(configuration.state, asked, known))
-            made = panels[decision.control_version] = panel, [(m.model, m.artifact) for m in panel.members]
-        panel, voices = made
-        ballots = _ballots(decision, voices, rescored)
-        into.silent += any(model in asked.champions and model not in ballots for model, _ in voices)
-        _take(into, decision, panel, ballots, frame.id.hex(), came.get(frame.id.hex()))
+                raise ChangesError(
+                    f"decision {frame.id.hex()} is of a version that control does not make; verify first"
+                )
+            panel = panel_of(with_changes(configuration.state, changes, known))
+            panel_and_keys = panels[decision.control_version] = panel, [(m.model, m.artifact) for m in panel.members]
+        panel, keys = panel_and_keys
+        ballots = _ballots(decision, keys, rescored)
+        result.silent += any(model in changes.champions and model not in ballots for model, _ in keys)
+        _add_round(result, decision, panel, ballots, frame.id.hex(), by_decision.get(frame.id.hex()))
 
 
-def _ballots(decision: _Whole, voices: list[tuple[str, str]], rescored: Rescored) -> dict[str, Probabilities]:
-    cast = {(ballot.model, ballot.artifact): ballot.probabilities for ballot in decision.counted}
+def _ballots(decision: _FullDecision, keys: list[tuple[str, str]], rescored: Rescored) -> dict[str, Probabilities]:
+    recorded = {(ballot.model, ballot.artifact): ballot.probabilities for ballot in decision.counted}
     for shadow in decision.shadow:
-        cast[shadow.model, shadow.artifact] = shadow.probabilities
-    gone = {(absent.model, absent.artifact) for absent in decision.absent}
-    found: dict[str, Probabilities] = {}
-    for voice in voices:
-        said = cast.get(voice)
-        if said is None and voice not in gone:
-            said = rescored(voice[1], decision.symbol, decision.interval_ms, decision.open_time)
-        if said is not None:
-            found[voice[0]] = said
-    return found
+        recorded[shadow.model, shadow.artifact] = shadow.probabilities
+    absent_keys = {(absent.model, absent.artifact) for absent in decision.absent}
+    ballots: dict[str, Probabilities] = {}
+    for key in keys:
+        probabilities = recorded.get(key)
+        if probabilities is None and key not in absent_keys:
+            probabilities = rescored(key[1], decision.symbol, decision.interval_ms, decision.open_time)
+        if probabilities is not None:
+            ballots[key[0]] = probabilities
+    return ballots
 
 
-def _take(
-    into: WhatifAnswer,
-    was: _Whole,
+def _add_round(
+    result: WhatifResult,
+    was: _FullDecision,
     panel: Panel,
     ballots: Mapping[str, Probabilities],
     name: str,
-    came: WhatifOutcome | None,
+    outcome: WhatifOutcome | None,
 ) -> None:
     now = vote(panel, ballots)
-    into.rounds += 1
-    into.origins[was.origin] = into.origins.get(was.origin, 0) + 1
+    result.rounds += 1
+    result.origins[was.origin] = result.origins.get(was.origin, 0) + 1
     changed = now.action != was.action
-    into.changed += changed
-    into.moved += changed or now.probabilities != was.probabilities or now.confidence != was.confidence
-    into.matrix[ACTIONS.index(was.action)][ACTIONS.index(now.action)] += 1
-    _add(
-        into.before, was.action, was.status == "decided", was.confidence, was.consensus_count / (was.total_models or 1)
+    result.changed += changed
+    result.moved += changed or now.probabilities != was.probabilities or now.confidence != was.confidence
+    result.matrix[ACTIONS.index(was.action)][ACTIONS.index(now.action)] += 1
+    _add_vote(
+        result.before,
+        was.action,
+        was.status == "decided",
+        was.confidence,
+        was.consensus_count / (was.total_models or 1),
     )
-    _add(into.after, now.action, now.quorum, now.confidence, now.consensus_count / (len(panel.members) or 1))
+    _add_vote(result.after, now.action, now.quorum, now.confidence, now.consensus_count / (len(panel.members) or 1))
     earned = None
-    if came is not None:
-        into.scored += 1
-        before = _earn(into.before, was.action, was.probabilities, came)
-        earned = before, _earn(into.after, now.action, now.probabilities, came)
-    if changed and len(into.first) < SHOWN:
-        into.first.append(
+    if outcome is not None:
+        result.scored += 1
+        before = _add_outcome(result.before, was.action, was.probabilities, outcome)
+        earned = before, _add_outcome(result.after, now.action, now.probabilities, outcome)
+    if changed and len(result.first) < SHOWN:
+        result.first.append(
             ChangedRound(was.symbol, was.open_time, name, was.action, now.action, *(earned or (None, None)))
         )
-    _mark(into, was.open_time, changed, *(earned or (0.0, 0.0)))
+    _add_point(result, was.open_time, changed, *(earned or (0.0, 0.0)))
 
 
-def _add(side: Side, action: Action, quorum: bool, confidence: float, agreement: float) -> None:
+def _add_vote(side: Side, action: Action, quorum: bool, confidence: float, agreement: float) -> None:
     side.actions[action] += 1
     side.no_quorum += not quorum
     side.confidence += confidence
     side.agreement += agreement
 
 
-def _earn(side: Side, action: Action, probabilities: Probabilities, came: WhatifOutcome) -> float:
-    earned = SIGN[action] * came.forward_return - came.cost if action != "HOLD" else 0.0
+def _add_outcome(side: Side, action: Action, probabilities: Probabilities, outcome: WhatifOutcome) -> float:
+    earned = SIGN[action] * outcome.forward_return - outcome.cost if action != "HOLD" else 0.0
     side.trades += action != "HOLD"
     side.signed_return += earned
-    side.log_loss -= math.log(max(probabilities[ACTIONS.index(came.action)], FLOOR))
-    side.hits += action == came.action
+    side.log_loss -= math.log(max(probabilities[ACTIONS.index(outcome.action)], FLOOR))
+    side.hits += action == outcome.action
     return earned
 
 
-def _mark(into: WhatifAnswer, at: int, changed: bool, before: float, after: float) -> None:
-    """Appends a point; where there are too many, each two become one."""
-    size = max(1, (into.points[0].rounds if into.points else 1))
-    last = into.points[-1] if into.points else None
+def _add_point(result: WhatifResult, at: int, changed: bool, before: float, after: float) -> None:
+    """Append a round to the curve; where there are too many points, join them in pairs."""
+    size = max(1, (result.points[0].rounds if result.points else 1))
+    last = result.points[-1] if result.points else None
     if last is not None and last.rounds < size:
-        into.points[-1] = Point(at, last.rounds + 1, last.changed + changed, last.before + before, last.after + after)
+        result.points[-1] = Point(at, last.rounds + 1, last.changed + changed, last.before + before, last.after + after)
         return
-    if len(into.points) >= POINTS:
-        pairs = zip(into.points[::2], into.points[1::2], strict=True)
-        into.points = [_joined(a, b) for a, b in pairs]
-    into.points.append(Point(at, 1, int(changed), before, after))
+    if len(result.points) >= POINTS:
+        pairs = zip(result.points[::2], result.points[1::2], strict=True)
+        result.points = [_joined(a, b) for a, b in pairs]
+    result.points.append(Point(at, 1, int(changed), before, after))
 
 
 def _joined(a: Point, b: Point) -> Point:
@@ -289,16 +304,17 @@ def _joined(a: Point, b: Point) -> Point:
 
 
 class Rescorer:
-    """Answers of an artifact that was not there, from recorded vectors, by the worker's own core: it is handed
-    in as one that serves this artifact alone."""
+    """Predictions of an artifact without recorded ballots, computed from recorded vectors by the worker's own core.
+
+    ``events`` are the predictions of a core that serves this artifact alone."""
 
     def __init__(self, events: Iterator[Any]) -> None:
         self._events = events
-        self._said: dict[tuple[str, int, int], Probabilities] = {}
+        self._predicted: dict[tuple[str, int, int], Probabilities] = {}
         self._reached: dict[tuple[str, int], int] = {}
 
     def __call__(self, symbol: str, interval_ms: int, open_time: int) -> Probabilities | None:
-        """The answer about a bar; bars are asked for in order."""
+        """Return the prediction for a bar; bars must be asked for in order."""
         while self._reached.get((symbol, interval_ms), -1) < open_time:
             event = next(self._events, None)
             if event is None:
@@ -306,5 +322,5 @@ class Rescorer:
             key = (event.symbol, event.interval_ms, event.open_time)
             self._reached[key[:2]] = event.open_time
             if hasattr(event, "probabilities"):
-                self._said[key] = event.probabilities
-        return self._said.pop((symbol, interval_ms, open_time), None)
+                self._predicted[key] = event.probabilities
+        return self._predicted.pop((symbol, interval_ms, open_time), None)

@@ -1,6 +1,6 @@
-"""Predictions in the order in which the voter read them, as far as the decisions in hand need them.
+"""Read predictions in the order in which the voter read them, as far as the current decisions need them.
 
-What is held is the rounds that are open, so memory does not grow with the range.
+Only predictions of open rounds are kept, so memory does not grow with the range.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,67 +11,77 @@ from msgspec import Struct, field
 from schemas.codec import Envelope
 from schemas.predictions import PredictionEvent
 from shared.audit.source import ReadEvent, order
-from shared.voting.decision import Series, Voice
+from shared.voting.decision import ArtifactKey, Series
 
 APART_MS: Final = 60_000
-"""How far the clocks behind the ids of two streams may be apart. Ids order one stream: of two, in the same
-millisecond, the sequence says nothing, and a server's clock that was set back shows in one before the other."""
+"""Largest difference (ms) between the clocks that gave the ids of two streams.
+
+Ids order the entries of one stream. Across two streams the sequence number carries no order within a millisecond, and a
+server clock that was set back may show in one stream before the other."""
 
 
 class Cast(NamedTuple):
-    """A prediction: its number on the stream, its entry, its envelope, its id and who made it. ``heard``: whether it is
-    one that the voter takes into a round."""
+    """A prediction as the voter read it.
+
+    ``number`` counts the stream from 1. ``event`` is the id (hex), ``key`` the model and artifact. ``enters_round`` is
+    True where the voter puts it into a round."""
 
     number: int
     entry: str
     envelope: Envelope[Any]
     event: str
-    voice: Voice
-    heard: bool
+    key: ArtifactKey
+    enters_round: bool
 
 
 class PendingPredictions(Struct):
-    """The predictions about one symbol whose bars are not decided yet, by bar; and of each model the numbers of its
-    first answers about each bar. ``decided``: the last decided bar."""
+    """The predictions for one symbol whose bars are not decided yet, by open time.
+
+    ``predicted`` maps a model to its bars and the number of its first prediction for each. ``decided`` is the last
+    decided bar."""
 
     bars: dict[int, list[Cast]] = field(default_factory=dict)
-    answered: dict[str, dict[int, int]] = field(default_factory=dict)
+    predicted: dict[str, dict[int, int]] = field(default_factory=dict)
     decided: int = -1
 
 
 class Window:
-    """Reads ``predictions`` on demand. ``hears`` says which of them the voter takes into rounds; ``arrived`` is called
-    with each of those, and with whatever came after the decision of its bar, which is what its flag says."""
+    """Read ``predictions`` on demand.
+
+    ``enters_round`` returns whether the voter puts a prediction into a round. ``arrived`` is called with each such
+    prediction, and with each one that follows the decision of its bar; the second argument is True for the latter."""
 
     def __init__(
         self,
         predictions: Iterator[ReadEvent],
-        hears: Callable[[PredictionEvent, Voice], bool],
+        enters_round: Callable[[PredictionEvent, ArtifactKey], bool],
         arrived: Callable[[Cast, bool], None],
     ) -> None:
         self._predictions = predictions
-        self._hears, self._arrived = hears, arrived
+        self._enters_round, self._arrived = enters_round, arrived
         self._ahead: ReadEvent | None = None
         self._events: dict[str, Cast] = {}
         self._series: dict[Series, PendingPredictions] = {}
         self._number = 0
 
     def series(self, series: Series) -> PendingPredictions:
-        """What is held about a series."""
+        """Return the pending predictions of a series."""
         return self._series.setdefault(series, PendingPredictions())
 
     def find(self, event: str, moment: int) -> Cast | None:
-        """The prediction of this id, reading on until it comes; None where none came by about a ``moment`` (ms)."""
+        """Return the prediction with this id, reading on until it is found; None where none was written by ``moment``
+        (ms)."""
         while event not in self._events:
             if not self._next(moment):
                 return None
         return self._events[event]
 
     def later(self, series: Series, model: str, open_time: int, moment: int) -> int | None:
-        """The number of the first answer of a model about a later bar of a series; None where none came by then."""
-        answered = self.series(series).answered.setdefault(model, {})
+        """Return the number of a model's first prediction for a bar later than ``open_time``; None where none was
+        written by ``moment``."""
+        predicted = self.series(series).predicted.setdefault(model, {})
         while True:
-            numbers = [number for bar, number in answered.items() if bar > open_time]
+            numbers = [number for bar, number in predicted.items() if bar > open_time]
             if numbers:
                 return min(numbers)
             if not self._next(moment):
@@ -86,42 +96,43 @@ class Window:
             self._ahead = read
             return False
         self._number += 1
-        envelope = read.found.envelope
-        voice = (envelope.event.model, envelope.event.artifact.hex())
-        heard = self._hears(envelope.event, voice)
-        self._keep(Cast(self._number, read.entry, envelope, envelope.id.hex(), voice, heard))
+        envelope = read.opened.envelope
+        key = (envelope.event.model, envelope.event.artifact.hex())
+        enters_round = self._enters_round(envelope.event, key)
+        self._store(Cast(self._number, read.entry, envelope, envelope.id.hex(), key, enters_round))
         return True
 
-    def _keep(self, cast: Cast) -> None:
+    def _store(self, cast: Cast) -> None:
         event = cast.envelope.event
-        held = self.series((event.symbol, event.interval_ms))
-        if event.open_time <= held.decided:
+        pending = self.series((event.symbol, event.interval_ms))
+        if event.open_time <= pending.decided:
             self._events[cast.event] = cast
             self._arrived(cast, True)
             return
-        held.answered.setdefault(event.model, {}).setdefault(event.open_time, cast.number)
+        pending.predicted.setdefault(event.model, {}).setdefault(event.open_time, cast.number)
         self._events[cast.event] = cast
-        held.bars.setdefault(event.open_time, []).append(cast)
-        if cast.heard:
+        pending.bars.setdefault(event.open_time, []).append(cast)
+        if cast.enters_round:
             self._arrived(cast, False)
 
     def close(self, series: Series, open_time: int) -> dict[int, list[Cast]]:
-        """What had been read about a bar that is decided, and about those before it, by bar in order."""
-        held = self.series(series)
-        held.decided = max(held.decided, open_time)
-        came = {bar: held.bars.pop(bar) for bar in sorted(held.bars) if bar <= open_time}
-        for answered in held.answered.values():
-            for bar in [bar for bar in answered if bar <= open_time]:
-                del answered[bar]
-        return came
+        """Return the predictions read for a decided bar and for those before it, by open time in order, and drop
+        them."""
+        pending = self.series(series)
+        pending.decided = max(pending.decided, open_time)
+        casts_by_bar = {bar: pending.bars.pop(bar) for bar in sorted(pending.bars) if bar <= open_time}
+        for predicted in pending.predicted.values():
+            for bar in [bar for bar in predicted if bar <= open_time]:
+                del predicted[bar]
+        return casts_by_bar
 
     def drop(self, series: Series, open_time: int) -> bool:
-        """Lets a bar go that will have no decision; whether it was held."""
+        """Drop a bar that will have no decision. Return whether it was kept."""
         casts = self.series(series).bars.pop(open_time, None)
         for cast in casts or ():
             self.forget(cast.event)
         return casts is not None
 
     def forget(self, event: str) -> None:
-        """Lets a prediction go that is accounted for."""
+        """Drop a prediction that is accounted for."""
         self._events.pop(event, None)

@@ -1,8 +1,8 @@
-"""Compares the entries of recorded streams with digests that were noted of them (``shared.log.written``).
+"""Compare the entries of recorded streams with digests that were noted of them (``shared.log.written``).
 
-Every note of a group is a fixed point: so many entries up to this one, with this digest. Each stretch between two
-notes is recomputed by itself, so damage in one does not hide damage in the next, and a difference names the two notes
-between which it lies. Nothing is said of entries after the last note.
+Every note of a group is a fixed point: the number of entries up to an id, and their digest. The entries between two
+notes are recomputed by themselves. So damage in one stretch does not hide damage in the next, and a difference names
+the two notes around it. Entries after the last note are not checked.
 """
 
 from collections import defaultdict
@@ -20,8 +20,10 @@ CHECK = "written"
 
 
 class KnownDigest(NamedTuple):
-    """A digest that was noted of what a group wrote to ``place``: where (for a person), and when (ms; None: now).
-    ``withdrawn``: the group itself noted later that it goes on from fewer entries, since the server lost its tail."""
+    """A noted digest of a group's output on ``place``.
+
+    ``source`` names where it was noted, for a person. ``at`` is when (ms); None means now. ``withdrawn`` is True where
+    the group itself noted later that it continued from fewer entries, because the server had lost its tail."""
 
     place: StreamKey
     group: str
@@ -32,7 +34,7 @@ class KnownDigest(NamedTuple):
 
 
 def writer(stream: str, data: bytes) -> str:
-    """The group that an entry of a stream with digests belongs to; empty where it belongs to none."""
+    """Return the group that wrote an entry of a stream with digests; empty where no group did."""
     if stream == "predictions":
         try:
             return f"{WRITERS[stream]}.{decode(stream, data).event.model}"
@@ -53,9 +55,9 @@ def check_written(
     partition: int,
     span: EntryRange = EntryRange(),  # noqa: B008  # a plain value
 ) -> Findings:
-    """Recomputes the digests of a partition's streams from the recorded entries, and compares them with ``known``.
+    """Recompute the digests of a partition's streams from the recorded entries, and compare them with ``known``.
 
-    Entries count as checked where a digest covers them. Streams and groups without one are left out."""
+    Entries count as checked where a digest covers them. Streams and groups without a digest are left out."""
     findings = Findings()
     for stream in WRITERS:
         place = StreamKey(stream, partition)
@@ -81,12 +83,12 @@ def _check(
     for chain in chains:
         by_group[chain.group].append(chain)
     for entry in source.entries(place, after, span.until):
-        if cut:  # what stood before the first entry that is left cannot be read again
+        if cut:  # entries before the first remaining one cannot be read again
             for chain in chains:
-                chain.forget(entry.id)
+                chain.start_from(entry.id)
             cut = False
         for chain in by_group.get(writer(place.stream, entry.data), ()):
-            chain.take(entry, findings)
+            chain.add(entry, findings)
     for chain in chains:
         chain.end(findings)
     for group, run in by_group.items():
@@ -100,13 +102,13 @@ def _check(
 
 
 def _chains(place: StreamKey, known: Sequence[KnownDigest], span: EntryRange) -> list["_Chain"]:
-    """The digests to follow, oldest first within a group. One group has several where it restarted."""
-    found: dict[tuple[str, str], list[KnownDigest]] = defaultdict(list)
+    """Return the digests to follow, oldest first within a group. A group has several where its digest restarted."""
+    by_chain: dict[tuple[str, str], list[KnownDigest]] = defaultdict(list)
     for each in known:
-        found[each.group, each.written.since].append(each)
+        by_chain[each.group, each.written.since].append(each)
     chains = [
         _Chain(place, group, since, notes, span)
-        for (group, since), notes in sorted(found.items(), key=lambda item: order(item[0][1]))
+        for (group, since), notes in sorted(by_chain.items(), key=lambda item: order(item[0][1]))
     ]
     ends: dict[str, str] = {}
     for chain in reversed(chains):
@@ -116,14 +118,14 @@ def _chains(place: StreamKey, known: Sequence[KnownDigest], span: EntryRange) ->
 
 
 class _State(NamedTuple):
-    """A digest as it was recomputed, and the note that it was recomputed from."""
+    """A recomputed digest, and the note from which it was recomputed."""
 
     running: RunningDigest
     base: KnownDigest | None
 
 
 class _Chain:
-    """The digest of one group on one stream, from its first entry on. ``until``: where it restarted."""
+    """The digest of one group on one stream, from its first entry on. ``until`` is the entry at which it restarted."""
 
     def __init__(
         self, place: StreamKey, group: str, since: str, known: Sequence[KnownDigest], span: EntryRange
@@ -144,14 +146,14 @@ class _Chain:
         first = base.written if base else Written("", "", 0, start(place.stream, place.partition, group))
         self.states = [_State(RunningDigest(first.entries, first.digest), base)]
 
-    def forget(self, first: str) -> None:
-        """Entries before ``first`` cannot be read: only notes from there on are fixed points."""
+    def start_from(self, first: str) -> None:
+        """Drop notes that need entries before ``first``, which cannot be read: only later notes are fixed points."""
         needed = self.begins if self.states[0].base else self.since
         if order(needed) < order(first):
             self.states, self.first = [], first
 
-    def take(self, entry: Entry, findings: Findings) -> None:
-        """One entry of the group."""
+    def add(self, entry: Entry, findings: Findings) -> None:
+        """Add one entry of the group."""
         at = order(entry.id)
         if at <= order(self.begins) or (self.until and at >= order(self.until)):
             return
@@ -166,7 +168,7 @@ class _Chain:
         ]
 
     def end(self, findings: Findings) -> None:
-        """No entry follows."""
+        """Compare the remaining notes: no entry follows."""
         while self.notes:
             self._compare(self.notes.pop(0), findings)
 
@@ -189,18 +191,18 @@ class _Chain:
         else:
             findings.see(CHECK, equal=False, times=max(_missed(self.states[0], written), 1))
             findings.differ(self._difference(note))
-            # What follows may fit the note, or (a digest that was computed again) the entries as they are now.
+            # Later notes may continue this one, or (where a group recomputed its digest) the entries as they are now.
             self.states = [self.states[0], _State(expected, note)]
 
     def _difference(self, note: KnownDigest) -> Difference:
         state, written = self.states[-1], note.written
         before = state.base.written if state.base else None
-        there = state.running.entries - (before.entries if before else 0)
+        present = state.running.entries - (before.entries if before else 0)
         expected = written.entries - (before.entries if before else 0)
-        if there == expected:
-            what = f"{there:,} entries are there, as many as were written, but not those, or in another order"
+        if present == expected:
+            what = f"{present:,} entries are there, as many as were written, but not those, or in another order"
         else:
-            what = f"{there:,} entries are there, {expected:,} were written"
+            what = f"{present:,} entries are there, {expected:,} were written"
         begins = f"after {before.last} ({state.base.source})" if before and state.base else f"from {self.since} on"
         return Difference(
             "written",

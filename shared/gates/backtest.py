@@ -1,5 +1,6 @@
-"""What is fixed about an artifact in training, so that its live evidence has something to be held against:
-the scale of its gains, its response to changed inputs, and the bins of its inputs (``schemas.control.Backtest``).
+"""Measure in training what an artifact's live evidence is compared with (``schemas.control.Backtest``).
+
+These are the scale of its gains, its response to changed inputs, and the bins of its inputs.
 """
 
 import math
@@ -16,10 +17,10 @@ from shared.gates.evidence import FLOOR, ROWS_A_BLOCK
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 PROBES: Final = 16
-"""Windows whose inputs are moved, one input at a time."""
+"""Number of windows whose inputs are changed, one input at a time."""
 FEWEST_BLOCKS: Final = 5
 UNKNOWN_SCALE: Final = 0.05
-"""The scale where a test part has too few blocks to have one (nats)."""
+"""The scale (nats) where a test part has too few blocks to estimate one."""
 LEAST_SCALE: Final = 0.005
 
 
@@ -35,22 +36,24 @@ def measure(
     horizon: int,
     interval_ms: int,
 ) -> Backtest:
-    """``training`` [N, F]: the last vectors of the training part's windows, ``training_time`` [N] their open
-    times (ms); ``test`` [M, T, F] windows of the test part in order of ``time`` [M], ``classes`` [M] what
-    came."""
+    """Return the backtest of an artifact.
+
+    ``training`` [N, F] holds the last vectors of the training part's windows, ``training_time`` [N] their open times
+    (ms). ``test`` [M, T, F] holds the windows of the test part in the order of ``time`` [M]; ``classes`` [M] are their
+    labels."""
     length = blocks.length_ms(horizon, interval_ms)
-    found = inputs.reference([str(n) for n in range(training.shape[1])], training.T.astype(float).tolist())
+    bins = inputs.reference([str(n) for n in range(training.shape[1])], training.T.astype(float).tolist())
     return Backtest(
         scale=_scale(predict(test), classes, time, prior, length, horizon * interval_ms),
         response=_response(predict, test, training.astype(np.float64).std(axis=0)),
-        edges=found.edges,
-        counts=found.counts,
+        edges=bins.edges,
+        counts=bins.counts,
         effect=effect_of(len(training), int(np.ptp(training_time)) + interval_ms, length),
     )
 
 
 def effect_of(rows: float, span_ms: int, block_ms: int) -> float:
-    """Rows for each that counts as independent: no more than fifty a block count."""
+    """Return the number of rows per independent row, at least 1: a block counts as at most fifty independent rows."""
     return max(1.0, rows / (ROWS_A_BLOCK * max(1.0, span_ms / block_ms)))
 
 
@@ -62,10 +65,10 @@ def _scale(
     length: int,
     purge: int,
 ) -> float:
-    said = np.log(np.maximum(p[np.arange(len(p)), classes], FLOOR))
-    gains = said - np.log(np.maximum(np.array(prior)[classes], FLOOR))
-    open_ = blocks.Blocks(length, purge, 1, 1)
-    closed = (blocks.add(open_, int(at), (gain,)) for at, gain in zip(time.tolist(), gains.tolist(), strict=True))
+    scores = np.log(np.maximum(p[np.arange(len(p)), classes], FLOOR))
+    gains = scores - np.log(np.maximum(np.array(prior)[classes], FLOOR))
+    open_block = blocks.Blocks(length, purge, 1, 1)
+    closed = (blocks.add(open_block, int(at), (gain,)) for at, gain in zip(time.tolist(), gains.tolist(), strict=True))
     means = [mean for row in closed if row is not None for mean in row if mean is not None]
     if len(means) < FEWEST_BLOCKS:
         return UNKNOWN_SCALE

@@ -1,13 +1,12 @@
-"""Purged blocks: overlapping labels turned into observations that do not overlap.
+"""Turn overlapping labels into observations that do not overlap: purged blocks.
 
-A block is an interval of length B on the clock of the bars, aligned to multiples of B. Only
-predictions of its first B - h bars count, for their labels (h bars ahead) mature inside it; the rest
-is purged. So all labels of a block are known before the first prediction of the next is made, and the
-means of the blocks are a sequence in a plain filtration: bets on it are fair. (Averages of h
-interleaved sequences are not: Henzi and Ziegel 2022, correction.)
+A block is an interval of length B on the clock of the bars, aligned to multiples of B. Only predictions of its first B
+- h bars count, because their labels (h bars ahead) are known within the block; the rest is purged. So all labels of a
+block are known before the first prediction of the next one. The block means are a sequence adapted to an ordinary
+filtration, and bets on it are fair. (Averages of h interleaved sequences are not: Henzi and Ziegel 2022, correction.)
 
-A block closes when the first row of a later one arrives: rows behind it are late, counted and left
-out. Where the purge is h bars, a row may come up to h bars out of order and still counts.
+A block closes when the first row of a later block arrives. Rows for a closed block are late: they are counted and left
+out. Because the purge is h bars, a row may arrive up to h bars out of order and still count.
 """
 
 import math
@@ -20,13 +19,15 @@ EIGHT_HOURS: Final = 8 * 3_600_000
 
 
 def length_ms(horizon: int, interval_ms: int, at_least_ms: int = EIGHT_HOURS) -> int:
-    """The shortest block that is lawful: eight horizons and eight hours, in whole bars."""
+    """Return the length (ms) of the shortest valid block: eight horizons and eight hours, in whole bars."""
     return max(8 * horizon, math.ceil(at_least_ms / interval_ms)) * interval_ms
 
 
 class Blocks(Struct, array_like=True, forbid_unknown_fields=True):
-    """The open block. ``sums`` and ``rows`` by quantity; a quantity with fewer than ``fewest`` rows at
-    the close waits for the next block. ``closed`` counts closes; ``purged`` and ``late`` rows left out."""
+    """The open block and counts of rows.
+
+    ``sums`` and ``rows`` are by quantity. A quantity with fewer than ``fewest`` rows at the close is carried into the
+    next block. ``closed`` counts closed blocks, ``purged`` and ``late`` the rows left out."""
 
     length: int
     purge: int
@@ -54,8 +55,10 @@ Means = list[float | None]
 
 
 def add(blocks: Blocks, open_time: int, values: tuple[float | None, ...]) -> Means | None:
-    """Takes one row's values (None: not known for this row). Returns the means of the block that this
-    row closed, None for a quantity with too few rows; or None where nothing closed."""
+    """Add the values of one row; None for a value that is unknown.
+
+    Return the means of the block that this row closed, with None for a quantity with too few rows; None where no block
+    closed."""
     number, offset = divmod(open_time, blocks.length)
     means = None
     if number != blocks.number:

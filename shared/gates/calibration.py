@@ -1,18 +1,16 @@
-"""Whether probabilities mean what they say: reliability sums, and what is read from them.
+"""Measure whether probabilities match frequencies: sums by probability, and statistics computed from them.
 
-Each class keeps 100 bins of width 0.01: rows, sum of the probability, outcomes. Ten bins of equal mass
-are made of neighbours when they are read, so no edges need be known beforehand. Read from them:
+Each class has 100 bins of width 0.01 with rows, the sum of probabilities, and outcomes. Ten groups of equal mass are
+formed from neighbouring bins when they are read, so no edges need to be known beforehand. The statistics are:
 
-- the class-wise calibration error over equal-mass bins, less what a calibrated model would show by
-  chance at this many effective rows (``debiased``);
-- the slope of the logistic recalibration logit P(y = k) = a + b logit p_k: 1 is calibrated, under 1 is
-  overconfident;
-- Murphy's decomposition of the Brier score by the isotonic fit (CORP; Dimitriadis, Gneiting and Jordan
-  2021): BS = MCB - DSC + UNC. DSC is the spread of confidence that pays, MCB the calibration error.
+- the class-wise calibration error over equal-mass groups, less what a calibrated model would show by chance at this
+  many effective rows (``debiased``);
+- the slope of the logistic recalibration logit P(y = k) = a + b logit p_k: 1 is calibrated, under 1 is overconfident;
+- Murphy's decomposition of the Brier score by the isotonic fit (CORP; Dimitriadis, Gneiting and Jordan 2021): BS = MCB
+  - DSC + UNC. DSC is the discrimination, MCB the calibration error.
 
-Bins lose the differences inside 0.01; MCB and DSC are those of the binned forecast.
-Rows overlap and symbols move together, so standard errors use the design effect: the variance of a
-block's mean residual over what independent rows would give.
+Differences within a bin are lost; MCB and DSC are those of the binned forecast. Rows overlap and symbols move together.
+So standard errors use the design effect: the variance of a block's mean residual, divided by that of independent rows.
 """
 
 import math
@@ -24,7 +22,7 @@ BINS: Final = 100
 GROUPS: Final = 10
 CLASSES: Final = 3
 EDGE: Final = 1e-3
-"""Probabilities enter a logit no closer to 0 and 1 than this."""
+"""The smallest distance of a probability from 0 and 1 in a logit."""
 
 
 def _matrix() -> list[list[float]]:
@@ -32,18 +30,18 @@ def _matrix() -> list[list[float]]:
 
 
 class Reliability(Struct, array_like=True, forbid_unknown_fields=True):
-    """The sums: ``rows``, ``said`` (sum of p) and ``came`` (outcomes), each [class][bin]."""
+    """Sums by [class][bin]: ``rows``, ``predicted`` (the sum of p) and ``observed`` (outcomes)."""
 
     count: int = 0
     rows: list[list[float]] = field(default_factory=_matrix)
-    said: list[list[float]] = field(default_factory=_matrix)
-    came: list[list[float]] = field(default_factory=_matrix)
+    predicted: list[list[float]] = field(default_factory=_matrix)
+    observed: list[list[float]] = field(default_factory=_matrix)
 
 
 def observe(state: Reliability, probabilities: tuple[float, float, float], outcome: int) -> Reliability:
-    """Takes one row."""
+    """Add one row."""
     state.count += 1
-    rows, said = state.rows, state.said
+    rows, predicted = state.rows, state.predicted
     a, b, c = probabilities
     i, j, k = int(a * BINS), int(b * BINS), int(c * BINS)
     if i >= BINS or j >= BINS or k >= BINS:
@@ -51,38 +49,39 @@ def observe(state: Reliability, probabilities: tuple[float, float, float], outco
     rows[0][i] += 1.0
     rows[1][j] += 1.0
     rows[2][k] += 1.0
-    said[0][i] += a
-    said[1][j] += b
-    said[2][k] += c
-    state.came[outcome][(i, j, k)[outcome]] += 1.0
+    predicted[0][i] += a
+    predicted[1][j] += b
+    predicted[2][k] += c
+    state.observed[outcome][(i, j, k)[outcome]] += 1.0
     return state
 
 
 class Group(NamedTuple):
-    """Neighbouring bins taken together: rows, mean probability said, share that came."""
+    """Neighbouring bins combined: rows, mean predicted probability, and observed share."""
 
     rows: float
-    said: float
-    came: float
+    predicted: float
+    observed: float
 
 
 def groups(state: Reliability, class_: int, count: int = GROUPS) -> list[Group]:
-    """About ``count`` groups of equal mass of one class; fewer where many rows share a bin."""
+    """Return about ``count`` groups of equal mass for one class; fewer where many rows share a bin."""
     out = []
-    rows = said = came = 0.0
+    rows = predicted = observed = 0.0
     target = state.count / count
-    for n, p, y in zip(state.rows[class_], state.said[class_], state.came[class_], strict=True):
+    for n, p, y in zip(state.rows[class_], state.predicted[class_], state.observed[class_], strict=True):
         if n and rows and rows + n / 2 > target:
-            out.append(Group(rows, said / rows, came / rows))
-            rows = said = came = 0.0
-        rows, said, came = rows + n, said + p, came + y
+            out.append(Group(rows, predicted / rows, observed / rows))
+            rows = predicted = observed = 0.0
+        rows, predicted, observed = rows + n, predicted + p, observed + y
     if rows:
-        out.append(Group(rows, said / rows, came / rows))
+        out.append(Group(rows, predicted / rows, observed / rows))
     return out
 
 
 class Error(NamedTuple):
-    """A calibration error of one class: ``debiased`` = ``raw`` - expected by chance; its ``error``."""
+    """The calibration error of one class. ``debiased`` is ``raw`` less its expectation by chance; ``error`` its
+    standard error."""
 
     raw: float
     debiased: float
@@ -90,21 +89,23 @@ class Error(NamedTuple):
 
 
 def calibration_error(state: Reliability, class_: int, effect: float = 1.0) -> Error:
-    """Mean |said - came| over equal-mass groups. By chance a group of n effective rows shows
-    sqrt(2/pi) sigma on average, with variance (1 - 2/pi) sigma^2, sigma^2 = p (1 - p) / n."""
+    """Return the mean |predicted - observed| over equal-mass groups.
+
+    By chance a group of n effective rows shows sqrt(2/pi) sigma on average, with variance (1 - 2/pi) sigma^2, where
+    sigma^2 = p (1 - p) / n."""
     raw = chance = variance = 0.0
     for group in groups(state, class_):
         share = group.rows / state.count
-        sigma2 = group.said * (1 - group.said) * effect / group.rows
-        raw += share * abs(group.said - group.came)
+        sigma2 = group.predicted * (1 - group.predicted) * effect / group.rows
+        raw += share * abs(group.predicted - group.observed)
         chance += share * math.sqrt(2 / math.pi * sigma2)
         variance += share * share * (1 - 2 / math.pi) * sigma2
     return Error(raw, max(0.0, raw - chance), math.sqrt(variance))
 
 
 class Slope(NamedTuple):
-    """Logistic recalibration: slope, intercept, and the slope's standard error (infinite where the
-    probabilities hardly differ)."""
+    """A logistic recalibration: slope, intercept, and the slope's standard error, which is infinite where probabilities
+    hardly differ."""
 
     slope: float
     intercept: float
@@ -112,20 +113,22 @@ class Slope(NamedTuple):
 
 
 def recalibration(state: Reliability, class_: int, effect: float = 1.0, steps: int = 25) -> Slope:
-    """Newton's method on the binned likelihood, from slope 1 and intercept 0."""
+    """Fit the logistic recalibration by Newton's method on the binned likelihood, from slope 1 and intercept 0."""
     points = [
-        (n, _logit(said / n), came)
-        for n, said, came in zip(state.rows[class_], state.said[class_], state.came[class_], strict=True)
+        (n, _logit(predicted / n), observed)
+        for n, predicted, observed in zip(
+            state.rows[class_], state.predicted[class_], state.observed[class_], strict=True
+        )
         if n
     ]
     a, b = 0.0, 1.0
     spread = 0.0
     for _ in range(steps):
         ga = gb = haa = hab = hbb = 0.0
-        for n, x, came in points:
+        for n, x, observed in points:
             p = 1 / (1 + math.exp(-min(30.0, max(-30.0, a + b * x))))
             w = n * p * (1 - p)
-            ga, gb = ga + came - n * p, gb + (came - n * p) * x
+            ga, gb = ga + observed - n * p, gb + (observed - n * p) * x
             haa, hab, hbb = haa + w, hab + w * x, hbb + w * x * x
         spread = haa * hbb - hab * hab
         if len(points) < 2 or spread <= 1e-9 * max(1.0, haa * hbb):
@@ -139,8 +142,7 @@ def recalibration(state: Reliability, class_: int, effect: float = 1.0, steps: i
 
 
 class Murphy(NamedTuple):
-    """Brier score of one class, its miscalibration, discrimination and uncertainty: score =
-    miscalibration - discrimination + uncertainty."""
+    """The Brier score of one class and its parts: score = miscalibration - discrimination + uncertainty."""
 
     score: float
     miscalibration: float
@@ -149,10 +151,12 @@ class Murphy(NamedTuple):
 
 
 def murphy(state: Reliability, class_: int) -> Murphy:
-    """The CORP decomposition of the binned forecast."""
+    """Return the CORP decomposition of the binned forecast."""
     points = [
-        (n, said / n, came / n)
-        for n, said, came in zip(state.rows[class_], state.said[class_], state.came[class_], strict=True)
+        (n, predicted / n, observed / n)
+        for n, predicted, observed in zip(
+            state.rows[class_], state.predicted[class_], state.observed[class_], strict=True
+        )
         if n
     ]
     total = sum(n for n, _, _ in points)
@@ -167,7 +171,7 @@ def murphy(state: Reliability, class_: int) -> Murphy:
 
 
 def isotonic(values: list[float], weights: list[float]) -> list[float]:
-    """The non-decreasing fit of least weighted squares: pool adjacent violators."""
+    """Return the non-decreasing fit of least weighted squares, by pooling adjacent violators."""
     pools: list[tuple[float, float, int]] = []
     for value, weight in zip(values, weights, strict=True):
         mean, mass, size = value, weight, 1
@@ -180,7 +184,7 @@ def isotonic(values: list[float], weights: list[float]) -> list[float]:
 
 
 def _brier(p: float, y: float) -> float:
-    """Mean of (p - outcome)^2 over rows of which a share ``y`` came."""
+    """Return the mean of (p - outcome)^2 over rows of which a share ``y`` has the outcome 1."""
     return y * (1 - p) ** 2 + (1 - y) * p * p
 
 

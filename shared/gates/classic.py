@@ -1,17 +1,17 @@
-"""The policy ``classic``: four gates by the user's own rules, at least three must pass.
+"""The policy ``classic``: four gates by the user's own rules, of which at least three must pass.
 
 1. ``diversity``: no action over 70 %, at least two actions over 10 %.
 2. ``spread``: standard deviation of the confidence at least 0.05 and its P10 to P90 at least 0.12.
-3. ``agreement`` with the ensemble's action: 55 to 75 % passes, 75 to 85 % is borderline, which is
-   inconclusive and no pass; less, more, or 25 % and more of BUY against SELL, fails. With ``band``
-   false the earlier text holds: at least 55 % passes.
+3. ``agreement`` with the ensemble's action: 55 to 75 % passes; 75 to 85 % is borderline, which is
+   inconclusive and does not pass; less, more, or 25 % and more of BUY against SELL, fails. With ``band``
+   False an earlier version of the rule holds: at least 55 % passes.
 4. ``calibration``: accuracy does not fall from one of five confidence buckets of equal mass to the
-   next. Right is: BUY and the price over +0.2 % after one hour, SELL and under -0.2 %, HOLD and within.
+   next. Correct is: BUY where the price rises over 0.2 % in one hour, SELL where it falls over 0.2 %, HOLD otherwise.
 
-Confidence is the probability of the model's own action. Fewer than 200 samples of *this* model, or more
-than 1 % of actions that are none of the three, leave a gate inconclusive. Two of four recommends 5 %
-for observation. These are thresholds, not tests: no error rate is claimed, and none is small
-(``docs/reference/gate-policies.md`` shows how often they pass whom).
+Confidence is the probability of the model's own action. A gate is inconclusive with fewer than 200 samples of *this*
+model, or where more than 1 % of actions are none of the three. Two of four passed recommends 5 % of the weight for
+observation. These are thresholds, not tests: no error rate is claimed, and none is small
+(``docs/reference/gate-policies.md`` shows how often they pass which candidates).
 """
 
 from itertools import pairwise
@@ -58,8 +58,11 @@ def _grid() -> list[int]:
 
 
 class Tally(Struct, array_like=True, forbid_unknown_fields=True):
-    """Counts, and nothing else. ``move`` is the policy's, since a count cannot be taken back.
-    ``confidences`` and ``right`` by thousandth of confidence: rows, and those that came right."""
+    """Counts of one candidate.
+
+    ``move`` is that of the policy, because rows are counted as correct or not when they arrive. ``confidences``,
+    ``settled_at`` and ``right_at`` are by thousandth of confidence: all rows, rows with an outcome, and correct
+    rows."""
 
     move: float = DEFAULTS.move
     actions: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -75,13 +78,13 @@ class Tally(Struct, array_like=True, forbid_unknown_fields=True):
     right_at: list[int] = field(default_factory=_grid)
 
 
-def begin(policy: ClassicPolicy = DEFAULTS) -> Tally:
-    """No evidence yet."""
+def initial(policy: ClassicPolicy = DEFAULTS) -> Tally:
+    """Return a state without evidence."""
     return Tally(policy.move)
 
 
 def evolve(state: Tally, row: Row) -> Tally:
-    """Takes one scored prediction, in constant work."""
+    """Add one scored prediction, with constant work."""
     action = row.action
     if not 0 <= action <= 2:
         state.unknown += 1
@@ -104,7 +107,7 @@ def evolve(state: Tally, row: Row) -> Tally:
 
 
 def verdicts(state: Tally, policy: ClassicPolicy = DEFAULTS) -> tuple[Gate, ...]:
-    """The four gates as they stand now."""
+    """Return the four gates at present."""
     count = sum(state.actions)
     known = state.unknown <= policy.most_unknown * (count + state.unknown)
     gates = (_diversity(state, policy), _spread(state, policy), _agreement(state, policy), _calibration(state, policy))
@@ -115,7 +118,7 @@ def verdicts(state: Tally, policy: ClassicPolicy = DEFAULTS) -> tuple[Gate, ...]
 
 
 def judge(state: Tally, policy: ClassicPolicy = DEFAULTS) -> Judgement:
-    """The policy's answer: three of four."""
+    """Return the policy's judgement: three of four gates must pass."""
     gates = verdicts(state, policy)
     passed = sum(one.outcome == "passed" for one in gates)
     outcome = combine_counted(gates, policy.least_passed)
@@ -181,8 +184,9 @@ def _calibration(state: Tally, policy: ClassicPolicy) -> Gate:
 
 
 def accuracy_by_confidence(state: Tally) -> list[float]:
-    """Accuracy in up to five buckets of equal mass, lowest confidence first. Fewer than five where so
-    many rows share one thousandth that they cannot be told apart."""
+    """Return the accuracy in up to five buckets of equal mass, lowest confidence first.
+
+    There are fewer than five where many rows share one thousandth and cannot be separated."""
     out: list[float] = []
     rows = right = seen = 0
     for n, hits in zip(state.settled_at, state.right_at, strict=True):

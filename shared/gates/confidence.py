@@ -1,23 +1,28 @@
-"""How large an effect is: an asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and
-Ramdas 2024), for people. Gates decide by e-values (``betting``); this says by how much."""
+"""Estimate how large an effect is: an asymptotic confidence sequence, for people to read.
+
+Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024. Gates decide by e-values (``betting``), not by this
+interval.
+"""
 
 import math
 from typing import Final
 
 TIGHTEST_AT: Final = 60
-"""The number of blocks at which the sequence is tightest."""
+"""Number of blocks at which the sequence is tightest."""
 FEWEST: Final = 20
-"""Asymptotics are not to be relied on with fewer blocks."""
+"""Number of blocks below which the asymptotics are not reliable."""
 
 
 def rho_squared(alpha: float, tightest_at: int = TIGHTEST_AT) -> float:
-    """The mixture's variance that makes the bound tightest near ``tightest_at`` observations."""
+    """Return the variance of the mixture that makes the bound tightest near ``tightest_at`` observations."""
     return (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tightest_at
 
 
 def half_width(count: int, deviation: float, alpha: float, tightest_at: int = TIGHTEST_AT) -> float:
-    """Half the width after ``count`` observations of standard deviation ``deviation``; each bound by
-    itself misses with probability ``alpha`` over all time. Infinite before 20 observations."""
+    """Return half the width after ``count`` observations of standard deviation ``deviation``; infinite before 20
+    observations.
+
+    Each bound by itself misses with probability ``alpha`` over all time."""
     if count < FEWEST:
         return math.inf
     rho2 = rho_squared(alpha, tightest_at)

@@ -1,10 +1,10 @@
-"""What each member is worth to the ensemble: leave-one-out and exact Shapley values.
+"""Value each member's contribution to the ensemble: leave-one-out and exact Shapley values.
 
-The value of a coalition is minus the mean log loss of its log-linear pool (``shared.voting.pool``: log prior
-plus weighted centred evidence, over T), the weights as they are. The Shapley value of a member is its mean gain
-over all orders of joining (Shapley 1953), here over all 2^N coalitions; the values of the members sum to the
-gain of the whole ensemble over its prior. A copy of another member has a leave-one-out value near zero
-and shares the Shapley value with it; a constant member has exactly none of either.
+The value of a coalition is minus the mean log loss of its log-linear pool (``shared.voting.pool``: log prior plus
+weighted centred evidence, over T), with the weights unchanged. The Shapley value of a member is its mean gain over all
+orders of joining (Shapley 1953), here computed over all 2^N coalitions. The values of the members sum to the gain of
+the whole ensemble over its prior. A copy of another member has a leave-one-out value near zero and shares the Shapley
+value with it. A constant member has exactly zero of both.
 
 Rounds are valued 256 at a time, at fixed counts, so that a restart changes no bit.
 """
@@ -29,8 +29,7 @@ Values = NDArray[np.float64]
 
 
 class ContributionPanel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The ensemble as it votes: members by name, ascending, with weights and centres; the pool's log
-    prior and temperature."""
+    """The voting ensemble: members sorted by name, with weights and centres; the pool's log prior and temperature."""
 
     members: tuple[str, ...]
     weights: tuple[float, ...]
@@ -40,8 +39,10 @@ class ContributionPanel(Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class Contributions(Struct, array_like=True, forbid_unknown_fields=True):
-    """Sums over the rounds valued so far. ``gains`` are of every coalition over the prior, by bit set
-    of members; ``pending`` are rounds not valued yet: the answers in one row, and the outcome."""
+    """Sums over the rounds valued so far.
+
+    ``gains`` holds the gain of every coalition over the prior, indexed by the bit set of its members. ``pending`` holds
+    rounds that are not valued yet: the members' probabilities in one row, and the outcome."""
 
     panel: ContributionPanel
     rounds: RoundAssembly
@@ -50,8 +51,8 @@ class Contributions(Struct, array_like=True, forbid_unknown_fields=True):
     pending: list[tuple[list[float], int]] = field(default_factory=list)
 
 
-def begin(panel: ContributionPanel) -> Contributions:
-    """Nothing valued yet. Raises ``ValueError`` for more than ten members: 2^N pools a round."""
+def initial(panel: ContributionPanel) -> Contributions:
+    """Return a state without rounds. Raises ``ValueError`` for more than ten members, which need 2^N pools a round."""
     count = len(panel.members)
     if count > MOST_MEMBERS:
         raise ValueError(
@@ -60,30 +61,31 @@ def begin(panel: ContributionPanel) -> Contributions:
     return Contributions(panel, RoundAssembly(panel.members), [0.0] * 2**count)
 
 
-def evolve(state: Contributions, said: MemberScore) -> Contributions:
-    """Takes one member's answer; values the rounds when 256 are complete."""
-    complete = join(state.rounds, said)
+def evolve(state: Contributions, score: MemberScore) -> Contributions:
+    """Add one member's scored prediction; value the rounds when 256 are complete."""
+    complete = join(state.rounds, score)
     if complete is not None:
-        _take(state, complete)
+        _add_round(state, complete)
     return state
 
 
-def _take(state: Contributions, complete: ScoredRound) -> None:
-    state.pending.append(([p for answer in complete.answers for p in answer], complete.outcome))
+def _add_round(state: Contributions, complete: ScoredRound) -> None:
+    state.pending.append(([p for answer in complete.probabilities for p in answer], complete.outcome))
     if len(state.pending) == CHUNK:
-        answers = np.array([row for row, _ in state.pending]).reshape(CHUNK, -1, 3)
+        probabilities = np.array([row for row, _ in state.pending]).reshape(CHUNK, -1, 3)
         outcomes = np.array([outcome for _, outcome in state.pending])
-        for coalition, gain in enumerate(coalition_gains(state.panel, answers, outcomes).tolist()):
+        for coalition, gain in enumerate(coalition_gains(state.panel, probabilities, outcomes).tolist()):
             state.gains[coalition] += gain
         state.valued += CHUNK
         state.pending = []
 
 
-def coalition_gains(panel: ContributionPanel, answers: Values, outcomes: NDArray[np.int64]) -> Values:
-    """[2^N] the gain in log score of each coalition's pool over the prior's, summed over the rounds;
-    ``answers`` [R, N, 3], ``outcomes`` [R]."""
+def coalition_gains(panel: ContributionPanel, probabilities: Values, outcomes: NDArray[np.int64]) -> Values:
+    """Return [2^N] the gain in log score of each coalition's pool over the prior's, summed over the rounds.
+
+    ``probabilities`` is [R, N, 3], ``outcomes`` [R]."""
     weights, centres = np.array(panel.weights), np.array(panel.centres)
-    evidence = (np.log(np.maximum(answers, LOG_FLOOR)) - centres) * weights[:, None]
+    evidence = (np.log(np.maximum(probabilities, LOG_FLOOR)) - centres) * weights[:, None]
     scores = np.empty(2 ** len(panel.members))
     rows = np.arange(len(outcomes))
     sums = [np.zeros((len(outcomes), 3))]
@@ -101,7 +103,7 @@ def coalition_gains(panel: ContributionPanel, answers: Values, outcomes: NDArray
 
 
 def shapley(gains: Sequence[float], members: int) -> list[float]:
-    """The exact Shapley value of each member, from the value of every coalition by bit set."""
+    """Return the exact Shapley value of each member, from the value of every coalition by bit set."""
     share = [factorial(size) * factorial(members - size - 1) / factorial(members) for size in range(members)]
     out = []
     for member in range(members):
@@ -116,24 +118,24 @@ def shapley(gains: Sequence[float], members: int) -> list[float]:
 
 
 def leave_one_out(gains: Sequence[float], members: int) -> list[float]:
-    """What the ensemble would lose without each member."""
+    """Return how much the ensemble would lose without each member."""
     whole = 2**members - 1
     return [gains[whole] - gains[whole ^ 1 << member] for member in range(members)]
 
 
-class Worth(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A member's mean worth a round, in nats."""
+class MemberContribution(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A member's mean contribution a round, in nats."""
 
     model: str
     shapley: float
     leave_one_out: float
 
 
-def worths(state: Contributions) -> tuple[Worth, ...]:
-    """By member, over the rounds valued so far; empty before the first 256."""
+def member_contributions(state: Contributions) -> tuple[MemberContribution, ...]:
+    """Return each member's contribution over the rounds valued so far; empty before the first 256."""
     if not state.valued:
         return ()
     means = [gain / state.valued for gain in state.gains]
     count = len(state.panel.members)
     fair, alone = shapley(means, count), leave_one_out(means, count)
-    return tuple(Worth(name, *pair) for name, *pair in zip(state.panel.members, fair, alone, strict=True))
+    return tuple(MemberContribution(name, *pair) for name, *pair in zip(state.panel.members, fair, alone, strict=True))

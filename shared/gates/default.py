@@ -1,8 +1,8 @@
 """The policy ``default``: skill by anytime-valid tests, and degeneracy checks that veto.
 
-Passed: every critical gate and every needed gate passed, and at most one soft gate failed. A gate by
-e-value passes when ln E *ever* reached ln(1/alpha), and fails when the evidence for the opposite did:
-looking often costs nothing. Kinds, statistics and defaults: ``docs/reference/gate-policies.md``.
+A candidate passes where every critical and every needed gate passed and at most one soft gate failed. A gate by e-value
+passes when ln E *ever* reached ln(1/alpha), and fails when the evidence for the opposite did; repeated looks cost
+nothing. Kinds, statistics and defaults: ``docs/reference/gate-policies.md``.
 """
 
 import math
@@ -16,7 +16,7 @@ from shared.gates.betting import Bets
 from shared.gates.evidence import (
     BETTER,
     CHAMPION,
-    INCUMBENT,
+    CHAMPION_OVER_PRIOR,
     MONEY,
     POOL,
     PRIOR,
@@ -27,15 +27,17 @@ from shared.gates.verdicts import Gate, Judgement, Kind, Outcome, combine, gate,
 
 DAY_MS: Final = 86_400_000
 WIDEST: Final = math.log(100.0)
-"""A gain in log score is never larger: probabilities are cut at 0.01."""
+"""The largest possible gain in log score, because probabilities are cut at 0.01."""
 
 
 DEFAULTS: Final = DefaultPolicy()
 
 
 def claim(state: Evidence) -> float:
-    """ln of an e-value against "not to be promoted": the least of the needed gates' present evidence
-    (the minimum of e-values is one against the union of their nulls). For ``multiplicity``."""
+    """Return ln of an e-value against "not to be promoted", for ``multiplicity``.
+
+    It is the least of the needed gates' present evidence: the minimum of e-values is an e-value against the union of
+    their nulls."""
     needed = [betting.log_e(state.bets[PRIOR]), _contribution_e(state)]
     return min(needed) if not state.compared else min(*needed, betting.log_e(state.bets[CHAMPION]))
 
@@ -48,9 +50,11 @@ def verdicts(
     rivals: Mapping[str, float] | None = None,
     inputs: Gate | None = None,
 ) -> tuple[Gate, ...]:
-    """Every gate as it stands now. ``latest``: open time of the newest closed bar of the market.
-    ``rivals``: the ``claim`` of every candidate in shadow, this one under its artifact's name; with more
-    than one the error budget is shared (e-BH). ``inputs``: the gate of the inputs' drift."""
+    """Return every gate at present.
+
+    ``latest`` is the open time of the newest closed bar of the market. ``rivals`` holds the ``claim`` of every
+    candidate in shadow, this one under the name of its artifact; with more than one the error budget is shared (e-BH).
+    ``inputs`` is the gate of the inputs' drift."""
     gates = [*_operations(state, policy, latest), *_degeneracy(state, policy), _time(state, policy)]
     gates.append(_bet("skill", state.bets[PRIOR], policy.alpha, policy, "needed"))
     if state.compared:
@@ -71,7 +75,7 @@ def judge(
     rivals: Mapping[str, float] | None = None,
     inputs: Gate | None = None,
 ) -> Judgement:
-    """The policy's answer, and what to do next."""
+    """Return the policy's judgement and the advice what to do next."""
     gates = verdicts(state, policy, latest=latest, rivals=rivals, inputs=inputs)
     outcome = combine(gates, policy.soft_failures)
     if outcome == "passed":
@@ -119,13 +123,13 @@ def _latency(state: Evidence, policy: DefaultPolicy) -> Gate:
 
 
 def _degeneracy(state: Evidence, policy: DefaultPolicy) -> list[Gate]:
-    answers, n = state.answers, state.answers.count
-    enough = n if answers.bars >= policy.least_bars else 0
+    distribution, n = state.distribution, state.distribution.count
+    enough = n if distribution.bars >= policy.least_bars else 0
     least = policy.least_rows
     many = min(policy.least_distinct, policy.least_distinct_share * n)
-    deviation, width = degeneracy.spread(answers)
-    distinct, chaos = degeneracy.distinct(answers), degeneracy.entropy(answers)
-    same, run = degeneracy.same_everywhere(answers), answers.longest_run
+    deviation, width = degeneracy.spread(distribution)
+    distinct, chaos = degeneracy.distinct(distribution), degeneracy.entropy(distribution)
+    same, run = degeneracy.same_everywhere(distribution), distribution.longest_run
 
     def one(name: str, value: float, threshold: float, passed: bool, detail: str = "") -> Gate:
         return gate(name, judged(enough, least, passed), value, threshold, n, "critical", detail=detail)
@@ -135,7 +139,7 @@ def _degeneracy(state: Evidence, policy: DefaultPolicy) -> list[Gate]:
         one("entropy", chaos, policy.least_entropy, chaos >= policy.least_entropy, "nats, of the rounded answers"),
         one("deviation", deviation, policy.least_deviation, deviation >= policy.least_deviation),
         one("range", width, policy.least_range, width >= policy.least_range, "P10 to P90"),
-        one("same_everywhere", same, policy.most_same, same <= policy.most_same, f"of {answers.shared_bars} bars"),
+        one("same_everywhere", same, policy.most_same, same <= policy.most_same, f"of {distribution.shared_bars} bars"),
         one("longest_run", run, policy.longest_run, run <= policy.longest_run, "of one symbol, one answer"),
     ]
     response = state.plan.response
@@ -181,20 +185,20 @@ def _bet(name: str, bets: Bets, alpha: float, policy: DefaultPolicy, kind: Kind,
 
 
 def _incumbent(state: Evidence, policy: DefaultPolicy) -> Gate:
-    found = _bet("incumbent", state.bets[CHAMPION], policy.alpha, policy, "needed")
-    if state.bets[INCUMBENT].peak_below < math.log(1 / policy.alpha):
-        return found
+    bet = _bet("incumbent", state.bets[CHAMPION], policy.alpha, policy, "needed")
+    if state.bets[CHAMPION_OVER_PRIOR].peak_below < math.log(1 / policy.alpha):
+        return bet
     detail = "waived: the champion itself is worse than the class prior"
-    return structs.replace(found, outcome="passed", detail=detail)
+    return structs.replace(bet, outcome="passed", detail=detail)
 
 
 def _contribution(state: Evidence, policy: DefaultPolicy) -> Gate:
-    found = _bet("contribution", state.bets[POOL], policy.alpha, policy, "needed")
-    beats = state.bets[BETTER].peak_above >= math.log(1 / policy.alpha) and found.count >= policy.least_blocks
-    if found.outcome != "inconclusive" or not beats or found.low <= -state.margin / 2:
-        return found
-    detail = f"better than the champion, and not harmful to the ensemble; {found.detail}"
-    return structs.replace(found, outcome="passed", detail=detail)
+    bet = _bet("contribution", state.bets[POOL], policy.alpha, policy, "needed")
+    beats = state.bets[BETTER].peak_above >= math.log(1 / policy.alpha) and bet.count >= policy.least_blocks
+    if bet.outcome != "inconclusive" or not beats or bet.low <= -state.margin / 2:
+        return bet
+    detail = f"better than the champion, and not harmful to the ensemble; {bet.detail}"
+    return structs.replace(bet, outcome="passed", detail=detail)
 
 
 def _contribution_e(state: Evidence) -> float:

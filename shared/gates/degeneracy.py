@@ -1,8 +1,8 @@
-"""Whether an output is a function of the input at all.
+"""Measure whether a model's output depends on its input at all.
 
-Probabilities are looked at after rounding to 1e-3: float noise is no diversity (450 "distinct"
-confidences within 0.0001 are one answer). Kept: the set of rounded triples (to 4,096), how the rounded
-answers are spread, how long one symbol has said the same, and in how many bars all symbols said the same.
+Probabilities are rounded to 1e-3 first: float noise is no diversity (450 "distinct" confidences within 0.0001 count as
+one). Recorded are the set of rounded triples (up to 4,096), the spread of the rounded probabilities, the longest run of
+one triple for one symbol, and the number of bars in which all symbols had the same triple.
 """
 
 import math
@@ -21,10 +21,12 @@ def _counts() -> list[list[int]]:
     return [[0] * (GRID + 1) for _ in range(3)]
 
 
-class Answers(Struct, array_like=True, forbid_unknown_fields=True):
-    """The state. A triple's ``code`` is its rounded SELL and BUY as one number. ``histogram`` is
-    [class][thousandth]; ``codes`` counts rows by code until 4,096 are known; ``last`` is code and run
-    length by symbol."""
+class OutputDistribution(Struct, array_like=True, forbid_unknown_fields=True):
+    """The state.
+
+    ``histogram`` is [class][thousandth]. The ``code`` of a triple is its rounded SELL and BUY as one number. ``codes``
+    counts rows by code until 4,096 codes are known; ``other`` counts the rest. ``last`` is the code and the run length
+    by symbol."""
 
     count: int = 0
     histogram: list[list[int]] = field(default_factory=_counts)
@@ -41,8 +43,8 @@ class Answers(Struct, array_like=True, forbid_unknown_fields=True):
     same_bars: int = 0
 
 
-def observe(state: Answers, symbol: str, open_time: int, probabilities: Triple) -> Answers:
-    """Takes one answer. Answers of one bar are compared with each other while they come in a row."""
+def observe(state: OutputDistribution, symbol: str, open_time: int, probabilities: Triple) -> OutputDistribution:
+    """Add one prediction. Predictions for one bar are compared with each other where they arrive consecutively."""
     sell, hold = int(probabilities[0] * GRID + 0.5), int(probabilities[1] * GRID + 0.5)
     buy = int(probabilities[2] * GRID + 0.5)
     state.count += 1
@@ -73,7 +75,7 @@ def observe(state: Answers, symbol: str, open_time: int, probabilities: Triple) 
     return state
 
 
-def _close_bar(state: Answers) -> None:
+def _close_bar(state: OutputDistribution) -> None:
     if state.bar < 0:
         return
     state.bars += 1
@@ -82,30 +84,31 @@ def _close_bar(state: Answers) -> None:
         state.same_bars += state.bar_same
 
 
-def distinct(state: Answers) -> int:
-    """Different rounded triples; 4,096 means so many or more."""
+def distinct(state: OutputDistribution) -> int:
+    """Return the number of different rounded triples; 4,096 means that many or more."""
     return len(state.codes)
 
 
-def entropy(state: Answers) -> float:
-    """Entropy of the rounded triples in nats; each row past the 4,096 known ones counts as one more."""
+def entropy(state: OutputDistribution) -> float:
+    """Return the entropy of the rounded triples in nats; each row beyond the 4,096 known triples counts as a new
+    one."""
     known = sum(n * math.log(n) for n in state.codes.values())
     return math.log(state.count) - known / state.count if state.count else 0.0
 
 
-def spread(state: Answers) -> tuple[float, float]:
-    """Standard deviation and P10-to-P90 of the class in which each is largest, on the grid of 1e-3."""
+def spread(state: OutputDistribution) -> tuple[float, float]:
+    """Return the largest standard deviation and the largest P10-to-P90 over the classes, on the grid of 1e-3."""
     pairs = [(_deviation(row, state.count), quantile_range(row, state.count)) for row in state.histogram]
     return max(deviation for deviation, _ in pairs), max(width for _, width in pairs)
 
 
-def same_everywhere(state: Answers) -> float:
-    """The share of bars with several symbols in which all symbols were given the same answer."""
+def same_everywhere(state: OutputDistribution) -> float:
+    """Return the share of bars with several symbols in which all symbols had the same rounded prediction."""
     return state.same_bars / state.shared_bars if state.shared_bars else 0.0
 
 
 def quantile_range(counts: list[int], total: int, low: float = 0.10, high: float = 0.90) -> float:
-    """Distance of two quantiles of a histogram over [0, 1], by the lower of two candidates."""
+    """Return the distance of two quantiles of a histogram over [0, 1], each the lower of two candidates."""
     step = 1.0 / max(1, len(counts) - 1)
     return (_rank(counts, high * total) - _rank(counts, low * total)) * step
 

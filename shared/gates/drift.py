@@ -1,11 +1,10 @@
-"""Whether inputs or outputs moved away from a reference: the population stability index, with a
-threshold that has an error rate.
+"""Measure whether inputs or outputs moved away from a reference, with a threshold that has an error rate.
 
     PSI = sum (q_i - r_i) ln(q_i / r_i)   over the bins of a frozen reference
 
-Without drift PSI / (1/n + 1/m) is about chi-square with bins - 1 degrees of freedom (Yurdakul and
-Naranjo 2020), n and m being *effective* rows: overlapping rows must be counted down first. The rule of
-thumb 0.10 has no error rate, but says from where a shift matters; the alarm needs both.
+Without drift PSI / (1/n + 1/m) is about chi-square with bins - 1 degrees of freedom (Yurdakul and Naranjo 2020), n and
+m being *effective* rows: overlapping rows must be reduced first. The rule of thumb 0.10 has no error rate, but marks
+the size from which a shift matters. An alarm needs both.
 """
 
 import math
@@ -17,7 +16,7 @@ LEVEL: Final = 0.999
 
 
 class Drift(NamedTuple):
-    """A PSI, the threshold it is held against, and whether it is an alarm."""
+    """A population stability index (PSI), its threshold, and whether it is an alarm."""
 
     value: float
     threshold: float
@@ -25,7 +24,7 @@ class Drift(NamedTuple):
 
 
 def psi(now: Sequence[float], reference: Sequence[float]) -> float:
-    """PSI of counts. Half a row is added to every bin, so that an empty one costs a finite amount."""
+    """Return the PSI of counts. Half a row is added to every bin, so that an empty bin has a finite cost."""
     n, m = sum(now) + 0.5 * len(now), sum(reference) + 0.5 * len(reference)
     total = 0.0
     for count, base in zip(now, reference, strict=True):
@@ -37,7 +36,7 @@ def psi(now: Sequence[float], reference: Sequence[float]) -> float:
 def judge(
     now: Sequence[float], reference: Sequence[float], effect: float = 1.0, reference_effect: float = 1.0
 ) -> Drift:
-    """PSI against max(rule of thumb, chi-square bound). ``effect``: rows per effective row."""
+    """Compare the PSI with max(rule of thumb, chi-square bound). ``effect`` is the number of rows per effective row."""
     n, m = max(1.0, sum(now) / effect), max(1.0, sum(reference) / reference_effect)
     threshold = max(RULE_OF_THUMB, chi_square(LEVEL, len(now) - 1) * (1 / n + 1 / m))
     value = psi(now, reference)
@@ -45,7 +44,7 @@ def judge(
 
 
 def equal_mass(counts: Sequence[float], groups: int = 10) -> list[int]:
-    """Upper bin numbers (inclusive) that cut a histogram into at most ``groups`` of about equal mass."""
+    """Return the last bin (inclusive) of each of at most ``groups`` groups of about equal mass."""
     total = sum(counts)
     edges: list[int] = []
     seen = 0.0
@@ -59,7 +58,7 @@ def equal_mass(counts: Sequence[float], groups: int = 10) -> list[int]:
 
 
 def grouped(counts: Sequence[float], edges: Sequence[int]) -> list[float]:
-    """A histogram's counts by the groups of ``equal_mass``."""
+    """Return a histogram's counts by the groups of ``equal_mass``."""
     out, start = [], 0
     for edge in edges:
         out.append(float(sum(counts[start : edge + 1])))
@@ -77,7 +76,7 @@ def chi_square(level: float, freedom: int) -> float:
 
 
 def normal(level: float) -> float:
-    """Quantile of the standard normal distribution, by bisection of its distribution function."""
+    """Return a quantile of the standard normal distribution, by bisection of its distribution function."""
     low, high = -9.0, 9.0
     for _ in range(80):
         middle = (low + high) / 2

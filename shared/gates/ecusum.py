@@ -1,4 +1,4 @@
-"""Watches for a change for the worse: an e-CUSUM (Shin, Ramdas and Rinaldo, e-detectors).
+"""Detect a change for the worse with an e-CUSUM (Shin, Ramdas and Rinaldo, e-detectors).
 
     M_k = mean over lambda of max(M_{k-1, lambda}, 1) (1 + lambda x_k),  x in [-1, 1], above 0 is harm
 
@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 STAKES: Final = (0.05, 0.10, 0.20, 0.35, 0.50, 0.70, 0.90)
 CEILING: Final = 1e12
-"""Wealth is cut here, far above any threshold, so that it stays a number."""
+"""The largest wealth, far above any threshold, so that it stays finite."""
 
 
 def _ones() -> list[float]:

@@ -1,8 +1,9 @@
-"""All that the ``default`` policy remembers of one candidate, and how a row enters it.
+"""The evidence that the ``default`` policy keeps on one candidate, and how a row enters it.
 
-Eight quantities are averaged over purged blocks. Six are comparisons that are bet on or watched: gain in log
-score (nats, probabilities cut at 0.01) over the class prior, the champion, the ensemble without it; the
-champion's own gain over the prior; money against the champion; and two that calibration needs.
+Eight quantities are averaged over purged blocks. Six are comparisons that are bet on or monitored: gain in log score
+(nats, probabilities cut at 0.01) over the class prior, over the champion, and of the ensemble with the candidate over
+the ensemble without it; the champion's own gain over the prior; and money against the champion. The others are the
+residuals of each class, which calibration needs.
 """
 
 import math
@@ -14,28 +15,28 @@ from shared.gates import betting, blocks, calibration, degeneracy, ecusum, opera
 from shared.gates.betting import Bets
 from shared.gates.blocks import Blocks
 from shared.gates.calibration import Reliability
-from shared.gates.degeneracy import Answers
+from shared.gates.degeneracy import OutputDistribution
 from shared.gates.ecusum import Cusum
 from shared.gates.operations import Operations
 from shared.gates.rows import Plan, Row
 
 FLOOR: Final = 0.01
-"""Probabilities enter a gain no smaller: |gain| is at most 4.6 nats."""
+"""The smallest probability that enters a gain, so |gain| is at most 4.6 nats."""
 LOG_FLOOR: Final = math.log(FLOOR)
 QUANTITIES: Final = 8
-PRIOR, CHAMPION, POOL, INCUMBENT, MONEY, SELL, HOLD, BUY = range(QUANTITIES)
+PRIOR, CHAMPION, POOL, CHAMPION_OVER_PRIOR, MONEY, SELL, HOLD, BUY = range(QUANTITIES)
 BETTER: Final = 5
-"""Among the bets: against the champion without a margin."""
+"""The index among the bets of the comparison with the champion without a margin."""
 REFERENCE_BLOCKS: Final = 10
-"""Without a backtest's histogram, the outputs of so many first blocks are the reference."""
+"""Number of first blocks whose outputs are the reference where there is no histogram of a backtest."""
 DECAY: Final = 0.9
-"""Weight of an older block's outputs against the next one's."""
+"""Weight of an older block's outputs relative to the next block's."""
 ROWS_A_BLOCK: Final = 50.0
-"""Effective rows of a block, at most, when outputs are compared: they overlap and repeat."""
+"""Largest number of effective rows of a block when outputs are compared: rows overlap and repeat."""
 
 
 class Residual(Struct, array_like=True, forbid_unknown_fields=True):
-    """Mean and scatter over blocks of (probability said - outcome), for one class."""
+    """Mean and sum of squares, over blocks, of (predicted probability - outcome) for one class."""
 
     blocks: int = 0
     mean: float = 0.0
@@ -51,8 +52,8 @@ def _histogram() -> list[list[float]]:
 
 
 class Outputs(Struct, array_like=True, forbid_unknown_fields=True):
-    """Probabilities by class and hundredth: the reference, the recent ones (older blocks fade), and
-    what had been counted at the last close."""
+    """Probabilities by class and hundredth: the reference, the recent ones (with decay), and the counts at the last
+    close of a block."""
 
     reference: list[list[float]] = field(default_factory=_histogram)
     recent: list[list[float]] = field(default_factory=_histogram)
@@ -62,7 +63,7 @@ class Outputs(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Evidence(Struct, array_like=True, forbid_unknown_fields=True):
-    """The state of one candidate. It belongs to ``evolve`` and changes in place."""
+    """The evidence on one candidate. ``evolve`` changes it in place."""
 
     plan: Plan
     margin: float
@@ -71,7 +72,7 @@ class Evidence(Struct, array_like=True, forbid_unknown_fields=True):
     loss: Cusum = field(default_factory=Cusum)
     reliability: Reliability = field(default_factory=Reliability)
     residuals: list[Residual] = field(default_factory=_residuals)
-    answers: Answers = field(default_factory=Answers)
+    distribution: OutputDistribution = field(default_factory=OutputDistribution)
     outputs: Outputs = field(default_factory=Outputs)
     operations: Operations = field(default_factory=Operations)
     actions: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -80,9 +81,11 @@ class Evidence(Struct, array_like=True, forbid_unknown_fields=True):
     hours: int = 0
 
 
-def begin(plan: Plan, margin: float = 0.002, block_ms: int = 0, fewest: int = blocks.FEWEST_ROWS) -> Evidence:
-    """No evidence yet. ``margin`` (nats) is what a candidate may be worse than the champion and still
-    be called no worse; ``block_ms`` 0: the shortest lawful block of the horizon."""
+def initial(plan: Plan, margin: float = 0.002, block_ms: int = 0, fewest: int = blocks.FEWEST_ROWS) -> Evidence:
+    """Return a state without evidence.
+
+    ``margin`` (nats) is how much worse than the champion a candidate may be and still count as not worse. ``block_ms``
+    0 takes the shortest valid block of the horizon."""
     length = block_ms or blocks.length_ms(plan.horizon, plan.interval_ms)
     if length % plan.interval_ms:
         raise ValueError(f"a block of {length} ms is not a whole number of bars of {plan.interval_ms} ms")
@@ -104,33 +107,35 @@ def begin(plan: Plan, margin: float = 0.002, block_ms: int = 0, fewest: int = bl
 
 
 def evolve(state: Evidence, row: Row) -> Evidence:
-    """Takes one scored prediction. Rows come in the order of the ``scores`` stream; one that names no
-    class is counted and otherwise left out."""
+    """Add one scored prediction.
+
+    Rows must come in the order of the ``scores`` stream. A row with an unknown class is counted and otherwise left
+    out."""
     symbol, open_time, p, outcome, base, action, champion_p, with_p, without_p, _, _, net, champion_net, latency = row
     sell, hold, buy = p
     ops = state.operations
     if not (0 <= outcome <= 2 and 0 <= action <= 2 and -1e-6 <= sell + hold + buy - 1.0 <= 1e-6 and min(p) >= 0.0):
         ops.unreadable += 1
         return state
-    said = _score(p[outcome])
+    score = _score(p[outcome])
     prior = _score(base[outcome])
-    champion = pool = incumbent = money = None
+    champion = pool = champion_over_prior = money = None
     if champion_p is not None:
-        theirs = _score(champion_p[outcome])
-        champion, incumbent = said - theirs, theirs - prior
+        champion_score = _score(champion_p[outcome])
+        champion, champion_over_prior = score - champion_score, champion_score - prior
         state.compared += 1
         state.copied += _same(p, champion_p)
         if net is not None and champion_net is not None:
             money = net - champion_net
     if with_p is not None and without_p is not None:
         pool = _score(with_p[outcome]) - _score(without_p[outcome])
-    sold, held, bought = sell - (outcome == 0), hold - (outcome == 1), buy - (outcome == 2)
-    values = (said - prior, champion, pool, incumbent, money, sold, held, bought)
+    sell_residual, hold_residual, buy_residual = sell - (outcome == 0), hold - (outcome == 1), buy - (outcome == 2)
+    values = (score - prior, champion, pool, champion_over_prior, money, sell_residual, hold_residual, buy_residual)
     means = blocks.add(state.blocks, open_time, values)
     if means is not None:
         _close(state, means)
     calibration.observe(state.reliability, p, outcome)
-    degeneracy.observe(state.answers, symbol, open_time, p)
+    degeneracy.observe(state.distribution, symbol, open_time, p)
     state.actions[action] += 1
     state.hours |= 1 << open_time // 3_600_000 % 24
     ops.answered += 1
@@ -145,24 +150,25 @@ def evolve(state: Evidence, row: Row) -> Evidence:
 
 
 def fail(state: Evidence) -> Evidence:
-    """Takes a prediction that should have come and did not."""
+    """Count a prediction that was due and failed."""
     state.operations.failed += 1
     return state
 
 
 def restarted(state: Evidence | None, plan: Plan, margin: float = 0.002, block_ms: int = 0) -> Evidence:
-    """The state itself if it is about ``plan``'s key; else one without evidence."""
-    return state if state is not None and state.plan.key == plan.key else begin(plan, margin, block_ms)
+    """Return ``state`` if it has the key of ``plan``, else a state without evidence."""
+    return state if state is not None and state.plan.key == plan.key else initial(plan, margin, block_ms)
 
 
 def design_effect(state: Evidence, class_: int) -> float:
-    """Rows per effective row, from the scatter of block residuals; at least 1. Before 8 blocks, the
-    horizon: labels of that many bars overlap."""
+    """Return the number of rows per effective row, at least 1, from the scatter of block residuals.
+
+    Before 8 blocks it is the horizon, because labels of that many bars overlap."""
     residual, reliability = state.residuals[class_], state.reliability
     if residual.blocks < 8:
         return float(max(1, state.plan.horizon))
-    bins = zip(reliability.rows[class_], reliability.said[class_], strict=True)
-    independent = sum(said * (1 - said / n) for n, said in bins if n) / max(1, reliability.count)
+    bins = zip(reliability.rows[class_], reliability.predicted[class_], strict=True)
+    independent = sum(predicted * (1 - predicted / n) for n, predicted in bins if n) / max(1, reliability.count)
     rows_a_block = reliability.count / residual.blocks
     scatter = residual.squares / (residual.blocks - 1)
     return max(1.0, scatter * rows_a_block / independent) if independent > 0 else 1.0
@@ -173,12 +179,12 @@ def _score(p: float) -> float:
 
 
 def _same(p: tuple[float, float, float], q: tuple[float, float, float]) -> bool:
-    """Whether two answers are one after rounding to 1e-3."""
+    """Return whether two predictions are equal after rounding to 1e-3."""
     return abs(p[0] - q[0]) < 1e-3 and abs(p[1] - q[1]) < 1e-3 and abs(p[2] - q[2]) < 1e-3
 
 
 def _close(state: Evidence, means: blocks.Means) -> None:
-    for j in (PRIOR, CHAMPION, POOL, INCUMBENT, MONEY):
+    for j in (PRIOR, CHAMPION, POOL, CHAMPION_OVER_PRIOR, MONEY):
         mean = means[j]
         if mean is not None:
             betting.observe(state.bets[j], mean)

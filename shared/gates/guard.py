@@ -1,14 +1,14 @@
-"""The guard after a promotion: pure folds that watch a champion beside its ghost, the champion that it
-replaced and that runs on in shadow, so that the comparison is paired bar by bar.
+"""Guard a newly promoted champion: compare it bar by bar with the former champion, which continues in shadow. Pure
+folds.
 
-- ``harm``: an e-CUSUM on the loss over the ghost's, in purged blocks of at least two hours: at 20 a step
-  down, at 100 a rollback.
-- ``catastrophe``: three blocks in a row more than 0.10 nats worse than the class prior, 300 rows in all.
-- At once, on any row: ``unreadable`` output; in the last 200 answers ``constant`` (one answer), ``distinct``
-  or ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more); ``failures`` among the last 200.
+- ``harm``: an e-CUSUM of the loss minus the former champion's, in purged blocks of at least two hours. At 20 it
+  recommends a lower step of the ladder, at 100 a rollback.
+- ``catastrophe``: three consecutive blocks more than 0.10 nats worse than the class prior, with at least 300 rows.
+- Checks of every row: ``unreadable`` output; among the last 200 predictions ``constant`` (all equal), ``distinct`` or
+  ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more), and too many ``failures``.
 
-The thresholds of the user's own texts (over 50 distinct confidences, a range over 0.05) are
-``CLASSIC_GUARD``; an honest weak model may not reach them, so they are not the default.
+The thresholds of the user's own texts (over 50 distinct confidences, a range over 0.05) are ``CLASSIC_GUARD``. They are
+not the default, because a correct model of low skill may not reach them.
 """
 
 import math
@@ -30,8 +30,10 @@ _HARM, _OVER_PRIOR = range(2)
 
 
 class GuardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """The thresholds. ``window`` is in answers, ``catastrophe`` in nats, ``least_range`` in probability
-    of the own action; ``most_stale_bars``: how far the last answer may be behind the market."""
+    """The thresholds.
+
+    ``window`` is in predictions, ``catastrophe`` in nats, ``least_range`` in probability of the model's own action.
+    ``most_stale_bars`` is how many bars the last prediction may be older than the market's newest bar."""
 
     demote_at: float = 20.0
     rollback_at: float = 100.0
@@ -51,7 +53,7 @@ CLASSIC_GUARD: Final = GuardPolicy(least_distinct=51, least_range=0.05)
 
 
 class Finding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What one guard says, with its numbers. ``samples``: blocks or rows."""
+    """The result of one check of the guard. ``samples`` is in blocks or rows."""
 
     guard: str
     stage: Stage
@@ -62,17 +64,20 @@ class Finding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Guard(Struct, array_like=True, forbid_unknown_fields=True):
-    """The state of one champion under watch. ``scale``: three standard deviations of the block means of
-    the loss difference in the backtest. ``recent``: a ring of the last answers as action * 1024 +
-    thousandth of its probability; ``missed``: a ring of 1 for a failure, 0 for an answer."""
+    """The state of one guarded champion.
+
+    ``scale`` is three standard deviations of the block means of the loss difference in the backtest. ``recent`` is a
+    ring buffer of the last predictions, each as action * 1024 + thousandth of its probability. ``missed`` is a ring
+    buffer with 1 for a failure and 0 for a prediction. ``bad_blocks`` counts consecutive blocks over the threshold of
+    ``catastrophe``."""
 
     scale: float
     interval_ms: int
     blocks: Blocks
     window: int
     watch: Cusum = field(default_factory=Cusum)
-    awful: int = 0
-    awful_rows: int = 0
+    bad_blocks: int = 0
+    bad_rows: int = 0
     block_rows: int = 0
     catastrophe: float = DEFAULT_GUARD.catastrophe
     recent: list[int] = field(default_factory=list)
@@ -84,18 +89,19 @@ class Guard(Struct, array_like=True, forbid_unknown_fields=True):
     last: int = -1
 
 
-def begin(
+def initial(
     *, horizon: int, interval_ms: int, scale: float = 0.05, policy: GuardPolicy = DEFAULT_GUARD, fewest: int = 20
 ) -> Guard:
-    """Starts a watch. Blocks: two hours, or twice the horizon where that is longer."""
+    """Start guarding. A block is two hours, or twice the horizon where that is longer."""
     bars = max(2 * horizon, math.ceil(TWO_HOURS / interval_ms))
-    open_ = Blocks(bars * interval_ms, horizon * interval_ms, 2, fewest)
-    return Guard(scale, interval_ms, open_, policy.window, catastrophe=policy.catastrophe)
+    open_block = Blocks(bars * interval_ms, horizon * interval_ms, 2, fewest)
+    return Guard(scale, interval_ms, open_block, policy.window, catastrophe=policy.catastrophe)
 
 
 def evolve(state: Guard, row: Row) -> Guard:
-    """Takes one scored prediction of the champion; ``row.champion`` is what the *ghost* said about the
-    same bar, None where it said nothing."""
+    """Add one scored prediction of the champion.
+
+    ``row.champion`` is the prediction of the *former* champion for the same bar, None where it made none."""
     p, outcome = row.probabilities, row.outcome
     _ring(state.missed, state.missed_place, 0, state.window)
     state.missed_place += 1
@@ -117,14 +123,14 @@ def evolve(state: Guard, row: Row) -> Guard:
 
 
 def fail(state: Guard) -> Guard:
-    """Takes a prediction that should have come and did not."""
+    """Count a prediction that was due and failed."""
     _ring(state.missed, state.missed_place, 1, state.window)
     state.missed_place += 1
     return state
 
 
 def findings(state: Guard, policy: GuardPolicy = DEFAULT_GUARD, latest: int | None = None) -> tuple[Finding, ...]:
-    """What every guard says now; changes nothing. ``latest``: open time of the market's newest bar."""
+    """Return the result of every check at present. ``latest`` is the open time of the market's newest bar."""
     return (
         _harm(state, policy),
         _catastrophe(state, policy),
@@ -135,9 +141,9 @@ def findings(state: Guard, policy: GuardPolicy = DEFAULT_GUARD, latest: int | No
     )
 
 
-def verdict(found: tuple[Finding, ...]) -> Stage:
-    """The gravest of the findings."""
-    return max((one.stage for one in found), key=_ORDER.__getitem__, default="continue")
+def verdict(findings_now: tuple[Finding, ...]) -> Stage:
+    """Return the most severe stage of the findings."""
+    return max((one.stage for one in findings_now), key=_ORDER.__getitem__, default="continue")
 
 
 def _close(state: Guard, means: blocks.Means) -> None:
@@ -146,9 +152,9 @@ def _close(state: Guard, means: blocks.Means) -> None:
         ecusum.observe(state.watch, harm / state.scale)
     if over_prior is not None:
         if over_prior > state.catastrophe:
-            state.awful, state.awful_rows = state.awful + 1, state.awful_rows + state.block_rows
+            state.bad_blocks, state.bad_rows = state.bad_blocks + 1, state.bad_rows + state.block_rows
         else:
-            state.awful = state.awful_rows = 0
+            state.bad_blocks = state.bad_rows = 0
         state.block_rows = 0
 
 
@@ -172,9 +178,9 @@ def _harm(state: Guard, policy: GuardPolicy) -> Finding:
 
 
 def _catastrophe(state: Guard, policy: GuardPolicy) -> Finding:
-    bad = state.awful >= policy.catastrophe_blocks and state.awful_rows >= policy.catastrophe_rows
-    detail = f"blocks in a row over {state.catastrophe} nats worse than the prior, {state.awful_rows} rows"
-    return _finding("catastrophe", bad, state.awful, policy.catastrophe_blocks, state.watch.blocks, detail)
+    bad = state.bad_blocks >= policy.catastrophe_blocks and state.bad_rows >= policy.catastrophe_rows
+    detail = f"blocks in a row over {state.catastrophe} nats worse than the prior, {state.bad_rows} rows"
+    return _finding("catastrophe", bad, state.bad_blocks, policy.catastrophe_blocks, state.watch.blocks, detail)
 
 
 def _window(state: Guard, policy: GuardPolicy) -> list[Finding]:

@@ -1,8 +1,8 @@
-"""Whether the inputs still look like those of training: one PSI a feature, on frozen bins.
+"""Measure whether the inputs still resemble those of training: one PSI for each feature, on frozen bins.
 
-The bins are ten of equal mass over the training part. Newer vectors count more: counts are halved every
-``halve_every`` vectors, so that about twice as many are remembered. The gate fails when more than a
-fifth of the features alarm; which ones, it says by name.
+The bins are ten of equal mass over the training part. Newer vectors count more: counts are halved every ``halve_every``
+vectors, so they represent about twice as many. The gate fails when more than a fifth of the features raise an alarm,
+and its detail names the worst.
 """
 
 from bisect import bisect_left
@@ -19,8 +19,10 @@ FEWEST: Final = 200
 
 
 class TrainingBins(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The reference: by feature the inner edges of its bins, ascending, and the training part's counts
-    (one more than edges). ``rows`` per effective row, there, is ``effect``."""
+    """The reference: for each feature the ascending inner edges of its bins, and the training part's counts (one more
+    than edges).
+
+    ``effect`` is the number of training rows per effective row."""
 
     names: tuple[str, ...]
     edges: tuple[tuple[float, ...], ...]
@@ -29,7 +31,7 @@ class TrainingBins(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Inputs(Struct, array_like=True, forbid_unknown_fields=True):
-    """Counts by feature and bin. ``missing`` counts vectors that had another length: a fault upstream."""
+    """Counts by feature and bin. ``missing`` counts vectors of another length, which is a fault of their writer."""
 
     training: TrainingBins
     halve_every: int = 2_000
@@ -43,7 +45,7 @@ class Inputs(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def reference(names: Sequence[str], columns: Sequence[Sequence[float]], effect: float = 1.0) -> TrainingBins:
-    """Bins of equal mass of the training part: ``columns`` [F][rows]. Equal values share a bin."""
+    """Return bins of equal mass over the training part. ``columns`` is [F][rows]. Equal values share a bin."""
     edges, counts = [], []
     for column in columns:
         ordered = sorted(column)
@@ -57,7 +59,7 @@ def reference(names: Sequence[str], columns: Sequence[Sequence[float]], effect: 
 
 
 def observe(state: Inputs, vector: Sequence[float]) -> Inputs:
-    """Takes one vector as the model saw it."""
+    """Add one vector as the model received it."""
     if len(vector) != len(state.training.edges):
         state.missing += 1
         return state
@@ -70,18 +72,19 @@ def observe(state: Inputs, vector: Sequence[float]) -> Inputs:
 
 
 def input_drift(state: Inputs, effect: float = 1.0) -> Gate:
-    """The gate ``input_drift``: the share of features that alarm. ``effect``: vectors per effective one."""
-    found = {
+    """Return the gate ``input_drift``: the share of features with an alarm. ``effect`` is the number of vectors per
+    effective one."""
+    drifts = {
         name: drift.judge(now, then, effect, state.training.effect)
         for name, now, then in zip(state.training.names, state.counts, state.training.counts, strict=True)
     }
-    alarms = [name for name, one in found.items() if one.alarm]
-    share = len(alarms) / max(1, len(found))
+    alarms = [name for name, feature_drift in drifts.items() if feature_drift.alarm]
+    share = len(alarms) / max(1, len(drifts))
     outcome = judged(state.seen, FEWEST, share <= MOST_ALARMS and not state.missing)
-    worst = max(found, key=lambda name: found[name].value, default="")
-    detail = f"{len(alarms)} of {len(found)} features alarm"
+    worst = max(drifts, key=lambda name: drifts[name].value, default="")
+    detail = f"{len(alarms)} of {len(drifts)} features alarm"
     if worst:
-        detail += f"; the worst is {worst}, PSI {found[worst].value:.3f} of {found[worst].threshold:.3f}"
+        detail += f"; the worst is {worst}, PSI {drifts[worst].value:.3f} of {drifts[worst].threshold:.3f}"
     if state.missing:
         detail += f"; {state.missing} vectors had another length"
     return gate("input_drift", outcome, share, MOST_ALARMS, state.seen, "soft", detail=detail)

@@ -1,8 +1,8 @@
-"""One error budget over many candidates.
+"""Share one error budget among many candidates.
 
-e-BH (Wang and Ramdas 2022): of K e-values, let k be the largest number such that the k-th largest is at
-least K / (alpha k); those k are discoveries. The expected share of false ones is at most alpha, whatever
-the dependence between candidates. e-LOND (Xu and Ramdas 2024): candidates that come one after another.
+e-BH (Wang and Ramdas 2022): of K e-values, let k be the largest number such that the k-th largest is at least K /
+(alpha k); those k are discoveries. The expected share of false discoveries is at most alpha, whatever the dependence
+between candidates. e-LOND (Xu and Ramdas 2024) is for candidates that arrive one after another.
 """
 
 import math
@@ -13,7 +13,7 @@ TERMS: Final = 100_000
 
 
 def e_bh(log_e: Mapping[str, float], alpha: float) -> frozenset[str]:
-    """The candidates (by name, with ln e) that e-BH calls better. Ties are broken by name."""
+    """Return the candidates (by name, with ln e) that e-BH declares better. Ties are broken by name."""
     ranked = sorted(log_e, key=lambda name: (-log_e[name], name))
     count = len(ranked)
     best = 0
@@ -24,7 +24,7 @@ def e_bh(log_e: Mapping[str, float], alpha: float) -> frozenset[str]:
 
 
 def needed(log_e: Mapping[str, float], name: str, alpha: float) -> float:
-    """ln of the e-value that ``name`` would need to be called better, the others being as they are."""
+    """Return ln of the e-value at which ``name`` would be declared better, the others unchanged."""
     count = len(log_e)
     others = sorted((value for other, value in log_e.items() if other != name), reverse=True)
     for k in range(count, 0, -1):
@@ -35,7 +35,7 @@ def needed(log_e: Mapping[str, float], name: str, alpha: float) -> float:
 
 
 def e_lond(found: int, position: int, alpha: float) -> float:
-    """ln of the threshold of the ``position``-th candidate (from 1) after ``found`` discoveries."""
+    """Return ln of the threshold of the ``position``-th candidate (from 1) after ``found`` discoveries."""
     return -math.log(alpha * _share(position) * (found + 1))
 
 

@@ -1,4 +1,4 @@
-"""Whether a candidate answers at all, in time: counts of failures, a histogram of latencies."""
+"""Measure whether a candidate predicts at all, and in time: counts of failures, and a histogram of latencies."""
 
 import math
 from typing import Final
@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 BUCKETS: Final = 64
 _PER_DOUBLING: Final = 3
-"""Buckets a doubling, from 0.1 ms: 64 of them reach past four minutes; a quantile is at most 26 % high."""
+"""Buckets per doubling, from 0.1 ms. 64 buckets reach beyond four minutes; a quantile is at most 26 % too high."""
 SMALLEST_MS: Final = 0.1
 
 
@@ -16,8 +16,10 @@ def _buckets() -> list[int]:
 
 
 class Operations(Struct, array_like=True, forbid_unknown_fields=True):
-    """``answered`` rows, ``failed`` predictions, ``unreadable`` rows (an action or outcome that is none
-    of the three classes, probabilities that are none). ``last`` and ``first``: open times of bars."""
+    """Counts of one candidate.
+
+    ``answered`` counts rows, ``failed`` failed predictions. ``unreadable`` counts rows whose action or outcome is none
+    of the three classes, or whose probabilities are invalid. ``first`` and ``last`` are open times of bars."""
 
     answered: int = 0
     failed: int = 0
@@ -29,19 +31,19 @@ class Operations(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def bucket(latency_ms: float) -> int:
-    """The bucket of a latency; bucket 0 is everything up to 0.1 ms."""
+    """Return the bucket of a latency; bucket 0 holds everything up to 0.1 ms."""
     if latency_ms <= SMALLEST_MS:
         return 0
     return min(BUCKETS - 1, 1 + int(_PER_DOUBLING * math.log2(latency_ms / SMALLEST_MS)))
 
 
 def upper_ms(bucket_: int) -> float:
-    """The largest latency of a bucket."""
+    """Return the largest latency of a bucket."""
     return SMALLEST_MS * 2 ** (bucket_ / _PER_DOUBLING)
 
 
 def quantile_ms(state: Operations, share: float) -> float:
-    """An upper bound of a latency quantile; NaN where nothing was timed."""
+    """Return an upper bound of a latency quantile; NaN where nothing was timed."""
     seen = 0
     for number, count in enumerate(state.latencies):
         seen += count
@@ -51,7 +53,7 @@ def quantile_ms(state: Operations, share: float) -> float:
 
 
 def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927); all of [0, 1] where nothing was seen."""
+    """Return the interval of a share (Wilson 1927); [0, 1] where there are no observations."""
     if not count:
         return 0.0, 1.0
     share, room = hits / count, z * z / count

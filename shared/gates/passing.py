@@ -1,7 +1,8 @@
-"""The verdict that a promotion may name: the newest one on an artifact, if it passed and still holds.
+"""Find the verdict that a promotion may name: the newest one for an artifact, if it passed and is still valid.
 
-Where there are several partitions, each that has scores must have passed it. A candidate that is no better as a
-whole passes all of them no oftener than one, so the error rate stands."""
+Where there are several partitions, it must have passed in each that has scores. A candidate that is not better overall
+passes in all of them no more often than in one, so the error rate is kept.
+"""
 
 from typing import Final
 
@@ -15,21 +16,25 @@ from shared.gates.policies import digest_of
 from shared.log import Log, StreamKey
 
 LOOK_BACK: Final = 20_000
-"""Events on ``gates`` looked at, newest first."""
+"""Number of events on ``gates`` that are searched, newest first."""
 
 
-class NoVerdict(ValueError):  # noqa: N818  # an answer, not a failure
-    """There is no passing verdict. Says what there is instead."""
+class NoVerdict(ValueError):  # noqa: N818  # a result, not an error
+    """There is no passing verdict; the message describes the newest one instead."""
 
 
 async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> str:
-    """The event id (hexadecimal) of the newest verdict on ``artifact``, if it passed, under the gate
-    policy that is in force, against the champion that votes now; of several partitions' that of the first.
-    Raises ``NoVerdict`` otherwise."""
-    several = max(1, state.partitions)
-    places = [place for place in range(several) if several == 1 or await log.tail(StreamKey("scores", place), 1)]
-    found = [await _passing(log, state, model, artifact, place) for place in places or [0]]
-    return found[0]
+    """Return the event id (hexadecimal) of the newest verdict for ``artifact``, if it passed. Raises ``NoVerdict``
+    otherwise.
+
+    It must be by the gate policy in force and against the present champion. Of several partitions it is the first one's
+    verdict."""
+    partitions = max(1, state.partitions)
+    with_scores = [
+        place for place in range(partitions) if partitions == 1 or await log.tail(StreamKey("scores", place), 1)
+    ]
+    verdicts = [await _passing(log, state, model, artifact, place) for place in with_scores or [0]]
+    return verdicts[0]
 
 
 async def _passing(log: Log, state: State, model: str, artifact: str, partition: int) -> str:
@@ -37,38 +42,40 @@ async def _passing(log: Log, state: State, model: str, artifact: str, partition:
     slot = state.models.get(model)
     for entry in reversed(await log.tail(StreamKey("gates", partition), LOOK_BACK)):
         envelope = decode("gates", entry.data)
-        said = envelope.event
-        if getattr(said, "artifact", None) != artifact or getattr(said, "model", None) != model:
+        event = envelope.event
+        if getattr(event, "artifact", None) != artifact or getattr(event, "model", None) != model:
             continue
-        if isinstance(said, EvidenceRestarted):
-            raise NoVerdict(f"{who}: its evidence began anew ({', '.join(said.changed)} changed); wait for a verdict")
-        if not isinstance(said, VerdictReached):
+        if isinstance(event, EvidenceRestarted):
+            raise NoVerdict(f"{who}: its evidence restarted ({', '.join(event.changed)} changed); wait for a verdict")
+        if not isinstance(event, VerdictReached):
             continue
-        if said.overall != "passed":
-            waits = [gate.name for gate in said.gates if gate.verdict != "passed"]
+        if event.overall != "passed":
+            waits = [gate.name for gate in event.gates if gate.verdict != "passed"]
             raise NoVerdict(
-                f"{who}: {said.overall} after {said.scores} scores (verdict {envelope.id.hex()}); "
+                f"{who}: {event.overall} after {event.scores} scores (verdict {envelope.id.hex()}); "
                 f"not passed: {', '.join(waits)}"
             )
-        if said.policy_digest != digest_of(state.gate):
-            raise NoVerdict(f"{who}: it passed under another gate policy ({said.policy}); wait for one under this")
-        if said.champion != (slot.champion if slot else None):
+        if event.policy_digest != digest_of(state.gate):
+            raise NoVerdict(f"{who}: it passed under another gate policy ({event.policy}); wait for one under this")
+        if event.champion != (slot.champion if slot else None):
             raise NoVerdict(f"{who}: it passed against another champion than the one that votes; wait for a verdict")
         return envelope.id.hex()
     raise NoVerdict(f"{who}: there is no verdict on it; start it in shadow and let it collect scores")
 
 
 async def with_verdict(log: Log, state: State, command: Command) -> tuple[Command, tuple[str, ...]]:
-    """``command`` with the verdict that lets it, where it is a ``Promote`` that is not forced; and why there
-    is none. A verdict that it names is held against the one there is. Any other command as it is."""
+    """Return a ``Promote`` command with the verdict that permits it, and the reasons why there is none.
+
+    A verdict that the command names must be the valid one. Forced promotions and other commands are returned
+    unchanged."""
     if not isinstance(command, Promote) or command.forced:
         return command, ()
     try:
-        found = await passing_verdict(log, state, command.model, command.artifact)
+        verdict = await passing_verdict(log, state, command.model, command.artifact)
     except NoVerdict as why:
         return structs.replace(command, verdict=None), (str(why),)
-    if command.verdict not in {None, found}:
+    if command.verdict not in {None, verdict}:
         return structs.replace(command, verdict=None), (
-            f"{command.model} {command.artifact[:12]}: verdict {command.verdict} is not the one that holds, {found}",
+            f"{command.model} {command.artifact[:12]}: verdict {command.verdict} is not the one that holds, {verdict}",
         )
-    return structs.replace(command, verdict=found), ()
+    return structs.replace(command, verdict=verdict), ()

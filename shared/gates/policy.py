@@ -10,8 +10,10 @@ Level = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
 
 class DefaultPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """The thresholds. ``margin`` in nats; ``block_ms`` 0 takes the shortest lawful block, a day is the
-    strict choice; times in days and milliseconds; the rest are shares and counts."""
+    """The thresholds.
+
+    ``margin`` is in nats. ``block_ms`` 0 takes the shortest valid block; a day is the strict choice. Times are in days
+    and milliseconds; the others are shares and counts."""
 
     alpha: Level = 0.05
     money_alpha: Level = 0.10

@@ -1,5 +1,6 @@
-"""The soft gates of the policy ``default``: base rate, action mix, calibration, drift of outputs and of
-loss. One of them may fail."""
+"""The soft gates of the policy ``default``, one of which may fail: base rate, action mix, calibration, drift of outputs
+and loss.
+"""
 
 import math
 from typing import Final
@@ -13,7 +14,7 @@ CLASSES: Final = ("SELL", "HOLD", "BUY")
 
 
 def base_rate(state: Evidence, policy: DefaultPolicy) -> Gate:
-    """The mean probability of each class against the share that came; the worst class."""
+    """Compare the mean probability of each class with its observed share; return the gate of the worst class."""
     worst = max(state.residuals, key=lambda one: abs(one.mean))
     n = worst.blocks
     error = math.sqrt(worst.squares / (n * (n - 1))) if n > 1 else 1.0
@@ -26,7 +27,7 @@ def base_rate(state: Evidence, policy: DefaultPolicy) -> Gate:
 
 
 def action_mix(state: Evidence, policy: DefaultPolicy) -> Gate:
-    """Total variation between the actions and those of the backtest; inconclusive without one."""
+    """Return the total variation between the actions and those of the backtest; inconclusive without a backtest."""
     count = sum(state.actions)
     mix = [number / max(1, count) for number in state.actions]
     detail = "SELL {:.1%}, HOLD {:.1%}, BUY {:.1%}".format(*mix)
@@ -39,7 +40,7 @@ def action_mix(state: Evidence, policy: DefaultPolicy) -> Gate:
 
 
 def calibrated(state: Evidence, policy: DefaultPolicy) -> Gate:
-    """Calibration error, recalibration slope and miscalibration; the worst class."""
+    """Return the gate of the worst class by calibration error, recalibration slope and miscalibration."""
     blocks, rows = state.bets[PRIOR].blocks, state.reliability.count
     if blocks < policy.least_blocks or rows < policy.least_rows:
         return gate("calibration", "inconclusive", 0.0, policy.most_calibration_error, rows, "soft")
@@ -72,7 +73,8 @@ def _class_calibration(state: Evidence, policy: DefaultPolicy, class_: int) -> G
 
 
 def output_drift(state: Evidence) -> Gate:
-    """PSI of the recent probabilities against the backtest, or against the first ten blocks; the worst class."""
+    """Return the PSI of the recent probabilities against the backtest, or against the first ten blocks, for the worst
+    class."""
     outputs = state.outputs
     worst = drift.Drift(0.0, drift.RULE_OF_THUMB, False)
     if outputs.recent_blocks >= 3:
@@ -88,7 +90,7 @@ def output_drift(state: Evidence) -> Gate:
 
 
 def loss_drift(state: Evidence, policy: DefaultPolicy) -> Gate:
-    """An e-CUSUM on the loss over the prior: whether it ever turned for the worse."""
+    """Return the peak of an e-CUSUM of the loss over the prior's: whether it ever became worse."""
     watch = state.loss
     outcome = judged(watch.blocks, policy.least_blocks, watch.peak < policy.loss_alarm)
     return gate("loss_drift", outcome, watch.peak, policy.loss_alarm, watch.blocks, "soft", detail="e-CUSUM, peak")

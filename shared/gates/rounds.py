@@ -1,8 +1,8 @@
-"""Scores put together again into rounds: what every member of the ensemble said about one bar.
+"""Assemble scores into rounds: the predictions of every member of the ensemble for one bar.
 
-A round is handed on when all members are in it. One that stays incomplete is dropped when more than
-``MOST_OPEN`` are open, the oldest first, and counted: weights and contributions are learned from rounds in
-which everyone spoke."""
+A round is returned when all members are in it. When more than ``MOST_OPEN`` rounds are incomplete, the oldest is
+dropped and counted. So weights and contributions are learned only from rounds in which every member predicted.
+"""
 
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ MOST_OPEN: Final = 20_000
 
 
 class MemberScore(NamedTuple):
-    """One member's answer about one bar, with the outcome by the label of its own artifact."""
+    """One member's prediction for one bar, with the outcome by the label of its own artifact."""
 
     model: str
     symbol: str
@@ -24,16 +24,17 @@ class MemberScore(NamedTuple):
 
 
 class ScoredRound(NamedTuple):
-    """All members' answers, in the order of the members."""
+    """The probabilities of all members, in the order of the members, and the outcome."""
 
     open_time: int
-    answers: tuple[Triple, ...]
+    probabilities: tuple[Triple, ...]
     outcome: int
 
 
 class RoundAssembly(Struct, array_like=True, forbid_unknown_fields=True):
-    """Open rounds by ``<open time> <symbol>``: the outcome, and the answers by the member's number.
-    ``members`` by name, ascending. ``split``: rounds whose members' labels came out differently."""
+    """Open rounds by ``<open time> <symbol>``: the outcome, and the probabilities by the index of the member.
+
+    ``members`` are sorted by name. ``split`` counts rounds whose members have labels with different outcomes."""
 
     members: tuple[str, ...]
     open: dict[str, tuple[int, dict[int, Triple]]] = field(default_factory=dict)
@@ -41,22 +42,23 @@ class RoundAssembly(Struct, array_like=True, forbid_unknown_fields=True):
     split: int = 0
 
 
-def join(rounds: RoundAssembly, said: MemberScore) -> ScoredRound | None:
-    """Takes one answer; the round that it completed, or None. Answers of others are passed over; of two
-    answers by one member the first counts."""
-    if said.model not in rounds.members:
+def join(rounds: RoundAssembly, score: MemberScore) -> ScoredRound | None:
+    """Add one prediction; return the round that it completed, or None.
+
+    Predictions of models that are no members are ignored. Of two predictions by one member the first counts."""
+    if score.model not in rounds.members:
         return None
-    name = f"{said.open_time} {said.symbol}"
-    outcome, answers = rounds.open.setdefault(name, (said.outcome, {}))
-    answers.setdefault(rounds.members.index(said.model), said.probabilities)
-    if outcome != said.outcome:
+    name = f"{score.open_time} {score.symbol}"
+    outcome, probabilities = rounds.open.setdefault(name, (score.outcome, {}))
+    probabilities.setdefault(rounds.members.index(score.model), score.probabilities)
+    if outcome != score.outcome:
         del rounds.open[name]
         rounds.split += 1
         return None
-    if len(answers) < len(rounds.members):
+    if len(probabilities) < len(rounds.members):
         if len(rounds.open) > MOST_OPEN:
             del rounds.open[next(iter(rounds.open))]
             rounds.dropped += 1
         return None
     del rounds.open[name]
-    return ScoredRound(said.open_time, tuple(answers[number] for number in range(len(answers))), outcome)
+    return ScoredRound(score.open_time, tuple(probabilities[number] for number in range(len(probabilities))), outcome)

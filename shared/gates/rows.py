@@ -1,5 +1,6 @@
-"""What the gates are told: one scored prediction, one prediction that failed, and the facts about a
-candidate that were fixed before its first score."""
+"""The inputs of the gates: one scored prediction, and the facts about a candidate that are fixed before its first
+score.
+"""
 
 from typing import Final, NamedTuple
 
@@ -15,14 +16,15 @@ UNIFORM: Final[Triple] = (1 / 3, 1 / 3, 1 / 3)
 
 
 class Row(NamedTuple):
-    """One prediction of one candidate, joined with what came. Classes are 0 SELL, 1 HOLD, 2 BUY.
+    """One prediction of one candidate, joined with its outcome. Classes are 0 SELL, 1 HOLD, 2 BUY.
 
-    ``probabilities`` the candidate's; ``prior`` those of the classes in its training part;
-    ``champion`` what the incumbent of its model said about the same bar, None where there is none;
-    ``pool`` and ``rest`` the counterfactual ensemble with the candidate and as it is without it.
-    ``outcome`` the label that came; ``move`` the return of the close over the policy's outcome window
-    (a fraction; ``classic`` wants one hour); ``net`` and ``champion_net`` the signed return after
-    costs of their own actions; ``ensemble`` the action of the decision. ``latency_ms`` None: unknown."""
+    - ``probabilities``: the candidate's. ``prior``: the class frequencies of its training part.
+    - ``champion``: the prediction of its model's champion for the same bar, None where there is none.
+    - ``pool`` and ``rest``: the counterfactual ensemble with the candidate, and the one without it.
+    - ``outcome``: the label. ``move``: the return of the close over the policy's outcome window (a fraction;
+      ``classic`` uses one hour).
+    - ``net`` and ``champion_net``: the signed return after costs of the own action of each.
+    - ``ensemble``: the action of the decision. ``latency_ms``: None where it is unknown."""
 
     symbol: str
     open_time: int
@@ -44,8 +46,9 @@ _CLASSES: Final = {"SELL": 0, "HOLD": 1, "BUY": 2}
 
 
 def row_of(scored: PredictionScored) -> Row:
-    """A scored prediction as the gates see it. Its incumbent is taken for the champion. Latency counts
-    where bars are live: a backlog has none."""
+    """Return a scored prediction as a row.
+
+    Its ``incumbent`` is the champion. Latency is set only for live bars: a backlog has none."""
     decided = scored.decided
     return Row(
         scored.symbol,

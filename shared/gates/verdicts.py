@@ -1,5 +1,4 @@
-"""What a gate says, and how gates become one answer. No fractions: every gate passed, failed, or has
-not seen enough."""
+"""The verdict of one gate, and how verdicts combine: passed, failed, or inconclusive; there are no fractions."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,10 +10,12 @@ Kind = Literal["critical", "needed", "soft"]
 
 
 class Gate(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One gate's verdict. ``value`` is held against ``threshold``; ``count`` is the sample it rests on
-    (rows or blocks). ``low`` and ``high``: the interval of the effect, which for gates by e-value is the
-    mean gain (``value`` is then ln E, ``effect`` the mean gain), else of the value itself; all finite.
-    ``kind``: a critical gate vetoes, a needed one must pass, a soft one may fail once."""
+    """One gate's verdict.
+
+    ``value`` is compared with ``threshold``; ``count`` is the number of samples (rows or blocks). ``low`` and ``high``
+    bound the effect. For gates by e-value the effect is the mean gain, and ``value`` is ln E; for others the effect is
+    the value itself. All numbers are finite. ``kind``: a critical gate vetoes, a needed one must pass, a soft one may
+    fail once."""
 
     name: str
     outcome: Outcome
@@ -29,7 +30,7 @@ class Gate(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     @property
     def critical(self) -> bool:
-        """Whether it vetoes by itself."""
+        """Whether the gate vetoes by itself."""
         return self.kind == "critical"
 
 
@@ -44,14 +45,16 @@ def gate(
     detail: str = "",
     effect: float | None = None,
 ) -> Gate:
-    """A verdict; without an interval the value stands for both ends, and for the effect."""
+    """Return a verdict; without an interval the value is both bounds, and without an effect it is the effect."""
     low, high = interval or (value, value)
     return Gate(name, outcome, value, threshold, count, low, high, value if effect is None else effect, kind, detail)
 
 
 class Judgement(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a policy says of one candidate. ``weight``: the share of the ensemble's weight it recommends
-    for a start, 0 for none. ``advice``: what to do next, in words."""
+    """A policy's judgement of one candidate.
+
+    ``weight`` is the recommended initial share of the ensemble's weight, 0 for none. ``advice`` is what to do next, in
+    words."""
 
     outcome: Outcome
     gates: tuple[Gate, ...]
@@ -60,27 +63,30 @@ class Judgement(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
 
 def judged(count: int, least: int, passed: bool) -> Outcome:
-    """Inconclusive before ``least`` samples, then what the comparison says."""
+    """Return inconclusive below ``least`` samples, otherwise the result of the comparison."""
     if count < least:
         return "inconclusive"
     return "passed" if passed else "failed"
 
 
 def combine(gates: Sequence[Gate], soft_failures: int = 1) -> Outcome:
-    """Failed where a critical or needed gate failed, or more soft ones than allowed; passed where all
-    critical and needed ones passed; inconclusive otherwise. No gates at all: inconclusive."""
-    strict = [one for one in gates if one.kind != "soft"]
-    failed = sum(one.outcome == "failed" for one in gates if one.kind == "soft")
-    if any(one.outcome == "failed" for one in strict) or failed > soft_failures:
+    """Combine the gates of a policy.
+
+    Failed where a critical or needed gate failed, or more soft gates than allowed. Passed where all critical and needed
+    gates passed and there is at least one. Inconclusive otherwise."""
+    strict = [each for each in gates if each.kind != "soft"]
+    failed = sum(each.outcome == "failed" for each in gates if each.kind == "soft")
+    if any(each.outcome == "failed" for each in strict) or failed > soft_failures:
         return "failed"
-    return "passed" if strict and all(one.outcome == "passed" for one in strict) else "inconclusive"
+    return "passed" if strict and all(each.outcome == "passed" for each in strict) else "inconclusive"
 
 
 def combine_counted(gates: Sequence[Gate], least: int) -> Outcome:
-    """The rule of ``classic``: at least ``least`` of the gates. Inconclusive while the gates that have
-    not seen enough could still turn it."""
-    passed = sum(one.outcome == "passed" for one in gates)
-    open_ = sum(one.outcome == "inconclusive" for one in gates)
+    """Combine gates by the rule of ``classic``: at least ``least`` must pass.
+
+    Inconclusive while the gates that are still inconclusive could change the result."""
+    passed = sum(each.outcome == "passed" for each in gates)
+    open_ = sum(each.outcome == "inconclusive" for each in gates)
     if passed >= least:
         return "passed"
     return "inconclusive" if passed + open_ >= least else "failed"

@@ -1,21 +1,21 @@
-"""Weights from results: ``logpool1`` and ``fixedshare1``, as folds over purged blocks of complete rounds.
+"""Learn weights from results: ``logpool1`` and ``fixedshare1``, as folds over purged blocks of complete rounds.
 
-``logpool1``: one step of projected AdaGrad a block on the log loss of the pool as it is served. With
-z_mk = log p_mk - c_mk the centred evidence and P the pool,
+``logpool1``: one step of projected AdaGrad a block on the log loss of the pool as it is served. With z_mk = log p_mk -
+c_mk the centred evidence and P the pool,
 
     g_m = mean over rounds of sum_k (P_k - 1{y = k}) z_mk / T,  less its mean over the members
     G_m <- 0.97 G_m + g_m^2,  w <- projection of (w_m - D g_m / sqrt(G_m)) on the simplex,  D = 0.10, G_0 = 1e-4
 
-The loss is convex in w; regret is O(sqrt(blocks)). A constant member has z = 0, whatever its weight. On the
-simplex only differences between gradients move weights: what all members share is taken out first.
-Weights sum to one, as control wants them; the scale that SCIENCE.md's free weights carry is the temperature's.
+The loss is convex in w; regret is O(sqrt(blocks)). A constant member has z = 0, whatever its weight. On the simplex
+only differences between gradients change weights, so the common part is subtracted first. Weights sum to one, as
+control requires; the scale of SCIENCE.md's free weights is carried by the temperature.
 
 ``fixedshare1``: w_m <- (1 - s) w_m e^{-eta L_m} / sum + s / N, eta = 1, s = 0.02, L_m the block's mean log loss
 (Herbster and Warmuth 1998).
 
-Both: no weight moves by more than ``most_step`` a block, none over its ``cap`` (the ladder's). A block's
-weights hold from the next block on. Sums are kept as whole numbers of 2^-40, so the order of the rounds
-does not matter; results are rounded to 1e-12. The same rounds give the same weights to the bit.
+Both: no weight moves by more than ``most_step`` a block, none exceeds its ``cap`` (the ladder's). A block's weights
+take effect in the next block. Sums are kept as whole numbers of 2^-40, so the order of the rounds does not matter;
+results are rounded to 1e-12. The same rounds give the same weights to the bit.
 """
 
 import math
@@ -35,7 +35,8 @@ Rule = Literal["logpool1", "fixedshare1"]
 
 
 class Learning(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The rule and its constants. ``fewest``: rounds a block must have, else it waits for the next."""
+    """The rule and its constants. ``fewest`` is the least number of rounds in a block; a block with fewer is joined
+    with the next."""
 
     rule: Rule = "logpool1"
     rate: float = 0.10
@@ -47,7 +48,7 @@ class Learning(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
 
 
 class WeightedMember(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A voting member. ``cap``: the most it may weigh."""
+    """A voting member. ``cap`` is its largest weight."""
 
     model: str
     weight: float
@@ -57,8 +58,10 @@ class WeightedMember(Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 class Weights(Struct, array_like=True, forbid_unknown_fields=True):
-    """The state. ``members`` by name; ``current`` are the weights in force in the open block
-    ``number``; ``gradient`` and ``losses`` are its sums in units of 2^-40."""
+    """The state.
+
+    ``members`` are sorted by name. ``current`` holds the weights in force in the open block ``number``. ``gradient``
+    and ``losses`` are its sums in units of 2^-40."""
 
     learning: Learning
     members: tuple[WeightedMember, ...]
@@ -78,7 +81,7 @@ class Weights(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Step(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The outcome of one block: the weights from the next one on, and what they rest on."""
+    """The result of one block: the weights from the next block on, and the data they rest on."""
 
     block: int
     weights: dict[str, float]
@@ -86,7 +89,7 @@ class Step(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     rounds: int = 0
 
 
-def begin(
+def initial(
     members: Sequence[WeightedMember],
     *,
     horizon: int,
@@ -95,8 +98,9 @@ def begin(
     temperature: float = 1.0,
     block_ms: int = 0,
 ) -> Weights:
-    """Starts from the members' weights (scaled to sum one). Raises ``ValueError`` where caps leave no
-    room: they must sum to at least one."""
+    """Start from the members' weights, scaled to sum one.
+
+    Raises ``ValueError`` where the caps sum to less than one."""
     chosen = tuple(sorted(members, key=lambda member: member.model))
     if not chosen or sum(member.cap for member in chosen) < 1.0:
         raise ValueError(f"{len(chosen)} members with caps {[m.cap for m in chosen]} cannot hold a weight of one")
@@ -105,7 +109,7 @@ def begin(
         raise ValueError(f"a block of {length} ms leaves nothing of a horizon of {horizon} bars")
     total = sum(member.weight for member in chosen)
     start = [member.weight / total if total > 0 else 1 / len(chosen) for member in chosen]
-    current = _settled(start, [0.0] * len(chosen), [member.cap for member in chosen])
+    current = _project(start, [0.0] * len(chosen), [member.cap for member in chosen])
     empty = [0] * len(chosen)
     return Weights(
         learning or Learning(),
@@ -122,13 +126,13 @@ def begin(
     )
 
 
-def evolve(state: Weights, said: MemberScore) -> Step | None:
-    """Takes one member's answer, in place; the step of the block that it closed, or None."""
-    complete = join(state.rounds, said)
-    return None if complete is None else _take(state, complete)
+def evolve(state: Weights, score: MemberScore) -> Step | None:
+    """Add one member's scored prediction, in place; return the step of the block that it closed, or None."""
+    complete = join(state.rounds, score)
+    return None if complete is None else _add_round(state, complete)
 
 
-def _take(state: Weights, complete: ScoredRound) -> Step | None:
+def _add_round(state: Weights, complete: ScoredRound) -> Step | None:
     number, offset = divmod(complete.open_time, state.length)
     step = None
     if number < state.number:
@@ -146,8 +150,8 @@ def _take(state: Weights, complete: ScoredRound) -> Step | None:
 def _add(state: Weights, complete: ScoredRound) -> None:
     evidence = []
     logits = list(state.log_prior)
-    for member, weight, answer in zip(state.members, state.current, complete.answers, strict=True):
-        z = [math.log(max(p, FLOOR)) - centre for p, centre in zip(answer, member.centre, strict=True)]
+    for member, weight, probabilities in zip(state.members, state.current, complete.probabilities, strict=True):
+        z = [math.log(max(p, FLOOR)) - centre for p, centre in zip(probabilities, member.centre, strict=True)]
         evidence.append(z)
         for k in range(3):
             logits[k] += weight * z[k]
@@ -159,22 +163,22 @@ def _add(state: Weights, complete: ScoredRound) -> None:
     for m, z in enumerate(evidence):
         slope = (errors[0] * z[0] + errors[1] * z[1] + errors[2] * z[2]) / state.temperature
         state.gradient[m] += round(slope * ONE)
-        state.losses[m] -= round(math.log(max(complete.answers[m][complete.outcome], FLOOR)) * ONE)
+        state.losses[m] -= round(math.log(max(complete.probabilities[m][complete.outcome], FLOOR)) * ONE)
     state.counted += 1
 
 
 def _close(state: Weights) -> Step:
     learning, counted = state.learning, state.counted
     if learning.rule == "logpool1":
-        wanted = _descend(state)
+        target = _descend(state)
     else:
-        wanted = _shared(state.current, [loss / ONE / counted for loss in state.losses], learning)
+        target = _shared(state.current, [loss / ONE / counted for loss in state.losses], learning)
     low = [max(0.0, weight - learning.most_step) for weight in state.current]
     high = [
         min(max(member.cap, weight - learning.most_step), weight + learning.most_step)
         for member, weight in zip(state.members, state.current, strict=True)
     ]
-    state.current = _settled(wanted, low, high)
+    state.current = _project(target, low, high)
     state.log_prior = _log_prior(state.members, state.current)
     state.gradient, state.losses = [0] * len(state.members), [0] * len(state.members)
     state.counted, state.steps = 0, state.steps + 1
@@ -185,12 +189,12 @@ def _descend(state: Weights) -> list[float]:
     learning = state.learning
     slopes = [total / ONE / state.counted for total in state.gradient]
     common = math.fsum(slopes) / len(slopes)
-    wanted = []
+    target = []
     for m, weight in enumerate(state.current):
         slope = slopes[m] - common
         state.squares[m] = round(learning.memory * state.squares[m] + slope * slope, 15)
-        wanted.append(weight - learning.rate * slope / math.sqrt(state.squares[m]) if state.squares[m] else weight)
-    return wanted
+        target.append(weight - learning.rate * slope / math.sqrt(state.squares[m]) if state.squares[m] else weight)
+    return target
 
 
 def _shared(weights: Sequence[float], losses: Sequence[float], learning: Learning) -> list[float]:
@@ -201,15 +205,16 @@ def _shared(weights: Sequence[float], losses: Sequence[float], learning: Learnin
 
 
 def proposal(state: Weights) -> dict[str, float]:
-    """The weights in force, by model: at least 0, sum one, rounded to 1e-12."""
+    """Return the weights in force, by model: at least 0, sum one, rounded to 1e-12."""
     return {member.model: weight for member, weight in zip(state.members, state.current, strict=True)}
 
 
-def replay(start: Weights, said: Sequence[MemberScore], recorded: Mapping[int, Mapping[str, float]]) -> int | None:
-    """Folds ``said`` from ``start`` (changed in place) and compares every step with the recorded one:
-    the first block that differs by more than 1e-9 or was not recorded, or None."""
-    for one in said:
-        step = evolve(start, one)
+def replay(start: Weights, score: Sequence[MemberScore], recorded: Mapping[int, Mapping[str, float]]) -> int | None:
+    """Fold ``score`` from ``start`` (changed in place) and compare every step with the recorded one.
+
+    Return the first block that differs by more than 1e-9 or was not recorded; None where all are equal."""
+    for member_score in score:
+        step = evolve(start, member_score)
         if step is None:
             continue
         other = recorded.get(step.block, {})
@@ -218,14 +223,16 @@ def replay(start: Weights, said: Sequence[MemberScore], recorded: Mapping[int, M
     return None
 
 
-def _settled(wanted: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[float]:
-    """The point nearest to ``wanted`` with low <= w <= high and sum one: w = clip(wanted - shift), by
-    bisection over the shift; rounded, the rest on the one with the most room."""
+def _project(target: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[float]:
+    """Return the point nearest to ``target`` with low <= w <= high and sum one.
+
+    It is w = clip(target - shift), by bisection over the shift. Weights are rounded; the member with the most room
+    takes the remainder."""
 
     def clipped(shift: float) -> list[float]:
-        return [min(h, max(b, value - shift)) for value, b, h in zip(wanted, low, high, strict=True)]
+        return [min(h, max(b, value - shift)) for value, b, h in zip(target, low, high, strict=True)]
 
-    left, right = min(wanted) - 2.0, max(wanted) + 2.0
+    left, right = min(target) - 2.0, max(target) + 2.0
     for _ in range(80):
         middle = (left + right) / 2
         if sum(clipped(middle)) > 1.0:

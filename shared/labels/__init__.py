@@ -1,1 +1,1 @@
-"""The labels that predictions are scored against, for a whole series and bar by bar."""
+"""Label bars with the class that predictions are scored against: for a whole series at once and bar by bar."""

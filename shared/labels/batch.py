@@ -1,12 +1,12 @@
-"""The label ``vfh1``: where the close stands after a fixed number of bars, in units of volatility.
+"""Label bars with ``vfh1``: the move of the close over a fixed number of bars, in units of volatility.
 
 For bar t and horizon h, with C the close, s the volatility known at t:
 
     z = ln(C[t+h] / C[t]) / (s[t] * sqrt(h));   BUY where z > kappa, SELL where z < -kappa, else HOLD
 
-s is the exponentially weighted root mean square of one-bar log returns, decay 0.97, normalised by
-the sum of its weights (RiskMetrics 1996 without its start value). kappa is chosen on the training
-part alone, so that a stated share of it is HOLD.
+s is the exponentially weighted root mean square of one-bar log returns, decay 0.97, normalised by the sum of its
+weights (RiskMetrics 1996 without its start value). kappa is chosen on the training part alone, so that a stated share
+of it is HOLD.
 """
 
 import math
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 DECAY: Final = 0.97
 WARM: Final = 100
-"""Returns before the first label: 0.97**100 leaves 5 % of the kernel's weight missing."""
+"""Number of returns before the first label: 0.97**100 leaves 5 % of the kernel's weight missing."""
 
 
 class LabelSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the classes of an artifact mean. ``horizon`` is in bars, ``hold`` the share of HOLD that
-    ``kappa`` was chosen for on the training part."""
+    """The meaning of an artifact's classes.
+
+    ``horizon`` is in bars. ``hold`` is the share of HOLD in the training part for which ``kappa`` was chosen."""
 
     name: Literal["vfh1"]
     horizon: Annotated[int, Meta(ge=1)]
@@ -33,8 +34,10 @@ class LabelSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Moves(NamedTuple):
-    """Labelled bars of one symbol before they are cut into classes. ``open_time`` [N] int64 names
-    the bar t, ``end`` [N] int64 the open time of bar t + h (whose close decides), ``z`` [N] float64."""
+    """The moves of one symbol's labelled bars, before they are divided into classes.
+
+    ``open_time`` [N] int64 is the open time of bar t. ``end`` [N] int64 is the open time of bar t + h, whose close
+    determines the move. ``z`` [N] float64 is the move in units of volatility."""
 
     open_time: NDArray[np.int64]
     end: NDArray[np.int64]
@@ -42,8 +45,9 @@ class Moves(NamedTuple):
 
 
 def volatility(open_time: NDArray[np.int64], close: NDArray[np.float64], interval_ms: int) -> NDArray[np.float64]:
-    """[N] the volatility known at each bar; NaN before ``WARM`` returns. A return across missing
-    bars is no one-bar return: it is left out, and the estimate stands."""
+    """Return the volatility known at each bar, [N]; NaN before ``WARM`` returns.
+
+    A return across missing bars is not a one-bar return: it is left out, and the estimate stays as it was."""
     returns = np.diff(np.log(close), prepend=np.nan)
     squares = np.where(np.diff(open_time, prepend=-1) == interval_ms, returns**2, np.nan)
     out = np.full(len(close), np.nan)
@@ -58,23 +62,25 @@ def volatility(open_time: NDArray[np.int64], close: NDArray[np.float64], interva
 
 
 def moves(open_time: NDArray[np.int64], close: NDArray[np.float64], interval_ms: int, horizon: int) -> Moves:
-    """Every bar that can be labelled: warm, with a volatility above zero, and with all ``horizon``
-    bars after it present (no label crosses a gap)."""
+    """Return the move of every bar that can be labelled.
+
+    A bar can be labelled where its volatility is known and above zero and all ``horizon`` bars after it are present. No
+    label crosses a gap."""
     sigma = volatility(open_time, close, interval_ms)
     rows = np.arange(max(0, len(close) - horizon))
     ends = rows + horizon
-    whole = open_time[ends] - open_time[rows] == horizon * interval_ms
-    fit = whole & (np.nan_to_num(sigma[rows]) > 0)
-    rows, ends = rows[fit], ends[fit]
+    complete = open_time[ends] - open_time[rows] == horizon * interval_ms
+    valid = complete & (np.nan_to_num(sigma[rows]) > 0)
+    rows, ends = rows[valid], ends[valid]
     z = np.log(close[ends] / close[rows]) / (sigma[rows] * math.sqrt(horizon))
     return Moves(open_time[rows], open_time[ends], z)
 
 
 def kappa_for(z: NDArray[np.float64], hold: float) -> float:
-    """The threshold that leaves a share ``hold`` of the training part's moves inside."""
+    """Return the threshold for which a share ``hold`` of the moves is HOLD."""
     return float(np.quantile(np.abs(z), hold))
 
 
 def classes(z: NDArray[np.float64], kappa: float) -> NDArray[np.int64]:
-    """0 SELL, 1 HOLD, 2 BUY."""
+    """Return the class of each move: 0 SELL, 1 HOLD, 2 BUY."""
     return 1 + (z > kappa).astype(np.int64) - (z < -kappa).astype(np.int64)

@@ -1,7 +1,7 @@
-"""The label ``vfh1`` (``shared.labels.batch``) one bar at a time: volatility forward, outcomes when they come.
+"""Label bars with ``vfh1`` (``shared.labels.batch``) one bar at a time: volatility now, the label once it is known.
 
-The arithmetic is that of ``shared.labels.batch``, so a class that a model was trained on and the class that
-its prediction is scored with are one definition; a test holds the two against each other.
+The arithmetic is that of ``shared.labels.batch``. So the classes that a model is trained on and those that its
+predictions are scored with have one definition. A test compares the two.
 """
 
 import math
@@ -14,14 +14,15 @@ from schemas.common import ACTIONS, Action
 
 DECAY: Final = 0.97
 WARM: Final = 100
-"""As in ``shared.labels.batch``, which would bring NumPy along."""
+"""Equal to ``shared.labels.batch.WARM``, which is not imported because that module needs NumPy."""
 HOUR_MS: Final = 3_600_000
-FORGOTTEN: Final = 1 << 18
-"""A symbol without a bar for so many bars of the market has ended, as for the feature-builder."""
+EXPIRES_AFTER_BARS: Final = 1 << 18
+"""After this many bars of the market without one of its own, a symbol counts as ended. The feature-builder has the same
+rule."""
 
 
 class Volatility(Struct, array_like=True):
-    """The exponentially weighted root mean square of one-bar log returns, and what it goes on from."""
+    """The exponentially weighted root mean square of one-bar log returns, with the sums that the next bar continues."""
 
     at: int = -1
     close: float = 1.0
@@ -29,9 +30,10 @@ class Volatility(Struct, array_like=True):
     weight: float = 0.0
     seen: int = 0
 
-    def take(self, open_time: int, close: float, interval_ms: int) -> float:
-        """The volatility known at this bar; 0 while it is not known. A return across missing bars is
-        left out."""
+    def update(self, open_time: int, close: float, interval_ms: int) -> float:
+        """Add a bar and return the volatility known at it; 0 while it is not known.
+
+        A return across missing bars is left out."""
         if self.at >= 0 and open_time - self.at == interval_ms:
             change = math.log(close) - math.log(self.close)
             self.total = DECAY * self.total + change * change
@@ -42,8 +44,8 @@ class Volatility(Struct, array_like=True):
 
 
 class Bar(NamedTuple):
-    """A bar that is kept: its close, the volatility known at it, its entry on the log, and how many
-    bars of the market had come with it."""
+    """A kept bar: its close, the volatility known at it, its log entry, and the number of market bars up to and
+    including it."""
 
     close: float
     sigma: float
@@ -52,9 +54,11 @@ class Bar(NamedTuple):
 
 
 class LabelOutcome(NamedTuple):
-    """What came: log return over the horizon, sigma times the root of the horizon, the class, the open
-    time of the bar that decided, the plain return over an hour where no bar of it is missing, and the
-    entry of the bar that was predicted at."""
+    """The label of a bar and what it is computed from.
+
+    ``forward_return`` is the log return over the horizon. ``scale`` is the volatility times the root of the horizon.
+    ``action`` is the class. ``ends`` is the open time of the bar that determined it. ``hour_return`` is the plain
+    return over one hour, None where a bar of that hour is missing. ``entry`` is the log entry of the labelled bar."""
 
     forward_return: float
     scale: float
@@ -65,18 +69,18 @@ class LabelOutcome(NamedTuple):
 
 
 class Unlabelled(NamedTuple):
-    """There is no label and there will be none."""
+    """The reason why a bar has no label and never will."""
 
     reason: str
     detail: str
 
 
 class BarHistory:
-    """The bars of one symbol and interval that may still be predicted at, or decide an outcome.
+    """The bars of one symbol and interval that may still be labelled, or determine a label.
 
-    ``base`` is the volatility before the first of them and ``front`` the volatility after the last;
-    ``base_number`` and ``number`` count the bars of the market at the same two places. ``ended`` is True once no
-    further bar of the symbol is expected."""
+    ``base`` is the volatility before the first of these bars, ``front`` the volatility after the last. ``base_number``
+    and ``number`` are the counts of market bars at the same two points. ``ended`` is True once no further bar of the
+    symbol is expected."""
 
     def __init__(self, interval_ms: int, base: Volatility, base_number: int = 0) -> None:
         self.interval_ms = interval_ms
@@ -89,62 +93,64 @@ class BarHistory:
         self.bars: list[Bar] = []
         self.hour = max(1, HOUR_MS // interval_ms)
 
-    def take(self, open_time: int, close: float, entry: str, number: int = 0) -> bool:
-        """Append a bar. Return False for a bar that is not later than the last, or off the grid; it changes
-        nothing. After a pause of more than ``FORGOTTEN`` bars of the market the volatility starts again."""
+    def append(self, open_time: int, close: float, entry: str, number: int = 0) -> bool:
+        """Append a bar and return True; return False and change nothing for a bar that is off the grid or not later
+        than the last.
+
+        After a pause of more than ``EXPIRES_AFTER_BARS`` market bars the volatility starts again."""
         if open_time <= self.front.at or open_time % self.interval_ms:
             return False
-        if number - self.number > FORGOTTEN:
+        if number - self.number > EXPIRES_AFTER_BARS:
             self.front = Volatility()
-        self.bars.append(Bar(close, self.front.take(open_time, close, self.interval_ms), entry, number))
+        self.bars.append(Bar(close, self.front.update(open_time, close, self.interval_ms), entry, number))
         self.times.append(open_time)
         self.number = number
         return True
 
-    def forget(self, before: int) -> None:
+    def drop_before(self, before: int) -> None:
         """Drop the bars before an open time."""
         dropped = bisect_left(self.times, before)
         for open_time, bar in zip(self.times[:dropped], self.bars[:dropped], strict=True):
-            if bar.number - self.base_number > FORGOTTEN:
+            if bar.number - self.base_number > EXPIRES_AFTER_BARS:
                 self.base = Volatility()
-            self.base.take(open_time, bar.close, self.interval_ms)
+            self.base.update(open_time, bar.close, self.interval_ms)
             self.base_number = bar.number
         del self.times[:dropped], self.bars[:dropped]
 
     def outcome(self, open_time: int, horizon: int, kappa: float) -> LabelOutcome | Unlabelled | None:
-        """Return what came of a prediction at a bar; None while that is not known."""
+        """Return the label of the bar at ``open_time``, or the reason why it has none; None while neither is known."""
         bar = self._at(open_time)
         if bar is None:
             passed = self.front.at >= open_time
-            return Unlabelled("gap", "the bar that was predicted at is not on the market stream") if passed else None
+            return Unlabelled("gap", "the bar of the prediction is not on the market stream") if passed else None
         if bar.sigma == 0.0:
             return Unlabelled("warming", f"volatility needs {WARM} one-bar returns, and one that is not zero")
         ends = open_time + horizon * self.interval_ms
         if max(ends, open_time + self.hour * self.interval_ms) > self.front.at and not self.ended:
             return None
-        if not self._whole(open_time, horizon):
+        if not self._complete(open_time, horizon):
             return Unlabelled("gap", f"bars are missing among the {horizon} after it")
         last = self._at(ends)
         assert last is not None
         forward = math.log(last.close / bar.close)
         scale = bar.sigma * math.sqrt(horizon)
         moved = None
-        if self._whole(open_time, self.hour):
+        if self._complete(open_time, self.hour):
             after = self._at(open_time + self.hour * self.interval_ms)
             assert after is not None
             moved = after.close / bar.close - 1.0
         return LabelOutcome(forward, scale, class_of(forward / scale, kappa), ends, moved, bar.entry)
 
     def _at(self, open_time: int) -> Bar | None:
-        place = bisect_left(self.times, open_time)
-        return self.bars[place] if place < len(self.times) and self.times[place] == open_time else None
+        index = bisect_left(self.times, open_time)
+        return self.bars[index] if index < len(self.times) and self.times[index] == open_time else None
 
-    def _whole(self, open_time: int, bars: int) -> bool:
-        """Whether none of the ``bars`` after a bar is missing."""
-        place = bisect_left(self.times, open_time) + bars
-        return place < len(self.times) and self.times[place] == open_time + bars * self.interval_ms
+    def _complete(self, open_time: int, bars: int) -> bool:
+        """Return whether none of the ``bars`` after a bar is missing."""
+        index = bisect_left(self.times, open_time) + bars
+        return index < len(self.times) and self.times[index] == open_time + bars * self.interval_ms
 
 
 def class_of(z: float, kappa: float) -> Action:
-    """The class of a move in units of volatility."""
+    """Return the class of a move in units of volatility."""
     return ACTIONS[2 if z > kappa else 0 if z < -kappa else 1]

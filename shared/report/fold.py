@@ -148,8 +148,8 @@ def _begin(policy: DefaultPolicy, event: PredictionScored, champion: str | None)
         artifact,
         event.role,
         champion,
-        evidence.begin(plan, policy.margin, block_of(policy, event)),
-        classic.begin(),
+        evidence.initial(plan, policy.margin, block_of(policy, event)),
+        classic.initial(),
         Timeline(event.interval_ms),
         first_version=event.control_version,
         since=event.open_time,
@@ -212,10 +212,10 @@ def _silent(policy: DefaultPolicy, event: PredictionUnscored | BallotMissing) ->
     """A series that has no score yet: its horizon is not known before the first."""
     artifact = event.artifact.hex()
     plan = Plan(Key(event.model, artifact, "", "", "", ""), 1, event.interval_ms)
-    begun = evidence.begin(plan, policy.margin)
+    begun = evidence.initial(plan, policy.margin)
     timeline = Timeline(event.interval_ms)
     return ReportSeries(
-        event.model, artifact, event.role, None, begun, classic.begin(), timeline, since=event.open_time
+        event.model, artifact, event.role, None, begun, classic.initial(), timeline, since=event.open_time
     )
 
 

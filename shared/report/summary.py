@@ -214,7 +214,7 @@ def _candidate(series: ReportSeries, alpha: float, verdict: Verdict | None) -> C
         agreement=agreed / compared if compared else None,
         confidence={f"P{100 * share:02.0f}": _quantile(tally.confidences, share) for share in QUANTILES},
         deviation=math.sqrt(max(0.0, tally.squares / rows - mean * mean)),
-        distinct=degeneracy.distinct(series.evidence.answers),
+        distinct=degeneracy.distinct(series.evidence.distribution),
         histogram=_histogram(tally.confidences),
         calibration=tuple(_calibration(series, k) for k in range(3)) if series.rows else (),
         latency_p50_ms=operations.quantile_ms(ops, 0.50) if ops.timed else None,
@@ -244,7 +244,12 @@ def _skill(bets: Bets, rows: int, gain: float, alpha: float) -> Skill:
 def _calibration(series: ReportSeries, class_: int) -> CalibrationSummary:
     sums, effect = series.evidence.reliability, design_effect(series.evidence, class_)
     bins = tuple(
-        Bin(int(one.rows), one.said, one.came, math.sqrt(one.said * (1 - one.said) * effect / one.rows))
+        Bin(
+            int(one.rows),
+            one.predicted,
+            one.observed,
+            math.sqrt(one.predicted * (1 - one.predicted) * effect / one.rows),
+        )
         for one in calibration.groups(sums, class_)
     )
     slope = calibration.recalibration(sums, class_, effect)

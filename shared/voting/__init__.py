@@ -1,1 +1,1 @@
-"""From predictions to a decision: the pool and the rounds."""
+"""Turn the predictions about one bar into a decision: the rounds and the pool."""

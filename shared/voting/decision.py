@@ -1,6 +1,7 @@
-"""A round: what was answered about one bar, and the decision that follows from it. Pure.
+"""Decide a round: all ballots about one bar, and the decision that follows from them. Pure.
 
-The ensemble-voter decides by it, and so does whoever verifies or asks what would have been.
+The ensemble-voter decides by these functions. `conclave verify` and `conclave whatif` recompute decisions by the same
+ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,33 +21,37 @@ from schemas.decisions import (
     ShadowBallot,
 )
 from shared.control import State as Control
-from shared.voting.pool import PLACES, Member, Opinion, Panel, Vote, own_action, vote
+from shared.voting.pool import PLACES, BallotEffect, Member, Panel, Vote, own_action, vote
 
 SILENT: Final = "silent"
 
 Series = tuple[str, int]
 """A symbol and its interval (ms)."""
-Voice = tuple[str, str]
-"""A model and the artifact (hex) that speaks for it, as champion or in shadow."""
+ArtifactKey = tuple[str, str]
+"""A model and the digest (hex) of one of its artifacts: the champion or a shadow."""
 
 
 ClosedBy = Literal["complete", "superseded", "deadline"]
+"""Why a round was closed."""
 
 
-class Answer(Struct, frozen=True, gc=False):
-    """What one artifact said about one bar: its probabilities, or the reason why there are none."""
+class Ballot(Struct, frozen=True, gc=False):
+    """The prediction of one artifact in a round. ``probabilities`` is None where it made none; ``reason`` is then the
+    cause. ``event`` is the id (hex) of the event on ``predictions``, None where there is no event."""
 
     event: str | None
     probabilities: Probabilities | None
     reason: str
 
 
-NO_ANSWER: Final = Answer(None, None, SILENT)
+NO_BALLOT: Final = Ballot(None, None, SILENT)
 
 
 class Round(Struct):
-    """One bar that waits for its decision. ``entry`` is the log id of its first ballot; ``opened_at``
-    the time of it, for live bars; ``version`` the stamp of the bar, under which it is decided."""
+    """One bar that waits for its decision.
+
+    ``entry`` is the log id of the round's first ballot. ``opened_at`` is the voter's time (ms) at that ballot, for live
+    bars only. ``version`` is the stamp of the bar: the configuration under which the round is decided."""
 
     series: Series
     open_time: int
@@ -55,19 +60,19 @@ class Round(Struct):
     flags: int
     entry: str
     opened_at: int | None
-    answers: dict[Voice, Answer]
+    ballots: dict[ArtifactKey, Ballot]
     version: int = 0
 
 
 def decide(
     control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None, *, halted: bool = False
 ) -> list[Encoded]:
-    """The decision of a round, and the intent that follows from it, if one does.
+    """Return the decision of a round, followed by its intent where one is issued, both encoded.
 
-    A function of the configuration and the answers; ``now`` only tells whether the intent of a live
-    bar would come too late, ``halted`` whether the fence of the partition is closed, so that there is none."""
+    The result depends on the configuration and the ballots. ``now`` only determines whether the intent of a live bar
+    would be too late. ``halted`` is True where the fence of the partition is closed; no intent is issued then."""
     decision = decision_of(control, panel, closing, closed_by, now, halted=halted)
-    sealed = encode(
+    encoded = encode(
         "decisions",
         decision,
         causation=causation_of(decision, closing.correlation),
@@ -75,18 +80,20 @@ def decide(
         flags=closing.flags,
     )
     if decision.intent != "issued":
-        return [sealed]
-    envelope = sealed.envelope
+        return [encoded]
+    envelope = encoded.envelope
     intent = intent_of(panel, decision, envelope.id.hex())
     return [
-        sealed,
+        encoded,
         encode("intents", intent, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags),
     ]
 
 
 def causation_of(decision: DecisionMade, correlation: bytes) -> bytes:
-    """The event that a decision names as its cause: its first ballot, else what stands in for one that is
-    absent, else the bar."""
+    """Return the id of the event that caused a decision.
+
+    That is the event of the first counted ballot; where there is none, the first failed prediction of an absent member;
+    where there is none either, the bar."""
     for ballot in decision.counted:
         return bytes.fromhex(ballot.event)
     for absent in decision.absent:
@@ -98,18 +105,18 @@ def causation_of(decision: DecisionMade, correlation: bytes) -> bytes:
 def decision_of(
     control: Control, panel: Panel, closing: Round, closed_by: ClosedBy, now: int | None, *, halted: bool = False
 ) -> DecisionMade:
-    """The decision alone, not sealed."""
-    ballots: dict[str, Probabilities] = {}
-    cast: list[tuple[Member, Answer]] = []
+    """Return the decision of a round, not encoded and without its intent."""
+    counted: dict[str, Probabilities] = {}
+    cast: list[tuple[Member, Ballot]] = []
     absent = []
     for member in panel.members:
-        answer = closing.answers.get((member.model, member.artifact), NO_ANSWER)
-        if answer.probabilities is not None:
-            ballots[member.model] = answer.probabilities
-            cast.append((member, answer))
+        ballot = closing.ballots.get((member.model, member.artifact), NO_BALLOT)
+        if ballot.probabilities is not None:
+            counted[member.model] = ballot.probabilities
+            cast.append((member, ballot))
         else:
-            absent.append(AbsentMember(member.model, member.artifact, answer.reason[:200], answer.event))
-    outcome = vote(panel, ballots)
+            absent.append(AbsentMember(member.model, member.artifact, ballot.reason[:200], ballot.event))
+    outcome = vote(panel, counted)
     symbol, interval_ms = closing.series
     return DecisionMade(
         symbol=symbol,
@@ -125,7 +132,7 @@ def decision_of(
         probabilities=outcome.probabilities,
         consensus_count=outcome.consensus_count,
         total_models=len(panel.members),
-        counted=tuple([_counted(panel, member, answer, outcome.opinions) for member, answer in cast]),
+        counted=tuple([_counted(panel, member, ballot, outcome.effects) for member, ballot in cast]),
         absent=tuple(absent),
         shadow=tuple(_shadows(panel, closing)),
         closed_by=closed_by,
@@ -134,34 +141,39 @@ def decision_of(
     )
 
 
-def _counted(panel: Panel, member: Member, answer: Answer, opinions: Mapping[str, Opinion]) -> CountedBallot:
-    """A ballot as it entered the vote; without quorum there are no opinions."""
-    model, artifact, weight, _ = member
-    p = answer.probabilities
+def _counted(panel: Panel, member: Member, ballot: Ballot, effects: Mapping[str, BallotEffect]) -> CountedBallot:
+    """A ballot as it entered the vote; without quorum there are no effects."""
+    p = ballot.probabilities
     assert p is not None
-    opinion = opinions.get(model)
-    if opinion is None:
+    effect = effects.get(member.model)
+    if effect is None:
         action = own_action(panel.policy, p)
-        opinion = Opinion(action, p[PLACES[action]], 0.0, False)
+        effect = BallotEffect(action, p[PLACES[action]], 0.0, False)
     return CountedBallot(
-        model,
-        artifact,
-        answer.event or "",
-        opinion.action,
-        opinion.confidence,
-        p,
-        weight,
-        opinion.effect,
-        opinion.pivotal,
+        model=member.model,
+        artifact=member.artifact,
+        event=ballot.event or "",
+        action=effect.action,
+        confidence=effect.confidence,
+        probabilities=p,
+        weight=member.weight,
+        effect=effect.effect,
+        pivotal=effect.pivotal,
     )
 
 
 def _shadows(panel: Panel, closing: Round) -> Iterable[ShadowBallot]:
-    for model, artifact in sorted(panel.shadows & closing.answers.keys()):
-        answer = closing.answers[model, artifact]
-        if answer.probabilities is not None and answer.event is not None:
-            action = own_action(panel.policy, answer.probabilities)
-            yield ShadowBallot(model, artifact, answer.event, action, answer.probabilities)
+    for model, artifact in sorted(panel.shadows & closing.ballots.keys()):
+        ballot = closing.ballots[model, artifact]
+        if ballot.probabilities is not None and ballot.event is not None:
+            action = own_action(panel.policy, ballot.probabilities)
+            yield ShadowBallot(
+                model=model,
+                artifact=artifact,
+                event=ballot.event,
+                action=action,
+                probabilities=ballot.probabilities,
+            )
 
 
 def _intent_status(panel: Panel, closing: Round, outcome: Vote, now: int | None, *, halted: bool) -> IntentStatus:
@@ -178,7 +190,7 @@ def _intent_status(panel: Panel, closing: Round, outcome: Vote, now: int | None,
 
 
 def intent_of(panel: Panel, decision: DecisionMade, event: str) -> IntentIssued:
-    """The intent of the decision whose id is ``event``."""
+    """Return the intent of the decision whose id is ``event``."""
     assert decision.action != "HOLD"
     breakdown = {b.model: MemberView(b.action, b.confidence, b.model) for b in decision.counted}
     for ballot in decision.shadow:

@@ -1,20 +1,18 @@
-"""From ballots to a decision: pure arithmetic over recorded probabilities.
+"""Compute a decision from the probabilities of several models: pure arithmetic over recorded ballots.
 
-``logpool``, the default. A log-linear pool of centred evidence: with the members' weights w, the
-pool's prior pi (the members' training priors, by weight) and a member's centre c (the mean log
-probability of each class over its calibration part)
+``logpool``, the default: a log-linear pool of centred evidence. With the members' weights w, the pool's prior pi (the
+members' training priors, by weight) and a member's centre c (the mean log probability of each class over its
+calibration part)
 
     logit_k = (log pi_k + sum_m w_m (log p_mk - c_mk)) / T
 
-A member that answers the same always contributes nothing, whatever its weight; nor does an absent
-one. Action: BUY or SELL where P(BUY) - P(SELL) reaches the edge in that direction, else HOLD. This
-is expected value with symmetric class returns: the edge is cost over the return of a right call.
-Confidence: the probability of the action.
+A member that always gives the same probabilities contributes nothing, whatever its weight; nor does an absent one.
+Action: BUY or SELL where P(BUY) - P(SELL) reaches the edge in that direction, else HOLD. This is expected value with
+symmetric class returns: the edge is cost over the return of a right call. Confidence: the probability of the action.
 
-``consensus``, the user's own rule. Each member votes its most probable class with its weight; the
-heaviest class wins, a tie is HOLD. Confidence: the weighted mean confidence of those who agree,
-times 1.2, 1.1, 0.8 or 0.6 for 4 (or more), 3, 2 or 1 of them, at most 0.95; two or fewer in agreement
-with less than 0.65 is HOLD.
+``consensus``, the user's own rule. Each member votes its most probable class with its weight; the heaviest class wins,
+a tie is HOLD. Confidence: the weighted mean confidence of those who agree, times 1.2, 1.1, 0.8 or 0.6 for 4 (or more),
+3, 2 or 1 of them, at most 0.95; two or fewer in agreement with less than 0.65 is HOLD.
 
 Sums run in the order of the members (by name): the same ballots give the same bits.
 """
@@ -30,7 +28,7 @@ from schemas.control import SetVotingPolicy, Triple
 from shared.control import State
 
 FLOOR: Final = 1e-9
-"""Probabilities enter logarithms no smaller than this."""
+"""The smallest probability that enters a logarithm."""
 MULTIPLIERS: Final = {1: 0.6, 2: 0.8, 3: 1.1}
 FULL_AGREEMENT: Final = 1.2
 CAP: Final = 0.95
@@ -49,7 +47,7 @@ class Member(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Who votes and how, under one version. ``log_prior`` is the pool's prior."""
+    """The voting members, the shadows and the voting policy of one configuration. ``log_prior`` is the pool's prior."""
 
     members: tuple[Member, ...]
     shadows: frozenset[tuple[str, str]]
@@ -57,8 +55,11 @@ class Panel(NamedTuple):
     policy: SetVotingPolicy
 
 
-class Opinion(Struct, frozen=True, gc=False):
-    """What one counted ballot came to: its own action and confidence, and its effect."""
+class BallotEffect(Struct, frozen=True, gc=False):
+    """One counted ballot by itself and its effect on the vote.
+
+    ``action`` and ``confidence`` are those of the ballot alone. ``effect`` is the probability of the decided action
+    with the ballot minus without it. ``pivotal`` is True where the action would differ without the ballot."""
 
     action: Action
     confidence: float
@@ -67,18 +68,18 @@ class Opinion(Struct, frozen=True, gc=False):
 
 
 class Vote(NamedTuple):
-    """The outcome. ``opinions`` by model; without quorum there are none and the action is HOLD."""
+    """The result of a vote. ``effects`` is by model; without quorum it is empty and the action is HOLD."""
 
     quorum: bool
     action: Action
     confidence: float
     probabilities: Probabilities
     consensus_count: int
-    opinions: Mapping[str, Opinion]
+    effects: Mapping[str, BallotEffect]
 
 
 def panel_of(state: State) -> Panel:
-    """The panel of a configuration; members by name."""
+    """Return the panel of a configuration, with members sorted by name."""
     members = []
     priors: list[tuple[float, Triple]] = []
     for name in state.voting:
@@ -93,7 +94,7 @@ def panel_of(state: State) -> Panel:
 
 
 def log_prior(weighted: Iterable[tuple[float, Triple]]) -> Triple:
-    """The log of the pool's prior: the members' training priors, each with its weight."""
+    """Return the log of the pool's prior: the weighted mean of the members' training priors."""
     prior = [0.0, 0.0, 0.0]
     for weight, shares in weighted:
         for k in range(3):
@@ -104,7 +105,9 @@ def log_prior(weighted: Iterable[tuple[float, Triple]]) -> Triple:
 
 
 def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:
-    """The decision over the ballots (by model) of the panel's members. Others must not be passed."""
+    """Return the vote of the panel's members over their ballots (probabilities by model).
+
+    ``ballots`` must not contain models that are no members."""
     present = [member for member in panel.members if member.model in ballots]
     weight = sum(member.weight for member in present)
     if len(present) < panel.policy.quorum_count or weight < panel.policy.quorum_weight - FLOOR:
@@ -115,12 +118,14 @@ def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:
 
 
 def own_action(policy: SetVotingPolicy, probabilities: Probabilities) -> Action:
-    """What one ballot says by itself: by the edge in ``logpool``, its most probable class else."""
+    """Return the action of one ballot by itself: by the edge under ``logpool``, otherwise its most probable class."""
     return _by_edge(probabilities, policy.edge) if policy.rule == "logpool" else _most_probable(probabilities)
 
 
 def _logpool(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
-    """Written out by class: this is what verifying a million decisions spends its time on."""
+    """Pool the ballots log-linearly.
+
+    The loops over classes are written out: verifying a million decisions spends most of its time here."""
     policy = panel.policy
     temperature, edge = policy.temperature, policy.edge
     evidence = []
@@ -139,27 +144,30 @@ def _logpool(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Prob
     action = _by_edge(pooled, edge)
     chosen = PLACES[action]
     confidence = pooled[chosen]
-    opinions = {}
+    effects = {}
     agreeing = 0
     for model, p, z0, z1, z2 in evidence:
         without = _softmax((sell - z0) / temperature, (hold - z1) / temperature, (buy - z2) / temperature)
         own = _by_edge(p, edge)
         agreeing += own == action
-        opinions[model] = Opinion(own, p[PLACES[own]], confidence - without[chosen], _by_edge(without, edge) != action)
-    return Vote(True, action, confidence, pooled, agreeing, opinions)
+        effect, pivotal = confidence - without[chosen], _by_edge(without, edge) != action
+        effects[model] = BallotEffect(own, p[PLACES[own]], effect, pivotal)
+    return Vote(True, action, confidence, pooled, agreeing, effects)
 
 
 def _consensus(present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
     action, confidence, shares, agreeing = _by_weight(present, ballots)
-    opinions = {}
+    effects = {}
     for member in present:
         p = ballots[member.model]
-        own = _most_probable(p)
+        action_alone = _most_probable(p)
         rest = [other for other in present if other is not member]
         without = _by_weight(rest, ballots) if rest else ("HOLD", 0.0, (0.0, 1.0, 0.0), 0)
         chosen = PLACES[action]
-        opinions[member.model] = Opinion(own, p[PLACES[own]], shares[chosen] - without[2][chosen], without[0] != action)
-    return Vote(True, action, confidence, shares, agreeing, opinions)
+        effects[member.model] = BallotEffect(
+            action_alone, p[PLACES[action_alone]], shares[chosen] - without[2][chosen], without[0] != action
+        )
+    return Vote(True, action, confidence, shares, agreeing, effects)
 
 
 def _by_weight(
@@ -173,8 +181,10 @@ def _by_weight(
     top = max(weights)
     winner: Action = ACTIONS[weights.index(top)] if weights.count(top) == 1 else "HOLD"
     agreeing = [m for m in present if _most_probable(ballots[m.model]) == winner]
-    heard = sum(m.weight for m in agreeing)
-    mean = sum(m.weight * ballots[m.model][PLACES[winner]] for m in agreeing) / heard if heard else 0.0
+    agreeing_weight = sum(m.weight for m in agreeing)
+    mean = (
+        sum(m.weight * ballots[m.model][PLACES[winner]] for m in agreeing) / agreeing_weight if agreeing_weight else 0.0
+    )
     confidence = min(CAP, mean * MULTIPLIERS.get(len(agreeing), FULL_AGREEMENT)) if agreeing else 0.0
     if len(agreeing) <= 2 and confidence < WEAK_BELOW:
         winner = "HOLD"
@@ -190,7 +200,7 @@ def _by_edge(p: Probabilities, edge: float) -> Action:
 
 
 def _most_probable(p: Probabilities) -> Action:
-    """The likeliest class; HOLD where two share the lead."""
+    """Return the class of the highest probability; HOLD where two classes share it."""
     top = max(p)
     return ACTIONS[p.index(top)] if p.count(top) == 1 else "HOLD"
 

@@ -16,7 +16,7 @@ from bench.installation import Installation, all_decisions, all_entries, kill, r
 from schemas.codec import decode
 from schemas.decisions import FenceOpened
 from shared.audit.findings import Findings
-from shared.audit.known import of_checkpoints, of_server, settled
+from shared.audit.known import mark_withdrawn, of_checkpoints, of_server
 from shared.audit.live import live
 from shared.audit.written import KnownDigest, check_written
 from shared.log import StreamKey
@@ -106,7 +106,7 @@ def with_digests(installation: Installation) -> Findings:
     noted = [each for each in noted if (each.place, each.group, each.written.since) in begun]
     assert len(noted) >= len(known)
     with live(installation.url) as source:
-        return check_written(source, settled(noted, known), 0)
+        return check_written(source, mark_withdrawn(noted, known), 0)
 
 
 @pytest.fixture

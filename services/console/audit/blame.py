@@ -9,7 +9,7 @@ from rich.table import Table
 from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
-from shared.audit.blame import decision_of, links
+from shared.audit.blame import find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 
@@ -32,7 +32,7 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
     store = store_of(settings)
     with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
-        found = decision_of(source, configurations.newest.partitions or 1, decision)
+        found = find_decision(source, configurations.newest.partitions or 1, decision)
         if found is None:
             raise click.BadParameter(f"no decision begins with {decision}")
         chain = list(links(source, configurations, found, store))
@@ -43,7 +43,7 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
     else:
         table = Table("what", "", "says", "where", title=f"decision {found.opened.envelope.id.hex()}")
         for link in chain:
-            table.add_row(link.what, f"[{COLOURS[link.outcome]}]{link.outcome}[/]", link.says, link.where)
+            table.add_row(link.what, f"[{COLOURS[link.outcome]}]{link.outcome}[/]", link.description, link.where)
         Console().print(table)
     outcomes = {link.outcome for link in chain}
     context.exit(1 if "failed" in outcomes else 3 if "absent" in outcomes else 0)

@@ -14,7 +14,7 @@ from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import ProofCheck, ProofError, check, gather, signed
+from shared.audit.proof import ProofCheck, ProofError, check, gather, sign_pack
 from shared.control.signing import load_private
 from shared.report.proof import page
 
@@ -51,7 +51,7 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
         except ProofError as error:
             raise click.UsageError(str(error)) from None
     if key is not None:
-        pack = signed(pack, load_private(key))
+        pack = sign_pack(pack, load_private(key))
     name = f"proof-{pack['body']['version']}"
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(json.dumps(pack, indent=1, sort_keys=True) + "\n", encoding="utf-8")

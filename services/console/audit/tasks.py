@@ -165,7 +165,7 @@ def _cut(source: Recording, where: Where) -> Recording:
 def cut(where: Where, settings: Settings | None) -> Where:
     """``where`` with a cut through what is there now, since services may go on while it is read, and with the digests
     that were noted before it. Raises ``CorruptError``, ``StoreError``."""
-    from shared.audit.known import gathered  # noqa: PLC0415  # imported where needed
+    from shared.audit.known import collect  # noqa: PLC0415  # imported where needed
 
     with source_of(where) as source:
         newest = Configurations(source, Findings()).newest
@@ -174,7 +174,7 @@ def cut(where: Where, settings: Settings | None) -> Where:
         past = where.archive or where.past
         store = archive_at(past) if past else None
         url = "" if where.archive else where.url
-        known = gathered(partitions, url=url, store=store, checkpoints=checkpoints, log_id=newest.log_id)
+        known = collect(partitions, url=url, store=store, checkpoints=checkpoints, log_id=newest.log_id)
         return where._replace(ends=_ends(source, partitions), known=tuple(known))
 
 

@@ -178,8 +178,8 @@ def alarmed(source: Recording, settings: Settings | None) -> frozenset[str]:
     found = set()
     for partition in range(settings.installation.partitions if settings else 1):
         for read in readable(source, StreamKey("alarms", partition), "configuration", Findings(), EntryRange()):
-            if isinstance(read.found.envelope.event, ControlRefused):
-                found.add(read.found.envelope.event.entry)
+            if isinstance(read.opened.envelope.event, ControlRefused):
+                found.add(read.opened.envelope.event.entry)
     return frozenset(found)
 
 

@@ -21,8 +21,7 @@ from shared.control import ControlReader
 from shared.control.stream import read_control
 from shared.gates.policies import Policy, policy_of
 from shared.log import Log
-from shared.report.svg import moment
-from shared.report.text import NONE, SHORT
+from shared.report.text import NONE, SHORT, moment
 from shared.runtime.process import opened_log
 from shared.runtime.service import Received
 

@@ -19,14 +19,16 @@ from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
 from services.console.evidence.questions import turns, turns_overall, words_of
 from services.console.evidence.records import Verdicts, pages, read_verdicts
+from services.console.tables import COLOURS, terminal_table
 from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
 from shared.gates.policies import digest_of
 from shared.log import Log, StreamKey
 from shared.report.summary import Verdict
-from shared.report.svg import moment
-from shared.report.text import NONE, SHORT
+from shared.report.tables import bounds, number
+from shared.report.tables import gates as gate_rows
+from shared.report.text import NONE, SHORT, moment
 from shared.runtime.process import opened_log
 from shared.settings import Settings
 
@@ -43,7 +45,6 @@ ABOUT: Final = (
     "between",
     "control_version",
 )
-COLOURS: Final = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 
 
 class Standing(NamedTuple):
@@ -191,17 +192,12 @@ def _table(one: Standing) -> RenderableType:
     if one.verdict is None:
         return Text.from_markup(f"{name}  [yellow]inconclusive[/]  {one.note}")
     event = one.verdict.event
-    title = f"{name}  [bold {COLOURS[one.overall]}]{one.overall}[/] by {event.policy}"
+    title = Text.assemble(f"{name}  ", (one.overall, f"bold {COLOURS[one.overall]}"), f" by {event.policy}")
     where = f", partition {one.partition}" if one.partition else ""
     weight = "" if event.recommended_weight is None else f"; it may weigh {event.recommended_weight:.0%}"
     span = f"{event.scores:,} scores, {moment(event.since)} to {moment(event.until)}{where}{weight}"
-    table = Table(title=title, caption=f"verdict {one.verdict.id}; {span}")
-    for heading in ("gate", "kind", "verdict", "value", "threshold", "samples", "interval", "detail"):
-        table.add_column(heading)
-    for gate in event.gates:
-        colour = COLOURS[gate.verdict]
-        numbers = (_number(gate.value), _number(gate.threshold), f"{gate.samples:,}", _bounds(gate))
-        table.add_row(gate.name, gate.kind, f"[{colour}]{gate.verdict}[/]", *numbers, gate.detail)
+    table = terminal_table(gate_rows(title.plain, event.gates), f"verdict {one.verdict.id}; {span}")
+    table.title = title
     return table
 
 
@@ -241,16 +237,16 @@ def explained(verdict: Verdict) -> dict[str, Any]:
 
 def _explained(policy: str, gate: GateVerdict) -> dict[str, Any]:
     words = words_of(policy, gate.name)
-    held = f"held against {_number(gate.threshold)}, on {gate.samples:,} samples"
-    bounds = "" if _bounds(gate) == NONE else f", interval {_bounds(gate)}"
+    held = f"held against {number(gate.threshold)}, on {gate.samples:,} samples"
+    interval = "" if bounds(gate) == NONE else f", interval {bounds(gate)}"
     if words.rule == "e-value":
         gain = "" if gate.effect is None else f" {gate.effect:+.4g}"
-        bounds = f"; mean gain{gain}{bounds}"
+        interval = f"; mean gain{gain}{interval}"
     return {
         **msgspec.to_builtins(gate),
         "asks": words.asks,
         "formula": words.formula,
-        "stands": f"{_number(gate.value)}, {held}{bounds}",
+        "stands": f"{number(gate.value)}, {held}{interval}",
         "changes": turns(policy, gate),
     }
 
@@ -276,13 +272,3 @@ def _restarted(event: EvidenceRestarted | None) -> str:
     if event is None:
         return "no verdict yet"
     return f"the evidence began anew ({', '.join(event.changed)} changed; {event.scores:,} scores were let go)"
-
-
-def _number(value: float | None) -> str:
-    return NONE if value is None else f"{value:.4g}"
-
-
-def _bounds(gate: GateVerdict) -> str:
-    if gate.low is None or gate.high is None or gate.low == gate.high:
-        return NONE
-    return f"{gate.low:.4g} to {gate.high:.4g}"

@@ -9,7 +9,6 @@ import click
 import msgspec
 from msgspec import structs
 from rich.console import Console, Group
-from rich.table import Table
 
 from schemas.codec import Envelope, encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
@@ -17,16 +16,18 @@ from services.console.audit.tasks import source_of, where_of
 from services.console.audit.verify import moment_entry
 from services.console.context import settings_of
 from services.console.control.issuing import OUTPUT, store_of
+from services.console.tables import terminal_table
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
 from shared.artifacts.registration import registration
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.source import PAGE, EntryRange, Recording, readable
-from shared.audit.whatif import Asked, AskedError, Rescorer, WhatifAnswer, ask
+from shared.audit.whatif import Changes, ChangesError, Rescorer, WhatifResult, compare
 from shared.control import EMPTY, fold, propose
 from shared.log import START, StreamKey
 from shared.report import whatif as drawn
+from shared.report.drawing import require_charts
 from shared.runtime.service import Batch, Received
 
 
@@ -54,19 +55,21 @@ def whatif(
     """Votes again over recorded ballots, under another configuration. Without a change: all must be as it was.
 
     Exit code 0 done, 2 it cannot be asked, 3 there is no round."""
+    if html is not None:
+        require_charts()
     settings = settings_of(context)
     store = store_of(settings)
     with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         try:
-            asked = Asked(
+            asked = Changes(
                 {model: _artifact(store, configurations, prefix) for model, prefix in _pairs(champions).items()},
                 {model: float(weight) for model, weight in _pairs(weights).items()},
                 _pairs(policy),
             )
             span = EntryRange(moment_entry(since) if since else START, moment_entry(until) if until else "+")
             answer = asked_of(source, configurations, asked, store, span)
-        except (AskedError, ArtifactError, ValueError) as error:
+        except (ChangesError, ArtifactError, ValueError) as error:
             raise click.UsageError(str(error)) from None
     words = _words(asked)
     if html is not None:
@@ -81,22 +84,22 @@ def whatif(
 def asked_of(
     source: Recording,
     configurations: Configurations,
-    asked: Asked,
+    asked: Changes,
     store: ArtifactStore,
     span: EntryRange = EntryRange(),  # noqa: B008  # a plain value
-) -> WhatifAnswer:
-    """The answer over all partitions. Raises ``AskedError``, ``ArtifactError``."""
+) -> WhatifResult:
+    """The answer over all partitions. Raises ``ChangesError``, ``ArtifactError``."""
     state = configurations.newest
     unknown = sorted({*asked.champions, *asked.weights} - set(state.voting))
     if unknown:
-        raise AskedError(f"{', '.join(unknown)} does not vote; the voting models are {', '.join(state.voting)}")
+        raise ChangesError(f"{', '.join(unknown)} does not vote; the voting models are {', '.join(state.voting)}")
     known: dict[str, RegisterArtifact] = {}
     for model, artifact in asked.champions.items():
         there = state.artifacts.get(artifact)
         known[artifact] = there or registration(model, artifact, store.manifest(artifact))
         if known[artifact].model != model:
-            raise AskedError(f"artifact {artifact[:12]} is registered for {known[artifact].model}, not for {model}")
-    answer = WhatifAnswer()
+            raise ChangesError(f"artifact {artifact[:12]} is registered for {known[artifact].model}, not for {model}")
+    answer = WhatifResult()
     for partition in range(state.partitions or 1):
         made: dict[str, Rescorer] = {}
 
@@ -110,7 +113,7 @@ def asked_of(
                 made[artifact] = Rescorer(rescored_answers(source, known[artifact], store, partition))
             return made[artifact](symbol, interval_ms, open_time)
 
-        ask(source, configurations, asked, known, rescored, partition, span, answer)
+        compare(source, configurations, asked, known, rescored, partition, span, answer)
     return answer
 
 
@@ -124,7 +127,7 @@ def rescored_answers(
     worker.apply(state, Batch([encode("control", entry).envelope for entry in _alone(registered)], ()))
     vectors = readable(source, StreamKey("features", partition), "feature", Findings(), EntryRange("+"))
     while page := list(islice(vectors, PAGE)):
-        received = [Received("features", read.entry, _unstamped(read.found.envelope)) for read in page]
+        received = [Received("features", read.entry, _unstamped(read.opened.envelope)) for read in page]
         for sealed in worker.handle(state, Batch((), received)):
             if sealed.stream == "predictions":
                 yield sealed.envelope.event
@@ -142,7 +145,7 @@ def _alone(registered: RegisterArtifact) -> Iterator[CommandRecorded]:
     for number, command in enumerate(commands):
         entry = propose(state, command, command_id=f"{number}", actor="whatif", reason="rescoring", at=0)
         if not isinstance(entry, CommandRecorded):
-            raise AskedError(f"{registered.artifact[:12]} cannot be asked: {entry}")
+            raise ChangesError(f"{registered.artifact[:12]} cannot be asked: {entry}")
         state = fold(state, entry)
         yield entry
 
@@ -162,19 +165,15 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _words(asked: Asked) -> str:
+def _words(asked: Changes) -> str:
     parts = [f"{model} = {artifact[:12]}" for model, artifact in asked.champions.items()]
     parts += [f"weight of {model} {weight:g}" for model, weight in asked.weights.items()]
     parts += [f"{name} {value}" for name, value in asked.policy.items()]
     return "With " + ", ".join(parts) if parts else "With nothing changed"
 
 
-def _shown(answer: WhatifAnswer, words: str) -> Group:
-    table = Table("what", "as it was", "as it would have been", title=words)
-    for row in drawn.rows(answer):
-        table.add_row(*row)
-    share = f"{answer.changed:,} of {answer.rounds:,} decisions would have been another action"
-    lines: list[Any] = [table, f"{share}; {answer.moved:,} would have moved at all"]
+def _shown(answer: WhatifResult, words: str) -> Group:
+    lines: list[Any] = [terminal_table(drawn.compared(answer, words)), drawn.changed_words(answer)]
     if answer.silent:
         lines.append(f"[yellow]in {answer.silent:,} rounds a model that is asked for had no answer[/]")
     return Group(*lines)

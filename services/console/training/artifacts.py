@@ -14,7 +14,7 @@ from shared.artifacts.checks import check_stored
 from shared.artifacts.copies import pull, push
 from shared.artifacts.show import render
 from shared.artifacts.store import ArtifactStore
-from shared.report.svg import moment
+from shared.report.text import moment
 
 
 @click.group()

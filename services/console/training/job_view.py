@@ -14,7 +14,9 @@ from schemas.training import (
     TrainingProgressed,
     TrainingRejected,
 )
-from shared.report.svg import moment
+from services.console.tables import terminal_table
+from shared.report.tables import symbols
+from shared.report.text import moment
 from shared.training.jobs import Ended, Job
 
 COLOURS: Final = {"completed": "green", "rejected": "yellow", "failed": "red", "running": "cyan", "waiting": ""}
@@ -90,7 +92,7 @@ def show(console: Console, job: Job) -> None:
     """One job in full."""
     request = job.request
     console.print(f"job {job.id}: {request.model}, {job.state}")
-    console.print(f"asked by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}")
+    console.print(f"asked by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}", markup=False)
     console.print(f"recipe: {msgspec.json.encode(request.recipe).decode()}", soft_wrap=True)
     if job.started is not None:
         first, last = moment(job.started.first), moment(job.started.last)
@@ -116,13 +118,7 @@ def quality_table(report: DataReport) -> Table:
     said += [f"the same: {', '.join('='.join(pair) for pair in report.duplicated)}"] if report.duplicated else []
     said += [f"drifted since the champion: {report.drift:.0%} of features"] if report.drift is not None else []
     said += [f"UNFIT: {'; '.join(report.unfit)}"] if report.unfit else []
-    table = Table(title="data", caption="\n".join(said))
-    for heading in ("symbol", "bars", "vectors", "rows", "gaps", "missing"):
-        table.add_column(heading, justify="left" if heading == "symbol" else "right")
-    for symbol, one in report.symbols.items():
-        counts = (one.bars, one.vectors, one.rows, one.gaps, one.missing)
-        table.add_row(symbol, *(f"{count:,}" for count in counts))
-    return table
+    return terminal_table(symbols(report), "\n".join(said))
 
 
 def outcome_of(ended: Ended) -> str:

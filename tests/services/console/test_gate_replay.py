@@ -126,7 +126,7 @@ def test_voters_are_not_judged() -> None:
 def test_a_replay_says_what_the_policy_itself_says(seed: int, bars: int) -> None:
     events = list(market(bars, seed))
     (candidate,) = replayed(policy("classic"), events).candidates.values()
-    tally = classic.begin()
+    tally = classic.initial()
     for event in events:
         classic.evolve(tally, row_of(event))
     assert candidate.newest is not None

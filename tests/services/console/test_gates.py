@@ -130,8 +130,8 @@ def test_an_id_that_names_none_or_two_is_refused(shadowed: Any) -> None:
 
 def test_every_gate_there_is_has_words() -> None:
     plan = Plan(Key("a", "b", "c", "", "", ""), 1, 3_600_000, response=0.1, actions=(0.3, 0.4, 0.3))
-    state = evidence.begin(plan)
-    tally = classic.begin()
+    state = evidence.initial(plan)
+    tally = classic.initial()
     row = Row("A", 0, (0.2, 0.5, 0.3), 1, (0.3, 0.4, 0.3), 1, (0.3, 0.4, 0.3))
     evidence.evolve(state, row)
     classic.evolve(tally, row)

@@ -182,7 +182,7 @@ def test_an_artifact_whose_classes_are_unknown_is_unlabelled() -> None:
 
 
 def test_a_symbol_whose_bars_stop_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.labels.stream.FORGOTTEN", 50)
+    monkeypatch.setattr("shared.labels.stream.EXPIRES_AFTER_BARS", 50)
     monkeypatch.setattr("services.shadow_recorder.core.SWEEP", 10)
     builder = Builder()
     rising(builder, WARM)

@@ -11,7 +11,7 @@ from bench.replayed import Replayed
 from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from shared.artifacts import ArtifactStore
-from shared.audit.blame import Link, decision_of, links
+from shared.audit.blame import Link, find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.log import StreamKey
@@ -27,7 +27,7 @@ def name(replayed: Replayed) -> str:
 
 
 def chain(source: Recorded, name: str, store: ArtifactStore) -> dict[str, Link]:
-    found = decision_of(source, 1, name[:10])
+    found = find_decision(source, 1, name[:10])
     assert found is not None
     return {link.what: link for link in links(source, Configurations(source, Findings()), found, store)}
 
@@ -41,7 +41,7 @@ def test_every_link_is_checked_but_what_was_never_recorded(replayed: Replayed, n
         *(f"{model} was ready" for model in ("lightgbm", "logistic")),
     }
     assert {link.outcome for what, link in found.items() if what not in absent} == {"checked"}
-    assert "ada (a bench)" in found["logistic in service"].says
+    assert "ada (a bench)" in found["logistic in service"].description
     assert {"decision", "configuration", "intent", "lightgbm's vector", "lightgbm's bar"} <= found.keys()
 
 

@@ -109,7 +109,7 @@ def test_a_live_decision_says_when_it_was_made_and_not_after_it_was_written() ->
     record = unruly(1)
     at, envelope = decision_where(record, lambda e: e.origin == "live" and e.intent == "no_quorum")
     event = envelope.event
-    assert "does not say when" in details(changed(record, at, decided_at=None), about(event))
+    assert "has no time of decision" in details(changed(record, at, decided_at=None), about(event))
     assert "after it was written" in details(changed(record, at, decided_at=event.decided_at + 600_000), about(event))
 
 

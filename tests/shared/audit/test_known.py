@@ -14,7 +14,7 @@ from schemas.market import BarClosed
 from services.archiver.sealing import run_round
 from shared.archive.restoring import restore
 from shared.archive.store import FolderStore
-from shared.audit.known import gathered, of_archive, of_checkpoints, of_server, settled
+from shared.audit.known import collect, mark_withdrawn, of_archive, of_checkpoints, of_server
 from shared.audit.live import live
 from shared.audit.sealed import ArchivedRecording as SealedSource
 from shared.audit.written import KnownDigest, check_written
@@ -104,7 +104,7 @@ def test_a_note_is_withdrawn_by_a_later_one_of_fewer_entries() -> None:
         return KnownDigest(FEATURES, "feature-builder", written(entries)["features"], "here", at)
 
     checkpoints = [note(3, 1), note(9, 2), note(5, 3), note(12, 4)]
-    found = settled(checkpoints, [note(8, 2), note(8, 4), note(4, 2)])
+    found = mark_withdrawn(checkpoints, [note(8, 2), note(8, 4), note(4, 2)])
     assert [(each.written.entries, each.withdrawn) for each in found] == [
         (3, False),
         (9, True),
@@ -189,7 +189,7 @@ async def test_the_server_its_archive_and_a_restored_one_agree_with_the_streams(
     assert [each.written.entries for each in known] == [3, 5, 6]
 
     def looked_at(url: str) -> int:
-        assert gathered(1, url=url, store=store) == known
+        assert collect(1, url=url, store=store) == known
         with live(url) as source:
             found = check_written(source, known, 0)
             assert (found.count, found.unchecked) == (0, {})

@@ -13,7 +13,7 @@ import pytest
 from bench.replayed import Replayed
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import ProofError, check, gather, signed
+from shared.audit.proof import ProofError, check, gather, sign_pack
 from shared.control.signing import generate, load_private
 from shared.report.proof import page
 
@@ -28,7 +28,7 @@ def pack(replayed: Replayed, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     configurations = Configurations(replayed.source, Findings())
     version = len(configurations.states)
     made = gather(replayed.source, configurations, version, replayed.store)
-    return json.loads(json.dumps(signed(made, load_private(key))))  # type: ignore[no-any-return]  # JSON
+    return json.loads(json.dumps(sign_pack(made, load_private(key))))  # type: ignore[no-any-return]  # JSON
 
 
 def scripted(pack: dict[str, Any], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -94,7 +94,7 @@ def test_a_pack_that_was_changed_falls_though_it_is_signed_again(
     key = tmp_path / "mallory.pem"
     generate(key)
     bare = {name: forged[name] for name in ("format", "body", "evidence")}
-    again = json.loads(json.dumps(signed(bare, load_private(key))))
+    again = json.loads(json.dumps(sign_pack(bare, load_private(key))))
     wrong = [one.what for one in check(again) if not one.good]
     assert wrong
     assert "signature" not in wrong

@@ -22,7 +22,7 @@ from shared.artifacts import ArtifactStore
 from shared.audit.artifacts import examine, field_at, flipped
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged
-from shared.audit.predictions import tempered
+from shared.audit.predictions import differ_by_temperature
 from shared.audit.source import EntryRange
 from shared.audit.votes import check_votes
 from shared.log import Entry, StreamKey
@@ -216,5 +216,5 @@ def test_a_temperature_alone_is_told_from_another_answer() -> None:
     p = (0.2, 0.5, 0.3)
     cooler = [math.exp(math.log(x) / 1.3) for x in p]
     q = tuple(x / sum(cooler) for x in cooler)
-    assert tempered(q, p)
-    assert not tempered((0.3, 0.4, 0.3), p)
+    assert differ_by_temperature(q, p)
+    assert not differ_by_temperature((0.3, 0.4, 0.3), p)

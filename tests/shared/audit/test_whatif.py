@@ -9,15 +9,15 @@ from schemas.decisions import DecisionMade
 from services.console.research.whatif import asked_of, rescored_answers
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.whatif import Asked, AskedError, WhatifAnswer
+from shared.audit.whatif import Changes, ChangesError, WhatifResult
 from shared.log import StreamKey
 from shared.report.whatif import page
 from shared.voting.pool import panel_of, vote
 
 
-def asking(replayed: Replayed, **asked: dict[str, object]) -> WhatifAnswer:
+def asking(replayed: Replayed, **asked: dict[str, object]) -> WhatifResult:
     configurations = Configurations(replayed.source, Findings())
-    return asked_of(replayed.source, configurations, Asked(**asked), replayed.store)  # type: ignore[arg-type]  # test data
+    return asked_of(replayed.source, configurations, Changes(**asked), replayed.store)  # type: ignore[arg-type]  # test data
 
 
 def decisions(replayed: Replayed) -> list[DecisionMade]:
@@ -73,13 +73,13 @@ def test_an_artifact_that_was_not_there_is_asked_again_and_says_the_same(replaye
 
 
 def test_what_cannot_be_asked_says_why(replayed: Replayed) -> None:
-    with pytest.raises(AskedError, match="does not vote"):
+    with pytest.raises(ChangesError, match="does not vote"):
         asking(replayed, weights={"nobody": 0.5})
-    with pytest.raises(AskedError, match="leave the others"):
+    with pytest.raises(ChangesError, match="leave the others"):
         asking(replayed, weights={"lightgbm": 1.5})
-    with pytest.raises(AskedError, match="is registered for logistic"):
+    with pytest.raises(ChangesError, match="is registered for logistic"):
         asking(replayed, champions={"lightgbm": replayed.candidate})
-    with pytest.raises(AskedError, match="edge"):
+    with pytest.raises(ChangesError, match="edge"):
         asking(replayed, policy={"edge": "7"})
 
 

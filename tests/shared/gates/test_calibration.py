@@ -79,10 +79,10 @@ def test_groups_hold_every_row_once() -> None:
     found = calibration.groups(state, 0)
     assert len(found) == 10
     assert sum(group.rows for group in found) == 1_000
-    assert sum(group.rows * group.came for group in found) == pytest.approx(float((outcomes == 0).sum()))
-    assert sum(group.rows * group.said for group in found) == pytest.approx(float(said[:, 0].sum()))
+    assert sum(group.rows * group.observed for group in found) == pytest.approx(float((outcomes == 0).sum()))
+    assert sum(group.rows * group.predicted for group in found) == pytest.approx(float(said[:, 0].sum()))
 
 
 def test_certainty_has_a_bin() -> None:
     state = calibration.observe(Reliability(), (1.0, 0.0, 0.0), 0)
-    assert state.rows[0][99] == state.came[0][99] == 1.0
+    assert state.rows[0][99] == state.observed[0][99] == 1.0

@@ -21,7 +21,7 @@ def row(action: int, confidence: float = 0.5, ensemble: int = HOLD, move: float 
 
 
 def gates(rows: list[Row], policy: ClassicPolicy = classic.DEFAULTS) -> dict[str, Gate]:
-    state = classic.begin(policy)
+    state = classic.initial(policy)
     for one in rows:
         classic.evolve(state, one)
     return {gate.name: gate for gate in classic.verdicts(state, policy)}

@@ -40,10 +40,10 @@ def said(count: int, members: int, seed: int = 0, copy: bool = False, constant: 
 
 
 def worths(answers: list[MemberScore], of: ContributionPanel) -> dict[str, tuple[float, float]]:
-    state = contribution.begin(of)
+    state = contribution.initial(of)
     for one in answers:
         contribution.evolve(state, one)
-    return {worth.model: (worth.shapley, worth.leave_one_out) for worth in contribution.worths(state)}
+    return {worth.model: (worth.shapley, worth.leave_one_out) for worth in contribution.member_contributions(state)}
 
 
 @given(st.lists(st.floats(-5, 5), min_size=8, max_size=8))
@@ -61,10 +61,10 @@ def test_shapley_values_are_the_mean_over_all_orders(values: list[float]) -> Non
 
 
 def test_members_share_the_gain_of_the_whole() -> None:
-    state = contribution.begin(panel(0.4, 0.3, 0.3))
+    state = contribution.initial(panel(0.4, 0.3, 0.3))
     for one in said(512, 3):
         contribution.evolve(state, one)
-    total = sum(worth.shapley for worth in contribution.worths(state))
+    total = sum(worth.shapley for worth in contribution.member_contributions(state))
     assert total == pytest.approx(state.gains[7] / state.valued)
     assert total > 0
 
@@ -82,7 +82,7 @@ def test_a_copy_shares_the_value_of_what_it_copies() -> None:
 
 def test_rounds_are_valued_as_the_vote_would_be() -> None:
     answers = said(256, 2)
-    state = contribution.begin(panel(0.5, 0.5))
+    state = contribution.initial(panel(0.5, 0.5))
     for one in answers:
         contribution.evolve(state, one)
     total = 0.0
@@ -100,7 +100,7 @@ def test_rounds_are_valued_as_the_vote_would_be() -> None:
 @given(st.integers(0, 1200))
 def test_a_restart_changes_no_bit(cut: int) -> None:
     answers = ANSWERS
-    half = contribution.begin(panel(0.6, 0.4))
+    half = contribution.initial(panel(0.6, 0.4))
     for number, one in enumerate(answers):
         if number == cut:
             half = msgspec.msgpack.decode(msgspec.msgpack.encode(half), type=Contributions)
@@ -109,7 +109,7 @@ def test_a_restart_changes_no_bit(cut: int) -> None:
 
 
 ANSWERS = said(600, 2)
-WHOLE = contribution.begin(panel(0.6, 0.4))
+WHOLE = contribution.initial(panel(0.6, 0.4))
 for _one in ANSWERS:
     contribution.evolve(WHOLE, _one)
 
@@ -117,7 +117,7 @@ for _one in ANSWERS:
 def test_too_many_members_are_refused() -> None:
     members = tuple(f"m{n:02}" for n in range(11))
     with pytest.raises(ValueError, match="2048 pools"):
-        contribution.begin(ContributionPanel(members, (0.1,) * 11, (LOG_PRIOR,) * 11, LOG_PRIOR))
+        contribution.initial(ContributionPanel(members, (0.1,) * 11, (LOG_PRIOR,) * 11, LOG_PRIOR))
 
 
 def test_a_round_waits_for_all_its_members_and_takes_strangers_for_nobody() -> None:
@@ -128,7 +128,7 @@ def test_a_round_waits_for_all_its_members_and_takes_strangers_for_nobody() -> N
     assert rounds.join(state, MemberScore("a", "S", 1, (1.0, 0.0, 0.0), 0)) is None
     complete = rounds.join(state, MemberScore("b", "S", 1, p, 0))
     assert complete is not None
-    assert complete.answers == (p, p)
+    assert complete.probabilities == (p, p)
     assert state.open == {}
 
 

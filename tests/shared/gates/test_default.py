@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.gates import betting, default, evidence
-from shared.gates.evidence import BETTER, CHAMPION, INCUMBENT, MONEY, POOL, PRIOR, Evidence
+from shared.gates.evidence import BETTER, CHAMPION, CHAMPION_OVER_PRIOR, MONEY, POOL, PRIOR, Evidence
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import UNKNOWN, Key, Plan, Row, Scales, Triple
 from shared.gates.verdicts import Gate, Judgement, combine, combine_counted, gate
@@ -58,7 +58,7 @@ def story(bars: int, lead: float, champion: float | None = 0.0, seed: int = 0, s
 
 
 def told(rows: Iterable[Row], of: Plan | None = None) -> Evidence:
-    state = evidence.begin(of or plan())
+    state = evidence.initial(of or plan())
     for row in rows:
         evidence.evolve(state, row)
     return state
@@ -89,7 +89,7 @@ def test_reading_a_verdict_changes_nothing(healthy: Evidence) -> None:
 
 
 def test_every_number_of_a_verdict_is_finite(healthy: Evidence) -> None:
-    for state in (evidence.begin(plan()), told(story(2, 0.1)), told(story(40, 0.1, None)), healthy):
+    for state in (evidence.initial(plan()), told(story(2, 0.1)), told(story(40, 0.1, None)), healthy):
         for one in default.judge(state).gates:
             assert all(math.isfinite(x) for x in (one.value, one.threshold, one.low, one.high, one.effect)), one
 
@@ -237,7 +237,7 @@ def test_evidence_restarts_with_what_it_is_about(healthy: Evidence) -> None:
 
 def test_a_block_that_is_no_whole_number_of_bars_is_refused() -> None:
     with pytest.raises(ValueError, match="whole number of bars"):
-        evidence.begin(plan(), block_ms=10 * BAR + 1)
+        evidence.initial(plan(), block_ms=10 * BAR + 1)
 
 
 @settings(max_examples=15, deadline=None)
@@ -245,7 +245,7 @@ def test_a_block_that_is_no_whole_number_of_bars_is_refused() -> None:
 def test_a_restart_in_the_middle_changes_no_verdict(cut: int, seed: int) -> None:
     rows = list(story(350, 0.1, seed=seed))
     whole = told(rows)
-    half = evidence.begin(plan())
+    half = evidence.initial(plan())
     for number, row in enumerate(rows):
         if number == cut:
             half = msgspec.msgpack.decode(msgspec.msgpack.encode(half), type=Evidence)
@@ -256,7 +256,7 @@ def test_a_restart_in_the_middle_changes_no_verdict(cut: int, seed: int) -> None
 
 def test_memory_does_not_grow_with_scores() -> None:
     random = np.random.default_rng(0)
-    state = evidence.begin(plan())
+    state = evidence.initial(plan())
     sizes = []
     for number, (a, b, c) in enumerate(random.dirichlet((1, 1, 1), size=12_000).tolist()):
         evidence.evolve(state, Row(f"S{number % 50}", number // 50 * BAR, (a, b, c), number % 3, BASE, number % 3))
@@ -273,7 +273,7 @@ def test_the_design_effect_of_repeated_rows_is_seen() -> None:
 
 
 def test_bets_are_fed_by_their_own_comparison(healthy: Evidence) -> None:
-    blocks = [healthy.bets[j].blocks for j in (PRIOR, CHAMPION, POOL, INCUMBENT, MONEY, BETTER)]
+    blocks = [healthy.bets[j].blocks for j in (PRIOR, CHAMPION, POOL, CHAMPION_OVER_PRIOR, MONEY, BETTER)]
     assert len(set(blocks)) == 1
     assert healthy.bets[CHAMPION].mean == pytest.approx(healthy.bets[BETTER].mean)
     assert betting.log_e(healthy.bets[CHAMPION]) > betting.log_e(healthy.bets[BETTER])

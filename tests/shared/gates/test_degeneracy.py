@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from shared.gates import degeneracy, drift
-from shared.gates.degeneracy import Answers
+from shared.gates.degeneracy import OutputDistribution
 
 
-def told(answers: list[tuple[str, int, float]]) -> Answers:
-    state = Answers()
+def told(answers: list[tuple[str, int, float]]) -> OutputDistribution:
+    state = OutputDistribution()
     for symbol, bar, p in answers:
         degeneracy.observe(state, symbol, bar, (1 - p, 0.0, p))
     return state
@@ -52,7 +52,7 @@ def test_entropy_is_that_of_the_rounded_answers(values: list[int]) -> None:
 
 def test_more_answers_than_are_kept_do_not_lower_the_entropy() -> None:
     random = np.random.default_rng(0)
-    state = Answers()
+    state = OutputDistribution()
     for bar, (a, b, c) in enumerate(random.dirichlet((1, 1, 1), size=9_000).tolist()):
         degeneracy.observe(state, "A", bar, (a, b, c))
     assert len(state.codes) == degeneracy.MOST_DISTINCT

@@ -37,7 +37,7 @@ def served(bars: int, lead: float, ghost: float | None = 0.1, seed: int = 0, sym
 
 
 def begun(policy: GuardPolicy = guard.DEFAULT_GUARD) -> Guard:
-    return guard.begin(horizon=1, interval_ms=BAR, scale=0.3, policy=policy)
+    return guard.initial(horizon=1, interval_ms=BAR, scale=0.3, policy=policy)
 
 
 def told(rows: list[Row], policy: GuardPolicy = guard.DEFAULT_GUARD) -> Guard:

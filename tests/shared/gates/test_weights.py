@@ -43,7 +43,7 @@ def folded(said: list[MemberScore], state: Weights) -> list[Step]:
 
 def start(*shares: float, rule: str = "logpool1", cap: float = 1.0, most_step: float = 0.05) -> Weights:
     learning = Learning(rule, most_step=most_step)  # type: ignore[arg-type]  # one of two
-    return weights.begin(members(*shares, cap=cap), horizon=2, interval_ms=BAR, learning=learning)
+    return weights.initial(members(*shares, cap=cap), horizon=2, interval_ms=BAR, learning=learning)
 
 
 @pytest.mark.parametrize("rule", ["logpool1", "fixedshare1"])
@@ -151,7 +151,7 @@ def test_settled_weights_sum_to_one_within_their_bounds(shares: list[float], wan
     current = [share / sum(shares) for share in shares]
     low = [max(0.0, weight - 0.05) for weight in current]
     high = [weight + 0.05 for weight in current]
-    found = weights._settled(wanted[: len(current)], low, high)
+    found = weights._project(wanted[: len(current)], low, high)
     assert math.fsum(found) == pytest.approx(1.0, abs=2e-12)
     assert all(b - 1e-11 <= weight <= h + 1e-11 for weight, b, h in zip(found, low, high, strict=True))
     assert all(weight == round(weight, 12) for weight in found)

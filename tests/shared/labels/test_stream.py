@@ -26,7 +26,7 @@ def test_each_bar_has_the_class_that_training_would_give_it(seed: int, horizon: 
     named = dict(zip(expected.open_time.tolist(), batch.classes(expected.z, 0.7).tolist(), strict=True))
     track = BarHistory(MINUTE, Volatility())
     for t, price in zip(time.tolist(), close.tolist(), strict=True):
-        assert track.take(t, price, "1-0")
+        assert track.append(t, price, "1-0")
     for t in time.tolist():
         found = track.outcome(t, horizon, 0.7)
         if isinstance(found, LabelOutcome):
@@ -43,12 +43,12 @@ def test_what_is_forgotten_changes_no_later_outcome() -> None:
     close = (100 * np.exp(np.cumsum(dice.normal(0, 1e-3, 400)))).tolist()
     whole, cut = BarHistory(MINUTE, Volatility()), BarHistory(MINUTE, Volatility())
     for number, price in enumerate(close):
-        whole.take(number * MINUTE, price, "1-0")
-        cut.take(number * MINUTE, price, "1-0")
-        cut.forget((number - 80) * MINUTE)
+        whole.append(number * MINUTE, price, "1-0")
+        cut.append(number * MINUTE, price, "1-0")
+        cut.drop_before((number - 80) * MINUTE)
     again = BarHistory(MINUTE, cut.base)
     for number, price in enumerate(close):
-        again.take(number * MINUTE, price, "1-0")
+        again.append(number * MINUTE, price, "1-0")
     for track in (cut, again):
         assert track.outcome(330 * MINUTE, 12, 0.7) == whole.outcome(330 * MINUTE, 12, 0.7)
     assert isinstance(cut.outcome(100 * MINUTE, 12, 0.7), Unlabelled)
@@ -56,8 +56,8 @@ def test_what_is_forgotten_changes_no_later_outcome() -> None:
 
 def test_a_bar_off_the_grid_or_out_of_order_changes_nothing() -> None:
     track = BarHistory(MINUTE, Volatility())
-    assert track.take(2 * MINUTE, 100.0, "1-0")
-    assert not track.take(2 * MINUTE, 101.0, "2-0")
-    assert not track.take(MINUTE, 101.0, "3-0")
-    assert not track.take(3 * MINUTE + 1, 101.0, "4-0")
+    assert track.append(2 * MINUTE, 100.0, "1-0")
+    assert not track.append(2 * MINUTE, 101.0, "2-0")
+    assert not track.append(MINUTE, 101.0, "3-0")
+    assert not track.append(3 * MINUTE + 1, 101.0, "4-0")
     assert track.front.close == 100.0

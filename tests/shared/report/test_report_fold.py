@@ -49,7 +49,7 @@ def test_e_values_and_intervals_are_those_of_the_gates() -> None:
     events = list(market(400))
     one = only(folded(*events))
     plan = Plan(Key("xgboost", "", "", "", "", ""), 1, 3_600_000)
-    state = evidence.begin(plan)
+    state = evidence.initial(plan)
     for event in events:
         evidence.evolve(state, row_of(event))
     bets = state.bets

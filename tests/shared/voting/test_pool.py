@@ -57,7 +57,7 @@ def test_a_constant_member_contributes_nothing_whatever_its_weight(
     both = alone._replace(members=(*alone.members, constant))
     without, beside = vote(alone, {"a": p}), vote(both, {"a": p, "z": c})
     assert beside.probabilities == pytest.approx(without.probabilities, abs=1e-12)
-    assert beside.opinions["z"].effect == pytest.approx(0.0, abs=1e-12)
+    assert beside.effects["z"].effect == pytest.approx(0.0, abs=1e-12)
 
 
 @given(st.lists(simplex(), min_size=4, max_size=4), st.sampled_from([LOGPOOL, CONSENSUS]))
@@ -67,7 +67,7 @@ def test_any_ballots_give_probabilities_and_a_confidence_between_zero_and_one(
     outcome = vote(panel(policy, **FOUR), dict(zip("abcd", ps, strict=True)))
     assert sum(outcome.probabilities) == pytest.approx(1)
     assert 0 <= outcome.confidence <= 1
-    assert outcome.consensus_count == sum(o.action == outcome.action for o in outcome.opinions.values())
+    assert outcome.consensus_count == sum(o.action == outcome.action for o in outcome.effects.values())
 
 
 @given(st.lists(simplex(), min_size=4, max_size=4), st.permutations("abcd"), st.sampled_from([LOGPOOL, CONSENSUS]))
@@ -93,8 +93,8 @@ def test_a_lead_under_the_edge_is_hold() -> None:
 def test_leave_one_out_finds_the_member_on_which_the_action_hangs() -> None:
     outcome = vote(panel(LOGPOOL, a=0.5, b=0.5), {"a": (0.01, 0.09, 0.90), "b": (1 / 3, 1 / 3, 1 / 3)})
     assert outcome.action == "BUY"
-    assert outcome.opinions["a"].pivotal
-    assert not outcome.opinions["b"].pivotal
+    assert outcome.effects["a"].pivotal
+    assert not outcome.effects["b"].pivotal
 
 
 def test_one_survivor_of_four_is_no_quorum() -> None:
