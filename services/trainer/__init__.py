@@ -5,7 +5,7 @@ Reads
     partitions; for a job ``market`` and ``features``, from Redis or from sealed files.
 Writes
     ``training``: requests by schedule, drift and decay, and the progress and result of each job. ``control``:
-    ``RegisterArtifact`` for each accepted artifact, and ``StartShadow`` if the training policy says so. Accepted
+    ``RegisterArtifact`` for each accepted artifact, and ``StartShadow`` if the training policy asks for it. Accepted
     artifacts into the store; rejected ones into ``training/<job>/quarantine`` in the state folder. ``alarms``:
     ``OwnerReplaced``.
 Remembers

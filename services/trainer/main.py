@@ -226,8 +226,8 @@ class Trainer:
                 await self.ledger.append(event)
 
     async def _register(self, made: TrainingCompleted) -> TrainingCompleted | TrainingFailed:
-        """Store and register the artifact of a job, and start it in shadow if the training policy says so. It is never
-        promoted here."""
+        """Store and register the artifact of a job, and start it in shadow if the training policy asks for it. It is
+        never promoted here."""
         own = ArtifactStore(folder_of(self.settings, made.request) / STORE)
         manifest, files = await anyio.to_thread.run_sync(own.content, made.artifact)
         await anyio.to_thread.run_sync(self.store.save, manifest, files)

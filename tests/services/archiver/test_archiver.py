@@ -52,7 +52,14 @@ class World:
 
     async def letter(self, text: str) -> None:
         claim = await self.log.claim("feed", [], 0, ME, take_over=True)
-        await self.log.commit(claim, Commit([encode("dead", DeadLetter("feed", "a:1", "bad_row", text, ""))], {}, {}))
+        await self.log.commit(
+            claim,
+            Commit(
+                [encode("dead", DeadLetter(service="feed", source="a:1", reason="bad_row", detail=text, raw=""))],
+                {},
+                {},
+            ),
+        )
 
     async def reads(self, group: str, count: int, since: int | None = None) -> Claim:
         claim = await self.log.claim(group, ["market"], 0, ME, take_over=True)
@@ -73,7 +80,20 @@ class World:
 
 def seal_bar(number: int) -> Encoded:
 
-    return encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+    return encode(
+        "market",
+        BarClosed(
+            symbol="BTC",
+            interval_ms=60_000,
+            open_time=number * 60_000,
+            open=1.0,
+            high=2.0,
+            low=0.5,
+            close=1.5,
+            volume=10.0,
+            origin="synthetic",
+        ),
+    )
 
 
 @pytest.fixture

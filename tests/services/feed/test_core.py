@@ -52,7 +52,9 @@ def test_a_good_bar_goes_out_as_a_root_event() -> None:
 def test_a_refused_row_becomes_a_dead_letter_with_file_and_line() -> None:
     refused = RefusedRow("not_finite", "high nan", "BTCUSDT.csv:7", "1,nan", "BTCUSDT")
     handled = handle(fresh(), numbered(refused), 1)
-    assert events(handled.outputs) == [DeadLetter("feed", "BTCUSDT.csv:7", "not_finite", "high nan", "1,nan")]
+    assert events(handled.outputs) == [
+        DeadLetter(service="feed", source="BTCUSDT.csv:7", reason="not_finite", detail="high nan", raw="1,nan")
+    ]
     assert handled.outputs[0].stream == "dead"
     assert handled[1:] == (0, 1, 0)
 

@@ -49,7 +49,9 @@ pytestmark = pytest.mark.anyio
 
 SET = SETS["core-28"]
 BARS = {name: market(name, 1800, 0.5, seed) for seed, name in enumerate(("AAA", "BBB"))}
-RECIPE = Recipe("logistic", SET.name, complete(family_named("logistic"), {}), 3, 0.5, 1)
+RECIPE = Recipe(
+    family="logistic", feature_set=SET.name, params=complete(family_named("logistic"), {}), horizon=3, hold=0.5, seed=1
+)
 WHY: dict[str, Any] = {"actor": "ada", "reason": "a test"}
 
 
@@ -79,12 +81,32 @@ class Site:
             bars = one.bars
             columns = (bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume)
             for at, opened, high, low, close, volume in zip(*(column.tolist() for column in columns), strict=True):
-                bar = BarClosed(symbol, MINUTE, at, opened, high, low, close, volume, "synthetic")
+                bar = BarClosed(
+                    symbol=symbol,
+                    interval_ms=MINUTE,
+                    open_time=at,
+                    open=opened,
+                    high=high,
+                    low=low,
+                    close=close,
+                    volume=volume,
+                    origin="synthetic",
+                )
                 outputs.append(encode("market", bar))
             for at, vector in zip(one.open_time.tolist(), one.vectors, strict=True):
                 values = vector.astype("<f4").tobytes()
                 outputs.append(
-                    encode("features", FeaturesComputed(symbol, MINUTE, at, "synthetic", SET.digest, values))
+                    encode(
+                        "features",
+                        FeaturesComputed(
+                            symbol=symbol,
+                            interval_ms=MINUTE,
+                            open_time=at,
+                            origin="synthetic",
+                            feature_set=SET.digest,
+                            values=values,
+                        ),
+                    )
                 )
         await self.log.commit(claim, Commit(outputs, {}, {}))
         await self.log.release(claim)
@@ -224,7 +246,19 @@ async def test_a_job_that_takes_too_much_memory_fails_and_the_trainer_goes_on(si
 async def test_decay_of_a_champion_is_a_cause_once(site: Site) -> None:
     champion = await site.champion()
     claim = await site.log.claim("gate-evaluator", (), 0, Owner("elsewhere", 1, "e"))
-    decayed = encode("gates", SkillDecayed("m", champion, 120.0, 100.0, 14, "less than half", "3d" * 16, 4))
+    decayed = encode(
+        "gates",
+        SkillDecayed(
+            model="m",
+            artifact=champion,
+            value=120.0,
+            threshold=100.0,
+            samples=14,
+            detail="less than half",
+            last_score="3d" * 16,
+            control_version=4,
+        ),
+    )
     await site.log.commit(claim, Commit([decayed], {}, {}))
     for _ in range(2):
         async with site.trainer() as trainer:
@@ -258,7 +292,11 @@ async def test_a_job_whose_trainer_stopped_is_started_again_from_the_same_positi
 async def test_a_job_that_was_interrupted_three_times_is_given_up(site: Site) -> None:
     asked = await site.ask()
     for attempt in (1, 2, 3):
-        await site.ledger.append(TrainingStarted(asked, "m", attempt, 0, 9, (), "gone", now_ms()))
+        await site.ledger.append(
+            TrainingStarted(
+                request=asked, model="m", attempt=attempt, first=0, last=9, ends=(), worker="gone", at=now_ms()
+            )
+        )
     job = await site.until_ended(asked)
     assert isinstance(job.ended, TrainingFailed)
     assert job.ended.detail.startswith("given up after 3 attempts")

@@ -61,7 +61,9 @@ def kinds(notices: Sequence[Notice]) -> list[str]:
 
 
 def recorded(version: int, asked: Command, at: int = 0) -> CommandRecorded:
-    return CommandRecorded(version, HEAD, f"c{version}", at, "ada", "because", asked)
+    return CommandRecorded(
+        version=version, previous=HEAD, command_id=f"c{version}", at=at, actor="ada", reason="because", command=asked
+    )
 
 
 def test_given_short_bars_when_the_third_round_in_a_row_has_no_quorum_then_it_is_reported_once_and_resolved_once() -> (
@@ -122,7 +124,7 @@ def test_given_an_alert_that_came_and_went_when_it_comes_again_and_stays_then_it
 @given(st.lists(st.integers(0, 3 * BURST_MS), max_size=60).map(sorted))
 def test_however_dead_letters_come_each_is_reported_or_counted_once(moments: list[int]) -> None:
     state, sent = State(), []
-    letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    letter = DeadLetter(service="feed", source="bars.csv:7", reason="not_finite", detail="close is NaN", raw="x")
     for at in moments:
         sent += observe(state, letter, 0, at)
         sent += check(state, at, [], Control())
@@ -133,16 +135,28 @@ def test_however_dead_letters_come_each_is_reported_or_counted_once(moments: lis
 
 def test_dead_letters_of_another_reason_are_reported_on_their_own() -> None:
     state = State()
-    one = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    one = DeadLetter(service="feed", source="bars.csv:7", reason="not_finite", detail="close is NaN", raw="x")
     assert kinds(observe(state, one, 0, 1)) == ["dead-letters reported"]
     assert kinds(observe(state, msgspec.structs.replace(one, reason="duplicate"), 0, 2)) == ["dead-letters reported"]
 
 
 def test_a_collapsed_guard_an_intruder_and_a_gap_are_critical() -> None:
     events: list[Any] = [
-        GuardTripped("xgboost", HEAD, None, "collapse", "rollback", 3.0, 2.0, 40, "one answer", EVENT, 1),
-        ControlRefused("9-1", 3, HEAD, "no command", "x"),
-        GapDetected("ensemble-voter", "predictions", "1-0", "9-0", 1),
+        GuardTripped(
+            model="xgboost",
+            artifact=HEAD,
+            ghost=None,
+            guard="collapse",
+            stage="rollback",
+            value=3.0,
+            threshold=2.0,
+            samples=40,
+            detail="one answer",
+            last_score=EVENT,
+            control_version=1,
+        ),
+        ControlRefused(entry="9-1", version=3, head=HEAD, reason="no command", raw="x"),
+        GapDetected(group="ensemble-voter", stream="predictions", committed="1-0", oldest="9-0", at=1),
     ]
     notices = [notice for event in events for notice in observe(State(), event, 0, 1)]
     assert [notice.severity for notice in notices] == ["critical"] * 3
@@ -150,7 +164,9 @@ def test_a_collapsed_guard_an_intruder_and_a_gap_are_critical() -> None:
 
 
 def test_a_command_that_the_evaluator_issues_itself_gives_no_notice() -> None:
-    due = ActionDue("xgboost", HEAD, "rollback", acts=True, evidence=EVENT, reason="harm", control_version=1)
+    due = ActionDue(
+        model="xgboost", artifact=HEAD, action="rollback", acts=True, evidence=EVENT, reason="harm", control_version=1
+    )
     assert observe(State(), due, 0, 1) == []
     assert kinds(observe(State(), msgspec.structs.replace(due, acts=False), 0, 1)) == ["action-due reported"]
 
@@ -267,9 +283,23 @@ def test_what_is_remembered_survives_its_file() -> None:
 
 def test_gauges_are_those_of_the_table_and_forget_a_candidate_that_is_gone() -> None:
     state = State()
-    gate = GateVerdict("skill", "inconclusive", "needed", 3.5, 20.0, 500, None, None)
+    gate = GateVerdict(
+        name="skill", verdict="inconclusive", kind="needed", value=3.5, threshold=20.0, samples=500, low=None, high=None
+    )
     reached_ = VerdictReached(
-        "xgboost", HEAD, None, "default", HEAD, "inconclusive", (gate,), 500, 0, 1, EVENT, EVENT, 1
+        model="xgboost",
+        artifact=HEAD,
+        champion=None,
+        policy="default",
+        policy_digest=HEAD,
+        overall="inconclusive",
+        gates=(gate,),
+        scores=500,
+        since=0,
+        until=1,
+        first_score=EVENT,
+        last_score=EVENT,
+        control_version=1,
     )
     assert observe(state, reached_, 0, 1) == []
     here = Control(version=3, models={"xgboost": Model(champion="1" * 64, weight=1.0, shadows=(HEAD,))})
@@ -289,20 +319,30 @@ def test_gauges_are_those_of_the_table_and_forget_a_candidate_that_is_gone() -> 
 
 def test_a_training_is_followed_and_its_refusal_reported() -> None:
     state = State()
-    going = TrainingProgressed(EVENT, "xgboost", "fitting", 3, 12, 1, train_loss=0.9, held_loss=1.05)
+    going = TrainingProgressed(
+        request=EVENT, model="xgboost", stage="fitting", number=3, of=12, at=1, train_loss=0.9, held_loss=1.05
+    )
     assert observe(state, going, 0, 1) == []
     found = {(name, at): value for name, at, value in readings(state, [], Control(), 0)}
     assert found["conclave.training.stage", ("xgboost", "fitting")] == 1.0
     assert found["conclave.training.progress", ("xgboost",)] == 0.25
     assert found["conclave.training.log_loss", ("xgboost", "held")] == 1.05
-    refused = TrainingRejected(EVENT, "xgboost", "collapsed", "one answer to everything", "quarantine/x", 3.0, 2)
+    refused = TrainingRejected(
+        request=EVENT,
+        model="xgboost",
+        reason="collapsed",
+        evidence="one answer to everything",
+        quarantine="quarantine/x",
+        seconds=3.0,
+        at=2,
+    )
     [notice] = observe(state, refused, 0, 2)
     assert (notice.alert, notice.severity) == ("retrain-rejected", "warning")
     assert "collapsed; one answer to everything" in notice.text
     assert [reading.attributes for reading in readings(state, [], Control(), 0) if reading.name.endswith("stage")] == [
         ("xgboost", "rejected")
     ]
-    failed = TrainingFailed(EVENT, "xgboost", "out_of_memory", "6144 MiB", 3)
+    failed = TrainingFailed(request=EVENT, model="xgboost", reason="out_of_memory", detail="6144 MiB", at=3)
     assert kinds(observe(state, failed, 0, 3)) == ["retrain-failed reported"]
 
 
@@ -311,7 +351,17 @@ def test_a_probation_that_is_not_ended_in_time_is_reported_as_a_dead_guard_is() 
     state = State()
     here = Control(probations=Map({"xgboost": Probation(HEAD, 4, 3, 0)}))
     observe_command(state, recorded(4, Promote("xgboost", HEAD, probation=3)))
-    ballot = CountedBallot("xgboost", HEAD, EVENT, "BUY", 0.5, (0.25, 0.25, 0.5), 1.0, 0.1, pivotal=False)
+    ballot = CountedBallot(
+        model="xgboost",
+        artifact=HEAD,
+        event=EVENT,
+        action="BUY",
+        confidence=0.5,
+        probabilities=(0.25, 0.25, 0.5),
+        weight=1.0,
+        effect=0.1,
+        pivotal=False,
+    )
     for at in range(5):
         observe(state, decision(version=3 if at == 0 else 4, counted=(ballot,), origin="replay"), 0, at)
     assert check(state, MINUTE_MS, [], here) == []
