@@ -16,6 +16,7 @@ CLEAN: Final = [
     "services/feed",
     "services/gate_evaluator",
     "services/model_worker",
+    "services/shadow_recorder",
     "services/trainer",
     "services/watcher",
     "shared/labels",

@@ -60,11 +60,9 @@ def lost_tail(place: StreamKey, sealed: str, end: StreamEnd) -> str | None:
     )
 
 
-def groups_of(partition: int, cut: PartitionCut) -> Iterable[GroupThen]:
+def groups_of(partition: int, cut: PartitionCut) -> list[GroupThen]:
     """Return the consumer groups of a partition as a cut records them, without the archiver's own."""
-    for group, fields in cut.groups.items():
-        if group != GROUP:
-            yield GroupThen(group, partition, dict(fields))
+    return [GroupThen(group, partition, dict(fields)) for group, fields in cut.groups.items() if group != GROUP]
 
 
 def unchanged(former: Cut | None, ends: Sequence[SealedEnd], groups: Sequence[GroupThen]) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -92,7 +92,7 @@ class _Run:
         """Send from the first row that a partition has not handled, to the end or to ``stop``."""
         skip = min(state.rows for state in self.states)
         ticks = core.ticks(source.rows(skip), skip, MOST_AT_ONCE)
-        tick = await to_thread.run_sync(_next, ticks)
+        tick = await to_thread.run_sync(next, ticks, None)
         pace = Pace(speed, time.monotonic())
         while tick is not None and not stop.is_set():
             await wait(pace.due() - time.monotonic(), stop)
@@ -102,7 +102,7 @@ class _Run:
             while tick is not None and (not rows or self._joins(tick, rows, pace)):
                 rows += tick.rows
                 pace.sent(len(tick.rows), time.monotonic())
-                tick = _next(ticks)
+                tick = next(ticks, None)
             if not await self._send(rows, stop):
                 break
         for partition, state in enumerate(self.states):
@@ -168,7 +168,3 @@ class _Run:
 
 def _lag(view: GroupView) -> int:
     return max(view.lag.values(), default=0)
-
-
-def _next(ticks: Iterator[Tick]) -> Tick | None:
-    return next(ticks, None)

@@ -12,7 +12,7 @@ from schemas.control import Command, ConfirmPromotion, Rollback, SetWeights, Ste
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from shared.control.issuing import ControlWriter, Missing, RefusedError
-from shared.control.signing import Signer, load_private
+from shared.control.signing import Signer, service_signer
 from shared.control.stream import now_ms
 from shared.log import Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
@@ -21,7 +21,6 @@ from shared.settings import Settings
 
 STALE_MS: Final = 3_600_000
 """An event older than this issues no command, since the situation may have changed. It is left to people."""
-KEY_FILE: Final = Path("keys") / f"{GROUP}.pem"
 _log = logging.getLogger(GROUP)
 
 
@@ -33,8 +32,7 @@ def service() -> Evaluator:
 async def run(settings: Settings, partition: int, stop: anyio.Event, *, take_over: bool = False) -> None:
     """Judge until ``stop``, and issue the commands that the gate policy allows. They are signed with the key in
     ``<state>/keys/gate-evaluator.pem``, if there is one."""
-    file = Path(settings.installation.state) / KEY_FILE
-    signer = load_private(file, key_id=GROUP) if file.is_file() else None
+    signer = service_signer(Path(settings.installation.state), GROUP)
     async with opened_log(settings, f"conclave:{GROUP}:acts") as log, anyio.create_task_group() as tasks:
         tasks.start_soon(issue_due, log, signer, partition, missing_by(settings))
         await serve(service(), settings, partition, stop, take_over=take_over)

@@ -23,7 +23,7 @@ from shared.artifacts.registration import registration
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, RefusedError
-from shared.control.signing import Signer, load_private
+from shared.control.signing import Signer, service_signer
 from shared.control.stream import CONTROL, now_ms
 from shared.log import START, Commit, Position, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop, opened_loop
@@ -38,7 +38,6 @@ POLL_S: Final = 0.5
 BATCH: Final = 1000
 FEWEST_ROWS: Final = 100
 """The fewest labelled rows when a job is run again: the training policy of that time may have changed."""
-KEY_FILE: Final = Path("keys") / f"{GROUP}.pem"
 _log = logging.getLogger(GROUP)
 
 
@@ -46,8 +45,7 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
     """Train until ``stop``. Commands are signed with the key in ``<state>/keys/trainer.pem``, if there is one.
 
     Raises ``OwnedError`` if another trainer runs."""
-    file = Path(settings.installation.state) / KEY_FILE
-    signer = load_private(file, key_id=GROUP) if file.is_file() else None
+    signer = service_signer(Path(settings.installation.state), GROUP)
     async with (
         opened_loop(settings, GROUP) as loop,
         loop.owned(settings.installation.partitions, READS, take_over=take_over),
@@ -77,7 +75,7 @@ class Trainer:
         self.settings = settings
         self.loop = loop
         self.log = loop.log
-        self.commands = ControlWriter(loop.log, signer, missing_by(settings))
+        self.control = ControlWriter(loop.log, signer, missing_by(settings))
         self.ledger = TrainingWriter(loop.log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.positions = [claim.positions["gates"] for claim in loop.claims]
@@ -112,12 +110,12 @@ class Trainer:
     async def _state(self) -> State:
         """Return the configuration now, and note when each champion was promoted."""
         try:
-            state = await self.commands.state()
+            state = await self.control.state()
         except TruncatedLogError as error:
             _log.error("%s", error)
             self.promoted, self.control_read = {}, START
-            state = await self.commands.state()
-        while entries := await self.log.scan(CONTROL, after=self.control_read, until=self.commands.reader.last):
+            state = await self.control.state()
+        while entries := await self.log.scan(CONTROL, after=self.control_read, until=self.control.reader.last):
             self.promoted = promotions(self.promoted, [decode("control", entry.data).event for entry in entries])
             self.control_read = entries[-1].id
         return state
@@ -167,9 +165,7 @@ class Trainer:
     async def _run_job(self, job: Job, stop: anyio.Event) -> None:
         """Make one attempt of a job."""
         if len(job.began) >= ATTEMPTS:
-            detail = (
-                f"given up after {len(job.began)} attempts: each was interrupted or ended together with its trainer"
-            )
+            detail = f"given up after {len(job.began)} attempts: each was interrupted or ended with its trainer"
             await self.ledger.append(failed(job.id, job.request.model, "interrupted", detail))
             return
         started = job.started or await self._fix_data(job.request, job.id)
@@ -179,7 +175,7 @@ class Trainer:
         attempt = len(job.began) + 1
         started = structs.replace(started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=now_ms())
         await self.ledger.append(started)
-        state = await self.commands.state()
+        state = await self.control.state()
         slot = state.models.get(job.request.model)
         task = Task(
             id=job.id,
@@ -220,10 +216,8 @@ class Trainer:
     async def _record(self, event: TrainingEvent) -> None:
         """Write an event of the job to ``training``; register a completed artifact first."""
         async with self._lock:
-            if isinstance(event, TrainingCompleted):
-                await self.ledger.append(await self._register(event))
-            else:
-                await self.ledger.append(event)
+            registered = await self._register(event) if isinstance(event, TrainingCompleted) else event
+            await self.ledger.append(registered)
 
     async def _register(self, made: TrainingCompleted) -> TrainingCompleted | TrainingFailed:
         """Store and register the artifact of a job, and start it in shadow if the training policy asks for it. It is
@@ -234,18 +228,16 @@ class Trainer:
         job = self.ledger.jobs[made.request]
         why = f"training job {made.request[:12]}: {job.request.reason}"[:2000]
         register: RegisterArtifact = registration(made.model, made.artifact, manifest)
-        state = await self.commands.state()
+        state = await self.control.state()
         try:
             if made.artifact not in state.artifacts:
                 command = f"training-{made.request}"
-                state = (await self.commands.issue(register, actor=GROUP, reason=why, command_id=command)).state
+                state = (await self.control.issue(register, actor=GROUP, reason=why, command_id=command)).state
             version, shadow = state.version, False
             if state.training.shadow:
                 with suppress(RefusedError):  # it is in shadow or votes already
-                    begin = StartShadow(made.model, made.artifact)
-                    issued = await self.commands.issue(
-                        begin, actor=GROUP, reason=why, command_id=f"training-shadow-{made.request}"
-                    )
+                    start, command = StartShadow(made.model, made.artifact), f"training-shadow-{made.request}"
+                    issued = await self.control.issue(start, actor=GROUP, reason=why, command_id=command)
                     version, shadow = issued.version, True
         except RefusedError as error:
             detail = f"{made.artifact} is in the store; the control stream refused it: {error}"

@@ -104,7 +104,7 @@ async def world(empty_redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
     made.client.close()
 
 
-async def test_what_is_sealed_old_and_needed_by_nobody_is_trimmed_and_still_read(world: World) -> None:
+async def test_what_is_sealed_old_and_needed_by_no_group_is_trimmed_and_still_read(world: World) -> None:
     await world.bars(30)
     await world.reads("feature-builder", 30)
     before = await world.all()
@@ -185,7 +185,7 @@ async def test_an_entry_that_differs_from_the_sealed_one_stops_trimming(world: W
         await world.round(LATER)
 
 
-async def test_a_server_that_is_behind_what_was_sealed_is_refused(world: World) -> None:
+async def test_a_server_that_ends_before_what_was_sealed_is_refused(world: World) -> None:
     await world.bars(3)
     await world.round()
     world.client.flushall()

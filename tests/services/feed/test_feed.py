@@ -171,7 +171,7 @@ async def test_bars_that_are_skipped_are_counted_where_nothing_else_happens() ->
     assert await feed(log, Listed(rows, identity="other"), window=40) == Counts(0, 0, 1500)
 
 
-async def test_another_source_is_refused_until_the_person_says_restart() -> None:
+async def test_another_source_is_refused_unless_restart_is_set() -> None:
     log = Killed()
     log.alive_for = 2
     with pytest.raises(CrashError):
@@ -197,7 +197,7 @@ async def test_a_second_feed_is_refused_and_the_first_goes_on() -> None:
     await log.claim("feed", (), 0, NEIGHBOUR)
 
 
-async def test_a_feed_that_was_replaced_stops_and_says_so() -> None:
+async def test_a_feed_that_was_replaced_stops_with_an_error() -> None:
     log = MemoryLog()
 
     class Replaced(Listed):
@@ -219,7 +219,7 @@ async def test_a_feed_that_was_replaced_stops_and_says_so() -> None:
             await feed(log, Replaced(ROWS), window=40)
 
 
-async def test_a_feed_that_replaces_another_says_whom() -> None:
+async def test_a_feed_that_replaces_another_names_it() -> None:
     log = MemoryLog()
     await log.claim("feed", (), 0, NEIGHBOUR)
     await feed(log, Listed(ROWS[:3]), take_over=True)
@@ -270,7 +270,7 @@ async def test_it_waits_for_the_slowest_reader() -> None:
     assert 0 < most <= 60
 
 
-async def test_it_waits_while_a_reader_is_not_there_and_stops_when_told() -> None:
+async def test_it_waits_while_a_reader_is_not_there_and_stops_when_asked() -> None:
     log = Watched()
     await log.claim("feature-builder", ("market",), 0, NEIGHBOUR)
     stop = anyio.Event()
@@ -310,7 +310,7 @@ async def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
         await feed(MemoryLog(), Listed(ROWS), **wrong)
 
 
-async def test_a_source_that_breaks_off_says_so_itself() -> None:
+async def test_a_source_that_breaks_off_raises_its_own_error() -> None:
     class Broken(Listed):
         def rows(self, skip: int = 0) -> Iterator[Row]:
             yield from islice(super().rows(skip), 20)

@@ -89,7 +89,7 @@ def test_a_shadow_a_return_to_normal_and_another_event_are_none(event: object) -
     assert cause_of(event, EVENT, given(StartShadow("a", A2))) is None
 
 
-def test_the_policy_says_which_causes_count() -> None:
+def test_the_policy_selects_the_causes_that_count() -> None:
     quiet = given(SetTrainingPolicy(on_drift=False, on_decay=False))
     assert cause_of(drifted(), EVENT, quiet) is None
     assert cause_of(DECAYED, EVENT, quiet) is None

@@ -61,7 +61,7 @@ class Site:
     def __init__(self, settings: Settings, log: RedisLog) -> None:
         self.settings = settings
         self.log = log
-        self.commands = ControlWriter(log)
+        self.control = ControlWriter(log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.events: list[TrainingEvent] = []
         self.ledger = TrainingWriter(log, lambda envelope: self.events.append(envelope.event))
@@ -115,8 +115,8 @@ class Site:
         """A model with a champion, trained on the same bars."""
         made = train(BARS, "logistic", SET, source="toy", horizon=3, hold=0.5)
         digest = self.store.save(*made)
-        await self.commands.issue(registration(model, digest, made.manifest), **WHY)
-        await self.commands.issue(Promote(model, digest, forced=True, weight=1.0), **WHY)
+        await self.control.issue(registration(model, digest, made.manifest), **WHY)
+        await self.control.issue(Promote(model, digest, forced=True, weight=1.0), **WHY)
         return digest
 
     async def ask(self, recipe: Recipe = RECIPE, **changed: Any) -> str:
@@ -148,17 +148,17 @@ async def site(empty_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     log = RedisLog(empty_redis_url)
     found = Site(load(), log)
-    await found.commands.issue(Found(1, "log-of-a-test"), **WHY)
+    await found.control.issue(Found(1, "log-of-a-test"), **WHY)
     await found.record()
     yield found
     await log.close()
 
 
-async def test_a_request_becomes_an_artifact_in_shadow_and_a_vote_for_nobody(site: Site) -> None:
+async def test_a_request_becomes_an_artifact_in_shadow_without_a_vote(site: Site) -> None:
     champion = await site.champion()
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingCompleted), job.ended
-    state = await site.commands.state()
+    state = await site.control.state()
     made = job.ended.artifact
     assert made in state.artifacts
     assert state.models["m"].champion == champion
@@ -176,12 +176,12 @@ async def test_a_request_becomes_an_artifact_in_shadow_and_a_vote_for_nobody(sit
     assert "fitting" in stages
 
 
-async def test_shadowing_is_left_to_people_where_the_policy_says_so(site: Site) -> None:
-    await site.commands.issue(SetTrainingPolicy(shadow=False), **WHY)
+async def test_shadowing_is_left_to_people_if_the_policy_asks_for_it(site: Site) -> None:
+    await site.control.issue(SetTrainingPolicy(shadow=False), **WHY)
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingCompleted)
     assert not job.ended.shadow
-    assert (await site.commands.state()).models == {}
+    assert (await site.control.state()).models == {}
 
 
 async def test_trained_again_it_has_the_same_digest(site: Site) -> None:
@@ -200,11 +200,11 @@ async def test_a_collapsed_fit_is_rejected_with_evidence_and_kept_where_nothing_
     kept = Path(site.settings.installation.state) / job.ended.quarantine
     assert {path.name for path in kept.iterdir()} >= {"manifest.json", "model.txt"}
     assert site.store.list() == ()
-    assert (await site.commands.state()).artifacts == Map()
+    assert (await site.control.state()).artifacts == Map()
 
 
 async def test_unfit_data_are_refused_before_any_fit(site: Site) -> None:
-    await site.commands.issue(SetTrainingPolicy(rows=100_000), **WHY)
+    await site.control.issue(SetTrainingPolicy(rows=100_000), **WHY)
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingRejected)
     assert job.ended.reason == "unfit_data"
@@ -218,8 +218,8 @@ async def test_vectors_of_another_set_are_no_data(site: Site) -> None:
     assert "no vector of user-18" in job.ended.evidence
 
 
-async def test_an_artifact_that_is_not_sane_is_refused_where_the_policy_says_so(site: Site) -> None:
-    await site.commands.issue(SetTrainingPolicy(sanity="refuse"), **WHY)
+async def test_an_artifact_that_is_not_sane_is_refused_if_the_policy_asks_for_it(site: Site) -> None:
+    await site.control.issue(SetTrainingPolicy(sanity="refuse"), **WHY)
     job = await site.until_ended(await site.ask(structs.replace(RECIPE, hold=0.9)))
     assert isinstance(job.ended, TrainingRejected)
     assert (job.ended.reason, job.report is not None) == ("insane", True)

@@ -75,7 +75,7 @@ def test_webhook_telegram_and_slack_are_known_and_named_without_their_secrets() 
     assert Channels(URLS).names == ["JSON", "Telegram", "Slack"]
 
 
-def test_an_address_that_nobody_knows_is_refused_without_showing_it() -> None:
+def test_an_address_of_an_unknown_kind_is_refused_without_showing_it() -> None:
     with pytest.raises(SettingsError, match="address 2") as refused:
         Channels([URLS[0], "pigeon://my-secret-token/loft"])
     assert "my-secret-token" not in str(refused.value)
@@ -108,7 +108,7 @@ def test_a_resolved_alert_is_information_and_a_line_has_the_number_that_was_coun
     assert line(notice(more=7)).endswith("(7 more like it)")
 
 
-def test_a_notice_by_hand_says_who_took_it(webhook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notice_by_hand_prints_which_address_accepted_it(webhook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     url, taken, _ = webhook
     runner = CliRunner()
     monkeypatch.setenv("CONCLAVE_NOTIFY", url)
