@@ -85,13 +85,8 @@ SHELLS = {
 TAKEN = {
     # What a pure module may take of one that is not pure: data types, constants and pure functions.
     "shared.archive.store": {"SegmentStore"},  # a protocol
-    "shared.artifacts.manifest": {"Manifest"},  # a struct
     "shared.control.signing": {"Signer", "sign", "verify"},  # Ed25519 is deterministic
     "shared.control.stream": {"CONTROL"},
-    "shared.families.libraries": {"library", "network_module"},  # load a library when a model first predicts
-    "shared.families.lightgbm": {"LightGBM"},  # calls the library by ctypes
-    "shared.families.sequence": {"FILE", "TRAINING", "SequenceFamily"},  # imports torch where a network is trained
-    "shared.families.xgboost": {"XGBoost"},  # calls the library by ctypes
     "shared.log": {"START", "Entry", "GroupView", "Lost", "StreamKey", "preceding"},
     "shared.log.admin": {"PartitionCut", "StreamEnd"},
     "shared.log.leases": {"order"},

@@ -11,12 +11,14 @@ from shared.control import ControlError
 from shared.control.fence import FenceError
 from shared.control.issuing import RefusedError
 from shared.control.signing import KeyFileError
+from shared.families.libraries import LibraryMissingError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
 from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.durability import UnfitServerError
+from shared.plugins import PluginError
 from shared.report.drawing import ChartsMissingError
 from shared.runtime.host import GapError, LostGroupError
 from shared.runtime.process import InstallationError
@@ -48,9 +50,11 @@ CODES: Final[dict[type[Exception], int]] = {
     KeyFileError: 2,
     LostGroupError: 2,
     LayoutError: 2,
+    LibraryMissingError: 2,
     ManifestError: 2,
     MissingExporterError: 2,
     OwnedError: 2,
+    PluginError: 2,
     SettingsError: 2,
     SourceError: 2,
     SourceFileError: 2,

@@ -28,7 +28,7 @@ from shared.artifacts.card import card
 from shared.artifacts.manifest import MANIFEST, canonical
 from shared.artifacts.store import ArtifactStore
 from shared.control.stream import now_ms
-from shared.features import SETS
+from shared.features.installed import FEATURE_SETS
 from shared.report.drawing import ChartsMissingError
 from shared.report.training import Results, page
 from shared.training.collapse import Collapse, EpochReading, Watcher
@@ -85,7 +85,7 @@ def run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None,
 def _run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, emit: Emit) -> Refusal | None:
     request = task.request
     try:
-        prepared = prepare(recorded.series, SETS[request.recipe.feature_set], request.recipe)
+        prepared = prepare(recorded.series, FEATURE_SETS[request.recipe.feature_set], request.recipe)
     except ValueError as error:
         return Refusal("unfit_data", str(error))
     report = assess(prepared, recorded.series, fewest=task.rows, champion=champion)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Final, Literal
 
+from shared.distribution import install_command
+
 OPTIONAL: Final = ("sklearn", "pandas")
 
 
@@ -46,7 +48,7 @@ def library(name: Literal["xgboost", "lightgbm", "torch", "safetensors", "safete
             return importlib.import_module(name)
     except ImportError as error:
         raise LibraryMissingError(
-            f"this family needs the library {name}: pip install 'conclave[{EXTRAS.get(name, 'ml')}]' ({error})"
+            f"this family needs the library {name}: {install_command(EXTRAS.get(name, 'ml'))} ({error})"
         ) from error
 
 

@@ -19,6 +19,7 @@ from msgspec import structs
 
 from schemas.training import Recipe
 from shared.artifacts.scoring import Interval, Scores, log_losses, score, shares
+from shared.distribution import install_command
 from shared.families import complete, family_named
 from shared.features import FeatureSet
 from shared.labels.batch import classes, kappa_for
@@ -144,7 +145,7 @@ def _module(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise BackendMissingError(f"sweeps there need {name}: pip install 'conclave[{extra}]' ({error})") from None
+        raise BackendMissingError(f"sweeps there need {name}: {install_command(extra)} ({error})") from None
 
 
 def _connected(how: Backend) -> AbstractContextManager[Any]:

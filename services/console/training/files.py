@@ -17,7 +17,8 @@ from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, SourceError, gather
 from shared.control.issuing import ControlWriter
 from shared.families import FAMILIES, Epoch, complete, family_named
-from shared.features import DEFAULT, SETS, FeatureSet
+from shared.features import DEFAULT, FeatureSet
+from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON, Trained
@@ -58,7 +59,7 @@ IMBALANCE: Final = click.option(
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
 @BARS_OPTIONS
 @click.option("--rows", type=int, help="Use the first ROWS rows of the source alone (symbols merged by time).")
-@click.option("--set", "set_name", type=click.Choice(sorted(SETS)), default=DEFAULT, show_default=True)
+@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), default=DEFAULT, show_default=True)
 @click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
 @click.option("--seed", default=1, show_default=True)
@@ -100,7 +101,7 @@ async def train_files(
     bars = bars_of(Part(source, 0, rows))
     console = Console()
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
-    trained = _train(bars, family, SETS[set_name], settings, source=name, imbalance=imbalance, **how)
+    trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
     digest = store_of(settings).save(trained.manifest, trained.files)
     if options["output"] == "table":
         console.print(render(trained.manifest, digest))

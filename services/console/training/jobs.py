@@ -21,18 +21,19 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import OUTPUT, store_of
 from services.console.training.files import IMBALANCE, completed, parameters
 from services.console.training.job_view import policy_words, show, stands, table_of
-from services.trainer.core import recipe_of
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.families import FAMILIES, family_named
-from shared.features import DEFAULT, SETS
+from shared.features import DEFAULT
+from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.jobs import Job, Jobs
 from shared.training.ledger import TrainingWriter
+from shared.training.recipe import recipe_of
 
 DAY_MS: Final = 86_400_000
 LOOK_S: Final = 0.3
@@ -41,7 +42,7 @@ LOOK_S: Final = 0.3
 @click.command("request")
 @click.option("--model", required=True, help="The voting slot that is to be trained again.")
 @click.option("--family", type=click.Choice(sorted(FAMILIES)), help="Default: the champion's, parameters too.")
-@click.option("--set", "set_name", type=click.Choice(sorted(SETS)), help="Default: the champion's feature set.")
+@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), help="Default: the champion's feature set.")
 @click.option("--horizon", type=int, help="Bars ahead that the label looks. Default: the champion's.")
 @click.option("--hold", type=float, help="Share of HOLD in the training part. Default: the champion's.")
 @click.option("--seed", type=int, help="Default: the champion's.")

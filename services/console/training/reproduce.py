@@ -21,18 +21,18 @@ from services.console.control.issuing import OUTPUT, store_of
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import bars_of
 from services.console.training.job_view import outcome_of
-from services.trainer.core import recipe_of
 from services.trainer.main import train_again
 from shared.artifacts.artifact import Artifact
 from shared.artifacts.manifest import processor
 from shared.artifacts.store import ArtifactStore
 from shared.bars import Bars
 from shared.control.issuing import RefusedError
-from shared.features import SETS
+from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log
 from shared.training.fitting import Origin, fit, measure, prepare
 from shared.training.jobs import Ended
 from shared.training.ledger import TrainingWriter
+from shared.training.recipe import recipe_of
 from shared.training.series import TrainingSpan, computed, digest_of_bars, digest_of_vectors, within
 
 
@@ -84,7 +84,7 @@ def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:
     recipe = recipe_of(made)
     if isinstance(recipe, str):
         raise RefusedError(recipe)
-    feature_set, data = SETS[recipe.feature_set], made.data
+    feature_set, data = FEATURE_SETS[recipe.feature_set], made.data
     asked = {symbol: one for symbol, one in bars.items() if symbol in data.symbols}
     series = within(computed(asked, feature_set, data.bridge), TrainingSpan(data.first_open_time, data.last_open_time))
     said: dict[str, Any] = {"artifact": known.digest, "exact": known.exact}

@@ -1,8 +1,10 @@
+import re
 import subprocess
 import sys
 
 import pytest
 
+from shared.distribution import install_command
 from shared.families.libraries import LibraryMissingError, absent, library
 
 
@@ -54,7 +56,7 @@ def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch: pytest.Mo
     with absent("lightgbm"), pytest.raises(ImportError):
         import lightgbm  # noqa: F401
     monkeypatch.setattr("importlib.import_module", _not_there)
-    with pytest.raises(LibraryMissingError, match=r"pip install 'conclave\[trees\]'"):
+    with pytest.raises(LibraryMissingError, match=re.escape(install_command("trees"))):
         library("lightgbm")
 
 
