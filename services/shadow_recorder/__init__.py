@@ -22,10 +22,10 @@ Each event on ``scores`` is a function of the content of the streams, each in it
 fast they were read, in which interleaving, in which batches or with which restarts. Only the order of the scores on the
 stream depends on these, except that the scores of one artifact about one symbol are in the order of bars.
 
-A bar is kept until every artifact that was active under its stamp has answered it. An artifact that does not answer
-while others do costs at most ``LATE`` (2,048) bars for each symbol, about a kilobyte a bar. A prediction that is later
-than that counts only if the decision of its bar lists it. A stream that is ahead of the others is paused for a while
-(``backpressure``).
+The answer of an artifact to a bar is its prediction, or the failure of it. A bar is kept until every artifact that was
+active under its stamp has answered it. An artifact that does not answer while others do costs at most ``LATE`` (2,048)
+bars for each symbol, about a kilobyte a bar. A prediction that is later than that counts only if the decision of its
+bar lists it. A stream that is ahead of the others is paused for a while (``backpressure``).
 
 A symbol without a bar for 2**18 bars of its partition has ended. Predictions that lack further bars are then unscored
 with the reason ``gap``. Those that lack a decision or an answer are given up once all streams were read a minute past
