@@ -57,6 +57,7 @@ schemas: $(VENV)/.test ## Write the generated documents of the streams
 docs: schemas ## Write all generated reference pages
 	@$(BIN)/python -m shared.features.reference > docs/reference/features.md
 	@$(BIN)/python -m shared.telemetry.reference docs/reference/telemetry.md
+	@$(BIN)/python -m shared.gates.reference docs/reference/gate-policies.md
 	@$(BIN)/python -m services.console.reference
 
 up: ## Build and start the compose stack, and wait until it is healthy

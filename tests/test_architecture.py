@@ -81,6 +81,7 @@ SHELLS = {
     "shared.control.signing": "reads and writes key files",
     "shared.control.stream": "reads the control stream, and the clock",
     "shared.gates.passing": "reads verdicts from the log",
+    "shared.gates.reference": "writes tables into the reference page",
 }
 TAKEN = {
     # What a pure module may take of one that is not pure: data types, constants and pure functions.

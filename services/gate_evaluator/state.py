@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from msgspec import Struct, field, msgpack
+from msgspec import Struct, ValidationError, field, msgpack
 
 from services.gate_evaluator import candidates
 from services.gate_evaluator.candidates import Candidate
@@ -43,11 +43,15 @@ class Memory(Struct, array_like=True):
     def read(cls, memo: bytes) -> "Memory":
         """Return the content of a memo; an empty memory at the first start.
 
-        Older releases recorded no stamps. The newest stamp is then that of any evidence, and the evidence about inputs
-        begins with the first stamped vector."""
+        Two kinds of memo of older releases are read as well. In one no stamps are recorded: the newest stamp is then
+        that of any evidence, and the evidence about inputs begins with the first stamped vector. The other has the
+        state of a second rule for weights, which is left out."""
         if not memo:
             return cls()
-        memory = msgpack.decode(memo, type=cls)
+        try:
+            memory = msgpack.decode(memo, type=cls)
+        except ValidationError:
+            memory = msgpack.decode(_with_one_rule(memo), type=cls)
         if not memory.version:
             stamps = [candidate.version for candidate in memory.candidates.values()]
             stamps += [guard.version for guard in memory.guards.values()]
@@ -55,6 +59,17 @@ class Memory(Struct, array_like=True):
             stamps += [each.version for each in (memory.weight_learning, memory.contribution) if each is not None]
             memory.version = max(stamps, default=0)
         return memory
+
+
+def _with_one_rule(memo: bytes) -> bytes:
+    """Return the memo of a release with two rules for weights, without the state of the second rule."""
+    fields = msgpack.decode(memo)
+    if fields[3] is not None:
+        fold = fields[3][3]
+        _, rate, memory, _, _, *limits = fold[0]
+        fold[0] = [rate, memory, *limits]
+        del fold[9]
+    return msgpack.encode(fields)
 
 
 class CandidateProgress(NamedTuple):

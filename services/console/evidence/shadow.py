@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 from rich.columns import Columns
 from rich.console import Console
 
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT
 from services.console.control.membership import shadow
 from services.console.evidence.records import read_verdicts, recorded_scores
-from services.console.tables import terminal_table
+from services.console.output import OUTPUT, echo_json, terminal_table
 from shared.archive import SegmentStore
 from shared.archive.past import past_of
 from shared.control import State
@@ -60,7 +58,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
         html.write_text(page(found), encoding="utf-8")
         click.echo(f"written: {html}", err=True)
     if output == "json":
-        click.echo(msgspec.json.encode(found).decode())
+        echo_json(found)
     else:
         show(found, Console())
     if not any(one.rows for one in found.candidates):

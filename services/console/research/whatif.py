@@ -13,10 +13,11 @@ from rich.console import Console, Group
 from schemas.codec import Envelope, encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
 from services.console.audit.tasks import source_of, where_of
-from services.console.audit.verify import moment_entry
+from services.console.audit.verify import entry_range
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT, store_of
-from services.console.tables import terminal_table
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, echo_json, terminal_table
+from services.console.parsing import pairs
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
 from shared.artifacts.registration import registration
@@ -25,7 +26,7 @@ from shared.audit.findings import Findings
 from shared.audit.source import PAGE, EntryRange, Recording, readable
 from shared.audit.whatif import Changes, ChangesError, Rescorer, WhatifResult, compare
 from shared.control import EMPTY, fold, propose
-from shared.log import START, StreamKey
+from shared.log import StreamKey
 from shared.report import whatif as drawn
 from shared.report.drawing import require_charts
 from shared.runtime.service import Batch, Received
@@ -63,11 +64,11 @@ def whatif(
         configurations = Configurations(source, Findings())
         try:
             asked = Changes(
-                {model: _artifact(store, configurations, prefix) for model, prefix in _pairs(champions).items()},
-                {model: float(weight) for model, weight in _pairs(weights).items()},
-                _pairs(policy),
+                {model: _artifact(store, configurations, prefix) for model, prefix in pairs(champions).items()},
+                {model: float(weight) for model, weight in pairs(weights).items()},
+                pairs(policy),
             )
-            span = EntryRange(moment_entry(since) if since else START, moment_entry(until) if until else "+")
+            span = entry_range(since, until)
             answer = asked_of(source, configurations, asked, store, span)
         except (ChangesError, ArtifactError, ValueError) as error:
             raise click.UsageError(str(error)) from None
@@ -75,7 +76,7 @@ def whatif(
     if html is not None:
         html.write_text(drawn.page(answer, words), encoding="utf-8")
     if output == "json":
-        click.echo(msgspec.json.encode({"asked": asked, **msgspec.structs.asdict(answer)}).decode())
+        echo_json({"asked": asked, **msgspec.structs.asdict(answer)})
     else:
         Console().print(_shown(answer, words))
     context.exit(0 if answer.rounds else 3)
@@ -156,13 +157,6 @@ def _artifact(store: ArtifactStore, configurations: Configurations, prefix: str)
     if len(found) == 1:
         return found.pop()
     return store.find(prefix)
-
-
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    pairs = dict(pair.partition("=")[::2] for pair in given)
-    if any(not value for value in pairs.values()):
-        raise click.BadParameter(f"expected NAME=VALUE, got {' '.join(given)}")
-    return pairs
 
 
 def _words(asked: Changes) -> str:

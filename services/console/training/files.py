@@ -11,6 +11,7 @@ from schemas.control import Promote, StartShadow
 from schemas.training import Imbalance
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
+from services.console.parsing import parameters
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
@@ -23,18 +24,6 @@ from shared.runtime.process import opened_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON, Trained
 from shared.training.fitting import train as train_model
-
-
-def parameters(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, int | float]:
-    """``NAME=NUMBER`` words as numbers by name."""
-    found: dict[str, int | float] = {}
-    for word in given:
-        name, _, value = word.partition("=")
-        try:
-            found[name] = int(value) if value.lstrip("-").isdigit() else float(value)
-        except ValueError:
-            raise click.BadParameter(f"{word!r}; expected NAME=NUMBER, as epochs=3") from None
-    return found
 
 
 def completed(family: str, params: dict[str, int | float], preset: str) -> dict[str, int | float]:

@@ -1,7 +1,5 @@
 """Training jobs as a terminal shows them."""
 
-from typing import Final
-
 import msgspec
 from rich.console import Console
 from rich.table import Table
@@ -14,12 +12,10 @@ from schemas.training import (
     TrainingProgressed,
     TrainingRejected,
 )
-from services.console.tables import terminal_table
+from services.console.output import coloured, terminal_table
 from shared.report.tables import symbols
 from shared.report.text import moment
 from shared.training.jobs import Ended, Job
-
-COLOURS: Final = {"completed": "green", "rejected": "yellow", "failed": "red", "running": "cyan", "waiting": ""}
 
 
 def policy_words(policy: SetTrainingPolicy) -> str:
@@ -39,13 +35,12 @@ def table_of(jobs: list[Job]) -> Table:
     for heading in ("job", "asked", "model", "cause", "state", "what came of it"):
         table.add_column(heading, no_wrap=heading != "what came of it")
     for job in jobs:
-        colour = COLOURS[job.state]
         table.add_row(
             job.id[:8],
             moment(job.request.at),
             job.request.model,
             job.request.cause,
-            f"[{colour}]{job.state}[/]" if colour else job.state,
+            coloured(job.state),
             _brief(job),
         )
     return table

@@ -1,9 +1,7 @@
 """``conclave train request | status | watch``: jobs of the trainer, asked for and seen."""
 
 import getpass
-import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import anyio
@@ -18,8 +16,10 @@ from schemas.training import (
     TrainingRequested,
 )
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT, store_of
-from services.console.training.files import IMBALANCE, completed, parameters
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, echo_json
+from services.console.parsing import moment_ms, parameters
+from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, show, stands, table_of
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
@@ -67,7 +67,7 @@ async def request(context: click.Context, /, model: str, wait: bool, **options: 
         asked = _asked(settings, state, model, options)
         job = await TrainingWriter(log).request(asked, state.training)
         if options["output"] == "json":
-            click.echo(json.dumps({"job": job, "request": msgspec.to_builtins(asked)}))
+            echo_json({"job": job, "request": msgspec.to_builtins(asked)})
         else:
             click.echo(f"job {job}")
         if wait:
@@ -96,7 +96,7 @@ def _asked(settings: Settings, state: State, model: str, options: dict[str, Any]
             reason=options["reason"],
             at=now_ms(),
             window_ms=int((options["days"] or state.training.window_days) * DAY_MS),
-            until=None if options["until"] is None else _parsed(options["until"]),
+            until=None if options["until"] is None else _until(options["until"]),
             symbols=tuple(options["symbols"]),
             forced=options["force"],
         )
@@ -104,12 +104,8 @@ def _asked(settings: Settings, state: State, model: str, options: dict[str, Any]
         raise click.UsageError(str(error)) from None
 
 
-def _parsed(moment: str) -> int:
-    """Milliseconds as they are, or a time (ISO 8601; UTC where it says no zone)."""
-    if moment.isdigit():
-        return int(moment)
-    time = datetime.fromisoformat(moment)
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+def _until(text: str) -> int:
+    return int(text) if text.isdecimal() else moment_ms(text, otherwise="milliseconds")
 
 
 def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
@@ -142,7 +138,7 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
     if output == "json":
         policy = msgspec.to_builtins(state.training)
         found = [{"state": one.state, **msgspec.to_builtins(one)} for one in shown]
-        click.echo(json.dumps({"trainer": alive, "policy": policy, "jobs": found}))
+        echo_json({"trainer": alive, "policy": policy, "jobs": found})
         return
     console = Console()
     if job:

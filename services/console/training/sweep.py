@@ -3,16 +3,16 @@
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from schemas.training import Imbalance, Recipe
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT
+from services.console.output import OUTPUT, echo_json
+from services.console.parsing import parameters, varied
 from services.console.sources import BARS_OPTIONS, chosen_source
-from services.console.training.files import IMBALANCE, bars_of, completed, parameters
+from services.console.training.files import IMBALANCE, bars_of, completed
 from shared.families import FAMILIES
 from shared.features import DEFAULT
 from shared.features.installed import FEATURE_SETS
@@ -20,15 +20,6 @@ from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.series import computed
 from shared.training.sweeps import Backend, Ranked, Trial, grid, ranked, run
-
-
-def varied(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, list[int | float]]:
-    """``NAME=NUMBER,NUMBER`` words as numbers by name."""
-    found: dict[str, list[int | float]] = {}
-    for word in given:
-        name, _, values = word.partition("=")
-        found[name] = [parameters(context, option, (f"{name}={value}",))[name] for value in values.split(",")]
-    return found
 
 
 def seeds_of(context: click.Context, option: click.Parameter, given: str) -> list[int]:
@@ -92,7 +83,7 @@ def sweep(
             progress.advance(bar)
     found = ranked(trials)
     if output == "json":
-        click.echo(msgspec.json.encode({"trials": len(trials), "ranked": found}).decode())
+        echo_json({"trials": len(trials), "ranked": found})
     else:
         Console().print(_table(found, sorted({*vary, "seed"}), len(trials)))
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from schemas.common import ACTIONS
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, store_of
+from services.console.parsing import parameters
 from services.console.sources import BARS_OPTIONS, chosen_source
-from services.console.training.files import after_training, bars_of, parameters
+from services.console.training.files import after_training, bars_of
 from shared.artifacts.show import render
 from shared.features.installed import FEATURE_SETS
 from shared.importing.bring import bring

@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.recorded import CANDIDATE, CHAMPION, checked, market, record, scored, unscored, verdict
 from schemas.control import SetGatePolicy
 from services.console.evidence.shadow import default_policy, read_report
-from services.console.tables import terminal_table
+from services.console.output import terminal_table
 from shared.control import State
 from shared.gates.policy import DefaultPolicy
 from shared.log import StreamKey
