@@ -22,6 +22,7 @@ CLEAN: Final = [
     "shared/labels",
     "shared/recovery",
     "shared/report",
+    "shared/runtime",
     "shared/telemetry",
     "shared/voting",
 ]

@@ -79,7 +79,7 @@ def _messages() -> Document:
         shown.setdefault(type(sealed.envelope.event).__name__, sealed)
     events = [(spec, event) for spec in STREAMS.values() for event in events_of(spec)]
     if missing := [event.__name__ for _, event in events if event.__name__ not in shown]:
-        raise LookupError(f"no example of {', '.join(missing)}: add one to schemas/documentation/examples.py")
+        raise LookupError(f"no example of {', '.join(missing)}: add one to schemas/documentation/examples/")
     return {event.__name__: _message(spec, event, shown[event.__name__]) for spec, event in events}
 
 

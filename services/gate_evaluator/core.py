@@ -40,7 +40,7 @@ class Evaluator:
     reads: tuple[str, ...] = ("scores", "features")
     follows_control = True
     ticks = 0
-    rest_ms = 500
+    poll_ms = 500
 
     def __init__(self, policy: Policy | None = None) -> None:
         self._policy = policy

@@ -41,7 +41,7 @@ class Recorder:
     reads: tuple[str, ...] = ("market", "features", "predictions", "decisions", "trades")
     follows_control = True
     ticks = 0
-    rest_ms = 500
+    poll_ms = 500
 
     def initial(self, memo: bytes) -> State:
         """Return the state that a memo holds (``state.Memo``)."""
@@ -55,7 +55,7 @@ class Recorder:
         """Return each stream's oldest entry that something may still be joined with."""
         return state.replay_from()
 
-    def hold(self, state: State) -> Collection[str]:
+    def paused_streams(self, state: State) -> Collection[str]:
         """Return the streams that are not to be read this turn (``backpressure``)."""
         return backpressure.paused(state)
 

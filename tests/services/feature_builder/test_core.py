@@ -16,7 +16,7 @@ from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from services.feature_builder import core
-from services.feature_builder.core import FeatureBuilder, Memo, State
+from services.feature_builder.core import FeatureBuilder, Snapshot, State
 from services.feature_builder.main import service
 from shared.control import EMPTY, GENESIS, fold, head_of, propose
 from shared.features import SETS, FeatureSet, engine, feature_set
@@ -197,13 +197,13 @@ def test_a_restart_remembers_why_a_window_is_not_full() -> None:
     log = received([bar(t) for t in range(300)] + [bar(t) for t in range(310, 330)])
     state = builder.initial(b"")
     builder.handle(state, Batch((), log[:310]))
-    assert msgspec.msgpack.decode(builder.snapshot(state), type=Memo).restarted == (("AAA", MINUTE, False),)
+    assert msgspec.msgpack.decode(builder.snapshot(state), type=Snapshot).restarted == (("AAA", MINUTE, False),)
     fresh = restarted(builder, state, log, 310)
     assert builder.snapshot(fresh) == builder.snapshot(state)
     found = events(builder.handle(fresh, Batch((), log[310:])))
     assert found[0] == FeaturesWithheld("AAA", MINUTE, 320 * MINUTE, "live", SHORT.digest, "gap", 11, 20)
     assert isinstance(found[-1], FeaturesComputed)
-    assert msgspec.msgpack.decode(builder.snapshot(fresh), type=Memo).restarted == ()
+    assert msgspec.msgpack.decode(builder.snapshot(fresh), type=Snapshot).restarted == ()
 
 
 @st.composite

@@ -270,7 +270,7 @@ def shuffled(world: World, dice: random.Random, restarts: int) -> Run:
     most = dice.choice([20, 200, 1000])
     bias = [dice.choice([dice.random(), 0.1, 1.0]) for _ in STREAMS]
     while not run.done:
-        held = run.recorder.hold(run.state)
+        held = run.recorder.paused_streams(run.state)
         chosen = [name for name, odds in zip(STREAMS, bias, strict=True) if dice.random() < odds and name not in held]
         run.take(*dice.sample(chosen, len(chosen)), count=dice.randint(1, most), ahead=dice.choice([0, 0, 1, 9]))
         if restarts and dice.random() < 0.2:
@@ -283,7 +283,7 @@ def backlog(builder: Builder, count: int) -> Run:
     """A recorder that was started late, as the runtime reads: so many entries of each stream that is not held."""
     run = Run(builder.world())
     while not run.done:
-        held = run.recorder.hold(run.state)
+        held = run.recorder.paused_streams(run.state)
         run.take(*(name for name in STREAMS if name not in held), count=count)
     return run
 
@@ -456,9 +456,9 @@ def test_decisions_far_ahead_of_their_predictions_are_paused() -> None:
     run = Run(builder.world())
     with limits(late=10, ahead=20):
         run.take("decisions", count=150)
-        assert set(run.recorder.hold(run.state)) == {"decisions"}
+        assert set(run.recorder.paused_streams(run.state)) == {"decisions"}
         run.take("market", "features", "predictions", count=100_000)
-        assert set(run.recorder.hold(run.state)) == set()
+        assert set(run.recorder.paused_streams(run.state)) == set()
 
 
 def test_bars_far_ahead_of_predictions_are_paused() -> None:
@@ -467,7 +467,7 @@ def test_bars_far_ahead_of_predictions_are_paused() -> None:
     run = Run(builder.world())
     with limits(late=10, ahead=20):
         run.take("market", "features", count=150)
-        assert set(run.recorder.hold(run.state)) == {"market", "features"}
+        assert set(run.recorder.paused_streams(run.state)) == {"market", "features"}
 
 
 @settings(max_examples=10, deadline=None)
@@ -481,7 +481,7 @@ def test_holding_back_stops_no_stream_for_good(seed: int, missing: tuple[str, ..
     with limits(late=5, ahead=0, queued=0):
         run, turns = Run(world), 0
         while not run.done:
-            held = run.recorder.hold(run.state)
+            held = run.recorder.paused_streams(run.state)
             run.take(*(name for name in STREAMS if name not in held), count=dice.choice([20, 1000]))
             turns += 1
             assert turns < 20_000

@@ -165,7 +165,7 @@ async def test_a_process_notes_its_digests_when_it_stops_and_when_it_starts(tmp_
 
     for expected in ([3], [3, 3, 4]):
         stop = anyio.Event()
-        host = Host(Copies(), log, 0, ME, noting_digests=noting)
+        host = Host(Copies(), log, 0, ME, note_digests=noting)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(host.run, stop)
             with anyio.fail_after(10):
