@@ -11,11 +11,15 @@ import pytest
 ROOT: Final = Path(__file__).parents[1]
 CLEAN: Final = [
     "schemas",
+    "services/archiver",
     "services/ensemble_voter",
     "services/feature_builder",
+    "services/feed",
     "services/gate_evaluator",
     "services/model_worker",
+    "services/shadow_recorder",
     "services/trainer",
+    "services/watcher",
     "shared/archive",
     "shared/artifacts",
     "shared/bars",

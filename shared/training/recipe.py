@@ -1,4 +1,4 @@
-"""How an artifact was made, as the recipe by which it is made again."""
+"""Derive from an artifact's manifest the recipe by which it can be trained again."""
 
 from schemas.training import Recipe
 from shared.artifacts.manifest import Manifest
@@ -7,8 +7,8 @@ from shared.features.installed import FEATURE_SETS
 
 
 def recipe_of(manifest: Manifest) -> Recipe | str:
-    """Return how an artifact was made, or why it cannot be made again here. Depends on what is installed, so that no
-    core may ask it."""
+    """Return the recipe of an artifact, or the reason why it cannot be trained here. The result depends on the families
+    and feature sets that are installed, so no core may call this."""
     if manifest.family not in FAMILIES:
         return f"family {manifest.family!r} is not trained here"
     if manifest.feature_set.name not in FEATURE_SETS:
