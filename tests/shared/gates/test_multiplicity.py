@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
 
 from shared.gates import multiplicity
 
@@ -44,3 +45,11 @@ def test_the_shares_of_e_lond_sum_to_one() -> None:
 def test_e_lond_asks_less_after_discoveries_and_more_of_later_candidates() -> None:
     assert multiplicity.e_lond(1, 3, 0.05) == pytest.approx(multiplicity.e_lond(0, 3, 0.05) - math.log(2))
     assert multiplicity.e_lond(0, 4, 0.05) > multiplicity.e_lond(0, 3, 0.05)
+
+
+@given(CLAIMS, st.sampled_from([0.01, 0.05, 0.1]))
+def test_e_bh_is_scipys_benjamini_hochberg_of_the_inverse_e_values(claims: dict[str, float], alpha: float) -> None:
+    adjusted = false_discovery_control([min(1.0, math.exp(-claim)) for claim in claims.values()], method="bh")
+    clear = {name: p for name, p in zip(claims, adjusted.tolist(), strict=True) if abs(p - alpha) > 1e-9}
+    found = multiplicity.e_bh(claims, alpha)
+    assert {name for name, p in clear.items() if p < alpha} == found & clear.keys()
