@@ -15,10 +15,12 @@ CLEAN: Final = [
     "services/gate_evaluator",
     "services/model_worker",
     "services/trainer",
+    "shared/families",
     "shared/labels",
     "shared/recovery",
     "shared/report",
     "shared/telemetry",
+    "shared/training",
     "shared/voting",
 ]
 """The folders that were rewritten. The list grows until it names them all; a folder does not leave it."""

@@ -11,6 +11,7 @@ from shared.control import ControlError
 from shared.control.fence import FenceError
 from shared.control.issuing import RefusedError
 from shared.control.signing import KeyFileError
+from shared.families.libraries import LibraryMissingError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
 from shared.importing.reference import DiffersError
@@ -46,6 +47,7 @@ CODES: Final[dict[type[Exception], int]] = {
     KeyFileError: 2,
     LostGroupError: 2,
     LayoutError: 2,
+    LibraryMissingError: 2,
     ManifestError: 2,
     MissingExporterError: 2,
     OwnedError: 2,

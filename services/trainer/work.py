@@ -19,6 +19,7 @@ from shared.archive.sealed import CorruptError
 from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.store import ArtifactStore
 from shared.control.stream import now_ms
+from shared.families.libraries import LibraryMissingError
 from shared.features import SETS
 from shared.log import UnavailableError
 from shared.runtime.process import opened_log
@@ -37,6 +38,8 @@ def work(folder: Path, settings: Settings) -> int:
         _say(TrainingRejected(**of, **nothing, reason="unfit_data", at=now_ms()))
     except (LostError, CorruptError, UnavailableError) as error:
         _say(TrainingFailed(**of, reason="unreadable", detail=str(error)[:2000], at=now_ms()))
+    except LibraryMissingError as error:
+        _say(TrainingFailed(**of, reason="crashed", detail=str(error), at=now_ms()))
     except MemoryError:
         limit = f"it asked for more than [training] memory_mb = {settings.training.memory_mb} allows"
         _say(TrainingFailed(**of, reason="out_of_memory", detail=limit, at=now_ms()))

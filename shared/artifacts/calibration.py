@@ -1,8 +1,8 @@
 """Logits to calibrated probabilities: one temperature, or a scale and a bias for each class.
 
-Temperature and vector scaling are Guo, Pleiss, Sun and Weinberger's (2017). Both are fitted on the
-earlier half of the calibration part and kept only where they do no harm: not on its later half, which
-chooses between them, and not on the test part, where what was chosen has one veto.
+Temperature and vector scaling are from Guo, Pleiss, Sun and Weinberger (2017). Both are fitted by SciPy on the earlier
+half of the calibration part. The later half chooses between them, or neither. The test part has one veto over the
+chosen one.
 """
 
 import math
@@ -11,6 +11,9 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from shared.families.base import mean_log_loss
+from shared.families.libraries import library
 
 Matrix = NDArray[np.float64]
 Classes = NDArray[np.int64]
@@ -25,7 +28,6 @@ INDEPENDENT_AT_LEAST: Final = 2000
 """Rows whose labels do not overlap, for the six numbers of a vector."""
 BINS: Final = 10
 RIDGE: Final = 1e-4
-_GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
 class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,13 +70,6 @@ def probabilities(logits: Matrix, temperature: float, vector: VectorScaling | No
     return np.asarray(e / (e[:, 0] + e[:, 1] + e[:, 2])[:, None])
 
 
-def loss(logits: Matrix, y: Classes, temperature: float) -> float:
-    """Mean log loss at a temperature."""
-    z = logits / temperature
-    top = z.max(axis=1)
-    return float((top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(y)), y]).mean())
-
-
 def error(p: Matrix, y: Classes) -> float:
     """Calibration error: over the classes, the mean distance between the probability said and the
     frequency that came, in ten bins of equal mass (Nixon et al. 2019). Of a perfect forecaster it is
@@ -87,42 +82,30 @@ def error(p: Matrix, y: Classes) -> float:
 
 
 def best_temperature(logits: Matrix, y: Classes) -> float:
-    """The temperature of least log loss in [0.2, 5], by golden-section search over 1/T, in which the
-    loss is convex."""
-    low, high = 1 / HIGHEST, 1 / LOWEST
-    while high - low > 1e-4:
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if loss(logits, y, 1 / left) <= loss(logits, y, 1 / right):
-            high = right
-        else:
-            low = left
-    return 2 / (low + high)
+    """Return the temperature in [0.2, 5] with the least log loss, found over 1/T, in which the loss is convex."""
+    found = library("scipy.optimize").minimize_scalar(
+        lambda inverse: mean_log_loss(logits * inverse, y), bounds=(1 / HIGHEST, 1 / LOWEST), options={"xatol": 1e-6}
+    )
+    return float(1 / found.x)
 
 
 def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
-    """The scales and biases of least log loss, by Newton's method (the loss is convex in them) with a
-    ridge towards the temperature of least loss. None where a scale leaves [0.2, 5]: one below 0 would
-    turn a class's evidence round."""
+    """Return the scales and biases with the least log loss, which is convex in them, plus a ridge towards the best
+    temperature. None where a scale is outside [0.2, 5]: a negative one would reverse the evidence for a class."""
     start = 1 / best_temperature(logits, y)
-    found = origin = np.array([start] * 3 + [0.0] * 3)
+    origin = np.array([start] * 3 + [0.0] * 3)
     onehot = np.eye(3)[y]
 
-    def objective(at: Matrix) -> float:
-        return loss(logits * at[:3] + at[3:], y, 1.0) + RIDGE / 2 * float(((at - origin) ** 2).sum())
+    def objective(at: Matrix) -> tuple[float, Matrix]:
+        scaled = logits * at[:3] + at[3:]
+        errors = probabilities(scaled, 1.0) - onehot
+        slope = np.concatenate([(errors * logits).mean(axis=0), errors.mean(axis=0)])
+        return (
+            mean_log_loss(scaled, y) + RIDGE / 2 * float(((at - origin) ** 2).sum()),
+            slope + RIDGE * (at - origin),
+        )
 
-    for _ in range(50):
-        p = probabilities(logits * found[:3] + found[3:], 1.0)
-        slope = np.concatenate([((p - onehot) * logits).mean(axis=0), (p - onehot).mean(axis=0)])
-        curve = p[:, :, None] * (np.eye(3) - p[:, None, :])
-        moves = np.concatenate([logits[:, :, None] * np.eye(3), np.broadcast_to(np.eye(3), (len(p), 3, 3))], axis=2)
-        hessian = np.einsum("nki,nkl,nlj->ij", moves, curve, moves, optimize=True) / len(p) + RIDGE * np.eye(6)
-        step = np.linalg.solve(hessian, slope + RIDGE * (found - origin))
-        size = 1.0
-        while objective(found - size * step) > objective(found) and size > 1e-4:
-            size /= 2
-        if not objective(found - size * step) < objective(found) - 1e-10:
-            break
-        found = found - size * step
+    found = library("scipy.optimize").minimize(objective, origin, jac=True, method="BFGS", options={"gtol": 1e-7}).x
     if not ((found[:3] >= 1 / HIGHEST) & (found[:3] <= 1 / LOWEST)).all():
         return None
     a, b, c, *bias = found.tolist()
@@ -146,12 +129,12 @@ def calibrate(logits: Matrix, y: Classes, time: Times, end: Times) -> Calibratio
     if early.sum() < ROWS_AT_LEAST or late.sum() < ROWS_AT_LEAST:
         return UNCALIBRATED
     fitted = best_temperature(logits[early], y[early])
-    without, with_it = loss(logits[late], y[late], 1.0), loss(logits[late], y[late], fitted)
+    without, with_it = mean_log_loss(logits[late], y[late]), mean_log_loss(logits[late] / fitted, y[late])
     found = Calibration(fitted if with_it <= without else 1.0, fitted, with_it, without)
     enough = independent(time[early], end[early]) >= INDEPENDENT_AT_LEAST
     vector = best_vector(logits[early], y[early]) if enough else None
     if vector is not None:
-        with_vector = loss(vector.apply(logits[late]), y[late], 1.0)
+        with_vector = mean_log_loss(vector.apply(logits[late]), y[late])
         if with_vector < min(with_it, without):
             return Calibration(1.0, fitted, with_vector, without, vector)
     return found

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,24 @@ def test_a_network_is_trained_from_the_command_line_and_beats_the_prior(
     manifest = ArtifactStore(tmp_path / "var" / "artifacts").load(digest).manifest
     assert (manifest.family, manifest.window, manifest.params["epochs"]) == (family, 32, 3)
     assert manifest.metrics.test.skill.value > 30
+
+
+@pytest.mark.parametrize(
+    ("library", "family", "words"),
+    [
+        ("sklearn.linear_model", "logistic", "this needs the library sklearn: pip install 'conclave[train]'"),
+        ("scipy.optimize", "xgboost", "this needs the library scipy: pip install 'conclave[train]'"),
+        ("torch", "nhits", "this needs the library torch: pip install 'conclave[ml]'"),
+    ],
+)
+def test_a_missing_library_is_a_sentence_and_no_traceback(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, library: str, family: str, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    ended = desk(*f"train files --model m --family {family} {SMALL}".split())
+    assert ended.code == 2
+    assert words in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_a_sweep_from_the_command_line(desk: Any) -> None:
