@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.families.dropout import Dropout
 from shared.families.nhits.body import NHitsBody, Stack, knots, pooled
 
 
@@ -32,7 +31,7 @@ class NHitsBlock(nn.Module):
         wide = body.channels * pooled(body.window, stack.pool)
         parts: list[nn.Module] = []
         for _ in range(body.layers):
-            parts += [nn.Linear(wide, body.hidden), nn.ReLU(), Dropout(body.dropout)]
+            parts += [nn.Linear(wide, body.hidden), nn.ReLU(), nn.Dropout(body.dropout)]
             wide = body.hidden
         self.perceptron = nn.Sequential(*parts)
         self.backcast = nn.Linear(wide, body.channels * body.window)

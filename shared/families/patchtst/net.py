@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.families.dropout import Dropout
 from shared.families.patchtst.body import PatchTSTBody
 
 
@@ -87,12 +86,12 @@ class EncoderLayer(nn.Module):
         self.feed = nn.Sequential(
             nn.Linear(body.width, body.feedforward),
             nn.GELU(),
-            Dropout(body.dropout),
+            nn.Dropout(body.dropout),
             nn.Linear(body.feedforward, body.width),
         )
         norm = OverTokens if body.classic else nn.LayerNorm
         self.norm_1, self.norm_2 = norm(body.width), norm(body.width)
-        self.drop = Dropout(body.dropout)
+        self.drop = nn.Dropout(body.dropout)
 
     def forward(self, x: Tensor, scores: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return new tokens [M, N, width], and the scores for the next layer where these are residual."""
@@ -113,7 +112,7 @@ class PatchTSTEncoder(nn.Module):
         self.body = body
         self.embed = nn.Linear(body.patch * (body.channels if body.mixed else 1), body.width)
         self.position = nn.Parameter(torch.empty(body.tokens, body.width).uniform_(-0.02, 0.02))
-        self.drop = Dropout(body.dropout)
+        self.drop = nn.Dropout(body.dropout)
         self.layers = nn.ModuleList(EncoderLayer(body) for _ in range(body.layers))
         self.last = nn.Identity() if body.classic else nn.LayerNorm(body.width)
 
@@ -161,7 +160,7 @@ class Classifier(nn.Module):
         self.encoder = PatchTSTEncoder(body)
         self.of_channel = None if body.mixed else nn.Parameter(torch.zeros(body.channels, 1, body.width))
         wide = body.pooled + 2 * body.channels * instance
-        self.drop = Dropout(head_dropout)
+        self.drop = nn.Dropout(head_dropout)
         self.head = nn.Linear(wide, 3)
         nn.init.normal_(self.head.weight, std=1e-3)
 
