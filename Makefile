@@ -20,7 +20,8 @@ help: ## List the targets
 # One stamp for each set of extras: the demo needs less than the tests, and says so by being faster.
 $(VENV)/.%: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing conclave[$*] into $(VENV)"
+	@echo "installing conclave-signals[$*] into $(VENV)"
+	@$(PIP) uninstall -qq --yes conclave # the name of this distribution before
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
@@ -56,6 +57,7 @@ schemas: $(VENV)/.test ## Write the generated documents of the streams
 docs: schemas ## Write all generated reference pages
 	@$(BIN)/python -m shared.features.reference > docs/reference/features.md
 	@$(BIN)/python -m shared.telemetry.reference docs/reference/telemetry.md
+	@$(BIN)/python -m shared.gates.reference docs/reference/gate-policies.md
 	@$(BIN)/python -m services.console.reference
 
 up: ## Build and start the compose stack, and wait until it is healthy
@@ -80,7 +82,7 @@ wheels: ## Fill wheels/ with what an image is made from, for a build without a r
 	    $(TORCH_INDEX:%=--extra-index-url %) torch
 	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt --find-links wheels \
 	    setuptools wheel async-timeout '.[train,ml,parquet,telemetry,notify]'
-	@rm wheels/conclave-*.whl
+	@rm wheels/conclave_signals-*.whl
 
 clean: ## Remove what was installed and generated here
 	rm -rf $(VENV) *.egg-info bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis

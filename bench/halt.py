@@ -28,6 +28,7 @@ from schemas.common import ACTIONS
 from schemas.control import Command, Found, Halt, Promote, RegisterArtifact, Resume, SetVotingPolicy
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
+from services.console.run.processes import console_command
 from shared.control.issuing import ControlWriter, current
 from shared.log import Commit, Log, StreamKey
 from shared.log.redis import RedisLog
@@ -108,10 +109,10 @@ def trading(folder: Path) -> Iterator[Floor]:
         settings.write_text(f'[redis]\nurl = "{server.url}"\n\n[installation]\nstate = "{folder / "var"}"\n')
         anyio.run(_prepare, server.url)
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        words = ("services.console.cli", "--settings", str(settings), "run", "ensemble-voter")
+        voter = console_command("--settings", str(settings), "run", "ensemble-voter")
         processes = [
-            subprocess.Popen([sys.executable, "-m", *each], env=environment)
-            for each in (words, ("bench.halt", server.url))
+            subprocess.Popen(command, env=environment)
+            for command in (voter, [sys.executable, "-m", "bench.halt", server.url])
         ]
         try:
             yield Floor(server.url, processes[0])

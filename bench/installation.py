@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import anyio
 
 from schemas.codec import Envelope, decode
 from schemas.decisions import DecisionMade
+from services.console.run.processes import console_command
 from shared.log import START, Entry, GroupView, Log, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import ONE_THREAD
@@ -47,7 +47,7 @@ class Installation:
 
     def command(self, *words: str) -> list[str]:
         """A console command as an argument list."""
-        return [sys.executable, "-m", "services.console.cli", *words]
+        return console_command(*words)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A console command in the background."""

@@ -76,7 +76,10 @@ class Features(Struct, frozen=True, forbid_unknown_fields=True):
 class Feed(Struct, frozen=True, forbid_unknown_fields=True):
     """Where bars come from, and how fast."""
 
-    path: Annotated[str, Meta(description="File or folder of bars. Empty: the synthetic market.")] = ""
+    path: Annotated[
+        str,
+        Meta(description="File or folder of bars, or `NAME://...` of an installed feed. Empty: the synthetic market."),
+    ] = ""
     symbol: Annotated[
         str, Meta(max_length=32, description="Symbol of a file that does not name one. Empty: from its name.")
     ] = ""
@@ -320,24 +323,25 @@ def _refuse_values(settings: Settings, file: Path) -> None:
             raise SettingsError(f"{file}: {key} in [{section}]: a name stands twice: {', '.join(names)}")
 
 
+def _anchored_path(folder: Path, path: str) -> str:
+    """A path below ``folder``; an address and an empty text as they stand."""
+    return str(folder / path) if path and "://" not in path else path
+
+
 def _anchored(settings: Settings, folder: Path) -> Settings:
     """The same settings with every path absolute, whatever directory the reader is in later."""
     replace = msgspec.structs.replace
     state = str(folder / settings.installation.state)
-    path = str(folder / settings.feed.path) if settings.feed.path else ""
     redis = settings.redis
     if redis.ca:
         redis = replace(redis, ca=str(folder / redis.ca))
     archive = settings.archive
-    if archive.path and "://" not in archive.path:
-        archive = replace(archive, path=str(folder / archive.path))
-    if archive.copy and "://" not in archive.copy:
-        archive = replace(archive, copy=str(folder / archive.copy))
+    archive = replace(archive, path=_anchored_path(folder, archive.path), copy=_anchored_path(folder, archive.copy))
     return replace(
         settings,
         redis=redis,
         installation=replace(settings.installation, state=state),
-        feed=replace(settings.feed, path=path),
+        feed=replace(settings.feed, path=_anchored_path(folder, settings.feed.path)),
         archive=archive,
     )
 

@@ -86,7 +86,7 @@ configure() {
 }
 
 wanted() { # the units of this release that the settings ask for; the feed is started by hand
-    "$home/current/bin/python" - "$etc/conclave.toml" "$home/current/share" <<'PYTHON'
+    "$home/current/bin/python" -P - "$etc/conclave.toml" "$home/current/share" <<'PYTHON'
 import sys
 from pathlib import Path
 from shared.settings import load

@@ -81,17 +81,13 @@ SHELLS = {
     "shared.control.signing": "reads and writes key files",
     "shared.control.stream": "reads the control stream, and the clock",
     "shared.gates.passing": "reads verdicts from the log",
+    "shared.gates.reference": "writes tables into the reference page",
 }
 TAKEN = {
     # What a pure module may take of one that is not pure: data types, constants and pure functions.
     "shared.archive.store": {"SegmentStore"},  # a protocol
-    "shared.artifacts.manifest": {"Manifest"},  # a struct
     "shared.control.signing": {"Signer", "sign", "verify"},  # Ed25519 is deterministic
     "shared.control.stream": {"CONTROL"},
-    "shared.families.libraries": {"library", "network_module"},  # load a library when a model first predicts
-    "shared.families.lightgbm": {"LightGBM"},  # calls the library by ctypes
-    "shared.families.sequence": {"FILE", "TRAINING", "SequenceFamily"},  # imports torch where a network is trained
-    "shared.families.xgboost": {"XGBoost"},  # calls the library by ctypes
     "shared.log": {"START", "Entry", "GroupView", "Lost", "StreamKey", "preceding"},
     "shared.log.admin": {"PartitionCut", "StreamEnd"},
     "shared.log.leases": {"order"},

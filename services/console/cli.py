@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from shared.distribution import version
 from shared.settings import SettingsError, load
 
 MODULES: Final = {
@@ -74,9 +75,22 @@ class Commands(click.Group):
         return found
 
 
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"conclave, version {version()}")
+        context.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--settings", "path", type=click.Path(path_type=Path), help="Settings file (default: ./conclave.toml).")
-@click.version_option(package_name="conclave")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
     """Runs an ensemble of trading-signal models as small services over Redis Streams."""

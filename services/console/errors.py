@@ -18,6 +18,8 @@ from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.durability import UnfitServerError
+from shared.plugins import PluginError
+from shared.report.drawing import ChartsMissingError
 from shared.runtime.host import GapError, LostGroupError
 from shared.runtime.process import InstallationError
 from shared.server.embedded import EmbeddedError
@@ -37,6 +39,7 @@ CODES: Final[dict[type[Exception], int]] = {
     StoreError: 2,
     NotEmptyError: 2,
     ArtifactError: 2,
+    ChartsMissingError: 2,
     ControlError: 2,
     DiffersError: 1,
     EmbeddedError: 2,
@@ -51,6 +54,7 @@ CODES: Final[dict[type[Exception], int]] = {
     ManifestError: 2,
     MissingExporterError: 2,
     OwnedError: 2,
+    PluginError: 2,
     SettingsError: 2,
     SourceError: 2,
     SourceFileError: 2,

@@ -8,11 +8,23 @@ from typing import Any, TypeVar
 
 import click
 
-from shared.bars import BarSource, RefusedRow, Row, open_source
+from shared.bars import BarSource, RefusedRow, Row
+from shared.bars.feeds import MARK, open_bars
 from shared.bars.names import interval_text, parse_interval
 from shared.synthetic import SCENARIOS, SYMBOLS, SyntheticMarket
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Address(click.Path):
+    """A path that exists, or an address that a feed opens."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """An address as it stands; what is none as a ``Path``."""
+        return value if isinstance(value, str) and MARK in value else super().convert(value, param, ctx)
 
 
 def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
@@ -25,7 +37,7 @@ def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
         click.option("--only", help="Of a source with several bar lengths, only this one, as 15m."),
         click.option("--interval", help="Bar length of files that do not say, as 15m."),
         click.option("--symbol", help="Symbol of files that do not say."),
-        click.option("--bars", type=click.Path(exists=True, path_type=Path), help="A file or folder of bars."),
+        click.option("--bars", type=_Address(), help="A file or folder of bars, or NAME://... of an installed feed."),
     ):
         command = option(command)
     return command
@@ -37,7 +49,7 @@ def chosen_source(options: Mapping[str, Any]) -> tuple[BarSource, str]:
         raise click.UsageError("--bars and --synthetic exclude each other")
     if options["bars"] is not None:
         interval = parse_interval(options["interval"]) if options["interval"] else None
-        source: BarSource = open_source(options["bars"], symbol=options["symbol"], interval_ms=interval)
+        source = open_bars(options["bars"], symbol=options["symbol"], interval_ms=interval)
         if options["only"]:
             source = Only(source, parse_interval(options["only"]))
         return source, source.name

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from msgspec import Struct, field, msgpack
+from msgspec import Struct, ValidationError, field, msgpack
 
 from services.gate_evaluator import candidates
 from services.gate_evaluator.candidates import Candidate
@@ -38,11 +38,16 @@ class Memory(Struct, array_like=True):
 
     @classmethod
     def read(cls, memo: bytes) -> "Memory":
-        """A memo as it was written; the empty one at the very first start. Older releases noted no stamps: then the
-        newest is that of any evidence, and evidence about inputs begins with the first stamped vector."""
+        """Return the memory that a memo holds; the empty one at the very first start.
+
+        Of older releases, memos without stamps are read (the newest stamp is that of any evidence, and evidence about
+        inputs begins with the first stamped vector), and those with a second rule for weights."""
         if not memo:
             return cls()
-        memory = msgpack.decode(memo, type=cls)
+        try:
+            memory = msgpack.decode(memo, type=cls)
+        except ValidationError:
+            memory = msgpack.decode(_with_one_rule(memo), type=cls)
         if not memory.version:
             stamps = [candidate.version for candidate in memory.candidates.values()]
             stamps += [watched.version for watched in memory.watches.values()]
@@ -50,6 +55,17 @@ class Memory(Struct, array_like=True):
             stamps += [one.version for one in (memory.learner, memory.measure) if one is not None]
             memory.version = max(stamps, default=0)
         return memory
+
+
+def _with_one_rule(memo: bytes) -> bytes:
+    """A memo of a release with two rules for weights, without what the second one needed."""
+    fields = msgpack.decode(memo)
+    if fields[3] is not None:
+        fold = fields[3][3]
+        _, rate, memory, _, _, *limits = fold[0]
+        fold[0] = [rate, memory, *limits]
+        del fold[9]
+    return msgpack.encode(fields)
 
 
 class Standing(NamedTuple):

@@ -6,10 +6,7 @@ from typing import Final, NamedTuple
 from schemas.control import CommandRecorded, Promote, SetTrainingPolicy
 from schemas.gates import InputsDrifted, SkillDecayed
 from schemas.training import Cause, Recipe, TrainingRequested
-from shared.artifacts.manifest import Manifest
 from shared.control import State
-from shared.families import FAMILIES
-from shared.features import SETS
 from shared.training.jobs import HOUR_MS, Jobs, scheduled
 
 GROUP: Final = "trainer"
@@ -60,23 +57,6 @@ def promotions(known: Mapping[str, int], commands: Iterable[CommandRecorded]) ->
         if isinstance(entry.command, Promote):
             found[entry.command.model] = entry.at
     return found
-
-
-def recipe_of(manifest: Manifest) -> Recipe | str:
-    """How a champion was made, so that it can be made again of newer data; or why it cannot be."""
-    if manifest.family not in FAMILIES:
-        return f"family {manifest.family!r} is not trained here"
-    if manifest.feature_set.name not in SETS:
-        return f"this release has no feature set {manifest.feature_set.name!r}"
-    return Recipe(
-        family=manifest.family,
-        feature_set=manifest.feature_set.name,
-        params=manifest.params,
-        horizon=manifest.label.horizon,
-        hold=manifest.label.hold,
-        seed=manifest.seed,
-        imbalance=manifest.imbalance,
-    )
 
 
 def request_of(due: Due, recipe: Recipe, policy: SetTrainingPolicy, now: int) -> TrainingRequested:

@@ -1,6 +1,7 @@
 """One job, from its positions to an artifact or a refusal: what the child process does. Says what happens as
 events, whose ``version`` and ``shadow`` are the trainer's to fill in."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,8 @@ from shared.artifacts.card import card
 from shared.artifacts.manifest import MANIFEST, canonical
 from shared.artifacts.store import ArtifactStore
 from shared.control.stream import now_ms
-from shared.features import SETS
+from shared.features.installed import FEATURE_SETS
+from shared.report.drawing import ChartsMissingError
 from shared.report.training import Results, page
 from shared.training.collapse import Collapse, EpochReading, Watcher
 from shared.training.fitting import NotStoredError, Origin, Prepared, Trained, fit, measure, prepare
@@ -33,6 +35,7 @@ from shared.training.quality import assess
 from shared.training.recorded import Recorded
 from shared.training.worth import gains, sanity
 
+_log = logging.getLogger(__name__)
 REPORT: Final = "report.html"
 CARD: Final = "card.md"
 
@@ -78,7 +81,7 @@ def run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None,
 def _run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, say: Say) -> Refusal | None:
     request = task.request
     try:
-        prepared = prepare(recorded.series, SETS[request.recipe.feature_set], request.recipe)
+        prepared = prepare(recorded.series, FEATURE_SETS[request.recipe.feature_set], request.recipe)
     except ValueError as error:
         return Refusal("unfit_data", str(error))
     report = assess(prepared, recorded.series, fewest=task.rows, champion=champion)
@@ -115,7 +118,7 @@ def train(
     answers = artifact.predict(prepared.table.windows[test])
     checks, compared = sanity(answers), gains(prepared, answers, recorded.series, champion)
     results = Results(request, report, trained.manifest, watcher.readings, answers, y[test], compared, checks)
-    folder.joinpath(REPORT).write_text(page(results), encoding="utf-8")
+    write_report(folder / REPORT, results)
     folder.joinpath(CARD).write_text(card(digest, trained.manifest) + "\n", encoding="utf-8")
     refused = _unwanted(task, compared, checks)
     if refused is not None:
@@ -139,6 +142,14 @@ def train(
         )
     )
     return None
+
+
+def write_report(path: Path, results: Results) -> None:
+    """Write the page. Without its library a job has none; what it trained is kept all the same."""
+    try:
+        path.write_text(page(results), encoding="utf-8")
+    except ChartsMissingError as error:
+        _log.warning("%s is not written: %s", path, error)
 
 
 def _unwanted(task: Task, compared: Sequence[Gain], checks: Sequence[SanityCheck]) -> Collapse | None:

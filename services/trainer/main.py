@@ -15,7 +15,7 @@ from msgspec import structs
 from schemas.codec import decode
 from schemas.control import RegisterArtifact, StartShadow
 from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, TrainingRequested, TrainingStarted
-from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, recipe_of, request_of
+from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, request_of
 from services.trainer.running import run_child
 from services.trainer.task import STORE, Task, folder_of
 from shared.artifacts.artifact import ArtifactError
@@ -31,6 +31,7 @@ from shared.runtime.process import missing_by
 from shared.settings import Settings
 from shared.training.jobs import ATTEMPTS, Job
 from shared.training.ledger import TrainingWriter
+from shared.training.recipe import recipe_of
 from shared.training.recorded import ends_now
 
 READS: Final = ("gates",)

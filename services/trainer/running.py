@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from schemas.training import TrainingEvent, TrainingFailed
 from services.trainer.task import TASK, Task
 from shared.control.stream import now_ms
-from shared.runtime.process import ONE_THREAD
+from shared.runtime.process import ONE_THREAD, module_command
 from shared.settings import VARIABLE, Settings, find
 
 GIB: Final = 2**30
@@ -37,7 +36,7 @@ async def run_child(
     (folder / TASK).write_bytes(msgspec.json.encode(task))
     with (folder / OUTPUT).open("wb") as output:
         process = await anyio.open_process(
-            [sys.executable, "-P", "-m", "services.trainer.child", str(folder), str(os.getpid())],
+            module_command("services.trainer.child", str(folder), str(os.getpid())),
             stdin=None,
             stderr=output,
             env={**os.environ, **ONE_THREAD, **({VARIABLE: str(file)} if (file := find()) else {})},

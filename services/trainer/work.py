@@ -20,7 +20,7 @@ from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.store import ArtifactStore
 from shared.control.stream import now_ms
 from shared.families.libraries import LibraryMissingError
-from shared.features import SETS
+from shared.features.installed import FEATURE_SETS
 from shared.log import UnavailableError
 from shared.runtime.process import opened_log
 from shared.settings import Settings
@@ -50,7 +50,7 @@ async def recorded(settings: Settings, task: Task) -> Recorded:
     """The data set of a task, from the server and the archive."""
     async with opened_log(settings, "conclave:trainer:job") as log:
         history = WholeHistory(log, past_of(settings))
-        return await read(history, task.request, task.started, SETS[task.request.recipe.feature_set])
+        return await read(history, task.request, task.started, FEATURE_SETS[task.request.recipe.feature_set])
 
 
 def _champion(settings: Settings, task: Task) -> Artifact | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from services.watcher.state import Notice
+from shared.distribution import install_command
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _channel(number: int, url: str) -> "Apprise":
         from apprise import Apprise  # noqa: PLC0415  # slow to import
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"${NOTIFY} names addresses, but {error.name} is not installed; install conclave[notify]"
+            f"${NOTIFY} names addresses, but {error.name} is not installed: {install_command('notify')}"
         ) from None
     logging.getLogger("apprise").setLevel(logging.ERROR)  # its warnings repeat what is told here
     channel = Apprise()

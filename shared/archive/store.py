@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from shared.distribution import install_command
+
 PARTIAL: Final = ".partial"
 """How the name of a file ends that is being written."""
 
@@ -122,7 +124,7 @@ class UrlStore:
         try:
             import fsspec  # noqa: PLC0415  # imported where needed
         except ImportError:
-            raise StoreError(f"{url}: an archive elsewhere needs fsspec (pip install 'conclave[archive]')") from None
+            raise StoreError(f"{url}: an archive elsewhere needs fsspec ({install_command('archive')})") from None
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:

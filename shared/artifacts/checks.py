@@ -17,7 +17,7 @@ from shared.artifacts.artifact import Artifact, Golden, read_golden
 from shared.artifacts.manifest import GOLDEN
 from shared.artifacts.store import ArtifactStore
 from shared.families import family_named
-from shared.features import SETS
+from shared.features.installed import FEATURE_SETS
 
 Windows = NDArray[np.float32]
 Answers = NDArray[np.float64]
@@ -98,7 +98,7 @@ def check_stored(store: ArtifactStore, digest: str) -> CheckReport:
 def _feature_set(artifact: Artifact) -> Check:
     """Its features are those of the set of that name here, in their order."""
     named = artifact.manifest.feature_set
-    known = SETS.get(named.name)
+    known = FEATURE_SETS.get(named.name)
     if known is None:
         return Check("feature_set", False, 0, 1, f"this release has no feature set {named.name!r}")
     if known.names != named.names:

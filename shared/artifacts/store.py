@@ -14,11 +14,13 @@ from shared.artifacts.artifact import Artifact, ArtifactError, Pause, build
 from shared.artifacts.manifest import MANIFEST, FileEntry, Manifest, ManifestError, canonical, digest_of, parse
 from shared.families import UnknownFamilyError, WeightsError
 from shared.families.libraries import LibraryMissingError
+from shared.plugins import PluginError
 
 HEX: Final = frozenset("0123456789abcdef")
 HIDDEN: Final = ".making-"
 PIECE: Final = 1 << 18
 """Bytes that are hashed between two pauses."""
+UNLOADABLE: Final = (ArtifactError, ManifestError, WeightsError, UnknownFamilyError, LibraryMissingError, PluginError)
 
 
 class ArtifactStore:
@@ -74,7 +76,7 @@ class ArtifactStore:
         try:
             manifest, files = self._read(digest, pause)
             return build(digest, manifest, files, pause)
-        except (ArtifactError, ManifestError, WeightsError, UnknownFamilyError, LibraryMissingError) as error:
+        except UNLOADABLE as error:
             raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
 
     def content(self, digest: str) -> tuple[Manifest, dict[str, bytes]]:

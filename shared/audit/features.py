@@ -21,7 +21,8 @@ from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
 from shared.audit.source import PAGE, EntryRange, ReadEvent, Recording, difference, readable
 from shared.features.bars import BRIDGE
-from shared.features.sets import SETS, FeatureSet, feature_set
+from shared.features.installed import FEATURE_SETS
+from shared.features.sets import FeatureSet, feature_set
 from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 
@@ -53,8 +54,8 @@ class _Group(NamedTuple):
 
 
 def known_sets(artifacts: Mapping[str, Any]) -> dict[bytes, FeatureSet]:
-    """Return feature sets by digest: the named ones of this release, and those of registered artifacts."""
-    sets = {each.digest: each for each in SETS.values()}
+    """Return feature sets by digest: those that exist by name, and those of registered artifacts."""
+    sets = {each.digest: each for each in FEATURE_SETS.values()}
     for registered in artifacts.values():
         try:
             table = feature_set(registered.feature_set_name, *registered.features)

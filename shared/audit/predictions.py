@@ -35,12 +35,6 @@ LOOKED_BACK: Final = 64
 UNSTAMPED: Final = "predictions: on vectors of a release that wrote no stamps"
 
 
-def models_of(control: Sequence[Envelope[CommandRecorded]]) -> tuple[str, ...]:
-    """Return the name of every model that was ever registered."""
-    named = {getattr(entry.event.command, "model", None) for entry in control}
-    return tuple(sorted(name for name in named if name is not None))
-
-
 def check_predictions(
     source: Recording,
     worker: Service[Any],

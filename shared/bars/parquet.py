@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
 from shared.bars.rows import SourceError
 from shared.bars.text import PRICE_NAMES, Layout, by_names
+from shared.distribution import install_command
 
 
 def arrow(name: str) -> Any:
@@ -20,9 +21,7 @@ def arrow(name: str) -> Any:
         import pyarrow.compute  # noqa: PLC0415  # an optional extra
         import pyarrow.parquet  # noqa: PLC0415  # an optional extra
     except ImportError:
-        raise SourceError(
-            f"{name} is a Parquet file, and pyarrow is missing: pip install 'conclave[parquet]'"
-        ) from None
+        raise SourceError(f"{name} is a Parquet file, and pyarrow is missing: {install_command('parquet')}") from None
     return pyarrow
 
 

@@ -1,12 +1,11 @@
-"""The model families by name. Importing this loads no model library; using a family does.
+"""The model families by name. Importing this loads no model library and no plug-in; using a family does.
 
 Each family is one module or package. ``prior`` and ``logistic`` are the baselines that every score is compared with,
 ``xgboost`` and ``lightgbm`` are tree ensembles, ``patchtst`` and ``nhits`` are networks. ``imported`` has the families
 of networks that were trained elsewhere.
 """
 
-from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from shared.families.base import (
     Epoch,
@@ -27,6 +26,7 @@ from shared.families.nhits import NHiTS
 from shared.families.patchtst import PatchTST
 from shared.families.prior import Prior
 from shared.families.xgboost import XGBoost
+from shared.plugins import Plugins
 
 __all__ = [
     "FAMILIES",
@@ -53,11 +53,30 @@ class UnknownFamilyError(KeyError):
 
 
 _ALL: Final[tuple[Family, ...]] = (Prior(), Logistic(), XGBoost(), LightGBM(), PatchTST(), NHiTS())
-FAMILIES: Final = MappingProxyType({family.name: family for family in _ALL})
+ASKED_OF_ALL: Final = (
+    *("name", "scaled", "constant", "batch_rows", "defaults", "presets"),
+    *("window", "fit", "save", "load", "libraries"),
+)
+
+
+def _fault(name: str, loaded: Any) -> str | None:
+    """What keeps an object that was loaded for a name from being a family."""
+    if isinstance(loaded, type):
+        return "expected an instance of a family, found its class"
+    if missing := [member for member in ASKED_OF_ALL if not hasattr(loaded, member)]:
+        return f"a family has {', '.join(missing)} too; see Family in shared/families/base.py"
+    return None if loaded.name == name else f"that family is named {loaded.name!r}; the two names must be the same"
+
+
+FAMILIES: Final[Plugins[Family]] = Plugins(
+    "conclave.families", {family.name: family for family in _ALL}, _fault, reserved=IMPORTED
+)
+"""The families that are trained here: those of this release, and those that other distributions add."""
 
 
 def family_named(name: str) -> Family:
-    """Return a family by name, one that is trained here or one that is imported. Raises ``UnknownFamilyError``."""
+    """Return a family by name, one that is trained here or one that is imported. Raises ``UnknownFamilyError``, and
+    ``PluginError`` where another distribution adds the family and it cannot be used."""
     if name in IMPORTED:
         return IMPORTED[name]
     if name not in FAMILIES:

@@ -11,8 +11,6 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.families.libraries import library
-
 Windows = NDArray[np.float32] | NDArray[np.float64]
 """[N, T, F]: N windows of T vectors of F features, the newest vector last. Float64 where the artifact scales them,
 float32 otherwise."""
@@ -148,12 +146,6 @@ def one_vector(params: Params) -> int:
 def shifted(logits: Logits, offset: Offset | None, sign: int = 1) -> Logits:
     """Return logits with ``sign`` times the offset added to every row."""
     return logits if offset is None else np.asarray(logits + sign * offset)
-
-
-def mean_log_loss(logits: Logits, y: Classes, weight: Weights | None = None) -> float:
-    """Return the mean log loss in nats of ``logits`` [N, 3] for classes ``y`` [N], weighted by ``weight`` [N]."""
-    losses = -library("scipy.special").log_softmax(logits, axis=1)[np.arange(len(y)), y]
-    return float(np.average(losses, weights=weight))
 
 
 def class_shares(train: Sample) -> NDArray[np.float64]:

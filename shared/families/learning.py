@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, class_shares, mean_log_loss, shifted
+from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, class_shares, shifted
+from shared.families.losses import mean_log_loss
 
 torch.set_num_threads(1)
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Final, Literal
 
+from shared.distribution import install_command
+
 TREES: Final = ("xgboost", "lightgbm")
 OPTIONAL: Final = ("sklearn", "pandas")
 """What the packages of ``TREES`` import only where it is installed."""
@@ -74,7 +76,7 @@ def library(name: Library) -> ModuleType:
             return importlib.import_module(name)
     except ImportError as error:
         raise LibraryMissingError(
-            f"this needs the library {package}: pip install 'conclave[{EXTRAS[package]}]' ({error})"
+            f"this needs the library {package}: {install_command(EXTRAS[package])} ({error})"
         ) from error
 
 

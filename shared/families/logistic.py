@@ -28,12 +28,12 @@ from shared.families.base import (
     Windows,
     class_shares,
     last_row,
-    mean_log_loss,
     one_vector,
     only_file,
     shifted,
 )
 from shared.families.libraries import library
+from shared.families.losses import mean_log_loss
 
 FILE: Final = "weights.json"
 CHUNK: Final = 4096

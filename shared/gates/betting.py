@@ -26,8 +26,6 @@ from shared.gates.confidence import half_width
 STAKES: Final = (0.02, 0.05, 0.10, 0.20, 0.35, 0.50, 0.70, 0.90)
 EB_STAKES: Final = (0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.45)
 EB_COSTS: Final = tuple((-math.log1p(-2 * stake) - 2 * stake) / 4 for stake in EB_STAKES)
-NO_BACKTEST_SCALE: Final = 0.05
-"""The scale of x (nats) where there is no backtest."""
 
 
 def _zeros() -> list[float]:

@@ -7,8 +7,8 @@ folds.
 - Checks of every row: ``unreadable`` output; among the last 200 predictions ``constant`` (all equal), ``distinct`` or
   ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more), and too many ``failures``.
 
-The thresholds of the user's own texts (over 50 distinct confidences, a range over 0.05) are ``CLASSIC_GUARD``. They are
-not the default, because a correct model of low skill may not reach them.
+A correct model of low skill may give few distinct confidences in a narrow range: the defaults of ``GuardPolicy`` leave
+room for it.
 """
 
 import math
@@ -49,7 +49,6 @@ class GuardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT_GUARD: Final = GuardPolicy()
-CLASSIC_GUARD: Final = GuardPolicy(least_distinct=51, least_range=0.05)
 
 
 class Finding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

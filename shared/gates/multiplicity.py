@@ -2,14 +2,11 @@
 
 e-BH (Wang and Ramdas 2022): of K e-values, let k be the largest number such that the k-th largest is at least K /
 (alpha k); those k are discoveries. The expected share of false discoveries is at most alpha, whatever the dependence
-between candidates. e-LOND (Xu and Ramdas 2024) is for candidates that arrive one after another.
+between candidates.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Final
-
-TERMS: Final = 100_000
 
 
 def e_bh(log_e: Mapping[str, float], alpha: float) -> frozenset[str]:
@@ -32,20 +29,3 @@ def needed(log_e: Mapping[str, float], name: str, alpha: float) -> float:
         if k == 1 or others[k - 2] >= bound:
             return bound
     return math.log(1 / alpha)
-
-
-def e_lond(found: int, position: int, alpha: float) -> float:
-    """Return ln of the threshold of the ``position``-th candidate (from 1) after ``found`` discoveries."""
-    return -math.log(alpha * _share(position) * (found + 1))
-
-
-def _share(position: int) -> float:
-    return _raw(position) / _TOTAL
-
-
-def _raw(t: int) -> float:
-    return 1 / ((t + 1) * math.log(t + 1) ** 2)
-
-
-_TOTAL: Final = math.fsum(_raw(t) for t in range(1, TERMS)) + 1 / math.log(TERMS + 0.5)
-"""The sum over all positions: the terms to 100,000 and the integral of the rest."""

@@ -1,6 +1,6 @@
-"""Learn weights from results: ``logpool1`` and ``fixedshare1``, as folds over purged blocks of complete rounds.
+"""Learn weights from results (``logpool1``): a fold over purged blocks of complete rounds.
 
-``logpool1``: one step of projected AdaGrad a block on the log loss of the pool as it is served. With z_mk = log p_mk -
+One step of projected AdaGrad a block on the log loss of the pool as it is served. With z_mk = log p_mk -
 c_mk the centred evidence and P the pool,
 
     g_m = mean over rounds of sum_k (P_k - 1{y = k}) z_mk / T,  less its mean over the members
@@ -10,39 +10,32 @@ The loss is convex in w; regret is O(sqrt(blocks)). A constant member has z = 0,
 only differences between gradients change weights, so the common part is subtracted first. Weights sum to one, as
 control requires; the scale of SCIENCE.md's free weights is carried by the temperature.
 
-``fixedshare1``: w_m <- (1 - s) w_m e^{-eta L_m} / sum + s / N, eta = 1, s = 0.02, L_m the block's mean log loss
-(Herbster and Warmuth 1998).
-
-Both: no weight moves by more than ``most_step`` a block, none exceeds its ``cap`` (the ladder's). A block's weights
+No weight moves by more than ``most_step`` a block, none exceeds its ``cap`` (the ladder's). A block's weights
 take effect in the next block. Sums are kept as whole numbers of 2^-40, so the order of the rounds does not matter;
 results are rounded to 1e-12. The same rounds give the same weights to the bit.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import Struct, field
 
 from shared.gates import blocks
 from shared.gates.rounds import MemberScore, RoundAssembly, ScoredRound, join
 from shared.gates.rows import Triple
-from shared.voting.pool import FLOOR
+from shared.voting.pool import evidence_of, log_prior, softmax
 
 ONE: Final = 1 << 40
 DIGITS: Final = 12
-Rule = Literal["logpool1", "fixedshare1"]
 
 
 class Learning(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The rule and its constants. ``fewest`` is the least number of rounds in a block; a block with fewer is joined
+    """The constants of the rule. ``fewest`` is the least number of rounds in a block; a block with fewer is joined
     with the next."""
 
-    rule: Rule = "logpool1"
     rate: float = 0.10
     memory: float = 0.97
-    eta: float = 1.0
-    share: float = 0.02
     most_step: float = 0.05
     fewest: int = 50
 
@@ -61,7 +54,7 @@ class Weights(Struct, array_like=True, forbid_unknown_fields=True):
     """The state.
 
     ``members`` are sorted by name. ``current`` holds the weights in force in the open block ``number``. ``gradient``
-    and ``losses`` are its sums in units of 2^-40."""
+    is its sum in units of 2^-40."""
 
     learning: Learning
     members: tuple[WeightedMember, ...]
@@ -72,7 +65,6 @@ class Weights(Struct, array_like=True, forbid_unknown_fields=True):
     current: list[float]
     squares: list[float]
     gradient: list[int]
-    losses: list[int]
     log_prior: Triple
     number: int = -1
     counted: int = 0
@@ -110,7 +102,6 @@ def initial(
     total = sum(member.weight for member in chosen)
     start = [member.weight / total if total > 0 else 1 / len(chosen) for member in chosen]
     current = _project(start, [0.0] * len(chosen), [member.cap for member in chosen])
-    empty = [0] * len(chosen)
     return Weights(
         learning or Learning(),
         chosen,
@@ -120,9 +111,8 @@ def initial(
         RoundAssembly(tuple(member.model for member in chosen)),
         current,
         [1e-4] * len(chosen),
-        list(empty),
-        list(empty),
-        _log_prior(chosen, current),
+        [0] * len(chosen),
+        log_prior(zip(current, (member.prior for member in chosen), strict=True)),
     )
 
 
@@ -151,36 +141,31 @@ def _add(state: Weights, complete: ScoredRound) -> None:
     evidence = []
     logits = list(state.log_prior)
     for member, weight, probabilities in zip(state.members, state.current, complete.probabilities, strict=True):
-        z = [math.log(max(p, FLOOR)) - centre for p, centre in zip(probabilities, member.centre, strict=True)]
+        z = evidence_of(probabilities, member.centre)
         evidence.append(z)
         for k in range(3):
             logits[k] += weight * z[k]
     top = max(logits)
-    powers = [math.exp((logit - top) / state.temperature) for logit in logits]
-    total = powers[0] + powers[1] + powers[2]
-    errors = [power / total for power in powers]
+    sell, hold, buy = ((logit - top) / state.temperature for logit in logits)
+    errors = [*softmax(sell, hold, buy)]
     errors[complete.outcome] -= 1.0
     for m, z in enumerate(evidence):
         slope = (errors[0] * z[0] + errors[1] * z[1] + errors[2] * z[2]) / state.temperature
         state.gradient[m] += round(slope * ONE)
-        state.losses[m] -= round(math.log(max(complete.probabilities[m][complete.outcome], FLOOR)) * ONE)
     state.counted += 1
 
 
 def _close(state: Weights) -> Step:
     learning, counted = state.learning, state.counted
-    if learning.rule == "logpool1":
-        target = _descend(state)
-    else:
-        target = _shared(state.current, [loss / ONE / counted for loss in state.losses], learning)
+    target = _descend(state)
     low = [max(0.0, weight - learning.most_step) for weight in state.current]
     high = [
         min(max(member.cap, weight - learning.most_step), weight + learning.most_step)
         for member, weight in zip(state.members, state.current, strict=True)
     ]
     state.current = _project(target, low, high)
-    state.log_prior = _log_prior(state.members, state.current)
-    state.gradient, state.losses = [0] * len(state.members), [0] * len(state.members)
+    state.log_prior = log_prior(zip(state.current, (member.prior for member in state.members), strict=True))
+    state.gradient = [0] * len(state.members)
     state.counted, state.steps = 0, state.steps + 1
     return Step(state.number, proposal(state), tuple(state.squares), counted)
 
@@ -195,13 +180,6 @@ def _descend(state: Weights) -> list[float]:
         state.squares[m] = round(learning.memory * state.squares[m] + slope * slope, 15)
         target.append(weight - learning.rate * slope / math.sqrt(state.squares[m]) if state.squares[m] else weight)
     return target
-
-
-def _shared(weights: Sequence[float], losses: Sequence[float], learning: Learning) -> list[float]:
-    best = min(losses)
-    raw = [weight * math.exp(-learning.eta * (loss - best)) for weight, loss in zip(weights, losses, strict=True)]
-    total = sum(raw)
-    return [(1 - learning.share) * weight / total + learning.share / len(raw) for weight in raw]
 
 
 def proposal(state: Weights) -> dict[str, float]:
@@ -243,10 +221,3 @@ def _project(target: Sequence[float], low: Sequence[float], high: Sequence[float
     roomiest = max(range(len(out)), key=lambda m: (min(out[m] - low[m], high[m] - out[m]), -m))
     out[roomiest] = round(1.0 - sum(weight for m, weight in enumerate(out) if m != roomiest), DIGITS)
     return out
-
-
-def _log_prior(members: Sequence[WeightedMember], weights: Sequence[float]) -> Triple:
-    raw = [sum(w * m.prior[k] for m, w in zip(members, weights, strict=True)) for k in range(3)]
-    total = sum(raw)
-    logs = [math.log(max(share / total, FLOOR)) for share in raw]
-    return logs[0], logs[1], logs[2]

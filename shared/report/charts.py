@@ -1,201 +1,284 @@
-"""The pictures of a report as inline SVG: numbers in, a string out.
+"""The charts of all pages: numbers in, a ``Chart`` out.
 
-Each says in ``aria-label`` what it shows, each mark in its title what it is.
+Each has a label that says what it shows, each mark a title that says what it is.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from datetime import UTC
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.common import ACTIONS
-from shared.report.svg import (
-    TOP,
-    PlotArea,
-    axes,
-    bar,
-    dot,
-    line,
-    moment,
-    moments,
-    nice,
-    nothing,
-    picture,
-    stroke,
-    text,
-    ticks,
-)
+from shared.report.drawing import Chart, canvas, chart_of, colour, house_style, plot_area, titled
+from shared.report.text import moment
 
-DEEPEST: Final = -12.0
-"""ln E is drawn no lower: what is lost is lost."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOWEST_LOG_E: Final = -12.0
+"""ln E is drawn no lower."""
 NO_ROWS: Final = "No scored prediction yet."
-SIDE: Final = 210.0
-PANEL: Final = 236.0
+DAY_MS: Final = 86_400_000
+PANEL: Final = 210
 
 
 class Curve(NamedTuple):
-    """A line: its name, the class that colours it, and its points."""
+    """A line: its name, its colour, and its points."""
 
     name: str
-    style: str
+    colour: str
     points: Sequence[tuple[float, float]]
 
 
 class Dot(NamedTuple):
-    """One bin of a reliability diagram: mean said, share that came, standard error, rows."""
+    """One bin of a reliability diagram: mean probability, observed share, standard error, rows."""
 
-    said: float
-    came: float
+    predicted: float
+    observed: float
     error: float
     rows: int
 
 
-def reliability(dots: Sequence[Sequence[Dot]]) -> str:
-    """Said against came for SELL, HOLD, BUY, side by side on one scale, with two standard errors.
-    On the diagonal a probability means what it says."""
-    flat = [one for class_ in dots for one in class_]
+def reliability(dots: Sequence[Sequence[Dot]]) -> Chart:
+    """Draw predicted probability against observed share for SELL, HOLD and BUY, with two standard errors."""
+    flat = [dot for bins in dots for dot in bins]
     if not flat:
-        return nothing(NO_ROWS)
-    top = min(1.0, math.ceil(10 * max(max(one.said, one.came) for one in flat) + 0.5) / 10)
-    panels = "".join(
-        f'<g transform="translate({number * SIDE:g} 0)">{_panel(class_, ACTIONS[number], top)}</g>'
-        for number, class_ in enumerate(dots)
-    )
-    words = "Reliability: probability said against share that came, for SELL, HOLD and BUY"
-    return picture(words, panels, 3 * SIDE, PANEL)
+        return Chart(NO_ROWS)
+    top = min(1.0, math.ceil(10 * max(max(dot.predicted, dot.observed) for dot in flat) + 0.5) / 10)
+    with house_style():
+        figure = canvas(3 * PANEL, 236)
+        for number, (name, bins) in enumerate(zip(ACTIONS, dots, strict=True)):
+            _panel(plot_area(figure, 44 + number * PANEL, 14 + (2 - number) * PANEL), name, bins, top)
+        return chart_of(figure, "Reliability: predicted probability against observed share, for SELL, HOLD and BUY")
 
 
-def _panel(dots: Sequence[Dot], name: str, top: float) -> str:
-    frame = PlotArea(0, top, 0, top, SIDE, PANEL, 44)
-    step = 0.1 if top <= 0.5 else 0.2
-    marks = [(step * number, f"{step * number:.1f}") for number in range(int(top / step + 1e-9) + 1)]
-    style = name.lower()
-    body = axes(frame, marks, marks, "said") + line(frame, [(0, 0), (top, top)], "diagonal")
-    body += line(frame, [(one.said, one.came) for one in dots], f"curve {style}")
-    most = max((one.rows for one in dots), default=1)
-    for one in dots:
-        x = frame.x(one.said)
-        high, low = min(top, one.came + 2 * one.error), max(0.0, one.came - 2 * one.error)
-        title = f"{name}: said {one.said:.3f}, came {one.came:.3f}, 2 errors {2 * one.error:.3f}, {one.rows} rows"
-        body += stroke(x, frame.y(low), x, frame.y(high), f"whisker {style}")
-        body += dot(x, frame.y(one.came), 2 + 3 * math.sqrt(one.rows / most), style, title)
-    return body + text(frame.left + 8, TOP + 10, name, "name")
+def _panel(axes: "Axes", name: str, bins: Sequence[Dot], top: float) -> None:
+    shade = colour(name.lower())
+    axes.set(xlim=(0, top), ylim=(0, top), xlabel="predicted")
+    marks = [mark / 10 for mark in range(0, round(10 * top) + 1, 1 if top <= 0.5 else 2)]
+    axes.set_xticks(marks)
+    axes.set_yticks(marks)
+    axes.text(0.04, 0.95, name, transform=axes.transAxes, va="top", color=colour("ink"), weight="bold")
+    axes.plot([0, top], [0, top], color=colour("soft"), linewidth=1, linestyle=(0, (4, 4)))
+    axes.plot([dot.predicted for dot in bins], [dot.observed for dot in bins], color=shade, linewidth=2)
+    most = max((dot.rows for dot in bins), default=1)
+    for dot in bins:
+        low, high = max(0.0, dot.observed - 2 * dot.error), min(top, dot.observed + 2 * dot.error)
+        axes.plot([dot.predicted, dot.predicted], [low, high], color=shade, linewidth=1.2)
+        _dot(
+            axes,
+            (dot.predicted, dot.observed),
+            shade,
+            f"{name}: predicted {dot.predicted:.3f}, observed {dot.observed:.3f}, "
+            f"2 errors {2 * dot.error:.3f}, {dot.rows} rows",
+            4 + 6 * math.sqrt(dot.rows / most),
+        )
 
 
-def histogram(counts: Sequence[int], marks: Sequence[tuple[str, float]]) -> str:
-    """Counts over [0, 1], with marked values (quantiles). Shown is where there are some, in steps of a
-    tenth and no less than 0.3 wide: a narrow spread shall look narrow."""
+def histogram(counts: Sequence[int], marks: Sequence[tuple[str, float]]) -> Chart:
+    """Draw counts over [0, 1] with marked values (quantiles).
+
+    Shown are the tenths that have counts, and no fewer than three: a narrow spread must look narrow."""
     total = sum(counts)
     if not total:
-        return nothing(NO_ROWS)
-    most = max(counts) / total
-    step = nice(most / 3)
-    levels = [step * number for number in range(math.ceil(most / step) + 1)]
+        return Chart(NO_ROWS)
     size = 1 / len(counts)
-    there = [number for number, count in enumerate(counts) if count]
-    low, high = math.floor(there[0] * size * 10 + 1e-9), math.ceil((there[-1] + 1) * size * 10 - 1e-9)
+    filled = [number for number, count in enumerate(counts) if count]
+    low, high = math.floor(filled[0] * size * 10 + 1e-9), math.ceil((filled[-1] + 1) * size * 10 - 1e-9)
     while high - low < 3:
         low, high = max(0, low - 1), min(10, high + 1)
-    frame = PlotArea(low / 10, high / 10, 0, levels[-1])
-    tenths = [(x / 10, f"{x / 10:.1f}") for x in range(low, high + 1)]
-    body = axes(frame, tenths, [(y, f"{y:.0%}") for y in levels], "confidence in its own action")
-    wide = frame.x(size) - frame.x(0) - 1
-    for number, count in enumerate(counts):
-        if count:
-            y = frame.y(count / total)
-            title = f"{number * size:.3f} to {(number + 1) * size:.3f}: {count} rows, {count / total:.1%}"
-            body += bar(frame.x(number * size) + 0.5, y, wide, frame.bottom - y, "bar", title)
-    for number, (name, value) in enumerate(marks):
-        x = frame.x(value)
-        body += stroke(x, TOP, x, frame.bottom, "mark") + text(x + 3, TOP + 9 + 12 * number, name)
-    return picture("Histogram of confidence", body)
+    with house_style():
+        figure = canvas()
+        axes = plot_area(figure)
+        axes.set(xlim=(low / 10, high / 10), xlabel="confidence in its own action")
+        axes.set_xticks([tenth / 10 for tenth in range(low, high + 1)])
+        _shares(axes, 1.1 * max(counts) / total)
+        bars = axes.bar([number * size for number in filled], [counts[number] / total for number in filled],
+                        0.9 * size, align="edge", color=colour("buy"))  # fmt: skip
+        for number, bar in zip(filled, bars, strict=True):
+            count = counts[number]
+            titled(bar, f"{number * size:.3f} to {(number + 1) * size:.3f}: {count} rows, {count / total:.1%}")
+        for number, (name, value) in enumerate(marks):
+            axes.axvline(value, color=colour("soft"), linewidth=1, linestyle=(0, (3, 3)))
+            axes.annotate(
+                name, (value, 1), (3, -9 - 12 * number), xycoords=("data", "axes fraction"), textcoords="offset points"
+            )
+        return chart_of(figure, "Histogram of confidence")
 
 
-def action_mix(spans: Sequence[tuple[int, int, tuple[int, int, int]]]) -> str:
-    """Shares of SELL, HOLD and BUY over time, from (begin and end in ms, counts)."""
+def action_mix(spans: Sequence[tuple[int, int, tuple[int, int, int]]]) -> Chart:
+    """Draw shares of SELL, HOLD and BUY over time, from (begin and end in ms, counts)."""
     if not spans:
-        return nothing(NO_ROWS)
-    begin, end = spans[0][0], spans[-1][1]
-    frame = PlotArea(begin, end, 0, 1)
-    body = axes(frame, moments(begin, end), [(y / 4, f"{y / 4:.0%}") for y in range(5)])
-    for at, until, counts in spans:
-        total, base = sum(counts), 0.0
-        wide = max(0.5, frame.x(until) - frame.x(at) - 0.6)
-        for name, count in zip(ACTIONS, counts, strict=True):
-            share = count / total
-            y = frame.y(base + share)
-            title = f"{moment(at)}: {name} {share:.1%} of {total} rows"
-            body += bar(frame.x(at), y, wide, frame.y(base) - y, name.lower(), title) if count else ""
-            base += share
-    return picture("Shares of actions over time", body)
+        return Chart(NO_ROWS)
+    with house_style():
+        figure = canvas()
+        axes = plot_area(figure)
+        _over_time(axes, spans[0][0], spans[-1][1])
+        _shares(axes, 1.0)
+        for begin, end, counts in spans:
+            total, base = sum(counts), 0.0
+            for name, count in zip(ACTIONS, counts, strict=True):
+                share = count / total
+                if count:
+                    width = 0.96 * (end - begin) / DAY_MS
+                    (bar,) = axes.bar(begin / DAY_MS, share, width, base, align="edge", color=colour(name.lower()))
+                    titled(bar, f"{moment(begin)}: {name} {share:.1%} of {total} rows")
+                base += share
+        return chart_of(figure, "Shares of actions over time")
 
 
-def e_values(curves: Sequence[Curve], decides: float) -> str:
-    """ln E over time against the line that decides (``decides``, ln too); the axis shows E itself."""
+def shares_over_time(points: Sequence[tuple[float, int, int]], label: str) -> Chart:
+    """Draw shares over time as bars, from (ms, counted, of how many)."""
+    if not points:
+        return Chart("No round in the range.")
+    begin, end = points[0][0], points[-1][0]
+    width = max(end - begin, 1) / max(1, len(points) - 1)
+    with house_style():
+        figure = canvas()
+        axes = plot_area(figure)
+        _over_time(axes, begin, end + width)
+        _shares(axes, 1.0)
+        for at, counted, total in points:
+            (bar,) = axes.bar(at / DAY_MS, counted / total, width / DAY_MS, align="edge", color=colour("buy"))
+            titled(bar, f"{moment(at)}: {counted} of {total}")
+        return chart_of(figure, label)
+
+
+def e_values(curves: Sequence[Curve], decides: float) -> Chart:
+    """Draw ln E over time against the line that decides (``decides``, ln too); the axis shows E itself."""
     flat = [point for curve in curves for point in curve.points]
     if not flat:
-        return nothing("No block has closed yet: there is no e-value.")
-    low = max(DEEPEST, min(-1.0, *(y for _, y in flat)))
-    high = max(decides + 1.0, *(y for _, y in flat)) * 1.04
-    frame = _over_time(flat, low, high)
+        return Chart("No block has closed yet: there is no e-value.")
+    low = max(LOWEST_LOG_E, min(-1.0, *(y for _, y in flat)))
+    high = 1.04 * max(decides + 1.0, *(y for _, y in flat))
     powers = range(math.ceil(low / math.log(10)), math.floor(high / math.log(10)) + 1)
     every = max(1, math.ceil(len(powers) / 6))
-    levels = [(power * math.log(10), _power(power)) for power in powers if power % every == 0]
-    body = axes(frame, moments(frame.x0, frame.x1), levels)
-    y = frame.y(decides)
-    body += stroke(frame.left, y, frame.right, y, "line")
-    body += text(frame.right - 4, y - 5, f"E = {math.exp(decides):.0f} decides", "tick strong", "end")
-    body += "".join(_curve(frame, curve, DEEPEST) for curve in curves)
-    return picture("e-values over time against the line that decides", body)
+    with house_style():
+        figure = canvas()
+        axes = plot_area(figure)
+        _over_time(axes, min(x for x, _ in flat), max(x for x, _ in flat))
+        axes.set(ylim=(low, high))
+        shown = [power for power in powers if power % every == 0]
+        axes.set_yticks([power * math.log(10) for power in shown], [_power(power) for power in shown])
+        line = axes.axhline(decides, color=colour("bad"), linewidth=1.5, linestyle=(0, (6, 4)))
+        titled(line, f"E = {math.exp(decides):.0f}")
+        axes.annotate(f"E = {math.exp(decides):.0f} decides", (1, decides), (-4, 4), ha="right", color=colour("ink"),
+                      weight="bold", xycoords=("axes fraction", "data"), textcoords="offset points")  # fmt: skip
+        for curve in curves:
+            _curve(axes, curve, LOWEST_LOG_E)
+        return chart_of(figure, "e-values over time against the line that decides")
 
 
-def cumulative(curves: Sequence[Curve]) -> str:
-    """Sums over time; a rising line earns, a falling one loses."""
+def cumulative(curves: Sequence[Curve], label: str = "Cumulative skill over time") -> Chart:
+    """Draw sums over time. A rising line gains, a falling line loses."""
     flat = [point for curve in curves for point in curve.points]
     if not flat:
-        return nothing(NO_ROWS)
+        return Chart(NO_ROWS)
     low, high = min(0.0, *(y for _, y in flat)), max(0.0, *(y for _, y in flat))
     room = 0.06 * (high - low) or 1.0
-    frame = _over_time(flat, low - room, high + room)
-    body = axes(frame, moments(frame.x0, frame.x1), ticks(low - room, high + room))
-    body += stroke(frame.left, frame.y(0), frame.right, frame.y(0), "zero")
-    body += "".join(_curve(frame, curve, low) for curve in curves)
-    return picture("Cumulative skill over time", body)
+    with house_style():
+        figure = canvas()
+        axes = plot_area(figure)
+        _over_time(axes, min(x for x, _ in flat), max(x for x, _ in flat))
+        axes.set(ylim=(low - room, high + room))
+        axes.locator_params("y", nbins=5)
+        axes.axhline(0, color=colour("soft"), linewidth=1)
+        for curve in curves:
+            _curve(axes, curve, low)
+        return chart_of(figure, label)
 
 
-def matrix(counts: Sequence[Sequence[int]], rows: str, columns: str) -> str:
-    """A 3 by 3 table of actions; each cell darkens with its share of its row."""
+def losses(curves: Sequence[Curve], prior: float) -> Chart:
+    """Draw losses over steps against that of the class prior."""
+    flat = [point for curve in curves for point in curve.points]
+    if not flat:
+        return Chart("It has no epochs.")
+    low, high = min(prior, *(y for _, y in flat)), max(prior, *(y for _, y in flat))
+    room = max(0.05 * (high - low), 1e-3)
+    begin, end = min(x for x, _ in flat), max(x for x, _ in flat)
+    with house_style():
+        figure = canvas()
+        axes = plot_area(figure)
+        axes.set(xlim=(begin, max(end, begin + 1)), ylim=(low - room, high + room), xlabel="epoch, or round of trees")
+        axes.locator_params("x", integer=True, nbins=6)
+        axes.locator_params("y", nbins=5)
+        axes.axhline(prior, color=colour("soft"), linewidth=1, linestyle=(0, (4, 4)))
+        axes.annotate("class prior", (1, prior), (-4, 4), ha="right", xycoords=("axes fraction", "data"),
+                      textcoords="offset points")  # fmt: skip
+        for curve in curves:
+            axes.plot(*zip(*curve.points, strict=True), color=colour(curve.colour), linewidth=2)
+            (x, y) = curve.points[-1]
+            _dot(axes, (x, y), colour(curve.colour), f"{curve.name}: {y:.4f} at {x:g}")
+        return chart_of(figure, "Loss by epoch of training and held-out rows")
+
+
+def matrix(counts: Sequence[Sequence[int]], rows: str, columns: str) -> Chart:
+    """Draw a 3 by 3 table of actions. The shade of a cell grows with its share of its row."""
     if not sum(map(sum, counts)):
-        return nothing("Nothing to compare with yet.")
-    wide, high, left, top = 112, 58, 108, 44
-    body = text(left + 1.5 * wide, 14, columns, "axis", "middle")
-    body += text(14, top + 1.5 * high, rows, "axis", "middle", up=True)
-    for i, (name, row) in enumerate(zip(ACTIONS, counts, strict=True)):
-        total = sum(row)
-        body += text(left + (i + 0.5) * wide, top - 8, name, "tick strong", "middle")
-        body += text(left - 10, top + (i + 0.5) * high + 4, name, "tick strong", "end")
-        for j, count in enumerate(row):
-            share = count / total if total else 0.0
-            x, y = left + j * wide, top + i * high
-            title = f"{rows} {name}, {columns} {ACTIONS[j]}: {count} rows, {share:.1%} of the row"
-            body += bar(x + 1, y + 1, wide - 2, high - 2, "cell", title, 0.06 + 0.55 * share)
-            body += text(x + wide / 2, y + high / 2 - 1, f"{count:,}", "value", "middle")
-            body += text(x + wide / 2, y + high / 2 + 14, f"{share:.0%}", anchor="middle")
-    return picture(f"{rows} against {columns}", body, left + 3 * wide + 4, top + 3 * high + 6)
+        return Chart("Nothing to compare with yet.")
+    with house_style():
+        figure = canvas(448, 224)
+        axes = plot_area(figure, left=84, right=4, top=44, bottom=6)
+        axes.set(xlim=(0, 3), ylim=(3, 0), xlabel=columns, ylabel=rows)
+        axes.set_xticks([0.5, 1.5, 2.5], ACTIONS)
+        axes.set_yticks([0.5, 1.5, 2.5], ACTIONS)
+        axes.grid(visible=False)
+        axes.spines["bottom"].set_visible(False)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            label.set(color=colour("ink"), weight="bold")
+        for i, row in enumerate(counts):
+            total = sum(row)
+            for j, count in enumerate(row):
+                share = count / total if total else 0.0
+                (cell,) = axes.bar(j + 0.01, 0.96, 0.98, i + 0.02, align="edge", color=colour("buy"),
+                                   alpha=0.06 + 0.55 * share)  # fmt: skip
+                titled(cell, f"{rows} {ACTIONS[i]}, {columns} {ACTIONS[j]}: {count} rows, {share:.1%} of the row")
+                axes.text(j + 0.5, i + 0.48, f"{count:,}", ha="center", color=colour("ink"), size=14, weight="bold")
+                axes.text(j + 0.5, i + 0.75, f"{share:.0%}", ha="center")
+        return chart_of(figure, f"{rows} against {columns}")
 
 
-def _over_time(points: Sequence[tuple[float, float]], low: float, high: float) -> PlotArea:
-    begin, end = min(x for x, _ in points), max(x for x, _ in points)
-    return PlotArea(begin, end if end > begin else begin + 1, low, high)
+def _over_time(axes: "Axes", begin: float, end: float) -> None:
+    """Make x a time (UTC), from ``begin`` to ``end`` in ms. Marks are placed in days since 1970."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415  # an optional extra
+
+    axes.set(xlim=(begin / DAY_MS, max(end, begin + 1) / DAY_MS))
+    locator = AutoDateLocator(tz=UTC, minticks=2, maxticks=6)  # type: ignore[no-untyped-call]  # Matplotlib's
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(
+        ConciseDateFormatter(  # type: ignore[no-untyped-call]  # Matplotlib's
+            locator,
+            UTC,
+            formats=["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%S.%f"],
+            zero_formats=["", "%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M"],
+            offset_formats=["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d %H:%M"],
+        )
+    )
 
 
-def _curve(frame: PlotArea, curve: Curve, floor: float) -> str:
-    """A curve, cut below at ``floor``, with a mark on its last point."""
+def _shares(axes: "Axes", top: float) -> None:
+    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415  # an optional extra
+
+    axes.set(ylim=(0, top))
+    axes.locator_params("y", nbins=4)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def _curve(axes: "Axes", curve: Curve, floor: float) -> None:
+    """Draw a curve, cut below at ``floor``, with a dot on its last point."""
     if not curve.points:
-        return ""
-    cut = [(x, max(y, floor)) for x, y in curve.points]
-    x, y = cut[-1]
-    title = f"{curve.name}: {curve.points[-1][1]:.2f} at {moment(x)}"
-    return line(frame, cut, f"curve {curve.style}") + dot(frame.x(x), frame.y(y), 3.5, curve.style, title)
+        return
+    cut = [(x / DAY_MS, max(y, floor)) for x, y in curve.points]
+    axes.plot(*zip(*cut, strict=True), color=colour(curve.colour), linewidth=2, solid_joinstyle="round")
+    at, value = curve.points[-1]
+    _dot(axes, cut[-1], colour(curve.colour), f"{curve.name}: {value:.2f} at {moment(at)}")
+
+
+def _dot(axes: "Axes", point: tuple[float, float], shade: str, title: str, size: float = 7) -> None:
+    (dot,) = axes.plot(*point, "o", color=shade, markersize=size, markeredgewidth=0)
+    titled(dot, title)
 
 
 def _power(power: int) -> str:

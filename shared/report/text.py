@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from shared.report.summary import Candidate, Interference, Skill
 
 SHORT: Final = 12
 NONE: Final = "-"
+
+
+def moment(ms: float) -> str:
+    """A moment in words, UTC."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def origin_words(origins: Mapping[str, int]) -> str:
@@ -39,6 +45,17 @@ def interference_words(found: Interference) -> str:
 def mnat(value: float | None) -> str:
     """A gain with its sign."""
     return NONE if value is None else f"{value:+.2f}"
+
+
+def best_mean(skill: Skill) -> float:
+    """The mean over blocks, or over all rows before the first block closes."""
+    return skill.mean if skill.blocks else skill.all_rows
+
+
+def version_words(one: Candidate) -> str:
+    """Under which versions of the configuration it was scored."""
+    first, last = one.versions
+    return f"version {first}" if first == last else f"versions {first} to {last}"
 
 
 def interval(skill: Skill) -> str:

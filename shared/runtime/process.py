@@ -42,6 +42,14 @@ class InstallationError(RuntimeError):
     """The control stream and this machine's settings do not fit together. Says how."""
 
 
+def module_command(module: str, *words: str) -> list[str]:
+    """Return the command that runs an installed module as a child, with the interpreter of this process.
+
+    ``-P`` keeps the working folder off the import path: a folder ``services`` in a person's project must not be run
+    in place of the installed package."""
+    return [sys.executable, "-P", "-m", module, *words]
+
+
 def owner(label: str) -> Owner:
     """This process, as the owner of a group."""
     return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()))

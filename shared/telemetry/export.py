@@ -11,7 +11,6 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
 from threading import Thread
 from typing import Final, get_args
 
@@ -30,6 +29,7 @@ from schemas.codec import SAMPLED, Encoded
 from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter, Refusal
 from schemas.readiness import ArtifactReady
+from shared.distribution import version
 from shared.settings import TelemetrySettings
 from shared.telemetry.logs import FloodFilter
 from shared.telemetry.metrics import METRICS, MetricReading
@@ -221,7 +221,7 @@ def exporting(settings: TelemetrySettings, service: str, partition: int) -> Expo
     resource = Resource.create(
         {
             "service.name": f"{settings.service_prefix}.{service}",
-            "service.version": version("conclave"),
+            "service.version": version(),
             "service.instance.id": f"{socket.gethostname()}/{os.getpid()}/{partition}",
             "conclave.partition": str(partition),
         }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.common import ACTIONS, Probabilities
 from schemas.training import Imbalance, Recipe, Rejection
 from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, Golden, golden_bytes
-from shared.artifacts.calibration import UNCALIBRATED, Calibration, VectorScaling, calibrate, error, probabilities
+from shared.artifacts.calibration import UNCALIBRATED, Calibration, VectorScaling, error, probabilities
 from shared.artifacts.checks import check_model
 from shared.artifacts.manifest import (
     FORMAT,
@@ -38,6 +38,7 @@ from shared.features import BRIDGE, FeatureSet
 from shared.gates import backtest
 from shared.labels.batch import DECAY, LabelSpec, classes, kappa_for
 from shared.training.imbalance import fitting_offset, offset, weights
+from shared.training.scaling import calibrate
 from shared.training.series import (
     SymbolSeries,
     Table,

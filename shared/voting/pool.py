@@ -93,6 +93,17 @@ def panel_of(state: State) -> Panel:
     return Panel(tuple(members), shadows, log_prior(priors), state.policy)
 
 
+def evidence_of(probabilities: Probabilities, centre: Triple) -> Triple:
+    """Return the centred evidence of one prediction: log p - c by class."""
+    (p0, p1, p2), (c0, c1, c2) = probabilities, centre
+    # Comparisons, not ``max``: a call costs four times as much.
+    return (
+        log(p0 if p0 > FLOOR else FLOOR) - c0,  # noqa: FURB136
+        log(p1 if p1 > FLOOR else FLOOR) - c1,  # noqa: FURB136
+        log(p2 if p2 > FLOOR else FLOOR) - c2,  # noqa: FURB136
+    )
+
+
 def log_prior(weighted: Iterable[tuple[float, Triple]]) -> Triple:
     """Return the log of the pool's prior: the weighted mean of the members' training priors."""
     prior = [0.0, 0.0, 0.0]
@@ -111,7 +122,7 @@ def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:
     present = [member for member in panel.members if member.model in ballots]
     weight = sum(member.weight for member in present)
     if len(present) < panel.policy.quorum_count or weight < panel.policy.quorum_weight - FLOOR:
-        return Vote(False, "HOLD", 0.0, _softmax(*panel.log_prior), 0, {})
+        return Vote(False, "HOLD", 0.0, softmax(*panel.log_prior), 0, {})
     if panel.policy.rule == "consensus":
         return _consensus(present, ballots)
     return _logpool(panel, present, ballots)
@@ -130,24 +141,22 @@ def _logpool(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Prob
     temperature, edge = policy.temperature, policy.edge
     evidence = []
     sell, hold, buy = panel.log_prior
-    for model, _, weight, (c0, c1, c2) in present:
+    for model, _, weight, centre in present:
         p = ballots[model]
-        p0, p1, p2 = p
-        z0 = weight * (log(p0 if p0 > FLOOR else FLOOR) - c0)  # noqa: FURB136  # see _softmax
-        z1 = weight * (log(p1 if p1 > FLOOR else FLOOR) - c1)  # noqa: FURB136
-        z2 = weight * (log(p2 if p2 > FLOOR else FLOOR) - c2)  # noqa: FURB136
+        e0, e1, e2 = evidence_of(p, centre)
+        z0, z1, z2 = weight * e0, weight * e1, weight * e2
         evidence.append((model, p, z0, z1, z2))
         sell += z0
         hold += z1
         buy += z2
-    pooled = _softmax(sell / temperature, hold / temperature, buy / temperature)
+    pooled = softmax(sell / temperature, hold / temperature, buy / temperature)
     action = _by_edge(pooled, edge)
     chosen = PLACES[action]
     confidence = pooled[chosen]
     effects = {}
     agreeing = 0
     for model, p, z0, z1, z2 in evidence:
-        without = _softmax((sell - z0) / temperature, (hold - z1) / temperature, (buy - z2) / temperature)
+        without = softmax((sell - z0) / temperature, (hold - z1) / temperature, (buy - z2) / temperature)
         own = _by_edge(p, edge)
         agreeing += own == action
         effect, pivotal = confidence - without[chosen], _by_edge(without, edge) != action
@@ -205,7 +214,8 @@ def _most_probable(p: Probabilities) -> Action:
     return ACTIONS[p.index(top)] if p.count(top) == 1 else "HOLD"
 
 
-def _softmax(sell: float, hold: float, buy: float) -> Probabilities:
+def softmax(sell: float, hold: float, buy: float) -> Probabilities:
+    """Return the probabilities of three logits."""
     # Comparisons, not ``max``: a call costs four times as much, and a decision of four members needs 22.
     top = sell if sell > hold else hold  # noqa: FURB136
     top = buy if buy > top else top  # noqa: FURB136

@@ -12,7 +12,9 @@ import anyio
 import pytest
 
 from bench.installation import Installation, all_decisions, running, wait_until
+from services.console.run.processes import console_command
 
+ROOT = Path(__file__).parents[2]
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
 
 
@@ -104,9 +106,9 @@ def test_all_services_run_in_one_process_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["server:", "services:", "trained:", "weights:"])
 def test_ctrl_c_ends_the_demo_and_leaves_no_process(moment: str, tmp_path: Path) -> None:
     """At any moment: while the server starts, the services, a training, the stream."""
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     demo = subprocess.Popen(
-        [sys.executable, "-u", "-m", "services.console.cli", "demo"],
+        console_command("demo"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

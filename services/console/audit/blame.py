@@ -1,19 +1,17 @@
 """``conclave blame DECISION``: who answers for it, link by link."""
 
-import json
-
 import click
 from rich.console import Console
 from rich.table import Table
 
 from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT, store_of
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, coloured, echo_json
 from shared.audit.blame import find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 
-COLOURS = {"checked": "green", "failed": "bold red", "absent": "yellow"}
 LEAST = 6
 
 
@@ -37,13 +35,11 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
             raise click.BadParameter(f"no decision begins with {decision}")
         chain = list(links(source, configurations, found, store))
     if output == "json":
-        click.echo(
-            json.dumps({"decision": found.opened.envelope.id.hex(), "links": [link._asdict() for link in chain]})
-        )
+        echo_json({"decision": found.opened.envelope.id.hex(), "links": [link._asdict() for link in chain]})
     else:
         table = Table("what", "", "says", "where", title=f"decision {found.opened.envelope.id.hex()}")
         for link in chain:
-            table.add_row(link.what, f"[{COLOURS[link.outcome]}]{link.outcome}[/]", link.description, link.where)
+            table.add_row(link.what, coloured(link.outcome), link.description, link.where)
         Console().print(table)
     outcomes = {link.outcome for link in chain}
     context.exit(1 if "failed" in outcomes else 3 if "absent" in outcomes else 0)

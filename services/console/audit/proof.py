@@ -11,7 +11,8 @@ from rich.table import Table
 from schemas.control import Promote
 from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT, store_of
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, coloured, echo_json
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import ProofCheck, ProofError, check, gather, sign_pack
@@ -88,9 +89,9 @@ def _version(configurations: Configurations, what: str) -> int:
 
 def _tell(found: list[ProofCheck], output: str, title: str) -> None:
     if output == "json":
-        click.echo(json.dumps([one._asdict() for one in found]))
+        echo_json([one._asdict() for one in found])
         return
     table = Table("what", "holds", "found", title=title)
     for one in found:
-        table.add_row(one.what, "[green]yes[/]" if one.good else "[bold red]NO[/]", one.detail)
+        table.add_row(one.what, coloured("yes" if one.good else "no"), one.detail)
     Console().print(table)

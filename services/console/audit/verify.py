@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.progress import Progress
 from rich.table import Table
@@ -27,7 +26,8 @@ from services.console.audit.tasks import (
     where_of,
 )
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT
+from services.console.output import OUTPUT, echo_json
+from services.console.parsing import moment_ms
 from shared.archive import CorruptError
 from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
@@ -66,11 +66,11 @@ def verify(
     recomputed."""
     settings = settings_of(context)
     where = where_of(settings, archive, artifacts)
-    span = EntryRange(moment_entry(since) if since else START, moment_entry(until) if until else "+")
+    span = entry_range(since, until)
     kinds = KINDS if "all" in layers else tuple(kind for kind in KINDS if kind in layers)
     found = verified(where, span, kinds, jobs, settings, quiet=output == "json")
     if output == "json":
-        click.echo(msgspec.json.encode(told(found)).decode())
+        echo_json(told(found))
     else:
         Console().print(shown(found))
     context.exit(found.code)
@@ -183,13 +183,9 @@ def alarmed(source: Recording, settings: Settings | None) -> frozenset[str]:
     return frozenset(found)
 
 
-def moment_entry(moment: str) -> str:
-    """A time (ISO 8601; UTC where it says no zone) as the last entry id before it."""
-    try:
-        time = datetime.fromisoformat(moment)
-    except ValueError:
-        raise click.BadParameter(f"{moment!r} is no time as 2026-01-31T12:00") from None
-    return f"{int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)}-0"
+def entry_range(since: str | None, until: str | None) -> EntryRange:
+    """Return the entries between two times. Raises ``click.BadParameter``."""
+    return EntryRange(f"{moment_ms(since)}-0" if since else START, f"{moment_ms(until)}-0" if until else "+")
 
 
 def told(found: Findings) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """``conclave history | diff``: who changed what, when and why; and what two versions differ in."""
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +12,8 @@ from rich.table import Table
 from schemas.control import Command, CommandRecorded
 from services.console.context import asynchronous, settings_of
 from services.console.control.differences import changes, short, table
-from services.console.control.issuing import OUTPUT
+from services.console.output import OUTPUT, echo_json
+from services.console.parsing import moment_ms
 from shared.control import State
 from shared.control.issuing import current, refused
 from shared.control.issuing import history as entries_of
@@ -44,7 +44,7 @@ async def history(context: click.Context, /, since: str | None, until: str | Non
         click.echo(f"entry {stray.entry} does not count: {stray.reason}", err=True)
     if output == "json":
         for entry in entries:
-            click.echo(msgspec.json.encode(entry).decode())
+            echo_json(entry)
         return
     shown = Table("version", "when (UTC)", "who", "key", "what", "why")
     for entry in entries:
@@ -67,9 +67,7 @@ async def diff(context: click.Context, /, a: str, b: str | None, output: str) ->
         before, after = await at(log, a), await (current(log) if b is None else at(log, b))
     found = changes(before, after)
     if output == "json":
-        click.echo(
-            json.dumps({"from": before.version, "to": after.version, "changes": [change._asdict() for change in found]})
-        )
+        echo_json({"from": before.version, "to": after.version, "changes": [change._asdict() for change in found]})
     elif not found:
         click.echo(f"versions {before.version} and {after.version} differ in nothing")
     else:
@@ -88,15 +86,11 @@ async def at(log: Log, moment: str) -> State:
     """The configuration as of a version (a number) or a time (ISO 8601; UTC where it says no zone)."""
     if moment.isdecimal():
         return await at_version(log, int(moment))
-    try:
-        time = datetime.fromisoformat(moment)
-    except ValueError:
-        raise click.BadParameter(f"{moment!r} is neither a version nor a time as 2026-01-31T12:00") from None
-    until = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
+    until = moment_ms(moment, otherwise="a version")
     return await current(log, _newest(await entries_of(log), until))
 
 
-def _newest(entries: Sequence[CommandRecorded], until: float) -> int:
+def _newest(entries: Sequence[CommandRecorded], until: int) -> int:
     """The last version that was made by ``until``, by the clocks of those who issued them."""
     return max((entry.version for entry in entries if entry.at <= until), default=0)
 

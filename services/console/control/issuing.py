@@ -1,7 +1,6 @@
 """How a command leaves the console: its options, its issuing, and what is shown of it."""
 
 import getpass
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
 from services.console.context import settings_of
 from services.console.control.differences import Change, changes, table
+from services.console.output import OUTPUT, echo_json
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
@@ -31,9 +31,6 @@ from shared.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 Build = Callable[[State], Command]
 """A command, from the configuration it is for."""
-
-OUTPUT: Final = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-
 
 WAIT_S: Final = 60.0
 """How long ``--wait`` waits."""
@@ -183,7 +180,7 @@ def show(
             event = msgspec.to_builtins(first.decision)
             said["first_decision"] = {"id": first.id, "ms": round(first.ms, 2), "event": event}
             said["intents_since"] = first.intents
-        click.echo(json.dumps(said))
+        echo_json(said)
         return
     if issued.repaired:
         verb = "closed" if isinstance(command, Halt) else "opened"

@@ -1,6 +1,5 @@
 """``conclave keys new | trust | revoke | list``: who may command. Without keys, whoever reaches the log."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from rich.table import Table
 
 from schemas.control import RevokeKey, TrustKey
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT, carry_out, changing
+from services.console.control.issuing import carry_out, changing
+from services.console.output import OUTPUT, echo_json
 from shared.control.issuing import current
 from shared.control.signing import generate, load_private
 from shared.runtime.process import opened_log
@@ -76,7 +76,7 @@ async def list_keys(context: click.Context, /, output: str) -> None:
         state = await current(log)
     if output == "json":
         trusted = [msgspec.to_builtins(key) for _, key in sorted(state.keys.items())]
-        click.echo(json.dumps({"open": state.open, "keys": trusted, "revoked": sorted(state.revoked)}))
+        echo_json({"open": state.open, "keys": trusted, "revoked": sorted(state.revoked)})
         return
     if state.open:
         click.echo("no key is trusted: this installation is open to whoever reaches its log")

@@ -1,6 +1,6 @@
 """``conclave weights | ladder | policy | halt | resume``: how much each vote counts, and whether any may act."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +19,7 @@ from schemas.control import (
 )
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing
+from services.console.parsing import pairs
 from shared.gates.policies import policy_of
 
 P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy)
@@ -32,7 +33,7 @@ P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy)
 async def weights(context: click.Context, /, shares: tuple[str, ...], **options: Any) -> None:
     """Set the weights of all voting models; they sum to one."""
     try:
-        given = {name: float(value) for name, value in _pairs(shares).items()}
+        given = {name: float(value) for name, value in pairs(shares).items()}
     except ValueError:
         raise click.BadParameter(f"expected MODEL=WEIGHT, as xgboost=0.5; got {' '.join(shares)}") from None
     await carry_out(context, lambda _: SetWeights(given), options)
@@ -101,7 +102,7 @@ async def training(context: click.Context, /, fields: tuple[str, ...], **options
 @asynchronous
 async def gates(context: click.Context, /, name: str, parameters: tuple[str, ...], **options: Any) -> None:
     """Set the gates by which candidates are judged, by the name of their policy."""
-    command = SetGatePolicy(name, {key: _value(text) for key, text in _pairs(parameters).items()})
+    command = SetGatePolicy(name, {key: _value(text) for key, text in pairs(parameters).items()})
     try:
         policy_of(command)
     except ValueError as error:
@@ -129,7 +130,7 @@ async def resume(context: click.Context, /, **options: Any) -> None:
 
 def _changed(known: P, fields: Sequence[str]) -> P:
     """A policy with some fields set."""
-    given = _pairs(fields)
+    given = pairs(fields)
     names = known.__struct_fields__
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -138,13 +139,6 @@ def _changed(known: P, fields: Sequence[str]) -> P:
         return msgspec.convert({**structs.asdict(known), **given}, type(known), strict=False)
     except msgspec.ValidationError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def _pairs(words: Sequence[str]) -> Mapping[str, str]:
-    for word in words:
-        if "=" not in word:
-            raise click.BadParameter(f"expected NAME=VALUE, got {word!r}")
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def _value(text: str) -> bool | int | float | str:

@@ -1,14 +1,13 @@
 """``conclave gates contributions``: what each voting member is worth to the ensemble."""
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from schemas.codec import UnreadableError, decode
 from schemas.gates import ContributionsMeasured
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT
+from services.console.output import OUTPUT, echo_json
 from shared.log import Log, StreamKey
 from shared.runtime.process import opened_log
 
@@ -35,7 +34,7 @@ async def contributions(context: click.Context, /, output: str) -> None:
         )
         context.exit(3)
     if output == "json":
-        click.echo(msgspec.json.encode(found).decode())
+        echo_json(found)
         return
     table = Table(title=f"over {found.rounds:,} rounds since version {found.control_version} or before")
     table.add_column("model")

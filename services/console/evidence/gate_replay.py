@@ -12,21 +12,18 @@ from rich.text import Text
 from schemas.control import SetGatePolicy
 from schemas.gates import Judgement
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT
 from services.console.evidence.records import Verdicts, read_verdicts, recorded_scores
 from services.console.evidence.rejudging import Judged, Mark, Replay, Replaying
+from services.console.output import OUTPUT, coloured, echo_json
 from shared.archive import SegmentStore
 from shared.archive.past import past_of
 from shared.control import ControlReader
 from shared.control.stream import read_control
 from shared.gates.policies import Policy, policy_of
 from shared.log import Log
-from shared.report.svg import moment
-from shared.report.text import NONE, SHORT
+from shared.report.text import NONE, SHORT, moment
 from shared.runtime.process import opened_log
 from shared.runtime.service import Received
-
-COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 
 
 @click.command()
@@ -51,7 +48,7 @@ async def replay(context: click.Context, /, named: str, output: str) -> None:
         found = await replayed(log, settings.installation.partitions, policy, past_of(settings))
         verdicts = await read_verdicts(log, settings.installation.partitions)
     if output == "json":
-        click.echo(msgspec.json.encode(_told(found, verdicts)).decode())
+        echo_json(_told(found, verdicts))
     else:
         Console().print(_shown(found, verdicts))
     context.exit(code_of(found))
@@ -130,7 +127,7 @@ def _shown(found: Replay, verdicts: Verdicts) -> RenderableType:
             candidate.model,
             candidate.artifact[:SHORT],
             f"{candidate.scores:,}",
-            f"[{COLOURS[end]}]{end}[/]",
+            coloured(end),
             _mark(candidate.first_passed) + recorded,
             _mark(candidate.first_failed),
             f"{candidate.restarts} times",

@@ -14,19 +14,21 @@ from rich.text import Text
 from schemas.codec import UnreadableError, decode
 from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReached
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT
 from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
-from services.console.evidence.questions import turns, turns_overall, words_of
+from services.console.evidence.questions import turns, turns_overall
 from services.console.evidence.records import Verdicts, pages, read_verdicts
+from services.console.output import COLOURS, OUTPUT, coloured, echo_json, terminal_table
 from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
+from shared.gates.catalogue import description
 from shared.gates.policies import digest_of
 from shared.log import Log, StreamKey
 from shared.report.summary import Verdict
-from shared.report.svg import moment
-from shared.report.text import NONE, SHORT
+from shared.report.tables import bounds, number
+from shared.report.tables import gates as gate_rows
+from shared.report.text import NONE, SHORT, moment
 from shared.runtime.process import opened_log
 from shared.settings import Settings
 
@@ -43,7 +45,6 @@ ABOUT: Final = (
     "between",
     "control_version",
 )
-COLOURS: Final = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 
 
 class Standing(NamedTuple):
@@ -72,7 +73,7 @@ async def gates(context: click.Context, /, output: str) -> None:
         verdicts, state = await read_verdicts(log, settings.installation.partitions), await current(log)
     found = standings(state, verdicts)
     if output == "json":
-        click.echo(msgspec.json.encode([_told(one) for one in found]).decode())
+        echo_json([_told(one) for one in found])
     else:
         Console().print(tables(found))
     context.exit(code_of([one.overall for one in found]))
@@ -101,7 +102,7 @@ async def explain(context: click.Context, /, verdict: str, output: str) -> None:
     async with opened_log(settings, "conclave:console") as log:
         found = await verdict_by(log, settings.installation.partitions, verdict)
     if output == "json":
-        click.echo(msgspec.json.encode(explained(found)).decode())
+        echo_json(explained(found))
     else:
         Console().print(explanation(found))
 
@@ -189,19 +190,14 @@ def tables(found: Sequence[Standing]) -> RenderableType:
 def _table(one: Standing) -> RenderableType:
     name = f"{one.model} {one.artifact[:SHORT]}"
     if one.verdict is None:
-        return Text.from_markup(f"{name}  [yellow]inconclusive[/]  {one.note}")
+        return Text.assemble(f"{name}  ", coloured("inconclusive"), f"  {one.note}")
     event = one.verdict.event
-    title = f"{name}  [bold {COLOURS[one.overall]}]{one.overall}[/] by {event.policy}"
+    title = Text.assemble(f"{name}  ", (one.overall, f"bold {COLOURS[one.overall]}"), f" by {event.policy}")
     where = f", partition {one.partition}" if one.partition else ""
     weight = "" if event.recommended_weight is None else f"; it may weigh {event.recommended_weight:.0%}"
     span = f"{event.scores:,} scores, {moment(event.since)} to {moment(event.until)}{where}{weight}"
-    table = Table(title=title, caption=f"verdict {one.verdict.id}; {span}")
-    for heading in ("gate", "kind", "verdict", "value", "threshold", "samples", "interval", "detail"):
-        table.add_column(heading)
-    for gate in event.gates:
-        colour = COLOURS[gate.verdict]
-        numbers = (_number(gate.value), _number(gate.threshold), f"{gate.samples:,}", _bounds(gate))
-        table.add_row(gate.name, gate.kind, f"[{colour}]{gate.verdict}[/]", *numbers, gate.detail)
+    table = terminal_table(gate_rows(title.plain, event.gates), f"verdict {one.verdict.id}; {span}")
+    table.title = title
     return table
 
 
@@ -213,8 +209,8 @@ def explanation(verdict: Verdict) -> RenderableType:
         about.add_row(name.replace("_", " "), str(told[name]))
     parts: list[RenderableType] = [about]
     for gate in told["gates"]:
-        colour = COLOURS[gate["verdict"]]
-        parts.append(Text.from_markup(f"\n[bold]{gate['name']}[/] ({gate['kind']}): [{colour}]{gate['verdict']}[/]"))
+        heading = (gate["name"], "bold")
+        parts.append(Text.assemble("\n", heading, f" ({gate['kind']}): ", coloured(gate["verdict"])))
         keys = ("asks", "formula", "stands", "detail", "changes")
         parts += [Text(f"  {key:<8} {gate[key]}") for key in keys if gate[key]]
     return Group(*parts)
@@ -240,17 +236,17 @@ def explained(verdict: Verdict) -> dict[str, Any]:
 
 
 def _explained(policy: str, gate: GateVerdict) -> dict[str, Any]:
-    words = words_of(policy, gate.name)
-    held = f"held against {_number(gate.threshold)}, on {gate.samples:,} samples"
-    bounds = "" if _bounds(gate) == NONE else f", interval {_bounds(gate)}"
-    if words.rule == "e-value":
+    about = description(policy, gate.name)
+    held = f"held against {number(gate.threshold)}, on {gate.samples:,} samples"
+    interval = "" if bounds(gate) == NONE else f", interval {bounds(gate)}"
+    if about.rule == "e-value":
         gain = "" if gate.effect is None else f" {gate.effect:+.4g}"
-        bounds = f"; mean gain{gain}{bounds}"
+        interval = f"; mean gain{gain}{interval}"
     return {
         **msgspec.to_builtins(gate),
-        "asks": words.asks,
-        "formula": words.formula,
-        "stands": f"{_number(gate.value)}, {held}{bounds}",
+        "asks": about.question,
+        "formula": about.formula,
+        "stands": f"{number(gate.value)}, {held}{interval}",
         "changes": turns(policy, gate),
     }
 
@@ -276,13 +272,3 @@ def _restarted(event: EvidenceRestarted | None) -> str:
     if event is None:
         return "no verdict yet"
     return f"the evidence began anew ({', '.join(event.changed)} changed; {event.scores:,} scores were let go)"
-
-
-def _number(value: float | None) -> str:
-    return NONE if value is None else f"{value:.4g}"
-
-
-def _bounds(gate: GateVerdict) -> str:
-    if gate.low is None or gate.high is None or gate.low == gate.high:
-        return NONE
-    return f"{gate.low:.4g} to {gate.high:.4g}"

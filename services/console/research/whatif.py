@@ -9,14 +9,15 @@ import click
 import msgspec
 from msgspec import structs
 from rich.console import Console, Group
-from rich.table import Table
 
 from schemas.codec import Envelope, encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
 from services.console.audit.tasks import source_of, where_of
-from services.console.audit.verify import moment_entry
+from services.console.audit.verify import entry_range
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT, store_of
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, echo_json, terminal_table
+from services.console.parsing import pairs
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
 from shared.artifacts.registration import registration
@@ -25,8 +26,9 @@ from shared.audit.findings import Findings
 from shared.audit.source import PAGE, EntryRange, Recording, readable
 from shared.audit.whatif import Changes, ChangesError, Rescorer, WhatifResult, compare
 from shared.control import EMPTY, fold, propose
-from shared.log import START, StreamKey
+from shared.log import StreamKey
 from shared.report import whatif as drawn
+from shared.report.drawing import require_charts
 from shared.runtime.service import Batch, Received
 
 
@@ -54,17 +56,19 @@ def whatif(
     """Votes again over recorded ballots, under another configuration. Without a change: all must be as it was.
 
     Exit code 0 done, 2 it cannot be asked, 3 there is no round."""
+    if html is not None:
+        require_charts()
     settings = settings_of(context)
     store = store_of(settings)
     with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         try:
             asked = Changes(
-                {model: _artifact(store, configurations, prefix) for model, prefix in _pairs(champions).items()},
-                {model: float(weight) for model, weight in _pairs(weights).items()},
-                _pairs(policy),
+                {model: _artifact(store, configurations, prefix) for model, prefix in pairs(champions).items()},
+                {model: float(weight) for model, weight in pairs(weights).items()},
+                pairs(policy),
             )
-            span = EntryRange(moment_entry(since) if since else START, moment_entry(until) if until else "+")
+            span = entry_range(since, until)
             answer = asked_of(source, configurations, asked, store, span)
         except (ChangesError, ArtifactError, ValueError) as error:
             raise click.UsageError(str(error)) from None
@@ -72,7 +76,7 @@ def whatif(
     if html is not None:
         html.write_text(drawn.page(answer, words), encoding="utf-8")
     if output == "json":
-        click.echo(msgspec.json.encode({"asked": asked, **msgspec.structs.asdict(answer)}).decode())
+        echo_json({"asked": asked, **msgspec.structs.asdict(answer)})
     else:
         Console().print(_shown(answer, words))
     context.exit(0 if answer.rounds else 3)
@@ -155,13 +159,6 @@ def _artifact(store: ArtifactStore, configurations: Configurations, prefix: str)
     return store.find(prefix)
 
 
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    pairs = dict(pair.partition("=")[::2] for pair in given)
-    if any(not value for value in pairs.values()):
-        raise click.BadParameter(f"expected NAME=VALUE, got {' '.join(given)}")
-    return pairs
-
-
 def _words(asked: Changes) -> str:
     parts = [f"{model} = {artifact[:12]}" for model, artifact in asked.champions.items()]
     parts += [f"weight of {model} {weight:g}" for model, weight in asked.weights.items()]
@@ -170,11 +167,7 @@ def _words(asked: Changes) -> str:
 
 
 def _shown(answer: WhatifResult, words: str) -> Group:
-    table = Table("what", "as it was", "as it would have been", title=words)
-    for row in drawn.rows(answer):
-        table.add_row(*row)
-    share = f"{answer.changed:,} of {answer.rounds:,} decisions would have been another action"
-    lines: list[Any] = [table, f"{share}; {answer.moved:,} would have moved at all"]
+    lines: list[Any] = [terminal_table(drawn.compared(answer, words)), drawn.changed_words(answer)]
     if answer.silent:
         lines.append(f"[yellow]in {answer.silent:,} rounds a model that is asked for had no answer[/]")
     return Group(*lines)

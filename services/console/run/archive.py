@@ -1,7 +1,6 @@
 """``conclave archive``: what is sealed, whether it is whole, and how it comes back."""
 
 import getpass
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +13,7 @@ from rich.table import Table
 from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT
+from services.console.output import OUTPUT, echo_json
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
@@ -52,7 +51,7 @@ def status(context: click.Context, location: str | None, output: str) -> None:
     rows = [_row(store, place, cut) for place in Files.places(store)]
     if output == "json":
         facts = {"archive": str(store), "cut": cut.number if cut else 0, "at": cut.at if cut else None, "streams": rows}
-        click.echo(json.dumps(facts))
+        echo_json(facts)
         return
     if not rows:
         click.echo(f"nothing is sealed in {store}")
@@ -110,7 +109,7 @@ def _show(
     if output == "json":
         rows = [one._asdict() | {"place": one.place.key} for one in found]
         facts = {"archive": str(store), "cut": cut.number if cut else 0, "streams": rows, "faults": list(faults)}
-        click.echo(json.dumps(facts))
+        echo_json(facts)
         return
     table = Table("stream", "files", "entries", "bytes", "of", "first", "last")
     for one in found:
@@ -145,7 +144,7 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
         done = await restored(store, whole, tell)
     if output == "json":
         facts = {"cut": done.cut.number, "at": done.cut.at, "entries": done.entries, "groups": done.groups}
-        click.echo(json.dumps(facts | {"actor": getpass.getuser(), "reason": reason}))
+        echo_json(facts | {"actor": getpass.getuser(), "reason": reason})
         return
     table = Table("stream", "entries")
     for key, count in done.entries.items():

@@ -1,8 +1,7 @@
 """``conclave doctor``: what this installation stands on, and what protects it, as the server itself says."""
 
-import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT
+from services.console.output import OUTPUT, coloured, echo_json
 from shared.control import checkpoint
 from shared.control.issuing import current, refused
 from shared.log import StreamKey
@@ -18,10 +17,8 @@ from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError, check_server
 from shared.runtime.process import check_installation, opened_log
 from shared.server.embedded import EmbeddedError, find_program
-from shared.server.security import SecurityCheck, Verdict, in_force
+from shared.server.security import SecurityCheck, in_force
 from shared.settings import Settings, find, redis_url_with_password
-
-COLOURS: Final[dict[Verdict, str]] = {"good": "green", "open": "yellow", "wrong": "red", "unknown": "yellow"}
 
 
 @click.command()
@@ -49,7 +46,7 @@ async def doctor(context: click.Context, /, output: str) -> None:
         report["log"] = f"not read: {error}"
         verdicts.add("unknown")
     if output == "json":
-        click.echo(json.dumps({**report, "in force": msgspec.to_builtins(checks)}, default=str))
+        echo_json({**report, "in force": msgspec.to_builtins(checks)})
     else:
         console = Console()
         console.print(_facts(report))
@@ -97,5 +94,5 @@ def _facts(report: dict[str, Any]) -> Table:
 def _protection(checks: list[SecurityCheck]) -> Table:
     table = Table("what", "", "found", "what to do", title="in force at the server")
     for check in checks:
-        table.add_row(check.what, f"[{COLOURS[check.verdict]}]{check.verdict}[/]", check.found, check.do)
+        table.add_row(check.what, coloured(check.verdict), check.found, check.do)
     return table

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.console.context import asynchronous, settings_of
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.main import feed as feed_bars
-from shared.bars import BarSource, open_source
+from shared.bars import BarSource
+from shared.bars.feeds import open_bars
 from shared.bars.names import parse_interval
 from shared.log import Log, StreamKey
 from shared.runtime.loop import Loop, opened_loop
@@ -51,7 +52,7 @@ def _configured(settings: Settings) -> BarSource:
     if not chosen.path:
         return SyntheticMarket()
     interval = parse_interval(chosen.interval) if chosen.interval else None
-    return open_source(chosen.path, symbol=chosen.symbol or None, interval_ms=interval)
+    return open_bars(chosen.path, symbol=chosen.symbol or None, interval_ms=interval)
 
 
 async def _feed(

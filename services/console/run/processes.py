@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 from anyio.abc import Process
 
-from shared.runtime.process import ONE_THREAD
+from shared.runtime.process import ONE_THREAD, module_command
 
 SHORTEST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 10.0
@@ -148,8 +148,5 @@ async def _end(process: Process) -> None:
 
 
 def console_command(*words: str) -> list[str]:
-    """Return the words that run this console as a child process, by the same interpreter.
-
-    ``-P``: modules are those that are installed, never those of the folder that it happens to run in.
-    """
-    return [sys.executable, "-P", "-m", "services.console.cli", *words]
+    """Return the command that runs this console as a child process, by the same interpreter, from any folder."""
+    return module_command("services.console.cli", *words)

@@ -1,7 +1,6 @@
 """``conclave recover``: what the server lost, where it can be had, and how it comes back or is given up."""
 
 import getpass
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,7 +10,8 @@ from rich.table import Table
 
 from services.archiver.main import store_of
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT, tag_of
+from services.console.control.issuing import tag_of
+from services.console.output import OUTPUT, echo_json
 from shared.archive.files import Files
 from shared.archive.history import SealedHistory, entries
 from shared.archive.store import StoreError
@@ -133,7 +133,7 @@ def _show(found: Missing | None, output: str, *, done: str, opened: Sequence[int
         facts: dict[str, Any] = {"missing": rows, "done": done if found is not None else "", "opened": list(opened)}
         if found is not None:
             facts |= {"common": found.common, "version": found.version, "replaced": found.replaced}
-        click.echo(json.dumps(facts))
+        echo_json(facts)
         return
     if found is None:
         click.echo("nothing is missing from the control log, by what this machine noted of it")

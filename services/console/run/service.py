@@ -132,12 +132,13 @@ def service_of(service: str, model: str | None, settings: Settings) -> Service[A
             return recorder.service()
         case "feature-builder":
             from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
-            from shared.features import SETS  # noqa: PLC0415  # imported where needed
+            from shared.features.installed import FEATURE_SETS  # noqa: PLC0415  # imported where needed
 
-            unknown = [name for name in settings.features.sets if name not in SETS]
-            if unknown:
-                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {', '.join(SETS)}")
-            return builder.service([SETS[name] for name in settings.features.sets], settings.features.bridge)
+            wanted, bridge = settings.features.sets, settings.features.bridge
+            if unknown := [name for name in wanted if name not in FEATURE_SETS]:
+                there = ", ".join(FEATURE_SETS)
+                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {there}")
+            return builder.service([FEATURE_SETS[name] for name in wanted], bridge)
         case _:
             from services.model_worker import main as worker  # noqa: PLC0415  # imported where needed
             from shared.artifacts import ArtifactStore  # noqa: PLC0415  # imported where needed

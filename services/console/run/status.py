@@ -1,6 +1,5 @@
 """``conclave status | decisions | groups``: looking, and the one repair that needs a person."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +15,7 @@ from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
-from services.console.control.issuing import OUTPUT
+from services.console.output import COLOURS, OUTPUT, echo_json
 from shared.control import State
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
@@ -24,8 +23,6 @@ from shared.log import CLOSED, Commit, GroupView, Log, Position, StreamKey, prec
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
 from shared.runtime.process import opened_log, owner
-
-COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "dim"}
 
 
 @click.command()
@@ -43,7 +40,7 @@ async def status(context: click.Context, /, moment: str | None, output: str) -> 
         fences = await each(partitions, log.fence)
     if output == "json":
         shown = {} if moment is not None else {"fences": _fences(fences), "groups": [_group(view) for view in groups]}
-        click.echo(json.dumps({**_configuration(state), **shown}))
+        echo_json({**_configuration(state), **shown})
         return
     console = Console()
     console.print(configuration_table(state))
@@ -186,7 +183,7 @@ async def decisions(context: click.Context, /, follow: bool, last: int, output: 
     async with opened_log(settings, "conclave:console") as log:
         async for decision in new_decisions(log, settings.installation.partitions, last=last, follow=follow):
             if output == "json":
-                click.echo(msgspec.json.encode(decision).decode())
+                echo_json(decision)
             else:
                 console.print(decision_line(decision))
 

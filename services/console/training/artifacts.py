@@ -1,12 +1,12 @@
 """``conclave artifacts``: what the store holds, what it is worth, and whether it is what it says it is."""
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT, store_of
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, coloured, echo_json
 from shared.archive.store import opened
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.card import card as card_of
@@ -14,7 +14,7 @@ from shared.artifacts.checks import check_stored
 from shared.artifacts.copies import pull, push
 from shared.artifacts.show import render
 from shared.artifacts.store import ArtifactStore
-from shared.report.svg import moment
+from shared.report.text import moment
 
 
 @click.group()
@@ -31,7 +31,7 @@ def list_(context: click.Context, /, output: str) -> None:
     found = [(digest, store.manifest(digest)) for digest in store.list()]
     if output == "json":
         for digest, manifest in found:
-            click.echo(msgspec.json.encode({"digest": digest, "manifest": manifest}).decode())
+            echo_json({"digest": digest, "manifest": manifest})
         return
     table = Table(title=f"{len(found)} artifacts in {store.path}")
     for heading in ("artifact", "family", "features", "window", "skill (mnat)", "trained on", "until"):
@@ -60,7 +60,7 @@ def show(context: click.Context, /, artifact: str, output: str) -> None:
     digest = store.find(artifact)
     manifest = store.manifest(digest)
     if output == "json":
-        click.echo(msgspec.json.encode(manifest, order="deterministic").decode())
+        echo_json(manifest)
     else:
         Console().print(render(manifest, digest))
 
@@ -118,20 +118,19 @@ def _verify(store: ArtifactStore, digest: str, output: str) -> bool:
         report = check_stored(store, digest)
     except ArtifactError as error:
         if output == "json":
-            click.echo(msgspec.json.encode({"artifact": digest, "passed": False, "error": str(error)}).decode())
+            echo_json({"artifact": digest, "passed": False, "error": str(error)})
         else:
             click.echo(f"{digest[:12]}: {error}")
         return False
     passed = not report.failed
     if output == "json":
-        told = {"artifact": digest, "passed": passed, "checks": [check._asdict() for check in report.checks]}
-        click.echo(msgspec.json.encode(told).decode())
+        echo_json({"artifact": digest, "passed": passed, "checks": [check._asdict() for check in report.checks]})
         return passed
     table = Table(title=f"{digest[:12]}: {'passed' if passed else 'FAILED'}")
     for heading in ("check", "", "found", "limit", ""):
         table.add_column(heading)
     for check in report.checks:
-        mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
+        mark = coloured("passed" if check.passed else "failed")
         table.add_row(check.name, mark, f"{check.value:.6g}", f"{check.limit:.6g}", check.detail)
     Console().print(table)
     return passed

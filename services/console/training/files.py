@@ -11,29 +11,19 @@ from schemas.control import Promote, StartShadow
 from schemas.training import Imbalance
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
+from services.console.parsing import parameters
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, SourceError, gather
 from shared.control.issuing import ControlWriter
 from shared.families import FAMILIES, Epoch, complete, family_named
-from shared.features import DEFAULT, SETS, FeatureSet
+from shared.features import DEFAULT, FeatureSet
+from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON, Trained
 from shared.training.fitting import train as train_model
-
-
-def parameters(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, int | float]:
-    """``NAME=NUMBER`` words as numbers by name."""
-    found: dict[str, int | float] = {}
-    for word in given:
-        name, _, value = word.partition("=")
-        try:
-            found[name] = int(value) if value.lstrip("-").isdigit() else float(value)
-        except ValueError:
-            raise click.BadParameter(f"{word!r}; expected NAME=NUMBER, as epochs=3") from None
-    return found
 
 
 def completed(family: str, params: dict[str, int | float], preset: str) -> dict[str, int | float]:
@@ -58,7 +48,7 @@ IMBALANCE: Final = click.option(
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
 @BARS_OPTIONS
 @click.option("--rows", type=int, help="Use the first ROWS rows of the source alone (symbols merged by time).")
-@click.option("--set", "set_name", type=click.Choice(sorted(SETS)), default=DEFAULT, show_default=True)
+@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), default=DEFAULT, show_default=True)
 @click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
 @click.option("--seed", default=1, show_default=True)
@@ -100,7 +90,7 @@ async def train_files(
     bars = bars_of(Part(source, 0, rows))
     console = Console()
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
-    trained = _train(bars, family, SETS[set_name], settings, source=name, imbalance=imbalance, **how)
+    trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
     digest = store_of(settings).save(trained.manifest, trained.files)
     if options["output"] == "table":
         console.print(render(trained.manifest, digest))

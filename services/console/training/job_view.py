@@ -1,7 +1,5 @@
 """Training jobs as a terminal shows them."""
 
-from typing import Final
-
 import msgspec
 from rich.console import Console
 from rich.table import Table
@@ -14,10 +12,10 @@ from schemas.training import (
     TrainingProgressed,
     TrainingRejected,
 )
-from shared.report.svg import moment
+from services.console.output import coloured, terminal_table
+from shared.report.tables import symbols
+from shared.report.text import moment
 from shared.training.jobs import Ended, Job
-
-COLOURS: Final = {"completed": "green", "rejected": "yellow", "failed": "red", "running": "cyan", "waiting": ""}
 
 
 def policy_words(policy: SetTrainingPolicy) -> str:
@@ -37,13 +35,12 @@ def table_of(jobs: list[Job]) -> Table:
     for heading in ("job", "asked", "model", "cause", "state", "what came of it"):
         table.add_column(heading, no_wrap=heading != "what came of it")
     for job in jobs:
-        colour = COLOURS[job.state]
         table.add_row(
             job.id[:8],
             moment(job.request.at),
             job.request.model,
             job.request.cause,
-            f"[{colour}]{job.state}[/]" if colour else job.state,
+            coloured(job.state),
             _brief(job),
         )
     return table
@@ -90,7 +87,7 @@ def show(console: Console, job: Job) -> None:
     """One job in full."""
     request = job.request
     console.print(f"job {job.id}: {request.model}, {job.state}")
-    console.print(f"asked by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}")
+    console.print(f"asked by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}", markup=False)
     console.print(f"recipe: {msgspec.json.encode(request.recipe).decode()}", soft_wrap=True)
     if job.started is not None:
         first, last = moment(job.started.first), moment(job.started.last)
@@ -116,13 +113,7 @@ def quality_table(report: DataReport) -> Table:
     said += [f"the same: {', '.join('='.join(pair) for pair in report.duplicated)}"] if report.duplicated else []
     said += [f"drifted since the champion: {report.drift:.0%} of features"] if report.drift is not None else []
     said += [f"UNFIT: {'; '.join(report.unfit)}"] if report.unfit else []
-    table = Table(title="data", caption="\n".join(said))
-    for heading in ("symbol", "bars", "vectors", "rows", "gaps", "missing"):
-        table.add_column(heading, justify="left" if heading == "symbol" else "right")
-    for symbol, one in report.symbols.items():
-        counts = (one.bars, one.vectors, one.rows, one.gaps, one.missing)
-        table.add_row(symbol, *(f"{count:,}" for count in counts))
-    return table
+    return terminal_table(symbols(report), "\n".join(said))
 
 
 def outcome_of(ended: Ended) -> str:

@@ -1,9 +1,7 @@
 """``conclave train request | status | watch``: jobs of the trainer, asked for and seen."""
 
 import getpass
-import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import anyio
@@ -18,21 +16,24 @@ from schemas.training import (
     TrainingRequested,
 )
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT, store_of
-from services.console.training.files import IMBALANCE, completed, parameters
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, echo_json
+from services.console.parsing import moment_ms, parameters
+from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, show, stands, table_of
-from services.trainer.core import recipe_of
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.families import FAMILIES, family_named
-from shared.features import DEFAULT, SETS
+from shared.features import DEFAULT
+from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.jobs import Job, Jobs
 from shared.training.ledger import TrainingWriter
+from shared.training.recipe import recipe_of
 
 DAY_MS: Final = 86_400_000
 LOOK_S: Final = 0.3
@@ -41,7 +42,7 @@ LOOK_S: Final = 0.3
 @click.command("request")
 @click.option("--model", required=True, help="The voting slot that is to be trained again.")
 @click.option("--family", type=click.Choice(sorted(FAMILIES)), help="Default: the champion's, parameters too.")
-@click.option("--set", "set_name", type=click.Choice(sorted(SETS)), help="Default: the champion's feature set.")
+@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), help="Default: the champion's feature set.")
 @click.option("--horizon", type=int, help="Bars ahead that the label looks. Default: the champion's.")
 @click.option("--hold", type=float, help="Share of HOLD in the training part. Default: the champion's.")
 @click.option("--seed", type=int, help="Default: the champion's.")
@@ -66,7 +67,7 @@ async def request(context: click.Context, /, model: str, wait: bool, **options: 
         asked = _asked(settings, state, model, options)
         job = await TrainingWriter(log).request(asked, state.training)
         if options["output"] == "json":
-            click.echo(json.dumps({"job": job, "request": msgspec.to_builtins(asked)}))
+            echo_json({"job": job, "request": msgspec.to_builtins(asked)})
         else:
             click.echo(f"job {job}")
         if wait:
@@ -95,7 +96,7 @@ def _asked(settings: Settings, state: State, model: str, options: dict[str, Any]
             reason=options["reason"],
             at=now_ms(),
             window_ms=int((options["days"] or state.training.window_days) * DAY_MS),
-            until=None if options["until"] is None else _parsed(options["until"]),
+            until=None if options["until"] is None else _until(options["until"]),
             symbols=tuple(options["symbols"]),
             forced=options["force"],
         )
@@ -103,12 +104,8 @@ def _asked(settings: Settings, state: State, model: str, options: dict[str, Any]
         raise click.UsageError(str(error)) from None
 
 
-def _parsed(moment: str) -> int:
-    """Milliseconds as they are, or a time (ISO 8601; UTC where it says no zone)."""
-    if moment.isdigit():
-        return int(moment)
-    time = datetime.fromisoformat(moment)
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+def _until(text: str) -> int:
+    return int(text) if text.isdecimal() else moment_ms(text, otherwise="milliseconds")
 
 
 def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
@@ -141,7 +138,7 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
     if output == "json":
         policy = msgspec.to_builtins(state.training)
         found = [{"state": one.state, **msgspec.to_builtins(one)} for one in shown]
-        click.echo(json.dumps({"trainer": alive, "policy": policy, "jobs": found}))
+        echo_json({"trainer": alive, "policy": policy, "jobs": found})
         return
     console = Console()
     if job:

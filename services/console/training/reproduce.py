@@ -1,6 +1,5 @@
 """``conclave train verify``: an artifact trained once more, from recorded entries or from bars, and compared."""
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,22 +16,23 @@ from schemas.training import (
     TrainingEvent,
 )
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import OUTPUT, store_of
+from services.console.control.issuing import store_of
+from services.console.output import OUTPUT, echo_json
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import bars_of
 from services.console.training.job_view import outcome_of
-from services.trainer.core import recipe_of
 from services.trainer.main import train_again
 from shared.artifacts.artifact import Artifact
 from shared.artifacts.manifest import processor
 from shared.artifacts.store import ArtifactStore
 from shared.bars import Bars
 from shared.control.issuing import RefusedError
-from shared.features import SETS
+from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log
 from shared.training.fitting import Origin, fit, measure, prepare
 from shared.training.jobs import Ended
 from shared.training.ledger import TrainingWriter
+from shared.training.recipe import recipe_of
 from shared.training.series import TrainingSpan, computed, digest_of_bars, digest_of_vectors, within
 
 
@@ -66,7 +66,7 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
     said |= {"again": found.artifact if isinstance(found, TrainingCompleted) else outcome_of(found)}
     said |= {"seconds": round(time.monotonic() - began, 1)} | _data(job.report, again)
     if output == "json":
-        click.echo(json.dumps(said))
+        echo_json(said)
     elif same:
         click.echo(f"the same: job {job.id[:12]} gives {digest} again, in {said['seconds']} s")
     else:
@@ -84,7 +84,7 @@ def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:
     recipe = recipe_of(made)
     if isinstance(recipe, str):
         raise RefusedError(recipe)
-    feature_set, data = SETS[recipe.feature_set], made.data
+    feature_set, data = FEATURE_SETS[recipe.feature_set], made.data
     asked = {symbol: one for symbol, one in bars.items() if symbol in data.symbols}
     series = within(computed(asked, feature_set, data.bridge), TrainingSpan(data.first_open_time, data.last_open_time))
     said: dict[str, Any] = {"artifact": known.digest, "exact": known.exact}
@@ -96,7 +96,7 @@ def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:
         said["again"] = ArtifactStore(Path(folder)).save(*again)
     said["same"] = said["again"] == known.digest
     if output == "json":
-        click.echo(json.dumps(said))
+        echo_json(said)
     else:
         click.echo(f"{said['again']}: {'the same' if said['same'] else f'{known.digest} was stored'}")
         click.echo(f"data: bars {said['bars']}, vectors {said['vectors']}")

@@ -3,31 +3,23 @@
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from schemas.training import Imbalance, Recipe
 from services.console.context import settings_of
-from services.console.control.issuing import OUTPUT
+from services.console.output import OUTPUT, echo_json
+from services.console.parsing import parameters, varied
 from services.console.sources import BARS_OPTIONS, chosen_source
-from services.console.training.files import IMBALANCE, bars_of, completed, parameters
+from services.console.training.files import IMBALANCE, bars_of, completed
 from shared.families import FAMILIES
-from shared.features import DEFAULT, SETS
+from shared.features import DEFAULT
+from shared.features.installed import FEATURE_SETS
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.series import computed
 from shared.training.sweeps import Backend, Ranked, Trial, grid, ranked, run
-
-
-def varied(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, list[int | float]]:
-    """``NAME=NUMBER,NUMBER`` words as numbers by name."""
-    found: dict[str, list[int | float]] = {}
-    for word in given:
-        name, _, values = word.partition("=")
-        found[name] = [parameters(context, option, (f"{name}={value}",))[name] for value in values.split(",")]
-    return found
 
 
 def seeds_of(context: click.Context, option: click.Parameter, given: str) -> list[int]:
@@ -41,7 +33,7 @@ def seeds_of(context: click.Context, option: click.Parameter, given: str) -> lis
 @click.command("sweep")
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
 @BARS_OPTIONS
-@click.option("--set", "set_name", type=click.Choice(sorted(SETS)), default=DEFAULT, show_default=True)
+@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), default=DEFAULT, show_default=True)
 @click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
 @click.option("--preset", default="", help="A named set of the family's parameters.")
@@ -80,18 +72,18 @@ def sweep(
         recipes = grid(base, seeds, vary)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    series = computed(bars_of(source), SETS[set_name], settings.features.bridge)
+    series = computed(bars_of(source), FEATURE_SETS[set_name], settings.features.bridge)
     how = backend_of(settings, jobs)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     trials: list[Trial] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"{len(recipes)} recipes, {folds} folds, {how.name}", total=len(recipes) * folds)
-        for trial in run(series, SETS[set_name], recipes, folds=folds, how=how):
+        for trial in run(series, FEATURE_SETS[set_name], recipes, folds=folds, how=how):
             trials.append(trial)
             progress.advance(bar)
     found = ranked(trials)
     if output == "json":
-        click.echo(msgspec.json.encode({"trials": len(trials), "ranked": found}).decode())
+        echo_json({"trials": len(trials), "ranked": found})
     else:
         Console().print(_table(found, sorted({*vary, "seed"}), len(trials)))
 

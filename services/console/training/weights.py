@@ -9,10 +9,11 @@ from rich.console import Console
 from schemas.common import ACTIONS
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, store_of
+from services.console.parsing import parameters
 from services.console.sources import BARS_OPTIONS, chosen_source
-from services.console.training.files import after_training, bars_of, parameters
+from services.console.training.files import after_training, bars_of
 from shared.artifacts.show import render
-from shared.features import SETS
+from shared.features.installed import FEATURE_SETS
 from shared.importing.bring import bring
 from shared.training.fitting import HOLD, HORIZON
 
@@ -28,7 +29,7 @@ def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tu
 @click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", required=True, help="The voting slot the artifact is for.")
 @click.option(
-    "--set", "set_name", type=click.Choice(sorted(SETS)), required=True, help="The features it was trained on."
+    "--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), required=True, help="The features it was trained on."
 )
 @click.option(
     "--classes", required=True, callback=_classes, metavar="SELL,HOLD,BUY",
@@ -74,7 +75,7 @@ async def import_(
     brought = bring(
         weights,
         bars_of(source),
-        SETS[set_name],
+        FEATURE_SETS[set_name],
         classes=classes,
         params=params,
         scaler=scaler,

@@ -56,5 +56,5 @@ def test_every_child_is_started_without_the_working_folder_on_its_path() -> None
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.List) and node.elts and ast.unparse(node.elts[0]) == "sys.executable"
     ]
-    assert len(started) >= 4
+    assert started, "where the command of a child is made"
     assert [child for child in started if child[1] not in {"'-P'", "'-I'"}] == []

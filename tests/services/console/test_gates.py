@@ -12,11 +12,9 @@ from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopS
 from schemas.gates import ContributionsMeasured, EvidenceRestarted, GateVerdict, VerdictReached, Worth
 from services.console.evidence import gates as console_gates
 from services.console.evidence.gates import changing_standings, code_of
-from services.console.evidence.questions import CLASSIC, DEFAULT, UNKNOWN, turns, turns_overall, words_of
+from services.console.evidence.questions import turns, turns_overall
 from shared.control.issuing import issue
-from shared.gates import classic, default, evidence
 from shared.gates.policies import digest_of
-from shared.gates.rows import Key, Plan, Row
 from shared.log.memory import MemoryLog
 
 A1, A2 = "a1" * 32, "a2" * 32
@@ -126,20 +124,6 @@ def test_an_id_that_names_none_or_two_is_refused(shadowed: Any) -> None:
     assert (none.code, both.code) == (1, 1)
     assert "0 verdicts have an id that begins with 'zz', expected one" in none.err
     assert "2 verdicts" in both.err
-
-
-def test_every_gate_there_is_has_words() -> None:
-    plan = Plan(Key("a", "b", "c", "", "", ""), 1, 3_600_000, response=0.1, actions=(0.3, 0.4, 0.3))
-    state = evidence.initial(plan)
-    tally = classic.initial()
-    row = Row("A", 0, (0.2, 0.5, 0.3), 1, (0.3, 0.4, 0.3), 1, (0.3, 0.4, 0.3))
-    evidence.evolve(state, row)
-    classic.evolve(tally, row)
-    found = default.verdicts(state, latest=0, rivals={"b": 0.0, "d": 0.0})
-    assert {one.name for one in found} <= set(DEFAULT)
-    assert {one.name for one in classic.verdicts(tally)} == set(CLASSIC)
-    assert words_of("classic", "calibration") != words_of("default", "calibration")
-    assert words_of("default", "never heard of") == UNKNOWN
 
 
 def gate(name: str, judgement: Any, value: float | None, threshold: float, samples: int) -> GateVerdict:

@@ -1,18 +1,23 @@
 """The report as a person asks for it."""
 
 import json
+import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bench.recorded import CANDIDATE, CHAMPION, checked, market, record, scored, unscored, verdict
 from schemas.control import SetGatePolicy
 from services.console.evidence.shadow import default_policy, read_report
+from services.console.output import terminal_table
 from shared.control import State
 from shared.gates.policy import DefaultPolicy
 from shared.log import StreamKey
 from shared.log.memory import MemoryLog
+from shared.report.tables import TextTable
 
 
 def events() -> list[Any]:
@@ -53,7 +58,7 @@ def test_the_command_prints_a_table_json_and_a_page(two: Any, tmp_path: Path) ->
     assert ended.code == 0
     assert "SYNTHETIC: all 481 scores rest on generated bars" in ended.out
     assert "60 of 60 decisions with shadow ballots" in ended.out
-    assert "the newest says: 3 bars are missing" in ended.out
+    assert "3 bars are missing" in ended.out
     assert f"written: {file}" in ended.err
     assert file.read_text().startswith("<!doctype html>")
     told = json.loads(two("shadow", "report", "-o", "json").out)
@@ -65,6 +70,26 @@ def test_nothing_scored_is_inconclusive(two: Any) -> None:
     ended = two("shadow", "report", "--model", "a")
     assert ended.code == 3
     assert "Nothing was scored yet." in ended.out
+
+
+def test_without_the_extra_one_sentence_names_the_command(
+    two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    ended = two("shadow", "report", "--html", str(tmp_path / "report.html"))
+    assert ended.code == 2
+    assert "a page with charts needs Matplotlib: pip install 'conclave[report]'" in ended.err
+    assert "Traceback" not in ended.err
+    assert two("shadow", "report").code == 3, "tables need no extra"
+
+
+def test_square_brackets_of_a_reason_are_no_markup_on_a_terminal() -> None:
+    shown = Console(file=StringIO(), width=80)
+    shown.print(terminal_table(TextTable("[/prod]", ("[bold]why", "verdict"), [("[/prod] <b>", "passed")]), "[/x]"))
+    written = shown.file.getvalue()  # type: ignore[attr-defined]  # the StringIO of above
+    assert written.count("[/prod]") == 2
+    assert "[bold]why" in written
+    assert "[/x]" in written
 
 
 def test_a_page_that_cannot_be_written_is_wrong_usage(two: Any, tmp_path: Path) -> None:

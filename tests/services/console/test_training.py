@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from shared.artifacts import ArtifactStore
+from shared.distribution import install_command
 
 SMALL = "--synthetic sequence --symbols 2 --count 1500 --reason test"
 
@@ -47,9 +48,9 @@ def test_a_network_is_trained_from_the_command_line_and_beats_the_prior(
 @pytest.mark.parametrize(
     ("library", "family", "words"),
     [
-        ("sklearn.linear_model", "logistic", "this needs the library sklearn: pip install 'conclave[train]'"),
-        ("scipy.optimize", "xgboost", "this needs the library scipy: pip install 'conclave[train]'"),
-        ("torch", "nhits", "this needs the library torch: pip install 'conclave[ml]'"),
+        ("sklearn.linear_model", "logistic", f"this needs the library sklearn: {install_command('train')}"),
+        ("scipy.optimize", "xgboost", f"this needs the library scipy: {install_command('train')}"),
+        ("torch", "nhits", f"this needs the library torch: {install_command('ml')}"),
     ],
 )
 def test_a_missing_library_is_a_sentence_and_no_traceback(

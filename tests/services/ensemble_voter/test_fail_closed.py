@@ -1,7 +1,6 @@
 """A voter that cannot read control acts on nothing: shown on the process that runs in production."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from schemas.common import ACTIONS
 from schemas.control import Command, Found, Halt, Promote, RegisterArtifact
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
+from services.console.run.processes import console_command
 from shared.control.issuing import issue
 from shared.log import Commit, Owner, StreamKey
 from shared.log.redis import RedisLog
@@ -68,7 +68,7 @@ def voter(empty_redis_url: str, tmp_path: Path) -> Iterator[Callable[[], "subpro
         words = ["--settings", str(settings), "run", "ensemble-voter"]
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "services.console.cli", *words],
+                console_command(*words),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -286,6 +286,19 @@ def test_given_a_memo_of_a_release_that_noted_no_stamps_then_its_evidence_is_kep
     assert bench.heard(EvidenceRestarted) == []
 
 
+def test_given_a_memo_of_a_release_with_two_rules_for_weights_then_learning_goes_on() -> None:
+    bench = Bench(*two_models())
+    bench.take(votes(300))
+    memo = bench.evaluator.snapshot(bench.state)
+    fields = msgspec.msgpack.decode(memo)
+    fold = fields[3][3]
+    rate, memory, *limits = fold[0]
+    fold[0] = ["logpool1", rate, memory, 1.0, 0.02, *limits]
+    fold.insert(9, [0, 0])
+    read = bench.evaluator.initial(msgspec.msgpack.encode(fields))
+    assert bench.evaluator.snapshot(read) == memo
+
+
 def test_given_a_control_log_that_lost_its_tail_then_no_score_is_judged_by_what_is_left() -> None:
     bench = Bench(*BEFORE, STOP)
     bench.take(of_another(under(8, market(1))))

@@ -10,11 +10,12 @@ from schemas.common import ACTIONS
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, SetTrainingPolicy, StartShadow
 from schemas.gates import InputsDrifted, SkillDecayed
 from schemas.training import TrainingRequested
-from services.trainer.core import Due, by_schedule, cause_of, promotions, recipe_of, request_of
+from services.trainer.core import Due, by_schedule, cause_of, promotions, request_of
 from shared.control import EMPTY, State, fold, propose
 from shared.features import SETS
 from shared.training.fitting import train
 from shared.training.jobs import HOUR_MS, Jobs
+from shared.training.recipe import recipe_of
 
 A1, A2, B1 = "a1" * 32, "a2" * 32, "b1" * 32
 THIRD = (-1.1, -1.1, -1.1)

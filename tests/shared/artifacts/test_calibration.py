@@ -8,15 +8,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
-from shared.artifacts.calibration import (
-    VectorScaling,
-    best_temperature,
-    best_vector,
-    calibrate,
-    error,
-    independent,
-    probabilities,
-)
+from shared.artifacts.calibration import VectorScaling, error, probabilities
+from shared.training.scaling import best_temperature, best_vector, calibrate, independent
 
 
 def drawn(rows: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

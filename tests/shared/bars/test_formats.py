@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from schemas.market import BarClosed
 from shared.bars import Good, SourceError, load, open_source
 from shared.bars.chunks import milliseconds
 from shared.bars.text import KLINES, parse
+from shared.distribution import install_command
 
 HOUR = 3_600_000
 START = 1_733_011_200_000
@@ -177,7 +179,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     path = tmp_path / "BTCUSDT-1h.parquet"
     parquet(path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(SourceError, match=r"pip install 'conclave\[parquet\]'"):
+    with pytest.raises(SourceError, match=re.escape(install_command("parquet"))):
         open_source(path)
 
 

@@ -20,8 +20,8 @@ from shared.families import (
     complete,
     family_named,
 )
-from shared.families.base import mean_log_loss
 from shared.families.logistic import RIDGES
+from shared.families.losses import mean_log_loss
 from shared.labels.batch import classes
 
 FEATURES = 6

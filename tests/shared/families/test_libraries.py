@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from shared.distribution import install_command
 from shared.families.libraries import EXTRAS, Library, LibraryMissingError, absent, library
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -59,7 +60,7 @@ def test_what_was_imported_before_is_left_alone() -> None:
 def test_a_missing_library_names_the_extra_that_installs_it(name: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     package = name.partition(".")[0]
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(LibraryMissingError, match=rf"{package}: pip install 'conclave\[{EXTRAS[package]}\]'"):
+    with pytest.raises(LibraryMissingError, match=re.escape(f"{package}: {install_command(EXTRAS[package])}")):
         library(name)
 
 

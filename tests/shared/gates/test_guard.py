@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.gates import guard
-from shared.gates.guard import CLASSIC_GUARD, Guard, GuardPolicy
+from shared.gates.guard import Guard, GuardPolicy
 from shared.gates.rows import Row, Triple
 
 BAR = 300_000
@@ -121,12 +121,13 @@ def test_silence_is_seen_against_the_market() -> None:
     assert stages(state, latest=60 * BAR) == {"stale": "rollback"}
 
 
-def test_the_users_own_thresholds_are_stricter() -> None:
+def test_thresholds_of_a_policy_are_those_that_apply() -> None:
+    strict = GuardPolicy(least_distinct=51, least_range=0.05)
     rows = [
         row._replace(probabilities=(0.3, 0.4, 0.3) if n % 2 else (0.31, 0.4, 0.29))
         for n, row in enumerate(served(60, 0.1))
     ]
-    assert "distinct" in stages(told(rows, CLASSIC_GUARD), CLASSIC_GUARD)
+    assert "distinct" in stages(told(rows, strict), strict)
 
 
 @settings(max_examples=20, deadline=None)

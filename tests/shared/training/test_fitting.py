@@ -1,3 +1,4 @@
+import re
 import sys
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ from shared.artifacts import ArtifactStore
 from shared.artifacts.calibration import Calibration, VectorScaling, probabilities
 from shared.artifacts.show import render
 from shared.bars import Bars
+from shared.distribution import install_command
 from shared.families import FAMILIES, Epoch
 from shared.families.libraries import LibraryMissingError
 from shared.features import SETS
@@ -208,6 +210,6 @@ def test_a_library_that_is_needed_after_a_fit_is_missed_before_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     steps: list[Epoch] = []
-    with pytest.raises(LibraryMissingError, match=r"pip install 'conclave\[train\]'"):
+    with pytest.raises(LibraryMissingError, match=re.escape(install_command("train"))):
         train(PLANTED, "xgboost", SET, source="toy", horizon=3, watch=steps.append)
     assert not steps

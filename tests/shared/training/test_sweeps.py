@@ -1,9 +1,11 @@
+import re
 from typing import Any
 
 import pytest
 
 from bench.toy import market
 from schemas.training import Recipe
+from shared.distribution import install_command
 from shared.families import complete, family_named
 from shared.families.libraries import LibraryMissingError
 from shared.features import SETS
@@ -48,7 +50,7 @@ def test_a_dask_cluster_finds_the_same(here: list[Trial]) -> None:
 
 def test_a_backend_that_is_not_installed_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray.util.joblib", None)
-    with pytest.raises(LibraryMissingError, match=r"pip install 'conclave\[ray\]'"):
+    with pytest.raises(LibraryMissingError, match=re.escape(install_command("ray"))):
         next(run(SERIES, SET, RECIPES[:1], folds=1, how=Backend("ray")))
 
 

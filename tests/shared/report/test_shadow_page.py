@@ -10,9 +10,11 @@ from msgspec.structs import replace
 from bench.recorded import CANDIDATE, OTHER, PRIOR, checked, market, missing, scored, unscored, verdict
 from schemas.scores import ScoreEvent
 from shared.gates.policy import DefaultPolicy
+from shared.report import tables
+from shared.report.drawing import COLOURS
 from shared.report.fold import Shadows, evolve
-from shared.report.page import page
-from shared.report.summary import Verdict, summarise
+from shared.report.shadow import page
+from shared.report.summary import Report, Verdict, summarise
 from shared.report.text import e_words, origin_words
 
 
@@ -39,11 +41,15 @@ class Balanced(HTMLParser):
         self.seen.append(tag)
 
 
-def drawn(*events: ScoreEvent, verdicts: dict[tuple[str, str], Verdict] | None = None) -> str:
+def summarised(*events: ScoreEvent, verdicts: dict[tuple[str, str], Verdict] | None = None) -> Report:
     state = Shadows(DefaultPolicy())
     for event in events:
         evolve(state, event)
-    return page(summarise(state, verdicts))
+    return summarise(state, verdicts)
+
+
+def drawn(*events: ScoreEvent, verdicts: dict[tuple[str, str], Verdict] | None = None) -> str:
+    return page(summarised(*events, verdicts=verdicts))
 
 
 def text_of(html: str) -> str:
@@ -75,7 +81,7 @@ def test_the_page_stands_alone(whole: str) -> None:
     assert "@import" not in whole
 
 
-def test_all_six_pictures_are_there(whole: str) -> None:
+def test_all_charts_are_there(whole: str) -> None:
     labels = re.findall(r'aria-label="([^"]+)"', whole)
     assert [label.split(":")[0] for label in labels] == [
         "e-values over time against the line that decides",
@@ -106,9 +112,28 @@ def test_light_and_dark_are_both_there(whole: str) -> None:
     assert set(re.findall(r"var\((--\w+)\)", whole)) <= names
 
 
-def test_what_came_from_outside_cannot_become_markup(whole: str) -> None:
+def test_text_of_people_cannot_become_markup(whole: str) -> None:
     assert "user-18 &lt;b&gt;" in whole
     assert "user-18 <b>" not in whole
+    row = replace(scored(0, "A", PRIOR, 1), model="<script>alert(1)</script>[/prod]")
+    html = drawn(row, unscored(row, "failed", "<img src=x> [/prod]"))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;[/prod]" in html
+    assert "&lt;img src=x&gt; [/prod]" in html
+
+
+def test_a_colour_of_a_chart_is_one_of_the_style_sheet(whole: str) -> None:
+    style = whole.split("</style>", maxsplit=1)[0]
+    assert set(COLOURS) <= set(re.findall(r"--(\w+):", style))
+
+
+def test_numbers_are_the_rows_that_a_terminal_shows(whole: str) -> None:
+    (candidate,) = summarised(*market(300)).candidates
+    text = text_of(whole)
+    for table in (tables.evidence, tables.gains, tables.calibration, tables.confidence, tables.actions):
+        for row in table(candidate).rows:
+            assert " ".join(row) in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""How a command shows what it found: as a table on a terminal, or as one line of JSON (``-o json``)."""
+
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.table import Column, Table
+from rich.text import Text
+
+from shared.report.tables import TextTable
+
+OUTPUT: Final = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+COLOURS: Final = {
+    **dict.fromkeys(("passed", "completed", "checked", "good", "same", "yes", "BUY"), "green"),
+    **dict.fromkeys(("failed", "wrong", "no", "SELL"), "red"),
+    **dict.fromkeys(("inconclusive", "rejected", "absent", "open", "unknown"), "yellow"),
+    "running": "cyan",
+    "HOLD": "dim",
+}
+"""The colour of a word that says how something ended or stands. A word that is not listed has none."""
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as one line of JSON. What JSON lacks is written as text; a number that is not finite as null."""
+    click.echo(msgspec.json.encode(value, enc_hook=str).decode())
+
+
+def coloured(word: str) -> Text:
+    """Return a word in its colour."""
+    return Text(word, COLOURS.get(word, ""))
+
+
+def terminal_table(shown: TextTable, caption: str | None = None) -> Table:
+    """Return the table for a terminal. Text is shown as it is: square brackets are no markup."""
+    heads = (Column(Text(head)) for head in shown.heads)
+    table = Table(*heads, title=Text(shown.title), caption=Text(caption) if caption else None)
+    for row in shown.rows:
+        cells = zip(shown.heads, row, strict=True)
+        table.add_row(*(coloured(value) if head == "verdict" else Text(value) for head, value in cells))
+    return table

@@ -1,0 +1,42 @@
+"""Render the templates of ``templates/``: a page is one HTML file that loads nothing and runs no script.
+
+All text is escaped. Only a chart is placed as it is, since ``drawing`` wrote it.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from shared.report.drawing import Chart
+from shared.report.tables import TextTable
+from shared.report.text import moment
+
+
+class PageFigure(NamedTuple):
+    """A chart with its title, how to read it, its legend (colour, name) and the numbers below it."""
+
+    title: str
+    reading: str
+    chart: Chart
+    legend: tuple[tuple[str, str], ...] = ()
+    numbers: TextTable | None = None
+
+
+def render(template: str, **values: Any) -> str:
+    """Return the page. A value that the template needs and does not get is an error."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("shared.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["moment"] = moment
+    return environment

@@ -1,0 +1,108 @@
+"""A wheel of this tree runs from any folder, also from a project that has packages of the same names."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("pyproject.toml", "README.md", "schemas", "shared", "services")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed wheel; what it depends on is that of this interpreter."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy, so that building leaves nothing in the tree
+    source.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+    (wheel,) = folder.glob("*.whl")
+    pip("install", "--no-deps", "--no-compile", "--target", str(folder / "site"), str(wheel))
+    return folder / "site"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A person's project, whose packages must not be imported."""
+    for package in ("schemas", "services", "shared"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemError('the package of the project was imported')")
+    return tmp_path
+
+
+def pip(*words: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *words]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def run(command: Sequence[str], site: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def conclave(site: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return run([str(site / "bin" / "conclave"), *words], site, folder)
+
+
+def test_the_wheel_holds_the_three_packages_and_one_command(site: Path) -> None:
+    installed = next(each for each in Distribution.discover(path=[str(site)]))
+    assert installed.name == "conclave-signals"
+    assert [(each.name, each.value) for each in installed.entry_points] == [("conclave", "services.console.cli:main")]
+    files = {str(path) for path in (installed.files or ())}
+    assert {"shared/log/commit.lua", "shared/py.typed", "schemas/market.py"} <= files
+    assert {path.split("/")[0] for path in files if path.endswith(".py")} == {"schemas", "shared", "services"}
+
+
+def test_every_dependency_has_its_reason_and_no_other_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
+    names = {re.split(r"[^\w.-]", each)[0] for each in asked} - {project["name"]}
+    page = (ROOT / "docs" / "adr" / "0001-one-distribution-three-packages.md").read_text()
+    table = page[page.index("| package | for |") :]
+    rows = re.findall(r"^\| (?!package|---)([^|]+) \| [^|]+\|$", table, re.MULTILINE)
+    reasons = {name for row in rows for name in row.split(", ")}
+    assert {name for name in names if name not in reasons and not name.startswith("opentelemetry")} == set()
+    assert {name for name in reasons - names if not name.lower().startswith("opentelemetry")} == {"hiredis"}
+
+
+def test_the_list_of_rooms_names_every_package() -> None:
+    page = (ROOT / "docs" / "README.md").read_text()
+    rooms = {path.parent.name for top in ("shared", "services") for path in (ROOT / top).glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}`" not in page} == set()
+
+
+def test_commands_run_in_a_project_with_packages_of_the_same_names(site: Path, project: Path) -> None:
+    shown = conclave(site, project, "--version")
+    assert (shown.returncode, shown.stdout) == (0, "conclave, version 0.1.0\n"), shown.stderr
+    assert conclave(site, project, "doctor", "--help").stdout.startswith("Usage: conclave doctor")
+
+
+def test_a_child_process_is_of_the_package_that_started_it(site: Path, project: Path) -> None:
+    (project / "conclave.toml").write_text(f'[redis]\nurl = "unix://{project}/nobody.sock"\n')
+    done = conclave(site, project, "up", "--detach")
+    assert done.returncode == 2, done.stderr
+    assert "it did not come up" in done.stderr
+    assert "no server at" in (project / "var" / "log" / "up.log").read_text()
+
+
+def test_the_process_of_a_training_job_is_of_the_package_that_started_it(site: Path, project: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "from shared.runtime.process import module_command\n"
+        "sys.exit(subprocess.run(module_command('services.trainer.child')).returncode)"
+    )
+    done = run([sys.executable, "-P", "-c", code], site, project)
+    assert "IndexError" in done.stderr  # it came as far as its arguments
+    assert "the package of the project" not in done.stderr
