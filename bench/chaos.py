@@ -142,7 +142,7 @@ class Process:
     def turn(self) -> None:
         """Reads some of what is new, hands it over, commits."""
         world, service, draw = self.world, self.service, self.world.draw
-        held = service.hold(self.state) if isinstance(service, Backpressure) else ()
+        held = service.paused_streams(self.state) if isinstance(service, Backpressure) else ()
         events: list[Received] = []
         refusals: list[Received] = []
         after = dict(self.positions)

@@ -102,7 +102,7 @@ def _new_bar(walk: BarArrays, symbols: int, pause: float = 0.0, rounds: int = 60
         if number >= warm:
             time.sleep(pause)
         start = time.perf_counter()
-        engine.take(bars, 1 + number * symbols)
+        engine.handle(bars, 1 + number * symbols)
         taken.append(time.perf_counter() - start)
     return float(np.median(taken[warm:]))
 

@@ -15,7 +15,7 @@ from services.model_worker.main import service as worker_of
 from services.shadow_recorder.core import Recorder
 from shared.archive import sealed
 from shared.archive.files import Files
-from shared.archive.store import opened
+from shared.archive.store import open_store
 from shared.artifacts import ArtifactStore
 from shared.artifacts.registration import registration
 from shared.bars.rows import Good, gather
@@ -69,7 +69,7 @@ def seal_all(made: Replayed, folder: Path) -> None:
 
 def seal_streams(source: Recorded, folder: Path) -> None:
     """The same of any source."""
-    store = opened(folder)
+    store = open_store(folder)
     for place, entries in source.places.items():
         previous, after, before = "0" * 64, "0-0", 0
         middle = max(1, len(entries) // 2)

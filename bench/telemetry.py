@@ -134,7 +134,7 @@ def hop(url: str, events: list[Encoded], endpoint: str) -> tuple[list[tuple[floa
     async def run() -> None:
         stop = anyio.Event()
         log = RedisLog(url)
-        await Host(Forward(len(events), stop), log, 0, Owner("here", 1, "bench"), meter=turns).run(stop)
+        await Host(Forward(len(events), stop), log, 0, Owner("here", 1, "bench"), telemetry=turns).run(stop)
         await log.close()
 
     shared.runtime.host.BATCH = BATCH  # type: ignore[misc]  # the hop's size

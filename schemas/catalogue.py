@@ -1,6 +1,6 @@
-"""The one table of streams: who says what to whom, in which bytes, and for how long it is kept.
+"""The table of streams: their events, encodings, writers, readers and retention.
 
-The runtime subscribes by it, the documents under ``docs/reference`` are generated from it.
+The runtime subscribes from this table. The documents under ``docs/reference`` are generated from it.
 """
 
 import zlib
@@ -39,8 +39,11 @@ Service = Literal[
 
 
 class StreamSpec(Struct, frozen=True):
-    """One stream. ``retention_ms`` is how long entries must stay readable in Redis before they may
-    be trimmed (None: for ever). The archiver trims what is sealed and older, and no group needs."""
+    """Describe one stream.
+
+    ``retention_ms`` is how long entries stay readable in Redis before they may be trimmed (None: for ever). The
+    archiver trims an entry when it is older than that, is in the archive, and no consumer group still needs it.
+    """
 
     name: str
     codec: Literal["msgpack", "json"]
@@ -53,7 +56,7 @@ class StreamSpec(Struct, frozen=True):
     summary: str
 
     def key(self, partition: int = 0) -> str:
-        """The Redis key. All keys of a partition share a hash tag, so one slot of a cluster."""
+        """Return the Redis key. All keys of a partition share a hash tag, so they are in one slot of a cluster."""
         return f"conclave:{{p{partition}}}:{self.name}" if self.partitioned else f"conclave:{self.name}"
 
 
@@ -80,7 +83,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=90 * DAY_MS,
             version=1,
-            summary="One vector for each bar and set, or why there is none; the order of bars and commands.",
+            summary="One vector for each bar and feature set, or why there is none; the order of bars and commands.",
         ),
         StreamSpec(
             name="predictions",
@@ -91,7 +94,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=365 * DAY_MS,
             version=1,
-            summary="What each artifact, voting or in shadow, said about each bar, or why it did not.",
+            summary="The prediction of each artifact, voting or in shadow, for each bar, or why there is none.",
         ),
         StreamSpec(
             name="decisions",
@@ -102,7 +105,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="Every decision, HOLD and no_quorum included, with its ballots; where intents were stopped.",
+            summary="Every decision with its ballots, HOLD and no_quorum included; where intents stop and resume.",
         ),
         StreamSpec(
             name="intents",
@@ -113,7 +116,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="What an executor may act on. A halt stops it at its source.",
+            summary="What an executor may act on. During a halt no intents are written.",
         ),
         StreamSpec(
             name="control",
@@ -146,7 +149,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="Which artifacts a worker has loaded, verified and warm: what a promotion may rely on.",
+            summary="Which artifacts a worker has loaded, verified and warmed up; a promotion may rely on it.",
         ),
         StreamSpec(
             name="trades",
@@ -157,7 +160,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="What became of each intent: closed trades, with the decision that they came from.",
+            summary="Closed trades, each with the decision whose intent it followed.",
         ),
         StreamSpec(
             name="scores",
@@ -168,7 +171,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=365 * DAY_MS,
             version=1,
-            summary="Every prediction with its outcome, or why it has none; proof that shadows change nothing.",
+            summary="Every prediction with its outcome, or why it has none; checks that shadows change no decision.",
         ),
         StreamSpec(
             name="gates",
@@ -179,7 +182,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="Verdicts on candidates, guards over champions, weights by results, and what is due.",
+            summary="Verdicts on candidates, alarms over champions, learned weights, and commands that are due.",
         ),
         StreamSpec(
             name="training",
@@ -190,7 +193,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=False,
             retention_ms=None,
             version=1,
-            summary="Who asked for a model to be trained, how that went, and what became of it.",
+            summary="Training requests, the progress of each job, and its result.",
         ),
         StreamSpec(
             name="dead",
@@ -201,7 +204,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="Input that was refused, with its reason and where it stood.",
+            summary="Input that was refused, with the reason and where the input was found.",
         ),
         StreamSpec(
             name="alarms",
@@ -233,5 +236,5 @@ def events_of(spec: StreamSpec) -> tuple[Any, ...]:
 
 
 def partition_of(symbol: str, partitions: int) -> int:
-    """The partition that carries ``symbol``: CRC-32 of its UTF-8 bytes modulo the count."""
+    """Return the partition that carries ``symbol``: CRC-32 of its UTF-8 bytes modulo the number of partitions."""
     return zlib.crc32(symbol.encode()) % partitions

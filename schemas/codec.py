@@ -1,11 +1,11 @@
 """Events to bytes and back: one envelope, two encodings, ids derived from content.
 
 An event's id is the 128-bit BLAKE2b of (stream, schema version, causation, correlation, payload).
-So the same input handled by the same code gives the same id on every machine and in every replay,
-a retry is recognised, and anybody can check that an event is the one its id names.
+The same input handled by the same code therefore has the same id on every machine and in every replay.
+A retry is recognised by its id, and any reader can check an event against its id.
 
-The trace of an event needs no random ids either: the W3C trace id is the correlation id (the id of
-the bar that everything about it descends from), the span id the first half of the event's own id.
+Traces need no random ids either. The W3C trace id is the correlation id: the id of the bar (or command) from
+which the event descends. The span id is the first half of the event's own id.
 """
 
 import re
@@ -28,8 +28,11 @@ SAMPLED: Final = 1
 
 
 class Envelope(Struct, Generic[E], frozen=True, array_like=True):
-    """An event with what every event carries. ``correlation`` is the id of the bar (or command) at
-    the root of the chain, ``causation`` the id of the event that led to this one."""
+    """Wrap an event with the fields that all events have.
+
+    ``correlation`` is the id of the bar (or command) at the root of the chain. ``causation`` is the id of the event
+    that led directly to this one.
+    """
 
     schema: Annotated[int, Meta(ge=1)]
     flags: Annotated[int, Meta(ge=0, le=255)]
@@ -45,12 +48,12 @@ class Envelope(Struct, Generic[E], frozen=True, array_like=True):
 
     @property
     def traceparent(self) -> str:
-        """The W3C trace context of this event, to be handed to whatever it causes."""
+        """The W3C trace context of this event, to be passed to its effects."""
         return f"00-{self.correlation.hex()}-{self.id[:8].hex()}-{self.flags & SAMPLED:02x}"
 
 
 class _JsonEnvelope(Struct, Generic[E], frozen=True):
-    """The same on JSON streams, with ids that a person can read and search for."""
+    """The envelope on JSON streams, with ids in hexadecimal that a person can read and search for."""
 
     schema: Annotated[int, Meta(ge=1)]
     flags: Annotated[int, Meta(ge=0, le=255)]
@@ -61,7 +64,7 @@ class _JsonEnvelope(Struct, Generic[E], frozen=True):
 
 
 class Encoded(NamedTuple):
-    """An envelope ready to be written: the stream it is for, and its exact bytes."""
+    """An envelope ready to be written, with its stream and its exact bytes."""
 
     stream: str
     envelope: Envelope[Any]
@@ -69,11 +72,11 @@ class Encoded(NamedTuple):
 
 
 class UnreadableError(ValueError):
-    """Bytes on a stream that are not an event of that stream. Says which stream, and what is wrong."""
+    """Bytes on a stream are not an event of that stream. The message names the stream and the fault."""
 
 
 class UnwritableError(ValueError):
-    """An event that readers would refuse. Raised at the producer, before anything is written."""
+    """An event would be refused by readers. Raised in the producer, before anything is written."""
 
 
 class _Codec(NamedTuple):
@@ -116,14 +119,16 @@ def _codec(stream: str) -> _Codec:
 
 
 def identify(stream: str, payload: bytes, causation: bytes, correlation: bytes) -> bytes:
-    """The id of an event with these bytes; ``correlation`` is ``ROOT`` where the event is a root."""
+    """Return the id of an event with these bytes. ``correlation`` is ``ROOT`` for an event at the root of its chain."""
     digest: bytes = blake2b(_codec(stream).salt + causation + correlation + payload, digest_size=16).digest()
     return digest
 
 
 def encode(stream: str, event: Any, *, causation: bytes = ROOT, correlation: bytes = ROOT, flags: int = 0) -> Encoded:
-    """Encodes ``event`` for ``stream`` and decodes it again, so that a value which a reader would
-    refuse fails here. Without ``correlation`` the event is a root: its own id correlates the rest.
+    """Return ``event`` encoded for ``stream``.
+
+    The result is decoded once as a check, so that a value that a reader would refuse fails here. Without
+    ``correlation`` the event is the root of its chain, and its own id is the correlation id.
 
     Raises ``UnwritableError``. Pure: the same arguments give the same bytes.
     """
@@ -136,7 +141,7 @@ def encode(stream: str, event: Any, *, causation: bytes = ROOT, correlation: byt
         raise UnwritableError(
             f"{type(event).__name__} for {stream!r}: a reader would have {decoded!r:.500}, not {event!r:.500}"
         )
-    payload = codec.encode(decoded)  # what a reader would encode again: a float is a float, an id holds
+    payload = codec.encode(decoded)  # a reader that encodes the event again gets the same bytes and the same id
     event_id = identify(stream, payload, causation, correlation)
     root = correlation if correlation != ROOT else event_id
     envelope = Envelope(codec.spec.version, flags, event_id, causation, root, decoded)
@@ -149,35 +154,34 @@ def encode(stream: str, event: Any, *, causation: bytes = ROOT, correlation: byt
 
 
 def decode(stream: str, data: bytes) -> Envelope[Any]:
-    """The envelope in ``data``. Unknown fields are skipped (a newer writer); an unknown event type,
-    a missing field or a value out of range raises ``UnreadableError``."""
+    """Return the envelope in ``data``.
+
+    Unknown fields are skipped, since a newer release may have written them. Raises ``UnreadableError`` for an
+    unknown event type, a missing field, or a value out of range.
+    """
     codec = _codec(stream)
     try:
-        found = codec.envelope.decode(data)
+        envelope = codec.envelope.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(f"stream {stream!r}: {error}") from None
     if not codec.json:
-        return found  # type: ignore[no-any-return]  # decoder is untyped
+        return envelope  # type: ignore[no-any-return]  # decoder is untyped
     return Envelope(
-        found.schema,
-        found.flags,
-        bytes.fromhex(found.id),
-        bytes.fromhex(found.causation),
-        bytes.fromhex(found.correlation),
-        found.event,
+        envelope.schema,
+        envelope.flags,
+        bytes.fromhex(envelope.id),
+        bytes.fromhex(envelope.causation),
+        bytes.fromhex(envelope.correlation),
+        envelope.event,
     )
 
 
-def authentic(stream: str, data: bytes) -> bool:
-    """Whether the id in an envelope is that of the bytes beside it. The bytes that were written count, not
-    those that this release would write, so an event stays authentic when its type gains a field. Raises
-    ``UnreadableError``."""
-    return not framed(stream, data).fault
-
-
 class Framed(NamedTuple):
-    """An envelope whose event is not decoded. ``fault`` is empty where its id is that of the very bytes
-    that were written, its flags are ones there are, and its schema version is one this release knows."""
+    """An envelope whose event is not decoded.
+
+    ``fault`` says what is wrong with the envelope. It is empty if the id matches the bytes that were written, the
+    flags are valid, and this release can read the schema version.
+    """
 
     schema: int
     flags: int
@@ -189,7 +193,7 @@ class Framed(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """An envelope as it was found, and what is wrong with it (``Framed.fault``)."""
+    """A decoded envelope, and what is wrong with it (``Framed.fault``)."""
 
     envelope: Envelope[Any]
     fault: str
@@ -199,13 +203,17 @@ _FRAME: Final = re.compile(
     rb'\{"schema":(\d{1,9}),"flags":(\d{1,3}),"id":"([0-9a-f]{32})","causation":"([0-9a-f]{32})",'
     rb'"correlation":"([0-9a-f]{32})","event":'
 )
-"""The envelope on JSON streams as ``encode`` writes it: what follows is the event, and a brace."""
+"""The start of a JSON envelope as ``encode`` writes it. The event and a closing brace follow."""
 
 
 def framed(stream: str, data: bytes) -> Framed:
-    """The envelope in ``data``, and whether it is the one that was written. Unlike ``authentic`` it looks
-    at the bytes and not at what this release would write, so an event of an older or newer one holds.
-    Raises ``UnreadableError``."""
+    """Return the envelope in ``data`` without decoding its event, and check its id.
+
+    The id is checked against the bytes that were written, not against those that this release would write. Events of
+    an older or newer release are therefore valid, also when their type has gained a field since.
+
+    Raises ``UnreadableError``.
+    """
     codec = _codec(stream)
     match = _FRAME.match(data) if codec.json else None
     if match is not None and data.endswith(b"}"):
@@ -220,15 +228,15 @@ def framed(stream: str, data: bytes) -> Framed:
 
 
 def _unframed(codec: _Codec, data: bytes) -> tuple[int, int, bytes, bytes, bytes, bytes]:
-    """The envelope in bytes that are not laid out as ``encode`` lays JSON out: msgpack, or another writer's."""
+    """Return the envelope in bytes that do not match ``_FRAME``: MessagePack, or JSON of another writer."""
     try:
-        found = codec.raw.decode(data)
+        envelope = codec.raw.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(f"stream {codec.spec.name!r}: {error}") from None
-    ids = [found.id, found.causation, found.correlation]
+    ids = [envelope.id, envelope.causation, envelope.correlation]
     if codec.json:
         ids = [bytes.fromhex(each) for each in ids]
-    return found.schema, found.flags, ids[0], ids[1], ids[2], bytes(found.event)
+    return envelope.schema, envelope.flags, ids[0], ids[1], ids[2], bytes(envelope.event)
 
 
 def _fault(
@@ -239,14 +247,14 @@ def _fault(
     if digest != event_id:
         return f"its id {event_id.hex()[:12]} is not that of its content, {digest.hex()[:12]}"
     if flags not in (0, SAMPLED):
-        return f"its flags are {flags}; there are 0 and {SAMPLED}"
+        return f"its flags are {flags}; expected 0 or {SAMPLED}"
     if not 1 <= schema <= codec.spec.version:
-        return f"its schema version is {schema}; this release knows {codec.spec.version}"
+        return f"its schema version is {schema}; this release reads 1 to {codec.spec.version}"
     return ""
 
 
 def opened(stream: str, data: bytes) -> Opened:
-    """The event in ``data`` decoded, with the fault of its frame. Raises ``UnreadableError``."""
+    """Return the decoded envelope in ``data``, and what is wrong with it. Raises ``UnreadableError``."""
     frame = framed(stream, data)
     try:
         event = _codec(stream).payload.decode(frame.payload)
@@ -256,6 +264,6 @@ def opened(stream: str, data: bytes) -> Opened:
 
 
 def payload_of(stream: str, event: Any) -> bytes:
-    """The bytes of an event inside its envelope, as ``encode`` would write them."""
+    """Return the bytes of an event inside its envelope, as ``encode`` would write them."""
     payload: bytes = _codec(stream).encode(event)
     return payload

@@ -1,11 +1,11 @@
-"""The ``control`` stream: every command that ever changed the configuration, in order, chained.
+"""The ``control`` stream: every command that changed the configuration, in order, hash-chained.
 
-The configuration is the fold of this stream (``shared.control``) and stands nowhere else.
+The configuration is the fold of this stream (``shared.control``). It is stored nowhere else.
 
-An entry's canonical bytes are its JSON as it is written; chain and signatures are over them, so what
-was written once must encode to the same bytes for ever. A field that is added later is therefore left
-out at its default (``omit_defaults``, which goes by identity: None, a bool, an empty tuple or dict).
-The fields that were optional in the first release are always written: their default is a factory.
+An entry's canonical bytes are its JSON as it was written. The hash chain and the signatures are computed over
+them, so an entry must encode to the same bytes for ever. A field that a later release adds is therefore omitted
+when it has its default (``omit_defaults``, which compares by identity: None, a bool, an empty tuple or dict).
+Fields that were optional in the first release are always written; their default is a factory.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -31,8 +31,8 @@ _SHOWN_AS_FALSE: Final = Meta(extra_json_schema={"default": False})
 
 
 class Found(Struct, frozen=True, tag="found"):
-    """The first command of an installation: how many partitions it has (for ever), and a random
-    id that tells this log from any other."""
+    """Create an installation, as its first command. The number of partitions is fixed for ever; ``log_id`` is random
+    and distinguishes this log from any other."""
 
     partitions: Annotated[int, Meta(ge=1, le=1024)]
     log_id: Annotated[str, Meta(min_length=8, max_length=64)]
@@ -42,12 +42,14 @@ Row = tuple[Real, ...]
 
 
 class Backtest(Struct, frozen=True):
-    """What gates hold an artifact's live evidence against, fixed in training, before its first live score.
+    """The reference values with which gates compare an artifact's live evidence. Training fixes them before the first
+    live score.
 
-    ``scale``: three standard deviations of its gain over the class prior in purged blocks of the test part
-    (nats). ``response``: the largest change of a probability when one input of the last vector moves by one
-    deviation. ``edges`` [F][<= 9]: the inner edges of bins of equal mass of each input in the training part,
-    ``counts`` [F][edges + 1]: the rows in them, ``effect`` rows for each that counts as independent."""
+    ``scale``: three standard deviations of the artifact's gain over the class prior in purged blocks of the test part
+    (nats). ``response``: the largest change of a probability when one input of the last vector moves by one standard
+    deviation. ``edges`` [F][<= 9]: for each input, the inner edges of bins of equal mass in the training part.
+    ``counts`` [F][edges + 1]: the number of training rows in each bin. ``effect``: the number of rows that count as
+    one independent row."""
 
     scale: Annotated[float, Meta(gt=0.0, le=100.0)]
     response: Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -57,13 +59,13 @@ class Backtest(Struct, frozen=True):
 
 
 class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_artifact"):
-    """Makes an artifact known under a model's name, with all that a vote needs to know of it.
+    """Register an artifact under a model's name, with everything that a vote needs.
 
-    ``centre`` is the mean log probability of each class over the calibration part, ``prior`` the
-    class frequencies of the training part. ``features`` are the names in the feature set, in order,
-    and ``libraries`` the versions it was trained with: a promotion shows by name what it changes.
-    ``horizon`` (bars) and ``kappa`` say what its classes mean (label ``vfh1``, ``shared.labels.batch``);
-    without them its predictions cannot be scored. ``backtest``: None for one that was not trained here."""
+    ``centre`` is the mean log probability of each class over the calibration part, ``prior`` the class frequencies of
+    the training part. ``features`` are the names in the feature set, in order; ``libraries`` are the versions with
+    which it was trained. A promotion lists by name what differs from the champion in both. ``horizon`` (bars) and
+    ``kappa`` define the classes (label ``vfh1``, ``shared.labels.batch``); without them predictions cannot be scored.
+    ``backtest`` is None for an artifact that was not trained by Conclave."""
 
     model: Name
     artifact: DigestHex
@@ -82,27 +84,27 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
 
 
 class StartShadow(Struct, frozen=True, tag="start_shadow"):
-    """Runs a registered artifact beside the champion; it is recorded and never votes."""
+    """Run a registered artifact in shadow: its predictions are recorded and it never votes."""
 
     model: Name
     artifact: DigestHex
 
 
 class StopShadow(Struct, frozen=True, tag="stop_shadow"):
-    """Ends an artifact's shadow run; it stays registered."""
+    """End an artifact's shadow run. The artifact stays registered."""
 
     model: Name
     artifact: DigestHex
 
 
 class Promote(Struct, frozen=True, omit_defaults=True, tag="promote"):
-    """Makes an artifact its model's champion; the former one stays on, in shadow.
+    """Make an artifact the champion of its model. The former champion continues in shadow.
 
-    ``verdict`` is the event id of a passing gate verdict, ``ready`` the ids of the ``ArtifactReady``
-    events that were seen, one a partition; where either is missing it needs ``forced``. ``weight`` is
-    for a model that has no weight yet. ``accept_changes`` acknowledges that the artifact differs from
-    the champion in feature set, interval, family or libraries. ``probation``: unless confirmed within
-    so many scored decisions, it is reverted."""
+    ``verdict`` is the event id of a gate verdict that passed. ``ready`` are the ids of the ``ArtifactReady`` events
+    that were read, one for each partition. If either is missing, ``forced`` is needed. ``weight`` is for a model that
+    has no weight yet. ``accept_changes`` acknowledges that the artifact differs from the champion in feature set,
+    interval, family or libraries. ``probation``: the promotion is reverted unless it is confirmed within this many
+    scored decisions."""
 
     model: Name
     artifact: DigestHex
@@ -115,26 +117,26 @@ class Promote(Struct, frozen=True, omit_defaults=True, tag="promote"):
 
 
 class Rollback(Struct, frozen=True, tag="rollback"):
-    """Makes a new version that votes as an earlier one did: champions, weights and policies. It
-    touches neither the halt nor keys nor shadows, and brings nothing retired back.
+    """Restore the champions, weights and policies of an earlier version, as a new version. The halt, keys and shadows
+    do not change, and retired artifacts stay retired.
 
-    ``to``: the version to be equal to; None: the configuration before the last change of it, so that
-    a second rollback goes further back. ``model``: that model's champion alone."""
+    ``to``: the version to restore. None: the configuration before its last change, so that a second rollback goes
+    further back. ``model``: restore only the champion of this model."""
 
     to: Annotated[int, Meta(ge=1)] | None = None
     model: Name | None = None
 
 
 class ConfirmPromotion(Struct, frozen=True, tag="confirm_promotion"):
-    """Ends a probation: the champion stays."""
+    """End a probation; the champion stays."""
 
     model: Name
     artifact: DigestHex
 
 
 class RevertProbation(Struct, frozen=True, tag="revert_probation"):
-    """Ends a probation that was not confirmed in time: the former champion votes again.
-    ``decisions`` is how many scored decisions were counted under it, ``last`` the id of the last."""
+    """End a probation that was not confirmed in time; the former champion votes again.
+    ``decisions`` is the number of scored decisions during the probation, ``last`` the id of the last."""
 
     model: Name
     artifact: DigestHex
@@ -143,20 +145,19 @@ class RevertProbation(Struct, frozen=True, tag="revert_probation"):
 
 
 class SetWeights(Struct, frozen=True, tag="set_weights"):
-    """The weight of every voting model: exactly the models with a champion; they sum to one."""
+    """Set the weight of every voting model. The keys are exactly the models with a champion; the weights sum to one."""
 
     weights: dict[Name, Weight]
 
 
 class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
-    """How ballots become a decision. Formulas: ``shared.voting.pool``.
+    """Set how ballots become a decision. Formulas: ``shared.voting.pool``.
 
-    ``rule``: ``logpool`` (default) or ``consensus`` (votes by weight, agreement multipliers).
-    ``quorum_weight`` and ``quorum_count``: least share of weight and least number of members that
-    must have voted. ``deadline_ms``: after the close of a live bar, how long a round waits.
-    ``valid_ms``: after the close of the bar, how long an intent may be acted on.
-    ``edge``: least P(BUY) - P(SELL), in either direction, for an action other than HOLD.
-    ``temperature``: divides the pooled logits."""
+    ``rule``: ``logpool`` (default) or ``consensus`` (votes by weight, agreement multipliers). ``quorum_weight`` and
+    ``quorum_count``: the smallest share of weight and the smallest number of members for a quorum. ``deadline_ms``:
+    how long a round waits after the close of a live bar. ``valid_ms``: how long after the close of the bar an intent
+    is valid. ``edge``: the smallest |P(BUY) - P(SELL)| for an action other than HOLD. ``temperature``: the divisor of
+    the pooled logits."""
 
     rule: Literal["logpool", "consensus"] = "logpool"
     quorum_weight: Weight = 0.5
@@ -168,23 +169,23 @@ class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
 
 
 class SetGatePolicy(Struct, frozen=True, tag="set_gate_policy"):
-    """By which gates a candidate is judged: the name of a policy, and its parameters."""
+    """Set the gate policy by which candidates are judged: its name and its parameters."""
 
     name: Name
     parameters: dict[str, bool | int | float | str] = {}
 
 
 class SetLadder(Struct, frozen=True, tag="set_ladder"):
-    """The weights that ``StepWeight`` goes through, ascending. ``automatic``: whether the
-    gate-evaluator may take steps too, or people only."""
+    """Set the ladder of weights for ``StepWeight``, ascending. ``automatic``: whether the gate-evaluator may issue
+    ``StepWeight`` too, or only people."""
 
     steps: tuple[Weight, ...] = (0.05, 0.10, 0.15, 0.20, 0.25)
     automatic: bool = False
 
 
 class StepWeight(Struct, frozen=True, tag="step_weight"):
-    """Moves a voting model to the next weight of the ladder, up or down; the others keep their
-    proportions. ``automatic``: no person asked for it."""
+    """Move a voting model to the next weight of the ladder, up or down. The other weights keep their proportions.
+    ``automatic``: issued by the gate-evaluator, not by a person."""
 
     model: Name
     up: bool = True
@@ -192,14 +193,15 @@ class StepWeight(Struct, frozen=True, tag="step_weight"):
 
 
 class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
-    """When models are trained again, on what, and what may come of it. Nothing that votes: no rollback touches it.
+    """Set when models are trained again, on which data, and what happens to the result. The policy has no effect on
+    votes, so a rollback does not change it.
 
-    ``schedule_hours``: each voting model is trained again so long after it was last asked for (0: never).
-    ``on_drift``, ``on_decay``: whether ``InputsDrifted`` and ``SkillDecayed`` are causes. ``cooldown_hours``: least
-    time between two requests for one model. ``budget``: most jobs within seven days, of all models.
-    ``window_days``: how far back the data go. ``rows``: fewest labelled rows. ``shadow``: whether an accepted
-    candidate is put in shadow. ``sanity``: whether an artifact that fails the fixed sanity checks is refused, or
-    they are only reported."""
+    ``schedule_hours``: the time from one training request for a voting model to the next (0: no schedule).
+    ``on_drift``, ``on_decay``: whether ``InputsDrifted`` and ``SkillDecayed`` cause requests. ``cooldown_hours``: the
+    shortest time between two requests for one model. ``budget``: the most jobs in seven days, for all models together.
+    ``window_days``: the span of the training data. ``rows``: the fewest labelled rows. ``shadow``: whether an accepted
+    candidate is put in shadow. ``sanity``: whether an artifact that fails the fixed sanity checks is refused, or the
+    checks are only reported."""
 
     schedule_hours: Annotated[int, Meta(ge=0, le=87_600)] = 168
     window_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
@@ -213,8 +215,8 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
 
 
 class TrustKey(Struct, frozen=True, tag="trust_key"):
-    """Makes an Ed25519 public key known, with who holds it and what it may sign: tags of commands,
-    or ``*`` for all. From the first trusted key on, every command must be signed."""
+    """Trust an Ed25519 public key. ``holder`` is its owner; ``may`` are the tags of the commands that it may sign,
+    or ``*`` for all. Once one key is trusted, every command must be signed."""
 
     key_id: Name
     public_key: KeyHex
@@ -223,21 +225,21 @@ class TrustKey(Struct, frozen=True, tag="trust_key"):
 
 
 class RevokeKey(Struct, frozen=True, tag="revoke_key"):
-    """Ends the trust in a key, for good. What it signed before stands."""
+    """Revoke a key, for good. Commands that it signed before remain valid."""
 
     key_id: Name
 
 
 class Halt(Struct, frozen=True, tag="halt"):
-    """No intents from here on; decisions go on being recorded."""
+    """Stop intents from this command on. Decisions are still recorded."""
 
 
 class Resume(Struct, frozen=True, tag="resume"):
-    """Ends a halt."""
+    """End a halt."""
 
 
 class Retire(Struct, frozen=True, tag="retire"):
-    """Takes an artifact out of service for good: not a champion, not in shadow."""
+    """Take an artifact out of service for good. It must be neither a champion nor in shadow."""
 
     model: Name
     artifact: DigestHex
@@ -267,11 +269,12 @@ Command = (
 
 
 class CommandRecorded(Struct, frozen=True, omit_defaults=True, tag="command.recorded"):
-    """One entry of the log. ``version`` counts from 1 and is the entry's id (``<version>-0``) in a log
-    that nobody wrote to past the door; ``previous`` is the head before it, 64 zeros for the first. The
-    head after it is the SHA-256 of this event's canonical bytes (``shared.control.head_of``).
+    """One entry of the control stream.
 
-    ``signature``: Ed25519 by the trusted key ``key`` over the canonical bytes without it."""
+    ``version`` counts from 1. It is the entry's id (``<version>-0``) as long as only control writers have written to
+    the stream. ``previous`` is the head before the entry, 64 zeros for the first. The head after it is the SHA-256 of
+    this event's canonical bytes (``shared.control.head_of``). ``signature``: an Ed25519 signature by the trusted key
+    ``key`` over the canonical bytes without the signature."""
 
     version: Annotated[int, Meta(ge=1)]
     previous: DigestHex

@@ -1,4 +1,4 @@
-"""The ``decisions`` and ``intents`` streams: what the ensemble concluded, and what may be acted on."""
+"""The ``decisions`` and ``intents`` streams: what the ensemble decided, and what an executor may act on."""
 
 from typing import Annotated, Literal
 
@@ -23,8 +23,8 @@ Name64 = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class CountedBallot(Struct, frozen=True):
-    """A member's opinion as it entered the vote. ``effect`` is P(action) with it minus without it;
-    ``pivotal`` says that the action would have been another without it."""
+    """A member's prediction as it was counted in the vote. ``effect`` is P(action) with it minus P(action) without
+    it. ``pivotal``: whether the action would differ without it."""
 
     model: Name
     artifact: DigestHex
@@ -38,7 +38,7 @@ class CountedBallot(Struct, frozen=True):
 
 
 class AbsentMember(Struct, frozen=True):
-    """A member that did not vote, and why: its own failure, or silence (``event`` is then null)."""
+    """A member that did not vote, and why: its prediction failed, or there was none (``event`` is then null)."""
 
     model: Name
     artifact: DigestHex
@@ -47,7 +47,7 @@ class AbsentMember(Struct, frozen=True):
 
 
 class ShadowBallot(Struct, frozen=True):
-    """What an artifact in shadow said. Recorded; never part of the vote."""
+    """The prediction of an artifact in shadow. It is recorded and never counted."""
 
     model: Name
     artifact: DigestHex
@@ -61,15 +61,13 @@ IntentStatus = Literal["issued", "hold", "no_quorum", "halted", "stale"]
 
 
 class DecisionMade(Struct, frozen=True, tag="decision.made"):
-    """The decision of one round: one symbol, one bar. A pure function of the ballots it names and
-    of the configuration ``control_version``, whose hash is ``control_head``.
+    """The decision of one round, for one bar of one symbol. It is a pure function of the ballots that it lists and of
+    the configuration.
 
-    ``control_version`` and ``control_head`` are the stamp of the bar (``schemas.features``).
-    ``decided_at`` is the voter's clock for a live bar, since a deadline and the age of an intent depend on it; None
-    for any other.
-
-    ``status`` is ``no_quorum`` where too few members voted: ``action`` is then HOLD with
-    confidence 0 and no intent is written. ``intent`` says what became of the decision."""
+    ``control_version`` and ``control_head`` identify the configuration: they are the stamp of the bar
+    (``schemas.features``). ``decided_at`` is the voter's clock for a live bar, on which the deadline and the age of an
+    intent depend, and None for any other bar. ``status`` is ``no_quorum`` if too few members voted; ``action`` is then
+    HOLD with confidence 0, and no intent is written. ``intent`` says whether an intent was issued, and why not."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -93,7 +91,7 @@ class DecisionMade(Struct, frozen=True, tag="decision.made"):
 
 
 class BallotLate(Struct, frozen=True, tag="ballot.late"):
-    """A ballot for a round that had been decided. It changes nothing."""
+    """A ballot arrived after its round was decided. It changes nothing."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -105,8 +103,8 @@ class BallotLate(Struct, frozen=True, tag="ballot.late"):
 
 
 class FenceClosed(Struct, frozen=True, tag="fence.closed"):
-    """No intent is written to this partition after this entry, until a ``FenceOpened``: the commit function refuses
-    it. ``command_id`` names the command on ``control`` that asked for it, ``by`` who closed it, ``at`` their clock."""
+    """Intents to this partition are refused from this entry until a ``FenceOpened``, by the commit function.
+    ``command_id`` is the command on ``control`` that asked for it, ``by`` the actor, ``at`` the actor's clock."""
 
     command_id: Name64
     by: Name64
@@ -115,7 +113,7 @@ class FenceClosed(Struct, frozen=True, tag="fence.closed"):
 
 
 class FenceOpened(Struct, frozen=True, tag="fence.opened"):
-    """Intents may be written to this partition again from this entry on. The fields are those of ``FenceClosed``."""
+    """Intents to this partition are accepted again from this entry on. The fields are those of ``FenceClosed``."""
 
     command_id: Name64
     by: Name64
@@ -127,7 +125,7 @@ DecisionEvent = DecisionMade | BallotLate | FenceClosed | FenceOpened
 
 
 class MemberView(Struct, frozen=True, omit_defaults=True):
-    """One line of an intent's breakdown, in the words of the executors that read it."""
+    """One ballot in an intent's breakdown, with the field names that executors expect."""
 
     action: Action
     confidence: Probability
@@ -136,10 +134,10 @@ class MemberView(Struct, frozen=True, omit_defaults=True):
 
 
 class IntentIssued(Struct, frozen=True, tag="trade.intent"):
-    """What an executor may act on, until ``valid_until`` and only if ``origin`` is what it trades.
+    """An action for an executor, valid until ``valid_until`` and only for an executor that trades this ``origin``.
 
-    ``decision`` joins a closed trade with its decision later. ``fallback_used`` is false always:
-    there is no fallback; the field is kept for executors that read it."""
+    ``decision`` is the id by which a closed trade is later joined with its decision. ``fallback_used`` is always
+    false: there is no fallback, and the field remains for executors that read it."""
 
     symbol: Symbol
     interval_ms: IntervalMs

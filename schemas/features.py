@@ -1,9 +1,9 @@
 """The ``features`` stream: one vector for each bar and feature set, or the reason why there is none.
 
-This is the first hop of a partition, so it records the order of bars and commands: every event carries a stamp, the
-version and head of the configuration that was in force when the feature-builder wrote it. All that follows from a bar
-is handled under its stamp. Stamps never fall along a partition. ``control_head`` is None in events of releases that
-wrote no stamps; then the order is not recorded."""
+This is the first hop of a partition, so it records the order of bars and commands. Every event carries a stamp: the
+version and head of the configuration in force when the feature-builder wrote it. All events that descend from a bar
+are handled under its stamp. Stamps never decrease along a partition. ``control_head`` is None in events of releases
+that wrote no stamps; their order relative to commands is not recorded."""
 
 from typing import Annotated, Literal
 
@@ -13,9 +13,9 @@ from schemas.common import Digest, IntervalMs, Milliseconds, Origin, Symbol, Ver
 
 
 class FeaturesComputed(Struct, frozen=True, array_like=True, tag="vector"):
-    """The vector of one bar. ``values`` is little-endian float32 in the order of the feature set
-    named by ``feature_set``; every value is finite. ``bridged`` counts the missing bars inside the
-    window that the gap policy filled with flat bars."""
+    """The feature vector of one bar. ``values`` are little-endian float32, in the order of the set whose digest is
+    ``feature_set``; every value is finite. ``bridged`` is the number of missing bars in the window that the gap policy
+    replaced by flat bars."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -29,9 +29,9 @@ class FeaturesComputed(Struct, frozen=True, array_like=True, tag="vector"):
 
 
 class FeaturesWithheld(Struct, frozen=True, array_like=True, tag="withheld"):
-    """No vector for this bar: ``have`` bars of the ``need`` that the set looks back on
-    (``warming``: since the start; ``gap``: since bars went missing), or a value that is not
-    finite (``undefined``: ``detail`` names the features)."""
+    """There is no vector for this bar. ``warming`` (since the start) and ``gap`` (since bars were missing): the window
+    has ``have`` of the ``need`` bars of the set's lookback. ``undefined``: a value is not finite; ``detail`` names the
+    features."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -47,8 +47,8 @@ class FeaturesWithheld(Struct, frozen=True, array_like=True, tag="withheld"):
 
 
 class BarsMissing(Struct, frozen=True, array_like=True, tag="missing"):
-    """``count`` bars are missing before ``open_time``. ``bridged`` says what the gap policy did:
-    filled with flat bars (true), or started the symbol's windows anew (false)."""
+    """``count`` bars are missing before ``open_time``. ``bridged``: the gap policy replaced them by flat bars (true),
+    or restarted the symbol's windows (false)."""
 
     symbol: Symbol
     interval_ms: IntervalMs

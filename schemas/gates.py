@@ -1,4 +1,4 @@
-"""The ``gates`` stream: what the gate-evaluator concluded about each candidate, and what is due."""
+"""The ``gates`` stream: the gate-evaluator's verdicts, measurements and alarms, and the commands that are due."""
 
 from typing import Annotated, Literal
 
@@ -12,10 +12,10 @@ Judgement = Literal["passed", "failed", "inconclusive"]
 
 
 class GateVerdict(Struct, frozen=True):
-    """What one gate says. ``value`` is held against ``threshold``, None where it is not finite or not
-    known; ``samples`` is what it rests on, ``effect`` the size of what was measured, in its own unit, and
-    ``low`` and ``high`` the interval of that. ``kind``: a critical
-    gate vetoes, a needed one must pass, a soft one may fail once."""
+    """The verdict of one gate. ``value`` is compared with ``threshold``; each is None if it is not finite or not
+    known. ``samples`` is the number of samples. ``effect`` is the measured effect size in its own unit, ``low`` and
+    ``high`` its interval. ``kind``: a critical gate has a veto, a needed gate must pass, and some soft gates may fail:
+    as many as the policy allows."""
 
     name: str
     verdict: Judgement
@@ -30,19 +30,18 @@ class GateVerdict(Struct, frozen=True):
 
     @property
     def critical(self) -> bool:
-        """Whether it vetoes by itself."""
+        """Whether the failure of this gate alone is a veto."""
         return self.kind == "critical"
 
 
 class VerdictReached(Struct, frozen=True, tag="verdict.reached"):
-    """What a policy says of a candidate, after ``scores`` scored predictions between the bars ``since``
-    and ``until``. Written when it changes, and every so many scores. A promotion names the id of this
-    event.
+    """The verdict of a gate policy on a candidate, after ``scores`` scored predictions from bar ``since`` to bar
+    ``until``. It is written when it changes, and at regular numbers of scores. A promotion refers to it by event id.
 
-    ``policy_digest`` is of the policy's name and parameters. ``champion``: whom it was compared with,
-    None where its model has none. ``recommended_weight``: what the policy would let it weigh now,
-    ``advice`` what to do next.
-    ``first_score`` and ``last_score`` are event ids on ``scores``: all evidence lies between them."""
+    ``policy_digest`` is over the policy's name and parameters. ``champion`` is the artifact that the candidate was
+    compared with, None if its model has none. ``recommended_weight`` is the weight that the policy would allow now;
+    ``advice`` is the recommended next step. ``first_score`` and ``last_score`` are event ids on ``scores``; all
+    evidence is between them."""
 
     model: Name
     artifact: DigestHex
@@ -62,7 +61,8 @@ class VerdictReached(Struct, frozen=True, tag="verdict.reached"):
 
 
 class EvidenceRestarted(Struct, frozen=True, tag="evidence.restarted"):
-    """The evidence about an artifact begins anew: what it was about has changed. ``scores`` were let go."""
+    """The evidence about an artifact was discarded, since its subject ``changed``. ``scores`` is the number of scored
+    predictions that no longer count."""
 
     model: Name
     artifact: DigestHex
@@ -74,8 +74,9 @@ class EvidenceRestarted(Struct, frozen=True, tag="evidence.restarted"):
 
 
 class GuardTripped(Struct, frozen=True, tag="guard.tripped"):
-    """A champion does harm, or may. ``ghost`` is the champion it replaced, still in shadow, with which
-    it is compared bar by bar. ``stage``: ``step_down`` (the first line was crossed), ``rollback``."""
+    """A guard found that a champion does harm, or may. ``ghost`` is the former champion, still in shadow, with which
+    it is compared bar by bar. ``stage``: ``step_down`` if the first threshold was crossed, ``rollback`` if the second
+    was."""
 
     model: Name
     artifact: DigestHex
@@ -91,9 +92,9 @@ class GuardTripped(Struct, frozen=True, tag="guard.tripped"):
 
 
 class ActionDue(Struct, frozen=True, tag="action.due"):
-    """A command that the evidence asks for. ``acts``: whether the gate policy lets the gate-evaluator
-    issue it; where it does not, a person must. ``evidence`` is the event on this stream that asks, and
-    the name that the command has or would have is ``gate-<evidence>``."""
+    """A command is due on the evidence. ``acts``: whether the gate policy lets the gate-evaluator issue it; otherwise
+    a person must. ``evidence`` is the id of the event on this stream that is the reason. The command id is
+    ``gate-<evidence>``, whether or not it is issued."""
 
     model: Name
     artifact: DigestHex
@@ -105,7 +106,7 @@ class ActionDue(Struct, frozen=True, tag="action.due"):
 
 
 class WeightsProposed(Struct, frozen=True, tag="weights.proposed"):
-    """Weights by results, after ``blocks`` blocks of scored rounds; they sum to one. ``acts``: whether the
+    """Weights learned from results, after ``blocks`` blocks of scored rounds; they sum to one. ``acts``: whether the
     gate policy lets the gate-evaluator set them."""
 
     weights: dict[Name, Share]
@@ -117,10 +118,10 @@ class WeightsProposed(Struct, frozen=True, tag="weights.proposed"):
 
 
 class InputsDrifted(Struct, frozen=True, tag="inputs.drifted"):
-    """The inputs of an artifact that votes or is in shadow no longer look like those of its training part, or
-    do again (``drifted`` false). ``share`` of its features alarm, held against ``threshold``; ``detail`` names
-    the worst. Decided by the vectors on ``features`` alone, in their order; ``vector`` is the last of them. A
-    cause to retrain."""
+    """The inputs of an active artifact have drifted from its training part, or no longer do (``drifted`` false).
+    ``share`` is the share of its features that alarm, compared with ``threshold``; ``detail`` names the worst. It
+    depends on nothing but the vectors on ``features``, in their order; ``vector`` is the id of the last. It may cause a
+    training request."""
 
     model: Name
     artifact: DigestHex
@@ -133,9 +134,9 @@ class InputsDrifted(Struct, frozen=True, tag="inputs.drifted"):
 
 
 class SkillDecayed(Struct, frozen=True, tag="skill.decayed"):
-    """A voting artifact earns less over the class prior than half of what it earned at first: ``value`` (an
-    e-CUSUM) crossed ``threshold`` after ``samples`` blocks under watch. Written again when as much evidence
-    came together once more. A cause to retrain, as ``InputsDrifted`` is; it asks for no rollback."""
+    """The gain of a voting artifact over the class prior is less than half of its first gain: ``value`` (an e-CUSUM)
+    crossed ``threshold`` after ``samples`` monitored blocks. It is written again each time as much evidence has
+    accumulated. It may cause a training request, as ``InputsDrifted`` may, and never a rollback."""
 
     model: Name
     artifact: DigestHex
@@ -148,16 +149,16 @@ class SkillDecayed(Struct, frozen=True, tag="skill.decayed"):
 
 
 class Worth(Struct, frozen=True):
-    """What a member is worth to the ensemble a round, in nats: its Shapley value, and what the pool would
-    lose without it."""
+    """The contribution of a member to the ensemble, in nats a round: its Shapley value, and the loss of the pool
+    without it."""
 
     shapley: Real
     leave_one_out: Real
 
 
 class ContributionsMeasured(Struct, frozen=True, tag="contributions.measured"):
-    """What each voting member is worth to the vote as it is weighted, over ``rounds`` in which all of them
-    spoke, since the configuration last changed."""
+    """The contribution of each voting member at the current weights, over the ``rounds`` since the configuration last
+    changed in which all of them voted."""
 
     members: dict[Name, Worth]
     rounds: Count

@@ -1,4 +1,4 @@
-"""The ``market`` stream: closed bars, as the feed saw them."""
+"""The ``market`` stream: closed bars, as the feed read them."""
 
 from msgspec import Struct
 
@@ -6,8 +6,8 @@ from schemas.common import IntervalMs, Milliseconds, Origin, Price, Symbol, Volu
 
 
 class BarClosed(Struct, frozen=True, array_like=True, tag="bar"):
-    """One closed bar of one symbol. ``open_time`` is a multiple of ``interval_ms``; the bar is over
-    at ``open_time + interval_ms``. Guaranteed by the feed: low <= open, close <= high, all finite."""
+    """One closed bar of one symbol. ``open_time`` is a multiple of ``interval_ms``; the bar ends at
+    ``open_time + interval_ms``. The feed guarantees low <= open, close <= high, and finite numbers."""
 
     symbol: Symbol
     interval_ms: IntervalMs

@@ -1,4 +1,4 @@
-"""The ``dead`` and ``alarms`` streams: what was refused, and what a person should know."""
+"""The ``dead`` and ``alarms`` streams: refused input, and events that a person should know."""
 
 from typing import Literal
 
@@ -21,8 +21,8 @@ Refusal = Literal[
 
 
 class DeadLetter(Struct, frozen=True, tag="dead.letter"):
-    """Input that was refused. ``source`` says where it stood: ``<file>:<line>`` or
-    ``<stream>@<position>``. ``raw`` is the input, cut at 2,000 characters, bytes as hexadecimal."""
+    """Input was refused. ``source`` is its location: ``<file>:<line>`` or ``<stream>@<position>``. ``raw`` is the
+    input, cut at 2,000 characters; bytes are in hexadecimal."""
 
     service: str
     source: Text
@@ -54,7 +54,7 @@ class GroupRecreated(Struct, frozen=True, tag="group.recreated"):
 
 
 class OwnerReplaced(Struct, frozen=True, tag="owner.replaced"):
-    """A process took a group over from another, whose commits are refused from here on."""
+    """A process took over a consumer group. Commits of the former owner are refused from here on."""
 
     group: str
     former: str
@@ -64,10 +64,10 @@ class OwnerReplaced(Struct, frozen=True, tag="owner.replaced"):
 
 
 class ControlRefused(Struct, frozen=True, tag="control.refused"):
-    """An entry of the control stream was not applied: it was written past the door. ``entry`` is its
-    id on the stream, ``version`` and ``head`` what stays in force, ``reason`` what is wrong with it,
-    ``raw`` its bytes as far as they are text, cut at 2,000 characters. It carries no time and no group,
-    so that whoever raises it raises the same event."""
+    """An entry of the control stream was not applied, since it was not written by a control writer. ``entry`` is its
+    id on the stream. ``version`` and ``head`` identify the configuration that stays in force. ``reason`` says what is
+    wrong with the entry. ``raw`` are its bytes as far as they are text, cut at 2,000 characters. There is no time and
+    no group, so that every service raises the same event."""
 
     entry: str
     version: int
@@ -77,8 +77,8 @@ class ControlRefused(Struct, frozen=True, tag="control.refused"):
 
 
 class InterferenceFound(Struct, frozen=True, tag="interference.found"):
-    """A decision with shadow ballots that does not follow from its counted ballots alone. It must not
-    exist: halt, and compare the voter's code with the one that wrote the decision."""
+    """A decision with shadow ballots does not follow from its counted ballots alone. This must never happen: halt, and
+    compare the voter's code with the code that wrote the decision."""
 
     decision: EventHex
     control_version: int
@@ -86,9 +86,9 @@ class InterferenceFound(Struct, frozen=True, tag="interference.found"):
 
 
 class ArchiveFailed(Struct, frozen=True, tag="archive.failed"):
-    """Something is wrong with the archive, so nothing is trimmed: ``disk_full``, ``unreachable`` (it or its copy
-    cannot be read or written), ``lost`` (a file is missing), ``corrupt`` (a file differs from its digest), or
-    ``behind`` (the server ends before what was sealed). Raised once, not every round."""
+    """The archive has a fault, so nothing is trimmed: ``disk_full``, ``unreachable`` (it or its copy cannot be read or
+    written), ``lost`` (a file is missing), ``corrupt`` (a file differs from its digest), or ``behind`` (the streams on
+    the server end before the last archived entry). Raised once for a fault, not at every attempt."""
 
     reason: Literal["disk_full", "unreachable", "lost", "corrupt", "behind"]
     detail: Text
@@ -96,10 +96,10 @@ class ArchiveFailed(Struct, frozen=True, tag="archive.failed"):
 
 
 class LogTruncated(Struct, frozen=True, tag="log.truncated"):
-    """The log is not the one that was read: its tail was lost (a power failure, a failover to a replica that lagged),
-    or it was rewritten. ``group`` had read ``stream`` up to ``expected``, which is no longer there with that content;
-    the stream ends at ``last``. Found before anything was written on top of it; no intent is issued until an operator
-    accepts the loss or brings the lost commands back (``conclave recover``)."""
+    """The log lost its tail (a power failure, a failover to a replica that lagged), or was rewritten. ``group`` had
+    read ``stream`` up to ``expected``, which is no longer there with that content; the stream ends at ``last``. Raised
+    before anything is written after the loss. No intent is issued until an operator accepts the loss or restores the
+    lost commands (``conclave recover``)."""
 
     group: str
     stream: str

@@ -1,4 +1,4 @@
-"""The ``predictions`` stream: what each artifact said about each bar, or why it said nothing."""
+"""The ``predictions`` stream: the prediction of each artifact for each bar, or why there is none."""
 
 from typing import Literal
 
@@ -12,9 +12,9 @@ FailureReason = Literal[
 
 
 class PredictionMade(Struct, frozen=True, array_like=True, tag="ballot"):
-    """The calibrated class probabilities of one artifact for one bar. Whether it votes or is in
-    shadow is not said here: only the control stream says so. ``control_version`` and ``control_head`` are the stamp
-    of the vector (``schemas.features``), whatever the worker had read of the control stream by then."""
+    """The calibrated class probabilities of one artifact for one bar. The event does not contain whether the artifact
+    votes or is in shadow; only the control stream does. ``control_version`` and ``control_head`` are the stamp of the
+    vector (``schemas.features``), however far the worker had read the control stream."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -29,7 +29,7 @@ class PredictionMade(Struct, frozen=True, array_like=True, tag="ballot"):
 
 
 class PredictionFailed(Struct, frozen=True, array_like=True, tag="failed"):
-    """An artifact that should have answered and did not. Never an opinion."""
+    """An artifact should have predicted and did not. This is never counted as a vote."""
 
     symbol: Symbol
     interval_ms: IntervalMs

@@ -1,4 +1,4 @@
-"""The ``readiness`` stream: which artifacts a worker has in memory, verified and warm."""
+"""The ``readiness`` stream: which artifacts a worker has loaded, verified and warmed up."""
 
 from typing import Annotated
 
@@ -7,16 +7,15 @@ from msgspec import Meta, Struct
 from schemas.common import DigestHex, Milliseconds, Name, Text
 
 OwnerText = Annotated[str, Meta(min_length=1, max_length=400)]
-"""A process, as ``status`` shows the owner of a group."""
+"""A process, in the form in which ``conclave status`` shows the owner of a group."""
 Life = Annotated[str, Meta(min_length=8, max_length=32)]
-"""One start of a worker: random, since a restarted container has the process id it had."""
+"""A random id of one start of a worker. The process id does not serve: a restarted container has the same."""
 
 
 class ArtifactReady(Struct, frozen=True, tag="artifact.ready"):
-    """``owner`` has loaded this artifact of ``model``, verified every byte of it, compared its answers
-    with the golden ones and so warmed it up, in ``took_ms``; done at ``at``, announced under
-    ``control_version``. It holds for this ``life`` of the worker; a later ``ArtifactFailed`` or
-    ``ArtifactFreed`` ends it."""
+    """``owner`` has loaded an artifact, verified every byte, and warmed it up by comparing its predictions with the
+    golden ones. This took ``took_ms``, ended at ``at``, and is announced under ``control_version``. It is valid for
+    this ``life`` of the worker, until an ``ArtifactFailed`` or ``ArtifactFreed``."""
 
     model: Name
     artifact: DigestHex
@@ -28,7 +27,7 @@ class ArtifactReady(Struct, frozen=True, tag="artifact.ready"):
 
 
 class ArtifactFailed(Struct, frozen=True, tag="artifact.failed"):
-    """``owner`` could not load this artifact; ``reason`` says why. Tried again at the next command."""
+    """``owner`` could not load an artifact; ``reason`` says why. It tries again at the next command."""
 
     model: Name
     artifact: DigestHex
@@ -40,8 +39,8 @@ class ArtifactFailed(Struct, frozen=True, tag="artifact.failed"):
 
 
 class ArtifactFreed(Struct, frozen=True, tag="artifact.freed"):
-    """``owner`` had this artifact ready and holds it no more: it is not active, and none of the newest
-    former champions. It is loaded again when a command makes it active."""
+    """``owner`` unloaded an artifact that is neither active nor one of the newest former champions. It is loaded again
+    when a command makes it active."""
 
     model: Name
     artifact: DigestHex

@@ -1,4 +1,4 @@
-"""The ``scores`` stream: every prediction joined with the decision of its round and with what came."""
+"""The ``scores`` stream: every prediction joined with the decision of its round and with the outcome."""
 
 from typing import Annotated, Literal
 
@@ -28,26 +28,26 @@ Unscored = Literal["failed", "withheld", "bad_probabilities", "unlabelled", "war
 class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.scored"):
     """One prediction, the decision of its round, and the outcome.
 
-    ``role``: what the artifact was under ``control_version``, the version of the decision, or of the
-    prediction where no model voted and so no ``decision`` was made. ``late``: it came after the round
-    had closed. ``action``: its own, under the voting policy of that version; ``hit``: whether that is
-    the ``outcome``.
+    ``control_version`` is the version of the decision, or that of the prediction if no model voted and there is no
+    ``decision``. ``role``: the role of the artifact under that version. ``late``: whether the prediction arrived after
+    the round had closed. ``action``: the action of this prediction alone under the voting policy of that version;
+    ``hit``: whether it equals the ``outcome``.
 
     The outcome is label ``vfh1`` (``shared.labels.batch``): ``forward_return`` is the log return over the
     ``horizon`` bars that end with the bar at ``ends``, ``scale`` the volatility known at the bar times
-    the root of the horizon, and ``kappa`` the threshold on their ratio. ``hour_return`` is the plain
-    return over one hour of bars (at least one bar), None where bars are missing in it.
+    the root of the horizon, and ``kappa`` the threshold on their ratio. ``hour_return`` is the simple
+    return over one hour of bars (at least one bar), None if bars are missing in it.
 
-    ``log_loss`` is minus the log of the probability given to the outcome (at least 1e-9), ``brier``
-    the squared distance, 0 to 2. ``signed_return`` is what its action would have earned over the
-    horizon (a fraction), less ``cost`` for a way in and a way out; 0 for HOLD.
+    ``log_loss`` is minus the log of the probability of the outcome (at least 1e-9), ``brier`` the squared distance,
+    0 to 2. ``signed_return`` is the return of the action over the horizon (a fraction), less ``cost`` for entry and
+    exit; 0 for HOLD.
 
-    ``incumbent`` is what the champion of the same model said about the same bar (None: there is none,
-    it is this artifact, or it did not answer), ``incumbent_return`` its signed return. ``pool_with``
-    and ``pool_without`` are the log-linear pools with and without this artifact: a voter is left out,
-    a shadow takes its champion's place with its champion's weight, or joins at an equal share where
-    its model has none. ``prior`` are the class frequencies of its training part; ``decided`` the
-    action of the ensemble. ``latency_ms``: from the bar's arrival on the log to the prediction's."""
+    ``incumbent`` is the prediction of the champion of the same model for the same bar, ``incumbent_return`` its signed
+    return. They are None if the model has no champion, if this artifact is the champion, or if the champion did not
+    predict. ``pool_with`` and ``pool_without`` are the log-linear pools with and without this artifact. Without: a
+    voting artifact is left out. With: a shadow replaces its champion at the champion's weight, or joins at an equal
+    share if its model has none. ``prior`` are the class frequencies of the training part; ``decided`` is the action of
+    the ensemble. ``latency_ms``: from the bar's entry on the log to the prediction's."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -85,12 +85,14 @@ class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.sco
 
 
 class PredictionUnscored(Struct, frozen=True, array_like=True, tag="prediction.unscored"):
-    """A prediction that has no score, for good, and why. ``failed``: there was no answer at all, with
-    the worker's reason in ``detail``; ``withheld``: none, since there were no features. ``warming``,
-    ``gap``: the bars before or after it give no label. ``unlabelled``: the artifact's registration does
-    not say what its classes mean. ``unheard``: it does not count, for it was not its artifact's first answer at the bar
-    or a later one, the artifact was not active under the bar's stamp, or others had answered 2,048 bars further on
-    and the decision does not list it."""
+    """A prediction that will never have a score, and why.
+
+    ``failed``: the artifact did not predict; ``detail`` is the worker's reason. ``withheld``: it did not predict,
+    since there were no features. ``bad_probabilities``: they do not sum to one. ``warming``, ``gap``: there is no
+    label, since bars before or after are missing. ``unlabelled``: the artifact's registration does not define its
+    classes. ``unheard``: the prediction does not count. Either the artifact had predicted this bar or a later one
+    before; or it was not active under the bar's stamp; or others had predicted 2,048 bars further on and the decision
+    does not list it."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -106,8 +108,8 @@ class PredictionUnscored(Struct, frozen=True, array_like=True, tag="prediction.u
 
 
 class BallotMissing(Struct, frozen=True, array_like=True, tag="ballot.missing"):
-    """An active artifact of which no ballot was in the round when it closed. If it had failed, or came
-    late, that is an event of its own."""
+    """An active artifact had no ballot in the round when the round closed. A failed or late prediction has an event of
+    its own."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -122,8 +124,9 @@ class BallotMissing(Struct, frozen=True, array_like=True, tag="ballot.missing"):
 
 
 class InterferenceChecked(Struct, frozen=True, array_like=True, tag="interference.checked"):
-    """The vote of a decision with shadow ballots, taken again from its own counted ballots without
-    them. ``checked`` and ``equal_so_far`` count this and all before it in the partition: N of N."""
+    """A decision with shadow ballots was computed again from its counted ballots alone. ``equal``: whether the result
+    is the same. ``checked`` counts the decisions compared in this partition so far, ``equal_so_far`` those that were
+    equal, this one included."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -139,9 +142,9 @@ class InterferenceChecked(Struct, frozen=True, array_like=True, tag="interferenc
 
 
 class TradeJoined(Struct, frozen=True, array_like=True, tag="trade.joined"):
-    """A closed trade and the decision that it names. ``joined`` is false where that decision is not
-    one that was made, has another direction, or was made more decisions ago than are kept; ``detail``
-    says which. ``gross`` is the signed return between the prices, ``net`` less fees, as fractions."""
+    """A closed trade and the decision that it names. ``joined`` is false if there is no such decision, if it has
+    another direction, or if it is older than the decisions that are kept; ``detail`` says which. ``gross`` is the
+    signed return between entry and exit price, ``net`` the same less fees, as fractions."""
 
     symbol: Symbol
     interval_ms: IntervalMs

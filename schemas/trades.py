@@ -1,4 +1,4 @@
-"""The ``trades`` stream: what became of an intent, as its executor tells it."""
+"""The ``trades`` stream: closed trades, as reported by the executor."""
 
 from typing import Annotated, Literal
 
@@ -8,8 +8,8 @@ from schemas.common import EventHex, IntervalMs, Milliseconds, Origin, Price, Sy
 
 
 class TradeClosed(Struct, frozen=True, tag="trade.closed"):
-    """A trade that is over. ``decision``, ``symbol``, ``interval_ms``, ``open_time`` and ``origin`` are
-    those of the intent; ``fees`` is what both ways cost, as a fraction of ``entry_price``."""
+    """A closed trade. ``decision``, ``symbol``, ``interval_ms``, ``open_time`` and ``origin`` are those of the intent.
+    ``fees`` is the cost of entry and exit together, as a fraction of ``entry_price``."""
 
     symbol: Symbol
     interval_ms: IntervalMs

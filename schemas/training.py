@@ -1,4 +1,4 @@
-"""The ``training`` stream: who asked for a model to be trained, how that went, and what became of it."""
+"""The ``training`` stream: training requests, the progress of each job, and its result."""
 
 from typing import Annotated, Literal
 
@@ -9,14 +9,14 @@ from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, 
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Imbalance = Literal["none", "logit_adjustment", "weights"]
-"""What is done about classes of unequal share (``shared.training.imbalance``)."""
+"""How unequal class frequencies are corrected (``shared.training.imbalance``)."""
 Cause = Literal["operator", "schedule", "drift", "decay"]
 Stage = Literal["reading", "fitting", "measuring", "checking"]
 
 
 class Recipe(Struct, frozen=True):
-    """What is to be trained: with the data, all that the bits of an artifact depend on. ``params`` are complete;
-    ``horizon`` in bars, ``hold`` the share of HOLD in the training part."""
+    """What to train. Together with the data it determines the bits of the artifact. ``params`` are complete, with no
+    defaults left out; ``horizon`` is in bars; ``hold`` is the share of HOLD in the training part."""
 
     family: Name
     feature_set: Name
@@ -28,11 +28,11 @@ class Recipe(Struct, frozen=True):
 
 
 class TrainingRequested(Struct, frozen=True, tag="training.requested"):
-    """Somebody, or something, wants an artifact for ``model``. The id of this event names the job.
+    """A request to train an artifact for ``model``. The id of this event is the id of the job.
 
-    ``evidence`` is the event on ``gates`` that is the cause, for ``drift`` and ``decay``. The data are the last
-    ``window_ms`` up to and with the bar ``until`` (open time; None: the newest when the job starts), of ``symbols``
-    (none named: all). ``forced``: cooldown and budget were set aside."""
+    ``evidence`` is the id of the event on ``gates`` that is the cause, for ``drift`` and ``decay``. The data are the
+    last ``window_ms`` up to and including the bar ``until`` (open time; None: the newest when the job starts), of
+    ``symbols`` (empty: all). ``forced``: cooldown and budget do not apply."""
 
     model: Name
     recipe: Recipe
@@ -48,7 +48,7 @@ class TrainingRequested(Struct, frozen=True, tag="training.requested"):
 
 
 class Ends(Struct, frozen=True):
-    """How far a partition is read: the ids of the last entries of ``market`` and ``features`` that count."""
+    """How far a partition is read: the ids of the last entries of ``market`` and ``features`` to be used."""
 
     partition: Count
     market: str
@@ -56,8 +56,8 @@ class Ends(Struct, frozen=True):
 
 
 class TrainingStarted(Struct, frozen=True, tag="training.started"):
-    """The job runs, for the ``attempt``-th time. Together with the request this fixes its data: bars with
-    ``first`` <= open time <= ``last``, no entry behind ``ends``."""
+    """The job has started, for the ``attempt``-th time. Together with the request this fixes its data: bars with
+    ``first`` <= open time <= ``last``, and no entry later than ``ends``."""
 
     request: EventHex
     model: Name
@@ -70,7 +70,8 @@ class TrainingStarted(Struct, frozen=True, tag="training.started"):
 
 
 class SymbolData(Struct, frozen=True):
-    """One symbol of a data set: bars, vectors, labelled windows; runs of missing bars, and bars missing in them."""
+    """Counts for one symbol of a data set. ``rows`` are labelled windows, ``gaps`` runs of missing bars, ``missing``
+    the bars in those runs."""
 
     bars: Count
     vectors: Count
@@ -80,11 +81,13 @@ class SymbolData(Struct, frozen=True):
 
 
 class DataReport(Struct, frozen=True):
-    """What a data set is like. ``classes``: shares of SELL, HOLD, BUY in the training part, whose ``kappa`` cuts
-    them; ``parts``: rows of each part. ``constant`` and ``duplicated`` name features of the training part that never
-    change, and pairs that are equal there. ``drifted``: features whose distribution is another than in the
-    training part of ``against`` (the champion), of which ``drift`` is the share. ``unfit``: why nothing is trained on
-    it; empty where it is fit. Digests: ``shared.training.series``."""
+    """The description of a data set.
+
+    ``classes``: the shares of SELL, HOLD and BUY in the training part, separated by ``kappa``. ``parts``: the rows of
+    each part. ``constant``: features that never change in the training part; ``duplicated``: pairs that are equal in
+    it. ``drifted``: features whose distribution differs from the training part of the champion ``against``; ``drift``:
+    their share. ``unfit``: the reasons why the data cannot be used, empty if they can. Digests:
+    ``shared.training.series``."""
 
     interval_ms: IntervalMs
     first: Milliseconds
@@ -105,7 +108,7 @@ class DataReport(Struct, frozen=True):
 
 
 class DataAssessed(Struct, frozen=True, tag="data.assessed"):
-    """What a job is about to be trained on."""
+    """The data of a job were read and described, before training."""
 
     request: EventHex
     model: Name
@@ -114,10 +117,13 @@ class DataAssessed(Struct, frozen=True, tag="data.assessed"):
 
 
 class TrainingProgressed(Struct, frozen=True, tag="training.progressed"):
-    """Step ``number`` of at most ``of``. While fitting: mean log losses (nats) of the training and the held-out
-    rows, ``skill`` the share of the class prior's loss that is gone on the held-out rows, ``spread`` the deviation
-    of the log probabilities over them, ``distinct`` how many different answers to 1e-3, ``top`` the share of the class
-    most often held most likely. None where a number is not finite."""
+    """Step ``number`` of at most ``of``.
+
+    While fitting: ``train_loss`` and ``held_loss`` are mean log losses (nats) of the training and the held-out rows.
+    The other numbers are of the held-out rows. ``skill``: the relative reduction of the class prior's loss;
+    ``spread``: the standard deviation of the log probabilities; ``entropy``: their mean entropy (nats); ``distinct``:
+    the number of different predictions, rounded to 1e-3; ``top``: the share of the class that is most often the most
+    likely. A number that is not finite is None."""
 
     request: EventHex
     model: Name
@@ -135,8 +141,8 @@ class TrainingProgressed(Struct, frozen=True, tag="training.progressed"):
 
 
 class Gain(Struct, frozen=True):
-    """What an artifact gains in log loss over ``over`` on the test part: thousandths of a nat a row, with a 95 %
-    block-bootstrap interval. ``note`` says what limits the comparison."""
+    """The gain of an artifact in log loss over ``over`` on the test part: thousandths of a nat a row, with a 95 %
+    block-bootstrap interval. ``note`` is a limitation of the comparison."""
 
     over: Text
     value: Real
@@ -146,7 +152,7 @@ class Gain(Struct, frozen=True):
 
 
 class SanityCheck(Struct, frozen=True):
-    """One of the fixed checks on the answers to the test part."""
+    """One of the fixed checks on the predictions for the test part."""
 
     name: Name
     passed: bool
@@ -155,8 +161,9 @@ class SanityCheck(Struct, frozen=True):
 
 
 class TrainingCompleted(Struct, frozen=True, tag="training.completed"):
-    """An artifact came of it: stored, checked, registered by ``version`` of the control stream, and in shadow
-    where ``shadow``. It votes nowhere: that takes a promotion. ``peak_mb``: resident memory of the training process."""
+    """The job has made an artifact. It is stored, checked, registered by ``version`` of the control stream, and in
+    shadow if ``shadow``. It does not vote until it is promoted. ``peak_mb``: the peak resident memory of the training
+    process."""
 
     request: EventHex
     model: Name
@@ -187,9 +194,9 @@ Rejection = Literal[
 
 
 class TrainingRejected(Struct, frozen=True, tag="training.rejected"):
-    """Nothing may come of it: ``reason`` by name, ``evidence`` in words. What there is of a model lies in
-    ``quarantine`` in the state folder of the trainer, for people to look at; it is in no store, so it cannot be
-    registered."""
+    """The data or the model was rejected, for ``reason``; ``evidence`` says it with figures. What was made of the model
+    is in the folder ``quarantine``, below the trainer's state folder, for inspection. It is in no artifact store, so
+    it cannot be registered."""
 
     request: EventHex
     model: Name
@@ -201,8 +208,8 @@ class TrainingRejected(Struct, frozen=True, tag="training.rejected"):
 
 
 class TrainingFailed(Struct, frozen=True, tag="training.failed"):
-    """The job ended without a result, by no fault of the data: it crashed, was out of memory or disk, its input could
-    not be read, or it was given up after it had been interrupted too often."""
+    """The job ended without a result, and not because of the data: it crashed, ran out of memory or disk, could not
+    read its input, could not register the artifact, or was interrupted too often."""
 
     request: EventHex
     model: Name

@@ -10,22 +10,34 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[1]
 CLEAN: Final = [
+    "schemas",
+    "services/archiver",
     "services/ensemble_voter",
     "services/feature_builder",
+    "services/feed",
     "services/gate_evaluator",
     "services/model_worker",
+    "services/shadow_recorder",
     "services/trainer",
+    "services/watcher",
+    "shared/archive",
+    "shared/artifacts",
+    "shared/bars",
     "shared/families",
+    "shared/features",
+    "shared/importing",
     "shared/labels",
     "shared/recovery",
     "shared/report",
+    "shared/runtime",
+    "shared/synthetic",
     "shared/telemetry",
     "shared/training",
     "shared/voting",
 ]
 """The folders that were rewritten. The list grows until it names them all; a folder does not leave it."""
-LAGGING: Final = ("behind the market", "far behind", "fall behind", "falls behind", "lag behind")
-"""Where the word means a lag, as it does in English."""
+ALLOWED: Final = ("behind the market", "far behind", "fall behind", "falls behind", "lag behind", "``behind``")
+"""Where the word means a lag, as it does in English, or is quoted as a value."""
 PROSE: Final = {"STRING", "COMMENT", "FSTRING_MIDDLE"}
 
 
@@ -35,7 +47,7 @@ def misused(source: str) -> list[int]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if tokenize.tok_name[token.type] in PROSE and token.string.strip("\"'") != "behind":
             text = " ".join(token.string.split())
-            for phrase in LAGGING:
+            for phrase in ALLOWED:
                 text = text.replace(phrase, "")
             if re.search(r"\bbehind\b", text, re.IGNORECASE):
                 found.append(token.start[0])

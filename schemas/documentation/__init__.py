@@ -1,1 +1,1 @@
-"""Documents generated from the schemas, and the rules by which they may change."""
+"""Generate documents from the schemas, and check that the schemas change only in compatible ways."""

@@ -1,6 +1,6 @@
 """The AsyncAPI 3.0 document: streams as channels, events as messages, services as operations.
 
-Payloads refer to the JSON Schemas beside it (``schemas/<stream>.json``), each event in its envelope.
+Payloads refer to the JSON Schemas in the same folder (``schemas/<stream>.json``), each event in its envelope.
 """
 
 import inspect
@@ -23,11 +23,11 @@ SLOT: Final = {
 }
 ABOUT: Final = """\
 Events and commands of Conclave on Redis Streams: one entry is one event in its envelope, in the entry's field `e`.
-For MessagePack streams schema and examples show the same values as JSON would: binary as base64."""
+For MessagePack streams, schemas and examples show the values as JSON, with binary as base64."""
 
 
 def asyncapi(version: str) -> Document:
-    """The document of a release."""
+    """Return the document of a release."""
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Conclave", "version": version, "description": ABOUT},
@@ -41,7 +41,7 @@ def asyncapi(version: str) -> Document:
 
 def _channel(spec: StreamSpec) -> Document:
     address = spec.key(0).replace("{p0}", "{slot}")
-    found: Document = {
+    channel: Document = {
         "address": address,
         "title": spec.name,
         "summary": spec.summary,
@@ -51,7 +51,7 @@ def _channel(spec: StreamSpec) -> Document:
         "x-partitioned": spec.partitioned,
         "x-retention-ms": spec.retention_ms,
     }
-    return found | ({"parameters": {"slot": SLOT}} if spec.partitioned else {})
+    return channel | ({"parameters": {"slot": SLOT}} if spec.partitioned else {})
 
 
 def _message_ref(event: Any) -> Document:
@@ -59,27 +59,27 @@ def _message_ref(event: Any) -> Document:
 
 
 def _operations() -> Document:
-    found: Document = {}
+    operations: Document = {}
     for spec in STREAMS.values():
         for action, services in (("send", spec.writers), ("receive", spec.readers)):
             for service in services:
-                found[f"{service}.{action}.{spec.name}"] = {
+                operations[f"{service}.{action}.{spec.name}"] = {
                     "action": action,
                     "title": f"{service} {'writes' if action == 'send' else 'reads'} {spec.name}",
                     "channel": {"$ref": f"#/channels/{spec.name}"},
                     "tags": [{"name": service}],
                 }
-    order = {service: place for place, service in enumerate(get_args(Service))}
-    return dict(sorted(found.items(), key=lambda each: order[each[1]["tags"][0]["name"]]))
+    order = {service: number for number, service in enumerate(get_args(Service))}
+    return dict(sorted(operations.items(), key=lambda each: order[each[1]["tags"][0]["name"]]))
 
 
 def _messages() -> Document:
     shown: dict[str, Encoded] = {}
-    for sealed in examples():
-        shown.setdefault(type(sealed.envelope.event).__name__, sealed)
+    for example in examples():
+        shown.setdefault(type(example.envelope.event).__name__, example)
     events = [(spec, event) for spec in STREAMS.values() for event in events_of(spec)]
     if missing := [event.__name__ for _, event in events if event.__name__ not in shown]:
-        raise LookupError(f"no example of {', '.join(missing)}: add one to schemas/documentation/examples.py")
+        raise LookupError(f"no example of {', '.join(missing)}: add one to schemas/documentation/examples/")
     return {event.__name__: _message(spec, event, shown[event.__name__]) for spec, event in events}
 
 
@@ -93,7 +93,7 @@ def _message(spec: StreamSpec, event: Any, example: Encoded) -> Document:
         "description": about,
         "contentType": CONTENT[spec.codec],
         "correlationId": {
-            "description": "The id of the bar or command at the root.",
+            "description": "The id of the bar or command at the root of the chain.",
             "location": f"$message.payload#/{4 if packed else 'correlation'}",
         },
         "payload": {"schemaFormat": DIALECT, "schema": _payload(spec, event)},
@@ -110,8 +110,8 @@ def _payload(spec: StreamSpec, event: Any) -> Document:
     return {"allOf": [{"$ref": envelope}, {"properties": {"event": inner}}]}
 
 
-def shown_as_json(sealed: Encoded) -> Any:
-    """An entry as JSON shows it: its own JSON, or its MessagePack with binary as base64."""
-    if STREAMS[sealed.stream].codec == "json":
-        return msgspec.json.decode(sealed.data)
-    return msgspec.to_builtins(msgspec.msgpack.decode(sealed.data))
+def shown_as_json(encoded: Encoded) -> Any:
+    """Return an entry as JSON values. Binary of a MessagePack stream becomes base64."""
+    if STREAMS[encoded.stream].codec == "json":
+        return msgspec.json.decode(encoded.data)
+    return msgspec.to_builtins(msgspec.msgpack.decode(encoded.data))

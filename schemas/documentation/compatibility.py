@@ -1,8 +1,8 @@
-"""What may change on the wire: compares two generated schema documents of a stream.
+"""Compare two generated schema documents of a stream, and report incompatible changes.
 
-The promise is to readers of old entries: whatever was written under a released schema is readable,
-with the same meaning, under every later one. So events, fields and values may be added, never taken
-away; in an array, where a field's place is its name, only at the end; and an added field has a default.
+The guarantee is to readers of old entries: an entry written under a released schema is readable, with the same
+meaning, under every later schema. Events, fields and values may therefore be added and never removed. In an array,
+where a field is identified by its position, fields are added at the end only. An added field has a default.
 """
 
 from collections.abc import Iterator
@@ -16,15 +16,17 @@ FIXED: Final = ("codec", "key", "partitioned", "version")
 
 
 def breaks(old: Schema, new: Schema) -> list[str]:
-    """Why entries written under ``old`` can no longer be read, or mean something else, under ``new``;
-    empty where ``new`` is compatible. Both are documents of one stream as ``schemas.documentation.documents`` makes
-    them. Does not see what a schema cannot say: a unit that changed, a field that means another thing."""
-    found = [
+    """Return the reasons why entries written under ``old`` cannot be read, or change meaning, under ``new``.
+
+    The list is empty if ``new`` is compatible. Both are documents of one stream as ``schemas.documentation.documents``
+    makes them. Changes that no schema shows are not found: a new unit, or a new meaning of a field.
+    """
+    changed = [
         f"{key} of the stream was {was!r} and is {now!r}"
         for key in FIXED
         if (was := old.get("x-conclave", {}).get(key)) != (now := new.get("x-conclave", {}).get(key))
     ]
-    return found + list(_Comparison(old, new).compare("", old, new))
+    return changed + list(_Comparison(old, new).compare("", old, new))
 
 
 class _Comparison:
@@ -33,7 +35,7 @@ class _Comparison:
         self._seen: set[tuple[str, str]] = set()
 
     def compare(self, path: str, old: Schema, new: Schema) -> Iterator[str]:
-        """The breaks below one place of both documents."""
+        """Yield the incompatible changes at and below one path of both documents."""
         pair = (old.get("$ref", ""), new.get("$ref", ""))
         if all(pair):
             if pair in self._seen:
@@ -41,16 +43,16 @@ class _Comparison:
             self._seen.add(pair)
         befores, afters = _alternatives(old, self._old), _alternatives(new, self._new)
         if len(befores) == len(afters) == 1 and "" in {_tag(befores[0]), _tag(afters[0])}:
-            yield from self._one(path, befores[0], afters[0])
+            yield from self._compare_type(path, befores[0], afters[0])
             return
         candidates = {_kind(each): each for each in afters}
         for before in befores:
             if _kind(before) not in candidates:
                 yield f"{path or 'events'}: {_kind(before)!r} is gone"
             else:
-                yield from self._one(_below(path, _tag(before)), before, candidates[_kind(before)])
+                yield from self._compare_type(_below(path, _tag(before)), before, candidates[_kind(before)])
 
-    def _one(self, path: str, old: Schema, new: Schema) -> Iterator[str]:
+    def _compare_type(self, path: str, old: Schema, new: Schema) -> Iterator[str]:
         if _base(old) != _base(new):
             yield f"{path}: was {_base(old)} and is {_base(new)}"
             return
@@ -102,17 +104,17 @@ def _resolved(schema: Schema, document: Schema) -> Schema:
     reference = schema.get("$ref")
     if reference is None:
         return schema
-    found: Schema = document["$defs"][reference.removeprefix("#/$defs/")]
-    return found
+    definition: Schema = document["$defs"][reference.removeprefix("#/$defs/")]
+    return definition
 
 
 def _alternatives(schema: Schema, document: Schema) -> list[Schema]:
-    found = _resolved(schema, document)
-    return [_resolved(each, document) for each in found.get("anyOf", [found])]
+    resolved = _resolved(schema, document)
+    return [_resolved(each, document) for each in resolved.get("anyOf", [resolved])]
 
 
 def _tag(schema: Schema) -> str:
-    """The tag that tells a struct from the others of its union; empty where there is none."""
+    """Return the tag of a struct in a union, or an empty text if there is none."""
     if "properties" in schema:
         head = schema["properties"].get("type", {})
     else:
@@ -124,7 +126,7 @@ def _tag(schema: Schema) -> str:
 
 
 def _base(schema: Schema) -> str:
-    """The type on the wire. Binary and text differ, and so do an object and an array."""
+    """Return the encoded type. Binary differs from text, and an object from an array."""
     if "enum" in schema:
         return "/".join(sorted({type(value).__name__ for value in schema["enum"]})).replace("str", "string")
     return f"{schema.get('type', 'anything')}{' of bytes' if 'contentEncoding' in schema else ''}"
@@ -146,20 +148,20 @@ def _narrowed(path: str, old: Schema, new: Schema) -> Iterator[str]:
     for sign, limits in ((1, LOWER), (-1, UPPER)):
         for inclusive, exclusive in limits:
             if structs and inclusive in {"minItems", "maxItems"}:
-                continue  # said by field
+                continue  # reported by field
             was, now = _bound(old, inclusive, exclusive), _bound(new, inclusive, exclusive)
             if now is not None and (was is None or (sign * now[0], now[1]) > (sign * was[0], was[1])):
                 yield f"{path}: {inclusive} was {was[0] if was else 'not set'} and is {now[0]}"
 
 
 def _bound(schema: Schema, inclusive: str, exclusive: str) -> tuple[float, bool] | None:
-    """The limit, and whether it is itself excluded."""
+    """Return the limit, and whether the limit itself is excluded."""
     if exclusive in schema:
         return schema[exclusive], True
     return (schema[inclusive], False) if inclusive in schema else None
 
 
 def _default(path: str, old: Schema, new: Schema) -> Iterator[str]:
-    """Entries without the field would be read as another value."""
+    """Report a changed default: entries without the field would be read with another value."""
     if "default" in old and "default" in new and old["default"] != new["default"]:
         yield f"{path}: the default was {old['default']!r} and is {new['default']!r}"

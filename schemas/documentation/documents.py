@@ -1,9 +1,9 @@
-"""The generated reference: ``python -m schemas.documentation.documents`` writes it, ``--check`` says what is stale.
+"""Write the generated reference: ``python -m schemas.documentation.documents``.
 
-Written below ``docs/reference``: one JSON Schema (draft 2020-12) for each stream's events and one for
-the envelope, ``asyncapi.json``, ``streams.md``. ``--freeze <release>`` keeps the schemas and the example
-events of a release below ``tests/schemas``, where no later change may contradict them; it refuses to
-write twice.
+The files are below ``docs/reference``: one JSON Schema (draft 2020-12) for the events of each stream and one for
+the envelope, ``asyncapi.json``, and ``streams.md``. ``--check`` lists the files that are stale. ``--freeze <release>``
+saves the schemas and the example events of a release below ``tests/schemas``; later changes are tested against them.
+A release cannot be frozen twice.
 """
 
 import inspect
@@ -34,8 +34,8 @@ GENERIC: Final = "_Any_"
 
 
 def stream_schema(spec: StreamSpec) -> Schema:
-    """The JSON Schema of a stream's events. On MessagePack streams it describes the same values as JSON
-    would show them: binary as base64; the description says how many bytes."""
+    """Return the JSON Schema of a stream's events. For a MessagePack stream it describes the values as JSON, with
+    binary as base64; ``x-minBytes`` and ``x-maxBytes`` are the lengths in bytes."""
     generated = msgspec.json.schema(spec.events)
     return {
         "$schema": DRAFT,
@@ -52,8 +52,8 @@ def stream_schema(spec: StreamSpec) -> Schema:
 
 
 def envelope_schema() -> Schema:
-    """The JSON Schema of what surrounds every event: ``Envelope`` on MessagePack streams (an array),
-    ``JsonEnvelope`` on JSON streams (an object)."""
+    """Return the JSON Schema of the envelope: ``Envelope`` on MessagePack streams (an array), ``JsonEnvelope`` on JSON
+    streams (an object)."""
     schemas, definitions = msgspec.json.schema_components([Envelope[Any], _JsonEnvelope[Any]])
     document = _readable({"anyOf": list(schemas), "$defs": definitions}, Envelope[Any], _JsonEnvelope[Any])
     text = (
@@ -62,41 +62,41 @@ def envelope_schema() -> Schema:
         .replace("_JsonEnvelope[", "JsonEnvelope[")
     )
     named = json.loads(text.replace(GENERIC, "").replace("[Any]", ""))
-    return {"$schema": DRAFT, "title": "envelope", "description": "What every event carries.", **named}
+    return {"$schema": DRAFT, "title": "envelope", "description": "The fields that all events have.", **named}
 
 
 def schemas() -> dict[str, Schema]:
-    """Every JSON Schema, by file name."""
-    found = {f"{spec.name}.json": stream_schema(spec) for spec in STREAMS.values()}
-    return found | {"envelope.json": envelope_schema()}
+    """Return every JSON Schema by file name."""
+    streams = {f"{spec.name}.json": stream_schema(spec) for spec in STREAMS.values()}
+    return streams | {"envelope.json": envelope_schema()}
 
 
 def documents() -> dict[str, str]:
-    """Every generated document: its path below ``docs/reference``, and its text."""
+    """Return the text of every generated document by its path below ``docs/reference``."""
     texts = {f"schemas/{name}": _json(schema) for name, schema in schemas().items()}
     return texts | {"asyncapi.json": _json(asyncapi(release())), "streams.md": table()}
 
 
 def release() -> str:
-    """The version that this tree is of."""
-    found: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    return found
+    """Return the version of this source tree."""
+    version: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    return version
 
 
 def stale(folder: Path = REFERENCE) -> list[str]:
-    """Documents that are missing, differ from what would be written now, or should not be there."""
+    """Return the names of documents that are missing, out of date, or should not exist."""
     wanted = documents()
-    found = [
+    outdated = [
         name
         for name, text in wanted.items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]
-    kept = {f"schemas/{path.name}" for path in (folder / "schemas").glob("*.json")}
-    return sorted(found + [name for name in kept if name not in wanted])
+    present = {f"schemas/{path.name}" for path in (folder / "schemas").glob("*.json")}
+    return sorted(outdated + [name for name in present if name not in wanted])
 
 
 def write(folder: Path = REFERENCE) -> None:
-    """Writes every document, and removes the schema of a stream that is gone."""
+    """Write every document, and delete the schemas of streams that no longer exist."""
     (folder / "schemas").mkdir(parents=True, exist_ok=True)
     for path in (folder / "schemas").glob("*.json"):
         path.unlink()
@@ -105,18 +105,18 @@ def write(folder: Path = REFERENCE) -> None:
 
 
 def freeze(version: str, folder: Path = RELEASED) -> None:
-    """Keeps the schemas and the example events of a release. Raises ``FileExistsError``."""
+    """Save the schemas and the example events of a release. Raises ``FileExistsError`` for one that is saved."""
     (folder / "released").mkdir(parents=True, exist_ok=True)
     (folder / "golden").mkdir(parents=True, exist_ok=True)
     (folder / "released" / version).mkdir()
     for name, schema in schemas().items():
         (folder / "released" / version / name).write_text(_json(schema), encoding="utf-8")
     with (folder / "golden" / f"{version}.json").open("x", encoding="utf-8") as file:
-        file.write(_json([_golden(sealed) for sealed in examples()]))
+        file.write(_json([_golden(example) for example in examples()]))
 
 
 def fields_of(value: Any) -> Any:
-    """A value with its fields by name, whatever it looks like on the wire; bytes as hexadecimal."""
+    """Return a value with the fields of its structs by name, also for array-like structs. Bytes become hexadecimal."""
     if isinstance(value, Struct):
         tag = value.__struct_config__.tag
         named = {} if tag is None else {"type": tag}
@@ -128,9 +128,8 @@ def fields_of(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
-def _golden(sealed: Encoded) -> dict[str, Any]:
-    envelope = sealed.envelope
-    return {"stream": sealed.stream, "envelope": fields_of(envelope), "hex": sealed.data.hex()}
+def _golden(example: Encoded) -> dict[str, Any]:
+    return {"stream": example.stream, "envelope": fields_of(example.envelope), "hex": example.data.hex()}
 
 
 def _json(document: Any) -> str:
@@ -138,7 +137,7 @@ def _json(document: Any) -> str:
 
 
 def _structs(*roots: Any) -> Iterator[types.StructType]:
-    """Every struct below the given types, each once."""
+    """Yield every struct that the given types contain, each once."""
     seen: set[int] = set()
     queue: list[Any] = list(types.multi_type_info(roots))
     while queue:
@@ -159,7 +158,7 @@ def _structs(*roots: Any) -> Iterator[types.StructType]:
 
 
 def _readable(generated: Schema, *roots: Any) -> Schema:
-    """What msgspec leaves out: the name of each place of an array, and how many bytes binary has."""
+    """Add what msgspec leaves out: the field name of each position of an array, and the byte lengths of binary."""
     document = deepcopy(generated)
     structs = {(get_origin(each.cls) or each.cls).__name__: each for each in _structs(*roots)}
     for name, definition in document["$defs"].items():
@@ -187,10 +186,10 @@ def main(argv: list[str]) -> int:
             write()
             return 0
         case ["--check"]:
-            found = stale()
-            for name in found:
+            names = stale()
+            for name in names:
                 sys.stderr.write(f"stale: docs/reference/{name}; run `make schemas` and commit it\n")
-            return 1 if found else 0
+            return 1 if names else 0
         case ["--freeze", version]:
             freeze(version)
             return 0

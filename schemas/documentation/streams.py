@@ -1,4 +1,4 @@
-"""The page of streams: one table and one drawing, from the catalogue."""
+"""Generate the page of streams: one table and one diagram, from the catalogue."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,23 +11,23 @@ HEAD: Final = """\
 Generated from `schemas/catalogue.py` by `make schemas`; do not edit. Events in full: [schemas](schemas/),
 [AsyncAPI](asyncapi.json).
 
-A partitioned stream exists once for each partition, `p0` in the keys below standing for the first; all keys of a
-partition share a hash tag. `msgpack` streams carry arrays, `json` streams objects that `redis-cli XRANGE` shows.
-Retention is how long entries stay readable in Redis at least. `executor` stands for whatever acts on intents; it is not
-part of Conclave.
+A partitioned stream exists once for each partition. The keys below are those of the first partition, `p0`; all keys
+of a partition share a hash tag. `msgpack` streams carry arrays, `json` streams objects that `redis-cli XRANGE` shows.
+Retention is the shortest time for which entries stay readable in Redis. `executor` is any program that acts on
+intents; it is not part of Conclave.
 """
 
 EVERYTHING: Final = ("archiver", "watcher", "console")
-"""Who reads streams for its own sake."""
+"""Services that read every stream to archive or show it."""
 
 FLOW: Final = """\
-`dead` and `alarms`, written by every service and read by the console, are left out, and so are the
-archiver, the watcher and the console where they only look on.
+The diagram omits `dead` and `alarms`, which every service writes and the console reads. It also omits the archiver,
+the watcher and the console as readers of streams that have other readers.
 """
 
 
 def table() -> str:
-    """``docs/reference/streams.md``."""
+    """Return the text of ``docs/reference/streams.md``."""
     return "\n".join([HEAD, *_rows(), "", "## Flow", "", FLOW, "```mermaid", *_drawing(), "```", ""])
 
 
@@ -51,9 +51,12 @@ def _rows() -> Iterator[str]:
 
 
 def _drawing() -> Iterator[str]:
-    """Services are boxes, streams are drums. Streams that every service writes are left out, and who
-    reads everything is drawn only where nobody else reads. The first writer is drawn: an operator's halt, which the
-    console marks on ``decisions``, is not part of the flow."""
+    """Yield the Mermaid diagram: services as boxes, streams as cylinders.
+
+    Streams that every service writes are omitted. The services in ``EVERYTHING`` are drawn as readers only if a stream
+    has no other. Only the first writer is drawn, since an operator's halt, which the console writes to ``decisions``,
+    is not part of the flow.
+    """
     yield "flowchart LR"
     for spec in STREAMS.values():
         if set(spec.writers[1:]) - {"console"} or spec.writers[0] in EVERYTHING:

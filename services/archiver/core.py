@@ -1,4 +1,4 @@
-"""Which entries may go, and why the others stay. Pure."""
+"""Decide which entries may be trimmed, and why the others are kept. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from schemas.catalogue import STREAMS
-from shared.archive.cuts import Cut, GroupThen, SealedEnd
+from shared.archive.cuts import ArchivedGroup, Cut, SealedEnd
 from shared.log import START, StreamKey
 from shared.log.admin import PartitionCut, StreamEnd
 from shared.log.leases import order
@@ -15,43 +15,43 @@ GROUP: Final = "archiver"
 
 
 class Trim(NamedTuple):
-    """What of a stream may go: everything up to and with ``through`` (``0-0``: nothing), and what keeps the rest:
-    ``retention``, ``archive`` or a group's name."""
+    """How much of a stream may be trimmed: every entry up to and including ``through`` (``0-0``: none). ``held_by`` is
+    the reason why the next entry is kept: ``retention``, ``archive`` or the name of a consumer group."""
 
     place: StreamKey
     through: str
     held_by: str
 
 
-def needs(group: GroupThen) -> Mapping[str, str]:
-    """For each stream of a group, the entry before the oldest that it may still read: its position, or from where
-    it rebuilds its state, whichever is older."""
-    since = msgspec.json.decode(group.fields.get("since") or b"{}", type=dict[str, str])
-    found = {}
+def read_through(group: ArchivedGroup) -> Mapping[str, str]:
+    """Return for each stream of a group the last entry that the group will not read again. That is its position, or
+    the entry from which it rebuilds its state, whichever is older."""
+    replay_from = msgspec.json.decode(group.fields.get("since") or b"{}", type=dict[str, str])
+    entries = {}
     for field, value in group.fields.items():
         if field.startswith("pos:"):
             stream, position = field[4:], value.decode().partition(" ")[0]
-            found[stream] = min(position, since.get(stream, position), key=order)
-    return found
+            entries[stream] = min(position, replay_from.get(stream, position), key=order)
+    return entries
 
 
 def trim(place: StreamKey, cut: Cut, now: int) -> Trim:
-    """What of a stream may go at ``now`` (ms), under the newest cut that was verified."""
+    """Return how much of a stream may be trimmed at ``now`` (ms). ``cut`` is the newest cut that was verified."""
     retention = STREAMS[place.stream].retention_ms
     if retention is None:
         return Trim(place, START, "retention")
     bounds = [(f"{max(now - retention, 0)}-0", "retention"), (cut.last(place), "archive")]
     bounds += [
-        (needs(group)[place.stream], group.group)
+        (entry, group.group)
         for group in cut.groups
-        if group.partition == place.partition and place.stream in needs(group)
+        if group.partition == place.partition and (entry := read_through(group).get(place.stream)) is not None
     ]
     through, held_by = min(bounds, key=lambda bound: order(bound[0]))
     return Trim(place, through, held_by)
 
 
-def behind(place: StreamKey, sealed: str, end: StreamEnd) -> str | None:
-    """Why a stream cannot be the one that was sealed up to ``sealed``; None where it can."""
+def lost_tail(place: StreamKey, sealed: str, end: StreamEnd) -> str | None:
+    """Return why a stream that ends at ``end`` cannot be the one that was sealed up to ``sealed``; None if it can."""
     if order(end.last) >= order(sealed):
         return None
     return (
@@ -60,18 +60,18 @@ def behind(place: StreamKey, sealed: str, end: StreamEnd) -> str | None:
     )
 
 
-def groups_of(partition: int, cut: PartitionCut) -> Iterable[GroupThen]:
-    """The groups of a partition as a cut keeps them."""
-    for group, fields in cut.groups.items():
-        if group != GROUP:
-            yield GroupThen(group, partition, dict(fields))
+def groups_of(partition: int, cut: PartitionCut) -> list[ArchivedGroup]:
+    """Return the consumer groups of a partition as a cut records them, without the archiver's own."""
+    return [ArchivedGroup(group, partition, dict(fields)) for group, fields in cut.groups.items() if group != GROUP]
 
 
-def same(former: Cut | None, ends: Sequence[SealedEnd], groups: Sequence[GroupThen]) -> bool:
-    """Whether nothing moved since the last cut, so that another would say the same."""
-    return former is not None and former.ends == tuple(ends) and _standing(former.groups) == _standing(groups)
+def unchanged(former: Cut | None, ends: Sequence[SealedEnd], groups: Sequence[ArchivedGroup]) -> bool:
+    """Return whether a new cut would equal the last one. Leases are not compared, since they are renewed by groups
+    that only wait."""
+    if former is None or former.ends != tuple(ends):
+        return False
+    return _without_leases(former.groups) == _without_leases(groups)
 
 
-def _standing(groups: Iterable[GroupThen]) -> list[tuple[str, int, Mapping[str, bytes]]]:
-    """Groups without what changes while they only wait: their lease."""
-    return [(one.group, one.partition, {**one.fields, "lease": b""}) for one in groups]
+def _without_leases(groups: Iterable[ArchivedGroup]) -> list[tuple[str, int, Mapping[str, bytes]]]:
+    return [(group.group, group.partition, {**group.fields, "lease": b""}) for group in groups]

@@ -1,4 +1,4 @@
-"""The archiver's shell: one process for the installation, a round every so often."""
+"""Run the archiver: one process for the installation, one round every ``[archive] every_s`` seconds."""
 
 import logging
 from pathlib import Path
@@ -7,8 +7,8 @@ import anyio
 
 from schemas.codec import encode
 from services.archiver.core import GROUP
-from services.archiver.sealing import ArchiveError, round_of
-from shared.archive.store import SegmentStore, opened
+from services.archiver.sealing import ArchiveError, run_round
+from shared.archive.store import SegmentStore, open_store
 from shared.control.stream import now_ms
 from shared.log import Commit
 from shared.log.admin import opened_whole
@@ -19,12 +19,12 @@ _log = logging.getLogger(GROUP)
 
 
 def store_of(settings: Settings) -> SegmentStore:
-    """Where this installation's archive lies."""
-    return opened(settings.archive.path or Path(settings.installation.state) / "archive")
+    """Return the archive of this installation."""
+    return open_store(settings.archive.path or Path(settings.installation.state) / "archive")
 
 
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
-    """Archives until ``stop``. Raises ``OwnedError`` where another archiver runs."""
+    """Archive until ``stop``. Raises ``OwnedError`` if another archiver runs."""
     async with (
         opened_loop(settings, GROUP) as loop,
         loop.owned(settings.installation.partitions, take_over=take_over),
@@ -34,24 +34,24 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
 
 
 class Archiver:
-    """One installation's archive; ``turn`` once in a while."""
+    """The archive of one installation, and the fault that was reported last."""
 
     def __init__(self, settings: Settings, loop: Loop) -> None:
         self._settings = settings
         self._loop = loop
         self._store = store_of(settings)
-        self._copy = opened(settings.archive.copy) if settings.archive.copy else None
+        self._copy = open_store(settings.archive.copy) if settings.archive.copy else None
         self._reported = ""
 
     async def turn(self) -> None:
-        """One round. A fault is raised as an alarm, once as long as it stays the same."""
+        """Run one round. A fault is written to ``alarms``, and not again in later rounds while it stays the same."""
         loop = self._loop
         try:
-            async with opened_whole(redis_url_with_password(self._settings), f"conclave:{GROUP}") as whole:
-                # Renewed within the round: fenced before anything is written or trimmed, if another process took over.
-                done = await round_of(
+            async with opened_whole(redis_url_with_password(self._settings), f"conclave:{GROUP}") as server:
+                # The round renews the claims itself, so that a process that was replaced writes and trims nothing.
+                done = await run_round(
                     loop.log,
-                    whole,
+                    server,
                     self._store,
                     copy=self._copy,
                     partitions=len(loop.claims),

@@ -1,4 +1,4 @@
-"""One round of the archiver: cut, seal, copy, trim."""
+"""Run one round of the archiver: cut, seal, copy, trim."""
 
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -6,9 +6,9 @@ from typing import Any, Final, NamedTuple
 
 from schemas.catalogue import STREAMS
 from schemas.operations import ArchiveFailed
-from services.archiver.core import Trim, behind, groups_of, same, trim
+from services.archiver.core import Trim, groups_of, lost_tail, trim, unchanged
 from shared.archive.checking import compared, verified
-from shared.archive.cuts import FORMAT, Cut, GroupThen, SealedEnd, encode, name_of, newest, numbers, read
+from shared.archive.cuts import FORMAT, ArchivedGroup, Cut, SealedEnd, encode, name_of, newest, numbers, read
 from shared.archive.files import Files
 from shared.archive.sealed import FILE_RAW, NOTHING, CorruptError, build
 from shared.archive.store import SegmentStore, StoreError
@@ -19,10 +19,14 @@ from shared.log.leases import order
 
 GLOBAL: Final = tuple(StreamKey(spec.name) for spec in STREAMS.values() if not spec.partitioned)
 READ_AT_ONCE: Final = 500
+"""Entries that are read from the log at a time."""
+Renew = Callable[[], Awaitable[None]]
+"""Renews the claims of this process. Raises ``FencedError`` if another process has taken over."""
 
 
 class Round(NamedTuple):
-    """What a round did: entries sealed, files written, entries trimmed, and what keeps each stream."""
+    """The result of a round: entries sealed, files written, entries trimmed, and how much of each stream was free to
+    be trimmed."""
 
     sealed: int
     files: int
@@ -31,38 +35,39 @@ class Round(NamedTuple):
 
 
 class ArchiveError(RuntimeError):
-    """Something is wrong with the archive; nothing is trimmed. ``reason`` as in ``ArchiveFailed``."""
+    """A fault of the archive. Nothing is trimmed while it lasts. ``reason`` is that of ``ArchiveFailed``."""
 
     def __init__(self, reason: Any, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
 
     def alarm(self, at: int) -> ArchiveFailed:
-        """The event that says so."""
+        """Return the event for ``alarms``."""
         return ArchiveFailed(self.reason, str(self)[:2000], at)
 
 
-async def round_of(
+async def run_round(
     log: Log,
-    whole: Whole,
+    server: Whole,
     store: SegmentStore,
     *,
     partitions: int,
     now: int,
     copy: SegmentStore | None = None,
-    renew: Callable[[], Awaitable[None]],
+    renew: Renew,
 ) -> Round:
-    """Seals up to now, then trims. ``renew`` proves before each step that this process still owns the archive.
-    Raises ``ArchiveError``; what was sealed until then stays."""
+    """Seal every stream up to now, then trim. ``renew`` is called before each write and each removal.
+
+    Raises ``ArchiveError``; files that were sealed before the error are kept."""
     try:
-        sealed, files = await _seal(log, whole, store, partitions, now, renew)
+        sealed, files = await _seal(log, server, store, partitions, now, renew)
         if copy is not None:
             await _copy(store, copy, renew)
         cut, _ = newest(store)
-        kept, trimmed = [], 0
-        for found in [trim(end.place, cut, now) for end in cut.ends] if cut else []:
-            kept.append(found)
-            trimmed += await _trim(log, whole, store, found, renew)
+        kept = [trim(end.place, cut, now) for end in cut.ends] if cut else []
+        trimmed = 0
+        for free in kept:
+            trimmed += await _trim(log, server, store, free, renew)
     except StoreError as error:
         raise ArchiveError("disk_full" if _full(error) else "unreachable", str(error)) from error
     except CorruptError as error:
@@ -71,48 +76,49 @@ async def round_of(
 
 
 async def _seal(
-    log: Log, whole: Whole, store: SegmentStore, partitions: int, now: int, renew: Callable[[], Awaitable[None]]
+    log: Log, server: Whole, store: SegmentStore, partitions: int, now: int, renew: Renew
 ) -> tuple[int, int]:
-    """Up to a cut through every partition, and the global streams after those: a decision's version is never ahead
-    of control."""
+    """Seal every stream up to a cut, write the cut, and return the numbers of entries and files. The global streams are
+    read after the partitions, so that no decision in the cut has a control version that the cut does not hold."""
     places: dict[StreamKey, StreamEnd] = {}
-    groups: list[GroupThen] = []
+    groups: list[ArchivedGroup] = []
     for partition in range(partitions):
-        found = await whole.cut(partition)
-        places |= {StreamKey(stream, partition): end for stream, end in found.ends.items()}
-        groups += groups_of(partition, found)
+        taken = await server.cut(partition)
+        places |= {StreamKey(stream, partition): end for stream, end in taken.ends.items()}
+        groups += groups_of(partition, taken)
     for place in GLOBAL:
-        if (end := await whole.end(place)).added:
+        if (end := await server.end(place)).added:
             places[place] = end
     for place in Files.places(store):
         places.setdefault(place, StreamEnd())
     count, files, ends = 0, 0, []
     for place, end in places.items():
-        held = Files(store, place).end()
-        if held is not None and (reason := behind(place, held.last, end)) is not None:
-            raise ArchiveError("behind", reason)
-        if held is not None:
-            await _refuse_another(log, store, place, Position(held.last, held.seen))
-        async for entries in _unsealed(log, place, held.last if held else START, end.last):
+        sealed = Files(store, place).end()
+        if sealed is not None:
+            if (reason := lost_tail(place, sealed.last, end)) is not None:
+                raise ArchiveError("behind", reason)
+            await _refuse_another(log, store, place, Position(sealed.last, sealed.seen))
+        async for entries in _unsealed(log, place, sealed.last if sealed else START, end.last):
             await renew()
             _seal_file(store, place, entries, end)
             count, files = count + len(entries), files + 1
-        stands = Files(store, place).end()
-        if stands is not None:
-            last = stands.file.header
-            ends.append(SealedEnd(place.stream, place.partition, end.last, end.added, last.number, stands.file.digest))
+        sealed = Files(store, place).end()
+        if sealed is not None:
+            number = sealed.file.header.number
+            ends.append(SealedEnd(place.stream, place.partition, end.last, end.added, number, sealed.file.digest))
     former, digest = newest(store)
-    if not same(former, ends, groups):
+    if not unchanged(former, ends, groups):
         number = former.number + 1 if former else 1
-        made = Cut(FORMAT, number, digest, now, partitions, tuple(ends), tuple(groups))
-        store.put(name_of(number), encode(made))
-        if read(store, number)[0] != made:
+        cut = Cut(FORMAT, number, digest, now, partitions, tuple(ends), tuple(groups))
+        store.put(name_of(number), encode(cut))
+        if read(store, number)[0] != cut:
             raise CorruptError(f"{store}/{name_of(number)}: read back, it differs from what was written")
     return count, files
 
 
 async def _refuse_another(log: Log, store: SegmentStore, place: StreamKey, sealed: Position) -> None:
-    """Whether the entry that was sealed last is the one on the server, unless it was trimmed."""
+    """Raise ``ArchiveError`` if the server has another entry in place of the one that was sealed last. An entry that
+    was trimmed is not compared."""
     frames = Files(store, place).frames(after=preceding(sealed.id), until=sealed.id)
     digests = [digest_of(entry.data) for frame in frames for entry in frame if entry.id == sealed.id]
     try:
@@ -126,45 +132,46 @@ async def _refuse_another(log: Log, store: SegmentStore, place: StreamKey, seale
 
 
 async def _unsealed(log: Log, place: StreamKey, after: str, until: str) -> AsyncIterator[list[Entry]]:
-    """Files' worth of entries; never more than one file in memory."""
-    held: list[Entry] = []
+    """Yield the entries of one file after another, from the entry after ``after`` up to ``until``. At most one file is
+    held in memory."""
+    entries: list[Entry] = []
     size = 0
     while page := await log.scan(place, after=after, until=until, count=READ_AT_ONCE):
         after = page[-1].id
         for entry in page:
-            held.append(entry)
+            entries.append(entry)
             size += len(entry.data)
             if size >= FILE_RAW:
-                yield held
-                held, size = [], 0
-    if held:
-        yield held
+                yield entries
+                entries, size = [], 0
+    if entries:
+        yield entries
 
 
 def _seal_file(store: SegmentStore, place: StreamKey, entries: Sequence[Entry], end: StreamEnd) -> None:
-    """Writes a file and reads it back: its digests, its entries, and each of them decoded."""
+    """Write the next file of a stream, read it back, and compare its header and each entry with what was written."""
     files = Files(store, place)
-    held = files.end()
+    sealed = files.end()
     number, previous, after, before = 1, NOTHING, START, 0
-    if held is not None:
-        number, previous, after, before = held.file.header.number + 1, held.file.digest, held.last, held.seen
+    if sealed is not None:
+        number, previous, after, before = sealed.file.header.number + 1, sealed.file.digest, sealed.last, sealed.seen
     file, data = build(place, entries, number=number, previous=previous, after=after, before=before)
     store.put(files.name(number), data)
-    found = files.open(number)
-    read_back = [entry for part in files.frames(after=after, until=end.last) for entry in part]
-    if found != file or read_back != list(entries):
+    written = files.open(number)
+    read_back = [entry for frame in files.frames(after=after, until=end.last) for entry in frame]
+    if written != file or read_back != list(entries):
         raise CorruptError(f"{store}/{files.name(number)}: read back, it differs from what was written")
 
 
-async def _copy(store: SegmentStore, copy: SegmentStore, renew: Callable[[], Awaitable[None]]) -> None:
-    """Brings the copy up: sealed files first, cuts last, each read back."""
+async def _copy(store: SegmentStore, copy: SegmentStore, renew: Renew) -> None:
+    """Copy what the copy lacks: sealed files first, cuts last. Each is read back."""
     names = []
     for place in Files.places(store):
         files = Files(store, place)
-        there = set(Files(copy, place).numbers())
-        names += [files.name(number) for number in files.numbers() if number not in there]
-    known = set(numbers(copy))
-    names += [name_of(number) for number in numbers(store) if number not in known]
+        copied = set(Files(copy, place).numbers())
+        names += [files.name(number) for number in files.numbers() if number not in copied]
+    copied = set(numbers(copy))
+    names += [name_of(number) for number in numbers(store) if number not in copied]
     for name in names:
         await renew()
         data = store.read(name)
@@ -173,19 +180,20 @@ async def _copy(store: SegmentStore, copy: SegmentStore, renew: Callable[[], Awa
             raise CorruptError(f"{copy}/{name}: read back, it differs from {store}/{name}")
 
 
-async def _trim(log: Log, whole: Whole, store: SegmentStore, found: Trim, renew: Callable[[], Awaitable[None]]) -> int:
-    """Trims what may go, once the archive was found to hold it, byte by byte."""
-    oldest = (await log.extent(found.place)).first
-    if oldest == START or order(oldest) > order(found.through):
+async def _trim(log: Log, server: Whole, store: SegmentStore, free: Trim, renew: Renew) -> int:
+    """Trim what may be trimmed of one stream, after every file of it was verified and the range was compared with the
+    log byte by byte. Return the number of entries removed."""
+    oldest = (await log.extent(free.place)).first
+    if oldest == START or order(oldest) > order(free.through):
         return 0
-    for _ in verified(store, found.place):
+    for _ in verified(store, free.place):
         await renew()
-    last = await compared(log, store, found.place, found.through)
+    last = await compared(log, store, free.place, free.through)
     if last is None:
         return 0
     await renew()
     milliseconds, sequence = order(last)
-    return await whole.trim(found.place, f"{milliseconds}-{sequence + 1}")
+    return await server.trim(free.place, f"{milliseconds}-{sequence + 1}")
 
 
 def _full(error: StoreError) -> bool:

@@ -20,8 +20,9 @@ from shared.log.admin import NotEmptyError
 from shared.log.durability import UnfitServerError
 from shared.plugins import PluginError
 from shared.report.drawing import ChartsMissingError
-from shared.runtime.host import GapError, LostGroupError
+from shared.runtime.losses import GapError
 from shared.runtime.process import InstallationError
+from shared.runtime.startup import LostGroupError
 from shared.server.embedded import EmbeddedError
 from shared.settings import SettingsError
 from shared.telemetry import MissingExporterError

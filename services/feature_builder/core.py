@@ -1,4 +1,4 @@
-"""The feature builder as a fold over the market: windows in, vectors out. See the package's docstring."""
+"""The feature builder's core: fold bars into windows, and compute vectors from them. See the package."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from shared.runtime.service import Batch, Received
 GROUP: Final = "feature-builder"
 MARKET: Final = "market"
 MILESTONE: Final = 256
-"""Every how many events an entry id is remembered, from which a restart may read again."""
+"""The number of events between two entry ids that are remembered, from which a restart may read again."""
 _BEGINNING: Final = "0-0"
 
 
-class Memo(msgspec.Struct, frozen=True, array_like=True):
-    """What a restart cannot read again: the entry from which it reads, that entry's index in the stream, and
-    the symbols whose window began after missing bars and is not full yet."""
+class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    """What a restart cannot read again: the entry after which it reads, the number of that entry in the stream, and the
+    series whose window restarted after missing bars and is not full yet."""
 
     entry: str = _BEGINNING
     index: int = 0
@@ -35,42 +35,45 @@ class Memo(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Milestone(NamedTuple):
-    """The ``number``-th event of the market is the entry ``entry``."""
+    """The ``number``-th event of the market has the id ``entry``."""
 
     number: int
     entry: str
 
 
 class State:
-    """The windows, how far the market has been read, and the configuration. ``recalled`` is what the memo said about
-    restarted windows: it settles them once everything has been absorbed again."""
+    """The windows, the position in the market, and the configuration.
 
-    def __init__(self, engine: Engine, memo: Memo) -> None:
+    ``last``: the last event read. ``milestones``: events after which a restart may read again, oldest first.
+    ``restarted``: the restarted windows of the snapshot while bars are replayed, which alone do not show them; None
+    after that."""
+
+    def __init__(self, engine: Engine, snapshot: Snapshot) -> None:
         self.engine = engine
-        self.here = Milestone(memo.index, memo.entry)
-        self.milestones = [self.here]
-        self.recalled: set[Key] | None = set(memo.restarted)
+        self.last = Milestone(snapshot.index, snapshot.entry)
+        self.milestones = [self.last]
+        self.restarted: set[Key] | None = set(snapshot.restarted)
         self.control: Control = EMPTY
         self._anchor: Milestone | None = None
 
     def advance(self, events: Sequence[Received]) -> list[BarClosed]:
-        """Counts events, and returns their bars. The first has the index ``here.number + 1``."""
+        """Count events, and return their bars. The number of the first is ``last.number + 1``."""
         self._anchor = None
-        first = self.here.number + 1
+        first = self.last.number + 1
         for i in range(-first % MILESTONE, len(events), MILESTONE):
             self.milestones.append(Milestone(first + i, events[i].entry))
         if events:
-            self.here = Milestone(first + len(events) - 1, events[-1].entry)
+            self.last = Milestone(first + len(events) - 1, events[-1].entry)
         return [event.envelope.event for event in events]
 
-    def settle(self) -> None:
-        """Ends the absorbing."""
-        if self.recalled is not None:
-            self.engine.restarted = self.recalled
-            self.recalled = None
+    def end_replay(self) -> None:
+        """Give the windows of the snapshot to the engine, once all bars are replayed. Does nothing later on."""
+        if self.restarted is not None:
+            self.engine.restarted = self.restarted
+            self.restarted = None
 
     def anchor(self) -> Milestone:
-        """The newest remembered event before all that the windows depend on."""
+        """Return the newest milestone before every bar that a window holds."""
         if self._anchor is None:
             self._anchor = self._find_anchor()
         return self._anchor
@@ -78,19 +81,18 @@ class State:
     def _find_anchor(self) -> Milestone:
         oldest = self.engine.oldest()
         if oldest is None:
-            return self.here
-        found = bisect_left(self.milestones, oldest, key=lambda milestone: milestone.number) - 1
-        del self.milestones[:found]
+            return self.last
+        first = bisect_left(self.milestones, oldest, key=lambda milestone: milestone.number) - 1
+        del self.milestones[:first]
         return self.milestones[0]
 
 
 class FeatureBuilder:
     """The service ``feature-builder``: one vector, or the reason why there is none, for each bar and set.
 
-    ``bridge`` is how many missing bars in a row are filled with flat ones. Given the stamps, cutting the events into
-    batches elsewhere changes no byte of what is written, nor does a restart. The stamps are not a function of the
-    market: they are the record of what was in force when.
-    """
+    ``bridge``: how many missing bars in a row are filled with flat ones. With the same stamps, neither a restart nor
+    how events are cut into batches changes a byte of what is written. Stamps are not a function of the market: they
+    record which configuration was in force when."""
 
     group = GROUP
     reads = (MARKET,)
@@ -101,59 +103,69 @@ class FeatureBuilder:
         self.sets: Final = tuple(sets)
         self.bridge: Final = bridge
 
-    def initial(self, memo: bytes) -> State:
-        """Empty windows, to be filled by ``apply``."""
-        recalled = msgspec.msgpack.decode(memo, type=Memo) if memo else Memo()
-        return State(Engine(self.sets, self.bridge), recalled)
+    def initial(self, snapshot: bytes) -> State:
+        """Return a state with empty windows, which ``apply`` fills."""
+        decoded = msgspec.msgpack.decode(snapshot, type=Snapshot) if snapshot else Snapshot()
+        return State(Engine(self.sets, self.bridge), decoded)
 
     def apply(self, state: State, batch: Batch) -> None:
-        """Takes in commands, and bars again that were answered before."""
+        """Fold commands, and replay bars that were handled before."""
         _configure(state, batch)
-        first = state.here.number + 1
+        first = state.last.number + 1
         state.engine.apply(state.advance(batch.events), first)
 
     def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
-        """The vectors of new bars, in their order, stamped with the configuration in force; for each bar first what
-        was missing before it."""
+        """Return the events of new bars in their order, stamped with the configuration in force: for each bar first the
+        bars that are missing before it, then its vectors."""
         _configure(state, batch)
-        state.settle()
-        stamp = (state.control.version, bytes.fromhex(state.control.head))
-        first = state.here.number + 1
-        outcomes = state.engine.take(state.advance(batch.events), first)
+        state.end_replay()
+        version, head = state.control.version, bytes.fromhex(state.control.head)
+        first = state.last.number + 1
+        outcomes = state.engine.handle(state.advance(batch.events), first)
         written: list[Encoded] = []
         for received, outcome in zip(batch.events, outcomes, strict=True):
             if isinstance(outcome, RefusedBar):
                 written.append(_refusal(received, outcome))
             else:
-                written += self._answers(received.envelope, outcome, stamp)
+                written += self._events(received.envelope, outcome, version, head)
         return written
 
-    def _answers(self, envelope: Envelope[BarClosed], outcome: AcceptedBars, stamp: tuple[int, bytes]) -> list[Encoded]:
+    def _events(self, envelope: Envelope[BarClosed], outcome: AcceptedBars, version: int, head: bytes) -> list[Encoded]:
         bar = envelope.event
-        about = bar.symbol, bar.interval_ms, bar.open_time, bar.origin
-        answers: list[Any] = []
+        common: dict[str, Any] = {
+            "symbol": bar.symbol,
+            "interval_ms": bar.interval_ms,
+            "open_time": bar.open_time,
+            "origin": bar.origin,
+            "control_version": version,
+            "control_head": head,
+        }
+        events: list[Any] = []
         if outcome.missing:
-            answers.append(BarsMissing(*about, outcome.missing, outcome.bridged, *stamp))
-        for chosen, result in zip(self.sets, outcome.results, strict=True):
+            events.append(BarsMissing(**common, count=outcome.missing, bridged=outcome.bridged))
+        for each, result in zip(self.sets, outcome.results, strict=True):
             if isinstance(result, ComputedVector):
-                answers.append(FeaturesComputed(*about, chosen.digest, result.values, result.bridged, *stamp))
+                vector = FeaturesComputed(
+                    **common, feature_set=each.digest, values=result.values, bridged=result.bridged
+                )
+                events.append(vector)
             else:
-                answers.append(FeaturesWithheld(*about, chosen.digest, *result, *stamp))
-        return [_caused("features", envelope, answer) for answer in answers]
+                events.append(FeaturesWithheld(**common, feature_set=each.digest, **result._asdict()))
+        return [_caused("features", envelope, event) for event in events]
 
     def snapshot(self, state: State) -> bytes:
-        """The anchor, and the restarted windows that are not full."""
+        """Return the anchor, and the restarted windows that are not full."""
         anchor = state.anchor()
-        restarted = state.engine.restarted if state.recalled is None else state.recalled
-        return msgspec.msgpack.encode(Memo(anchor.entry, anchor.number, tuple(sorted(restarted))))
+        restarted = state.engine.restarted if state.restarted is None else state.restarted
+        return msgspec.msgpack.encode(Snapshot(anchor.entry, anchor.number, tuple(sorted(restarted))))
 
     def replay_from(self, state: State) -> Mapping[str, str]:
-        """The entry before the oldest bar that a window holds, within ``MILESTONE`` events."""
+        """Return an entry before the oldest bar that a window holds, by at most ``MILESTONE`` events."""
         return {MARKET: state.anchor().entry}
 
     @property
     def recalls(self) -> tuple[str, ...]:
-        """Nothing: windows, and which of them were restarted, follow from the bars."""
+        """None: the windows, and which of them restarted, follow from the bars."""
         return ()
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
@@ -161,7 +173,7 @@ class FeatureBuilder:
         return memo
 
     def reapply(self, state: State, batch: Batch) -> None:
-        """See ``shared.runtime.service.Recallable``. Which windows were restarted is seen by handling the bars."""
+        """See ``shared.runtime.service.Recallable``. To handle the bars shows which windows restarted."""
         self.handle(state, batch)
 
 
@@ -173,7 +185,9 @@ def _configure(state: State, batch: Batch) -> None:
 def _refusal(received: Received, refused: RefusedBar) -> Encoded:
     raw = msgspec.json.encode(received.envelope.event).decode()
     source = f"{received.stream}@{received.entry}"
-    letter = DeadLetter(GROUP, source, refused.reason, refused.detail[:2000], raw[:2000])
+    letter = DeadLetter(
+        service=GROUP, source=source, reason=refused.reason, detail=refused.detail[:2000], raw=raw[:2000]
+    )
     return _caused("dead", received.envelope, letter)
 
 

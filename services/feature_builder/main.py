@@ -1,4 +1,4 @@
-"""What the console hosts as the process ``feature-builder``."""
+"""Make the feature builder that the console runs."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from shared.features.sets import FeatureSet
 
 
 def service(feature_sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> FeatureBuilder:
-    """The service for one partition. Raises ``ValueError`` without a set, or for two sets of one digest."""
+    """Return the service for one partition. Raises ``ValueError`` without a set, or for two sets of one digest."""
     if not feature_sets or len({chosen.digest for chosen in feature_sets}) < len(feature_sets):
         names = ", ".join(chosen.name for chosen in feature_sets) or "none"
         raise ValueError(f"the feature builder needs at least one feature set, none twice; given: {names}")

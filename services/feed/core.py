@@ -1,4 +1,4 @@
-"""The feed as a fold over the rows of a source: bars in their place go out, the rest is set aside."""
+"""Fold the rows of a source: bars that continue their series are written, other rows become dead letters. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from shared.bars.rows import Good, RefusedRow, Row, Series, SourceError, misplac
 from shared.telemetry.reporting import flags_of
 
 GROUP: Final = "feed"
-CUT: Final = 2000
+LONGEST_TEXT: Final = 2000
 """Characters of a text that a dead letter keeps."""
 
 
 class Memo(msgspec.Struct, frozen=True, array_like=True):
-    """What a commit says about where the feed stands. ``rows`` of the source named ``source`` are
-    handled as far as this partition goes; ``newest`` holds the last bar of each of its series;
-    ``floor`` the open time up to which a series was in the market before this source began."""
+    """The progress of a partition as a commit carries it: the first ``rows`` rows of the source whose identity is
+    ``source`` are handled. ``newest`` has the last bar of each series; ``floor`` the open time (ms) up to which a
+    series was on ``market`` before this source began."""
 
     source: str
     name: str
@@ -35,7 +35,7 @@ class Memo(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass
 class State:
-    """One partition of the feed in one source. Changed in place by ``handle``."""
+    """The progress of one partition in one source. ``handle`` changes it in place."""
 
     source: str
     name: str
@@ -46,60 +46,61 @@ class State:
     floor: dict[Series, int] = field(default_factory=dict)
 
 
-class Told(NamedTuple):
-    """What came of some rows. ``passed`` counts bars that the market had before this source began."""
+class Handled(NamedTuple):
+    """The result of some rows: events to write, and how many bars were sent, rows refused and bars skipped because
+    ``market`` had them before this source began."""
 
     outputs: tuple[Encoded, ...] = ()
     sent: int = 0
     refused: int = 0
-    passed: int = 0
+    skipped: int = 0
 
 
 class Numbered(NamedTuple):
-    """A row and how many came before it in its source."""
+    """A row, and the number of rows before it in its source."""
 
     number: int
     row: Row
 
 
 class Tick(NamedTuple):
-    """Rows that belong together, since their bars close at the same moment (milliseconds; None where
-    none of them is a bar)."""
+    """Successive rows whose bars close at the same moment (ms; None if none of them is a bar)."""
 
     close: int | None
     rows: tuple[Numbered, ...]
 
 
 class OtherSourceError(SourceError):
-    """The feed stands in the middle of another source."""
+    """The feed has not finished the source that it read before."""
 
 
-def begin(memo: bytes, source: str, name: str, partitions: int, *, restart: bool = False) -> State:
-    """The state of a partition whose last commit left ``memo`` (empty at the very first start), in the
-    source of this identity. Raises ``OtherSourceError``."""
+def initial(memo: bytes, source: str, name: str, partitions: int, *, restart: bool = False) -> State:
+    """Return the state of a partition whose last commit left ``memo`` (empty at the first start), for the source with
+    this identity and name. Raises ``OtherSourceError``."""
     if not memo:
         return State(source, name, partitions)
-    held = msgspec.msgpack.decode(memo, type=Memo)
-    if held.partitions != partitions:
+    former = msgspec.msgpack.decode(memo, type=Memo)
+    if former.partitions != partitions:
         raise OtherSourceError(
-            f"the feed wrote {held.partitions} partitions so far and is now asked for {partitions}; the count of an"
-            " installation cannot change"
+            f"the feed has written {former.partitions} partitions so far and is now asked for {partitions}; the number"
+            " of partitions of an installation cannot change"
         )
-    newest = {(bar.symbol, bar.interval_ms): bar for bar in held.newest}
-    if held.source == source and not restart:
-        floor = {(symbol, interval): opened for symbol, interval, opened in held.floor}
-        return State(source, name, partitions, held.rows, False, newest, floor)
-    if not (held.ended or restart):
+    newest = {(bar.symbol, bar.interval_ms): bar for bar in former.newest}
+    if former.source == source and not restart:
+        floor = {(symbol, interval): opened for symbol, interval, opened in former.floor}
+        return State(source, name, partitions, former.rows, False, newest, floor)
+    if not (former.ended or restart):
         raise OtherSourceError(
-            f"the feed stands behind row {held.rows:,} of {held.name}, and {name} is another source: go on with"
-            " that one, or say restart to leave it and begin this one (bars that the market has are passed over)"
+            f"the feed has handled {former.rows:,} rows of {former.name} and not reached its end; {name} is another"
+            f" source. Feed {former.name} to its end first, or call the feed with restart=True to leave it (bars that"
+            " the market stream has are then skipped)"
         )
     floor = {series: bar.open_time for series, bar in newest.items()}
     return State(source, name, partitions, 0, False, newest, floor)
 
 
-def memo_of(state: State) -> bytes:
-    """The state as the bytes of a memo."""
+def snapshot(state: State) -> bytes:
+    """Return the memo from which ``initial`` restores the state."""
     floor = tuple((symbol, interval, opened) for (symbol, interval), opened in state.floor.items())
     newest = tuple(state.newest.values())
     return msgspec.msgpack.encode(
@@ -108,8 +109,8 @@ def memo_of(state: State) -> bytes:
 
 
 def ticks(rows: Iterable[Row], skip: int, most: int) -> Iterator[Tick]:
-    """The rows behind the first ``skip``, put together by close. A refused row belongs to the bars
-    before it. At most ``most`` rows each."""
+    """Group rows by the close of their bars, at most ``most`` rows in a group. ``rows`` begins after the first ``skip``
+    rows of the source. A row that is not a bar belongs to the bars before it."""
     close: int | None = None
 
     def closing(numbered: Numbered) -> int | None:
@@ -119,13 +120,13 @@ def ticks(rows: Iterable[Row], skip: int, most: int) -> Iterator[Tick]:
         return close
 
     for moment, group in groupby((Numbered(skip + n, row) for n, row in enumerate(rows)), key=closing):
-        held = tuple(group)
-        for start in range(0, len(held), most):
-            yield Tick(moment, held[start : start + most])
+        together = tuple(group)
+        for start in range(0, len(together), most):
+            yield Tick(moment, together[start : start + most])
 
 
 def split(rows: Sequence[Numbered], partitions: int) -> list[list[Numbered]]:
-    """The rows of each partition, by symbol; a row that names none goes by its file."""
+    """Return the rows of each partition, chosen by symbol; by file for a row that names no symbol."""
     parts: list[list[Numbered]] = [[] for _ in range(partitions)]
     for numbered in rows:
         row = numbered.row
@@ -134,44 +135,51 @@ def split(rows: Sequence[Numbered], partitions: int) -> list[list[Numbered]]:
     return parts
 
 
-def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.0) -> Told:
-    """What to write for these rows of the partition; then ``until`` rows of the source are handled.
-    Rows that were handled before are left out. ``share`` of all bars are traced."""
+def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.0) -> Handled:
+    """Return what to write for these rows of the partition, and note that the first ``until`` rows of the source are
+    handled. Rows that were handled before are left out. ``share`` of all bars is traced."""
     outputs: list[Encoded] = []
-    sent = passed = 0
+    sent = skipped = 0
     for number, row in rows:
         if number < state.rows:
             continue
-        sealed = _taken(state, row, share)
-        if sealed is None:
-            passed += 1
+        encoded = _handle_row(state, row, share)
+        if encoded is None:
+            skipped += 1
             continue
-        outputs.append(sealed)
-        sent += sealed.stream == "market"
+        outputs.append(encoded)
+        sent += encoded.stream == "market"
     state.rows = max(state.rows, until)
-    return Told(tuple(outputs), sent, len(outputs) - sent, passed)
+    return Handled(tuple(outputs), sent, len(outputs) - sent, skipped)
 
 
-def _taken(state: State, row: Row, share: float) -> Encoded | None:
+def _handle_row(state: State, row: Row, share: float) -> Encoded | None:
+    """Return the bar or the dead letter to write for a row; None for a bar that ``market`` has."""
     if isinstance(row, RefusedRow):
-        return _dead(row)
+        return _dead_letter(row)
     bar = row.bar
     series = (bar.symbol, bar.interval_ms)
     if bar.open_time <= state.floor.get(series, -1):
         return None
     fault = misplaced(state.newest.get(series), bar)
     if fault is not None:
-        return _dead(RefusedRow(*fault, row.where, f"{bar.symbol}, {bar.open_time}, {values(bar)}", bar.symbol))
+        return _dead_letter(RefusedRow(*fault, row.where, f"{bar.symbol}, {bar.open_time}, {values(bar)}", bar.symbol))
     try:
-        sealed = encode("market", bar)
-        if flags := flags_of(sealed.envelope.id, share):
-            sealed = encode("market", bar, flags=flags)
+        encoded = encode("market", bar)
+        if flags := flags_of(encoded.envelope.id, share):
+            encoded = encode("market", bar, flags=flags)
     except UnwritableError as error:
-        return _dead(RefusedRow("bad_row", str(error), row.where, repr(bar), bar.symbol))
+        return _dead_letter(RefusedRow("bad_row", str(error), row.where, repr(bar), bar.symbol))
     state.newest[series] = bar
-    return sealed
+    return encoded
 
 
-def _dead(row: RefusedRow) -> Encoded:
-    letter = DeadLetter(GROUP, row.where[-CUT:], row.reason, row.detail[:CUT], row.raw[:CUT])
+def _dead_letter(row: RefusedRow) -> Encoded:
+    letter = DeadLetter(
+        service=GROUP,
+        source=row.where[-LONGEST_TEXT:],
+        reason=row.reason,
+        detail=row.detail[:LONGEST_TEXT],
+        raw=row.raw[:LONGEST_TEXT],
+    )
     return encode("dead", letter)

@@ -1,8 +1,9 @@
-"""The feed's shell: claims, clock, flow control, commits around ``services.feed.core``."""
+"""Run the feed: read a source, keep the pace, wait for slow readers, commit."""
 
 import logging
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -12,35 +13,34 @@ from anyio import to_thread
 from schemas.codec import Encoded
 from services.feed import core
 from services.feed.core import Numbered, State, Tick
-from services.feed.pace import MarketTime, Pace, Speed, parse_speed
+from services.feed.pace import Pace
 from shared.bars.rows import BarSource
 from shared.log import Commit, GroupView
 from shared.runtime.loop import Loop, wait
 
-__all__ = ["Counts", "MarketTime", "Speed", "feed", "parse_speed"]
-
 BATCH: Final = 500
-"""Rows of one round of commits, unless more close at once."""
+"""Rows that are committed together at most, unless more close at once."""
 MOST_AT_ONCE: Final = 10_000
-"""Rows that are put together because they close at once."""
-BEHIND: Final = 5_000
-"""Rows by which a partition's memo may lag behind where it saw no row of its own: what a restart reads
-again in vain."""
+"""Rows that are committed together at most because they close at once."""
+MEMO_LAG: Final = 5_000
+"""Rows by which the memo of a partition without rows of its own may lag. A restart reads so many rows once more, and
+writes nothing for them."""
 POLL_S: Final = 0.01
-TELL_S: Final = 10.0
+WARN_S: Final = 10.0
+"""Between two warnings that the feed waits for the same group."""
 _log = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """What a run of the feed did: bars sent, rows refused, bars passed over since the market had them."""
+    """The result of a run of the feed: bars sent, rows refused, and bars skipped because ``market`` had them."""
 
     sent: int = 0
     refused: int = 0
-    passed: int = 0
+    skipped: int = 0
 
-    def plus(self, told: core.Told) -> "Counts":
-        """These, and what came of more rows."""
-        return Counts(self.sent + told.sent, self.refused + told.refused, self.passed + told.passed)
+    def plus(self, handled: core.Handled) -> "Counts":
+        """Return these counts plus those of more rows."""
+        return Counts(self.sent + handled.sent, self.refused + handled.refused, self.skipped + handled.skipped)
 
 
 async def feed(
@@ -48,37 +48,36 @@ async def feed(
     source: BarSource,
     *,
     partitions: int = 1,
-    speed: Speed = None,
+    speed: float | None = None,
     window: int = 2000,
     stop: anyio.Event | None = None,
     sample: float = 0.0,
     restart: bool = False,
     take_over: bool = False,
 ) -> Counts:
-    """Sends a source's bars from where the last run stood, until its end or until ``stop``. Owns the group meanwhile.
+    """Send the bars of a source, from the first row that is not handled yet, until its end or until ``stop``. Owns the
+    group meanwhile.
 
-    ``window``: entries that a group may lag behind in a partition before the feed waits for it (at
-    least one batch goes to groups that have read all). ``sample``: share of bars that are traced.
-    Raises ``OwnedError`` (another feed runs), ``FencedError`` (it was replaced), ``SourceError`` (a
-    source that cannot be read on, or another than the one it stands in), ``UnavailableError``."""
-    if window < 1 or partitions < 1 or (speed is not None and not 0 < _rate(speed) < float("inf")):
+    ``speed``: bars a second over all symbols; None: as fast as the readers take them. ``window``: entries by which a
+    group may lag in a partition before the feed waits for it; a group without lag gets at least one batch. ``sample``:
+    share of bars that are traced. ``restart``: leave the source of the last run, though it was not read to its end.
+
+    Raises ``OwnedError`` (another feed runs), ``FencedError`` (another process took over), ``SourceError`` (the source
+    cannot be read further, or is another than that of the last run), ``UnavailableError``."""
+    if window < 1 or partitions < 1 or (speed is not None and not 0 < speed < math.inf):
         raise ValueError(f"expected window, partitions and speed above 0; got {window}, {partitions}, {speed}")
     async with loop.owned(partitions, take_over=take_over):
         states = [
-            core.begin(claim.memo, source.identity, source.name, partitions, restart=restart) for claim in loop.claims
+            core.initial(claim.memo, source.identity, source.name, partitions, restart=restart) for claim in loop.claims
         ]
         loop.ready()
         run = _Run(loop, states, window, sample)
-        return await loop.alongside(partial(run.through, source, speed, stop or anyio.Event()))
-
-
-def _rate(speed: float | MarketTime) -> float:
-    return speed.times if isinstance(speed, MarketTime) else speed
+        return await loop.alongside(partial(run.send_all, source, speed, stop or anyio.Event()))
 
 
 class _Run:
-    """One run over a source. ``room`` is how many entries each partition may take before its groups
-    are looked at again."""
+    """One run over a source. ``room`` is how many entries each partition may be sent before the lag of its groups is
+    looked at again."""
 
     def __init__(self, loop: Loop, states: Sequence[State], window: int, sample: float) -> None:
         self.loop = loop
@@ -89,90 +88,83 @@ class _Run:
         self.committed = [state.rows for state in states]
         self.counts = Counts()
 
-    async def through(self, source: BarSource, speed: Speed, stop: anyio.Event) -> Counts:
-        """From the first row that a partition has not handled, to the end or to ``stop``."""
+    async def send_all(self, source: BarSource, speed: float | None, stop: anyio.Event) -> Counts:
+        """Send from the first row that a partition has not handled, to the end or to ``stop``."""
         skip = min(state.rows for state in self.states)
         ticks = core.ticks(source.rows(skip), skip, MOST_AT_ONCE)
-        tick = await to_thread.run_sync(_next, ticks)
+        tick = await to_thread.run_sync(next, ticks, None)
         pace = Pace(speed, time.monotonic())
         while tick is not None and not stop.is_set():
-            await wait(pace.due(tick) - time.monotonic(), stop)
+            await wait(pace.due() - time.monotonic(), stop)
             if stop.is_set():
                 break
             rows: list[Numbered] = []
             while tick is not None and (not rows or self._joins(tick, rows, pace)):
                 rows += tick.rows
-                pace.sent(tick, time.monotonic())
-                tick = _next(ticks)
+                pace.sent(len(tick.rows), time.monotonic())
+                tick = next(ticks, None)
             if not await self._send(rows, stop):
                 break
         for partition, state in enumerate(self.states):
-            await self._stand(partition, state, ended=tick is None and not stop.is_set())
+            await self._commit_end(partition, state, ended=tick is None and not stop.is_set())
         return self.counts
 
     def _joins(self, tick: Tick, rows: Sequence[Numbered], pace: Pace) -> bool:
         most = min(BATCH, max(self.window // 4, 1))
-        return len(rows) + len(tick.rows) <= most and pace.due(tick) <= time.monotonic()
+        return len(rows) + len(tick.rows) <= most and pace.due() <= time.monotonic()
 
     async def _send(self, rows: Sequence[Numbered], stop: anyio.Event) -> bool:
-        """One commit in each partition that has rows of these; false where ``stop`` came first."""
+        """Commit once in each partition that has some of these rows. Return false if ``stop`` was set first."""
         until = rows[-1].number + 1
         parts = core.split(rows, len(self.states))
         for partition, part in enumerate(parts):
-            if part and not await self._taken_up(partition, len(part), stop):
+            if part and not await self._wait_for_room(partition, len(part), stop):
                 return False
         for partition, (state, part) in enumerate(zip(self.states, parts, strict=True)):
             started = time.time_ns()
-            told = core.handle(state, part, until, self.sample)
-            if not told.outputs and until - self.committed[partition] < BEHIND:
-                self.counts = self.counts.plus(told)
-                continue
-            await self._commit(partition, state, told.outputs, started)
-            self.room[partition] -= len(told.outputs)
-            self.counts = self.counts.plus(told)
+            handled = core.handle(state, part, until, self.sample)
+            self.counts = self.counts.plus(handled)
+            if handled.outputs or until - self.committed[partition] >= MEMO_LAG:
+                await self._commit(partition, state, handled.outputs, started)
+                self.room[partition] -= len(handled.outputs)
         return True
 
     async def _commit(
         self, partition: int, state: State, outputs: Sequence[Encoded], started_ns: int | None = None
     ) -> None:
-        commit = Commit(outputs, {}, {}, core.memo_of(state))
+        commit = Commit(outputs, {}, {}, core.snapshot(state))
         await self.loop.commit(self.loop.claims[partition], commit, started_ns=started_ns)
         self.committed[partition] = state.rows
 
-    async def _stand(self, partition: int, state: State, *, ended: bool) -> None:
-        """Leaves a memo that says where the run ended, in partitions that saw none of its last rows too."""
+    async def _commit_end(self, partition: int, state: State, *, ended: bool) -> None:
+        """Commit where the run ended, also in a partition that had none of its last rows."""
         if self.committed[partition] < state.rows or state.ended != ended:
             state.ended = ended
             await self._commit(partition, state, ())
 
-    async def _taken_up(self, partition: int, entries: int, stop: anyio.Event) -> bool:
-        """Waits until the partition's groups leave room for so many entries, or have read everything;
-        false where ``stop`` came first."""
-        tell_at = time.monotonic() + TELL_S
+    async def _wait_for_room(self, partition: int, entries: int, stop: anyio.Event) -> bool:
+        """Wait until the groups of a partition leave room for ``entries`` more, or have read everything. Return false
+        if ``stop`` was set first."""
+        warn_at = time.monotonic() + WARN_S
         while self.room[partition] < entries and not stop.is_set():
             slowest = max(await self.loop.log.groups(partition), key=_lag, default=None)
             lag = _lag(slowest) if slowest is not None else 0
             self.room[partition] = max(self.window, entries) - lag
             if self.room[partition] >= entries or slowest is None:
                 break
-            if time.monotonic() > tell_at:
-                state = "alive" if slowest.alive else "not running"
+            if time.monotonic() > warn_at:
                 _log.warning(
-                    "the feed waits for %s of partition %d: %d entries behind, %s; window %d",
+                    "the feed waits for group %s (%s): it lags by %d entries in partition %d, the window is %d",
                     slowest.group,
-                    partition,
+                    "running" if slowest.alive else "not running",
                     lag,
-                    state,
+                    partition,
                     self.window,
                 )
-                tell_at += TELL_S
+                warn_at += WARN_S
             await wait(POLL_S, stop)
         return not stop.is_set()
 
 
 def _lag(view: GroupView) -> int:
     return max(view.lag.values(), default=0)
-
-
-def _next(ticks: Iterator[Tick]) -> Tick | None:
-    return next(ticks, None)

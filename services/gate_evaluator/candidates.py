@@ -1,6 +1,5 @@
-"""One artifact in shadow: its evidence, and when there is something to say about it."""
+"""Collect the evidence about one artifact in shadow, and judge it."""
 
-import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,6 +8,7 @@ from msgspec import Struct, structs
 from schemas.control import Backtest
 from schemas.gates import GateVerdict, VerdictReached
 from schemas.scores import PredictionScored
+from services.gate_evaluator.events import finite
 from shared.gates import classic, default, evidence
 from shared.gates.classic import ClassicPolicy, Tally
 from shared.gates.evidence import Evidence
@@ -17,15 +17,16 @@ from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import Key, Plan, row_of
 from shared.gates.verdicts import Gate, Judgement, gate
 
-EVERY: Final = 500
-"""A verdict is written at least every so many scores."""
-LOOK: Final = 250
-"""Gates are looked at every so many scores. A look costs a hundred scores; a later one loses no evidence."""
+WRITE_EVERY: Final = 500
+"""A verdict is written at least after so many scores."""
+CHECK_EVERY: Final = 250
+"""The gates are checked after so many scores. A check costs as much as a hundred scores; no evidence is lost in
+between."""
 
 
 class Candidate(Struct, array_like=True):
-    """The evidence about one artifact. ``version`` is the newest configuration that it was scored under;
-    ``overall`` the last verdict that was written, ``said`` after how many scores; ``label`` its horizon, threshold
+    """The evidence about one artifact. ``version``: the newest configuration that it was scored under. ``overall``: the
+    last verdict written, and ``written_at`` the number of scores at that time. ``label``: its horizon (bars), threshold
     and interval (ms)."""
 
     key: Key
@@ -38,34 +39,34 @@ class Candidate(Struct, array_like=True):
     first_score: str = ""
     last_score: str = ""
     overall: str = ""
-    said: int = 0
+    written_at: int = 0
     label: tuple[int, float, int] = (0, 0.0, 0)
 
 
-def begin(
+def initial(
     key: Key, version: int, policy: Policy, score: PredictionScored, backtest: Backtest | None = None
 ) -> Candidate:
-    """No evidence yet. ``backtest``: what training left to hold it against."""
+    """Return a candidate without evidence. ``backtest``: the reference that its training recorded, if any."""
     label = (score.horizon, score.kappa, score.interval_ms)
     if isinstance(policy.thresholds, ClassicPolicy):
         return Candidate(key, version, None, classic.initial(policy.thresholds), label=label)
-    rules = policy.thresholds
+    thresholds = policy.thresholds
     plan = Plan(key, score.horizon, score.interval_ms)
     if backtest is not None:
         scales = structs.replace(plan.scales, prior=backtest.scale)
         plan = structs.replace(plan, scales=scales, response=backtest.response)
-    found = evidence.initial(plan, rules.margin, _whole(rules.block_ms, score))
-    return Candidate(key, version, found, None, label=label)
+    collected = evidence.initial(plan, thresholds.margin, _valid_block_ms(thresholds.block_ms, score))
+    return Candidate(key, version, collected, None, label=label)
 
 
-def _whole(block_ms: int, score: PredictionScored) -> int:
-    """A block length that the fold takes: whole bars, with room for the purge; else its own choice."""
-    lawful = block_ms % score.interval_ms == 0 and block_ms > score.horizon * score.interval_ms
-    return block_ms if lawful else 0
+def _valid_block_ms(block_ms: int, score: PredictionScored) -> int:
+    """Return a block length of whole bars that leaves room for the purge; 0, for the default length, if it does not."""
+    valid = block_ms % score.interval_ms == 0 and block_ms > score.horizon * score.interval_ms
+    return block_ms if valid else 0
 
 
-def take(candidate: Candidate, score: PredictionScored, event: str) -> None:
-    """Folds one score, in place."""
+def evolve(candidate: Candidate, score: PredictionScored, event: str) -> None:
+    """Fold one score, in place."""
     row = row_of(score)
     if candidate.evidence is not None:
         evidence.evolve(candidate.evidence, row)
@@ -79,13 +80,14 @@ def take(candidate: Candidate, score: PredictionScored, event: str) -> None:
 
 
 def fail(candidate: Candidate) -> None:
-    """A prediction that should have come and did not."""
+    """Count a prediction that was due and failed."""
     if candidate.evidence is not None:
         evidence.fail(candidate.evidence)
 
 
 def judge(candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str, float]) -> Judgement:
-    """What the policy says now; changes nothing."""
+    """Return the judgement by a policy. Changes nothing. ``latest``: the newest bar in any score; ``rivals``: the claim
+    of each candidate for the same model."""
     if policy.fault:
         unusable = gate("policy", "inconclusive", 0, 0, 0, "critical", detail=policy.fault)
         return Judgement("inconclusive", (unusable,), 0.0, "correct the gate policy")
@@ -98,13 +100,13 @@ def judge(candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str
 
 
 def claim(candidate: Candidate) -> float | None:
-    """What it claims among its rivals; None for a policy that claims nothing."""
+    """Return the e-value that a candidate claims among its rivals; None under a policy without such claims."""
     return default.claim(candidate.evidence) if candidate.evidence is not None else None
 
 
-def verdict(candidate: Candidate, policy: Policy, found: Judgement, version: int) -> VerdictReached:
-    """The event, and the note that it was written."""
-    candidate.overall, candidate.said = found.outcome, candidate.scores
+def verdict(candidate: Candidate, policy: Policy, judgement: Judgement, version: int) -> VerdictReached:
+    """Return the event for a judgement, and note that it is written."""
+    candidate.overall, candidate.written_at = judgement.outcome, candidate.scores
     key = candidate.key
     return VerdictReached(
         model=key.model,
@@ -112,34 +114,29 @@ def verdict(candidate: Candidate, policy: Policy, found: Judgement, version: int
         champion=key.champion or None,
         policy=policy.name,
         policy_digest=policy.digest,
-        overall=found.outcome,
-        gates=tuple(map(_said, found.gates)),
+        overall=judgement.outcome,
+        gates=tuple(map(_gate_verdict, judgement.gates)),
         scores=candidate.scores,
         since=candidate.since,
         until=candidate.until,
         first_score=candidate.first_score,
         last_score=candidate.last_score,
         control_version=version,
-        recommended_weight=found.weight,
-        advice=found.advice[:2000],
+        recommended_weight=judgement.weight,
+        advice=judgement.advice[:2000],
     )
 
 
-def _said(one: Gate) -> GateVerdict:
+def _gate_verdict(result: Gate) -> GateVerdict:
     return GateVerdict(
-        one.name,
-        one.outcome,
-        one.kind,
-        finite(one.value),
-        finite(one.threshold),
-        one.count,
-        finite(one.low),
-        finite(one.high),
-        finite(one.effect),
-        one.detail[:2000],
+        name=result.name,
+        verdict=result.outcome,
+        kind=result.kind,
+        value=finite(result.value),
+        threshold=finite(result.threshold),
+        samples=result.count,
+        low=finite(result.low),
+        high=finite(result.high),
+        effect=finite(result.effect),
+        detail=result.detail[:2000],
     )
-
-
-def finite(value: float) -> float | None:
-    """A number that an event can carry."""
-    return float(value) if math.isfinite(value) and abs(value) < 1e15 else None

@@ -1,74 +1,72 @@
-"""What each voting member is worth: the fold over complete rounds, and when it begins anew."""
+"""Measure the contribution of each voting member over complete rounds."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
-from schemas.common import ACTIONS
 from schemas.control import RegisterArtifact
 from schemas.gates import ContributionsMeasured, Worth
 from schemas.scores import PredictionScored
+from services.gate_evaluator.events import member_score
 from shared.control.state import Past
 from shared.gates import contribution
 from shared.gates.contribution import MOST_MEMBERS, ContributionPanel, Contributions
-from shared.gates.rounds import MemberScore
 from shared.voting.pool import log_prior
 
-ANEW = 8
-"""Said again once an eighth more rounds have been valued."""
+GROWTH: Final = 8
+"""The contributions are written again once the number of rounds has grown by an eighth."""
 
 
-class Measure(Struct, array_like=True):
-    """``champions`` with their artifacts and weights; ``version`` the newest configuration seen in a score;
-    ``said`` after how many rounds."""
+class ContributionState(Struct, array_like=True):
+    """The contributions of ``champions``: model, artifact and weight of each. ``version``: the newest configuration
+    seen in a score; ``written_at``: the number of rounds when they were last written."""
 
     version: int
     champions: tuple[tuple[str, str, float], ...]
     fold: Contributions
-    said: int = 0
+    written_at: int = 0
 
 
 def follow(
-    measure: Measure | None, version: int, past: Past, artifacts: Mapping[str, RegisterArtifact]
-) -> Measure | None:
-    """The measure for the configuration of a score; None where there is nobody to compare, or too many for
-    exact values."""
-    if measure is not None and measure.version >= version:
-        return measure
+    state: ContributionState | None, version: int, past: Past, artifacts: Mapping[str, RegisterArtifact]
+) -> ContributionState | None:
+    """Return the state for the configuration of a score: a new one if champions, weights or temperature have changed.
+    None if there are fewer than two champions, or too many for exact values."""
+    if state is not None and state.version >= version:
+        return state
     champions = tuple(
         sorted((name, slot.champion, slot.weight or 0.0) for name, slot in past.models.items() if slot.champion)
     )
-    if measure is not None and (champions, past.policy.temperature) == (
-        measure.champions,
-        measure.fold.panel.temperature,
-    ):
-        measure.version = version
-        return measure
+    temperature = past.policy.temperature
+    if state is not None and (champions, temperature) == (state.champions, state.fold.panel.temperature):
+        state.version = version
+        return state
     if not 2 <= len(champions) <= MOST_MEMBERS:
         return None
-    known = [artifacts[artifact] for _, artifact, _ in champions]
-    shares = [weight for *_, weight in champions]
+    registered = [artifacts[artifact] for _, artifact, _ in champions]
+    weights = [weight for *_, weight in champions]
     panel = ContributionPanel(
-        tuple(name for name, *_ in champions),
-        tuple(shares),
-        tuple(one.centre for one in known),
-        log_prior((share, one.prior) for one, share in zip(known, shares, strict=True)),
-        past.policy.temperature,
+        members=tuple(name for name, *_ in champions),
+        weights=tuple(weights),
+        centres=tuple(artifact.centre for artifact in registered),
+        log_prior=log_prior((weight, artifact.prior) for artifact, weight in zip(registered, weights, strict=True)),
+        temperature=temperature,
     )
-    return Measure(version, champions, contribution.initial(panel))
+    return ContributionState(version, champions, contribution.initial(panel))
 
 
-def take(measure: Measure, score: PredictionScored, event: str, version: int) -> ContributionsMeasured | None:
-    """A voting member's score; what is to be said, where enough more was valued."""
-    if (score.model, score.artifact.hex()) not in {(name, artifact) for name, artifact, _ in measure.champions}:
+def evolve(state: ContributionState, score: PredictionScored, event: str, version: int) -> ContributionsMeasured | None:
+    """Add the score of a voting member. Return the event to write if enough rounds were added since the last one."""
+    if (score.model, score.artifact.hex()) not in {(name, artifact) for name, artifact, _ in state.champions}:
         return None
-    said = MemberScore(score.model, score.symbol, score.open_time, score.probabilities, ACTIONS.index(score.outcome))
-    contribution.evolve(measure.fold, said)
-    valued = measure.fold.valued
-    if valued == measure.said or valued < measure.said + measure.said // ANEW:
+    contribution.evolve(state.fold, member_score(score))
+    valued = state.fold.valued
+    if valued == state.written_at or valued < state.written_at + state.written_at // GROWTH:
         return None
-    measure.said = valued
+    state.written_at = valued
     members = {
-        one.model: Worth(one.shapley, one.leave_one_out) for one in contribution.member_contributions(measure.fold)
+        member.model: Worth(member.shapley, member.leave_one_out)
+        for member in contribution.member_contributions(state.fold)
     }
     return ContributionsMeasured(members, valued, event, version)

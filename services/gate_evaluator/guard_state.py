@@ -1,4 +1,4 @@
-"""A champion that replaced another, watched beside its ghost."""
+"""Compare a champion that replaced another with that former champion, which continues in shadow."""
 
 from typing import Any, Final
 
@@ -9,72 +9,73 @@ from shared.gates import guard
 from shared.gates.guard import DEFAULT_GUARD, Finding, Guard
 from shared.gates.rows import Row, row_of
 
-LOOK: Final = 20
-"""Guards are looked at every so many answers: oftener than gates, for what they see does harm."""
+CHECK_EVERY: Final = 20
+"""The guards are checked after so many scores and failures. Gates are checked less often, since a shadow does no
+harm."""
 PAIRS: Final = 256
-"""Answers of a champion that may wait for its ghost's; then the oldest counts without."""
+"""Scores of a champion that may wait for the former champion's. The oldest is then folded without a counterpart."""
 CONFIRM_BLOCKS: Final = 10
-"""So many blocks without an alarm end a probation well."""
+"""A probation is confirmed after so many blocks without an alarm."""
 
 
-class Watch(Struct, array_like=True):
-    """``version`` made ``artifact`` champion in place of ``ghost``. ``own`` and ``theirs``: answers by
-    ``<open time> <symbol>`` that wait for each other. ``seen``: answers of both and failures of the champion;
-    ``stage`` is the gravest that was written."""
+class ChampionGuard(Struct, array_like=True):
+    """The champion ``artifact``, which replaced ``former`` in configuration ``version``. ``waiting`` and
+    ``former_waiting`` have the scores of each, by ``<open time> <symbol>``, whose counterpart was not read yet.
+    ``seen`` counts the scores of both and the failures of the champion. ``stage``: the most severe that was written."""
 
     model: str
     artifact: str
-    ghost: str
+    former: str
     version: int
     guard: Guard
     stage: str = "continue"
     confirmed: bool = False
     seen: int = 0
     last_score: str = ""
-    own: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    theirs: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    waiting: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    former_waiting: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
-def begin(model: str, artifact: str, ghost: str, version: int, score: PredictionScored) -> Watch:
-    """Nothing seen yet."""
-    watched = guard.initial(horizon=score.horizon, interval_ms=score.interval_ms)
-    return Watch(model, artifact, ghost, version, watched)
+def initial(model: str, artifact: str, former: str, version: int, score: PredictionScored) -> ChampionGuard:
+    """Return the guard of a champion without any score."""
+    statistics = guard.initial(horizon=score.horizon, interval_ms=score.interval_ms)
+    return ChampionGuard(model, artifact, former, version, statistics)
 
 
-def take(watch: Watch, score: PredictionScored, event: str) -> None:
-    """A score of the champion, or of its ghost. A pair is folded when both are there."""
-    watch.seen += 1
+def evolve(state: ChampionGuard, score: PredictionScored, event: str) -> None:
+    """Add a score of the champion or of the former one. A pair is folded once both are read."""
+    state.seen += 1
     name = f"{score.open_time} {score.symbol}"
-    if score.artifact.hex() == watch.ghost:
-        if name in watch.own:
-            _fold(watch, Row(*watch.own.pop(name)), score.probabilities)
+    if score.artifact.hex() == state.former:
+        if name in state.waiting:
+            _fold(state, Row(*state.waiting.pop(name)), score.probabilities)
             return
-        watch.theirs[name] = score.probabilities
-        while len(watch.theirs) > PAIRS:
-            del watch.theirs[next(iter(watch.theirs))]
+        state.former_waiting[name] = score.probabilities
+        while len(state.former_waiting) > PAIRS:
+            del state.former_waiting[next(iter(state.former_waiting))]
         return
-    watch.last_score = event
-    if name in watch.theirs:
-        _fold(watch, row_of(score), watch.theirs.pop(name))
+    state.last_score = event
+    if name in state.former_waiting:
+        _fold(state, row_of(score), state.former_waiting.pop(name))
         return
-    watch.own[name] = tuple(row_of(score))
-    while len(watch.own) > PAIRS:
-        _fold(watch, Row(*watch.own.pop(next(iter(watch.own)))), None)
+    state.waiting[name] = tuple(row_of(score))
+    while len(state.waiting) > PAIRS:
+        _fold(state, Row(*state.waiting.pop(next(iter(state.waiting)))), None)
 
 
-def fail(watch: Watch) -> None:
-    """The champion gave no answer."""
-    watch.seen += 1
-    guard.fail(watch.guard)
+def fail(state: ChampionGuard) -> None:
+    """Count a prediction of the champion that was due and failed."""
+    state.seen += 1
+    guard.fail(state.guard)
 
 
-def findings(watch: Watch, latest: int, partitions: int = 1) -> tuple[Finding, ...]:
-    """What every guard says; a bar is scored a horizon late, and so is its ghost. Each of several ``partitions``
-    may raise the alarm, so each needs so much more evidence."""
+def findings(state: ChampionGuard, latest: int, partitions: int = 1) -> tuple[Finding, ...]:
+    """Return the result of every check. ``latest``: the newest bar in any score. With several ``partitions`` each
+    evaluator can raise the alarm, so the thresholds are multiplied by their number."""
     several = max(1, partitions)
-    lines = {"demote_at": DEFAULT_GUARD.demote_at * several, "rollback_at": DEFAULT_GUARD.rollback_at * several}
-    return guard.findings(watch.guard, structs.replace(DEFAULT_GUARD, **lines), latest)
+    thresholds = {"demote_at": DEFAULT_GUARD.demote_at * several, "rollback_at": DEFAULT_GUARD.rollback_at * several}
+    return guard.findings(state.guard, structs.replace(DEFAULT_GUARD, **thresholds), latest)
 
 
-def _fold(watch: Watch, row: Row, ghost: tuple[float, float, float] | None) -> None:
-    guard.evolve(watch.guard, row._replace(champion=ghost))
+def _fold(state: ChampionGuard, row: Row, former: tuple[float, float, float] | None) -> None:
+    guard.evolve(state.guard, row._replace(champion=former))

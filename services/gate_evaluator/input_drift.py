@@ -1,4 +1,4 @@
-"""The inputs of every artifact that votes or is in shadow, beside those of its training part."""
+"""Compare the inputs of every artifact that votes or is in shadow with those of its training part."""
 
 from struct import Struct as Packing
 from typing import Final
@@ -8,18 +8,18 @@ from msgspec import Struct
 from schemas.control import RegisterArtifact
 from schemas.features import FeaturesComputed
 from schemas.gates import InputsDrifted
-from services.gate_evaluator.candidates import finite
+from services.gate_evaluator.events import finite
 from shared.gates import blocks, inputs
 from shared.gates.backtest import effect_of
 from shared.gates.inputs import Inputs, TrainingBins
 from shared.gates.verdicts import Gate
 
-LOOK: Final = 200
-"""Drift is looked at every so many vectors."""
+CHECK_EVERY: Final = 200
+"""Drift is checked after so many vectors."""
 
 
-class Intake(Struct, array_like=True):
-    """What came in for one artifact. ``since`` and ``until``: the open times (ms) of the bars seen."""
+class InputDrift(Struct, array_like=True):
+    """The inputs of one artifact. ``since`` and ``until``: the first and last bar of its vectors (open times, ms)."""
 
     model: str
     artifact: str
@@ -31,44 +31,43 @@ class Intake(Struct, array_like=True):
     drifted: bool = False
 
 
-def begin(known: RegisterArtifact) -> Intake | None:
-    """Nothing seen yet; None for an artifact whose training left nothing to compare with."""
-    if known.backtest is None or known.horizon is None:
+def initial(registered: RegisterArtifact) -> InputDrift | None:
+    """Return the state of an artifact without any vector; None if its training recorded no reference."""
+    backtest = registered.backtest
+    if backtest is None or registered.horizon is None:
         return None
-    told = known.backtest
-    training = TrainingBins(known.features, told.edges, told.counts, told.effect)
-    length = blocks.length_ms(known.horizon, known.interval_ms)
-    return Intake(known.model, known.artifact, length, known.interval_ms, Inputs(training))
+    training = TrainingBins(registered.features, backtest.edges, backtest.counts, backtest.effect)
+    length = blocks.length_ms(registered.horizon, registered.interval_ms)
+    return InputDrift(registered.model, registered.artifact, length, registered.interval_ms, Inputs(training))
 
 
-def take(intake: Intake, vector: FeaturesComputed, event: str) -> InputsDrifted | None:
-    """Takes one vector, in place. What is to be said, where drift began or ended."""
-    if vector.interval_ms != intake.interval_ms:
+def evolve(state: InputDrift, vector: FeaturesComputed, event: str) -> InputsDrifted | None:
+    """Add one vector, in place. Return the event to write if a drift began or ended."""
+    if vector.interval_ms != state.interval_ms:
         return None
     values = Packing(f"<{len(vector.values) // 4}f").unpack(vector.values)
-    inputs.observe(intake.inputs, values)
-    intake.since = vector.open_time if intake.since < 0 else min(intake.since, vector.open_time)
-    intake.until = max(intake.until, vector.open_time)
-    if intake.inputs.seen % LOOK:
+    inputs.observe(state.inputs, values)
+    state.since = vector.open_time if state.since < 0 else min(state.since, vector.open_time)
+    state.until = max(state.until, vector.open_time)
+    if state.inputs.seen % CHECK_EVERY:
         return None
-    found = judge(intake)
-    if found.outcome == "inconclusive" or (found.outcome == "failed") == intake.drifted:
+    gate = judge(state)
+    if gate.outcome == "inconclusive" or (gate.outcome == "failed") == state.drifted:
         return None
-    intake.drifted = not intake.drifted
-    share = finite(found.value) or 0.0
+    state.drifted = not state.drifted
     return InputsDrifted(
-        intake.model,
-        intake.artifact,
-        intake.drifted,
-        share,
-        found.threshold,
-        found.count,
-        found.detail,
-        event,
+        model=state.model,
+        artifact=state.artifact,
+        drifted=state.drifted,
+        share=finite(gate.value) or 0.0,
+        threshold=gate.threshold,
+        samples=gate.count,
+        detail=gate.detail,
+        vector=event,
     )
 
 
-def judge(intake: Intake) -> Gate:
-    """Whether the inputs seen so far are like those of the training part."""
-    span = intake.until - intake.since + intake.interval_ms
-    return inputs.input_drift(intake.inputs, effect_of(intake.inputs.seen, span, intake.block_ms))
+def judge(state: InputDrift) -> Gate:
+    """Return whether the inputs so far are distributed as those of the training part."""
+    span = state.until - state.since + state.interval_ms
+    return inputs.input_drift(state.inputs, effect_of(state.inputs.seen, span, state.block_ms))

@@ -1,4 +1,4 @@
-"""Who votes and who is in shadow under a version of the configuration, and since which version without a break."""
+"""Find which artifacts vote and which are in shadow under a configuration, and since which version without a break."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,11 @@ from shared.control.state import Model
 
 
 class Roles:
-    """The roles under ``version``. ``shadows`` and ``active`` (in shadow or voting): the first version of an
-    artifact's present run; ``champions``: a model's champion and the first version of its run.
+    """The roles under ``version``. ``shadows`` and ``active`` (in shadow or voting) have the first version of an
+    artifact's present run; ``champions`` has a model's champion and the first version of its run.
 
-    A role that was lost and regained between two versions counts from when it was regained. Derived from the
-    control log alone, so no memo holds it."""
+    A role that was lost and regained between two versions counts from the version at which it was regained. Roles
+    follow from the control log alone, so no memo holds them."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -21,9 +21,9 @@ class Roles:
         self._models: Mapping[str, Model] = {}
 
     def advance(self, control: Control, version: int) -> None:
-        """Follows the configuration up to ``version``, one version after another.
+        """Follow the configuration up to ``version``, one version after another.
 
-        Raises ``LookupError`` where control has not been read so far."""
+        Raises ``LookupError`` if control has not been read so far."""
         if version > control.version:
             raise LookupError(f"control version {version} has not been read yet, only {control.version}")
         for at in range(self.version + 1, version + 1):
@@ -33,15 +33,15 @@ class Roles:
         self.version = max(self.version, version)
 
     def in_shadow(self, artifact: str, since: int) -> bool:
-        """Whether an artifact has been in shadow at every version from ``since`` to the present one."""
+        """Return whether an artifact was in shadow at every version from ``since`` to the present one."""
         return self.shadows.get(artifact, since + 1) <= since
 
     def is_active(self, artifact: str, since: int) -> bool:
-        """Whether an artifact has been in shadow or voting at every version from ``since`` to the present one."""
+        """Return whether an artifact was in shadow or voting at every version from ``since`` to the present one."""
         return self.active.get(artifact, since + 1) <= since
 
     def is_champion(self, model: str, artifact: str, since: int) -> bool:
-        """Whether an artifact has been its model's champion at every version from ``since`` to the present one."""
+        """Return whether an artifact was its model's champion at every version from ``since`` to the present one."""
         champion, first = self.champions.get(model, ("", 0))
         return champion == artifact and first <= since
 

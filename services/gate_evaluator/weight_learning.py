@@ -1,66 +1,65 @@
-"""Weights by results: the fold over complete rounds, and when it begins anew."""
+"""Learn the weights of the voting members from their results over complete rounds."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
-from schemas.common import ACTIONS
 from schemas.control import RegisterArtifact
 from schemas.scores import PredictionScored
+from services.gate_evaluator.events import member_score
 from shared.control.state import Model
 from shared.gates import weights
-from shared.gates.rounds import MemberScore
 from shared.gates.weights import Step, WeightedMember, Weights
 
-SAME_WITHIN = 1e-9
+SAME_WITHIN: Final = 1e-9
 
 
-class Learner(Struct, array_like=True):
-    """``champions`` are those that the weights are learned for, with the weights that control had;
-    ``version`` the newest configuration that was seen in a score."""
+class WeightLearning(Struct, array_like=True):
+    """The weights that are learned for ``champions`` (model and artifact). ``in_force``: the weights that control had.
+    ``version``: the newest configuration seen in a score."""
 
     version: int
     champions: tuple[tuple[str, str], ...]
-    held: dict[str, float]
+    in_force: dict[str, float]
     fold: Weights
 
 
 def follow(
-    learner: Learner | None,
+    state: WeightLearning | None,
     version: int,
     slots: Mapping[str, Model],
     artifacts: Mapping[str, RegisterArtifact],
     temperature: float,
     score: PredictionScored,
-) -> Learner | None:
-    """The learner for the configuration of a score: the same while champions are the same and weights
-    are those it had, or those it proposed; None where there is nothing to weigh."""
+) -> WeightLearning | None:
+    """Return the state for the configuration of a score. It continues while the champions are the same, and the weights
+    are those of before or those that it proposed. None if there are fewer than two champions with a weight."""
     champions = tuple(sorted((name, slot.champion) for name, slot in slots.items() if slot.champion))
-    held = {name: slots[name].weight or 0.0 for name, _ in champions}
-    if learner is not None and learner.version >= version:
-        return learner
-    if learner is not None and learner.champions == champions:
-        learner.version = version
-        if _same(held, learner.held) or _same(held, weights.proposal(learner.fold)):
-            learner.held = held
-            return learner
-    if len(champions) < 2 or sum(held.values()) <= 0.0:
+    in_force = {name: slots[name].weight or 0.0 for name, _ in champions}
+    if state is not None and state.version >= version:
+        return state
+    if state is not None and state.champions == champions:
+        state.version = version
+        if _same(in_force, state.in_force) or _same(in_force, weights.proposal(state.fold)):
+            state.in_force = in_force
+            return state
+    if len(champions) < 2 or sum(in_force.values()) <= 0.0:
         return None
     members = [
-        WeightedMember(name, held[name], artifacts[artifact].centre, artifacts[artifact].prior)
+        WeightedMember(name, in_force[name], artifacts[artifact].centre, artifacts[artifact].prior)
         for name, artifact in champions
     ]
     fold = weights.initial(members, horizon=score.horizon, interval_ms=score.interval_ms, temperature=temperature)
-    return Learner(version, champions, held, fold)
+    return WeightLearning(version, champions, in_force, fold)
 
 
-def take(learner: Learner, score: PredictionScored) -> Step | None:
-    """A voting member's score; the step of the block that it closed, if it did."""
-    if (score.model, score.artifact.hex()) not in learner.champions:
+def evolve(state: WeightLearning, score: PredictionScored) -> Step | None:
+    """Add the score of a voting member. Return the step of the block that it closed, if it closed one."""
+    if (score.model, score.artifact.hex()) not in state.champions:
         return None
-    said = MemberScore(score.model, score.symbol, score.open_time, score.probabilities, ACTIONS.index(score.outcome))
-    return weights.evolve(learner.fold, said)
+    return weights.evolve(state.fold, member_score(score))
 
 
-def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return one.keys() == other.keys() and all(abs(one[name] - other[name]) <= SAME_WITHIN for name in one)
+def _same(first: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return first.keys() == other.keys() and all(abs(first[name] - other[name]) <= SAME_WITHIN for name in first)

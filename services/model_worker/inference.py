@@ -1,4 +1,4 @@
-"""Asks one artifact about many windows at once, and takes nothing but probabilities for an answer."""
+"""Predict many windows with one artifact, and accept nothing but probabilities from it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -13,62 +13,63 @@ VALUES = np.dtype("<f4")
 
 
 class Predictor(Protocol):
-    """What the worker needs of an artifact; ``shared.artifacts.Artifact`` is one. ``feature_set`` is
-    a digest in hexadecimal, ``window`` T, ``features`` F; ``batch_rows`` the batch size at which its
-    bits are stable, None where any will do."""
+    """The part of ``shared.artifacts.Artifact`` that the worker uses.
+
+    ``feature_set``: its digest in hexadecimal; ``window``: T; ``features``: F. ``batch_rows``: the only batch size at
+    which its results are stable to the bit; None if any size is."""
 
     @property
-    def feature_set(self) -> str: ...  # noqa: D102  # said above
+    def feature_set(self) -> str: ...  # noqa: D102  # see above
     @property
-    def interval_ms(self) -> int: ...  # noqa: D102  # said above
+    def interval_ms(self) -> int: ...  # noqa: D102  # see above
     @property
-    def window(self) -> int: ...  # noqa: D102  # said above
+    def window(self) -> int: ...  # noqa: D102  # see above
     @property
-    def features(self) -> int: ...  # noqa: D102  # said above
+    def features(self) -> int: ...  # noqa: D102  # see above
     @property
-    def batch_rows(self) -> int | None: ...  # noqa: D102  # said above
+    def batch_rows(self) -> int | None: ...  # noqa: D102  # see above
 
     def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """float32 [N, T, F] to float64 [N, 3]."""
+        """Return the probabilities float64 [N, 3] of windows float32 [N, T, F]."""
 
 
 class Failure(NamedTuple):
-    """Why there is no answer."""
+    """Why there is no prediction."""
 
     reason: FailureReason
     detail: str
 
 
-Answer = tuple[float, float, float] | Failure
+Prediction = tuple[float, float, float] | Failure
 
 
-def answers(predictor: Predictor, windows: Sequence[bytes]) -> list[Answer]:
-    """One answer for each window (T * F little-endian float32, in order). A window that makes the
-    artifact raise fails alone: the others are asked again one by one."""
+def predict_batch(predictor: Predictor, windows: Sequence[bytes]) -> list[Prediction]:
+    """Return one prediction for each window (T * F little-endian float32), in order. If the artifact raises, each
+    window is predicted alone, so that only those fail on which it raises again."""
     shape = (len(windows), predictor.window, predictor.features)
     table = np.frombuffer(b"".join(windows), dtype=VALUES).astype(np.float32, copy=False).reshape(shape)
-    # Ufuncs as such, and floats of Python below: for one window the wrappers over them cost more than they do.
+    # The ufunc itself, and Python's floats below: for one window, the wrappers over them take longer than the work.
     if np.logical_and.reduce(np.isfinite(table), axis=None):
-        return _asked(predictor, table)
+        return _predict(predictor, table)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(table).all(axis=(1, 2)))
-    found = iter(_asked(predictor, table[finite]) if finite.any() else ())
-    return [next(found) if finite[row] else _not_finite(table[row]) for row in range(len(table))]
+    predictions = iter(_predict(predictor, table[finite]) if finite.any() else ())
+    return [next(predictions) if finite[row] else _not_finite(table[row]) for row in range(len(table))]
 
 
-def _asked(predictor: Predictor, table: NDArray[np.float32]) -> list[Answer]:
+def _predict(predictor: Predictor, table: NDArray[np.float32]) -> list[Prediction]:
     try:
         p = _in_batches(predictor, table)
         if p.shape != (len(table), 3):
             raise ValueError(f"{list(p.shape)} for {len(table)} windows, expected [{len(table)}, 3]")
     except Exception as error:
         if len(table) > 1:
-            return [answer for row in range(len(table)) for answer in _asked(predictor, table[row : row + 1])]
+            return [alone for row in range(len(table)) for alone in _predict(predictor, table[row : row + 1])]
         return [Failure("error", f"{type(error).__name__}: {error}"[:500])]
     rows: list[Any] = p.tolist()
-    return [_judged(*row) for row in rows]
+    return [_checked(*row) for row in rows]
 
 
-def _judged(sell: float, hold: float, buy: float) -> Answer:
+def _checked(sell: float, hold: float, buy: float) -> Prediction:
     fits = 0.0 <= sell <= 1.0 and 0.0 <= hold <= 1.0 and 0.0 <= buy <= 1.0
     if fits and abs(sell + hold + buy - 1.0) <= SUMS_WITHIN:
         return sell, hold, buy
@@ -76,7 +77,7 @@ def _judged(sell: float, hold: float, buy: float) -> Answer:
 
 
 def _in_batches(predictor: Predictor, table: NDArray[np.float32]) -> NDArray[np.float64]:
-    """One call, or calls of exactly ``batch_rows`` rows, the last filled up by repeating its last row."""
+    """Predict in one call, or in calls of exactly ``batch_rows`` rows, the last padded with its last row."""
     size = predictor.batch_rows
     if size is None:
         return predictor.predict(table)

@@ -1,4 +1,4 @@
-"""Loads artifacts for the core: one at a time, in a thread, so that ballots go on meanwhile."""
+"""Load artifacts for the core, one at a time and in a thread, so that predictions go on meanwhile."""
 
 import sys
 import time
@@ -15,27 +15,27 @@ from shared.control.stream import now_ms
 Outcome = Loaded | Fault
 
 SWITCH_S: Final = 0.00005
-"""How long the thread that loads may keep the interpreter from the one that answers. Python's own 5 ms
-would be waited out at each of a batch's reads and writes."""
+"""How long (s) the thread that loads may keep the interpreter from the one that predicts. With Python's default of 5
+ms, every read and write of a batch would wait that long."""
 REST: Final = 9
-"""After each piece of a load its thread rests so many times as long as the piece took of the processor."""
+"""After each piece of a load, its thread sleeps for this multiple of the piece's processor time."""
 
 
 class Rests:
-    """A pause between two pieces of work in a thread: the processor is the ballots' meanwhile."""
+    """A pause between two pieces of work in a thread, which leaves the processor to predictions."""
 
     def __init__(self) -> None:
         self._worked = time.thread_time()
 
     def __call__(self) -> None:
-        """Rests for what was worked since the last rest."""
+        """Sleep for ``REST`` times the processor time since the last call."""
         time.sleep(REST * (time.thread_time() - self._worked))
         self._worked = time.thread_time()
 
 
 @contextmanager
-def yielding() -> Iterator[None]:
-    """The interpreter changes hands quickly while this lasts."""
+def switching_fast() -> Iterator[None]:
+    """Let Python switch between threads after ``SWITCH_S`` while the body runs."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
@@ -45,55 +45,56 @@ def yielding() -> Iterator[None]:
 
 
 class ThreadLoader:
-    """``services.model_worker.members.Loader`` over ``read``, which gives an artifact verified and warm,
-    or raises; what it raises becomes the fault's reason. In the background ``read`` is given a pause, to be
-    called between two pieces of its work. To be used from one thread."""
+    """``services.model_worker.members.Loader`` over ``read``, which returns an artifact verified and warm, or raises.
+
+    The reason of a fault is what ``read`` raised. In the background ``read`` gets a pause, to be called between two
+    pieces of its work. All methods must be called from one thread."""
 
     def __init__(self, read: Callable[[str, Pause | None], Predictor]) -> None:
         self._read = read
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
-        self._under_way: dict[str, Future[Outcome]] = {}
-        self._found: dict[str, Outcome] = {}
+        self._loading: dict[str, Future[Outcome]] = {}
+        self._outcomes: dict[str, Outcome] = {}
 
     def load(self, artifact: str) -> Outcome:
-        """See ``Loader.load``. What waits its turn in the background is loaded at once instead."""
-        future = self._under_way.pop(artifact, None)
+        """See ``Loader.load``. An artifact that waits for its turn in the background is loaded at once instead."""
+        future = self._loading.pop(artifact, None)
         if future is not None and not future.cancel():
-            self._found[artifact] = future.result()
-        if not isinstance(self._found.get(artifact), Loaded):
-            self._found[artifact] = self._once(artifact)
-        return self._found[artifact]
+            self._outcomes[artifact] = future.result()
+        if not isinstance(self._outcomes.get(artifact), Loaded):
+            self._outcomes[artifact] = self._read_artifact(artifact)
+        return self._outcomes[artifact]
 
     def request(self, artifact: str) -> None:
         """See ``Loader.request``."""
-        if not isinstance(self.outcome(artifact), Loaded) and artifact not in self._under_way:
-            self._under_way[artifact] = self._thread.submit(self._beside, artifact)
+        if not isinstance(self.outcome(artifact), Loaded) and artifact not in self._loading:
+            self._loading[artifact] = self._thread.submit(self._in_background, artifact)
 
     def outcome(self, artifact: str) -> Outcome | None:
         """See ``Loader.outcome``."""
-        future = self._under_way.get(artifact)
+        future = self._loading.get(artifact)
         if future is None:
-            return self._found.get(artifact)
+            return self._outcomes.get(artifact)
         if not future.done():
             return None
-        self._found[artifact] = self._under_way.pop(artifact).result()
-        return self._found[artifact]
+        self._outcomes[artifact] = self._loading.pop(artifact).result()
+        return self._outcomes[artifact]
 
     def forget(self, artifact: str) -> None:
         """See ``Loader.forget``."""
-        future = self._under_way.pop(artifact, None)
+        future = self._loading.pop(artifact, None)
         if future is not None:
             future.cancel()
-        self._found.pop(artifact, None)
+        self._outcomes.pop(artifact, None)
 
-    def _beside(self, artifact: str) -> Outcome:
-        with yielding():
-            return self._once(artifact, Rests())
+    def _in_background(self, artifact: str) -> Outcome:
+        with switching_fast():
+            return self._read_artifact(artifact, Rests())
 
-    def _once(self, artifact: str, pause: Pause | None = None) -> Outcome:
-        begun = time.monotonic()
+    def _read_artifact(self, artifact: str, pause: Pause | None = None) -> Outcome:
+        began = time.monotonic()
         try:
             predictor = self._read(artifact, pause)
         except Exception as error:
             return Fault(f"{type(error).__name__}: {error}", now_ms())
-        return Loaded(predictor, now_ms(), round(1000 * (time.monotonic() - begun)))
+        return Loaded(predictor, now_ms(), round(1000 * (time.monotonic() - began)))

@@ -1,4 +1,4 @@
-"""The shell of the model-worker."""
+"""Make the model-worker that the console runs."""
 
 import secrets
 
@@ -9,5 +9,5 @@ from shared.runtime.process import owner
 
 
 def service(model: str, store: ArtifactStore) -> ModelWorker:
-    """The worker of ``model``, loading its artifacts from ``store``."""
+    """Return the worker of ``model``, which loads its artifacts from ``store``."""
     return ModelWorker(model, ThreadLoader(store.load), str(owner(f"model-worker.{model}")), secrets.token_hex(8))

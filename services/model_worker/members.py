@@ -1,17 +1,16 @@
-"""Which artifacts a model's worker answers with, and what became of loading each. Pure but for the
-loader, which it is given.
+"""The artifacts with which a model's worker predicts, and whether each is loaded. Pure but for the loader, an argument.
 
-Which artifacts answer a vector is said by the vector's stamp, the version of the configuration that was in force when
-the bar came (``schemas.features``). The newest version only says what to load ahead.
+The stamp of a vector selects the artifacts that predict from it: it is the version of the configuration in force when
+the bar came (``schemas.features``). The newest version selects only what to load ahead.
 
-A champion is loaded before anything is answered under its configuration, and so is everything that is
-active at a start: what votes never depends on how fast a file was read. A shadow that is started while
-live loads in the background; until then it answers ``not_loaded``, and delays nobody. That is a fact about this
-process, and nothing later follows from it.
+Before anything is predicted under a configuration, its champion is loaded. At a start, so is everything that is active.
+So a prediction that votes never depends on how fast a file is read. A shadow that is started while the worker runs
+loads in the background. Until then its predictions fail with ``not_loaded`` and delay nothing. That is a fact about
+this process; no later event depends on it.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -23,13 +22,13 @@ from shared.control import EMPTY, Model, fold
 from shared.control import State as Control
 
 FORMER: Final = 3
-"""How many former champions that are not active stay loaded, the newest: a rollback's targets. At a
-start they are loaded too. Everything else is freed as soon as it is not active."""
+"""The number of former champions that stay loaded although they are not active, the newest: targets of a rollback. They
+are loaded at a start, too. Any other artifact is freed as soon as it is not active."""
 LOADING: Final = "still being loaded; it answers once it is verified and warm"
 
 
 class Loaded(NamedTuple):
-    """An artifact in memory: when it was verified and warm (ms since 1970), and how long that took."""
+    """An artifact in memory. ``at``: when it was verified and warm (ms since 1970); ``took_ms``: how long that took."""
 
     predictor: Predictor
     at: int
@@ -37,31 +36,32 @@ class Loaded(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why an artifact could not be loaded, and when that was found."""
+    """Why an artifact could not be loaded, and when that failed (ms since 1970)."""
 
     reason: str
     at: int
 
 
 class Loader(Protocol):
-    """Turns an artifact's digest into the artifact, once; keeps what it loaded until told to forget."""
+    """Loads artifacts by their digests, each once, and keeps them until ``forget``."""
 
     def load(self, artifact: str) -> Loaded | Fault:
-        """Waits for it. What failed before is tried again."""
+        """Load an artifact and wait for it. One that failed before is tried again."""
 
     def request(self, artifact: str) -> None:
-        """Begins in the background; does nothing where it is loaded, or being loaded. What failed
-        before is tried again."""
+        """Start to load an artifact in the background, unless it is loaded or being loaded. One that failed before is
+        tried again."""
 
     def outcome(self, artifact: str) -> Loaded | Fault | None:
-        """What became of it; None while it is being loaded, and where nobody asked for it."""
+        """Return the result of loading an artifact; None while it is being loaded, and if it was never requested."""
 
     def forget(self, artifact: str) -> None:
-        """Frees its memory."""
+        """Free the memory of an artifact."""
 
 
 class Worker(NamedTuple):
-    """Who announces: the model, this process as ``status`` shows it, and a random name of its start."""
+    """The process that announces: its model, its owner as ``status`` shows it, and ``life``, a random name of its
+    start."""
 
     model: str
     owner: str
@@ -69,8 +69,8 @@ class Worker(NamedTuple):
 
 
 class Member(NamedTuple):
-    """An active artifact: by digest (hexadecimal and bytes), what it was registered for, and itself,
-    or why it is not loaded."""
+    """An active artifact: its digest (hexadecimal and bytes), its registration, and its predictor, or the fault for
+    which it is not loaded."""
 
     artifact: str
     digest: bytes
@@ -81,107 +81,112 @@ class Member(NamedTuple):
 
 
 class ActiveArtifacts(Struct):
-    """The configuration as far as it was read, and ``stamp``, the version under which vectors are answered now.
+    """The configuration as far as it was read, and the artifacts that are active under ``stamp``, the version of the
+    vectors that are predicted from now.
 
-    ``members`` are the artifacts active under the stamp in the order in which they answer (shadows first, the champion
-    last), ``former`` the former champions (newest last). ``held``: what the loader was asked for and not yet told to
-    forget; ``told``: what was announced about each artifact; ``freed``: what was ready and is not yet announced as
-    freed. ``settled``: nothing is being loaded, and all is announced. ``begun``: the version that this process started
-    with; ``entered``: whether what the stamp needs was loaded."""
+    ``members``: those artifacts in the order of their predictions (shadows first, the champion last). ``former``: the
+    former champions, newest last. ``requested``: the artifacts that the loader has, or was asked for. ``announced``:
+    the outcome that was announced last for each artifact. ``freed``: artifacts that were announced as ready, and are
+    not yet announced as freed. ``settled``: nothing is being loaded, and everything is announced. ``started_with``: the
+    version at the start of this process. ``switched``: whether the artifacts of ``stamp`` were loaded."""
 
     control: Control = EMPTY
     stamp: int = 0
-    begun: int = 0
-    entered: bool = False
+    started_with: int = 0
+    switched: bool = False
     members: tuple[Member, ...] = ()
     former: tuple[str, ...] = ()
-    held: frozenset[str] = frozenset()
-    told: dict[str, Loaded | Fault] = {}
+    requested: frozenset[str] = frozenset()
+    announced: dict[str, Loaded | Fault] = {}
     freed: tuple[str, ...] = ()
     settled: bool = True
 
 
-def follow(roster: ActiveArtifacts, model: str, control: Sequence[Envelope[CommandRecorded]]) -> None:
-    """Folds commands, and notes who was champion on the way."""
+def follow(active: ActiveArtifacts, model: str, control: Sequence[Envelope[CommandRecorded]]) -> None:
+    """Fold commands into the configuration, and note each champion that is replaced."""
     for envelope in control:
-        before = roster.control.models.get(model, Model()).champion
-        roster.control = fold(roster.control, envelope.event)
-        after = roster.control.models.get(model, Model()).champion
+        before = active.control.models.get(model, Model()).champion
+        active.control = fold(active.control, envelope.event)
+        after = active.control.models.get(model, Model()).champion
         if before is not None and before != after:
-            roster.former = (*(artifact for artifact in roster.former if artifact != before), before)
+            active.former = (*(artifact for artifact in active.former if artifact != before), before)
 
 
-def load(roster: ActiveArtifacts, model: str, loader: Loader, *, starting: bool) -> None:
-    """Has loaded what the newest configuration wants beside what the stamp needs, and nothing else. At a start it
-    waits until all of that is there."""
-    newest = roster.control.models.get(model, Model())
-    wanted = frozenset((*_active(newest), *_idle(roster, newest), *_active(slot_at(roster, model))))
-    for artifact in sorted(roster.held - wanted):
+def load(active: ActiveArtifacts, model: str, loader: Loader, *, starting: bool) -> None:
+    """Request the artifacts that the newest configuration and the stamp need, and free all others. When ``starting``,
+    wait until the active ones are loaded."""
+    newest = active.control.models.get(model, Model())
+    wanted = frozenset(
+        (*_active_digests(newest), *_idle(active, newest), *_active_digests(model_under_stamp(active, model)))
+    )
+    for artifact in sorted(active.requested - wanted):
         loader.forget(artifact)
-        if isinstance(roster.told.pop(artifact, None), Loaded):
-            roster.freed += (artifact,)
-    roster.held = wanted
+        if isinstance(active.announced.pop(artifact, None), Loaded):
+            active.freed += (artifact,)
+    active.requested = wanted
     if starting:
-        roster.begun = roster.control.version
+        active.started_with = active.control.version
     for artifact in filter(None, (newest.champion, *newest.shadows)):
         (loader.load if starting else loader.request)(artifact)
-    for artifact in _idle(roster, newest):
+    for artifact in _idle(active, newest):
         loader.request(artifact)
-    roster.settled = False
+    active.settled = False
 
 
-def enter(roster: ActiveArtifacts, model: str, loader: Loader, stamp: int) -> None:
-    """Answers under ``stamp`` from here on: its champion is loaded first, and so are the shadows of a configuration
-    that was there when this process started."""
-    roster.stamp, roster.entered = stamp, True
-    load(roster, model, loader, starting=False)
-    current = slot_at(roster, model)
+def switch(active: ActiveArtifacts, model: str, loader: Loader, stamp: int) -> None:
+    """Make ``stamp`` the version under which vectors are predicted from. Wait until its champion is loaded, and its
+    shadows if it was in force before this process started."""
+    active.stamp, active.switched = stamp, True
+    load(active, model, loader, starting=False)
+    current = model_under_stamp(active, model)
     for artifact in current.shadows:
-        (loader.load if stamp <= roster.begun else loader.request)(artifact)
+        (loader.load if stamp <= active.started_with else loader.request)(artifact)
     if current.champion is not None:
         loader.load(current.champion)
-    refresh(roster, model, loader)
+    refresh(active, model, loader)
 
 
-def announce(roster: ActiveArtifacts, worker: Worker, loader: Loader) -> list[Encoded]:
-    """Announces what was freed, was loaded or failed since it was last asked; seats what is new."""
-    newest = roster.control.models.get(worker.model, Model())
-    who = (worker.owner, worker.life, roster.control.version)
-    announced = [encode("readiness", ArtifactFreed(worker.model, artifact, *who)) for artifact in roster.freed]
-    roster.freed = ()
-    roster.settled = True
-    under_stamp = _active(slot_at(roster, worker.model))
-    for artifact in dict.fromkeys((*_active(newest), *_idle(roster, newest), *under_stamp)):
+def announce(active: ActiveArtifacts, worker: Worker, loader: Loader) -> list[Encoded]:
+    """Return the announcements of what was freed, was loaded or failed since the last call, and update the members."""
+    newest = active.control.models.get(worker.model, Model())
+    process = _process(active, worker)
+    announcements = [encode("readiness", ArtifactFreed(artifact=artifact, **process)) for artifact in active.freed]
+    active.freed = ()
+    active.settled = True
+    under_stamp = _active_digests(model_under_stamp(active, worker.model))
+    for artifact in dict.fromkeys((*_active_digests(newest), *_idle(active, newest), *under_stamp)):
         outcome = loader.outcome(artifact)
         if outcome is None:
-            roster.settled = False
-        elif roster.told.get(artifact) is not outcome:
-            roster.told[artifact] = outcome
-            announced.append(_announcement(roster, worker, artifact, outcome))
-    if announced:
-        refresh(roster, worker.model, loader)
-    return announced
+            active.settled = False
+        elif active.announced.get(artifact) is not outcome:
+            active.announced[artifact] = outcome
+            announcements.append(_announcement(active, worker, artifact, outcome))
+    if announcements:
+        refresh(active, worker.model, loader)
+    return announcements
 
 
-def slot_at(roster: ActiveArtifacts, model: str) -> Model:
-    """The model's slot under the stamp."""
-    return roster.control.past[roster.stamp].models.get(model, Model()) if roster.stamp else Model()
+def model_under_stamp(active: ActiveArtifacts, model: str) -> Model:
+    """Return the model's part of the configuration under the stamp."""
+    return active.control.past[active.stamp].models.get(model, Model()) if active.stamp else Model()
 
 
-def _active(current: Model) -> tuple[str, ...]:
+def _active_digests(current: Model) -> tuple[str, ...]:
     return (*current.shadows, current.champion) if current.champion else current.shadows
 
 
-def _idle(roster: ActiveArtifacts, current: Model) -> Iterator[str]:
-    """The newest former champions that are neither active nor retired."""
-    idle = [a for a in roster.former if a not in _active(current) and a not in roster.control.retired]
+def _idle(active: ActiveArtifacts, current: Model) -> Iterator[str]:
+    """Return the newest former champions that are neither active nor retired."""
+    idle = [a for a in active.former if a not in _active_digests(current) and a not in active.control.retired]
     return iter(idle[-FORMER:])
 
 
-def refresh(roster: ActiveArtifacts, model: str, loader: Loader) -> None:
-    """Makes the members of the stamp, each with what the loader has of it."""
-    active = _active(slot_at(roster, model))
-    roster.members = tuple(_member(roster.control, artifact, loader.outcome(artifact)) for artifact in active)
+def refresh(active: ActiveArtifacts, model: str, loader: Loader) -> None:
+    """Make ``members`` new: the active artifacts of the stamp, each with the loader's outcome."""
+    active.members = tuple(
+        _member(active.control, artifact, loader.outcome(artifact))
+        for artifact in _active_digests(model_under_stamp(active, model))
+    )
 
 
 def _member(control: Control, artifact: str, outcome: Loaded | Fault | None) -> Member:
@@ -196,14 +201,27 @@ def _member(control: Control, artifact: str, outcome: Loaded | Fault | None) -> 
 def _fault(registered: RegisterArtifact, outcome: Loaded | Fault) -> str:
     if isinstance(outcome, Fault):
         return outcome.reason
-    said = (registered.feature_set, registered.interval_ms)
-    found = (outcome.predictor.feature_set, outcome.predictor.interval_ms)
-    return "" if found == said else f"registered for feature set and interval {said}, its manifest says {found}"
+    expected = (registered.feature_set, registered.interval_ms)
+    actual = (outcome.predictor.feature_set, outcome.predictor.interval_ms)
+    return (
+        "" if actual == expected else f"registered for feature set and interval {expected}, its manifest says {actual}"
+    )
 
 
-def _announcement(roster: ActiveArtifacts, worker: Worker, artifact: str, outcome: Loaded | Fault) -> Encoded:
-    fault = _fault(roster.control.artifacts[artifact], outcome)
-    who = (worker.model, artifact, worker.owner, worker.life, roster.control.version)
+def _announcement(active: ActiveArtifacts, worker: Worker, artifact: str, outcome: Loaded | Fault) -> Encoded:
+    fault = _fault(active.control.artifacts[artifact], outcome)
+    process = _process(active, worker)
     if isinstance(outcome, Loaded) and not fault:
-        return encode("readiness", ArtifactReady(*who, outcome.took_ms, outcome.at))
-    return encode("readiness", ArtifactFailed(*who, fault[:2000], outcome.at))
+        ready = ArtifactReady(artifact=artifact, **process, took_ms=outcome.took_ms, at=outcome.at)
+        return encode("readiness", ready)
+    return encode("readiness", ArtifactFailed(artifact=artifact, **process, reason=fault[:2000], at=outcome.at))
+
+
+def _process(active: ActiveArtifacts, worker: Worker) -> dict[str, Any]:
+    """Return the fields that every announcement of this process has now."""
+    return {
+        "model": worker.model,
+        "owner": worker.owner,
+        "life": worker.life,
+        "control_version": active.control.version,
+    }

@@ -1,7 +1,7 @@
-"""The vectors that a worker keeps: the bar in hand, and the last of each symbol.
+"""The vectors that a worker keeps: those of the current bar, and the last ones of each symbol.
 
-What is kept is a function of the ``features`` stream alone. It does not depend on which artifacts are loaded or known,
-so an artifact that is started later, or loads for a long time, is asked about the same windows as one that was there.
+They are a function of the ``features`` stream alone, and do not depend on which artifacts are loaded or registered. So
+an artifact that is started later, or takes long to load, predicts from the same windows as one that was there before.
 """
 
 from bisect import bisect_left
@@ -18,17 +18,17 @@ from shared.log import START
 from shared.runtime.service import Received
 
 FORGOTTEN: Final = 1 << 18
-"""A symbol without a vector for so many events of the stream is forgotten, and its window starts empty. So a symbol
-that is no longer traded does not hold back the entry from which a restart reads."""
+"""A symbol without a vector in so many events of the stream is forgotten, and its next window starts empty. Otherwise a
+symbol that is no longer traded would hold back the entry from which a restart reads."""
 MILESTONE: Final = 256
-"""Every how many events an entry id is remembered, from which a restart may read again."""
+"""The number of events between two entry ids that are remembered, from which a restart may read again."""
 
 Series = tuple[bytes, int, str]
-"""Feature set, interval, symbol."""
+"""Digest of the feature set, interval (ms), symbol."""
 
 
 class Milestone(NamedTuple):
-    """The ``number``-th event since the worker began to count is the entry ``entry``."""
+    """The ``number``-th event since the worker began to count has the id ``entry``."""
 
     number: int
     entry: str
@@ -47,7 +47,7 @@ class Window:
 
 
 class Round:
-    """The bar in hand: its first event, its number, and the feature sets it has shown."""
+    """The current bar: its first event, the number of that event, and the feature sets that came so far."""
 
     __slots__ = ("envelope", "interval_ms", "number", "open_time", "seen", "symbol")
 
@@ -62,8 +62,10 @@ class Round:
 
 
 class Vectors(Struct):
-    """``count``: events so far; ``milestones``: entries to read again from, oldest first; ``anchored``: the newest of
-    them when they were last looked through."""
+    """The windows of all series, and the current bar.
+
+    ``count``: events so far. ``milestones``: entries from which a restart may read again, oldest first. ``anchored``:
+    the number of the newest milestone when ``anchor`` last searched them."""
 
     count: int = 0
     anchored: int = 0
@@ -71,8 +73,9 @@ class Vectors(Struct):
     kept: dict[Series, Window] = field(default_factory=dict)
     milestones: list[Milestone] = field(default_factory=lambda: [Milestone(0, START)])
 
-    def enter(self, received: Received) -> Round | None:
-        """Notes the event's feature set under its bar. Returns the bar before it, where this event begins another."""
+    def observe(self, received: Received) -> Round | None:
+        """Note that the event's feature set came for its bar. Return the bar before it if the event begins a new
+        one."""
         event = received.envelope.event
         self.count += 1
         if self.count % MILESTONE == 0:
@@ -89,12 +92,12 @@ class Vectors(Struct):
         current.seen.add(event.feature_set)
         return closed
 
-    def keep(self, event: FeaturesComputed | FeaturesWithheld) -> None:
-        """Appends a vector to the window of its series, which begins anew after a missing bar."""
+    def append(self, event: FeaturesComputed | FeaturesWithheld) -> None:
+        """Append a vector to the window of its series. After a missing bar the window starts empty."""
         if type(event) is not FeaturesComputed:
             return
         series = (event.feature_set, event.interval_ms, event.symbol)
-        # The series that waits longest for its next vector stands first.
+        # The first series is the one whose last vector is the oldest.
         window = self.kept.pop(series, None) or Window()
         if window.last + event.interval_ms != event.open_time:
             window.values.clear()
@@ -108,7 +111,7 @@ class Vectors(Struct):
             del self.kept[oldest]
 
     def window(self, member: Member, event: FeaturesComputed | FeaturesWithheld) -> bytes | Failure:
-        """The bytes of what ``member`` is to be asked about this bar, or why it cannot be asked."""
+        """Return the window that ``member`` predicts this bar from, or why it cannot."""
         registered, predictor = member.registered, member.predictor
         if predictor is None:
             return Failure("not_loaded", member.fault)
@@ -135,13 +138,13 @@ class Vectors(Struct):
         return window
 
     def anchor(self) -> str:
-        """The entry after which a restart must read again: before the bar in hand, and before every vector that is
-        kept. It is looked for at milestones only, so it lies up to ``MILESTONE`` events further back than need be."""
+        """Return the entry after which a restart must read again: before the current bar, and before every vector that
+        is kept. It is a milestone, so up to ``MILESTONE`` events earlier than necessary."""
         if self.milestones[-1].number > self.anchored:
             self.anchored = self.milestones[-1].number
             oldest = min((window.numbers[0] for window in self.kept.values()), default=self.count)
             if self.round is not None:
                 oldest = min(oldest, self.round.number)
-            found = bisect_left(self.milestones, oldest, key=lambda milestone: milestone.number) - 1
-            del self.milestones[: max(found, 0)]
+            first = bisect_left(self.milestones, oldest, key=lambda milestone: milestone.number) - 1
+            del self.milestones[: max(first, 0)]
         return self.milestones[0].entry

@@ -1,11 +1,10 @@
-"""Which streams are not read for a while, since what they brought waits for the others.
+"""Pause streams whose entries wait for those of other streams.
 
-This only paces the recorder: no score depends on it. A stream is slowed down and never stopped. However much waits,
-every so many turns all streams are read, so each of them is read to its end whatever the others bring: a worker that is
-dead, a symbol that has ended or a decision that is never made delays nothing for good. While such turns help, that is,
-while predictions get their scores, there is one after every ``PATIENCE`` turns; where they do not, twice as many turns
-pass before the next, up to ``PATIENCE_MOST`` (about 17 minutes where nothing else comes): what nobody can join grows
-slowly.
+This sets only the pace of the recorder; no score depends on it. A paused stream is slowed down and never stopped: after
+some turns all streams are read once, so each is read to its end whatever the others hold. A dead worker, a symbol that
+has ended or a decision that is never made therefore delays nothing for good. All streams are read once after every
+``PATIENCE`` turns while this gives scores. If it does not, the number of turns doubles, up to ``PATIENCE_MOST`` (about
+17 minutes if no other entries are written), so that entries which cannot be joined accumulate slowly.
 """
 
 from collections.abc import Collection
@@ -20,35 +19,36 @@ QUEUED: Final = 20_000
 TRADES: Final = 1000
 """Trades that may wait for their decision."""
 PATIENCE_MOST: Final = 4096
+"""Turns after which all streams are read once, if that gives no scores."""
 
 
-def held(state: State) -> Collection[str]:
+def paused(state: State) -> Collection[str]:
     """Return the streams that are not to be read this turn."""
     streams = _ahead(state)
-    pace = state.pace
+    pause = state.pause
     if not streams:
-        pace.turns, pace.patience = 0, PATIENCE
+        pause.turns, pause.patience = 0, PATIENCE
         return streams
-    pace.turns += 1
-    if pace.turns < pace.patience:
+    pause.turns += 1
+    if pause.turns < pause.patience:
         return streams
-    helped = state.settled != pace.settled
-    pace.turns, pace.settled = 0, state.settled
-    pace.patience = PATIENCE if helped else min(2 * pace.patience, PATIENCE_MOST)
+    helped = state.settled != pause.settled
+    pause.turns, pause.settled = 0, state.settled
+    pause.patience = PATIENCE if helped else min(2 * pause.patience, PATIENCE_MOST)
     return ()
 
 
 def _ahead(state: State) -> set[str]:
-    """Return the streams that brought more than may wait."""
+    """Return the streams of which more entries wait than may."""
     series = state.series.values()
     horizon = max(state.configurations.horizon, max((each.history.hour for each in series), default=0))
     longest = LATE + AHEAD + horizon
-    lines = [line for each in series for line in each.pending.values() if line.queue]
-    crowded = {
+    queues = [pending.queue for each in series for pending in each.pending.values() if pending.queue]
+    full = {
         "market": any(len(each.history.times) > longest for each in series),
         "features": any(len(each.stamps) > longest for each in series),
         "decisions": any(len(each.decisions) > longest for each in series),
-        "predictions": sum(len(line.queue) for line in lines) > max(QUEUED, (128 + horizon) * len(lines)),
+        "predictions": sum(map(len, queues)) > max(QUEUED, (128 + horizon) * len(queues)),
         "trades": len(state.trades) > TRADES,
     }
-    return {stream for stream, waits in crowded.items() if waits}
+    return {stream for stream, is_full in full.items() if is_full}

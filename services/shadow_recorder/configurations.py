@@ -1,4 +1,4 @@
-"""Who voted and how, under any version of the configuration, and the pools with and without an artifact."""
+"""Return votes and costs under any version of the configuration, and pools with and without an artifact."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -14,14 +14,15 @@ from shared.control.state import Model
 from shared.voting.pool import Member, Panel, log_prior, own_action, panel_of, vote
 
 COST_PER_SIDE: Final = 0.001
-"""Fee, half spread and slippage of one way, as a fraction, unless the gate policy says ``cost_per_side``."""
+"""Fee, half spread and slippage of one order, as a fraction, unless the gate policy has ``cost_per_side``."""
 KEPT: Final = 64
-"""Versions whose panels are kept at hand."""
+"""Versions whose panels are kept in memory."""
 _POOLED: Final = SetVotingPolicy(quorum_weight=0.0, quorum_count=1)
 
 
 class Configurations:
-    """The configurations of all versions up to ``control``. ``horizon`` is the longest of any registered artifact."""
+    """The configurations of all versions up to ``control``. ``horizon``: the longest (bars) of any registered
+    artifact."""
 
     def __init__(self, control: State = EMPTY) -> None:
         self.control = control
@@ -37,37 +38,37 @@ class Configurations:
                 self.horizon = max(self.horizon, registered.horizon or 0)
 
     def models(self, version: int) -> Mapping[str, Model]:
-        """Return the voting slots under a version. The runtime hands commands over before any event that was stamped
-        with them, so a version that is not here is a fault of the runtime: ``KeyError``."""
+        """Return the voting slots under a version. Raises ``KeyError`` for a version that was not applied: the runtime
+        delivers a command before any event that is stamped with it."""
         return self.control.past[version].models if version else EMPTY.models
 
     def panel(self, version: int) -> Panel:
-        """Who votes under a version, and who is in shadow."""
-        found = self._panels.get(version)
-        if found is None:
+        """Return which artifacts vote under a version, and which are in shadow."""
+        panel = self._panels.get(version)
+        if panel is None:
             past = self.control.past[version]
-            found = panel_of(structs.replace(self.control, models=past.models, policy=past.policy))
+            panel = panel_of(structs.replace(self.control, models=past.models, policy=past.policy))
             while len(self._panels) >= KEPT:
                 del self._panels[next(iter(self._panels))]
-            self._panels[version] = found
-        return found
+            self._panels[version] = panel
+        return panel
 
     def policy(self, version: int) -> SetVotingPolicy:
-        """The voting policy of a version."""
+        """Return the voting policy of a version."""
         return self.panel(version).policy if version else SetVotingPolicy()
 
     def cost(self, version: int) -> float:
-        """What both ways of a trade cost, as a fraction."""
+        """Return the cost of entering and leaving a position, as a fraction."""
         gate = self.control.past[version].gate if version else None
-        said = gate.parameters.get("cost_per_side") if gate else None
-        return 2.0 * (float(said) if isinstance(said, (int, float)) and 0 <= said < 0.5 else COST_PER_SIDE)
+        cost = gate.parameters.get("cost_per_side") if gate else None
+        return 2.0 * (float(cost) if isinstance(cost, (int, float)) and 0 <= cost < 0.5 else COST_PER_SIDE)
 
     def registered(self, artifact: str) -> RegisterArtifact:
-        """An artifact's registration. Raises ``LookupError``."""
-        found = self.control.artifacts.get(artifact)
-        if found is None:
+        """Return an artifact's registration. Raises ``LookupError`` if it has none."""
+        registration = self.control.artifacts.get(artifact)
+        if registration is None:
             raise LookupError(f"artifact {artifact[:12]} is not registered up to version {self.control.version}")
-        return found
+        return registration
 
     def active(self, version: int) -> frozenset[ArtifactKey]:
         """Return the artifacts that answer each bar under a version: champions and shadows."""
@@ -84,33 +85,36 @@ class Configurations:
         return artifacts
 
     def is_champion(self, version: int, model: str, artifact: str) -> bool:
-        """Whether an artifact was its model's champion."""
+        """Return whether an artifact was its model's champion under a version."""
         slot = self.models(version).get(model)
         return slot is not None and slot.champion == artifact
 
     def voted(self, version: int) -> bool:
-        """Whether any model had a champion, so that decisions were made."""
+        """Return whether any model had a champion under a version, so that decisions were made."""
         return any(slot.champion for slot in self.models(version).values())
 
     def own_action(self, version: int, probabilities: Probabilities) -> Action:
-        """What one answer says by itself."""
+        """Return the action of a single prediction under the voting policy of a version."""
         return own_action(self.policy(version), probabilities)
 
     def pools(
-        self, version: int, decision: JoinedDecision | None, model: str, artifact: str, said: Probabilities
+        self, version: int, decision: JoinedDecision | None, model: str, artifact: str, probabilities: Probabilities
     ) -> tuple[Probabilities, Probabilities]:
-        """The log-linear pool with an artifact's answer, and without it."""
+        """Return the log-linear pool with an artifact's prediction, and the one without it."""
         counted = decision.counted() if decision else {}
         members = list(self.panel(version).members) if version else []
         temperature = self.policy(version).temperature
         if self.is_champion(version, model, artifact):
             rest = {name: p for name, p in counted.items() if name != model}
-            return self._pool(members, {**rest, model: said}, temperature), self._pool(members, rest, temperature)
+            return self._pool(members, {**rest, model: probabilities}, temperature), self._pool(
+                members, rest, temperature
+            )
         without = self._pool(members, counted, temperature)
-        return self._pool(self._with(members, model, artifact), {**counted, model: said}, temperature), without
+        return self._pool(self._with(members, model, artifact), {**counted, model: probabilities}, temperature), without
 
     def _with(self, members: Sequence[Member], model: str, artifact: str) -> list[Member]:
-        """The members with a shadow in its champion's place, or at an equal share where there is none."""
+        """Return the members with a shadow in place of its champion; with an equal share if its model has no
+        champion."""
         centre = self.registered(artifact).centre
         if any(member.model == model for member in members):
             return [

@@ -1,4 +1,4 @@
-"""What of a decision is kept: the join with predictions, and the decisions that trades may name."""
+"""Keep the parts of decisions that predictions and trades are joined with."""
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
@@ -14,15 +14,16 @@ from shared.log.leases import order
 RECALLED: Final = 8192
 """Decisions with an intent that are kept for trades."""
 MARGIN_MS: Final = 60_000
-"""What an event names was written before it. Entry ids of two streams may disagree by as much, since each stream
-keeps its own order when the server's clock is set back."""
+"""An event is written after the events that it names. Entry ids of two streams may contradict this by up to so many ms:
+each stream keeps its own order when the server's clock is set back."""
 
 ArtifactKey = tuple[str, str]
 """A model and an artifact (hex)."""
 
 
 class Ballot(Struct, frozen=True, array_like=True):
-    """A ballot that a decision lists. ``probabilities`` is None for a shadow's, which the join does not need."""
+    """A ballot that a decision lists. ``probabilities``: None for that of a shadow, where the join does not need
+    them."""
 
     model: str
     artifact: bytes
@@ -31,7 +32,7 @@ class Ballot(Struct, frozen=True, array_like=True):
 
 
 class JoinedDecision(Struct, frozen=True, array_like=True):
-    """The part of a decision that scores are made from. ``at`` is the time (ms) of its entry."""
+    """The part of a decision that scores are computed from. ``at``: the time (ms) of its entry."""
 
     event: bytes
     at: int
@@ -56,14 +57,14 @@ class JoinedDecision(Struct, frozen=True, array_like=True):
 
 
 class KeptDecision(NamedTuple):
-    """A decision that predictions may still be joined with: its entry and a packed ``JoinedDecision``, about 400 bytes
-    where four models vote."""
+    """A decision that predictions may still be joined with: its entry and an encoded ``JoinedDecision``, about 400
+    bytes with four voting models."""
 
     entry: str
     packed: bytes
 
     def unpacked(self) -> JoinedDecision:
-        """Return what scores are made from."""
+        """Return the part that scores are computed from."""
         return msgspec.msgpack.decode(self.packed, type=JoinedDecision)
 
 
@@ -100,7 +101,7 @@ class IssuedDecisions:
     def __init__(self) -> None:
         self._issued: OrderedDict[str, Issued] = OrderedDict()
 
-    def take(self, envelope: Envelope[DecisionMade], entry: str) -> None:
+    def add(self, envelope: Envelope[DecisionMade], entry: str) -> None:
         """Keep a decision if an intent followed from it."""
         made = envelope.event
         if made.intent != "issued":

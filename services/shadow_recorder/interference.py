@@ -1,25 +1,25 @@
-"""Proof that shadows change nothing: a decision's vote, taken again from its counted ballots alone."""
+"""Check that shadows change no vote: compute a decision's vote again from its counted ballots alone."""
 
 from schemas.decisions import DecisionMade
 from shared.voting.pool import Panel, vote
 
 
 def differences(panel: Panel, head: str, decision: DecisionMade) -> str:
-    """What in a decision does not follow from its counted ballots under ``panel``, the configuration of
-    its version without shadows, whose head is ``head``. Empty where all of it does, to the bit."""
-    found = []
+    """Return what in a decision does not follow from its counted ballots; an empty text if all of it does, to the bit.
+    ``panel`` and ``head`` are those of the decision's control version. Shadows in ``panel`` are ignored."""
+    faults = []
     if decision.control_head != head:
-        found.append(f"control head: {decision.control_head[:12]} was recorded, {head[:12]} is that version's")
+        faults.append(f"control head: {decision.control_head[:12]} was recorded, {head[:12]} is that version's")
     voting = {(member.model, member.artifact): member.weight for member in panel.members}
     for ballot in decision.counted:
         weight = voting.get((ballot.model, ballot.artifact))
         if weight is None:
-            found.append(f"{ballot.model} {ballot.artifact[:12]} was counted and had no vote")
+            faults.append(f"{ballot.model} {ballot.artifact[:12]} was counted and had no vote")
         elif weight != ballot.weight:
-            found.append(f"{ballot.model}: weight {ballot.weight!r} was recorded, {weight!r} was in force")
+            faults.append(f"{ballot.model}: weight {ballot.weight!r} was recorded, {weight!r} was in force")
     ballots = {ballot.model: ballot.probabilities for ballot in decision.counted}
     if len(ballots) != len(decision.counted):
-        found.append("a model was counted twice")
+        faults.append("a model was counted twice")
     without = panel._replace(shadows=frozenset())
     again = vote(without, {member.model: ballots[member.model] for member in panel.members if member.model in ballots})
     pairs = (
@@ -30,5 +30,9 @@ def differences(panel: Panel, head: str, decision: DecisionMade) -> str:
         ("consensus_count", decision.consensus_count, again.consensus_count),
         ("total_models", decision.total_models, len(panel.members)),
     )
-    found += [f"{name}: {said!r} was recorded, {right!r} follows" for name, said, right in pairs if said != right]
-    return "; ".join(found)[:2000]
+    faults += [
+        f"{name}: {recorded!r} was recorded, {computed!r} follows"
+        for name, recorded, computed in pairs
+        if recorded != computed
+    ]
+    return "; ".join(faults)[:2000]

@@ -1,8 +1,8 @@
-"""The shell of the shadow-recorder."""
+"""Make the shadow-recorder of a partition; the runtime hosts it."""
 
 from services.shadow_recorder.core import Recorder
 
 
 def service() -> Recorder:
-    """The recorder of one partition."""
+    """Return the core of the shadow-recorder."""
     return Recorder()

@@ -1,4 +1,4 @@
-"""What a decision says about shadows: who was not in it, and that they changed nothing."""
+"""Write which active artifacts have no ballot in a decision, and whether shadows changed its vote."""
 
 from collections.abc import Iterator
 
@@ -12,52 +12,53 @@ from services.shadow_recorder.state import State
 
 
 def missing(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Encoded]:
-    """Each artifact in use of which the decision has no ballot."""
+    """Write an event for each active artifact without a ballot in the decision."""
     decision = envelope.event
-    heard = {(b.model, b.artifact) for b in decision.counted} | {(b.model, b.artifact) for b in decision.shadow}
-    reasons = {(gone.model, gone.artifact): gone.reason for gone in decision.absent}
-    for model, slot in sorted(state.configurations.models(decision.control_version).items()):
-        for artifact in sorted({*slot.shadows, *([slot.champion] if slot.champion else [])}):
-            if (model, artifact) not in heard:
-                event = BallotMissing(
-                    decision.symbol,
-                    decision.interval_ms,
-                    decision.open_time,
-                    decision.origin,
-                    model,
-                    bytes.fromhex(artifact),
-                    "voting" if artifact == slot.champion else "shadow",
-                    reasons.get((model, artifact), ""),
-                    decision.control_version,
-                    envelope.id,
-                )
-                yield caused(envelope, event)
+    present = {(ballot.model, ballot.artifact) for ballot in decision.counted}
+    present |= {(ballot.model, ballot.artifact) for ballot in decision.shadow}
+    reasons = {(member.model, member.artifact): member.reason for member in decision.absent}
+    configurations, version = state.configurations, decision.control_version
+    for model, artifact in sorted(configurations.active(version) - present):
+        event = BallotMissing(
+            symbol=decision.symbol,
+            interval_ms=decision.interval_ms,
+            open_time=decision.open_time,
+            origin=decision.origin,
+            model=model,
+            artifact=bytes.fromhex(artifact),
+            role="voting" if configurations.is_champion(version, model, artifact) else "shadow",
+            detail=reasons.get((model, artifact), ""),
+            control_version=version,
+            decision=envelope.id,
+        )
+        yield caused(envelope, event)
 
 
 def prove(state: State, envelope: Envelope[DecisionMade]) -> Iterator[Encoded]:
-    """The vote again without shadows, where there were any."""
+    """Compute the vote again without shadows, if the decision has shadow ballots. Write the result, and an alarm if it
+    differs."""
     decision = envelope.event
     if not decision.shadow:
         return
     configurations, version = state.configurations, decision.control_version
     head = configurations.control.past[version].head
-    found = differences(configurations.panel(version), head, decision)
+    detail = differences(configurations.panel(version), head, decision)
     state.checked += 1
-    state.equal += not found
+    state.equal += not detail
     event = InterferenceChecked(
-        decision.symbol,
-        decision.interval_ms,
-        decision.open_time,
-        decision.origin,
-        envelope.id,
-        version,
-        len(decision.shadow),
-        not found,
-        found,
-        state.checked,
-        state.equal,
+        symbol=decision.symbol,
+        interval_ms=decision.interval_ms,
+        open_time=decision.open_time,
+        origin=decision.origin,
+        decision=envelope.id,
+        control_version=version,
+        shadows=len(decision.shadow),
+        equal=not detail,
+        detail=detail,
+        checked=state.checked,
+        equal_so_far=state.equal,
     )
     yield caused(envelope, event)
-    if found:
-        alarm = InterferenceFound(envelope.id.hex(), version, found)
+    if detail:
+        alarm = InterferenceFound(envelope.id.hex(), version, detail)
         yield encode("alarms", alarm, causation=envelope.id, correlation=envelope.correlation)

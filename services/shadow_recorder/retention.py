@@ -1,29 +1,29 @@
-"""When a bar is complete, so that it and its decision are let go.
+"""Drop bars that are complete, with their stamps and decisions.
 
-A bar is complete once no prediction at it waits and none that is still to be read can have a score. Bars of a series
-are completed in order. A prediction has a score only if
+A bar is complete once no prediction at it waits and none that is still to be read can have a score. The bars of a
+series are completed in order. A prediction has a score only if
 
 * it is the first answer of its artifact at this bar or a later one (each artifact answers bars in order),
 * its artifact was active under the stamp of the bar,
 * before it on ``predictions`` no artifact had answered a bar ``LATE`` bars later, or the decision of its bar lists it.
 
-Each is a fact about the order within one stream, or about two events that name the same bar. So it does not matter
-when a bar is let go, and a prediction that is read after that has no score in any order of reading.
+Each condition is about the order within one stream, or about two events that name the same bar. So it does not matter
+when a bar is dropped: a prediction that is read after that has no score in any order of reading.
 """
 
 from services.shadow_recorder.decisions import MARGIN_MS
 from services.shadow_recorder.state import LATE, Stamp, State, SymbolState
 
 
-def let_go(state: State, series: SymbolState) -> None:
-    """Let the bars go that are complete, with their stamps and decisions."""
+def drop_complete(state: State, series: SymbolState) -> None:
+    """Drop the bars of a series that are complete, with their stamps and decisions."""
     oldest = series.oldest_pending
     while series.stamps:
         open_time, stamp = next(iter(series.stamps.items()))
         if (oldest is not None and open_time >= oldest) or not _complete(state, series, open_time, stamp):
             break
         del series.stamps[open_time]
-    # A bar that is older than the last with features and has none of its own was refused: nothing answers it.
+    # A bar without features that is older than the last one with features was refused, so no artifact answers it.
     until = next(iter(series.stamps)) - 1 if series.stamps else series.featured
     if oldest is not None:
         until = min(until, oldest - 1)
@@ -36,18 +36,18 @@ def let_go(state: State, series: SymbolState) -> None:
 
 
 def _complete(state: State, series: SymbolState, open_time: int, stamp: Stamp) -> bool:
-    """Return whether nothing that is still to be read can have a score at a bar."""
-    behind = series.frontier >= open_time + LATE * series.history.interval_ms
+    """Return whether no prediction that is still to be read can have a score at a bar."""
+    late = series.frontier >= open_time + LATE * series.history.interval_ms
     if stamp.version is None:
-        return (behind and _listed(state, series, open_time)) or _passed_unstamped(series, open_time)
+        return (late and _listed(state, series, open_time)) or _passed_unstamped(series, open_time)
     if all(series.answered(artifact) >= open_time for artifact in state.configurations.active(stamp.version)):
         return True
-    return behind and (not state.configurations.voted(stamp.version) or _listed(state, series, open_time))
+    return late and (not state.configurations.voted(stamp.version) or _listed(state, series, open_time))
 
 
 def _listed(state: State, series: SymbolState, open_time: int) -> bool:
-    """Return whether all that the decision of a bar lists has been read, or is not on the log: it was written before
-    the decision."""
+    """Return whether every prediction that the decision of a bar lists was read, or is not on the log. Predictions are
+    written before the decision that lists them."""
     if series.decided < open_time:
         return False
     kept = series.decisions.get(open_time)
@@ -60,7 +60,8 @@ def _listed(state: State, series: SymbolState, open_time: int) -> bool:
 
 
 def _passed_unstamped(series: SymbolState, open_time: int) -> bool:
-    """Return whether features have moved on. A release without stamps did not record who was to answer a bar: it is
-    kept for ``LATE`` bars where nothing has answered so far, and four times as long where something has."""
+    """Return whether features are so many bars further that an unstamped bar is complete. A release without stamps did
+    not record which artifacts were to answer a bar. It is kept for ``LATE`` bars if no artifact has answered any bar so
+    far, and four times as long otherwise."""
     bars = LATE if series.frontier < 0 else 4 * LATE
     return series.featured >= open_time + bars * series.history.interval_ms

@@ -1,4 +1,4 @@
-"""What a prediction was worth: one event from the prediction, its round and what came."""
+"""Compute the score of a prediction from its round and its outcome."""
 
 import math
 from typing import Final
@@ -15,18 +15,19 @@ SIGN: Final[dict[Action, float]] = {"SELL": -1.0, "HOLD": 0.0, "BUY": 1.0}
 
 
 def log_loss(probabilities: Probabilities, outcome: Action) -> float:
-    """Minus the log of what was given to the class that came."""
+    """Return minus the log of the probability of the outcome (nats), with probabilities below ``FLOOR`` raised to
+    it."""
     return -math.log(max(probabilities[ACTIONS.index(outcome)], FLOOR))
 
 
 def brier(probabilities: Probabilities, outcome: Action) -> float:
-    """The squared distance to the class that came, 0 to 2."""
-    came = ACTIONS.index(outcome)
-    return sum((p - (k == came)) ** 2 for k, p in enumerate(probabilities))
+    """Return the squared distance of the probabilities to the outcome, 0 to 2."""
+    observed = ACTIONS.index(outcome)
+    return sum((p - (k == observed)) ** 2 for k, p in enumerate(probabilities))
 
 
 def signed_return(action: Action, forward_return: float, cost: float) -> float:
-    """What an action earned, as a fraction: nothing for HOLD."""
+    """Return what an action earned after cost, as a fraction; 0 for HOLD. ``forward_return`` is a log return."""
     return SIGN[action] * math.expm1(forward_return) - cost if action != "HOLD" else 0.0
 
 
@@ -35,10 +36,10 @@ def scored(
     made: PredictionMade,
     event: bytes,
     decision: JoinedDecision | None,
-    came: LabelOutcome,
+    outcome: LabelOutcome,
     latency_ms: int,
 ) -> PredictionScored:
-    """Return the score. ``decision`` is None where no model voted. A function of its arguments."""
+    """Return the score of a prediction. ``decision``: None if no model voted. Pure."""
     version = decision.control_version if decision else made.control_version
     artifact = made.artifact.hex()
     registered = configurations.registered(artifact)
@@ -49,7 +50,7 @@ def scored(
     champion = decision.champion(made.model) if decision else None
     if champion is not None and champion[0] == made.artifact:
         champion = None
-    theirs = configurations.own_action(version, champion[1]) if champion else None
+    champion_action = configurations.own_action(version, champion[1]) if champion else None
     with_it, without = configurations.pools(version, decision, made.model, artifact, made.probabilities)
     return PredictionScored(
         symbol=made.symbol,
@@ -63,21 +64,21 @@ def scored(
         probabilities=made.probabilities,
         prior=registered.prior,
         action=action,
-        outcome=came.action,
-        hit=action == came.action,
-        forward_return=came.forward_return,
-        scale=came.scale,
+        outcome=outcome.action,
+        hit=action == outcome.action,
+        forward_return=outcome.forward_return,
+        scale=outcome.scale,
         kappa=registered.kappa,
         horizon=registered.horizon,
-        ends=came.ends,
-        hour_return=came.hour_return,
-        log_loss=log_loss(made.probabilities, came.action),
-        brier=brier(made.probabilities, came.action),
-        signed_return=signed_return(action, came.forward_return, cost),
+        ends=outcome.ends,
+        hour_return=outcome.hour_return,
+        log_loss=log_loss(made.probabilities, outcome.action),
+        brier=brier(made.probabilities, outcome.action),
+        signed_return=signed_return(action, outcome.forward_return, cost),
         cost=cost,
         incumbent=champion[1] if champion else None,
         incumbent_artifact=champion[0] if champion else None,
-        incumbent_return=signed_return(theirs, came.forward_return, cost) if theirs else None,
+        incumbent_return=signed_return(champion_action, outcome.forward_return, cost) if champion_action else None,
         pool_with=with_it,
         pool_without=without,
         decided=decision.action if decision else None,

@@ -1,4 +1,4 @@
-"""When a prediction has its score, and when it never will."""
+"""Decide when a prediction has its score, and when it has none for good."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -17,28 +17,28 @@ UNHEARD: Final = (
     f"no decision of its bar, not active under the bar's stamp, more than {LATE} bars late, "
     "or not the first answer of its artifact at this bar or a later one"
 )
-"""One sentence for all of them: which it was is not known any more once the bar is let go."""
+"""One text for all of these reasons: which it was is not known any more once the bar is dropped."""
 
 
-def settle(state: State, series: SymbolState) -> Iterator[Encoded]:
+def write_ready(state: State, series: SymbolState) -> Iterator[Encoded]:
     """Write the scores that are ready, by artifact; those of one artifact in the order of bars."""
-    for artifact, line in sorted(series.pending.items()):
-        while line.queue:
-            event = _score(state, series, artifact, line.queue[0])
+    for artifact, predictions in sorted(series.pending.items()):
+        while predictions.queue:
+            event = _score(state, series, artifact, predictions.queue[0])
             if event is None:
                 break
             state.settled += 1
-            yield caused(line.queue.popleft().envelope, event)
+            yield caused(predictions.queue.popleft().envelope, event)
 
 
 def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> Any:
-    """Return the score or why there is none; None while either may be. The decision comes before the outcome, whichever
-    was read first, so that a prediction that lacks both has one reason."""
+    """Return the score, or the event with the reason why there is none; None while that is open. The decision is
+    checked before the outcome, whichever was read first, so that a prediction that lacks both has one reason."""
     made = pending.envelope.event
-    may = _may_be_scored(state, series, artifact, pending)
-    if may is None:
+    counts = _counts(state, series, artifact, pending)
+    if counts is None:
         return None
-    if not may:
+    if not counts:
         return unheard(state, pending.envelope)
     p = made.probabilities
     if abs(p[0] + p[1] + p[2] - 1.0) > SUMS_WITHIN:
@@ -54,18 +54,18 @@ def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: Pe
         decision = _decision(series, made.open_time)
         if decision is None or not _in_round(state, artifact, pending, decision):
             return unheard(state, pending.envelope)
-    came = series.history.outcome(made.open_time, registered.horizon, registered.kappa)
-    if isinstance(came, Unlabelled):
-        return unscored(state, pending.envelope, "warming" if came.reason == "warming" else "gap", came.detail)
-    if came is None:
+    outcome = series.history.outcome(made.open_time, registered.horizon, registered.kappa)
+    if isinstance(outcome, Unlabelled):
+        return unscored(state, pending.envelope, "warming" if outcome.reason == "warming" else "gap", outcome.detail)
+    if outcome is None:
         return None
-    latency = max(pending.at - order(came.entry)[0], 0)
-    return scored(state.configurations, made, pending.envelope.id, decision, came, latency)
+    latency = max(pending.at - order(outcome.entry)[0], 0)
+    return scored(state.configurations, made, pending.envelope.id, decision, outcome, latency)
 
 
-def _may_be_scored(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> bool | None:
-    """Return whether a prediction was due at its bar and came in time (``retention`` has the rule); None while that is
-    not known. That it is the first answer was seen when it was read."""
+def _counts(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> bool | None:
+    """Return whether a prediction was due at its bar and in time (``retention`` has the rule); None while that is not
+    known. Whether it is the first answer was checked when it was read."""
     made = pending.envelope.event
     if made.control_head is not None:
         due = _was_due(state, series, artifact, pending)
@@ -82,8 +82,9 @@ def _may_be_scored(state: State, series: SymbolState, artifact: ArtifactKey, pen
 
 
 def _was_due(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> bool | None:
-    """Return whether an artifact was active under the stamp of a bar. The features of a bar are written before any
-    prediction at it, so those that come later are not what the prediction was made from."""
+    """Return whether an artifact was active under the stamp of a bar; None while the stamp is not known. The features
+    of a bar are written before any prediction at it, so a prediction was not made from features that were written
+    later."""
     made = pending.envelope.event
     stamp = series.stamps.get(made.open_time)
     latest = pending.at + MARGIN_MS
@@ -102,34 +103,34 @@ def _decision(series: SymbolState, open_time: int) -> JoinedDecision | None:
 
 
 def _in_round(state: State, artifact: ArtifactKey, pending: PendingPrediction, decision: JoinedDecision) -> bool:
-    """Return whether a decision lists a prediction, or was made under a configuration that has its artifact. The two
-    may differ where a release without stamps decided."""
+    """Return whether a decision lists a prediction, or was made under a configuration in which its artifact was active.
+    The two may differ in decisions of a release without stamps."""
     listed = decision.lists(pending.envelope.id)
     return listed or artifact in state.configurations.active(decision.control_version)
 
 
 def failed(state: State, envelope: Envelope[PredictionFailed]) -> Encoded:
-    """Return what is written for a failure: the worker's reason."""
+    """Return the event for a failed prediction, with the worker's reason."""
     event = envelope.event
     reason: Unscored = "withheld" if event.reason == "features_withheld" else "failed"
     return caused(envelope, unscored(state, envelope, reason, f"{event.reason}: {event.detail}".rstrip(": ")))
 
 
-def given_up(state: State, series: SymbolState) -> Iterator[Encoded]:
-    """Write what still waits in a series that has ended as unscored."""
-    for _, line in sorted(series.pending.items()):
-        for pending in line.queue:
+def give_up(state: State, series: SymbolState) -> Iterator[Encoded]:
+    """Write as unscored the predictions that still wait in a series that has ended."""
+    for _, predictions in sorted(series.pending.items()):
+        for pending in predictions.queue:
             state.settled += 1
             yield caused(pending.envelope, unheard(state, pending.envelope))
 
 
 def unheard(state: State, envelope: Envelope[PredictionMade]) -> PredictionUnscored:
-    """Return what is written for a prediction that no round knows of."""
+    """Return the event for a prediction that belongs to no round."""
     return unscored(state, envelope, "unheard", UNHEARD)
 
 
 def unscored(state: State, envelope: Envelope[Any], reason: Unscored, detail: str) -> PredictionUnscored:
-    """Return a prediction without a score, for good."""
+    """Return the event for a prediction that has no score for good."""
     event = envelope.event
     champion = state.configurations.is_champion(event.control_version, event.model, event.artifact.hex())
     return PredictionUnscored(
@@ -148,5 +149,5 @@ def unscored(state: State, envelope: Envelope[Any], reason: Unscored, detail: st
 
 
 def caused(envelope: Envelope[Any], event: Any) -> Encoded:
-    """Return an event on ``scores`` that followed from another."""
+    """Encode an event for ``scores`` that follows from another one."""
     return encode("scores", event, causation=envelope.id, correlation=envelope.correlation, flags=envelope.flags)

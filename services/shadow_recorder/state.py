@@ -1,4 +1,4 @@
-"""What the recorder remembers of one partition, and how that survives a restart."""
+"""The state of the recorder for one partition, and its memo."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -17,18 +17,18 @@ from shared.log import START, preceding
 from shared.log.leases import order
 
 LATE: Final = 2048
-"""A prediction that no decision lists is scored if no artifact had answered a bar so many bars later before it."""
+"""A prediction that no decision lists is scored unless an artifact answered a bar this many bars later before it."""
 
 PATIENCE: Final = 16
-"""Turns in which a stream is not read, before all are read once."""
+"""Turns in which streams are paused, before all are read once."""
 
 SeriesKey = tuple[str, int, bool]
-"""A symbol, its interval, and whether its bars are synthetic: those are a market of their own."""
+"""A symbol, its interval (ms), and whether its bars are synthetic: synthetic bars are a market of their own."""
 
 
 class PendingPrediction(NamedTuple):
-    """A prediction without a score yet. ``before`` is the last bar that its artifact had answered, ``frontier`` the
-    last that any artifact had, when it was read."""
+    """A prediction without a score yet. ``before``: the last bar that its artifact had answered when it was read;
+    ``frontier``: the last that any artifact had answered then."""
 
     envelope: Envelope[PredictionMade]
     entry: str
@@ -37,7 +37,7 @@ class PendingPrediction(NamedTuple):
 
     @property
     def open_time(self) -> int:
-        """The bar that was predicted at."""
+        """The bar at which the prediction was made (ms)."""
         return self.envelope.event.open_time
 
     @property
@@ -70,11 +70,11 @@ class Stamp(NamedTuple):
 
 
 class SymbolState:
-    """One series of bars and all that is joined with it. Bars up to ``complete`` are let go (``retention``).
+    """One series of bars and all that is joined with it. Bars up to ``complete`` are dropped (``retention``).
 
-    ``featured`` is the last bar with an event on ``features``, ``decided`` the last with a decision, and ``frontier``
-    the last that any artifact answered. ``decided_base`` is the last decided bar whose decision is not kept.
-    ``ended`` is the time (ms) after which nothing is joined with a symbol whose bars have stopped; 0: they have not."""
+    ``featured``: the last bar with an event on ``features``; ``decided``: the last with a decision; ``frontier``: the
+    last that any artifact answered. ``decided_base``: the last decided bar whose decision is not kept. ``ended``: for a
+    symbol whose bars have stopped, the time (ms) after which nothing is joined with it any more; else 0."""
 
     def __init__(self, history: BarHistory) -> None:
         self.history = history
@@ -87,17 +87,17 @@ class SymbolState:
     @property
     def oldest_pending(self) -> int | None:
         """The first bar whose prediction waits."""
-        return min((line.queue[0].open_time for line in self.pending.values() if line.queue), default=None)
+        return min((each.queue[0].open_time for each in self.pending.values() if each.queue), default=None)
 
     def answered(self, artifact: ArtifactKey) -> int:
         """Return the last bar that an artifact answered."""
-        line = self.pending.get(artifact)
-        return line.answered if line is not None else -1
+        pending = self.pending.get(artifact)
+        return pending.answered if pending is not None else -1
 
 
 class KeptSeries(Struct, frozen=True, array_like=True):
-    """A series in the memo: everything as it was before the first entry that is read again. ``answered`` has the
-    artifacts that answered a bar after ``complete``."""
+    """A series in the memo: everything as it was before the first entry that is read again. ``answered``: model,
+    artifact and last bar of each that answered a bar after ``complete``."""
 
     symbol: str
     interval_ms: int
@@ -112,10 +112,10 @@ class KeptSeries(Struct, frozen=True, array_like=True):
 
 
 class Memo(Struct, frozen=True, array_like=True):
-    """What cannot be read again. ``count`` is the number of bars of the market before ``since``; ``checked`` and
-    ``equal`` are the counts of N of N; ``reached`` has the time (ms) of the last entry of ``features``,
-    ``predictions`` and ``decisions``; ``trades`` the entries of those that wait for their decision.
-    ``layout`` comes first: memos of releases before layout 2 have a count there."""
+    """What cannot be read again. ``count``: the number of bars of the market before the first entry that is read again.
+    ``checked`` and ``equal``: the numbers of votes checked for interference, and of those that were equal. ``reached``:
+    the time (ms) of the last entry of ``features``, ``predictions`` and ``decisions``. ``trades``: the entries of those
+    that wait for their decision. ``layout`` is the first field: memos before layout 2 have a count there."""
 
     layout: str = "2"
     count: int = 0
@@ -126,7 +126,7 @@ class Memo(Struct, frozen=True, array_like=True):
     series: tuple[KeptSeries, ...] = ()
 
 
-class FormerFeed(Struct, frozen=True, array_like=True):
+class FormerSeries(Struct, frozen=True, array_like=True):
     """A series in the memo of a release before layout 2: ``settled`` has a model, an artifact, the last bar whose
     prediction has its score, and that prediction's entry."""
 
@@ -146,11 +146,11 @@ class FormerMemo(Struct, frozen=True, array_like=True):
     equal: int = 0
     read: str = START
     trades: tuple[str, ...] = ()
-    feeds: tuple[FormerFeed, ...] = ()
+    series: tuple[FormerSeries, ...] = ()
 
 
 def decoded(memo: bytes) -> Memo:
-    """Return a memo; one of an earlier release in today's layout."""
+    """Decode a memo, also one of an earlier release, into the present layout."""
     if not memo:
         return Memo()
     try:
@@ -159,25 +159,25 @@ def decoded(memo: bytes) -> Memo:
         former = msgspec.msgpack.decode(memo, type=FormerMemo)
     series = tuple(
         KeptSeries(
-            symbol=feed.symbol,
-            interval_ms=feed.interval_ms,
-            synthetic=feed.synthetic,
+            symbol=each.symbol,
+            interval_ms=each.interval_ms,
+            synthetic=each.synthetic,
             number=former.count,
-            base=feed.base,
-            complete=feed.base.at,
-            decided=feed.base.at,
-            frontier=max((bar for _, _, bar, _ in feed.settled), default=-1),
+            base=each.base,
+            complete=each.base.at,
+            decided=each.base.at,
+            frontier=max((bar for _, _, bar, _ in each.settled), default=-1),
             ended=0,
-            answered=tuple((model, artifact, bar) for model, artifact, bar, _ in feed.settled),
+            answered=tuple((model, artifact, bar) for model, artifact, bar, _ in each.settled),
         )
-        for feed in former.feeds
+        for each in former.series
     )
     return Memo(count=former.count, checked=former.checked, equal=former.equal, trades=former.trades, series=series)
 
 
-class Pace(Struct):
-    """How long streams have been held back: the turns since all were read, after how many all are read again, and how
-    many predictions had their score the last time."""
+class Pause(Struct):
+    """How long streams have been paused. ``turns``: since all were read; ``patience``: the turns after which all are
+    read again; ``settled``: how many predictions had a result the last time."""
 
     turns: int = 0
     patience: int = PATIENCE
@@ -185,10 +185,10 @@ class Pace(Struct):
 
 
 class State:
-    """See the package. ``count`` is the number of bars of the market so far, ``settled`` that of predictions that got
-    their score; ``features_at``, ``predictions_at`` and ``decisions_at`` are the times (ms) of the last entries read.
-    ``unfeatured`` has the time (ms) and the series of each prediction that was read before the features of its bar.
-    ``pace`` belongs to ``backpressure``."""
+    """The state of one partition. ``count``: bars of the market so far; ``settled``: predictions that were scored or
+    written as unscored so far. ``features_at``, ``predictions_at`` and ``decisions_at``: the times (ms) of the last
+    entries read. ``unfeatured``: the time (ms) and the series of each prediction that was read before the features of
+    its bar. ``pause`` belongs to ``backpressure``."""
 
     def __init__(self, memo: Memo) -> None:
         self.configurations = Configurations()
@@ -201,7 +201,7 @@ class State:
         self.features_at, self.predictions_at, self.decisions_at = memo.reached
         self.unfeatured: deque[tuple[int, SeriesKey]] = deque()
         self.settled = 0
-        self.pace = Pace()
+        self.pause = Pause()
         for kept in memo.series:
             series = SymbolState(BarHistory(kept.interval_ms, kept.base, kept.number))
             series.complete = series.featured = kept.complete
@@ -220,7 +220,7 @@ class State:
         return series
 
     def snapshot(self) -> bytes:
-        """Return everything as it was before the entries of ``since``."""
+        """Return the memo: everything as it was before the entries of ``replay_from``."""
         count = min(
             (series.history.bars[0].number - 1 for series in self.series.values() if series.history.bars),
             default=self.count,
@@ -243,7 +243,7 @@ class State:
             "market": _first(each.history.bars[0].entry for each in series if each.history.bars),
             "features": _first(next(iter(each.stamps.values())).entry for each in series if each.stamps),
             "predictions": _first(
-                line.queue[0].entry for each in series for line in each.pending.values() if line.queue
+                pending.queue[0].entry for each in series for pending in each.pending.values() if pending.queue
             ),
             "decisions": _first(iter(decisions if self.issued.oldest is None else [*decisions, self.issued.oldest])),
             "trades": _first(iter(self.trades)),
@@ -261,13 +261,13 @@ def _kept(key: SeriesKey, series: SymbolState) -> KeptSeries:
         complete=series.complete,
         decided=series.decided_base,
         frontier=min(
-            (line.queue[0].frontier for line in series.pending.values() if line.queue), default=series.frontier
+            (each.queue[0].frontier for each in series.pending.values() if each.queue), default=series.frontier
         ),
         ended=series.ended,
         answered=tuple(
-            (model, bytes.fromhex(artifact), line.base)
-            for (model, artifact), line in sorted(series.pending.items())
-            if line.base > series.complete
+            (model, bytes.fromhex(artifact), pending.base)
+            for (model, artifact), pending in sorted(series.pending.items())
+            if pending.base > series.complete
         ),
     )
 

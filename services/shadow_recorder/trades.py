@@ -1,9 +1,9 @@
-"""Closed trades and the decisions that they name.
+"""Join closed trades with the decisions that they name.
 
-A trade was written after its decision. So it waits until its decision is read, or ``decisions`` has been read past the
-entry of the trade by ``MARGIN_MS``: then there is no such decision. The last ``RECALLED`` decisions with an intent are
-kept. A trade is joined in any order of reading in which ``trades`` is not further behind than those. The runtime reads
-as many entries of each stream a turn and an intent has one trade, so ``trades`` is never behind at all.
+A trade is written after its decision. It waits until its decision is read, or until ``decisions`` has been read past
+the entry of the trade by ``MARGIN_MS``: then there is no such decision. The last ``RECALLED`` decisions with an intent
+are kept, so a trade finds its decision as long as reading ``trades`` lags by fewer decisions. The runtime reads the
+same number of entries of each stream a turn, and an intent has one trade, so ``trades`` does not lag.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,9 @@ from services.shadow_recorder.state import State
 from shared.log.leases import order
 
 
-def settle_trades(state: State, named: str | None = None) -> Iterator[Encoded]:
-    """Join the waiting trades that name a decision which has been read now, and those whose decision is not there."""
+def join_trades(state: State, named: str | None = None) -> Iterator[Encoded]:
+    """Write the waiting trades that name the decision ``named``, which was just read, and those whose decision does not
+    exist."""
     overdue = takewhile(lambda entry: order(entry)[0] + MARGIN_MS < state.decisions_at, state.trades)
     ready = [*overdue, *(entry for entry, trade in state.trades.items() if trade.event.decision == named)]
     for entry in dict.fromkeys(ready):
@@ -33,9 +34,9 @@ def settle_trades(state: State, named: str | None = None) -> Iterator[Encoded]:
         yield caused(envelope, _joined(trade, envelope.id, trade.decision, decision))
 
 
-def _joined(trade: TradeClosed, event: bytes, name: EventHex, decision: Issued | None) -> TradeJoined:
+def _joined(trade: TradeClosed, event: bytes, named: EventHex, decision: Issued | None) -> TradeJoined:
     gross = SIGN[trade.action] * (trade.exit_price / trade.entry_price - 1.0)
-    detail = f"{name} is not among the last {RECALLED:,} decisions that an intent followed from"
+    detail = f"{named} is not among the last {RECALLED:,} decisions that an intent followed from"
     if decision is not None:
         pairs = (
             ("symbol", trade.symbol, decision.symbol),
@@ -43,14 +44,17 @@ def _joined(trade: TradeClosed, event: bytes, name: EventHex, decision: Issued |
             ("action", trade.action, decision.action),
             ("origin", trade.origin, decision.origin),
         )
-        wrong = [f"{what}: the trade says {said}, the decision {right}" for what, said, right in pairs if said != right]
-        detail = "; ".join(wrong)
+        detail = "; ".join(
+            f"{name}: the trade says {traded}, the decision {decided}"
+            for name, traded, decided in pairs
+            if traded != decided
+        )
     return TradeJoined(
         symbol=trade.symbol,
         interval_ms=trade.interval_ms,
         open_time=trade.open_time,
         origin=trade.origin,
-        decision=bytes.fromhex(name),
+        decision=bytes.fromhex(named),
         trade=event,
         joined=not detail,
         detail=detail,

@@ -1,19 +1,20 @@
-"""The trainer: retrains models when somebody or something asks, in a process of its own, and refuses what collapsed.
+"""The trainer: retrain models on request, by schedule, or because of drift or decay, and reject what collapsed.
 
 Reads
-    ``training`` and ``control`` from their beginning; ``gates`` of all partitions for ``InputsDrifted`` and
-    ``SkillDecayed``; for a job ``market`` and ``features``, in Redis or sealed.
+    ``training`` and ``control`` from their beginning; ``InputsDrifted`` and ``SkillDecayed`` on ``gates`` of all
+    partitions; for a job ``market`` and ``features``, from Redis or from sealed files.
 Writes
-    ``training``: requests by schedule, drift and decay, and how each job goes. ``control``: ``RegisterArtifact`` of
-    what was accepted, and ``StartShadow`` where the training policy says so. Artifacts into the store; what was
-    refused into ``training/<job>/quarantine`` in the state folder. ``alarms``: a replaced owner.
+    ``training``: requests by schedule, drift and decay, and the progress and result of each job. ``control``:
+    ``RegisterArtifact`` for each accepted artifact, and ``StartShadow`` if the training policy asks for it. Accepted
+    artifacts into the store; rejected ones into ``training/<job>/quarantine`` in the state folder. ``alarms``:
+    ``OwnerReplaced``.
 Remembers
-    Nothing but how far it has read ``gates``; all else is the fold of ``training`` (``shared.training.jobs``).
+    Its position on ``gates``. All else is the fold of ``training`` (``shared.training.jobs``).
 Refuses
-    A second job at a time. A request within the cooldown or over the budget of the training policy. To train on
-    unfit data, on a disk that is nearly full, or a family that it cannot train. To promote anything, ever.
+    A second job at a time. A request within the cooldown or over the budget of the training policy. To train on unfit
+    data, on a nearly full disk, or a family that it cannot train. It never promotes an artifact.
 
-One process for the whole installation. A job is a child process at the lowest priority, with a limit on its memory
-and one thread; what it says, line by line, becomes events. A job whose trainer stopped is begun anew by the next
-trainer from the same stream positions, and given up after three attempts: nothing stays "running".
+One process serves the whole installation. A job is a child process at the lowest priority, with a limit on its memory
+and one thread; each line that it prints becomes an event. If the trainer stops during a job, the next trainer starts
+that job again from the same stream positions. After three attempts the job is given up, so no job stays ``running``.
 """

@@ -1,6 +1,6 @@
 """The process of one job: ``python -m services.trainer.child <folder> <pid of the trainer>``.
 
-It lowers itself before it imports anything large, and ends when the trainer does.
+It lowers its priority before it imports anything large, and ends when the trainer ends.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from shared.settings import load
 
 
 def main() -> int:
-    """Works on the task of the folder that is named on the command line."""
+    """Work on the task in the folder that the command line names, and return the exit code."""
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     settings = load()
     isolate(settings.training.memory_mb)

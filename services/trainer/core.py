@@ -1,4 +1,4 @@
-"""Who is to be trained now, and why. Pure."""
+"""Decide which models are to be retrained now, and why. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ DAY_MS: Final = 24 * HOUR_MS
 
 
 class Due(NamedTuple):
-    """A model that is to be trained again, and why."""
+    """A model that is to be retrained, and why. ``evidence``: the id of the event on ``gates`` that is the cause."""
 
     model: str
     cause: Cause
@@ -23,8 +23,8 @@ class Due(NamedTuple):
 
 
 def cause_of(event: object, event_id: str, state: State) -> Due | None:
-    """What an event on ``gates`` asks for: nothing unless it is about a champion, and the policy takes such
-    causes."""
+    """Return the retraining that an event on ``gates`` is a cause for; None if the event is not about a champion, or
+    the training policy does not accept the cause."""
     policy = state.training
     if not isinstance(event, InputsDrifted | SkillDecayed):
         return None
@@ -42,25 +42,25 @@ def cause_of(event: object, event_id: str, state: State) -> Due | None:
 
 
 def by_schedule(jobs: Jobs, state: State, promoted: Mapping[str, int], now: int) -> list[Due]:
-    """The voting models that were not asked for in as long as the schedule says. ``promoted``: since when (ms) each
-    has its champion."""
+    """Return the voting models whose last request, or else promotion, is older than the schedule of the training
+    policy. ``promoted``: when each model's champion was promoted (ms)."""
     hours = state.training.schedule_hours
     voting = {model: promoted.get(model, now) for model in state.voting}
-    reason = f"{hours} h since it was last asked for, the schedule of the training policy"
+    reason = f"{hours} h since the last request, as scheduled by the training policy"
     return [Due(model, "schedule", None, reason) for model in scheduled(jobs, voting, state.training, now)]
 
 
 def promotions(known: Mapping[str, int], commands: Iterable[CommandRecorded]) -> dict[str, int]:
-    """``promoted`` after some more commands."""
-    found = dict(known)
+    """Return by model when its champion was promoted (ms): ``known``, updated with further commands."""
+    promoted = dict(known)
     for entry in commands:
         if isinstance(entry.command, Promote):
-            found[entry.command.model] = entry.at
-    return found
+            promoted[entry.command.model] = entry.at
+    return promoted
 
 
 def request_of(due: Due, recipe: Recipe, policy: SetTrainingPolicy, now: int) -> TrainingRequested:
-    """The request for what is due."""
+    """Return the request for a model that is due."""
     return TrainingRequested(
         model=due.model,
         recipe=recipe,

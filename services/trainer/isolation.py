@@ -1,7 +1,7 @@
-"""What a training process may take: the lowest priority, idle disk, so much memory, one thread.
+"""Restrict a training process: lowest priority, idle disk class, limited memory.
 
-Asked of the kernel by the process itself, before it imports anything large. A unit of systemd or a container adds
-limits of its own, which hold whatever is done here.
+The process restricts itself before it imports anything large. The limits of a systemd unit or of a container apply in
+addition.
 """
 
 import ctypes
@@ -20,19 +20,21 @@ MIB: Final = 2**20
 
 
 def isolate(memory_mb: int) -> None:
-    """Lowers this process. What it may not do, or the kernel does not know of, is left out: where a unit of systemd
-    forbids it, the unit has set it already."""
+    """Lower the priority of this process, and limit its data segment to ``memory_mb`` (MiB).
+
+    A step that the process may not take, or that the kernel does not support, is left out: a systemd unit that forbids
+    a step has set the same limit itself."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     if sys.platform == "linux":
-        _yield_to_others()
+        _set_idle_classes()
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * MIB, memory_mb * MIB))
 
 
-def _yield_to_others() -> None:
-    """Idle to the scheduler: whoever else of its session wakes has the processor at once, which no niceness gives
-    (sched(7)). Idle to the disk (ioprio_set(2))."""
+def _set_idle_classes() -> None:
+    """Set the idle class of the scheduler and that of the disk. With ``SCHED_IDLE`` any other process of the session
+    gets the processor as soon as it wakes, which no nice value achieves (sched(7)); see ioprio_set(2) for the disk."""
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     number = IOPRIO_SET.get(platform.machine())
@@ -41,5 +43,5 @@ def _yield_to_others() -> None:
 
 
 def peak_mb() -> float:
-    """The most memory this process had resident until now (MiB)."""
+    """Return the peak resident memory of this process so far (MiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,5 +1,7 @@
-"""One job, from its positions to an artifact or a refusal: what the child process does. Says what happens as
-events, whose ``version`` and ``shadow`` are the trainer's to fill in."""
+"""Train, measure and judge one artifact, in the child process.
+
+Progress and result are emitted as events. The trainer fills in ``version`` and ``shadow`` of ``TrainingCompleted`` when
+it registers the artifact."""
 
 import logging
 import math
@@ -41,31 +43,33 @@ CARD: Final = "card.md"
 
 
 class Refusal(NamedTuple):
-    """Why nothing may come of a job, and what there is of a model."""
+    """Why a job gives no artifact, and the model as far as it was trained."""
 
     reason: Rejection
     evidence: str
     trained: Trained | None = None
 
 
-Say = Callable[[TrainingEvent], None]
+Emit = Callable[[TrainingEvent], None]
 
 
 def describe(task: Task, recorded: Recorded) -> str:
-    """Where the data come from, in words that are the same whenever the job is run."""
+    """Return the origin of the data for the manifest. The text is part of the artifact's digest, so it is the same each
+    time the job runs."""
     days = task.request.window_ms / 86_400_000
     return f"recorded {' and '.join(recorded.origins)} bars of {days:g} days, job {task.id[:12]}"
 
 
-def run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, say: Say) -> None:
-    """Trains, and leaves in ``folder``: the artifact in a store of its own or the quarantine, the report, the card."""
+def run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, emit: Emit) -> None:
+    """Train, and write into ``folder`` the report, the card, and the artifact: into a store of its own, or into the
+    quarantine if it was refused."""
     began = time.monotonic()
-    refusal = _run(task, folder, recorded, champion, say)
+    refusal = _run(task, folder, recorded, champion, emit)
     if refusal is None:
         return
     if refusal.trained is not None:
-        keep(folder / QUARANTINE, refusal.trained)
-    say(
+        quarantine(folder / QUARANTINE, refusal.trained)
+    emit(
         TrainingRejected(
             request=task.id,
             model=task.request.model,
@@ -78,17 +82,17 @@ def run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None,
     )
 
 
-def _run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, say: Say) -> Refusal | None:
+def _run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, emit: Emit) -> Refusal | None:
     request = task.request
     try:
         prepared = prepare(recorded.series, FEATURE_SETS[request.recipe.feature_set], request.recipe)
     except ValueError as error:
         return Refusal("unfit_data", str(error))
     report = assess(prepared, recorded.series, fewest=task.rows, champion=champion)
-    say(DataAssessed(request=task.id, model=request.model, report=report, at=now_ms()))
+    emit(DataAssessed(request=task.id, model=request.model, report=report, at=now_ms()))
     if report.unfit:
         return Refusal("unfit_data", "; ".join(report.unfit))
-    return train(task, folder, prepared, report, recorded, champion, say)
+    return train(task, folder, prepared, report, recorded, champion, emit)
 
 
 def train(
@@ -98,19 +102,19 @@ def train(
     report: DataReport,
     recorded: Recorded,
     champion: Artifact | None,
-    say: Say,
+    emit: Emit,
 ) -> Refusal | None:
-    """Fits, measures and judges a data set that was found fit. None where an artifact came of it."""
+    """Fit, measure and judge an artifact on data that were found fit. Return None if it is accepted."""
     began = time.monotonic()
     request, y, test = task.request, prepared.y, prepared.parts.test
-    watcher = Watcher(y[prepared.parts.validation], prepared.prior, lambda reading: say(progressed(task, reading)))
+    watcher = Watcher(y[prepared.parts.validation], prepared.prior, lambda reading: emit(progressed(task, reading)))
     fitted = fit(prepared, watcher)
-    say(TrainingProgressed(task.id, request.model, "measuring", 0, 1, now_ms()))
+    emit(TrainingProgressed(request=task.id, model=request.model, stage="measuring", number=0, of=1, at=now_ms()))
     try:
         trained = measure(prepared, fitted, Origin(describe(task, recorded), task.bridge, recorded.series))
     except NotStoredError as error:
-        found = watcher.collapse or Collapse(error.reason, str(error))
-        return Refusal(*found, error.trained)
+        collapse = watcher.collapse or Collapse(error.reason, str(error))
+        return Refusal(*collapse, error.trained)
     if watcher.collapse is not None:
         return Refusal(*watcher.collapse, trained)
     digest = ArtifactStore(folder / STORE).save(*trained)
@@ -120,11 +124,11 @@ def train(
     results = Results(request, report, trained.manifest, watcher.readings, answers, y[test], compared, checks)
     write_report(folder / REPORT, results)
     folder.joinpath(CARD).write_text(card(digest, trained.manifest) + "\n", encoding="utf-8")
-    refused = _unwanted(task, compared, checks)
+    refused = _refusal(task, compared, checks)
     if refused is not None:
         return Refusal(*refused, trained)
     scores = trained.manifest.metrics.test
-    say(
+    emit(
         TrainingCompleted(
             request=task.id,
             model=request.model,
@@ -145,28 +149,28 @@ def train(
 
 
 def write_report(path: Path, results: Results) -> None:
-    """Write the page. Without its library a job has none; what it trained is kept all the same."""
+    """Write the report page. It is left out, with a warning, if the library that draws charts is not installed."""
     try:
         path.write_text(page(results), encoding="utf-8")
     except ChartsMissingError as error:
         _log.warning("%s is not written: %s", path, error)
 
 
-def _unwanted(task: Task, compared: Sequence[Gain], checks: Sequence[SanityCheck]) -> Collapse | None:
-    """Why an artifact that is sound may not be registered all the same."""
+def _refusal(task: Task, compared: Sequence[Gain], checks: Sequence[SanityCheck]) -> Collapse | None:
+    """Return why an artifact that did not collapse is refused nevertheless; None if it is accepted."""
     prior = compared[0]
     if prior.high < 0:
         skill = f"{prior.value:+.1f} mnat [{prior.low:+.1f}, {prior.high:+.1f}]"
         return Collapse("no_skill", f"worse than the class prior on the test part: {skill}")
-    wrong = [check for check in checks if not check.passed]
-    if wrong and task.sanity == "refuse":
-        words = ", ".join(f"{check.name} {check.value:.3f} of {check.limit}" for check in wrong)
-        return Collapse("insane", f"the training policy refuses what fails a sanity check: {words}")
+    failed = [check for check in checks if not check.passed]
+    if failed and task.sanity == "refuse":
+        values = ", ".join(f"{check.name} {check.value:.3f}, limit {check.limit}" for check in failed)
+        return Collapse("insane", f"the training policy refuses an artifact that fails a sanity check: {values}")
     return None
 
 
 def progressed(task: Task, reading: EpochReading) -> TrainingProgressed:
-    """A reading as an event; what is not finite is left out."""
+    """Return the readings of an epoch as an event, without those that are not finite."""
     numbers = {
         "train_loss": reading.train_loss,
         "held_loss": reading.held_loss,
@@ -188,8 +192,8 @@ def progressed(task: Task, reading: EpochReading) -> TrainingProgressed:
     )
 
 
-def keep(folder: Path, trained: Trained) -> None:
-    """What was refused, for people to look at. No store reads it."""
+def quarantine(folder: Path, trained: Trained) -> None:
+    """Write a refused artifact for people to look at. No store reads this folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in {**trained.files, MANIFEST: canonical(trained.manifest)}.items():
         (folder / name).write_bytes(data)

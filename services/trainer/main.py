@@ -1,4 +1,4 @@
-"""The shell of the trainer: one process for the installation, one job at a time."""
+"""Run the trainer: one process for the installation, one job at a time."""
 
 import logging
 import shutil
@@ -17,13 +17,13 @@ from schemas.control import RegisterArtifact, StartShadow
 from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, TrainingRequested, TrainingStarted
 from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, request_of
 from services.trainer.running import run_child
-from services.trainer.task import STORE, Task, folder_of
+from services.trainer.task import STORE, Task, failed, folder_of
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.registration import registration
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, RefusedError
-from shared.control.signing import Signer, load_private
+from shared.control.signing import Signer, service_signer
 from shared.control.stream import CONTROL, now_ms
 from shared.log import START, Commit, Position, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop, opened_loop
@@ -35,19 +35,18 @@ from shared.training.recipe import recipe_of
 from shared.training.recorded import ends_now
 
 READS: Final = ("gates",)
-LOOK_S: Final = 0.5
+POLL_S: Final = 0.5
 BATCH: Final = 1000
-FEWEST: Final = 100
-"""Rows, where a job is run again: the policy may have changed since."""
-KEY_FILE: Final = Path("keys") / f"{GROUP}.pem"
+FEWEST_ROWS: Final = 100
+"""The fewest labelled rows when a job is run again: the training policy of that time may have changed."""
 _log = logging.getLogger(GROUP)
 
 
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:
-    """Trains until ``stop``. Signs with the key in ``<state>/keys/trainer.pem``, if there is one. Raises
-    ``OwnedError`` where another trainer runs."""
-    file = Path(settings.installation.state) / KEY_FILE
-    signer = load_private(file, key_id=GROUP) if file.is_file() else None
+    """Train until ``stop``. Commands are signed with the key in ``<state>/keys/trainer.pem``, if there is one.
+
+    Raises ``OwnedError`` if another trainer runs."""
+    signer = service_signer(Path(settings.installation.state), GROUP)
     async with (
         opened_loop(settings, GROUP) as loop,
         loop.owned(settings.installation.partitions, READS, take_over=take_over),
@@ -57,75 +56,76 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
 
 
 async def train_again(settings: Settings, job: Job, started: TrainingStarted) -> list[TrainingEvent]:
-    """Runs a job once more from the same positions, in a folder that is gone afterwards; what it said. Nothing is
-    stored or written."""
-    heard: list[TrainingEvent] = []
+    """Run a job once more from the same positions, in a temporary folder, and return its events. Nothing is stored, and
+    nothing is written to the log."""
+    events: list[TrainingEvent] = []
 
-    async def say(event: TrainingEvent) -> None:
-        heard.append(event)
+    async def emit(event: TrainingEvent) -> None:
+        events.append(event)
 
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(job.id, job.request, started, settings.features.bridge, FEWEST, "report")
-        await run_child(task, Path(folder) / "again", settings, say)
-    return heard
+        task = Task(job.id, job.request, started, settings.features.bridge, FEWEST_ROWS, "report")
+        await run_child(task, Path(folder) / "again", settings, emit)
+    return events
 
 
 class Trainer:
-    """Looks for what is due, runs one job at a time, and says what became of it. ``loop`` owns the group."""
+    """Request what is due, run one job at a time, and write its result. ``loop`` owns the group."""
 
     def __init__(self, settings: Settings, loop: Loop, signer: Signer | None) -> None:
         self.settings = settings
         self.loop = loop
         self.log = loop.log
-        self.door = ControlWriter(loop.log, signer, missing_by(settings))
+        self.control = ControlWriter(loop.log, signer, missing_by(settings))
         self.ledger = TrainingWriter(loop.log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.positions = [claim.positions["gates"] for claim in loop.claims]
         self.promoted: Mapping[str, int] = {}
-        self.control = START
-        self._said: set[str] = set()
-        self._turn = anyio.Lock()
+        self.control_read = START
+        self._warned: set[str] = set()
+        self._lock = anyio.Lock()
 
     async def run(self, stop: anyio.Event) -> None:
-        """Looks, trains, looks again. ``stop`` ends a job's process; the next trainer begins it anew."""
-        await self.loop.repeat(partial(self._until_idle, stop), LOOK_S, stop)
+        """Request and run jobs until ``stop``, which ends the process of a job. The next trainer starts that job
+        again."""
+        await self.loop.repeat(partial(self._until_idle, stop), POLL_S, stop)
 
     async def _until_idle(self, stop: anyio.Event) -> None:
-        """Runs every job that is waiting, one after another."""
+        """Run every waiting job, one after another."""
         while not stop.is_set():
             await self.loop.alive()
-            await self.look()
+            await self.request_due()
             job = (await self.ledger.read()).next()
             if job is None:
                 return
-            await self._work(job, stop)
+            await self._run_job(job, stop)
 
-    async def look(self) -> None:
-        """Requests what is due."""
-        async with self._turn:
+    async def request_due(self) -> None:
+        """Request each retraining that is due by drift, decay or schedule."""
+        async with self._lock:
             state = await self._state()
-            await self._causes(state)
+            await self._request_by_cause(state)
             for due in by_schedule(await self.ledger.read(), state, self.promoted, now_ms()):
                 await self._request(due, state)
 
     async def _state(self) -> State:
-        """The configuration now, and since when each model has its champion."""
+        """Return the configuration now, and note when each champion was promoted."""
         try:
-            state = await self.door.state()
+            state = await self.control.state()
         except TruncatedLogError as error:
             _log.error("%s", error)
-            self.promoted, self.control = {}, START
-            state = await self.door.state()
-        while entries := await self.log.scan(CONTROL, after=self.control, until=self.door.reader.last):
+            self.promoted, self.control_read = {}, START
+            state = await self.control.state()
+        while entries := await self.log.scan(CONTROL, after=self.control_read, until=self.control.reader.last):
             self.promoted = promotions(self.promoted, [decode("control", entry.data).event for entry in entries])
-            self.control = entries[-1].id
+            self.control_read = entries[-1].id
         return state
 
-    async def _causes(self, state: State) -> None:
-        """Requests what the gate-evaluators ask for, once each: how far they were read is committed when they were
-        handled, and a request names its cause, so one that is read again makes no second request."""
-        for number, held in enumerate(self.loop.claims):
-            place, before = StreamKey("gates", held.partition), self.positions[number]
+    async def _request_by_cause(self, state: State) -> None:
+        """Request a retraining for each cause on ``gates``, once each. The position is committed after the requests,
+        and a request names its cause, so a cause that is read again makes no second request."""
+        for number, claim in enumerate(self.loop.claims):
+            place, before = StreamKey("gates", claim.partition), self.positions[number]
             entries = await self.log.scan(place, after=before.id, count=BATCH)
             if not entries:
                 continue
@@ -135,47 +135,48 @@ class Trainer:
                 if due is not None:
                     await self._request(due, state)
             after = Position(entries[-1].id, before.seen + len(entries))
-            await self.log.commit(held, Commit([], {"gates": before}, {"gates": after}))
+            await self.log.commit(claim, Commit([], {"gates": before}, {"gates": after}))
             self.positions[number] = after
 
     async def _request(self, due: Due, state: State) -> None:
-        """Appends a request as the champion was made. Where that cannot be, or may not be now, it is said once."""
+        """Request an artifact with the recipe of the champion. Log a warning, once, if that recipe cannot be trained
+        here or the training policy refuses the request now."""
         champion = state.models[due.model].champion
         try:
             recipe = recipe_of(self.store.manifest(champion or ""))
         except ArtifactError as error:
             recipe = str(error)
         if isinstance(recipe, str):
-            self._say_once(f"{due.model} is due ({due.cause}), and cannot be trained again: {recipe}")
+            self._warn_once(f"{due.model} is due ({due.cause}), but cannot be retrained: {recipe}")
             return
         request = request_of(due, recipe, state.training, now_ms())
         try:
             job = await self.ledger.request(request, state.training)
         except RefusedError as error:
-            self._say_once(f"{due.model} is due ({due.cause}), and not asked for now: {error}")
+            self._warn_once(f"{due.model} is due ({due.cause}), but the request is refused: {error}")
             return
         _log.info("job %s: %s, %s", job[:12], due.model, due.reason)
 
-    def _say_once(self, words: str) -> None:
-        key = words.partition(":")[0]
-        if key not in self._said:
-            self._said.add(key)
-            _log.warning("%s", words)
+    def _warn_once(self, message: str) -> None:
+        key = message.partition(":")[0]
+        if key not in self._warned:
+            self._warned.add(key)
+            _log.warning("%s", message)
 
-    async def _work(self, job: Job, stop: anyio.Event) -> None:
-        """One attempt of a job."""
+    async def _run_job(self, job: Job, stop: anyio.Event) -> None:
+        """Make one attempt of a job."""
         if len(job.began) >= ATTEMPTS:
-            given_up = f"given up after {len(job.began)} attempts: each was interrupted, or took its trainer with it"
-            await self.ledger.append(TrainingFailed(job.id, job.request.model, "interrupted", given_up, now_ms()))
+            detail = f"given up after {len(job.began)} attempts: each was interrupted or ended with its trainer"
+            await self.ledger.append(failed(job.id, job.request.model, "interrupted", detail))
             return
-        started = job.started or await self._starting(job.request, job.id)
+        started = job.started or await self._fix_data(job.request, job.id)
         if isinstance(started, TrainingFailed):
             await self.ledger.append(started)
             return
         attempt = len(job.began) + 1
         started = structs.replace(started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=now_ms())
         await self.ledger.append(started)
-        state = await self.door.state()
+        state = await self.control.state()
         slot = state.models.get(job.request.model)
         task = Task(
             id=job.id,
@@ -187,55 +188,60 @@ class Trainer:
             champion=slot.champion if slot is not None else None,
         )
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._until, stop, tasks)
-            await run_child(task, folder_of(self.settings, job.id), self.settings, self._heard)
+            tasks.start_soon(self._request_until, stop, tasks)
+            await run_child(task, folder_of(self.settings, job.id), self.settings, self._record)
             tasks.cancel_scope.cancel()
 
-    async def _until(self, stop: anyio.Event, tasks: anyio.abc.TaskGroup) -> None:
-        """Shows signs of life while a job runs, goes on collecting what is due, and ends the job at ``stop``."""
-        await self.loop.repeat(self.look, LOOK_S, stop)
+    async def _request_until(self, stop: anyio.Event, tasks: anyio.abc.TaskGroup) -> None:
+        """While a job runs, renew the claims and go on requesting what is due. Cancel the job at ``stop``."""
+        await self.loop.repeat(self.request_due, POLL_S, stop)
         tasks.cancel_scope.cancel()
 
-    async def _starting(self, request: TrainingRequested, job: str) -> TrainingStarted | TrainingFailed:
-        """Fixes the data of a job: everything that is on the streams now."""
+    async def _fix_data(self, request: TrainingRequested, job: str) -> TrainingStarted | TrainingFailed:
+        """Fix the data of a job: everything that is on the streams now."""
         ends, newest = await ends_now(self.log, self.settings.installation.partitions)
         last = request.until if request.until is not None else newest
         if last is None:
-            why = "there is no bar on the market stream; start the feed"
-            return TrainingFailed(job, request.model, "unreadable", why, now_ms())
-        first = max(0, last - request.window_ms + 1)
-        return TrainingStarted(job, request.model, 1, first, last, ends, "", now_ms())
+            return failed(job, request.model, "unreadable", "there is no bar on the market stream; start the feed")
+        return TrainingStarted(
+            request=job,
+            model=request.model,
+            attempt=1,
+            first=max(0, last - request.window_ms + 1),
+            last=last,
+            ends=ends,
+            worker="",
+            at=now_ms(),
+        )
 
-    async def _heard(self, event: TrainingEvent) -> None:
-        async with self._turn:
-            if isinstance(event, TrainingCompleted):
-                await self.ledger.append(await self._accept(event))
-            else:
-                await self.ledger.append(event)
+    async def _record(self, event: TrainingEvent) -> None:
+        """Write an event of the job to ``training``; register a completed artifact first."""
+        async with self._lock:
+            registered = await self._register(event) if isinstance(event, TrainingCompleted) else event
+            await self.ledger.append(registered)
 
-    async def _accept(self, made: TrainingCompleted) -> TrainingCompleted | TrainingFailed:
-        """Stores and registers what was made, and puts it in shadow where the policy says so. Never promotes."""
+    async def _register(self, made: TrainingCompleted) -> TrainingCompleted | TrainingFailed:
+        """Store and register the artifact of a job, and start it in shadow if the training policy asks for it. It is
+        never promoted here."""
         own = ArtifactStore(folder_of(self.settings, made.request) / STORE)
         manifest, files = await anyio.to_thread.run_sync(own.content, made.artifact)
         await anyio.to_thread.run_sync(self.store.save, manifest, files)
         job = self.ledger.jobs[made.request]
         why = f"training job {made.request[:12]}: {job.request.reason}"[:2000]
         register: RegisterArtifact = registration(made.model, made.artifact, manifest)
-        state = await self.door.state()
+        state = await self.control.state()
         try:
             if made.artifact not in state.artifacts:
                 command = f"training-{made.request}"
-                state = (await self.door.issue(register, actor=GROUP, reason=why, command_id=command)).state
+                state = (await self.control.issue(register, actor=GROUP, reason=why, command_id=command)).state
             version, shadow = state.version, False
             if state.training.shadow:
-                with suppress(RefusedError):  # it is in shadow, or votes, already
-                    begin = StartShadow(made.model, made.artifact)
-                    issued = await self.door.issue(
-                        begin, actor=GROUP, reason=why, command_id=f"training-shadow-{made.request}"
-                    )
+                with suppress(RefusedError):  # it is in shadow or votes already
+                    start, command = StartShadow(made.model, made.artifact), f"training-shadow-{made.request}"
+                    issued = await self.control.issue(start, actor=GROUP, reason=why, command_id=command)
                     version, shadow = issued.version, True
         except RefusedError as error:
             detail = f"{made.artifact} is in the store; the control stream refused it: {error}"
-            return TrainingFailed(made.request, made.model, "unregistered", detail[:2000], now_ms())
+            return failed(made.request, made.model, "unregistered", detail)
         shutil.rmtree(own.path, ignore_errors=True)
         return structs.replace(made, version=version, shadow=shadow)

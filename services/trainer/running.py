@@ -1,4 +1,4 @@
-"""A job as a child process: its folder, its limits, its lines, its end."""
+"""Run a job as a child process, and forward the events that it prints."""
 
 import os
 import shutil
@@ -12,8 +12,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from schemas.training import TrainingEvent, TrainingFailed
-from services.trainer.task import TASK, Task
-from shared.control.stream import now_ms
+from services.trainer.task import TASK, Task, failed
 from shared.runtime.process import ONE_THREAD, module_command
 from shared.settings import VARIABLE, Settings, find
 
@@ -24,12 +23,12 @@ _decode = msgspec.json.Decoder(TrainingEvent).decode
 
 
 async def run_child(
-    task: Task, folder: Path, settings: Settings, say: Callable[[TrainingEvent], Awaitable[None]]
+    task: Task, folder: Path, settings: Settings, emit: Callable[[TrainingEvent], Awaitable[None]]
 ) -> None:
-    """Runs a task in ``folder``, which is emptied first, to its end; ``say`` is called with each event, the last of
-    which ends the job. Cancelled, it ends the process."""
+    """Run a task in ``folder``, which is emptied first, until it ends. ``emit`` is called with each event; the last one
+    ends the job, also if the process crashed or the disk is too full to start it. A cancellation kills the process."""
     if (short := too_full(folder, settings.training.free_gb)) is not None:
-        await say(_failed(task, "out_of_disk", short))
+        await emit(failed(task.id, task.request.model, "out_of_disk", short))
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -42,7 +41,7 @@ async def run_child(
             env={**os.environ, **ONE_THREAD, **({VARIABLE: str(file)} if (file := find()) else {})},
         )
     try:
-        ended = await _listen(process, say)
+        ended = await _forward_events(process, emit)
         code = await process.wait()
     finally:
         with anyio.CancelScope(shield=True):
@@ -50,11 +49,11 @@ async def run_child(
                 process.kill()
             await process.aclose()
     if not ended:
-        await say(_crashed(task, code, folder))
+        await emit(_crashed(task, code, folder))
 
 
-async def _listen(process: Process, say: Callable[[TrainingEvent], Awaitable[None]]) -> bool:
-    """Whether it said how it ended."""
+async def _forward_events(process: Process, emit: Callable[[TrainingEvent], Awaitable[None]]) -> bool:
+    """Emit each event that the process prints. Return whether one of them ends the job."""
     assert process.stdout is not None
     lines = BufferedByteReceiveStream(process.stdout)
     ended = False
@@ -64,27 +63,23 @@ async def _listen(process: Process, say: Callable[[TrainingEvent], Awaitable[Non
         except (anyio.EndOfStream, anyio.IncompleteRead):
             return ended
         event = _decode(line)
-        await say(event)
+        await emit(event)
         ended = ended or hasattr(event, "seconds") or isinstance(event, TrainingFailed)
 
 
 def too_full(folder: Path, free_gb: float) -> str | None:
-    """What is wrong with the disk of ``folder``, if there is too little room on it."""
-    there = next(one for one in folder.parents if one.exists())
-    free = shutil.disk_usage(there).free / GIB
+    """Return why a job cannot start if less than ``free_gb`` GiB are free on the disk of ``folder``; None otherwise."""
+    existing = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(existing).free / GIB
     if free >= free_gb:
         return None
-    return f"{free:.1f} GiB are free at {there}, [training] free_gb asks for {free_gb:g}; make room"
+    return f"{free:.1f} GiB are free at {existing}, [training] free_gb asks for {free_gb:g}; make room"
 
 
 def _crashed(task: Task, code: int, folder: Path) -> TrainingFailed:
-    words = (folder / OUTPUT).read_text(errors="replace").strip().splitlines()
-    said = words[-1] if words else "it said nothing"
+    lines = (folder / OUTPUT).read_text(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else "no output"
     if code == -9:
-        return _failed(task, "out_of_memory", f"killed (SIGKILL), as the kernel does when memory runs out; {said}")
-    return _failed(task, "crashed", f"ended with code {code}: {said}; see {folder / OUTPUT}")
-
-
-def _failed(task: Task, reason: str, detail: str) -> TrainingFailed:
-    known = {"request": task.id, "model": task.request.model, "reason": reason, "detail": detail[:2000], "at": now_ms()}
-    return msgspec.convert(known, TrainingFailed)
+        detail = f"killed (SIGKILL), as the kernel does when memory runs out; {last}"
+        return failed(task.id, task.request.model, "out_of_memory", detail)
+    return failed(task.id, task.request.model, "crashed", f"ended with code {code}: {last}; see {folder / OUTPUT}")

@@ -1,11 +1,12 @@
-"""What the trainer tells the process of a job, and where that leaves what it made."""
+"""The input of a job's process, and the names of the files in its folder."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
-from schemas.training import TrainingRequested, TrainingStarted
+from schemas.training import TrainingFailed, TrainingRequested, TrainingStarted
+from shared.control.stream import now_ms
 from shared.settings import Settings
 
 TASK: Final = "task.json"
@@ -14,8 +15,9 @@ QUARANTINE: Final = "quarantine"
 
 
 class Task(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a training process is told. ``champion``: the digest of whom the result is compared with; ``bridge``:
-    the gap policy of the recorded vectors; ``rows``: fewest labelled rows; ``sanity``: as in the training policy."""
+    """The input of a training process. ``bridge``: how many missing bars in a row the recorded vectors bridge.
+    ``rows``: the fewest labelled rows to train on. ``sanity``: as in the training policy. ``champion``: the digest of
+    the artifact that the result is compared with."""
 
     id: str
     request: TrainingRequested
@@ -27,5 +29,10 @@ class Task(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def folder_of(settings: Settings, job: str) -> Path:
-    """The folder of a job."""
+    """Return the folder of a job."""
     return Path(settings.installation.state) / "training" / job[:12]
+
+
+def failed(job: str, model: str, reason: Any, detail: str) -> TrainingFailed:
+    """Return the event for a job that ended without a result, now. ``reason`` is one of those of ``TrainingFailed``."""
+    return TrainingFailed(request=job, model=model, reason=reason, detail=detail[:2000], at=now_ms())

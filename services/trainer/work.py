@@ -1,20 +1,19 @@
-"""What the process of a job does: reads the task and the recorded streams, trains, and prints events.
+"""Do the work of a job's process: read the task and the recorded streams, train, and print events.
 
-A line of JSON for each event. It ends with 0 whatever came of the job, as long as it said what.
+Each event is one line of JSON. The exit code is 0 if the last event states the result, also if that is a failure.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import anyio
 import msgspec
 
-from schemas.training import TrainingEvent, TrainingFailed, TrainingRejected
+from schemas.training import TrainingEvent, TrainingRejected
 from services.trainer import job
-from services.trainer.task import TASK, Task
+from services.trainer.task import TASK, Task, failed
 from shared.archive.history import LostError, WholeHistory
-from shared.archive.past import past_of
+from shared.archive.location import open_archive
 from shared.archive.sealed import CorruptError
 from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.store import ArtifactStore
@@ -28,33 +27,41 @@ from shared.training.recorded import Recorded, UnfitError, read
 
 
 def work(folder: Path, settings: Settings) -> int:
-    """The task in ``folder``."""
+    """Work on the task in ``folder``, and return the exit code."""
     task = msgspec.json.decode((folder / TASK).read_bytes(), type=Task)
-    of: dict[str, Any] = {"request": task.id, "model": task.request.model}
+    model = task.request.model
     try:
-        job.run(task, folder, anyio.run(recorded, settings, task), _champion(settings, task), _say)
+        job.run(task, folder, anyio.run(recorded, settings, task), _champion(settings, task), _print_event)
     except UnfitError as error:
-        nothing: dict[str, Any] = {"evidence": str(error)[:2000], "quarantine": "", "seconds": 0.0}
-        _say(TrainingRejected(**of, **nothing, reason="unfit_data", at=now_ms()))
+        rejected = TrainingRejected(
+            request=task.id,
+            model=model,
+            reason="unfit_data",
+            evidence=str(error)[:2000],
+            quarantine="",
+            seconds=0.0,
+            at=now_ms(),
+        )
+        _print_event(rejected)
     except (LostError, CorruptError, UnavailableError) as error:
-        _say(TrainingFailed(**of, reason="unreadable", detail=str(error)[:2000], at=now_ms()))
+        _print_event(failed(task.id, model, "unreadable", str(error)))
     except LibraryMissingError as error:
-        _say(TrainingFailed(**of, reason="crashed", detail=str(error), at=now_ms()))
+        _print_event(failed(task.id, model, "crashed", str(error)))
     except MemoryError:
-        limit = f"it asked for more than [training] memory_mb = {settings.training.memory_mb} allows"
-        _say(TrainingFailed(**of, reason="out_of_memory", detail=limit, at=now_ms()))
+        limit = f"it asked for more memory than [training] memory_mb = {settings.training.memory_mb} allows"
+        _print_event(failed(task.id, model, "out_of_memory", limit))
     return 0
 
 
 async def recorded(settings: Settings, task: Task) -> Recorded:
-    """The data set of a task, from the server and the archive."""
+    """Return the data set of a task, read from the server and the archive."""
     async with opened_log(settings, "conclave:trainer:job") as log:
-        history = WholeHistory(log, past_of(settings))
+        history = WholeHistory(log, open_archive(settings))
         return await read(history, task.request, task.started, FEATURE_SETS[task.request.recipe.feature_set])
 
 
 def _champion(settings: Settings, task: Task) -> Artifact | None:
-    """Whom the result is compared with; none where it cannot be loaded here."""
+    """Return the artifact that the result is compared with; None if there is none, or it cannot be loaded here."""
     if task.champion is None:
         return None
     try:
@@ -63,6 +70,6 @@ def _champion(settings: Settings, task: Task) -> Artifact | None:
         return None
 
 
-def _say(event: TrainingEvent) -> None:
+def _print_event(event: TrainingEvent) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
     sys.stdout.buffer.flush()

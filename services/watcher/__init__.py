@@ -1,17 +1,19 @@
-"""The watcher: tells people what they should know, and monitoring how the installation stands.
+"""The watcher: notify people of what needs them, and export the state of the installation as gauges.
 
 Reads
-    ``control`` and ``training``; ``decisions``, ``gates``, ``dead`` and ``alarms`` of all partitions; where every
-    group stands. One process for the whole installation.
+    ``control`` and ``training``; ``decisions``, ``gates``, ``dead`` and ``alarms`` of all partitions; the position, lag
+    and lease of every consumer group. One process serves the whole installation.
 Writes
-    Nothing to the log: its user may not. Notices by webhook, Telegram, Slack and what else Apprise speaks, to the
-    addresses in ``$CONCLAVE_NOTIFY_FILE``; each is a line of its own log too. Gauges of the installation, to the
+    Nothing to the log; its Redis user may not. Notices by webhook, Telegram, Slack and whatever else Apprise supports,
+    to the addresses in ``$CONCLAVE_NOTIFY_FILE``; each notice is also a line of the watcher's own log. Gauges, to the
     collector of the settings.
 Remembers
-    ``watcher.json`` in the state folder: how far it has read, which alerts stand, which notices are not sent yet.
-    A notice is sent again after a crash rather than lost. Without the file it begins with the present.
+    ``watcher.json`` in the state folder: how far each stream was read, which alerts are active, which notices were not
+    accepted yet. After a crash a notice may be sent twice; it is not lost. Without the file the watcher begins at the
+    present end of each stream.
 Refuses
-    A control stream that cannot be trusted: ``ControlError``, as every service does.
+    A control stream with a broken chain: ``ControlError``, as every service does.
 
-Not guaranteed: that it runs. Something else must watch the watcher (systemd, Compose, ``ConclaveWatcherSilent``).
+Not guaranteed: that the watcher itself runs. Something else must check that (systemd, Compose, the Prometheus rule
+``ConclaveWatcherSilent``).
 """

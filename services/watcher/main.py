@@ -1,4 +1,4 @@
-"""The watcher's shell: reads on once a second, tells what is worth it, and sends until it was taken."""
+"""Run the watcher: read the streams and check the groups once a second, and send notices until they are accepted."""
 
 import logging
 import os
@@ -15,8 +15,8 @@ from msgspec import Struct, field
 
 from schemas.codec import UnreadableError, decode
 from services.watcher import core
-from services.watcher.levels import readings
-from services.watcher.sending import RANK, Channels, addresses, line, message
+from services.watcher.gauges import readings
+from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addresses, line, message
 from services.watcher.state import Notice, State
 from shared.control import ControlReader
 from shared.control.issuing import current
@@ -33,18 +33,20 @@ GROUP: Final = "watcher"
 PARTITIONED: Final = ("decisions", "gates", "dead", "alarms")
 LOOK_S: Final = 1.0
 COMPARE_S: Final = 5.0
-"""How often the control log is compared with what was read of it, beside each time a connection was opened."""
+"""Between two checks that the control log is the one that was read. A new connection is a reason for another."""
 SAVE_S: Final = 5.0
 FIRST_RETRY_S: Final = 5.0
 LAST_RETRY_S: Final = 300.0
 MOST_WAITING: Final = 1_000
+"""Notices that are kept for an address that does not accept them; older ones are dropped."""
 FILE: Final = "watcher.json"
 LEVELS: Final = (logging.INFO, logging.WARNING, logging.ERROR)
 _log = logging.getLogger(GROUP)
 
 
 class Kept(Struct):
-    """What outlives the process: ids by key, what the core remembers, and what an address has not taken yet."""
+    """The content of ``watcher.json``. ``positions``: the last entry read, by stream. ``state``: that of the core.
+    ``waiting``: the notices that an address has not accepted yet, by digest of the address."""
 
     positions: dict[str, str] = field(default_factory=dict)
     state: State = field(default_factory=State)
@@ -52,13 +54,13 @@ class Kept(Struct):
 
 
 async def run(settings: Settings, stop: anyio.Event) -> None:
-    """Watches until ``stop``."""
+    """Watch until ``stop``."""
     urls = addresses()
     channels = Channels(urls)
-    told = (
-        f"notices go to: {', '.join(channels.names)}" if urls else "notices go to this log alone: no address is named"
-    )
-    _log.info(told)
+    if urls:
+        _log.info("notices go to: %s", ", ".join(channels.names))
+    else:
+        _log.info("notices go to this log alone: neither $%s nor $%s names an address", NOTIFY, NOTIFY_FILE)
     async with opened_loop(settings, GROUP) as loop:
         file = Path(settings.installation.state) / FILE
         watcher = Watcher(loop.log, settings.installation.partitions, file, channels, urls, loop.telemetry)
@@ -69,7 +71,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
 
 
 class Watcher:
-    """One installation under watch; ``turn`` once a second."""
+    """The watcher of one installation. ``turn`` is called once a second, after ``begin``."""
 
     def __init__(
         self, log: Log, partitions: int, file: Path, channels: Channels, urls: Sequence[str], meter: Telemetry
@@ -88,36 +90,41 @@ class Watcher:
         self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
 
     async def begin(self) -> None:
-        """Where the last life ended; without one, with the present."""
+        """Go on from ``watcher.json``; without one, from the present end of each stream."""
         partitions = range(self._partitions)
         places = [StreamKey("training"), *(StreamKey(stream, each) for each in partitions for stream in PARTITIONED)]
-        try:
-            self._kept = msgspec.json.decode(self._file.read_bytes(), type=Kept)
-        except FileNotFoundError:
-            self._kept = Kept(state=State(version=(await current(self._log)).version))
-        except msgspec.MsgspecError as error:
-            _log.warning("%s cannot be read (%s): watching begins with the present", self._file, error)
-            self._kept = Kept(state=State(version=(await current(self._log)).version))
+        self._kept = self._load() or Kept(state=State(version=(await current(self._log)).version))
         known = self._kept.positions
         self._kept.positions = {
             place.key: known.get(place.key) or (await self._log.extent(place)).last for place in places
         }
         self._places = {place.key: place for place in places}
 
+    def _load(self) -> Kept | None:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=Kept)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            _log.warning(
+                "%s cannot be read (%s): the watcher begins at the present end of each stream", self._file, error
+            )
+            return None
+
     async def turn(self) -> None:
-        """Reads to the end, looks at the groups, tells."""
+        """Read every stream to its end, check the groups, send and log the notices."""
         now = now_ms()
         try:
             await self._compare()
             notices = await self._read()
             views = [view for partition in range(self._partitions) for view in await self._log.groups(partition)]
-            notices += core.look(self._kept.state, now, views, self._control.state)
-            notices += core.reached(self._kept.state, now_ms(), "", now)
+            notices += core.check(self._kept.state, now, views, self._control.state)
+            notices += core.check_server(self._kept.state, now_ms(), "", now)
             self._silent_since = None
             self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting()))
         except UnavailableError as error:
             self._silent_since = self._silent_since or now
-            notices = core.reached(self._kept.state, now_ms(), str(error), self._silent_since)
+            notices = core.check_server(self._kept.state, now_ms(), str(error), self._silent_since)
         for notice in notices:
             fields = {"alert": notice.alert, "subject": notice.subject, "like_it": notice.more}
             _log.log(LEVELS[RANK[notice.severity]], f"{notice.alert}: %s", line(notice), extra={"fields": fields})
@@ -130,7 +137,8 @@ class Watcher:
         await self._send()
 
     async def _compare(self) -> None:
-        """Begins control anew where it is not the log that was read; what services say of it, they alarm."""
+        """Read control from its beginning again if it is not the log that was read before. The services that find this
+        raise the alarm."""
         if self._log.opened == self._verified and time.monotonic() - self._compared_at < COMPARE_S:
             return
         self._verified, self._compared_at = self._log.opened, time.monotonic()
@@ -141,7 +149,7 @@ class Watcher:
             self._control, self._verified = ControlReader(), -1
 
     def save(self) -> None:
-        """Replaces the file at once, or not at all."""
+        """Replace ``watcher.json`` atomically."""
         self._saved_at = time.monotonic()
         new = self._file.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(self._kept))
@@ -158,21 +166,21 @@ class Watcher:
             entries = await self._log.read({CONTROL: self._control.last, **after}, count=1000, block_ms=0)
             if not entries:
                 return notices
-            recorded = standing(self._control, [entry for entry in entries if entry.place == CONTROL])
-            notices += core.commands(self._kept.state, recorded)
+            for command in standing(self._control, [entry for entry in entries if entry.place == CONTROL]):
+                notices += core.observe_command(self._kept.state, command.event)
             for entry in entries:
                 if entry.place != CONTROL:
-                    notices += self._take(entry)
+                    notices += self._observe(entry)
             self._count(entries, started)
 
-    def _take(self, entry: Entry) -> list[Notice]:
+    def _observe(self, entry: Entry) -> list[Notice]:
         self._kept.positions[entry.place.key] = entry.id
         try:
             event = decode(entry.place.stream, entry.data).event
         except UnreadableError as error:
             _log.warning("%s@%s cannot be read: %s", entry.place.key, entry.id, error)
             return []
-        return core.take(self._kept.state, event, entry.place.partition, order(entry.id)[0])
+        return core.observe(self._kept.state, event, entry.place.partition, order(entry.id)[0])
 
     def _count(self, entries: Sequence[Entry], started: int) -> None:
         consumed: dict[str, int] = {}
@@ -187,7 +195,8 @@ class Watcher:
         self._kept.state.swapped.clear()
 
     async def _send(self) -> None:
-        """Everything that waits, to the addresses that have not taken it; later again where one does not."""
+        """Send the notices that wait, one message for each address. An address that fails is tried again after a delay
+        that doubles up to ``LAST_RETRY_S``."""
         if not self._waiting() or time.monotonic() < self._retry_at:
             return
         failed: list[str] = []
@@ -201,5 +210,5 @@ class Watcher:
         self.save()
         self._retry_at = time.monotonic() + self._retry_s if failed else 0.0
         if failed:
-            _log.warning("not taken by %s; sent again in %.0f s", ", ".join(failed), self._retry_s)
+            _log.warning("%s did not accept the notices; trying again in %.0f s", ", ".join(failed), self._retry_s)
         self._retry_s = min(2 * self._retry_s, LAST_RETRY_S) if failed else FIRST_RETRY_S

@@ -1,7 +1,7 @@
-"""Notices to people, by Apprise (https://github.com/caronc/apprise): webhook, Telegram, Slack, mail and others.
+"""Send notices with Apprise (https://github.com/caronc/apprise): webhook, Telegram, Slack, mail and others.
 
-An address is a secret, for it holds a token. They come from the environment alone: ``CONCLAVE_NOTIFY``, or
-``CONCLAVE_NOTIFY_FILE`` with the path of a file, one address a line, ``#`` begins a comment.
+An address is a secret, since it holds a token. Addresses are read from the environment alone: ``CONCLAVE_NOTIFY``, or
+``CONCLAVE_NOTIFY_FILE`` with the path of a file that has one address a line. Lines that begin with ``#`` are comments.
 """
 
 import logging
@@ -21,11 +21,13 @@ NOTIFY: Final = "CONCLAVE_NOTIFY"
 NOTIFY_FILE: Final = "CONCLAVE_NOTIFY_FILE"
 RANK: Final = {"info": 0, "warning": 1, "critical": 2}
 MOST: Final = 20
-"""Notices of one message; the rest are counted in it."""
+"""Notices that one message lists; it states the number of the others."""
 
 
 def addresses(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Where notices go; nothing where none is named, or the file is missing or empty."""
+    """Return the addresses that notices are sent to; none if neither variable is set, or the file is missing or empty.
+
+    Raises ``SettingsError`` if both variables are set, or the file cannot be read."""
     given, file = environ.get(NOTIFY, ""), environ.get(NOTIFY_FILE, "")
     if given and file:
         raise SettingsError(f"both ${NOTIFY} and ${NOTIFY_FILE} are set; keep one")
@@ -41,18 +43,18 @@ def addresses(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 class Channels:
-    """The addresses, checked. Raises ``SettingsError`` for one that Apprise does not know."""
+    """The addresses that notices are sent to. Raises ``SettingsError`` for one that Apprise does not support."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._channels = [_channel(number, url) for number, url in enumerate(urls, 1)]
 
     @property
     def names(self) -> list[str]:
-        """What kind each is, without its secrets."""
+        """The kind of each address, as ``Telegram``, without its secrets."""
         return [next(iter(channel)).__class__.__name__.removeprefix("Notify") for channel in self._channels]
 
     def send(self, number: int, title: str, body: str, severity: str) -> bool:
-        """Sends to one address, and blocks until it took it or did not."""
+        """Send to one address, and return whether it accepted. Blocks meanwhile."""
         from apprise import NotifyType  # noqa: PLC0415  # slow to import
 
         kinds = {"info": NotifyType.INFO, "warning": NotifyType.WARNING, "critical": NotifyType.FAILURE}
@@ -66,19 +68,19 @@ def _channel(number: int, url: str) -> "Apprise":
         raise SettingsError(
             f"${NOTIFY} names addresses, but {error.name} is not installed: {install_command('notify')}"
         ) from None
-    logging.getLogger("apprise").setLevel(logging.ERROR)  # its warnings repeat what is told here
+    logging.getLogger("apprise").setLevel(logging.ERROR)  # its warnings repeat those of the watcher
     channel = Apprise()
     if not channel.add(url):
         scheme = url.partition(":")[0][:20]
         raise SettingsError(
-            f"${NOTIFY}: address {number} ({scheme}://...) is none that Apprise knows; expected e.g. json://host/path,"
+            f"${NOTIFY}: address {number} ({scheme}://...) is not one that Apprise supports; expected, for example, json://host/path,"
             " tgram://token/chat, slack://token-a/token-b/token-c/#channel"
         )
     return channel
 
 
 def message(notices: Sequence[Notice]) -> tuple[str, str, str]:
-    """Title, body and severity of one message about all ``notices``, the gravest first."""
+    """Return title, body and severity of one message about all ``notices``, the most severe first."""
     ordered = sorted(notices, key=lambda notice: -RANK[notice.severity])
     first = ordered[0]
     title = f"conclave: {first.alert} {first.kind}" + (f" and {len(notices) - 1} more" if notices[1:] else "")
@@ -89,6 +91,6 @@ def message(notices: Sequence[Notice]) -> tuple[str, str, str]:
 
 
 def line(notice: Notice) -> str:
-    """A notice in one line."""
+    """Return a notice as one line."""
     more = f" ({notice.more} more like it)" if notice.more else ""
     return f"[{notice.severity}] {notice.alert} {notice.kind}: {notice.text}{more}"

@@ -1,4 +1,4 @@
-"""Events that are told as they are, in the words of a notice. Pure."""
+"""The text of the notice about an event that is reported without further state. Pure."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from schemas.gates import ActionDue, GuardTripped, InputsDrifted, SkillDecayed
 from schemas.operations import (
     ArchiveFailed,
     ControlRefused,
+    DeadLetter,
     GapDetected,
     GroupRecreated,
     InterferenceFound,
@@ -15,9 +16,12 @@ from schemas.operations import (
 from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
 
 
-def words_of(event: Any) -> tuple[str, str, str]:
-    """An event that is told as it is: its alert, whom it is about, and what to say."""
+def describe(event: Any) -> tuple[str, str, str] | None:
+    """Return the alert, the subject and the text for an event; None for an event that no alert is about."""
     match event:
+        case DeadLetter():
+            text = f"{event.service} refused {event.source}: {event.reason}, {event.detail}"
+            return "dead-letters", f"{event.service} {event.reason}", text
         case GuardTripped():
             crossed = f"{event.guard} at {event.value}, limit {event.threshold}"
             text = f"{crossed}: {event.stage} of {event.model}; {event.detail}"
@@ -44,9 +48,9 @@ def words_of(event: Any) -> tuple[str, str, str]:
         case InterferenceFound():
             return "interference-found", "", f"decision {event.decision}: {event.detail}"
         case TrainingCompleted():
-            text = f"{event.model} has {event.artifact[:12]}, log loss {event.log_loss:.4f} against the prior's "
-            where = ", now in shadow" if event.shadow else ""
-            return "retrained", event.model, f"{text}{event.prior_log_loss:.4f}{where}"
+            losses = f"log loss {event.log_loss:.4f}, that of the class prior is {event.prior_log_loss:.4f}"
+            where = "; it is now in shadow" if event.shadow else ""
+            return "retrained", event.model, f"{event.model} has the artifact {event.artifact[:12]}: {losses}{where}"
         case TrainingRejected():
             return "retrain-rejected", event.model, f"{event.model}: {event.reason}; {event.evidence}"
         case TrainingFailed():
@@ -54,4 +58,4 @@ def words_of(event: Any) -> tuple[str, str, str]:
         case ArchiveFailed():
             return "archive-failed", event.reason, f"{event.reason}: {event.detail}"
         case _:
-            return "", "", ""
+            return None

@@ -1,11 +1,13 @@
-"""The archive: streams sealed into files, and how recorded history is read, from files and Redis alike.
+"""The archive: streams sealed into files, and reading recorded history from these files and from Redis.
 
-``history``   reading: ``SealedHistory`` (files alone), ``WholeHistory`` (files, then the log).
-``files``     the sealed files of one stream, in order and chained.
-``sealed``    the format of one file. Pure.
-``cuts``      up to where everything was sealed at one moment, and where the groups stood then.
-``checking``  whether an archive is whole. ``restoring``: into an empty server.
-``store``     where files lie: a folder, or a place that fsspec knows.
+``history``    read recorded streams: ``SealedHistory`` (files alone), ``WholeHistory`` (files, then the log).
+``files``      the sealed files of one stream, in order and chained.
+``sealed``     the format of one file. Pure.
+``cuts``       a snapshot of an installation: the last sealed entry of every stream, and the state of every group.
+``checking``   verify an archive, and compare it with Redis.
+``restoring``  restore an archive into an empty server.
+``store``      store the files in a folder, or at a URL that fsspec supports.
+``location``   find the archive of an installation.
 """
 
 from shared.archive.history import (
@@ -19,7 +21,7 @@ from shared.archive.history import (
     records,
 )
 from shared.archive.sealed import CorruptError
-from shared.archive.store import SegmentStore, StoreError, opened
+from shared.archive.store import SegmentStore, StoreError, open_store
 
 __all__ = [
     "ArchivedHistory",
@@ -32,6 +34,6 @@ __all__ = [
     "StoreError",
     "WholeHistory",
     "entries",
-    "opened",
+    "open_store",
     "records",
 ]

@@ -1,4 +1,4 @@
-"""Is the archive whole? The chain of each stream, every frame, every cut; and does it hold what Redis holds?"""
+"""Verify an archive (the chain of each stream, every frame, every cut), and compare it with Redis."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,12 +7,13 @@ from shared.archive import cuts
 from shared.archive.files import Files
 from shared.archive.sealed import NOTHING, CorruptError, SealedFile, open_frame
 from shared.archive.store import SegmentStore
-from shared.log import Entry, Log, StreamKey
+from shared.log import Log, StreamKey
 from shared.log.leases import order
 
 
 class ArchiveCheck(NamedTuple):
-    """A stream that was found whole: its files, entries, bytes on disk, and bytes before compression."""
+    """A verified stream: the number of its files and entries, its bytes on disk (``size``) and before compression
+    (``raw``), and its first and last entry."""
 
     place: StreamKey
     files: int
@@ -24,40 +25,41 @@ class ArchiveCheck(NamedTuple):
 
 
 def verified(store: SegmentStore, place: StreamKey) -> Iterator[SealedFile]:
-    """Every file of a stream, its link to the one before and each of its frames checked. Raises
+    """Yield every file of a stream, after checking its link to the file before it and each of its frames. Raises
     ``CorruptError``, ``StoreError``."""
     files = Files(store, place)
-    for found in files.chain():
-        offset = found.offset
-        for frame in found.header.frames:
-            data = store.read(files.name(found.header.number), offset, frame.size)
-            open_frame(frame, data, place, files.name(found.header.number))
+    for file in files.chain():
+        name, offset = files.name(file.header.number), file.offset
+        for frame in file.header.frames:
+            open_frame(frame, store.read(name, offset, frame.size), place, name)
             offset += frame.size
-        if store.read(files.name(found.header.number), offset, 1):
-            raise CorruptError(f"{store}/{files.name(found.header.number)}: there is more behind its last frame")
-        yield found
+        if store.read(name, offset, 1):
+            raise CorruptError(f"{store}/{name}: there are bytes after its last frame")
+        yield file
 
 
 def check(store: SegmentStore, place: StreamKey) -> ArchiveCheck:
-    """A whole stream. Raises ``CorruptError``, ``StoreError``."""
-    found = ArchiveCheck(place, 0, 0, 0, 0, "", "")
+    """Verify all files of a stream, and return their totals. Raises ``CorruptError``, ``StoreError``."""
+    total = ArchiveCheck(place, 0, 0, 0, 0, "", "")
     for file in verified(store, place):
         header = file.header
-        found = ArchiveCheck(
+        total = ArchiveCheck(
             place,
-            found.files + 1,
-            found.entries + header.entries,
-            found.size + file.end,
-            found.raw + sum(frame.raw for frame in header.frames),
-            found.first or header.first,
+            total.files + 1,
+            total.entries + header.entries,
+            total.size + file.end,
+            total.raw + sum(frame.raw for frame in header.frames),
+            total.first or header.first,
             header.last,
         )
-    return found
+    return total
 
 
 def check_cuts(store: SegmentStore) -> cuts.Cut | None:
-    """The newest cut, after all of them were checked: their chain, and that the files which the newest one names
-    are there. Raises ``CorruptError``, ``StoreError``."""
+    """Verify the chain of cuts and the files that the newest cut names, and return the newest cut.
+
+    Returns None if there is no cut. Raises ``CorruptError``, ``StoreError``.
+    """
     former, previous = None, NOTHING
     for number in cuts.numbers(store):
         cut, digest = cuts.read(store, number)
@@ -71,31 +73,27 @@ def check_cuts(store: SegmentStore) -> cuts.Cut | None:
         if end.file not in files.numbers():
             raise CorruptError(f"{store}/{files.name(end.file)} is missing: cut {former.number} names it")
         if files.open(end.file).digest != end.digest:
-            raise CorruptError(f"{store}/{files.name(end.file)}: is not the file that the newest cut names")
+            raise CorruptError(f"{store}/{files.name(end.file)}: its digest is not the one in cut {former.number}")
     return former
 
 
 async def compared(log: Log, store: SegmentStore, place: StreamKey, through: str) -> str | None:
-    """The last entry up to ``through`` in the log, once every one of those there was found sealed to the byte;
-    None where there is none. Raises ``CorruptError`` at the first that was not."""
+    """Compare every entry up to ``through`` in the log with the archive, and return the id of the last.
+
+    Returns None if the log has none. Raises ``CorruptError`` at the first entry that is not in the archive with the
+    same bytes.
+    """
     oldest = (await log.extent(place)).first
-    sealed = Files(store, place).frames(until=through)
-    held: dict[str, bytes] = {}
+    frames = Files(store, place).frames(until=through)
+    sealed: dict[str, bytes] = {}
     last, after = None, "0-0"
     while page := await log.scan(place, after=after, until=through):
         for entry in page:
-            while entry.id not in held and (part := next(sealed, None)) is not None:
-                # Frames come in order: what lies before the oldest in the log is not needed.
-                held = {one.id: one.data for one in _rest(held, entry, place)} | {
-                    one.id: one.data for one in part if order(one.id) >= order(oldest)
-                }
-            if held.get(entry.id) != entry.data:
+            while entry.id not in sealed and (frame := next(frames, None)) is not None:
+                # Frames and log are in order: entries before this one, or before the oldest in the log, are dropped.
+                sealed = {key: data for key, data in sealed.items() if order(key) >= order(entry.id)}
+                sealed |= {later.id: later.data for later in frame if order(later.id) >= order(oldest)}
+            if sealed.get(entry.id) != entry.data:
                 raise CorruptError(f"{store}: entry {entry.id} of {place.key} is missing, or differs from Redis")
         last = after = page[-1].id
     return last
-
-
-def _rest(held: dict[str, bytes], entry: Entry, place: StreamKey) -> Iterator[Entry]:
-    for entry_id, data in held.items():
-        if order(entry_id) >= order(entry.id):
-            yield Entry(place, entry_id, data)

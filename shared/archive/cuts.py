@@ -1,9 +1,9 @@
-"""Cuts: up to where every stream was sealed at one moment, and where every group stood then.
+"""Cuts: snapshots of an installation, with the last sealed entry of every stream and the state of every group.
 
     cuts/00000001.json     a line of JSON, and a line with its SHA-256
 
-What a cut says is sealed was sealed and read back before the cut was written. Restoring means: every stream
-up to the newest cut, and the groups as it has them.
+A cut is written after all its entries were sealed and read again. A restore has every stream up to the newest cut,
+and every group with the state in that cut.
 """
 
 import re
@@ -24,7 +24,7 @@ FOLDER: Final = "cuts"
 
 
 class SealedEnd(Struct, frozen=True):
-    """A stream at the cut: its last entry, how many were ever added, and the last sealed file that holds it."""
+    """A stream at a cut: its last entry, the number of entries ever added, and its last file with its digest."""
 
     stream: str
     partition: int
@@ -35,12 +35,12 @@ class SealedEnd(Struct, frozen=True):
 
     @property
     def place(self) -> StreamKey:
-        """The stream."""
+        """The key of the stream."""
         return StreamKey(self.stream, self.partition)
 
 
-class GroupThen(Struct, frozen=True):
-    """A group at the cut: the fields of its hash, as ``shared.log.redis`` has them."""
+class ArchivedGroup(Struct, frozen=True):
+    """A group at a cut: the fields of its Redis hash, as ``shared.log.redis`` writes them."""
 
     group: str
     partition: int
@@ -48,7 +48,7 @@ class GroupThen(Struct, frozen=True):
 
 
 class Cut(Struct, frozen=True):
-    """One moment of an installation, ``at`` by the archiver's clock. ``previous``: the digest of the cut before."""
+    """A snapshot of an installation, ``at`` by the archiver's clock. ``previous``: the digest of the cut before."""
 
     format: str
     number: int
@@ -56,54 +56,54 @@ class Cut(Struct, frozen=True):
     at: Milliseconds
     partitions: int
     ends: tuple[SealedEnd, ...]
-    groups: tuple[GroupThen, ...]
+    groups: tuple[ArchivedGroup, ...]
 
     def last(self, place: StreamKey) -> str:
-        """The last entry of a stream at the cut; ``0-0`` where it had none."""
+        """Return the last entry of a stream at the cut; ``0-0`` if it had none."""
         return next((end.last for end in self.ends if end.place == place), START)
 
 
 def encode(cut: Cut) -> bytes:
-    """The bytes of a cut's file."""
+    """Return the bytes of a cut's file."""
     line = msgspec.json.encode(cut) + b"\n"
     return line + sha256(line).hexdigest().encode() + b"\n"
 
 
 def decode(data: bytes, name: str) -> tuple[Cut, str]:
-    """A cut and its digest. Raises ``CorruptError``."""
+    """Return the cut in ``data`` and its digest. Raises ``CorruptError``, with ``name`` as the name of the file."""
     line = data[: data.find(b"\n") + 1]
     digest = sha256(line).hexdigest()
     if data[len(line) :] != digest.encode() + b"\n":
-        raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line says another")
+        raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line names another")
     try:
         cut = msgspec.json.decode(line, type=Cut)
     except msgspec.DecodeError as error:
-        raise CorruptError(f"{name}: no cut: {error}") from None
+        raise CorruptError(f"{name}: expected a cut: {error}") from None
     if cut.format != FORMAT:
         raise CorruptError(f"{name}: expected format {FORMAT}, found {cut.format[:40]!r}")
     return cut, digest
 
 
 def name_of(number: int) -> str:
-    """The name of a cut within the archive."""
+    """Return the name of a cut's file in the archive."""
     return f"{FOLDER}/{number:08d}.json"
 
 
 def numbers(store: SegmentStore) -> Sequence[int]:
-    """The cuts there are. Raises ``CorruptError`` where one is missing."""
-    found = [int(name[:8]) for name in store.names(FOLDER) if re.fullmatch(r"\d{8}\.json", name)]
-    for expected, number in enumerate(found, 1):
+    """Return the numbers of all cuts, in order. Raises ``CorruptError`` if one is missing."""
+    present = [int(name[:8]) for name in store.names(FOLDER) if re.fullmatch(r"\d{8}\.json", name)]
+    for expected, number in enumerate(present, 1):
         if number != expected:
-            raise CorruptError(f"{store}/{name_of(expected)} is missing, cut {number} is there")
-    return found
+            raise CorruptError(f"{store}/{name_of(expected)} is missing, but cut {number} exists")
+    return present
 
 
 def read(store: SegmentStore, number: int) -> tuple[Cut, str]:
-    """A cut and its digest. Raises ``CorruptError``, ``StoreError``."""
+    """Return a cut and its digest. Raises ``CorruptError``, ``StoreError``."""
     return decode(store.read(name_of(number)), f"{store}/{name_of(number)}")
 
 
 def newest(store: SegmentStore) -> tuple[Cut | None, str]:
-    """The newest cut and its digest; None in an archive without any."""
-    found = numbers(store)
-    return read(store, found[-1]) if found else (None, NOTHING)
+    """Return the newest cut and its digest; None and ``NOTHING`` if there is no cut."""
+    present = numbers(store)
+    return read(store, present[-1]) if present else (None, NOTHING)

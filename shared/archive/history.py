@@ -1,13 +1,13 @@
-"""Reading recorded streams: from sealed files alone, or across them into Redis.
+"""Read recorded streams, from sealed files alone, or from sealed files and then from Redis.
 
-    history = SealedHistory(opened("var/archive"))            # no Redis
-    history = WholeHistory(log, opened("var/archive"))        # both; the reader sees one stream
-    async for entries in history.slices(Place("decisions"), after=START):
+    history = SealedHistory(open_store("var/archive"))            # no Redis
+    history = WholeHistory(log, open_store("var/archive"))        # both, as one stream
+    async for entries in history.slices(StreamKey("decisions"), after=START):
         ...
 
-A slice is a list of consecutive entries: one frame of a sealed file, or up to 1,000 entries of Redis.
-Nothing is left out silently: ``LostError`` where entries are neither sealed nor in Redis any more,
-``CorruptError`` where a sealed file is not what its digests say.
+A slice is a list of consecutive entries: one frame of a sealed file, or up to 1,000 entries of Redis. No entry is
+skipped silently: ``LostError`` is raised if entries are neither sealed nor in Redis, and ``CorruptError`` if a sealed
+file does not match its digests.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,54 +25,56 @@ NEWEST: Final = "+"
 
 
 class LostError(RuntimeError):
-    """Entries are neither sealed nor in Redis. Says which stream and between which ids."""
+    """Entries are neither sealed nor in Redis. The message names the stream and the ids before and after them."""
 
 
 class Reach(NamedTuple):
-    """What a history holds of a stream: its first and last entry (``START`` where it holds none)."""
+    """The first and the last entry of a stream in a history; ``START`` if there are none."""
 
     first: str = START
     last: str = START
 
 
 class ArchivedRecord(NamedTuple):
-    """An entry with its envelope decoded. Raised as it is read: ``UnreadableError``."""
+    """An entry with its decoded envelope."""
 
     entry: Entry
     envelope: Envelope[object]
 
 
 class ArchivedHistory(Protocol):
-    """Recorded streams, in log order. Bounded memory: a slice at a time."""
+    """Recorded streams, in the order of the log. Memory is bounded by one slice."""
 
     async def reach(self, place: StreamKey) -> Reach:
-        """Where the recorded stream begins and ends now."""
+        """Return the current first and last entry of the recorded stream."""
 
     def slices(self, place: StreamKey, *, after: str = START, until: str = NEWEST) -> AsyncIterator[Sequence[Entry]]:
-        """Entries with after < id <= until, oldest first, in slices that are never empty; ends where the
-        recorded stream ends now. ``after`` need not be an entry's id. Raises ``LostError``, ``CorruptError``,
-        ``StoreError``."""
+        """Yield the entries with after < id <= until, oldest first, in slices that are never empty.
+
+        Ends at the current end of the recorded stream. ``after`` need not be the id of an entry. Raises ``LostError``,
+        ``CorruptError``, ``StoreError``.
+        """
 
 
 async def entries(
     history: ArchivedHistory, place: StreamKey, *, after: str = START, until: str = NEWEST
 ) -> AsyncIterator[Entry]:
-    """The same one by one: id and exact bytes."""
-    async for found in history.slices(place, after=after, until=until):
-        for entry in found:
+    """Yield the entries with after < id <= until one by one. Raises what ``slices`` raises."""
+    async for page in history.slices(place, after=after, until=until):
+        for entry in page:
             yield entry
 
 
 async def records(
     history: ArchivedHistory, place: StreamKey, *, after: str = START, until: str = NEWEST
 ) -> AsyncIterator[ArchivedRecord]:
-    """The same with each envelope decoded. Raises ``UnreadableError`` at the first that is no event."""
+    """Yield the entries with their decoded envelopes. Raises ``UnreadableError`` at the first that is no event."""
     async for entry in entries(history, place, after=after, until=until):
         yield ArchivedRecord(entry, decode(place.stream, entry.data))
 
 
 class SealedHistory:
-    """Sealed files alone. ``read`` gives the same slices without a loop, for worker processes."""
+    """Read recorded streams from sealed files alone. ``read`` is ``slices`` without an event loop, for processes."""
 
     def __init__(self, store: SegmentStore) -> None:
         self.store = store
@@ -90,29 +92,30 @@ class SealedHistory:
         self, place: StreamKey, *, after: str = START, until: str = NEWEST
     ) -> AsyncIterator[Sequence[Entry]]:
         """See ``ArchivedHistory.slices``."""
-        for found in self.read(place, after=after, until=until):
+        for page in self.read(place, after=after, until=until):
             await checkpoint()
-            yield found
+            yield page
 
     def read(self, place: StreamKey, *, after: str = START, until: str = NEWEST) -> Iterator[Sequence[Entry]]:
         """See ``ArchivedHistory.slices``."""
         lower, upper = order(after), _upper(until)
-        for found in Files(self.store, place).frames(after=after, until=until):
-            kept = found
-            if order(found[0].id) <= lower or order(found[-1].id) > upper:
-                kept = [entry for entry in found if lower < order(entry.id) <= upper]
+        for frame in Files(self.store, place).frames(after=after, until=until):
+            kept = frame
+            if order(frame[0].id) <= lower or order(frame[-1].id) > upper:
+                kept = [entry for entry in frame if lower < order(entry.id) <= upper]
             if kept:
                 yield kept
 
     def places(self) -> list[StreamKey]:
-        """The streams that there are files of."""
+        """Return the streams that have sealed files."""
         return Files.places(self.store)
 
 
 class WholeHistory:
-    """Sealed files as far as they go, then the log. Without a store: the log alone.
+    """Read recorded streams from sealed files as far as they go, then from the log. Without a store: the log alone.
 
-    What is trimmed while it is read is found in the files that were sealed before."""
+    Entries that are trimmed from the log during a read are read from the files, which were sealed before.
+    """
 
     def __init__(self, log: Log, store: SegmentStore | None = None, *, slice_entries: int = 1000) -> None:
         self.log = log
@@ -122,9 +125,9 @@ class WholeHistory:
     async def reach(self, place: StreamKey) -> Reach:
         """See ``ArchivedHistory.reach``."""
         extent = await self.log.extent(place)
-        held = await self.sealed.reach(place) if self.sealed else Reach()
-        first = held.first if held.first != START else extent.first
-        return Reach(first, max(held.last, extent.last, key=order))
+        sealed = await self.sealed.reach(place) if self.sealed else Reach()
+        first = sealed.first if sealed.first != START else extent.first
+        return Reach(first, max(sealed.last, extent.last, key=order))
 
     async def slices(
         self, place: StreamKey, *, after: str = START, until: str = NEWEST
@@ -134,36 +137,38 @@ class WholeHistory:
         while order(at) < upper:
             if self.sealed is not None and (end := self._sealed_end(place)) is not None:
                 if order(end.last) > order(at):
-                    async for found in self.sealed.slices(place, after=at, until=until):
-                        yield found
-                        at = found[-1].id
+                    async for page in self.sealed.slices(place, after=at, until=until):
+                        yield page
+                        at = page[-1].id
                     at = max(at, end.last, key=order)
                 seen = max(seen, end.seen)
-            found = await self.log.scan(place, after=at, until=until, count=self._count)
-            if await self._trimmed(place, at, found, seen):
+            page = await self.log.scan(place, after=at, until=until, count=self._count)
+            if await self._trimmed(place, at, page, seen):
                 again = self._sealed_end(place)
                 if again is not None and order(again.last) > order(at):
-                    continue  # sealed and trimmed since we looked
-                first = found[0].id if found else "the end"
+                    continue  # sealed and trimmed in the meantime
+                first = page[0].id if page else "the end"
                 raise LostError(
                     f"{place.key}: entries between {at} and {first} were trimmed and are not in the archive "
-                    f"({self.sealed.store if self.sealed else 'none was given'}); name the archive that holds them, "
+                    f"({self.sealed.store if self.sealed else 'none was given'}); name the archive that has them, "
                     "or restore it from its copy"
                 )
-            if not found:
+            if not page:
                 return
-            yield found
-            at, seen = found[-1].id, seen + len(found)
+            yield page
+            at, seen = page[-1].id, seen + len(page)
 
     def _sealed_end(self, place: StreamKey) -> SegmentEnd | None:
         return Files(self.sealed.store, place).end() if self.sealed else None
 
-    async def _trimmed(self, place: StreamKey, at: str, found: Sequence[Entry], seen: int) -> bool:
-        """Whether entries behind ``at`` are gone from the log: it begins behind ``at``, and more is gone than the
-        ``seen`` entries that are known to stand before."""
+    async def _trimmed(self, place: StreamKey, at: str, page: Sequence[Entry], seen: int) -> bool:
+        """Return whether entries later than ``at`` were trimmed from the log.
+
+        They were if the log begins after ``at`` and more entries were trimmed than the ``seen`` entries up to ``at``.
+        """
         extent = await self.log.extent(place)
         gone = extent.added - extent.length
-        oldest = bool(found) and found[0].id == extent.first and order(extent.first) > order(at)
+        oldest = bool(page) and page[0].id == extent.first and order(extent.first) > order(at)
         return gone > seen and (oldest or not extent.length)
 
 

@@ -1,4 +1,4 @@
-"""An archive into an empty server: every stream up to the newest cut, every group as it stood there."""
+"""Restore an archive into an empty server: every stream up to the newest cut, and every group as in that cut."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,30 +13,32 @@ from shared.log.admin import StreamEnd, Whole
 
 
 class Restored(NamedTuple):
-    """What was written: the cut it is as of, entries by stream key, and how many groups."""
+    """The result of a restore: the cut, the number of entries by stream key, and the number of groups."""
 
     cut: Cut
     entries: dict[str, int]
     groups: int
 
 
-async def restore(store: SegmentStore, whole: Whole, tell: Callable[[str], None] = lambda _: None) -> Restored:
-    """Restores an archive, control last: a server that was restored in part is one that no service runs on.
+async def restore(store: SegmentStore, whole: Whole, progress: Callable[[str], None] = lambda _: None) -> Restored:
+    """Restore an archive into an empty server.
 
-    Everything is checked against its digests before the first entry is written. Raises ``CorruptError``,
-    ``StoreError``, ``NotEmptyError``."""
+    Everything is checked against its digests before the first entry is written. The control stream is restored last:
+    no service runs on a server without it, so none runs on one that was restored in part. Raises ``CorruptError``,
+    ``StoreError``, ``NotEmptyError``.
+    """
     cut = check_cuts(store)
     if cut is None:
-        raise CorruptError(f"{store} holds no cut: it is no archive, or nothing was sealed yet")
+        raise CorruptError(f"{store} has no cut: it is no archive, or nothing was sealed yet")
     await whole.refuse_unless_empty(cut.partitions)
     for end in cut.ends:
-        tell(f"checking {end.place.key}")
+        progress(f"checking {end.place.key}")
         check(store, end.place)
-    for one in cut.groups:
-        await whole.restore_group(one.group, one.partition, one.fields)
+    for group in cut.groups:
+        await whole.restore_group(group.group, group.partition, group.fields)
     counts = {}
     for end in sorted(cut.ends, key=lambda end: end.stream == "control"):
-        tell(f"restoring {end.place.key}")
+        progress(f"restoring {end.place.key}")
         counts[end.place.key] = await whole.restore(
             end.place, _up_to(store, end), StreamEnd(last=end.last, added=end.added)
         )

@@ -1,10 +1,10 @@
-"""A sealed file: a range of one stream as bytes that say of themselves whether they are whole.
+"""The format of a sealed file: a range of entries of one stream, with digests that show whether it is intact.
 
-``docs/reference/archive-format.md`` is the format for a reader in any language. In short: a line of JSON
-(the header), a line with the header's SHA-256 (the file's digest), then frames of zlib. The header names
-the digest of each frame and of the file before, so that the digest of the last file vouches for all.
+``docs/reference/archive-format.md`` specifies the format for readers in any language. In short: a line of JSON (the
+header), a line with the SHA-256 of the header (the file's digest), then frames compressed by zlib. The header has the
+digest of each frame and of the file before it, so the digest of the last file covers all files of a stream.
 
-Pure: bytes in, bytes out. The same range behind the same file gives the same bytes.
+Pure: bytes in, bytes out. The same range after the same file gives the same bytes.
 """
 
 import struct
@@ -23,11 +23,11 @@ from shared.log.leases import order
 
 FORMAT: Final = "conclave-sealed-1"
 NOTHING: Final = "0" * 64
-"""The digest before the first file of a stream."""
+"""The ``previous`` digest of the first file of a stream."""
 FRAME_RAW: Final = 256 * 1024
-"""Bytes of entries from which on a frame is closed: what a reader holds at once."""
+"""The bytes of entries after which a frame is closed. A reader has one frame in memory."""
 FILE_RAW: Final = 16 * 1024 * 1024
-"""Bytes of entries from which on a file is closed: what the archiver holds at once."""
+"""The bytes of entries after which a file is closed. The archiver has one file in memory."""
 LEVEL: Final = 6
 _HEAD: Final = struct.Struct(">QQI")
 _DIGEST_LINE: Final = 65
@@ -35,8 +35,8 @@ _Count = Annotated[int, Meta(ge=0)]
 
 
 class Frame(Struct, frozen=True):
-    """One frame: its first and last entry, how many there are, its bytes before and after compression,
-    and the SHA-256 of the latter."""
+    """One frame: its first and last entry, the number of entries, the bytes before (``raw``) and after compression
+    (``size``), and the SHA-256 of the compressed bytes."""
 
     first: str
     last: str
@@ -47,9 +47,8 @@ class Frame(Struct, frozen=True):
 
 
 class Header(Struct, frozen=True):
-    """What a sealed file says of itself. ``after`` is the last entry before it (``0-0``: none),
-    ``before`` how many entries were ever added before its first, ``previous`` the digest of file
-    ``number - 1``."""
+    """The header of a sealed file. ``after`` is the last entry before the file (``0-0``: none), ``before`` the number
+    of entries ever added before its first, ``previous`` the digest of file ``number - 1``."""
 
     format: str
     stream: str
@@ -65,17 +64,17 @@ class Header(Struct, frozen=True):
 
     @property
     def place(self) -> StreamKey:
-        """The stream that it holds a range of."""
+        """The key of the stream."""
         return StreamKey(self.stream, self.partition)
 
     @property
     def size(self) -> int:
-        """Bytes of all frames."""
+        """The bytes of all frames."""
         return sum(frame.size for frame in self.frames)
 
 
 class SealedFile(Struct, frozen=True):
-    """A header as it was read or made: its digest, and where the first frame begins."""
+    """A header with its digest, and the offset of the first frame in the file."""
 
     header: Header
     digest: DigestHex
@@ -83,12 +82,12 @@ class SealedFile(Struct, frozen=True):
 
     @property
     def end(self) -> int:
-        """The length that the file must have."""
+        """The length that the file must have, in bytes."""
         return self.offset + self.header.size
 
 
 class CorruptError(ValueError):
-    """A sealed file that is not what its digests say. Says which file, which entries, and what differs."""
+    """A sealed file does not match its digests. The message names the file, the entries, and the difference."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -98,14 +97,14 @@ _decode: Final = msgspec.json.Decoder(Header).decode
 def build(
     place: StreamKey, entries: Sequence[Entry], *, number: int, previous: str, after: str, before: int
 ) -> tuple[SealedFile, bytes]:
-    """The file of ``entries``, which follow ``after`` in their stream, and its bytes. Raises ``ValueError``
-    for none, and for entries out of order."""
+    """Return the sealed file of ``entries``, which follow ``after`` in their stream, and its bytes. Raises
+    ``ValueError`` for no entries, and for entries out of order."""
     frames, packed = [], []
-    for held in _cut(entries):
-        raw = b"".join(_HEAD.pack(*order(entry.id), len(entry.data)) + entry.data for entry in held)
+    for part in _split(entries):
+        raw = b"".join(_HEAD.pack(*order(entry.id), len(entry.data)) + entry.data for entry in part)
         data = zlib.compress(raw, LEVEL)
         digest = sha256(data).hexdigest()
-        frames.append(Frame(held[0].id, held[-1].id, len(held), len(raw), len(data), digest))
+        frames.append(Frame(part[0].id, part[-1].id, len(part), len(raw), len(data), digest))
         packed.append(data)
     _in_order([after, *(entry.id for entry in entries)], place)
     header = Header(
@@ -119,18 +118,20 @@ def build(
 
 
 def open_header(data: bytes, name: str) -> SealedFile | None:
-    """The header at the beginning of a file's bytes; None where it goes on beyond them. ``name`` is for
-    the person who reads the error. Raises ``CorruptError``."""
+    """Return the header at the beginning of a file's bytes; None if the header is longer than ``data``.
+
+    ``name`` is the name of the file in errors. Raises ``CorruptError``.
+    """
     end = data.find(b"\n") + 1
     if not end or len(data) < end + _DIGEST_LINE:
         return None
     digest = sha256(data[:end]).hexdigest()
     if data[end : end + _DIGEST_LINE] != digest.encode() + b"\n":
-        raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line says another")
+        raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line names another")
     try:
         header = _decode(data[:end])
     except msgspec.DecodeError as error:
-        raise CorruptError(f"{name}: no header of a sealed file: {error}") from None
+        raise CorruptError(f"{name}: expected the header of a sealed file: {error}") from None
     if header.format != FORMAT:
         raise CorruptError(
             f"{name}: expected format {FORMAT}, found {header.format[:40]!r}: written by another release"
@@ -139,25 +140,25 @@ def open_header(data: bytes, name: str) -> SealedFile | None:
 
 
 def open_frame(frame: Frame, data: bytes, place: StreamKey, name: str) -> list[Entry]:
-    """The entries of a frame. Raises ``CorruptError`` with the range that is lost with it."""
+    """Return the entries of a frame. Raises ``CorruptError`` with the range of entries that is lost."""
     where = f"{name}: entries {frame.first} to {frame.last}"
-    found = sha256(data).hexdigest()
-    if len(data) != frame.size or found != frame.sha256:
+    digest = sha256(data).hexdigest()
+    if len(data) != frame.size or digest != frame.sha256:
         raise CorruptError(
-            f"{where}: expected {frame.size} bytes with digest {frame.sha256[:12]}, found {len(data)} with {found[:12]}"
+            f"{where}: expected {frame.size} bytes with digest {frame.sha256[:12]}, got {len(data)} with {digest[:12]}"
         )
     try:
         entries = list(_unpack(zlib.decompress(data), place))
     except (zlib.error, struct.error) as error:
         raise CorruptError(f"{where}: {error}") from None
     if not entries or (entries[0].id, entries[-1].id, len(entries)) != (frame.first, frame.last, frame.entries):
-        raise CorruptError(f"{where}: the frame holds other entries than the header says")
+        raise CorruptError(f"{where}: the frame has other entries than its header names")
     return entries
 
 
-def follows(former: SealedFile | None, found: SealedFile, place: StreamKey, number: int, name: str) -> None:
-    """Raises ``CorruptError`` unless ``found`` is file ``number`` of ``place``, behind ``former``."""
-    header = found.header
+def check_follows(former: SealedFile | None, file: SealedFile, place: StreamKey, number: int, name: str) -> None:
+    """Raise ``CorruptError`` unless ``file`` is file ``number`` of ``place`` and directly follows ``former``."""
+    header = file.header
     if (header.place, header.number) != (place, number):
         raise CorruptError(f"{name}: is file {header.number} of {header.place.key}, expected {number} of {place.key}")
     previous = former.digest if former else NOTHING
@@ -167,20 +168,20 @@ def follows(former: SealedFile | None, found: SealedFile, place: StreamKey, numb
         former.header.last,
         former.header.before + former.header.entries,
     ):
-        raise CorruptError(f"{name}: begins behind {header.after}, the file before it ends with {former.header.last}")
+        raise CorruptError(f"{name}: begins after {header.after}, but the file before it ends at {former.header.last}")
 
 
-def _cut(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    held: list[Entry] = []
+def _split(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    part: list[Entry] = []
     size = 0
     for entry in entries:
-        held.append(entry)
+        part.append(entry)
         size += _HEAD.size + len(entry.data)
         if size >= FRAME_RAW:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _unpack(raw: bytes, place: StreamKey) -> Iterator[Entry]:
@@ -190,7 +191,7 @@ def _unpack(raw: bytes, place: StreamKey) -> Iterator[Entry]:
         at += _HEAD.size
         data = raw[at : at + length]
         if len(data) != length:
-            raise struct.error("its last entry is cut")
+            raise struct.error("its last entry is incomplete")
         yield Entry(place, f"{milliseconds}-{sequence}", data)
         at += length
 
@@ -198,4 +199,7 @@ def _unpack(raw: bytes, place: StreamKey) -> Iterator[Entry]:
 def _in_order(ids: Sequence[str], place: StreamKey) -> None:
     orders = [order(entry_id) for entry_id in ids]
     if len(ids) < 2 or any(a >= b for a, b in pairwise(orders)):
-        raise ValueError(f"a range of {place.key} to seal must hold entries in order, behind {ids[0]} (first: {START})")
+        raise ValueError(
+            f"cannot seal a range of {place.key}: expected one or more entries in order, all later than {ids[0]} "
+            f"({START}: the start of the stream)"
+        )

@@ -1,6 +1,6 @@
-"""Where sealed files lie: a folder, or any place that fsspec knows (``s3://bucket/prefix``, ``memory://x``).
+"""Store sealed files in a folder, or at a URL that fsspec supports (``s3://bucket/prefix``, ``memory://x``).
 
-Names are relative, with ``/``. A file is put whole or not at all, and is never changed.
+Names are relative, with ``/``. A file is written completely or not at all, and never changed.
 """
 
 import contextlib
@@ -12,39 +12,39 @@ from typing import Any, Final, Protocol
 from shared.distribution import install_command
 
 PARTIAL: Final = ".partial"
-"""How the name of a file ends that is being written."""
+"""The ending of the name of a file during writing."""
 
 
 class StoreError(OSError):
-    """The archive cannot be read or written. Says which file, what failed, and what to look at."""
+    """The archive cannot be read or written. The message names the file and the failure."""
 
 
 class SegmentStore(Protocol):
-    """What holds sealed files."""
+    """A store of sealed files."""
 
     def names(self, folder: str) -> Sequence[str]:
-        """The whole files in a folder, by name in order; none where there is no such folder."""
+        """Return the names of the complete files in a folder, in order; none if there is no such folder."""
 
     def folders(self, folder: str = "") -> Sequence[str]:
-        """The folders in a folder, in order."""
+        """Return the names of the folders in a folder, in order."""
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """Bytes of a file from ``start``, at most ``size``. Raises ``StoreError``."""
+        """Return the bytes of a file from ``start``, at most ``size``. Raises ``StoreError``."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Writes a file so that it is there whole after this returned, whatever happens, or absent.
-        Raises ``StoreError``."""
+        """Write a file. After a return it is complete and durable; after a failure it may be absent, and is never
+        incomplete. Raises ``StoreError``."""
 
 
 class Disk:
-    """The four steps by which a file comes to be on a disk. Tests fail them one by one."""
+    """The four steps of writing a file to a disk. Tests let each of them fail."""
 
     def write(self, path: Path, data: bytes) -> None:
-        """Writes a new file; nothing is durable yet."""
+        """Write a new file. It is not durable yet."""
         path.write_bytes(data)
 
     def sync(self, path: Path) -> None:
-        """Makes a file's bytes, or a folder's names, durable."""
+        """Make the bytes of a file, or the names in a folder, durable."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -52,16 +52,16 @@ class Disk:
             os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Gives a file its name, atomically."""
+        """Rename a file, atomically."""
         source.replace(target)
 
     def make(self, folder: Path) -> None:
-        """Makes a folder and those above it."""
+        """Create a folder and its parents."""
         folder.mkdir(parents=True, exist_ok=True)
 
 
 class FolderStore:
-    """A folder of this machine: written beside, synced, renamed, and the folder synced."""
+    """A store in a local folder. A file is written under another name, synced and renamed, and the folder is synced."""
 
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root = root
@@ -107,9 +107,9 @@ class FolderStore:
 
     def _list(self, folder: str, *, files: bool) -> Sequence[str]:
         try:
-            with os.scandir(self.root / folder) as found:
+            with os.scandir(self.root / folder) as entries:
                 return sorted(
-                    each.name for each in found if each.is_file() == files and not each.name.endswith(PARTIAL)
+                    each.name for each in entries if each.is_file() == files and not each.name.endswith(PARTIAL)
                 )
         except FileNotFoundError:
             return []
@@ -118,13 +118,13 @@ class FolderStore:
 
 
 class UrlStore:
-    """A place that fsspec knows. As durable as that place is once it answered."""
+    """A store at a URL that fsspec supports. A file is as durable as the back end makes it once it has replied."""
 
     def __init__(self, url: str) -> None:
         try:
             import fsspec  # noqa: PLC0415  # imported where needed
         except ImportError:
-            raise StoreError(f"{url}: an archive elsewhere needs fsspec ({install_command('archive')})") from None
+            raise StoreError(f"{url}: an archive at a URL needs fsspec ({install_command('archive')})") from None
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
@@ -159,22 +159,22 @@ class UrlStore:
     def _list(self, folder: str, kind: str) -> Sequence[str]:
         self._files.invalidate_cache()
         try:
-            found = self._do("list", folder, lambda path: self._files.ls(path, detail=True))
+            listed = self._do("list", folder, lambda path: self._files.ls(path, detail=True))
         except StoreError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return []
             raise
-        return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == kind)
+        return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in listed if each["type"] == kind)
 
     def _do(self, verb: str, name: str, act: Any) -> Any:
         path = f"{self._root.rstrip('/')}/{name}".rstrip("/")
         try:
             return act(path)
-        except Exception as error:  # each back end has errors of its own
+        except Exception as error:  # each back end has its own errors
             raise StoreError(f"cannot {verb} {self._url.rstrip('/')}/{name}: {error}") from error
 
 
-def opened(location: str | Path) -> SegmentStore:
-    """The store at a folder, or at a URL with a scheme."""
+def open_store(location: str | Path) -> SegmentStore:
+    """Return the store in a folder, or at a URL with a scheme."""
     text = str(location)
     return UrlStore(text) if "://" in text else FolderStore(Path(text))

@@ -1,7 +1,7 @@
-"""Artifacts: trained models as content-addressed directories that carry data and no code.
+"""Artifacts: trained models as content-addressed directories with data and no code.
 
-``ArtifactStore`` saves, verifies and loads them; ``Artifact.predict`` serves them; ``Manifest`` says what
-they are. The format is described in ``docs/reference/artifacts.md``.
+``ArtifactStore`` saves, verifies and loads them, ``Artifact.predict`` serves them, and ``Manifest`` describes them.
+The format is documented in ``docs/reference/artifacts.md``.
 """
 
 from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, ArtifactError, Golden, golden_bytes

@@ -1,4 +1,4 @@
-"""Logits to calibrated probabilities: one temperature, or a scale and a bias for each class.
+"""Calibrate logits: one temperature, or a scale and a bias for each class.
 
 Temperature and vector scaling are from Guo, Pleiss, Sun and Weinberger (2017). ``shared.training.scaling`` fits them.
 """
@@ -20,7 +20,7 @@ BINS: Final = 10
 
 
 class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
-    """Each class's logit is multiplied by its ``scale``; then its ``bias`` is added."""
+    """Multiply the logit of each class by its ``scale`` and add its ``bias``."""
 
     scale: Triple
     bias: Triple
@@ -31,9 +31,12 @@ class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Calibration(NamedTuple):
-    """``temperature`` and ``vector`` are served: 1 and None where no calibration helped. ``fitted`` is the fitted
-    temperature, whether it is served or not. ``loss_with`` and ``loss_without`` are the log losses on the later half of
-    the calibration part, with the best calibration and with none."""
+    """The result of a calibration.
+
+    ``temperature`` and ``vector`` are to be served; they are 1 and None if neither was selected. ``fitted`` is the
+    fitted temperature, selected or not. The losses are those of the later half of the calibration part, with the best
+    calibration there and without any.
+    """
 
     temperature: float
     fitted: float
@@ -51,8 +54,11 @@ UNCALIBRATED: Final = Calibration(1.0, 1.0, math.nan, math.nan)
 
 
 def probabilities(logits: Matrix, temperature: float, vector: VectorScaling | None = None) -> Matrix:
-    """Return softmax(vector(logits) / temperature), [N, 3]. The bits of a row depend on that row alone: sums of three
-    are written out, so that the order of additions does not depend on the shape of the array."""
+    """Return softmax(vector(logits) / temperature), [N, 3].
+
+    The bits of a row depend on that row alone: sums of three are written out, since a reduction chooses its order by
+    the shape of the array.
+    """
     z = (logits if vector is None else vector.apply(logits)) / temperature
     z -= np.maximum(np.maximum(z[:, 0], z[:, 1]), z[:, 2])[:, None]
     e = np.exp(z)
@@ -60,9 +66,11 @@ def probabilities(logits: Matrix, temperature: float, vector: VectorScaling | No
 
 
 def error(p: Matrix, y: Classes) -> float:
-    """Return the calibration error: the mean distance between predicted probability and observed frequency, in ten bins
-    of equal mass for each class (Nixon et al. 2019). By chance it is above 0 for a perfect forecaster too, so compare
-    it only between forecasts of the same rows."""
+    """Return the calibration error: the mean distance between predicted probability and observed frequency.
+
+    It is taken in ten bins of equal mass for each class, and averaged over the classes (Nixon et al. 2019). It is
+    above 0 by chance for a perfect forecaster, so compare it only between forecasts of the same rows.
+    """
     total = 0.0
     for class_ in range(3):
         for rows in np.array_split(np.argsort(p[:, class_], kind="stable"), BINS):

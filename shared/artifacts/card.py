@@ -1,6 +1,6 @@
-"""A model card, generated from the manifest: nothing in it can differ from what is served.
+"""Write a model card from the manifest, so that the card cannot differ from the artifact that is served.
 
-After Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as a manifest can answer.
+It follows Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as the manifest has the facts.
 """
 
 from datetime import UTC, datetime
@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from schemas.common import ACTIONS
 from shared.artifacts.manifest import Manifest
 from shared.artifacts.scoring import Scores
-from shared.artifacts.show import calibration_words
+from shared.artifacts.show import calibration_text
 
 
 def card(digest: str, manifest: Manifest) -> str:
-    """Markdown."""
+    """Return the model card as Markdown."""
     data, label, metrics = manifest.data, manifest.label, manifest.metrics
     first, last = _day(data.first_open_time), _day(data.last_open_time)
     lines = [
@@ -20,14 +20,14 @@ def card(digest: str, manifest: Manifest) -> str:
         "",
         f"`{digest}`",
         "",
-        "## What it answers",
+        "## What it predicts",
         "",
         f"Probabilities of {', '.join(ACTIONS)} for a bar of {manifest.interval_ms / 60_000:g} minutes, from the last "
         f"{manifest.window} vector{'s' if manifest.window > 1 else ''} of {len(manifest.feature_set.names)} features. "
         f"BUY: the log return over {label.horizon} bars exceeds {label.kappa:.3f} deviations; SELL: it falls below "
         "minus that; HOLD: neither.",
         "",
-        "## What it learned from",
+        "## Training data",
         "",
         *_imported(manifest),
         f"- {', '.join(data.symbols)}: {data.bars:,} bars from {first} to {last}, {data.source}",
@@ -38,27 +38,29 @@ def card(digest: str, manifest: Manifest) -> str:
         f"- {', '.join(f'{name} {version}' for name, version in sorted(manifest.libraries.items()))}, "
         f"{manifest.processor}",
         "",
-        "## What it is worth",
+        "## Performance",
         "",
         "| | test (untouched) | validation |",
         "|---|---|---|",
         *_rows(metrics.test, metrics.validation),
         "",
         "Skill is the gain in log loss over the class prior, in thousandths of a nat a row, with a 95 % "
-        "block-bootstrap interval. An interval that holds zero is no skill shown. Past bars are no evidence about "
-        "coming ones: gates judge that, in shadow.",
+        "block-bootstrap interval. If the interval contains zero, no skill was shown. Skill on past bars is no "
+        "evidence for future bars; gates judge that, in shadow.",
         "",
-        "## What to know before it votes",
+        "## Limitations",
         "",
-        f"- in the test part came {_mix(metrics.test.classes)}; most likely to it were {_mix(metrics.test.actions)}",
-        f"- {calibration_words(manifest)}",
+        f"- classes in the test part: {_mix(metrics.test.classes)}; most likely classes by the model: "
+        f"{_mix(metrics.test.actions)}",
+        f"- {calibration_text(manifest)}",
     ]
     if manifest.backtest is not None:
         lines.append(
-            f"- one input moved by a deviation changes a probability by up to {manifest.backtest.response:.3f}"
+            f"- a change of one input by one standard deviation changes a probability by up to "
+            f"{manifest.backtest.response:.3f}"
         )
     lines += [
-        "- it was not trained on costs, sizes or other symbols; it knows nothing of news",
+        "- it was not trained on costs, order sizes, other symbols or news",
         "",
         "## Features, in order",
         "",
@@ -68,13 +70,13 @@ def card(digest: str, manifest: Manifest) -> str:
 
 
 def _imported(manifest: Manifest) -> list[str]:
-    known = manifest.imported
-    if known is None:
+    source = manifest.imported
+    if source is None:
         return []
     return [
-        f"It was imported from `{known.file}` (SHA-256 `{known.sha256}`), recognised as {known.layout or 'its parts'}, "
-        f"scaler {known.scaler or 'none'}. **What it was trained on is not known**: the bars below are those it was "
-        "measured on, and it may have seen them.",
+        f"It was imported from `{source.file}` (SHA-256 `{source.sha256}`), layout {source.layout or 'unnamed'}, "
+        f"scaler {source.scaler or 'none'}. **Its training data are not known**: the bars below are those on which it "
+        "was measured, and it may have been trained on them.",
         "",
     ]
 
@@ -89,7 +91,7 @@ def _rows(test: Scores, validation: Scores) -> list[str]:
         row("log loss (class prior)", *(f"{s.log_loss:.4f} ({s.prior_log_loss:.4f})" for s in both)),
         row("Brier (class prior)", *(f"{s.brier:.4f} ({s.prior_brier:.4f})" for s in both)),
         row("accuracy (majority class)", *(f"{s.accuracy:.3f} ({s.majority:.3f})" for s in both)),
-        row("distinct answers", *(f"{s.distinct:,}" for s in both)),
+        row("distinct predictions", *(f"{s.distinct:,}" for s in both)),
     ]
 
 

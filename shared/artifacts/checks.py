@@ -1,8 +1,8 @@
-"""``check_model``: whether an artifact answers as a model does, asked by its own golden windows.
+"""Check that the predictions of an artifact depend on its input, with the artifact's own golden windows.
 
-No data is needed beside the artifact: golden windows are rows of its test part, of several symbols at the
-same moments where there were several, and what is changed in them is changed by fixed rules. Each check
-has a name, a limit and the value that was found, and is run even where another failed.
+No other data are needed. Golden windows are rows of the test part, of several symbols at the same times if there
+were several. Checks change them by fixed rules. Each check has a name, a limit and a measured value, and all checks
+run even if one fails.
 """
 
 import time
@@ -20,14 +20,14 @@ from shared.families import family_named
 from shared.features.installed import FEATURE_SETS
 
 Windows = NDArray[np.float32]
-Answers = NDArray[np.float64]
+Predictions = NDArray[np.float64]
 GRID: Final = 1000
-"""Answers are told apart to a thousandth."""
+"""Predictions are distinguished to a thousandth."""
 
 
 class Limits(NamedTuple):
-    """What is asked of a model. Probabilities are compared in absolute terms; ``latency_ms`` is the median
-    of one row's, ``burst_ms`` that of a hundred rows together, on the machine that checks."""
+    """The limits of the checks. Those of probabilities are absolute differences. ``latency_ms`` is the median time for
+    one row, ``burst_ms`` for a hundred rows together, on the machine that runs the checks."""
 
     distinct: int = 5
     spread: float = 0.005
@@ -44,7 +44,7 @@ LIMITS: Final = Limits()
 
 
 class Check(NamedTuple):
-    """One check: what was found, held against what limit, in words where there is more to say."""
+    """The result of one check: the measured value, its limit, and an explanation if needed."""
 
     name: Name
     passed: bool
@@ -60,18 +60,18 @@ class CheckReport(NamedTuple):
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """Those that did not pass."""
+        """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{one.name}: {one.value:.6g}, limit {one.limit:.6g}{', ' + one.detail if one.detail else ''}"
-            for one in self.failed
+            f"{check.name}: {check.value:.6g}, limit {check.limit:.6g}{', ' + check.detail if check.detail else ''}"
+            for check in self.failed
         )
 
 
 def check_model(artifact: Artifact, golden: Golden, files: Mapping[str, bytes], limits: Limits = LIMITS) -> CheckReport:
-    """Every check. ``files`` are the artifact's, by name, ``golden`` their golden vectors."""
+    """Run every check. ``files`` are the artifact's files by name, ``golden`` its golden vectors."""
     windows = golden.windows
     checks = [
         _feature_set(artifact),
@@ -89,26 +89,27 @@ def check_model(artifact: Artifact, golden: Golden, files: Mapping[str, bytes], 
 
 
 def check_stored(store: ArtifactStore, digest: str) -> CheckReport:
-    """Every check of an artifact in a store. Raises ``ArtifactError`` where it cannot be loaded at all."""
+    """Run every check of an artifact in a store. Raises ``ArtifactError`` if it cannot be loaded."""
     artifact = store.load(digest)
     _, files = store.content(digest)
     return check_model(artifact, read_golden(files[GOLDEN]), files)
 
 
 def _feature_set(artifact: Artifact) -> Check:
-    """Its features are those of the set of that name here, in their order."""
+    """Check that the features are those of this release's set of the same name, in the same order."""
     named = artifact.manifest.feature_set
     known = FEATURE_SETS.get(named.name)
     if known is None:
         return Check("feature_set", False, 0, 1, f"this release has no feature set {named.name!r}")
     if known.names != named.names:
         odd = next(
-            (f"{ours} here, {theirs} there" for ours, theirs in zip(known.names, named.names, strict=False)
-             if ours != theirs), f"{len(known.names)} here, {len(named.names)} there",
+            (f"{ours} here, {theirs} in the artifact" for ours, theirs in zip(known.names, named.names, strict=False)
+             if ours != theirs), f"{len(known.names)} here, {len(named.names)} in the artifact",
         )  # fmt: skip
         return Check("feature_set", False, 0, 1, f"{named.name}: another order or other names: {odd}")
     same = known.digest.hex() == named.digest
-    return Check("feature_set", same, float(same), 1, "" if same else f"{named.name} is computed otherwise here")
+    detail = "" if same else f"this release computes {named.name} by other formulas"
+    return Check("feature_set", same, float(same), 1, detail)
 
 
 def _size(files: Mapping[str, bytes], limits: Limits) -> Check:
@@ -117,7 +118,7 @@ def _size(files: Mapping[str, bytes], limits: Limits) -> Check:
 
 
 def _same_bits(artifact: Artifact, golden: Golden, files: Mapping[str, bytes]) -> Check:
-    """Loaded from its files once more it answers the golden windows with the bits it had when it was made."""
+    """Check that the artifact, loaded once more from its files, predicts the golden windows with the original bits."""
     manifest = artifact.manifest
     family = family_named(manifest.family)
     weights = {name: data for name, data in files.items() if name != GOLDEN}
@@ -128,7 +129,7 @@ def _same_bits(artifact: Artifact, golden: Golden, files: Mapping[str, bytes]) -
 
 
 def _refuses(artifact: Artifact, windows: Windows) -> Check:
-    """Another shape, another type, a value that is not finite: each raises, none is made to fit."""
+    """Check that another shape, another type, and a value that is not finite each raise ``ValueError``."""
     poisoned = {name: windows[:1].copy() for name in ("a NaN", "an infinity")}
     poisoned["a NaN"][0, -1, -1] = np.nan
     poisoned["an infinity"][0, 0, 0] = np.inf
@@ -140,8 +141,8 @@ def _refuses(artifact: Artifact, windows: Windows) -> Check:
         "float64": windows[:1].astype(np.float64),
         **poisoned,
     }
-    taken = [name for name, bad in wrong.items() if not _raises(artifact.predict, bad)]
-    return Check("refuses", not taken, len(taken), 0, f"took {', '.join(taken)}" if taken else "")
+    accepted = [name for name, bad in wrong.items() if not _raises(artifact.predict, bad)]
+    return Check("refuses", not accepted, len(accepted), 0, f"accepted {', '.join(accepted)}" if accepted else "")
 
 
 def _raises(predict: Callable[[Any], object], windows: object) -> bool:
@@ -152,29 +153,29 @@ def _raises(predict: Callable[[Any], object], windows: object) -> bool:
     return False
 
 
-def _sums(answers: Answers) -> Check:
-    lawful = bool(np.isfinite(answers).all() and (answers >= 0).all())
-    off = float(np.abs(answers.sum(axis=1) - 1.0).max()) if lawful else float("inf")
-    return Check("sums_to_one", off <= 1e-9, off, 1e-9, "" if lawful else "an answer is negative or not finite")
+def _sums(predictions: Predictions) -> Check:
+    valid = bool(np.isfinite(predictions).all() and (predictions >= 0).all())
+    off = float(np.abs(predictions.sum(axis=1) - 1.0).max()) if valid else float("inf")
+    return Check("sums_to_one", off <= 1e-9, off, 1e-9, "" if valid else "a prediction is negative or not finite")
 
 
 def _repeats(artifact: Artifact, windows: Windows) -> Check:
     first, second = artifact.predict(windows), artifact.predict(windows)
     off = float(np.abs(first - second).max())
-    return Check("repeats", np.array_equal(first, second), off, 0, "asked twice")
+    return Check("repeats", np.array_equal(first, second), off, 0, "predicted twice")
 
 
 def _batch_shape(artifact: Artifact, windows: Windows) -> Check:
-    """Alone, in threes, backwards, and many times over: a row's bits are its own."""
+    """Check that the bits of a row do not depend on the batch: alone, in threes, backwards, and repeated."""
     whole = artifact.predict(windows)
     alone = np.concatenate([artifact.predict(windows[row : row + 1]) for row in range(len(windows))])
     threes = np.concatenate([artifact.predict(windows[row : row + 3]) for row in range(0, len(windows), 3)])
     backwards = artifact.predict(windows[::-1].copy())[::-1]
     many = artifact.predict(np.tile(windows, (4, 1, 1)))[: len(windows)]
     ways = {"alone": alone, "in threes": threes, "backwards": backwards, "among more": many}
-    other = [name for name, answers in ways.items() if not np.array_equal(answers, whole)]
-    off = max(float(np.abs(answers - whole).max()) for answers in ways.values())
-    return Check("batch_shape", not other, off, 0, f"other answers {', '.join(other)}" if other else "")
+    other = [name for name, predictions in ways.items() if not np.array_equal(predictions, whole)]
+    off = max(float(np.abs(predictions - whole).max()) for predictions in ways.values())
+    return Check("batch_shape", not other, off, 0, f"other predictions {', '.join(other)}" if other else "")
 
 
 def _speed(artifact: Artifact, windows: Windows, limits: Limits) -> list[Check]:
@@ -196,29 +197,28 @@ def _median_ms(artifact: Artifact, windows: Windows) -> float:
 
 
 def _moves(artifact: Artifact, golden: Golden, limits: Limits) -> list[Check]:
-    """Its answers are a function of its input, in every way in which inputs differ."""
-    answers = artifact.predict(golden.windows)
-    rounded = np.rint(answers * GRID)
+    """Check that the predictions depend on the input in every respect in which inputs differ."""
+    predictions = artifact.predict(golden.windows)
+    rounded = np.rint(predictions * GRID)
     values = len(np.unique(rounded, axis=0))
-    least = min(limits.distinct, len(answers))
-    width = float(np.ptp(answers, axis=0).max())
-    prior = float(np.abs(answers - np.array(artifact.manifest.prior)).max())
+    least = min(limits.distinct, len(predictions))
+    width = float(np.ptp(predictions, axis=0).max())
+    prior = float(np.abs(predictions - np.array(artifact.manifest.prior)).max())
     response = _response(artifact, golden.windows)
+    moving = bool((predictions != predictions[0]).any())
     return [
-        Check(
-            "constant", bool((answers != answers[0]).any()), width, 0, "one answer, bit for bit" if not width else ""
-        ),
-        Check("distinct", values >= least, values, least, f"different answers, to 1e-3, for {len(answers)} windows"),
+        Check("constant", moving, width, 0, "one prediction, bit for bit" if not width else ""),
+        Check("distinct", values >= least, values, least, f"predictions, to 1e-3, for {len(predictions)} windows"),
         Check("spread", width >= limits.spread, width, limits.spread, "from the least probability to the largest"),
         Check("perturbation", response >= limits.response, response, limits.response, "one input moved by a deviation"),
         _across_symbols(golden, rounded, limits),
-        _over_time(artifact, golden.windows, answers, limits),
+        _over_time(artifact, golden.windows, predictions, limits),
         Check("not_prior", prior >= limits.from_prior, prior, limits.from_prior, "farthest from the class prior"),
     ]
 
 
 def _response(artifact: Artifact, windows: Windows) -> float:
-    """The largest change of a probability when one feature of the newest vector moves by one deviation."""
+    """Return the largest change of a probability when one feature of the last vector moves by one deviation."""
     usual = artifact.predict(windows)
     steps = windows[:, -1].astype(np.float64).std(axis=0)
     largest = 0.0
@@ -229,21 +229,21 @@ def _response(artifact: Artifact, windows: Windows) -> float:
     return largest
 
 
-def _across_symbols(golden: Golden, rounded: Answers, limits: Limits) -> Check:
-    """The share of moments at which all symbols have one answer."""
-    name, of = "across_symbols", "of the moments with several symbols have one answer for all"
+def _across_symbols(golden: Golden, rounded: Predictions, limits: Limits) -> Check:
+    """Check the share of times at which all symbols have the same prediction."""
+    name, detail = "across_symbols", "of the times with several symbols have one prediction for all"
     shared = [rows for moment in np.unique(golden.times) if len(rows := np.flatnonzero(golden.times == moment)) > 1]
     if not shared:
-        return Check(name, True, 0, limits.alike, "one symbol at each moment: nothing to compare")
+        return Check(name, True, 0, limits.alike, "one symbol at each time: nothing to compare")
     alike = sum(len(np.unique(rounded[rows], axis=0)) == 1 for rows in shared) / len(shared)
-    return Check(name, alike <= limits.alike, alike, limits.alike, of)
+    return Check(name, alike <= limits.alike, alike, limits.alike, detail)
 
 
-def _over_time(artifact: Artifact, windows: Windows, answers: Answers, limits: Limits) -> Check:
-    """A model of sequences reads them: the same vectors in the opposite order are another question."""
+def _over_time(artifact: Artifact, windows: Windows, predictions: Predictions, limits: Limits) -> Check:
+    """Check that a sequence model depends on the order: the older vectors reversed give another prediction."""
     if artifact.window == 1:
         return Check("over_time", True, 0, limits.over_time, "a window of one vector has no order")
-    turned = windows.copy()
-    turned[:, :-1] = windows[:, -2::-1]
-    change = float(np.abs(artifact.predict(turned) - answers).max())
-    return Check("over_time", change >= limits.over_time, change, limits.over_time, "older vectors in opposite order")
+    reordered = windows.copy()
+    reordered[:, :-1] = windows[:, -2::-1]
+    change = float(np.abs(artifact.predict(reordered) - predictions).max())
+    return Check("over_time", change >= limits.over_time, change, limits.over_time, "older vectors in reverse order")

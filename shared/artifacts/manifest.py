@@ -1,6 +1,6 @@
-"""The manifest: all that must be known to serve an artifact, and where it came from.
+"""The manifest of an artifact: everything needed to serve it, and its origin.
 
-Its canonical bytes (JSON, keys in order, no spaces) are what the artifact's name is the SHA-256 of.
+The name of an artifact is the SHA-256 of the manifest's canonical bytes (JSON, keys in order, no spaces).
 """
 
 import hashlib
@@ -29,11 +29,11 @@ FileName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)+$", m
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be read or contradicts itself. Says which field."""
+    """A manifest cannot be read, or contradicts itself. The message names the field."""
 
 
 class FeatureSetRef(Struct, frozen=True, forbid_unknown_fields=True):
-    """The feature set by name, digest of its definition, and the names in their order."""
+    """The name of a feature set, the digest of its definition, and the names of its features in order."""
 
     name: Name
     digest: DigestHex
@@ -41,27 +41,27 @@ class FeatureSetRef(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scaler(Struct, frozen=True, forbid_unknown_fields=True):
-    """Standardises each feature with the mean and deviation of the training part and cuts at
-    ``limit`` deviations. Arrays, never an object."""
+    """Standardise each feature by the mean and standard deviation of the training part, and clip it at ``limit``
+    deviations. Stored as numbers, never as a pickled object."""
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     limit: float
 
     def apply(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """[N, T, F] float64."""
+        """Return the scaled windows, [N, T, F] float64."""
         return Scaling(self)(windows)
 
 
 class Scaling:
-    """A scaler with its arrays at hand: [N, T, F] to [N, T, F] float64."""
+    """A scaler as NumPy arrays: windows [N, T, F] to [N, T, F] float64."""
 
     def __init__(self, scaler: Scaler) -> None:
         self._mean, self._scale = np.array(scaler.mean), np.array(scaler.scale)
         self._limit = scaler.limit
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """A new array."""
+        """Return the scaled windows as a new array."""
         z: NDArray[np.float64] = windows.astype(np.float64)
         z -= self._mean
         z /= self._scale
@@ -71,8 +71,8 @@ class Scaling:
 
 
 class TrainingData(Struct, frozen=True, forbid_unknown_fields=True):
-    """What an artifact was trained on. ``bridge`` is the gap policy its vectors were made under,
-    ``digest`` the SHA-256 of the bars, ``vectors`` that of the vectors (``shared.training.series``)."""
+    """The data of an artifact. ``bridge`` is the gap policy of its vectors, ``digest`` the SHA-256 of the bars,
+    ``vectors`` that of the vectors (``shared.training.series``)."""
 
     source: str
     bridge: int
@@ -86,10 +86,13 @@ class TrainingData(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CalibrationMetrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """What calibration did, kept or not. ``method`` is what is served with; ``tried`` what did best on
-    rows held out from fitting it; where the two differ, ``tried`` did harm there or on the test part.
-    Log losses in nats before and after ``tried``, there and on the test part, and the test part's
-    calibration error (``shared.artifacts.calibration.error``)."""
+    """The effect of calibration, selected or not.
+
+    ``method`` is the calibration that is served. ``tried`` is the best one on rows held out from its fit. If they
+    differ, ``tried`` increased the log loss of the held-out rows or of the test part. The other fields are before and
+    after ``tried``: log losses in nats of the held-out rows and of the test part, and the calibration error of the
+    test part (``shared.artifacts.calibration.error``).
+    """
 
     method: Method
     tried: Literal["temperature", "vector"]
@@ -102,8 +105,8 @@ class CalibrationMetrics(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """Scores on the untouched test part and on the validation part; rows and steps behind them.
-    ``fitted_temperature`` is what calibration found, kept or not."""
+    """Scores on the untouched test part and on the validation part, with the number of rows of each part and of
+    training steps. ``fitted_temperature`` is the fitted temperature, selected or not."""
 
     test: Scores
     validation: Scores
@@ -114,10 +117,14 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImportedFrom(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where imported weights came from: the file's name and SHA-256, the layout it was recognised as (empty: by
-    its parts), the scaler's file if there was one, and how far a probability lay from the reference's. What such a
-    model was trained on is not known: ``data`` and ``metrics`` are of the bars it was measured on, which it may
-    have seen."""
+    """The origin of imported weights.
+
+    ``file`` and ``sha256`` are those of the file with the weights, ``scaler`` is the name of the scaler's file, if any.
+    ``layout`` is the known layout, empty if the network was recognised by its tensors alone. ``off`` is the largest
+    difference of a probability from the reference implementation. The training data of such a model are not known:
+    ``data`` and ``metrics`` of the manifest are of the bars on which it was measured, and it may have been trained on
+    them.
+    """
 
     file: str
     sha256: DigestHex
@@ -135,11 +142,13 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
-    """See the module. ``vector`` is applied to the logits before the ``temperature``; ``trained_with``
-    are the libraries that had part in the weights and have none in the answers; ``centre`` is the mean
-    log probability of each class over the calibration part (what the pool subtracts), ``prior`` the
-    class frequencies of the training part, ``backtest`` what gates compare its live evidence with,
-    ``imbalance`` what was done about classes of unequal share."""
+    """The manifest of an artifact.
+
+    ``vector`` is applied to the logits before the ``temperature``. ``centre`` is the mean log probability of each class
+    over the calibration part, which the pool subtracts. ``prior`` are the class frequencies of the training part.
+    ``backtest`` are the reference values for gates. ``imbalance`` is the correction for unequal class frequencies.
+    ``trained_with`` are libraries that were used in training and are not used in serving.
+    """
 
     format: Literal[1]
     family: Name
@@ -171,7 +180,7 @@ _decode = msgspec.json.Decoder(Manifest).decode
 
 
 def canonical(manifest: Manifest) -> bytes:
-    """The manifest's bytes. Raises ``ManifestError`` where reading them would give another."""
+    """Return the canonical bytes of a manifest. Raises ``ManifestError`` if reading them gives another manifest."""
     data = _encode(manifest)
     if parse(data) != manifest:
         raise ManifestError("a value does not survive encoding (NaN, infinity, or a wrong type)")
@@ -179,8 +188,10 @@ def canonical(manifest: Manifest) -> bytes:
 
 
 def parse(data: bytes) -> Manifest:
-    """The manifest in ``data``. Strict: unknown fields, missing fields, NaN, another class order,
-    a scaler of another width raise ``ManifestError``."""
+    """Return the manifest in ``data``.
+
+    Raises ``ManifestError`` for unknown or missing fields, NaN, another class order, or a scaler of another width.
+    """
     try:
         manifest = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -202,13 +213,16 @@ def parse(data: bytes) -> Manifest:
 
 
 def digest_of(data: bytes) -> str:
-    """SHA-256 in hexadecimal."""
+    """Return the SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def processor() -> str:
-    """The processor by name, and a short digest of its instruction sets: NumPy and the tree libraries
-    choose their code by them, and virtual machines of one name may show different ones."""
+    """Return the name of the processor with a short digest of its instruction sets.
+
+    NumPy and the tree libraries choose their code by the instruction sets. Virtual machines with the same processor
+    name may have different ones.
+    """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,11 +1,11 @@
-"""How an artifact becomes known to an installation."""
+"""Make the command that registers an artifact in an installation."""
 
 from schemas.control import RegisterArtifact
 from shared.artifacts.manifest import Manifest
 
 
 def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifact:
-    """The command that makes an artifact known, with what a vote needs to know of it."""
+    """Return the command that registers an artifact, with everything that a vote needs."""
     return RegisterArtifact(
         model=model,
         artifact=digest,

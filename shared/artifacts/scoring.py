@@ -1,8 +1,8 @@
-"""How good a set of forecasts is, against the class prior. Accuracy never stands alone here.
+"""Score forecasts against the class prior. Accuracy is always given with that of the majority class.
 
-Skill is the prior's mean log loss minus the model's, in thousandths of a nat (mnat). Its interval is
-a circular moving-block bootstrap over the time axis (Politis and Romano 1992): all symbols of a bar
-stay together, blocks are longer than a label, so that overlapping labels do not pass for evidence.
+Skill is the mean log loss of the prior minus that of the model, in thousandths of a nat (mnat). Its interval is from
+a circular moving-block bootstrap over time (Politis and Romano 1992). All symbols of a bar stay together, and blocks
+are longer than a label, so that overlapping labels do not count as independent evidence.
 """
 
 import math
@@ -18,7 +18,7 @@ Times = NDArray[np.int64]
 
 DRAWS: Final = 2000
 DISTINCT_AT_LEAST: Final = 20
-"""Fewer different answers, rounded to 1e-3, than this: the model does not look at its input."""
+"""A model with fewer different predictions, rounded to 1e-3, does not depend on its input."""
 Triple = tuple[float, float, float]
 
 
@@ -31,10 +31,12 @@ class Interval(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scores(Struct, frozen=True, forbid_unknown_fields=True):
-    """Measured on rows that took no part in fitting. ``skill`` in mnat; ``majority`` is the share of
-    the most frequent class, the accuracy of a model that knows nothing; ``classes`` the shares of
-    SELL, HOLD, BUY that came, ``actions`` those that the model held most likely; ``distinct`` how
-    many different answers, rounded to 1e-3."""
+    """Scores on rows that were not used in fitting.
+
+    ``skill`` is in mnat. ``majority`` is the share of the most frequent class, the accuracy of a constant forecast.
+    ``classes`` are the observed shares of SELL, HOLD and BUY; ``actions`` are the shares of the classes that the model
+    predicted as most likely. ``distinct`` is the number of different predictions, rounded to 1e-3.
+    """
 
     rows: int
     log_loss: float
@@ -50,28 +52,28 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def log_losses(p: Matrix, y: Classes) -> Matrix:
-    """[N] minus the log of the probability given to what came, cut at 700."""
+    """Return minus the log of the probability of the observed class, [N], at most 700."""
     return np.minimum(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-304)), 700.0)
 
 
 def brier(p: Matrix, y: Classes) -> float:
-    """The multi-class Brier score, 0 to 2."""
+    """Return the multi-class Brier score, 0 to 2."""
     return float(((p - np.eye(3)[y]) ** 2).sum(axis=1).mean())
 
 
 def distinct(p: Matrix) -> int:
-    """Different answers after rounding to 1e-3."""
+    """Return the number of different predictions, rounded to 1e-3."""
     return len(np.unique(np.rint(p * 1000).astype(np.int64), axis=0))
 
 
 def shares(labels: Classes) -> Triple:
-    """Class frequencies."""
+    """Return the class frequencies."""
     sell, hold, buy = (np.bincount(labels, minlength=3) / max(1, len(labels))).tolist()
     return sell, hold, buy
 
 
 def block_interval(gain: Matrix, time: Times, block: int, seed: int) -> Interval:
-    """The mean of ``gain`` with its 95 % interval from blocks of ``block`` successive moments."""
+    """Return the mean of ``gain`` with its 95 % interval, from blocks of ``block`` consecutive times."""
     moments, where = np.unique(time, return_inverse=True)
     totals = np.bincount(where, weights=gain)
     counts = np.bincount(where).astype(np.float64)
@@ -85,26 +87,26 @@ def block_interval(gain: Matrix, time: Times, block: int, seed: int) -> Interval
 
 
 def block_of(time: Times, horizon: int) -> int:
-    """Moments in a block: four horizons, or the square root of the number of moments if that is longer."""
+    """Return the length of a block in bars: four horizons, or the square root of the number of bars if it is longer."""
     return max(4 * horizon, math.isqrt(len(np.unique(time))))
 
 
 def score(p: Matrix, y: Classes, time: Times, prior: Triple, *, horizon: int, seed: int = 0) -> Scores:
-    """Scores of probabilities ``p`` [N, 3] for classes ``y`` [N] at moments ``time`` [N]; blocks: ``block_of``."""
+    """Return the scores of probabilities ``p`` [N, 3] for classes ``y`` [N] at times ``time`` [N]."""
     base = np.tile(np.array(prior), (len(y), 1))
     model_loss, base_loss = log_losses(p, y), log_losses(base, y)
     gain = block_interval(1000.0 * (base_loss - model_loss), time, block_of(time, horizon), seed)
-    came = shares(y)
+    frequencies = shares(y)
     return Scores(
         rows=len(y),
         log_loss=float(model_loss.mean()),
         prior_log_loss=float(base_loss.mean()),
         skill=gain,
         accuracy=float((p.argmax(axis=1) == y).mean()),
-        majority=max(came),
+        majority=max(frequencies),
         brier=brier(p, y),
         prior_brier=brier(base, y),
-        classes=came,
+        classes=frequencies,
         actions=shares(p.argmax(axis=1)),
         distinct=distinct(p),
     )

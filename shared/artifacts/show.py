@@ -1,4 +1,4 @@
-"""Shows an artifact's manifest to a person: what it is, what it learned from, and what it is worth."""
+"""Show the manifest of an artifact as a table: its data, its label and its scores."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from shared.artifacts.scoring import Scores
 
 
 def render(manifest: Manifest, digest: str = "") -> Table:
-    """A table of two columns: the test part, and the validation part that early stopping saw."""
+    """Return a table with the scores on the test part, and on the validation part that early stopping used."""
     table = Table(
         title=f"{manifest.family} on {manifest.feature_set.name} {digest[:12]}".strip(), caption=_caption(manifest)
     )
@@ -24,9 +24,9 @@ def render(manifest: Manifest, digest: str = "") -> Table:
         "log loss (class prior)": lambda s: f"{s.log_loss:.4f} ({s.prior_log_loss:.4f})",
         "Brier (class prior)": lambda s: f"{s.brier:.4f} ({s.prior_brier:.4f})",
         "accuracy (majority class)": lambda s: f"{s.accuracy:.3f} ({s.majority:.3f})",
-        f"came: {' / '.join(ACTIONS)}": lambda s: _mix(s.classes),
-        "held most likely": lambda s: _mix(s.actions),
-        "distinct answers (to 1e-3)": lambda s: f"{s.distinct:,}",
+        f"observed: {' / '.join(ACTIONS)}": lambda s: _mix(s.classes),
+        "predicted as most likely": lambda s: _mix(s.actions),
+        "distinct predictions (to 1e-3)": lambda s: f"{s.distinct:,}",
         "rows": lambda s: f"{s.rows:,}",
     }
     for name, cell in rows.items():
@@ -51,18 +51,18 @@ def _caption(manifest: Manifest) -> str:
         f"{', '.join(data.symbols)}: {data.bars:,} bars of {manifest.interval_ms / 60_000:g} min, {first} to {last}, "
         f"from {data.source}; {metrics.rows['train']:,} training rows\n"
         f"label {label.name}: {label.horizon} bars, kappa {label.kappa:.3f}; {metrics.steps} steps kept; "
-        f"{calibration_words(manifest)}; seed {manifest.seed}"
+        f"{calibration_text(manifest)}; seed {manifest.seed}"
     )
 
 
-def calibration_words(manifest: Manifest) -> str:
-    """How it is calibrated, and what was refused."""
+def calibration_text(manifest: Manifest) -> str:
+    """Return how the artifact is calibrated, or which calibration was refused, with the log losses."""
     metrics = manifest.metrics.calibration
     if metrics is None:
         return "not calibrated"
-    found = "a vector" if metrics.tried == "vector" else f"temperature {manifest.metrics.fitted_temperature:.3f}"
-    did = (
+    tried = "vector scaling" if metrics.tried == "vector" else f"temperature {manifest.metrics.fitted_temperature:.3f}"
+    losses = (
         f"log loss {metrics.held_before:.4f} to {metrics.held_after:.4f} held out, "
         f"{metrics.test_before:.4f} to {metrics.test_after:.4f} on the test part"
     )
-    return f"{found} {'kept' if metrics.method == metrics.tried else 'refused: it does harm'}: {did}"
+    return f"{tried} {'kept' if metrics.method == metrics.tried else 'refused: it does harm'}: {losses}"

@@ -1,4 +1,4 @@
-"""The store: one directory of artifacts, each a directory named by the SHA-256 of its manifest."""
+"""Store artifacts in one directory; each is a directory named by the SHA-256 of its manifest."""
 
 import hashlib
 import os
@@ -19,26 +19,28 @@ from shared.plugins import PluginError
 HEX: Final = frozenset("0123456789abcdef")
 HIDDEN: Final = ".making-"
 PIECE: Final = 1 << 18
-"""Bytes that are hashed between two pauses."""
+"""The number of bytes hashed between two pauses."""
 UNLOADABLE: Final = (ArtifactError, ManifestError, WeightsError, UnknownFamilyError, LibraryMissingError, PluginError)
 
 
 class ArtifactStore:
-    """Artifacts under ``path``.
+    """The artifacts below ``path``.
 
-    Guaranteed: an artifact appears whole or not at all, also when the machine stops half way; what
-    ``load`` returns has been verified byte by byte from the very bytes it was built from; a digest
-    names the same artifact for ever. Nothing here is ever chosen by time or by name."""
+    Guaranteed: an artifact appears completely or not at all, also if the machine stops in between. ``load`` builds the
+    artifact from the same bytes that it has verified. A digest identifies the same artifact for ever. An artifact is
+    never selected by time or name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def save(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
-        """Writes the artifact and returns its digest; one that is there already is left alone.
+        """Write the artifact and return its digest. An existing artifact does not change.
 
-        ``files`` are the weights and the golden vectors; ``manifest.files`` is filled in here. Built
-        and checked against its golden vectors before anything is written: what would not load is
-        not saved (``ArtifactError``)."""
+        ``files`` are the weights and the golden vectors; ``manifest.files`` is filled in here. The artifact is built
+        and checked against its golden vectors before anything is written. Raises ``ArtifactError`` if it would not
+        load.
+        """
         entries = tuple(FileEntry(name, digest_of(files[name]), len(files[name])) for name in sorted(files))
         try:
             data = canonical(structs.replace(manifest, files=entries))
@@ -71,8 +73,11 @@ class ArtifactStore:
             shutil.rmtree(making, ignore_errors=True)
 
     def load(self, digest: str, pause: Pause | None = None) -> Artifact:
-        """The artifact, verified, built and warm; ``pause`` is called between the pieces of that work, some
-        tenths of a millisecond each. Raises ``ArtifactError`` naming the file at fault."""
+        """Return the artifact, verified, built and warmed up.
+
+        ``pause`` is called between pieces of the work of some tenths of a millisecond each. Raises ``ArtifactError``
+        with the name of the faulty file.
+        """
         try:
             manifest, files = self._read(digest, pause)
             return build(digest, manifest, files, pause)
@@ -80,38 +85,38 @@ class ArtifactStore:
             raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
 
     def content(self, digest: str) -> tuple[Manifest, dict[str, bytes]]:
-        """The manifest and the files it names, verified against it. Raises ``ArtifactError``."""
+        """Return the manifest and its files, verified. Raises ``ArtifactError``."""
         try:
             return self._read(digest)
         except (ArtifactError, ManifestError) as error:
             raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
 
     def manifest(self, digest: str) -> Manifest:
-        """The manifest alone, verified against the digest; the other files are not looked at."""
+        """Return the manifest alone, verified against the digest. The other files are not read."""
         try:
             return self._manifest(digest)
         except ManifestError as error:
             raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
 
     def list(self) -> tuple[str, ...]:
-        """Digests of all artifacts, in order. Says nothing about whether they would load."""
+        """Return the digests of all artifacts, in order. They are not verified."""
         if not self.path.is_dir():
             return ()
         return tuple(sorted(entry.name for entry in self.path.iterdir() if _is_digest(entry.name)))
 
     def find(self, prefix: str) -> str:
-        """The one digest that begins with ``prefix``. Raises ``ArtifactError`` for none or several."""
-        found = [digest for digest in self.list() if digest.startswith(prefix)]
-        if len(found) != 1 or not prefix:
-            raise ArtifactError(f"{len(found)} artifacts in {self.path} begin with {prefix!r}; expected one")
-        return found[0]
+        """Return the only digest that begins with ``prefix``. Raises ``ArtifactError`` for none or several."""
+        matches = [digest for digest in self.list() if digest.startswith(prefix)]
+        if len(matches) != 1 or not prefix:
+            raise ArtifactError(f"{len(matches)} artifacts in {self.path} begin with {prefix!r}; expected one")
+        return matches[0]
 
     def _manifest(self, digest: str) -> Manifest:
         if not _is_digest(digest):
             raise ArtifactError("not a digest: expected 64 hexadecimal digits")
         folder = self.path / digest
         if not folder.is_dir():
-            raise ArtifactError(f"not in the store; it holds {len(self.list())} artifacts. Copy it here, or train it")
+            raise ArtifactError(f"not in the store, which has {len(self.list())} artifacts; copy it here, or train it")
         data = _content(folder / MANIFEST)
         if digest_of(data) != digest:
             raise ArtifactError(f"{MANIFEST}: its SHA-256 is {digest_of(data)[:12]}, not the directory's name; changed")
@@ -120,10 +125,10 @@ class ArtifactStore:
     def _read(self, digest: str, pause: Pause | None = None) -> tuple[Manifest, dict[str, bytes]]:
         manifest = self._manifest(digest)
         folder = self.path / digest
-        named, there = {entry.name for entry in manifest.files}, {path.name for path in folder.iterdir()} - {MANIFEST}
-        if there != named:
-            wrong = [f"{name}: missing" for name in sorted(named - there)]
-            wrong += [f"{name}: not in the manifest" for name in sorted(there - named)]
+        named, present = {entry.name for entry in manifest.files}, {path.name for path in folder.iterdir()} - {MANIFEST}
+        if present != named:
+            wrong = [f"{name}: missing" for name in sorted(named - present)]
+            wrong += [f"{name}: not in the manifest" for name in sorted(present - named)]
             raise ArtifactError("; ".join(wrong))
         files: dict[str, bytes] = {}
         for entry in manifest.files:
@@ -139,7 +144,7 @@ class ArtifactStore:
 
 
 def _content(path: Path) -> bytes:
-    """Of a regular file only: a link could be pointed elsewhere between two looks."""
+    """Return the content of a regular file. Links are refused: their target could change between two reads."""
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path.name}: missing or not a regular file")
     return path.read_bytes()

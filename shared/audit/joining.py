@@ -47,7 +47,7 @@ class JoinedReplay:
         state = service.initial(b"")
         service.apply(state, Batch(self._control, ()))
         while True:
-            paused = service.hold(state) if isinstance(service, Backpressure) else ()
+            paused = service.paused_streams(state) if isinstance(service, Backpressure) else ()
             events = self._next([ahead for stream, ahead in self._streams.items() if stream not in paused])
             if not events:
                 self.unfinished = any(ahead.head is not None for ahead in self._streams.values())

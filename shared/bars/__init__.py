@@ -1,8 +1,8 @@
-"""Bars from files: CSV, the exchange's published klines, its REST answers, Parquet.
+"""Read bars from files: CSV, an exchange's published klines, its REST responses, and Parquet.
 
-``open_source`` gives rows in time order, good and refused alike, for the feed; ``load`` gives columns,
-for training. Every row that is no bar comes with its reason, its file and its line, and the rows
-around it go on. What is read and what is refused: ``docs/reference/bar-files.md``.
+``open_source`` returns rows in time order for the feed, valid and refused rows alike. ``load`` returns columns for
+training. A refused row has its reason, file and line, and does not affect the rows around it. The accepted formats
+and the reasons for refusals are documented in ``docs/reference/bar-files.md``.
 """
 
 from shared.bars.names import interval_text, parse_interval

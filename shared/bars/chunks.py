@@ -1,4 +1,4 @@
-"""Rows as columns, some thousand at a time: units of time, and the rules that one row alone can break."""
+"""Check rows as columns, about a thousand at a time: units of time, and the rules for a single row."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from schemas.operations import Refusal
 
 CHUNK: Final = 1024
-"""Rows parsed at once: enough to vectorise, few enough to hold one chunk for each of many symbols."""
+"""Rows parsed at once: enough for vectorised code, and few enough to keep one chunk for each of many symbols."""
 UNREADABLE: Final = -1
-"""Stands in for a time that could not be read."""
+"""The value of a time that could not be read."""
 
 Fault = tuple[Refusal, str]
 
@@ -19,10 +19,11 @@ Fault = tuple[Refusal, str]
 class Chunk(NamedTuple):
     """Up to ``CHUNK`` rows of one file.
 
-    ``lines`` [n] are line numbers from 1 (row numbers where the format has no lines); ``opened`` and
-    ``closed`` int64 [n] are times in whatever unit the file has (``closed`` None: it has none);
-    ``values`` float64 [n, 5] are open, high, low, close, volume; ``symbols`` [n] or None; ``raw`` [n]
-    the rows themselves; ``bad`` says for each row that could not be parsed what is wrong with it."""
+    ``lines`` [n] are line numbers from 1, or row numbers if the format has no lines. ``opened`` and ``closed``, int64
+    [n], are open and close times in the unit of the file; ``closed`` is None if the file has no close times.
+    ``values``, float64 [n, 5], are open, high, low, close, volume. ``symbols`` [n] is None if rows have no symbol.
+    ``raw`` [n] are the rows as text. ``bad`` has an error message for each row that could not be parsed, by index.
+    """
 
     lines: Sequence[int]
     opened: NDArray[np.int64]
@@ -34,30 +35,32 @@ class Chunk(NamedTuple):
 
 
 class RowReader(Protocol):
-    """One file in one recognised format."""
+    """A reader of one file in a recognised format."""
 
     @property
     def has_symbol(self) -> bool:
-        """Whether rows name their symbol."""
+        """Whether rows have a symbol."""
 
     def chunks(self) -> Iterator[Chunk]:
-        """The file from its beginning. Raises ``SourceError`` where it cannot be read on."""
+        """Yield the rows of the file from its beginning. Raises ``SourceError`` if they cannot be read."""
 
 
 def milliseconds(times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Times in seconds, milliseconds, microseconds or nanoseconds, told by their size for each value
-    (exchanges changed from ms to us within one history), as milliseconds rounded down, and whether
-    that was exact. Right for moments from March 1973 to the year 5138."""
+    """Return times in milliseconds, rounded down, and whether each conversion is exact.
+
+    The unit (seconds, milliseconds, microseconds or nanoseconds) is inferred from the size of each value, since
+    exchanges changed from ms to us within one history. Correct for times from March 1973 to the year 5138.
+    """
     micro, nano = times >= 10**14, times >= 10**17
     divisor = np.where(nano, 10**6, np.where(micro, 1000, 1))
     factor = np.where((times >= 0) & (times < 10**11), 1000, 1)
-    whole = times // divisor
-    return whole * factor, whole * divisor == times
+    quotient = times // divisor
+    return quotient * factor, quotient * divisor == times
 
 
 def faults(chunk: Chunk, interval_ms: int) -> tuple[NDArray[np.int64], dict[int, Fault]]:
-    """``open_time`` in milliseconds, int64 [n], and what is wrong with which rows."""
-    opened, whole = milliseconds(chunk.opened)
+    """Return ``open_time`` in milliseconds, int64 [n], and the faults of the rows, by index."""
+    opened, exact = milliseconds(chunk.opened)
     closed = opened + interval_ms if chunk.closed is None else _ends(opened, chunk.closed, interval_ms)
     first, high, low, last, volume = chunk.values.T
     with np.errstate(invalid="ignore"):
@@ -71,50 +74,50 @@ def faults(chunk: Chunk, interval_ms: int) -> tuple[NDArray[np.int64], dict[int,
             & (high >= np.maximum(first, last))
             & (opened >= 0)
             & (opened < 2**53)
-            & whole
+            & exact
             & (opened % interval_ms == 0)
             & (closed - opened >= interval_ms - 1)
             & (closed - opened <= interval_ms)
         )
-    found: dict[int, Fault] = {row: ("bad_row", text) for row, text in chunk.bad.items()}
+    by_row: dict[int, Fault] = {row: ("bad_row", text) for row, text in chunk.bad.items()}
     for row in np.flatnonzero(~good).tolist():
-        if row not in found:
-            moment = (int(opened[row]), bool(whole[row]), int(closed[row]))
-            found[row] = explain(moment, chunk.values[row].tolist(), interval_ms)
-    return opened, found
+        if row not in by_row:
+            times = (int(opened[row]), bool(exact[row]), int(closed[row]))
+            by_row[row] = explain(times, chunk.values[row].tolist(), interval_ms)
+    return opened, by_row
 
 
 def _ends(opened: NDArray[np.int64], closed: NDArray[np.int64], interval_ms: int) -> NDArray[np.int64]:
-    """Close times in ms. Exchanges name a bar's last millisecond, so one in seconds its last second."""
+    """Return close times in ms. Exchanges give the last millisecond of a bar, or its last second if in seconds."""
     ends = milliseconds(closed)[0]
     return np.where((closed < 10**11) & (ends - opened == interval_ms - 1000), ends + 1000, ends)
 
 
-def explain(moment: tuple[int, bool, int], numbers: list[float], interval_ms: int) -> Fault:
-    """Why a row that breaks a rule does; ``moment`` is open time (ms), whether exact, close time (ms)."""
-    opened, whole, closed = moment
+def explain(times: tuple[int, bool, int], numbers: list[float], interval_ms: int) -> Fault:
+    """Return why a row is refused. ``times`` is the open time (ms), whether it is exact, and the close time (ms)."""
+    opened, exact, closed = times
     first, high, low, last, volume = numbers
-    told = f"open {first!r}, high {high!r}, low {low!r}, close {last!r}, volume {volume!r}"
+    bar = f"open {first!r}, high {high!r}, low {low!r}, close {last!r}, volume {volume!r}"
     if not np.isfinite(numbers).all():
-        return "not_finite", told
+        return "not_finite", bar
     if volume < 0:
-        return "negative_volume", told
+        return "negative_volume", bar
     if not 0 < low <= high < 1e15 or not (low <= first <= high and low <= last <= high):
-        return "impossible_prices", f"expected 0 < low <= open, close <= high < 1e15; got {told}"
+        return "impossible_prices", f"expected 0 < low <= open, close <= high < 1e15; got {bar}"
     if volume >= 1e18:
-        return "bad_row", f"volume {volume!r} is not under 1e18"
+        return "bad_row", f"expected a volume below 1e18, got {volume!r}"
     if not 0 <= opened < 2**53:
-        return "bad_row", f"open_time {opened} ms is no moment since 1970"
-    if not whole or opened % interval_ms:
-        part = "" if whole else " and a fraction"
-        return "off_grid", f"open_time {opened}{part} is no multiple of {interval_ms} ms"
-    lasted = closed - opened
-    if lasted < interval_ms - 1:
+        return "bad_row", f"expected an open_time from 1970 on, in 53 bits; got {opened} ms"
+    if not exact or opened % interval_ms:
+        part = "" if exact else " and a fraction"
+        return "off_grid", f"open_time {opened}{part} is not a multiple of {interval_ms} ms"
+    length = closed - opened
+    if length < interval_ms - 1:
         return (
             "bad_row",
-            f"not a whole bar: it ends {lasted} ms after its open, not {interval_ms - 1} (still open, or cut off)",
+            f"incomplete bar: it ends {length} ms after its open, not {interval_ms - 1} (still open, or cut off)",
         )
     return (
         "bad_row",
-        f"close_time {closed} lies {lasted} ms after open_time, more than the interval of {interval_ms} ms",
+        f"close_time {closed} is {length} ms after open_time, more than the interval of {interval_ms} ms",
     )

@@ -1,4 +1,4 @@
-"""One file of bars: its format told from content, its symbol and interval from what says them."""
+"""Recognise a file of bars: its format by its content, its symbol and interval by rows, name, or the caller."""
 
 from collections import Counter
 from itertools import islice
@@ -12,12 +12,12 @@ from shared.bars.rows import SourceError
 from shared.bars.text import BROKEN, Csv, Json, layout_of, open_binary, text_of
 
 HEAD: Final = 20
-"""Lines that may be looked at to tell a headerless file from one that holds no bars."""
+"""The number of lines read to distinguish a file without a header from a file without bars."""
 
 
 class BarFile(NamedTuple):
-    """A file whose rows can be read. ``symbol`` is None where rows name theirs; ``first`` is the open
-    time (ms) of its first readable row, None where it has no rows."""
+    """A file whose rows can be read. ``symbol`` is None if rows have their own. ``first`` is the open time (ms) of the
+    first readable row, None if there are no rows."""
 
     name: str
     path: Path
@@ -28,7 +28,7 @@ class BarFile(NamedTuple):
 
 
 def recognise(path: Path, name: str) -> RowReader:
-    """The reader for a file's content; the name plays no part. Raises ``SourceError``."""
+    """Return the reader for a file, by its content alone. ``name`` is for errors. Raises ``SourceError``."""
     try:
         with open_binary(path) as file:
             head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -46,25 +46,26 @@ def recognise(path: Path, name: str) -> RowReader:
 
 
 def probe(path: Path, name: str, symbol: str | None, interval_ms: int | None) -> BarFile:
-    """Settles what a file holds, from what the caller states, its rows, and its name, in this order.
-    Raises ``SourceError`` that says what to state."""
+    """Return a file with its symbol and interval, as the caller states them, or else from its rows and its name.
+
+    Raises ``SourceError`` with what to state.
+    """
     reader = recognise(path, name)
-    said = from_name(path.name)
+    named = from_name(path.name)
     if reader.has_symbol and symbol is not None:
-        raise SourceError(f"{name}: the rows name their symbol in a column; do not state one ({symbol})")
+        raise SourceError(f"{name}: the rows have a symbol column; do not state one ({symbol})")
     if not reader.has_symbol:
-        symbol = symbol or said.symbol
+        symbol = symbol or named.symbol
         if symbol is None:
             raise SourceError(
-                f"{name}: neither the file's name (such as BTCUSDT-15m.csv) nor a symbol column says which symbol"
-                " this is; state the symbol"
+                f"{name}: expected a symbol in the file's name (such as BTCUSDT-15m.csv) or in a column, and found"
+                " none; state the symbol"
             )
         if not SYMBOL.fullmatch(symbol):
-            raise SourceError(f"{name}: {symbol!r} is no symbol: at most 32 letters, digits and . _ : / -")
-    chunks = reader.chunks()
-    chunk = next(chunks, None)
+            raise SourceError(f"{name}: {symbol!r} is not a symbol: expected at most 32 letters, digits and . _ : / -")
+    chunk = next(reader.chunks(), None)
     if chunk is None:
-        return BarFile(name, path, reader, symbol, interval_ms or said.interval_ms or 0, None)
+        return BarFile(name, path, reader, symbol, interval_ms or named.interval_ms or 0, None)
     times = milliseconds(chunk.opened)[0][chunk.opened != UNREADABLE].tolist()
     if not times:
         raise SourceError(
@@ -72,11 +73,11 @@ def probe(path: Path, name: str, symbol: str | None, interval_ms: int | None) ->
         )
     if reader.has_symbol:
         _in_time_order(reader, name)
-    return BarFile(name, path, reader, symbol, _interval(name, interval_ms or said.interval_ms, chunk), times[0])
+    return BarFile(name, path, reader, symbol, _interval(name, interval_ms or named.interval_ms, chunk), times[0])
 
 
 def _interval(name: str, known: int | None, chunk: Chunk) -> int:
-    """The known interval, unless the rows contradict it; else the one the rows show."""
+    """Return the known interval if the rows agree with it, or else the interval of the rows."""
     if known is not None and not 1000 <= known <= 31 * 86_400_000:
         raise SourceError(f"{name}: an interval of {known} ms: expected between 1,000 (1s) and 2,678,400,000 (31d)")
     steps = _spacings(chunk)
@@ -84,7 +85,7 @@ def _interval(name: str, known: int | None, chunk: Chunk) -> int:
         if sum(steps.values()) > 1 and known not in steps:
             raise SourceError(
                 f"{name}: the interval should be {interval_text(known)}, but no two neighbours of the first"
-                f" {len(chunk.lines)} rows are that far apart (found {_told(steps)}); state the right interval"
+                f" {len(chunk.lines)} rows are that far apart (found {_common(steps)}); state the right interval"
             )
         return known
     spans = _spans(chunk)
@@ -93,18 +94,18 @@ def _interval(name: str, known: int | None, chunk: Chunk) -> int:
         if 2 * count > total and span >= 1000:
             return span
         raise SourceError(
-            f"{name}: close_time minus open_time differs from row to row ({_told(spans)}); state the interval"
+            f"{name}: close_time minus open_time differs from row to row ({_common(spans)}); state the interval"
         )
     if sum(steps.values()) > 1 and steps.most_common(1)[0][0] == min(steps) >= 1000:
         return min(steps)
     raise SourceError(
-        f"{name}: the interval cannot be told from the distances of its rows ({_told(steps)}); state the interval,"
-        " such as 15m, or name the file like BTCUSDT-15m.csv"
+        f"{name}: the interval cannot be inferred from the distances of its rows ({_common(steps)}); state the"
+        " interval, such as 15m, or name the file like BTCUSDT-15m.csv"
     )
 
 
 def _spacings(chunk: Chunk) -> Counter[int]:
-    """How often which distance (ms) lies between one row of a symbol and its next."""
+    """Count the distances (ms) from each row of a symbol to its next row."""
     last: dict[str, int] = {}
     steps: Counter[int] = Counter()
     symbols = chunk.symbols or [""] * len(chunk.lines)
@@ -118,23 +119,23 @@ def _spacings(chunk: Chunk) -> Counter[int]:
 
 
 def _spans(chunk: Chunk) -> Counter[int]:
-    """How often which length (ms) the rows give a bar by their close time."""
+    """Count the lengths (ms) of bars by the close times of the rows."""
     if chunk.closed is None:
         return Counter()
     seconds = (chunk.closed >= 0) & (chunk.closed < 10**11)
     ends = milliseconds(chunk.closed)[0] + 1 + 999 * seconds
     spans = (ends - milliseconds(chunk.opened)[0])[(chunk.opened >= 0) & (chunk.closed >= 0)]
-    # An end may be named as the last moment of the bar or as the first after it.
+    # A close time may be the last millisecond of the bar or the first after it.
     return Counter((spans - (spans % 1000 == 1)).tolist())
 
 
-def _told(found: Counter[int]) -> str:
-    common = ", ".join(f"{interval_text(span)} {count} times" for span, count in found.most_common(3))
+def _common(spans: Counter[int]) -> str:
+    common = ", ".join(f"{interval_text(span)} {count} times" for span, count in spans.most_common(3))
     return common or "too few rows"
 
 
 def _in_time_order(reader: RowReader, name: str) -> None:
-    """Refuses a file whose symbols stand one after another: merging it would need all of it in memory."""
+    """Refuse a file that has its symbols one after another: sorting it by time would need all of it in memory."""
     newest, seen = 0, set[str]()
     for chunk in reader.chunks():
         times = milliseconds(chunk.opened)[0].tolist()
@@ -142,7 +143,7 @@ def _in_time_order(reader: RowReader, name: str) -> None:
             if symbol and symbol not in seen:
                 if 0 <= time < newest:
                     raise SourceError(
-                        f"{name}: symbol {symbol} begins at {time}, before rows that stand above it ({newest}): sort"
+                        f"{name}: symbol {symbol} begins at {time}, earlier than rows before it ({newest}): sort"
                         " the file by time, or split it into one file for each symbol"
                     )
                 seen.add(symbol)

@@ -1,4 +1,4 @@
-"""What file names say: ``spot_BTCUSDT-1h-2024-12.csv.gz`` is symbol BTCUSDT, interval one hour."""
+"""Parse file names: ``spot_BTCUSDT-1h-2024-12.csv.gz`` is symbol BTCUSDT, interval one hour."""
 
 import re
 from typing import Final, NamedTuple
@@ -13,43 +13,44 @@ _NAME: Final = re.compile(
     rf"[-_](?P<interval>{_INTERVAL})(?![A-Za-z0-9])"
 )
 SYMBOL: Final = re.compile(r"[A-Za-z0-9._:/-]{1,32}")
-"""The schema's pattern, for ``fullmatch``."""
+"""The pattern of ``schemas.common.Symbol``, for ``fullmatch``."""
 
 
 class SeriesName(NamedTuple):
-    """What a file name says; None where it says nothing."""
+    """The symbol and the interval in a file name; None if they are not in it."""
 
     symbol: str | None
     interval_ms: int | None
 
 
 def from_name(name: str) -> SeriesName:
-    """Reads a file's own name (no folders). Raises ``SourceError`` for a weekly or monthly interval."""
-    found = _NAME.search(name)
-    if found is None:
+    """Parse the name of a file, without folders. Raises ``SourceError`` for a weekly or monthly interval."""
+    match = _NAME.search(name)
+    if match is None:
         return SeriesName(None, None)
     try:
-        return SeriesName(found["symbol"], parse_interval(found["interval"]))
+        return SeriesName(match["symbol"], parse_interval(match["interval"]))
     except SourceError as error:
         raise SourceError(f"{name}: {error}") from None
 
 
 def parse_interval(text: str) -> int:
-    """``15m`` -> 900000. Raises ``SourceError``; weeks and months have no grid that starts in 1970."""
-    found = re.fullmatch(r"([1-9]\d{0,3})([smhd])", text)
-    if found is None:
+    """Return an interval in ms: ``15m`` is 900000. Raises ``SourceError``, also for weeks and months, which are not
+    multiples of a fixed length from 1970 on."""
+    match = re.fullmatch(r"([1-9]\d{0,3})([smhd])", text)
+    if match is None:
         raise SourceError(
             f"interval {text!r}: expected a whole number of s, m, h or d such as 15m"
             " (weeks and months, 1w, 1mo, 1M, have no fixed grid from 1970 on)"
         )
-    span = int(found[1]) * UNITS[found[2]]
+    span = int(match[1]) * UNITS[match[2]]
     if not 1000 <= span <= 31 * UNITS["d"]:
         raise SourceError(f"interval {text!r}: expected between 1s and 31d")
     return span
 
 
 def interval_text(interval_ms: int) -> str:
-    """900000 -> ``15m``: the largest unit that divides it."""
+    """Return an interval as text, in the largest unit that divides it: 900000 is ``15m``."""
     for unit, span in reversed(UNITS.items()):
         if interval_ms % span == 0:
             return f"{interval_ms // span}{unit}"

@@ -1,4 +1,4 @@
-"""Parquet files: the columns of a CSV with a header, times as whole numbers or timestamps."""
+"""Read Parquet files with the columns of a CSV with a header; times are whole numbers or timestamps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from shared.distribution import install_command
 
 
 def arrow(name: str) -> Any:
-    """``pyarrow``, or ``SourceError`` with the command that installs it."""
+    """Return ``pyarrow``. Raises ``SourceError`` with the command that installs it."""
     try:
         import pyarrow  # noqa: PLC0415  # an optional extra
         import pyarrow.compute  # noqa: PLC0415  # an optional extra
@@ -26,7 +26,7 @@ def arrow(name: str) -> Any:
 
 
 def recognise_parquet(path: Path, name: str) -> "Parquet":
-    """Finds the columns by name. Raises ``SourceError``."""
+    """Return the reader of a Parquet file, with its columns by name. Raises ``SourceError``."""
     try:
         columns = arrow(name).parquet.read_schema(path).names
     except (OSError, ValueError) as error:
@@ -43,7 +43,7 @@ def recognise_parquet(path: Path, name: str) -> "Parquet":
 
 @dataclass(frozen=True)
 class Parquet:
-    """A Parquet file. ``lines`` count its rows. A timestamp without a zone is UTC."""
+    """A Parquet file. ``Chunk.lines`` are row numbers. A timestamp without a time zone is UTC."""
 
     path: Path
     name: str
@@ -56,7 +56,7 @@ class Parquet:
         return self.layout.symbol is not None
 
     def chunks(self) -> Iterator[Chunk]:
-        """See ``shared.bars.chunks.Reader``."""
+        """See ``RowReader.chunks``."""
         pyarrow = arrow(self.name)
         number = 1
         indices = (self.layout.time, *self.layout.prices, self.layout.close_time, self.layout.symbol)
@@ -102,7 +102,7 @@ class Parquet:
 
 
 class _Raw(Sequence[str]):
-    """The rows of a batch as text, made when somebody asks."""
+    """The rows of a batch as text, each made when it is accessed."""
 
     def __init__(self, batch: Any) -> None:
         self._batch = batch

@@ -1,4 +1,4 @@
-"""What a source of bars yields, and what one series of bars may look like."""
+"""The rows of a source of bars, and the order of bars in one series."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from schemas.market import BarClosed
 from schemas.operations import Refusal
 
 Series = tuple[str, int]
-"""A symbol and an interval in milliseconds: what has an order of its own."""
+"""A symbol and an interval in milliseconds. The bars of one series have an order."""
 
 
 class SourceError(ValueError):
-    """A source that cannot be used as it stands. Says which file, what was expected, what to state."""
+    """A source cannot be used. The message names the file, what was expected, and what to state."""
 
 
 class Good(NamedTuple):
-    """A row that is a bar. ``where`` is ``<file>:<line>``."""
+    """A row with a valid bar. ``where`` is ``<file>:<line>``."""
 
     bar: BarClosed
     where: str
 
 
 class RefusedRow(NamedTuple):
-    """A row that is none, and why. ``raw`` is the row as it stood, cut at 2,000 characters;
-    ``symbol`` is None where the row does not say."""
+    """A row without a valid bar, and why. ``raw`` is the row as text, cut at 2,000 characters; ``symbol`` is None if it
+    is not known."""
 
     reason: Refusal
     detail: str
@@ -40,31 +40,31 @@ Row = Good | RefusedRow
 
 
 class BarSource(Protocol):
-    """Rows in one fixed order.
+    """A source of rows in a fixed order.
 
-    Guaranteed: two sources of one ``identity`` yield the same rows in the same order, every time, as
-    far as both go.
-    Each good row is a valid ``BarClosed`` on its interval's grid. Not guaranteed: that a series is
-    free of repeats or of steps back in time; see ``misplaced``.
+    Guaranteed: sources with the same ``identity`` always yield the same rows in the same order, up to the end of the
+    shorter one. Each ``Good`` row is a valid ``BarClosed`` whose open time is a multiple of its interval. Not
+    guaranteed: that a series has no duplicates and is in time order; see ``misplaced``.
     """
 
     @property
     def name(self) -> str:
-        """What to call it before a person."""
+        """The name of the source, for people."""
 
     @property
     def identity(self) -> str:
-        """Hexadecimal digest of what is read and how; a cursor is only good for the same one."""
+        """A hexadecimal digest of the content and of how it is read. A cursor is valid for one identity only."""
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
-        """The rows behind the first ``skip``."""
+        """Yield the rows after the first ``skip``."""
 
 
 @dataclass(frozen=True)
 class Bars:
-    """One series as columns of equal length n, in strictly rising ``open_time``; bars may be missing.
+    """One series as columns of equal length n, with strictly increasing ``open_time``. Bars may be missing.
 
-    ``open_time`` int64 [n], milliseconds since 1970 UTC; prices and ``volume`` float64 [n]."""
+    ``open_time`` is int64 [n], in milliseconds since 1970 UTC; prices and ``volume`` are float64 [n].
+    """
 
     symbol: str
     interval_ms: int
@@ -80,30 +80,33 @@ class Bars:
 
 
 def misplaced(last: BarClosed | None, bar: BarClosed) -> tuple[Refusal, str] | None:
-    """Why ``bar`` may not follow ``last``, the newest bar of its series (None: there is none yet).
+    """Return why ``bar`` may not follow ``last``, the newest bar of its series; None if it may.
 
-    Only the newest bar is remembered: a row older than it is ``out_of_order`` whatever it holds."""
+    ``last`` is None for the first bar. Only the newest bar is compared, so an older bar is ``out_of_order`` even if it
+    is a duplicate.
+    """
     if bar.open_time % bar.interval_ms:
-        return "off_grid", f"open_time {bar.open_time} is no multiple of {bar.interval_ms} ms"
+        return "off_grid", f"open_time {bar.open_time} is not a multiple of {bar.interval_ms} ms"
     if last is None or bar.open_time > last.open_time:
         return None
     if bar.open_time < last.open_time:
-        behind = last.open_time - bar.open_time
-        return "out_of_order", f"open_time {bar.open_time} lies {behind} ms before the newest bar, {last.open_time}"
+        earlier = last.open_time - bar.open_time
+        return "out_of_order", f"open_time {bar.open_time} is {earlier} ms before the newest bar, {last.open_time}"
     if bar == last:
-        return "duplicate", f"the bar of open_time {bar.open_time} came before, with the same content"
-    return "conflict", f"the bar of open_time {bar.open_time} came before as {values(last)}"
+        return "duplicate", f"there was already a bar of open_time {bar.open_time}, with the same content"
+    return "conflict", f"there was already a bar of open_time {bar.open_time}: {values(last)}"
 
 
 def values(bar: BarClosed) -> str:
-    """Open, high, low, close and volume for a person."""
+    """Return open, high, low, close and volume as text."""
     return f"{bar.open!r}, {bar.high!r}, {bar.low!r}, {bar.close!r}, {bar.volume!r}"
 
 
 def gather(rows: Iterable[Row], refused: Callable[[RefusedRow], Any] | None = None) -> dict[Series, Bars]:
-    """The bars of each series that hold their place (``misplaced``), as columns.
+    """Return the bars of each series as columns, without refused and misplaced rows (``misplaced``).
 
-    ``refused`` is called with every other row, in order."""
+    ``refused`` is called with every row that is left out, in order.
+    """
     last: dict[Series, BarClosed] = {}
     kept: dict[Series, list[BarClosed]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""A file, or a folder of them, as one source in time order."""
+"""Read a file, or a folder of files, as one source in time order."""
 
 import heapq
 from collections.abc import Callable, Iterator
@@ -15,16 +15,16 @@ from shared.bars.names import SYMBOL
 from shared.bars.rows import Bars, Good, RefusedRow, Row, Series, SourceError, gather
 
 SUFFIXES: Final = {".csv", ".gz", ".zip", ".json", ".parquet"}
-"""What is read in a folder; whatever else lies there (checksums, notes) is passed over."""
+"""The endings of files that are read in a folder; other files (checksums, notes) are ignored."""
 SAMPLE: Final = 65_536
 RAW: Final = 2000
 
 
 class _View:
-    """A checked chunk, whose rows are made one at a time when somebody wants them."""
+    """A checked chunk. A row is made when it is accessed."""
 
     def __init__(self, chunk: Chunk, file: BarFile, origin: Origin) -> None:
-        opened, found = faults(chunk, file.interval_ms)
+        opened, by_row = faults(chunk, file.interval_ms)
         self.file, self.chunk, self.origin = file, chunk, origin
         self.opened: list[int] = opened.tolist()
         self.values: list[list[float]] = chunk.values.tolist()
@@ -32,8 +32,8 @@ class _View:
         if chunk.symbols is not None:
             for index, symbol in enumerate(chunk.symbols):
                 if not SYMBOL.fullmatch(symbol):
-                    found.setdefault(index, ("bad_row", f"{symbol[:50]!r} is no symbol"))
-        self.faults: dict[int, Fault] = found
+                    by_row.setdefault(index, ("bad_row", f"{symbol[:50]!r} is not a symbol"))
+        self.faults: dict[int, Fault] = by_row
 
     def row(self, index: int) -> Row:
         where = f"{self.file.name}:{self.chunk.lines[index]}"
@@ -48,12 +48,16 @@ class _View:
 
 
 _Item = tuple[int, str, int, int, int, _View | None, int]
-"""What rows are merged by: close time, symbol, interval, file, row in the file; then where it stands."""
+"""The merge key of a row (close time, symbol, interval, number of the file, number of the row in the file), its chunk,
+and its index in the chunk."""
 
 
-def _lane(file: BarFile, rank: int, origin: Origin) -> Iterator[_Item]:
-    """The rows of one file. The first item stands for the unopened file, so that one is opened only
-    when its time has come. A refused row keeps the place behind the row before it."""
+def _items(file: BarFile, rank: int, origin: Origin) -> Iterator[_Item]:
+    """Yield the rows of one file with their merge keys.
+
+    The first item has no row. It delays opening the file until the merge reaches its first time. A refused row has the
+    time of the row before it, so that it stays directly after that row.
+    """
     if file.first is None:
         return
     close, count, symbol = file.first + file.interval_ms, 0, file.symbol or ""
@@ -71,9 +75,9 @@ def _lane(file: BarFile, rank: int, origin: Origin) -> Iterator[_Item]:
 class FileSource:
     """Bars from files, merged by (close time, symbol, interval).
 
-    Memory: one chunk for each file that is being read at the same time (files whose spans do not
-    meet, such as months, are read one after another). Rows of one file keep their order, so one that
-    steps back in time is yielded where it stands."""
+    Memory: one chunk for each file that is open at the same time. Files whose times do not overlap, such as months, are
+    open one after another. Rows of one file keep their order, also a row that is earlier than the row before it.
+    """
 
     name: str
     identity: str
@@ -82,12 +86,12 @@ class FileSource:
 
     @property
     def series(self) -> tuple[Series, ...]:
-        """What file names or the caller say is in it; symbols in columns are not listed."""
+        """The series by file names or by the caller. Symbols in columns are not listed."""
         return tuple(sorted({(file.symbol, file.interval_ms) for file in self.files if file.symbol is not None}))
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
-        """See ``Source.rows``. Skipped rows are parsed and merged, but not made."""
-        for *_, view, index in heapq.merge(*(_lane(file, rank, self.origin) for rank, file in enumerate(self.files))):
+        """See ``BarSource.rows``. Skipped rows are parsed and merged, but not made."""
+        for *_, view, index in heapq.merge(*(_items(file, rank, self.origin) for rank, file in enumerate(self.files))):
             if view is None:
                 continue
             if skip > 0:
@@ -102,15 +106,14 @@ class FileSource:
 def open_source(
     path: Path | str, *, symbol: str | None = None, interval_ms: int | None = None, origin: Origin = "replay"
 ) -> FileSource:
-    """Recognises a file, or every file in a folder and its subfolders.
+    """Return a source of the bars in a file, or in all files of a folder and its subfolders.
 
-    ``symbol`` and ``interval_ms`` are for files that do not say; stated, they win over file names and
-    count for every file. Raises ``SourceError`` where a file is not one of bars, cannot be read, or
-    leaves open what it holds. Reads the beginning of each file only, except where rows name their
-    symbol."""
+    ``symbol`` and ``interval_ms`` apply to every file and override file names. Raises ``SourceError`` if a file has no
+    bars, cannot be read, or has an unknown symbol or interval. Only the beginning of each file is read, unless its rows
+    have a symbol column.
+    """
     root = Path(path)
-    found = [(file, _named(file, root)) for file in _listed(root)]
-    files = tuple(probe(file, name, symbol, interval_ms) for file, name in found)
+    files = tuple(probe(file, _named(file, root), symbol, interval_ms) for file in _listed(root))
     digest = blake2b(repr((1, origin, symbol, interval_ms)).encode(), digest_size=16)
     for file in files:
         digest.update(repr((file.name, file.symbol, file.interval_ms, *_sampled(file.path))).encode())
@@ -124,8 +127,8 @@ def load(
     interval_ms: int | None = None,
     refused: Callable[[RefusedRow], Any] | None = None,
 ) -> dict[Series, Bars]:
-    """All series of a file or folder as columns, in memory. ``refused`` is told of every row that is
-    left out. Raises ``SourceError``."""
+    """Return all series of a file or folder as columns. ``refused`` is called with every row that is left out. Raises
+    ``SourceError``."""
     return gather(open_source(path, symbol=symbol, interval_ms=interval_ms).rows(), refused)
 
 
@@ -133,7 +136,7 @@ def _listed(root: Path) -> list[Path]:
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise SourceError(f"{root}: there is no such file or folder")
+        raise SourceError(f"{root}: no such file or folder")
     files = sorted(
         path
         for path in root.rglob("*")
@@ -149,7 +152,7 @@ def _named(file: Path, root: Path) -> str:
 
 
 def _sampled(path: Path) -> tuple[int, bytes, bytes]:
-    """A file's size, beginning and end: what tells it from another without reading all of it."""
+    """Return the size, beginning and end of a file, to identify it without reading all of it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(SAMPLE)

@@ -1,8 +1,8 @@
-"""Text formats: CSV with a header, the exchange's headerless klines, and its REST JSON arrays.
+"""Read text formats: CSV with a header, an exchange's klines without a header, and its REST responses in JSON.
 
-A row is split by hand and its numbers read by ``int`` and ``float``, so that a price is the double
-nearest to its decimal text, as everywhere in Python. A chunk with a row that does not parse is read
-again row by row, to single that row out.
+A row is split at commas and its numbers are parsed by ``int`` and ``float``, so that a price is the double nearest to
+its decimal text, as everywhere in Python. If a chunk cannot be parsed at once, it is parsed row by row, to find the
+faulty rows.
 """
 
 import gzip
@@ -29,7 +29,7 @@ PRICE_NAMES: Final = ("open", "high", "low", "close", "volume")
 
 
 class Layout(NamedTuple):
-    """Which column holds what: ``prices`` are open, high, low, close, volume."""
+    """The indices of the columns; ``prices`` are open, high, low, close, volume."""
 
     width: int
     time: int
@@ -44,7 +44,7 @@ KLINES: Final = Layout(KLINE_WIDTH, 0, (1, 2, 3, 4, 5), 6, None, header=False)
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """The bytes of a file as they were before gzip or zip, told by its first bytes."""
+    """Open a file for reading, decompressed if its first bytes are those of gzip or zip."""
     with path.open("rb") as file:
         magic = file.read(4)
     if magic[:2] == b"\x1f\x8b":
@@ -63,8 +63,10 @@ def _only_member(path: Path) -> IO[bytes]:
 
 
 def layout_of(head: Sequence[str], name: str) -> Layout:
-    """The columns, from a file's first lines: a header by its names, else klines by their shape.
-    Raises ``SourceError`` that says what was found."""
+    """Return the columns of a file by its first lines: by the names of a header, or else by the shape of klines.
+
+    Raises ``SourceError`` with the first line.
+    """
     cells = [_bare(cell).lower().replace(" ", "_") for cell in head[0].split(",")]
     layout = by_names(cells, name)
     if layout is not None:
@@ -79,14 +81,15 @@ def layout_of(head: Sequence[str], name: str) -> Layout:
 
 
 def by_names(cells: Sequence[str], name: str) -> Layout | None:
-    """The columns by their lower-case names; None where none of them is known."""
+    """Return the columns by their lower-case names; None if no name is known. Raises ``SourceError`` if some are
+    missing."""
     times = [name for name in TIME_NAMES if name in cells]
     missing = [name for name in PRICE_NAMES if name not in cells]
     if not times and len(missing) == len(PRICE_NAMES):
         return None
     if not times or missing:
         lacking = missing if times else [f"one of {', '.join(TIME_NAMES)}", *missing]
-        raise SourceError(f"{name}: the header lacks {', '.join(lacking)}; it has {', '.join(cells)[:500]}")
+        raise SourceError(f"{name}: the header has no {', '.join(lacking)}; it has {', '.join(cells)[:500]}")
     first, high, low, last, volume = (cells.index(name) for name in PRICE_NAMES)
     return Layout(
         len(cells),
@@ -108,8 +111,8 @@ def _bare(cell: str) -> str:
 
 @dataclass(frozen=True)
 class Csv:
-    """A comma-separated file. Blank lines are passed over; bytes that are no UTF-8 are shown as
-    ``\\xNN``. A time is a whole number, or ISO 8601 text, which is UTC where it names no zone."""
+    """A comma-separated file. Blank lines are ignored. Bytes that are not UTF-8 are shown as ``\\xNN``. A time is a
+    whole number, or ISO 8601 text, which is UTC if it has no time zone."""
 
     path: Path
     name: str
@@ -121,7 +124,7 @@ class Csv:
         return self.layout.symbol is not None
 
     def chunks(self) -> Iterator[Chunk]:
-        """See ``shared.bars.chunks.Reader``."""
+        """See ``RowReader.chunks``."""
         number = 1
         try:
             with text_of(self.path) as file:
@@ -145,28 +148,28 @@ class Csv:
 
 
 def text_of(path: Path) -> IO[str]:
-    """A file's text, unpacked, without a byte-order mark."""
+    """Open a file as text, decompressed and without a byte-order mark."""
     return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", errors="backslashreplace", newline="\n")
 
 
 @dataclass(frozen=True)
 class Json:
-    """A REST answer: one array of kline arrays, prices as text. Held in memory whole, once it is its
-    turn; ``lines`` count its rows."""
+    """A REST response: an array of kline arrays, with prices as text. The whole file is in memory while it is read.
+    ``Chunk.lines`` are row numbers."""
 
     path: Path
     name: str
     has_symbol: bool = False
 
     def chunks(self) -> Iterator[Chunk]:
-        """See ``shared.bars.chunks.Reader``."""
+        """See ``RowReader.chunks``."""
         try:
             with open_binary(self.path) as file:
                 rows = msgspec.json.decode(file.read(), type=list[msgspec.Raw])
         except BROKEN as error:
             raise SourceError(f"{self.name}: cannot be read: {error}") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SourceError(f"{self.name}: not a REST answer with bars: {error}") from None
+            raise SourceError(f"{self.name}: not a REST response with bars: {error}") from None
         for start in range(0, len(rows), CHUNK):
             raw = [bytes(row).decode(errors="backslashreplace") for row in rows[start : start + CHUNK]]
             numbers = range(start + 1, start + 1 + len(raw))
@@ -179,7 +182,7 @@ def _json_cells(text: str) -> list[str]:
 
 
 def parse(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw: Sequence[str]) -> Chunk:
-    """A chunk from rows of cells: at once where every row is well formed, else row by row."""
+    """Return a chunk of rows, parsed at once if every row is well formed, or else row by row."""
     try:
         if not _plain("".join(raw)):
             raise ValueError
@@ -189,7 +192,7 @@ def parse(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw: Seq
 
 
 def _plain(text: str) -> bool:
-    """Whether ``float`` and ``int`` take nothing in it that only Python calls a number (1_000)."""
+    """Return whether the text has no digits that only Python accepts in numbers (1_000, full-width digits)."""
     return text.isascii() and "_" not in text
 
 
@@ -234,7 +237,7 @@ def _number(cell: str) -> float:
             return float(text)
     except ValueError:
         pass
-    raise ValueError(f"{cell[:50]!r} is no number")
+    raise ValueError(f"{cell[:50]!r} is not a number")
 
 
 def _moment(cell: str) -> int:
@@ -249,7 +252,7 @@ def _moment(cell: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{cell[:50]!r} is no time: expected a whole number or ISO 8601") from None
+        raise ValueError(f"{cell[:50]!r} is not a time: expected a whole number or ISO 8601") from None
     zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
 

@@ -68,6 +68,12 @@ def load_private(path: Path, key_id: str | None = None) -> Signer:
     return Signer(key_id or path.stem, private)
 
 
+def service_signer(state: Path, group: str) -> Signer | None:
+    """Return the signer of a service, with the key in ``<state>/keys/<group>.pem``; None if there is no such file."""
+    file = state / "keys" / f"{group}.pem"
+    return load_private(file, key_id=group) if file.is_file() else None
+
+
 def sign(message: bytes, signer: Signer) -> str:
     """Return the signature as 128 hexadecimal digits."""
     return signer.private.sign(message).hex()

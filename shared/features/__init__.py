@@ -1,7 +1,7 @@
 """Features: finite-memory functions of the last bars of one symbol, the same bits live and in training.
 
-``table`` holds every formula, ``sets`` the feature sets, ``terms`` and ``kernels`` what formulas are made of.
-``history.compute`` and ``history.history`` evaluate recorded bars, ``engine.Engine`` a stream of them.
+``table`` has every formula and ``sets`` the feature sets. Formulas are built from ``expressions`` and ``kernels``.
+``history.compute`` and ``history.history`` evaluate recorded bars; ``engine.Engine`` evaluates a stream of bars.
 """
 
 from shared.features.bars import BRIDGE, BarArrays

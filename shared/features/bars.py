@@ -10,16 +10,16 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 BRIDGE: Final = 3
-"""By default, how many missing bars in a row are bridged."""
+"""The default for the largest number of consecutive missing bars that are bridged."""
 PRICES_AND_VOLUME: Final = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True, eq=False)
 class BarArrays:
-    """The history of one symbol: arrays of one length, ``open_time`` in milliseconds, strictly
-    increasing, on the grid of ``interval_ms``.
+    """The history of one symbol, as arrays of equal length.
 
-    Raises ``ValueError`` where it is not so, and names the first row at fault.
+    ``open_time`` is in milliseconds, strictly increasing, in multiples of ``interval_ms``. Raises ``ValueError``
+    otherwise, with the first faulty row.
     """
 
     open_time: Integers
@@ -45,7 +45,7 @@ class BarArrays:
         return len(self.open_time)
 
     def fields(self) -> dict[str, Doubles]:
-        """Prices and volume by name."""
+        """Return prices and volume by name."""
         return {name: getattr(self, name) for name in PRICES_AND_VOLUME}
 
 
@@ -56,20 +56,26 @@ def _refuse(bars: BarArrays, bad: npt.NDArray[np.bool_], why: str) -> None:
 
 
 def missing_before(last: int, open_time: int, interval_ms: int) -> int:
-    """How many bars are missing between the bar at ``last`` and the one at ``open_time``."""
+    """Return the number of bars missing between the bar at ``last`` and the bar at ``open_time``."""
     return (open_time - last) // interval_ms - 1
 
 
-def bridged_by(missing: int, bridge: int) -> bool:
-    """The gap policy. Up to ``bridge`` missing bars in a row stand in the window as flat bars (see
-    ``Filled``); after more, the symbol's window starts anew at the bar that came."""
+def is_bridged(missing: int, bridge: int) -> bool:
+    """Return whether the gap policy bridges a gap of ``missing`` bars.
+
+    Up to ``bridge`` consecutive missing bars are replaced by flat bars (see ``Filled``). After a longer gap the
+    symbol's window restarts at the next bar.
+    """
     return missing <= bridge
 
 
 class Filled(NamedTuple):
-    """Bars without gaps. ``values`` is ``[row, (open, high, low, close, volume)]``; ``source`` is, for each
-    row, the given bar that it is (``real``) or that its close was taken from: a flat bar opens, trades and
-    closes at the last close, with volume 0."""
+    """Bars without gaps.
+
+    ``values`` is ``[row, (open, high, low, close, volume)]``. ``real`` marks the rows that are given bars; the others
+    are flat bars. A flat bar has the last close as open, high, low and close, and volume 0. ``source`` is, for each
+    row, the index of the given bar: the bar itself, or the bar whose close the flat bar repeats.
+    """
 
     values: Doubles
     source: Integers
@@ -77,11 +83,10 @@ class Filled(NamedTuple):
 
 
 def fill(steps: Integers, values: Doubles) -> Filled:
-    """``values`` (``[bar, 5]``), where bar ``i`` stands ``steps[i]`` intervals after bar 0, with flat bars
-    in the gaps."""
-    places = np.arange(steps[-1] + 1)
-    source = np.searchsorted(steps, places, side="right") - 1
-    real = steps[source] == places
+    """Return ``values`` (``[bar, 5]``) with flat bars in the gaps. Bar ``i`` is ``steps[i]`` intervals after bar 0."""
+    slots = np.arange(steps[-1] + 1)
+    source = np.searchsorted(steps, slots, side="right") - 1
+    real = steps[source] == slots
     filled = values[source]
     flat = ~real
     filled[flat, :4] = filled[flat, 3:4]

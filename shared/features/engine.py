@@ -1,4 +1,4 @@
-"""A stream of bars of many symbols to vectors: what the feature builder does, without envelopes and streams."""
+"""Compute feature vectors from a stream of bars of many symbols: the feature builder without envelopes and streams."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,32 +8,32 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from schemas.market import BarClosed
-from shared.features.bars import BRIDGE, Doubles, Integers, bridged_by, fill, missing_before
+from shared.features.bars import BRIDGE, Doubles, Integers, fill, is_bridged, missing_before
 from shared.features.columns import SymbolColumns
 from shared.features.graph import OperatorGraph, Vectors
 from shared.features.refusal import RefusedBar, impossible, out_of_order
 from shared.features.sets import FeatureSet
 
-SILENCE: Final = 2**18
-"""After how many events without a bar of its own a symbol is forgotten, for each minute of its interval
-(at least one): else a symbol that was delisted would be read again at every restart for ever."""
-SWEEP: Final = 2**12
-"""Every how many events it is looked for such symbols."""
+FORGET_AFTER: Final = 2**18
+"""The number of events without a bar of a symbol after which it is forgotten, times the minutes of its interval (at
+least one). Otherwise a delisted symbol would be read again at every restart, for ever."""
+SWEEP_EVERY: Final = 2**12
+"""The number of events between two searches for such symbols."""
 
 Key: TypeAlias = tuple[str, int, bool]
-"""Whose window: symbol, interval, and whether its bars are synthetic. Live and replayed bars of a symbol
-are one history; simulated ones never mix with them."""
+"""The key of a window: symbol, interval, and whether the bars are synthetic. Live and replayed bars of a symbol are
+one history; synthetic bars are never mixed with them."""
 
 
 class ComputedVector(NamedTuple):
-    """The vector of one bar and set, little-endian float32; ``bridged`` flat bars stand in its window."""
+    """The vector of one bar and set, little-endian float32; ``bridged`` is the number of flat bars in its window."""
 
     values: bytes
     bridged: int
 
 
 class Withheld(NamedTuple):
-    """Why there is no vector; as in ``FeaturesWithheld``."""
+    """Why there is no vector. The fields are those of ``FeaturesWithheld``."""
 
     reason: Literal["warming", "gap", "undefined"]
     have: int
@@ -42,8 +42,8 @@ class Withheld(NamedTuple):
 
 
 class AcceptedBars(NamedTuple):
-    """A bar that was taken in: how many bars were missing before it, whether they were bridged, and one
-    result for each set, in the order of the sets."""
+    """An accepted bar: how many bars were missing before it, whether they were bridged, and one result for each
+    feature set, in the order of the sets."""
 
     missing: int
     bridged: bool
@@ -51,13 +51,16 @@ class AcceptedBars(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class _Track:
-    """Where one symbol stands: ``slot`` of its ``last`` bar, ``count`` bars since its window began (flat ones
-    included; ``flats`` are their numbers in that count). ``mark`` is the event that brought the last bar,
-    ``touched`` the latest event of the symbol, refused or not."""
+class _Window:
+    """The window of one symbol.
+
+    ``slot`` is that of its ``last`` bar, and ``mark`` the index of the event with that bar. ``count`` is the number of
+    bars since the window began, flat bars included; ``flats`` are the numbers of the flat bars in that count.
+    ``touched`` is the index of the latest event of the symbol, refused or not.
+    """
 
     key: Key
-    bank: SymbolColumns
+    columns: SymbolColumns
     column: int
     last: BarClosed
     slot: int
@@ -70,11 +73,13 @@ class _Track:
 
 @dataclass(eq=False, slots=True)
 class _Run:
-    """New bars of one symbol without a break, ``rows`` slots from ``slot`` on. ``wave`` counts the breaks
-    before it within the batch; ``before`` is the bar, with its mark, that a flat one at its start repeats.
-    ``place`` is its own among the columns of ``computed``."""
+    """New bars of one symbol without an unbridged gap: ``rows`` slots from ``slot``.
 
-    track: _Track
+    ``wave`` is the number of unbridged gaps before it in the batch. ``before`` is the bar before the run and its mark;
+    a flat bar at the start repeats its close. ``place`` is the index of the run among the columns of ``computed``.
+    """
+
+    window: _Window
     wave: int
     slot: int
     column: int
@@ -92,8 +97,8 @@ _COLUMN: Final = attrgetter("column")
 
 
 class _Computed(NamedTuple):
-    """The vectors of a group of runs: arrays ``[row, column, feature]``, their bytes, and where all
-    values are finite (None: everywhere)."""
+    """The vectors of a group of runs: arrays ``[row, column, feature]``, their bytes, and which vectors are finite
+    (None: all)."""
 
     columns: int
     vectors: list[Vectors]
@@ -112,115 +117,115 @@ class _Accepted(NamedTuple):
 
 
 class Engine:
-    """The windows of many symbols and intervals, and the vectors of several sets at once.
+    """The windows of many symbols and intervals, with the vectors of several feature sets.
 
-    Guaranteed: the outcome of a bar depends on the bars before it, not on how they were cut into calls; and an
-    engine that absorbed again every event from ``oldest()`` on, and was given back ``restarted``, goes on like
-    the one it was rebuilt from. Vectors are to the bit those of ``shared.features.history``.
+    Guaranteed: the result of a bar depends on the bars before it, and not on how they were divided into calls. A new
+    engine that applies every event from ``oldest()`` on, and is given ``restarted``, continues exactly like the former
+    engine. Vectors are bit-identical to those of ``shared.features.history``.
     """
 
     def __init__(self, sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> None:
         self._sets = tuple(sets)
         self._bridge = bridge
-        self._circuit = OperatorGraph(self._sets)
-        self._lookback = self._circuit.lookback
+        self._graph = OperatorGraph(self._sets)
+        self._lookback = self._graph.lookback
         self._first_need = min(chosen.lookback for chosen in self._sets)
-        self._tracks: dict[Key, _Track] = {}
-        self._banks: dict[int, SymbolColumns] = {}
+        self._windows: dict[Key, _Window] = {}
+        self._columns: dict[int, SymbolColumns] = {}
         self._runs: list[_Run] = []
         self.restarted: set[Key] = set()
-        """Symbols whose window began after missing bars and is not full yet."""
+        """The windows that restarted after missing bars and are not full yet."""
 
-    def take(self, bars: Sequence[BarClosed], first: int) -> list[AcceptedBars | RefusedBar]:
-        """What becomes of each bar. ``first`` is the index of the first of these events in the stream;
-        the others follow without a gap."""
-        followed = [self._follow(bar, first + i) for i, bar in enumerate(bars)]
+    def handle(self, bars: Sequence[BarClosed], first: int) -> list[AcceptedBars | RefusedBar]:
+        """Append bars and return the result of each. ``first`` is the index of the first of these events in the
+        stream; the indices of the others follow without a gap."""
+        outcomes = [self._add(bar, first + i) for i, bar in enumerate(bars)]
         self._close(want=True)
-        return [event if isinstance(event, RefusedBar) else self._outcome(event) for event in followed]
+        return [outcome if isinstance(outcome, RefusedBar) else self._outcome(outcome) for outcome in outcomes]
 
     def apply(self, bars: Sequence[BarClosed], first: int) -> None:
-        """Takes bars in like ``take``, and says nothing."""
+        """Append bars like ``handle``, without results."""
         for i, bar in enumerate(bars):
-            self._follow(bar, first + i)
+            self._add(bar, first + i)
         self._close(want=False)
 
     def oldest(self) -> int | None:
-        """The index of the oldest event that a later outcome may depend on; None if there is none."""
-        marks = [mark for bank in self._banks.values() if (mark := bank.oldest()) is not None]
+        """Return the index of the oldest event on which a later result may depend; None if there is none."""
+        marks = [mark for columns in self._columns.values() if (mark := columns.oldest()) is not None]
         return min(marks, default=None)
 
-    def _follow(self, bar: BarClosed, index: int) -> _Accepted | RefusedBar:
-        if index % SWEEP == 0:
+    def _add(self, bar: BarClosed, index: int) -> _Accepted | RefusedBar:
+        if index % SWEEP_EVERY == 0:
             self._forget(index)
         refused = impossible(bar)
         if refused is not None:
             return refused
         key = (bar.symbol, bar.interval_ms, bar.origin == "synthetic")
-        track = self._tracks.get(key)
-        if track is None:
-            return self._accept(self._begin(key, bar), bar, index, 0, False)
-        track.touched = index
-        missing = missing_before(track.last.open_time, bar.open_time, bar.interval_ms)
+        window = self._windows.get(key)
+        if window is None:
+            return self._accept(self._start(key, bar), bar, index, 0, False)
+        window.touched = index
+        missing = missing_before(window.last.open_time, bar.open_time, bar.interval_ms)
         if missing < 0:
-            return out_of_order(track.last, bar)
-        return self._accept(track, bar, index, missing, missing > 0 and bridged_by(missing, self._bridge))
+            return out_of_order(window.last, bar)
+        return self._accept(window, bar, index, missing, missing > 0 and is_bridged(missing, self._bridge))
 
-    def _begin(self, key: Key, bar: BarClosed) -> _Track:
-        bank = self._banks.get(bar.interval_ms)
-        if bank is None:
-            bank = self._banks[bar.interval_ms] = SymbolColumns(self._circuit, bar.interval_ms)
+    def _start(self, key: Key, bar: BarClosed) -> _Window:
+        columns = self._columns.get(bar.interval_ms)
+        if columns is None:
+            columns = self._columns[bar.interval_ms] = SymbolColumns(self._graph, bar.interval_ms)
         slot = bar.open_time // bar.interval_ms - 1
-        track = self._tracks[key] = _Track(key, bank, bank.claim(), bar, slot)
-        return track
+        window = self._windows[key] = _Window(key, columns, columns.claim(), bar, slot)
+        return window
 
-    def _accept(self, track: _Track, bar: BarClosed, index: int, missing: int, bridged: bool) -> _Accepted:
-        run = track.run
+    def _accept(self, window: _Window, bar: BarClosed, index: int, missing: int, bridged: bool) -> _Accepted:
+        run = window.run
         if missing and not bridged:
-            self.restarted.add(track.key)
-            track.count, track.flats = 0, []
-            track.slot += missing
-            run = self._open(track, run.wave + 1 if run else 0)
+            self.restarted.add(window.key)
+            window.count, window.flats = 0, []
+            window.slot += missing
+            run = self._open(window, run.wave + 1 if run else 0)
         elif run is None:
-            run = self._open(track, 0)
+            run = self._open(window, 0)
         if bridged:
-            track.flats += range(track.count + 1, track.count + missing + 1)
-            track.count += missing
-            track.slot += missing
-        track.count += 1
-        track.slot += 1
-        track.last, track.mark, track.touched = bar, index, index
-        if track.flats and track.flats[0] <= track.count - self._lookback:
-            track.flats = [flat for flat in track.flats if flat > track.count - self._lookback]
-        if self.restarted and track.count >= self._lookback:
-            self.restarted.discard(track.key)
+            window.flats += range(window.count + 1, window.count + missing + 1)
+            window.count += missing
+            window.slot += missing
+        window.count += 1
+        window.slot += 1
+        window.last, window.mark, window.touched = bar, index, index
+        if window.flats and window.flats[0] <= window.count - self._lookback:
+            window.flats = [flat for flat in window.flats if flat > window.count - self._lookback]
+        if self.restarted and window.count >= self._lookback:
+            self.restarted.discard(window.key)
         run.bars.append(bar)
         run.marks.append(index)
-        run.count, run.rows = track.count, track.slot - run.slot + 1
-        run.wanted = run.wanted or track.count >= self._first_need
-        flats = tuple(track.flats) if track.flats else ()
-        restarted = track.key in self.restarted if self.restarted else False
-        return _Accepted(run, run.rows - 1, missing, bridged, track.count, flats, restarted)
+        run.count, run.rows = window.count, window.slot - run.slot + 1
+        run.wanted = run.wanted or window.count >= self._first_need
+        flats = tuple(window.flats) if window.flats else ()
+        restarted = window.key in self.restarted if self.restarted else False
+        return _Accepted(run, run.rows - 1, missing, bridged, window.count, flats, restarted)
 
-    def _open(self, track: _Track, wave: int) -> _Run:
-        before = (track.last, track.mark) if track.count else None
-        run = track.run = _Run(track, wave, track.slot + 1, track.column, before, [], [])
+    def _open(self, window: _Window, wave: int) -> _Run:
+        before = (window.last, window.mark) if window.count else None
+        run = window.run = _Run(window, wave, window.slot + 1, window.column, before, [], [])
         self._runs.append(run)
         return run
 
     def _forget(self, index: int) -> None:
-        """Drops symbols that have been silent for too long. Looks only at events up to ``index``."""
-        for key, track in list(self._tracks.items()):
-            if index - track.touched > SILENCE * max(key[1] // 60_000, 1):
-                track.bank.drop(track.column)
+        """Forget symbols that had no event for too long before ``index``."""
+        for key, window in list(self._windows.items()):
+            if index - window.touched > FORGET_AFTER * max(key[1] // 60_000, 1):
+                window.columns.drop(window.column)
                 self.restarted.discard(key)
-                del self._tracks[key]
+                del self._windows[key]
 
     def _close(self, want: bool) -> None:
-        """Moves the new bars into the banks, all runs of one shape at once."""
+        """Append the new bars to the columns, all runs of one shape together."""
         shapes: dict[tuple[int, int, int, int], list[_Run]] = {}
         for run in self._runs:
-            run.track.run = None
-            shapes.setdefault((run.wave, run.track.bank.interval_ms, run.slot, run.rows), []).append(run)
+            run.window.run = None
+            shapes.setdefault((run.wave, run.window.columns.interval_ms, run.slot, run.rows), []).append(run)
         self._runs = []
         for shape in sorted(shapes):
             self._compute(sorted(shapes[shape], key=_COLUMN), want)
@@ -230,7 +235,7 @@ class Engine:
         columns = [run.column for run in runs]
         counts = [run.count for run in runs]
         wanted = want and any(run.wanted for run in runs)
-        vectors = runs[0].track.bank.push(columns, runs[0].slot, values, marks, counts, wanted)
+        vectors = runs[0].window.columns.push(columns, runs[0].slot, values, marks, counts, wanted)
         if not vectors:
             return
         computed = _Computed(
@@ -268,7 +273,7 @@ def _finite(vectors: Vectors) -> list[list[bool]] | None:
 
 
 def _arrays(runs: list[_Run]) -> tuple[Doubles, Integers]:
-    """The bars of runs of one shape, ``[run, row, 5]``, flat ones filled in, and their marks ``[run, row]``."""
+    """Return the bars of runs of one shape, ``[run, row, 5]``, with gaps filled, and their marks ``[run, row]``."""
     if all(len(run.bars) == run.rows for run in runs):
         values = _values(bar for run in runs for bar in run.bars)
         marks = np.array([run.marks for run in runs], np.int64)
@@ -282,7 +287,7 @@ def _values(bars: Iterable[BarClosed]) -> Doubles:
 
 
 def _filled(run: _Run) -> tuple[Doubles, Integers]:
-    """A run with its gaps bridged. A flat bar bears the mark of the bar whose close it repeats."""
+    """Return a run with its gaps bridged. A flat bar has the mark of the bar whose close it repeats."""
     bars, marks = run.bars, run.marks
     if run.before is not None:
         bars, marks = [run.before[0], *bars], [run.before[1], *marks]

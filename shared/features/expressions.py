@@ -1,12 +1,12 @@
-"""Formulas: terms over the fields of a bar, which know their own text, reach and arithmetic.
+"""Formulas as expressions over the fields of a bar, each with its canonical text, lookback and arithmetic.
 
-A term is written as one writes the formula (``ema(close, 12) - ema(close, 26)``). Its ``text`` is canonical:
-two terms are the same exactly if their texts are, and a feature set's digest is taken over these texts.
+An expression is written like the formula: ``ema(close, 12) - ema(close, 26)``. Its ``text`` is canonical: two
+expressions are equal exactly if their texts are. The digest of a feature set is computed over these texts.
 
-Beneath, there are two kinds of terms only: an operation on values of one moment, and a delay. A window is built
-from them by doubling: that of 2m bars is the window of m bars now, joined to the window of m bars m bars ago. So a
-window of L bars is one fixed tree that takes log2(L) operations a bar, if what is delayed is kept: over all rows
-of a history as over the last bar of a stream.
+There are only two kinds of expressions: an operation on values of one bar, and a delay. Windows are built from them
+by doubling: a window of 2m bars is the current window of m bars joined with the window of m bars, m bars ago. A
+window of L bars is thus a fixed tree with log2(L) operations a bar, if delayed values are kept. It is the same
+for all rows of a history and for the last bar of a stream.
 """
 
 import math
@@ -25,24 +25,24 @@ Operation = Callable[..., Any]
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """A series: one value for each bar and symbol.
+    """A series with one value for each bar and symbol.
 
-    ``apply`` maps arrays of the inputs' values to an array of its own, ``one`` single floats to a float, with the
-    same bits. Where ``delay`` is not zero the term has one input, and is that of so many bars ago. ``missing``
-    is the greatest weight that an exponential kernel within it leaves out.
+    ``apply`` computes an array from arrays of the inputs' values; ``scalar`` computes a float from single floats, with
+    the same bits. If ``delay`` is not zero, the expression has one input, and its value is that of the input ``delay``
+    bars ago. ``missing`` is the largest weight that an exponential kernel in the expression leaves out.
     """
 
     text: str
     inputs: tuple["Expression", ...] = ()
     apply: Operation = np.positive
-    one: Operation = operator.pos
+    scalar: Operation = operator.pos
     delay: int = 0
     missing: float = 0.0
 
     @cached_property
     def lookback(self) -> int:
-        """How many bars a value depends on."""
-        return self.delay + max((term.lookback for term in self.inputs), default=1)
+        """The number of bars on which a value depends."""
+        return self.delay + max((x.lookback for x in self.inputs), default=1)
 
     def __add__(self, other: "Expression") -> "Expression":
         return _join(f"({self.text} + {other.text})", operator.add, self, other)
@@ -57,74 +57,76 @@ class Expression:
 
     def __truediv__(self, other: "Expression | float") -> "Expression":
         if isinstance(other, Expression):
-            return _join(f"({self.text} / {other.text})", np.divide, self, other, one=kernels.divide_one)
+            return _join(f"({self.text} / {other.text})", np.divide, self, other, scalar=kernels.divide_scalar)
         return _join(f"({self.text} / {other!r})", lambda x: x / other, self)
 
 
-def _join(text: str, apply: Operation, *inputs: Expression, one: Operation | None = None) -> Expression:
-    missing = max(term.missing for term in inputs)
-    return Expression(text, inputs, apply, one or apply, 0, missing)
+def _join(text: str, apply: Operation, *inputs: Expression, scalar: Operation | None = None) -> Expression:
+    missing = max(x.missing for x in inputs)
+    return Expression(text, inputs, apply, scalar or apply, 0, missing)
 
 
 FIELDS: Final = ("open", "high", "low", "close", "volume", "open_time")
 open_, high, low, close, volume, open_time = (Expression(name) for name in FIELDS)
-"""The fields of a bar: float64, and when it opened, int64 milliseconds since 1970-01-01 UTC."""
+"""The fields of a bar: prices and volume as float64, the open time as int64 milliseconds since 1970-01-01 UTC."""
 
 
 def greater(a: Expression, b: Expression) -> Expression:
-    """The greater of two values."""
-    return _join(f"max({a.text}, {b.text})", np.maximum, a, b, one=kernels.greater_one)
+    """Return the greater of two values."""
+    return _join(f"max({a.text}, {b.text})", np.maximum, a, b, scalar=kernels.greater_scalar)
 
 
 def lesser(a: Expression, b: Expression) -> Expression:
-    """The lesser of two values."""
-    return _join(f"min({a.text}, {b.text})", np.minimum, a, b, one=kernels.lesser_one)
+    """Return the lesser of two values."""
+    return _join(f"min({a.text}, {b.text})", np.minimum, a, b, scalar=kernels.lesser_scalar)
 
 
 def positive(x: Expression) -> Expression:
-    """The value where it is above zero, else zero."""
+    """Return the value if it is above zero, else zero."""
     text = f"max({x.text}, 0)"
-    return _join(text, lambda x: np.maximum(x, 0.0), x, one=lambda x: kernels.greater_one(x, 0.0))
+    return _join(text, lambda x: np.maximum(x, 0.0), x, scalar=lambda x: kernels.greater_scalar(x, 0.0))
 
 
 def log(x: Expression) -> Expression:
-    """The natural logarithm."""
-    return _join(f"log({x.text})", kernels.log, x, one=kernels.log_one)
+    """Return the natural logarithm."""
+    return _join(f"log({x.text})", kernels.log, x, scalar=kernels.log_scalar)
 
 
 def sqrt(x: Expression) -> Expression:
-    """The square root."""
+    """Return the square root."""
     return _root(f"sqrt({x.text})", x)
 
 
 def _root(text: str, x: Expression) -> Expression:
-    return _join(text, np.sqrt, x, one=kernels.sqrt_one)
+    return _join(text, np.sqrt, x, scalar=kernels.sqrt_scalar)
 
 
 def square(x: Expression) -> Expression:
-    """The square."""
+    """Return the square."""
     return _join(f"square({x.text})", lambda x: x * x, x)
 
 
 def lag(x: Expression, bars: int) -> Expression:
-    """The value ``bars`` bars ago."""
+    """Return the value ``bars`` bars ago."""
     return Expression(f"lag({x.text}, {bars})", (x,), delay=bars, missing=x.missing)
 
 
 def change(x: Expression, bars: int = 1) -> Expression:
-    """The value less the value ``bars`` bars ago."""
+    """Return the value less the value ``bars`` bars ago."""
     return x - lag(x, bars)
 
 
 def decayed(x: Expression, keep: float, bars: int) -> Expression:
-    """The sum of the last ``bars`` bars (a power of two), the value ``i`` bars ago weighted by ``keep ** i``:
-    E_2m(t) = E_m(t) + keep^m E_m(t - m)."""
-    found, span = x, 1
+    """Return the weighted sum of the last ``bars`` bars (a power of two).
+
+    The value ``i`` bars ago has the weight ``keep ** i``: E_2m(t) = E_m(t) + keep^m E_m(t - m).
+    """
+    result, span = x, 1
     while span < bars:
         text = f"decayed({x.text}, {keep!r}, {2 * span})"
-        found = _join(text, partial(kernels.joined, kernels.power(keep, span)), found, lag(found, span))
+        result = _join(text, partial(kernels.joined, kernels.power(keep, span)), result, lag(result, span))
         span *= 2
-    return found
+    return result
 
 
 def _exponential(text: str, x: Expression, keep: float) -> Expression:
@@ -136,39 +138,41 @@ def _exponential(text: str, x: Expression, keep: float) -> Expression:
 
 
 def ema(x: Expression, span: int) -> Expression:
-    """The exponential mean with smoothing 2 / (span + 1), over the bars that hold all but a millionth of its
-    weight, scaled to weight one."""
+    """Return the exponential mean with smoothing 2 / (span + 1).
+
+    It is truncated to the bars with all but at most a millionth of the weight, and scaled to weight one.
+    """
     return _exponential(f"ema({x.text}, {span}", x, (span - 1) / (span + 1))
 
 
 def wilder(x: Expression, span: int) -> Expression:
-    """Wilder's mean: exponential with smoothing 1 / span (Wilder 1978); truncated like ``ema``."""
+    """Return Wilder's exponential mean with smoothing 1 / span (Wilder 1978), truncated like ``ema``."""
     return _exponential(f"wilder({x.text}, {span}", x, (span - 1) / span)
 
 
 def ewma(x: Expression, keep: float) -> Expression:
-    """The exponential mean that keeps ``keep`` of the past at each bar; truncated like ``ema``."""
+    """Return the exponential mean with smoothing 1 - keep, truncated like ``ema``."""
     return _exponential(f"ewma({x.text}, {keep!r}", x, keep)
 
 
 def total(x: Expression, bars: int) -> Expression:
-    """The sum of the last ``bars`` bars: blocks of 1, 2, 4, ... bars, the smallest block newest."""
+    """Return the sum of the last ``bars`` bars, from blocks of 1, 2, 4, ... bars; the smallest block is the newest."""
     block, span = x, 1
-    found: Expression | None = None
-    taken = 0
+    result: Expression | None = None
+    covered = 0
     while True:
         if bars & span:
-            older = lag(block, taken) if taken else block
-            taken += span
-            found = older if found is None else _join(f"total({x.text}, {taken})", operator.add, found, older)
-            if taken == bars:
-                return found
+            older = lag(block, covered) if covered else block
+            covered += span
+            result = older if result is None else _join(f"total({x.text}, {covered})", operator.add, result, older)
+            if covered == bars:
+                return result
         span *= 2
         block = _join(f"total({x.text}, {span})", operator.add, block, lag(block, span // 2))
 
 
 def mean(x: Expression, bars: int) -> Expression:
-    """The mean of the last ``bars`` bars."""
+    """Return the mean of the last ``bars`` bars."""
     return _join(f"mean({x.text}, {bars})", lambda x: x / bars, total(x, bars))
 
 
@@ -182,18 +186,20 @@ def _extreme(name: str, choose: Callable[[Expression, Expression], Expression], 
 
 
 def highest(x: Expression, bars: int) -> Expression:
-    """The greatest of the last ``bars`` bars."""
+    """Return the greatest value of the last ``bars`` bars."""
     return _extreme("highest", greater, x, bars)
 
 
 def lowest(x: Expression, bars: int) -> Expression:
-    """The least of the last ``bars`` bars."""
+    """Return the least value of the last ``bars`` bars."""
     return _extreme("lowest", lesser, x, bars)
 
 
 def _spread(x: Expression, bars: int) -> Expression:
-    """The squared deviations of the last ``bars`` bars (a power of two) from their mean, summed pairwise: no
-    difference of large squares, and never negative."""
+    """Return the sum of squared deviations of the last ``bars`` bars (a power of two) from their mean.
+
+    It is summed pairwise. This avoids a difference of large squares, so the result is never negative.
+    """
     half = bars // 2
     block, text = total(x, half), f"spread({x.text}, {bars})"
     if half == 1:
@@ -204,7 +210,7 @@ def _spread(x: Expression, bars: int) -> Expression:
 
 
 def variance(x: Expression, bars: int) -> Expression:
-    """The population variance of the last ``bars`` bars. Raises ``ValueError`` where ``bars`` has not one or two
+    """Return the population variance of the last ``bars`` bars. Raises ``ValueError`` unless ``bars`` has one or two
     binary digits set."""
     kernels.check_variance_bars(bars)
     text = f"variance({x.text}, {bars})"
@@ -221,7 +227,7 @@ def variance(x: Expression, bars: int) -> Expression:
 
 
 def deviation(x: Expression, bars: int) -> Expression:
-    """The population standard deviation of the last ``bars`` bars."""
+    """Return the population standard deviation of the last ``bars`` bars."""
     return _root(f"deviation({x.text}, {bars})", variance(x, bars))
 
 
@@ -232,15 +238,15 @@ def _circle(text: str, wave: Callable[[float], float], unit_ms: int, offset: int
         text,
         lambda time: table[(time // unit_ms + offset) % count],
         open_time,
-        one=lambda time: values[(time // unit_ms + offset) % count],
+        scalar=lambda time: values[(time // unit_ms + offset) % count],
     )
 
 
 def minute_of_day(name: str, wave: Callable[[float], float]) -> Expression:
-    """A wave of one day over the minute (UTC) in which the bar opened, to nine decimals."""
+    """Return a wave with a period of one day at the minute (UTC) of the bar's open time, to nine decimals."""
     return _circle(f"{name}(2 pi minute_of_day(open_time) / 1440)", wave, 60_000, 0, 1440)
 
 
 def weekday(name: str, wave: Callable[[float], float]) -> Expression:
-    """A wave of one week over the day (UTC, Monday is 0) in which the bar opened, to nine decimals."""
+    """Return a wave with a period of one week at the day (UTC, Monday 0) of the bar's open time, to nine decimals."""
     return _circle(f"{name}(2 pi weekday(open_time) / 7)", wave, 86_400_000, 3, 7)

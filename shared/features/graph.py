@@ -1,4 +1,4 @@
-"""Several feature sets as one circuit of operations and delays: what they share stands in it once."""
+"""Merge several feature sets into one graph of operations and delays, without duplicate nodes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -12,70 +12,73 @@ from shared.features.sets import FeatureSet
 Vectors: TypeAlias = npt.NDArray[np.float32]
 """Feature vectors along the last axis, little-endian float32."""
 
-LITTLE: Final = np.dtype("<f4")
+LITTLE_ENDIAN: Final = np.dtype("<f4")
 
 
 class DelayedRead(NamedTuple):
-    """The value of a node, so many bars ago."""
+    """The value of a node ``delay`` bars ago."""
 
     node: int
     delay: int
 
 
 class Node(NamedTuple):
-    """One operation on what it reads, as in ``Expression``; a field of the bar reads nothing."""
+    """One operation, as in ``Expression``, and the values that it reads. A field of the bar reads nothing."""
 
     text: str
     apply: Operation
-    one: Operation
+    scalar: Operation
     reads: tuple[DelayedRead, ...]
 
 
 class OperatorGraph:
-    """The terms of ``sets``, each once. ``nodes`` begin with the fields of a bar (``terms.FIELDS``), and read only
-    nodes before them; ``outputs`` says of each set where its features' values are read."""
+    """The expressions of ``sets`` as a graph, each expression once.
+
+    ``nodes`` begin with the fields of a bar (``expressions.FIELDS``); each node reads only nodes before it.
+    ``outputs`` has, for each set, the reads of its features' values.
+    """
 
     def __init__(self, sets: Sequence[FeatureSet]) -> None:
         self.sets: Final = tuple(sets)
         if not self.sets:
-            raise ValueError("a circuit needs at least one feature set")
+            raise ValueError("an operator graph needs at least one feature set, got none")
         self.lookback: Final = max(chosen.lookback for chosen in self.sets)
         self._places: dict[str, int] = {}
         self.nodes: Final[list[Node]] = []
         for name in FIELDS:
             self._read(Expression(name))
-        self.outputs: Final = [[self._read(feature.term) for feature in chosen.features] for chosen in self.sets]
+        self.outputs: Final = [[self._read(feature.expression) for feature in chosen.features] for chosen in self.sets]
 
-    def _read(self, term: Expression) -> DelayedRead:
-        """Where a term's value is read; its node is added where it is new."""
+    def _read(self, expression: Expression) -> DelayedRead:
+        """Return the read of a expression's value. Adds a node for a new expression."""
         delay = 0
-        while term.delay:
-            delay += term.delay
-            (term,) = term.inputs
-        place = self._places.get(term.text)
+        while expression.delay:
+            delay += expression.delay
+            (expression,) = expression.inputs
+        place = self._places.get(expression.text)
         if place is None:
-            reads = tuple([self._read(below) for below in term.inputs])
-            place = self._places[term.text] = len(self.nodes)
-            self.nodes.append(Node(term.text, term.apply, term.one, reads))
+            reads = tuple([self._read(x) for x in expression.inputs])
+            place = self._places[expression.text] = len(self.nodes)
+            self.nodes.append(Node(expression.text, expression.apply, expression.scalar, reads))
         return DelayedRead(place, delay)
 
     def reads(self) -> Iterable[DelayedRead]:
-        """All reads, those of the outputs last."""
+        """Yield all reads; those of the outputs are last."""
         for node in self.nodes:
             yield from node.reads
         for outputs in self.outputs:
             yield from outputs
 
-    def below(self, places: Iterable[int]) -> set[int]:
-        """These nodes and all that they read, directly or not."""
-        found = set(places)
+    def with_inputs(self, places: Iterable[int]) -> set[int]:
+        """Return these nodes and all nodes that they read, directly or indirectly."""
+        nodes = set(places)
         for place in range(len(self.nodes) - 1, -1, -1):
-            if place in found:
-                found.update(read.node for read in self.nodes[place].reads)
-        return found
+            if place in nodes:
+                nodes.update(read.node for read in self.nodes[place].reads)
+        return nodes
 
 
 def without_negative_zero(vectors: Vectors) -> Vectors:
-    """The same array, where no zero is negative: the sign of a zero is nobody's feature."""
+    """Replace every -0.0 by 0.0, in place, and return the array: the sign of a zero carries no information."""
     np.add(vectors, 0.0, out=vectors)
     return vectors

@@ -1,4 +1,4 @@
-"""A recorded history of one symbol to vectors: what training and replay use, and to the bit what was served."""
+"""Compute the vectors of a recorded history of one symbol, for training and replay, bit-identical to those served."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,20 +7,22 @@ from typing import Final
 
 import numpy as np
 
-from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, BarArrays, Doubles, Integers, bridged_by, fill
-from shared.features.graph import LITTLE, Vectors
+from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, BarArrays, Doubles, Integers, fill, is_bridged
+from shared.features.graph import LITTLE_ENDIAN, Vectors
 from shared.features.plan import ColumnPlan
 from shared.features.sets import FeatureSet
 
 CHUNK: Final = 4096
-"""Rows computed at once: as many as the processor's cache likes. The result does not depend on it."""
+"""Rows computed at once, such that they fit in the processor's cache. The result does not depend on it."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureHistory:
-    """The vectors that the feature builder publishes for a history: ``vectors[i]`` is that of
-    the given bar ``rows[i]``, with ``bridged[i]`` flat bars in its window. ``warming``, ``gap`` and
-    ``undefined`` count the bars for which it publishes a reason instead."""
+    """The vectors that the feature builder publishes for a history.
+
+    ``vectors[i]`` is the vector of the given bar ``rows[i]``, with ``bridged[i]`` flat bars in its window. ``warming``,
+    ``gap`` and ``undefined`` count the bars that have no vector, by reason.
+    """
 
     open_times: Integers
     vectors: Vectors
@@ -32,10 +34,10 @@ class FeatureHistory:
 
 
 def compute(feature_set: FeatureSet, bars: BarArrays) -> Vectors:
-    """The vectors of contiguous bars, ``[bars - lookback + 1, features]``; the first is that of bar
-    ``lookback - 1``. Undefined values are NaN or infinite.
+    """Return the vectors of contiguous bars, ``[bars - lookback + 1, features]``.
 
-    Raises ``ValueError`` where a bar is missing: ``history`` takes gaps.
+    The first is the vector of bar ``lookback - 1``. Undefined values are NaN or infinite. Raises ``ValueError`` if a
+    bar is missing; ``history`` accepts gaps.
     """
     gaps = np.diff(bars.open_time) != bars.interval_ms
     if gaps.any():
@@ -54,11 +56,11 @@ def _plan(feature_set: FeatureSet) -> ColumnPlan:
 def _contiguous(plan: ColumnPlan, values: Doubles, start: int, interval_ms: int) -> Vectors:
     rows = len(values) - plan.lookback + 1
     if rows <= 0:
-        return np.empty((0, len(plan.sets[0])), LITTLE)
+        return np.empty((0, len(plan.sets[0])), LITTLE_ENDIAN)
     times = start + interval_ms * np.arange(len(values), dtype=np.int64)
     fields = {name: np.ascontiguousarray(values[:, i, None]) for i, name in enumerate(PRICES_AND_VOLUME)}
     series = {**fields, "open_time": times[:, None]}
-    result = np.empty((rows, len(plan.sets[0])), LITTLE)
+    result = np.empty((rows, len(plan.sets[0])), LITTLE_ENDIAN)
     for first in range(0, rows, CHUNK):
         last = min(first + CHUNK, rows)
         window = {name: array[first : last + plan.lookback - 1] for name, array in series.items()}
@@ -67,10 +69,10 @@ def _contiguous(plan: ColumnPlan, values: Doubles, start: int, interval_ms: int)
 
 
 def history(feature_set: FeatureSet, bars: BarArrays, bridge: int = BRIDGE) -> FeatureHistory:
-    """The vectors of a history with gaps, under the gap policy (``shared.features.bars.bridged_by``)."""
+    """Return the vectors of a history with gaps, under the gap policy (``shared.features.bars.is_bridged``)."""
     steps = bars.open_time // bars.interval_ms
     missing = np.diff(steps) - 1
-    breaks = [int(row) + 1 for row in np.flatnonzero(missing) if not bridged_by(int(missing[row]), bridge)]
+    breaks = [int(row) + 1 for row in np.flatnonzero(missing) if not is_bridged(int(missing[row]), bridge)]
     edges = [0, *breaks, len(bars)]
     plan = _plan(feature_set)
     values = np.stack([bars.fields()[name] for name in PRICES_AND_VOLUME], axis=1)
@@ -88,9 +90,9 @@ def history(feature_set: FeatureSet, bars: BarArrays, bridge: int = BRIDGE) -> F
         rows.append(first + filled.source[warm:][kept])
         bridged.append((flats[warm + 1 :] - flats[: len(computed)])[kept])
         cold[segment > 0] += int(filled.real[:warm].sum())
-    found = np.concatenate(vectors) if vectors else np.empty((0, len(feature_set)), LITTLE)
-    defined = np.isfinite(found).all(axis=1)
+    every = np.concatenate(vectors) if vectors else np.empty((0, len(feature_set)), LITTLE_ENDIAN)
+    defined = np.isfinite(every).all(axis=1)
     chosen = np.concatenate(rows)[defined] if rows else np.empty(0, np.int64)
     counts = np.concatenate(bridged)[defined] if bridged else np.empty(0, np.int64)
-    undefined = len(found) - len(chosen)
-    return FeatureHistory(bars.open_time[chosen], found[defined], counts, chosen, cold[0], cold[1], undefined)
+    undefined = len(every) - len(chosen)
+    return FeatureHistory(bars.open_time[chosen], every[defined], counts, chosen, cold[0], cold[1], undefined)

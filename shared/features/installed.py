@@ -1,4 +1,4 @@
-"""The feature sets that are installed: those of this release, and those that other distributions add."""
+"""The installed feature sets: those of this release, and those that other distributions add."""
 
 from typing import Final
 
@@ -8,8 +8,8 @@ from shared.plugins import Plugins
 
 def _fault(name: str, loaded: object) -> str | None:
     if not isinstance(loaded, FeatureSet):
-        return f"expected what shared.features.feature_set gives, found {type(loaded).__name__}"
-    return None if loaded.name == name else f"that set is named {loaded.name!r}; the two names must be the same"
+        return f"expected a FeatureSet, as shared.features.feature_set returns it; found {type(loaded).__name__}"
+    return None if loaded.name == name else f"the set is named {loaded.name!r}; the two names must be equal"
 
 
 FEATURE_SETS: Final[Plugins[FeatureSet]] = Plugins("conclave.feature_sets", SETS, _fault)

@@ -1,14 +1,14 @@
-"""The operations that formulas are made of, whose result bits depend on nothing but the numbers.
+"""The arithmetic operations of formulas. The bits of a result depend on nothing but the numbers.
 
-Every operation takes the values of one moment (those of the past come to it through delays) and is a fixed
-sequence of IEEE-754 additions, subtractions, multiplications, divisions, square roots and comparisons, each
-rounded once. It is applied to arrays by NumPy, element by element, and to single floats by Python: both round
-alike, so the result does not depend on how many rows or symbols are computed at once, on memory layout, on the
-processor's vector unit or on NumPy's version. Hence no ``sum``, ``cumsum``, ``dot`` or ``convolve`` (their order of
-summation follows the shape), and no ``np.log`` (one unit in the last place apart between AVX-512 and others).
+Every operation takes values of one bar (past values are passed to it through delays). It is a fixed sequence of
+IEEE-754 additions, subtractions, multiplications, divisions, square roots and comparisons, each rounded once.
+NumPy applies it to arrays element by element, Python to single floats, and both round alike. The result therefore
+does not depend on the number of rows or symbols computed at once, the memory layout, the processor's vector unit, or
+NumPy's version. For this reason there is no ``sum``, ``cumsum``, ``dot`` or ``convolve``, whose order of summation
+depends on the shape, and no ``np.log``, which differs by one unit in the last place between AVX-512 and others.
 
-Where Python raises and NumPy does not (x / 0, the root of a negative number), an operation has a twin for
-single floats, which gives what NumPy gives.
+If Python raises where NumPy does not (x / 0, the root of a negative number), the operation has a variant for single
+floats (``..._scalar``) with NumPy's result.
 """
 
 import math
@@ -22,11 +22,11 @@ Number = TypeVar("Number", float, Array)
 """One value, or an array of them."""
 
 MISSING_WEIGHT: Final = 1e-6
-"""The most that a truncated exponential kernel may leave out."""
+"""The largest weight that a truncated exponential kernel may leave out."""
 
 
 def power(keep: float, bars: int) -> float:
-    """``keep ** bars`` for a power of two, by squaring: the same bits with every C library."""
+    """Return ``keep ** bars`` for a power of two, by squaring, with the same bits for every C library."""
     if bars < 1 or bars & (bars - 1):
         raise ValueError(f"a kernel's length must be a power of two, not {bars}")
     while bars > 1:
@@ -36,10 +36,9 @@ def power(keep: float, bars: int) -> float:
 
 
 def bars_for(keep: float) -> int:
-    """The shortest power of two of bars that leaves at most ``MISSING_WEIGHT`` of an exponential
-    kernel out."""
+    """Return the least power of two of bars for which an exponential kernel leaves out at most ``MISSING_WEIGHT``."""
     if not 0.0 < keep < 1.0:
-        raise ValueError(f"an exponential kernel keeps between 0 and 1 of the past, not {keep}")
+        raise ValueError(f"an exponential kernel must keep between 0 and 1 of the past, not {keep}")
     bars = 1
     while keep > MISSING_WEIGHT:
         keep *= keep
@@ -48,14 +47,14 @@ def bars_for(keep: float) -> int:
 
 
 def joined(keep: float, newer: Number, older: Number) -> Number:
-    """Two halves of a decayed sum, the older one weighted."""
+    """Return a decayed sum from its two halves, the older half weighted by ``keep``."""
     result = older * keep
     result += newer
     return result
 
 
 def spread_of_pair(newer: Number, older: Number) -> Number:
-    """The squared deviations of two values from their mean, summed."""
+    """Return the sum of squared deviations of two values from their mean."""
     apart = newer - older
     apart *= apart
     apart /= 2.0
@@ -63,8 +62,11 @@ def spread_of_pair(newer: Number, older: Number) -> Number:
 
 
 def spread_of_halves(bars: int, newer: Number, older: Number, newer_spread: Number, older_spread: Number) -> Number:
-    """The squared deviations of two blocks of ``bars`` values each from their common mean, from the blocks'
-    sums and own spreads (Chan, Golub and LeVeque 1983)."""
+    """Return the sum of squared deviations of two blocks of ``bars`` values each from their common mean.
+
+    ``newer`` and ``older`` are the sums of the blocks, ``newer_spread`` and ``older_spread`` their own sums of squared
+    deviations (Chan, Golub and LeVeque 1983).
+    """
     apart = newer - older
     apart *= apart
     apart /= 2.0 * bars
@@ -76,7 +78,7 @@ def spread_of_halves(bars: int, newer: Number, older: Number, newer_spread: Numb
 def variance_of_blocks(
     newer_bars: int, older_bars: int, newer: Number, older: Number, newer_spread: Number, older_spread: Number
 ) -> Number:
-    """The population variance of two blocks of different lengths together."""
+    """Return the population variance of two blocks of different lengths together."""
     bars = newer_bars + older_bars
     apart = newer / newer_bars - older / older_bars
     apart *= apart
@@ -88,8 +90,11 @@ def variance_of_blocks(
 
 
 def check_variance_bars(bars: int) -> None:
-    """Raises ``ValueError`` for a window that has no variance of blocks: one or two binary digits must be set
-    (16, 20, 48). Then every division is by a power of two, and the variance of a flat window is exactly zero."""
+    """Raise ``ValueError`` unless the window length has one or two binary digits set (16, 20, 48).
+
+    The window then consists of at most two blocks whose lengths are powers of two. Every division of a block is
+    exact, and the variance of a flat window is exactly zero.
+    """
     if bars < 2 or bars.bit_count() > 2:
         raise ValueError(f"a variance window must have one or two binary digits set (16, 20, 48), not {bars}")
 
@@ -110,15 +115,16 @@ _BLOCK: Final = 4096
 
 
 def log(x: Array) -> Array:
-    """The natural logarithm, with an error below 4e-16 max(1, abs(log x)); not finite unless x is finite
-    and above zero.
+    """Return the natural logarithm, with an error below 4e-16 max(1, abs(log x)).
+
+    The result is not finite unless x is finite and above zero.
 
     x = 2^k m with m in [1/2, 1), s = (m - c) / (m + c), c = sqrt(1/2): log x = (k - 1/2) log 2 + 2 atanh(s),
     the series for atanh with the coefficients of FreeBSD's ``e_log.c`` (Sun Microsystems 1993).
     """
     result = np.empty(x.shape)
     source, target = x.reshape(-1), result.reshape(-1)
-    for start in range(0, len(source), _BLOCK):  # what the cache holds
+    for start in range(0, len(source), _BLOCK):  # a block fits in the processor's cache
         mantissa, exponent = np.frexp(source[start : start + _BLOCK])
         s = mantissa - _SQRT_HALF
         mantissa += _SQRT_HALF
@@ -139,8 +145,8 @@ def log(x: Array) -> Array:
     return result
 
 
-def log_one(x: float) -> float:
-    """``log`` of a single float."""
+def log_scalar(x: float) -> float:
+    """Return ``log`` of a single float."""
     if not x > 0.0:
         return -math.inf if x == 0.0 else math.nan
     mantissa, exponent = math.frexp(x)
@@ -152,24 +158,24 @@ def log_one(x: float) -> float:
     return (r + _SERIES[-1]) * s + (exponent - 0.5) * _LN2
 
 
-def divide_one(a: float, b: float) -> float:
-    """``np.divide`` of single floats."""
+def divide_scalar(a: float, b: float) -> float:
+    """Return ``np.divide`` of single floats."""
     try:
         return a / b
     except ZeroDivisionError:
         return a * math.copysign(math.inf, b)
 
 
-def sqrt_one(x: float) -> float:
-    """``np.sqrt`` of a single float."""
+def sqrt_scalar(x: float) -> float:
+    """Return ``np.sqrt`` of a single float."""
     return math.sqrt(x) if x >= 0.0 else math.nan
 
 
-def greater_one(a: float, b: float) -> float:
-    """``np.maximum`` of single floats: what is not a number prevails."""
+def greater_scalar(a: float, b: float) -> float:
+    """Return ``np.maximum`` of single floats; NaN if either is NaN."""
     return a if a >= b or a != a else b  # noqa: PLR0124  # only NaN differs
 
 
-def lesser_one(a: float, b: float) -> float:
-    """``np.minimum`` of single floats: what is not a number prevails."""
+def lesser_scalar(a: float, b: float) -> float:
+    """Return ``np.minimum`` of single floats; NaN if either is NaN."""
     return a if a <= b or a != a else b  # noqa: PLR0124  # only NaN differs

@@ -1,4 +1,4 @@
-"""A circuit over recorded rows: all nodes of all rows, one node after the other."""
+"""Evaluate an operator graph over recorded rows: one node after the other, each for all rows."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.features.expressions import Operation
-from shared.features.graph import LITTLE, OperatorGraph, Vectors, without_negative_zero
+from shared.features.graph import LITTLE_ENDIAN, OperatorGraph, Vectors, without_negative_zero
 from shared.features.sets import FeatureSet
 
 
 class _Step(NamedTuple):
-    """One node: the nodes it takes, each without its first and last rows; how many rows before the first
-    wanted one are computed; where its values go (set, place in the vector, rows); which nodes nobody needs
-    afterwards."""
+    """One node. ``inputs`` are the nodes that it reads, with the rows of each. ``demand`` is the number of rows
+    computed before the first wanted row. ``outputs`` are the features with its value: set, position in the vector,
+    rows. ``done`` are the nodes that no later step reads."""
 
     text: str
     apply: Operation
@@ -26,23 +26,22 @@ class _Step(NamedTuple):
 
 
 class ColumnPlan:
-    """How to compute the vectors of ``sets`` from the fields of bars."""
+    """Compute the vectors of ``sets`` from the fields of bars."""
 
     def __init__(self, sets: Sequence[FeatureSet]) -> None:
-        circuit = OperatorGraph(sets)
-        self.sets = circuit.sets
-        self.lookback = circuit.lookback
-        self._steps = _compile(circuit)
+        graph = OperatorGraph(sets)
+        self.sets = graph.sets
+        self.lookback = graph.lookback
+        self._steps = _compile(graph)
 
     def evaluate(self, series: Mapping[str, npt.NDArray[Any]], rows: int) -> list[Vectors]:
-        """The vectors ``[rows, symbols, features]`` of the last ``rows`` rows, for each set. An undefined value
-        is NaN or infinite.
+        """Return the vectors ``[rows, symbols, features]`` of the last ``rows`` rows, for each set.
 
-        ``series`` holds a C-contiguous array ``[rows + lookback - 1, symbols]`` (or ``[.., 1]`` for what all symbols
-        share) for each field.
+        ``series`` has a C-contiguous array ``[rows + lookback - 1, symbols]`` for each field, or ``[.., 1]`` for values
+        that all symbols share. An undefined value is NaN or infinite.
         """
         columns = max(array.shape[1] for array in series.values())
-        vectors = [np.empty((rows, columns, len(chosen)), LITTLE) for chosen in self.sets]
+        vectors = [np.empty((rows, columns, len(chosen)), LITTLE_ENDIAN) for chosen in self.sets]
         values: list[Any] = []
         with np.errstate(all="ignore"):
             for text, apply, inputs, demand, outputs, done in self._steps:
@@ -55,11 +54,11 @@ class ColumnPlan:
             return [without_negative_zero(result) for result in vectors]
 
 
-def _compile(circuit: OperatorGraph) -> list[_Step]:
-    nodes = circuit.nodes
+def _compile(graph: OperatorGraph) -> list[_Step]:
+    nodes = graph.nodes
     demand = [0] * len(nodes)
     last_use = list(range(len(nodes)))
-    for outputs in circuit.outputs:
+    for outputs in graph.outputs:
         for place, delay in outputs:
             demand[place] = max(demand[place], delay)
     for user in range(len(nodes) - 1, -1, -1):
@@ -67,7 +66,7 @@ def _compile(circuit: OperatorGraph) -> list[_Step]:
             demand[place] = max(demand[place], demand[user] + delay)
             last_use[place] = max(last_use[place], user)
     results: dict[int, list[tuple[int, int, slice]]] = defaultdict(list)
-    for s, outputs in enumerate(circuit.outputs):
+    for s, outputs in enumerate(graph.outputs):
         for f, (place, delay) in enumerate(outputs):
             results[place].append((s, f, _rows(demand[place], 0, delay)))
     done: dict[int, list[int]] = defaultdict(list)
@@ -87,6 +86,6 @@ def _compile(circuit: OperatorGraph) -> list[_Step]:
 
 
 def _rows(given: int, wanted: int, delay: int) -> slice:
-    """Of values that begin ``given`` rows before the first wanted one, those of ``delay`` bars before rows that
-    begin ``wanted`` rows before it."""
+    """Return the slice of an input with ``given`` rows before the first wanted row, for a reader that begins ``wanted``
+    rows before it and reads with a delay of ``delay`` bars."""
     return slice(given - wanted - delay, -delay or None)

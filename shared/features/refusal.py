@@ -1,4 +1,4 @@
-"""Which bars are refused: impossible ones, and those that do not come after the last of their symbol."""
+"""Refuse impossible bars, and bars that are not later than the last bar of their symbol."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ from schemas.operations import Refusal
 
 
 class RefusedBar(NamedTuple):
-    """A bar that was not taken in. It changed nothing."""
+    """A refused bar. It changed nothing."""
 
     reason: Refusal
     detail: str
 
 
 def impossible(bar: BarClosed) -> RefusedBar | None:
-    """Whether a bar cannot be one, whatever came before it."""
+    """Return why a bar is impossible by itself; None if it is possible."""
     if bar.open_time % bar.interval_ms:
         return RefusedBar("off_grid", f"open_time {bar.open_time} is not a multiple of {bar.interval_ms} ms")
     if not (bar.low <= bar.open <= bar.high and bar.low <= bar.close <= bar.high):
@@ -24,13 +24,13 @@ def impossible(bar: BarClosed) -> RefusedBar | None:
 
 
 def out_of_order(last: BarClosed, bar: BarClosed) -> RefusedBar:
-    """Why a bar that does not come after the last one is refused."""
+    """Return why a bar that is not later than the last bar is refused."""
     if bar.open_time < last.open_time:
-        return RefusedBar("out_of_order", f"the bar at {last.open_time} was taken before the one at {bar.open_time}")
+        return RefusedBar("out_of_order", f"the bar at {last.open_time} was accepted before the bar at {bar.open_time}")
     if _content(bar) == _content(last):
-        return RefusedBar("duplicate", f"the bar at {bar.open_time} was taken before, with the same content")
+        return RefusedBar("duplicate", f"the bar at {bar.open_time} was accepted before, with the same content")
     return RefusedBar(
-        "conflict", f"the bar at {bar.open_time} was taken before as {_content(last)}, now {_content(bar)}"
+        "conflict", f"the bar at {bar.open_time} was accepted before as {_content(last)}, now {_content(bar)}"
     )
 
 

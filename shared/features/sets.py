@@ -1,4 +1,4 @@
-"""Feature sets: which features, in which order, under one digest."""
+"""Feature sets: ordered lists of features with a name and a digest."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +8,13 @@ from typing import Final
 from shared.features.table import FEATURES, Feature
 
 ARITHMETIC: Final = "float64 by doubling, rounded to float32 (1)"
-"""How formulas are evaluated. The number grows when a kernel's tree of operations changes: the values'
-last bits then do too, and no vector may pass for another's."""
+"""How formulas are evaluated. The number is increased when a kernel's tree of operations changes: the last bits of
+values then change, so the digest of the set must change."""
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """An ordered list of features. Two sets with the same digest give the same bytes for the same bars."""
+    """An ordered list of features. Sets with the same digest give the same bytes for the same bars."""
 
     name: str
     features: tuple[Feature, ...]
@@ -26,14 +26,14 @@ class FeatureSet:
 
     @cached_property
     def lookback(self) -> int:
-        """How many contiguous bars a vector depends on, its own included."""
+        """The number of contiguous bars on which a vector depends, its own bar included."""
         return max(feature.lookback for feature in self.features)
 
     @cached_property
     def definition(self) -> str:
-        """The canonical text: the arithmetic, then each feature's name and formula. The set's own name
-        is not part of it."""
-        lines = (f"{feature.name} = {feature.term.text}\n" for feature in self.features)
+        """The canonical text: the arithmetic, then the name and formula of each feature. It does not contain the name
+        of the set."""
+        lines = (f"{feature.name} = {feature.expression.text}\n" for feature in self.features)
         return f"features: {ARITHMETIC}\n{''.join(lines)}"
 
     @cached_property
@@ -46,8 +46,8 @@ class FeatureSet:
 
 
 def feature_set(name: str, *features: str) -> FeatureSet:
-    """The set of these features. Raises ``ValueError`` for a name that the table does not hold, for a name
-    given twice, or for none."""
+    """Return the set of these features. Raises ``ValueError`` for an unknown feature, for a feature given twice, or for
+    no features."""
     unknown = [feature for feature in features if feature not in FEATURES]
     if unknown:
         raise ValueError(f"feature set {name!r}: no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}")
@@ -85,5 +85,5 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("user-23", "open", "high", "low", "close", "volume", *_BARE),
     )
 }
-"""The sets that exist by name. The first is the default: stationary inputs only. ``window-7`` is for models that see
-a window of vectors: it leaves out what they can compute from the window themselves."""
+"""All feature sets by name. The first is the default; it has stationary features only. ``window-7`` is for models whose
+input is a window of vectors; it omits features that such a model can compute from the window."""

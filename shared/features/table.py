@@ -1,7 +1,7 @@
-"""The one table of features: each name has one formula, for every set that holds it and for all time.
+"""The table of features: one formula for each name, the same in every feature set.
 
-A formula is never changed under its name: a better one gets a new name. Values that a formula leaves
-undefined (0 / 0, x / 0, the logarithm of 0) stay undefined; nothing is filled in.
+The formula of a name never changes; a better formula gets a new name. Undefined values (0 / 0, x / 0, the logarithm
+of 0) stay undefined and are never replaced.
 """
 
 import math
@@ -37,22 +37,22 @@ from shared.features.expressions import (
 
 @dataclass(frozen=True)
 class Feature:
-    """A name, its formula, and where the formula comes from, with what a reader must know of it."""
+    """A named formula. ``source`` is its source, with units and remarks."""
 
     name: str
-    term: Expression
+    expression: Expression
     source: str
 
     @property
     def lookback(self) -> int:
-        """How many bars a value depends on, its own included."""
-        return self.term.lookback
+        """The number of bars on which a value depends, its own bar included."""
+        return self.expression.lookback
 
 
 _log_close = log(close)
 _log_return = change(_log_close)
 
-# Wilder's RSI: 100 - 100 / (1 + rise / fall), written without the inner quotient, which 0 fall would break.
+# Wilder's RSI, 100 - 100 / (1 + rise / fall), without the inner quotient, which is undefined if there is no fall.
 _rise = wilder(positive(change(close)), 14)
 _fall = wilder(positive(lag(close, 1) - close), 14)
 _rsi = (_rise / (_rise + _fall)) * 100.0
@@ -71,7 +71,7 @@ _bb_position = (close - _lower) / _width
 _volatility = deviation(_log_return, 20)
 _mean_volume = mean(volume, 20)
 
-# RiskMetrics volatility of log returns. A bar is measured by the volatility known before it.
+# RiskMetrics volatility of log returns. A bar is scaled by the volatility known before it.
 _squared = square(_log_return)
 _sigma = sqrt(ewma(_squared, 0.94))
 _known = lag(_sigma, 1)
@@ -90,7 +90,7 @@ def _z_return(bars: int) -> Expression:
 
 _BAR = "the bar's own"
 _RATE = "rate of change as a fraction (TA-Lib ROCP)"
-_RSI = "Wilder 1978, 0 to 100; undefined while the price stands still"
+_RSI = "Wilder 1978, 0 to 100; undefined while the price does not change"
 _MACD = "Appel 1979, EMA 12 less EMA 26, in units of price"
 _VOLATILITY = "population standard deviation of one-bar log returns, per bar"
 _STEP = "log return over the RiskMetrics volatility (0.94) known one bar before, per square root of bars"
@@ -100,7 +100,7 @@ _ATR = "over the ATR of 14 bars (Wilder 1978)"
 FEATURES: Final[dict[str, Feature]] = {
     feature.name: feature
     for feature in (
-        # The names of the documents behind user-8, user-18 and user-23.
+        # The names in the specifications of user-8, user-18 and user-23.
         Feature("open", open_, _BAR),
         Feature("high", high, _BAR),
         Feature("low", low, _BAR),
@@ -144,7 +144,9 @@ FEATURES: Final[dict[str, Feature]] = {
         Feature("ema_20_atr", (close - ema(close, 20)) / _atr, f"distance from ema_20 {_ATR}"),
         Feature("log_natr_14", log(_atr / close), "Wilder 1978, log of the ATR of 14 bars over the close"),
         Feature("log_sigma", log(_sigma), "log of the RiskMetrics volatility (0.94) of one-bar log returns"),
-        Feature("sigma_ratio_10", sqrt(mean(_squared, 10)) / _known, "volatility of 10 bars over the known"),
+        Feature(
+            "sigma_ratio_10", sqrt(mean(_squared, 10)) / _known, "volatility of 10 bars over that known one bar before"
+        ),
         Feature("bb_width", _width / _middle, "Bollinger 2001, width of the bands over their middle"),
         Feature("volume_share_20", volume / (volume + _mean_volume), "0 to 1; undefined after 20 bars without volume"),
         Feature("volume_z_48", (volume - mean(volume, 48)) / deviation(volume, 48), "standard score within 48 bars"),

@@ -1,1 +1,2 @@
-"""Weights from elsewhere: read without running anything, recognised, compared with a reference, made an artifact."""
+"""Import weights that were trained elsewhere: read them without running code, recognise the network, compare it with a
+reference implementation, and make an artifact."""

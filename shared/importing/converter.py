@@ -1,14 +1,14 @@
-"""The child process that opens a pickled scaler: a pickle on standard input, numbers as JSON on standard output.
+"""Convert a pickled scaler in a child process: a pickle on standard input, numbers as JSON on standard output.
 
-It runs with nothing to lose. Before the first byte of the pickle is interpreted the process has given up, by
-resource limits, the means to open another file or socket (RLIMIT_NOFILE at what is open), to start a process
-(RLIMIT_NPROC 0; not against root), to write a file (RLIMIT_FSIZE 0) and to run long or large (RLIMIT_CPU,
-RLIMIT_AS); what it needs has been imported. And the unpickler resolves no names but those of the scaler's class,
-which becomes an empty shell, and of NumPy's arrays: a pickle that calls anything else is refused by name.
+Before it interprets the first byte of the pickle, the process sets resource limits on itself. It then can no longer
+open files or sockets (RLIMIT_NOFILE 0), start processes (RLIMIT_NPROC 0; no effect for root), write files
+(RLIMIT_FSIZE 0), or use much time or memory (RLIMIT_CPU, RLIMIT_AS). All modules were imported before. The unpickler
+resolves only the class of the scaler, which becomes a plain container, and NumPy's arrays. A pickle that names
+anything else is refused.
 
-Guaranteed: no code that a pickle names is called outside this list. Not guaranteed: a fault in CPython's unpickler
-or in NumPy's array reconstruction; the limits are what stands behind that, and root may raise them again: import
-as an ordinary user. Standard output must be a pipe.
+Guaranteed: only the names in ``ALLOWED`` are resolved or called. Not guaranteed: that CPython's unpickler and NumPy's
+array reconstruction are free of faults. Against those there are only the limits, and root can raise them again, so
+run it as an ordinary user. Standard output must be a pipe.
 """
 
 import io
@@ -25,11 +25,11 @@ MEMORY: Final = 2 * 2**30
 LARGEST: Final = 16 * 2**20
 
 
-class Shell:
-    """Stands for ``sklearn.preprocessing.StandardScaler``: holds what the pickle says it held."""
+class ScalerState:
+    """The attributes of a pickled ``sklearn.preprocessing.StandardScaler``."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.held = dict(state)
+        self.attributes = dict(state)
 
 
 def _reconstruct() -> Any:
@@ -46,35 +46,35 @@ ALLOWED: Final = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct() for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar() for core in ("core", "_core")},
     **{
-        (module, "StandardScaler"): Shell
+        (module, "StandardScaler"): ScalerState
         for module in ("sklearn.preprocessing._data", "sklearn.preprocessing.data", "sklearn.preprocessing")
     },
 }
 
 
 class Unpickler(pickle.Unpickler):
-    """Resolves the names of ``ALLOWED`` and no others."""
+    """An unpickler that resolves only the names in ``ALLOWED``."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Raises ``pickle.UnpicklingError`` with the name that was asked for."""
+        """Return an allowed class or function. Raises ``pickle.UnpicklingError`` with any other name."""
         if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no scaler needs")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no scaler needs")
         return ALLOWED[module, name]
 
 
 def numbers(data: bytes) -> dict[str, list[float]]:
-    """Mean and scale of a pickled scaler. Raises ``ValueError`` or ``pickle.UnpicklingError``."""
-    found = Unpickler(io.BytesIO(data)).load()
-    if not isinstance(found, Shell):
-        raise ValueError(f"it holds a {type(found).__name__}, expected a StandardScaler")
-    mean, scale = (np.asarray(found.held.get(name), dtype=np.float64) for name in ("mean_", "scale_"))
+    """Return the mean and scale of a pickled scaler. Raises ``ValueError`` or ``pickle.UnpicklingError``."""
+    scaler = Unpickler(io.BytesIO(data)).load()
+    if not isinstance(scaler, ScalerState):
+        raise ValueError(f"expected a StandardScaler, got a {type(scaler).__name__}")
+    mean, scale = (np.asarray(scaler.attributes.get(name), dtype=np.float64) for name in ("mean_", "scale_"))
     if mean.ndim != 1 or mean.shape != scale.shape:
-        raise ValueError("it was not fitted: no mean_ and scale_ of one length")
+        raise ValueError("the scaler was not fitted: expected mean_ and scale_ of equal length")
     return {"mean": mean.tolist(), "scale": scale.tolist()}
 
 
 def confine() -> None:
-    """Gives up files, sockets, processes, time and memory; for good, unless it runs as root."""
+    """Limit files, sockets, processes, time and memory of this process. Only root can undo it."""
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -83,17 +83,17 @@ def confine() -> None:
 
 
 def main() -> None:
-    """Standard input to standard output. Exit code 1 where it is refused, with the reason."""
+    """Convert standard input to standard output. Exit code 1 with the reason if the pickle is refused."""
     data = sys.stdin.buffer.read(LARGEST + 1)
     confine()
     try:
         if len(data) > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")
-        told = json.dumps(numbers(data))
-    except Exception as error:  # whatever a pickle does
+        converted = json.dumps(numbers(data))
+    except Exception as error:  # a pickle can raise anything
         sys.stderr.write(f"{type(error).__name__}: {error!s:.300}\n")
         sys.exit(1)
-    sys.stdout.write(told)
+    sys.stdout.write(converted)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What is done where the log lost its tail: what is missing, where it can be had, and how intents wait for that."""
+"""Recover a log that lost its tail: find what is missing and where a copy is, and stop intents until then."""

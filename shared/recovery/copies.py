@@ -1,8 +1,8 @@
-"""A copy of the control log in the state folder, ``checkpoints/control.entries``: every command that a process of this
-machine read or appended, byte for byte, so that a server that lost it can have it again.
+"""Copy the control log to the state folder (``checkpoints/control.entries``), so that a server that lost commands can
+get them back. The copy has every command that a process of this machine read or appended, byte for byte.
 
-A line is JSON: the entry's id, and its bytes as base64. The file is only ever added to. It is a copy for recovery, and
-nothing is decided by it: what is taken from it has to fit the heads of the log.
+A line is JSON: the entry's id, and its bytes as base64. Lines are only appended. The copy decides nothing: a command is
+restored from it only if it fits the heads of the log.
 """
 
 import os
@@ -27,7 +27,7 @@ class CopiedEntry(Struct, frozen=True):
 
 
 class Copy:
-    """The file at ``path``. Several processes may add to it; one entry may then stand there twice."""
+    """The file at ``path``. Several processes may append to it, so it may have an entry twice."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +36,8 @@ class Copy:
         self._torn = False
 
     def add(self, entry: str, data: bytes, *, durable: bool = False) -> None:
-        """Adds an entry that is not there yet; ``durable``: it is on disk before this returns. Raises ``OSError``."""
+        """Append an entry, unless the file has it. ``durable``: it is on disk before this returns. Raises
+        ``OSError``."""
         self._catch_up()
         if (entry, data) in self._known:
             return
@@ -52,31 +53,32 @@ class Copy:
         self._known.add((entry, data))
 
     def entries(self) -> list[Entry]:
-        """All entries, in the order of their ids as far as those are numbers."""
+        """Return all entries, in the order of their ids."""
         self._catch_up()
-        return [Entry(CONTROL, *each) for each in sorted(self._known, key=lambda one: (len(one[0]), one))]
+        return [Entry(CONTROL, *entry) for entry in sorted(self._known, key=lambda entry: (len(entry[0]), entry))]
 
     def _catch_up(self) -> None:
-        """Takes in what others added. A line that is no entry is left out: the power failed while it was written."""
+        """Read what other processes appended. A line that is no entry is ignored: it was cut by a power failure."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 added = file.read()
         except FileNotFoundError:
             return
-        whole, _, rest = added.rpartition(b"\n")
+        complete, _, rest = added.rpartition(b"\n")
         self._torn = bool(rest)
-        self._read += len(whole) + 1 if whole else 0
-        for line in whole.split(b"\n"):
+        self._read += len(complete) + 1 if complete else 0
+        for line in complete.split(b"\n"):
             try:
-                found = msgspec.json.decode(line, type=CopiedEntry)
+                entry = msgspec.json.decode(line, type=CopiedEntry)
             except msgspec.DecodeError:
                 continue
-            self._known.add((found.id, found.data))
+            self._known.add((entry.id, entry.data))
 
 
 class CopyingReader(ControlReader):
-    """A reader of the control log that copies what stands. A disk that takes nothing stops nobody."""
+    """A reader of the control log that copies the entries that count. It stops copying, not reading, if the disk
+    fails."""
 
     def __init__(self, copy: Copy) -> None:
         super().__init__()
@@ -84,10 +86,10 @@ class CopyingReader(ControlReader):
 
     def take(self, entry: str, data: bytes) -> Envelope[CommandRecorded] | None:
         """See ``ControlReader.take``."""
-        found = super().take(entry, data)
-        if found is not None and self._copy is not None:
+        envelope = super().take(entry, data)
+        if envelope is not None and self._copy is not None:
             try:
                 self._copy.add(entry, data)
             except OSError:
                 self._copy = None
-        return found
+        return envelope

@@ -1,4 +1,4 @@
-"""Stopping intents where the log lost its tail, until an operator has looked."""
+"""Stop intents after the log lost its tail, until an operator has decided what to do."""
 
 from hashlib import blake2b
 from typing import Final
@@ -9,11 +9,11 @@ from schemas.operations import LogTruncated
 from shared.log import CLOSED, OPEN, Log
 
 COMMAND: Final = "truncated-"
-"""How the command id of such a fence begins: no operator gave that command."""
+"""The prefix of the command id of such a fence, which no operator issued."""
 
 
 async def close_fence(log: Log, partition: int, by: str, why: LogTruncated) -> None:
-    """Closes the fence of a partition for a loss, unless it is closed already."""
+    """Close the fence of a partition because of a loss, unless it is closed already."""
     if (await log.fence(partition)).startswith(CLOSED):
         return
     command = COMMAND + blake2b(f"{why.stream} {why.expected} {why.last}".encode(), digest_size=8).hexdigest()
@@ -23,7 +23,7 @@ async def close_fence(log: Log, partition: int, by: str, why: LogTruncated) -> N
 
 
 async def open_fence(log: Log, partition: int, by: str, reason: str, at: int) -> bool:
-    """Opens a fence that was closed for a loss, and no other; whether it was one."""
+    """Open the fence of a partition if it was closed because of a loss. Return whether it was."""
     mark = await log.fence(partition)
     command = mark.removeprefix(CLOSED)
     if not mark.startswith(CLOSED + COMMAND):

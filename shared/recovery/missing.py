@@ -1,4 +1,4 @@
-"""Which commands the control log lost, by what was noted and copied of it outside. Pure."""
+"""Find the commands that the control log lost, by the notes and copies outside of it. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from shared.control.checkpoint import Checkpoint, counting
 from shared.log import Entry
 
 
-class HeldCommand(NamedTuple):
-    """A command that is held outside of the log: its entry there, and where it is held."""
+class CopiedCommand(NamedTuple):
+    """A command of which there is a copy outside of the log: its entry, and the name of the copy (``source``)."""
 
     entry: Entry
     recorded: CommandRecorded
@@ -19,17 +19,16 @@ class HeldCommand(NamedTuple):
 
 
 class LostCommand(NamedTuple):
-    """A command that the log lost: the version it made, and its head (empty where nobody knows). ``held`` is None
-    where the command itself is known nowhere."""
+    """A command that the log lost: its version, its head ('' if that is unknown), and a copy; None if there is none."""
 
     version: int
     head: str
-    held: HeldCommand | None
+    copied: CopiedCommand | None
 
 
 class Missing(NamedTuple):
-    """``common``: the last version that the log has and that was noted. ``lost``: what came after it, oldest first.
-    ``version``: where the log ends now; beyond ``common`` it went on otherwise."""
+    """``common``: the last version that the log has and that was noted. ``lost``: the commands after it, oldest first.
+    ``version``: the version at which the log ends now, greater than ``common`` if other commands followed."""
 
     common: int
     lost: tuple[LostCommand, ...]
@@ -37,13 +36,13 @@ class Missing(NamedTuple):
 
     @property
     def replaced(self) -> bool:
-        """Whether the log went on with other commands, so that what was lost cannot be appended to it."""
+        """Whether other commands followed in the log, so that the lost ones cannot be appended to it."""
         return self.version > self.common
 
     @property
     def complete(self) -> bool:
-        """Whether every lost command is held somewhere."""
-        return all(lost.held is not None for lost in self.lost)
+        """Whether there is a copy of every lost command."""
+        return all(lost.copied is not None for lost in self.lost)
 
     def __str__(self) -> str:
         gone = f"version {self.lost[0].version}"
@@ -53,9 +52,9 @@ class Missing(NamedTuple):
         return f"the control log lost {gone} ({self.lost[-1].head[:12]}); it ends at version {self.version}{on}"
 
 
-def held_by_head(copies: Iterable[tuple[str, Iterable[Entry]]]) -> dict[str, HeldCommand]:
-    """Commands by their heads, from copies of the control log by name. The first that holds one is named."""
-    found = dict[str, HeldCommand]()
+def copied_by_head(copies: Iterable[tuple[str, Iterable[Entry]]]) -> dict[str, CopiedCommand]:
+    """Return the commands of all copies by their heads. ``copies``: each with its name; the first one prevails."""
+    commands = dict[str, CopiedCommand]()
     for source, entries in copies:
         for entry in entries:
             try:
@@ -63,28 +62,28 @@ def held_by_head(copies: Iterable[tuple[str, Iterable[Entry]]]) -> dict[str, Hel
             except UnreadableError:
                 continue
             if isinstance(recorded, CommandRecorded):
-                found.setdefault(head_of(recorded), HeldCommand(entry, recorded, source))
-    return found
+                commands.setdefault(head_of(recorded), CopiedCommand(entry, recorded, source))
+    return commands
 
 
-def missing(state: State, noted: Sequence[Checkpoint], held: Mapping[str, HeldCommand]) -> Missing | None:
-    """What of the control log that made ``state`` is missing; None where nothing is known to be.
+def missing(state: State, noted: Sequence[Checkpoint], copied: Mapping[str, CopiedCommand]) -> Missing | None:
+    """Return what is missing of the control log that made ``state``; None if nothing is known to be.
 
-    Only what was noted or held of this very log counts, and nothing that an operator gave up."""
+    Notes and copies of another log do not count, nor do commands that an operator gave up. ``copied``: by head."""
     given_up = {head for each in noted for head in each.given_up}
     known = {each.version: each.head for each in counting(noted) if each.log_id == state.log_id}
     tips = {(version, head) for version, head in known.items() if not _has(state, version, head)}
-    tips |= {(each.recorded.version, head) for head, each in held.items()} if _founded(state, held) else set()
+    tips |= {(each.recorded.version, head) for head, each in copied.items()} if _same_log(state, copied) else set()
     tips = {(version, head) for version, head in tips if head not in given_up and not _has(state, version, head)}
     if not tips:
         return None
     version, head = max(tips)
     lost = list[LostCommand]()
     while version > 0 and not _has(state, version, head):
-        found = held.get(head) if head else None
-        lost.append(LostCommand(version, head, found))
+        command = copied.get(head) if head else None
+        lost.append(LostCommand(version, head, command))
         version -= 1
-        head = found.recorded.previous if found is not None else known.get(version, "")
+        head = command.recorded.previous if command is not None else known.get(version, "")
         if not head and version <= _agreed(state, known):
             break
     return Missing(version, tuple(lost[::-1]), state.version)
@@ -94,12 +93,12 @@ def _has(state: State, version: int, head: str) -> bool:
     return version == 0 or (version <= state.version and state.past[version].head == head)
 
 
-def _founded(state: State, held: Mapping[str, HeldCommand]) -> bool:
-    """Whether what is held is of the log that made ``state``: it has the same first entry."""
-    return state.version > 0 and state.past[1].head in held
+def _same_log(state: State, copied: Mapping[str, CopiedCommand]) -> bool:
+    """Return whether the copies are of the log that made ``state``: they have its first entry."""
+    return state.version > 0 and state.past[1].head in copied
 
 
 def _agreed(state: State, known: Mapping[int, str]) -> int:
-    """The newest version of which nothing contradicts that the log has it as it was."""
+    """Return the newest version up to which no note contradicts the log."""
     contradicted = [version for version, head in known.items() if not _has(state, version, head)]
     return min(state.version, min(contradicted, default=state.version + 1) - 1)

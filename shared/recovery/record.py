@@ -1,4 +1,4 @@
-"""What this machine noted of the control log: checkpoints and copies of its entries, beside each other in
+"""Keep a record of the control log on this machine: checkpoints, and copies of its entries, both in
 ``<state>/checkpoints``."""
 
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from shared.control import ControlReader, State, checkpoint
 from shared.control.checkpoint import Checkpoint, RewrittenError
 from shared.log import Entry, Lost, StreamKey
 from shared.recovery.copies import Copy, CopyingReader
-from shared.recovery.missing import Missing, held_by_head, missing
+from shared.recovery.missing import Missing, copied_by_head, missing
 
 COPIED = "control.entries"
 
 
 class ControlRecord:
-    """The record in a folder; ``state`` is that of the installation."""
+    """The record of an installation, whose state folder is ``state``."""
 
     def __init__(self, state: Path) -> None:
         self.path = state / "checkpoints" / "control.jsonl"
@@ -23,69 +23,70 @@ class ControlRecord:
         self._noted = ""
 
     def reader(self) -> ControlReader:
-        """A reader that copies what it reads."""
+        """Return a reader of the control log that copies what it reads."""
         return CopyingReader(self.copy)
 
     def note(self, state: State, at: int) -> None:
-        """Notes where the log stands, unless that is known."""
+        """Note the head of the log, unless it was noted last."""
         if state.head != self._noted:
             checkpoint.note(self.path, state, at)
             self._noted = state.head
 
     def keep(self, entries: Iterable[Entry], state: State, at: int) -> None:
-        """Copies what was just appended, and notes where the log stands; on disk before this returns. A disk that
-        takes nothing is no reason for a command to fail that stands already."""
+        """Copy entries that were just appended, and note the head of the log; both are on disk before this returns.
+
+        A failing disk is ignored: the command is in the log already, and must not be reported as failed."""
         with suppress(OSError):
             for entry in entries:
                 self.copy.add(entry.id, entry.data, durable=True)
             checkpoint.note(self.path, state, at)
 
     def empty(self) -> bool:
-        """Whether there is nothing to compare with."""
+        """Return whether there is nothing to compare the log with."""
         return not checkpoint.read(self.path) and not self.copy.entries()
 
     def missing(self, state: State, *copies: tuple[str, Iterable[Entry]]) -> Missing | None:
-        """What the log lost; ``copies`` are further ones, by name. Raises ``RewrittenError`` where the log is another
-        one than was noted."""
+        """Return what the log lost; None if nothing is known to be lost. ``copies``: further copies, each with its
+        name. Raises ``RewrittenError`` if it is not the log that was noted."""
         noted = checkpoint.read(self.path)
         if noted and noted[-1].log_id != state.log_id:
             checkpoint.check(self.path, state)
-        held = held_by_head([(str(self.copy.path), self.copy.entries()), *copies])
-        return missing(state, noted, held)
+        return missing(state, noted, copied_by_head([(str(self.copy.path), self.copy.entries()), *copies]))
 
     def lost(self, state: State) -> Lost | None:
-        """What the log lost, for an alarm."""
-        found = self.missing(state)
-        if found is None:
+        """Return what the log lost, for an alarm; None if nothing is known to be lost."""
+        gone = self.missing(state)
+        if gone is None:
             return None
-        newest = found.lost[-1]
-        expected = newest.held.entry.id if newest.held is not None else f"{newest.version}-0"
-        return Lost(StreamKey("control"), expected, f"{state.version}-0", str(found))
+        newest = gone.lost[-1]
+        expected = newest.copied.entry.id if newest.copied is not None else f"{newest.version}-0"
+        return Lost(StreamKey("control"), expected, f"{state.version}-0", str(gone))
 
     def why(self, state: State) -> str | None:
-        """Why nothing but a halt may be appended to the log, in words; None where it may."""
+        """Return why nothing but a halt may be appended to the log; None if anything may."""
         try:
-            found = self.missing(state)
+            gone = self.missing(state)
         except RewrittenError as error:
             return str(error)
-        if found is None:
+        if gone is None:
             return None
         return (
-            f"{found}. What is appended now stands in the way of the lost commands: look at `conclave recover`, which "
-            "brings them back (--append) or gives them up (--accept); a halt is taken meanwhile"
+            f"{gone}. A command that is appended now would make it impossible to restore them. Run `conclave recover`, "
+            "which appends the lost commands again (--append) or gives them up (--accept). Until then only a halt is "
+            "accepted"
         )
 
     def accepted(self, stamp: tuple[int, str | None]) -> bool:
-        """Whether an operator gave up the version of a stamp."""
+        """Return whether an operator gave up the command of a stamp."""
         version, head = stamp
         return any(
             each.accepted is not None and each.version < version and (head is None or head in each.given_up)
             for each in checkpoint.read(self.path)
         )
 
-    def give_up(self, found: Missing, state: State, why: str, at: int) -> None:
-        """Notes that what is missing is lost."""
-        head = state.past[found.common].head
-        gone = tuple(lost.head for lost in found.lost if lost.head)
-        checkpoint.accept(self.path, Checkpoint(state.log_id, found.common, head, at, why, gone))
+    def give_up(self, gone: Missing, state: State, why: str, at: int) -> None:
+        """Note that an operator accepted the loss of what is missing."""
+        head = state.past[gone.common].head
+        heads = tuple(lost.head for lost in gone.lost if lost.head)
+        checkpoint.accept(self.path, Checkpoint(state.log_id, gone.common, head, at, why, heads))
         checkpoint.note(self.path, state, at)

@@ -1,1 +1,1 @@
-"""What runs a service: the host of its core, its process, its supervision."""
+"""Run a service: the host of its core, its process, its supervision."""

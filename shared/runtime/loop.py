@@ -1,12 +1,11 @@
-"""The loop of a service that is one process for the whole installation: claims, notices, supervision, telemetry.
+"""The loop of a service that is one process for all partitions: claims, supervision, telemetry.
 
     async with opened_loop(settings, GROUP) as loop, loop.owned(partitions):
         loop.ready()
         await loop.repeat(turn, every_s, stop)
 
-A service that reads one partition is hosted by ``shared.runtime.host``. Feed, trainer, archiver, watcher and guard look
-at all partitions at once, and keep this loop instead. The two that write nothing under a claim (watcher and guard)
-own no group.
+``shared.runtime.host`` hosts a service that reads one partition. Feed, trainer, archiver, watcher and guard work on all
+partitions in one process, and use this loop instead. Watcher and guard write nothing under a claim, and own no group.
 """
 
 import time
@@ -31,13 +30,13 @@ from shared.telemetry.reporting import BatchReport, Telemetry
 T = TypeVar("T")
 
 RENEW_S: Final = 1.0
-"""Between two renewals of the leases, and the longest wait without a sign of life. A lease runs ten seconds."""
+"""Seconds between two renewals of the leases, and the longest wait without a sign of life. A lease runs ten seconds."""
 RELEASE_S: Final = 2.0
-"""How long the end of a process may wait for the server to release its claims."""
+"""How long a process that ends waits for the server to release its claims."""
 
 
 class Loop:
-    """One process of ``group`` on all partitions. ``claims``: what ``owned`` claimed, by partition."""
+    """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition."""
 
     def __init__(
         self,
@@ -60,17 +59,19 @@ class Loop:
     async def owned(
         self, partitions: int, streams: Sequence[str] = (), *, take_over: bool = False
     ) -> AsyncIterator[None]:
-        """Owns the group in every partition while the body runs; releases it at the end, so that the next process
-        begins at once. Writes ``OwnerReplaced`` where the former owner had not released it.
+        """Own the group in every partition while the body runs, and release it at the end, so that the next process can
+        begin at once. Write ``OwnerReplaced`` in each partition whose former owner had not released it.
 
-        Raises ``OwnedError`` where another process owns one of the partitions, and releases the others."""
+        Raises ``OwnedError`` if another process owns one of the partitions, and releases the others."""
         try:
             for partition in range(partitions):
                 claim = await self.log.claim(self.group, streams, partition, self.owner, take_over=take_over)
                 self.claims.append(claim)  # at once: released if the next is refused
             for claim in self.claims:
                 if claim.former is not None:
-                    replaced = OwnerReplaced(claim.group, claim.former, str(claim.owner), claim.epoch, now_ms())
+                    replaced = OwnerReplaced(
+                        group=claim.group, former=claim.former, owner=str(claim.owner), epoch=claim.epoch, at=now_ms()
+                    )
                     await self.commit(claim, Commit([encode("alarms", replaced)], {}, {}, claim.memo, claim.since))
             yield
         finally:
@@ -80,12 +81,12 @@ class Loop:
             self.claims.clear()
 
     def ready(self) -> None:
-        """Reports to the supervisor that the process owns its group and works from here on."""
+        """Report to the supervisor that the start is over."""
         self._supervised.ready()
 
     async def alive(self) -> None:
-        """Renews the leases and gives a sign of life. Cheap: does nothing where the last time was a moment ago.
-        Raises ``FencedError`` where another process took over."""
+        """Renew the leases and give a sign of life, at most once a second. Raises ``FencedError`` if another process
+        has taken a group over."""
         if time.monotonic() - self._renewed_at >= RENEW_S:
             for claim in self.claims:
                 await self.log.renew(claim)
@@ -93,8 +94,10 @@ class Loop:
         self._supervised.alive()
 
     async def repeat(self, turn: Callable[[], Awaitable[None]], every_s: float, stop: anyio.Event) -> None:
-        """Calls ``turn`` until ``stop``, ``every_s`` seconds after the last call ended. Renews before each call and
-        during the wait, so a turn that hangs is seen by the supervisor; a longer one calls ``alive`` itself."""
+        """Call ``turn`` until ``stop``, each time ``every_s`` seconds after the last call ended.
+
+        Leases are renewed before each call and between calls, but not during one, so the supervisor notices a turn that
+        hangs. A long turn must call ``alive`` itself."""
         due = time.monotonic()
         while not stop.is_set():
             await self.alive()
@@ -104,8 +107,8 @@ class Loop:
             await wait(min(due - time.monotonic(), RENEW_S), stop)
 
     async def alongside(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Awaits ``work``, and renews meanwhile: for work that may rightly wait long, as a feed for its source. Gives
-        signs of life from the event loop, so a blocked loop gives none."""
+        """Await ``work`` and return its result; call ``alive`` every second meanwhile. For work that may wait long,
+        like a feed for its source. A blocked event loop gives no sign of life."""
 
         async def renew() -> None:
             while True:
@@ -118,13 +121,13 @@ class Loop:
                 result = await work()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            # The error that ended the work, rather than the group that it ended in.
+            # The caller expects the error of the work itself.
             raise group.exceptions[0] from None
         return result
 
     async def commit(self, claim: Claim, commit: Commit, *, started_ns: int | None = None) -> None:
-        """Commits under a claim, and reports to telemetry what was written. ``started_ns``: when the work on it began
-        (nanoseconds since 1970); now, where it is left out."""
+        """Commit under a claim, and report the outputs to telemetry. ``started_ns``: when the work on them began
+        (nanoseconds since 1970; now, if it is left out)."""
         handled = time.time_ns()
         await self.log.commit(claim, commit)
         if commit.outputs:
@@ -140,7 +143,7 @@ class Loop:
 
 
 async def wait(seconds: float, stop: anyio.Event) -> None:
-    """Waits, or less where ``stop`` is set; not at all where there is no time to wait."""
+    """Wait, at most until ``stop`` is set."""
     if seconds > 0:
         with anyio.move_on_after(seconds):
             await stop.wait()
@@ -148,7 +151,7 @@ async def wait(seconds: float, stop: anyio.Event) -> None:
 
 @asynccontextmanager
 async def opened_loop(settings: Settings, group: str) -> AsyncIterator[Loop]:
-    """A loop on the log of the settings, with the telemetry and the supervisor of this process.
+    """Open a loop on the log of the settings, with the telemetry and the supervisor of this process.
     Raises ``InstallationError``."""
     supervised, telemetry = Supervised(), start(settings.telemetry, group)
     try:

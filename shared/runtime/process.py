@@ -1,6 +1,6 @@
-"""A service as an operating-system process: its server, its signals, its end.
+"""Run a service as an operating-system process: open the log, react to signals, report to the supervisor.
 
-Exit codes of ``conclave run``: 0 drained, 2 cannot run (a second copy, a gap, settings, control).
+Exit codes of ``conclave run``: 0 after a stop, 2 if the service cannot run (a second copy, a gap, settings, control).
 """
 
 import ctypes
@@ -33,13 +33,13 @@ from shared.settings import Settings, redis_url_with_password
 from shared.telemetry import start
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""The environment of every worker: two threads beside a busy neighbour are slower than one."""
+"""The environment of every worker: on a busy processor two threads are slower than one."""
 PR_SET_PDEATHSIG: Final = 1
 _log = logging.getLogger(__name__)
 
 
 class InstallationError(RuntimeError):
-    """The control stream and this machine's settings do not fit together. Says how."""
+    """The control stream and this machine's settings do not match. The message names the difference."""
 
 
 def module_command(module: str, *words: str) -> list[str]:
@@ -51,14 +51,16 @@ def module_command(module: str, *words: str) -> list[str]:
 
 
 def owner(label: str) -> Owner:
-    """This process, as the owner of a group."""
+    """Return this process as the owner of a group, shown to people as ``label``."""
     return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()))
 
 
 def die_with_parent(parent: int) -> None:
-    """Asks the kernel for SIGTERM when the parent ends, however it ends (Linux; elsewhere nothing). In a process
-    group of its own: a Ctrl-C is for the parent, which ends its children. In the parent's session: the kernel shares
-    the processor among sessions first (sched(7), autogroup), and no priority counts across them."""
+    """Ask the kernel for SIGTERM when the parent ends, for whatever reason (Linux; elsewhere nothing is asked).
+
+    The process gets a process group of its own, since a Ctrl-C is for the parent, which ends its children. It stays in
+    the parent's session: the kernel shares the processor among sessions first (sched(7), autogroup), and priorities do
+    not count across them."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     if sys.platform == "linux":
@@ -69,7 +71,7 @@ def die_with_parent(parent: int) -> None:
 
 @asynccontextmanager
 async def stop_on_signal() -> AsyncIterator[anyio.Event]:
-    """An event that SIGTERM and SIGINT set: for work that drains by itself."""
+    """Give an event that SIGTERM and SIGINT set, for work that ends by itself after it."""
     stop = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_on_signal, stop.set)
@@ -79,7 +81,7 @@ async def stop_on_signal() -> AsyncIterator[anyio.Event]:
 
 @asynccontextmanager
 async def cancelled_by_signal() -> AsyncIterator[None]:
-    """Cancels its body on SIGTERM and SIGINT, and goes on behind it: for work that cleans up."""
+    """Cancel the body on SIGTERM and SIGINT, and go on after it: for work that cleans up."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_on_signal, tasks.cancel_scope.cancel)
         yield
@@ -94,7 +96,7 @@ async def _on_signal(act: Callable[[], None]) -> None:
 
 @asynccontextmanager
 async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
-    """The log on a server that was found fit to keep it."""
+    """Open the log, after a check that the server keeps what is written (``shared.log.durability``)."""
     url = embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
     await check_server(url, settings.redis.ephemeral)
     log = RedisLog(url, name=name)
@@ -105,7 +107,7 @@ async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
 
 
 def check_installation(settings: Settings, state: State) -> None:
-    """Whether this machine's settings are those of the installation. Raises ``InstallationError``."""
+    """Compare this machine's settings with the installation in ``state``. Raises ``InstallationError``."""
     if state.version == 0:
         raise InstallationError("the control stream is empty: found the installation first (`conclave found`)")
     if state.partitions != settings.installation.partitions:
@@ -116,26 +118,28 @@ def check_installation(settings: Settings, state: State) -> None:
 
 
 def record_of(settings: Settings) -> ControlRecord | None:
-    """What this machine noted of the control log; None for a log that may vanish."""
+    """Return the record that this machine keeps of the control log; None for a log that may vanish."""
     return None if settings.redis.ephemeral else ControlRecord(Path(settings.installation.state))
 
 
 def missing_by(settings: Settings) -> Callable[[State], str | None]:
-    """For a ``ControlWriter``: whether commands are missing, by what this machine noted."""
+    """Return the function by which a ``ControlWriter`` finds out that commands are missing (``ControlRecord.why``)."""
     record = record_of(settings)
     return (lambda _: None) if record is None else record.why
 
 
 def checkpoints(settings: Settings) -> Path:
-    """Where this machine notes what the server held."""
+    """Return the folder of this machine's notes about what the log held."""
     return Path(settings.installation.state) / "checkpoints"
 
 
 def digests_noted(
     settings: Settings, group: str, partition: int, state: State
 ) -> Callable[[State, Mapping[str, Written]], None]:
-    """How to note what a group has written, beside the control head; ``state`` is noted for a service that does not
-    follow control. A disk that refuses is reported once, and stops nothing: the next note holds this one's entries."""
+    """Return the function that notes a group's running digests with the control head. ``state`` is noted for a service
+    that does not follow control.
+
+    A failing disk is logged once and stops nothing, since the next note covers the same entries."""
     reported = ""
 
     def note(now: State, written: Mapping[str, Written]) -> None:
@@ -161,32 +165,34 @@ async def serve(
     *,
     take_over: bool = False,
 ) -> None:
-    """Hosts a service until ``stop``, and shows its supervisor that the loop turns. Raises whatever ends it
-    otherwise."""
+    """Host a service until ``stop``, and give its supervisor a sign of life after each turn. Raises
+    ``InstallationError``, and what ``Host.run`` does."""
     if not 0 <= partition < settings.installation.partitions:
         raise InstallationError(f"partition {partition} of {settings.installation.partitions} does not exist")
-    meter = start(settings.telemetry, service.group, partition)
+    telemetry = start(settings.telemetry, service.group, partition)
     supervised = Supervised()
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:
             state = await current(log)
             check_installation(settings, state)
-            digests = None if settings.redis.ephemeral else digests_noted(settings, service.group, partition, state)
+            note_digests = (
+                None if settings.redis.ephemeral else digests_noted(settings, service.group, partition, state)
+            )
             record = record_of(settings)
             lost = record.lost(state) if record is not None else None
-            noting = (lambda now: record.note(now, now_ms())) if record is not None else None
-            if noting is not None and lost is None:
-                noting(state)
+            note_head = (lambda now: record.note(now, now_ms())) if record is not None else None
+            if note_head is not None and lost is None:
+                note_head(state)
             host = Host(
                 service,
                 log,
                 partition,
                 owner(service.group),
-                meter=meter,
+                telemetry=telemetry,
                 take_over=take_over,
                 ready=supervised.ready,
-                noting=noting,
-                noting_digests=digests,
+                note_head=note_head,
+                note_digests=note_digests,
                 alive=supervised.alive,
                 reader=record.reader if record is not None else ControlReader,
                 lost=lost,
@@ -195,4 +201,4 @@ async def serve(
             await host.run(stop)
     finally:
         supervised.stopping()
-        meter.stop()
+        telemetry.stop()

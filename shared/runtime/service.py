@@ -1,7 +1,7 @@
-"""What a service is to the runtime: a pure core behind four functions.
+"""The interface between a service and the runtime: a pure core as an object with five methods.
 
-``shared.runtime.host`` hosts it: claims its group, rebuilds its state, hands it batches, commits what it
-returns. The same object serves live, in tests (``MemoryLog``), in replay and in simulation.
+``shared.runtime.host`` hosts it: claims its group, rebuilds its state, hands it batches, commits what it returns. The
+same object serves live, in tests (``MemoryLog``), in replay and in simulation.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ S = TypeVar("S")
 
 
 class Received(NamedTuple):
-    """An event as it came from the log: its stream, its entry id, the envelope."""
+    """An event read from the log: its stream, its entry id, its envelope."""
 
     stream: str
     entry: str
@@ -22,13 +22,14 @@ class Received(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the core is handed at once, to be taken in this order: new control entries, then events
-    (in log order within a stream, at most 1,000), then the time. ``now`` is None during recovery,
-    and where the service asked for no clock (``ticks``). ``halted``: the fence of the partition is closed,
-    so that no intent may be written (``schemas.decisions.FenceClosed``).
+    """What a core is handed at once: new control entries, events (in log order within a stream, at most 1,000 of each),
+    and the time. The core handles them in this order.
 
-    An event with a stamp (``control_version``) is to be handled under that version of the configuration, whatever
-    came later; all commands up to it are in this batch or were in an earlier one."""
+    ``now`` (ms since 1970) is None during recovery, and for a service without a clock (``ticks``). ``halted``: the
+    fence of the partition is closed, so that no intent may be written (``schemas.decisions.FenceClosed``).
+
+    An event with a stamp (``control_version``) is to be handled under that version of the configuration, even if later
+    ones were read. All commands up to its stamp are in this batch or were in an earlier one."""
 
     control: Sequence[Envelope[CommandRecorded]]
     events: Sequence[Received]
@@ -37,8 +38,7 @@ class Batch(NamedTuple):
 
 
 class Service(Protocol[S]):
-    """One service's core, bound to one partition's state ``S``, which belongs to the core and may be
-    changed in place."""
+    """One service's core on one partition. The state ``S`` belongs to the core, which may change it in place."""
 
     @property
     def group(self) -> str:
@@ -46,7 +46,7 @@ class Service(Protocol[S]):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The partitioned streams it consumes."""
+        """The partitioned streams that it reads."""
 
     @property
     def follows_control(self) -> bool:
@@ -54,61 +54,63 @@ class Service(Protocol[S]):
 
     @property
     def ticks(self) -> int:
-        """It is told the time at least this often (milliseconds); 0: it has no clock."""
+        """The longest time (ms) between two batches, which may be empty but for the time; 0: it needs no clock."""
 
-    def initial(self, memo: bytes) -> S:
-        """The state of a group whose last commit left ``memo`` (empty at the very first start)."""
+    def initial(self, snapshot: bytes) -> S:
+        """Return the state of a group whose last commit had this snapshot, empty at the very first start."""
 
     def apply(self, state: S, batch: Batch) -> None:
-        """Takes in events that have been committed before, to rebuild the state; no outputs."""
+        """Apply events that were handled before a restart, to rebuild the state. Writes nothing."""
 
     def handle(self, state: S, batch: Batch) -> Sequence[Encoded]:
-        """Takes in new events and returns what to write, in order. Deterministic: the same state and
-        batch give the same bytes, and cutting a sequence of events into batches elsewhere changes
-        nothing that is written. Raising refuses the batch: the runtime then rebuilds the state,
-        finds the event at fault one by one, and sets it aside as a dead letter."""
+        """Apply new events, and return what to write, in order.
+
+        Deterministic: the same state and batch give the same bytes, and how events are cut into batches changes nothing
+        that is written. An exception refuses the batch: the runtime rebuilds the state, finds the event on which the
+        core raises, and sets it aside as a dead letter."""
 
     def snapshot(self, state: S) -> bytes:
-        """What must survive a restart and cannot be read again from ``replay_from``. Small."""
+        """Return what must survive a restart and cannot be read again from ``replay_from``. Small."""
 
     def replay_from(self, state: S) -> Mapping[str, str]:
-        """For each stream read, the id *before* the oldest entry that the state still depends on;
-        a stream that is missing there needs nothing read again."""
+        """Return for each stream the id *before* the oldest entry that the state still depends on. A stream that is
+        missing is not replayed."""
 
 
 @runtime_checkable
 class Backpressure(Protocol):
-    """A service that joins streams, beside being a ``Service``: it keeps one from running far ahead of
-    another, so that what waits for its counterpart stays bounded."""
+    """A ``Service`` that joins streams, and pauses one that is ahead of another. So the events that wait for their
+    counterpart stay bounded."""
 
-    def hold(self, state: Any) -> Collection[str]:
-        """Streams that are not to be read now. Never all of those that could bring what it waits for."""
+    def paused_streams(self, state: Any) -> Collection[str]:
+        """Return the streams not to be read now. Never all of those that can bring what an event waits for."""
 
 
 @runtime_checkable
 class Recallable(Protocol):
-    """A service that can go on though the record of its group is gone, memo and all, beside being a ``Service``. A
-    memo to begin with is made from what it wrote; what it read it takes in again from the oldest entry that is left,
-    and nothing of that is written again."""
+    """A ``Service`` that can go on after the record of its group is lost, with its snapshot and positions.
+
+    A snapshot is made from what the service wrote (``recall``). From it, the service applies all entries that are left
+    of what it reads (``reapply``), and writes nothing of it again."""
 
     @property
     def recalls(self) -> tuple[str, ...]:
-        """The streams it wrote that its memo is made from; none where it needs no memo for that."""
+        """The streams that it wrote and its snapshot is made from; none if its state needs no snapshot."""
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
-        """The memo that follows from ``memo`` and the next entries of those streams, in their order."""
+        """Return the snapshot that follows from ``memo``, the one so far, and the next entries of those streams."""
 
     def reapply(self, state: Any, batch: Batch) -> None:
-        """Takes in events that were handled once; no outputs. As ``apply``, but without the memo of that time."""
+        """Apply events that were handled once, as ``apply`` does, but without the snapshot of that time."""
 
 
 @runtime_checkable
 class Background(Protocol):
-    """A service that nobody waits for, beside being a ``Service``: having read all that was there, it rests
-    ``rest_ms`` before it reads again, so that it wakes a few times a second and not at every event. What came
-    meanwhile it is handed a few at a time, with pauses, and commits at once. The way from bar to decision has the
-    processor in between."""
+    """A ``Service`` whose outputs nothing on the way from bar to decision waits for.
+
+    Having read all there is, it waits ``poll_ms`` before it reads again, so it wakes a few times a second and not at
+    every event. It is handed a batch in pieces, with pauses between them, and the batch is committed as one."""
 
     @property
-    def rest_ms(self) -> int:
+    def poll_ms(self) -> int:
         """Milliseconds."""

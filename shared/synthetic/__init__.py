@@ -1,10 +1,9 @@
-"""A market made up from a seed, with a planted signal of known strength: for demos and for tests.
+"""A synthetic market, generated from a seed, with a planted signal of known strength, for demos and tests.
 
-It is a ``BarSource`` of bars like a file, and every bar says ``origin: synthetic``. Since the law of its
-returns is known, so is the best that any model can do on it: ``attainable`` gives the bound,
-``posterior`` the very probabilities, ``SyntheticMarket.truth`` the hidden returns they are made of.
-It shows that the machinery finds a signal where there is one, and finds none under ``null``; it says
-nothing about real markets.
+It is a ``BarSource`` like a file; every bar has ``origin: synthetic``. The distribution of its returns is known, and
+thus the best possible forecast. ``attainable`` returns the bound on skill, ``posterior`` the exact probabilities,
+and ``SyntheticMarket.truth`` the hidden returns. The market serves to show that Conclave finds a signal that exists,
+and finds none in the scenario ``null``. It shows nothing about real markets.
 """
 
 from shared.synthetic.market import SCENARIOS, START_MS, SYMBOLS, SyntheticMarket, Truth

@@ -1,4 +1,4 @@
-"""The generator: hidden returns and volatility, and the bars that show them."""
+"""Generate a synthetic market: hidden returns and volatility, and the bars made from them."""
 
 import math
 from collections.abc import Iterator
@@ -18,26 +18,26 @@ from shared.synthetic.theory import LAGS, PERSISTENCE, Signal, coefficients
 Array = NDArray[np.float64]
 
 START_MS: Final = 1_704_067_200_000
-"""2024-01-01T00:00Z: the open of the first bar."""
+"""2024-01-01T00:00Z: the open time of the first bar."""
 DAY_MS: Final = 86_400_000
 SYMBOLS: Final = ("SYN1", "SYN2", "SYN3", "SYN4")
 SCENARIOS: Final = {"null": Signal(), "medium": Signal(sequence=0.12), "sequence": Signal(sequence=0.25)}
-"""The planted signal by name: none, a weak one, a strong one. All have the three states of volatility."""
+"""The planted signals by name: none, a weak one, a strong one. All scenarios have the three states of volatility."""
 
 BLOCK: Final = 512
-"""Bars drawn at once: part of what the market is, for a block takes its random numbers together."""
+"""Bars generated at once. Another value would give another market, since a block draws its random numbers together."""
 CORRELATION: Final = 0.3
 STATES: Final = ((6e-4, 0.998), (1.2e-3, 0.996), (3e-3, 0.994))
-"""Volatility of a bar's log return in each state, and the chance to stay in it for another bar."""
+"""The volatility of a bar's log return in each state, and the probability of staying in the state for another bar."""
 STEPS: Final = 8
-"""Steps of the bridge from a bar's open to its close, whose extremes are high and low."""
+"""Steps of the Brownian bridge from a bar's open to its close. Its extremes are high and low."""
 FREE: Final = 3
-"""Bars that do not depend on each other: the newest two returns have no weight in the next."""
+"""Consecutive bars that can be computed together: the newest two returns have no weight in the next."""
 
 
 class Truth(NamedTuple):
-    """What the bars of one symbol do not show: standardised returns ``z``, the volatility ``sigma`` that
-    scales them, and ``u``; each float64 [n], aligned with the bars."""
+    """The hidden variables of one symbol: standardised returns ``z``, the volatility ``sigma`` that scales them, and
+    ``u`` of the signal; each float64 [n], aligned with the bars."""
 
     z: Array
     sigma: Array
@@ -53,7 +53,7 @@ class _Hidden(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """``BLOCK`` bars of all s symbols: ``columns`` [5, BLOCK, s] are open, high, low, close, volume."""
+    """``BLOCK`` bars of all s symbols; ``columns`` [5, BLOCK, s] are open, high, low, close, volume."""
 
     columns: Array
     hidden: _Hidden
@@ -61,12 +61,13 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True)
 class SyntheticMarket:
-    """An endless market (or ``bars`` bars of each symbol), a ``BarSource`` of origin ``synthetic``.
+    """A ``BarSource`` of origin ``synthetic``, endless or with ``bars`` bars of each symbol.
 
-    The same scenario, seed and interval give the same bars of a symbol in every run, whatever other
-    symbols there are and in whatever pieces it is read, as long as NumPy keeps its random streams.
-    Symbols close together, in the order of their names; innovations correlate by 0.3. Raises
-    ``SourceError`` for what it cannot make."""
+    The same scenario, seed and interval give the same bars of a symbol in every run, for any other symbols and any
+    division into reads, as long as NumPy does not change its random streams. The bars of all symbols close at the same
+    times, and are in the order of the symbols' names. Innovations of symbols have a correlation of 0.3. Raises
+    ``SourceError`` for invalid arguments.
+    """
 
     symbols: tuple[str, ...] = SYMBOLS
     scenario: str = "sequence"
@@ -76,23 +77,23 @@ class SyntheticMarket:
 
     def __post_init__(self) -> None:
         if self.scenario not in SCENARIOS:
-            raise SourceError(f"no synthetic scenario {self.scenario!r}; there are {', '.join(SCENARIOS)}")
+            raise SourceError(f"no synthetic scenario {self.scenario!r}; expected one of {', '.join(SCENARIOS)}")
         wrong = [symbol for symbol in self.symbols if not SYMBOL.fullmatch(symbol)]
         if wrong or not self.symbols or len(set(self.symbols)) < len(self.symbols):
             raise SourceError(f"expected one or more different symbols; got {', '.join(self.symbols) or 'none'}")
         if self.seed < 0:
             raise SourceError(f"seed {self.seed}: expected 0 or more")
         if DAY_MS % self.interval_ms or self.interval_ms < 1000:
-            raise SourceError(f"an interval of {self.interval_ms} ms: expected a part of a day, from 1 s")
+            raise SourceError(f"an interval of {self.interval_ms} ms: expected a divisor of a day, of 1 s or more")
 
     @property
     def name(self) -> str:
-        """What to call it before a person."""
+        """The name of the source, for people."""
         return f"synthetic/{self.scenario}/{interval_text(self.interval_ms)}/seed-{self.seed}"
 
     @property
     def identity(self) -> str:
-        """Digest of all but the length, so that a longer market goes on where a shorter one ended."""
+        """A digest of all arguments but ``bars``, so that a longer market continues a shorter one."""
         content = (1, self.scenario, SCENARIOS[self.scenario], self.seed, sorted(self.symbols), self.interval_ms)
         return blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
@@ -103,11 +104,11 @@ class SyntheticMarket:
 
     @property
     def series(self) -> tuple[Series, ...]:
-        """What is in it."""
+        """The series of the market."""
         return tuple((symbol, self.interval_ms) for symbol in sorted(self.symbols))
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
-        """See ``Source.rows``. Skipped bars are drawn, but not made."""
+        """See ``BarSource.rows``. Skipped bars are drawn, but no rows are made of them."""
         symbols = sorted(self.symbols)
         stop = None if self.bars is None else max(self.bars * len(symbols) - skip, 0)
         return islice(self._rows(symbols, skip), stop)
@@ -132,10 +133,10 @@ class SyntheticMarket:
                 yield Good(bar, f"{self.name}:{number}")
 
     def load(self, bars: int | None = None) -> dict[Series, Bars]:
-        """The first ``bars`` bars of each symbol as columns, like ``shared.bars.load``."""
+        """Return the first ``bars`` bars of each symbol as columns, like ``shared.bars.load``."""
         count = bars if bars is not None else self.bars
         if count is None:
-            raise SourceError("the synthetic market has no end; say how many bars of each symbol to load")
+            raise SourceError("the synthetic market has no end; state how many bars of each symbol to load")
         blocks = list(islice(self._blocks(sorted(self.symbols)), math.ceil(count / BLOCK)))
         columns = np.concatenate([block.columns for block in blocks], axis=1)[:, :count]
         times = START_MS + self.interval_ms * np.arange(count, dtype=np.int64)
@@ -145,7 +146,7 @@ class SyntheticMarket:
         }
 
     def truth(self, symbol: str, bars: int) -> Truth:
-        """What the first ``bars`` bars of ``symbol`` do not show."""
+        """Return the hidden variables of the first ``bars`` bars of ``symbol``."""
         blocks = [block.hidden for block in islice(self._blocks([symbol]), math.ceil(bars / BLOCK))]
         z, sigma, u = (
             np.concatenate([getattr(block, field)[:, 0] for block in blocks])[:bars] for field in ("z", "sigma", "u")
@@ -159,7 +160,7 @@ class SyntheticMarket:
             moves = hidden.z * hidden.sigma
             level = np.cumsum(np.vstack([price, moves]), axis=0)
             path = hidden.bridge * hidden.sigma[:, :, None] / math.sqrt(STEPS)
-            # The bridge: a walk whose end is moved to where the bar closes.
+            # The bridge: a random walk, shifted linearly so that it ends at the close of the bar.
             walk = np.cumsum(path, axis=2)
             walk += (moves - walk[:, :, -1])[:, :, None] * (np.arange(1, STEPS + 1) / STEPS)
             last = np.round(np.exp(level[1:]), 6)
@@ -178,7 +179,7 @@ class SyntheticMarket:
         returns = np.zeros((LAGS, len(symbols)))
         row = np.zeros(len(symbols))
         states = [-1] * len(symbols)
-        # The first block only forgets that the past was empty.
+        # The first block is discarded: it starts from an empty past.
         for number in range(-1, 1 << 62):
             shared = common.standard_normal(BLOCK) * math.sqrt(CORRELATION)
             shocks, fresh, volumes, bridges, volatility = [], [], [], [], []
@@ -209,7 +210,8 @@ def _generator(seed: int, scenario: str, symbol: str) -> np.random.Generator:
 
 
 def _states(state: int, chances: list[float]) -> tuple[list[float], int]:
-    """Volatility over a block from a Markov chain in ``state`` (-1: start in its stationary mix)."""
+    """Return the volatility over a block and the last state of a Markov chain that starts in ``state`` (-1: a draw from
+    its stationary distribution)."""
     if state < 0:
         stays = np.cumsum([1 / (1 - stay) for _, stay in STATES])
         state = int(np.searchsorted(stays, chances[0] * stays[-1]))
@@ -218,14 +220,14 @@ def _states(state: int, chances: list[float]) -> tuple[list[float], int]:
     for chance in chances:
         stay = STATES[state][1]
         if chance > stay:
-            # Either of the others, evenly: the rest of the chance decides.
+            # Either of the other two states with equal probability, by the remainder of the random number.
             state = (state + 1 + (2 * chance > 1 + stay)) % len(STATES)
         path.append(STATES[state][0])
     return path, state
 
 
 def _persistent(start: Array, fresh: Array) -> Array:
-    """The AR(1) of unit variance from ``start`` [s], driven by ``fresh`` [n, s]."""
+    """Return the AR(1) of unit variance [n, s] from ``start`` [s], driven by ``fresh`` [n, s]."""
     path = np.empty_like(fresh)
     scale = math.sqrt(1 - PERSISTENCE**2)
     for step, shock in enumerate(fresh):
@@ -234,8 +236,11 @@ def _persistent(start: Array, fresh: Array) -> Array:
 
 
 def _autoregressed(coefficient: Array, past: Array, pushed: Array) -> Array:
-    """Returns [n, s] behind ``past`` [48, s], driven by ``pushed`` [n, s]; three bars at a time. Sums run
-    over lags in one fixed order, so that a symbol's returns do not depend on its neighbours."""
+    """Return the autoregressive returns [n, s] after ``past`` [48, s], driven by ``pushed`` [n, s].
+
+    Three bars are computed at a time. Sums over lags have one fixed order, so that the returns of a symbol do not
+    depend on the other symbols.
+    """
     length = len(pushed)
     z = np.concatenate([past, pushed])
     if not coefficient.any():

@@ -1,10 +1,10 @@
-"""What can be known about the synthetic market: the planted signal and the exact posterior of its labels.
+"""The theory of the synthetic market: the planted signal, and the exact posterior of its labels.
 
-The standardised return of bar t+1 is ``z[t+1] = sum_j a[j] z[t-j] + beta_row u[t] + e[t+1]``: an
-autoregression over 48 bars that skips the newest two (so no single row shows it), an observed AR(1)
-``u`` of unit variance, and standard normal ``e``. All is Gaussian and linear, so the sum of the next h
-returns is normal given the past, with mean and variance in closed form; classes are its parts below,
-within and above +-kappa.
+The standardised return of bar t+1 is ``z[t+1] = sum_j a[j] z[t-j] + beta_row u[t] + e[t+1]``. The first term is an
+autoregression over 48 bars with no weight on the newest two, so that a single feature row does not show the signal.
+``u`` is an observed AR(1) of unit variance, ``e`` is standard normal. All terms are Gaussian and linear. The sum of the
+next h returns is therefore normal given the past, with mean and variance in closed form. The classes are its values
+below -kappa, between, and above +kappa.
 """
 
 import math
@@ -21,21 +21,22 @@ LAGS: Final = 48
 PERSISTENCE: Final = 0.9
 """The AR(1) coefficient of ``u``."""
 _MEMORY: Final = 4096
-"""Shocks older than this many bars are taken as forgotten (the slowest mode allowed loses 0.5 % a bar)."""
+"""Shocks older than this many bars are neglected; the slowest mode that is allowed decays by 0.5 % a bar."""
 
 
 class Signal(NamedTuple):
-    """How strong the planted signal is: ``sequence`` is the length of the autoregression's coefficient
-    vector, ``row`` the coefficient of ``u``. Bars have no field for ``u``: with ``row`` other than 0 the
-    posterior below is that of somebody who sees more than bars."""
+    """The strength of the planted signal: ``sequence`` is the Euclidean norm of the autoregression's coefficients,
+    ``row`` the coefficient of ``u``. Bars do not contain ``u``; if ``row`` is not 0, the posterior is that of an
+    observer who also has ``u``."""
 
     sequence: float = 0.0
     row: float = 0.0
 
 
 class Bound(NamedTuple):
-    """The best that any forecaster can do on a label, in expectation; ``skill`` in nats a label is the
-    log loss of the class prior less that of the posterior."""
+    """The expected result of the best possible forecast of a label. ``skill`` is the log loss of the class prior less
+    that of the posterior, in nats a label; ``majority`` is the accuracy of always forecasting the most frequent
+    class."""
 
     prior: tuple[float, float, float]
     prior_loss: float
@@ -45,8 +46,10 @@ class Bound(NamedTuple):
 
 
 def coefficients(signal: Signal) -> Array:
-    """``a`` [48]: exp(-j/6) - exp(-j/16)/2, zero for j = 0 and 1, scaled to length ``signal.sequence``.
-    Raises ``ValueError`` where returns would grow without bound (from about 0.34)."""
+    """Return ``a`` [48]: exp(-j/6) - exp(-j/16)/2, zero for j = 0 and 1, scaled to the norm ``signal.sequence``.
+
+    Raises ``ValueError`` if returns would grow without bound (from about 0.34).
+    """
     lag = np.arange(LAGS)
     shape = np.exp(-lag / 6) - 0.5 * np.exp(-lag / 16)
     shape[:2] = 0.0
@@ -58,8 +61,8 @@ def coefficients(signal: Signal) -> Array:
 
 
 class _Forecast(NamedTuple):
-    """The sum of the next h returns given the past: weights of z[t-j] and of u[t] in its mean, its
-    variance given the past, and its variance unconditionally."""
+    """The distribution of the sum of the next h returns: the weights of z[t-j] (``weights``) and of u[t] (``row``) in
+    its mean given the past, its variance given the past, and its unconditional variance (``total``)."""
 
     weights: Array
     row: float
@@ -72,7 +75,7 @@ def _forecast(signal: Signal, horizon: int) -> _Forecast:
     a = coefficients(signal)
     response = _response(a, _MEMORY)
     summed = np.cumsum(response)
-    # A return one step ahead of the end of the horizon by n bars moves the sum by summed[n].
+    # A shock n bars before the end of the horizon changes the sum by summed[n].
     ahead = summed[:horizon][::-1]
     decay = PERSISTENCE ** np.arange(_MEMORY)
     shock = math.sqrt(1 - PERSISTENCE**2)
@@ -88,7 +91,7 @@ def _forecast(signal: Signal, horizon: int) -> _Forecast:
 
 
 def _response(a: Array, length: int) -> Array:
-    """What a unit shock adds to the return n bars later, n = 0 .. length - 1."""
+    """Return the change of the return n bars after a unit shock, n = 0 .. length - 1."""
     response = np.zeros(length)
     response[0] = 1.0
     for n in range(1, length):
@@ -98,7 +101,7 @@ def _response(a: Array, length: int) -> Array:
 
 
 def _mean_weights(a: Array, horizon: int) -> Array:
-    """Weights of z[t], z[t-1] .. in the expected sum of the next ``horizon`` returns."""
+    """Return the weights of z[t], z[t-1] .. in the expected sum of the next ``horizon`` returns."""
     rows = np.vstack([np.zeros((horizon, LAGS)), np.eye(LAGS)])
     for step in range(horizon - 1, -1, -1):
         rows[step] = a @ rows[step + 1 : step + 1 + LAGS]
@@ -106,15 +109,16 @@ def _mean_weights(a: Array, horizon: int) -> Array:
 
 
 def threshold(signal: Signal, horizon: int, hold: float) -> float:
-    """The kappa that makes HOLD have probability ``hold``."""
+    """Return the kappa at which HOLD has the probability ``hold``."""
     return NormalDist().inv_cdf((1 + hold) / 2) * math.sqrt(_forecast(signal, horizon).total)
 
 
 def posterior(z: Array, signal: Signal, horizon: int, kappa: float | Array, u: Array | None = None) -> Array:
-    """P(SELL), P(HOLD), P(BUY) of the label at each bar, [n, 3], given all bars up to it.
+    """Return P(SELL), P(HOLD), P(BUY) of the label at each bar, [n, 3], given all bars up to it.
 
-    ``z`` float64 [n] are standardised returns, ``u`` [n] likewise where the signal has a row part.
-    ``kappa`` may differ by bar. Rows 0 to 46, whose past is not in ``z``, are NaN."""
+    ``z`` float64 [n] are standardised returns; ``u`` float64 [n] is needed if the signal has a row part. ``kappa`` may
+    differ by bar. Rows 0 to 46 are NaN, since their past is not in ``z``.
+    """
     forecast = _forecast(signal, horizon)
     mean = np.full(len(z), np.nan)
     if len(z) >= LAGS:
@@ -138,19 +142,22 @@ def _normal(x: Array) -> Array:
 
 
 def labels(z: Array, horizon: int, kappa: float | Array) -> NDArray[np.int64]:
-    """The class (0 SELL, 1 HOLD, 2 BUY) of the sum of the ``horizon`` returns after each bar, [n]; -1 for
-    the last bars, whose future is not in ``z``."""
-    found = np.full(len(z), -1, dtype=np.int64)
+    """Return the class (0 SELL, 1 HOLD, 2 BUY) of the sum of the ``horizon`` returns after each bar, [n]; -1 for the
+    last bars, whose future is not in ``z``."""
+    classes = np.full(len(z), -1, dtype=np.int64)
     if len(z) > horizon:
         ahead = np.lib.stride_tricks.sliding_window_view(z[1:], horizon).sum(axis=1)
         bound = np.broadcast_to(kappa, z.shape)[: len(ahead)]
-        found[: len(ahead)] = 1 + (ahead > bound) - (ahead < -bound)
-    return found
+        classes[: len(ahead)] = 1 + (ahead > bound) - (ahead < -bound)
+    return classes
 
 
 def attainable(signal: Signal, horizon: int, hold: float) -> Bound:
-    """The bound of the label with P(HOLD) = ``hold``: the posterior averaged over the stationary,
-    normal distribution of its mean, by the trapezoidal rule over +-10 standard deviations."""
+    """Return the bound for the label with P(HOLD) = ``hold``.
+
+    The posterior is averaged over the stationary normal distribution of its mean, by the trapezoidal rule over +-10
+    standard deviations.
+    """
     forecast = _forecast(signal, horizon)
     kappa = threshold(signal, horizon, hold)
     node = np.linspace(-10, 10, 4001)
@@ -161,6 +168,6 @@ def attainable(signal: Signal, horizon: int, hold: float) -> Bound:
     entropy = -(np.where(chances > 0, chances, 1.0) * np.log(np.where(chances > 0, chances, 1.0))).sum(axis=1)
     prior = ((1 - hold) / 2, hold, (1 - hold) / 2)
     prior_loss = -sum(part * math.log(part) for part in prior)
-    # No forecaster loses to the prior: below that is rounding.
+    # The best forecast is never worse than the prior; a negative value is a rounding error.
     skill = max(prior_loss - float(weight @ entropy), 0.0) if spread else 0.0
     return Bound(prior, prior_loss, skill, float(weight @ chances.max(axis=1)), max(prior))

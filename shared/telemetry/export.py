@@ -210,7 +210,7 @@ def _zeros(service: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 ONE_A_MINUTE: Final = FloodFilter(1, lambda record: (record.name,))
-"""A collector that is down is one line a minute of each exporter, with the count of lines held back."""
+"""While a collector is down, each exporter logs one line a minute, with the count of those that were not logged."""
 
 
 def exporting(settings: TelemetrySettings, service: str, partition: int) -> Exporting:

@@ -1,4 +1,4 @@
-"""Log lines of services: JSON, one a minute of work or one for what a person must act on, never one an event.
+"""Log lines of services: JSON, one for each minute of work and one for what a person must act on, never one an event.
 
 A service writes to stderr, where journald or the container's engine keeps it. Lines are alike if they have the same
 logger, level and text before its values are filled in. Ten lines that are alike pass in a minute; the others are
@@ -83,7 +83,7 @@ class FloodFilter(logging.Filter):
 
 
 class LogHandler(logging.StreamHandler[Any]):
-    """Writes records to a stream through a ``FloodFilter``, and once a minute the counts of those held back."""
+    """Writes records to a stream through a ``FloodFilter``, and once a minute the counts of those that did not pass."""
 
     def __init__(self, service: str, stream: Any = None) -> None:
         super().__init__(stream)

@@ -20,8 +20,8 @@ CONFIDENCES: Final = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.8
 
 
 class Metric(NamedTuple):
-    """One instrument. ``unit`` in UCUM; ``attributes`` beside those of the resource; ``bounds`` of a
-    histogram's buckets, in its unit."""
+    """One instrument. ``unit``: in UCUM. ``attributes``: in addition to those of the resource. ``bounds``: of the
+    buckets of a histogram, in its unit."""
 
     name: str
     kind: Kind
@@ -72,7 +72,7 @@ METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
     for metric in (
         Metric(
-            "conclave.events.consumed", "counter", "{event}", (STREAM,), "each service", "events taken in and committed"
+            "conclave.events.consumed", "counter", "{event}", (STREAM,), "each service", "events read and committed"
         ),
         Metric("conclave.events.produced", "counter", "{event}", (STREAM,), "each service", "events written"),
         Metric(
@@ -136,11 +136,11 @@ METRICS: Final[dict[str, Metric]] = {
         ),
         Metric(
             "conclave.gate.value", "gauge", "{value}", (MODEL, ARTIFACT, PARTITION, "conclave.gate"), "watcher",
-            "what a gate found of a candidate: an e-value, or the gate's own measure",
+            "result of a gate for a candidate: an e-value, or the gate's own measure",
         ),
         Metric(
             "conclave.gate.threshold", "gauge", "{value}", (MODEL, ARTIFACT, PARTITION, "conclave.gate"), "watcher",
-            "what that value is held against",
+            "threshold with which that value is compared",
         ),
         Metric(
             "conclave.verdict", "gauge", "{verdict}", (MODEL, ARTIFACT, PARTITION), "watcher",
@@ -159,7 +159,7 @@ METRICS: Final[dict[str, Metric]] = {
             "conclave.swap.duration", "histogram", "s", (), "watcher",
             "from the command that changed the configuration to the first decision under it", SECONDS,
         ),
-        Metric("conclave.alerts", "gauge", "{alert}", ("conclave.alert",), "watcher", "alerts that stand"),
+        Metric("conclave.alerts", "gauge", "{alert}", ("conclave.alert",), "watcher", "alerts that are active"),
         Metric(
             "conclave.notices.waiting", "gauge", "{notice}", (), "watcher", "notices that could not be sent yet"
         ),

@@ -1,9 +1,9 @@
 """What a process reports after each batch.
 
 Without an endpoint this is one line of log a minute, and no library is imported. With an endpoint,
-``shared.telemetry.export`` also sends spans and metrics over OTLP/HTTP, from threads of its own: a collector that
-is slow, down or lying costs telemetry, never a batch. Telemetry is not part of an event's id, and no service
-reads it.
+``shared.telemetry.export`` also sends spans and metrics over OTLP/HTTP, from threads of its own: a collector that is
+slow, down or faulty can lose telemetry, but never delays a batch. Telemetry is not part of an event's id, and no
+service reads it.
 """
 
 import logging

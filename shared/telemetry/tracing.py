@@ -9,7 +9,7 @@ written is a span of kind PRODUCER, and a batch read is one ``process`` span of 
 one parent cannot stand for many messages, so it has links to the traced events among them. Both are sampled by their
 trace id, the event's where its bar entered (``flags_of``).
 
-A span is known whole when its batch is committed, so it is constructed as the SDK's ``ReadableSpan`` and handed to
+When a batch is committed, its spans are complete, so each is constructed as the SDK's ``ReadableSpan`` and handed to
 a span processor. ``Tracer.start_span`` and an ``IdGenerator`` give the same span for 30 us instead of 1 us.
 """
 

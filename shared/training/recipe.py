@@ -1,4 +1,4 @@
-"""The recipe by which an artifact can be trained again."""
+"""Derive from an artifact's manifest the recipe by which it can be trained again."""
 
 from schemas.training import Recipe
 from shared.artifacts.manifest import Manifest
@@ -7,8 +7,8 @@ from shared.features.installed import FEATURE_SETS
 
 
 def recipe_of(manifest: Manifest) -> Recipe | str:
-    """Return the recipe of an artifact, or why it cannot be trained again here. Depends on what is installed, so cores
-    must not call it."""
+    """Return the recipe of an artifact, or the reason why it cannot be trained here. The result depends on the families
+    and feature sets that are installed, so no core may call this."""
     if manifest.family not in FAMILIES:
         return f"family {manifest.family!r} is not trained here"
     if manifest.feature_set.name not in FEATURE_SETS:

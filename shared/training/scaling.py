@@ -32,10 +32,10 @@ RIDGE: Final = 1e-4
 
 def best_temperature(logits: Matrix, y: Classes) -> float:
     """Return the temperature in [0.2, 5] with the least log loss, found over 1/T, in which the loss is convex."""
-    found = library("scipy.optimize").minimize_scalar(
+    minimum = library("scipy.optimize").minimize_scalar(
         lambda inverse: mean_log_loss(logits * inverse, y), bounds=(1 / HIGHEST, 1 / LOWEST), options={"xatol": 1e-6}
     )
-    return float(1 / found.x)
+    return float(1 / minimum.x)
 
 
 def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
@@ -54,10 +54,10 @@ def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
             slope + RIDGE * (at - origin),
         )
 
-    found = library("scipy.optimize").minimize(objective, origin, jac=True, method="BFGS", options={"gtol": 1e-7}).x
-    if not ((found[:3] >= 1 / HIGHEST) & (found[:3] <= 1 / LOWEST)).all():
+    point = library("scipy.optimize").minimize(objective, origin, jac=True, method="BFGS", options={"gtol": 1e-7}).x
+    if not ((point[:3] >= 1 / HIGHEST) & (point[:3] <= 1 / LOWEST)).all():
         return None
-    a, b, c, *bias = found.tolist()
+    a, b, c, *bias = point.tolist()
     return VectorScaling((a, b, c), (bias[0], bias[1], bias[2]))
 
 
@@ -80,11 +80,11 @@ def calibrate(logits: Matrix, y: Classes, time: Times, end: Times) -> Calibratio
         return UNCALIBRATED
     fitted = best_temperature(logits[early], y[early])
     without, with_it = mean_log_loss(logits[late], y[late]), mean_log_loss(logits[late] / fitted, y[late])
-    found = Calibration(fitted if with_it <= without else 1.0, fitted, with_it, without)
+    scalar = Calibration(fitted if with_it <= without else 1.0, fitted, with_it, without)
     enough = independent(time[early], end[early]) >= INDEPENDENT_AT_LEAST
     vector = best_vector(logits[early], y[early]) if enough else None
     if vector is not None:
         with_vector = mean_log_loss(vector.apply(logits[late]), y[late])
         if with_vector < min(with_it, without):
             return Calibration(1.0, fitted, with_vector, without, vector)
-    return found
+    return scalar

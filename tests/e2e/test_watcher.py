@@ -74,7 +74,7 @@ def test_a_webhook_is_told_of_commands_and_dead_letters_once_across_restarts_of_
         installation.conclave("halt", *WHY)
         wait_until(lambda: desk.told("halted raised"), told=desk.lines)
         installation.conclave("feed", "--bars", str(bad))
-        wait_until(lambda: desk.told("dead-letters told"), told=desk.lines)
+        wait_until(lambda: desk.told("dead-letters reported"), told=desk.lines)
         # In between, a crash tells it twice rather than never.
         wait_until(lambda: not kept()["waiting"], told=desk.lines)
         kill(watcher.pid)
@@ -83,10 +83,10 @@ def test_a_webhook_is_told_of_commands_and_dead_letters_once_across_restarts_of_
         installation.conclave("policy", "voting", "edge=0.2", *WHY)
         installation.conclave("rollback", *WHY)
         watcher = installation.start("run", "watcher")
-        wait_until(lambda: desk.told("rolled-back told") and desk.told("halted resolved"), told=desk.lines)
+        wait_until(lambda: desk.told("rolled-back reported") and desk.told("halted resolved"), told=desk.lines)
         watcher.send_signal(signal.SIGTERM)
         watcher.communicate(timeout=30)
         assert watcher.returncode == 0
-    assert desk.told("halted raised") == desk.told("rolled-back told") == desk.told("dead-letters told") == 1
+    assert desk.told("halted raised") == desk.told("rolled-back reported") == desk.told("dead-letters reported") == 1
     assert "by " in next(line for line in desk.lines if "halted raised" in line)
     assert kept()["waiting"] == {}

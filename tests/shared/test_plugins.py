@@ -143,5 +143,5 @@ def test_an_object_that_is_none_of_its_group_is_refused_with_what_it_lacks(plugi
 
 
 def test_an_address_of_no_feed_says_which_there_are() -> None:
-    with pytest.raises(SourceError, match=r"lab://BTC: no feed 'lab' is installed; there are: none"):
+    with pytest.raises(SourceError, match=r"lab://BTC: no feed 'lab' is installed; installed feeds: none"):
         open_bars("lab://BTC")

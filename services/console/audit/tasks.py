@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from shared.archive import CorruptError, LostError
-from shared.archive.past import location
-from shared.archive.store import opened as archive_at
+from shared.archive.location import archive_location
+from shared.archive.store import open_store
 from shared.audit.artifacts import Examined, examine
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings
@@ -41,7 +41,7 @@ def where_of(settings: Settings, archive: str | None, artifacts: Path | str | No
         redis_url_with_password(settings),
         archive or "",
         str(artifacts or Path(settings.installation.state, "artifacts")),
-        location(settings),
+        archive_location(settings),
     )
 
 
@@ -152,9 +152,9 @@ def source_of(where: Where) -> Iterator[Recording]:
     """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
     sealed of it; up to the cut, if there is one."""
     if where.archive:
-        yield _cut(ArchivedRecording(archive_at(where.archive)), where)
+        yield _cut(ArchivedRecording(open_store(where.archive)), where)
         return
-    with live(where.url, archive_at(where.past) if where.past else None) as source:
+    with live(where.url, open_store(where.past) if where.past else None) as source:
         yield _cut(source, where)
 
 
@@ -172,7 +172,7 @@ def cut(where: Where, settings: Settings | None) -> Where:
         partitions = newest.partitions or (settings.installation.partitions if settings else 1)
         checkpoints = Path(settings.installation.state, "checkpoints") if settings and not where.archive else None
         past = where.archive or where.past
-        store = archive_at(past) if past else None
+        store = open_store(past) if past else None
         url = "" if where.archive else where.url
         known = collect(partitions, url=url, store=store, checkpoints=checkpoints, log_id=newest.log_id)
         return where._replace(ends=_ends(source, partitions), known=tuple(known))

@@ -16,7 +16,7 @@ from services.console.evidence.records import Verdicts, read_verdicts, recorded_
 from services.console.evidence.rejudging import Judged, Mark, Replay, Replaying
 from services.console.output import OUTPUT, coloured, echo_json
 from shared.archive import SegmentStore
-from shared.archive.past import past_of
+from shared.archive.location import open_archive
 from shared.control import ControlReader
 from shared.control.stream import read_control
 from shared.gates.policies import Policy, policy_of
@@ -45,7 +45,7 @@ async def replay(context: click.Context, /, named: str, output: str) -> None:
     policy = read_policy(named)
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
-        found = await replayed(log, settings.installation.partitions, policy, past_of(settings))
+        found = await replayed(log, settings.installation.partitions, policy, open_archive(settings))
         verdicts = await read_verdicts(log, settings.installation.partitions)
     if output == "json":
         echo_json(_told(found, verdicts))

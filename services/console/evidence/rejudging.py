@@ -15,7 +15,7 @@ from schemas.codec import Envelope
 from schemas.control import CommandRecorded, Promote
 from schemas.gates import EvidenceRestarted, Judgement
 from schemas.scores import PredictionScored
-from services.gate_evaluator.core import Evaluator, Standing, State
+from services.gate_evaluator.core import CandidateProgress, Evaluator, State
 from shared.gates.policies import Policy
 from shared.runtime.service import Batch, Received
 
@@ -117,27 +117,27 @@ class Replaying:
         self._evaluator.apply(self._state, Batch((envelope,), ()))
 
     def _note(self, artifact: str) -> None:
-        standing = self._state.standing(artifact)
-        if standing is None:
+        progress = self._state.progress(artifact)
+        if progress is None:
             return
-        name = f"{standing.model} {artifact}"
+        name = f"{progress.model} {artifact}"
         candidate = self.found.candidates.get(name)
         if candidate is None:
-            candidate = self.found.candidates[name] = Candidate(standing.model, artifact, standing.champion)
-        if (candidate.scores, candidate.champion) != (standing.scores, standing.champion):
-            candidate.scores, candidate.champion = standing.scores, standing.champion
+            candidate = self.found.candidates[name] = Candidate(progress.model, artifact, progress.champion)
+        if (candidate.scores, candidate.champion) != (progress.scores, progress.champion):
+            candidate.scores, candidate.champion = progress.scores, progress.champion
             self.found.scores += 1
-            if standing.scores % LOOK_EVERY == 0:
-                self._look(candidate, standing)
+            if progress.scores % LOOK_EVERY == 0:
+                self._look(candidate, progress)
 
-    def _look(self, candidate: Candidate, standing: Standing | None = None) -> Mark | None:
+    def _look(self, candidate: Candidate, progress: CandidateProgress | None = None) -> Mark | None:
         """What is said now; of one that is let go, what was said last."""
-        standing = standing or self._state.standing(candidate.artifact)
-        if standing is None:
+        progress = progress or self._state.progress(candidate.artifact)
+        if progress is None:
             return candidate.newest
-        found = self._state.judged(candidate.artifact)
+        found = self._state.judge(candidate.artifact)
         open_ = tuple(one.name for one in found.gates if one.outcome != "passed")
-        mark = Mark(standing.scores, standing.until, found.outcome, open_)
+        mark = Mark(progress.scores, progress.until, found.outcome, open_)
         candidate.newest = mark
         if mark.outcome == "passed":
             candidate.first_passed = candidate.first_passed or mark

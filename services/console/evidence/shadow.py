@@ -12,7 +12,7 @@ from services.console.control.membership import shadow
 from services.console.evidence.records import read_verdicts, recorded_scores
 from services.console.output import OUTPUT, echo_json, terminal_table
 from shared.archive import SegmentStore
-from shared.archive.past import past_of
+from shared.archive.location import open_archive
 from shared.control import State
 from shared.control.issuing import current
 from shared.gates.policies import chosen
@@ -53,7 +53,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
     if html is not None:
         require_charts()
     async with opened_log(settings, "conclave:console") as log:
-        found = await read_report(log, settings.installation.partitions, model, past_of(settings))
+        found = await read_report(log, settings.installation.partitions, model, open_archive(settings))
     if html is not None:
         html.write_text(page(found), encoding="utf-8")
         click.echo(f"written: {html}", err=True)

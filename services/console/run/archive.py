@@ -19,7 +19,7 @@ from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
 from shared.archive.restoring import restore as restored
 from shared.archive.sealed import CorruptError
-from shared.archive.store import SegmentStore, opened
+from shared.archive.store import SegmentStore, open_store
 from shared.control.stream import now_ms
 from shared.log import StreamKey
 from shared.log.admin import opened_whole
@@ -37,7 +37,7 @@ def archive() -> None:
 
 
 def _store(context: click.Context, location: str | None) -> SegmentStore:
-    return opened(location) if location else store_of(settings_of(context))
+    return open_store(location) if location else store_of(settings_of(context))
 
 
 @archive.command()

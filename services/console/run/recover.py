@@ -93,13 +93,13 @@ async def _append(log: Log, found: Missing) -> None:
             "still holds"
         )
     if not found.complete:
-        unknown = ", ".join(str(lost.version) for lost in found.lost if lost.held is None)
+        unknown = ", ".join(str(lost.version) for lost in found.lost if lost.copied is None)
         raise RefusedError(f"the command of version {unknown} is held nowhere; give up what is lost (--accept)")
     reader = ControlReader()
     await read_control(log, reader)
     for lost in found.lost:
-        assert lost.held is not None
-        entry = lost.held.entry
+        assert lost.copied is not None
+        entry = lost.copied.entry
         if not await log.append_at(CONTROL, entry.id, entry.data, marks=marks_of(reader)):
             raise RefusedError(f"the stream takes no entry {entry.id}: somebody appended meanwhile; look again")
         await read_control(log, reader)
@@ -157,9 +157,9 @@ def _rows(found: Missing | None) -> list[dict[str, Any]]:
     for lost in found.lost if found is not None else ():
         row: dict[str, Any] = {"version": lost.version, "head": lost.head, "held": NOWHERE}
         row |= {"entry": "", "command": "", "actor": "", "reason": ""}
-        if lost.held is not None:
-            recorded = lost.held.recorded
-            row |= {"entry": lost.held.entry.id, "command": tag_of(recorded.command), "held": lost.held.source}
+        if lost.copied is not None:
+            recorded = lost.copied.recorded
+            row |= {"entry": lost.copied.entry.id, "command": tag_of(recorded.command), "held": lost.copied.source}
             row |= {"actor": recorded.actor, "reason": recorded.reason}
         rows.append(row)
     return rows

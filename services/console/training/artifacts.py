@@ -7,7 +7,7 @@ from rich.table import Table
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, coloured, echo_json
-from shared.archive.store import opened
+from shared.archive.store import open_store
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.card import card as card_of
 from shared.artifacts.checks import check_stored
@@ -100,7 +100,7 @@ def push_(context: click.Context, /, artifact: str, place: str) -> None:
     """Copies an artifact to a folder, or to a place that fsspec knows, as s3://bucket/artifacts."""
     store = store_of(settings_of(context))
     digest = store.find(artifact)
-    size = push(store, digest, opened(place))
+    size = push(store, digest, open_store(place))
     click.echo(f"{digest}: {size:,} bytes at {place}")
 
 
@@ -110,7 +110,7 @@ def push_(context: click.Context, /, artifact: str, place: str) -> None:
 @click.pass_context
 def pull_(context: click.Context, /, digest: str, place: str) -> None:
     """Copies an artifact from there into this store, by its whole digest, verified byte by byte."""
-    click.echo(pull(store_of(settings_of(context)), digest, opened(place)))
+    click.echo(pull(store_of(settings_of(context)), digest, open_store(place)))
 
 
 def _verify(store: ArtifactStore, digest: str, output: str) -> bool:

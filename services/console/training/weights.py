@@ -14,7 +14,7 @@ from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import after_training, bars_of
 from shared.artifacts.show import render
 from shared.features.installed import FEATURE_SETS
-from shared.importing.bring import bring
+from shared.importing.importer import import_weights
 from shared.training.fitting import HOLD, HORIZON
 
 
@@ -72,7 +72,7 @@ async def import_(
     trained here must pass."""
     settings = settings_of(context)
     source, name = chosen_source(options)
-    brought = bring(
+    imported = import_weights(
         weights,
         bars_of(source),
         FEATURE_SETS[set_name],
@@ -85,12 +85,12 @@ async def import_(
         hold=hold,
         bridge=settings.features.bridge,
     )
-    digest = store_of(settings).save(brought.manifest, brought.files)
-    known = brought.manifest.imported
+    digest = store_of(settings).save(imported.manifest, imported.files)
+    known = imported.manifest.imported
     assert known is not None
     if options["output"] == "table":
-        Console().print(render(brought.manifest, digest))
+        Console().print(render(imported.manifest, digest))
         click.echo(f"recognised as {known.layout or 'its parts'}; {known.off:.2g} from the reference", err=True)
     click.echo(digest)
     if then is not None:
-        await after_training(settings, model, digest, brought, then, None, options)
+        await after_training(settings, model, digest, imported, then, None, options)

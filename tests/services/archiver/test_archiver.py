@@ -12,7 +12,7 @@ from schemas.catalogue import DAY_MS
 from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
-from services.archiver.sealing import ArchiveError, Round, round_of
+from services.archiver.sealing import ArchiveError, Round, run_round
 from shared.archive import CorruptError, SealedHistory, WholeHistory, entries
 from shared.archive.checking import check, check_cuts
 from shared.archive.restoring import restore
@@ -52,7 +52,14 @@ class World:
 
     async def letter(self, text: str) -> None:
         claim = await self.log.claim("feed", [], 0, ME, take_over=True)
-        await self.log.commit(claim, Commit([encode("dead", DeadLetter("feed", "a:1", "bad_row", text, ""))], {}, {}))
+        await self.log.commit(
+            claim,
+            Commit(
+                [encode("dead", DeadLetter(service="feed", source="a:1", reason="bad_row", detail=text, raw=""))],
+                {},
+                {},
+            ),
+        )
 
     async def reads(self, group: str, count: int, since: int | None = None) -> Claim:
         claim = await self.log.claim(group, ["market"], 0, ME, take_over=True)
@@ -65,7 +72,7 @@ class World:
     async def round(self, later: int = 0, copy: SegmentStore | None = None) -> Round:
         async with opened_whole(self.url, "test") as whole:
             now = time.time_ns() // 1_000_000 + later
-            return await round_of(self.log, whole, self.store, partitions=1, now=now, copy=copy, renew=nothing)
+            return await run_round(self.log, whole, self.store, partitions=1, now=now, copy=copy, renew=nothing)
 
     async def all(self, place: StreamKey = MARKET) -> list[Entry]:
         return [one async for one in entries(WholeHistory(self.log, self.store), place)]
@@ -73,7 +80,20 @@ class World:
 
 def seal_bar(number: int) -> Encoded:
 
-    return encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+    return encode(
+        "market",
+        BarClosed(
+            symbol="BTC",
+            interval_ms=60_000,
+            open_time=number * 60_000,
+            open=1.0,
+            high=2.0,
+            low=0.5,
+            close=1.5,
+            volume=10.0,
+            origin="synthetic",
+        ),
+    )
 
 
 @pytest.fixture
@@ -84,7 +104,7 @@ async def world(empty_redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
     made.client.close()
 
 
-async def test_what_is_sealed_old_and_needed_by_nobody_is_trimmed_and_still_read(world: World) -> None:
+async def test_what_is_sealed_old_and_needed_by_no_group_is_trimmed_and_still_read(world: World) -> None:
     await world.bars(30)
     await world.reads("feature-builder", 30)
     before = await world.all()
@@ -165,7 +185,7 @@ async def test_an_entry_that_differs_from_the_sealed_one_stops_trimming(world: W
         await world.round(LATER)
 
 
-async def test_a_server_that_is_behind_what_was_sealed_is_refused(world: World) -> None:
+async def test_a_server_that_ends_before_what_was_sealed_is_refused(world: World) -> None:
     await world.bars(3)
     await world.round()
     world.client.flushall()

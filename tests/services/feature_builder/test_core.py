@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from schemas.codec import Encoded, authentic, encode
+from schemas.codec import Encoded, encode, framed
 from schemas.common import Origin
 from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from services.feature_builder import core
-from services.feature_builder.core import FeatureBuilder, Memo, State
+from services.feature_builder.core import FeatureBuilder, Snapshot, State
 from services.feature_builder.main import service
 from shared.control import EMPTY, GENESIS, fold, head_of, propose
 from shared.features import SETS, FeatureSet, engine, feature_set
@@ -155,7 +155,7 @@ def test_an_answer_names_its_bar_and_carries_its_trace() -> None:
         assert answer.stream == "features"
         assert answer.envelope.causation == answer.envelope.correlation == entry.envelope.id
         assert answer.envelope.sampled
-        assert authentic("features", answer.data)
+        assert not framed("features", answer.data).fault
 
 
 @pytest.mark.parametrize(
@@ -197,13 +197,13 @@ def test_a_restart_remembers_why_a_window_is_not_full() -> None:
     log = received([bar(t) for t in range(300)] + [bar(t) for t in range(310, 330)])
     state = builder.initial(b"")
     builder.handle(state, Batch((), log[:310]))
-    assert msgspec.msgpack.decode(builder.snapshot(state), type=Memo).restarted == (("AAA", MINUTE, False),)
+    assert msgspec.msgpack.decode(builder.snapshot(state), type=Snapshot).restarted == (("AAA", MINUTE, False),)
     fresh = restarted(builder, state, log, 310)
     assert builder.snapshot(fresh) == builder.snapshot(state)
     found = events(builder.handle(fresh, Batch((), log[310:])))
     assert found[0] == FeaturesWithheld("AAA", MINUTE, 320 * MINUTE, "live", SHORT.digest, "gap", 11, 20)
     assert isinstance(found[-1], FeaturesComputed)
-    assert msgspec.msgpack.decode(builder.snapshot(fresh), type=Memo).restarted == ()
+    assert msgspec.msgpack.decode(builder.snapshot(fresh), type=Snapshot).restarted == ()
 
 
 @st.composite
@@ -230,8 +230,8 @@ def test_neither_batches_nor_restarts_change_a_byte(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "MILESTONE", 8 if len(bars) % 2 else 1)
-        patch.setattr(engine, "SILENCE", 30 if forgetful else 2**18)
-        patch.setattr(engine, "SWEEP", 8)
+        patch.setattr(engine, "FORGET_AFTER", 30 if forgetful else 2**18)
+        patch.setattr(engine, "SWEEP_EVERY", 8)
         builder = service([PAIR, SHORT], bridge=2)
         log = received(bars)
         whole = builder.handle(builder.initial(b""), Batch((), log))

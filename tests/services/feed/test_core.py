@@ -1,4 +1,4 @@
-"""The feed's fold: what goes out, what is set aside, and that a memo is all it takes to go on."""
+"""The fold of the feed: what is written, what becomes a dead letter, and how it resumes from its memo."""
 
 from itertools import pairwise
 from typing import Any
@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.catalogue import partition_of
-from schemas.codec import ROOT, Encoded, authentic, decode
+from schemas.codec import ROOT, Encoded, decode, framed
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
-from services.feed.core import Numbered, OtherSourceError, State, begin, handle, memo_of, split, ticks
+from services.feed.core import Numbered, OtherSourceError, State, handle, initial, snapshot, split, ticks
 from shared.bars import Good, RefusedRow, Row
 
 HOUR = 3_600_000
@@ -27,7 +27,7 @@ def good(n: int, symbol: str = "BTCUSDT", close: float = 11.0) -> Good:
 
 
 def fresh() -> State:
-    return begin(b"", "source", "bars.csv", 1)
+    return initial(b"", "source", "bars.csv", 1)
 
 
 def numbered(*rows: Row) -> list[Numbered]:
@@ -35,26 +35,28 @@ def numbered(*rows: Row) -> list[Numbered]:
 
 
 def events(outputs: tuple[Encoded, ...]) -> list[Any]:
-    return [decode(sealed.stream, sealed.data).event for sealed in outputs]
+    return [decode(encoded.stream, encoded.data).event for encoded in outputs]
 
 
 def test_a_good_bar_goes_out_as_a_root_event() -> None:
-    told = handle(fresh(), numbered(good(0)), 1)
-    (sealed,) = told.outputs
-    envelope = decode("market", sealed.data)
-    assert sealed.stream == "market"
+    handled = handle(fresh(), numbered(good(0)), 1)
+    (encoded,) = handled.outputs
+    envelope = decode("market", encoded.data)
+    assert encoded.stream == "market"
     assert envelope.event == bar(0)
     assert (envelope.causation, envelope.correlation, envelope.flags) == (ROOT, envelope.id, 0)
-    assert authentic("market", sealed.data)
-    assert told[1:] == (1, 0, 0)
+    assert not framed("market", encoded.data).fault
+    assert handled[1:] == (1, 0, 0)
 
 
 def test_a_refused_row_becomes_a_dead_letter_with_file_and_line() -> None:
     refused = RefusedRow("not_finite", "high nan", "BTCUSDT.csv:7", "1,nan", "BTCUSDT")
-    told = handle(fresh(), numbered(refused), 1)
-    assert events(told.outputs) == [DeadLetter("feed", "BTCUSDT.csv:7", "not_finite", "high nan", "1,nan")]
-    assert told.outputs[0].stream == "dead"
-    assert told[1:] == (0, 1, 0)
+    handled = handle(fresh(), numbered(refused), 1)
+    assert events(handled.outputs) == [
+        DeadLetter(service="feed", source="BTCUSDT.csv:7", reason="not_finite", detail="high nan", raw="1,nan")
+    ]
+    assert handled.outputs[0].stream == "dead"
+    assert handled[1:] == (0, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -69,12 +71,12 @@ def test_a_refused_row_becomes_a_dead_letter_with_file_and_line() -> None:
 )
 def test_a_bar_out_of_its_place_is_set_aside_and_changes_nothing(second: BarClosed, reason: str) -> None:
     state = fresh()
-    told = handle(state, numbered(good(5), Good(second, "BTCUSDT.csv:9"), good(6)), 3)
-    first, dead, last = events(told.outputs)
+    handled = handle(state, numbered(good(5), Good(second, "BTCUSDT.csv:9"), good(6)), 3)
+    first, dead, last = events(handled.outputs)
     assert (first, last) == (bar(5), bar(6))
     assert (dead.service, dead.source, dead.reason) == ("feed", "BTCUSDT.csv:9", reason)
     assert str(second.open_time) in dead.raw
-    assert told[1:] == (2, 1, 0)
+    assert handled[1:] == (2, 1, 0)
 
 
 def test_each_symbol_and_interval_has_an_order_of_its_own() -> None:
@@ -92,7 +94,7 @@ def test_the_share_of_traced_bars_is_the_one_asked_for() -> None:
     rows = numbered(*(good(n) for n in range(2000)))
 
     def flagged(share: float) -> int:
-        return sum(sealed.envelope.sampled for sealed in handle(fresh(), rows, 2000, share).outputs)
+        return sum(encoded.envelope.sampled for encoded in handle(fresh(), rows, 2000, share).outputs)
 
     assert (flagged(0.0), flagged(1.0)) == (0, 2000)
     assert 20 < flagged(0.05) < 200
@@ -139,49 +141,49 @@ rows_of_any_kind = st.lists(
 
 
 @given(rows_of_any_kind, st.lists(st.integers(0, 40), max_size=6), st.integers(1, 3))
-def test_a_memo_is_all_it_takes_to_go_on(rows: list[Row], cuts: list[int], partitions: int) -> None:
-    """Whatever batches the rows come in, and wherever the feed begins again from its memo and from too
-    early a row, the same bytes go out."""
-    whole = begin(b"", "source", "bars.csv", partitions)
+def test_a_feed_resumes_from_its_memo_alone(rows: list[Row], cuts: list[int], partitions: int) -> None:
+    """The same bytes are written, however the rows are cut into batches, and wherever the feed begins again from its
+    memo and from too early a row."""
+    whole = initial(b"", "source", "bars.csv", partitions)
     expected = handle(whole, numbered(*rows), len(rows)).outputs
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
     memo = b""
     found: list[Encoded] = []
     for start, stop in pairwise(bounds):
-        state = begin(memo, "source", "bars.csv", partitions)
+        state = initial(memo, "source", "bars.csv", partitions)
         found += handle(state, numbered(*rows)[max(start - 3, 0) : stop], stop).outputs
-        memo = memo_of(state)
-    assert [sealed.data for sealed in found] == [sealed.data for sealed in expected]
+        memo = snapshot(state)
+    assert [encoded.data for encoded in found] == [encoded.data for encoded in expected]
 
 
 def test_another_source_is_refused_in_the_middle_of_one() -> None:
     state = fresh()
     handle(state, numbered(good(0), good(1)), 2)
-    with pytest.raises(OtherSourceError, match=r"behind row 2 of bars.csv, and more.csv is another source.*restart"):
-        begin(memo_of(state), "other", "more.csv", 1)
+    with pytest.raises(OtherSourceError, match=r"2 rows of bars.csv .* more.csv is another source.*restart"):
+        initial(snapshot(state), "other", "more.csv", 1)
 
 
 @pytest.mark.parametrize("way", ["ended", "restart"])
-def test_a_new_source_passes_over_what_the_market_has(way: str) -> None:
+def test_bars_of_a_new_source_that_the_market_has_are_skipped(way: str) -> None:
     state = fresh()
     handle(state, numbered(good(0), good(1), good(1, "ETHUSDT")), 3)
     state.ended = way == "ended"
-    grown = begin(memo_of(state), "grown", "bars.csv", 1, restart=way == "restart")
+    grown = initial(snapshot(state), "grown", "bars.csv", 1, restart=way == "restart")
     assert grown.rows == 0
-    told = handle(grown, numbered(good(0), good(1), good(2), good(2), good(0, "SOLUSDT")), 5)
-    assert [(found.stream, found.envelope.event) for found in told.outputs if found.stream == "market"] == [
+    handled = handle(grown, numbered(good(0), good(1), good(2), good(2), good(0, "SOLUSDT")), 5)
+    assert [(found.stream, found.envelope.event) for found in handled.outputs if found.stream == "market"] == [
         ("market", bar(2)),
         ("market", bar(0, "SOLUSDT")),
     ]
-    assert told[1:] == (2, 1, 2)
+    assert handled[1:] == (2, 1, 2)
 
 
-def test_what_is_passed_over_stays_so_after_a_restart() -> None:
+def test_what_is_skipped_stays_so_after_a_restart() -> None:
     state = fresh()
     handle(state, numbered(good(5)), 1)
-    grown = begin(memo_of(state), "grown", "bars.csv", 1, restart=True)
+    grown = initial(snapshot(state), "grown", "bars.csv", 1, restart=True)
     handle(grown, numbered(good(3)), 1)
-    again = begin(memo_of(grown), "grown", "bars.csv", 1)
+    again = initial(snapshot(grown), "grown", "bars.csv", 1)
     assert handle(again, [Numbered(1, good(4)), Numbered(2, good(5)), Numbered(3, good(6))], 4)[1:] == (1, 0, 2)
 
 
@@ -189,12 +191,12 @@ def test_a_source_that_goes_on_has_not_ended() -> None:
     state = fresh()
     handle(state, numbered(good(0)), 1)
     state.ended = True
-    longer = begin(memo_of(state), "source", "bars.csv", 1)
+    longer = initial(snapshot(state), "source", "bars.csv", 1)
     handle(longer, [Numbered(1, good(1))], 2)
     with pytest.raises(OtherSourceError):
-        begin(memo_of(longer), "other", "more.csv", 1)
+        initial(snapshot(longer), "other", "more.csv", 1)
 
 
 def test_the_count_of_partitions_cannot_change() -> None:
-    with pytest.raises(OtherSourceError, match="wrote 1 partitions so far and is now asked for 2"):
-        begin(memo_of(fresh()), "source", "bars.csv", 2)
+    with pytest.raises(OtherSourceError, match="written 1 partitions so far and is now asked for 2"):
+        initial(snapshot(fresh()), "source", "bars.csv", 2)

@@ -1,4 +1,5 @@
-"""Given what was recorded, when a score comes, then this is said of candidates, champions and weights."""
+"""Given what was recorded, when a score is read, then these events are written about candidates, champions and
+weights."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -53,7 +54,7 @@ from schemas.gates import (
 )
 from schemas.scores import PredictionScored, ScoreEvent
 from services.gate_evaluator import guard_state
-from services.gate_evaluator.candidates import EVERY, LOOK
+from services.gate_evaluator.candidates import CHECK_EVERY, WRITE_EVERY
 from services.gate_evaluator.core import Evaluator, State
 from services.gate_evaluator.guard_state import PAIRS
 from shared.control import ControlError
@@ -62,30 +63,30 @@ from shared.runtime.service import Batch, Received
 
 T = TypeVar("T")
 HOUR = 60 * MINUTE
-GHOST = CHAMPION
+FORMER = CHAMPION
 PROMOTED: tuple[Command, ...] = (*BEFORE, Promote("xgboost", CANDIDATE.hex(), forced=True))
-"""The candidate votes since version 8, the former champion is its ghost."""
+"""The candidate votes since version 8; the former champion continues in shadow."""
 ACTING = SetGatePolicy("default", {"automatic": True})
 
 
 class Bench:
-    """The evaluator, the commands it has read, and what it said."""
+    """The evaluator, the commands it has read, and the events it wrote."""
 
     def __init__(self, *given: Command) -> None:
         self.evaluator = Evaluator()
         self.state: State = self.evaluator.initial(b"")
         self.count = 0
         self.known: list[Command] = []
-        self.said: list[Encoded] = []
+        self.written: list[Encoded] = []
         self.command(*(given or BEFORE))
 
     def command(self, *more: Command) -> None:
         self.known += more
         entries = commands(first=self.known)[len(self.known) - len(more) :]
-        self.said += self.evaluator.handle(self.state, Batch(entries, ()))
+        self.written += self.evaluator.handle(self.state, Batch(entries, ()))
 
     def take(self, events: Iterable[ScoreEvent | FeaturesComputed]) -> None:
-        self.said += self.evaluator.handle(self.state, Batch((), self.received(events)))
+        self.written += self.evaluator.handle(self.state, Batch((), self.received(events)))
 
     def received(self, events: Iterable[ScoreEvent | FeaturesComputed]) -> list[Received]:
         found = []
@@ -101,48 +102,48 @@ class Bench:
         self.state = self.evaluator.initial(memo)
         self.evaluator.apply(self.state, Batch(commands(first=self.known), ()))
 
-    def heard(self, kind: type[T]) -> list[T]:
-        return [one.envelope.event for one in self.said if isinstance(one.envelope.event, kind)]
+    def of(self, kind: type[T]) -> list[T]:
+        return [one.envelope.event for one in self.written if isinstance(one.envelope.event, kind)]
 
 
-def served(bars: int, *, champion: float, ghost: float, version: int = 8, symbols: int = 8) -> list[PredictionScored]:
-    """Rounds of the promoted candidate beside its ghost, each with so much of the truth in its answers."""
+def served(bars: int, *, champion: float, former: float, version: int = 8, symbols: int = 8) -> list[PredictionScored]:
+    """Rounds of the promoted candidate and of the former champion, each with so much signal in its predictions."""
     found = []
-    mine, theirs = (list(market(bars, signal=signal, symbols=symbols)) for signal in (champion, ghost))
+    mine, theirs = (list(market(bars, signal=signal, symbols=symbols)) for signal in (champion, former))
     for own, other in zip(mine, theirs, strict=True):
         found.append(msgspec.structs.replace(own, role="voting", control_version=version))
-        found.append(msgspec.structs.replace(other, artifact=GHOST, outcome=own.outcome, control_version=version))
+        found.append(msgspec.structs.replace(other, artifact=FORMER, outcome=own.outcome, control_version=version))
     return found
 
 
-def test_given_a_shadow_when_enough_is_scored_then_a_verdict_says_on_what_it_rests() -> None:
+def test_given_a_shadow_when_enough_is_scored_then_a_verdict_names_its_evidence() -> None:
     bench = Bench()
-    rows = list(market(EVERY // 8 + 1))
-    bench.take(rows[: EVERY - 1])
-    assert bench.heard(VerdictReached) == []
-    bench.take(rows[EVERY - 1 : EVERY])
-    (verdict,) = bench.heard(VerdictReached)
-    assert (verdict.artifact, verdict.champion, verdict.scores) == (CANDIDATE.hex(), CHAMPION.hex(), EVERY)
+    rows = list(market(WRITE_EVERY // 8 + 1))
+    bench.take(rows[: WRITE_EVERY - 1])
+    assert bench.of(VerdictReached) == []
+    bench.take(rows[WRITE_EVERY - 1 : WRITE_EVERY])
+    (verdict,) = bench.of(VerdictReached)
+    assert (verdict.artifact, verdict.champion, verdict.scores) == (CANDIDATE.hex(), CHAMPION.hex(), WRITE_EVERY)
     assert verdict.first_score == encode("scores", rows[0]).envelope.id.hex()
-    assert verdict.last_score == encode("scores", rows[EVERY - 1]).envelope.id.hex()
+    assert verdict.last_score == encode("scores", rows[WRITE_EVERY - 1]).envelope.id.hex()
     assert all(gate.threshold is not None and gate.samples >= 0 for gate in verdict.gates)
 
 
 def test_given_a_verdict_when_it_changes_then_it_is_written_at_once_and_else_every_so_often() -> None:
     bench = Bench(*BEFORE, SetGatePolicy("classic", {"least_passed": 1, "most_one_action": 1.0}))
     rows = [msgspec.structs.replace(row, control_version=8) for row in market(100)]
-    bench.take(rows[:EVERY])
-    assert [verdict.overall for verdict in bench.heard(VerdictReached)] == ["passed"]
+    bench.take(rows[:WRITE_EVERY])
+    assert [verdict.overall for verdict in bench.of(VerdictReached)] == ["passed"]
     bench.command(SetGatePolicy("classic", {"least_passed": 4, "least_deviation": 0.9}))
     later = [msgspec.structs.replace(row, control_version=9, open_time=row.open_time + 100 * HOUR) for row in rows]
-    bench.take(later[:EVERY])
-    assert [(verdict.overall, verdict.scores) for verdict in bench.heard(VerdictReached)[1:]] == [("failed", EVERY)]
+    bench.take(later[:WRITE_EVERY])
+    assert [(verdict.overall, verdict.scores) for verdict in bench.of(VerdictReached)[1:]] == [("failed", WRITE_EVERY)]
 
 
 def test_given_a_voting_artifact_when_it_is_scored_then_no_verdict_is_about_it() -> None:
     bench = Bench()
     bench.take(msgspec.structs.replace(row, artifact=CHAMPION, role="voting") for row in market(100))
-    assert bench.heard(VerdictReached) == []
+    assert bench.of(VerdictReached) == []
     assert bench.state.memory.candidates == {}
 
 
@@ -155,15 +156,15 @@ def test_given_a_voting_artifact_when_it_is_scored_then_no_verdict_is_about_it()
         (StopShadow("xgboost", OTHER.hex()), {"horizon": 2}, ("label",)),
     ],
 )
-def test_given_evidence_when_what_it_is_about_changes_then_it_begins_anew_and_says_so(
+def test_given_evidence_when_what_it_is_about_changes_then_it_restarts_and_that_is_written(
     after: Command, row: dict[str, Any], changed: tuple[str, ...]
 ) -> None:
     bench = Bench()
     bench.take(list(market(10)))
     bench.command(after)
     bench.take([scored(11, "SYN0", PRIOR, 1, control_version=8, **row)])
-    (anew,) = bench.heard(EvidenceRestarted)
-    assert (anew.changed, anew.scores) == (changed, 80)
+    (restarted,) = bench.of(EvidenceRestarted)
+    assert (restarted.changed, restarted.scores) == (changed, 80)
     assert bench.state.memory.candidates[CANDIDATE.hex()].scores == 1
     bench.take([scored(9, "SYN0", PRIOR, 1, control_version=7)])
     assert bench.state.memory.candidates[CANDIDATE.hex()].scores == 1, "a late row about what was before"
@@ -185,7 +186,7 @@ def of_another(rows: Iterable[PredictionScored]) -> list[PredictionScored]:
 STOP, START_AGAIN = StopShadow("xgboost", CANDIDATE.hex()), StartShadow("xgboost", CANDIDATE.hex())
 
 
-def test_given_a_shadow_when_it_is_stopped_then_its_evidence_is_let_go_at_the_first_score_under_that_version() -> None:
+def test_given_a_shadow_when_it_is_stopped_then_its_evidence_is_dropped_at_the_first_score_under_that_version() -> None:
     bench = Bench()
     bench.take(list(market(10)))
     bench.command(STOP)
@@ -194,11 +195,11 @@ def test_given_a_shadow_when_it_is_stopped_then_its_evidence_is_let_go_at_the_fi
     assert CANDIDATE.hex() not in bench.state.memory.candidates
     bench.take(list(market(10)))
     assert CANDIDATE.hex() not in bench.state.memory.candidates, "late rows of a run that ended"
-    assert bench.heard(EvidenceRestarted) == []
+    assert bench.of(EvidenceRestarted) == []
 
 
 @pytest.mark.parametrize("batches", [[[STOP, START_AGAIN]], [[STOP], [START_AGAIN]], []])
-def test_given_a_shadow_that_was_stopped_and_started_however_that_was_read_then_its_evidence_begins_anew(
+def test_given_a_shadow_that_was_stopped_and_started_however_that_was_read_then_its_evidence_starts_again(
     batches: list[list[Command]],
 ) -> None:
     bench = Bench()
@@ -209,7 +210,7 @@ def test_given_a_shadow_that_was_stopped_and_started_however_that_was_read_then_
     for batch in batches:
         bench.command(*batch)
     bench.take(under(9, later(market(75), 76)))
-    (restarted,) = bench.heard(EvidenceRestarted)
+    (restarted,) = bench.of(EvidenceRestarted)
     assert (restarted.artifact, restarted.changed, restarted.scores) == (CANDIDATE.hex(), ("candidate",), 608)
     assert restarted.control_version == 9
     assert bench.state.memory.candidates[CANDIDATE.hex()].scores == 600
@@ -222,10 +223,10 @@ def test_given_a_run_whose_end_was_scored_when_it_is_started_again_then_that_is_
     bench.take(list(market(10)))
     bench.command(STOP, START_AGAIN)
     bench.take(of_another(under(8, market(1))))
-    assert bench.heard(EvidenceRestarted) == []
+    assert bench.of(EvidenceRestarted) == []
     bench.restart()
     bench.take(of_another(under(9, market(1))))
-    assert [(one.changed, one.scores) for one in bench.heard(EvidenceRestarted)] == [(("candidate",), 80)]
+    assert [(one.changed, one.scores) for one in bench.of(EvidenceRestarted)] == [(("candidate",), 80)]
 
 
 def test_given_an_artifact_that_was_retired_then_nothing_about_it_is_remembered() -> None:
@@ -234,32 +235,32 @@ def test_given_an_artifact_that_was_retired_then_nothing_about_it_is_remembered(
     bench.command(Retire("xgboost", CANDIDATE.hex()))
     bench.take(of_another(under(8, market(1))))
     memory = bench.state.memory
-    assert CANDIDATE.hex() not in {*memory.candidates, *memory.released, *memory.intakes}
+    assert CANDIDATE.hex() not in {*memory.candidates, *memory.dropped, *memory.input_drifts}
 
 
-def test_given_leave_that_was_withdrawn_when_a_late_score_trips_a_guard_then_the_newest_stamp_decides() -> None:
+def test_given_permission_that_was_withdrawn_when_a_late_score_trips_a_guard_then_the_newest_stamp_decides() -> None:
     bench = Bench(*PROMOTED, ACTING, SetGatePolicy("default"))
     rows = wrong(200, control_version=9)
     bench.take([msgspec.structs.replace(rows[0], control_version=10), *rows])
-    assert bench.heard(ActionDue)
-    assert not any(one.acts for one in bench.heard(ActionDue))
-    assert {one.control_version for one in bench.heard(ActionDue)} == {10}
+    assert bench.of(ActionDue)
+    assert not any(one.acts for one in bench.of(ActionDue))
+    assert {one.control_version for one in bench.of(ActionDue)} == {10}
 
 
-def test_given_leave_that_was_withdrawn_later_then_what_is_due_before_follows_the_stamp() -> None:
+def test_given_permission_that_was_withdrawn_later_then_what_is_due_before_follows_the_stamp() -> None:
     bench = Bench(*PROMOTED, ACTING)
     bench.command(SetGatePolicy("default"))
     bench.take(wrong(200, control_version=9))
-    assert [one.acts for one in bench.heard(ActionDue) if one.action == "rollback"] == [True]
-    assert {one.control_version for one in bench.heard(GuardTripped)} == {9}
+    assert [one.acts for one in bench.of(ActionDue) if one.action == "rollback"] == [True]
+    assert {one.control_version for one in bench.of(GuardTripped)} == {9}
 
 
-def test_given_a_champion_that_came_back_between_two_scores_then_its_guard_begins_anew() -> None:
+def test_given_a_champion_that_came_back_between_two_scores_then_its_guard_starts_again() -> None:
     bench = Bench(*PROMOTED, Rollback(model="xgboost"), PROMOTED[-1])
     bench.take(wrong(200))
-    assert bench.state.memory.watches["xgboost"].stage == "rollback"
+    assert bench.state.memory.guards["xgboost"].stage == "rollback"
     bench.take(wrong(1, control_version=10))
-    assert (bench.state.memory.watches["xgboost"].stage, bench.state.memory.watches["xgboost"].seen) == ("continue", 16)
+    assert (bench.state.memory.guards["xgboost"].stage, bench.state.memory.guards["xgboost"].seen) == ("continue", 16)
 
 
 def test_given_a_late_failure_of_what_was_judged_before_then_it_is_not_counted() -> None:
@@ -273,17 +274,17 @@ def test_given_a_late_failure_of_what_was_judged_before_then_it_is_not_counted()
 
 def test_given_a_memo_of_a_release_that_noted_no_stamps_then_its_evidence_is_kept() -> None:
     bench = Bench(*PROMOTED)
-    bench.take(served(5, champion=1.0, ghost=1.0))
+    bench.take(served(5, champion=1.0, former=1.0))
     bench.take(of_another(under(8, market(5))))
     fields = msgspec.msgpack.decode(bench.evaluator.snapshot(bench.state))
     state = bench.evaluator.initial(msgspec.msgpack.encode(fields[:7]))
-    assert (state.memory.version, state.memory.fed) == (8, 0)
-    bench.state, bench.said = state, []
+    assert (state.memory.version, state.memory.features_version) == (8, 0)
+    bench.state, bench.written = state, []
     bench.evaluator.apply(state, Batch(commands(first=bench.known), ()))
     bench.take([*of_another(under(8, later(market(5), 5))), *vectors(0, 1, version=8)])
     assert state.memory.candidates[OTHER.hex()].scores == 80
-    assert state.memory.watches["xgboost"].seen == 80
-    assert bench.heard(EvidenceRestarted) == []
+    assert state.memory.guards["xgboost"].seen == 80
+    assert bench.of(EvidenceRestarted) == []
 
 
 def test_given_a_memo_of_a_release_with_two_rules_for_weights_then_learning_goes_on() -> None:
@@ -308,10 +309,10 @@ def test_given_a_control_log_that_lost_its_tail_then_no_score_is_judged_by_what_
         bench.take(list(market(1)))
 
 
-def test_given_a_policy_that_cannot_be_used_when_a_verdict_is_due_then_it_is_inconclusive_and_says_why() -> None:
+def test_given_a_policy_that_cannot_be_used_when_a_verdict_is_due_then_it_is_inconclusive_with_the_reason() -> None:
     bench = Bench(*BEFORE, SetGatePolicy("default", {"alfa": 1.0}))
-    bench.take(msgspec.structs.replace(row, control_version=8) for row in market(EVERY // 8 + 1))
-    (verdict,) = bench.heard(VerdictReached)
+    bench.take(msgspec.structs.replace(row, control_version=8) for row in market(WRITE_EVERY // 8 + 1))
+    (verdict,) = bench.of(VerdictReached)
     assert verdict.overall == "inconclusive"
     assert "no parameter alfa" in verdict.gates[0].detail
 
@@ -319,77 +320,77 @@ def test_given_a_policy_that_cannot_be_used_when_a_verdict_is_due_then_it_is_inc
 def test_given_a_promoted_model_when_it_does_harm_then_the_guard_trips_and_a_person_must_act() -> None:
     bench = Bench(*PROMOTED)
     bench.take(wrong(200))
-    tripped, due = bench.heard(GuardTripped), bench.heard(ActionDue)
+    tripped, due = bench.of(GuardTripped), bench.of(ActionDue)
     assert tripped[-1].stage == "rollback"
-    assert (tripped[-1].artifact, tripped[-1].ghost) == (CANDIDATE.hex(), GHOST.hex())
+    assert (tripped[-1].artifact, tripped[-1].ghost) == (CANDIDATE.hex(), FORMER.hex())
     assert due[-1].action == "rollback"
     assert not any(one.acts for one in due)
-    assert due[-1].evidence in {one.envelope.id.hex() for one in bench.said}
+    assert due[-1].evidence in {one.envelope.id.hex() for one in bench.written}
 
 
-def test_given_leave_to_act_when_a_promoted_model_does_harm_then_the_rollback_is_the_evaluators() -> None:
+def test_given_permission_to_act_when_a_promoted_model_does_harm_then_the_rollback_is_the_evaluators() -> None:
     bench = Bench(*PROMOTED, ACTING)
     bench.take(wrong(200, control_version=9))
-    assert [one.acts for one in bench.heard(ActionDue) if one.action == "rollback"] == [True]
+    assert [one.acts for one in bench.of(ActionDue) if one.action == "rollback"] == [True]
 
 
-def test_given_harm_that_was_told_when_it_goes_on_then_it_is_not_told_again() -> None:
+def test_given_harm_that_was_reported_when_it_goes_on_then_it_is_not_reported_again() -> None:
     bench = Bench(*PROMOTED)
     bench.take(wrong(200))
-    told = len(bench.heard(GuardTripped))
+    told = len(bench.of(GuardTripped))
     bench.take(msgspec.structs.replace(row, open_time=row.open_time + 200 * HOUR) for row in wrong(200))
-    assert len(bench.heard(GuardTripped)) == told
+    assert len(bench.of(GuardTripped)) == told
 
 
-def test_given_steps_by_leave_of_the_ladder_alone_then_a_step_down_waits_for_both() -> None:
+def test_given_steps_permitted_by_one_of_policy_and_ladder_then_a_step_down_waits_for_both() -> None:
     only_policy = Bench(*PROMOTED, ACTING)
     both = Bench(*PROMOTED, ACTING, SetLadder((0.05, 0.1), automatic=True))
     for bench, version in ((only_policy, 9), (both, 10)):
         for bar in range(0, 200, 5):
             bench.take(wrong(200, control_version=version)[bar * 16 : (bar + 5) * 16])
-            if bench.heard(ActionDue):
+            if bench.of(ActionDue):
                 break
-    first = only_policy.heard(ActionDue)[0]
+    first = only_policy.of(ActionDue)[0]
     assert (first.action, first.acts) in {("step_down", False), ("rollback", True)}
-    assert both.heard(ActionDue)[0].acts
+    assert both.of(ActionDue)[0].acts
 
 
 @pytest.mark.parametrize("silent", [unscored, missing])
 def test_given_a_promoted_model_when_it_falls_silent_then_the_guard_trips_without_a_score(silent: Any) -> None:
     bench = Bench(*PROMOTED)
-    rows = served(10, champion=1.0, ghost=1.0)
+    rows = served(10, champion=1.0, former=1.0)
     bench.take(rows)
-    assert bench.heard(GuardTripped) == []
+    assert bench.of(GuardTripped) == []
     mine = [row for row in rows if row.role == "voting"]
     failed = {"reason": "failed"} if silent is unscored else {}
     bench.take(silent(row, **failed) for row in mine)
-    assert [one.guard for one in bench.heard(GuardTripped)] == ["failures"]
+    assert [one.guard for one in bench.of(GuardTripped)] == ["failures"]
 
 
-def test_given_a_ghost_that_fares_alike_when_blocks_pass_then_the_promotion_is_confirmed_once() -> None:
+def test_given_a_former_champion_that_is_as_good_when_blocks_pass_then_the_promotion_is_confirmed_once() -> None:
     probation = Promote("xgboost", CANDIDATE.hex(), forced=True, probation=5000)
     bench = Bench(*BEFORE, probation)
-    bench.take(served(400, champion=1.0, ghost=1.0))
-    assert [one.action for one in bench.heard(ActionDue)] == ["confirm_promotion"]
+    bench.take(served(400, champion=1.0, former=1.0))
+    assert [one.action for one in bench.of(ActionDue)] == ["confirm_promotion"]
 
 
 def test_given_a_probation_that_a_person_ended_later_then_its_scores_under_it_confirm_it_all_the_same() -> None:
     bench = Bench(*BEFORE, Promote("xgboost", CANDIDATE.hex(), forced=True, probation=5000))
     bench.command(ConfirmPromotion("xgboost", CANDIDATE.hex()))
-    bench.take(served(150, champion=1.0, ghost=1.0))
-    assert [(one.action, one.control_version) for one in bench.heard(ActionDue)] == [("confirm_promotion", 8)]
+    bench.take(served(150, champion=1.0, former=1.0))
+    assert [(one.action, one.control_version) for one in bench.of(ActionDue)] == [("confirm_promotion", 8)]
 
 
 def test_given_no_promotion_when_the_first_champion_is_scored_then_nothing_guards_it() -> None:
     bench = Bench()
     bench.take(msgspec.structs.replace(row, artifact=CHAMPION, role="voting") for row in market(50))
-    assert bench.state.memory.watches == {}
+    assert bench.state.memory.guards == {}
 
 
 def test_given_two_voting_models_when_one_earns_more_then_its_weight_is_proposed_higher() -> None:
     bench = Bench(*two_models())
     bench.take(votes(300))
-    proposed = bench.heard(WeightsProposed)
+    proposed = bench.of(WeightsProposed)
     assert proposed
     last = proposed[-1]
     assert last.weights["xgboost"] > 0.5 > last.weights["lightgbm"]
@@ -397,10 +398,10 @@ def test_given_two_voting_models_when_one_earns_more_then_its_weight_is_proposed
     assert not any(one.acts for one in proposed)
 
 
-def test_given_two_voting_models_when_enough_rounds_are_complete_then_their_worth_is_measured() -> None:
+def test_given_two_voting_models_when_enough_rounds_are_complete_then_their_contributions_are_measured() -> None:
     bench = Bench(*two_models())
     bench.take(votes(100))
-    first, *_, last = bench.heard(ContributionsMeasured)
+    first, *_, last = bench.of(ContributionsMeasured)
     assert (first.rounds, last.rounds) == (256, 768)
     assert last.members["xgboost"].shapley > 0.01
     assert last.members["xgboost"].leave_one_out > last.members["lightgbm"].leave_one_out
@@ -442,46 +443,46 @@ def vectors(first: int, bars: int, shift: float = 0.0, version: int = 7) -> list
     ]
 
 
-def test_given_inputs_like_those_of_training_when_they_drift_and_return_then_each_is_said_once() -> None:
+def test_given_inputs_like_those_of_training_when_they_drift_and_return_then_each_is_written_once() -> None:
     bench = Bench(*WATCHED)
     bench.take(vectors(0, 1000))
-    assert bench.heard(InputsDrifted) == []
+    assert bench.of(InputsDrifted) == []
     bench.take(vectors(1000, 2000, shift=2.0))
-    (drifted,) = bench.heard(InputsDrifted)
+    (drifted,) = bench.of(InputsDrifted)
     assert (drifted.artifact, drifted.drifted, drifted.share) == (CANDIDATE.hex(), True, 1.0)
     assert "2 of 2 features alarm; the worst is" in drifted.detail
     bench.take(vectors(3000, 8000))
-    assert [one.drifted for one in bench.heard(InputsDrifted)] == [True, False]
+    assert [one.drifted for one in bench.of(InputsDrifted)] == [True, False]
 
 
 def test_given_vectors_without_a_stamp_when_they_drift_then_they_count_under_the_newest_stamp_before() -> None:
     old = [msgspec.structs.replace(one, control_version=0, control_head=None) for one in vectors(0, 1000, shift=2.0)]
     bench = Bench(*WATCHED)
     bench.take(old)
-    assert bench.state.memory.intakes == {}
+    assert bench.state.memory.input_drifts == {}
     bench.take([*vectors(0, 1), *old])
-    assert [one.drifted for one in bench.heard(InputsDrifted)] == [True]
+    assert [one.drifted for one in bench.of(InputsDrifted)] == [True]
 
 
-def test_given_a_shadow_that_was_stopped_and_started_then_its_inputs_are_looked_at_anew() -> None:
+def test_given_a_shadow_that_was_stopped_and_started_then_its_inputs_are_looked_at_again() -> None:
     bench = Bench(*WATCHED, STOP, START_AGAIN)
     bench.take(vectors(0, 10))
-    assert bench.state.memory.intakes[CANDIDATE.hex()].inputs.seen == 40
+    assert bench.state.memory.input_drifts[CANDIDATE.hex()].inputs.seen == 40
     bench.take(vectors(10, 1, version=9))
-    assert bench.state.memory.intakes[CANDIDATE.hex()].inputs.seen == 4
+    assert bench.state.memory.input_drifts[CANDIDATE.hex()].inputs.seen == 4
 
 
 def test_given_a_shadow_that_was_promoted_then_its_inputs_are_looked_at_further() -> None:
     bench = Bench(*WATCHED, Promote("xgboost", CANDIDATE.hex(), forced=True))
     bench.take(vectors(0, 10))
     bench.take(vectors(10, 1, version=8))
-    assert bench.state.memory.intakes[CANDIDATE.hex()].inputs.seen == 44
+    assert bench.state.memory.input_drifts[CANDIDATE.hex()].inputs.seen == 44
 
 
 def test_given_a_backtest_when_a_verdict_is_due_then_the_response_is_among_its_gates() -> None:
     bench = Bench(*WATCHED)
-    bench.take(list(market(EVERY // 8 + 1)))
-    (verdict,) = bench.heard(VerdictReached)
+    bench.take(list(market(WRITE_EVERY // 8 + 1)))
+    (verdict,) = bench.of(VerdictReached)
     gates = {gate.name: gate for gate in verdict.gates}
     assert gates["response"].verdict == "passed"
     assert gates["response"].value == pytest.approx(TOLD.response)
@@ -490,8 +491,8 @@ def test_given_a_backtest_when_a_verdict_is_due_then_the_response_is_among_its_g
 def test_given_a_model_that_does_not_answer_to_its_inputs_then_the_response_vetoes() -> None:
     deaf = msgspec.structs.replace(TOLD, response=0.0)
     bench = Bench(*WATCHED[:2], register(CANDIDATE, backtest=deaf, features=("rsi_14", "macd")), *BEFORE[3:])
-    bench.take(list(market(EVERY // 8 + 1)))
-    (verdict,) = bench.heard(VerdictReached)
+    bench.take(list(market(WRITE_EVERY // 8 + 1)))
+    (verdict,) = bench.of(VerdictReached)
     assert verdict.overall == "failed"
     assert {gate.name: gate.verdict for gate in verdict.gates}["response"] == "failed"
 
@@ -511,24 +512,24 @@ def dull(bars: int, first: int) -> list[PredictionScored]:
 def test_given_a_champion_that_earned_when_it_earns_nothing_then_its_skill_decayed() -> None:
     bench = Bench()
     bench.take(voting(24 * 8, 1.2))
-    assert bench.heard(SkillDecayed) == []
+    assert bench.of(SkillDecayed) == []
     bench.take(dull(60 * 8, 24 * 8))
-    first = bench.heard(SkillDecayed)[0]
+    first = bench.of(SkillDecayed)[0]
     assert (first.model, first.artifact) == ("xgboost", CHAMPION.hex())
     assert first.value is not None
     assert first.value >= first.threshold
-    assert bench.heard(ActionDue) == [], "a cause to retrain, and no rollback"
+    assert bench.of(ActionDue) == [], "a cause to retrain, and no rollback"
 
 
-def test_given_a_champion_that_earns_on_when_a_year_passes_then_no_decay_is_said() -> None:
+def test_given_a_champion_that_earns_on_when_a_year_passes_then_no_decay_is_written() -> None:
     bench = Bench()
     bench.take(voting(365 * 8, 1.2))
-    assert bench.heard(SkillDecayed) == []
+    assert bench.of(SkillDecayed) == []
 
 
 def test_given_a_new_champion_when_it_is_scored_then_its_skill_is_measured_from_nothing() -> None:
     bench = Bench(*PROMOTED)
-    bench.take(served(5, champion=1.0, ghost=1.0))
+    bench.take(served(5, champion=1.0, former=1.0))
     assert bench.state.memory.decays["xgboost"].artifact == CANDIDATE.hex()
     bench.take(voting(20, 1.2, 10))
     assert bench.state.memory.decays["xgboost"].artifact == CANDIDATE.hex(), "a late row about what was before"
@@ -540,32 +541,32 @@ SEVERAL: tuple[Command, ...] = (Found(3, "log-of-a-test"), *PROMOTED[1:])
 def test_given_several_partitions_when_a_promoted_model_does_harm_then_each_needs_so_much_more_evidence() -> None:
     bench = Bench(*PROMOTED)
     bench.take(wrong(20))
-    held, latest = bench.state.memory.watches["xgboost"], bench.state.memory.latest
+    held, latest = bench.state.memory.guards["xgboost"], bench.state.memory.latest
     one, three = (
         next(found for found in guard_state.findings(held, latest, count) if found.guard == "harm") for count in (1, 3)
     )
     assert (three.value, three.threshold) == (one.value, 3 * one.threshold)
 
 
-def test_given_several_partitions_with_leave_to_act_then_an_evaluator_takes_back_and_does_nothing_else() -> None:
+def test_given_several_partitions_with_permission_to_act_then_an_evaluator_rolls_back_and_does_nothing_else() -> None:
     bench = Bench(*SEVERAL, ACTING, SetLadder((0.05, 0.1), automatic=True))
     for bar in range(0, 200, 5):
         bench.take(wrong(200, control_version=10)[bar * 16 : (bar + 5) * 16])
-    assert {one.action: one.acts for one in bench.heard(ActionDue)}["rollback"]
-    assert not any(one.acts for one in bench.heard(ActionDue) if one.action != "rollback")
+    assert {one.action: one.acts for one in bench.of(ActionDue)}["rollback"]
+    assert not any(one.acts for one in bench.of(ActionDue) if one.action != "rollback")
     weighing = Bench(Found(3, "log-of-a-test"), *two_models()[1:], ACTING)
     weighing.take(msgspec.structs.replace(row, control_version=7) for row in votes(300))
-    assert weighing.heard(WeightsProposed)
-    assert not any(one.acts for one in weighing.heard(WeightsProposed))
+    assert weighing.of(WeightsProposed)
+    assert not any(one.acts for one in weighing.of(WeightsProposed))
 
 
 def test_what_inputs_are_changes_nothing_in_a_verdict() -> None:
     quiet, drifting = Bench(*WATCHED), Bench(*WATCHED)
     drifting.take(vectors(0, 600, 3.0))
     for bench in (quiet, drifting):
-        bench.take(list(market(EVERY // 8 + 1)))
-    assert drifting.heard(InputsDrifted)
-    assert quiet.heard(VerdictReached) == drifting.heard(VerdictReached)
+        bench.take(list(market(WRITE_EVERY // 8 + 1)))
+    assert drifting.of(InputsDrifted)
+    assert quiet.of(VerdictReached) == drifting.of(VerdictReached)
 
 
 HISTORIES: dict[str, tuple[Sequence[Command], list[Any]]] = {
@@ -580,7 +581,7 @@ HISTORIES: dict[str, tuple[Sequence[Command], list[Any]]] = {
 @pytest.mark.parametrize("name", HISTORIES)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
-def test_cuts_and_restarts_change_not_a_byte_of_what_is_said(name: str, data: st.DataObject) -> None:
+def test_cuts_and_restarts_change_not_a_byte_of_what_is_written(name: str, data: st.DataObject) -> None:
     known, rows = HISTORIES[name]
     whole = Bench(*known)
     whole.take(rows)
@@ -593,8 +594,8 @@ def test_cuts_and_restarts_change_not_a_byte_of_what_is_said(name: str, data: st
         other.take(piece)
         if data.draw(st.booleans()):
             other.restart()
-    assert [one.data for one in other.said] == [one.data for one in whole.said]
-    assert other.said
+    assert [one.data for one in other.written] == [one.data for one in whole.written]
+    assert other.written
     assert other.evaluator.snapshot(other.state) == whole.evaluator.snapshot(whole.state)
 
 
@@ -603,7 +604,7 @@ CHANGES: tuple[Command, ...] = (
     STOP,
     START_AGAIN,
     SetGatePolicy("classic", {"least_passed": 1, "most_one_action": 1.0}),
-    Promote("xgboost", CANDIDATE.hex(), forced=True, probation=100, accept_changes=True),
+    Promote(model="xgboost", artifact=CANDIDATE.hex(), forced=True, probation=100, accept_changes=True),
     ACTING,
     SetLadder((0.05, 0.1), automatic=True),
     Rollback(model="xgboost"),
@@ -633,15 +634,15 @@ class Schedule(Bench):
         stamp = max((event.control_version for event in events), default=0)
         folded, until = len(self.known), min(max(stamp, len(self.known) + ahead), len(self.entries))
         self.known += [entry.event.command for entry in self.entries[folded:until]]
-        self.said += self.evaluator.handle(self.state, Batch(self.entries[folded:until], self.received(events)))
+        self.written += self.evaluator.handle(self.state, Batch(self.entries[folded:until], self.received(events)))
 
     def restart(self) -> None:
         memo = self.evaluator.snapshot(self.state)
         self.state = self.evaluator.initial(memo)
         self.evaluator.apply(self.state, Batch(self.entries[: len(self.known)], ()))
 
-    def written(self, inputs: bool) -> list[bytes]:
-        return [one.data for one in self.said if isinstance(one.envelope.event, InputsDrifted) is inputs]
+    def written_about(self, inputs: bool) -> list[bytes]:
+        return [one.data for one in self.written if isinstance(one.envelope.event, InputsDrifted) is inputs]
 
 
 STAMPS = st.lists(st.integers(SINCE, len(CHANGES)), min_size=2, max_size=8)
@@ -674,7 +675,7 @@ def test_what_is_written_follows_from_each_stream_and_its_stamps_whenever_comman
     other.read(features[fed_:], 0)
     other.read(scores[scored_:], 0)
     for inputs in (True, False):
-        assert other.written(inputs) == whole.written(inputs)
+        assert other.written_about(inputs) == whole.written_about(inputs)
     assert other.evaluator.snapshot(other.state) == whole.evaluator.snapshot(whole.state)
 
 
@@ -682,7 +683,7 @@ def test_what_is_remembered_does_not_grow_with_what_was_scored() -> None:
     bench = Bench(*PROMOTED, SetGatePolicy("default"))
 
     def feed(first: int, bars: int) -> int:
-        rows = served(bars, champion=1.0, ghost=0.9, version=9)
+        rows = served(bars, champion=1.0, former=0.9, version=9)
         shift = first * HOUR
         bench.take(msgspec.structs.replace(row, open_time=row.open_time + shift) for row in rows)
         shadow = [msgspec.structs.replace(row, artifact=OTHER, control_version=9) for row in market(bars)]
@@ -697,25 +698,25 @@ def test_what_is_remembered_does_not_grow_with_what_was_scored() -> None:
     assert large < 1.1 * small
 
 
-def test_answers_that_wait_for_a_silent_counterpart_are_bounded() -> None:
+def test_answers_that_wait_for_a_counterpart_that_does_not_answer_are_bounded() -> None:
     bench = Bench(*PROMOTED)
-    rows = served(300, champion=1.0, ghost=1.0)
+    rows = served(300, champion=1.0, former=1.0)
     bench.take(row for row in rows if row.role == "voting")
-    watched = bench.state.memory.watches["xgboost"]
-    assert len(watched.own) == PAIRS
+    watched = bench.state.memory.guards["xgboost"]
+    assert len(watched.waiting) == PAIRS
     assert watched.guard.answered == 300 * 8 - PAIRS
     bench.take(row for row in rows if row.role == "shadow")
-    assert len(watched.theirs) <= PAIRS
+    assert len(watched.former_waiting) <= PAIRS
 
 
 def test_looks_are_frequent_enough_to_matter_and_rare_enough_to_be_cheap() -> None:
-    assert EVERY % LOOK == 0
+    assert WRITE_EVERY % CHECK_EVERY == 0
 
 
 def test_a_retired_champion_is_no_longer_watched() -> None:
     bench = Bench(*PROMOTED)
-    bench.take(served(5, champion=1.0, ghost=1.0))
-    assert list(bench.state.memory.watches) == ["xgboost"]
+    bench.take(served(5, champion=1.0, former=1.0))
+    assert list(bench.state.memory.guards) == ["xgboost"]
     bench.command(Promote("xgboost", OTHER.hex(), forced=True), Retire("xgboost", CANDIDATE.hex()))
     bench.take(of_another(under(10, market(1))))
-    assert CANDIDATE.hex() not in {one.artifact for one in bench.state.memory.watches.values()}
+    assert CANDIDATE.hex() not in {one.artifact for one in bench.state.memory.guards.values()}

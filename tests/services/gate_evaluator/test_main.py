@@ -1,4 +1,4 @@
-"""The evaluator's hands: what is due becomes a command, once, signed, and only while it still is due."""
+"""A command that is due is issued once, signed, and only while it still is due."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from schemas.codec import decode
 from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, SetWeights, TrustKey
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
-from services.gate_evaluator.main import act, answer
+from services.gate_evaluator.main import issue_due, issue_for
 from shared.control.issuing import ControlWriter, current, history, issue
 from shared.control.signing import generate, load_private
 from shared.log import Log, StreamKey
@@ -40,66 +40,106 @@ async def site(log: Log, *commands: Command) -> ControlWriter:
 
 
 def due(artifact: bytes = CANDIDATE, *, acts: bool = True) -> ActionDue:
-    return ActionDue("xgboost", artifact.hex(), "rollback", acts, EVIDENCE, "guard harm: 120 of 100", 8)
+    return ActionDue(
+        model="xgboost",
+        artifact=artifact.hex(),
+        action="rollback",
+        acts=acts,
+        evidence=EVIDENCE,
+        reason="guard harm: 120 of 100",
+        control_version=8,
+    )
 
 
 async def test_a_rollback_that_is_due_is_issued_with_its_reason_and_evidence() -> None:
     log = MemoryLog()
-    door = await site(log, *PROMOTED)
-    assert await answer(door, due(), "cd" * 16) == "version 9"
+    control = await site(log, *PROMOTED)
+    assert await issue_for(control, due(), "cd" * 16) == "version 9"
     entry = (await history(log))[-1]
     assert (entry.actor, entry.command_id) == (GROUP, f"gate-{EVIDENCE}")
     assert entry.reason == f"guard harm: 120 of 100; evidence {EVIDENCE}"
     assert (await current(log)).models["xgboost"].champion == CHAMPION.hex()
 
 
-async def test_what_asks_twice_is_answered_once() -> None:
+async def test_an_event_that_is_read_twice_issues_one_command() -> None:
     log = MemoryLog()
-    door = await site(log, *PROMOTED, SetGatePolicy("default"))
-    assert await answer(door, WeightsProposed({"xgboost": 1.0}, 3, 0, True, EVIDENCE, 9), EVIDENCE) == "version 10"
-    again = await answer(ControlWriter(log), WeightsProposed({"xgboost": 1.0}, 3, 0, True, EVIDENCE, 9), EVIDENCE)
-    assert again == "version 10, as before"
+    control = await site(log, *PROMOTED, SetGatePolicy("default"))
+    assert (
+        await issue_for(
+            control,
+            WeightsProposed(
+                weights={"xgboost": 1.0}, blocks=3, until=0, acts=True, last_score=EVIDENCE, control_version=9
+            ),
+            EVIDENCE,
+        )
+        == "version 10"
+    )
+    again = await issue_for(
+        ControlWriter(log),
+        WeightsProposed(weights={"xgboost": 1.0}, blocks=3, until=0, acts=True, last_score=EVIDENCE, control_version=9),
+        EVIDENCE,
+    )
+    assert again == "version 10, issued before"
 
 
-async def test_what_policy_leaves_to_people_is_left_to_them() -> None:
+async def test_a_command_that_the_policy_does_not_allow_is_not_issued() -> None:
     log = MemoryLog()
-    door = await site(log, *PROMOTED)
-    assert await answer(door, due(acts=False), "cd" * 16) == ""
-    assert await answer(door, WeightsProposed({"xgboost": 1.0}, 3, 0, False, EVIDENCE, 9), EVIDENCE) == ""
+    control = await site(log, *PROMOTED)
+    assert await issue_for(control, due(acts=False), "cd" * 16) == ""
+    assert (
+        await issue_for(
+            control,
+            WeightsProposed(
+                weights={"xgboost": 1.0}, blocks=3, until=0, acts=False, last_score=EVIDENCE, control_version=9
+            ),
+            EVIDENCE,
+        )
+        == ""
+    )
     assert (await current(log)).version == len(PROMOTED)
 
 
 async def test_what_is_no_longer_champion_is_not_rolled_back() -> None:
     log = MemoryLog()
-    door = await site(log, *PROMOTED)
-    assert "no longer the champion" in await answer(door, due(CHAMPION), "cd" * 16)
+    control = await site(log, *PROMOTED)
+    assert "no longer the champion" in await issue_for(control, due(CHAMPION), "cd" * 16)
     assert (await current(log)).version == len(PROMOTED)
 
 
-async def test_a_command_that_control_refuses_changes_nothing_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_command_that_control_refuses_changes_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     log = MemoryLog()
-    door = await site(log, *PROMOTED)
-    said = await answer(door, WeightsProposed({"nobody": 1.0}, 3, 0, True, EVIDENCE, 8), EVIDENCE)
+    control = await site(log, *PROMOTED)
+    said = await issue_for(
+        control,
+        WeightsProposed(weights={"nobody": 1.0}, blocks=3, until=0, acts=True, last_score=EVIDENCE, control_version=8),
+        EVIDENCE,
+    )
     assert "nobody" in said
-    assert "may not stand" in caplog.text
+    assert "is refused" in caplog.text
     assert (await current(log)).version == len(PROMOTED)
 
 
 async def test_weights_are_given_as_control_takes_them() -> None:
     log = MemoryLog()
-    door = await site(log, *PROMOTED)
-    await answer(door, WeightsProposed({"xgboost": 0.9999999}, 3, 0, True, EVIDENCE, 8), EVIDENCE)
+    control = await site(log, *PROMOTED)
+    await issue_for(
+        control,
+        WeightsProposed(
+            weights={"xgboost": 0.9999999}, blocks=3, until=0, acts=True, last_score=EVIDENCE, control_version=8
+        ),
+        EVIDENCE,
+    )
     assert (await history(log))[-1].command == SetWeights({"xgboost": 1.0})
 
 
 @asynccontextmanager
 async def judging(log: Log, other: Log, key: Path) -> AsyncIterator[None]:
-    """The evaluator over a log, with its hands."""
+    """The evaluator over a log, issuing commands."""
     stop = anyio.Event()
     host = Host(Evaluator(), log, 0, owner(GROUP))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(host.run, stop)
-        tasks.start_soon(act, other, load_private(key, key_id=GROUP))
+        tasks.start_soon(issue_due, other, load_private(key, key_id=GROUP))
         yield
         stop.set()
         tasks.cancel_scope.cancel()
@@ -116,7 +156,7 @@ async def test_a_promoted_model_that_does_harm_is_rolled_back_by_a_signed_comman
 ) -> None:
     key = tmp_path / "gate-evaluator.pem"
     public = generate(key)
-    log, hands = RedisLog(empty_redis_url), RedisLog(empty_redis_url)
+    log, acting = RedisLog(empty_redis_url), RedisLog(empty_redis_url)
     try:
         await site(
             log, *PROMOTED, SetGatePolicy("default", {"act_rollback": True}), TrustKey(GROUP, public, "the evaluator")
@@ -125,7 +165,7 @@ async def test_a_promoted_model_that_does_harm_is_rolled_back_by_a_signed_comman
         async def back() -> bool:
             return (await current(log)).models["xgboost"].champion == CHAMPION.hex()
 
-        async with judging(log, hands, key):
+        async with judging(log, acting, key):
             await record(log, "scores", wrong(100, control_version=len(PROMOTED) + 2))
             await until(back)
         entry: CommandRecorded = (await history(log))[-1]
@@ -134,7 +174,7 @@ async def test_a_promoted_model_that_does_harm_is_rolled_back_by_a_signed_comman
         assert "evidence" in entry.reason
         assert CANDIDATE.hex() in (await current(log)).models["xgboost"].shadows
     finally:
-        await hands.close()
+        await acting.close()
         await log.close()
 
 
@@ -143,7 +183,7 @@ async def test_weights_by_results_are_set_by_a_signed_command_and_follow_from_th
 ) -> None:
     key = tmp_path / "gate-evaluator.pem"
     public = generate(key)
-    log, hands = RedisLog(empty_redis_url), RedisLog(empty_redis_url)
+    log, acting = RedisLog(empty_redis_url), RedisLog(empty_redis_url)
     founding = [*two_models(), SetGatePolicy("default", {"act_weights": True}), TrustKey(GROUP, public, "its key")]
     try:
         await site(log, *founding)
@@ -151,7 +191,7 @@ async def test_weights_by_results_are_set_by_a_signed_command_and_follow_from_th
         async def moved() -> bool:
             return (await current(log)).models["xgboost"].weight not in {None, 0.5}
 
-        async with judging(log, hands, key):
+        async with judging(log, acting, key):
             rows = [structs.replace(row, control_version=len(founding)) for row in votes(100)]
             await record(log, "scores", rows)
             await until(moved)
@@ -175,5 +215,5 @@ async def test_weights_by_results_are_set_by_a_signed_command_and_follow_from_th
         weights = [one.envelope.event.weights for one in follows if isinstance(one.envelope.event, WeightsProposed)]
         assert weights[: len(entries)] == [proposed[one.command_id.removeprefix("gate-")].weights for one in entries]
     finally:
-        await hands.close()
+        await acting.close()
         await log.close()

@@ -21,7 +21,7 @@ CHANGES = st.one_of(
 
 
 def folded(commands: Sequence[Command]) -> State:
-    """The configuration after the commands that may stand."""
+    """The configuration after the commands that are accepted."""
     state = EMPTY
     for number, command in enumerate(commands):
         entry = propose(state, command, command_id=str(number), actor="ada", reason="a test", at=1)

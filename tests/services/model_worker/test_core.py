@@ -371,7 +371,7 @@ def test_only_the_newest_three_former_champions_stay_loaded() -> None:
     for entry in control(*commands):
         service.handle(state, Batch([entry], ()))
     assert set(shelf(service).found) == set(names[1:])
-    assert set(state.roster.told) == set(names[1:])
+    assert set(state.active.announced) == set(names[1:])
 
 
 def test_a_shadow_that_was_stopped_is_forgotten_and_announced_again_when_it_returns() -> None:
@@ -392,7 +392,7 @@ def test_a_shadow_that_is_stopped_while_it_loads_is_forgotten() -> None:
     state = service.initial(b"")
     for entry in control(*commands):
         service.handle(state, Batch([entry], ()))
-    assert state.roster.held == {ONE}
+    assert state.active.requested == {ONE}
     assert announced(service.handle(state, Batch((), received([vector(1)])))) == [("ArtifactReady", ONE)]
     assert [member.artifact for member in state.members] == [ONE]
 

@@ -35,7 +35,7 @@ def disk() -> Disk:
 
 def settled(loader: ThreadLoader, artifact: str) -> Loaded | Fault:
     """The outcome, once there is one."""
-    loader._under_way[artifact].result(10)
+    loader._loading[artifact].result(10)
     found = loader.outcome(artifact)
     assert found is not None
     return found
@@ -127,7 +127,7 @@ def test_the_memory_of_what_is_forgotten_is_given_back(in_background: bool) -> N
 def test_what_is_forgotten_while_it_is_read_is_given_back_when_it_was_read(disk: Disk) -> None:
     loader = ThreadLoader(disk)
     loader.request("a")
-    under_way = loader._under_way["a"]
+    under_way = loader._loading["a"]
     loader.forget("a")
     disk.open["a"].set()
     under_way.result(10)

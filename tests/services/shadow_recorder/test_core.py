@@ -1,4 +1,4 @@
-"""Scores follow from the events behind them alone."""
+"""Scores follow from the recorded events alone."""
 
 import math
 import random
@@ -39,9 +39,9 @@ def rising(builder: Builder, bars: int = WARM + 80, last: int = 0) -> None:
         builder.bar(number, close)
 
 
-def all_say(builder: Builder, number: int) -> None:
+def all_predict(builder: Builder, number: int) -> None:
     for artifact in ("a2", "c", "a", "b"):
-        builder.say(artifact, number, BULL if artifact != "b" else BEAR)
+        builder.predict(artifact, number, BULL if artifact != "b" else BEAR)
 
 
 def run_of(builder: Builder) -> Run:
@@ -50,7 +50,7 @@ def run_of(builder: Builder) -> Run:
 
 def test_a_prediction_is_scored_with_its_decision_and_its_outcome() -> None:
     builder = Builder()
-    all_say(builder, WARM)
+    all_predict(builder, WARM)
     rising(builder)
     scores = run_of(builder).events(PredictionScored)
     assert [(s.model, s.role, s.artifact.hex()) for s in scores] == [
@@ -78,7 +78,7 @@ def test_a_prediction_is_scored_with_its_decision_and_its_outcome() -> None:
 
 def test_a_score_waits_for_the_last_bar_of_its_horizon_and_hour() -> None:
     builder = Builder()
-    all_say(builder, WARM)
+    all_predict(builder, WARM)
     rising(builder, WARM + 59)
     assert run_of(builder).events(PredictionScored) == []
     rising(builder, WARM + 60, WARM + 59)
@@ -87,10 +87,10 @@ def test_a_score_waits_for_the_last_bar_of_its_horizon_and_hour() -> None:
 
 def test_the_pool_without_a_voter_leaves_it_out_and_with_a_shadow_replaces_its_champion() -> None:
     builder = Builder()
-    builder.say("a2", WARM, BEAR)
-    builder.say("c", WARM, BULL)
-    builder.say("a", WARM, BULL)
-    builder.say("b", WARM, BULL)
+    builder.predict("a2", WARM, BEAR)
+    builder.predict("c", WARM, BULL)
+    builder.predict("a", WARM, BULL)
+    builder.predict("b", WARM, BULL)
     rising(builder)
     decision = builder.streams["decisions"][0].envelope.event
     voter, rival, _, newcomer = run_of(builder).events(PredictionScored)
@@ -104,7 +104,7 @@ def test_the_pool_without_a_voter_leaves_it_out_and_with_a_shadow_replaces_its_c
 
 def test_where_no_model_votes_shadows_are_scored_without_a_decision() -> None:
     builder = Builder((Found(1, "log-of-a-test"), register("a"), StartShadow("a", ART["a"])))
-    builder.say("a", WARM, BULL)
+    builder.predict("a", WARM, BULL)
     rising(builder)
     (score,) = run_of(builder).events(PredictionScored)
     assert score.decision is None
@@ -114,17 +114,15 @@ def test_where_no_model_votes_shadows_are_scored_without_a_decision() -> None:
 
 
 def _centred(p: tuple[float, float, float]) -> tuple[float, float, float]:
-    """One member at weight one: its prior, times what it says over its centre."""
-    raw = [
-        prior * said / centre for prior, said, centre in zip((0.25, 0.5, 0.25), p, (1, math.exp(0.1), 1), strict=True)
-    ]
+    """The pool of one member with weight one: its prior, times its probabilities over its centre."""
+    raw = [prior * p_k / centre for prior, p_k, centre in zip((0.25, 0.5, 0.25), p, (1, math.exp(0.1), 1), strict=True)]
     return (raw[0] / sum(raw), raw[1] / sum(raw), raw[2] / sum(raw))
 
 
 def test_a_late_ballot_is_scored_as_late_and_missing_from_its_round() -> None:
     builder = Builder()
     for artifact in ("c", "a", "b", "a2"):
-        builder.say(artifact, WARM, BULL)
+        builder.predict(artifact, WARM, BULL)
     rising(builder)
     run = run_of(builder)
     late = [score for score in run.events(PredictionScored) if score.late]
@@ -137,9 +135,9 @@ def test_a_late_ballot_is_scored_as_late_and_missing_from_its_round() -> None:
 def test_a_ballot_far_too_late_is_not_scored() -> None:
     builder = Builder()
     for number in range(WARM, WARM + 140):
-        builder.say("a", number, BULL)
-        builder.say("b", number, BULL)
-    builder.say("a2", WARM, BULL)
+        builder.predict("a", number, BULL)
+        builder.predict("b", number, BULL)
+    builder.predict("a2", WARM, BULL)
     rising(builder, WARM + 210)
     with limits(late=128):
         run = run_of(builder)
@@ -149,7 +147,7 @@ def test_a_ballot_far_too_late_is_not_scored() -> None:
 @pytest.mark.parametrize(("reason", "expected"), [("error", "failed"), ("features_withheld", "withheld")])
 def test_a_failure_is_unscored_at_once_with_its_reason(reason: str, expected: str) -> None:
     builder = Builder()
-    builder.say("a2", WARM, reason)
+    builder.predict("a2", WARM, reason)
     (event,) = run_of(builder).events(PredictionUnscored)
     assert event.reason == expected
     assert event.role == "shadow"
@@ -158,7 +156,7 @@ def test_a_failure_is_unscored_at_once_with_its_reason(reason: str, expected: st
 
 def test_no_label_crosses_missing_bars() -> None:
     builder = Builder()
-    all_say(builder, WARM)
+    all_predict(builder, WARM)
     rising(builder, WARM + 1)
     rising(builder, WARM + 90, WARM + 2)
     run = run_of(builder)
@@ -168,7 +166,7 @@ def test_no_label_crosses_missing_bars() -> None:
 
 def test_before_volatility_is_known_there_is_no_label() -> None:
     builder = Builder()
-    all_say(builder, WARM - 1)
+    all_predict(builder, WARM - 1)
     rising(builder)
     assert {event.reason for event in run_of(builder).events(PredictionUnscored)} == {"warming"}
 
@@ -176,7 +174,7 @@ def test_before_volatility_is_known_there_is_no_label() -> None:
 def test_an_artifact_whose_classes_are_unknown_is_unlabelled() -> None:
     builder = Builder((TWO[0], register("a", horizon=None, kappa=None), StartShadow("a", ART["a"])))
     builder.features(WARM)
-    builder.say("a", WARM, BULL)
+    builder.predict("a", WARM, BULL)
     (event,) = run_of(builder).events(PredictionUnscored)
     assert event.reason == "unlabelled"
 
@@ -186,7 +184,7 @@ def test_a_symbol_whose_bars_stop_is_given_up_in_the_end(monkeypatch: pytest.Mon
     monkeypatch.setattr("services.shadow_recorder.core.SWEEP", 10)
     builder = Builder()
     rising(builder, WARM)
-    all_say(builder, WARM)
+    all_predict(builder, WARM)
     for number in range(1, 80):
         builder.bar(WARM + number, 10.0, "ETH")
     run = run_of(builder)
@@ -197,7 +195,7 @@ def test_a_symbol_whose_bars_stop_is_given_up_in_the_end(monkeypatch: pytest.Mon
 def test_shadows_change_nothing_and_n_of_n_is_counted() -> None:
     builder = Builder()
     for number in range(WARM, WARM + 5):
-        all_say(builder, number)
+        all_predict(builder, number)
     checks = run_of(builder).events(InterferenceChecked)
     assert [(check.checked, check.equal_so_far, check.equal, check.shadows) for check in checks] == [
         (n, n, True, 2) for n in range(1, 6)
@@ -214,7 +212,7 @@ def _altered(received: Received, **changed: object) -> Received:
 @pytest.mark.parametrize("what", ["probabilities", "action", "shadow counted", "weight", "head"])
 def test_a_vote_that_a_shadow_touched_raises_an_alarm(what: str) -> None:
     builder = Builder()
-    all_say(builder, WARM)
+    all_predict(builder, WARM)
     (received,) = builder.streams["decisions"]
     decision = received.envelope.event
     first, *rest = decision.counted
@@ -237,7 +235,7 @@ def test_a_vote_that_a_shadow_touched_raises_an_alarm(what: str) -> None:
 
 def _decided(builder: Builder) -> Envelope[DecisionMade]:
     for artifact in ("a2", "c", "a", "b"):
-        builder.say(artifact, WARM, BULL)
+        builder.predict(artifact, WARM, BULL)
     found: Envelope[DecisionMade] = builder.streams["decisions"][0].envelope
     assert found.event.intent == "issued"
     return found
@@ -256,11 +254,11 @@ def test_a_closed_trade_is_joined_with_its_decision() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"action": "SELL"}, {"origin": "live"}, {"decision": "0" * 32}])
-def test_a_trade_that_does_not_fit_its_decision_says_so(wrong: dict[str, str]) -> None:
+def test_a_trade_that_does_not_fit_its_decision_is_not_joined(wrong: dict[str, str]) -> None:
     builder = Builder()
     builder.close_trade(_decided(builder), **wrong)
     builder.clock += 61_000
-    all_say(builder, WARM + 1)
+    all_predict(builder, WARM + 1)
     (joined,) = run_of(builder).events(TradeJoined)
     assert not joined.joined
     assert next(iter(wrong.values())) in joined.detail
@@ -272,7 +270,7 @@ def shuffled(world: World, dice: random.Random, restarts: int) -> Run:
     most = dice.choice([20, 200, 1000])
     bias = [dice.choice([dice.random(), 0.1, 1.0]) for _ in STREAMS]
     while not run.done:
-        held = run.recorder.hold(run.state)
+        held = run.recorder.paused_streams(run.state)
         chosen = [name for name, odds in zip(STREAMS, bias, strict=True) if dice.random() < odds and name not in held]
         run.take(*dice.sample(chosen, len(chosen)), count=dice.randint(1, most), ahead=dice.choice([0, 0, 1, 9]))
         if restarts and dice.random() < 0.2:
@@ -285,7 +283,7 @@ def backlog(builder: Builder, count: int) -> Run:
     """A recorder that was started late, as the runtime reads: so many entries of each stream that is not held."""
     run = Run(builder.world())
     while not run.done:
-        held = run.recorder.hold(run.state)
+        held = run.recorder.paused_streams(run.state)
         run.take(*(name for name in STREAMS if name not in held), count=count)
     return run
 
@@ -298,9 +296,9 @@ def test_a_backlog_has_the_scores_of_a_recorder_that_kept_pace(count: int) -> No
     for number in range(1, 900):
         builder.bar(number, 100.0 + number % 7)
         for artifact in ("a", "c") if number > WARM else ():
-            builder.say(artifact, number, BULL)
+            builder.predict(artifact, number, BULL)
         for artifact in ("b", "a2") if number > WARM + 300 else ():
-            builder.say(artifact, number - 300, BEAR)
+            builder.predict(artifact, number - 300, BEAR)
     expected = run_of(builder)
     assert len(expected.events(PredictionScored)) == 4 * (899 - WARM - 300)
     assert sorted(one.data for one in backlog(builder, count).outputs) == sorted(one.data for one in expected.outputs)
@@ -312,12 +310,12 @@ def test_a_log_without_stamps_loses_no_score_in_a_backlog(count: int) -> None:
     for number in range(1, 600):
         builder.bar(number, 100.0 + number % 7)
         if number > WARM:
-            all_say(builder, number)
+            all_predict(builder, number)
     expected = sorted(one.data for one in run_of(builder).outputs)
     assert sorted(one.data for one in backlog(builder, count).outputs) == expected
 
 
-def test_bars_that_nobody_answers_are_let_go_and_those_of_the_first_shadow_are_kept() -> None:
+def test_bars_that_no_artifact_answers_are_dropped_and_those_of_the_first_shadow_are_kept() -> None:
     builder = Builder((TWO[0], register("a")))
     rising(builder, WARM + 20)
     builder.issue(StartShadow("a", ART["a"]))
@@ -326,7 +324,7 @@ def test_bars_that_nobody_answers_are_let_go_and_those_of_the_first_shadow_are_k
     run.take("market", "features", count=10_000)
     assert run.state.series["BTC", MINUTE, False].history.times[0] == (WARM + 21) * MINUTE
     for number in range(WARM + 21, WARM + 25):
-        builder.say("a", number, BULL)
+        builder.predict("a", number, BULL)
     run.take("predictions", count=10)
     assert [score.open_time // MINUTE for score in run.events(PredictionScored)] == list(range(WARM + 21, WARM + 25))
 
@@ -334,7 +332,7 @@ def test_bars_that_nobody_answers_are_let_go_and_those_of_the_first_shadow_are_k
 def test_an_answer_under_a_configuration_that_did_not_have_its_artifact_is_unheard() -> None:
     builder = Builder((*TWO, StopShadow("c", ART["c"])))
     rising(builder)
-    all_say(builder, WARM)
+    all_predict(builder, WARM)
     assert [(u.reason, u.model) for u in run_of(builder).events(PredictionUnscored)] == [("unheard", "c")]
 
 
@@ -343,9 +341,9 @@ def test_a_ballot_that_its_decision_lists_is_scored_however_late_it_is() -> None
     builder = Builder()
     rising(builder, WARM + 400)
     for number in range(WARM, WARM + 300):
-        builder.say("a", number, BULL)
+        builder.predict("a", number, BULL)
     for number in range(WARM, WARM + 300):
-        builder.say("b", number, BULL)
+        builder.predict("b", number, BULL)
     with limits(late=20):
         run = run_of(builder)
     assert len([score for score in run.events(PredictionScored) if score.model == "b"]) == 300
@@ -358,7 +356,7 @@ def test_a_restart_makes_no_prediction_late_that_was_not() -> None:
     rising(builder)
     for artifact in ("a", "c"):
         for number in range(WARM, WARM + 10) if artifact == "a" else range(WARM, WARM + 60):
-            builder.say(artifact, number, BULL)
+            builder.predict(artifact, number, BULL)
     run = Run(builder.world())
     with limits(late=12):
         run.take("features", "predictions", count=1000)
@@ -367,7 +365,7 @@ def test_a_restart_makes_no_prediction_late_that_was_not() -> None:
     assert len([score for score in run.events(PredictionScored) if score.model == "a"]) == 10
 
 
-def test_a_memo_of_an_earlier_release_is_gone_on_from() -> None:
+def test_a_memo_of_an_earlier_release_is_read() -> None:
     feed = (
         "BTC",
         MINUTE,
@@ -429,7 +427,7 @@ def test_what_is_remembered_does_not_grow_with_the_bars() -> None:
     run = Run(builder.world())
     for number in range(WARM + 1, WARM + 600):
         builder.bar(number, 100.0 + number % 7)
-        all_say(builder, number)
+        all_predict(builder, number)
         run.take(*STREAMS, count=10_000)
         if number in {WARM + 300, WARM + 599}:
             sizes.append(size(run))
@@ -444,32 +442,32 @@ def test_a_dead_shadow_costs_late_bars_and_no_score_of_the_others() -> None:
         for number in range(1, WARM + 300):
             builder.bar(number, 100.0 + number % 7)
             for artifact in ("a2", "a", "b") if number > 150 else ():
-                builder.say(artifact, number, BULL)
+                builder.predict(artifact, number, BULL)
             run.take(*STREAMS, count=10_000)
     assert max(size(run)[:3]) < 165
     assert len(run.events(PredictionScored)) == 3 * (WARM + 299 - 150 - 60)
 
 
-def test_decisions_far_ahead_of_their_predictions_are_held_back() -> None:
+def test_decisions_far_ahead_of_their_predictions_are_paused() -> None:
     builder = Builder()
     for number in range(WARM, WARM + 200):
-        all_say(builder, number)
+        all_predict(builder, number)
     rising(builder, WARM + 205)
     run = Run(builder.world())
     with limits(late=10, ahead=20):
         run.take("decisions", count=150)
-        assert set(run.recorder.hold(run.state)) == {"decisions"}
+        assert set(run.recorder.paused_streams(run.state)) == {"decisions"}
         run.take("market", "features", "predictions", count=100_000)
-        assert set(run.recorder.hold(run.state)) == set()
+        assert set(run.recorder.paused_streams(run.state)) == set()
 
 
-def test_bars_far_ahead_of_predictions_are_held_back() -> None:
+def test_bars_far_ahead_of_predictions_are_paused() -> None:
     builder = Builder()
     rising(builder, 200)
     run = Run(builder.world())
     with limits(late=10, ahead=20):
         run.take("market", "features", count=150)
-        assert set(run.recorder.hold(run.state)) == {"market", "features"}
+        assert set(run.recorder.paused_streams(run.state)) == {"market", "features"}
 
 
 @settings(max_examples=10, deadline=None)
@@ -483,7 +481,7 @@ def test_holding_back_stops_no_stream_for_good(seed: int, missing: tuple[str, ..
     with limits(late=5, ahead=0, queued=0):
         run, turns = Run(world), 0
         while not run.done:
-            held = run.recorder.hold(run.state)
+            held = run.recorder.paused_streams(run.state)
             run.take(*(name for name in STREAMS if name not in held), count=dice.choice([20, 1000]))
             turns += 1
             assert turns < 20_000

@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 
 async def write(log: Log, stream: str, events: Sequence[Received]) -> None:
-    """As whoever writes that stream would: the same ids."""
+    """Write as the service that owns the stream would: with the same ids."""
     claim = await log.claim(f"writer-of-{stream}", (), 0, owner("test"), take_over=True)
     found = [one.envelope for one in events]
     roots = [bytes(16) if one.correlation == one.id else one.correlation for one in found]
@@ -70,7 +70,7 @@ async def test_a_trade_that_closes_after_a_restart_is_joined_with_its_decision(e
         for number in range(BARS):
             builder.bar(number, 100.0 + number % 7)
         for artifact in ("a2", "c", "a", "b"):
-            builder.say(artifact, 100, BULL)
+            builder.predict(artifact, 100, BULL)
         decision = builder.streams["decisions"][0].envelope
         assert decision.event.intent == "issued"
         builder.close_trade(decision)

@@ -45,15 +45,15 @@ LN3 = -math.log(3)
 def register(artifact: str, **also: Any) -> RegisterArtifact:
     about: dict[str, Any] = {"horizon": 3, "kappa": 0.5, **also}
     return RegisterArtifact(
-        MODEL[artifact],
-        ART[artifact],
-        "prior",
-        "f" * 64,
-        "user-8",
-        MINUTE,
-        ACTIONS,
-        (LN3, LN3 + 0.1, LN3),
-        (0.25, 0.5, 0.25),
+        model=MODEL[artifact],
+        artifact=ART[artifact],
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="user-8",
+        interval_ms=MINUTE,
+        classes=ACTIONS,
+        centre=(LN3, LN3 + 0.1, LN3),
+        prior=(0.25, 0.5, 0.25),
         **about,
     )
 
@@ -86,7 +86,7 @@ def limits(*, late: int = 2048, margin: int = 60_000, ahead: int = 512, queued: 
 
 @dataclass
 class World:
-    """The streams, and the commands behind them."""
+    """The streams, and the commands that they were written under."""
 
     commands: Sequence[Envelope[CommandRecorded]]
     streams: Mapping[str, list[Received]]
@@ -110,7 +110,7 @@ class Builder:
         return self.control.version
 
     def issue(self, *commands: Command) -> None:
-        """Commands, which everybody reads at once."""
+        """Commands, which every service reads at once."""
         for command in commands:
             number = str(self.version)
             entry = propose(self.control, command, command_id=number, actor="me", reason="test", at=1)
@@ -139,7 +139,17 @@ class Builder:
 
     def bar(self, number: int, close: float, symbol: str = "BTC", *, refused: bool = False) -> Received:
         """A bar, and its features unless the feature-builder refused it."""
-        bar = BarClosed(symbol, MINUTE, number * MINUTE, close, close, close, close, 1.0, "replay")
+        bar = BarClosed(
+            symbol=symbol,
+            interval_ms=MINUTE,
+            open_time=number * MINUTE,
+            open=close,
+            high=close,
+            low=close,
+            close=close,
+            volume=1.0,
+            origin="replay",
+        )
         received = self.append("market", encode("market", bar).envelope)
         if not refused:
             self.features(number, symbol)
@@ -148,19 +158,40 @@ class Builder:
     def features(self, number: int, symbol: str = "BTC", version: int = 0) -> None:
         """The features of a bar, under the version in force."""
         known = version or self.version
-        about = (symbol, MINUTE, number * MINUTE, "replay", SET, bytes(4), 0)
-        event = FeaturesComputed(*about, known if self.stamped else 0, self.head(known))  # type: ignore[arg-type]
+        event = FeaturesComputed(
+            symbol=symbol,
+            interval_ms=MINUTE,
+            open_time=number * MINUTE,
+            origin="replay",
+            feature_set=SET,
+            values=bytes(4),
+            bridged=0,
+            control_version=known if self.stamped else 0,
+            control_head=self.head(known),
+        )
         self.append("features", encode("features", event).envelope)
 
-    def say(self, artifact: str, number: int, p: Probabilities | str, symbol: str = "BTC", version: int = 0) -> None:
-        """An answer, or a failure; the voter hears it at once."""
-        about = (symbol, MINUTE, number * MINUTE, "replay", MODEL[artifact], bytes.fromhex(ART[artifact]))
+    def predict(
+        self, artifact: str, number: int, p: Probabilities | str, symbol: str = "BTC", version: int = 0
+    ) -> None:
+        """A prediction, or a failure; the voter reads it at once."""
         known = version or self.version
+        about: dict[str, Any] = {
+            "symbol": symbol,
+            "interval_ms": MINUTE,
+            "open_time": number * MINUTE,
+            "origin": "replay",
+            "model": MODEL[artifact],
+            "artifact": bytes.fromhex(ART[artifact]),
+            "vector": bytes(16),
+            "control_version": known,
+            "control_head": self.head(known),
+        }
         event: Any
         if isinstance(p, str):
-            event = PredictionFailed(*about, p, "", bytes(16), known, self.head(known))  # type: ignore[arg-type]  # a given reason
+            event = PredictionFailed(**about, reason=p, detail="")  # type: ignore[arg-type]  # a given reason
         else:
-            event = PredictionMade(*about, p, bytes(16), known, self.head(known))  # type: ignore[arg-type]  # a literal origin
+            event = PredictionMade(**about, probabilities=p)
         root = f"{symbol:>8}{number:8}".encode()
         received = self.append("predictions", encode("predictions", event, causation=root, correlation=root).envelope)
         for sealed in self.voter.handle(self.voting, Batch((), [received])):
@@ -255,14 +286,14 @@ def _answer(builder: Builder, dice: random.Random, name: str, due: Due) -> None:
     chance = dice.random()
     if chance < 0.06:
         reason = dice.choice(["error", "features_withheld"])
-        builder.say(name, due.number, reason, due.symbol, version=due.version)
+        builder.predict(name, due.number, reason, due.symbol, version=due.version)
     else:
-        builder.say(name, due.number, _probabilities(dice), due.symbol, version=due.version)
+        builder.predict(name, due.number, _probabilities(dice), due.symbol, version=due.version)
     if chance > 0.96:
         number = due.number - dice.choice([0, 1, 7])
-        builder.say(name, number, _probabilities(dice), due.symbol, version=due.version)
+        builder.predict(name, number, _probabilities(dice), due.symbol, version=due.version)
     if 0.95 < chance < 0.96:
-        builder.say(name, due.number, _probabilities(dice), "FORGED", version=due.version)
+        builder.predict(name, due.number, _probabilities(dice), "FORGED", version=due.version)
 
 
 def _probabilities(dice: random.Random) -> Probabilities:

@@ -24,7 +24,15 @@ MADE = train({"AAA": market("AAA", 1500, 0.3, 1)}, "logistic", SETS["core-28"], 
 
 def register(model: str, artifact: str) -> RegisterArtifact:
     return RegisterArtifact(
-        model, artifact, "logistic", "f5" * 32, "core-28", 60_000, ACTIONS, THIRD, (0.25, 0.5, 0.25)
+        model=model,
+        artifact=artifact,
+        family="logistic",
+        feature_set="f5" * 32,
+        feature_set_name="core-28",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=THIRD,
+        prior=(0.25, 0.5, 0.25),
     )
 
 
@@ -43,10 +51,28 @@ def given(*commands: Command) -> State:
 
 
 def drifted(artifact: str = A1, now: bool = True) -> InputsDrifted:
-    return InputsDrifted("a", artifact, now, 0.3, 0.2, 400, "rsi_14, PSI 0.3", "2d" * 16)
+    return InputsDrifted(
+        model="a",
+        artifact=artifact,
+        drifted=now,
+        share=0.3,
+        threshold=0.2,
+        samples=400,
+        detail="rsi_14, PSI 0.3",
+        vector="2d" * 16,
+    )
 
 
-DECAYED = SkillDecayed("a", A1, 120.0, 100.0, 14, "less than half", "3d" * 16, 4)
+DECAYED = SkillDecayed(
+    model="a",
+    artifact=A1,
+    value=120.0,
+    threshold=100.0,
+    samples=14,
+    detail="less than half",
+    last_score="3d" * 16,
+    control_version=4,
+)
 
 
 def test_drift_and_decay_of_a_champion_are_causes_and_name_their_event() -> None:
@@ -64,7 +90,7 @@ def test_a_shadow_a_return_to_normal_and_another_event_are_none(event: object) -
     assert cause_of(event, EVENT, given(StartShadow("a", A2))) is None
 
 
-def test_the_policy_says_which_causes_count() -> None:
+def test_the_policy_selects_the_causes_that_count() -> None:
     quiet = given(SetTrainingPolicy(on_drift=False, on_decay=False))
     assert cause_of(drifted(), EVENT, quiet) is None
     assert cause_of(DECAYED, EVENT, quiet) is None
@@ -77,12 +103,20 @@ def test_a_champion_is_due_a_week_after_its_promotion_by_default() -> None:
     assert (due.model, due.cause, due.evidence) == ("a", "schedule", None)
 
 
-def test_who_has_no_champion_is_never_due() -> None:
+def test_a_model_without_champion_is_never_due() -> None:
     assert by_schedule(Jobs(), given(register("b", B1)), {}, 10_000 * HOUR_MS) == []
 
 
 def test_promotions_are_remembered_by_the_newest() -> None:
-    entry = CommandRecorded(1, "0" * 64, "c", 7, "me", "why", Promote("a", A1, forced=True))
+    entry = CommandRecorded(
+        version=1,
+        previous="0" * 64,
+        command_id="c",
+        at=7,
+        actor="me",
+        reason="why",
+        command=Promote("a", A1, forced=True),
+    )
     later = structs.replace(entry, version=2, at=9)
     other = structs.replace(entry, version=3, at=11, command=StartShadow("a", A2))
     assert promotions({}, [entry, later, other]) == {"a": 9}
@@ -97,7 +131,7 @@ def test_what_is_due_is_made_as_the_champion_was() -> None:
     assert (request.window_ms, request.evidence, request.actor) == (7 * 24 * HOUR_MS, EVENT, "trainer")
 
 
-def test_what_cannot_be_made_here_again_is_said() -> None:
+def test_why_a_recipe_cannot_be_trained_here_is_returned() -> None:
     assert (
         recipe_of(structs.replace(MADE, family="imported-encoder")) == "family 'imported-encoder' is not trained here"
     )

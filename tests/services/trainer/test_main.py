@@ -49,7 +49,9 @@ pytestmark = pytest.mark.anyio
 
 SET = SETS["core-28"]
 BARS = {name: market(name, 1800, 0.5, seed) for seed, name in enumerate(("AAA", "BBB"))}
-RECIPE = Recipe("logistic", SET.name, complete(family_named("logistic"), {}), 3, 0.5, 1)
+RECIPE = Recipe(
+    family="logistic", feature_set=SET.name, params=complete(family_named("logistic"), {}), horizon=3, hold=0.5, seed=1
+)
 WHY: dict[str, Any] = {"actor": "ada", "reason": "a test"}
 
 
@@ -59,10 +61,10 @@ class Site:
     def __init__(self, settings: Settings, log: RedisLog) -> None:
         self.settings = settings
         self.log = log
-        self.door = ControlWriter(log)
+        self.control = ControlWriter(log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
-        self.heard: list[TrainingEvent] = []
-        self.ledger = TrainingWriter(log, lambda envelope: self.heard.append(envelope.event))
+        self.events: list[TrainingEvent] = []
+        self.ledger = TrainingWriter(log, lambda envelope: self.events.append(envelope.event))
 
     @asynccontextmanager
     async def trainer(self) -> AsyncIterator[Trainer]:
@@ -79,12 +81,32 @@ class Site:
             bars = one.bars
             columns = (bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume)
             for at, opened, high, low, close, volume in zip(*(column.tolist() for column in columns), strict=True):
-                bar = BarClosed(symbol, MINUTE, at, opened, high, low, close, volume, "synthetic")
+                bar = BarClosed(
+                    symbol=symbol,
+                    interval_ms=MINUTE,
+                    open_time=at,
+                    open=opened,
+                    high=high,
+                    low=low,
+                    close=close,
+                    volume=volume,
+                    origin="synthetic",
+                )
                 outputs.append(encode("market", bar))
             for at, vector in zip(one.open_time.tolist(), one.vectors, strict=True):
                 values = vector.astype("<f4").tobytes()
                 outputs.append(
-                    encode("features", FeaturesComputed(symbol, MINUTE, at, "synthetic", SET.digest, values))
+                    encode(
+                        "features",
+                        FeaturesComputed(
+                            symbol=symbol,
+                            interval_ms=MINUTE,
+                            open_time=at,
+                            origin="synthetic",
+                            feature_set=SET.digest,
+                            values=values,
+                        ),
+                    )
                 )
         await self.log.commit(claim, Commit(outputs, {}, {}))
         await self.log.release(claim)
@@ -93,8 +115,8 @@ class Site:
         """A model with a champion, trained on the same bars."""
         made = train(BARS, "logistic", SET, source="toy", horizon=3, hold=0.5)
         digest = self.store.save(*made)
-        await self.door.issue(registration(model, digest, made.manifest), **WHY)
-        await self.door.issue(Promote(model, digest, forced=True, weight=1.0), **WHY)
+        await self.control.issue(registration(model, digest, made.manifest), **WHY)
+        await self.control.issue(Promote(model, digest, forced=True, weight=1.0), **WHY)
         return digest
 
     async def ask(self, recipe: Recipe = RECIPE, **changed: Any) -> str:
@@ -126,17 +148,17 @@ async def site(empty_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     log = RedisLog(empty_redis_url)
     found = Site(load(), log)
-    await found.door.issue(Found(1, "log-of-a-test"), **WHY)
+    await found.control.issue(Found(1, "log-of-a-test"), **WHY)
     await found.record()
     yield found
     await log.close()
 
 
-async def test_a_request_becomes_an_artifact_in_shadow_and_a_vote_for_nobody(site: Site) -> None:
+async def test_a_request_becomes_an_artifact_in_shadow_without_a_vote(site: Site) -> None:
     champion = await site.champion()
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingCompleted), job.ended
-    state = await site.door.state()
+    state = await site.control.state()
     made = job.ended.artifact
     assert made in state.artifacts
     assert state.models["m"].champion == champion
@@ -149,17 +171,17 @@ async def test_a_request_becomes_an_artifact_in_shadow_and_a_vote_for_nobody(sit
     folder = Path(site.settings.installation.state) / "training" / job.id[:12]
     assert "Confusion" in (folder / "report.html").read_text()
     assert (folder / "card.md").read_text().startswith("# logistic on core-28")
-    stages = [event.stage for event in site.heard if isinstance(event, TrainingProgressed)]
+    stages = [event.stage for event in site.events if isinstance(event, TrainingProgressed)]
     assert stages[-1] == "measuring"
     assert "fitting" in stages
 
 
-async def test_shadowing_is_left_to_people_where_the_policy_says_so(site: Site) -> None:
-    await site.door.issue(SetTrainingPolicy(shadow=False), **WHY)
+async def test_shadowing_is_left_to_people_if_the_policy_asks_for_it(site: Site) -> None:
+    await site.control.issue(SetTrainingPolicy(shadow=False), **WHY)
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingCompleted)
     assert not job.ended.shadow
-    assert (await site.door.state()).models == {}
+    assert (await site.control.state()).models == {}
 
 
 async def test_trained_again_it_has_the_same_digest(site: Site) -> None:
@@ -178,16 +200,16 @@ async def test_a_collapsed_fit_is_rejected_with_evidence_and_kept_where_nothing_
     kept = Path(site.settings.installation.state) / job.ended.quarantine
     assert {path.name for path in kept.iterdir()} >= {"manifest.json", "model.txt"}
     assert site.store.list() == ()
-    assert (await site.door.state()).artifacts == Map()
+    assert (await site.control.state()).artifacts == Map()
 
 
 async def test_unfit_data_are_refused_before_any_fit(site: Site) -> None:
-    await site.door.issue(SetTrainingPolicy(rows=100_000), **WHY)
+    await site.control.issue(SetTrainingPolicy(rows=100_000), **WHY)
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingRejected)
     assert job.ended.reason == "unfit_data"
     assert "100,000 are required" in job.ended.evidence
-    assert not any(isinstance(event, TrainingProgressed) for event in site.heard)
+    assert not any(isinstance(event, TrainingProgressed) for event in site.events)
 
 
 async def test_vectors_of_another_set_are_no_data(site: Site) -> None:
@@ -196,8 +218,8 @@ async def test_vectors_of_another_set_are_no_data(site: Site) -> None:
     assert "no vector of user-18" in job.ended.evidence
 
 
-async def test_an_artifact_that_is_not_sane_is_refused_where_the_policy_says_so(site: Site) -> None:
-    await site.door.issue(SetTrainingPolicy(sanity="refuse"), **WHY)
+async def test_an_artifact_that_is_not_sane_is_refused_if_the_policy_asks_for_it(site: Site) -> None:
+    await site.control.issue(SetTrainingPolicy(sanity="refuse"), **WHY)
     job = await site.until_ended(await site.ask(structs.replace(RECIPE, hold=0.9)))
     assert isinstance(job.ended, TrainingRejected)
     assert (job.ended.reason, job.report is not None) == ("insane", True)
@@ -224,17 +246,29 @@ async def test_a_job_that_takes_too_much_memory_fails_and_the_trainer_goes_on(si
 async def test_decay_of_a_champion_is_a_cause_once(site: Site) -> None:
     champion = await site.champion()
     claim = await site.log.claim("gate-evaluator", (), 0, Owner("elsewhere", 1, "e"))
-    decayed = encode("gates", SkillDecayed("m", champion, 120.0, 100.0, 14, "less than half", "3d" * 16, 4))
+    decayed = encode(
+        "gates",
+        SkillDecayed(
+            model="m",
+            artifact=champion,
+            value=120.0,
+            threshold=100.0,
+            samples=14,
+            detail="less than half",
+            last_score="3d" * 16,
+            control_version=4,
+        ),
+    )
     await site.log.commit(claim, Commit([decayed], {}, {}))
     for _ in range(2):
         async with site.trainer() as trainer:
-            await trainer.look()
+            await trainer.request_due()
     [job] = await site.ledger.read()
     assert (job.request.cause, job.request.evidence) == ("decay", decayed.envelope.id.hex())
     assert job.request.recipe == RECIPE
 
 
-async def test_a_job_whose_trainer_stopped_is_begun_anew_from_the_same_positions(site: Site) -> None:
+async def test_a_job_whose_trainer_stopped_is_started_again_from_the_same_positions(site: Site) -> None:
     slow = complete(family_named("xgboost"), {"rounds": 600, "patience": 600})
     asked = await site.ask(structs.replace(RECIPE, family="xgboost", params=slow))
     stop = anyio.Event()
@@ -258,7 +292,11 @@ async def test_a_job_whose_trainer_stopped_is_begun_anew_from_the_same_positions
 async def test_a_job_that_was_interrupted_three_times_is_given_up(site: Site) -> None:
     asked = await site.ask()
     for attempt in (1, 2, 3):
-        await site.ledger.append(TrainingStarted(asked, "m", attempt, 0, 9, (), "gone", now_ms()))
+        await site.ledger.append(
+            TrainingStarted(
+                request=asked, model="m", attempt=attempt, first=0, last=9, ends=(), worker="gone", at=now_ms()
+            )
+        )
     job = await site.until_ended(asked)
     assert isinstance(job.ended, TrainingFailed)
     assert job.ended.detail.startswith("given up after 3 attempts")
@@ -270,7 +308,7 @@ async def test_a_second_trainer_is_refused(site: Site) -> None:
             await site.log.claim("trainer", ("gates",), 0, Owner("elsewhere", 1, "trainer"))
 
 
-async def test_the_stream_of_training_tells_it_all(site: Site) -> None:
+async def test_the_training_stream_has_every_step(site: Site) -> None:
     job = await site.until_ended(await site.ask())
     entries = await site.log.scan(TRAINING)
     kinds = [json.loads(entry.data)["event"]["type"] for entry in entries]

@@ -49,7 +49,7 @@ def webhook() -> Iterator[tuple[str, Queue[dict[str, Any]], list[int]]]:
         thread.join()
 
 
-def notice(alert: str = "dead-letters", kind: str = "told", more: int = 0) -> Notice:
+def notice(alert: str = "dead-letters", kind: str = "reported", more: int = 0) -> Notice:
     return Notice(alert, kind, "feed", f"text of {alert}", 1, more)
 
 
@@ -57,9 +57,9 @@ def test_a_webhook_takes_a_notice_and_is_asked_again_where_it_did_not(webhook: A
     url, taken, answers = webhook
     answers.append(503)
     channels = Channels([url])
-    said = message([notice("no-quorum", "raised")])
-    assert not channels.send(0, *said)
-    assert channels.send(0, *said)
+    expected = message([notice("no-quorum", "raised")])
+    assert not channels.send(0, *expected)
+    assert channels.send(0, *expected)
     body = taken.get_nowait()
     assert body["title"] == "conclave: no-quorum raised"
     assert body["type"] == "failure"
@@ -75,7 +75,7 @@ def test_webhook_telegram_and_slack_are_known_and_named_without_their_secrets() 
     assert Channels(URLS).names == ["JSON", "Telegram", "Slack"]
 
 
-def test_an_address_that_nobody_knows_is_refused_without_showing_it() -> None:
+def test_an_address_of_an_unknown_kind_is_refused_without_showing_it() -> None:
     with pytest.raises(SettingsError, match="address 2") as refused:
         Channels([URLS[0], "pigeon://my-secret-token/loft"])
     assert "my-secret-token" not in str(refused.value)
@@ -103,22 +103,22 @@ def test_many_notices_are_one_message_with_the_gravest_first_and_all_counted() -
     assert len(lines) == 21
 
 
-def test_that_something_is_over_is_news_and_what_was_counted_is_said() -> None:
+def test_a_resolved_alert_is_information_and_a_line_has_the_number_that_was_counted() -> None:
     assert line(notice("no-quorum", "resolved")).startswith("[info]")
     assert line(notice(more=7)).endswith("(7 more like it)")
 
 
-def test_a_notice_by_hand_says_who_took_it(webhook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notice_by_hand_prints_which_address_accepted_it(webhook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     url, taken, _ = webhook
-    said = CliRunner()
+    runner = CliRunner()
     monkeypatch.setenv("CONCLAVE_NOTIFY", url)
-    done = said.invoke(notify, ["hello"], catch_exceptions=False)
+    done = runner.invoke(notify, ["hello"], catch_exceptions=False)
     assert (done.exit_code, done.output) == (0, "JSON: taken\n")
     assert taken.get_nowait()["message"] == "hello"
     monkeypatch.setenv("CONCLAVE_NOTIFY", f"{url}\n{URLS[0]}")
-    done = said.invoke(notify, ["hello"], catch_exceptions=False)
+    done = runner.invoke(notify, ["hello"], catch_exceptions=False)
     assert done.exit_code == 1
     assert "JSON: taken\nJSON: NOT taken" in done.output
     monkeypatch.delenv("CONCLAVE_NOTIFY")
     with pytest.raises(SettingsError, match="no address"):
-        said.invoke(notify, ["hello"], catch_exceptions=False)
+        runner.invoke(notify, ["hello"], catch_exceptions=False)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from shared.archive.store import SegmentStore as Place
-from shared.archive.store import opened
+from shared.archive.store import open_store
 from shared.artifacts import MANIFEST, ArtifactError, ArtifactStore
 from shared.artifacts.copies import pull, push
 
 
 @pytest.fixture(params=["folder", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return opened(str(tmp_path / "elsewhere") if request.param == "folder" else f"memory://{tmp_path.name}")
+    return open_store(str(tmp_path / "elsewhere") if request.param == "folder" else f"memory://{tmp_path.name}")
 
 
 def test_what_comes_back_is_what_went(

@@ -131,7 +131,7 @@ def test_only_a_digest_names_an_artifact(store: ArtifactStore, name: str) -> Non
 
 def test_an_artifact_that_is_not_here_is_said_to_be_missing(store: ArtifactStore, make: Make) -> None:
     store.save(*make())
-    with pytest.raises(ArtifactError, match="not in the store; it holds 1 artifacts"):
+    with pytest.raises(ArtifactError, match="not in the store, which has 1 artifacts"):
         store.load("0" * 64)
 
 
@@ -162,7 +162,7 @@ def test_what_would_not_load_is_not_saved(store: ArtifactStore, make: Make) -> N
     scaled = replace(manifest, feature_set=wider, scaler=scaler)
     refused(store, scaled, files, "coefficients of 2 features, manifest names 3")
     refused(store, replace(manifest, feature_set=wider), files, "the scaler has 2 means and 2 scales")
-    refused(store, replace(manifest, scaler=None), files, "family 'logistic' needs scaler")
+    refused(store, replace(manifest, scaler=None), files, "family 'logistic' needs a scaler")
     refused(store, replace(manifest, classes=("BUY", "HOLD", "SELL")), files, "class order")
     refused(store, replace(manifest, temperature=float("nan")), files, "temperature")
     refused(store, replace(manifest, window=2), files, r"takes float32 \[N, 2, 2\]")
@@ -170,12 +170,12 @@ def test_what_would_not_load_is_not_saved(store: ArtifactStore, make: Make) -> N
 
 
 def test_a_model_that_does_not_move_with_its_input_is_not_saved(store: ArtifactStore, make: Make) -> None:
-    refused(store, *make(0.0), "one answer for 8 different windows")
+    refused(store, *make(0.0), "one prediction for 8 different windows")
 
 
 def test_answers_other_than_the_golden_ones_are_refused(store: ArtifactStore, make: Make) -> None:
     manifest, files = make(1.0)
-    refused(store, manifest, {**make(1.0 + 1e-9)[1], "weights.json": files["weights.json"]}, "answers differ")
+    refused(store, manifest, {**make(1.0 + 1e-9)[1], "weights.json": files["weights.json"]}, "predictions differ")
 
 
 def test_with_other_libraries_the_golden_answers_hold_within_a_tolerance(store: ArtifactStore, make: Make) -> None:
@@ -196,7 +196,7 @@ def test_a_load_in_pieces_checks_the_same(store: ArtifactStore, make: Make) -> N
     loaded = store.load(digest, lambda: pauses.append(None))
     assert len(pauses) == len(files) + 1 + len(read_golden(files[GOLDEN]).windows)
     bad = {**make(1.0 + 1e-9)[1], "weights.json": files["weights.json"]}
-    with pytest.raises(ArtifactError, match="answers differ"):
+    with pytest.raises(ArtifactError, match="predictions differ"):
         build(digest, loaded.manifest, bad, lambda: pauses.append(None))
 
 

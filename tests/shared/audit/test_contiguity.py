@@ -9,7 +9,7 @@ import redis
 from bench.recorded_rounds import Recorded
 from bench.replayed import seal_streams
 from schemas.catalogue import STREAMS
-from shared.archive.store import opened
+from shared.archive.store import open_store
 from shared.audit.contiguity import check_streams
 from shared.audit.findings import Findings
 from shared.audit.live import Live, live
@@ -28,7 +28,7 @@ def filled(url: str, count: int = 40) -> tuple[Any, list[str]]:
 
 
 def checked(url: str, archive: Path | None = None) -> Findings:
-    with live(url, opened(archive) if archive else None) as source:
+    with live(url, open_store(archive) if archive else None) as source:
         assert isinstance(source, Live)
         return check_streams(Bounded(source, source.ends(1)), places_of(1))
 
@@ -104,6 +104,6 @@ def test_sealed_files_alone_name_what_their_ids_leave_out(empty_redis_url: str, 
     client, ids = filled(empty_redis_url)
     client.xdel(DECISIONS.key, ids[10])
     sealed(empty_redis_url, tmp_path, 39)
-    found = check_streams(ArchivedRecording(opened(tmp_path)), places_of(1))
+    found = check_streams(ArchivedRecording(open_store(tmp_path)), places_of(1))
     assert found.first is not None
     assert (found.first.entry, found.first.layer) == (ids[11], "stream")

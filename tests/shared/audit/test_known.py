@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from schemas.codec import Encoded, encode
 from schemas.features import FeaturesWithheld
 from schemas.market import BarClosed
-from services.archiver.sealing import round_of
+from services.archiver.sealing import run_round
 from shared.archive.restoring import restore
 from shared.archive.store import FolderStore
 from shared.audit.known import collect, mark_withdrawn, of_archive, of_checkpoints, of_server
@@ -165,7 +165,7 @@ async def test_a_process_notes_its_digests_when_it_stops_and_when_it_starts(tmp_
 
     for expected in ([3], [3, 3, 4]):
         stop = anyio.Event()
-        host = Host(Copies(), log, 0, ME, noting_digests=noting)
+        host = Host(Copies(), log, 0, ME, note_digests=noting)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(host.run, stop)
             with anyio.fail_after(10):
@@ -183,7 +183,7 @@ async def test_the_server_its_archive_and_a_restored_one_agree_with_the_streams(
     for numbers in ((1, 2, 3), (4, 5)):
         await write(server, *numbers)
         async with opened_whole(empty_redis_url, "test") as whole:
-            await round_of(server, whole, store, partitions=1, now=1, renew=nothing)
+            await run_round(server, whole, store, partitions=1, now=1, renew=nothing)
     await write(server, 6)
     known = [*of_archive(store), *await of_server(server, 1)]
     assert [each.written.entries for each in known] == [3, 5, 6]

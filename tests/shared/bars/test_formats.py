@@ -188,10 +188,10 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
-        (b"date,HUFL,HULL\n2016-07-01,5.8,2.0\n", "lacks open, high, low, close, volume"),
-        (b"open_time,open,high,low,close\n", "lacks volume; it has open_time, open"),
+        (b"date,HUFL,HULL\n2016-07-01,5.8,2.0\n", "has no open, high, low, close, volume"),
+        (b"open_time,open,high,low,close\n", "has no volume; it has open_time, open"),
         (b"1733011200000,1,2,0.5,1.5,9\n", "expected a header"),
-        (b"[[1,2,", "not a REST answer"),
+        (b"[[1,2,", "not a REST response"),
         (b"PAR1 and nothing", "not a readable Parquet file"),
         (b"\x1f\x8b\x08\x00broken", "cannot be read"),
     ],

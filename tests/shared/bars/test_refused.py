@@ -35,15 +35,15 @@ def row(n: int, rest: str = "10,12,9,11,5") -> str:
         (row(2, "10,12,9,11,-0.5"), "negative_volume", "volume -0.5"),
         (row(2, "10,nan,9,11,5"), "not_finite", "high nan"),
         (row(2, "10,12,9,11,inf"), "not_finite", "volume inf"),
-        (row(2, "10,12,9,11,1e18"), "bad_row", "not under 1e18"),
+        (row(2, "10,12,9,11,1e18"), "bad_row", "below 1e18"),
         (row(2, "10,12,9,11"), "bad_row", "expected 6 columns, found 5"),
         (row(2, "10,12,9,11,5,6"), "bad_row", "expected 6 columns, found 7"),
-        (row(2, "10,,9,11,5"), "bad_row", "'' is no number"),
-        (row(2, "10,1_2,9,11,5"), "bad_row", "'1_2' is no number"),
-        (row(2, "10,\N{FULLWIDTH DIGIT ONE},9,11,5"), "bad_row", "is no number"),
-        (HEADER, "bad_row", "'open_time' is no time"),
-        ("-5,10,12,9,11,5", "bad_row", "no moment since 1970"),
-        (f"{START + 2 * HOUR + 1},10,12,9,11,5", "off_grid", "no multiple of 3600000"),
+        (row(2, "10,,9,11,5"), "bad_row", "'' is not a number"),
+        (row(2, "10,1_2,9,11,5"), "bad_row", "'1_2' is not a number"),
+        (row(2, "10,\N{FULLWIDTH DIGIT ONE},9,11,5"), "bad_row", "is not a number"),
+        (HEADER, "bad_row", "'open_time' is not a time"),
+        ("-5,10,12,9,11,5", "bad_row", "from 1970 on"),
+        (f"{START + 2 * HOUR + 1},10,12,9,11,5", "off_grid", "not a multiple of 3600000"),
         (f"{START + 2 * HOUR}001,10,12,9,11,5", "off_grid", "and a fraction"),
         ("9" * 40 + ",10,12,9,11,5", "bad_row", "too"),
     ],
@@ -83,7 +83,7 @@ def test_a_bar_that_is_not_over_is_refused(tmp_path: Path) -> None:
         "bad_row",
     ]
     assert isinstance(rows[1], RefusedRow)
-    assert "not a whole bar: it ends 2381646 ms after its open" in rows[1].detail
+    assert "incomplete bar: it ends 2381646 ms after its open" in rows[1].detail
     assert rows[1].where == "BTCUSDT-1h.json:2"
 
 

@@ -169,7 +169,7 @@ def test_an_unknown_symbol_must_be_stated(tmp_path: Path) -> None:
     path = write(tmp_path / "bars.csv", 0, 10)
     with pytest.raises(SourceError, match="state the symbol"):
         open_source(path)
-    with pytest.raises(SourceError, match="'BTC USDT' is no symbol"):
+    with pytest.raises(SourceError, match="'BTC USDT' is not a symbol"):
         open_source(path, symbol="BTC USDT")
 
 

@@ -17,7 +17,7 @@ MINUTE = 60_000
 NAMES = ("volume_z_48", "bb_position", "z_return_5", "rsi_14", "macd_hist", "stochastic_d_3", "minute_sin", "close")
 LAGGED = Feature("lagged", lag(close, 16), "a delay that no operation follows")
 SHORT = FeatureSet("short", (*feature_set("named", *NAMES).features, LAGGED))
-CIRCUIT = OperatorGraph([SHORT])
+GRAPH = OperatorGraph([SHORT])
 WARM = SHORT.lookback - 1
 
 
@@ -26,7 +26,7 @@ WARM = SHORT.lookback - 1
     st.sets(st.integers(0, 15), min_size=1, max_size=12).map(sorted),
     st.lists(st.integers(1, WARM - 1), max_size=9),
     st.lists(st.sampled_from([1, 1, 2, 7, 70]), min_size=1, max_size=9),
-    st.sampled_from([0, buffers.FEW, 1000]),
+    st.sampled_from([0, buffers.SCALAR_LIMIT, 1000]),
 )
 def test_the_bits_are_those_of_a_history_however_the_bars_come(
     walk: Walk, columns: list[int], cuts: list[int], pieces: list[int], few: int
@@ -36,14 +36,14 @@ def test_the_bits_are_those_of_a_history_however_the_bars_come(
     walks = [walk(edges[-1], seed=column) for column in columns]
     slot = int(walks[0].open_time[0]) // MINUTE
     fields = np.array([[getattr(bars, name) for bars in walks] for name in PRICES_AND_VOLUME]).transpose(0, 2, 1)
-    turning = DelayBuffers(CIRCUIT, MINUTE)
+    turning = DelayBuffers(GRAPH, MINUTE)
     turning.widen(8)
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buffers, "FEW", few)
+        patch.setattr(buffers, "SCALAR_LIMIT", few)
         for first, last in pairwise(edges):
             new = np.ascontiguousarray(fields[:, first:last])
-            found += turning.turn(columns, slot + first, new, want=first >= WARM)
+            found += turning.push(columns, slot + first, new, want=first >= WARM)
     vectors = np.concatenate(found)
     for number, bars in enumerate(walks):
         assert vectors[:, number].tobytes() == compute(SHORT, bars).tobytes()
@@ -52,9 +52,9 @@ def test_the_bits_are_those_of_a_history_however_the_bars_come(
 def test_what_is_not_wanted_is_not_computed(walk: Walk) -> None:
     bars = walk(3)
     fields = np.array([bars.fields()[name] for name in PRICES_AND_VOLUME])[:, :, None]
-    assert DelayBuffers(CIRCUIT, MINUTE).turn([0], 0, fields, want=False) == []
+    assert DelayBuffers(GRAPH, MINUTE).push([0], 0, fields, want=False) == []
 
 
 def test_a_new_bar_reads_few_values_of_the_past() -> None:
     """Not as many as the window has bars: what a delay needs was computed when it was the present."""
-    assert len({read for read in CIRCUIT.reads() if read.delay}) < SHORT.lookback / 4
+    assert len({read for read in GRAPH.reads() if read.delay}) < SHORT.lookback / 4

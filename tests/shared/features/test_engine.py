@@ -36,7 +36,7 @@ def fed(
     engine: Engine, bars: Sequence[BarClosed], cuts: Sequence[int] = (), first: int = 1
 ) -> list[AcceptedBars | RefusedBar]:
     edges = sorted({0, *(cut % (len(bars) + 1) for cut in cuts), len(bars)})
-    return [event for a, b in pairwise(edges) for event in engine.take(bars[a:b], first + a)]
+    return [event for a, b in pairwise(edges) for event in engine.handle(bars[a:b], first + a)]
 
 
 def published(
@@ -224,21 +224,21 @@ def test_a_refused_bar_changes_nothing(change: dict[str, float], reason: str, wa
 
 
 def test_a_symbol_that_has_been_silent_for_long_is_forgotten(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SILENCE", 40)
-    monkeypatch.setattr(module, "SWEEP", 8)
+    monkeypatch.setattr(module, "FORGET_AFTER", 40)
+    monkeypatch.setattr(module, "SWEEP_EVERY", 8)
     dead, alive = closed(walk(3), "DEAD"), closed(walk(100), "LIVE")
     engine = Engine(ONE)
     fed(engine, [*dead, *alive[:30]])
     assert engine.oldest() == 3
     fed(engine, alive[30:], first=34)
     assert engine.oldest() == 103
-    assert engine.take([dead[2]], 104) == [AcceptedBars(0, False, (Withheld("warming", 1, 2),))]
+    assert engine.handle([dead[2]], 104) == [AcceptedBars(0, False, (Withheld("warming", 1, 2),))]
 
 
 def test_a_refused_bar_is_a_sign_of_life(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a rebuilt engine, which may not know that it was refused, would forget at another moment."""
-    monkeypatch.setattr(module, "SILENCE", 40)
-    monkeypatch.setattr(module, "SWEEP", 8)
+    monkeypatch.setattr(module, "FORGET_AFTER", 40)
+    monkeypatch.setattr(module, "SWEEP_EVERY", 8)
     quiet, alive = closed(walk(3), "QUIET"), closed(walk(100), "LIVE")
     outcomes = fed(Engine(ONE), [*quiet[:2], *alive[:30], quiet[0], *alive[30:60], quiet[2]])
     assert isinstance(outcomes[32], RefusedBar)
@@ -250,6 +250,6 @@ def test_a_refused_bar_is_a_sign_of_life(walk: Walk, monkeypatch: pytest.MonkeyP
 def test_a_flat_bar_needs_the_bar_whose_close_it_repeats(walk: Walk) -> None:
     bars = closed(walk(40))
     engine = Engine([feature_set("twenty", "volume_ma_ratio")])
-    engine.take(bars[:10], 1)
-    engine.take(bars[13:31], 11)  # a window of 20 now begins with the bar in row 12, a flat one
+    engine.handle(bars[:10], 1)
+    engine.handle(bars[13:31], 11)  # a window of 20 now begins with the bar in row 12, a flat one
     assert engine.oldest() == 10

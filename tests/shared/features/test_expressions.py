@@ -27,33 +27,33 @@ WINDOWS: dict[str, Expression] = {
 }
 
 
-def over(term: Expression, x: Array) -> Array:
-    """A term over closes, in float64, before any rounding to float32."""
+def over(expression: Expression, x: Array) -> Array:
+    """A expression over closes, in float64, before any rounding to float32."""
     kept: list[Array] = []
 
     def keep(x: Array) -> Array:
         kept.append(x)
         return x
 
-    probe = Feature("one", Expression("probe", (term,), apply=keep), "")
-    ColumnPlan([FeatureSet("one", (probe,))]).evaluate(dict.fromkeys(FIELDS, x), len(x) - term.lookback + 1)
+    probe = Feature("one", Expression("probe", (expression,), apply=keep), "")
+    ColumnPlan([FeatureSet("one", (probe,))]).evaluate(dict.fromkeys(FIELDS, x), len(x) - expression.lookback + 1)
     return kept[0]
 
 
 @pytest.mark.parametrize("name", WINDOWS)
 @given(st.data())
 def test_bits_do_not_depend_on_how_many_rows_or_symbols_are_computed(name: str, data: st.DataObject) -> None:
-    term, bars = WINDOWS[name], WINDOWS[name].lookback
+    expression, bars = WINDOWS[name], WINDOWS[name].lookback
     rows, symbols = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 20))
     x = np.random.default_rng(data.draw(st.integers(0, 2**32))).lognormal(0.0, 3.0, (rows + bars - 1, symbols))
-    whole = over(term, x)
+    whole = over(expression, x)
     assert whole.shape == (rows, symbols)
     first = data.draw(st.integers(0, rows - 1))
     last = data.draw(st.integers(first + 1, rows))
     left = data.draw(st.integers(0, symbols - 1))
     right = data.draw(st.integers(left + 1, symbols))
     part = np.ascontiguousarray(x[first : last + bars - 1, left:right])
-    assert over(term, part).tobytes() == np.ascontiguousarray(whole[first:last, left:right]).tobytes()
+    assert over(expression, part).tobytes() == np.ascontiguousarray(whole[first:last, left:right]).tobytes()
 
 
 @given(st.lists(FINITE, min_size=64, max_size=80), st.floats(0.1, 0.95))
@@ -98,8 +98,8 @@ def test_a_variance_window_with_inexact_divisions_is_refused(bars: int) -> None:
 
 def test_a_window_is_a_tree_of_a_few_delays() -> None:
     """Else a new bar would cost as many operations as the window has bars."""
-    depth, term = 0, decayed(close, 0.9, 256)
-    while term.inputs:
-        depth, term = depth + 1, term.inputs[0]
+    depth, expression = 0, decayed(close, 0.9, 256)
+    while expression.inputs:
+        depth, expression = depth + 1, expression.inputs[0]
     assert depth == 8
     assert WINDOWS["variance 20"].lookback == 20

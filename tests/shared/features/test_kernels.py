@@ -21,7 +21,7 @@ def test_an_operation_gives_the_same_bits_on_single_floats_as_on_arrays(values: 
         taken = values[: len(node.reads)]
         with np.errstate(all="ignore"):
             expected = float(node.apply(*[np.array([value]) for value in taken])[0])
-        found = node.one(*taken)
+        found = node.scalar(*taken)
         assert type(found) is float
         assert found == expected or (math.isnan(found) and math.isnan(expected)), node.text
 
@@ -30,7 +30,7 @@ def test_an_operation_gives_the_same_bits_on_single_floats_as_on_arrays(values: 
 def test_a_calendar_is_the_same_for_one_moment_as_for_many(time: int) -> None:
     for node in NODES:
         if node not in NUMBERS:
-            assert node.one(time) == node.apply(np.array([time]))[0]
+            assert node.scalar(time) == node.apply(np.array([time]))[0]
 
 
 @given(st.floats(1e-300, 1e300))

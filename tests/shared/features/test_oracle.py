@@ -32,8 +32,8 @@ Doubles = npt.NDArray[np.float64]
 EXACT = 1e-9
 
 
-def values(term: Expression, bars: BarArrays) -> Doubles:
-    """A term over a history in float64, before any rounding to float32."""
+def values(expression: Expression, bars: BarArrays) -> Doubles:
+    """A expression over a history in float64, before any rounding to float32."""
     series = {name: array[:, None] for name, array in (*bars.fields().items(), ("open_time", bars.open_time))}
     kept: list[Doubles] = []
 
@@ -41,14 +41,14 @@ def values(term: Expression, bars: BarArrays) -> Doubles:
         kept.append(x)
         return x
 
-    probe = Expression("probe", (term,), apply=keep)
+    probe = Expression("probe", (expression,), apply=keep)
     plan = ColumnPlan([FeatureSet("one", (Feature("one", probe, ""),))])
     plan.evaluate(series, len(bars) - plan.lookback + 1)
     return kept[0][:, 0]
 
 
-def agree(term: Expression, expected: Doubles, bars: BarArrays, within: float) -> None:
-    found = values(term, bars)[-1000:]
+def agree(expression: Expression, expected: Doubles, bars: BarArrays, within: float) -> None:
+    found = values(expression, bars)[-1000:]
     assert np.abs(found - expected[-1000:]).max() <= within
 
 
@@ -63,54 +63,54 @@ def reach(bars: BarArrays) -> float:
 
 @pytest.mark.parametrize("span", [9, 10, 12, 20, 26, 50])
 def test_ema(span: int, bars: BarArrays) -> None:
-    term = ema(close, span)
-    agree(term, talib.EMA(bars.close, span), bars, term.missing * reach(bars) + EXACT)
+    expression = ema(close, span)
+    agree(expression, talib.EMA(bars.close, span), bars, expression.missing * reach(bars) + EXACT)
 
 
 def test_macd_its_signal_and_histogram(bars: BarArrays) -> None:
     for name, expected in zip(("macd", "macd_signal", "macd_hist"), talib.MACD(bars.close, 12, 26, 9), strict=True):
-        term = FEATURES[name].term
-        agree(term, expected, bars, term.missing * reach(bars) + EXACT)
+        expression = FEATURES[name].expression
+        agree(expression, expected, bars, expression.missing * reach(bars) + EXACT)
 
 
 def test_rsi(bars: BarArrays) -> None:
-    term = FEATURES["rsi_14"].term
-    agree(term, talib.RSI(bars.close, 14), bars, 100 * term.missing + EXACT)
+    expression = FEATURES["rsi_14"].expression
+    agree(expression, talib.RSI(bars.close, 14), bars, 100 * expression.missing + EXACT)
 
 
 def test_atr(bars: BarArrays) -> None:
-    natr = FEATURES["log_natr_14"].term
+    natr = FEATURES["log_natr_14"].expression
     agree(natr, np.log(talib.ATR(bars.high, bars.low, bars.close, 14) / bars.close), bars, 10 * natr.missing + EXACT)
 
 
 def test_bollinger_bands(bars: BarArrays) -> None:
     upper, middle, lower = talib.BBANDS(bars.close, 20, 2.0, 2.0)
-    agree(FEATURES["bb_position"].term, (bars.close - lower) / (upper - lower), bars, EXACT * 100)
-    agree(FEATURES["bb_width"].term, (upper - lower) / middle, bars, EXACT)
+    agree(FEATURES["bb_position"].expression, (bars.close - lower) / (upper - lower), bars, EXACT * 100)
+    agree(FEATURES["bb_width"].expression, (upper - lower) / middle, bars, EXACT)
     agree(deviation(close, 20), talib.STDDEV(bars.close, 20, 1.0), bars, EXACT * 10)
 
 
 def test_sma_and_volume_ratio(bars: BarArrays) -> None:
     agree(mean(volume, 20), talib.SMA(bars.volume, 20), bars, EXACT)
-    agree(FEATURES["volume_ratio"].term, bars.volume / talib.SMA(bars.volume, 20), bars, EXACT)
+    agree(FEATURES["volume_ratio"].expression, bars.volume / talib.SMA(bars.volume, 20), bars, EXACT)
 
 
 @pytest.mark.parametrize(("name", "span"), [("momentum_10", 10), ("momentum_20", 20), ("price_change", 1)])
 def test_rate_of_change_is_a_fraction(name: str, span: int, bars: BarArrays) -> None:
-    agree(FEATURES[name].term, talib.ROCP(bars.close, span), bars, EXACT)
+    agree(FEATURES[name].expression, talib.ROCP(bars.close, span), bars, EXACT)
     agree(close - lag(close, span), talib.MOM(bars.close, span), bars, EXACT)
 
 
 def test_stochastic(bars: BarArrays) -> None:
     k, d = talib.STOCHF(bars.high, bars.low, bars.close, 14, 3)
-    agree(FEATURES["stochastic_k_14"].term, k, bars, EXACT)
-    agree(FEATURES["stochastic_d_3"].term, d, bars, EXACT)
+    agree(FEATURES["stochastic_k_14"].expression, k, bars, EXACT)
+    agree(FEATURES["stochastic_d_3"].expression, d, bars, EXACT)
     agree(highest(high, 14) - lowest(low, 14), talib.MAX(bars.high, 14) - talib.MIN(bars.low, 14), bars, EXACT)
 
 
 def test_volatility_is_the_population_deviation_of_log_returns(bars: BarArrays) -> None:
     returns = np.diff(np.log(bars.close), prepend=np.log(bars.close[0]))
-    agree(FEATURES["volatility_20"].term, talib.STDDEV(returns, 20, 1.0), bars, EXACT * 10)
+    agree(FEATURES["volatility_20"].expression, talib.STDDEV(returns, 20, 1.0), bars, EXACT * 10)
 
 
 def test_wilders_mean_is_not_the_exponential_one(bars: BarArrays) -> None:

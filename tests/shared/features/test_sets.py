@@ -89,7 +89,7 @@ def test_a_set_of_unknown_repeated_or_no_features_is_refused(names: tuple[str, .
 
 
 def test_the_missing_weight_is_within_its_bound() -> None:
-    assert all(feature.term.missing <= MISSING_WEIGHT for feature in FEATURES.values())
+    assert all(feature.expression.missing <= MISSING_WEIGHT for feature in FEATURES.values())
 
 
 def test_the_lookback_of_a_set_is_that_of_its_longest_feature() -> None:

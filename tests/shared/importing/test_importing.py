@@ -21,7 +21,7 @@ from shared.families import WeightsError, complete
 from shared.families.imported import IMPORTED
 from shared.features import SETS
 from shared.importing import layouts, reading, reference
-from shared.importing.bring import bring
+from shared.importing.importer import import_weights
 from shared.importing.layouts import DetectedLayout, LayoutError
 from shared.importing.reading import SourceFileError
 from shared.training.fitting import NotStoredError
@@ -73,10 +73,10 @@ def test_what_the_tensors_show_is_not_asked() -> None:
 
 
 def test_what_they_do_not_show_is_asked_for() -> None:
-    with pytest.raises(LayoutError, match="shapes do not show window: say so, as --param window="):
+    with pytest.raises(LayoutError, match="do not determine window: state --param window="):
         layouts.recognise(arrays(old_models.v5_patchtst()), 18, {}, THREE)
     unknown = {name: tensor for name, tensor in old_models.v3_transformer().items() if not name.startswith("norm")}
-    with pytest.raises(LayoutError, match="do not show window, heads, gelu, last"):
+    with pytest.raises(LayoutError, match="do not determine window, heads, gelu, last"):
         layouts.recognise(arrays(unknown), 23, {}, THREE)
     found = layouts.recognise(arrays(unknown), 23, {"window": 4, "heads": 2, "gelu": 1, "last": 1}, THREE)
     assert found.layout == ""
@@ -105,9 +105,9 @@ def test_a_tensor_too_many_or_too_few_is_refused(name: str) -> None:
     ("name", "features", "said", "classes", "words"),
     [
         ("v5-nhits", 23, {}, THREE, "not a whole number of vectors of 23 features"),
-        ("v5-nhits", 18, {"window": 4}, THREE, "the tensors say 1"),
-        ("v5-nhits", 18, {}, ("SELL", "BUY"), "say what they mean in their order"),
-        ("v2-patches", 8, {}, THREE, "say what it speaks against and for"),
+        ("v5-nhits", 18, {"window": 4}, THREE, "the tensors show 1"),
+        ("v5-nhits", 18, {}, ("SELL", "BUY"), "state their classes in order"),
+        ("v2-patches", 8, {}, THREE, "state --classes SELL,BUY"),
         ("v5-patchtst", 23, {"window": 4}, THREE, "not a whole number of vectors"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_pickle_that_is_no_scaler_never_runs(tmp_path: Path) -> None:
     mark = tmp_path / "it ran"
     file = tmp_path / "scaler.pkl"
     file.write_bytes(pickle.dumps(Evil(str(mark))))
-    with pytest.raises(SourceFileError, match=r"it asks for (posix|os)\.mkdir"):
+    with pytest.raises(SourceFileError, match=r"it names (posix|os)\.mkdir"):
         reading.scaler(file, unpickle=True)
     assert not mark.exists()
 
@@ -207,12 +207,12 @@ def test_an_imported_network_is_an_artifact_like_any_other(tmp_path: Path) -> No
     vectors = np.array([0.0] * 18), np.array([1.0] * 18)
     (tmp_path / "scaler.json").write_text(json.dumps({"mean": list(vectors[0]), "scale": list(vectors[1])}))
     weights = saved(tmp_path, old_models.v5_nhits())
-    brought = bring(weights, BARS, features, scaler=tmp_path / "scaler.json", **HOW)
-    known = brought.manifest.imported
+    imported = import_weights(weights, BARS, features, scaler=tmp_path / "scaler.json", **HOW)
+    known = imported.manifest.imported
     assert known is not None
     assert (known.file, known.layout, known.scaler) == ("weights.pth", "v5-nhits", "scaler.json")
     store = ArtifactStore(tmp_path / "store")
-    digest = store.save(brought.manifest, brought.files)
+    digest = store.save(imported.manifest, imported.files)
     assert check_stored(store, digest).failed == ()
 
 
@@ -222,10 +222,12 @@ def test_a_network_that_answers_the_same_to_everything_is_refused(tmp_path: Path
     state = old_models.v5_nhits()
     state["fc.3.weight"] *= 0.0
     with pytest.raises(NotStoredError, match="collapsed"):
-        bring(saved(tmp_path, state), BARS, SETS["user-18"], **HOW)
+        import_weights(saved(tmp_path, state), BARS, SETS["user-18"], **HOW)
 
 
 def test_a_scaler_of_another_width_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scaler.json").write_text(json.dumps({"mean": [0.0], "scale": [1.0]}))
-    with pytest.raises(SourceFileError, match="numbers of 1 features, the feature set has 18"):
-        bring(saved(tmp_path, old_models.v5_nhits()), BARS, SETS["user-18"], scaler=tmp_path / "scaler.json", **HOW)
+    with pytest.raises(SourceFileError, match="a scaler of 1 features, the feature set has 18"):
+        import_weights(
+            saved(tmp_path, old_models.v5_nhits()), BARS, SETS["user-18"], scaler=tmp_path / "scaler.json", **HOW
+        )

@@ -14,7 +14,7 @@ from shared.control.checkpoint import Checkpoint, RewrittenError
 from shared.control.stream import CONTROL
 from shared.log import Entry
 from shared.recovery.copies import Copy, CopyingReader
-from shared.recovery.missing import held_by_head, missing
+from shared.recovery.missing import copied_by_head, missing
 from shared.recovery.record import ControlRecord
 
 FOUNDED = Found(1, "log-of-a-test")
@@ -55,7 +55,7 @@ def test_what_is_missing_is_what_was_held_and_is_not_there(
         noted += data.draw(st.lists(st.integers(1, len(before))))
     lines = [Checkpoint("log-of-a-test", at, whole.past[at].head, at) for at in noted]
     copies = [("copy", [entry_of(each) for each in before])] if copied else []
-    found = missing(state, lines, held_by_head(copies))
+    found = missing(state, lines, copied_by_head(copies))
     if not lost:
         assert found is None
         return
@@ -63,7 +63,7 @@ def test_what_is_missing_is_what_was_held_and_is_not_there(
     assert found.version == state.version
     if copied:
         assert found.common == kept + 1
-        assert [each.held.recorded for each in found.lost if each.held] == before[kept + 1 :]
+        assert [each.copied.recorded for each in found.lost if each.copied] == before[kept + 1 :]
         assert found.complete
         assert found.replaced == (since > 0)
     else:

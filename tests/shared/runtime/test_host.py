@@ -12,7 +12,7 @@ from schemas.codec import Encoded, decode, encode
 from schemas.control import Command, CommandRecorded, Found, Halt, Resume
 from schemas.documentation.examples import examples
 from schemas.market import BarClosed
-from schemas.operations import ControlRefused, DeadLetter, GapDetected, OwnerReplaced
+from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from shared.control import EMPTY, ControlError, fold, head_of, propose
 from shared.control.fence import Order
 from shared.control.issuing import issue
@@ -32,7 +32,8 @@ from shared.log import (
 )
 from shared.log.identity import digest_of
 from shared.log.memory import MemoryLog
-from shared.runtime.host import PIECE, GapError, Host
+from shared.runtime.host import PIECE, Host
+from shared.runtime.losses import GapError
 from shared.runtime.service import Batch
 from shared.telemetry.reporting import BatchReport, Telemetry
 
@@ -152,7 +153,7 @@ class Resting(Sums):
     """As ``Sums``, and nobody waits for it."""
 
     group = "resting"
-    rest_ms = 3_600_000
+    poll_ms = 3_600_000
 
 
 async def test_a_service_that_nobody_waits_for_rests_once_it_has_read_all_and_a_stop_ends_its_rest() -> None:
@@ -165,7 +166,7 @@ async def test_a_service_that_nobody_waits_for_rests_once_it_has_read_all_and_a_
         async with running(log):
             await publish(log, 2)
             await until(heard(log, 3))
-        assert resting.positions["market"].seen == 1
+        assert resting.commits.positions["market"].seen == 1
         stop.set()
     assert await said(log) == ["1: 0.0 + 1.0", "1: 0.0 + 1.0", "2: 1.0 + 2.0"]
 
@@ -198,7 +199,7 @@ async def test_a_service_that_nobody_waits_for_is_handed_a_few_at_a_time_and_com
         await until(heard(log, count))
         stop.set()
     assert (picky.handed, written) == ([PIECE, PIECE, 1], [count])
-    assert host.committed["market"].seen == count
+    assert host.commits.committed["market"].seen == count
 
 
 async def test_the_last_of_a_few_that_breaks_the_core_is_set_aside() -> None:
@@ -294,9 +295,20 @@ async def test_entries_trimmed_before_they_were_read_stop_the_service() -> None:
             heard_of.extend(report.outputs)
 
     with pytest.raises(GapError, match="1 entries"):
-        await Host(Sums(), log, 0, ME, meter=Meter()).run(anyio.Event())
+        await Host(Sums(), log, 0, ME, telemetry=Meter()).run(anyio.Event())
     assert await alarms(log) == [GapDetected]
     assert [type(sealed.envelope.event) for sealed in heard_of] == [GapDetected]  # counted, as any output is
+
+
+async def test_a_consumer_group_that_went_missing_is_an_alarm() -> None:
+    log = MemoryLog()
+    async with running(log):
+        await publish(log, 1)
+        await until(heard(log, 1))
+        log.lose_group("sums", MARKET)
+        await publish(log, 2)
+        await until(heard(log, 2))
+    assert await alarms(log) == [GroupRecreated]
 
 
 async def test_a_new_group_begins_with_the_oldest_entry_that_is_left() -> None:

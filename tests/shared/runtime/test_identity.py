@@ -20,8 +20,9 @@ from shared.control.stream import CONTROL
 from shared.log import Commit, Lost, Owner, StreamKey
 from shared.log.memory import MemoryLog
 from shared.recovery.fencing import open_fence
-from shared.runtime.host import Host, LostGroupError
+from shared.runtime.host import Host
 from shared.runtime.service import Batch, Received
+from shared.runtime.startup import LostGroupError
 
 MARKET, DEAD, ALARMS, FEATURES = StreamKey("market"), StreamKey("dead"), StreamKey("alarms"), StreamKey("features")
 ME = Owner("here", 4_000_001, "me")
@@ -287,7 +288,7 @@ async def test_a_stream_that_lost_more_than_its_group_goes_on_after_what_is_left
     async with running(log) as host:
         await publish(log, 4)
         await until(has_said(log, "4 under 1"))
-        assert host.positions["market"].seen == 2
+        assert host.commits.positions["market"].seen == 2
     assert await said(log) == ["1 under 1", "2 under 1", "3 under 1", "4 under 1"]
     assert [type(each) for each in await alarms(log)] == [LogTruncated]
 

@@ -125,11 +125,11 @@ def test_rows_hold_their_place() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"scenario": "bull"}, "no synthetic scenario 'bull'; there are null, medium, sequence"),
+        ({"scenario": "bull"}, "no synthetic scenario 'bull'; expected one of null, medium, sequence"),
         ({"symbols": ()}, "one or more different symbols"),
         ({"symbols": ("A", "A")}, "one or more different symbols"),
         ({"symbols": ("A B",)}, "one or more different symbols"),
-        ({"interval_ms": 7 * 60_000}, "a part of a day"),
+        ({"interval_ms": 7 * 60_000}, "a divisor of a day"),
         ({"seed": -1}, "expected 0 or more"),
     ],
 )

@@ -1,21 +1,22 @@
-"""The state of the installation as gauges (``shared.telemetry.metrics``). Pure."""
+"""The gauges of the installation (``shared.telemetry.metrics``). Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.watcher.alerts import ALERTS
-from services.watcher.state import State, standing
+from services.watcher.state import State, active_counts
 from shared.control import State as Control
 from shared.log import GroupView
 from shared.telemetry.metrics import MetricReading
 
 VERDICTS: Final = {"passed": 1.0, "inconclusive": 0.0, "failed": -1.0}
 SHORT: Final = 12
-"""Characters of a digest that name an artifact to people."""
+"""Characters of a digest by which an artifact is shown to people."""
 
 
 def readings(state: State, views: Sequence[GroupView], control: Control, waiting: int) -> list[MetricReading]:
-    """Every gauge that the watcher tells, as it stands; ``waiting`` is how many notices could not be sent yet."""
+    """Return the value of every gauge. ``waiting``: notices that no address has accepted yet."""
+    counts = active_counts(state)
     return [
         MetricReading("conclave.control.version", (), control.version),
         MetricReading("conclave.control.halted", (), float(control.halted)),
@@ -24,7 +25,7 @@ def readings(state: State, views: Sequence[GroupView], control: Control, waiting
         *_groups(views),
         *_gates(state),
         *_jobs(state),
-        *(MetricReading("conclave.alerts", (name,), standing(state).get(name, 0)) for name in ALERTS),
+        *(MetricReading("conclave.alerts", (name,), counts.get(name, 0)) for name in ALERTS),
     ]
 
 
@@ -52,10 +53,10 @@ def _jobs(state: State) -> Iterator[MetricReading]:
 
 
 def _gates(state: State) -> Iterator[MetricReading]:
-    for judged in state.judged.values():
-        about = (judged.model, judged.artifact[:SHORT], str(judged.partition))
-        yield MetricReading("conclave.verdict", about, VERDICTS[judged.overall])
-        for name, (value, threshold) in judged.gates.items():
+    for verdict in state.judged.values():
+        about = (verdict.model, verdict.artifact[:SHORT], str(verdict.partition))
+        yield MetricReading("conclave.verdict", about, VERDICTS[verdict.overall])
+        for name, (value, threshold) in verdict.gates.items():
             if value is not None:
                 yield MetricReading("conclave.gate.value", (*about, name), value)
             if threshold is not None:

@@ -1,0 +1,77 @@
+"""Make an artifact from imported weights: recognised, compared with a reference, measured and checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from shared.artifacts.manifest import ImportedFrom, Scaler, digest_of
+from shared.bars import Bars
+from shared.families import complete
+from shared.families.base import Params
+from shared.families.imported import IMPORTED
+from shared.features import BRIDGE, FeatureSet
+from shared.importing import layouts, reading, reference
+from shared.training.fitting import Given, Trained, train
+
+PROBES: Final = 64
+NO_LIMIT: Final = 1e6
+"""The limit of an imported scaler, in standard deviations. It is so large that nothing is clipped."""
+
+
+def import_weights(
+    weights: Path,
+    bars: Mapping[str, Bars],
+    feature_set: FeatureSet,
+    *,
+    classes: tuple[str, ...],
+    params: Params,
+    scaler: Path | None = None,
+    unpickle: bool = False,
+    source: str,
+    horizon: int,
+    hold: float,
+    bridge: int = BRIDGE,
+) -> Trained:
+    """Return an artifact with the state dict in ``weights``.
+
+    It is calibrated and measured on ``bars``; prior and centre are computed from them too. A network with one output
+    gives HOLD the probability ``hold``. Without a ``scaler`` the features are not scaled. Raises ``SourceFileError``,
+    ``LayoutError``, ``WeightsError``, ``DiffersError``, and what ``shared.training.train`` raises.
+    """
+    state = reading.state_dict(weights)
+    network = layouts.recognise(state, len(feature_set.names), params, classes)
+    family = IMPORTED[network.family]
+    settings = complete(family, {**network.params, **({"hold": hold} if network.params["sigmoid"] else {})})
+    model = family.network(network.weights, len(feature_set.names), settings)
+    probes = np.random.default_rng(0).standard_normal((PROBES, family.window(settings), len(feature_set.names)))
+    off = reference.compare(network.family, network.weights, settings, model.logits(probes), probes)
+    return train(
+        bars,
+        network.family,
+        feature_set,
+        source=source,
+        bridge=bridge,
+        horizon=horizon,
+        hold=hold,
+        params=settings,
+        given=Given(
+            model,
+            _scaler(scaler, len(feature_set.names), unpickle=unpickle),
+            ImportedFrom(
+                weights.name, digest_of(weights.read_bytes()), network.layout, scaler.name if scaler else "", off
+            ),
+        ),
+    )
+
+
+def _scaler(path: Path | None, features: int, *, unpickle: bool) -> Scaler:
+    if path is None:
+        return Scaler((0.0,) * features, (1.0,) * features, NO_LIMIT)
+    numbers = reading.scaler(path, unpickle=unpickle)
+    if len(numbers.mean) != features:
+        raise reading.SourceFileError(
+            f"{path}: a scaler of {len(numbers.mean)} features, the feature set has {features}"
+        )
+    return Scaler(numbers.mean, numbers.scale, NO_LIMIT)

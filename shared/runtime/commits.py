@@ -1,0 +1,184 @@
+"""Commit what a batch led to, together with how far the group has read.
+
+A commit is one atomic step on the server (``shared.log``): the events written, the positions after the entries read,
+the service's snapshot, and the entry of each stream from which it must replay. All of it is applied, or nothing.
+
+The process dies before its commit is applied
+    Nothing of the batch is on the log. The next process claims the group, rebuilds the state as of the last commit
+    (``startup``, ``replay``) and reads the batch again. Cores are deterministic, so it writes what would have been
+    written, under the same event ids.
+The process dies after its commit is applied
+    All of the batch is on the log. The next process goes on with the entry after it.
+The reply to a commit is lost
+    The log sends the same commit again. The server applies it once.
+Another process has taken the group over (``FencedError``)
+    Nothing is written. The process stops.
+The fence of the partition was moved since the batch was handled (``HaltedError``)
+    Nothing is written. The host rebuilds the state and handles the batch again, under the new mark.
+The log is not the one that was read (``TruncatedLogError``)
+    Nothing is written. The host claims the group again and starts from what the log holds now (``losses``).
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+from schemas.codec import Encoded, encode
+from schemas.operations import GroupRecreated
+from shared.control.stream import now_ms
+from shared.log import Claim, Commit, Entry, Log, Mark, Owner, Position, StreamKey
+from shared.log.identity import digest_of
+from shared.log.leases import order
+from shared.runtime.follower import ControlFollower
+from shared.telemetry.reporting import BatchReport, Telemetry
+
+STREAM_KEY: Final = itemgetter(0)
+
+
+class Commits:
+    """The commits of one group in one partition, and the positions that they move.
+
+    ``claim``: the right to commit. ``positions``: after the last entry handled, by stream; ``committed``: after the
+    last entry whose handling is committed. ``snapshot`` and ``replay_from``: of the last commit, see ``Service``.
+    ``committed_at``: when the lease was last renewed (s, monotonic clock)."""
+
+    claim: Claim
+
+    def __init__(
+        self,
+        log: Log,
+        group: str,
+        reads: Sequence[str],
+        partition: int,
+        owner: Owner,
+        *,
+        control: ControlFollower,
+        telemetry: Telemetry | None,
+    ) -> None:
+        self.log = log
+        self.group = group
+        self.partition = partition
+        self.owner = owner
+        self.control = control
+        self.telemetry = telemetry
+        self.keys = {stream: StreamKey(stream, partition) for stream in reads}
+        self.positions: dict[str, Position] = {}
+        self.committed: dict[str, Position] = {}
+        self.snapshot = b""
+        self.replay_from: Mapping[str, str] = {}
+        self.committed_at = time.monotonic()
+        self._compared_on = -1
+
+    async def claim_group(self, *, take_over: bool = False) -> None:
+        """Claim the group for this process. Raises ``OwnedError``."""
+        self.claim = await self.log.claim(self.group, tuple(self.keys), self.partition, self.owner, take_over=take_over)
+
+    def resume(self) -> None:
+        """Go back to the last commit that the log has of the group."""
+        self._compared_on = -1
+        self.committed = dict(self.claim.positions)
+        self.snapshot, self.replay_from = self.claim.memo, self.claim.since
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Go back to the last commit of this process: what was handled since is read again."""
+        self.positions = dict(self.committed)
+
+    async def commit(
+        self,
+        outputs: Sequence[Encoded],
+        after: Mapping[str, Position],
+        snapshot: bytes,
+        replay_from: Mapping[str, str],
+        fence: str | None = None,
+    ) -> None:
+        """Commit ``outputs`` and the positions in ``after``. ``fence``: the mark under which the outputs were decided;
+        None if they do not depend on the fence. Raises what ``Log.commit`` does.
+
+        Writes ``GroupRecreated`` for each consumer group that was missing."""
+        commit = Commit(
+            outputs=outputs,
+            before={stream: self.committed[stream] for stream in after},
+            after=after,
+            memo=snapshot,
+            since=replay_from,
+            fence=fence,
+            known=self.control.marks,
+        )
+        committed = await self.log.commit(self.claim, commit)
+        self.committed_at = time.monotonic()
+        self.committed.update(after)
+        self.positions.update(after)
+        self.snapshot, self.replay_from = snapshot, replay_from
+        if committed.recreated:
+            await self.append(self.recreated(committed.recreated))
+
+    async def append(self, outputs: Sequence[Encoded], after: Mapping[str, Position] | None = None) -> None:
+        """Commit events that no batch led to: an alarm, a dead letter. Telemetry counts them as any others."""
+        now = time.time_ns()
+        await self.commit(outputs, after or {}, self.snapshot, self.replay_from)
+        self.report((), outputs, started_ns=now, handled_ns=now)
+
+    async def renew(self) -> None:
+        """Renew the lease without a commit. Raises ``FencedError``."""
+        await self.log.renew(self.claim)
+        self.committed_at = time.monotonic()
+
+    async def check(self) -> None:
+        """Compare the entries read last with what the log has in their place. Raises ``TruncatedLogError``."""
+        read = (Mark(key, self.positions[stream]) for stream, key in self.keys.items())
+        await self.log.check([*self.control.marks, *read])
+
+    async def check_new_connection(self) -> None:
+        """``check``, if a connection was opened since the last call: only then may the log be another one."""
+        if self.log.opened != self._compared_on:
+            self._compared_on = self.log.opened
+            await self.check()
+
+    @property
+    def uncommitted(self) -> int:
+        """The number of entries that were handled and not committed."""
+        return sum(position.seen - self.committed[stream].seen for stream, position in self.positions.items())
+
+    def after(self, entries: Sequence[Entry]) -> dict[str, Position]:
+        """Return the positions after these entries, which follow ``positions``."""
+        after = dict(self.positions)
+        # The entries of a stream are adjacent: one position for all of them is faster than one for each.
+        for key, run in groupby(entries, key=STREAM_KEY):
+            of_stream = list(run)
+            last = of_stream[-1]
+            after[key.stream] = Position(last.id, after[key.stream].seen + len(of_stream), digest_of(last.data))
+        return after
+
+    def recreated(self, streams: Sequence[str]) -> list[Encoded]:
+        """Return an alarm for each of these streams: its consumer group was missing, and was created again."""
+        return [
+            encode("alarms", GroupRecreated(self.group, stream, self.positions[stream].id, now_ms()))
+            for stream in streams
+        ]
+
+    def report(self, entries: Sequence[Entry], outputs: Sequence[Encoded], *, started_ns: int, handled_ns: int) -> None:
+        """Report a batch to telemetry as committed now. The times are nanoseconds since 1970."""
+        if self.telemetry is None:
+            return
+        consumed: dict[str, int] = {}
+        oldest_ms: int | None = None
+        key = None
+        for entry in entries:
+            if entry.place is not key:  # the first of its stream
+                key = entry.place
+                written_ms = order(entry.id)[0]
+                oldest_ms = written_ms if oldest_ms is None else min(oldest_ms, written_ms)
+            consumed[key.stream] = consumed.get(key.stream, 0) + 1
+        self.telemetry.batch(
+            BatchReport(
+                consumed=consumed,
+                outputs=outputs,
+                started_ns=started_ns,
+                handled_ns=handled_ns,
+                committed_ns=time.time_ns(),
+                oldest_ms=oldest_ms,
+            )
+        )

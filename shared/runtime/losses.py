@@ -1,0 +1,174 @@
+"""What a host does about entries that are gone.
+
+Trimmed before they were read (``refuse_gaps``)
+    The service cannot go on: it writes ``GapDetected`` and stops with ``GapError``.
+The log is not the one that was read (``TruncatedLogError``, ``TruncatedError``)
+    Its tail was lost, or entries were replaced. The host finds out when it opened a connection, before each commit over
+    a new one, and every few seconds. It writes nothing on top: it claims the group again, goes back to the newest entry
+    that is still there (``go_back``), rebuilds its state, writes ``LogTruncated``, and closes the partition's fence if
+    it writes intents (``announce``).
+An event was stamped with a command that is gone
+    The host waits until the command is restored, or an operator accepted the loss (``wait_for``). In the latter case
+    the event becomes a dead letter (``without_accepted``).
+The server holds the log of another installation, or none
+    The service stops with ``ControlError`` (``refuse_another_log``).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import anyio
+
+from schemas.catalogue import STREAMS
+from schemas.codec import Encoded, encode
+from schemas.operations import GapDetected, LogTruncated
+from shared.control import ControlError, ControlReader
+from shared.control.stamps import Stamp, holds, stamp_of
+from shared.control.stream import now_ms, read_control
+from shared.log import START, Entry, Lost, Mark, Position, TruncatedLogError
+from shared.log.identity import digest_of
+from shared.recovery.fencing import close_fence
+from shared.runtime.commits import Commits
+from shared.runtime.entries import dead_letter
+from shared.runtime.service import Received
+
+LOOK_AGAIN_S: Final = 1.0
+"""How long to wait before a log that turned out to be another one is read again."""
+
+
+class GapError(RuntimeError):
+    """Entries were trimmed before this group had read them; they cannot be handled any more."""
+
+
+class Losses:
+    """The entries of one group that are gone. ``accepted``: whether an operator accepted the loss of a command.
+    ``looked_at``: when gaps were last looked for (s, monotonic clock)."""
+
+    def __init__(self, commits: Commits, accepted: Callable[[Stamp], bool] | None) -> None:
+        self.looked_at = time.monotonic()
+        self._commits = commits
+        self._log = commits.log
+        self._accepted = accepted
+        self._accepted_stamps: set[Stamp] = set()
+        self._announced: set[Lost] = set()
+        self._log_id = ""
+
+    async def refuse_gaps(self) -> None:
+        """Raise ``GapError`` if entries were trimmed before the group read them, and write ``GapDetected``. A new group
+        begins with the oldest entry that is left."""
+        self.looked_at = time.monotonic()
+        commits = self._commits
+        for stream, key in commits.keys.items():
+            extent = await self._log.extent(key)
+            position = commits.positions[stream]
+            trimmed = extent.added - extent.length
+            if position.id == START and position.seen < trimmed:
+                await commits.commit([], {stream: Position(START, trimmed)}, commits.snapshot, commits.replay_from)
+            if position.id == START or position.seen >= trimmed:
+                continue
+            gap = GapDetected(
+                group=commits.group, stream=stream, committed=position.id, oldest=extent.first, at=now_ms()
+            )
+            await commits.append([encode("alarms", gap)])
+            raise GapError(
+                f"{commits.group}: {trimmed - position.seen} entries of {key.key} were trimmed before they were read "
+                f"(committed {position.id}, oldest left {extent.first}); restore them from the archive, "
+                f"or accept the loss with `conclave groups skip {commits.group} {stream}`"
+            )
+
+    async def refuse_another_log(self) -> None:
+        """Raise ``ControlError`` if the server holds another installation's log, or none: such a log did not lose its
+        tail."""
+        self._log_id = self._log_id or self._commits.control.state.log_id
+        if not self._log_id:
+            return
+        reader = ControlReader()
+        await read_control(self._log, reader)
+        if reader.state.log_id != self._log_id:
+            there = reader.state.log_id or "none: its control stream is empty"
+            raise ControlError(
+                f"the server holds another log than {self._log_id}: {there}. Restore it (`conclave archive restore`), "
+                "or give this installation its own server again"
+            )
+
+    async def go_back(self) -> list[Lost]:
+        """Compare the committed positions with the streams, and return what is lost. A position whose entry is gone
+        moves to the newest entry that was read and is left: what follows it was not read."""
+        lost: list[Lost] = []
+        commits = self._commits
+        for stream, key in commits.keys.items():
+            position = commits.positions[stream]
+            try:
+                await self._log.check([Mark(key, position)])
+                continue
+            except TruncatedLogError as error:
+                lost.append(error.lost)
+            later, after = 0, position.id
+            while entries := await self._log.scan(key, after=after):
+                later, after = later + len(entries), entries[-1].id
+            extent = await self._log.extent(key)
+            newest = await self._log.tail(key, later + 1)
+            left = Position(START, extent.added - extent.length)
+            if len(newest) > later:
+                left = Position(newest[0].id, extent.added - later, digest_of(newest[0].data))
+            await commits.commit([], {stream: left}, commits.snapshot, commits.replay_from)
+        return lost
+
+    async def announce(self, lost: Sequence[Lost]) -> None:
+        """Write ``LogTruncated`` for each loss, once in the life of a process. If the group writes intents, close the
+        fence of its partition first."""
+        for each in lost:
+            if each in self._announced:
+                continue
+            event = LogTruncated(
+                group=self._commits.group,
+                stream=each.place.stream,
+                expected=each.expected,
+                last=each.last,
+                detail=each.detail[:2000],
+                at=now_ms(),
+            )
+            if self._commits.group in STREAMS["intents"].writers:
+                await close_fence(self._log, self._commits.partition, self._commits.group, event)
+            await self._commits.append([encode("alarms", event)])
+            self._announced.add(each)
+
+    async def wait_for(self, stamp: Stamp, stop: anyio.Event, alive: Callable[[], None]) -> None:
+        """Wait until the control log holds ``stamp``, or an operator accepted that it is lost."""
+        reader = ControlReader()
+        while not stop.is_set():
+            try:
+                await read_control(self._log, reader)
+            except TruncatedLogError:
+                reader = ControlReader()
+                continue
+            if holds(reader.state, stamp):
+                return
+            if self._accepted is not None and self._accepted(stamp):
+                self._accepted_stamps.add(stamp)
+                return
+            await self._log.renew(self._commits.claim)
+            alive()
+            with anyio.move_on_after(LOOK_AGAIN_S):
+                await stop.wait()
+
+    def without_accepted(
+        self, entries: Sequence[Entry], events: list[Received]
+    ) -> tuple[list[Received], list[Encoded]]:
+        """Return the events without those that were stamped with a command whose loss was accepted, and a dead letter
+        for each of these: nothing can tell the configuration under which to handle it."""
+        if not self._accepted_stamps:
+            return events, []
+        kept: list[Received] = []
+        letters: list[Encoded] = []
+        by_id: dict[tuple[str, str], Entry] = {(entry.place.stream, entry.id): entry for entry in entries}
+        for event in events:
+            stamp = stamp_of(event)
+            if stamp in self._accepted_stamps and not holds(self._commits.control.state, stamp):
+                detail = f"stamped with version {stamp[0]} {(stamp[1] or '')[:12]} of control, whose loss was accepted"
+                entry = by_id[event.stream, event.entry]
+                letters.append(dead_letter(self._commits.group, entry, "handler_failed", detail))
+            else:
+                kept.append(event)
+        return kept, letters
