@@ -190,7 +190,10 @@ class Process:
     def _refusal(self, event: Received) -> Encoded:
         """What is written where a core raises an error on an event."""
         source, raw = f"{event.stream}@{event.entry}", event.envelope.id.hex()
-        return encode("dead", DeadLetter(self.service.group, source, "handler_failed", "chaos", raw))
+        return encode(
+            "dead",
+            DeadLetter(service=self.service.group, source=source, reason="handler_failed", detail="chaos", raw=raw),
+        )
 
 
 class World:
@@ -224,9 +227,21 @@ class World:
         self.issue(Found(1, "log-of-chaos"))
         for number, model in enumerate(MODELS, 1):
             for each in range(ARTIFACTS):
-                about = ("prior", SET.digest.hex(), SET.name, MINUTE, ACTIONS, THIRD, (0.3, 0.4, 0.3))
-                features = {"features": SET.names, "horizon": 2, "kappa": 0.5}
-                self.issue(RegisterArtifact(model, digest(model, each), *about, **features))  # type: ignore[arg-type]
+                registered = RegisterArtifact(
+                    model=model,
+                    artifact=digest(model, each),
+                    family="prior",
+                    feature_set=SET.digest.hex(),
+                    feature_set_name=SET.name,
+                    interval_ms=MINUTE,
+                    classes=ACTIONS,
+                    centre=THIRD,
+                    prior=(0.3, 0.4, 0.3),
+                    features=SET.names,
+                    horizon=2,
+                    kappa=0.5,
+                )
+                self.issue(registered)
             if number < 3 or self.draw.random() < 0.5:
                 self.issue(Promote(model, digest(model), forced=True, weight=1 / number))
         self.issue(SetVotingPolicy(edge=0.05, quorum_count=1, deadline_ms=self.draw.choice((1_000, 5_000))))
@@ -300,7 +315,17 @@ class World:
 
     def _bar(self, symbol: str, open_time: int) -> None:
         close = 100.0 + self.draw.random()
-        bar = BarClosed(symbol, MINUTE, open_time, 100.0, 102.0, 99.0, close, 5.0, SYMBOLS[symbol])  # type: ignore[arg-type]
+        bar = BarClosed(
+            symbol=symbol,
+            interval_ms=MINUTE,
+            open_time=open_time,
+            open=100.0,
+            high=102.0,
+            low=99.0,
+            close=close,
+            volume=5.0,
+            origin=SYMBOLS[symbol],  # type: ignore[arg-type]
+        )
         for _ in range(2 if self.draw.random() < 0.02 else 1):
             self.append([encode("market", bar)])
 

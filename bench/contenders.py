@@ -38,7 +38,18 @@ def vectors(count: int) -> list[Encoded]:
     """49-feature events of 100 symbols."""
     values = np.linspace(-1, 1, 49).astype("<f4").tobytes()
     return [
-        encode("features", FeaturesComputed(f"S{n % 100}", 60_000, 60_000 * n, "synthetic", ARTIFACT, values), flags=0)
+        encode(
+            "features",
+            FeaturesComputed(
+                symbol=f"S{n % 100}",
+                interval_ms=60_000,
+                open_time=60_000 * n,
+                origin="synthetic",
+                feature_set=ARTIFACT,
+                values=values,
+            ),
+            flags=0,
+        )
         for n in range(count)
     ]
 
@@ -46,7 +57,15 @@ def vectors(count: int) -> list[Encoded]:
 def answer(event: FeaturesComputed, vector: bytes) -> PredictionMade:
     """The output for one input."""
     return PredictionMade(
-        event.symbol, event.interval_ms, event.open_time, event.origin, "bench", ARTIFACT, THIRDS, vector, 1
+        symbol=event.symbol,
+        interval_ms=event.interval_ms,
+        open_time=event.open_time,
+        origin=event.origin,
+        model="bench",
+        artifact=ARTIFACT,
+        probabilities=THIRDS,
+        vector=vector,
+        control_version=1,
     )
 
 

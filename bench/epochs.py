@@ -195,7 +195,17 @@ def _founding() -> list[Command]:
         for artifact in ARTIFACTS[model]:
             centre = (-1.2, -0.9, -1.1) if artifact[1] == "1" else (-1.0, -1.1, -1.3)
             commands.append(
-                RegisterArtifact(model, artifact, "prior", "f" * 64, "core", MINUTE, ACTIONS, centre, (0.3, 0.4, 0.3))
+                RegisterArtifact(
+                    model=model,
+                    artifact=artifact,
+                    family="prior",
+                    feature_set="f" * 64,
+                    feature_set_name="core",
+                    interval_ms=MINUTE,
+                    classes=ACTIONS,
+                    centre=centre,
+                    prior=(0.3, 0.4, 0.3),
+                )
             )
     commands += [Promote("a", ARTIFACTS["a"][0], True, 1.0), Promote("b", ARTIFACTS["b"][0], True, 0.5)]
     return [*commands, SetVotingPolicy(quorum_count=1, quorum_weight=0.0, edge=0.05)]

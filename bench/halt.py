@@ -52,8 +52,18 @@ async def found(log: Log) -> None:
     """An installation whose two models vote."""
     commands: list[Command] = [Found(1, "log-of-a-bench")]
     for (model, artifact), weight in zip(ARTIFACTS.items(), (1.0, 0.5), strict=True):
-        about = (model, artifact, "prior", "f" * 64, "user-8", MINUTE, ACTIONS, THIRD, (0.25, 0.5, 0.25))
-        commands += [RegisterArtifact(*about), Promote(model, artifact, forced=True, weight=weight)]
+        registered = RegisterArtifact(
+            model=model,
+            artifact=artifact,
+            family="prior",
+            feature_set="f" * 64,
+            feature_set_name="user-8",
+            interval_ms=MINUTE,
+            classes=ACTIONS,
+            centre=THIRD,
+            prior=(0.25, 0.5, 0.25),
+        )
+        commands += [registered, Promote(model, artifact, forced=True, weight=weight)]
     door = ControlWriter(log)
     for command in (*commands, SetVotingPolicy(quorum_count=2, edge=0.05)):
         await door.issue(command, actor="bench", reason="begin")

@@ -108,7 +108,7 @@ async def floor(log: Log, rounds: int) -> float:
     took = []
     after = (await log.extent(StreamKey("dead"))).last
     for number in range(rounds):
-        entry = encode("dead", DeadLetter("bench", str(number), "bad_row", "", ""))
+        entry = encode("dead", DeadLetter(service="bench", source=str(number), reason="bad_row", detail="", raw=""))
         begun = time.perf_counter()
         await log.commit(claim, Commit([entry], {}, {}))
         after = (await log.read({StreamKey("dead"): after}, count=1, block_ms=1000))[-1].id

@@ -163,7 +163,16 @@ def register(artifact: bytes, **also: Any) -> RegisterArtifact:
     centre = (-1.1, -1.1, -1.1)
     about: dict[str, Any] = {"horizon": 1, "kappa": 0.5, **also}
     return RegisterArtifact(
-        "xgboost", artifact.hex(), "prior", "f" * 64, "user-8", 60 * MINUTE, ACTIONS, centre, PRIOR, **about
+        model="xgboost",
+        artifact=artifact.hex(),
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="user-8",
+        interval_ms=60 * MINUTE,
+        classes=ACTIONS,
+        centre=centre,
+        prior=PRIOR,
+        **about,
     )
 
 

@@ -51,8 +51,20 @@ def commands(models: tuple[str, ...] = MODELS) -> list[Command]:
     """Four champions of one weight, and a candidate beside the first."""
     made: list[Command] = [Found(1, "log-of-a-bench")]
     for number, model in enumerate(models, 1):
-        about = ("prior", "5e" * 32, "core-28", MINUTE, ACTIONS, THIRD, (0.3, 0.4, 0.3))
-        made.extend(RegisterArtifact(model, digest(model, each), *about) for each in range(2 if number == 1 else 1))
+        made.extend(
+            RegisterArtifact(
+                model=model,
+                artifact=digest(model, each),
+                family="prior",
+                feature_set="5e" * 32,
+                feature_set_name="core-28",
+                interval_ms=MINUTE,
+                classes=ACTIONS,
+                centre=THIRD,
+                prior=(0.3, 0.4, 0.3),
+            )
+            for each in range(2 if number == 1 else 1)
+        )
         made.append(Promote(model, digest(model), forced=True, weight=1 / number))
     made.append(StartShadow(models[0], digest(models[0], 1)))
     made.append(SetWeights({model: 1 / len(models) for model in models}))
@@ -99,21 +111,39 @@ def rounds(
         symbol, open_time = f"P{partition}S{number % symbols}", START_MS + number // symbols * MINUTE
         bar = encode(
             "market",
-            BarClosed(symbol, MINUTE, open_time, 100.0, 101.0, 99.0, 100.0 + draw.random(), 5.0, "synthetic"),
+            BarClosed(
+                symbol=symbol,
+                interval_ms=MINUTE,
+                open_time=open_time,
+                open=100.0,
+                high=101.0,
+                low=99.0,
+                close=100.0 + draw.random(),
+                volume=5.0,
+                origin="synthetic",
+            ),
         )
         who = [(models[0], digest(models[0], 1)), *((model, digest(model)) for model in models)]
         ballots = tuple(
             encode(
                 "predictions",
                 PredictionMade(
-                    symbol, MINUTE, open_time, "synthetic", model, bytes.fromhex(artifact), probabilities(draw),
-                    bytes(16), state.version, bytes.fromhex(state.head),
+                    symbol=symbol,
+                    interval_ms=MINUTE,
+                    open_time=open_time,
+                    origin="synthetic",
+                    model=model,
+                    artifact=bytes.fromhex(artifact),
+                    probabilities=probabilities(draw),
+                    vector=bytes(16),
+                    control_version=state.version,
+                    control_head=bytes.fromhex(state.head),
                 ),
                 causation=bar.envelope.id,
                 correlation=bar.envelope.id,
             )
             for model, artifact in who
-        )  # fmt: skip
+        )
         received = [Received("predictions", f"{number}-{k}", one.envelope) for k, one in enumerate(ballots)]
         yield Round(bar, ballots, tuple(voter.handle(held, Batch((), received))))
 

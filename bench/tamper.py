@@ -65,7 +65,15 @@ def recorded(count: int, seed: int = 1) -> list[CommandRecorded]:
     begun: list[Command] = [Found(1, "log-of-a-benchmark")]
     begun += [
         RegisterArtifact(
-            MODELS[n % 4], digest, "prior", "f" * 64, "core", 60_000, ACTIONS, (-1.1,) * 3, (0.3, 0.4, 0.3)
+            model=MODELS[n % 4],
+            artifact=digest,
+            family="prior",
+            feature_set="f" * 64,
+            feature_set_name="core",
+            interval_ms=60_000,
+            classes=ACTIONS,
+            centre=(-1.1,) * 3,
+            prior=(0.3, 0.4, 0.3),
         )
         for n, digest in enumerate(ARTIFACTS)
     ]

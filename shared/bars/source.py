@@ -44,7 +44,20 @@ class _View:
             return RefusedRow(reason, detail, where, self.chunk.raw[index][:RAW], named)
         first, high, low, last, volume = self.values[index]
         span = self.file.interval_ms
-        return Good(BarClosed(symbol, span, self.opened[index], first, high, low, last, volume, self.origin), where)
+        return Good(
+            BarClosed(
+                symbol=symbol,
+                interval_ms=span,
+                open_time=self.opened[index],
+                open=first,
+                high=high,
+                low=low,
+                close=last,
+                volume=volume,
+                origin=self.origin,
+            ),
+            where,
+        )
 
 
 _Item = tuple[int, str, int, int, int, _View | None, int]

@@ -64,7 +64,9 @@ def standing(reader: ControlReader, entries: Sequence[Entry]) -> list[Envelope[C
 def alarm_of(refused: RefusedEntry) -> Encoded:
     """Return the alarm for a refused control entry. All services make the same bytes of it."""
     raw = refused.data.decode(errors="replace")[:2000]
-    event = ControlRefused(refused.entry, refused.version, refused.head, refused.reason[:2000], raw)
+    event = ControlRefused(
+        entry=refused.entry, version=refused.version, head=refused.head, reason=refused.reason[:2000], raw=raw
+    )
     return encode("alarms", event)
 
 

@@ -129,7 +129,17 @@ class SyntheticMarket:
                 time, rank = divmod(number, len(symbols))
                 number += 1
                 opened = START_MS + time * self.interval_ms
-                bar = BarClosed(symbols[rank], self.interval_ms, opened, first, high, low, last, volume, "synthetic")
+                bar = BarClosed(
+                    symbol=symbols[rank],
+                    interval_ms=self.interval_ms,
+                    open_time=opened,
+                    open=first,
+                    high=high,
+                    low=low,
+                    close=last,
+                    volume=volume,
+                    origin="synthetic",
+                )
                 yield Good(bar, f"{self.name}:{number}")
 
     def load(self, bars: int | None = None) -> dict[Series, Bars]:

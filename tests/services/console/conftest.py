@@ -27,7 +27,17 @@ THIRD = (-1.1, -1.1, -1.1)
 def register(model: str, artifact: str, features: tuple[str, ...] = ("rsi_14", "macd"), name: str = "s") -> Command:
     digest = f"{len(features)}{name}".encode().hex().ljust(64, "0")
     return RegisterArtifact(
-        model, artifact, "prior", digest, name, 60_000, ACTIONS, THIRD, (0.25, 0.5, 0.25), features, {"numpy": "2.0"}
+        model=model,
+        artifact=artifact,
+        family="prior",
+        feature_set=digest,
+        feature_set_name=name,
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=THIRD,
+        prior=(0.25, 0.5, 0.25),
+        features=features,
+        libraries={"numpy": "2.0"},
     )
 
 
@@ -90,7 +100,18 @@ class Desk:
 
         async def announce(log: Log) -> None:
             claim = await log.claim(group, ("features",), 0, owner(group), take_over=True)
-            events = [ArtifactReady(model, artifact, str(owner(group)), "6f1d09b2", 1, 20, 1) for artifact in artifacts]
+            events = [
+                ArtifactReady(
+                    model=model,
+                    artifact=artifact,
+                    owner=str(owner(group)),
+                    life="6f1d09b2",
+                    control_version=1,
+                    took_ms=20,
+                    at=1,
+                )
+                for artifact in artifacts
+            ]
             await log.commit(claim, Commit([encode("readiness", event) for event in events], {}, {}))
 
         self.with_log(announce)

@@ -237,7 +237,17 @@ def test_history_says_who_when_what_and_why(two: Any) -> None:
 
 def test_history_does_not_fill_pages_with_what_gates_compare_with() -> None:
     prior = (0.25, 0.5, 0.25)
-    command = RegisterArtifact("m", "a1" * 32, "xgboost", "b2" * 32, "core-28", 60_000, ACTIONS, prior, prior)
+    command = RegisterArtifact(
+        model="m",
+        artifact="a1" * 32,
+        family="xgboost",
+        feature_set="b2" * 32,
+        feature_set_name="core-28",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=prior,
+        prior=prior,
+    )
     backtest = Backtest(0.0625, 0.25, ((-0.5, 0.5),), ((10.0, 20.0, 10.0),), 4.0)
     assert words(replace(command, backtest=backtest)) == words(command)
 
@@ -278,7 +288,16 @@ def test_the_doctor_finds_a_log_that_is_not_the_one_that_was_noted(two: Any) -> 
 
 def test_diff_names_members_weights_policy_and_features(two: Any) -> None:
     other = RegisterArtifact(
-        "a", "a3" * 32, "prior", "ee" * 32, "t", 60_000, ACTIONS, (-1.1,) * 3, (0.25, 0.5, 0.25), ("macd", "atr_14")
+        model="a",
+        artifact="a3" * 32,
+        family="prior",
+        feature_set="ee" * 32,
+        feature_set_name="t",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=(-1.1,) * 3,
+        prior=(0.25, 0.5, 0.25),
+        features=("macd", "atr_14"),
     )
     two.issue(other)
     assert two("promote", "a", "a3", "--force", "--accept-changes", *WHY).code == 0

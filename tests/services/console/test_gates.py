@@ -68,7 +68,19 @@ def test_a_verdict_on_what_is_no_longer_in_shadow_is_not_shown(shadowed: Any) ->
 
 
 def test_evidence_that_began_anew_is_not_settled(shadowed: Any) -> None:
-    write(shadowed, judged("passed"), EvidenceRestarted("a", A2, ("champion",), "default", "2a" * 32, 4800, 8))
+    write(
+        shadowed,
+        judged("passed"),
+        EvidenceRestarted(
+            model="a",
+            artifact=A2,
+            changed=("champion",),
+            policy="default",
+            policy_digest="2a" * 32,
+            scores=4800,
+            control_version=8,
+        ),
+    )
     ended = shadowed("gates")
     assert ended.code == 3
     assert "the evidence began anew (champion changed; 4,800 scores were let go)" in ended.out
@@ -165,7 +177,17 @@ def test_what_would_change_the_whole_verdict_names_the_gates() -> None:
 @pytest.mark.anyio
 async def test_a_watcher_sees_a_new_verdict_and_a_new_candidate() -> None:
     log = MemoryLog()
-    registered = RegisterArtifact("a", A2, "prior", "5e" * 32, "s", 60_000, ACTIONS, THIRD, (0.25, 0.5, 0.25))
+    registered = RegisterArtifact(
+        model="a",
+        artifact=A2,
+        family="prior",
+        feature_set="5e" * 32,
+        feature_set_name="s",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=THIRD,
+        prior=(0.25, 0.5, 0.25),
+    )
     champion = msgspec.structs.replace(registered, artifact=A1)
     for command in (Found(1, "log-of-a-test"), registered, champion, Promote("a", A1, forced=True, weight=1.0)):
         await issue(log, command, actor="ada", reason="a test")

@@ -12,7 +12,15 @@ from shared.report.summary import Verdict
 
 pytestmark = pytest.mark.anyio
 NAME = ("xgboost", CANDIDATE.hex())
-RESTARTED = EvidenceRestarted("xgboost", CANDIDATE.hex(), ("champion",), "default", "2a" * 32, 4800, 8)
+RESTARTED = EvidenceRestarted(
+    model="xgboost",
+    artifact=CANDIDATE.hex(),
+    changed=("champion",),
+    policy="default",
+    policy_digest="2a" * 32,
+    scores=4800,
+    control_version=8,
+)
 
 
 async def test_partitions_are_read_together_in_the_order_of_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:

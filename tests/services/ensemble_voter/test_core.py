@@ -49,7 +49,15 @@ def control(*commands: Command) -> list[Envelope[CommandRecorded]]:
 
 def register(model: str, artifact: str) -> RegisterArtifact:
     return RegisterArtifact(
-        model, ART[artifact], "prior", "f" * 64, "user-8", MINUTE, ACTIONS, (LN3, LN3, LN3), (0.25, 0.5, 0.25)
+        model=model,
+        artifact=ART[artifact],
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="user-8",
+        interval_ms=MINUTE,
+        classes=ACTIONS,
+        centre=(LN3, LN3, LN3),
+        prior=(0.25, 0.5, 0.25),
     )
 
 
@@ -84,14 +92,23 @@ class Table:
         version: int = 0,
     ) -> Received:
         """A ballot under the stamp of a version (default: the newest)."""
-        about = ("BTCUSDT", MINUTE, bar * MINUTE, origin, model, bytes.fromhex(ART[artifact or model]))
         entry = self.log[version - 1].event
-        stamp = (entry.version, bytes.fromhex(head_of(entry)))
+        about: dict[str, Any] = {
+            "symbol": "BTCUSDT",
+            "interval_ms": MINUTE,
+            "open_time": bar * MINUTE,
+            "origin": origin,
+            "model": model,
+            "artifact": bytes.fromhex(ART[artifact or model]),
+            "vector": bytes(16),
+            "control_version": entry.version,
+            "control_head": bytes.fromhex(head_of(entry)),
+        }
         event: Any
         if isinstance(p, str):
-            event = PredictionFailed(*about, "error", p, bytes(16), *stamp)
+            event = PredictionFailed(**about, reason="error", detail=p)
         else:
-            event = PredictionMade(*about, p, bytes(16), *stamp)
+            event = PredictionMade(**about, probabilities=p)
         bar_id = bar.to_bytes(16)
         envelope = encode("predictions", event, causation=bar_id, correlation=bar_id).envelope
         return Received("predictions", f"{next(self.ids)}-0", envelope)

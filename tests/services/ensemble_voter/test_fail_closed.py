@@ -31,22 +31,32 @@ async def _prepare(url: str, *more: Command) -> None:
     log = RedisLog(url)
     commands: list[Command] = [Found(1, "log-of-a-test")]
     for (model, artifact), weight in zip(ARTIFACTS.items(), (1.0, 0.5), strict=True):
-        about = (model, artifact, "prior", "f" * 64, "user-8", MINUTE, ACTIONS, THIRD, (0.25, 0.5, 0.25))
-        commands += [RegisterArtifact(*about), Promote(model, artifact, forced=True, weight=weight)]
+        registered = RegisterArtifact(
+            model=model,
+            artifact=artifact,
+            family="prior",
+            feature_set="f" * 64,
+            feature_set_name="user-8",
+            interval_ms=MINUTE,
+            classes=ACTIONS,
+            centre=THIRD,
+            prior=(0.25, 0.5, 0.25),
+        )
+        commands += [registered, Promote(model, artifact, forced=True, weight=weight)]
     for command in (*commands, *more):
         await issue(log, command, actor="ada", reason="a test")
     claim = await log.claim("test", (), 0, Owner("elsewhere", 1, "test"))
     ballots = [
         PredictionMade(
-            "BTC",
-            MINUTE,
-            MINUTE,
-            "replay",
-            model,
-            bytes.fromhex(artifact),
-            (0.1, 0.2, 0.7),
-            bytes(16),
-            len(commands) + len(more),
+            symbol="BTC",
+            interval_ms=MINUTE,
+            open_time=MINUTE,
+            origin="replay",
+            model=model,
+            artifact=bytes.fromhex(artifact),
+            probabilities=(0.1, 0.2, 0.7),
+            vector=bytes(16),
+            control_version=len(commands) + len(more),
         )
         for model, artifact in ARTIFACTS.items()
     ]

@@ -24,7 +24,17 @@ ART = {"a": "aa" * 32, "b": "bb" * 32}
 
 def register(model: str) -> RegisterArtifact:
     third = (math.log(1 / 3),) * 3
-    return RegisterArtifact(model, ART[model], "prior", "f" * 64, "user-8", MINUTE, ACTIONS, third, (0.25, 0.5, 0.25))
+    return RegisterArtifact(
+        model=model,
+        artifact=ART[model],
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="user-8",
+        interval_ms=MINUTE,
+        classes=ACTIONS,
+        centre=third,
+        prior=(0.25, 0.5, 0.25),
+    )
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -41,15 +51,15 @@ pytestmark = pytest.mark.anyio
 def ballot(model: str, bar: int) -> Encoded:
     bar_id = bar.to_bytes(16)
     event = PredictionMade(
-        "BTCUSDT",
-        MINUTE,
-        bar * MINUTE,
-        "replay",
-        model,
-        bytes.fromhex(ART[model]),
-        (0.1, 0.3, 0.6),
-        bytes(16),
-        len(COMMANDS),
+        symbol="BTCUSDT",
+        interval_ms=MINUTE,
+        open_time=bar * MINUTE,
+        origin="replay",
+        model=model,
+        artifact=bytes.fromhex(ART[model]),
+        probabilities=(0.1, 0.3, 0.6),
+        vector=bytes(16),
+        control_version=len(COMMANDS),
     )
     return encode("predictions", event, causation=bar_id, correlation=bar_id)
 

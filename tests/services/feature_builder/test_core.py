@@ -28,7 +28,17 @@ SHORT = feature_set("short", "stochastic_d_3", "volume_ratio")
 
 
 def bar(t: int, close: float = 100.0, symbol: str = "AAA", origin: Origin = "live") -> BarClosed:
-    return BarClosed(symbol, MINUTE, t * MINUTE, close, close + 1.0, close - 1.0, close, 3.0, origin)
+    return BarClosed(
+        symbol=symbol,
+        interval_ms=MINUTE,
+        open_time=t * MINUTE,
+        open=close,
+        high=close + 1.0,
+        low=close - 1.0,
+        close=close,
+        volume=3.0,
+        origin=origin,
+    )
 
 
 def received(bars: Sequence[BarClosed], flags: int = 0) -> list[Received]:
@@ -88,9 +98,35 @@ def test_it_is_the_service_that_the_catalogue_names() -> None:
 def test_each_bar_has_one_answer_a_set_in_the_order_of_the_sets() -> None:
     found = events(written(service([PAIR, SHORT]), [bar(1), bar(2, 110.0)]))
     assert found[:3] == [
-        FeaturesWithheld("AAA", MINUTE, MINUTE, "live", PAIR.digest, "warming", 1, 2),
-        FeaturesWithheld("AAA", MINUTE, MINUTE, "live", SHORT.digest, "warming", 1, 20),
-        FeaturesComputed("AAA", MINUTE, 2 * MINUTE, "live", PAIR.digest, np.array([110, 0.1], "<f4").tobytes(), 0),
+        FeaturesWithheld(
+            symbol="AAA",
+            interval_ms=MINUTE,
+            open_time=MINUTE,
+            origin="live",
+            feature_set=PAIR.digest,
+            reason="warming",
+            have=1,
+            need=2,
+        ),
+        FeaturesWithheld(
+            symbol="AAA",
+            interval_ms=MINUTE,
+            open_time=MINUTE,
+            origin="live",
+            feature_set=SHORT.digest,
+            reason="warming",
+            have=1,
+            need=20,
+        ),
+        FeaturesComputed(
+            symbol="AAA",
+            interval_ms=MINUTE,
+            open_time=2 * MINUTE,
+            origin="live",
+            feature_set=PAIR.digest,
+            values=np.array([110, 0.1], "<f4").tobytes(),
+            bridged=0,
+        ),
     ]
     assert len(found) == 4
 
@@ -128,23 +164,59 @@ def test_stamps_never_fall_whatever_restarts_come_in_between(cuts: list[tuple[in
 
 def test_missing_bars_are_told_before_the_answer() -> None:
     found = events(written(service([PAIR]), [bar(1), bar(4), bar(9), bar(10)]))
-    assert found[1] == BarsMissing("AAA", MINUTE, 4 * MINUTE, "live", 2, bridged=True)
+    assert found[1] == BarsMissing(
+        symbol="AAA", interval_ms=MINUTE, open_time=4 * MINUTE, origin="live", count=2, bridged=True
+    )
     assert isinstance(found[2], FeaturesComputed)
     assert found[2].bridged == 1
-    assert found[3] == BarsMissing("AAA", MINUTE, 9 * MINUTE, "live", 4, bridged=False)
-    assert found[4] == FeaturesWithheld("AAA", MINUTE, 9 * MINUTE, "live", PAIR.digest, "gap", 1, 2)
+    assert found[3] == BarsMissing(
+        symbol="AAA", interval_ms=MINUTE, open_time=9 * MINUTE, origin="live", count=4, bridged=False
+    )
+    assert found[4] == FeaturesWithheld(
+        symbol="AAA",
+        interval_ms=MINUTE,
+        open_time=9 * MINUTE,
+        origin="live",
+        feature_set=PAIR.digest,
+        reason="gap",
+        have=1,
+        need=2,
+    )
     assert isinstance(found[5], FeaturesComputed)
 
 
 def test_without_a_bridge_every_gap_starts_the_window_anew() -> None:
     found = events(written(service([PAIR], bridge=0), [bar(1), bar(3)]))
-    assert found[1] == BarsMissing("AAA", MINUTE, 3 * MINUTE, "live", 1, bridged=False)
+    assert found[1] == BarsMissing(
+        symbol="AAA", interval_ms=MINUTE, open_time=3 * MINUTE, origin="live", count=1, bridged=False
+    )
 
 
 def test_an_undefined_value_is_named() -> None:
-    still = [BarClosed("AAA", MINUTE, t * MINUTE, 1.0, 1.0, 1.0, 1.0, 0.0, "replay") for t in range(20)]
+    still = [
+        BarClosed(
+            symbol="AAA",
+            interval_ms=MINUTE,
+            open_time=t * MINUTE,
+            open=1.0,
+            high=1.0,
+            low=1.0,
+            close=1.0,
+            volume=0.0,
+            origin="replay",
+        )
+        for t in range(20)
+    ]
     assert events(written(service([SHORT]), still))[-1] == FeaturesWithheld(
-        "AAA", MINUTE, 19 * MINUTE, "replay", SHORT.digest, "undefined", 20, 20, "stochastic_d_3, volume_ratio"
+        symbol="AAA",
+        interval_ms=MINUTE,
+        open_time=19 * MINUTE,
+        origin="replay",
+        feature_set=SHORT.digest,
+        reason="undefined",
+        have=20,
+        need=20,
+        detail="stochastic_d_3, volume_ratio",
     )
 
 
@@ -201,7 +273,16 @@ def test_a_restart_remembers_why_a_window_is_not_full() -> None:
     fresh = restarted(builder, state, log, 310)
     assert builder.snapshot(fresh) == builder.snapshot(state)
     found = events(builder.handle(fresh, Batch((), log[310:])))
-    assert found[0] == FeaturesWithheld("AAA", MINUTE, 320 * MINUTE, "live", SHORT.digest, "gap", 11, 20)
+    assert found[0] == FeaturesWithheld(
+        symbol="AAA",
+        interval_ms=MINUTE,
+        open_time=320 * MINUTE,
+        origin="live",
+        feature_set=SHORT.digest,
+        reason="gap",
+        have=11,
+        need=20,
+    )
     assert isinstance(found[-1], FeaturesComputed)
     assert msgspec.msgpack.decode(builder.snapshot(fresh), type=Snapshot).restarted == ()
 

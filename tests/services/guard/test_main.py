@@ -17,7 +17,17 @@ pytestmark = pytest.mark.anyio
 
 
 def artifact(digest: str) -> RegisterArtifact:
-    return RegisterArtifact("a", digest, "prior", "f" * 64, "core", 60_000, ACTIONS, (-1.1,) * 3, (0.3, 0.4, 0.3))
+    return RegisterArtifact(
+        model="a",
+        artifact=digest,
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="core",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=(-1.1,) * 3,
+        prior=(0.3, 0.4, 0.3),
+    )
 
 
 async def on_probation(log: Log) -> None:

@@ -75,7 +75,15 @@ def control(*commands: Command) -> list[Any]:
 def register(artifact: str, feature_set: bytes = SET_A, interval_ms: int = MINUTE, model: str = "m") -> Command:
     third = (-1.1, -1.1, -1.1)
     return RegisterArtifact(
-        model, artifact, "fake", feature_set.hex(), "abc", interval_ms, ACTIONS, third, (0.25, 0.5, 0.25)
+        model=model,
+        artifact=artifact,
+        family="fake",
+        feature_set=feature_set.hex(),
+        feature_set_name="abc",
+        interval_ms=interval_ms,
+        classes=ACTIONS,
+        centre=third,
+        prior=(0.25, 0.5, 0.25),
     )
 
 
@@ -87,11 +95,27 @@ def vector(
 ) -> FeaturesComputed:
     data = np.array(values, dtype="<f4").tobytes()
     interval = other.pop("interval_ms", MINUTE)
-    return FeaturesComputed(symbol, interval, bar * interval, "synthetic", feature_set, data)
+    return FeaturesComputed(
+        symbol=symbol,
+        interval_ms=interval,
+        open_time=bar * interval,
+        origin="synthetic",
+        feature_set=feature_set,
+        values=data,
+    )
 
 
 def withheld(bar: int, symbol: str = "AAA", feature_set: bytes = SET_A) -> FeaturesWithheld:
-    return FeaturesWithheld(symbol, MINUTE, bar * MINUTE, "synthetic", feature_set, "warming", 7, 319)
+    return FeaturesWithheld(
+        symbol=symbol,
+        interval_ms=MINUTE,
+        open_time=bar * MINUTE,
+        origin="synthetic",
+        feature_set=feature_set,
+        reason="warming",
+        have=7,
+        need=319,
+    )
 
 
 def under(event: Any, control: Sequence[Any]) -> Any:
@@ -273,7 +297,9 @@ def test_vectors_withheld_are_passed_on_with_their_reason() -> None:
 
 
 def test_missing_bars_are_no_bar() -> None:
-    missing = BarsMissing("AAA", MINUTE, MINUTE, "synthetic", 3, False)
+    missing = BarsMissing(
+        symbol="AAA", interval_ms=MINUTE, open_time=MINUTE, origin="synthetic", count=3, bridged=False
+    )
     assert failures(answers(worker(one=Fake()), CHAMPION, [missing, vector(1), missing, vector(2)])) == []
 
 
@@ -403,7 +429,10 @@ def test_what_is_loaded_is_announced_once_by_whom_and_under_which_version() -> N
     state = service.initial(b"")
     outputs = service.handle(state, Batch(commands, ()))
     events = [output.envelope.event for output in outputs]
-    assert events == [ArtifactReady("m", digest, OWNER, LIFE, 5, 3, 5) for digest in (TWO, ONE)]
+    assert events == [
+        ArtifactReady(model="m", artifact=digest, owner=OWNER, life=LIFE, control_version=5, took_ms=3, at=5)
+        for digest in (TWO, ONE)
+    ]
     assert [service.handle(state, Batch((), received([vector(bar)], bar)))[0].stream for bar in (1, 2)] == [
         "predictions",
         "predictions",
@@ -597,7 +626,16 @@ def story(steps: list[tuple[int, int, list[str], bool]]) -> list[Any]:
         at[who] += further
         symbol, bar = f"S{who}", at[who]
         if missing:
-            events.append(BarsMissing(symbol, MINUTE, bar * MINUTE, "synthetic", 1, False))
+            events.append(
+                BarsMissing(
+                    symbol=symbol,
+                    interval_ms=MINUTE,
+                    open_time=bar * MINUTE,
+                    origin="synthetic",
+                    count=1,
+                    bridged=False,
+                )
+            )
         made: dict[str, Any] = {
             "a": vector(bar, (number, bar, 1), symbol),
             "b": vector(bar, (1, 2), symbol, SET_B),

@@ -29,15 +29,15 @@ def test_a_worker_answers_with_the_artifact_of_its_store(tmp_path: Path) -> None
     manifest = store.manifest(digest)
 
     registered = RegisterArtifact(
-        "logistic",
-        digest,
-        manifest.family,
-        manifest.feature_set.digest,
-        manifest.feature_set.name,
-        manifest.interval_ms,
-        manifest.classes,
-        manifest.centre,
-        manifest.prior,
+        model="logistic",
+        artifact=digest,
+        family=manifest.family,
+        feature_set=manifest.feature_set.digest,
+        feature_set_name=manifest.feature_set.name,
+        interval_ms=manifest.interval_ms,
+        classes=manifest.classes,
+        centre=manifest.centre,
+        prior=manifest.prior,
     )
     commands: tuple[Command, ...] = (
         Found(1, "the-log-of-tests"),
@@ -52,7 +52,14 @@ def test_a_worker_answers_with_the_artifact_of_its_store(tmp_path: Path) -> None
         recorded.append(encode("control", entry).envelope)
 
     values = rng.standard_normal(28).astype("<f4")
-    event = FeaturesComputed("AAA", MINUTE, 0, "synthetic", SETS["core-28"].digest, values.tobytes())
+    event = FeaturesComputed(
+        symbol="AAA",
+        interval_ms=MINUTE,
+        open_time=0,
+        origin="synthetic",
+        feature_set=SETS["core-28"].digest,
+        values=values.tobytes(),
+    )
     worker = service("logistic", store)
     asked = Received("features", "1-0", encode("features", event).envelope)
     ready, made = worker.handle(worker.initial(b""), Batch(recorded, [asked]))

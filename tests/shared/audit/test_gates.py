@@ -186,7 +186,18 @@ def test_what_a_release_without_stamps_wrote_is_not_recomputed_where_it_differs(
     source = changed(before, before.places[GATES])
     source.places[SCORES] = list(before.places[SCORES])
     score = structs.replace(scored(500, "SYN0", PRIOR, 1), control_version=11)
-    by_commands = encode("gates", EvidenceRestarted("xgboost", CHAMPION.hex(), ("policy",), "x", "0" * 64, 3, 11))
+    by_commands = encode(
+        "gates",
+        EvidenceRestarted(
+            model="xgboost",
+            artifact=CHAMPION.hex(),
+            changed=("policy",),
+            policy="x",
+            policy_digest="0" * 64,
+            scores=3,
+            control_version=11,
+        ),
+    )
     source.write("gates", by_commands.data)
     source.write("scores", encode("scores", score).data)
     found = checked(source, control)

@@ -38,7 +38,16 @@ pytestmark = pytest.mark.anyio
 
 
 def withheld(number: int) -> Encoded:
-    event = FeaturesWithheld("BTC", 60_000, 60_000 * number, "synthetic", bytes(32), "warming", 0, 1)
+    event = FeaturesWithheld(
+        symbol="BTC",
+        interval_ms=60_000,
+        open_time=60_000 * number,
+        origin="synthetic",
+        feature_set=bytes(32),
+        reason="warming",
+        have=0,
+        need=1,
+    )
     return encode("features", event)
 
 
@@ -55,7 +64,20 @@ async def write(log: Any, *numbers: int) -> None:
 async def publish(log: Any, *numbers: int) -> None:
     """Bars, as a feed writes them."""
     bars = [
-        encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+        encode(
+            "market",
+            BarClosed(
+                symbol="BTC",
+                interval_ms=60_000,
+                open_time=number * 60_000,
+                open=1.0,
+                high=2.0,
+                low=0.5,
+                close=1.5,
+                volume=10.0,
+                origin="synthetic",
+            ),
+        )
         for number in numbers
     ]
     claim = await log.claim("feed", [], 0, ME)

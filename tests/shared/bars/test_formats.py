@@ -139,7 +139,20 @@ def test_every_format_gives_the_same_bars(write: Callable[[Path], None], tmp_pat
     named = write in (other_order, parquet_timestamps)
     source = open_source(path, symbol=None if named else "BTCUSDT")
     found = [row.bar for row in source if isinstance(row, Good)]
-    assert found == [BarClosed("BTCUSDT", HOUR, int(bar[0]), *bar[1:], "replay") for bar in BARS]
+    assert found == [
+        BarClosed(
+            symbol="BTCUSDT",
+            interval_ms=HOUR,
+            open_time=int(open_time),
+            open=open_,
+            high=high,
+            low=low,
+            close=close,
+            volume=volume,
+            origin="replay",
+        )
+        for open_time, open_, high, low, close, volume in BARS
+    ]
 
 
 def test_a_row_says_its_line(tmp_path: Path) -> None:

@@ -127,7 +127,17 @@ def test_a_row_is_refused_exactly_where_a_rule_is_broken(rows: list[tuple[float,
 
 
 def bar(n: int, close: float = 11.0) -> BarClosed:
-    return BarClosed("BTCUSDT", HOUR, START + n * HOUR, 10.0, 12.0, 9.0, close, 5.0, "replay")
+    return BarClosed(
+        symbol="BTCUSDT",
+        interval_ms=HOUR,
+        open_time=START + n * HOUR,
+        open=10.0,
+        high=12.0,
+        low=9.0,
+        close=close,
+        volume=5.0,
+        origin="replay",
+    )
 
 
 def test_a_bar_keeps_its_place_behind_the_newest_of_its_series() -> None:

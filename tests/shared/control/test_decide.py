@@ -32,7 +32,15 @@ FOUNDED = Found(1, "log-of-a-test")
 def artifact(model: str, digest: str, **changes: object) -> RegisterArtifact:
     """An artifact as ``train`` would register it."""
     command = RegisterArtifact(
-        model, digest, "prior", "f" * 64, "user-8", 60_000, ACTIONS, (-1.1,) * 3, (0.3, 0.4, 0.3)
+        model=model,
+        artifact=digest,
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="user-8",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=(-1.1,) * 3,
+        prior=(0.3, 0.4, 0.3),
     )
     return msgspec.structs.replace(command, **changes)
 
@@ -174,7 +182,9 @@ def test_an_edited_log_does_not_fold(where: int, how: str) -> None:
 
 def test_a_recorded_command_that_may_not_stand_stops_the_fold() -> None:
     state = given_log(FOUNDED)
-    forged = CommandRecorded(2, state.head, "x", 1, "me", "test", Resume())
+    forged = CommandRecorded(
+        version=2, previous=state.head, command_id="x", at=1, actor="me", reason="test", command=Resume()
+    )
     with pytest.raises(ControlError, match="may not stand"):
         fold(state, forged)
 

@@ -45,7 +45,17 @@ A1, A2 = "a1" * 32, "a2" * 32
 
 
 def artifact(digest: str) -> RegisterArtifact:
-    return RegisterArtifact("a", digest, "prior", "f" * 64, "core", 60_000, ACTIONS, (-1.1,) * 3, (0.3, 0.4, 0.3))
+    return RegisterArtifact(
+        model="a",
+        artifact=digest,
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="core",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=(-1.1,) * 3,
+        prior=(0.3, 0.4, 0.3),
+    )
 
 
 async def issued(log: Log, *commands: Command) -> None:

@@ -25,11 +25,21 @@ async def announce(log: Log, owner: Owner, *events: object, partition: int = 0) 
 
 
 def ready(owner: Owner, artifact: str = ONE, at: int = 1, life: str = "6f1d09b2") -> ArtifactReady:
-    return ArtifactReady("m", artifact, str(owner), life, 3, 20, at)
+    return ArtifactReady(
+        model="m", artifact=artifact, owner=str(owner), life=life, control_version=3, took_ms=20, at=at
+    )
 
 
 def failed(owner: Owner, at: int = 1) -> ArtifactFailed:
-    return ArtifactFailed("m", ONE, str(owner), "6f1d09b2", 3, "model.ubj: missing", at)
+    return ArtifactFailed(
+        model="m",
+        artifact=ONE,
+        owner=str(owner),
+        life="6f1d09b2",
+        control_version=3,
+        reason="model.ubj: missing",
+        at=at,
+    )
 
 
 async def test_what_the_living_worker_holds_is_ready(log: Log) -> None:
@@ -75,7 +85,7 @@ async def test_the_newest_word_counts(log: Log) -> None:
 
 
 async def test_what_was_freed_is_not_ready(log: Log) -> None:
-    freed = ArtifactFreed("m", ONE, str(FIRST), "6f1d09b2", 4)
+    freed = ArtifactFreed(model="m", artifact=ONE, owner=str(FIRST), life="6f1d09b2", control_version=4)
     await announce(log, FIRST, ready(FIRST), freed)
     assert "not loaded; start it in shadow first" in (await evidence(log, 1, "m", ONE)).missing[0]
 

@@ -38,7 +38,17 @@ C1 = OWN["c"][0]
 
 
 def artifact(model: str, digest: str) -> RegisterArtifact:
-    return RegisterArtifact(model, digest, "prior", "f" * 64, "core", 60_000, ACTIONS, (-1.1,) * 3, (0.3, 0.4, 0.3))
+    return RegisterArtifact(
+        model=model,
+        artifact=digest,
+        family="prior",
+        feature_set="f" * 64,
+        feature_set_name="core",
+        interval_ms=60_000,
+        classes=ACTIONS,
+        centre=(-1.1,) * 3,
+        prior=(0.3, 0.4, 0.3),
+    )
 
 
 BEGUN: tuple[Command, ...] = (

@@ -27,7 +27,17 @@ ONE = (feature_set("one", "price_change", "close"),)
 def closed(bars: BarArrays, symbol: str = "AAA", origin: Origin = "replay") -> list[BarClosed]:
     rows = zip(bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume, strict=True)
     return [
-        BarClosed(symbol, bars.interval_ms, int(t), float(o), float(h), float(low), float(c), float(v), origin)
+        BarClosed(
+            symbol=symbol,
+            interval_ms=bars.interval_ms,
+            open_time=int(t),
+            open=float(o),
+            high=float(h),
+            low=float(low),
+            close=float(c),
+            volume=float(v),
+            origin=origin,
+        )
         for t, o, h, low, c, v in rows
     ]
 
@@ -88,8 +98,19 @@ def markets(draw: st.DrawFn) -> list[BarClosed]:
             high = max(open_, close[s]) * (1 + abs(shake[1]))
             low = min(open_, close[s]) * (1 - abs(shake[2]))
             if silent[s] == 0 and slot >= start[s]:
-                prices = float(open_), float(high), float(low), float(close[s]), float(random.integers(0, 9))
-                stream.append(BarClosed(f"S{s}", MINUTE, (1000 + slot) * MINUTE, *prices, "replay"))
+                stream.append(
+                    BarClosed(
+                        symbol=f"S{s}",
+                        interval_ms=MINUTE,
+                        open_time=(1000 + slot) * MINUTE,
+                        open=float(open_),
+                        high=float(high),
+                        low=float(low),
+                        close=float(close[s]),
+                        volume=float(random.integers(0, 9)),
+                        origin="replay",
+                    )
+                )
     return stream
 
 
@@ -196,7 +217,20 @@ def test_bridged_bars_are_counted_while_they_stand_in_the_window(walk: Walk) -> 
 
 
 def test_an_undefined_value_is_withheld_with_its_name(walk: Walk) -> None:
-    bars = [BarClosed("AAA", MINUTE, i * MINUTE, 1.0, 1.0, 1.0, 1.0, 0.0, "live") for i in range(60)]
+    bars = [
+        BarClosed(
+            symbol="AAA",
+            interval_ms=MINUTE,
+            open_time=i * MINUTE,
+            open=1.0,
+            high=1.0,
+            low=1.0,
+            close=1.0,
+            volume=0.0,
+            origin="live",
+        )
+        for i in range(60)
+    ]
     chosen = feature_set("two", "close", "bb_position", "volume_ratio")
     last = fed(Engine([chosen]), bars, [30])[-1]
     assert last == AcceptedBars(0, False, (Withheld("undefined", 20, 20, "bb_position, volume_ratio"),))

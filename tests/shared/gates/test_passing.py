@@ -15,8 +15,17 @@ from shared.log.memory import MemoryLog
 
 pytestmark = pytest.mark.anyio
 ABOUT = ("xgboost", CANDIDATE.hex())
-PROMOTE = Promote(*ABOUT)
+PROMOTE = Promote("xgboost", CANDIDATE.hex())
 IN_FORCE = digest_of(None)
+RESTARTED = EvidenceRestarted(
+    model="xgboost",
+    artifact=CANDIDATE.hex(),
+    changed=("champion",),
+    policy="default",
+    policy_digest=IN_FORCE,
+    scores=80,
+    control_version=8,
+)
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ async def test_a_promotion_gets_the_newest_verdict_that_passed() -> None:
         (verdict("inconclusive", policy_digest=IN_FORCE), "inconclusive after 4800 scores"),
         (passed(policy_digest="3b" * 32), "under another gate policy"),
         (passed(champion="0d" * 32), "against another champion"),
-        (EvidenceRestarted(*ABOUT, ("champion",), "default", IN_FORCE, 80, 8), "evidence restarted (champion changed)"),
+        (RESTARTED, "evidence restarted (champion changed)"),
     ],
 )
 async def test_what_came_after_a_pass_is_what_counts(later: Any, why: str) -> None:

@@ -29,7 +29,16 @@ async def copy(url: str, label: str, batch: int) -> None:
         for entry in entries:
             found = decode("market", entry.data)
             bar = found.event
-            event = FeaturesWithheld(bar.symbol, bar.interval_ms, bar.open_time, bar.origin, bytes(32), "warming", 0, 1)
+            event = FeaturesWithheld(
+                symbol=bar.symbol,
+                interval_ms=bar.interval_ms,
+                open_time=bar.open_time,
+                origin=bar.origin,
+                feature_set=bytes(32),
+                reason="warming",
+                have=0,
+                need=1,
+            )
             outputs.append(encode("features", event, causation=found.id, correlation=found.correlation))
         if entries:
             after = Position(entries[-1].id, stand.seen + len(entries))

@@ -40,11 +40,24 @@ pytestmark = pytest.mark.anyio
 
 
 def bar(number: int) -> Encoded:
-    return encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+    return encode(
+        "market",
+        BarClosed(
+            symbol="BTC",
+            interval_ms=60_000,
+            open_time=number * 60_000,
+            open=1.0,
+            high=2.0,
+            low=0.5,
+            close=1.5,
+            volume=10.0,
+            origin="synthetic",
+        ),
+    )
 
 
 def letter(text: str) -> Encoded:
-    return encode("dead", DeadLetter("feed", "bars.csv:1", "bad_row", text, ""))
+    return encode("dead", DeadLetter(service="feed", source="bars.csv:1", reason="bad_row", detail=text, raw=""))
 
 
 def bars(*numbers: int) -> list[Encoded]:

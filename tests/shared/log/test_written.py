@@ -33,7 +33,16 @@ pytestmark = pytest.mark.anyio
 def withheld(number: int) -> Encoded:
     return encode(
         "features",
-        FeaturesWithheld("BTC", 60_000, 60_000 * number, "synthetic", bytes(32), "warming", 0, 1),
+        FeaturesWithheld(
+            symbol="BTC",
+            interval_ms=60_000,
+            open_time=60_000 * number,
+            origin="synthetic",
+            feature_set=bytes(32),
+            reason="warming",
+            have=0,
+            need=1,
+        ),
     )
 
 
@@ -56,7 +65,15 @@ def failed(model: str, number: int) -> Encoded:
 
 
 def late(number: int) -> Encoded:
-    event = BallotLate("BTC", 60_000, 60_000 * number, "synthetic", "m", "0" * 64, "0" * 32)
+    event = BallotLate(
+        symbol="BTC",
+        interval_ms=60_000,
+        open_time=60_000 * number,
+        origin="synthetic",
+        model="m",
+        artifact="0" * 64,
+        event="0" * 32,
+    )
     return encode("decisions", event)
 
 

@@ -85,12 +85,31 @@ class Sums:
                 raise ValueError("fourteen")
             state["count"] += 1
             said = f"{state['count']}: {before} + {bar.volume}"
-            outputs.append(encode("dead", DeadLetter("sums", said, "bad_row", "", ""), causation=received.envelope.id))
+            outputs.append(
+                encode(
+                    "dead",
+                    DeadLetter(service="sums", source=said, reason="bad_row", detail="", raw=""),
+                    causation=received.envelope.id,
+                )
+            )
         return outputs
 
 
 def bar(volume: float) -> Encoded:
-    return encode("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 1.0, 1.0, 1.0, volume, "synthetic"))
+    return encode(
+        "market",
+        BarClosed(
+            symbol="BTCUSDT",
+            interval_ms=60_000,
+            open_time=0,
+            open=1.0,
+            high=1.0,
+            low=1.0,
+            close=1.0,
+            volume=volume,
+            origin="synthetic",
+        ),
+    )
 
 
 async def publish(log: MemoryLog, *volumes: float, raw: bytes | None = None) -> None:

@@ -57,12 +57,31 @@ class Heads:
         for received in batch.events:
             state["count"] += 1
             said = f"{received.envelope.event.volume:.0f} under {state['control'].version}"
-            outputs.append(encode("dead", DeadLetter("heads", said, "bad_row", "", ""), causation=received.envelope.id))
+            outputs.append(
+                encode(
+                    "dead",
+                    DeadLetter(service="heads", source=said, reason="bad_row", detail="", raw=""),
+                    causation=received.envelope.id,
+                )
+            )
         return outputs
 
 
 def bar(volume: float) -> Encoded:
-    return encode("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 1.0, 1.0, 1.0, volume, "synthetic"))
+    return encode(
+        "market",
+        BarClosed(
+            symbol="BTCUSDT",
+            interval_ms=60_000,
+            open_time=0,
+            open=1.0,
+            high=1.0,
+            low=1.0,
+            close=1.0,
+            volume=volume,
+            origin="synthetic",
+        ),
+    )
 
 
 async def publish(log: MemoryLog, *volumes: float) -> None:
@@ -317,14 +336,26 @@ class Stamped(Heads):
     def handle(self, state: Any, batch: Batch) -> Sequence[Encoded]:
         self.apply(state, batch)
         return [
-            encode("dead", DeadLetter("heads", f"{event.envelope.event.open_time}", "bad_row", "", ""))
+            encode(
+                "dead",
+                DeadLetter(
+                    service="heads", source=f"{event.envelope.event.open_time}", reason="bad_row", detail="", raw=""
+                ),
+            )
             for event in batch.events
         ]
 
 
 def missing_bars(at: int, version: int, head: str) -> Encoded:
     event = BarsMissing(
-        "BTC", 60_000, at, "synthetic", 1, False, control_version=version, control_head=bytes.fromhex(head)
+        symbol="BTC",
+        interval_ms=60_000,
+        open_time=at,
+        origin="synthetic",
+        count=1,
+        bridged=False,
+        control_version=version,
+        control_head=bytes.fromhex(head),
     )
     return encode("features", event)
 

@@ -18,7 +18,7 @@ from shared.telemetry.reporting import Telemetry
 pytestmark = pytest.mark.anyio
 OWNER = Owner("here", os.getpid(), "trainer")
 NEIGHBOUR = Owner("here", os.getppid(), "trainer")
-LETTER = encode("dead", DeadLetter("trainer", "f:1", "bad_row", "a test", "raw"))
+LETTER = encode("dead", DeadLetter(service="trainer", source="f:1", reason="bad_row", detail="a test", raw="raw"))
 
 
 def loop_on(log: Log, supervised: Supervised | None = None, telemetry: Telemetry | None = None) -> Loop:

@@ -114,7 +114,20 @@ def test_work_is_one_line_a_minute_and_the_sum_of_lines_is_all_of_it(
     caplog.set_level(logging.INFO)
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    bar = encode("market", BarClosed("BTCUSDT", 60_000, 0, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+    bar = encode(
+        "market",
+        BarClosed(
+            symbol="BTCUSDT",
+            interval_ms=60_000,
+            open_time=0,
+            open=1.0,
+            high=2.0,
+            low=0.5,
+            close=1.5,
+            volume=10.0,
+            origin="synthetic",
+        ),
+    )
     telemetry = Telemetry()
     batch = BatchReport(
         consumed={"market": 7}, outputs=[bar, bar], started_ns=0, handled_ns=2_000_000, committed_ns=3_000_000

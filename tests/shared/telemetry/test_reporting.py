@@ -44,7 +44,17 @@ HEAD = "0" * 64
 
 
 def bar(open_time: int = 0, flags: int = SAMPLED) -> Encoded:
-    event = BarClosed("BTCUSDT", 60_000, open_time, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic")
+    event = BarClosed(
+        symbol="BTCUSDT",
+        interval_ms=60_000,
+        open_time=open_time,
+        open=1.0,
+        high=2.0,
+        low=0.5,
+        close=1.5,
+        volume=10.0,
+        origin="synthetic",
+    )
     return encode("market", event, flags=flags)
 
 
@@ -54,13 +64,25 @@ def caused(cause: Encoded, stream: str, event: Any) -> Encoded:
 
 
 def features(cause: Encoded) -> Encoded:
-    event = FeaturesComputed("BTCUSDT", 60_000, 0, "synthetic", bytes(32), bytes(8))
+    event = FeaturesComputed(
+        symbol="BTCUSDT", interval_ms=60_000, open_time=0, origin="synthetic", feature_set=bytes(32), values=bytes(8)
+    )
     return caused(cause, "features", event)
 
 
 def prediction(cause: Encoded) -> Encoded:
     third = (0.25, 0.25, 0.5)
-    event = PredictionMade("BTCUSDT", 60_000, 0, "synthetic", "xgboost", bytes(32), third, cause.envelope.id, 1)
+    event = PredictionMade(
+        symbol="BTCUSDT",
+        interval_ms=60_000,
+        open_time=0,
+        origin="synthetic",
+        model="xgboost",
+        artifact=bytes(32),
+        probabilities=third,
+        vector=cause.envelope.id,
+        control_version=1,
+    )
     return caused(cause, "predictions", event)
 
 
@@ -279,7 +301,7 @@ def test_an_event_that_is_not_sampled_has_no_span(kept: Kept) -> None:
 
 
 def test_an_event_without_a_symbol_has_a_span_without_one(kept: Kept) -> None:
-    letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    letter = DeadLetter(service="feed", source="bars.csv:7", reason="not_finite", detail="close is NaN", raw="x")
     report(kept.service("feed"), encode("dead", letter, flags=SAMPLED))
     assert [each.key for each in kept.span("feed dead").attributes] == ["conclave.stream"]
 
@@ -317,7 +339,7 @@ def test_metrics_count_events_by_stream_and_time_batches(kept: Kept) -> None:
 
 def test_dead_letters_are_counted_by_reason(kept: Kept) -> None:
     telemetry = kept.service("feed")
-    letter = DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x")
+    letter = DeadLetter(service="feed", source="bars.csv:7", reason="not_finite", detail="close is NaN", raw="x")
     other = msgspec.structs.replace(letter, reason="duplicate")
     report(telemetry, encode("dead", letter), encode("dead", other), encode("dead", letter))
     counted = {
@@ -365,9 +387,24 @@ def test_a_round_without_quorum_has_no_confidence_to_tell(kept: Kept) -> None:
 
 def test_alarms_late_ballots_and_loaded_artifacts_are_counted(kept: Kept) -> None:
     telemetry = kept.service("ensemble-voter")
-    gap = encode("alarms", GapDetected("ensemble-voter", "predictions", "1-0", "9-0", 1))
-    late = BallotLate("BTCUSDT", 60_000, 0, "synthetic", "xgboost", HEAD, "0" * 32)
-    loaded = encode("readiness", ArtifactReady("xgboost", HEAD, "pid 1", "a-life-of-it", 1, 250, 1))
+    gap = encode(
+        "alarms", GapDetected(group="ensemble-voter", stream="predictions", committed="1-0", oldest="9-0", at=1)
+    )
+    late = BallotLate(
+        symbol="BTCUSDT",
+        interval_ms=60_000,
+        open_time=0,
+        origin="synthetic",
+        model="xgboost",
+        artifact=HEAD,
+        event="0" * 32,
+    )
+    loaded = encode(
+        "readiness",
+        ArtifactReady(
+            model="xgboost", artifact=HEAD, owner="pid 1", life="a-life-of-it", control_version=1, took_ms=250, at=1
+        ),
+    )
     report(telemetry, gap, caused(bar(), "decisions", late), loaded)
     metrics = kept.metrics()
     assert metrics["conclave.alarms"][0][0] == {"conclave.alarm": "gap.detected"}
@@ -411,7 +448,9 @@ def test_every_metric_that_is_reported_stands_in_the_table(kept: Kept) -> None:
     telemetry.levels(
         [MetricReading(each.name, each.attributes, 1.0) for each in METRICS.values() if each.kind == "gauge"]
     )
-    letter = encode("dead", DeadLetter("feed", "bars.csv:7", "not_finite", "close is NaN", "x"))
+    letter = encode(
+        "dead", DeadLetter(service="feed", source="bars.csv:7", reason="not_finite", detail="close is NaN", raw="x")
+    )
     timed(telemetry, {"market": 1}, [letter], (0, 1, 2), 0)
     shown = kept.metrics()
     counted = {"conclave.events.consumed", "conclave.events.produced", "conclave.dead_letters"}

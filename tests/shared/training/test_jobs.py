@@ -41,11 +41,28 @@ def id_of(request: TrainingRequested) -> str:
 
 
 def started(request: TrainingRequested, attempt: int = 1) -> TrainingStarted:
-    return TrainingStarted(id_of(request), request.model, attempt, 0, 9, (Ends(0, "1-0", "1-0"),), "here", NOW)
+    return TrainingStarted(
+        request=id_of(request),
+        model=request.model,
+        attempt=attempt,
+        first=0,
+        last=9,
+        ends=(Ends(0, "1-0", "1-0"),),
+        worker="here",
+        at=NOW,
+    )
 
 
 def ended(request: TrainingRequested) -> TrainingRejected:
-    return TrainingRejected(id_of(request), request.model, "constant", "one answer", "", 1.0, NOW)
+    return TrainingRejected(
+        request=id_of(request),
+        model=request.model,
+        reason="constant",
+        evidence="one answer",
+        quarantine="",
+        seconds=1.0,
+        at=NOW,
+    )
 
 
 def jobs(*events: TrainingEvent) -> Jobs:
@@ -64,7 +81,7 @@ def test_a_job_waits_runs_and_ends() -> None:
 
 def test_nothing_changes_a_job_that_has_ended() -> None:
     request = asked()
-    late = TrainingProgressed(id_of(request), "m", "fitting", 3, 9, NOW)
+    late = TrainingProgressed(request=id_of(request), model="m", stage="fitting", number=3, of=9, at=NOW)
     found = jobs(request, started(request), ended(request), late, started(request, 2))[id_of(request)]
     assert found.progress is None
     assert len(found.began) == 1
@@ -159,7 +176,7 @@ async def test_events_keep_their_order_when_the_clock_goes_back(log: Log) -> Non
     request = asked()
     job = await ledger.request(request, POLICY)
     await ledger.append(structs.replace(started(request), at=NOW - 5000))
-    await ledger.append(TrainingFailed(job, "m", "crashed", "it did", NOW - 4000))
+    await ledger.append(TrainingFailed(request=job, model="m", reason="crashed", detail="it did", at=NOW - 4000))
     assert [entry.id for entry in await log.scan(TRAINING)] == [f"{NOW}-0", f"{NOW}-1", f"{NOW}-2"]
     again = TrainingWriter(log)
     assert (await again.read())[job].state == "failed"

@@ -41,14 +41,49 @@ class Recording:
             bars = series[symbol].bars
             columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
             opened, high, low, close, volume = (float(column[row]) for column in columns)
-            self._add("market", BarClosed(symbol, MINUTE, at, opened, high, low, close, volume, "synthetic"))
+            self._add(
+                "market",
+                BarClosed(
+                    symbol=symbol,
+                    interval_ms=MINUTE,
+                    open_time=at,
+                    open=opened,
+                    high=high,
+                    low=low,
+                    close=close,
+                    volume=volume,
+                    origin="synthetic",
+                ),
+            )
             vectors = dict(zip(series[symbol].open_time.tolist(), series[symbol].vectors, strict=True))
             digest = SETS["user-18"].digest if other else SET.digest
             if at in vectors:
                 values = vectors[at].astype("<f4").tobytes()
-                self._add("features", FeaturesComputed(symbol, MINUTE, at, "synthetic", digest, values))
+                self._add(
+                    "features",
+                    FeaturesComputed(
+                        symbol=symbol,
+                        interval_ms=MINUTE,
+                        open_time=at,
+                        origin="synthetic",
+                        feature_set=digest,
+                        values=values,
+                    ),
+                )
             else:
-                self._add("features", FeaturesWithheld(symbol, MINUTE, at, "synthetic", digest, "warming", 1, 2))
+                self._add(
+                    "features",
+                    FeaturesWithheld(
+                        symbol=symbol,
+                        interval_ms=MINUTE,
+                        open_time=at,
+                        origin="synthetic",
+                        feature_set=digest,
+                        reason="warming",
+                        have=1,
+                        need=2,
+                    ),
+                )
 
     def _add(self, stream: str, event: object) -> None:
         entries = self.streams[stream]
@@ -65,8 +100,27 @@ class Recording:
 def job(
     first: int, last: int, *, market_end: str = "+", symbols: tuple[str, ...] = ()
 ) -> tuple[TrainingRequested, TrainingStarted]:
-    request = TrainingRequested("m", RECIPE, "operator", None, "ada", "a test", 1, 1, symbols=symbols)
-    started = TrainingStarted("0a" * 16, "m", 1, first, last, (Ends(0, market_end, "+"),), "here", 1)
+    request = TrainingRequested(
+        model="m",
+        recipe=RECIPE,
+        cause="operator",
+        evidence=None,
+        actor="ada",
+        reason="a test",
+        at=1,
+        window_ms=1,
+        symbols=symbols,
+    )
+    started = TrainingStarted(
+        request="0a" * 16,
+        model="m",
+        attempt=1,
+        first=first,
+        last=last,
+        ends=(Ends(0, market_end, "+"),),
+        worker="here",
+        at=1,
+    )
     return request, started
 
 
