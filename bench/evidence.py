@@ -43,8 +43,8 @@ SUSPENDED_S = 6.0
 
 
 class Recorded(NamedTuple):
-    """What one case wrote: the predictions with a score and what it says of them; the unscored by reason; and the values
-    of the gates in each verdict, by artifact and number of scores."""
+    """What one case wrote: the predictions with a score and what it says of them; the unscored by reason; and the
+    values of the gates in each verdict, by artifact and number of scores."""
 
     scored: dict[tuple[str, int, bytes], tuple[float, float, Action]]
     unscored: dict[str, int]
