@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from shared.log import START, StreamKey, UnavailableError
-from shared.log.connection import Connection, pack, parse_address
 from shared.log.redis import RedisLog
+from shared.log.topology import TlsConnection, topology_of
 from shared.server.certificates import CERTIFICATE, KEY, make
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +69,7 @@ def address(port: int, certificate: Path | None = None, host: str = "localhost")
 
 async def refused(url: str) -> str:
     with pytest.raises(UnavailableError) as caught:
-        await Connection.open(parse_address(url), "test")
+        await topology_of(url).open(0, "test")
     return str(caught.value)
 
 
@@ -104,7 +104,7 @@ async def test_a_server_that_speaks_plain_text_is_refused(empty_redis_url: str, 
 
 async def test_a_client_without_tls_gets_nothing_from_a_server_with_it(empty_redis_url: str, tmp_path: Path) -> None:
     with encrypted(empty_redis_url, tmp_path) as port:
-        assert "closed" in await refused(f"redis://localhost:{port}/0")
+        assert f"no server at localhost:{port}" in await refused(f"redis://localhost:{port}/0")
 
 
 async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
@@ -113,10 +113,11 @@ async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
 
 async def test_the_servers_certificate_can_be_looked_at(empty_redis_url: str, tmp_path: Path) -> None:
     with encrypted(empty_redis_url, tmp_path) as port:
-        wire = await Connection.open(parse_address(address(port, tmp_path / CERTIFICATE)), "test")
-        assert ("DNS", "localhost") in wire.peer["subjectAltName"]
-        assert await wire.call(pack("PING"), 5.0) == b"PONG"
-        wire.close()
+        async with await topology_of(address(port, tmp_path / CERTIFICATE)).client(0, "test") as client:
+            link = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # has none
+            assert isinstance(link, TlsConnection)
+            assert ("DNS", "localhost") in link.peer["subjectAltName"]
+            await client.connection_pool.release(link)
 
 
 async def test_a_key_is_its_owners_alone_and_made_once(tmp_path: Path) -> None:
