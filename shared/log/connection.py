@@ -7,11 +7,13 @@ credentials, the handshake and the reply parser are redis-py's (``redis.asyncio.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis.asyncio.connection import AbstractConnection
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import AskError, AuthenticationError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as BrokenError
 
@@ -37,12 +39,16 @@ _AGAIN: Final = {
 _NO_MASTER: Final = ("READONLY", "UNBLOCKED")
 """Errors of a server that was made a replica: the connection is closed, so that the master is looked up again."""
 
+_pack: Final = cast("Callable[..., list[bytes]]", HiredisRespSerializer().pack)  # redis-py annotates it wrongly
+"""A command as redis-py packs it by hiredis. Its asynchronous connection takes seven times as long."""
+_ASKING: Final = _pack("ASKING")
 _TRUST: Final = (
     "Is it TLS that it speaks (tls-port), is its certificate for this host name, and was it signed by what "
     "`ca` in [redis] names?"
 )
 
 Command = Sequence[str | bytes]
+Sent = Callable[[], Awaitable[None]]
 
 
 class ServerError(RuntimeError):
@@ -61,8 +67,9 @@ class RedirectedError(UnavailableError):
 class Connection:
     """A connection. Open it with ``Connection.open``; once it is closed it stays closed.
 
-    Several tasks may call at once; they are answered in turn. The answer to a caller that was cancelled is dropped
-    when it comes. ``asking``: each command is let in by ``ASKING``, at a node that a slot moves to."""
+    Several tasks may ``call`` at once; they are answered in turn. The answer to a caller that was cancelled is dropped
+    when it comes. ``send`` and ``answer`` are for one task alone. ``asking``: ``ASKING`` precedes each command, for a
+    node that a slot moves to."""
 
     def __init__(self, link: AbstractConnection, where: str, *, asking: bool = False) -> None:
         self._link = link
@@ -71,6 +78,12 @@ class Connection:
         self._turn = asyncio.Lock()
         self._owed = 0
         self._replica = False
+        self._clock = asyncio.get_running_loop().time
+        # One timer for all waits, which usually goes off when nothing waits any more. ``asyncio.timeout`` for each
+        # would cost half as much as the rest of a small command.
+        self._due = deque[float]()
+        self._watch: asyncio.TimerHandle | None = None
+        self._watched = 0.0
 
     @classmethod
     async def open(cls, link: AbstractConnection, where: str, *, asking: bool = False) -> "Connection":
@@ -98,58 +111,73 @@ class Connection:
         return not self._link.is_connected
 
     async def close(self) -> None:
-        """Closes at once, without waiting for answers."""
+        """Closes at once: what was not sent is not sent, who waits is not answered."""
+        self._abort()
         await self._link.disconnect(nowait=True)
 
-    async def call(self, command: Command, limit_s: float = ANSWER_S, sent: Callable[[], None] | None = None) -> Any:
-        """Sends one command and returns its answer. ``sent`` is called between the two. An answer that does not come
+    async def call(self, command: Command, limit_s: float = ANSWER_S, sent: Sent | None = None) -> Any:
+        """Sends one command and returns its answer. ``sent`` is awaited between the two. An answer that does not come
         within ``limit_s`` closes the connection. Raises ``UnavailableError``, ``ServerError``."""
-        [answer] = await self._exchange([command], limit_s, sent)
+        [answer] = await self.call_all([command], limit_s, sent)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def call_all(self, commands: Sequence[Command], limit_s: float = ANSWER_S) -> list[Any]:
-        """Sends commands in one write and returns their answers, of which any may be an error (see ``call``)."""
-        return await self._exchange(commands, limit_s, None)
-
-    async def _exchange(
-        self, commands: Sequence[Command], limit_s: float, sent: Callable[[], None] | None
+    async def call_all(
+        self, commands: Sequence[Command], limit_s: float = ANSWER_S, sent: Sent | None = None
     ) -> list[Any]:
-        link, asking = self._link, self._asking
-        packed = [
-            piece
-            for command in commands
-            for piece in (*(link.pack_command("ASKING") if asking else ()), *link.pack_command(*command))
-        ]
+        """Sends commands in one write and returns their answers, of which any may be an error (see ``call``)."""
+        packed: list[bytes] = []
+        for command in commands:
+            packed += (*_ASKING, *_pack(*command)) if self._asking else _pack(*command)
+        count = len(commands) * (1 + self._asking)
+        deadline = self._expect(limit_s)
         try:
-            async with asyncio.timeout(limit_s), self._turn:
-                if not link.is_connected:  # redis-py would connect again, to a server that may have lost entries
-                    raise UnavailableError(f"the connection to {self._where} is closed")
-                await link.send_packed_command(packed, check_health=False)
+            async with self._turn:
+                if not self._link.is_connected:  # redis-py would connect again, to a server that may have lost entries
+                    raise BrokenError("it is closed")
+                await self._link.send_packed_command(packed, check_health=False)
                 if sent is not None:
-                    sent()
-                abandoned = self._owed
-                self._owed += len(commands) * (1 + asking)
+                    await sent()
+                abandoned, self._owed = self._owed, self._owed + count
                 for _ in range(abandoned):
-                    await self._answer()
-                answers = []
-                for _ in commands:
-                    if asking:
-                        await self._answer()
-                    answers.append(await self._answer())
-        except TimeoutError:
-            await self.close()
-            raise UnavailableError(f"{self._where} did not answer within {limit_s:.0f} s") from None
+                    await self._read()
+                answers = [await self._read() for _ in range(count)]
         except RedisError as error:
-            await self.close()
-            raise UnavailableError(f"{self._where} closed the connection ({error})") from None
+            raise await self._broken(error, deadline) from None
+        finally:
+            self._due.remove(deadline)
         if self._replica:
             await self.close()
-        return answers
+        return answers[1::2] if self._asking else answers
 
-    async def _answer(self) -> Any:
-        """The next answer; an error of the server is one. A caller that is cancelled here leaves it to the next."""
+    async def send(self, command: Command, limit_s: float) -> None:
+        """Sends a command whose ``answer`` is awaited later, and is to come within ``limit_s``.
+        Raises ``UnavailableError``."""
+        deadline = self._expect(limit_s)
+        try:
+            if not self._link.is_connected:
+                raise BrokenError("it is closed")
+            await self._link.send_packed_command(_pack(*command), check_health=False)
+        except RedisError as error:
+            raise await self._broken(error, deadline) from None
+        self._owed += 1
+
+    async def answer(self) -> Any:
+        """The answer to what was sent. If this is cancelled, it may be awaited again. Raises as ``call`` does."""
+        try:
+            answer = await self._read()
+        except RedisError as error:
+            raise await self._broken(error, self._due[0]) from None
+        self._due.popleft()
+        if self._replica:
+            await self.close()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _read(self) -> Any:
+        """The next answer; an error of the server is one."""
         try:
             answer = await self._link.read_response(disable_decoding=True, disconnect_on_error=False)
         except ResponseError as error:
@@ -160,6 +188,41 @@ class Connection:
             answer = self._judged(error)
         self._owed -= 1
         return answer
+
+    async def _broken(self, error: RedisError, deadline: float) -> UnavailableError:
+        await self.close()
+        if self._clock() >= deadline:
+            return UnavailableError(f"{self._where} did not answer in time")
+        return UnavailableError(f"{self._where} closed the connection ({error})")
+
+    def _expect(self, limit_s: float) -> float:
+        """Has the connection closed where an answer does not come in time; until when that is."""
+        deadline = self._clock() + limit_s
+        self._due.append(deadline)
+        if self._watch is None or deadline < self._watched:
+            self._watch_until(deadline)
+        return deadline
+
+    def _watch_until(self, deadline: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watched = deadline
+        self._watch = asyncio.get_running_loop().call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        """Closes the connection where an answer is overdue; else looks again when the next would be."""
+        self._watch = None
+        if self._due and not self.closed:
+            first = min(self._due)
+            if first <= self._clock():
+                self._abort()
+            else:
+                self._watch_until(first)
+
+    def _abort(self) -> None:
+        writer = self._link._writer  # redis-py's own close would send first what was not sent yet
+        if writer is not None:
+            writer.transport.abort()
 
     def _judged(self, error: RedisError) -> Exception:
         if isinstance(error, AskError):

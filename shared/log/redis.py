@@ -100,7 +100,7 @@ class RedisLog:
         self._name = name
         self._patience = patience_s
         self._commands: dict[int, Connection] = {}
-        self._checked: dict[tuple[str, int, int, int], Connection] = {}
+        self._checked: dict[tuple[str, int, int], tuple[Connection, int]] = {}
         self._opened = 0
         self._opening = anyio.Lock()
         self._reader = StreamReader(self._topology.server_of, self._for_reads, self._persist)
@@ -203,13 +203,12 @@ class RedisLog:
             args.append(commit.fence)
 
         async def send(connection: Connection, command: Command) -> Any:
-            # Over a connection that was opened since the last commit, compares first what this one depends on: a
-            # server cannot lose anything between two commands of one connection.
-            for server, marks in self._by_server(_known(claim, commit)).items():
-                over = connection if server == here else await self._connected(server)
-                if self._checked.get((*held, server)) is not over:
-                    await _compare(over, marks)
-                    self._checked[*held, server] = over
+            # Where a connection was opened since the last commit, compares first what this one depends on: a server
+            # cannot lose anything between two commands of one connection.
+            if self._checked.get(held) != (connection, self._opened):
+                for server, marks in self._by_server(_known(claim, commit)).items():
+                    await _compare(connection if server == here else await self._connected(server), marks)
+                self._checked[held] = connection, self._opened
             return await connection.call(command, sent=self._reader.committing)
 
         here = self._topology.server_of(keys[0])

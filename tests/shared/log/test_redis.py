@@ -1,7 +1,7 @@
 """What the log does on a server beyond the contract: lost replies, lost functions, visible groups."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from redis.credentials import CredentialProvider
 from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
 from shared.log import START, Claim, Commit, Committed, Owner, Position, StreamKey, TruncatedLogError, UnavailableError
-from shared.log.connection import Command, ServerError
+from shared.log.connection import Command, Sent, ServerError
 from shared.log.durability import UnfitServerError, check_server
 from shared.log.redis import RedisLog, library
 from shared.log.topology import parse_address, topology_of
@@ -197,7 +197,7 @@ async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client
     connection = await log._connected(0)
     call = connection.call
 
-    async def listen(command: Command, limit_s: float = 10.0, sent: Callable[[], None] | None = None) -> Any:
+    async def listen(command: Command, limit_s: float = 10.0, sent: Sent | None = None) -> Any:
         commands.append(command)
         return await call(command, limit_s, sent)
 
@@ -395,7 +395,7 @@ async def test_an_answer_that_does_not_come_closes_the_connection() -> None:
                 connection.call(("PING",), 60.0), connection.call(("PING",), 0.05), return_exceptions=True
             )
     assert [type(answer) for answer in answers] == [UnavailableError] * 2
-    assert "did not answer within" in str(answers[1])
+    assert "did not answer in time" in str(answers[1])
     assert "closed the connection" in str(answers[0])
     assert connection.closed
 
