@@ -107,8 +107,9 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is closed. One that the server closed is, once a command met that."""
-        return not self._link.is_connected
+        """Whether the connection is closed, here or by the server."""
+        reader, writer = self._link._reader, self._link._writer
+        return reader is None or writer is None or reader.at_eof() or writer.is_closing()
 
     async def close(self) -> None:
         """Closes at once: what was not sent is not sent, who waits is not answered."""
@@ -134,12 +135,12 @@ class Connection:
         deadline = self._expect(limit_s)
         try:
             async with self._turn:
-                if not self._link.is_connected:  # redis-py would connect again, to a server that may have lost entries
+                if self.closed:  # redis-py would connect again, to a server that may have lost entries
                     raise BrokenError("it is closed")
                 await self._link.send_packed_command(packed, check_health=False)
+                abandoned, self._owed = self._owed, self._owed + count
                 if sent is not None:
                     await sent()
-                abandoned, self._owed = self._owed, self._owed + count
                 for _ in range(abandoned):
                     await self._read()
                 answers = [await self._read() for _ in range(count)]
@@ -156,7 +157,7 @@ class Connection:
         Raises ``UnavailableError``."""
         deadline = self._expect(limit_s)
         try:
-            if not self._link.is_connected:
+            if self.closed:
                 raise BrokenError("it is closed")
             await self._link.send_packed_command(_pack(*command), check_health=False)
         except RedisError as error:

@@ -165,10 +165,13 @@ class StreamReader:
         servers: dict[int, list[_Read]] = {}
         for slot, read in reads.items():
             sent = self._sent.get(slot)
-            if sent is not None and sent.read == read and (found := await self._taken(slot)):
-                rows |= found
-            else:
-                servers.setdefault(self._server(read), []).append(read)
+            if sent is not None and not sent.read.block_ms:
+                if sent.read != read:
+                    await self._sent.pop(slot).connection.close()
+                elif found := await self._taken(slot):
+                    rows |= found
+                    continue
+            servers.setdefault(self._server(read), []).append(read)
         for server, some in servers.items():
             connection = await self._connection(server)
             async with self._lent(server, connection):
@@ -183,9 +186,9 @@ class StreamReader:
         """The answer to a read, which may have been sent before."""
         while True:
             sent = self._sent.get(slot)
-            if sent is None or sent.read[:2] != read[:2]:
+            if sent is None or sent.read[:2] != read[:2] or sent.read.block_ms > read.block_ms:
                 if sent is not None:
-                    await self._sent.pop(slot).connection.close()
+                    await self._sent.pop(slot).connection.close()  # the server may still be waiting on it
                 server = self._server(read)
                 connection = await self._connection(server)
                 await connection.send(read.command, read.limit_s)
@@ -267,6 +270,7 @@ class StreamReader:
             connection = free.pop()
             if not connection.closed:
                 return connection
+            await connection.close()
         return await self._connect(server)
 
 

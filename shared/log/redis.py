@@ -413,6 +413,8 @@ class RedisLog:
             async with self._opening:
                 connection = self._commands.get(server)
                 if connection is None or connection.closed:
+                    if connection is not None:
+                        await connection.close()
                     connection = self._commands[server] = await self._topology.open(server, self._name)
                     self._opened += 1
         return connection

@@ -24,6 +24,12 @@ ME = Owner("here", 4_000_001, "me")
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Services run on uvloop, whose transports refuse to write once a server has closed them."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 def bars(*numbers: int) -> list[Encoded]:
     return [
         encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
@@ -334,8 +340,12 @@ class Rotating(CredentialProvider):
         Rotating.asked += 1
         return "rotating", f"word{Rotating.asked}"
 
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
 
 async def test_a_credential_provider_is_asked_at_each_connection(empty_redis_url: str, client: Any) -> None:
+    Rotating.asked = 0
     client.execute_command("ACL", "SETUSER", "rotating", "on", ">word1", ">word2", "~*", "+@all")
     log = RedisLog(f"{empty_redis_url}?credential_provider={__name__}:Rotating", patience_s=5.0)
     try:
@@ -367,7 +377,8 @@ async def test_replies_go_to_their_callers_even_if_one_was_abandoned(empty_redis
         for number in range(30):
             tasks.start_soon(ask, number)
     await connection.close()
-    assert found == {number: b"%d" % number for number in range(30) if number % 3}
+    assert {number for number in range(30) if number % 3} <= found.keys()
+    assert all(answer == b"%d" % number for number, answer in found.items())
 
 
 async def test_a_caller_that_is_cancelled_while_it_waits_leaves_the_connection_usable(empty_redis_url: str) -> None:

@@ -22,10 +22,14 @@ CONTROL = StreamKey("control")
 
 
 @contextmanager
-def encrypted(url: str, folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1")) -> Iterator[int]:
-    """A port that speaks TLS and hands everything on to the plain server at ``url``."""
+def encrypted(
+    url: str, folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1"), clients: Path | None = None
+) -> Iterator[int]:
+    """A port that speaks TLS and hands everything on to the plain server at ``url``. ``clients``: the certificate that
+    clients have to show."""
     make(folder, names)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=clients)
+    context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
     context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
     place, over = urlsplit(url), threading.Event()
 
@@ -105,6 +109,19 @@ async def test_a_server_that_speaks_plain_text_is_refused(empty_redis_url: str, 
 async def test_a_client_without_tls_gets_nothing_from_a_server_with_it(empty_redis_url: str, tmp_path: Path) -> None:
     with encrypted(empty_redis_url, tmp_path) as port:
         assert f"no server at localhost:{port}" in await refused(f"redis://localhost:{port}/0")
+
+
+async def test_a_server_that_demands_a_certificate_of_its_clients_gets_it(empty_redis_url: str, tmp_path: Path) -> None:
+    mine = make(tmp_path / "mine", ["me"])
+    with encrypted(empty_redis_url, tmp_path, clients=mine) as port:
+        url = address(port, tmp_path / CERTIFICATE)
+        log = RedisLog(f"{url}&ssl_certfile={mine}&ssl_keyfile={mine.with_name(KEY)}", patience_s=0.0)
+        assert await log.append_at(CONTROL, "1-0", b"first")
+        await log.close()
+        log = RedisLog(url, patience_s=0.0)
+        with pytest.raises(UnavailableError):
+            await log.tail(CONTROL, 1)
+        await log.close()
 
 
 async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
