@@ -23,7 +23,6 @@ from schemas.codec import Encoded, Envelope, encode
 from schemas.features import FeatureEvent, FeaturesComputed
 from schemas.predictions import PredictionMade
 from shared.log import Owner, StreamKey
-from shared.log.connection import pack
 from shared.log.redis import RedisLog, library
 from shared.runtime.host import Host
 from shared.runtime.service import Batch
@@ -133,6 +132,12 @@ def ours(
 
     shared.runtime.host.BATCH = batch  # type: ignore[misc]  # the hop's size
     anyio.run(run, backend_options={"use_uvloop": True})
+
+
+def pack(*words: str | bytes) -> bytes:
+    """A command as bytes."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # stub wants one
+    return packed
 
 
 class Raw:

@@ -16,10 +16,9 @@ from statistics import median
 from typing import NamedTuple
 
 from bench import contenders
-from bench.contenders import BATCH, Digesting, Raw, answer, inputs, ours, output_of, vectors
+from bench.contenders import BATCH, Digesting, Raw, answer, inputs, ours, output_of, pack, vectors
 from bench.harness import Figure
 from schemas.codec import Encoded, encode
-from shared.log.connection import pack
 from shared.log.written import advance
 from shared.server.embedded import EmbeddedServer
 

@@ -23,10 +23,9 @@ from statistics import median
 
 import numpy as np
 
-from bench.contenders import BATCH, CONTENDERS, Raw, inputs, output_of, vectors
+from bench.contenders import BATCH, CONTENDERS, Raw, inputs, output_of, pack, vectors
 from bench.harness import Figure
 from schemas.codec import Encoded
-from shared.log.connection import pack
 from shared.server.embedded import EmbeddedServer
 
 

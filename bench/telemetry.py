@@ -28,11 +28,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import shared.runtime.host
-from bench.contenders import IN, Forward, Raw, vectors
+from bench.contenders import IN, Forward, Raw, pack, vectors
 from bench.harness import Figure
 from schemas.codec import Encoded, encode
 from shared.log import Owner
-from shared.log.connection import pack
 from shared.log.redis import RedisLog
 from shared.runtime.host import Host
 from shared.server.embedded import EmbeddedServer

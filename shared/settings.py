@@ -30,7 +30,15 @@ PASSWORD: Final = "CONCLAVE_REDIS_PASSWORD"  # noqa: S105  # a variable's name
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PASSWORD_FILE: Final = "CONCLAVE_REDIS_PASSWORD_FILE"  # noqa: S105  # a variable's name
 SECRET_WORDS: Final = ("password", "passwd", "secret", "token", "credential", "api_key", "apikey")
-URL_SCHEMES: Final = ("redis", "rediss", "unix")
+URL_SCHEMES: Final = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
 
 
 class SettingsError(ValueError):
@@ -40,11 +48,15 @@ class SettingsError(ValueError):
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the log is kept."""
 
-    url: Annotated[str, Meta(description="Server, as redis://, rediss:// or unix://; never with a password in it.")] = (
-        "redis://127.0.0.1:6399/0"
-    )
+    url: Annotated[
+        str,
+        Meta(
+            description="Server, as redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; "
+            "never with a password in it."
+        ),
+    ] = "redis://127.0.0.1:6399/0"
     ca: Annotated[
-        str, Meta(description="Certificate (PEM) that signed the server's, for rediss://. Empty: the system's.")
+        str, Meta(description="Certificate (PEM) that signed the server's, for TLS. Empty: the system's.")
     ] = ""
     ephemeral: Annotated[
         bool, Meta(description="Accept a server that may lose or evict what was written. For tests and trials.")
@@ -217,7 +229,7 @@ def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.
     for a client; never to be printed. Without them the URL as it is. Raises ``SettingsError``."""
     url, password = settings.redis.url, _password(environ)
     if settings.redis.ca:
-        url += "?" + urlencode({"ssl_ca_certs": settings.redis.ca})
+        url += ("&" if urlsplit(url).query else "?") + urlencode({"ssl_ca_certs": settings.redis.ca})
     if not password:
         return url
     parts = urlsplit(url)
@@ -300,13 +312,13 @@ def _refuse_values(settings: Settings, file: Path) -> None:
     parts = urlsplit(settings.redis.url)
     if parts.scheme not in URL_SCHEMES:
         raise SettingsError(
-            f"{file}: url in [redis]: expected redis://, rediss:// or unix://, found {parts.scheme or 'no scheme'!r}"
+            f"{file}: url in [redis]: expected {'://, '.join(URL_SCHEMES)}://, found {parts.scheme or 'no scheme'!r}"
         )
     if parts.password is not None or "password=" in parts.query:
         raise SettingsError(
             f"{file}: url in [redis] holds a password; take it out and set ${PASSWORD} or ${PASSWORD_FILE}"
         )
-    if settings.redis.ca and parts.scheme != "rediss":
+    if settings.redis.ca and not parts.scheme.startswith("rediss"):
         raise SettingsError(f"{file}: ca in [redis] is for a server that speaks TLS; url begins with {parts.scheme}://")
     endpoint = urlsplit(settings.telemetry.endpoint)
     if settings.telemetry.endpoint and (endpoint.scheme not in {"http", "https"} or not endpoint.hostname):

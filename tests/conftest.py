@@ -139,9 +139,12 @@ class MemorySite:
 
 
 class RedisSite:
-    def __init__(self, url: str) -> None:
+    """``client`` reaches every key, ``servers`` each server."""
+
+    def __init__(self, url: str, client: Any = None, servers: Sequence[redis.Redis] = ()) -> None:
         self.url = url
-        self.client = redis.Redis.from_url(url)
+        self.client = client or redis.Redis.from_url(url)
+        self.servers = servers or (self.client,)
         self.logs: list[RedisLog] = []
 
     def connect(self) -> Log:
@@ -161,15 +164,17 @@ class RedisSite:
         assert self.client.delete(f"conclave:{{p{partition}}}:group:{group}") == 1
 
     def image(self) -> object:
-        keys: Any = self.client.keys("*")
-        return {key: self.client.dump(key) for key in keys}
+        keys: Any = [(server, key) for server in self.servers for key in server.keys("*")]
+        return [(server, key, server.dump(key)) for server, key in keys]
 
     def restore(self, image: object) -> None:
-        assert isinstance(image, dict)
-        self.client.flushall()
-        for key, dumped in image.items():
-            self.client.restore(key, 0, dumped)
-        self.client.client_kill_filter(_type="normal", skipme=True)
+        assert isinstance(image, list)
+        for server in self.servers:
+            server.flushall()
+        for server, key, dumped in image:
+            server.restore(key, 0, dumped)
+        for server in self.servers:
+            server.client_kill_filter(_type="normal", skipme=True)
 
     async def close(self) -> None:
         for log in self.logs:

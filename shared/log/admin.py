@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
 from schemas.catalogue import STREAMS
 from shared.log import START, Entry, StreamKey
-from shared.log.connection import Connection, ServerError, pack, parse_address
-from shared.log.redis import ANSWER_S
+from shared.log.connection import server_errors
+from shared.log.topology import Topology, topology_of
 
 AT_ONCE: Final = 500
 """Entries of one round trip when restoring."""
@@ -38,53 +41,68 @@ class NotEmptyError(RuntimeError):
 
 @asynccontextmanager
 async def opened_whole(url: str, name: str) -> AsyncIterator["Whole"]:
-    """A connection of its own to the server at ``url``. Raises ``UnavailableError``."""
-    wire = await Connection.open(parse_address(url), name)
+    """Clients of their own for the servers at ``url``. Raises ``UnavailableError``."""
+    topology = topology_of(url)
+    whole = Whole(topology, name)
     try:
-        yield Whole(wire)
+        with server_errors(str(topology.address)):
+            yield whole
     finally:
-        wire.close()
+        await whole.close()
+        await topology.close()
 
 
 class Whole:
-    """A server's streams as a whole, over one connection that is not opened again."""
+    """The servers' streams as a whole. Nothing is repeated where a connection breaks."""
 
-    def __init__(self, wire: Connection) -> None:
-        self._wire = wire
+    def __init__(self, topology: Topology, name: str) -> None:
+        self._topology = topology
+        self._name = name
+        self._clients: dict[int, Redis] = {}
+
+    async def close(self) -> None:
+        """Closes the clients."""
+        for client in self._clients.values():
+            await client.aclose()
 
     async def cut(self, partition: int) -> PartitionCut:
         """A partition at one moment."""
         streams = [spec for spec in STREAMS.values() if spec.partitioned]
-        names = await self._ask("SMEMBERS", _groups(partition))
+        client = await self._client(_groups(partition))
+        names: Any = await client.smembers(_groups(partition))
         while True:
-            asked = [
-                ("SMEMBERS", _groups(partition)),
-                *(("XINFO", "STREAM", spec.key(partition)) for spec in streams),
-                *(("HGETALL", _group(name.decode(), partition)) for name in names),
-            ]
-            known, *facts = await self._at_once(asked)
-            if set(known) == set(names):
+            async with client.pipeline(transaction=True) as at_once:
+                at_once.smembers(_groups(partition))
+                for spec in streams:
+                    at_once.xinfo_stream(spec.key(partition))
+                for name in names:
+                    at_once.hgetall(_group(name.decode(), partition))
+                known, *facts = await at_once.execute(raise_on_error=False)
+            if isinstance(known, Exception):
+                raise known
+            if known == names:
                 break
             names = known
         ends = {spec.name: _end(found) for spec, found in zip(streams, facts, strict=False)}
-        held = facts[len(streams) :]
+        groups = zip(names, facts[len(streams) :], strict=True)
         return PartitionCut(
             {name: end for name, end in ends.items() if end.added},
             {
-                name.decode(): {field.decode(): value for field, value in _pairs(found).items()}
-                for name, found in sorted(zip(names, held, strict=True))
+                name.decode(): {field.decode(): value for field, value in fields.items()}
+                for name, fields in sorted(groups)
             },
         )
 
     async def end(self, place: StreamKey) -> StreamEnd:
         """Where one stream ends now."""
-        [found] = await self._at_once([("XINFO", "STREAM", place.key)])
-        return _end(found)
+        try:
+            return _end(await (await self._client(place.key)).xinfo_stream(place.key))
+        except ResponseError as error:
+            return _end(error)
 
     async def trim(self, place: StreamKey, first_kept: str) -> int:
         """Removes the entries before ``first_kept``; how many those were."""
-        removed: int = await self._ask("XTRIM", place.key, "MINID", "=", first_kept)
-        return removed
+        return int(await (await self._client(place.key)).xtrim(place.key, minid=first_kept, approximate=False))
 
     async def refuse_unless_empty(self, partitions: int) -> None:
         """Raises ``NotEmptyError`` where a stream or a group of Conclave's is there."""
@@ -92,7 +110,7 @@ class Whole:
             spec.key(number) for spec in STREAMS.values() for number in range(partitions if spec.partitioned else 1)
         ]
         for key in (*keys, *(_groups(number) for number in range(partitions))):
-            if await self._ask("EXISTS", key):
+            if await (await self._client(key)).exists(key):
                 raise NotEmptyError(
                     f"the server holds {key} already: restore into an empty one, so that nothing is mixed. "
                     "If this is what an interrupted restore left, empty it (FLUSHDB) and begin again"
@@ -101,57 +119,45 @@ class Whole:
     async def restore(self, place: StreamKey, entries: Iterable[Sequence[Entry]], end: StreamEnd) -> int:
         """Writes a stream as it was: the same ids, the same bytes, the same count of entries ever added.
         ``entries`` come in slices, in order; how many those were."""
-        count = 0
+        client, count = await self._client(place.key), 0
         for some in entries:
             for start in range(0, len(some), AT_ONCE):
-                commands = [pack("XADD", place.key, one.id, "e", one.data) for one in some[start : start + AT_ONCE]]
-                for answer in self._wire.post(b"".join(commands), len(commands)):
-                    reply = await answer
-                    if isinstance(reply, ServerError):
-                        raise reply
+                async with client.pipeline(transaction=False) as commands:
+                    for entry in some[start : start + AT_ONCE]:
+                        commands.xadd(place.key, {"e": entry.data}, id=entry.id)
+                    await commands.execute()
             count += len(some)
-        await self._ask(
-            "XSETID", place.key, end.last, "ENTRIESADDED", str(max(end.added, count)), "MAXDELETEDID", START
-        )
+        words = ("XSETID", place.key, end.last, "ENTRIESADDED", max(end.added, count), "MAXDELETEDID", START)
+        await client.execute_command(*words)  # type: ignore[no-untyped-call]  # has none
         return count
 
     async def restore_group(self, group: str, partition: int, fields: Mapping[str, bytes]) -> None:
         """Writes a group as it was, released, under a new epoch: who held it before the loss cannot commit."""
-        kept = dict(fields) | {"lease": b"0", "last": b"", "epoch": str(int(fields["epoch"]) + 1).encode()}
+        kept: dict[Any, Any] = dict(fields) | {
+            "lease": b"0",
+            "last": b"",
+            "epoch": str(int(fields["epoch"]) + 1).encode(),
+        }
         if fields.get("wrote") == fields["epoch"]:
             kept["wrote"] = kept["epoch"]  # its digests are those of the restored entries
-        await self._ask("HSET", _group(group, partition), *(word for pair in kept.items() for word in pair))
-        await self._ask("SADD", _groups(partition), group)
+        client = await self._client(_groups(partition))
+        await client.hset(_group(group, partition), mapping=kept)
+        await client.sadd(_groups(partition), group)
 
-    async def _ask(self, *command: Any) -> Any:
-        return await self._wire.call(pack(*command), ANSWER_S)
-
-    async def _at_once(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        packed = [pack("MULTI"), *(pack(*command) for command in commands), pack("EXEC")]
-        *queued, done = self._wire.post(b"".join(packed), len(packed))
-        for answer in queued:
-            reply = await answer
-            if isinstance(reply, ServerError):
-                await done
-                raise reply
-        replies: Any = await done
-        if isinstance(replies, ServerError):
-            raise replies
-        return list(replies)
+    async def _client(self, key: str) -> Redis:
+        server = self._topology.server_of(key)
+        if server not in self._clients:
+            self._clients[server] = await self._topology.client(server, self._name)
+        return self._clients[server]
 
 
 def _end(found: Any) -> StreamEnd:
-    if isinstance(found, ServerError):
+    if isinstance(found, Exception):
         if "no such key" in str(found):
             return StreamEnd()
         raise found
-    facts = _pairs(found)
-    first = facts[b"first-entry"][0].decode() if facts[b"length"] else START
-    return StreamEnd(first, facts[b"last-generated-id"].decode(), int(facts[b"entries-added"]))
-
-
-def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    first = found["first-entry"][0].decode() if found["length"] else START
+    return StreamEnd(first, found["last-generated-id"].decode(), found["entries-added"])
 
 
 def _group(group: str, partition: int) -> str:

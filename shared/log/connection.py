@@ -1,272 +1,267 @@
-"""One connection to a server that speaks RESP: commands go out as bytes, replies come back in order.
+"""One connection of redis-py to one server, driven directly.
 
-A client library repeats commands behind one's back, gives up on long waits, and costs more than the
-server does for a small command. Here nothing is repeated, every wait has its own limit, and a
-command is one write. Several tasks may call at once; replies are matched by order. A caller that is
-cancelled disturbs nobody: its reply is dropped when it comes.
+redis-py's pooled client repeats commands after an error, gives up on long waits, and costs more than the server does
+for a small command. Here no command is repeated, every wait has its own limit, and a command is one write. TLS,
+credentials, the handshake and the reply parser are redis-py's (``redis.asyncio.connection``).
 """
 
 import asyncio
-import math
-import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
-from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, cast
 
-import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import AskError, AuthenticationError, MovedError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as BrokenError
 
 from shared.log import UnavailableError
 
 CONNECT_S: Final = 5.0
-"""How long a connection may take to open and to greet (seconds)."""
+"""How long a connection may take to open and to log in (seconds)."""
+ANSWER_S: Final = 10.0
+"""How long a command may take that does not wait on purpose (seconds)."""
 
-CERTIFICATE: Final = "ssl_ca_certs"
-"""In an address, as redis-py calls it."""
-
-BUFFER: Final = 1 << 17
-"""Bytes taken from the socket at once. Kept, since a fresh buffer this large costs page faults."""
-
-_AGAIN: Final = (
+_AGAIN: Final = {
     "LOADING",
     "BUSY",
     "TRYAGAIN",
     "MASTERDOWN",
     "CLUSTERDOWN",
     "READONLY",
+    "UNBLOCKED",
     "OOM",
     "MISCONF",
     "NOREPLICAS",
-)
+}
+_NO_MASTER: Final = ("READONLY", "UNBLOCKED")
+"""Errors of a server that was made a replica: the connection is closed, so that the master is looked up again."""
 
-
+_pack: Final = cast("Callable[..., list[bytes]]", HiredisRespSerializer().pack)  # redis-py annotates it wrongly
+"""A command as redis-py packs it by hiredis. Its asynchronous connection takes seven times as long."""
+_ASKING: Final = _pack("ASKING")
 _TRUST: Final = (
     "Is it TLS that it speaks (tls-port), is its certificate for this host name, and was it signed by what "
     "`ca` in [redis] names?"
 )
 
-
-def pack(*words: str | bytes) -> bytes:
-    """A command as bytes."""
-    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # stub wants one
-    return packed
+Command = Sequence[str | bytes]
+Sent = Callable[[], Awaitable[None]]
 
 
 class ServerError(RuntimeError):
     """The server answered with an error. Its first word is the kind."""
 
 
-class Address(NamedTuple):
-    """Where a server is, and as whom to speak to it. ``path`` is a Unix socket's."""
+class RedirectedError(UnavailableError):
+    """Another node of the cluster has the slot of the key. ``asked``: for this one command, while the slot moves."""
 
-    host: str
-    port: int
-    path: str
-    tls: bool
-    user: str
-    password: str
-    database: int
-    certificate: str = ""
-    """File of the certificate that the server's must be signed by (PEM). Empty: those of the system."""
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-    def __repr__(self) -> str:
-        return f"Address({self})"
+    def __init__(self, where: str, error: AskError, host: str) -> None:
+        self.slot, self.host, self.port = error.slot_id, error.host or host, error.port
+        self.asked = not isinstance(error, MovedError)
+        super().__init__(f"{where}: slot {self.slot} is at {self.host}:{self.port}")
 
 
-def parse_address(url: str) -> Address:
-    """``redis://[user[:password]@]host[:port][/database]``, ``unix:///path[?db=n]``, and ``rediss://`` for
-    TLS, with ``?ssl_ca_certs=path`` where the system does not know who signed the server's certificate.
-    Raises ``ValueError``."""
-    parts = urlsplit(url)
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if parts.scheme == "unix" and parts.path:
-        database = parse_qs(parts.query).get("db", ["0"])[0]
-        return Address("", 0, unquote(parts.path), False, user, password, int(database))
-    tls = parts.scheme == "rediss"
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    certificate = options.pop(CERTIFICATE, "") if tls else ""
-    if parts.scheme in ("redis", "rediss") and parts.hostname and not options:
-        place = (parts.hostname, parts.port or 6379, "")
-        return Address(*place, tls, user, password, int(parts.path.strip("/") or "0"), certificate)
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-    raise ValueError(f"no server address: {shown!r}; expected redis://host:port/0, rediss://... or unix:///path")
+class Connection:
+    """A connection. Open it with ``Connection.open``; once it is closed it stays closed.
 
+    Several tasks may ``call`` at once; they are answered in turn. The answer to a caller that was cancelled is dropped
+    when it comes. ``send`` and ``answer`` are for one task alone. ``asking``: ``ASKING`` precedes each command, for a
+    node that a slot moves to."""
 
-class _Expected(NamedTuple):
-    answer: asyncio.Future[Any]
-    deadline: float
-    limit_s: float
-
-
-class Connection(asyncio.BufferedProtocol):
-    """A connection. Open it with ``Connection.open``; once it is closed it stays closed."""
-
-    def __init__(self, where: str) -> None:
+    def __init__(self, link: AbstractConnection, where: str, *, asking: bool = False) -> None:
+        self._link = link
         self._where = where
-        self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(replyError=ServerError)
-        self._buffer = bytearray(BUFFER)
-        self._view = memoryview(self._buffer)
-        self._waiting: deque[_Expected] = deque()
-        # One timer for all waits, which usually goes off when nothing waits any more: a timer for each
-        # would cost as much as the rest of a small command.
+        self._asking = asking
+        self._turn = asyncio.Lock()
+        self._owed = 0
+        self._replica = False
+        self._clock = asyncio.get_running_loop().time
+        # One timer for all waits, which usually goes off when nothing waits any more. ``asyncio.timeout`` for each
+        # would cost half as much as the rest of a small command.
+        self._due = deque[float]()
         self._watch: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
+        self._watched = 0.0
 
     @classmethod
-    async def open(cls, address: Address, name: str) -> "Connection":
-        """Connects, says who is there and chooses the database. Raises ``UnavailableError``."""
-        loop = asyncio.get_running_loop()
-        wire = cls(str(address))
+    async def open(cls, link: AbstractConnection, where: str, *, asking: bool = False) -> "Connection":
+        """Connects and logs in. Raises ``UnavailableError``, ``ServerError``."""
+        connection = cls(link, where, asking=asking)
         try:
             async with asyncio.timeout(CONNECT_S):
-                if address.path:
-                    await loop.create_unix_connection(lambda: wire, address.path)
-                else:
-                    context = _context(address) if address.tls else None
-                    await loop.create_connection(lambda: wire, address.host, address.port, ssl=context)
-                await wire._greet(address, name)
-        except ssl.SSLError as error:
-            wire.close()
-            raise UnavailableError(f"no trusted server at {address}: {error}. {_TRUST}") from None
-        except (OSError, TimeoutError) as error:
-            wire.close()
-            reason = str(error) or f"no answer within {CONNECT_S:.0f} s"
-            raise UnavailableError(f"no server at {address}: {reason}. Is it running?") from None
+                await link.connect()  # type: ignore[no-untyped-call]  # has none
+        except TimeoutError:
+            await connection.close()
+            raise UnavailableError(
+                f"no server at {where}: no answer within {CONNECT_S:.0f} s. Is it running?"
+            ) from None
+        except RedisError as error:
+            await connection.close()
+            raise _unopened(where, error) from None
         except BaseException:
-            wire.close()
+            await connection.close()
             raise
-        return wire
-
-    @property
-    def peer(self) -> dict[str, Any]:
-        """The server's certificate, as ``ssl.SSLSocket.getpeercert`` gives it; empty without TLS."""
-        found = self._transport.get_extra_info("peercert") if self._transport is not None else None
-        return dict(found or {})
+        return connection
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is gone."""
-        return self._transport is None or self._transport.is_closing()
+        """Whether the connection is closed, here or by the server."""
+        reader, writer = self._link._reader, self._link._writer
+        return reader is None or writer is None or reader.at_eof() or writer.is_closing()
 
-    def post(self, packed: bytes, replies: int = 1, limit_s: float = math.inf) -> list[asyncio.Future[Any]]:
-        """Sends ``packed``, which holds ``replies`` commands; gives their answers to come. One that did not come
-        within ``limit_s`` closes the connection."""
-        return [self._sent(b"" if rest else packed, limit_s) for rest in range(replies)]
+    async def close(self) -> None:
+        """Closes at once: what was not sent is not sent, who waits is not answered."""
+        self._abort()
+        await self._link.disconnect(nowait=True)
 
-    async def call(self, packed: bytes, limit_s: float, sent: Callable[[], None] | None = None) -> Any:
-        """Sends one command and waits for its answer at most ``limit_s``; an answer that did not
-        come closes the connection. ``sent`` is called before the wait. Raises ``UnavailableError``,
-        ``ServerError``."""
-        answer = self._sent(packed, limit_s)
-        if sent is not None:
-            sent()
-        reply = await answer
-        if isinstance(reply, ServerError):
-            raise self._judged(reply)
-        return reply
-
-    def _sent(self, packed: bytes, limit_s: float) -> asyncio.Future[Any]:
-        transport, loop = self._transport, self._loop
-        if transport is None or transport.is_closing():
-            raise UnavailableError(f"the connection to {self._where} is closed")
-        answer: asyncio.Future[Any] = loop.create_future()
-        deadline = loop.time() + limit_s
-        self._waiting.append(_Expected(answer, deadline, limit_s))
-        if packed:
-            transport.write(packed)
-        if self._watch is None or deadline < self._watch.when():
-            self._watch_until(deadline)
+    async def call(self, command: Command, limit_s: float = ANSWER_S, sent: Sent | None = None) -> Any:
+        """Sends one command and returns its answer. ``sent`` is awaited between the two. An answer that does not come
+        within ``limit_s`` closes the connection. Raises ``UnavailableError``, ``ServerError``."""
+        [answer] = await self.call_all([command], limit_s, sent)
+        if isinstance(answer, Exception):
+            raise answer
         return answer
+
+    async def call_all(
+        self, commands: Sequence[Command], limit_s: float = ANSWER_S, sent: Sent | None = None
+    ) -> list[Any]:
+        """Sends commands in one write and returns their answers, of which any may be an error (see ``call``)."""
+        packed: list[bytes] = []
+        for command in commands:
+            packed += (*_ASKING, *_pack(*command)) if self._asking else _pack(*command)
+        count = len(commands) * (1 + self._asking)
+        deadline = self._expect(limit_s)
+        try:
+            async with self._turn:
+                if self.closed:  # redis-py would connect again, to a server that may have lost entries
+                    raise BrokenError("it is closed")
+                await self._link.send_packed_command(packed, check_health=False)
+                abandoned, self._owed = self._owed, self._owed + count
+                if sent is not None:
+                    await sent()
+                for _ in range(abandoned):
+                    await self._read()
+                answers = [await self._read() for _ in range(count)]
+        except RedisError as error:
+            raise await self._broken(error, deadline) from None
+        finally:
+            self._due.remove(deadline)
+        if self._replica:
+            await self.close()
+        return answers[1::2] if self._asking else answers
+
+    async def send(self, command: Command, limit_s: float) -> None:
+        """Sends a command whose ``answer`` is awaited later, and is to come within ``limit_s``.
+        Raises ``UnavailableError``."""
+        deadline = self._expect(limit_s)
+        try:
+            if self.closed:
+                raise BrokenError("it is closed")
+            await self._link.send_packed_command(_pack(*command), check_health=False)
+        except RedisError as error:
+            raise await self._broken(error, deadline) from None
+        self._owed += 1
+
+    async def answer(self) -> Any:
+        """The answer to what was sent. If this is cancelled, it may be awaited again. Raises as ``call`` does."""
+        try:
+            answer = await self._read()
+        except RedisError as error:
+            raise await self._broken(error, self._due[0]) from None
+        self._due.popleft()
+        if self._replica:
+            await self.close()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _read(self) -> Any:
+        """The next answer; an error of the server is one."""
+        try:
+            answer = await self._link.read_response(disable_decoding=True, disconnect_on_error=False)
+        except ResponseError as error:
+            answer = self._judged(error)
+        except BrokenError as error:
+            if error.status_code is None:
+                raise
+            answer = self._judged(error)
+        self._owed -= 1
+        return answer
+
+    async def _broken(self, error: RedisError, deadline: float) -> UnavailableError:
+        await self.close()
+        if self._clock() >= deadline:
+            return UnavailableError(f"{self._where} did not answer in time")
+        return UnavailableError(f"{self._where} closed the connection ({error})")
+
+    def _expect(self, limit_s: float) -> float:
+        """Has the connection closed where an answer does not come in time; until when that is."""
+        deadline = self._clock() + limit_s
+        self._due.append(deadline)
+        if self._watch is None or deadline < self._watched:
+            self._watch_until(deadline)
+        return deadline
 
     def _watch_until(self, deadline: float) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        self._watch = self._loop.call_at(deadline, self._look) if deadline < math.inf else None
+        self._watched = deadline
+        self._watch = asyncio.get_running_loop().call_at(deadline, self._look)
 
     def _look(self) -> None:
         """Closes the connection where an answer is overdue; else looks again when the next would be."""
         self._watch = None
-        overdue = [each for each in self._waiting if each.deadline <= self._loop.time()]
-        for answer, _, limit_s in overdue:
-            if not answer.done():
-                answer.set_exception(UnavailableError(f"{self._where} did not answer within {limit_s:.0f} s"))
-        if overdue:
-            self.close()
-        elif self._waiting:
-            self._watch_until(min(each.deadline for each in self._waiting))
+        if self._due and not self.closed:
+            first = min(self._due)
+            if first <= self._clock():
+                self._abort()
+            else:
+                self._watch_until(first)
 
-    def close(self) -> None:
-        """Closes at once; what was not sent is not sent."""
-        if self._transport is not None:
-            self._transport.abort()
+    def _abort(self) -> None:
+        writer = self._link._writer  # redis-py's own close would send first what was not sent yet
+        if writer is not None:
+            writer.transport.abort()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Part of ``asyncio.BufferedProtocol``."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        link = transport.get_extra_info("socket")
-        if link is not None and link.family != socket.AF_UNIX:
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-                if hasattr(socket, option):
-                    link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Part of ``asyncio.BufferedProtocol``. A view: asyncio's TLS writes into a slice of what it gets, and
-        a slice of the bytes themselves would be a copy, whatever was written to it lost."""
-        return self._view
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Part of ``asyncio.BufferedProtocol``."""
-        self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # any buffer works
-        try:
-            while (reply := self._reader.gets()) is not False:
-                answer = self._waiting.popleft().answer
-                if not answer.done():
-                    answer.set_result(reply)
-        except (hiredis.HiredisError, IndexError):
-            self.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Part of ``asyncio.BufferedProtocol``."""
-        self._watch_until(math.inf)
-        while self._waiting:
-            answer = self._waiting.popleft().answer
-            if not answer.done():
-                answer.set_exception(
-                    UnavailableError(f"{self._where} closed the connection ({exc or 'end of stream'})")
-                )
-                answer.exception()  # retrieved: whoever was cancelled will not ask
-
-    async def _greet(self, address: Address, name: str) -> None:
-        commands: list[tuple[str, ...]] = [("CLIENT", "SETNAME", name)]
-        if address.database:
-            commands.insert(0, ("SELECT", str(address.database)))
-        if address.password:
-            login = (address.user, address.password) if address.user else (address.password,)
-            commands.insert(0, ("AUTH", *login))
-        packed = b"".join(pack(*command) for command in commands)
-        for command, answer in zip(commands, self.post(packed, len(commands)), strict=True):
-            reply = await answer
-            if isinstance(reply, ServerError) and command[0] != "CLIENT":
-                raise self._judged(reply)
-
-    def _judged(self, error: ServerError) -> Exception:
-        """What a server's error means to the caller: try again, or not."""
-        if str(error).split(" ", 1)[0] in _AGAIN:
-            if str(error).startswith("READONLY"):
-                self.close()
-            return UnavailableError(f"{self._where} cannot do it now: {error}")
-        return error
+    def _judged(self, error: RedisError) -> Exception:
+        if isinstance(error, AskError):
+            return RedirectedError(self._where, error, getattr(self._link, "host", ""))
+        self._replica = self._replica or _words(error).startswith(_NO_MASTER)
+        return judged(self._where, error)
 
 
-def _context(address: Address) -> ssl.SSLContext:
-    """TLS 1.2 or later; who answers must have a certificate for the host's name."""
+def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
+    """What an error of redis-py means to a caller: try again, or not."""
+    text = _words(error)
+    if text.split(" ", 1)[0] in _AGAIN:
+        return UnavailableError(f"{where} cannot do it now: {text}")
+    if isinstance(error, AuthenticationError | ResponseError):
+        return ServerError(text)
+    return UnavailableError(f"{where} does not answer: {text}")
+
+
+def _words(error: RedisError) -> str:
+    """An error as the server wrote it: redis-py takes some first words away."""
+    return f"{error.status_code} {error}" if error.status_code else str(error)
+
+
+@contextmanager
+def server_errors(where: str) -> Iterator[None]:
+    """For a body that uses redis-py's client: its errors become ``UnavailableError`` and ``ServerError``."""
     try:
-        return ssl.create_default_context(cafile=address.certificate or None)
-    except FileNotFoundError:
-        raise UnavailableError(f"no certificate at {address.certificate}, to know {address} by") from None
+        yield
+    except RedisError as error:
+        raise _unopened(where, error) from None
+
+
+def _unopened(where: str, error: RedisError) -> UnavailableError | ServerError:
+    """As ``judged``, with what helps where the connection could not be opened."""
+    while isinstance(error.__cause__, RedisError):  # of the handshake over a Unix socket
+        error = error.__cause__
+    if isinstance(error.__context__, ssl.SSLError):
+        return UnavailableError(f"no trusted server at {where}: {error.__context__}. {_TRUST}")
+    if error.status_code or isinstance(error, ResponseError):
+        return judged(where, error)
+    return UnavailableError(f"no server at {where}: {error}. Is it running?")

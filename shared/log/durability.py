@@ -7,15 +7,22 @@ A server of unknown policy or persistence (``INFO`` not allowed to this user) is
 
 import os
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
-from shared.log.connection import Connection, ServerError, pack, parse_address
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from shared.log.connection import server_errors
+from shared.log.topology import topology_of
 
 PROBES: Final = 15
-ANSWER_S: Final = 10.0
+PROBE: Final = "conclave:{probe}:"
+"""How the keys begin that are written to measure a server; users have a right to them."""
 
 
 class UnfitServerError(ValueError):
@@ -41,33 +48,37 @@ class ServerReport(NamedTuple):
 
 
 async def check_server(url: str, ephemeral: bool) -> ServerReport:
-    """Looks at a server and measures it. Raises ``UnfitServerError`` unless it is fit, or
-    ``ephemeral`` says that the log may be lost; ``UnavailableError`` if it does not answer."""
-    address = parse_address(url)
-    wire = await Connection.open(address, "conclave:check")
+    """Looks at each master and measures the one that has the probe. Raises ``UnfitServerError`` unless all are fit, or
+    ``ephemeral`` says that the log may be lost; ``UnavailableError`` if one does not answer."""
+    topology, faults = topology_of(url), dict[str, None]()
+    address = topology.address
     try:
-        facts = await _facts(wire)
-        settings = {name: await _setting(wire, name) for name in ("appendfsync", "dir")}
-        write_ms = await _write_ms(wire)
+        with server_errors(str(address)):
+            for server in await topology.masters():
+                async with await topology.client(server, "conclave:check") as client:
+                    faults |= dict.fromkeys(_faults(await _facts(client)))
+            async with await topology.client(topology.server_of(PROBE), "conclave:check") as client:
+                facts, settings = await _facts(client), await _settings(client)
+                write_ms = await _write_ms(client)
     finally:
-        wire.close()
-    faults = _faults(facts)
+        await topology.close()
     if faults and not ephemeral:
         raise UnfitServerError(
             f"the server at {address} may lose the log: {'; '.join(faults)}. Change that (CONFIG SET and its "
             f"configuration file), or say --ephemeral if this log may be lost"
         )
-    local = address.path or address.host in {"localhost", "127.0.0.1", "::1"}
-    where = settings["dir"] if local and facts.get("process_id", "").isdigit() else ""
-    same = bool(where) and os.access(where, os.W_OK) and Path(f"/proc/{facts['process_id']}").exists()
+    local = bool(address.path) or {"localhost", "127.0.0.1", "::1"}.issuperset(address.hosts)
+    process = facts.get("process_id")
+    where = settings.get("dir", "") if local and process else ""
+    same = bool(where) and os.access(where, os.W_OK) and Path(f"/proc/{process}").exists()
     return ServerReport(
         where=str(address),
         server="valkey" if "valkey_version" in facts else "redis",
         version=facts.get("valkey_version") or facts.get("redis_version", "unknown"),
         eviction=facts.get("maxmemory_policy", "unknown"),
-        memory_limit=int(facts.get("maxmemory", "0")),
-        append_only=facts.get("aof_enabled") == "1",
-        append_fsync=settings["appendfsync"] or "unknown",
+        memory_limit=facts.get("maxmemory", 0),
+        append_only=facts.get("aof_enabled") == 1,
+        append_fsync=settings.get("appendfsync", "unknown"),
         write_ms=write_ms,
         fsync_ms=fsync_ms(Path(where)) if same else None,
         faults=tuple(faults),
@@ -87,39 +98,35 @@ def fsync_ms(directory: Path) -> float:
     return median(times) * 1000
 
 
-def _faults(facts: dict[str, str]) -> list[str]:
+def _faults(facts: Mapping[str, Any]) -> list[str]:
     faults = []
     limit, policy = facts.get("maxmemory", "unknown"), facts.get("maxmemory_policy", "unknown")
-    if limit != "0" and policy != "noeviction":
+    if limit != 0 and policy != "noeviction":
         faults.append(f"maxmemory-policy is {policy} with maxmemory {limit}, expected noeviction")
-    if facts.get("aof_enabled") != "1":
-        faults.append(f"appendonly is {'off' if facts.get('aof_enabled') == '0' else 'unknown'}, expected yes")
+    if (append_only := facts.get("aof_enabled")) != 1:
+        faults.append(f"appendonly is {'off' if append_only == 0 else 'unknown'}, expected yes")
     return faults
 
 
-async def _facts(wire: Connection) -> dict[str, str]:
-    facts: dict[str, str] = {}
+async def _facts(client: Redis) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
     for section in ("server", "memory", "persistence"):
-        try:
-            text = (await wire.call(pack("INFO", section), ANSWER_S)).decode()
-        except ServerError:
-            continue
-        facts |= dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        with suppress(ResponseError):
+            facts |= await client.info(section)
     return facts
 
 
-async def _setting(wire: Connection, name: str) -> str:
+async def _settings(client: Redis) -> dict[str, str]:
     try:
-        reply: list[Any] = await wire.call(pack("CONFIG", "GET", name), ANSWER_S)
-    except ServerError:
-        return ""
-    return reply[1].decode() if reply else ""
+        return {str(name): str(value) for name, value in (await client.config_get("appendfsync", "dir")).items()}
+    except ResponseError:
+        return {}
 
 
-async def _write_ms(wire: Connection) -> float:
-    probe, times = f"conclave:probe:{os.getpid()}", []
+async def _write_ms(client: Redis) -> float:
+    times = []
     for _ in range(PROBES):
         begun = time.perf_counter()
-        await wire.call(pack("SET", probe, "x", "PX", "1000"), ANSWER_S)
+        await client.set(f"{PROBE}{os.getpid()}", "x", px=1000)
         times.append(time.perf_counter() - begun)
     return median(times) * 1000

@@ -37,7 +37,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
@@ -61,7 +61,7 @@ from shared.log import (
     UnavailableError,
     preceding,
 )
-from shared.log.connection import Connection, ServerError, pack, parse_address
+from shared.log.connection import Command, Connection, RedirectedError, ServerError
 from shared.log.durability import UnfitServerError
 from shared.log.identity import fault, rolled_back, truncated
 from shared.log.leases import (
@@ -74,10 +74,10 @@ from shared.log.leases import (
     owner_is_dead,
 )
 from shared.log.reader import StreamReader, entries_of
+from shared.log.topology import topology_of
 from shared.log.written import FIELD, RunningDigest, Written, advance, of_fields, running, streams_of
 
-ANSWER_S: Final = 10.0
-"""How long a command may take that does not wait on purpose (seconds)."""
+T = TypeVar("T")
 
 
 @functools.cache
@@ -90,20 +90,20 @@ def library() -> tuple[str, str]:
 
 
 class RedisLog:
-    """``shared.log.Log`` on a server. ``url``: see ``shared.log.connection.parse_address``.
+    """``shared.log.Log`` on a server. ``url``: see ``shared.log.topology.parse_address``.
 
     A command that met a broken connection is sent again for up to ``patience_s`` seconds, which is
     safe: every command here either reads or is recognised by the server as one it has applied."""
 
     def __init__(self, url: str, *, name: str = "conclave", patience_s: float = 30.0) -> None:
-        self._address = parse_address(url)
-        self._name = name.replace(" ", "-")
+        self._topology = topology_of(url)
+        self._name = name
         self._patience = patience_s
-        self._commands: Connection | None = None
-        self._checked: dict[tuple[str, int, int], Connection] = {}
+        self._commands: dict[int, Connection] = {}
+        self._checked: dict[tuple[str, int, int], tuple[Connection, int]] = {}
         self._opened = 0
         self._opening = anyio.Lock()
-        self._reader = StreamReader(self._for_reads, self._persist)
+        self._reader = StreamReader(self._topology.server_of, self._for_reads, self._persist)
         self._tokens: dict[tuple[str, int, int], bytes] = {}
         self._running: dict[tuple[str, int, int], dict[str, RunningDigest]] = {}
 
@@ -115,11 +115,12 @@ class RedisLog:
     async def check(self, marks: Sequence[Mark]) -> None:
         """See ``Log.check``."""
 
-        async def compare(_: bytes, limit_s: float) -> None:
-            await _compare(await self._connected(), marks, limit_s)
+        async def compare() -> None:
+            for server, some in self._by_server(marks).items():
+                await _compare(await self._connected(server), some)
 
         if marks:
-            await self._persist(compare, b"", ANSWER_S)
+            await self._persist(compare)
 
     async def claim(
         self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
@@ -201,15 +202,16 @@ class RedisLog:
             keys.append(_fence_key(claim.partition))
             args.append(commit.fence)
 
-        async def send(packed: bytes, limit_s: float) -> Any:
-            # Over a connection that was opened since the last commit, compares first what this one depends on: a
-            # server cannot lose anything between two commands of one connection.
-            wire = await self._connected()
-            if self._checked.get(held) is not wire and (known := _known(claim, commit)):
-                await _compare(wire, known, limit_s)
-                self._checked[held] = wire
-            return await wire.call(packed, limit_s, self._reader.committing)
+        async def send(connection: Connection, command: Command) -> Any:
+            # Where a connection was opened since the last commit, compares first what this one depends on: a server
+            # cannot lose anything between two commands of one connection.
+            if self._checked.get(held) != (connection, self._opened):
+                for server, marks in self._by_server(_known(claim, commit)).items():
+                    await _compare(connection if server == here else await self._connected(server), marks)
+                self._checked[held] = connection, self._opened
+            return await connection.call(command, sent=self._reader.committing)
 
+        here = self._topology.server_of(keys[0])
         reply = await self._function(verb, keys, args, send)
         if reply[0] == b"HALTED":
             raise halted(claim, commit.fence, reply[1].decode())
@@ -257,18 +259,16 @@ class RedisLog:
     async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         """See ``Log.append_at``. A server cannot lose anything between two commands of one connection, so comparing
         there and appending is as good as both at once."""
-        packed = pack("XADD", place.key, entry_id, "e", data)
         sent = 0
 
-        async def add(packed: bytes, limit_s: float) -> Any:
+        async def add(connection: Connection) -> Any:
             nonlocal sent
-            wire = await self._connected()
-            await _compare(wire, marks, limit_s)
+            await _compare(connection, marks)
             sent += 1
-            return await wire.call(packed, limit_s)
+            return await connection.call(("XADD", place.key, entry_id, "e", data))
 
         try:
-            await self._persist(add, packed, ANSWER_S)
+            await self._at(place.key, add)
         except ServerError as error:
             if "equal or smaller" not in str(error) and "must be greater than 0-0" not in str(error):
                 raise
@@ -281,17 +281,12 @@ class RedisLog:
     async def extent(self, place: StreamKey) -> Extent:
         """See ``Log.extent``. Servers record what was deleted but not what was trimmed: after a
         trim ``deleted`` may be too low, and ``added - length`` tells how many are gone."""
-        try:
-            return _extent_of(await self._ask("XINFO", "STREAM", place.key))
-        except ServerError as error:
-            if "no such key" in str(error):
-                return Extent(START, START, 0, 0, START)
-            raise
+        return await self._at(place.key, lambda connection: _extent(connection, place))
 
     async def groups(self, partition: int) -> list[GroupView]:
         """See ``Log.groups``."""
         names = sorted(name.decode() for name in await self._ask("SMEMBERS", _groups_key(partition)))
-        seconds, micros = await self._ask("TIME")
+        seconds, micros = await self._at(_groups_key(partition), lambda connection: connection.call(("TIME",)))
         now = int(seconds) * 1000 + int(micros) // 1000
         views, added = [], dict[str, int]()
         for name in names:
@@ -309,111 +304,150 @@ class RedisLog:
 
     async def close(self) -> None:
         """See ``Log.close``."""
-        if self._commands is not None:
-            self._commands.close()
-        self._commands = None
-        self._reader.close()
-        await anyio.lowlevel.checkpoint()
+        for connection in self._commands.values():
+            await connection.close()
+        self._commands = {}
+        await self._reader.close()
+        await self._topology.close()
+
+    async def load(self) -> None:
+        """Loads the log's functions into each master. Raises ``UnfitServerError``, ``UnavailableError``."""
+        _, source = library()
+        for server in await self._persist(self._topology.masters):
+            connection = await self._persist(functools.partial(self._connected, server))
+            try:
+                await connection.call(("FUNCTION", "LOAD", source))
+            except ServerError as error:
+                if "already exists" not in str(error):
+                    raise UnfitServerError(
+                        f"the function library of the log cannot be loaded into {self._topology.address}: {error}. It "
+                        f"needs Redis 7.0 or Valkey, and once a user who may call FUNCTION LOAD"
+                    ) from None
 
     async def _function(
         self,
         verb: str,
         keys: Sequence[str],
         args: Sequence[Any],
-        send: Callable[[bytes, float], Awaitable[Any]] | None = None,
+        send: Callable[[Connection, Command], Awaitable[Any]] | None = None,
     ) -> Any:
-        """Calls a function; ``send`` says how it is sent, where that takes more than a call."""
-        send = send or self._call
-        name, source = library()
-        packed = pack("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
+        """Calls a function; ``send`` sends the call, where that takes more than a command."""
+        name, _ = library()
+        command = ("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
+
+        def call(connection: Connection) -> Awaitable[Any]:
+            return connection.call(command) if send is None else send(connection, command)
+
         try:
-            reply = await self._persist(send, packed, ANSWER_S)
+            reply = await self._at(keys[0], call)
         except ServerError as error:
             if "unction not found" not in str(error) and "unknown command" not in str(error):
                 raise
-            await self._load(source)
-            reply = await self._persist(send, packed, ANSWER_S)
+            await self.load()
+            reply = await self._at(keys[0], call)
         if reply[0] == b"NOSTREAM":
             raise UnfitServerError(
-                f"key {reply[1].decode()!r} on {self._address} holds a {reply[2].decode()}, not a stream; nothing was "
-                f"written. Another program uses this name: move it, or use another database"
+                f"key {reply[1].decode()!r} on {self._topology.address} holds a {reply[2].decode()}, not a stream; "
+                f"nothing was written. Another program uses this name: move it, or use another database"
             )
         return reply
 
-    async def _load(self, source: str) -> None:
-        try:
-            await self._ask("FUNCTION", "LOAD", source)
-        except ServerError as error:
-            if "already exists" in str(error):
-                return
-            raise UnfitServerError(
-                f"the function library of the log cannot be loaded into {self._address}: {error}. It needs "
-                f"Redis 7.0 or Valkey, and once a user who may call FUNCTION LOAD"
-            ) from None
+    async def _ask(self, verb: str, key: str, *words: str) -> Any:
+        """Sends a command about a key that may be repeated."""
+        return await self._at(key, lambda connection: connection.call((verb, key, *words)))
 
-    async def _ask(self, *command: Any) -> Any:
-        """Sends a command that may be repeated."""
-        return await self._persist(self._call, pack(*command), ANSWER_S)
+    async def _at(self, key: str, send: Callable[[Connection], Awaitable[T]]) -> T:
+        """Awaits ``send`` over the connection to the server of a key, again where it breaks."""
 
-    async def _persist(self, send: Callable[[bytes, float], Awaitable[Any]], packed: bytes, limit_s: float) -> Any:
-        """Sends until an answer comes or patience ends."""
+        async def attempt() -> T:
+            try:
+                return await send(await self._connected(self._topology.server_of(key)))
+            except RedirectedError as error:
+                if not error.asked:
+                    raise
+                # The slot is moving, and the key is there already. What comes next about it begins at its owner again:
+                # the other node would create what is not there yet.
+                connection = await self._topology.open_at(error.host, error.port, self._name, asking=True)
+            self._opened += 1
+            try:
+                return await send(connection)
+            finally:
+                await connection.close()
+
+        return await self._persist(attempt)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Attempts until an answer comes or patience ends."""
         deadline, pause = time.monotonic() + self._patience, 0.02
         while True:
             try:
-                return await send(packed, limit_s)
-            except UnavailableError:
+                return await attempt()
+            except UnavailableError as error:
+                if isinstance(error, RedirectedError) and not error.asked:
+                    await self._moved(error)
                 if time.monotonic() + pause > deadline:
                     raise
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 1.0)
 
-    async def _call(self, packed: bytes, limit_s: float) -> Any:
-        wire = self._commands
-        if wire is None or wire.closed:
-            wire = await self._connected()
-        return await wire.call(packed, limit_s)
+    async def _moved(self, error: RedirectedError) -> None:
+        """Another node has the slot now."""
+        self._topology.redirected(error)
+        if (connection := self._commands.pop(error.slot, None)) is not None:
+            await connection.close()
 
-    async def _for_reads(self) -> Connection:
-        wire = await Connection.open(self._address, f"{self._name}:read")
+    def _by_server(self, marks: Sequence[Mark]) -> dict[int, list[Mark]]:
+        servers: dict[int, list[Mark]] = {}
+        for mark in marks:
+            servers.setdefault(self._topology.server_of(mark.place.key), []).append(mark)
+        return servers
+
+    async def _for_reads(self, server: int) -> Connection:
+        connection = await self._topology.open(server, f"{self._name}:read")
         self._opened += 1
-        return wire
+        return connection
 
-    async def _connected(self) -> Connection:
-        if self._commands is None or self._commands.closed:
+    async def _connected(self, server: int) -> Connection:
+        connection = self._commands.get(server)
+        if connection is None or connection.closed:
             async with self._opening:
-                if self._commands is None or self._commands.closed:
-                    self._commands = await Connection.open(self._address, self._name)
+                connection = self._commands.get(server)
+                if connection is None or connection.closed:
+                    if connection is not None:
+                        await connection.close()
+                    connection = self._commands[server] = await self._topology.open(server, self._name)
                     self._opened += 1
-        return self._commands
+        return connection
 
 
-async def _compare(wire: Connection, marks: Sequence[Mark], limit_s: float) -> None:
+async def _compare(connection: Connection, marks: Sequence[Mark]) -> None:
     """Compares what was read with what is there, over this very connection. Raises ``TruncatedLogError``."""
     if not marks:
         return
-    packed = [pack("XRANGE", mark.place.key, mark.position.id, mark.position.id) for mark in marks]
-    for mark, answer in zip(marks, wire.post(b"".join(packed), len(packed), limit_s), strict=True):
-        rows = await answer
-        if isinstance(rows, ServerError):
+    answers = await connection.call_all(
+        [("XRANGE", mark.place.key, mark.position.id, mark.position.id) for mark in marks]
+    )
+    for mark, rows in zip(marks, answers, strict=True):
+        if isinstance(rows, Exception):
             raise rows
         there = entries_of(mark.place, rows)
-        extent = None if there else await _extent(wire, mark.place, limit_s)
+        extent = None if there else await _extent(connection, mark.place)
         why = fault(mark, there[0].data if there else None, extent)
         if why is not None:
-            extent = extent or await _extent(wire, mark.place, limit_s)
+            extent = extent or await _extent(connection, mark.place)
             raise truncated(mark, extent.last, why)
 
 
-async def _extent(wire: Connection, place: StreamKey, limit_s: float) -> Extent:
+async def _extent(connection: Connection, place: StreamKey) -> Extent:
     try:
-        return _extent_of(await wire.call(pack("XINFO", "STREAM", place.key), limit_s))
+        return _extent_of(await connection.call(("XINFO", "STREAM", place.key)))
     except ServerError as error:
         if "no such key" in str(error):
             return Extent(START, START, 0, 0, START)
         raise
 
 
-def _extent_of(reply: Sequence[Any]) -> Extent:
+def _extent_of(reply: Any) -> Extent:
     facts = _pairs(reply)
     length, added = int(facts[b"length"]), int(facts[b"entries-added"])
     if length == 0:
@@ -475,8 +509,9 @@ def _owner(held: bytes) -> Owner:
     return Owner(found["host"], found["pid"], found["label"], found.get("born", 0))
 
 
-def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _pairs(reply: Any) -> dict[bytes, Any]:
+    """A reply of names and values, which RESP 3 has as a map."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _token(commit: Commit) -> bytes:

@@ -245,7 +245,7 @@ def nearest(url: str, data: Path) -> str:
     """The same server, by its Unix socket where it is the one over ``data`` and can be reached there: a
     journey to it and back then costs a sixth less of the processor than over loopback."""
     parts = urlsplit(url)
-    if parts.scheme != "redis" or parts.hostname not in LOOPBACK or parts.username or parts.password:
+    if parts.scheme != "redis" or parts.hostname not in LOOPBACK or parts.username or parts.password or parts.query:
         return url
     found = running(data)
     if found is None or not found.socket or found.port != (parts.port or 6379):

@@ -7,14 +7,18 @@ read the passwords as well. One that other machines reach must speak TLS and kno
 
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from shared.log.connection import Address, Connection, ServerError, pack, parse_address
-from shared.log.redis import ANSWER_S, library
+from shared.log.connection import server_errors
+from shared.log.redis import library
+from shared.log.topology import Address, TlsConnection, topology_of
 from shared.server import users
 
 Verdict = Literal["good", "open", "wrong", "unknown"]
@@ -49,15 +53,20 @@ class Seen(Struct, frozen=True):
 
 
 async def in_force(url: str, ephemeral: bool = False) -> list[SecurityCheck]:
-    """All checks, of the server at ``url``. ``ephemeral``: the log may be lost, so persistence is nobody's
-    worry. Raises ``UnavailableError``."""
-    address = parse_address(url)
-    wire = await Connection.open(address, "conclave:doctor")
+    """All checks, of the server at ``url``; of a cluster, those of each master, with its number. ``ephemeral``: the
+    log may be lost, so persistence is nobody's worry. Raises ``UnavailableError``."""
+    topology, checks = topology_of(url), list[SecurityCheck]()
     try:
-        seen = await _look(wire, address)
+        with server_errors(str(topology.address)):
+            masters = await topology.masters()
+            for number, server in enumerate(masters, start=1):
+                async with await topology.client(server, "conclave:doctor") as client:
+                    found = judged(await _look(client, topology.address), ephemeral)
+                of = f" ({number} of {len(masters)})" if len(masters) > 1 else ""
+                checks += [replace(check, what=check.what + of) for check in found]
     finally:
-        wire.close()
-    return list(judged(seen, ephemeral))
+        await topology.close()
+    return checks
 
 
 def judged(seen: Seen, ephemeral: bool) -> Iterator[SecurityCheck]:
@@ -71,23 +80,24 @@ def judged(seen: Seen, ephemeral: bool) -> Iterator[SecurityCheck]:
     yield _functions(seen)
 
 
-async def _look(wire: Connection, address: Address) -> Seen:
-    async def ask(*words: str) -> Any:
+async def _look(client: Redis, address: Address) -> Seen:
+    async def allowed(answer: Awaitable[Any]) -> Any:
         try:
-            return await wire.call(pack(*words), ANSWER_S)
-        except ServerError:
+            return await answer
+        except ResponseError:
             return None
 
-    settings, users = await ask("CONFIG", "GET", *SETTINGS), await ask("ACL", "LIST")
     name, _ = library()
-    info: bytes = await ask("INFO", "persistence") or b""
+    link = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # has none
+    peer = link.peer if isinstance(link, TlsConnection) else {}
+    await client.connection_pool.release(link)
     return Seen(
         address,
-        None if settings is None else _pairs(settings),
-        None if users is None else [user.decode() for user in users],
-        _code(await ask("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")),
-        dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line),
-        wire.peer,
+        await allowed(client.config_get(*SETTINGS)),
+        await allowed(client.acl_list()),
+        _code(await allowed(client.function_list(library=name, withcode=True))),
+        {fact: str(value) for fact, value in (await allowed(client.info("persistence")) or {}).items()},
+        peer,
     )
 
 
@@ -134,7 +144,7 @@ def _encryption(seen: Seen, private: bool | None) -> SecurityCheck:
         return SecurityCheck("encryption", "good", found)
     if private:
         return SecurityCheck("encryption", "good", "none, and nothing leaves this machine")
-    if private is None and (seen.address.path or _loopback(seen.address.host)):
+    if private is None and all(map(_loopback, seen.address.hosts)):  # a Unix socket has none
         return _hidden("encryption", seen)
     return SecurityCheck("encryption", "wrong", "none", "port 0, tls-port 6379, rediss:// and `ca` in [redis]")
 
@@ -210,11 +220,6 @@ def _functions(seen: Seen) -> SecurityCheck:
 
 def _hidden(what: str, seen: Seen) -> SecurityCheck:
     return SecurityCheck(what, "unknown", f"{seen.me} may not look", "ask as the operators' user, console")
-
-
-def _pairs(flat: Iterable[bytes]) -> dict[str, str]:
-    words = [word.decode() for word in flat]
-    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def _code(found: Any) -> bytes | None:

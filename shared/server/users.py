@@ -20,13 +20,14 @@ from hashlib import sha256
 from typing import Final, NamedTuple, get_args
 
 from schemas.catalogue import STREAMS, Service, StreamSpec
+from shared.log import durability
 
 USERS: Final[tuple[str, ...]] = get_args(Service)
 """One for each service, the console's for operators, the executor's for who trades."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
 """Groups of a service that are not called like it."""
 CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time"
-PROBE: Final = "(~conclave:probe:* +set)"
+PROBE: Final = f"(~{durability.PROBE}* +set)"
 """What every process measures before it trusts a server (``shared.log.durability``)."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +xinfo|groups +type"

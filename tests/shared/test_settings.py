@@ -8,7 +8,9 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 
+from shared.log.topology import SCHEMES
 from shared.settings import (
+    URL_SCHEMES,
     Settings,
     SettingsError,
     describe,
@@ -200,6 +202,17 @@ def test_the_certificate_enters_the_url_from_the_settings_folder(written: Writte
     assert redis_url_with_password(settings, {}) == f"rediss://redis:6379/0?{expected}"
     secret = {"CONCLAVE_REDIS_USER": "feed", "CONCLAVE_REDIS_PASSWORD": "x"}
     assert redis_url_with_password(settings, secret) == f"rediss://feed:x@redis:6379/0?{expected}"
+
+
+def test_the_certificate_joins_the_options_of_the_url(written: Written, tmp_path: Path) -> None:
+    settings = load(written('[redis]\nurl = "rediss+cluster://a:1,b:2?protocol=2"\nca = "ca.crt"\n'), {})
+    secret = {"CONCLAVE_REDIS_USER": "feed", "CONCLAVE_REDIS_PASSWORD": "x"}
+    expected = urlencode({"ssl_ca_certs": str(tmp_path / "ca.crt")})
+    assert redis_url_with_password(settings, secret) == f"rediss+cluster://feed:x@a:1,b:2?protocol=2&{expected}"
+
+
+def test_every_form_of_an_address_may_stand_in_the_settings() -> None:
+    assert set(URL_SCHEMES) == set(SCHEMES)
 
 
 def test_a_certificate_for_plain_text_is_refused(written: Written) -> None:

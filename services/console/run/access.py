@@ -11,8 +11,7 @@ import click
 from services.console.context import settings_of
 from services.console.run.installation import found_if_new
 from services.console.run.service import tried_again
-from shared.log.connection import Connection, ServerError, pack, parse_address
-from shared.log.redis import library
+from shared.log.redis import RedisLog, library
 from shared.server import certificates, users
 from shared.settings import redis_url_with_password
 
@@ -57,14 +56,10 @@ async def prepare(context: click.Context, /) -> None:
 
     Once after a release, before its services start, by a user who may: theirs may not. Safe to repeat."""
     settings = settings_of(context)
-    wire = await Connection.open(parse_address(redis_url_with_password(settings)), "conclave:console")
-    name, source = library()
+    log = RedisLog(redis_url_with_password(settings), name="conclave:console")
     try:
-        await wire.call(pack("FUNCTION", "LOAD", source), 10.0)
-    except ServerError as error:
-        if "already exists" not in str(error):
-            raise
+        await log.load()
     finally:
-        wire.close()
+        await log.close()
     await found_if_new(settings, "conclave prepare")
-    click.echo(f"the server has {name}, and the installation is founded")
+    click.echo(f"the server has {library()[0]}, and the installation is founded")

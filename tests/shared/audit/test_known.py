@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+import redis
 from msgspec.structs import replace
 
 from schemas.codec import Encoded, encode
@@ -222,7 +223,8 @@ async def test_the_server_its_archive_and_a_restored_one_agree_with_the_streams(
     assert (sealed.count, sealed.unchecked, sealed.checked) == (0, {}, {"written": 5})
 
     async with opened_whole(empty_redis_url, "test") as whole:
-        await server._ask("FLUSHALL")
+        with redis.Redis.from_url(empty_redis_url) as client:
+            client.flushall()
         await restore(store, whole)
     await write(server, 7)
     known = [*of_archive(store), *await of_server(server, 1)]

@@ -202,6 +202,63 @@ async def test_a_waiting_read_wakes_on_an_append(site: Any) -> None:
     assert [(entry.id, entry.data) for entry in entries] == [("1-0", b"{}")]
 
 
+async def test_a_read_of_control_and_a_partition_wakes_on_either_and_gets_everything_once(site: Any) -> None:
+    reader, writer = site.connect(), site.connect()
+    after, found = {CONTROL: START, MARKET: START}, list[Entry]()
+    claim = await writer.claim("feed", [], 0, ME)
+
+    async def write() -> None:
+        for number in range(1, 11):
+            await writer.append_at(CONTROL, f"{number}-0", b"%d" % number)
+            await writer.commit(claim, Commit(bars(number), {}, {}))
+            await writer.append_at(CONTROL, f"{number}-1", b"%d" % number)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write)
+            while len(found) < 30:
+                entries = await reader.read(after, count=10, block_ms=60_000, ahead=True)
+                after |= {entry.place: entry.id for entry in entries}
+                found += entries
+    assert [entry for entry in found if entry.place == CONTROL] == await writer.scan(CONTROL)
+    assert [entry for entry in found if entry.place == MARKET] == await writer.scan(MARKET)
+
+
+async def test_what_waits_for_control_outlives_reads_that_end_without_it(site: Any) -> None:
+    reader, writer = site.connect(), site.connect()
+    for _ in range(3):
+        assert await reader.read({CONTROL: START, MARKET: START}, count=10, block_ms=5) == []
+    await writer.append_at(CONTROL, "1-0", b"first")
+    with anyio.fail_after(10):
+        [entry] = await reader.read({CONTROL: START, MARKET: START}, count=10, block_ms=60_000)
+    assert entry.data == b"first"
+
+
+async def test_a_read_waits_no_longer_than_it_says_though_another_waited_longer(site: Any) -> None:
+    reader = site.connect()
+    with anyio.move_on_after(0.05):
+        await reader.read({MARKET: START}, count=10, block_ms=60_000)
+    with anyio.fail_after(10):
+        assert await reader.read({MARKET: START}, count=10, block_ms=10) == []
+
+
+async def test_two_that_read_the_same_streams_at_once_get_the_same(site: Any) -> None:
+    reader, writer = site.connect(), site.connect()
+    found = list[list[Entry]]()
+
+    async def read(after: str) -> None:
+        entries = await reader.read({CONTROL: after, MARKET: START}, count=10, block_ms=60_000)
+        found.append(entries)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for after in (START, START, "5-0"):
+                tasks.start_soon(read, after)
+            await anyio.sleep(0.05)
+            await publish(writer, bars(0))
+    assert [[entry.data for entry in entries] for entries in found] == [[bar(0).data]] * 3
+
+
 async def test_an_abandoned_read_disturbs_nothing(log: Log) -> None:
     with anyio.move_on_after(0.02):
         await log.read({MARKET: START}, count=10, block_ms=60_000)

@@ -1,25 +1,33 @@
 """What the log does on a server beyond the contract: lost replies, lost functions, visible groups."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
 import pytest
 import redis
+from redis.credentials import CredentialProvider
 
 from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
 from shared.log import START, Claim, Commit, Committed, Owner, Position, StreamKey, TruncatedLogError, UnavailableError
-from shared.log.connection import Connection, ServerError, pack, parse_address
+from shared.log.connection import Command, Sent, ServerError
 from shared.log.durability import UnfitServerError, check_server
 from shared.log.redis import RedisLog, library
+from shared.log.topology import parse_address, topology_of
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
 ME = Owner("here", 4_000_001, "me")
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Services run on uvloop, whose transports refuse to write once a server has closed them."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 def bars(*numbers: int) -> list[Encoded]:
@@ -141,7 +149,7 @@ class Faulty:
         self.cut = 0
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, there = await asyncio.open_connection(self.server.host, self.server.port)
+        back, there = await asyncio.open_connection(*self.server.nodes[0])
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.forth(reader, there))
             while data := await back.read(65536):
@@ -204,15 +212,15 @@ async def test_a_claim_whose_reply_was_lost_is_still_ones_own(empty_redis_url: s
 async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client: Any) -> None:
     """A command that was stuck on its way, after its repetition and a further commit were applied."""
     claim = await log.claim("feed", [], 0, ME)
-    commands: list[bytes] = []
-    wire = await log._connected()
-    call = wire.call
+    commands: list[Command] = []
+    connection = await log._connected(0)
+    call = connection.call
 
-    async def listen(packed: bytes, limit_s: float, sent: Callable[[], None] | None = None) -> Any:
-        commands.append(packed)
-        return await call(packed, limit_s, sent)
+    async def listen(command: Command, limit_s: float = 10.0, sent: Sent | None = None) -> Any:
+        commands.append(command)
+        return await call(command, limit_s, sent)
 
-    wire.call = listen  # type: ignore[method-assign]  # spies on bytes
+    connection.call = listen  # type: ignore[method-assign]  # spies on words
     await log.commit(claim, Commit(bars(0), {}, {}))
     await log.commit(claim, Commit(bars(1), {}, {}))
     assert (await call(commands[0], 1.0))[0] == b"STALE"
@@ -276,7 +284,7 @@ async def test_a_server_that_is_not_there_is_said_to_be_unavailable() -> None:
     log = RedisLog("redis://user:secret@127.0.0.1:1/0", patience_s=0.0)
     with pytest.raises(UnavailableError, match=r"no server at 127\.0\.0\.1:1.*running") as caught:
         await log.tail(MARKET, 1)
-    assert "secret" not in str(caught.value) + repr(log._address)
+    assert "secret" not in str(caught.value) + repr(log._topology.address)
 
 
 async def test_a_url_that_is_none_is_refused() -> None:
@@ -290,9 +298,78 @@ async def test_a_url_that_is_none_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="redis://host:port"):
             parse_address(wrong)
-    assert parse_address("unix:///run/valkey.sock?db=2")[2:] == ("/run/valkey.sock", False, "", "", 2, "")
-    assert parse_address("rediss://me:p%40ss@host/3") == ("host", 6379, "", True, "me", "p@ss", 3, "")
-    assert parse_address("rediss://host?ssl_ca_certs=%2Fa%20b.crt").certificate == "/a b.crt"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "options"),
+    [
+        ("unix:///run/valkey.sock?db=2", "/run/valkey.sock", {"path": "/run/valkey.sock", "db": 2}),
+        ("rediss://me:p%40ss@host/3", "host:6379", {"username": "me", "password": "p@ss", "db": 3}),
+        ("rediss://host?ssl_ca_certs=%2Fa%20b.crt", "host:6379", {"ssl_ca_certs": "/a b.crt"}),
+        ("redis://[::1]:7000/0?protocol=2", "::1:7000", {"db": 0, "protocol": 2}),
+        (
+            "redis+sentinel://me:x@a:1,b/trading/4",
+            "service trading of the Sentinels a:1,b:26379",
+            {"username": "me", "password": "x", "db": 4},
+        ),
+        ("rediss+cluster://a:1,b?ssl_certfile=c", "the cluster of a:1,b:6379", {"ssl_certfile": "c"}),
+    ],
+)
+async def test_an_address_is_taken_apart(url: str, shown: str, options: dict[str, Any]) -> None:
+    address = parse_address(url)
+    assert (str(address), address.options) == (shown, options)
+    assert address.tls == url.startswith("rediss")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:se/cret@host",
+        "redis://me:se?cret@host",
+        "redis://me:se#cret@host",
+        "redis://me:se@cret@host?what=cret",
+        "redis://me:secret@host:no",
+        "redis://me:secret@host/0?db=secret",
+        "unix://me:secret@",
+        "redis+sentinel://me:secret@host",
+        "redis+cluster://me:secret@host/3",
+        "redis://me:secret@one,two",
+        "redis://me:secret@host?credential_provider=os:getcwd",
+    ],
+)
+async def test_the_refusal_of_an_address_shows_no_password(url: str) -> None:
+    with pytest.raises(ValueError, match="no server address") as caught:
+        parse_address(url)
+    assert "cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+class Rotating(CredentialProvider):
+    """Another password each time, as a provider of short-lived tokens has."""
+
+    asked = 0
+
+    def get_credentials(self) -> tuple[str, str]:
+        Rotating.asked += 1
+        return "rotating", f"word{Rotating.asked}"
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
+
+async def test_a_credential_provider_is_asked_at_each_connection(empty_redis_url: str, client: Any) -> None:
+    Rotating.asked = 0
+    client.execute_command("ACL", "SETUSER", "rotating", "on", ">word1", ">word2", "~*", "+@all")
+    log = RedisLog(f"{empty_redis_url}?credential_provider={__name__}:Rotating", patience_s=5.0)
+    try:
+        for _ in range(2):
+            assert await log.tail(MARKET, 1) == []
+            assert {each["user"] for each in client.client_list() if each["name"] == "conclave"} == {"rotating"}
+            client.client_kill_filter(_type="normal", skipme=True)
+    finally:
+        await log.close()
+        client.acl_deluser("rotating")
+    assert Rotating.asked == 2
 
 
 async def test_a_wrong_password_is_said_at_once(empty_redis_url: str) -> None:
@@ -302,18 +379,27 @@ async def test_a_wrong_password_is_said_at_once(empty_redis_url: str) -> None:
 
 
 async def test_replies_go_to_their_callers_even_if_one_was_abandoned(empty_redis_url: str) -> None:
-    wire = await Connection.open(parse_address(empty_redis_url), "test")
+    connection = await topology_of(empty_redis_url).open(0, "test")
     found: dict[int, bytes] = {}
 
     async def ask(number: int) -> None:
         with anyio.move_on_after(0 if number % 3 == 0 else 5):
-            found[number] = await wire.call(pack("ECHO", str(number)), 5.0)
+            found[number] = await connection.call(("ECHO", str(number)), 5.0)
 
     async with anyio.create_task_group() as tasks:
         for number in range(30):
             tasks.start_soon(ask, number)
-    wire.close()
-    assert found == {number: b"%d" % number for number in range(30) if number % 3}
+    await connection.close()
+    assert {number for number in range(30) if number % 3} <= found.keys()
+    assert all(answer == b"%d" % number for number, answer in found.items())
+
+
+async def test_a_caller_that_is_cancelled_while_it_waits_leaves_the_connection_usable(empty_redis_url: str) -> None:
+    connection = await topology_of(empty_redis_url).open(0, "test")
+    with anyio.move_on_after(0.01):
+        await connection.call(("BLPOP", "nothing", "0.1"))
+    assert [await connection.call(("ECHO", word)) for word in ("a", "b")] == [b"a", b"b"]
+    await connection.close()
 
 
 async def test_an_answer_that_does_not_come_closes_the_connection() -> None:
@@ -326,15 +412,16 @@ async def test_an_answer_that_does_not_come_closes_the_connection() -> None:
         writer.close()
 
     async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
-        wire = await Connection.open(parse_address(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"), "test")
+        port = server.sockets[0].getsockname()[1]
+        connection = await topology_of(f"redis://127.0.0.1:{port}/0?protocol=2").open(0, "test")
         with anyio.fail_after(10):
             answers = await asyncio.gather(
-                wire.call(pack("PING"), 60.0), wire.call(pack("PING"), 0.05), return_exceptions=True
+                connection.call(("PING",), 60.0), connection.call(("PING",), 0.05), return_exceptions=True
             )
     assert [type(answer) for answer in answers] == [UnavailableError] * 2
-    assert "did not answer within" in str(answers[1])
+    assert "did not answer in time" in str(answers[1])
     assert "closed the connection" in str(answers[0])
-    assert wire.closed
+    assert connection.closed
 
 
 async def test_a_good_server_is_fit_and_measured(empty_redis_url: str) -> None:

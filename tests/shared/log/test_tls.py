@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from shared.log import START, StreamKey, UnavailableError
-from shared.log.connection import Connection, pack, parse_address
 from shared.log.redis import RedisLog
+from shared.log.topology import TlsConnection, topology_of
 from shared.server.certificates import CERTIFICATE, KEY, make
 
 pytestmark = pytest.mark.anyio
@@ -22,10 +22,14 @@ CONTROL = StreamKey("control")
 
 
 @contextmanager
-def encrypted(url: str, folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1")) -> Iterator[int]:
-    """A port that speaks TLS and hands everything on to the plain server at ``url``."""
+def encrypted(
+    url: str, folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1"), clients: Path | None = None
+) -> Iterator[int]:
+    """A port that speaks TLS and hands everything on to the plain server at ``url``. ``clients``: the certificate that
+    clients have to show."""
     make(folder, names)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=clients)
+    context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
     context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
     place, over = urlsplit(url), threading.Event()
 
@@ -69,7 +73,7 @@ def address(port: int, certificate: Path | None = None, host: str = "localhost")
 
 async def refused(url: str) -> str:
     with pytest.raises(UnavailableError) as caught:
-        await Connection.open(parse_address(url), "test")
+        await topology_of(url).open(0, "test")
     return str(caught.value)
 
 
@@ -104,7 +108,20 @@ async def test_a_server_that_speaks_plain_text_is_refused(empty_redis_url: str, 
 
 async def test_a_client_without_tls_gets_nothing_from_a_server_with_it(empty_redis_url: str, tmp_path: Path) -> None:
     with encrypted(empty_redis_url, tmp_path) as port:
-        assert "closed" in await refused(f"redis://localhost:{port}/0")
+        assert f"no server at localhost:{port}" in await refused(f"redis://localhost:{port}/0")
+
+
+async def test_a_server_that_demands_a_certificate_of_its_clients_gets_it(empty_redis_url: str, tmp_path: Path) -> None:
+    mine = make(tmp_path / "mine", ["me"])
+    with encrypted(empty_redis_url, tmp_path, clients=mine) as port:
+        url = address(port, tmp_path / CERTIFICATE)
+        log = RedisLog(f"{url}&ssl_certfile={mine}&ssl_keyfile={mine.with_name(KEY)}", patience_s=0.0)
+        assert await log.append_at(CONTROL, "1-0", b"first")
+        await log.close()
+        log = RedisLog(url, patience_s=0.0)
+        with pytest.raises(UnavailableError):
+            await log.tail(CONTROL, 1)
+        await log.close()
 
 
 async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
@@ -113,10 +130,11 @@ async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
 
 async def test_the_servers_certificate_can_be_looked_at(empty_redis_url: str, tmp_path: Path) -> None:
     with encrypted(empty_redis_url, tmp_path) as port:
-        wire = await Connection.open(parse_address(address(port, tmp_path / CERTIFICATE)), "test")
-        assert ("DNS", "localhost") in wire.peer["subjectAltName"]
-        assert await wire.call(pack("PING"), 5.0) == b"PONG"
-        wire.close()
+        async with await topology_of(address(port, tmp_path / CERTIFICATE)).client(0, "test") as client:
+            link = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # has none
+            assert isinstance(link, TlsConnection)
+            assert ("DNS", "localhost") in link.peer["subjectAltName"]
+            await client.connection_pool.release(link)
 
 
 async def test_a_key_is_its_owners_alone_and_made_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from shared.distribution import install_command
-from shared.log.connection import parse_address
+from shared.log.topology import parse_address
 from shared.server import embedded
 from shared.server.embedded import EmbeddedError, EmbeddedServer, find_program, nearest, running, shut_down
 
@@ -55,7 +55,7 @@ def test_whoever_is_near_reaches_it_by_its_unix_socket(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path) as server:
         near = nearest(server.url.replace("/0", "/2"), tmp_path)
         assert near == f"unix://{tmp_path / 'server.sock'}?db=2"
-        assert parse_address(near)[2:4] == (str(tmp_path / "server.sock"), False)
+        assert parse_address(near).path == str(tmp_path / "server.sock")
         with redis.Redis.from_url(near) as client:
             assert client.info("server")["process_id"] == server.pid
         assert (tmp_path / "server.sock").stat().st_mode & 0o777 == 0o700
