@@ -108,7 +108,7 @@ class Whole:
                 for answer in self._wire.post(b"".join(commands), len(commands)):
                     reply = await answer
                     if isinstance(reply, ServerError):
-                        raise reply
+                        raise self._wire.judged(reply)
             count += len(some)
         await self._ask(
             "XSETID", place.key, end.last, "ENTRIESADDED", str(max(end.added, count)), "MAXDELETEDID", START
@@ -133,10 +133,10 @@ class Whole:
             reply = await answer
             if isinstance(reply, ServerError):
                 await done
-                raise reply
+                raise self._wire.judged(reply)
         replies: Any = await done
         if isinstance(replies, ServerError):
-            raise replies
+            raise self._wire.judged(replies)
         return list(replies)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 import hiredis
 
-from shared.log import UnavailableError
+from shared.log import LoadingError, UnavailableError
 
 CONNECT_S: Final = 5.0
 """How long a connection may take to open and to greet (seconds)."""
@@ -167,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
             sent()
         reply = await answer
         if isinstance(reply, ServerError):
-            raise self._judged(reply)
+            raise self.judged(reply)
         return reply
 
     def _sent(self, packed: bytes, limit_s: float) -> asyncio.Future[Any]:
@@ -253,15 +253,16 @@ class Connection(asyncio.BufferedProtocol):
         for command, answer in zip(commands, self.post(packed, len(commands)), strict=True):
             reply = await answer
             if isinstance(reply, ServerError) and command[0] != "CLIENT":
-                raise self._judged(reply)
+                raise self.judged(reply)
 
-    def _judged(self, error: ServerError) -> Exception:
+    def judged(self, error: ServerError) -> Exception:
         """What a server's error means to the caller: try again, or not."""
-        if str(error).split(" ", 1)[0] in _AGAIN:
-            if str(error).startswith("READONLY"):
-                self.close()
-            return UnavailableError(f"{self._where} cannot do it now: {error}")
-        return error
+        kind = str(error).split(" ", 1)[0]
+        if kind not in _AGAIN:
+            return error
+        if kind == "READONLY":
+            self.close()
+        return (LoadingError if kind == "LOADING" else UnavailableError)(f"{self._where} cannot do it now: {error}")
 
 
 def _context(address: Address) -> ssl.SSLContext:

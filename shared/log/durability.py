@@ -12,10 +12,15 @@ from statistics import median
 from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
+import anyio
+
+from shared.log import LoadingError
 from shared.log.connection import Connection, ServerError, pack, parse_address
 
 PROBES: Final = 15
 ANSWER_S: Final = 10.0
+LOADING_S: Final = 30.0
+LOOK_AGAIN_S: Final = 0.2
 
 
 class UnfitServerError(ValueError):
@@ -42,7 +47,20 @@ class ServerReport(NamedTuple):
 
 async def check_server(url: str, ephemeral: bool) -> ServerReport:
     """Looks at a server and measures it. Raises ``UnfitServerError`` unless it is fit, or
-    ``ephemeral`` says that the log may be lost; ``UnavailableError`` if it does not answer."""
+    ``ephemeral`` says that the log may be lost; ``UnavailableError`` if it does not answer.
+
+    Waits for a server that reads its file, at most ``LOADING_S``: it was just started, and nothing is wrong with it."""
+    deadline = time.monotonic() + LOADING_S
+    while True:
+        try:
+            return await _checked(url, ephemeral)
+        except LoadingError:
+            if time.monotonic() > deadline:
+                raise
+        await anyio.sleep(LOOK_AGAIN_S)
+
+
+async def _checked(url: str, ephemeral: bool) -> ServerReport:
     address = parse_address(url)
     wire = await Connection.open(address, "conclave:check")
     try:

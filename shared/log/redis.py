@@ -395,7 +395,7 @@ async def _compare(wire: Connection, marks: Sequence[Mark], limit_s: float) -> N
     for mark, answer in zip(marks, wire.post(b"".join(packed), len(packed), limit_s), strict=True):
         rows = await answer
         if isinstance(rows, ServerError):
-            raise rows
+            raise wire.judged(rows)
         there = entries_of(mark.place, rows)
         extent = None if there else await _extent(wire, mark.place, limit_s)
         why = fault(mark, there[0].data if there else None, extent)
