@@ -80,6 +80,10 @@ ANSWER_S: Final = 10.0
 """How long a command may take that does not wait on purpose (seconds)."""
 
 
+PAGE: Final = 10_000
+"""Entries that the server is asked for at once: while it answers, it does nothing else."""
+
+
 @functools.cache
 def library() -> tuple[str, str]:
     """Name and source of the function library. The name is a digest of the source, so that two
@@ -251,8 +255,14 @@ class RedisLog:
 
     async def tail(self, place: StreamKey, count: int) -> list[Entry]:
         """See ``Log.tail``."""
-        rows = await self._ask("XREVRANGE", place.key, "+", "-", "COUNT", str(count)) if count > 0 else []
-        return entries_of(place, rows[::-1])
+        entries: list[Entry] = []  # newest first
+        while (wanted := min(count - len(entries), PAGE)) > 0:
+            until = f"({entries[-1].id}" if entries else "+"
+            rows = await self._ask("XREVRANGE", place.key, until, "-", "COUNT", str(wanted))
+            entries += entries_of(place, rows)
+            if len(rows) < wanted:
+                break
+        return entries[::-1]
 
     async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         """See ``Log.append_at``. A server cannot lose anything between two commands of one connection, so comparing

@@ -27,6 +27,7 @@ from shared.log import (
     TruncatedLogError,
     UnavailableError,
 )
+from shared.log import redis as redis_module
 from shared.log.connection import Connection, ServerError, pack, parse_address
 from shared.log.durability import UnfitServerError, check_server
 from shared.log.identity import digest_of
@@ -131,6 +132,18 @@ async def test_a_foreign_key_in_the_way_is_named_and_nothing_is_written(log: Red
         await log.commit(claim, Commit([*bars(0), stray], {}, {}, b"memo"))
     assert client.xlen(MARKET.key) == 0
     assert client.hget("conclave:{p0}:group:voter", "memo") is None
+
+
+async def test_many_of_the_newest_entries_are_asked_for_a_page_at_a_time(
+    log: RedisLog, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "PAGE", 3)
+    await publish(log, bars(*range(8)))
+    written = await log.scan(MARKET)
+    client.config_resetstat()
+    for count in (0, 1, 3, 4, 6, 8, 1_000_000):
+        assert await log.tail(MARKET, count) == written[len(written) - min(count, 8) :]
+    assert client.info("commandstats")["cmdstat_xrevrange"]["calls"] == 0 + 1 + 1 + 2 + 2 + 3 + 3
 
 
 async def test_a_great_batch_is_one_commit(log: RedisLog, client: Any) -> None:
