@@ -255,15 +255,19 @@ class Slow(Sums):
 
 
 class Renewals(MemoryLog):
-    """A log whose claims note, on the clock of a core, when their lease was renewed (ms)."""
+    """A log that notes, on the clock of a core, when a lease was renewed (ms). Another process takes the group over at
+    the renewal with the number ``taken``."""
 
-    def __init__(self, core: Slow) -> None:
+    def __init__(self, core: Slow, taken: int | None = None) -> None:
         super().__init__(lambda: int(core.clock) + 1)
         self.core = core
+        self.taken = taken
         self.renewed: list[float] = []
 
     async def renew(self, claim: Claim) -> None:
         self.renewed.append(self.core.clock)
+        if len(self.renewed) == self.taken:
+            await self.claim(claim.group, (), claim.partition, ME, take_over=True)
         await super().renew(claim)
 
     async def commit(self, claim: Claim, commit: Commit) -> Committed:
@@ -271,24 +275,43 @@ class Renewals(MemoryLog):
         return await super().commit(claim, commit)
 
 
-async def test_a_lease_does_not_run_out_while_a_long_batch_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    """A core whose clock is that of the runtime."""
     core = Slow()
-    log, stop, signs = Renewals(core), anyio.Event(), list[float]()
     clock = SimpleNamespace(monotonic=lambda: core.clock / 1000, thread_time=time.thread_time, time_ns=time.time_ns)
     monkeypatch.setattr(host_module, "time", clock)
     monkeypatch.setattr(commits_module, "time", clock)
+    return core
+
+
+async def publish_two_batches(log: Renewals) -> None:
     await publish(log, *range(100, 100 + BATCH))
     alarm = encode("alarms", GroupRecreated("sums", "market", START, 0))
     await log.commit(await log.claim("watcher", (), 0, ME), Commit([alarm] * BATCH, {}, {}))
-    log.renewed = [0.0]
+    log.renewed.clear()
+
+
+async def test_a_lease_does_not_run_out_while_a_long_batch_is_handled(slow: Slow) -> None:
+    log, stop, signs = Renewals(slow), anyio.Event(), list[float]()
+    await publish_two_batches(log)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Host(core, log, 0, OTHER, alive=lambda: signs.append(core.clock)).run, stop)
+        tasks.start_soon(Host(slow, log, 0, OTHER, alive=lambda: signs.append(slow.clock)).run, stop)
         await until(heard(log, BATCH))
         stop.set()
-    assert sum(core.handed) == 2 * BATCH
-    assert max(later - earlier for earlier, later in pairwise(log.renewed)) < LEASE_MS
-    assert core.handed[0] > core.handed[1] > core.handed[2]
-    assert len(set(signs)) >= len(core.handed)
+    assert sum(slow.handed) == 2 * BATCH
+    assert max(later - earlier for earlier, later in pairwise([0, *log.renewed])) < LEASE_MS
+    assert slow.handed[0] > slow.handed[1] > slow.handed[2]
+    assert len(set(signs)) >= len(slow.handed)
+
+
+async def test_a_process_that_is_replaced_within_a_long_batch_ends_without_writing(slow: Slow) -> None:
+    log = Renewals(slow, taken=1)
+    await publish_two_batches(log)
+    with anyio.fail_after(10), pytest.raises(FencedError):
+        await Host(slow, log, 0, OTHER).run(anyio.Event())
+    assert slow.handed == [BATCH]
+    assert await said(log) == []
 
 
 async def test_an_unreadable_entry_is_a_dead_letter_and_its_neighbours_are_handled() -> None:
