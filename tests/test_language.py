@@ -23,6 +23,7 @@ CLEAN: Final = [
     "shared/archive",
     "shared/artifacts",
     "shared/bars",
+    "shared/families",
     "shared/features",
     "shared/importing",
     "shared/labels",
@@ -31,6 +32,7 @@ CLEAN: Final = [
     "shared/runtime",
     "shared/synthetic",
     "shared/telemetry",
+    "shared/training",
     "shared/voting",
 ]
 """The folders that were rewritten. The list grows until it names them all; a folder does not leave it."""
