@@ -53,6 +53,13 @@ def test_each_further_partition_has_its_own_services(tmp_path: Path) -> None:
     assert len(re.findall(r"^  [a-z-]+-[12]:$", written, re.MULTILINE)) == 2 * len(once)
 
 
+def test_the_image_of_the_services_has_the_libraries_that_units_have() -> None:
+    """Trees are trained in it as in a unit: what one needs the other needs too."""
+    [image] = re.findall(r"'\.\[(.*)\]'.*\n\nFROM build AS build-ml$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    [units] = re.findall(r"^extras=\$\{EXTRAS:-(.*)\}$", (ROOT / "systemd" / "install.sh").read_text(), re.MULTILINE)
+    assert set(image.split(",")) == set(units.split(","))
+
+
 def test_a_container_is_healthy_while_its_heartbeat_is_young_and_killed_when_it_is_old(tmp_path: Path) -> None:
     [check] = re.findall(r'\[CMD-SHELL, "(age=.*)"\]', (ROOT / "compose.yaml").read_text())
     heartbeat = tmp_path / "heartbeat"
