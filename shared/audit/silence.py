@@ -2,7 +2,8 @@
 
 A round is ``superseded`` where every member without a prediction for its bar had predicted a later one. A prediction of
 such a member for this bar, if there is one, must then come after that on ``predictions``; it was late. Where a round
-was closed because a later one of its symbol was, the member must have no vote in that later round.
+was closed because a later one of its symbol was, the member must have no vote in that later round, and its prediction
+must come after those that the voter had read when it closed that round.
 """
 
 from typing import NamedTuple
@@ -16,11 +17,12 @@ from shared.voting.decision import ArtifactKey, Series
 
 class Passed(NamedTuple):
     """A member that was passed over without having predicted a later bar, and the fault this is unless a later decision
-    justifies it."""
+    justifies it. ``number``: that of its prediction for this bar; None where none was read."""
 
     read: ReadEvent
     key: ArtifactKey
     detail: str
+    number: int | None
 
 
 class Silence:
@@ -31,16 +33,17 @@ class Silence:
         self._series: dict[Series, list[Passed]] = {}
 
     def check(
-        self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int
+        self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int, reached: int
     ) -> list[tuple[ReadEvent, str]]:
-        """Return earlier decisions of the series that passed a member over without reason, as this decision shows."""
+        """Return earlier decisions of the series that passed a member over without reason, as this decision shows.
+        ``reached``: the number of the last prediction that the voter had read by then, as its events show."""
         series = (decision.symbol, decision.interval_ms)
         wrong, kept = [], []
         for passed in self._series.pop(series, []):
             justified = self._justifies(decision, passed.key)
             if justified is None:
                 kept.append(passed)
-            elif not justified:
+            elif not justified or (passed.number is not None and passed.number <= reached):
                 wrong.append((passed.read, passed.detail))
         if decision.closed_by == "superseded":
             kept += self._unexplained(window, read, decision, moment)
@@ -70,16 +73,17 @@ class Silence:
             if absent.event is not None:
                 continue
             key = (absent.model, absent.artifact)
-            number = window.later(series, absent.model, decision.open_time, moment)
+            number = window.later(series, (absent.model, absent.artifact), decision.open_time, moment)
+            casts = [cast for cast in window.series(series).bars.get(decision.open_time, []) if cast.key == key]
             if number is None:
                 detail = f"closed as superseded, though {absent.model} had not predicted a later bar"
-                passed.append(Passed(read, key, detail))
+                passed.append(Passed(read, key, detail, min((cast.number for cast in casts), default=None)))
                 continue
-            for cast in window.series(series).bars.get(decision.open_time, []):
-                if cast.key == key and cast.number < number:
+            for cast in casts:
+                if cast.number < number:
                     detail = (
                         f"closed as superseded, though {absent.model}'s ballot {cast.event[:12]} at {cast.entry} came "
                         "before its prediction for a later bar: it is left out"
                     )
-                    passed.append(Passed(read, key, detail))
+                    passed.append(Passed(read, key, detail, cast.number))
         return passed
