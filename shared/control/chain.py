@@ -14,7 +14,7 @@ from shared.control.state import ControlError, Past, Rejected, Repeated, State
 
 canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 """Encode an entry to the bytes that are hashed, signed and written: JSON without spaces, fields in the order of the
-schema, mappings sorted by key."""
+schema, mappings sorted by key. (The faults of this module are recorded in alarms, so their wording is fixed.)"""
 _decode: Final = msgspec.json.Decoder(CommandRecorded).decode
 
 

@@ -62,7 +62,7 @@ _recorded: Final = msgspec.json.Decoder(CommandRecorded).decode
 _plain: Final = msgspec.json.decode
 
 
-class FoldedEntry(NamedTuple):
+class ReadEntry(NamedTuple):
     """An entry that was read: its id, its bytes, and its number on the stream, from 1."""
 
     entry: str
@@ -74,14 +74,14 @@ class ControlReader:
     """Fold one control stream from its beginning.
 
     ``state``: the configuration so far. ``last``: the id of the last entry read, whether it counted or not; ``newest``
-    is that entry. ``standing``: the last entry that counted. ``refused``: the entries that did not. ``newest`` and
-    ``standing`` identify the log when it is read again (``shared.control.stream.marks_of``)."""
+    is that entry. ``newest_folded``: the last entry that counted. ``refused``: the entries that did not. ``newest`` and
+    ``newest_folded`` identify the log when it is read again (``shared.control.stream.marks_of``)."""
 
     def __init__(self) -> None:
         self.state: State = EMPTY
         self.last = START
-        self.newest: FoldedEntry | None = None
-        self.standing: FoldedEntry | None = None
+        self.newest: ReadEntry | None = None
+        self.newest_folded: ReadEntry | None = None
         self.refused: list[RefusedEntry] = []
         self._orphans: dict[str, str] = {}
 
@@ -89,7 +89,7 @@ class ControlReader:
         """Fold an entry into ``state`` and return its envelope; return None for a refused one. Raises
         ``ControlError``, after which this reader cannot be used any more."""
         before, self.last = self.last, entry
-        self.newest = taken = FoldedEntry(entry, data, self.newest.number + 1 if self.newest else 1)
+        self.newest = newest = ReadEntry(entry, data, self.newest.number + 1 if self.newest else 1)
         try:
             envelope = _envelope(data)
             claim = _claim(envelope.event)
@@ -109,7 +109,7 @@ class ControlReader:
         if fault is not None:
             self._refuse(entry, data, fault, recorded)
             return None
-        self.standing = taken
+        self.newest_folded = newest
         ids = [bytes.fromhex(each) for each in (envelope.id, envelope.causation, envelope.correlation)]
         return Envelope(envelope.schema, envelope.flags, ids[0], ids[1], ids[2], recorded)
 
@@ -139,8 +139,8 @@ class ControlReader:
         orphan = self._orphans.get(recorded.previous)
         if orphan is not None:
             raise ControlError(
-                f"control entry {entry} was written upon entry {orphan}, which does not fit here; the log was "
-                f"changed behind version {self.state.version}: restore it, or compare it with a checkpoint"
+                f"control entry {entry} was built on entry {orphan}, which does not extend version "
+                f"{self.state.version}: the log was changed there; restore it, or compare it with a checkpoint"
             )
         if recorded.version > self.state.version + 1 and _hole(before, entry):
             raise ControlError(

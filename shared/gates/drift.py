@@ -67,8 +67,8 @@ def grouped(counts: Sequence[float], edges: Sequence[int]) -> list[float]:
 
 
 def chi_square(level: float, freedom: int) -> float:
-    """Quantile of the chi-square distribution (Wilson and Hilferty 1931; within 3 % from 2 degrees
-    on, 1.5 % from 4, at levels to 0.999)."""
+    """Return a quantile of the chi-square distribution (Wilson and Hilferty 1931). The error is at most 3 % from 2
+    degrees of freedom, and 1.5 % from 4, at levels up to 0.999."""
     if freedom < 1:
         return 0.0
     part = 2 / (9 * freedom)

@@ -118,7 +118,7 @@ def test_a_notice_by_hand_prints_which_address_accepted_it(webhook: Any, monkeyp
     monkeypatch.setenv("CONCLAVE_NOTIFY", f"{url}\n{URLS[0]}")
     done = runner.invoke(notify, ["hello"], catch_exceptions=False)
     assert done.exit_code == 1
-    assert "JSON: taken\nJSON: NOT taken" in done.output
+    assert "JSON: accepted\nJSON: NOT accepted" in done.output
     monkeypatch.delenv("CONCLAVE_NOTIFY")
     with pytest.raises(SettingsError, match="no address"):
         runner.invoke(notify, ["hello"], catch_exceptions=False)

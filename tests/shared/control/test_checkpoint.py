@@ -58,7 +58,7 @@ def test_a_log_rewritten_from_one_entry_on_is_found_at_that_entry(path: Path) ->
 
 
 def test_a_log_cut_at_its_end_is_found(path: Path) -> None:
-    with pytest.raises(RewrittenError, match="ends at version 2, but version 3 was noted"):
+    with pytest.raises(RewrittenError, match="expected version 3, but it ends at version 2"):
         check(path, folded(entries()[:2]))
 
 
