@@ -4,7 +4,8 @@ Two voting tree models and a shadow of one of them over the embedded server, eac
 installation is copied for each case, and the same bars are fed: at a pace that the recorder keeps; as fast as the
 pipeline takes them, with a recorder that is suspended until all bars are decided; with one that is suspended for six
 seconds in the middle and then killed; and beside processes that take the processor. Each case must have the same
-predictions scored, with the same probabilities and the same outcome.
+predictions scored, with the same probabilities and the same outcome, and the same verdicts on the shadow. Gates about
+latency are left out of the comparison: they are about how fast the case ran.
 """
 
 import shutil
@@ -24,6 +25,7 @@ from bench.harness import Figure
 from bench.installation import Installation, all_entries, running, wait_until
 from schemas.codec import decode
 from schemas.common import Action
+from schemas.gates import VerdictReached
 from schemas.scores import PredictionScored, PredictionUnscored
 from shared.log import StreamKey
 
@@ -41,15 +43,17 @@ SUSPENDED_S = 6.0
 
 
 class Recorded(NamedTuple):
-    """What one case wrote: the predictions with a score and what it says of them, and the unscored by reason."""
+    """What one case wrote: the predictions with a score and what it says of them; the unscored by reason; and the
+    values of the gates in each verdict, by artifact and number of scores."""
 
     scored: dict[tuple[str, int, bytes], tuple[float, float, Action]]
     unscored: dict[str, int]
     predictions: int
+    verdicts: dict[tuple[str, int], tuple[tuple[str, float | None, int], ...]]
 
 
 async def recorded(installation: Installation) -> Recorded:
-    """Everything on ``scores`` that is about a prediction."""
+    """Everything on ``scores`` that is about a prediction, and every verdict."""
     log = installation.log()
     try:
         scored, unscored = {}, dict[str, int]()
@@ -60,7 +64,13 @@ async def recorded(installation: Installation) -> Recorded:
                 scored[key] = (event.log_loss, event.forward_return, event.outcome)
             elif isinstance(event, PredictionUnscored):
                 unscored[event.reason] = unscored.get(event.reason, 0) + 1
-        return Recorded(scored, unscored, (await log.extent(StreamKey("predictions"))).length)
+        verdicts = {}
+        for entry in await all_entries(log, StreamKey("gates")):
+            event = decode("gates", entry.data).event
+            if isinstance(event, VerdictReached):
+                values = tuple((gate.name, gate.value, gate.samples) for gate in event.gates if gate.name != "latency")
+                verdicts[event.artifact, event.scores] = values
+        return Recorded(scored, unscored, (await log.extent(StreamKey("predictions"))).length, verdicts)
     finally:
         await log.close()
 
@@ -197,4 +207,7 @@ def run(quick: bool) -> dict[str, Figure]:
         figures[case] = Figure(len(other.scored), "scores", f">= {len(paced.scored)}", str(other.unscored))
         differences = len(paced.scored.items() ^ other.scored.items())
         figures[f"{case}_differences"] = Figure(differences, "scores that the other has not, or otherwise", "<= 0")
+        verdicts = paced.verdicts.keys() & other.verdicts.keys()
+        unlike = sum(paced.verdicts[each] != other.verdicts[each] for each in verdicts)
+        figures[f"{case}_verdicts"] = Figure(unlike, "verdicts with other values", "<= 0", f"of {len(verdicts)}")
     return figures

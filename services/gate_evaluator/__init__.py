@@ -4,7 +4,8 @@ results, and find causes to retrain.
 Reads
     ``scores`` and ``features`` of its partition, ``control`` from its beginning.
 Writes
-    ``gates``: ``VerdictReached`` when the verdict on a candidate changes, and after every 500 of its scores;
+    ``gates``: ``VerdictReached`` after every 500 scores of a candidate (``candidates.WRITE_EVERY``), and when a check
+    after 250 (``CHECK_EVERY``) finds another verdict than the last one written;
     ``EvidenceRestarted`` when that which the evidence is about has changed; ``GuardTripped``; ``WeightsProposed``;
     ``ContributionsMeasured``; ``InputsDrifted`` when the inputs of an active artifact leave the distribution of its
     training part, or return to it; ``SkillDecayed`` when a voting artifact gains less than half of what it gained at

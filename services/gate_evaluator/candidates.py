@@ -18,7 +18,7 @@ from shared.gates.rows import Key, Plan, row_of
 from shared.gates.verdicts import Gate, Judgement, gate
 
 WRITE_EVERY: Final = 500
-"""A verdict is written at least after so many scores."""
+"""A verdict is written after so many scores since the last one, if not before."""
 CHECK_EVERY: Final = 250
 """The gates are checked after so many scores. A check costs as much as a hundred scores; no evidence is lost in
 between."""

@@ -19,8 +19,9 @@ Refuses
     not due at its bar, or was too late (``retention`` has the rule): it is unscored with the reason ``unheard``.
 
 Each event on ``scores`` is a function of the content of the streams, each in its own order. It does not depend on how
-fast they were read, in which interleaving, in which batches or with which restarts. Only the order of the scores on the
-stream depends on these, except that the scores of one artifact about one symbol are in the order of bars.
+fast they were read, in which interleaving, in which batches or with which restarts. The scores about one symbol whose
+ballots are listed by decisions are in one order, too (``ordering``); where other events stand between them depends on
+how the streams were read.
 
 The answer of an artifact to a bar is its prediction, or the failure of it. A bar is kept until every artifact that was
 active under its stamp has answered it. An artifact that does not answer while others do costs at most ``LATE`` (2,048)

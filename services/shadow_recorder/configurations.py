@@ -21,12 +21,12 @@ _POOLED: Final = SetVotingPolicy(quorum_weight=0.0, quorum_count=1)
 
 
 class Configurations:
-    """The configurations of all versions up to ``control``. ``horizon``: the longest (bars) of any registered
-    artifact."""
+    """The configurations of all versions up to ``control``. ``horizon`` and ``shortest``: the longest and the shortest
+    horizon (bars) of any registered artifact."""
 
     def __init__(self, control: State = EMPTY) -> None:
         self.control = control
-        self.horizon = 0
+        self.horizon = self.shortest = 0
         self._panels: dict[int, Panel] = {}
         self._active: dict[int, frozenset[ArtifactKey]] = {}
 
@@ -35,7 +35,9 @@ class Configurations:
         for envelope in commands:
             self.control = fold(self.control, envelope.event)
             if isinstance(registered := envelope.event.command, RegisterArtifact):
-                self.horizon = max(self.horizon, registered.horizon or 0)
+                horizon = registered.horizon or 0
+                self.horizon = max(self.horizon, horizon)
+                self.shortest = min(self.shortest or horizon, horizon)
 
     def models(self, version: int) -> Mapping[str, Model]:
         """Return the voting slots under a version. Raises ``KeyError`` for a version that was not applied: the runtime
@@ -69,6 +71,11 @@ class Configurations:
         if registration is None:
             raise LookupError(f"artifact {artifact[:12]} is not registered up to version {self.control.version}")
         return registration
+
+    def horizon_of(self, artifact: str) -> int:
+        """Return the horizon (bars) of an artifact; 0 if it is not registered, or without one."""
+        registration = self.control.artifacts.get(artifact)
+        return (registration.horizon or 0) if registration is not None else 0
 
     def active(self, version: int) -> frozenset[ArtifactKey]:
         """Return the artifacts that answer each bar under a version: champions and shadows."""

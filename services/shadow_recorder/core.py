@@ -210,6 +210,7 @@ def _add_decision(state: State, decision: DecisionMade, received: Received) -> S
     if decision.open_time <= series.decided:
         return None
     series.decided = decision.open_time
+    series.unjoined.append(decision.open_time)
     if decision.open_time > series.complete:
         series.decisions[decision.open_time] = kept(envelope, received.entry)
     else:

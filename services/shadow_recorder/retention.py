@@ -11,7 +11,7 @@ Each condition is about the order within one stream, or about two events that na
 when a bar is dropped: a prediction that is read after that has no score in any order of reading.
 """
 
-from services.shadow_recorder.decisions import MARGIN_MS
+from services.shadow_recorder.ordering import listed_were_read
 from services.shadow_recorder.state import LATE, Stamp, State, SymbolState
 
 
@@ -39,24 +39,10 @@ def _complete(state: State, series: SymbolState, open_time: int, stamp: Stamp) -
     """Return whether no prediction that is still to be read can have a score at a bar."""
     late = series.frontier >= open_time + LATE * series.history.interval_ms
     if stamp.version is None:
-        return (late and _listed(state, series, open_time)) or _passed_unstamped(series, open_time)
+        return (late and listed_were_read(state, series, open_time)) or _passed_unstamped(series, open_time)
     if all(series.answered(artifact) >= open_time for artifact in state.configurations.active(stamp.version)):
         return True
-    return late and (not state.configurations.voted(stamp.version) or _listed(state, series, open_time))
-
-
-def _listed(state: State, series: SymbolState, open_time: int) -> bool:
-    """Return whether every prediction that the decision of a bar lists was read, or is not on the log. Predictions are
-    written before the decision that lists them."""
-    if series.decided < open_time:
-        return False
-    kept = series.decisions.get(open_time)
-    if kept is None:
-        return True
-    decision = kept.unpacked()
-    return state.predictions_at > decision.at + MARGIN_MS or all(
-        series.answered((ballot.model, ballot.artifact.hex())) >= open_time for ballot in decision.ballots
-    )
+    return late and (not state.configurations.voted(stamp.version) or listed_were_read(state, series, open_time))
 
 
 def _passed_unstamped(series: SymbolState, open_time: int) -> bool:

@@ -7,6 +7,7 @@ from schemas.codec import Encoded, Envelope, encode
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.scores import PredictionUnscored, Unscored
 from services.shadow_recorder.decisions import MARGIN_MS, ArtifactKey, JoinedDecision
+from services.shadow_recorder.ordering import first_row, may_write
 from services.shadow_recorder.scoring import scored
 from services.shadow_recorder.state import LATE, PendingPrediction, State, SymbolState
 from shared.labels.stream import Unlabelled
@@ -21,14 +22,14 @@ UNHEARD: Final = (
 
 
 def write_ready(state: State, series: SymbolState) -> Iterator[Encoded]:
-    """Write the scores that are ready, by artifact; those of one artifact in the order of bars."""
-    for artifact, predictions in sorted(series.pending.items()):
-        while predictions.queue:
-            event = _score(state, series, artifact, predictions.queue[0])
-            if event is None:
-                break
-            state.settled += 1
-            yield caused(predictions.queue.popleft().envelope, event)
+    """Write the scores that are ready, in the order of ``ordering``."""
+    while (row := first_row(state, series)) is not None:
+        artifact, predictions = row
+        event = _score(state, series, artifact, predictions.queue[0])
+        if event is None:
+            return
+        state.settled += 1
+        yield caused(predictions.queue.popleft().envelope, event)
 
 
 def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> Any:
@@ -54,6 +55,8 @@ def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: Pe
         decision = _decision(series, made.open_time)
         if decision is None or not _in_round(state, artifact, pending, decision):
             return unheard(state, pending.envelope)
+        if not may_write(state, series, artifact, pending, decision):
+            return None
     outcome = series.history.outcome(made.open_time, registered.horizon, registered.kappa)
     if isinstance(outcome, Unlabelled):
         return unscored(state, pending.envelope, "warming" if outcome.reason == "warming" else "gap", outcome.detail)

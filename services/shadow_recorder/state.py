@@ -74,14 +74,17 @@ class SymbolState:
 
     ``featured``: the last bar with an event on ``features``; ``decided``: the last with a decision; ``frontier``: the
     last that any artifact answered. ``decided_base``: the last decided bar whose decision is not kept. ``ended``: for a
-    symbol whose bars have stopped, the time (ms) after which nothing is joined with it any more; else 0."""
+    symbol whose bars have stopped, the time (ms) after which nothing is joined with it any more; else 0.
+    ``unjoined``: the decided bars of which a listed ballot was not read yet, and later ones; ``joined``: the last
+    decided bar before them."""
 
     def __init__(self, history: BarHistory) -> None:
         self.history = history
         self.pending: dict[ArtifactKey, PendingPredictions] = {}
         self.stamps: OrderedDict[int, Stamp] = OrderedDict()
         self.decisions: OrderedDict[int, KeptDecision] = OrderedDict()
-        self.complete = self.featured = self.decided = self.decided_base = self.frontier = -1
+        self.unjoined: deque[int] = deque()
+        self.complete = self.featured = self.decided = self.decided_base = self.frontier = self.joined = -1
         self.ended = 0
 
     @property
@@ -205,7 +208,7 @@ class State:
         for kept in memo.series:
             series = SymbolState(BarHistory(kept.interval_ms, kept.base, kept.number))
             series.complete = series.featured = kept.complete
-            series.decided = series.decided_base = kept.decided
+            series.decided = series.decided_base = series.joined = kept.decided
             series.frontier, series.ended = kept.frontier, kept.ended
             series.history.ended = kept.ended > 0
             for model, artifact, bar in kept.answered:

@@ -18,6 +18,7 @@ from shared.archive.sealed import CorruptError
 from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.store import ArtifactStore
 from shared.control.stream import now_ms
+from shared.families.libraries import LibraryMissingError
 from shared.features.installed import FEATURE_SETS
 from shared.log import UnavailableError
 from shared.runtime.process import opened_log
@@ -44,6 +45,8 @@ def work(folder: Path, settings: Settings) -> int:
         _print_event(rejected)
     except (LostError, CorruptError, UnavailableError) as error:
         _print_event(failed(task.id, model, "unreadable", str(error)))
+    except LibraryMissingError as error:
+        _print_event(failed(task.id, model, "crashed", str(error)))
     except MemoryError:
         limit = f"it asked for more memory than [training] memory_mb = {settings.training.memory_mb} allows"
         _print_event(failed(task.id, model, "out_of_memory", limit))

@@ -1,8 +1,6 @@
 """Calibrate logits: one temperature, or a scale and a bias for each class.
 
-Temperature and vector scaling are those of Guo, Pleiss, Sun and Weinberger (2017). Both are fitted on the earlier
-half of the calibration part. The later half selects one of them, or neither. The selected one is discarded if it
-increases the log loss of the test part.
+Temperature and vector scaling are from Guo, Pleiss, Sun and Weinberger (2017). ``shared.training.scaling`` fits them.
 """
 
 import math
@@ -18,14 +16,7 @@ Times = NDArray[np.int64]
 Triple = tuple[float, float, float]
 Method = Literal["none", "temperature", "vector"]
 
-LOWEST: Final = 0.2
-HIGHEST: Final = 5.0
-ROWS_AT_LEAST: Final = 30
-INDEPENDENT_AT_LEAST: Final = 2000
-"""The fewest rows without overlapping labels for which vector scaling, with its six parameters, is fitted."""
 BINS: Final = 10
-RIDGE: Final = 1e-4
-_GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
 class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +26,7 @@ class VectorScaling(Struct, frozen=True, forbid_unknown_fields=True):
     bias: Triple
 
     def apply(self, logits: Matrix) -> Matrix:
-        """[N, 3]."""
+        """Return the scaled logits [N, 3]."""
         return np.asarray(logits * np.array(self.scale) + np.array(self.bias))
 
 
@@ -55,7 +46,7 @@ class Calibration(NamedTuple):
 
     @property
     def method(self) -> Method:
-        """``vector``, ``temperature`` or ``none``."""
+        """Return ``vector``, ``temperature`` or ``none``."""
         return "vector" if self.vector is not None else "none" if self.temperature == 1.0 else "temperature"
 
 
@@ -74,13 +65,6 @@ def probabilities(logits: Matrix, temperature: float, vector: VectorScaling | No
     return np.asarray(e / (e[:, 0] + e[:, 1] + e[:, 2])[:, None])
 
 
-def loss(logits: Matrix, y: Classes, temperature: float) -> float:
-    """Return the mean log loss at a temperature, in nats."""
-    z = logits / temperature
-    top = z.max(axis=1)
-    return float((top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(y)), y]).mean())
-
-
 def error(p: Matrix, y: Classes) -> float:
     """Return the calibration error: the mean distance between predicted probability and observed frequency.
 
@@ -92,78 +76,3 @@ def error(p: Matrix, y: Classes) -> float:
         for rows in np.array_split(np.argsort(p[:, class_], kind="stable"), BINS):
             total += abs(float((p[rows, class_] - (y[rows] == class_)).sum()))
     return total / (3 * len(y))
-
-
-def best_temperature(logits: Matrix, y: Classes) -> float:
-    """Return the temperature in [0.2, 5] with the least log loss, by golden-section search over 1/T, in which the loss
-    is convex."""
-    low, high = 1 / HIGHEST, 1 / LOWEST
-    while high - low > 1e-4:
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if loss(logits, y, 1 / left) <= loss(logits, y, 1 / right):
-            high = right
-        else:
-            low = left
-    return 2 / (low + high)
-
-
-def best_vector(logits: Matrix, y: Classes) -> VectorScaling | None:
-    """Return the scales and biases with the least log loss, by Newton's method; the loss is convex in them.
-
-    A ridge penalty pulls them towards the best temperature. Returns None if a scale is outside [0.2, 5]; a scale below
-    0 would reverse the evidence for a class.
-    """
-    start = 1 / best_temperature(logits, y)
-    point = origin = np.array([start] * 3 + [0.0] * 3)
-    onehot = np.eye(3)[y]
-
-    def objective(at: Matrix) -> float:
-        return loss(logits * at[:3] + at[3:], y, 1.0) + RIDGE / 2 * float(((at - origin) ** 2).sum())
-
-    for _ in range(50):
-        p = probabilities(logits * point[:3] + point[3:], 1.0)
-        slope = np.concatenate([((p - onehot) * logits).mean(axis=0), (p - onehot).mean(axis=0)])
-        curve = p[:, :, None] * (np.eye(3) - p[:, None, :])
-        moves = np.concatenate([logits[:, :, None] * np.eye(3), np.broadcast_to(np.eye(3), (len(p), 3, 3))], axis=2)
-        hessian = np.einsum("nki,nkl,nlj->ij", moves, curve, moves, optimize=True) / len(p) + RIDGE * np.eye(6)
-        step = np.linalg.solve(hessian, slope + RIDGE * (point - origin))
-        size = 1.0
-        while objective(point - size * step) > objective(point) and size > 1e-4:
-            size /= 2
-        if not objective(point - size * step) < objective(point) - 1e-10:
-            break
-        point = point - size * step
-    if not ((point[:3] >= 1 / HIGHEST) & (point[:3] <= 1 / LOWEST)).all():
-        return None
-    a, b, c, *bias = point.tolist()
-    return VectorScaling((a, b, c), (bias[0], bias[1], bias[2]))
-
-
-def independent(time: Times, end: Times) -> float:
-    """Return the number of rows without overlapping labels: rows over the number of bars that a label spans."""
-    moments = np.unique(time)
-    if len(moments) < 2:
-        return float(len(time))
-    return len(time) / max(float((end - time).mean()) / float(np.diff(moments).min()), 1.0)
-
-
-def calibrate(logits: Matrix, y: Classes, time: Times, end: Times) -> Calibration:
-    """Return the calibration that is best on the later half of the rows, by time.
-
-    It is fitted on the earlier half, without rows whose labels extend into the later half. Neither method is selected
-    if neither reduces the loss of the later half. Vector scaling is tried only if enough rows are independent.
-    """
-    middle = int(np.median(time))
-    early, late = end < middle, time >= middle
-    if early.sum() < ROWS_AT_LEAST or late.sum() < ROWS_AT_LEAST:
-        return UNCALIBRATED
-    fitted = best_temperature(logits[early], y[early])
-    without, with_it = loss(logits[late], y[late], 1.0), loss(logits[late], y[late], fitted)
-    scalar = Calibration(fitted if with_it <= without else 1.0, fitted, with_it, without)
-    enough = independent(time[early], end[early]) >= INDEPENDENT_AT_LEAST
-    vector = best_vector(logits[early], y[early]) if enough else None
-    if vector is not None:
-        with_vector = loss(vector.apply(logits[late]), y[late], 1.0)
-        if with_vector < min(with_it, without):
-            return Calibration(1.0, fitted, with_vector, without, vector)
-    return scalar

@@ -1,4 +1,6 @@
-"""The hash chain of the control log: each entry carries the head before it; its SHA-256 is the head after it."""
+"""The hash chain of the control log: each entry carries the head before it; its SHA-256 is the head after it.
+
+Faults are recorded in alarms and pinned by ``tests/histories``, so their wording is fixed."""
 
 import hashlib
 from typing import Final
@@ -14,7 +16,7 @@ from shared.control.state import ControlError, Past, Rejected, Repeated, State
 
 canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 """Encode an entry to the bytes that are hashed, signed and written: JSON without spaces, fields in the order of the
-schema, mappings sorted by key. (The faults of this module are recorded in alarms, so their wording is fixed.)"""
+schema, mappings sorted by key."""
 _decode: Final = msgspec.json.Decoder(CommandRecorded).decode
 
 

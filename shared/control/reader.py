@@ -4,12 +4,14 @@
 extends the chain, and counts. Any other entry is refused, or stops the reader.
 
 Refused: bytes that are no command; an id, digest or signature that does not fit; an old entry again; a command that is
-not accepted. The entry is not applied and is kept in ``refused`` for an alarm; reading goes on. Versions count only
+not accepted. The entry is not applied and is kept in ``refused`` for an alarm; reading continues. Versions count only
 the entries that count, while the id of the next entry follows the last id on the stream.
 
 Stopped (``ControlError``): the configuration cannot be known. Entries are missing (ids are missing, and the chain does
 not bridge them); an entry was built on one that was refused; or an entry extends the chain, but only a newer release
 can read it.
+
+Faults are recorded in alarms and pinned by ``tests/histories``, so their wording is fixed.
 """
 
 from typing import Final, NamedTuple
@@ -139,8 +141,8 @@ class ControlReader:
         orphan = self._orphans.get(recorded.previous)
         if orphan is not None:
             raise ControlError(
-                f"control entry {entry} was built on entry {orphan}, which does not extend version "
-                f"{self.state.version}: the log was changed there; restore it, or compare it with a checkpoint"
+                f"control entry {entry} was written upon entry {orphan}, which does not fit here; the log was "
+                f"changed behind version {self.state.version}: restore it, or compare it with a checkpoint"
             )
         if recorded.version > self.state.version + 1 and _hole(before, entry):
             raise ControlError(

@@ -1,7 +1,8 @@
 """The model families by name. Importing this loads no model library and no plug-in; using a family does.
 
-Each family is one module: ``prior`` and ``logistic`` are the baselines every score is compared
-with, ``xgboost`` and ``lightgbm`` the trees, ``patchtst`` and ``nhits`` the networks.
+Each family is one module or package. ``prior`` and ``logistic`` are the baselines that every score is compared with,
+``xgboost`` and ``lightgbm`` are tree ensembles, ``patchtst`` and ``nhits`` are networks. ``imported`` has the families
+of networks that were trained elsewhere.
 """
 
 from typing import Any, Final
@@ -45,7 +46,7 @@ __all__ = [
 
 
 class UnknownFamilyError(KeyError):
-    """A family that this release does not have. Says which there are."""
+    """This release has no family of that name. The message lists the families."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -74,8 +75,8 @@ FAMILIES: Final[Plugins[Family]] = Plugins(
 
 
 def family_named(name: str) -> Family:
-    """The family, of those that are trained here or of those that are imported. Raises
-    ``UnknownFamilyError``, and ``PluginError`` where another distribution adds it and it cannot be used."""
+    """Return a family by name, one that is trained here or one that is imported. Raises ``UnknownFamilyError``, and
+    ``PluginError`` where another distribution adds the family and it cannot be used."""
     if name in IMPORTED:
         return IMPORTED[name]
     if name not in FAMILIES:

@@ -1,7 +1,7 @@
-"""What a model family is: one architecture, used alike by the trainer and by the worker.
+"""The interface of a model family: one architecture, used by the trainer and by the worker.
 
-A family turns windows into logits. It knows nothing of symbols, scalers, calibration or digests;
-those are the artifact's (``shared.artifacts``).
+A family turns windows into logits. Symbols, scalers, calibration and digests belong to the artifact
+(``shared.artifacts``).
 """
 
 from collections.abc import Callable, Mapping
@@ -12,34 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 Windows = NDArray[np.float32] | NDArray[np.float64]
-"""[N, T, F]: N windows of T vectors of F features, the newest vector last. Float64 where the
-artifact scales them, else float32."""
+"""[N, T, F]: N windows of T vectors of F features, the newest vector last. Float64 where the artifact scales them,
+float32 otherwise."""
 Logits = NDArray[np.float64]
-"""[N, 3]: log probabilities of SELL, HOLD, BUY up to a constant per row."""
+"""[N, 3]: log probabilities of SELL, HOLD and BUY, up to a constant in each row."""
 Classes = NDArray[np.int64]
 """[N]: 0 SELL, 1 HOLD, 2 BUY."""
 Weights = NDArray[np.float64]
-"""[N]: how much each row counts."""
+"""[N]: the weight of each row in the loss."""
 
 LONGEST_WINDOW: Final = 512
-"""T is at most this. Every worker keeps so many vectors of each symbol, whichever artifacts it knows, so that one that
-is started later has its window from its first bar (``services.model_worker.windows``)."""
+"""The largest T. Every worker keeps this many vectors of each symbol, whichever artifacts are active, so that an
+artifact that is started later has a full window at its first bar (``services.model_worker.windows``)."""
 
 Params = Mapping[str, int | float]
 Files = Mapping[str, bytes]
 
 
 class WeightsError(ValueError):
-    """Weights that are not this family's, or do not fit the manifest. Names the file."""
+    """The weights are not those of this family, or do not fit the manifest. The message names the file."""
 
 
 Offset = NDArray[np.float64]
-"""[3]: added to every row's logits before they are judged."""
+"""[3]: added to the logits of every row before the loss is computed."""
 
 
 class Sample(NamedTuple):
-    """Windows with the class of each and how much it counts. ``offset``: what is added to a model's logits
-    before the loss of these rows is taken; whoever serves the model adds that of the held rows."""
+    """Windows, their classes and their weights. ``offset`` is added to a model's logits before the loss of these rows
+    is computed. A model is served with the offset of the held-out sample."""
 
     x: Windows
     y: Classes
@@ -48,10 +48,10 @@ class Sample(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """How a fit stands after step ``number`` of at most ``of`` (epochs, or trees every so many rounds).
-    ``train_loss`` and ``held_loss`` are mean log losses in nats, the former as the fit itself sees it
-    (with dropout, say); ``held`` are the logits [N, 3] of the held rows, their offset added: what would be
-    served now."""
+    """The progress of a fit after step ``number`` of at most ``of``: epochs of a network, rounds of trees.
+
+    ``train_loss`` and ``held_loss`` are mean log losses in nats. ``train_loss`` is computed by the fit itself, with
+    dropout if there is any. ``held`` are the logits [N, 3] of the held-out rows with their offset added."""
 
     number: int
     of: int
@@ -61,21 +61,21 @@ class Epoch(NamedTuple):
 
 
 Watch = Callable[[Epoch], bool | None]
-"""Called after each epoch; true ends the fit there, with what it has. What it raises reaches the caller of
-``fit``. Else the fitted model is the same with and without it."""
+"""A callback after each epoch. If it returns true, the fit ends with the best model so far. What it raises is raised by
+``fit``. Otherwise it has no effect on the fitted model."""
 
 
 class FittedModel(Protocol):
     """A fitted or loaded model."""
 
     def logits(self, windows: Windows) -> Logits:
-        """Guaranteed: finite for finite input; one thread; a row's bits depend on that row alone,
-        not on how many others are asked with it (``batch_rows`` of the family says otherwise)."""
+        """Return [N, 3]. Guaranteed: finite for finite input; one thread; the bits of a row depend on that row alone,
+        not on the other rows of the call (unless ``batch_rows`` of the family is set)."""
 
 
 class Fitted(NamedTuple):
-    """A fitted model and how many steps early stopping kept (trees, epochs; 0 where none).
-    ``libraries``: name and version of those that had part in the weights, and have none in the answers."""
+    """A fitted model. ``steps``: trees or epochs that early stopping kept, 0 where there is no early stopping.
+    ``libraries``: name and version of the libraries that were used to fit and are not needed to predict."""
 
     model: Any
     steps: int
@@ -83,10 +83,11 @@ class Fitted(NamedTuple):
 
 
 class Family(Protocol):
-    """One architecture. ``scaled``: whether its input is standardised.
-    ``constant``: whether it may answer the same for every input (a baseline). ``batch_rows``: the
-    batch size at which its bits are stable, None where they are at any. ``defaults``: every
-    hyper-parameter with its value; there are no others. ``presets``: named sets of them."""
+    """One architecture.
+
+    ``scaled``: whether its input is standardised. ``constant``: whether it may predict the same for every input, as a
+    baseline does. ``batch_rows``: the batch size at which its bits are reproducible, None if they are at any size.
+    ``defaults``: every hyper-parameter with its default. ``presets``: named sets of hyper-parameters."""
 
     name: str
     scaled: bool
@@ -96,30 +97,32 @@ class Family(Protocol):
     presets: Mapping[str, Params]
 
     def window(self, params: Params) -> int:
-        """The T of the windows that a model with these parameters takes. Raises ``ValueError`` for
-        parameters that give no model."""
+        """Return the window length T of a model with these parameters. Raises ``ValueError`` for parameters that are
+        not valid."""
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
-        """Fits on ``train``; ``held`` only says when to stop. Plain multi-class log loss on
-        the natural prior. Deterministic for the same input, seed, libraries and processor."""
+        """Fit a model on ``train``; ``held`` decides only when to stop, or which penalty to keep.
+
+        The loss is the plain multi-class log loss; classes are not resampled. Deterministic for the same input, seed,
+        libraries and processor. Raises ``LibraryMissingError``."""
 
     def save(self, model: Any) -> dict[str, bytes]:
-        """The weights as files in formats that carry data and no code."""
+        """Return the weights as files, in formats that hold data and no code."""
 
     def load(self, files: Files, features: int, params: Params) -> FittedModel:
-        """The model in ``files``, over windows [N, ``window(params)``, ``features``]. Raises
-        ``WeightsError``. Never runs anything it reads."""
+        """Return the model in ``files``, for windows [N, ``window(params)``, ``features``]. Raises ``WeightsError``.
+        Guaranteed: runs no code from the files."""
 
     def libraries(self) -> dict[str, str]:
-        """Name and version of each library that the answer's bits depend on."""
+        """Return name and version of each library that the bits of a prediction depend on."""
 
 
 NONE: Mapping[str, Params] = MappingProxyType({})
 
 
 def complete(family: Family, given: Params, preset: str = "") -> dict[str, int | float]:
-    """The family's defaults, with those of ``preset`` and then ``given`` over them. Raises ``ValueError``
-    on an unknown name, and on values that give no model."""
+    """Return the family's defaults, overridden by those of ``preset`` and then by ``given``. Raises ``ValueError`` for
+    an unknown name and for values that are not valid."""
     if preset and preset not in family.presets:
         raise ValueError(
             f"family {family.name!r} has no preset {preset!r}; it has: {', '.join(family.presets) or 'none'}"
@@ -136,24 +139,25 @@ def complete(family: Family, given: Params, preset: str = "") -> dict[str, int |
 
 
 def one_vector(params: Params) -> int:
-    """The window of a family that looks at the newest vector alone."""
+    """Return the window of a family whose input is the newest vector alone: 1."""
     return 1
 
 
-def shifted(logits: Logits, offset: Offset | None) -> Logits:
-    """[N, 3] with the offset added."""
-    return logits if offset is None else np.asarray(logits + offset)
+def shifted(logits: Logits, offset: Offset | None, sign: int = 1) -> Logits:
+    """Return logits with ``sign`` times the offset added to every row."""
+    return logits if offset is None else np.asarray(logits + sign * offset)
 
 
-def held_loss(logits: Logits, held: Sample) -> float:
-    """Weighted mean log loss of ``logits`` (their offset added) on ``held``, in nats."""
-    top = logits.max(axis=1)
-    losses = top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(held.y)), held.y]
-    return float((losses * held.weight).sum() / held.weight.sum())
+def class_shares(train: Sample) -> NDArray[np.float64]:
+    """Return the weighted shares [3] of the classes. Raises ``ValueError`` where a class has no row."""
+    counts = np.bincount(train.y, weights=train.weight, minlength=3)
+    if not (counts > 0).all():
+        raise ValueError(f"a class has no row in the training part: SELL, HOLD, BUY weigh {counts.tolist()}")
+    return np.asarray(counts / counts.sum())
 
 
 def only_file(files: Files, name: str, family: str) -> bytes:
-    """The content of the one file a family saves. Raises ``WeightsError``."""
+    """Return the content of the only file that a family saves. Raises ``WeightsError``."""
     if set(files) != {name}:
         raise WeightsError(
             f"family {family!r} expects the weight file {name}; found: {', '.join(sorted(files)) or 'none'}"
@@ -162,7 +166,7 @@ def only_file(files: Files, name: str, family: str) -> bytes:
 
 
 def last_row(windows: Windows, family: str) -> NDArray[Any]:
-    """[N, F] of windows with T = 1. Raises ``ValueError`` for longer ones."""
+    """Return windows with T = 1 as [N, F]. Raises ``ValueError`` for longer windows."""
     if windows.shape[1] != 1:
         raise ValueError(f"family {family!r} takes windows of one vector; these have {windows.shape[1]}")
     return np.ascontiguousarray(windows[:, 0, :])

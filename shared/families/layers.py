@@ -1,10 +1,10 @@
-"""The layers of a network in NumPy, for serving: float32, no automatic gradient, no torch.
+"""The layers of a network in NumPy, for serving: float32, without gradients and without torch.
 
-Ufuncs are called as such, without NumPy's wrappers in Python: at one bar every 20 ms what counts is how
-little is executed. Rows keep their bits: whatever is computed for one window is computed by the same calls on arrays of
-the same shape, however many windows are asked at once. A product with a weight matrix is therefore
-always a *stacked* one, [N, rows, in] @ [in, out]: NumPy then makes one BLAS call for each of the N
-windows, all of one shape, where a flattened [N * rows, in] would sum in an order that depends on N.
+The bits of a row do not depend on the number of rows: each window is computed by the same calls on arrays of the same
+shape. So a product with a weight matrix is always *stacked*, [N, rows, in] @ [in, out], for which NumPy makes one BLAS
+call of one shape for each of the N windows. A flattened [N * rows, in] would be summed in an order that depends on N.
+
+Ufuncs are called directly, without NumPy's Python wrappers: for one window, overhead costs more than arithmetic.
 """
 
 import functools
@@ -26,7 +26,7 @@ def _float32(*values: float) -> tuple[np.float32, ...]:
 
 
 EPSILON: Final = np.float32(1e-5)
-"""Of torch's normalisations."""
+"""Added to the variance by torch's normalisations."""
 HALF, ONE, FOUR = _float32(0.5, 1.0, 4.0)
 ROOT_HALF: Final = np.float32(math.sqrt(0.5))
 NUMERATOR: Final = _float32(
@@ -45,20 +45,20 @@ DENOMINATOR: Final = _float32(
     -7.37332916720468e-03,
     -1.42647390514189e-02,
 )
-"""A rational minimax approximation of erf on [-4, 4], highest power first, in x² (Eigen's, in float32
-within a few units of the last place)."""
+"""Coefficients of a rational minimax approximation of erf on [-4, 4], in powers of x², highest first. From Eigen; exact
+to a few units of the last place in float32."""
 
 
 def checked(weights: Mapping[str, NDArray[np.generic]], expected: Mapping[str, Shape], file: str) -> dict[str, Array]:
-    """The arrays by name as contiguous float32. Strict: a name missing or unknown, another shape or
-    type, or a value that is not finite raises ``WeightsError``."""
+    """Return the arrays by name as contiguous float32. Raises ``WeightsError`` for a missing or unknown name, another
+    shape or type, and a value that is not finite."""
     faults = [f"{name}: missing" for name in sorted(expected.keys() - weights.keys())]
     faults += [f"{name}: unknown" for name in sorted(weights.keys() - expected.keys())]
     for name in sorted(expected.keys() & weights.keys()):
-        found = weights[name]
-        if found.dtype != np.float32 or found.shape != expected[name]:
-            faults.append(f"{name}: {found.dtype} {list(found.shape)}, expected float32 {list(expected[name])}")
-        elif not np.isfinite(found).all():
+        array = weights[name]
+        if array.dtype != np.float32 or array.shape != expected[name]:
+            faults.append(f"{name}: {array.dtype} {list(array.shape)}, expected float32 {list(expected[name])}")
+        elif not np.isfinite(array).all():
             faults.append(f"{name}: not finite")
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
@@ -67,8 +67,10 @@ def checked(weights: Mapping[str, NDArray[np.generic]], expected: Mapping[str, S
 
 
 class Linear:
-    """[N, rows, in] to [N, rows, out]; ``name`` as in torch, with its weight [out, in]. ``after``: the
-    layer norm before it, whose affine map is taken over here; the norm itself is then ``bare``."""
+    """A linear layer, [N, rows, in] to [N, rows, out]. ``name`` is its name in torch, where its weight is [out, in].
+
+    ``after``: the layer norm whose output it takes. The norm's affine map is merged into this layer, and the norm
+    itself is built with ``bare=True``."""
 
     def __init__(self, weights: Mapping[str, Array], name: str, *, after: str = "") -> None:
         weight: Array = weights[f"{name}.weight"]
@@ -76,32 +78,32 @@ class Linear:
         if after:
             self.bias = self.bias + weight @ weights[f"{after}.bias"]
             weight = weight * weights[f"{after}.weight"]
-        self.weight: Array = np.array(weight.T, order="C")  # a copy: the owner may scale it
+        self.weight: Array = np.array(weight.T, order="C")  # a copy: callers may scale it in place
 
     def __call__(self, x: Array) -> Array:
-        """A new array."""
+        """Return a new array."""
         y: Array = x @ self.weight
         y += self.bias
         return y
 
     @staticmethod
     def shapes(name: str, wide: int, out: int) -> dict[str, Shape]:
-        """What its weights must look like."""
+        """Return the shape of each of its weights, by name."""
         return {f"{name}.weight": (out, wide), f"{name}.bias": (out,)}
 
 
 class LayerNorm:
-    """Each token [..., width] to mean 0 and variance 1; then, unless ``bare``, its affine map."""
+    """Layer normalisation: each token [..., width] to mean 0 and variance 1, then, unless ``bare``, an affine map."""
 
     def __init__(self, weights: Mapping[str, Array], name: str, *, bare: bool = False) -> None:
         self.bare = bare
         self.weight = weights[f"{name}.weight"]
         self.bias = weights[f"{name}.bias"]
-        # A product with 1/width sums a short axis four times faster than ``mean`` does.
+        # A product with 1/width sums a short axis four times faster than ``mean``.
         self.mean: Array = np.full((len(self.weight), 1), 1 / len(self.weight), dtype=np.float32)
 
     def __call__(self, x: Array) -> Array:
-        """A new array."""
+        """Return a new array."""
         y: Array = x - x @ self.mean
         deviation: Array = np.square(y) @ self.mean
         np.sqrt(deviation + EPSILON, out=deviation)
@@ -113,12 +115,12 @@ class LayerNorm:
 
     @staticmethod
     def shapes(name: str, width: int) -> dict[str, Shape]:
-        """What its weights must look like."""
+        """Return the shape of each of its weights, by name."""
         return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
 class BatchNorm:
-    """Each number of a token by the mean and variance that training kept: an affine map."""
+    """Batch normalisation by the mean and variance that training recorded: an affine map."""
 
     def __init__(self, weights: Mapping[str, Array], name: str) -> None:
         deviation = np.sqrt(weights[f"{name}.running_var"] + EPSILON)
@@ -126,19 +128,19 @@ class BatchNorm:
         self.offset: Array = weights[f"{name}.bias"] - weights[f"{name}.running_mean"] * self.factor
 
     def __call__(self, x: Array) -> Array:
-        """A new array."""
+        """Return a new array."""
         y: Array = x * self.factor
         y += self.offset
         return y
 
     @staticmethod
     def shapes(name: str, width: int) -> dict[str, Shape]:
-        """What its weights must look like, without torch's count of batches, which serves nothing."""
+        """Return the shape of each of its weights, by name, without torch's count of batches."""
         return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
 
 
 def gelu(x: Array) -> Array:
-    """x times the normal distribution function (Hendrycks and Gimpel 2016), by ``erf``."""
+    """Return x times the standard normal distribution function of x (Hendrycks and Gimpel 2016)."""
     y = erf(x * ROOT_HALF)
     y += ONE
     y *= x
@@ -147,7 +149,7 @@ def gelu(x: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """The error function, within 5e-7."""
+    """Return the error function, within 5e-7."""
     x = np.minimum(x, FOUR)
     np.maximum(x, -FOUR, out=x)
     square = x * x
@@ -173,13 +175,13 @@ def _ones(count: int) -> Array:
 
 
 def attended(scores: Array, values: Array) -> Array:
-    """The values [..., N, size] averaged by the softmax of the scores [..., N, N] over their last axis."""
+    """Return the values [..., N, size], averaged with the softmax of the scores [..., N, N] over their last axis."""
     tokens = scores.shape[-1]
-    # The largest of a short last axis is found four times faster along a long one, over a copy.
+    # On a transposed copy the maximum of a short axis is averaged four times faster.
     turned = np.ascontiguousarray(scores.reshape(len(scores), -1, tokens).swapaxes(1, 2))
     shares: Array = scores - np.maximum.reduce(turned, axis=1).reshape(*scores.shape[:-1], 1)
     np.exp(shares, out=shares)
     sums = (shares.reshape(len(scores), -1, tokens) @ _ones(tokens)).reshape(*scores.shape[:-1], 1)
-    found: Array = shares @ values
-    found /= sums
-    return found
+    averaged: Array = shares @ values
+    averaged /= sums
+    return averaged

@@ -1,8 +1,8 @@
-"""Trains and asks torch networks that answer windows [B, T, F] with logits [B, 3]. One thread.
+"""Trains torch networks that map windows [B, T, F] to logits [B, 3], on one thread.
 
-Adam with decoupled decay (Loshchilov and Hutter 2019), one cycle of the learning rate (Smith and Topin
-2018), clipped gradients, and the epoch of least held-out log loss. The loss is the plain log loss on
-the natural prior: nothing rewards spread, which would only teach a network to be confidently wrong.
+The optimiser is Adam with decoupled weight decay (Loshchilov and Hutter 2019), with one cycle of the learning rate
+(Smith and Topin 2018) and clipped gradients. The epoch with the least held-out log loss is kept. The loss is the plain
+log loss on the natural prior. No term rewards spread: it would only teach a network to be confidently wrong.
 """
 
 import math
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, held_loss, shifted
+from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, class_shares, shifted
+from shared.families.losses import mean_log_loss
 
 torch.set_num_threads(1)
 
 ROWS: Final = 256
-"""Windows answered in one call, after each epoch."""
+"""Windows that are evaluated in one call."""
 
 Floats = NDArray[np.float32]
 
@@ -29,32 +30,34 @@ class Net(Protocol):
     """A classifier that can be set to the class prior."""
 
     def begin(self, log_prior: Tensor) -> None:
-        """Makes the network answer with ``log_prior`` before its first step."""
+        """Initialise the network so that it predicts ``log_prior`` before its first step."""
 
 
 class Best(NamedTuple):
-    """The epoch that was kept."""
+    """The epoch with the least held-out loss so far."""
 
     number: int
     loss: float
     state: dict[str, Tensor]
 
 
-def answer(net: nn.Module, windows: Windows) -> Logits:
-    """[N, T, F] to float64 [N, 3], as in training; what serves is the family's ``Forward``."""
+def predict(net: nn.Module, windows: Windows) -> Logits:
+    """Return the logits [N, 3] of windows [N, T, F] in float64, computed by torch. Workers use the family's NumPy
+    form."""
     with torch.inference_mode():
-        found = [
+        logits = [
             net(torch.from_numpy(windows[at : at + ROWS].astype(np.float32))).numpy()
             for at in range(0, len(windows), ROWS)
         ]
-    return np.concatenate(found).astype(np.float64)
+    return np.concatenate(logits).astype(np.float64)
 
 
 def learn(
     build: Callable[[], Any], train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None
 ) -> tuple[nn.Module, int]:
-    """A network fitted on ``train`` and the epochs it was given. ``params``: see ``TRAINING`` of
-    ``shared.families.sequence``. Torch's default generator is as before afterwards."""
+    """Fit a network on ``train``; return it and the number of the epoch that was kept.
+
+    ``params``: see ``TRAINING`` of ``shared.families.sequence``. Torch's default random generator is left unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build()
@@ -65,11 +68,7 @@ def learn(
 
 
 def _log_prior(train: Sample) -> Floats:
-    counts = np.bincount(train.y, weights=train.weight, minlength=3)
-    if not (counts > 0).all():
-        raise ValueError(f"a class has no row in the training part: SELL, HOLD, BUY weigh {counts.tolist()}")
-    start = np.log(counts / counts.sum())
-    return np.asarray(start if train.offset is None else start - train.offset, np.float32)
+    return shifted(np.log(class_shares(train)), train.offset, -1).astype(np.float32)
 
 
 def _epochs(
@@ -88,8 +87,8 @@ def _epochs(
             total += _step(net, optimiser, part, params) * len(rows)
             cycle.step()
         net.eval()
-        logits = shifted(answer(net, held.x), held.offset)
-        loss = held_loss(logits, held)
+        logits = shifted(predict(net, held.x), held.offset)
+        loss = mean_log_loss(logits, held.y, held.weight)
         if loss < best.loss or not best.state:
             best = Best(number, loss, {name: value.clone() for name, value in net.state_dict().items()})
         ended = watch is not None and watch(Epoch(number, epochs, total / len(train.y), loss, logits))
@@ -99,7 +98,7 @@ def _epochs(
 
 
 def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params: Params) -> float:
-    """One step; the weighted mean loss before it."""
+    """Take one optimiser step and return the weighted mean loss before it."""
     x, y, weight = torch.from_numpy(rows.x.astype(np.float32)), torch.from_numpy(rows.y), torch.from_numpy(rows.weight)
     optimiser.zero_grad(set_to_none=True)
     logits = net(x) if rows.offset is None else net(x) + torch.from_numpy(rows.offset.astype(np.float32))
@@ -112,5 +111,5 @@ def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params
 
 
 def arrays_of(net: nn.Module) -> dict[str, NDArray[Any]]:
-    """The weights by name. Not how many batches a normalisation has seen: nothing reads it."""
+    """Return the weights by name, without the batch counts of normalisations, which are not used to predict."""
     return {name: value.detach().numpy() for name, value in net.state_dict().items() if value.is_floating_point()}

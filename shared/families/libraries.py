@@ -1,9 +1,9 @@
-"""Imports the libraries of the families when they are used, each with no more than it needs.
+"""Imports the libraries of training and of the families when they are used.
 
-XGBoost and LightGBM look for scikit-learn and pandas and load both where they find them, for
-wrappers that nothing here uses: 126 MB of resident memory and over a second, instead of 60 MB and
-0.2 seconds. While one of them is imported these two names are shown as absent, the way Python
-itself marks a module that must not be imported (``None`` in ``sys.modules``), and then forgotten.
+XGBoost and LightGBM import scikit-learn and pandas where they are installed, for wrappers that nothing here uses. That
+costs 126 MB of resident memory and over a second, instead of 60 MB and 0.2 seconds. While one of the two is imported,
+scikit-learn and pandas are marked as absent, as Python itself marks a module (``None`` in ``sys.modules``); then the
+mark is removed.
 """
 
 import importlib
@@ -15,19 +15,21 @@ from typing import Final, Literal
 
 from shared.distribution import install_command
 
+TREES: Final = ("xgboost", "lightgbm")
 OPTIONAL: Final = ("sklearn", "pandas")
+"""What the packages of ``TREES`` import only where it is installed."""
 
 
 class LibraryMissingError(ImportError):
-    """A family's library is not installed. Says which extra brings it."""
+    """A library is not installed. The message names the extra that installs it."""
 
 
 @contextmanager
 def absent(*names: str) -> Iterator[None]:
-    """Makes ``import name`` fail inside the block, for names that are not imported yet."""
+    """Make ``import name`` fail inside the block, for names that are not imported yet."""
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # Python's own marker
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's mark of an absent module
     try:
         yield
     finally:
@@ -35,24 +37,50 @@ def absent(*names: str) -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
-EXTRAS: Final = {"xgboost": "trees", "lightgbm": "trees", "safetensors": "networks", "safetensors.numpy": "networks"}
-"""The extra that brings a library, where it is not ``ml``."""
+Library = Literal[
+    "distributed",
+    "joblib",
+    "lightgbm",
+    "ray.util.joblib",
+    "safetensors",
+    "safetensors.numpy",
+    "scipy.optimize",
+    "scipy.special",
+    "sklearn",
+    "sklearn.exceptions",
+    "sklearn.linear_model",
+    "torch",
+    "xgboost",
+]
+EXTRAS: Final = {
+    "distributed": "dask",
+    "joblib": "train",
+    "lightgbm": "trees",
+    "ray": "ray",
+    "safetensors": "networks",
+    "scipy": "train",
+    "sklearn": "train",
+    "torch": "ml",
+    "xgboost": "trees",
+}
+"""The extra that installs each package."""
 
 
-def library(name: Literal["xgboost", "lightgbm", "torch", "safetensors", "safetensors.numpy"]) -> ModuleType:
-    """The library, imported once. Raises ``LibraryMissingError``."""
-    if name in sys.modules:
-        return sys.modules[name]
+def library(name: Library) -> ModuleType:
+    """Return the library, imported once. Raises ``LibraryMissingError``."""
+    if (module := sys.modules.get(name)) is not None:
+        return module
+    package = name.partition(".")[0]
     try:
-        with absent(*OPTIONAL):
+        with absent(*(OPTIONAL if package in TREES else ())):
             return importlib.import_module(name)
     except ImportError as error:
         raise LibraryMissingError(
-            f"this family needs the library {name}: {install_command(EXTRAS.get(name, 'ml'))} ({error})"
+            f"this needs the library {package}: {install_command(EXTRAS[package])} ({error})"
         ) from error
 
 
 def network_module(family: str) -> ModuleType:
-    """``shared.families.<family>.net``, which imports torch. Raises ``LibraryMissingError``."""
+    """Return ``shared.families.<family>.net``, which imports torch. Raises ``LibraryMissingError``."""
     library("torch")
     return importlib.import_module(f"shared.families.{family}.net")

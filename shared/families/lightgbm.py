@@ -28,16 +28,16 @@ from shared.families.libraries import library
 
 FILE: Final = "model.txt"
 WATCHED_EVERY: Final = 10
-"""Rounds."""
+"""Boosting rounds between two calls of ``watch``."""
 RAW_SCORES: Final = 1
-"""``C_API_PREDICT_RAW_SCORE``: sums over all trees, before the softmax."""
+"""``C_API_PREDICT_RAW_SCORE``: the sums over all trees, before the softmax."""
 FLOATS: Final = (0, 1)
 """``C_API_DTYPE_FLOAT32`` and ``C_API_DTYPE_FLOAT64``."""
 
 
 class LightGBMModel:
-    """A booster on one thread, asked through the documented C interface: for one row the Python layer
-    over it costs more than the trees."""
+    """A booster on one thread. Predicts through LightGBM's documented C interface, since for one row its Python layer
+    costs more than the trees."""
 
     def __init__(self, booster: Any):
         self._booster = booster
@@ -47,7 +47,7 @@ class LightGBMModel:
         self._count = ctypes.c_int64()
 
     def logits(self, windows: Windows) -> Logits:
-        """Raw scores: float64 sums in the order of the trees."""
+        """Return raw scores [N, 3]: float64 sums in the order of the trees."""
         rows = last_row(windows, "lightgbm")
         if not len(rows):
             return np.empty((0, 3))
@@ -73,28 +73,28 @@ class LightGBMModel:
 
 
 def _start(sample: Sample) -> Any:
-    """[N, 3] scores from which the trees of a sample with an offset begin."""
+    """Return the scores [N, 3] to which the trees of a sample with an offset are added."""
     return None if sample.offset is None else np.tile(sample.offset, (len(sample.y), 1))
 
 
-def _telling(watch: Watch, held: Any, offset: Offset | None) -> Callable[[Any], None]:
-    """A callback that tells ``watch`` every so many rounds."""
+def _watching(watch: Watch, held: Any, offset: Offset | None) -> Callable[[Any], None]:
+    """Return a LightGBM callback that calls ``watch`` every ``WATCHED_EVERY`` rounds."""
 
     def after_iteration(env: Any) -> None:
         if (env.iteration + 1) % WATCHED_EVERY == 0:
             losses = {part: loss for part, _, loss, *_ in env.evaluation_result_list}
             scores = np.asarray(env.model.predict(held, raw_score=True, num_threads=1), dtype=np.float64)
-            told = Epoch(
+            progress = Epoch(
                 env.iteration + 1, env.end_iteration, losses["train"], losses["validation"], shifted(scores, offset)
             )
-            if watch(told):
+            if watch(progress):
                 raise library("lightgbm").callback.EarlyStopException(env.iteration, env.evaluation_result_list)
 
     return after_iteration
 
 
 class LightGBM:
-    """The family ``lightgbm``. ``patience``: trees without gain on the validation part before it stops."""
+    """The family ``lightgbm``. ``patience``: rounds without gain on the validation part after which a fit stops."""
 
     name = "lightgbm"
     window = staticmethod(one_vector)
@@ -118,7 +118,7 @@ class LightGBM:
     )
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
-        """``steps`` of the result: boosting rounds kept, of three trees each."""
+        """See ``Family.fit``. ``steps`` of the result: boosting rounds that were kept, each of three trees."""
         lightgbm = library("lightgbm")
         own = {"rounds", "patience"}
         settings: dict[str, Any] = {name: value for name, value in params.items() if name not in own}
@@ -138,16 +138,16 @@ class LightGBM:
             valid_names=["train", "validation"][watch is None :],
             callbacks=[
                 lightgbm.early_stopping(int(params["patience"]), verbose=False),
-                *([] if watch is None else [_telling(watch, rows, held.offset)]),
+                *([] if watch is None else [_watching(watch, rows, held.offset)]),
             ],
         )
         steps = int(booster.best_iteration)
-        # Through text, so that the model that is scored is the model that will be served.
+        # The model goes through its text format, so that the model that is scored is the one that will be served.
         files = {FILE: booster.model_to_string(num_iteration=steps).encode()}
         return Fitted(self.load(files, train.x.shape[2], params), steps)
 
     def save(self, model: LightGBMModel) -> dict[str, bytes]:
-        """One text file."""
+        """Return one text file."""
         return {FILE: model._booster.model_to_string().encode()}
 
     def load(self, files: Files, features: int, params: Params) -> LightGBMModel:
@@ -165,5 +165,5 @@ class LightGBM:
         return LightGBMModel(booster)
 
     def libraries(self) -> dict[str, str]:
-        """NumPy and LightGBM."""
+        """Return NumPy and LightGBM."""
         return {"numpy": np.__version__, "lightgbm": library("lightgbm").__version__}

@@ -1,13 +1,14 @@
-"""Multinomial logistic regression on standardised features: the linear baseline.
+"""Multinomial logistic regression on the newest vector, with standardised features: the linear baseline.
 
-Fitted by Newton's method (Böhning 1992 gives the Hessian) with a ridge penalty on the weights and
-none on the intercepts; the penalty is the one of five that the validation part likes best. Answers
-without a matrix product, because BLAS sums in another order for another number of rows.
+Fitted by scikit-learn, with a ridge penalty on the coefficients and none on the intercepts. Five penalties are tried;
+the one with the least loss on the validation part is kept. A fitted model is an array of coefficients, which is
+evaluated without a matrix product: BLAS adds in another order for another number of rows.
 """
 
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 
 from shared.families.base import (
     NONE,
-    Classes,
     Epoch,
     Files,
     Fitted,
@@ -26,107 +26,48 @@ from shared.families.base import (
     Watch,
     WeightsError,
     Windows,
+    class_shares,
     last_row,
     one_vector,
     only_file,
+    shifted,
 )
+from shared.families.libraries import library
+from shared.families.losses import mean_log_loss
 
 FILE: Final = "weights.json"
 CHUNK: Final = 4096
+"""Rows that are evaluated at once, to bound the memory of the intermediate products."""
 RIDGES: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Penalties tried, per row of the training part."""
+"""Penalties that are tried. The objective is the mean log loss plus ``ridge / 2`` times the sum of the squared
+coefficients."""
+TOLERANCE: Final = 1e-8
+"""Largest component of the gradient at which a fit has converged."""
 
 Matrix = NDArray[np.float64]
 
 
 class LogisticModel(Struct, frozen=True, forbid_unknown_fields=True):
-    """``coefficients``: one row of three for each feature, then the row of intercepts."""
+    """``coefficients``: for each feature one row, for SELL, HOLD and BUY; the last row holds the intercepts."""
 
     coefficients: tuple[tuple[float, float, float], ...]
 
     def logits(self, windows: Windows) -> Logits:
-        """Sums feature after feature, so that a row's bits are its own."""
+        """Return [N, 3]. Products are added feature by feature, so that the bits of a row depend on that row alone."""
         x = last_row(windows, "logistic").astype(np.float64)
         table = np.array(self.coefficients)
         out = np.empty((len(x), 3))
         for at in range(0, len(x), CHUNK):
             part = x[at : at + CHUNK]
             terms = part.T[:, :, None] * table[:-1, None, :]
-            # Rows of at least three: NumPy adds them one after the other, never pairwise.
+            # With at least three columns NumPy adds rows one after the other, never pairwise.
             sums = np.add.reduce(terms.reshape(len(table) - 1, -1), axis=0)
             out[at : at + CHUNK] = sums.reshape(-1, 3) + table[-1]
         return out
 
 
-class Design(NamedTuple):
-    """Features and a column of ones [N, F + 1], classes, weights that sum to one, and what is added to the
-    logits of every row."""
-
-    x: Matrix
-    y: Classes
-    share: Matrix
-    offset: Matrix
-
-
-def _design(sample: Sample) -> Design:
-    rows = last_row(sample.x, "logistic").astype(np.float64)
-    offset = np.zeros(3) if sample.offset is None else sample.offset
-    return Design(np.hstack([rows, np.ones((len(rows), 1))]), sample.y, sample.weight / sample.weight.sum(), offset)
-
-
-def _softmax(z: Matrix) -> Matrix:
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
-
-
-def _log_loss(sample: Design, table: Matrix) -> float:
-    p = _softmax(sample.x @ table + sample.offset)[np.arange(len(sample.y)), sample.y]
-    return float(-(sample.share * np.log(np.maximum(p, 1e-300))).sum())
-
-
-def _newton(sample: Design, ridge: float, start: Matrix, steps: int) -> Matrix:
-    """Minimises mean log loss + ridge/2 * |weights|^2 from ``start`` ([F + 1, 3])."""
-    x, y, share, offset = sample
-    width = x.shape[1]
-    penalty = np.full((width, 3), ridge)
-    penalty[-1] = 1e-9  # only picks one of the equivalent intercepts
-    table = start
-
-    def objective(candidate: Matrix) -> float:
-        return _log_loss(sample, candidate) + 0.5 * float((penalty * candidate**2).sum())
-
-    value = objective(table)
-    for _ in range(steps):
-        p = _softmax(x @ table + offset)
-        error = p.copy()
-        error[np.arange(len(y)), y] -= 1.0
-        gradient = x.T @ (error * share[:, None]) + penalty * table
-        hessian = _hessian(sample, p) + np.diag(penalty.T.ravel() + 1e-9)
-        step = np.linalg.solve(hessian, gradient.T.ravel()).reshape(3, width).T
-        size = 1.0
-        while objective(table - size * step) > value and size > 1e-4:
-            size /= 2
-        improved = objective(table - size * step)
-        if not improved < value - 1e-10:
-            break
-        table, value = table - size * step, improved
-    return table
-
-
-def _hessian(sample: Design, p: Matrix) -> Matrix:
-    """[3(F + 1), 3(F + 1)], class by class."""
-    x, _, share, _ = sample
-    width = x.shape[1]
-    blocks = np.zeros((3, width, 3, width))
-    for j in range(3):
-        for k in range(j, 3):
-            curve = share * p[:, j] * ((j == k) - p[:, k])
-            blocks[j, :, k, :] = blocks[k, :, j, :] = x.T @ (x * curve[:, None])
-    return blocks.reshape(3 * width, 3 * width)
-
-
 class Logistic:
-    """The family ``logistic``. ``iterations`` bounds Newton's steps for each penalty."""
+    """The family ``logistic``. ``iterations``: the most Newton steps for each penalty."""
 
     name = "logistic"
     window = staticmethod(one_vector)
@@ -137,23 +78,35 @@ class Logistic:
     defaults: Params = MappingProxyType({"iterations": 20})
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
-        """``steps`` of the result is the number of penalties tried; nothing is drawn at random."""
-        fitting, watched = _design(train), _design(held)
-        best = table = np.zeros((fitting.x.shape[1], 3))
-        least = np.inf
-        for number, ridge in enumerate(reversed(RIDGES), 1):  # strongest first: each start is near its end
-            table = _newton(fitting, ridge, table, int(params["iterations"]))
-            loss = _log_loss(watched, table)
+        """See ``Family.fit``. ``steps`` of the result is the number of penalties. Nothing is random, so ``seed`` has no
+        effect. Raises ``ValueError`` where a class has no training row."""
+        class_shares(train)
+        x = last_row(train.x, self.name).astype(np.float64)
+        held_x = last_row(held.x, self.name).astype(np.float64)
+        regression = library("sklearn.linear_model").LogisticRegression(
+            solver="newton-cholesky", tol=TOLERANCE, max_iter=int(params["iterations"]), warm_start=True
+        )
+        best, least = np.zeros((x.shape[1] + 1, 3)), np.inf
+        for number, ridge in enumerate(reversed(RIDGES), 1):  # the strongest first: each fit starts near its end
+            regression.set_params(C=1 / (ridge * train.weight.sum()))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", library("sklearn.exceptions").ConvergenceWarning)
+                regression.fit(x, train.y, sample_weight=train.weight)
+            # An offset is the same for all rows and intercepts are not penalised: it is a part of the intercepts.
+            table = np.vstack([regression.coef_.T, shifted(regression.intercept_, train.offset, -1)])
+            logits = shifted(held_x @ table[:-1] + table[-1], held.offset)
+            loss = mean_log_loss(logits, held.y, held.weight)
             if loss < least:
                 best, least = table, loss
             if watch is not None:
-                answers = watched.x @ table + watched.offset
-                if watch(Epoch(number, len(RIDGES), _log_loss(fitting, table), loss, answers)):
+                fitted = mean_log_loss(regression.decision_function(x), train.y, train.weight)
+                if watch(Epoch(number, len(RIDGES), fitted, loss, logits)):
                     break
-        return Fitted(LogisticModel(tuple((s, h, b) for s, h, b in best.tolist())), len(RIDGES))
+        model = LogisticModel(tuple((sell, hold, buy) for sell, hold, buy in best.tolist()))
+        return Fitted(model, len(RIDGES), {"scikit-learn": str(library("sklearn").__version__)})
 
     def save(self, model: LogisticModel) -> dict[str, bytes]:
-        """One JSON file."""
+        """Return one JSON file."""
         return {FILE: msgspec.json.encode(model)}
 
     def load(self, files: Files, features: int, params: Params) -> LogisticModel:
@@ -169,5 +122,5 @@ class Logistic:
         return model
 
     def libraries(self) -> dict[str, str]:
-        """NumPy only."""
+        """Return NumPy alone: scikit-learn is needed to fit, not to predict."""
         return {"numpy": np.__version__}

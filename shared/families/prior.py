@@ -1,6 +1,6 @@
-"""The class prior: answers with the class frequencies of its training part, whatever it is asked.
+"""The class prior: predicts the class frequencies of its training part for every input.
 
-Zero skill by definition. It is what every other score is compared with.
+Its skill is zero by definition. Every other score is compared with it.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,10 @@ from shared.families.base import (
     Watch,
     WeightsError,
     Windows,
+    class_shares,
     one_vector,
     only_file,
+    shifted,
 )
 
 FILE = "weights.json"
@@ -33,7 +35,7 @@ class PriorModel(Struct, frozen=True, forbid_unknown_fields=True):
     log_prior: tuple[float, float, float]
 
     def logits(self, windows: Windows) -> Logits:
-        """The same row for every window."""
+        """Return [N, 3], with the same row for every window."""
         return np.tile(np.array(self.log_prior), (len(windows), 1))
 
 
@@ -49,16 +51,12 @@ class Prior:
     defaults: Params = MappingProxyType({})
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
-        """Counts. Raises ``ValueError`` where a class has no row."""
-        counts = np.bincount(train.y, weights=train.weight, minlength=3)
-        if not (counts > 0).all():
-            raise ValueError(f"a class has no row in the training part: SELL, HOLD, BUY weigh {counts.tolist()}")
-        start = np.log(counts / counts.sum())
-        sell, hold, buy = (start if train.offset is None else start - train.offset).tolist()
+        """Count the classes. Raises ``ValueError`` where a class has no row."""
+        sell, hold, buy = shifted(np.log(class_shares(train)), train.offset, -1).tolist()
         return Fitted(PriorModel((sell, hold, buy)), 0)
 
     def save(self, model: PriorModel) -> dict[str, bytes]:
-        """One JSON file."""
+        """Return one JSON file."""
         return {FILE: msgspec.json.encode(model)}
 
     def load(self, files: Files, features: int, params: Params) -> PriorModel:
@@ -69,5 +67,5 @@ class Prior:
             raise WeightsError(f"{FILE}: {error}") from None
 
     def libraries(self) -> dict[str, str]:
-        """NumPy only."""
+        """Return NumPy alone."""
         return {"numpy": np.__version__}

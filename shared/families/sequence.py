@@ -1,6 +1,6 @@
-"""What the torch families share: members of one architecture, trained from several seeds, as one model.
+"""The common part of the network families: networks of one architecture, trained from several seeds, are one model.
 
-Trained in torch, served in NumPy from the same weights (ADR 50); torch is imported by ``fit`` alone.
+They are trained in torch and served in NumPy from the same weights (ADR 50). Only ``fit`` imports torch.
 """
 
 import functools
@@ -31,9 +31,10 @@ from shared.families.tensors import arrays_in, written
 FILE: Final = "weights.safetensors"
 LARGEST: Final = 4096
 APART: Final = 1_000_003
-"""Between the seeds of two members, so that the members of seeds 1, 2, 3 are not the same networks."""
+"""Difference between the seeds of two members. It is large, so that models of seeds 1, 2 and 3 have no member in
+common."""
 CLOSE: Final = 1e-5
-"""How far a probability in NumPy may lie from torch's."""
+"""Largest allowed difference between a probability computed by NumPy and by torch."""
 
 TRAINING: Final[Params] = MappingProxyType(
     {
@@ -46,39 +47,40 @@ TRAINING: Final[Params] = MappingProxyType(
         "seeds": 1,
     }
 )
-"""How a network is trained. ``patience``: epochs without gain on the validation part before it stops;
-``clip``: the largest norm of a gradient; ``smoothing``: share of each label given to all classes (it
-distorts probabilities: leave it at 0 unless you calibrate); ``seeds``: networks that are averaged."""
+"""How a network is trained. ``patience``: epochs without gain on the validation part after which a fit stops; ``rate``:
+the highest learning rate; ``clip``: the largest norm of a gradient; ``smoothing``: the share of each label that is
+given to all classes (it distorts probabilities, so leave it at 0 unless you calibrate); ``seeds``: networks that are
+averaged."""
 
 
 class Serving(Protocol):
-    """One network as it is served."""
+    """One network in its served form."""
 
     @property
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """By name, as torch has them."""
+        """Return the weights by their names in torch."""
 
     def logits(self, windows: Windows) -> Logits:
-        """See ``base.Model``."""
+        """See ``base.FittedModel``."""
 
 
 class Members:
-    """Networks of one architecture; their probabilities are averaged (Lakshminarayanan et al. 2017)."""
+    """Networks of one architecture, whose probabilities are averaged (Lakshminarayanan et al. 2017)."""
 
     def __init__(self, nets: tuple[Serving, ...]) -> None:
         self.nets = nets
 
     def logits(self, windows: Windows) -> Logits:
-        """The log of the mean of the members' probabilities; of one member, its logits."""
-        answers = [net.logits(windows) for net in self.nets]
-        if len(answers) == 1:
-            return answers[0]
-        total = functools.reduce(np.add, (_softmax(one) for one in answers))
-        return np.asarray(np.log(total / len(answers)))
+        """Return the log of the mean of the members' probabilities [N, 3], or the logits of a single member."""
+        logits = [net.logits(windows) for net in self.nets]
+        if len(logits) == 1:
+            return logits[0]
+        total = functools.reduce(np.add, map(_softmax, logits))
+        return np.asarray(np.log(total / len(logits)))
 
 
 def _softmax(logits: Logits) -> Logits:
-    """[N, 3], kept above the smallest positive number: its log is finite."""
+    """Return probabilities [N, 3] of at least the smallest positive number, so that their logs are finite."""
     e = np.exp(logits - np.maximum(np.maximum(logits[:, 0], logits[:, 1]), logits[:, 2])[:, None])
     return np.asarray(np.maximum(e / (e[:, 0] + e[:, 1] + e[:, 2])[:, None], np.finfo(np.float64).tiny))
 
@@ -89,7 +91,8 @@ def _learning() -> Any:
 
 
 class SequenceFamily:
-    """A family of networks over windows of ``params["window"]`` vectors; a subclass gives both forms."""
+    """A family of networks over windows of ``params["window"]`` vectors. A subclass defines the trained and the served
+    form."""
 
     name: str
     scaled = True
@@ -98,14 +101,15 @@ class SequenceFamily:
     defaults: Params
     presets: Mapping[str, Params]
     sizes: tuple[str, ...]
-    """Parameters that are whole numbers of at least 1 and at most 4096."""
+    """The parameters that are whole numbers from 1 to 4096."""
 
     def network(self, features: int, params: Params) -> Any:
-        """An untrained network in torch. Raises ``ValueError`` where the sizes do not fit together."""
+        """Return an untrained network in torch. Raises ``ValueError`` for sizes that do not fit together."""
         raise NotImplementedError
 
     def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> Serving:
-        """A network in NumPy. Raises ``WeightsError`` where the weights are not exactly those."""
+        """Return a network in NumPy. Raises ``WeightsError`` where names or shapes of the weights differ from the
+        expected ones."""
         raise NotImplementedError
 
     def window(self, params: Params) -> int:
@@ -114,9 +118,10 @@ class SequenceFamily:
         return int(params["window"])
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
-        """``steps`` of the result: epochs kept, of the member that was given most. Epochs are counted over
-        all members; what ``watch`` is told is of the member in training. Raises ``ValueError`` for
-        parameters that give no network, or where NumPy and torch disagree about a held row."""
+        """See ``Family.fit``. ``steps`` of the result: the largest number of epochs that a member kept.
+
+        ``watch`` receives the progress of the member in training, with epochs counted over all members. Raises
+        ``ValueError`` for parameters that are not valid, and where NumPy and torch disagree on a held-out row."""
         self.check(params)
         learning = _learning()
         count, epochs, features = int(params["seeds"]), int(params["epochs"]), train.x.shape[2]
@@ -132,12 +137,12 @@ class SequenceFamily:
                 _counted(watch, member * epochs, count * epochs),
             )
             served.append(self.serving(learning.arrays_of(net), features, params))
-            _agree(served[-1].logits(held.x), learning.answer(net, held.x), self.name)
+            _agree(served[-1].logits(held.x), learning.predict(net, held.x), self.name)
             kept = max(kept, number)
         return Fitted(Members(tuple(served)), kept, {"torch": str(library("torch").__version__)})
 
     def check(self, params: Params) -> None:
-        """Raises ``ValueError`` for parameters that give no network."""
+        """Raise ``ValueError`` for parameters that are not valid."""
         for name in (*self.sizes, "window", "epochs", "patience", "batch", "seeds"):
             largest = LONGEST_WINDOW if name == "window" else LARGEST
             if not (params[name] == int(params[name]) and 1 <= params[name] <= largest):
@@ -152,7 +157,7 @@ class SequenceFamily:
                 raise ValueError(f"family {self.name!r}: {name} is {params[name]}, expected above 0 (decay: or 0)")
 
     def save(self, model: Members) -> dict[str, bytes]:
-        """One safetensors file; the tensors of member 0 are called ``0.<name>``."""
+        """Return one safetensors file. The tensors of member 0 are named ``0.<name>``."""
         return {
             FILE: written(
                 {f"{at}.{name}": array for at, net in enumerate(model.nets) for name, array in net.weights.items()}
@@ -161,22 +166,24 @@ class SequenceFamily:
 
     def load(self, files: Files, features: int, params: Params) -> Members:
         """See ``Family.load``."""
-        found = arrays_in(only_file(files, FILE, self.name), FILE)
+        arrays = arrays_in(only_file(files, FILE, self.name), FILE)
         try:
             self.check(params)
         except ValueError as error:
-            raise WeightsError(f"{FILE}: the manifest's parameters give no network: {error}") from None
+            raise WeightsError(f"{FILE}: the manifest's parameters are not valid: {error}") from None
         count = int(params["seeds"])
         members: list[dict[str, NDArray[Any]]] = [{} for _ in range(count)]
-        for name, array in found.items():
+        for name, array in arrays.items():
             at, _, own = name.partition(".")
             if at not in map(str, range(count)):
-                raise WeightsError(f"{FILE}: {name}: not of one of the {count} members that the manifest names")
+                raise WeightsError(
+                    f"{FILE}: {name}: expected a tensor of one of the manifest's {count} members, as 0.head.bias"
+                )
             members[int(at)][own] = array
         return Members(tuple(self.serving(weights, features, params) for weights in members))
 
     def libraries(self) -> dict[str, str]:
-        """NumPy alone: torch has part in the weights, not in the answers."""
+        """Return NumPy alone: torch is needed to fit, not to predict."""
         return {"numpy": np.__version__}
 
 

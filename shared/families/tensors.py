@@ -1,4 +1,4 @@
-"""Weights of torch models as safetensors: named arrays and nothing else. Reading them runs no code."""
+"""Weights of torch models as safetensors: named arrays only. Reading them runs no code."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,14 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def written(arrays: Arrays) -> bytes:
-    """The same arrays give the same bytes."""
+    """Return arrays as a safetensors file. The same arrays give the same bytes."""
     return bytes(
         library("safetensors.numpy").save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
     )
 
 
 def arrays_in(data: bytes, file: str) -> dict[str, NDArray[Any]]:
-    """The arrays in ``data``. Raises ``WeightsError`` naming ``file``."""
+    """Return the arrays of a safetensors file. Raises ``WeightsError``, which names ``file``."""
     loading = library("safetensors.numpy")
     try:
         return dict(loading.load(data))

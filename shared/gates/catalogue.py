@@ -204,7 +204,7 @@ DEFAULT: Final = (
         question="Does the claim hold among all candidates?",
         formula="e-BH: ln of its smallest needed e-value",
         rule="e-value",
-        condition="e-BH over the claims of all candidates in shadow; only if there are several",
+        condition="e-BH over the claims of all candidates for its model; only if there are several",
         parameters=("alpha",),
     ),
     GateDescription(

@@ -54,8 +54,8 @@ def verdicts(
     """Return every gate at present.
 
     ``latest`` is the open time of the newest closed bar of the market. ``rivals`` holds the ``claim`` of every
-    candidate in shadow, this one under the name of its artifact; with more than one the error budget is shared (e-BH).
-    ``inputs`` is the gate of the inputs' drift."""
+    candidate for its model, this one under the name of its artifact; with more than one the error budget is shared
+    (e-BH). ``inputs`` is the gate of the inputs' drift."""
     gates = [*_operations(state, policy, latest), *_degeneracy(state, policy), _time(state, policy)]
     gates.append(_bet("skill", state.bets[PRIOR], policy.alpha, policy, "needed"))
     if state.compared:

@@ -9,6 +9,7 @@ below -kappa, between, and above +kappa.
 
 import math
 from functools import cache
+from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -109,11 +110,7 @@ def _mean_weights(a: Array, horizon: int) -> Array:
 
 def threshold(signal: Signal, horizon: int, hold: float) -> float:
     """Return the kappa at which HOLD has the probability ``hold``."""
-    low, high = 0.0, 10.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if math.erf(middle / math.sqrt(2)) < hold else (low, middle)
-    return low * math.sqrt(_forecast(signal, horizon).total)
+    return NormalDist().inv_cdf((1 + hold) / 2) * math.sqrt(_forecast(signal, horizon).total)
 
 
 def posterior(z: Array, signal: Signal, horizon: int, kappa: float | Array, u: Array | None = None) -> Array:

@@ -125,7 +125,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("conclave.model.weight", "gauge", "1", (MODEL,), "watcher", "the weight of a model's champion"),
         Metric(
             "conclave.group.lag", "gauge", "{event}", (GROUP, PARTITION, STREAM), "watcher",
-            "events that a group has not committed: nothing is pending besides",
+            "entries of a stream that a group has not committed yet",
         ),
         Metric(
             "conclave.group.alive", "gauge", "{owner}", (GROUP, PARTITION), "watcher", "1 while a group's lease runs"

@@ -1,8 +1,7 @@
-"""Fits one artifact on labelled windows: a purged split in time, fit, calibration, scores, checks.
+"""Fit one artifact on labelled windows: purged parts in time order, fit, calibration, scores and checks.
 
-What is refused is refused here, before anything is stored: a model whose answers do not move with
-its input, and one that is worse than knowing nothing by half. Everything else is reported, with the
-class prior beside it, and left to the gates.
+A model is refused here, before anything is stored, if its predictions do not depend on its input, or if its log loss is
+above 1.5 times that of the class prior. Everything else is reported next to the class prior, and judged by the gates.
 """
 
 import math
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.common import ACTIONS, Probabilities
 from schemas.training import Imbalance, Recipe, Rejection
 from shared.artifacts.artifact import GOLDEN_ROWS, Artifact, Golden, golden_bytes
-from shared.artifacts.calibration import UNCALIBRATED, Calibration, VectorScaling, calibrate, error, probabilities
+from shared.artifacts.calibration import UNCALIBRATED, Calibration, VectorScaling, error, probabilities
 from shared.artifacts.checks import check_model
 from shared.artifacts.manifest import (
     FORMAT,
@@ -34,10 +33,12 @@ from shared.artifacts.scoring import DISTINCT_AT_LEAST, Scores, log_losses, scor
 from shared.bars import Bars
 from shared.families import Family, Fitted, Params, Sample, Watch, Windows, complete, family_named
 from shared.families.base import shifted
+from shared.families.libraries import Library, library
 from shared.features import BRIDGE, FeatureSet
 from shared.gates import backtest
 from shared.labels.batch import DECAY, LabelSpec, classes, kappa_for
 from shared.training.imbalance import fitting_offset, offset, weights
+from shared.training.scaling import calibrate
 from shared.training.series import (
     SymbolSeries,
     Table,
@@ -54,6 +55,8 @@ HOLD: Final = 0.55
 LIMIT: Final = 8.0
 DIVERGED: Final = 1.5
 GOLDEN_SYMBOLS: Final = 4
+NEEDED: Final[tuple[Library, ...]] = ("scipy.optimize", "sklearn.linear_model")
+"""Libraries of calibration and of the logistic baseline, which follow a fit that may take hours."""
 CHUNK: Final = 1024
 
 Ints = NDArray[np.int64]
@@ -61,14 +64,14 @@ Floats = NDArray[np.float64]
 
 
 class Trained(NamedTuple):
-    """What ``Store.save`` takes."""
+    """The arguments of ``ArtifactStore.save``."""
 
     manifest: Manifest
     files: dict[str, bytes]
 
 
 class Given(NamedTuple):
-    """A model that is not to be trained: as its family has it, its scaler, where it came from."""
+    """A model that was trained elsewhere: the family's model, its scaler, and its source."""
 
     model: Any
     scaler: Scaler
@@ -76,10 +79,10 @@ class Given(NamedTuple):
 
 
 class NotStoredError(ValueError):
-    """A model that must not be stored: the reason, what it scored, and what there is of it."""
+    """The model must not be stored. Holds the reason by name, and the artifact that was refused."""
 
-    def __init__(self, said: str, *, reason: Rejection, trained: Trained) -> None:
-        super().__init__(said)
+    def __init__(self, message: str, *, reason: Rejection, trained: Trained) -> None:
+        super().__init__(message)
         self.reason: Rejection = reason
         self.trained = trained
 
@@ -99,13 +102,14 @@ def train(
     watch: Watch | None = None,
     given: Given | None = None,
 ) -> Trained:
-    """Trains ``family`` on the bars of one or more symbols, by name. ``source`` says where they come
-    from; ``bridge`` is the feature-builder's gap policy, ``horizon`` the label's, in bars. ``watch`` is
-    told after each epoch and may end the run. ``given``: a model from elsewhere, which is
-    calibrated, measured and checked like one that was trained here.
+    """Train ``family`` on the bars of one or more symbols.
 
-    Deterministic for the same arguments, libraries and processor. Raises ``NotStoredError``,
-    ``SplitError``, ``UnknownFamilyError``, and ``ValueError`` on bars that do not fit together."""
+    ``source``: where the bars are from, in words. ``bridge``: the longest gap in bars that the feature-builder fills.
+    ``horizon``: bars of the label. ``hold``: the share of HOLD. ``watch``: called after each epoch; may end the fit.
+    ``given``: a model from elsewhere, which is calibrated, scored and checked like one that was trained here.
+
+    Deterministic for the same arguments, libraries and processor. Raises ``NotStoredError``, ``SplitError``,
+    ``UnknownFamilyError``, ``LibraryMissingError``, and ``ValueError`` for bars of several intervals."""
     recipe = Recipe(
         family, feature_set.name, complete(family_named(family), params or {}), horizon, hold, seed, imbalance
     )
@@ -116,7 +120,7 @@ def train(
 
 
 class Origin(NamedTuple):
-    """Where a data set comes from, in words, its gap policy, and the series themselves."""
+    """The origin of a data set: its source in words, its gap policy, and the series."""
 
     source: str
     bridge: int
@@ -124,8 +128,8 @@ class Origin(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A data set cut for a recipe: labelled windows, parts in time, what the classes mean, and their shares in the
-    training part."""
+    """A data set prepared for a recipe: labelled windows, their parts, the classes ``y`` [N] with their threshold
+    ``kappa``, and the class shares of the training part."""
 
     recipe: Recipe
     feature_set: FeatureSet
@@ -140,7 +144,8 @@ class Prepared(NamedTuple):
 
 
 def prepare(series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe: Recipe) -> Prepared:
-    """Raises ``SplitError``, ``UnknownFamilyError``, ``ValueError`` on bars of several intervals."""
+    """Return windows, labels and parts of a data set. Raises ``SplitError``, ``UnknownFamilyError``, and ``ValueError``
+    for bars of several intervals."""
     interval_ms = one_interval(series)
     window = family_named(recipe.family).window(recipe.params)
     table = assemble(series, window, interval_ms=interval_ms, horizon=recipe.horizon)
@@ -148,7 +153,8 @@ def prepare(series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe:
 
 
 def cut(table: Table, feature_set: FeatureSet, recipe: Recipe, interval_ms: int) -> Prepared:
-    """Parts in time with purge and embargo; kappa and prior are of the training part alone."""
+    """Return a table in parts in time order, with purge and embargo. ``kappa`` and prior depend on the training part
+    alone."""
     window = table.windows.shape[1]
     parts = split(table.time, table.end, embargo_ms=(window + recipe.horizon) * interval_ms)
     kappa = kappa_for(table.z[parts.train], recipe.hold)
@@ -158,12 +164,16 @@ def cut(table: Table, feature_set: FeatureSet, recipe: Recipe, interval_ms: int)
 
 
 def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
-    """Fits on the training part; the validation part says when to stop. What is done about imbalance is done to
-    training rows alone."""
+    """Fit on the training part; the validation part decides when to stop. A policy for imbalance affects training rows
+    alone. Raises ``LibraryMissingError`` before the fit where a library of the fit or of the steps after it is not
+    installed."""
+    if not prepared.family.constant:  # a constant is neither calibrated nor compared with the logistic baseline
+        for name in NEEDED:
+            library(name)
     recipe, parts, y, prior = prepared.recipe, prepared.parts, prepared.y, prepared.prior
     x = _inputs(prepared, _scaler_of(prepared))
     policy = recipe.imbalance
-    # All labels have one length, so all rows are equally unique and weigh the same.
+    # All labels have the same length, so all rows are equally unique and have the same weight.
     train, held = parts.train, parts.validation
     learned = Sample(x[train], y[train], weights(policy, y[train], prior), fitting_offset(policy, prior))
     watched = Sample(x[held], y[held], np.ones(len(held)), offset(policy, prior))
@@ -171,15 +181,15 @@ def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
 
 
 def uncalibrated(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:
-    """[N, 3] what a fitted model answers to ``rows``, uncalibrated."""
+    """Return the uncalibrated probabilities [N, 3] of a fitted model for ``rows``."""
     x = _inputs(prepared, _scaler_of(prepared))[rows]
     start = offset(prepared.recipe.imbalance, prepared.prior)
     return probabilities(shifted(fitted.model.logits(x), start), 1.0)
 
 
 def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | None = None) -> Trained:
-    """A fitted model as an artifact: calibrated, scored on the untouched test part, checked. Raises
-    ``NotStoredError``, which carries what was refused."""
+    """Calibrate a fitted model, score it on the untouched test part and check it; return the artifact. Raises
+    ``NotStoredError``, which holds the refused artifact."""
     recipe, kind, parts, y, table = prepared.recipe, prepared.family, prepared.parts, prepared.y, prepared.table
     scaler = _scaler_of(prepared) if given is None else given.scaler
     x = _inputs(prepared, scaler)
@@ -188,30 +198,31 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
     start = offset(recipe.imbalance, prepared.prior)
 
     held = parts.calibration
-    # A constant has nothing to calibrate: a temperature would only make it another constant.
-    found = (
+    # A constant is not calibrated: a temperature would only give another constant.
+    calibration = (
         UNCALIBRATED
         if kind.constant
         else calibrate(shifted(model.logits(x[held]), start), y[held], table.time[held], table.end[held])
     )
-    found, calibration = judged(found, shifted(model.logits(x[parts.test]), start), y[parts.test])
-    served = _served(found, start)
+    calibration, effect = judged(calibration, shifted(model.logits(x[parts.test]), start), y[parts.test])
+    served = _served(calibration, start)
 
-    def answers(rows: NDArray[np.intp]) -> Floats:
+    def served_probabilities(rows: NDArray[np.intp]) -> Floats:
         return probabilities(model.logits(x[rows]), served.temperature, served.vector)
 
     def scored(rows: NDArray[np.intp]) -> Scores:
         seed, horizon = recipe.seed, recipe.horizon
-        return score(answers(rows), y[rows], table.time[rows], prepared.prior, horizon=horizon, seed=seed)
+        p = served_probabilities(rows)
+        return score(p, y[rows], table.time[rows], prepared.prior, horizon=horizon, seed=seed)
 
-    centre = np.log(answers(held)).mean(axis=0).tolist()
+    centre = np.log(served_probabilities(held)).mean(axis=0).tolist()
     metrics = Metrics(
         test=scored(parts.test),
         validation=scored(parts.validation),
         rows={name: len(rows) for name, rows in parts._asdict().items()},
         steps=fitted.steps,
-        fitted_temperature=found.fitted,
-        calibration=calibration,
+        fitted_temperature=calibration.fitted,
+        calibration=effect,
     )
     feature_set = prepared.feature_set
     manifest = Manifest(
@@ -258,34 +269,34 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
     report = check_model(Artifact("in training", manifest, model), golden, files)
     if report.failed:
         raise NotStoredError(
-            f"it fails the checks that every model must pass: {report}", reason="failed_checks", trained=trained
+            f"it fails checks that every model must pass: {report}", reason="failed_checks", trained=trained
         )
     return trained
 
 
-def _served(found: Calibration, start: Floats | None) -> Calibration:
-    """The calibration of a model's own logits, where it was found of logits that ``start`` was added to."""
+def _served(calibration: Calibration, start: Floats | None) -> Calibration:
+    """Return the calibration of a model's own logits, given one that was fitted on logits with ``start`` added."""
     if start is None:
-        return found
-    known = found.vector or VectorScaling((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        return calibration
+    known = calibration.vector or VectorScaling((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     bias = (np.array(known.scale) * start + np.array(known.bias)).tolist()
-    return found._replace(vector=VectorScaling(known.scale, (bias[0], bias[1], bias[2])))
+    return calibration._replace(vector=VectorScaling(known.scale, (bias[0], bias[1], bias[2])))
 
 
-def judged(found: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, CalibrationMetrics | None]:
-    """What to serve with, and what calibration did: on rows held out from fitting it, which chose it, and
-    on the test part, where it is refused if it makes the log loss worse."""
-    if math.isnan(found.loss_with):
-        return found, None
-    tried = found if found.method != "none" else found._replace(temperature=found.fitted)
+def judged(calibration: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, CalibrationMetrics | None]:
+    """Return the calibration to serve with, and its effect on the log loss: on the held-out rows, which chose it, and
+    on the test part. A calibration that makes the log loss of the test part worse is not served."""
+    if math.isnan(calibration.loss_with):
+        return calibration, None
+    tried = calibration if calibration.method != "none" else calibration._replace(temperature=calibration.fitted)
     before, after = probabilities(logits, 1.0), probabilities(logits, tried.temperature, tried.vector)
     test_before, test_after = (float(log_losses(p, y).mean()) for p in (before, after))
-    kept = found if test_after <= test_before else found._replace(temperature=1.0, vector=None)
+    kept = calibration if test_after <= test_before else calibration._replace(temperature=1.0, vector=None)
     return kept, CalibrationMetrics(
         method=kept.method,
         tried="vector" if tried.vector is not None else "temperature",
-        held_before=found.loss_without,
-        held_after=found.loss_with,
+        held_before=calibration.loss_without,
+        held_after=calibration.loss_with,
         test_before=test_before,
         test_after=test_after,
         error_before=error(before, y),
@@ -294,7 +305,7 @@ def judged(found: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, Ca
 
 
 def refuse(family: Family, metrics: Metrics, trained: Trained) -> None:
-    """Raises ``NotStoredError`` for a model that must not be stored."""
+    """Raise ``NotStoredError`` for a model that must not be stored."""
     test = metrics.test
     if test.log_loss > DIVERGED * test.prior_log_loss:
         raise NotStoredError(
@@ -304,17 +315,17 @@ def refuse(family: Family, metrics: Metrics, trained: Trained) -> None:
         )
     if not family.constant and test.distinct < DISTINCT_AT_LEAST:
         raise NotStoredError(
-            f"collapsed: {test.distinct} distinct answers (to 1e-3) over {test.rows} test rows, at least "
-            f"{DISTINCT_AT_LEAST} are expected; it answers about the same whatever it is shown. Skill "
+            f"collapsed: {test.distinct} distinct predictions (to 1e-3) over {test.rows} test rows, at least "
+            f"{DISTINCT_AT_LEAST} are expected; it predicts about the same for every input. Skill "
             f"{test.skill.value:+.1f} mnat [{test.skill.low:+.1f}, {test.skill.high:+.1f}], stopped after "
-            f"{metrics.steps} steps: these features hold no more about this label",
+            f"{metrics.steps} steps: these features have no more information about this label",
             reason="collapsed",
             trained=trained,
         )
 
 
 def _golden_rows(time: Ints, test: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Rows of moments spread over the test part, all symbols of a moment together as far as they fit."""
+    """Return rows at times spread over the test part, with up to ``GOLDEN_SYMBOLS`` symbols at each time."""
     moments = np.unique(time[test])
     most = max(1, min(GOLDEN_SYMBOLS, int(np.ceil(len(test) / len(moments)))))
     at = moments[np.linspace(0, len(moments) - 1, min(GOLDEN_ROWS // most, len(moments))).astype(int)]
@@ -323,10 +334,10 @@ def _golden_rows(time: Ints, test: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _scaler_of(prepared: Prepared) -> Scaler | None:
-    """Of the training part alone; None for a family that takes features as they are."""
+    """Return the scaler of the training part, or None for a family whose input is not scaled."""
     if not prepared.family.scaled:
         return None
-    # Each vector once: windows overlap.
+    # The newest vector of each window, since windows overlap: each vector once.
     newest = prepared.table.windows[prepared.parts.train, -1].astype(np.float64)
     mean, deviation = newest.mean(axis=0), newest.std(axis=0)
     scale = np.where(deviation > 1e-12, deviation, 1.0)
@@ -334,8 +345,8 @@ def _scaler_of(prepared: Prepared) -> Scaler | None:
 
 
 def _inputs(prepared: Prepared, scaler: Scaler | None) -> Windows:
-    """[N, T, F] as the family is asked. Windows of several vectors as float32, which is what networks compute in,
-    part by part: all of them as float64 would be the most memory that training takes."""
+    """Return the family's input [N, T, F]. Windows of several vectors are scaled to float32, the type that networks
+    compute in, a chunk at a time: all windows as float64 would be the peak of memory of a training."""
     windows = prepared.table.windows
     if scaler is None:
         return windows

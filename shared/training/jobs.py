@@ -1,7 +1,7 @@
-"""The fold of the ``training`` stream: which jobs there are, how each stands, and who may be trained when.
+"""The state of all training jobs, folded from the stream ``training``, and the rules for new ones.
 
-Cooldown, budget and one job at a time are read off the stream, so a restart forgets none of them, and a storm of
-causes makes one job. Pure; ``shared.training.ledger`` reads and appends.
+Cooldown, budget and the limit of one job for each model are computed from the stream. So they survive a restart, and
+many causes at once start one job. Pure; ``shared.training.ledger`` reads and appends the stream.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,13 +26,13 @@ from schemas.training import (
 HOUR_MS: Final = 3_600_000
 BUDGET_OVER_MS: Final = 7 * 24 * HOUR_MS
 ATTEMPTS: Final = 3
-"""How often a job is begun before it is given up: its process may be killed by an upgrade, or by what it does."""
+"""How often a job is started before it fails: its process may be killed by an upgrade, or by its own memory use."""
 
 Ended: TypeAlias = TrainingCompleted | TrainingRejected | TrainingFailed
 
 
 class Job(Struct):
-    """One job as the stream tells it. ``began``: moments (ms) of its attempts."""
+    """The state of one job. ``began``: start times (ms) of its attempts."""
 
     id: str
     request: TrainingRequested
@@ -44,7 +44,7 @@ class Job(Struct):
 
     @property
     def state(self) -> str:
-        """``waiting``, ``running``, ``completed``, ``rejected`` or ``failed``."""
+        """Return ``waiting``, ``running``, ``completed``, ``rejected`` or ``failed``."""
         match self.ended:
             case TrainingCompleted():
                 return "completed"
@@ -63,8 +63,8 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._evidence: set[str] = set()
 
-    def take(self, envelope: Envelope[TrainingEvent]) -> None:
-        """The next event of the stream. What names a job that was never requested is passed over."""
+    def apply(self, envelope: Envelope[TrainingEvent]) -> None:
+        """Apply the next event of the stream. An event of a job that was never requested is ignored."""
         event = envelope.event
         if isinstance(event, TrainingRequested):
             self._jobs.setdefault(envelope.id.hex(), Job(envelope.id.hex(), event))
@@ -95,30 +95,32 @@ class Jobs:
         return self._jobs[job]
 
     def find(self, prefix: str) -> Job:
-        """The one job whose id begins with ``prefix``. Raises ``LookupError``."""
-        found = [job for name, job in self._jobs.items() if name.startswith(prefix)]
-        if len(found) != 1 or not prefix:
-            raise LookupError(f"{len(found)} of {len(self)} training jobs begin with {prefix!r}; expected one")
-        return found[0]
+        """Return the only job whose id begins with ``prefix``. Raises ``LookupError`` if there is none, or more than
+        one."""
+        matching = [job for name, job in self._jobs.items() if name.startswith(prefix)]
+        if len(matching) != 1 or not prefix:
+            raise LookupError(f"{len(matching)} of {len(self)} training jobs begin with {prefix!r}; expected one")
+        return matching[0]
 
     def next(self) -> Job | None:
-        """What is to run now: what was running when its trainer stopped, else what has waited longest."""
+        """Return the job to run next: one that was running when its trainer stopped, or else the one that has waited
+        longest."""
         open_ = [job for job in self if job.ended is None]
         return next((job for job in open_ if job.started is not None), open_[0] if open_ else None)
 
     def made(self, artifact: str) -> Job | None:
-        """The newest job that an artifact came from; the same artifact may come of several."""
-        found = [job for job in self if isinstance(job.ended, TrainingCompleted) and job.ended.artifact == artifact]
-        return found[-1] if found else None
+        """Return the newest job that produced an artifact. Several jobs may produce the same artifact."""
+        makers = [job for job in self if isinstance(job.ended, TrainingCompleted) and job.ended.artifact == artifact]
+        return makers[-1] if makers else None
 
     def refuses(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str | None:
-        """Why a request may not be made now; None where it may. ``request.at`` is now."""
+        """Return why a request is refused now, or None if it may be appended. ``request.at`` is the current time."""
         of_model = [job for job in self if job.request.model == request.model]
         for job in of_model:
             if job.ended is None:
-                return f"job {job.id[:12]} for {request.model!r} is {job.state}; wait for it"
+                return f"job {job.id[:12]} for {request.model!r} is {job.state}; wait until it ends"
         if request.evidence is not None and request.evidence in self._evidence:
-            return f"a job was requested because of {request.evidence} before"
+            return f"a job was already requested because of {request.evidence}"
         if request.forced:
             return None
         if of_model:
@@ -127,26 +129,26 @@ class Jobs:
             if request.at < ready:
                 hours = (ready - request.at) / HOUR_MS
                 return (
-                    f"{request.model!r} was asked for less than {policy.cooldown_hours} h ago (the cooldown of the "
-                    f"training policy), {hours:.1f} h are left; `--force` sets it aside"
+                    f"{request.model!r} was requested less than {policy.cooldown_hours} h ago (the cooldown of the "
+                    f"training policy), {hours:.1f} h are left; `--force` overrides it"
                 )
         spent = sum(1 for job in self if job.request.at > request.at - BUDGET_OVER_MS)
         if spent >= policy.budget:
             return (
                 f"{spent} jobs within seven days, the budget of the training policy is {policy.budget}; "
-                "`--force` sets it aside"
+                "`--force` overrides it"
             )
         return None
 
 
 def scheduled(jobs: Jobs, voting: Mapping[str, int], policy: SetTrainingPolicy, now: int) -> list[str]:
-    """The models that are due by schedule. ``voting``: each model with a champion, and since when (ms) it has one:
-    what was never asked for is due so long after that."""
+    """Return the models that are due for training by schedule. ``voting``: each model with a champion, and the time
+    (ms) of its promotion, from which the schedule counts if no training was requested since."""
     if not policy.schedule_hours:
         return []
-    asked = dict(voting)
+    newest = dict(voting)
     for job in jobs:
         model = job.request.model
-        if model in asked:
-            asked[model] = max(asked[model], job.request.at)
-    return sorted(model for model, at in asked.items() if now >= at + policy.schedule_hours * HOUR_MS)
+        if model in newest:
+            newest[model] = max(newest[model], job.request.at)
+    return sorted(model for model, at in newest.items() if now >= at + policy.schedule_hours * HOUR_MS)

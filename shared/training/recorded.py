@@ -1,7 +1,7 @@
-"""The data set of a job from recorded streams: the vectors that models were served, the bars they came from.
+"""Read the data set of a job from recorded streams: the vectors that models were served, and the bars.
 
-Nothing is computed here. The same job reads the same entries, from Redis, from sealed files or from both
-(``shared.archive.history``), and makes the same data set.
+Nothing is computed here. The same job reads the same entries, from Redis, from the archive or from both
+(``shared.archive.history``), so its data set is always the same.
 """
 
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ from shared.training.series import SymbolSeries
 
 
 class UnfitError(ValueError):
-    """There is nothing to be trained on: says what was looked for, and what is there."""
+    """There is nothing to train on. The message names what was expected and what was found."""
 
 
 class Recorded(NamedTuple):
-    """What was read: series by symbol, and where the bars came from (live, replay, synthetic)."""
+    """The data set: series by symbol, and the origins of the bars (live, replay, synthetic)."""
 
     series: dict[str, SymbolSeries]
     origins: tuple[str, ...]
 
 
 class _Columns:
-    """One symbol as it is read."""
+    """The rows of one symbol, in the order of the streams."""
 
     def __init__(self) -> None:
         self.interval_ms = 0
@@ -42,8 +42,8 @@ class _Columns:
 
 
 async def ends_now(log: Log, partitions: int) -> tuple[tuple[Ends, ...], int | None]:
-    """The last entries of ``market`` and ``features`` in every partition, and the newest bar's open time; None where
-    there is no bar yet."""
+    """Return the last entries of ``market`` and ``features`` in every partition, and the open time of the newest bar,
+    None if there is no bar yet."""
     ends, newest = [], []
     for partition in range(partitions):
         bars, vectors = (StreamKey(stream, partition) for stream in ("market", "features"))
@@ -54,16 +54,16 @@ async def ends_now(log: Log, partitions: int) -> tuple[tuple[Ends, ...], int | N
 
 
 async def _newest(log: Log, place: StreamKey) -> int | None:
-    found = [decode(place.stream, entry.data).event for entry in await log.tail(place, 1000)]
-    times = [event.open_time for event in found if isinstance(event, BarClosed)]
+    events = [decode(place.stream, entry.data).event for entry in await log.tail(place, 1000)]
+    times = [event.open_time for event in events if isinstance(event, BarClosed)]
     return max(times) if times else None
 
 
 async def read(
     history: ArchivedHistory, request: TrainingRequested, started: TrainingStarted, feature_set: FeatureSet
 ) -> Recorded:
-    """Bars and vectors between the bounds of a job. Raises ``UnfitError`` where there are none, and what the
-    history raises where entries are lost or corrupt."""
+    """Return the bars and vectors within the time span of a job. Raises ``UnfitError`` where there are none, and the
+    errors of the history where entries are lost or corrupt."""
     columns: dict[str, _Columns] = {}
     origins: set[str] = set()
     others: set[bytes] = set()
@@ -102,7 +102,7 @@ def _same_interval(symbol: str, one: _Columns, interval_ms: int) -> None:
 
 
 def _series(symbol: str, one: _Columns, features: int) -> SymbolSeries:
-    # First come, as the feature-builder has it.
+    # Of bars with the same open time the first one counts, as in the feature-builder.
     _, first = np.unique(np.array([row[0] for row in one.bars], dtype=np.int64), return_index=True)
     open_time = np.array([one.bars[row][0] for row in first], dtype=np.int64)
     prices = np.array([one.bars[row][1:] for row in first], dtype=np.float64)
@@ -114,10 +114,10 @@ def _series(symbol: str, one: _Columns, features: int) -> SymbolSeries:
 
 def _nothing(columns: dict[str, _Columns], others: set[bytes], feature_set: FeatureSet, symbols: Sequence[str]) -> str:
     bars = sum(len(one.bars) for one in columns.values())
-    said = f"no vector of {feature_set.name} ({feature_set.digest.hex()[:12]}) is recorded in the window"
+    message = f"no vector of {feature_set.name} ({feature_set.digest.hex()[:12]}) is recorded in the time span"
     if symbols:
-        said += f" for {', '.join(symbols)}"
-    said += f"; there are {bars:,} bars"
+        message += f" for {', '.join(symbols)}"
+    message += f"; there are {bars:,} bars"
     if others:
-        said += f", and vectors of other feature sets: {', '.join(sorted(one.hex()[:12] for one in others))}"
-    return said + ". Let the feature-builder compute that set ([features] sets), or train on another"
+        message += f", and vectors of other feature sets: {', '.join(sorted(one.hex()[:12] for one in others))}"
+    return message + ". Let the feature-builder compute that set ([features] sets), or train on another"

@@ -1,6 +1,6 @@
-"""What is trained on: bars of symbols with the vectors that were computed of them, from files or as recorded.
+"""Data sets: bars of symbols with their feature vectors, computed from bars or read from recorded streams.
 
-Both ways give the same bits (``shared.features``), so a data set has one digest whichever way it came.
+Both give the same bits (``shared.features``), so a data set has the same digest either way.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ Float32s = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class SymbolSeries:
-    """One symbol: its ``bars``, and the ``vectors`` [N, F] float32 of one feature set at ``open_time`` [N],
-    each of which is a bar's. A bar without a vector was withheld: it warmed up, or a gap lies in its window."""
+    """One symbol: its ``bars``, and ``vectors`` [N, F] float32 of one feature set for the bars at ``open_time`` [N]. A
+    bar has no vector during the warm-up and where its window has a gap."""
 
     bars: Bars
     open_time: Ints
@@ -40,8 +40,10 @@ class TrainingSpan(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(NamedTuple):
-    """Labelled windows of all symbols on one time axis, ordered by time and then symbol: windows
-    [N, T, F] float32, and [N] of the rest. ``symbol`` numbers the symbols by name."""
+    """Labelled windows of all symbols, ordered by time and then by symbol: windows [N, T, F] float32, the rest [N].
+
+    ``time`` is the open time of the window's last bar, ``end`` that of the label's last bar (ms), ``z`` the move in
+    units of volatility, ``symbol`` the symbol's position in the order of names."""
 
     windows: Float32s
     time: Ints
@@ -51,26 +53,26 @@ class Table(NamedTuple):
 
 
 def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> dict[str, SymbolSeries]:
-    """Series from bars alone: each vector is computed, under the gap policy ``bridge``."""
-    found = {}
+    """Return series whose vectors are computed from the bars, with gaps of up to ``bridge`` bars filled."""
+    by_symbol = {}
     for symbol, series in bars.items():
         vectors = history(feature_set, _columns(series), bridge)
-        found[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors)
-    return found
+        by_symbol[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors)
+    return by_symbol
 
 
 def within(series: Mapping[str, SymbolSeries], span: TrainingSpan) -> dict[str, SymbolSeries]:
-    """The part of every series that lies in ``span``; symbols without a bar there are left out. What was
-    computed with bars before the span stays as it is."""
-    found = {}
+    """Return the part of every series within ``span``, without the symbols that have no bar there. Vectors are not
+    computed again, so those at the start of the span depend on bars before it."""
+    by_symbol = {}
     for symbol, one in series.items():
         bars, kept = one.bars, _inside(one.open_time, span)
         rows = _inside(bars.open_time, span)
         if rows.any():
             columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
             cut = Bars(symbol, bars.interval_ms, bars.open_time[rows], *(column[rows] for column in columns))
-            found[symbol] = SymbolSeries(cut, one.open_time[kept], one.vectors[kept])
-    return found
+            by_symbol[symbol] = SymbolSeries(cut, one.open_time[kept], one.vectors[kept])
+    return by_symbol
 
 
 def _inside(open_time: Ints, span: TrainingSpan) -> NDArray[np.bool_]:
@@ -78,7 +80,7 @@ def _inside(open_time: Ints, span: TrainingSpan) -> NDArray[np.bool_]:
 
 
 def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: int, horizon: int) -> Table:
-    """Windows and labels of all symbols, joined by bar. No window and no label crosses a gap or a symbol."""
+    """Return windows and labels of all symbols, joined by bar. No window and no label spans a gap or two symbols."""
     columns: list[tuple[Float32s, Ints, Ints, Floats, Ints]] = []
     for number, symbol in enumerate(sorted(series)):
         one = series[symbol]
@@ -98,14 +100,14 @@ def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: in
 
 
 def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.intp]:
-    """Rows that close a window of ``window`` successive vectors without a gap."""
+    """Return the rows that end a window of ``window`` successive vectors without a gap."""
     ends: NDArray[np.intp] = np.arange(window - 1, len(open_time))
     whole = open_time[ends] - open_time[ends - window + 1] == (window - 1) * interval_ms
     return np.compress(whole, ends)
 
 
 def one_interval(series: Mapping[str, SymbolSeries]) -> int:
-    """The interval of all bars (ms). Raises ``ValueError`` where there are several, or none."""
+    """Return the interval of all bars (ms). Raises ``ValueError`` where there are several intervals, or none."""
     intervals = {one.bars.interval_ms for one in series.values()}
     if len(intervals) != 1:
         raise ValueError(
@@ -115,7 +117,7 @@ def one_interval(series: Mapping[str, SymbolSeries]) -> int:
 
 
 def digest_of_bars(bars: Mapping[str, Bars]) -> str:
-    """SHA-256 over symbols in order: name, interval, then the columns as little-endian 8-byte values."""
+    """Return the SHA-256 over symbols in order: name, interval, then the columns as little-endian 8-byte values."""
     digest = hashlib.sha256()
     for symbol in sorted(bars):
         one = bars[symbol]
@@ -127,7 +129,7 @@ def digest_of_bars(bars: Mapping[str, Bars]) -> str:
 
 
 def digest_of_vectors(series: Mapping[str, SymbolSeries]) -> str:
-    """SHA-256 over symbols in order: name, then open times and vectors as they are written on the stream."""
+    """Return the SHA-256 over symbols in order: name, then open times and vectors in the encoding of the stream."""
     digest = hashlib.sha256()
     for symbol in sorted(series):
         one = series[symbol]

@@ -1,9 +1,8 @@
-"""Cuts labelled rows into training, validation, calibration and test, in time order, for all symbols
-on one time axis.
+"""Split labelled rows into training, validation, calibration and test parts in time order, for all symbols on one time
+axis.
 
-A row is *purged* when its label ends in a later part, and a part begins an *embargo* after its
-boundary, so that no label of one part is decided by a bar that another part sees (López de Prado
-2018, chapter 7).
+A row is *purged* if its label ends in a later part, and each part begins an *embargo* after its boundary. So no label
+of one part depends on a bar that another part uses (López de Prado 2018, chapter 7).
 """
 
 from typing import Final, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FRACTIONS: Final = (0.60, 0.10, 0.10, 0.20)
-"""Shares of the time axis: training, validation, calibration, test."""
+"""Shares of the time axis of training, validation, calibration and test."""
 
 Rows = NDArray[np.intp]
 Times = NDArray[np.int64]
@@ -28,16 +27,17 @@ class Parts(NamedTuple):
 
 
 class SplitError(ValueError):
-    """Too few bars: a part would be empty. Says which, and how many rows there are."""
+    """There are too few bars: a part would be empty. The message names the part and the number of rows."""
 
 
 def split(
     time: Times, end: Times, *, embargo_ms: int, fractions: tuple[float, float, float, float] = FRACTIONS
 ) -> Parts:
-    """``time`` [N] and ``end`` [N] are the open times of a row's bar and of its label's last bar.
+    """Return the four parts. ``time`` [N] and ``end`` [N] are the open times of a row's bar and of its label's last
+    bar.
 
-    Guaranteed: between the last label end of a part and the first row of any later part lies more than
-    ``embargo_ms``. Raises ``SplitError``.
+    Guaranteed: more than ``embargo_ms`` lies between the last label end of a part and the first row of any later part.
+    Raises ``SplitError``.
     """
     moments = _moments(time)
     shares = np.cumsum(fractions[:-1])
@@ -46,20 +46,20 @@ def split(
 
 
 def walk_forward(time: Times, end: Times, *, folds: int, embargo_ms: int) -> list[Parts]:
-    """Parts of ``folds`` successive tests over the second half of the time axis, each of which is preceded by all
-    that came before: three quarters training, an eighth each validation and calibration. Guarantees and errors
-    as of ``split``, within each fold."""
+    """Return the parts of ``folds`` walk-forward folds. Their test parts follow one another over the second half of the
+    time axis. All rows before a test part are used: three quarters for training, an eighth each for validation and
+    calibration. Guarantees and errors are those of ``split``, within each fold."""
     if folds < 1:
         raise SplitError(f"{folds} folds; at least one is needed")
     moments = _moments(time)
-    found = []
+    parts = []
     for fold in range(folds):
         begin, until = (round(len(moments) * (0.5 + 0.5 * number / folds)) for number in (fold, fold + 1))
         starts = [int(moments[min(round(begin * share), len(moments) - 1)]) for share in (0.75, 0.875, 1.0)]
         last = int(moments[until - 1])
         stop = int(end[time <= last].max()) + 1
-        found.append(_parts(time, end, [int(moments[0]), *starts, stop], embargo_ms))
-    return found
+        parts.append(_parts(time, end, [int(moments[0]), *starts, stop], embargo_ms))
+    return parts
 
 
 def _moments(time: Times) -> Times:
@@ -72,7 +72,8 @@ def _moments(time: Times) -> Times:
 
 
 def _parts(time: Times, end: Times, bounds: list[int], embargo_ms: int) -> Parts:
-    """Rows between successive bounds: a part begins an embargo after its own, and its labels end before the next."""
+    """Return the rows between successive bounds. A part begins an embargo after its bound, and its labels end before
+    the next bound."""
     lows = [bounds[0], *(bound + embargo_ms for bound in bounds[1:-1])]
     parts = Parts(*(np.flatnonzero((time >= low) & (end < high)) for low, high in zip(lows, bounds[1:], strict=True)))
     for name, rows in parts._asdict().items():

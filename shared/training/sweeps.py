@@ -1,14 +1,13 @@
-"""Many recipes on walk-forward folds, side by side: which seeds, parameters and sets hold up over time.
+"""Run many recipes on walk-forward folds, to see which seeds, parameters and feature sets have skill over time.
 
     results = list(run(series, feature_set, recipes, folds=4, how=Backend("loky", jobs=2)))
     best, *others = ranked(results)
 
-joblib runs the trials: in this process, in others of this machine (loky), or on a Dask or Ray cluster. Recipes are
-ranked by their held-out loss, never by the test part. Whoever tries many and reports the best reports luck with it:
-the number of trials stands beside every result.
+joblib runs the trials: in this process, in other processes of this machine (loky), or on a Dask or Ray cluster. Recipes
+are ranked by their validation loss, never by the test part. The best of many trials is partly luck, so every result is
+shown with the number of trials.
 """
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
@@ -19,8 +18,8 @@ from msgspec import structs
 
 from schemas.training import Recipe
 from shared.artifacts.scoring import Interval, Scores, log_losses, score, shares
-from shared.distribution import install_command
 from shared.families import complete, family_named
+from shared.families.libraries import library
 from shared.features import FeatureSet
 from shared.labels.batch import classes, kappa_for
 from shared.training.collapse import Watcher
@@ -32,13 +31,9 @@ Name = Literal["sequential", "loky", "dask", "ray"]
 ONE_THREAD: Final = 1
 
 
-class BackendMissingError(ImportError):
-    """The library of a backend is not installed. Says which extra brings it."""
-
-
 class Backend(NamedTuple):
-    """Where trials run: a backend of joblib, how many at once, and the scheduler of a cluster (empty: one of its
-    own on this machine)."""
+    """Where trials run: a backend of joblib, how many trials at once (-1: one for each core), and the address of a
+    cluster's scheduler (empty: start a cluster on this machine)."""
 
     name: Name = "loky"
     jobs: int = -1
@@ -46,8 +41,8 @@ class Backend(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One recipe on one fold. ``held``: mean log loss on the fold's validation part, ``gain`` over the prior there;
-    ``test``: scores on its test part. ``rejected``: why a fit was ended, empty where it was not."""
+    """One recipe on one fold. ``held``: mean log loss on the validation part; ``gain``: the gain over the prior there
+    (mnat); ``test``: scores on the test part. ``rejected``: why the fit collapsed, empty if it did not."""
 
     number: int
     fold: int
@@ -60,7 +55,7 @@ class Trial(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """One recipe over its folds. ``skill``: mean skill of the test parts with the range over folds (mnat)."""
+    """One recipe over its folds. ``skill``: mean and range of the test parts' skill over folds (mnat)."""
 
     recipe: Recipe
     trials: tuple[Trial, ...]
@@ -70,8 +65,8 @@ class Ranked(NamedTuple):
 
 
 def grid(base: Recipe, seeds: Sequence[int], params: Mapping[str, Sequence[int | float]]) -> list[Recipe]:
-    """Every combination of values, with every seed. Raises ``ValueError`` on a parameter that the family does not
-    have, and on values that give no model."""
+    """Return every combination of values with every seed. Raises ``ValueError`` for a parameter that the family does
+    not have, and for values that are not valid."""
     family = family_named(base.family)
     combined = [dict(zip(params, values, strict=True)) for values in product(*params.values())]
     settings = [complete(family, {**base.params, **values}) for values in combined]
@@ -81,9 +76,9 @@ def grid(base: Recipe, seeds: Sequence[int], params: Mapping[str, Sequence[int |
 def run(
     series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipes: Sequence[Recipe], *, folds: int, how: Backend
 ) -> Iterator[Trial]:
-    """Every recipe on every fold, as they end. Deterministic but for that order. Raises ``SplitError``,
-    ``BackendMissingError``."""
-    joblib = _module("joblib", "train")
+    """Run every recipe on every fold and yield the trials as they end. Deterministic except for their order. Raises
+    ``SplitError`` and ``LibraryMissingError``."""
+    joblib = library("joblib")
     work = [(number, fold) for number in range(len(recipes)) for fold in range(folds)]
     with _connected(how), joblib.parallel_config(backend=how.name, n_jobs=how.jobs, **_inner(how)):
         yield from joblib.Parallel(return_as="generator_unordered")(
@@ -94,7 +89,7 @@ def run(
 def trial(
     series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe: Recipe, number: int, fold: int, folds: int
 ) -> Trial:
-    """One recipe on fold ``fold`` of ``folds``, counted from 0."""
+    """Run one recipe on fold ``fold`` of ``folds``, counted from 0."""
     prepared = _cut(series, feature_set, recipe, fold, folds)
     y, parts = prepared.y, prepared.parts
     watcher = Watcher(y[parts.validation], prepared.prior)
@@ -110,15 +105,16 @@ def trial(
 
 
 def ranked(trials: Sequence[Trial]) -> list[Ranked]:
-    """Recipes by mean gain on the validation parts, best first; those that were rejected in more folds come later."""
-    found = []
-    for number in sorted({one.number for one in trials}):
+    """Return the recipes by number of folds in which they were rejected, then by mean gain on the validation parts,
+    best first."""
+    recipes = []
+    for number in sorted({trial.number for trial in trials}):
         own = sorted((one for one in trials if one.number == number), key=lambda one: one.fold)
         skills = [one.test.skill.value for one in own if one.test is not None] or [float("nan")]
         rejected = sum(1 for one in own if one.rejected)
         skill = Interval(float(np.mean(skills)), float(np.min(skills)), float(np.max(skills)))
-        found.append(Ranked(own[0].recipe, tuple(own), float(np.mean([one.gain for one in own])), skill, rejected))
-    return sorted(found, key=lambda one: (one.rejected, -one.gain))
+        recipes.append(Ranked(own[0].recipe, tuple(own), float(np.mean([one.gain for one in own])), skill, rejected))
+    return sorted(recipes, key=lambda one: (one.rejected, -one.gain))
 
 
 def _cut(
@@ -137,31 +133,24 @@ def _cut(
 
 
 def _inner(how: Backend) -> dict[str, Any]:
-    """One thread a trial, where the backend can say so to its processes."""
+    """Return the option that limits each trial to one thread, for the backends that support it."""
     return {"inner_max_num_threads": ONE_THREAD} if how.name == "loky" else {}
 
 
-def _module(name: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise BackendMissingError(f"sweeps there need {name}: {install_command(extra)} ({error})") from None
-
-
 def _connected(how: Backend) -> AbstractContextManager[Any]:
-    """A cluster's client, for as long as the trials run."""
+    """Return the client of a cluster, which is open while the trials run."""
     match how.name:
         case "dask":
-            client = _module("distributed", "dask").Client
+            client = library("distributed").Client
             local = {
                 "n_workers": None if how.jobs < 0 else how.jobs,
                 "threads_per_worker": 1,
                 "dashboard_address": None,
             }
-            found: AbstractContextManager[Any] = client(how.address) if how.address else client(**local)
-            return found
+            cluster: AbstractContextManager[Any] = client(how.address) if how.address else client(**local)
+            return cluster
         case "ray":
-            _module("ray.util.joblib", "ray").register_ray()
+            library("ray.util.joblib").register_ray()
             return nullcontext()
         case "sequential" | "loky":
             return nullcontext()

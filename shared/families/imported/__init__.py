@@ -1,8 +1,8 @@
-"""Networks that were trained elsewhere and brought in by ``conclave import``: served, and never trained here.
+"""Networks that were trained elsewhere and imported by ``conclave import``. They are served, and never trained here.
 
-``imported-encoder`` is a transformer encoder over vectors or patches of them, with layers as torch's
-``nn.TransformerEncoderLayer``; ``imported-stacks`` a perceptron of residual stacks. Their widths are those
-of the weights; what weights do not show stands in the parameters. Weights are safetensors.
+``imported-encoder`` is a transformer encoder over vectors or patches, with the layers of torch's
+``nn.TransformerEncoderLayer``. ``imported-stacks`` is a perceptron of residual stacks. Widths are read from the
+weights; what weights do not show is a parameter. Weights are safetensors.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,18 +31,18 @@ FILE = "weights.safetensors"
 
 
 class Network(Protocol):
-    """A network as it is served."""
+    """A network in its served form."""
 
     @property
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """By name."""
+        """Return the weights by name."""
 
     def logits(self, windows: Windows) -> Logits:
-        """See ``base.Model``."""
+        """See ``base.FittedModel``."""
 
 
 class Imported:
-    """A family without training (``base.Family``)."""
+    """A ``base.Family`` that cannot be trained."""
 
     scaled = True
     constant = False
@@ -59,15 +59,16 @@ class Imported:
         return int(params["window"])
 
     def fit(self, train: Sample, held: Sample, seed: int, params: Params, watch: Watch | None = None) -> Fitted:
-        """Raises ``ValueError``: there is nothing here to train it with."""
+        """Raise ``ValueError``: an imported network cannot be trained."""
         raise ValueError(f"family {self.name!r} is imported, not trained; see `conclave import`")
 
     def network(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> Network:
-        """From weights by name. Raises ``WeightsError`` where they are not exactly those of the parameters."""
+        """Return the network with the given weights. Raises ``WeightsError`` where names or shapes differ from the
+        expected ones."""
         return self._network(weights, features, params, FILE)
 
     def save(self, model: Network) -> dict[str, bytes]:
-        """One safetensors file."""
+        """Return one safetensors file."""
         return {FILE: written(model.weights)}
 
     def load(self, files: Files, features: int, params: Params) -> Network:
@@ -75,7 +76,7 @@ class Imported:
         return self.network(arrays_in(only_file(files, FILE, self.name), FILE), features, params)
 
     def libraries(self) -> dict[str, str]:
-        """NumPy alone."""
+        """Return NumPy alone."""
         return {"numpy": np.__version__}
 
 
@@ -95,10 +96,10 @@ ENCODER = Imported(
         weights, features, {**params, "window": _window(params, file)}, file
     ),
 )
-"""``patch``: vectors joined into one token, 0 for none; ``gelu`` 1: that activation, else ReLU; ``last`` 1: the
-head sees the last token, else the mean of all; ``channels_first`` 1: a patch lists feature by feature, else
-vector by vector; ``sigmoid`` 1: one output, the log odds of BUY against SELL, and ``hold`` the share that HOLD
-is given."""
+"""``patch``: vectors that are joined into one token, 0 for one vector a token. ``gelu`` 1: GELU instead of ReLU.
+``last`` 1: the head gets the last token instead of the mean of all. ``channels_first`` 1: a patch is laid out feature
+by feature instead of vector by vector. ``sigmoid`` 1: there is one output, the log odds of BUY against SELL, and HOLD
+has probability ``hold``."""
 STACKS = Imported(
     "imported-stacks",
     {"window": 1, "sigmoid": 0, "hold": 0.0},

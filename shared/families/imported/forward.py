@@ -1,4 +1,5 @@
-"""Imported networks forward, in NumPy: rows keep their bits as in ``shared.families.layers``."""
+"""Forward passes of imported networks in NumPy. The bits of a row depend on that row alone
+(``shared.families.layers``)."""
 
 import math
 import re
@@ -12,19 +13,22 @@ from shared.families.base import Logits, Params, WeightsError, Windows
 from shared.families.layers import Array, LayerNorm, Linear, Shape, attended, checked, gelu
 
 TOKENS_AT_ONCE: Final = 2048
+"""Windows are computed in groups of about this many tokens."""
 
 
 class ImportedEncoder:
-    """``in``, ``position``, ``layers.<n>``, ``norm``, ``head.<n>``: vectors to tokens, layers after torch's
-    ``TransformerEncoderLayer`` (normalisation behind each part), pooled, then linear layers with ReLU between."""
+    """A transformer encoder with weights ``in``, ``position``, ``layers.<n>``, ``norm`` and ``head.<n>``.
+
+    Vectors or patches are mapped to tokens, which pass through layers of torch's ``TransformerEncoderLayer`` with
+    normalisation after each part. The pooled tokens pass through linear layers with ReLU between them."""
 
     def __init__(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params, file: str) -> None:
         patch, window, heads = int(params["patch"]), int(params["window"]), int(params["heads"])
         if patch and window % patch:
-            raise WeightsError(f"{file}: a window of {window} vectors is not cut into patches of {patch}")
+            raise WeightsError(f"{file}: a window of {window} vectors is not divisible into patches of {patch}")
         width = _size(weights, "in.weight", 0, file)
         if heads < 1 or width % heads:
-            raise WeightsError(f"{file}: a width of {width} is not divided among {heads} heads")
+            raise WeightsError(f"{file}: a width of {width} is not divisible by {heads} heads")
         self.tokens = window // patch if patch else window
         expected: dict[str, Shape] = Linear.shapes("in", features * (patch or 1), width)
         count = _count(weights, r"layers\.(\d+)\.")
@@ -46,11 +50,11 @@ class ImportedEncoder:
         self.head = Head(self.weights, params)
 
     def logits(self, windows: Windows) -> Logits:
-        """See ``base.Model``."""
+        """See ``base.FittedModel``."""
         size = max(TOKENS_AT_ONCE // self.tokens, 1)
         x = np.ascontiguousarray(windows, dtype=np.float32)
-        found = [self._some(x[at : at + size]) for at in range(0, len(x), size)]
-        return np.concatenate(found) if found else np.empty((0, 3))
+        logits = [self._some(x[at : at + size]) for at in range(0, len(x), size)]
+        return np.concatenate(logits) if logits else np.empty((0, 3))
 
     def _some(self, x: Array) -> Logits:
         patch = int(self.params["patch"])
@@ -70,7 +74,7 @@ class ImportedEncoder:
 
 
 class ImportedLayer:
-    """torch's ``TransformerEncoderLayer`` with ``norm_first=False``, without dropout."""
+    """torch's ``TransformerEncoderLayer`` with ``norm_first=False``, in evaluation mode."""
 
     def __init__(self, weights: Mapping[str, Array], name: str, heads: int, *, gelu: bool) -> None:
         self.heads, self.gelu = heads, gelu
@@ -84,7 +88,7 @@ class ImportedLayer:
         self.norm1, self.norm2 = LayerNorm(weights, f"{name}.norm1"), LayerNorm(weights, f"{name}.norm2")
 
     def __call__(self, x: Array) -> Array:
-        """[N, tokens, width] to the same."""
+        """Return new tokens of the same shape, [N, tokens, width]."""
         x = self.norm1(x + self._attention(x))
         wide = self.widen(x)
         wide = gelu(wide) if self.gelu else np.maximum(wide, np.float32(0))
@@ -102,8 +106,10 @@ class ImportedLayer:
 
 
 class Stacks:
-    """``stacks.<n>.0``, ``stacks.<n>.3``: two linear layers with ReLU, added to their input where widths
-    match; then ``head.<n>``. The window is laid out vector by vector."""
+    """A perceptron of residual stacks, with weights ``stacks.<n>.0``, ``stacks.<n>.3`` and ``head.<n>``.
+
+    A stack is two linear layers with ReLU, whose output is added to their input where widths match. The window is laid
+    out vector by vector."""
 
     def __init__(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params, file: str) -> None:
         count = _count(weights, r"stacks\.(\d+)\.")
@@ -120,7 +126,7 @@ class Stacks:
         self.head = Head(self.weights, params)
 
     def logits(self, windows: Windows) -> Logits:
-        """See ``base.Model``."""
+        """See ``base.FittedModel``."""
         x = np.ascontiguousarray(windows, dtype=np.float32).reshape(len(windows), 1, -1)
         for stack in self.stacks:
             before = x
@@ -132,21 +138,21 @@ class Stacks:
 
 
 class Head:
-    """Linear layers with ReLU between: [N, 1, width] to logits [N, 3]. A network with one output knows nothing of
-    HOLD, which is given the share ``hold``."""
+    """Linear layers with ReLU between them, from [N, 1, width] to logits [N, 3]. A network with one output does not
+    predict HOLD, which then has probability ``hold``."""
 
     def __init__(self, weights: Mapping[str, Array], params: Params) -> None:
         self.layers = [Linear(weights, f"head.{number}") for number in range(_count(weights, r"head\.(\d+)\."))]
         self.sigmoid, self.hold = bool(params["sigmoid"]), float(params["hold"])
 
     def __call__(self, x: Array) -> Logits:
-        """float64."""
+        """Return logits [N, 3] in float64."""
         for number, layer in enumerate(self.layers):
             x = layer(np.maximum(x, np.float32(0)) if number else x)
-        found: Logits = x[:, 0].astype(np.float64)
+        logits: Logits = x[:, 0].astype(np.float64)
         if not self.sigmoid:
-            return found
-        odds = found[:, 0]
+            return logits
+        odds = logits[:, 0]
         sides = [math.log1p(-self.hold) - np.logaddexp(0.0, sign * odds) for sign in (1.0, -1.0)]
         return np.stack([sides[0], np.full_like(odds, math.log(self.hold)), sides[1]], axis=1)
 
@@ -177,8 +183,8 @@ def _head_shapes(weights: Mapping[str, NDArray[Any]], wide: int, params: Params,
 
 
 def _count(weights: Mapping[str, Any], pattern: str) -> int:
-    """How many there are, by the numbers in their names."""
-    return len({found[1] for name in weights if (found := re.match(pattern, name))})
+    """Return how many different numbers the names have where they match ``pattern``."""
+    return len({match[1] for name in weights if (match := re.match(pattern, name))})
 
 
 def _size(weights: Mapping[str, NDArray[Any]], name: str, axis: int, file: str) -> int:

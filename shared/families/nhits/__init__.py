@@ -1,7 +1,7 @@
-"""N-HiTS over windows of feature vectors: stacks that look at the window at rates from coarse to fine.
+"""N-HiTS over windows of feature vectors: stacks that sample the window at rates from coarse to fine.
 
-Challu et al. (AAAI 2023); the network is ``shared.families.nhits.net``, where the paper's forecaster
-stands beside the classifier on the same stacks, and ``forward`` the classifier as it is served.
+From Challu et al. (AAAI 2023). ``net`` has the network in torch: the same stacks for the classifier and for the paper's
+forecaster. ``forward`` has the classifier in NumPy, which is the one that is served.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,9 @@ STACKS = ("coarse", "middle", "fine")
 class NHiTS(SequenceFamily):
     """The family ``nhits``: three stacks, ``coarse``, ``middle`` and ``fine``.
 
-    ``window``: vectors it looks at. ``<stack>_pool``: vectors that max pooling joins into one;
-    ``<stack>_every``: one knot for so many steps of ``horizon``, the length of a class's trajectory (the
-    label's horizon reads best; any will do). ``hidden``, ``layers``, ``dropout``: the perceptron of each
-    stack; ``decay``: regularisation."""
+    ``window``: vectors of the input. ``<stack>_pool``: vectors that max pooling joins into one. ``horizon``: the length
+    of a class's trajectory; the label's horizon is the natural choice. ``<stack>_every``: steps of the trajectory for
+    each knot. ``hidden``, ``layers``, ``dropout``: the perceptron of each stack. ``decay``: regularisation."""
 
     name = "nhits"
     defaults: Params = MappingProxyType(
@@ -67,5 +66,5 @@ class NHiTS(SequenceFamily):
             hidden=int(params["hidden"]),
             layers=int(params["layers"]),
             dropout=float(params["dropout"]),
-            stacks=tuple(Stack(int(params[f"{one}_pool"]), int(params[f"{one}_every"])) for one in STACKS),
+            stacks=tuple(Stack(int(params[f"{stack}_pool"]), int(params[f"{stack}_every"])) for stack in STACKS),
         )

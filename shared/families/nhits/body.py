@@ -1,19 +1,19 @@
-"""The sizes of an N-HiTS, alike for training and serving."""
+"""The sizes of an N-HiTS, for training and serving."""
 
 from typing import NamedTuple
 
 
 class Stack(NamedTuple):
-    """``pool``: steps that max pooling joins into one. ``every``: one knot for so many steps of the
-    horizon. Coarse stacks have large ones of both."""
+    """``pool``: steps that max pooling joins into one. ``every``: steps of the horizon for each knot. Both are large in
+    coarse stacks."""
 
     pool: int
     every: int
 
 
 class NHitsBody(NamedTuple):
-    """Sizes: ``channels`` series read, ``outputs`` trajectories written, ``hidden`` by ``layers`` the
-    perceptron of each stack."""
+    """Sizes of the network. ``channels``: input series; ``outputs``: output trajectories; ``hidden``, ``layers``: width
+    and depth of the perceptron of each stack."""
 
     channels: int
     outputs: int
@@ -26,10 +26,10 @@ class NHitsBody(NamedTuple):
 
 
 def knots(horizon: int, every: int) -> int:
-    """Knots of a stack: one for ``every`` steps of the horizon, at least one."""
+    """Return the number of knots of a stack: one for ``every`` steps of the horizon, at least one."""
     return max(horizon // every, 1)
 
 
 def pooled(window: int, pool: int) -> int:
-    """Steps that are left of a window, the last pool not always full."""
+    """Return the number of steps of a window after pooling. The last pool may have fewer steps than the others."""
     return -(-window // pool)

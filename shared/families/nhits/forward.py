@@ -1,4 +1,4 @@
-"""N-HiTS as it is served: the classifier of ``net`` forward only, in NumPy, from its weights by name."""
+"""The served form of N-HiTS: the forward pass of the classifier in ``net``, in NumPy, from its weights by name."""
 
 from collections.abc import Mapping
 
@@ -11,27 +11,28 @@ from shared.families.nhits.body import NHitsBody, Stack, knots, pooled
 
 
 def shapes(body: NHitsBody) -> dict[str, Shape]:
-    """Every weight by its name in ``net.Classifier``, with its shape."""
-    found: dict[str, Shape] = {"prior": (body.outputs,)}
+    """Return the shape of every weight, by its name in ``net.Classifier``."""
+    expected: dict[str, Shape] = {"prior": (body.outputs,)}
     for number, stack in enumerate(body.stacks):
         name = f"stacks.blocks.{number}"
         wide = body.channels * pooled(body.window, stack.pool)
         for layer in _perceptron(body, name):
-            found |= Linear.shapes(layer, wide, body.hidden)
+            expected |= Linear.shapes(layer, wide, body.hidden)
             wide = body.hidden
-        found |= Linear.shapes(f"{name}.backcast", wide, body.channels * body.window)
-        found |= Linear.shapes(f"{name}.knots", wide, body.outputs * knots(body.horizon, stack.every))
-    return found
+        expected |= Linear.shapes(f"{name}.backcast", wide, body.channels * body.window)
+        expected |= Linear.shapes(f"{name}.knots", wide, body.outputs * knots(body.horizon, stack.every))
+    return expected
 
 
 def _perceptron(body: NHitsBody, name: str) -> list[str]:
-    """Its linear layers; between them stand a ReLU and a dropout."""
+    """Return the names of its linear layers. In torch a ReLU and a dropout follow each, hence the numbering by
+    three."""
     return [f"{name}.perceptron.{3 * number}" for number in range(body.layers)]
 
 
 def mean_of_line(count: int, horizon: int) -> Array:
-    """[count, 1]: what each knot adds to the mean of the line that is drawn through all of them, over
-    ``horizon`` steps (linear between the centres of equal parts, constant outside the outermost)."""
+    """Return [count, 1]: the share of each knot in the mean of the interpolated line over ``horizon`` steps. The line
+    is linear between knots, which lie at the centres of equal parts, and constant outside the outermost."""
     at = np.clip((np.arange(horizon) + 0.5) * count / horizon - 0.5, 0.0, count - 1.0)
     lines = np.array([np.interp(at, np.arange(count), knot) for knot in np.eye(count)])
     mean: Array = lines.mean(axis=1, keepdims=True).astype(np.float32)
@@ -39,7 +40,7 @@ def mean_of_line(count: int, horizon: int) -> Array:
 
 
 class ServedBlock:
-    """One stack's block over what those before it left, [N, C, L]."""
+    """The block of one stack, applied to the residual of the blocks before it, [N, C, L]."""
 
     def __init__(self, weights: Mapping[str, Array], number: int, body: NHitsBody, stack: Stack) -> None:
         name = f"stacks.blocks.{number}"
@@ -50,8 +51,8 @@ class ServedBlock:
         self.line = mean_of_line(knots(body.horizon, stack.every), body.horizon)
 
     def inner(self, residual: Array) -> Array:
-        """[N, 1, hidden]."""
-        # Newest first, so that only the oldest steps fall into a pool that is not full.
+        """Return the output of the perceptron, [N, 1, hidden]."""
+        # Newest first, so that a pool that is not full has the oldest steps.
         turned = residual[:, :, ::-1]
         missing = -residual.shape[2] % self.pool
         if missing:
@@ -66,31 +67,31 @@ class ServedBlock:
         return x
 
     def explained(self, inner: Array) -> Array:
-        """[N, C, L]: what this block takes away for the next."""
+        """Return the backcast [N, C, L], which is subtracted from the residual for the next block."""
         return self.backcast(inner).reshape(len(inner), self.body.channels, self.body.window)
 
-    def answer(self, inner: Array) -> Array:
-        """[N, outputs]: the mean of each trajectory."""
+    def output(self, inner: Array) -> Array:
+        """Return the mean of each trajectory, [N, outputs]."""
         lines: Array = self.knots(inner).reshape(len(inner), self.body.outputs, -1) @ self.line
         return lines[..., 0]
 
 
 class NHitsForward:
-    """The model (``base.Model``). Guaranteed: one thread; a row's bits depend on that row alone."""
+    """A ``base.FittedModel``. Guaranteed: one thread; the bits of a row depend on that row alone."""
 
     def __init__(self, weights: Mapping[str, NDArray[np.generic]], body: NHitsBody, *, file: str) -> None:
-        """Raises ``WeightsError``, naming ``file``, where weights and sizes do not fit together."""
+        """Raises ``WeightsError``, which names ``file``, where weights and sizes do not fit together."""
         self.weights = checked(weights, shapes(body), file)
         self.prior = self.weights["prior"]
         self.blocks = [ServedBlock(self.weights, number, body, stack) for number, stack in enumerate(body.stacks)]
 
     def logits(self, windows: Windows) -> Logits:
-        """See ``base.Model``."""
+        """See ``base.FittedModel``."""
         residual = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
         total = self.prior[None].repeat(len(residual), axis=0)
         for block in self.blocks:
             inner = block.inner(residual)
-            total += block.answer(inner)
+            total += block.output(inner)
             if block is not self.blocks[-1]:
                 residual = residual - block.explained(inner)
         return total.astype(np.float64)

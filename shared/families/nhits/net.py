@@ -1,26 +1,25 @@
-"""The network of N-HiTS in torch: stacks from coarse to fine, a basis for three classes and the paper's.
+"""The network of N-HiTS in torch: stacks from coarse to fine, for three classes and for the paper's forecast.
 
-Challu, Olivares, Oreshkin, Garza, Mergenthaler-Canseco and Dubrawski, "N-HiTS: Neural Hierarchical
-Interpolation for Time Series Forecasting" (AAAI 2023): each stack pools its input at its own rate,
-answers with few knots that are interpolated to the horizon, and hands on what it could not explain.
+From Challu, Olivares, Oreshkin, Garza, Mergenthaler-Canseco and Dubrawski, "N-HiTS: Neural Hierarchical Interpolation
+for Time Series Forecasting" (AAAI 2023). Each stack pools its input at its own rate and outputs a few knots, which are
+interpolated to the horizon. The next stack gets the residual.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.families.dropout import Dropout
 from shared.families.nhits.body import NHitsBody, Stack, knots, pooled
 
 
 def interpolation(count: int, horizon: int) -> Tensor:
-    """[count, horizon]: the matrix that puts ``count`` knots on a line of ``horizon`` steps, knots at
-    the centres of equal parts, constant outside the outermost (linear, as in the paper's basis)."""
+    """Return the matrix [count, horizon] that interpolates ``count`` knots to ``horizon`` steps. As in the paper's
+    linear basis, knots lie at the centres of equal parts, and the line is constant outside the outermost."""
     return functional.interpolate(torch.eye(count)[:, None], size=horizon, mode="linear", align_corners=False)[:, 0]
 
 
 class NHitsBlock(nn.Module):
-    """One stack's block: pool, perceptron, and a linear map to the backcast and the knots."""
+    """The block of one stack: pooling, a perceptron, and linear maps to the backcast and the knots."""
 
     basis: Tensor
 
@@ -32,7 +31,7 @@ class NHitsBlock(nn.Module):
         wide = body.channels * pooled(body.window, stack.pool)
         parts: list[nn.Module] = []
         for _ in range(body.layers):
-            parts += [nn.Linear(wide, body.hidden), nn.ReLU(), Dropout(body.dropout)]
+            parts += [nn.Linear(wide, body.hidden), nn.ReLU(), nn.Dropout(body.dropout)]
             wide = body.hidden
         self.perceptron = nn.Sequential(*parts)
         self.backcast = nn.Linear(wide, body.channels * body.window)
@@ -40,34 +39,35 @@ class NHitsBlock(nn.Module):
         self.register_buffer("basis", interpolation(self.count, body.horizon), persistent=False)
 
     def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, L] to the part of it that this block explains, [B, C, L], and [B, outputs, H]."""
+        """Return the backcast [B, C, L], the part of the residual that this block explains, and its output [B, outputs,
+        H]."""
         body = self.body
-        # Newest first, so that only the oldest steps fall into a pool that is not full.
+        # Newest first, so that a pool that is not full has the oldest steps.
         inner = self.perceptron(self.pool(residual.flip(-1)).flatten(1))
         explained = self.backcast(inner).view(-1, body.channels, body.window)
         return explained, self.knots(inner).view(-1, body.outputs, self.count) @ self.basis
 
 
 class Residuals(nn.Module):
-    """The stacks in order: each reads what those before it left, and their answers are added up."""
+    """The stacks in order. Each gets the residual of those before it, and their outputs are added."""
 
     def __init__(self, body: NHitsBody) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(NHitsBlock(body, stack) for stack in body.stacks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, L] to [B, outputs, H]."""
+        """Return the summed outputs [B, outputs, H] of windows [B, C, L]."""
         residual, total = x, None
         for block in self.blocks:
-            explained, answer = block(residual)
+            explained, output = block(residual)
             residual = residual - explained
-            total = answer if total is None else total + answer
+            total = output if total is None else total + output
         assert total is not None
         return total
 
 
 class Forecaster(nn.Module):
-    """The paper's model for single series: [B, L] to [B, H], from the last value on (Naive1)."""
+    """The paper's model for single series: maps [B, L] to the next steps [B, H]."""
 
     single = True
 
@@ -76,14 +76,14 @@ class Forecaster(nn.Module):
         self.stacks = Residuals(body)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The last value is the level that the stacks add to."""
+        """Return the forecast: the last value plus the output of the stacks."""
         return x[:, -1:] + self.stacks(x[:, None]).squeeze(1)
 
 
 class Classifier(nn.Module):
-    """Windows [B, L, C] to logits [B, 3]: each class has a trajectory over the label's horizon, made of
-    knots like a forecast, and its logit is the trajectory's mean. The knots begin near 0 and ``prior``
-    at the log prior: before the first step it is the class prior."""
+    """Maps windows [B, L, C] to logits [B, 3]. Each class has a trajectory over the label's horizon, interpolated from
+    knots like a forecast; its logit is the mean of the trajectory. Initially the knots are near 0 and ``prior`` is the
+    log prior, so that the network predicts the class prior before the first step."""
 
     def __init__(self, body: NHitsBody) -> None:
         super().__init__()
@@ -98,5 +98,5 @@ class Classifier(nn.Module):
         self.prior.data.copy_(log_prior)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Before the softmax."""
+        """Return logits [B, 3]."""
         return self.prior + self.stacks(x.transpose(1, 2)).mean(-1)

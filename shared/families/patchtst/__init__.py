@@ -1,7 +1,7 @@
 """PatchTST over windows of feature vectors: patches as tokens, one encoder shared by all channels.
 
-Nie et al. (ICLR 2023); the network is ``shared.families.patchtst.net``, where the paper's forecaster
-stands beside the classifier on the same body, and ``forward`` the classifier as it is served.
+From Nie et al. (ICLR 2023). ``net`` has the network in torch: one body with two heads, the classifier and the paper's
+forecaster. ``forward`` has the classifier in NumPy, which is the one that is served.
 """
 
 from collections.abc import Mapping
@@ -34,12 +34,12 @@ PAPER: Final[Params] = MappingProxyType(
 class PatchTST(SequenceFamily):
     """The family ``patchtst``.
 
-    ``window``: vectors it looks at; ``patch``, ``stride``: steps of a patch, and from one to the next;
-    ``pad`` 1: the newest vector is repeated for one more patch, as in the paper. ``width``, ``heads``,
-    ``layers``, ``feedforward``, ``dropout``: the encoder; ``classic`` 1: its layers as in the paper
-    (batch normalisation, residual attention scores) instead of layer normalisation first. ``mixed`` 1:
-    a token is the patch of all channels, not of one. ``instance`` 1: each window is normalised by its
-    own mean and deviation, which the head is then told. ``head_dropout``, ``decay``: regularisation."""
+    ``window``: vectors of the input. ``patch``, ``stride``: steps of a patch, and from one patch to the next. ``pad``
+    1: the newest vector is repeated for one more patch, as in the paper. ``width``, ``heads``, ``layers``,
+    ``feedforward``, ``dropout``: sizes of the encoder. ``classic`` 1: encoder layers as in the paper (batch
+    normalisation, residual attention scores) instead of pre-layer normalisation. ``mixed`` 1: a token is a patch of all
+    channels, not of one. ``instance`` 1: each window is normalised by its own mean and deviation, which the head gets
+    as inputs. ``head_dropout``, ``decay``: regularisation."""
 
     name = "patchtst"
     defaults: Params = MappingProxyType(

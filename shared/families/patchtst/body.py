@@ -1,13 +1,14 @@
-"""The sizes of a PatchTST, alike for training and serving."""
+"""The sizes of a PatchTST, for training and serving."""
 
 from typing import NamedTuple
 
 
 class PatchTSTBody(NamedTuple):
-    """Sizes of the body. ``pad``: the window's end is repeated for one more patch, as in the paper.
-    ``classic``: the paper's encoder layer (batch normalisation after each sum, residual attention
-    scores); without it layer normalisation comes before each part, which learns faster and costs a
-    fifth. ``mixed``: one token holds the patch of all channels, instead of one token a channel."""
+    """Sizes of the body. ``pad``: the newest vector is repeated for one more patch, as in the paper.
+
+    ``classic``: the paper's encoder layer, with batch normalisation after each sum and residual attention scores.
+    Otherwise layer normalisation comes before each part, which learns faster and costs a fifth. ``mixed``: one token is
+    a patch of all channels, not of one."""
 
     channels: int
     window: int
@@ -24,15 +25,15 @@ class PatchTSTBody(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Patches a window is cut into."""
+        """Return the number of patches in a window."""
         return (self.window + self.stride * self.pad - self.patch) // self.stride + 1
 
     @property
     def groups(self) -> int:
-        """Sequences of tokens that attend to each other: one a channel, or one in all."""
+        """Return the number of token sequences with attention within each: one for each channel, or one in all."""
         return 1 if self.mixed else self.channels
 
     @property
-    def found(self) -> int:
-        """Numbers that the head is given, of each group the mean of its tokens and the newest."""
+    def pooled(self) -> int:
+        """Return the number of inputs of the head: for each group the mean of its tokens and the newest token."""
         return 2 * self.width * self.groups

@@ -1,4 +1,4 @@
-"""PatchTST as it is served: the classifier of ``net`` forward only, in NumPy, from its weights by name."""
+"""The served form of PatchTST: the forward pass of the classifier in ``net``, in NumPy, from its weights by name."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,41 +11,41 @@ from shared.families.layers import EPSILON, Array, BatchNorm, LayerNorm, Linear,
 from shared.families.patchtst.body import PatchTSTBody
 
 TOKENS_AT_ONCE: Final = 2048
-"""Windows are answered in groups of about so many tokens, which stay in the processor's cache. A row's
-bits are its own: where a group ends changes nothing."""
+"""Windows are computed in groups of about this many tokens, which fit into the processor's cache. The grouping does not
+change the bits of a row."""
 
 
 def shapes(body: PatchTSTBody, *, instance: bool) -> dict[str, Shape]:
-    """Every weight by its name in ``net.Classifier``, with its shape."""
+    """Return the shape of every weight, by its name in ``net.Classifier``."""
     width = body.width
-    found = Linear.shapes("encoder.embed", body.patch * (body.channels if body.mixed else 1), width)
-    found["encoder.position"] = (body.tokens, width)
+    expected = Linear.shapes("encoder.embed", body.patch * (body.channels if body.mixed else 1), width)
+    expected["encoder.position"] = (body.tokens, width)
     norm = BatchNorm if body.classic else LayerNorm
     for number in range(body.layers):
         layer = f"encoder.layers.{number}"
-        found |= Linear.shapes(f"{layer}.attention.qkv", width, 3 * width)
-        found |= Linear.shapes(f"{layer}.attention.out", width, width)
-        found |= Linear.shapes(f"{layer}.feed.0", width, body.feedforward)
-        found |= Linear.shapes(f"{layer}.feed.3", body.feedforward, width)
-        found |= norm.shapes(f"{layer}.norm_1", width) | norm.shapes(f"{layer}.norm_2", width)
+        expected |= Linear.shapes(f"{layer}.attention.qkv", width, 3 * width)
+        expected |= Linear.shapes(f"{layer}.attention.out", width, width)
+        expected |= Linear.shapes(f"{layer}.feed.0", width, body.feedforward)
+        expected |= Linear.shapes(f"{layer}.feed.3", body.feedforward, width)
+        expected |= norm.shapes(f"{layer}.norm_1", width) | norm.shapes(f"{layer}.norm_2", width)
     if not body.classic:
-        found |= LayerNorm.shapes("encoder.last", width)
+        expected |= LayerNorm.shapes("encoder.last", width)
     if not body.mixed:
-        found["of_channel"] = (body.channels, 1, width)
-    return found | Linear.shapes("head", body.found + 2 * body.channels * instance, 3)
+        expected["of_channel"] = (body.channels, 1, width)
+    return expected | Linear.shapes("head", body.pooled + 2 * body.channels * instance, 3)
 
 
 class ServedLayer:
-    """One encoder layer over [N, groups, tokens, width], kept as [N, groups * tokens, width]."""
+    """One encoder layer over [N, groups, tokens, width], stored as [N, groups * tokens, width]."""
 
     def __init__(self, weights: Mapping[str, Array], name: str, body: PatchTSTBody) -> None:
         self.body = body
         self.groups, self.tokens = body.groups, body.tokens
-        # A norm before a linear map leaves it its own affine map: two passes less over all tokens.
+        # The affine map of a norm is merged into the linear layer after it: two passes fewer over all tokens.
         first, second = ("", "") if body.classic else (f"{name}.norm_1", f"{name}.norm_2")
         self.qkv = Linear(weights, f"{name}.attention.qkv", after=first)
         size = body.width // body.heads
-        # Scores are divided by the root of the head's size: once here, in the queries' weights.
+        # Attention divides scores by the root of the head's size: done once here, in the weights of the queries.
         self.qkv.weight[:, : body.width] *= np.float32(size**-0.5)
         self.qkv.bias = self.qkv.bias.copy()
         self.qkv.bias[: body.width] *= np.float32(size**-0.5)
@@ -58,7 +58,7 @@ class ServedLayer:
         )
 
     def __call__(self, x: Array, scores: Array | None) -> tuple[Array, Array | None]:
-        """The new tokens, and the scores for the next layer where they are handed on."""
+        """Return the new tokens, and the attention scores for the next layer where these are residual."""
         if self.body.classic:
             new, scores = self._attention(x, scores)
             x = self.norm_1(x + new)
@@ -79,29 +79,29 @@ class ServedLayer:
 
 
 class PatchTSTForward:
-    """The model (``base.Model``). Guaranteed: one thread; a row's bits depend on that row alone."""
+    """A ``base.FittedModel``. Guaranteed: one thread; the bits of a row depend on that row alone."""
 
     def __init__(
         self, weights: Mapping[str, NDArray[np.generic]], body: PatchTSTBody, *, instance: bool, file: str
     ) -> None:
-        """Raises ``WeightsError``, naming ``file``, where weights and sizes do not fit together."""
+        """Raises ``WeightsError``, which names ``file``, where weights and sizes do not fit together."""
         arrays = checked(weights, shapes(body, instance=instance), file)
         self.body = body
         self.groups, self.tokens = body.groups, body.tokens
         self.instance = instance
         self.weights = arrays
         self.embed = Linear(arrays, "encoder.embed")
-        # What is added to a token for where it stands: [groups * tokens, width].
+        # Position embedding, plus channel embedding unless mixed: [groups * tokens, width].
         place = arrays["encoder.position"] + (0 if body.mixed else arrays["of_channel"])
         self.place: Array = np.ascontiguousarray(place, dtype=np.float32).reshape(-1, body.width)
-        # Which step of the window each number of each patch is, [tokens, patch].
+        # Steps of the window by patch, [tokens, patch].
         self.cut = body.stride * np.arange(body.tokens)[:, None] + np.arange(body.patch)
         self.layers = [ServedLayer(arrays, f"encoder.layers.{number}", body) for number in range(body.layers)]
         self.last = None if body.classic else LayerNorm(arrays, "encoder.last")
         self.head = Linear(arrays, "head")
 
     def logits(self, windows: Windows) -> Logits:
-        """See ``base.Model``."""
+        """See ``base.FittedModel``."""
         size = max(TOKENS_AT_ONCE // (self.groups * self.tokens), 1)
         x = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
         out = np.empty((len(x), 3))
@@ -110,7 +110,7 @@ class PatchTSTForward:
         return out
 
     def _some(self, x: Array) -> Array:
-        """Channels first, [N, C, L], to [N, 3]."""
+        """Return the logits [N, 3] of windows with channels first, [N, C, L]."""
         count = len(x)
         removed: list[Array] = []
         if self.instance:
@@ -130,12 +130,13 @@ class PatchTSTForward:
         whole: Array = np.add.reduce(grouped, axis=2)
         whole *= np.float32(1 / self.tokens)
         each = np.concatenate([whole, grouped[:, :, -1]], axis=-1)
-        found = np.concatenate([each.reshape(count, -1), *removed], axis=-1)
-        logits: Array = self.head(found[:, None])[:, 0]
+        features = np.concatenate([each.reshape(count, -1), *removed], axis=-1)
+        logits: Array = self.head(features[:, None])[:, 0]
         return logits
 
     def _patches(self, x: Array) -> Array:
-        """[N, C, L] cut into [N, groups * tokens, patch (* C where mixed)], oldest first."""
+        """Return the patches of [N, C, L], oldest first: [N, groups * tokens, patch], or [N, tokens, C * patch] where
+        mixed."""
         body = self.body
         if body.pad:
             x = np.concatenate([x, np.repeat(x[..., -1:], body.stride, axis=-1)], axis=-1)

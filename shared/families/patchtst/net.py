@@ -1,8 +1,8 @@
-"""The network of PatchTST in torch: one body, a head for three classes and the paper's for a forecast.
+"""The network of PatchTST in torch: one body, with a head for three classes and the paper's head for a forecast.
 
-Nie, Nguyen, Sinthong and Kalagnanam, "A Time Series is Worth 64 Words" (ICLR 2023): a window is cut
-into patches, each patch is a token, and one transformer encoder, shared by all channels, reads the
-tokens of each channel alone. The residual attention scores are RealFormer's (He et al. 2021).
+From Nie, Nguyen, Sinthong and Kalagnanam, "A Time Series is Worth 64 Words" (ICLR 2023). A window is cut into patches,
+and each patch is a token. One transformer encoder, shared by all channels, is applied to the tokens of each channel
+separately. The residual attention scores are RealFormer's (He et al. 2021).
 """
 
 from typing import NamedTuple
@@ -11,41 +11,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.families.dropout import Dropout
 from shared.families.patchtst.body import PatchTSTBody
 
 
 class Removed(NamedTuple):
-    """What ``normalised`` took away: mean and deviation of each channel, [B, C, 1]."""
+    """Mean and deviation of each channel that ``normalised`` removed, [B, C, 1]."""
 
     mean: Tensor
     deviation: Tensor
 
 
 def normalised(x: Tensor) -> tuple[Tensor, Removed]:
-    """Each channel of each window [B, C, L] to mean 0 and deviation 1: RevIN without the affine map
-    (Kim et al. 2022), as the paper's own settings have it."""
+    """Return each channel of each window [B, C, L] with mean 0 and deviation 1: RevIN without its affine map (Kim et
+    al. 2022), as in the paper's settings."""
     mean = x.mean(-1, keepdim=True).detach()
     deviation = torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-5).detach()
     return (x - mean) / deviation, Removed(mean, deviation)
 
 
 def restored(y: Tensor, removed: Removed) -> Tensor:
-    """The inverse of ``normalised``, for any length: [B, C, H]."""
+    """Return the inverse of ``normalised``, for series of any length, [B, C, H]."""
     return y * removed.deviation + removed.mean
 
 
 def patches(x: Tensor, patch: int, stride: int, *, pad: bool) -> Tensor:
-    """[B, C, L] cut into [B, C, N, patch], oldest first. Steps beyond the last whole patch are
-    dropped from the end, unless ``pad`` repeats the newest step ``stride`` times to cover them."""
+    """Return [B, C, L] cut into patches [B, C, N, patch], oldest first. With ``pad``, the newest step is repeated
+    ``stride`` times. Newest steps that fill no whole patch are dropped."""
     if pad:
         x = functional.pad(x, (0, stride), mode="replicate")
     return x.unfold(-1, patch, stride)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over [M, N, width]. Given scores [M * heads, N, N] (not None), adds
-    its own to them and hands the sum on to the next layer."""
+    """Multi-head self-attention over [M, N, width], optionally with residual scores [M * heads, N, N]: the scores of
+    the layer before are added, and the sum is returned for the next layer."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -55,7 +54,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, scores: Tensor | None, *, residual: bool) -> tuple[Tensor, Tensor | None]:
-        """The new tokens, and the scores where ``residual``."""
+        """Return the new tokens, and the scores where ``residual``."""
         count, tokens, width = x.shape
         q, k, v = self.qkv(x).view(count, tokens, 3, self.heads, self.size).permute(2, 0, 3, 1, 4).unbind(0)
         if not residual:
@@ -70,15 +69,15 @@ class Attention(nn.Module):
 
 
 class OverTokens(nn.BatchNorm1d):
-    """Batch normalisation of each of the ``width`` numbers of a token, over all tokens of all rows."""
+    """Batch normalisation of each of the ``width`` components of a token, over all tokens of all rows."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[M, N, width], the same."""
+        """Return [M, N, width], normalised."""
         return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape)
 
 
 class EncoderLayer(nn.Module):
-    """One encoder layer, in the paper's order or with the norms first."""
+    """One encoder layer, in the paper's order or with normalisation first."""
 
     def __init__(self, body: PatchTSTBody) -> None:
         super().__init__()
@@ -87,15 +86,15 @@ class EncoderLayer(nn.Module):
         self.feed = nn.Sequential(
             nn.Linear(body.width, body.feedforward),
             nn.GELU(),
-            Dropout(body.dropout),
+            nn.Dropout(body.dropout),
             nn.Linear(body.feedforward, body.width),
         )
         norm = OverTokens if body.classic else nn.LayerNorm
         self.norm_1, self.norm_2 = norm(body.width), norm(body.width)
-        self.drop = Dropout(body.dropout)
+        self.drop = nn.Dropout(body.dropout)
 
     def forward(self, x: Tensor, scores: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """[M, N, width] and the scores so far."""
+        """Return new tokens [M, N, width], and the scores for the next layer where these are residual."""
         if self.classic:
             new, scores = self.attention(x, scores, residual=True)
             x = self.norm_1(x + self.drop(new))
@@ -106,19 +105,19 @@ class EncoderLayer(nn.Module):
 
 
 class PatchTSTEncoder(nn.Module):
-    """Windows [B, C, L] to tokens [B, G, N, width]: G = C groups of tokens, or one where ``mixed``."""
+    """Maps windows [B, C, L] to tokens [B, G, N, width], where G is the number of channels, or 1 where ``mixed``."""
 
     def __init__(self, body: PatchTSTBody) -> None:
         super().__init__()
         self.body = body
         self.embed = nn.Linear(body.patch * (body.channels if body.mixed else 1), body.width)
         self.position = nn.Parameter(torch.empty(body.tokens, body.width).uniform_(-0.02, 0.02))
-        self.drop = Dropout(body.dropout)
+        self.drop = nn.Dropout(body.dropout)
         self.layers = nn.ModuleList(EncoderLayer(body) for _ in range(body.layers))
         self.last = nn.Identity() if body.classic else nn.LayerNorm(body.width)
 
     def forward(self, x: Tensor, of_channel: Tensor | None = None) -> Tensor:
-        """``of_channel`` [C, 1, width] is added to the tokens of each channel."""
+        """Return the tokens. ``of_channel`` [C, 1, width] is added to the tokens of each channel."""
         body = self.body
         cut = patches(x, body.patch, body.stride, pad=body.pad)
         if body.mixed:
@@ -135,7 +134,7 @@ class PatchTSTEncoder(nn.Module):
 
 
 class Forecaster(nn.Module):
-    """The paper's model: [B, C, L] to the next ``horizon`` steps of each channel, [B, C, horizon]."""
+    """The paper's model: maps [B, C, L] to the next ``horizon`` steps of each channel, [B, C, horizon]."""
 
     def __init__(self, body: PatchTSTBody, horizon: int) -> None:
         super().__init__()
@@ -143,25 +142,25 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(body.tokens * body.width, horizon)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises each window and puts back what it removed."""
+        """Return the forecast, in the scale of the input."""
         inner, removed = normalised(x)
         return restored(self.head(self.encoder(inner).flatten(2)), removed)
 
 
 class Classifier(nn.Module):
-    """Windows [B, L, C] to logits [B, 3]: of each group of tokens the mean and the newest, joined.
+    """Maps windows [B, L, C] to logits [B, 3], by a linear head on the mean and the newest token of each group.
 
-    ``instance``: each window is normalised as in the paper and what was removed (mean and log
-    deviation of each channel) is handed to the head, so that the level is not lost. Head weights
-    begin near 0 and its bias at the log prior: before the first step it is the class prior."""
+    ``instance``: each window is normalised as in the paper. Mean and log deviation of each channel are inputs of the
+    head, so that the level is not lost. Initially the head's weights are near 0 and its bias is the log prior, so that
+    the network predicts the class prior before the first step."""
 
     def __init__(self, body: PatchTSTBody, *, instance: bool, head_dropout: float) -> None:
         super().__init__()
         self.instance = instance
         self.encoder = PatchTSTEncoder(body)
         self.of_channel = None if body.mixed else nn.Parameter(torch.zeros(body.channels, 1, body.width))
-        wide = body.found + 2 * body.channels * instance
-        self.drop = Dropout(head_dropout)
+        wide = body.pooled + 2 * body.channels * instance
+        self.drop = nn.Dropout(head_dropout)
         self.head = nn.Linear(wide, 3)
         nn.init.normal_(self.head.weight, std=1e-3)
 
@@ -170,12 +169,12 @@ class Classifier(nn.Module):
         self.head.bias.data.copy_(log_prior)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Before the softmax."""
+        """Return logits [B, 3]."""
         inner, removed = x.transpose(1, 2), None
         if self.instance:
             inner, removed = normalised(inner)
         tokens = self.encoder(inner, self.of_channel)
-        found = torch.cat([tokens.mean(2), tokens[:, :, -1]], dim=-1).flatten(1)
+        features = torch.cat([tokens.mean(2), tokens[:, :, -1]], dim=-1).flatten(1)
         if removed is not None:
-            found = torch.cat([found, removed.mean.squeeze(-1), removed.deviation.log().squeeze(-1)], dim=-1)
-        return self.head(self.drop(found))
+            features = torch.cat([features, removed.mean.squeeze(-1), removed.deviation.log().squeeze(-1)], dim=-1)
+        return self.head(self.drop(features))

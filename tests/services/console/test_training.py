@@ -1,10 +1,12 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.artifacts import ArtifactStore
+from shared.distribution import install_command
 
 SMALL = "--synthetic sequence --symbols 2 --count 1500 --reason test"
 
@@ -41,6 +43,24 @@ def test_a_network_is_trained_from_the_command_line_and_beats_the_prior(
     manifest = ArtifactStore(tmp_path / "var" / "artifacts").load(digest).manifest
     assert (manifest.family, manifest.window, manifest.params["epochs"]) == (family, 32, 3)
     assert manifest.metrics.test.skill.value > 30
+
+
+@pytest.mark.parametrize(
+    ("library", "family", "words"),
+    [
+        ("sklearn.linear_model", "logistic", f"this needs the library sklearn: {install_command('train')}"),
+        ("scipy.optimize", "xgboost", f"this needs the library scipy: {install_command('train')}"),
+        ("torch", "nhits", f"this needs the library torch: {install_command('ml')}"),
+    ],
+)
+def test_a_missing_library_is_a_sentence_and_no_traceback(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, library: str, family: str, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    ended = desk(*f"train files --model m --family {family} {SMALL}".split())
+    assert ended.code == 2
+    assert words in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_a_sweep_from_the_command_line(desk: Any) -> None:

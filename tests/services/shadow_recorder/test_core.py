@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from world import ART, MINUTE, STREAMS, TWO, Builder, Run, World, limits, random_world, register
 
-from schemas.codec import Envelope, encode
+from schemas.codec import Envelope, decode, encode
 from schemas.control import Found, StartShadow, StopShadow
 from schemas.decisions import DecisionMade
+from schemas.gates import VerdictReached
 from schemas.operations import InterferenceFound
 from schemas.scores import (
     BallotMissing,
@@ -23,8 +24,9 @@ from schemas.scores import (
     PredictionUnscored,
     TradeJoined,
 )
+from services.gate_evaluator.core import Evaluator
 from services.shadow_recorder.core import Recorder
-from shared.runtime.service import Received
+from shared.runtime.service import Batch, Received
 
 BULL = (0.1, 0.3, 0.6)
 BEAR = (0.6, 0.3, 0.1)
@@ -304,6 +306,35 @@ def test_a_backlog_has_the_scores_of_a_recorder_that_kept_pace(count: int) -> No
     assert sorted(one.data for one in backlog(builder, count).outputs) == sorted(one.data for one in expected.outputs)
 
 
+def verdicts(world: World, run: Run) -> list[bytes]:
+    """What the gate-evaluator writes over the scores of a run."""
+    evaluator = Evaluator()
+    state = evaluator.initial(b"")
+    evaluator.apply(state, Batch(world.commands, ()))
+    scores = [each.envelope for each in run.outputs if each.stream == "scores"]
+    received = [Received("scores", f"{number}-0", each) for number, each in enumerate(scores, 1)]
+    return [each.data for each in evaluator.handle(state, Batch((), received))]
+
+
+@pytest.mark.parametrize("count", [1000, 200])
+def test_a_backlog_has_the_verdicts_of_a_recorder_that_kept_pace(count: int) -> None:
+    """Given two workers that wrote 300 bars at a time, so that in a backlog one is read far ahead of the other."""
+    builder = Builder()
+    for number in range(1, 1100):
+        builder.bar(number, 100.0 + number % 7)
+        if number > WARM:
+            builder.predict("a", number, BULL)
+            builder.predict("a2", number, BULL if number % 3 else BEAR)
+        if number > WARM and number % 300 == 0:
+            for earlier in range(max(WARM + 1, number - 299), number + 1):
+                builder.predict("b", earlier, BEAR)
+                builder.predict("c", earlier, BULL if number % 5 else BEAR)
+    kept_pace = run_of(builder)
+    expected = verdicts(builder.world(), kept_pace)
+    assert any(isinstance(decode("gates", each).event, VerdictReached) for each in expected)
+    assert verdicts(builder.world(), backlog(builder, count)) == expected
+
+
 @pytest.mark.parametrize("count", [1000, 200])
 def test_a_log_without_stamps_loses_no_score_in_a_backlog(count: int) -> None:
     builder = Builder(stamped=False)
@@ -397,6 +428,16 @@ def test_scores_depend_on_no_order_of_streams_no_cut_and_no_restart(seed: int, s
         run = shuffled(world, dice, restarts)
     assert sorted(sealed.data for sealed in run.outputs) == expected
     assert run.waiting == reference.waiting
+    assert rows_in_order(run) == rows_in_order(reference)
+
+
+def rows_in_order(run: Run) -> dict[str, list[tuple[int, bytes]]]:
+    """The scores whose ballot a decision lists, by symbol, in the order in which they were written."""
+    rows: dict[str, list[tuple[int, bytes]]] = {}
+    for score in run.events(PredictionScored):
+        if score.decision is not None and not score.late:
+            rows.setdefault(score.symbol, []).append((score.open_time, score.artifact))
+    return rows
 
 
 @settings(max_examples=5, deadline=None)

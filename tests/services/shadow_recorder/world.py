@@ -76,7 +76,7 @@ def limits(*, late: int = 2048, margin: int = 60_000, ahead: int = 512, queued: 
     with pytest.MonkeyPatch.context() as patch:
         for module in ("state", "retention", "scoring_readiness", "backpressure"):
             patch.setattr(f"{package}.{module}.LATE", late)
-        for module in ("decisions", "retention", "scoring_readiness", "trades", "core"):
+        for module in ("decisions", "ordering", "scoring_readiness", "trades", "core"):
             patch.setattr(f"{package}.{module}.MARGIN_MS", margin)
         patch.setattr(f"{package}.backpressure.AHEAD", ahead)
         patch.setattr(f"{package}.backpressure.QUEUED", queued)

@@ -208,7 +208,7 @@ async def test_unfit_data_are_refused_before_any_fit(site: Site) -> None:
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingRejected)
     assert job.ended.reason == "unfit_data"
-    assert "100,000 are the fewest" in job.ended.evidence
+    assert "100,000 are required" in job.ended.evidence
     assert not any(isinstance(event, TrainingProgressed) for event in site.events)
 
 

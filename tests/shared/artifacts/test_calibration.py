@@ -2,17 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import log_loss
 
-from shared.artifacts.calibration import (
-    VectorScaling,
-    best_temperature,
-    best_vector,
-    calibrate,
-    error,
-    independent,
-    loss,
-    probabilities,
-)
+from shared.artifacts.calibration import VectorScaling, error, probabilities
+from shared.training.scaling import best_temperature, best_vector, calibrate, independent
 
 
 def drawn(rows: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -22,6 +19,20 @@ def drawn(rows: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.
     p = probabilities(logits, temperature)
     y = (p.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
     return logits, y
+
+
+class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is skipped
+    """A classifier whose logits are its input."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "Given":
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x.argmax(axis=1))
 
 
 @given(rows=st.integers(1, 90), start=st.integers(0, 900), temperature=st.floats(0.2, 5))
@@ -48,8 +59,15 @@ def test_the_true_temperature_is_found(true: float) -> None:
 
 def test_no_other_temperature_does_better() -> None:
     logits, y = drawn(2000, 1.7)
-    best = best_temperature(logits, y)
-    assert all(loss(logits, y, best) <= loss(logits, y, other) + 1e-9 for other in np.linspace(0.25, 4.9, 60))
+    best = log_loss(y, softmax(logits / best_temperature(logits, y), axis=1))
+    assert all(best <= log_loss(y, softmax(logits / other, axis=1)) + 1e-9 for other in np.linspace(0.25, 4.9, 60))
+
+
+def test_the_temperature_is_scikit_learns() -> None:
+    logits, y = drawn(3000, 1.7)
+    wrapped = CalibratedClassifierCV(FrozenEstimator(Given().fit(logits, y)), method="temperature", cv=2)
+    expected = wrapped.fit(logits, y).predict_proba(logits)
+    assert np.abs(probabilities(logits, best_temperature(logits, y)) - expected).max() < 1e-4
 
 
 def test_an_overconfident_model_is_cooled() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from shared.artifacts.scoring import block_interval, brier, distinct, log_losses, score
 
@@ -89,3 +90,13 @@ def test_overlap_widens_the_interval() -> None:
     naive = block_interval(overlapping, np.arange(4000), 1, 0)
     honest = block_interval(overlapping, np.arange(4000), 63, 0)
     assert honest.high - honest.low > 2 * (naive.high - naive.low)
+
+
+def test_scores_are_scikit_learns() -> None:
+    p, y, time = drawn(500, 4)
+    scores = score(p, y, time, PRIOR, horizon=1)
+    assert scores.log_loss == pytest.approx(metrics.log_loss(y, p, labels=[0, 1, 2]), rel=1e-12)
+    assert scores.brier == pytest.approx(
+        metrics.brier_score_loss(y, p, labels=[0, 1, 2], scale_by_half=False), rel=1e-12
+    )
+    assert scores.accuracy == metrics.accuracy_score(y, p.argmax(axis=1))

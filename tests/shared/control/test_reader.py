@@ -122,7 +122,7 @@ def test_a_hole_in_versions_and_ids_stops_the_reader_and_names_both() -> None:
 
 def test_entries_upon_one_that_does_not_fit_stop_the_reader() -> None:
     edited = (LOG[1][0], encode("control", replace(entries()[1], reason="as I like it")).data)
-    with pytest.raises(ControlError, match="4-0 was built on entry 3-0, which does not extend"):
+    with pytest.raises(ControlError, match="4-0 was written upon entry 3-0, which does not fit"):
         read([LOG[0], edited, *LOG[2:]])
 
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from shared.families import (
     FAMILIES,
@@ -17,7 +20,8 @@ from shared.families import (
     complete,
     family_named,
 )
-from shared.families.base import held_loss
+from shared.families.logistic import RIDGES
+from shared.families.losses import mean_log_loss
 from shared.labels.batch import classes
 
 FEATURES = 6
@@ -87,7 +91,7 @@ def test_watching_tells_how_the_fit_stands_and_changes_nothing(family: Family) -
     for epoch in seen:
         assert 0 < epoch.number <= epoch.of
         assert epoch.held.shape == (600, 3)
-        assert held_loss(epoch.held, held) == pytest.approx(epoch.held_loss, rel=1e-5)
+        assert mean_log_loss(epoch.held, held.y) == pytest.approx(epoch.held_loss, rel=1e-5)
         assert 0 < epoch.train_loss < 2
 
 
@@ -171,6 +175,40 @@ def test_the_logistic_baseline_is_where_its_gradient_vanishes() -> None:
     p /= p.sum(axis=1, keepdims=True)
     # The intercepts are not penalised: mean probabilities equal class frequencies.
     assert p.mean(axis=0) == pytest.approx(np.bincount(train.y) / len(train.y), abs=1e-5)
+
+
+def test_the_logistic_baseline_is_that_of_another_solver_with_the_penalty_of_least_held_out_loss() -> None:
+    train, held = sample("logistic", 1), sample("logistic", 2, 600)
+    x, z = train.x[:, 0].astype(np.float64), held.x[:, 0].astype(np.float64)
+    fits = [LogisticRegression(C=1 / (ridge * len(x)), tol=1e-10, max_iter=1000).fit(x, train.y) for ridge in RIDGES]
+    best = min(fits, key=lambda fit: float(log_loss(held.y, fit.predict_proba(z))))
+    ours = softmax(MODELS["logistic"].logits(held.x), axis=1)
+    assert np.abs(ours - best.predict_proba(z)).max() < 1e-5
+
+
+def test_an_offset_of_the_training_rows_is_taken_out_of_the_logistic_intercepts() -> None:
+    train, held, offset = sample("logistic", 1), sample("logistic", 2, 600), np.array([-0.5, 0.75, 0.25])
+    shifted = FAMILIES["logistic"].fit(
+        train._replace(offset=offset), held._replace(offset=offset), 7, params_of("logistic")
+    )
+    plain = MODELS["logistic"].logits(held.x)
+    assert shifted.model.logits(held.x) + offset == pytest.approx(plain, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["logistic", "patchtst", "nhits"])
+def test_a_fit_without_rows_of_a_class_is_refused(name: str) -> None:
+    train = sample(name, 1)
+    only = train._replace(y=np.ones(len(train.y), np.int64))
+    with pytest.raises(ValueError, match="no row in the training part"):
+        FAMILIES[name].fit(only, only, 1, params_of(name))
+
+
+def test_trees_predict_as_their_own_python_layers_do() -> None:
+    rows = ASKED["xgboost"][:, 0]
+    margins = MODELS["xgboost"]._booster.inplace_predict(rows, predict_type="margin")
+    scores = MODELS["lightgbm"]._booster.predict(rows, raw_score=True, num_threads=1)
+    assert MODELS["xgboost"].logits(ASKED["xgboost"]) == pytest.approx(margins)
+    assert MODELS["lightgbm"].logits(ASKED["xgboost"]) == pytest.approx(scores)
 
 
 def test_an_unknown_parameter_is_refused_by_name(family: Family) -> None:

@@ -1,11 +1,16 @@
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from shared.distribution import install_command
-from shared.families.libraries import LibraryMissingError, absent, library
+from shared.families.libraries import EXTRAS, Library, LibraryMissingError, absent, library
+
+PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 
 
 def modules_after(code: str) -> set[str]:
@@ -51,14 +56,22 @@ def test_what_was_imported_before_is_left_alone() -> None:
     assert sys.modules["pytest"] is before
 
 
-def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
-    with absent("lightgbm"), pytest.raises(ImportError):
-        import lightgbm  # noqa: F401
-    monkeypatch.setattr("importlib.import_module", _not_there)
-    with pytest.raises(LibraryMissingError, match=re.escape(install_command("trees"))):
-        library("lightgbm")
+@pytest.mark.parametrize("name", get_args(Library))
+def test_a_missing_library_names_the_extra_that_installs_it(name: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = name.partition(".")[0]
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(LibraryMissingError, match=re.escape(f"{package}: {install_command(EXTRAS[package])}")):
+        library(name)
 
 
-def _not_there(name: str) -> None:
-    raise ModuleNotFoundError(f"No module named {name!r}")
+@pytest.mark.parametrize("package", EXTRAS)
+def test_an_extra_installs_what_it_is_named_for(package: str) -> None:
+    extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+    wheels = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
+    assert any(re.match(rf"{wheels.get(package, package)}\b", line) for line in extras[EXTRAS[package]])
+
+
+@pytest.mark.parametrize("extra", ["train", "ml"])
+def test_each_extra_that_trains_has_the_libraries_of_calibration_and_baseline(extra: str) -> None:
+    listed = " ".join(tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"][extra])
+    assert all(wheel in listed for wheel in ("scikit-learn", "scipy"))

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.families import FAMILIES, complete
-from shared.families.dropout import Dropout
 from shared.families.patchtst import net as patchtst
 from shared.families.patchtst.body import PatchTSTBody
 from shared.families.patchtst.net import Attention, Classifier, Forecaster, OverTokens, PatchTSTEncoder
@@ -168,17 +167,6 @@ def test_a_new_classifier_is_the_prior() -> None:
     model = Classifier(SMALL, instance=False, head_dropout=0.0).eval()
     model.begin(prior)
     assert torch.allclose(torch.log_softmax(model(torch.randn(50, 20, 3)), -1), prior, atol=0.05)
-
-
-def test_dropout_keeps_its_share_and_the_mean_and_is_off_when_asked() -> None:
-    torch.manual_seed(6)
-    drop, x = Dropout(0.3), torch.ones(1000, 203)
-    dropped = drop(x)
-    assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.005)
-    assert float(dropped.mean()) == pytest.approx(1, abs=0.005)
-    assert torch.equal(drop.eval()(x), x)
-    with pytest.raises(ValueError, match=r"a dropout of 1\.0; expected at least 0 and below 1"):
-        Dropout(1.0)
 
 
 @pytest.mark.parametrize(

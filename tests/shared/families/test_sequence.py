@@ -70,8 +70,8 @@ def test_a_member_is_the_network_of_its_seed_and_seeds_differ(family: Family) ->
 def test_a_served_form_that_answers_otherwise_than_the_trained_one_is_refused(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = learning.answer
-    monkeypatch.setattr(learning, "answer", lambda net, x: honest(net, x) + np.array([1e-3, 0, 0]))
+    honest = learning.predict
+    monkeypatch.setattr(learning, "predict", lambda net, x: honest(net, x) + np.array([1e-3, 0, 0]))
     with pytest.raises(ValueError, match=r"a probability differs by .* from torch's on the held rows"):
         fitted(family.name, epochs=1)
 
@@ -146,7 +146,7 @@ def test_weights_that_are_not_exactly_this_network_are_refused(family: Family, c
 
 def test_another_number_of_members_or_features_is_refused(family: Family) -> None:
     files = family.save(MODELS[family.name])
-    with pytest.raises(WeightsError, match=f"^{FILE}: 1.*: not of one of the 1 members"):
+    with pytest.raises(WeightsError, match=f"^{FILE}: 1.*: expected a tensor of one of the manifest.s 1 members"):
         family.load(files, FEATURES, params_of(family.name))
     with pytest.raises(WeightsError, match=f"^{FILE}: .*expected float32"):
         family.load(files, FEATURES + 1, params_of(family.name, seeds=2))
@@ -187,7 +187,7 @@ def test_every_preset_is_a_network_that_answers(name: str, preset: str) -> None:
     net = family.network(5, params).eval()  # type: ignore[attr-defined]  # of sequence families
     x = np.random.default_rng(0).standard_normal((4, family.window(params), 5)).astype(np.float32)
     served = family.serving(learning.arrays_of(net), 5, params)  # type: ignore[attr-defined]  # of sequence families
-    assert served.logits(x) == pytest.approx(learning.answer(net, x), abs=1e-5)
+    assert served.logits(x) == pytest.approx(learning.predict(net, x), abs=1e-5)
 
 
 def test_an_unknown_preset_is_refused_by_name(family: Family) -> None:

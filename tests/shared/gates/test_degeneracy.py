@@ -1,6 +1,7 @@
 """Whether outputs move, and the drift of what moved."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -70,12 +71,17 @@ def test_spread_is_that_of_the_rounded_answers(values: list[int]) -> None:
 
 @pytest.mark.parametrize(("freedom", "within"), [(2, 0.03), (4, 0.015), (9, 0.01), (19, 0.01)])
 def test_the_chi_square_bound_is_near_scipys(freedom: int, within: float) -> None:
-    for level in (0.95, 0.99, 0.999):
-        assert drift.chi_square(level, freedom) == pytest.approx(stats.chi2.ppf(level, freedom), rel=within)
+    assert drift.chi_square(freedom) == pytest.approx(stats.chi2.ppf(drift.LEVEL, freedom), rel=within)
 
 
-def test_the_normal_quantile_is_scipys() -> None:
-    assert drift.normal(0.999) == pytest.approx(stats.norm.ppf(0.999), abs=1e-9)
+def test_the_normal_quantile_is_that_of_the_standard_library() -> None:
+    assert NormalDist().inv_cdf(drift.LEVEL) == pytest.approx(drift.QUANTILE, abs=1e-13)
+
+
+@given(*[st.lists(st.integers(0, 1000), min_size=10, max_size=10)] * 2)
+def test_psi_is_the_sum_of_scipys_relative_entropies_both_ways(now: list[int], reference: list[int]) -> None:
+    q, r = (np.array(counts) + 0.5 for counts in (now, reference))
+    assert drift.psi(now, reference) == pytest.approx(stats.entropy(q, r) + stats.entropy(r, q), abs=1e-12)
 
 
 def test_psi_alarms_as_often_as_it_says() -> None:
@@ -83,7 +89,7 @@ def test_psi_alarms_as_often_as_it_says() -> None:
     base = random.multinomial(20_000, [0.1] * 10)
     over = [
         drift.psi(random.multinomial(2_000, [0.1] * 10).tolist(), base.tolist())
-        > drift.chi_square(0.999, 9) * (1 / 2_000 + 1 / 20_000)
+        > drift.chi_square(9) * (1 / 2_000 + 1 / 20_000)
         for _ in range(4_000)
     ]
     assert sum(over) <= 12

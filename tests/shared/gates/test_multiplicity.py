@@ -4,6 +4,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
 
 from shared.gates import multiplicity
 
@@ -33,3 +34,11 @@ def test_the_order_of_candidates_does_not_matter(claims: dict[str, float], order
     names = sorted(claims)
     shuffled = [names[k] for k in order if k < len(names)]
     assert multiplicity.e_bh(claims, 0.05) == multiplicity.e_bh({name: claims[name] for name in shuffled}, 0.05)
+
+
+@given(CLAIMS, st.sampled_from([0.01, 0.05, 0.1]))
+def test_e_bh_is_scipys_benjamini_hochberg_of_the_inverse_e_values(claims: dict[str, float], alpha: float) -> None:
+    adjusted = false_discovery_control([min(1.0, math.exp(-claim)) for claim in claims.values()], method="bh")
+    clear = {name: p for name, p in zip(claims, adjusted.tolist(), strict=True) if abs(p - alpha) > 1e-9}
+    found = multiplicity.e_bh(claims, alpha)
+    assert {name for name, p in clear.items() if p < alpha} == found & clear.keys()

@@ -1,3 +1,5 @@
+import re
+import sys
 from collections.abc import Mapping
 
 import msgspec
@@ -9,7 +11,9 @@ from shared.artifacts import ArtifactStore
 from shared.artifacts.calibration import Calibration, VectorScaling, probabilities
 from shared.artifacts.show import render
 from shared.bars import Bars
-from shared.families import FAMILIES
+from shared.distribution import install_command
+from shared.families import FAMILIES, Epoch
+from shared.families.libraries import LibraryMissingError
 from shared.features import SETS
 from shared.labels.batch import classes
 from shared.training.fitting import NotStoredError, Trained, judged, refuse, train
@@ -122,7 +126,7 @@ def test_longer_windows_end_with_the_bar_they_are_for() -> None:
 def test_a_model_that_answers_the_same_to_everything_is_refused(results: dict[str, Trained]) -> None:
     metrics = results["xgboost"].manifest.metrics
     flat = msgspec.structs.replace(metrics, test=msgspec.structs.replace(metrics.test, distinct=19))
-    with pytest.raises(NotStoredError, match=r"collapsed: 19 distinct answers \(to 1e-3\)"):
+    with pytest.raises(NotStoredError, match=r"collapsed: 19 distinct predictions \(to 1e-3\)"):
         refuse(FAMILIES["xgboost"], flat, results["xgboost"])
     refuse(FAMILIES["prior"], flat, results["prior"])
 
@@ -135,7 +139,7 @@ def test_a_model_that_is_worse_than_knowing_nothing_by_half_is_refused(results: 
 
 
 def test_a_collapsed_fit_is_refused_in_training() -> None:
-    with pytest.raises(NotStoredError, match="these features hold no more about this label"):
+    with pytest.raises(NotStoredError, match="these features have no more information about this label"):
         train(NULL, "xgboost", SET, source="toy", horizon=3, params={"rounds": 1, "eta": 0.001})
 
 
@@ -198,3 +202,14 @@ def test_an_artifact_says_what_calibration_did_and_what_it_was_trained_with(resu
     assert "torch" not in manifest.libraries
     assert results["prior"].manifest.metrics.calibration is None
     assert "log loss" in str(render(manifest).caption)
+
+
+@pytest.mark.parametrize("missing", ["scipy.optimize", "sklearn.linear_model"])
+def test_a_library_that_is_needed_after_a_fit_is_missed_before_it(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    steps: list[Epoch] = []
+    with pytest.raises(LibraryMissingError, match=re.escape(install_command("train"))):
+        train(PLANTED, "xgboost", SET, source="toy", horizon=3, watch=steps.append)
+    assert not steps

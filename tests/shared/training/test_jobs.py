@@ -68,7 +68,7 @@ def ended(request: TrainingRequested) -> TrainingRejected:
 def jobs(*events: TrainingEvent) -> Jobs:
     found = Jobs()
     for event in events:
-        found.take(envelope(event))
+        found.apply(envelope(event))
     return found
 
 
@@ -108,8 +108,8 @@ def test_a_storm_of_causes_makes_one_job() -> None:
     for number in range(200):
         request = asked(at=NOW + number, cause="drift", evidence=f"{number:032x}")
         if found.refuses(request, POLICY) is None:
-            found.take(envelope(request))
-            found.take(envelope(ended(request)))
+            found.apply(envelope(request))
+            found.apply(envelope(ended(request)))
             made += 1
     assert made == 1
 
@@ -117,15 +117,15 @@ def test_a_storm_of_causes_makes_one_job() -> None:
 def test_one_model_is_not_asked_for_twice_at_once_even_by_force() -> None:
     why = jobs(asked()).refuses(asked(at=NOW + 30 * HOUR_MS, forced=True), POLICY)
     assert why is not None
-    assert "is waiting; wait for it" in why
+    assert "is waiting; wait until it ends" in why
 
 
 def test_the_cooldown_runs_from_the_request_and_is_set_aside_by_force_alone() -> None:
     done = (asked(), ended(asked()))
     why = jobs(*done).refuses(asked(at=NOW + 23 * HOUR_MS), POLICY)
     assert why == (
-        "'m' was asked for less than 24 h ago (the cooldown of the training policy), 1.0 h are left; "
-        "`--force` sets it aside"
+        "'m' was requested less than 24 h ago (the cooldown of the training policy), 1.0 h are left; "
+        "`--force` overrides it"
     )
     assert jobs(*done).refuses(asked(at=NOW + 24 * HOUR_MS), POLICY) is None
     assert jobs(*done).refuses(asked(at=NOW + 1, forced=True), POLICY) is None
@@ -165,7 +165,7 @@ async def test_of_two_that_ask_at_once_one_is_refused(log: Log) -> None:
     await one.read()
     await two.read()
     job = await one.request(asked(), POLICY)
-    with pytest.raises(RefusedError, match="is waiting; wait for it"):
+    with pytest.raises(RefusedError, match="is waiting; wait until it ends"):
         await two.request(asked(at=NOW + 1), POLICY)
     assert [found.id for found in two.jobs] == [job]
 

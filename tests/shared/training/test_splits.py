@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import TimeSeriesSplit
 
 from shared.training.splits import SplitError, split, walk_forward
 
@@ -77,3 +78,12 @@ def test_the_tests_of_all_folds_cover_the_second_half_but_for_embargoes() -> Non
     found = walk_forward(time, time + 5 * BAR, folds=4, embargo_ms=5 * BAR)
     assert [len(parts.test) for parts in found] == [120, 120, 120, 120]
     assert [len(parts.train) for parts in found] == [370, 464, 557, 651]
+
+
+def test_the_gap_before_a_test_part_is_that_of_scikit_learn() -> None:
+    bars, folds, horizon, embargo = 800, 4, 5, 7
+    time = np.arange(bars) * BAR
+    ours = walk_forward(time, time + horizon * BAR, folds=folds, embargo_ms=embargo * BAR)
+    theirs = TimeSeriesSplit(folds, test_size=bars // (2 * folds), gap=horizon + embargo)
+    for parts, (before, test) in zip(ours, theirs.split(np.arange(bars + embargo)), strict=True):
+        assert (parts.calibration[-1], parts.test[0]) == (before[-1], test[0])

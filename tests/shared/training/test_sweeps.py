@@ -7,9 +7,10 @@ from bench.toy import market
 from schemas.training import Recipe
 from shared.distribution import install_command
 from shared.families import complete, family_named
+from shared.families.libraries import LibraryMissingError
 from shared.features import SETS
 from shared.training.series import computed
-from shared.training.sweeps import Backend, BackendMissingError, Name, Trial, grid, ranked, run
+from shared.training.sweeps import Backend, Name, Trial, grid, ranked, run
 
 SET = SETS["user-8"]
 SERIES = computed({name: market(name, 1500, 0.5, seed) for seed, name in enumerate(("AAA", "BBB"))}, SET, 3)
@@ -49,7 +50,7 @@ def test_a_dask_cluster_finds_the_same(here: list[Trial]) -> None:
 
 def test_a_backend_that_is_not_installed_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray.util.joblib", None)
-    with pytest.raises(BackendMissingError, match=re.escape(install_command("ray"))):
+    with pytest.raises(LibraryMissingError, match=re.escape(install_command("ray"))):
         next(run(SERIES, SET, RECIPES[:1], folds=1, how=Backend("ray")))
 
 
