@@ -9,7 +9,9 @@ from rich.text import Text
 
 from shared.report.tables import TextTable
 
-OUTPUT: Final = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+OUTPUT: Final = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output format."
+)
 
 COLOURS: Final = {
     **dict.fromkeys(("passed", "completed", "checked", "good", "same", "yes", "BUY"), "green"),

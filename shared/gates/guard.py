@@ -8,7 +8,7 @@ folds.
   ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more), and too many ``failures``.
 
 A correct model of low skill may give few distinct confidences in a narrow range: the defaults of ``GuardPolicy`` allow
-for that. The details of findings are recorded in events, so their wording is fixed ("ghost": the former champion).
+for that. The details of findings are recorded in events, so their wording is fixed (``ghost``: the former champion).
 """
 
 import math

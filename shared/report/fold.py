@@ -1,8 +1,8 @@
-"""Scores into what a report says: one series an artifact, in bounded memory.
+"""Fold scores into the data of a report: one series per artifact, in bounded memory.
 
-A series is about one artifact in one role beside one champion, as the evidence of the gates is
-(``shared.gates``): where the role or the champion changes it begins anew, and what was before is only
-counted. The e-values and the calibration are those of the gates' own folds.
+A series is about one artifact in one role against one champion, like the evidence of the gates (``shared.gates``). When
+the role or the champion changes, the series restarts, and earlier scores are only counted. E-values and calibration are
+computed by the folds of the gates.
 """
 
 import math
@@ -38,10 +38,10 @@ def _matrix() -> list[list[int]]:
 
 
 class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
-    """One artifact. ``came`` and ``decided`` are [its action][outcome] and [its action][the decision's];
-    ``earlier`` counts scores in another role or beside another champion. ``unscored``: rows by reason,
-    ``details`` the newest detail of each. Sums are over scored rows; ``losses``: log loss of the artifact
-    and of the class prior; returns are fractions."""
+    """One artifact. ``came`` is [its action][outcome], ``decided`` is [its action][action of the decision]. ``earlier``
+    counts scores in another role or against another champion. ``unscored``: rows by reason; ``details``: the newest
+    detail of each. Sums are over scored rows. ``losses``: log loss of the artifact and of the class prior. Returns are
+    fractions."""
 
     model: str
     artifact: str

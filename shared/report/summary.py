@@ -83,9 +83,9 @@ class Verdict(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True):
-    """One artifact in one role beside one champion. ``came``: [its action][outcome], ``decided``: [its
-    action][the ensemble's]; ``majority``: the share of the most frequent outcome. ``confidence``: of its
-    own action, by quantile; ``histogram`` its counts over [0, 1]. Returns are fractions a row."""
+    """One artifact in one role against one champion. ``came``: [its action][outcome]; ``decided``: [its action][action
+    of the ensemble]. ``majority``: the share of the most frequent outcome. ``confidence``: of its own action, by
+    quantile; ``histogram``: its counts over [0, 1]. Returns are fractions per row."""
 
     model: str
     artifact: str
@@ -150,24 +150,24 @@ class Report(Struct, frozen=True):
 
 
 def summarise(state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None = None) -> Report:
-    """Reads the fold. ``verdicts``: the newest by (model, artifact)."""
-    found = verdicts or {}
+    """Return the report. ``verdicts``: the newest verdict by (model, artifact)."""
+    newest = verdicts or {}
     alpha = state.policy.alpha
-    told = [
-        _candidate(series, alpha, found.get((series.model, series.artifact)))
+    candidates = [
+        _candidate(series, alpha, newest.get((series.model, series.artifact)))
         for _, series in sorted(state.series.items())
     ]
     origins: dict[str, int] = {}
-    for one in told:
-        for origin, rows in one.origins.items():
+    for candidate in candidates:
+        for origin, rows in candidate.origins.items():
             origins[origin] = origins.get(origin, 0) + rows
     checked = sum(pair[0] for pair in state.checked.values())
     equal = sum(pair[1] for pair in state.checked.values())
     trades = state.trades
     return Report(
         dict(sorted(origins.items())),
-        tuple(one for one in told if one.role == "shadow"),
-        tuple(one for one in told if one.role == "voting"),
+        tuple(candidate for candidate in candidates if candidate.role == "shadow"),
+        tuple(candidate for candidate in candidates if candidate.role == "voting"),
         Interference(checked, equal, tuple(state.unequal)),
         trades.joined,
         trades.alone,

@@ -71,7 +71,7 @@ def e_words(log_e: float) -> str:
 
 
 def champion_words(one: Candidate) -> str:
-    """Beside whom it was watched."""
+    """Return the champion that it was compared with."""
     return one.champion[:SHORT] if one.champion else "none"
 
 

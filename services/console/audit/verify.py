@@ -43,7 +43,13 @@ from shared.settings import Settings
 @click.option("--from", "since", metavar="TIME", help="Compare only what was recorded after this time (ISO 8601).")
 @click.option("--to", "until", metavar="TIME", help="Compare only what was recorded until this time.")
 @click.option(
-    "--layer", "layers", multiple=True, type=click.Choice([*KINDS, "all"]), default=["all"], show_default=True
+    "--layer",
+    "layers",
+    multiple=True,
+    type=click.Choice([*KINDS, "all"]),
+    default=["all"],
+    show_default=True,
+    help="Verify only this layer; may be repeated.",
 )
 @click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
 @click.option(

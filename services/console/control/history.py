@@ -54,15 +54,15 @@ async def history(context: click.Context, /, since: str | None, until: str | Non
 
 
 @click.command()
-@click.argument("a", metavar="VERSION|TIME")
-@click.argument("b", metavar="[VERSION|TIME]", required=False)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="[B]", required=False)
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def diff(context: click.Context, /, a: str, b: str | None, output: str) -> None:
     """Show how version B (default: the newest) differs from version A: models, weights, policies, features by name.
 
-    A time (ISO 8601; UTC if it names no zone) means the version in force at that time."""
+    A and B are version numbers, or times (ISO 8601; UTC without a zone): the version in force at that time."""
     async with opened_log(settings_of(context), "conclave:console") as log:
         before, after = await at(log, a), await (current(log) if b is None else at(log, b))
     differences = changes(before, after)

@@ -196,7 +196,7 @@ def groups() -> None:
 @groups.command()
 @click.argument("group")
 @click.argument("stream", type=click.Choice(list(STREAMS)))
-@click.option("--partition", default=0, show_default=True)
+@click.option("--partition", default=0, show_default=True, help="Partition of the group.")
 @click.option("--reason", required=True, help="Why the loss is accepted. It is printed and recorded as the owner.")
 @click.pass_context
 @asynchronous

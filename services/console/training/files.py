@@ -45,13 +45,20 @@ IMBALANCE: Final = click.option(
 
 @click.command("files")
 @click.option("--model", required=True, help="The model that the artifact is for, such as xgboost.")
-@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
+@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the model.")
 @BARS_OPTIONS
 @click.option("--rows", type=int, help="Use only the first ROWS rows of the source (symbols merged by time).")
-@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), default=DEFAULT, show_default=True)
+@click.option(
+    "--set",
+    "set_name",
+    type=click.Choice(sorted(FEATURE_SETS)),
+    default=DEFAULT,
+    show_default=True,
+    help="Feature set.",
+)
 @click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that the label looks ahead.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", default=1, show_default=True, help="Seed of the fit.")
 @click.option("--preset", default="", help="A named set of parameters of the family, such as steps-128.")
 @click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE

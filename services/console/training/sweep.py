@@ -31,9 +31,16 @@ def seeds_of(context: click.Context, option: click.Parameter, given: str) -> lis
 
 
 @click.command("sweep")
-@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
+@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the models.")
 @BARS_OPTIONS
-@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), default=DEFAULT, show_default=True)
+@click.option(
+    "--set",
+    "set_name",
+    type=click.Choice(sorted(FEATURE_SETS)),
+    default=DEFAULT,
+    show_default=True,
+    help="Feature set.",
+)
 @click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that the label looks ahead.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
 @click.option("--preset", default="", help="A named set of parameters of the family.")
