@@ -75,7 +75,7 @@ def test_an_artifact_that_was_not_there_is_asked_again_and_says_the_same(replaye
 def test_what_cannot_be_asked_says_why(replayed: Replayed) -> None:
     with pytest.raises(ChangesError, match="does not vote"):
         asking(replayed, weights={"nobody": 0.5})
-    with pytest.raises(ChangesError, match="leave the others"):
+    with pytest.raises(ChangesError, match="leave a share for the other"):
         asking(replayed, weights={"lightgbm": 1.5})
     with pytest.raises(ChangesError, match="is registered for logistic"):
         asking(replayed, champions={"lightgbm": replayed.candidate})
