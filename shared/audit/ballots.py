@@ -89,7 +89,7 @@ class _Check:
         fault = fault or (("vote", detail) if detail else None)
         detail = self.clocks.fault(read, decision, stamped=bool(stamped))
         fault = fault or (("vote", detail) if detail else None)
-        passed = self.silence.check(self.window, read, decision, moment)
+        passed = self.silence.check(self.window, read, decision, moment, self.rounds.reached)
         for closing_fault in self.rounds.close(self.window, decision):
             if closing_fault.missing:
                 self._add_fault(read, closing_fault)

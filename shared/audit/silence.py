@@ -2,7 +2,8 @@
 
 A round is ``superseded`` if every member without a prediction for its bar had predicted a later bar. If such a member
 has a prediction for this bar after all, it must follow that later one on ``predictions``: it was late. If a round was
-closed because a later round of its symbol was closed, the member must have no vote in that later round.
+closed because a later round of its symbol was closed, the member must have no vote in that later round, and its
+prediction must follow those that the voter had read when it closed that round.
 """
 
 from typing import NamedTuple
@@ -16,11 +17,12 @@ from shared.voting.decision import ArtifactKey, Series
 
 class Passed(NamedTuple):
     """A member without a ballot that had not predicted a later bar, and the fault, unless a later decision justifies
-    it."""
+    it. ``number``: the number of its prediction for this bar; None if none was read."""
 
     read: ReadEvent
     key: ArtifactKey
     detail: str
+    number: int | None
 
 
 class Silence:
@@ -31,16 +33,17 @@ class Silence:
         self._series: dict[Series, list[Passed]] = {}
 
     def check(
-        self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int
+        self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int, reached: int
     ) -> list[tuple[ReadEvent, str]]:
-        """Return earlier decisions of the series that omitted a member without reason, as this decision shows."""
+        """Return earlier decisions of the series that omitted a member without reason, as this decision shows.
+        ``reached``: the number of the last prediction that the voter had read by then, as its events show."""
         series = (decision.symbol, decision.interval_ms)
         wrong, kept = [], []
         for passed in self._series.pop(series, []):
             justified = self._justifies(decision, passed.key)
             if justified is None:
                 kept.append(passed)
-            elif not justified:
+            elif not justified or (passed.number is not None and passed.number <= reached):
                 wrong.append((passed.read, passed.detail))
         if decision.closed_by == "superseded":
             kept += self._unexplained(window, read, decision, moment)
@@ -70,16 +73,17 @@ class Silence:
             if absent.event is not None:
                 continue
             key = (absent.model, absent.artifact)
-            number = window.later(series, absent.model, decision.open_time, moment)
+            number = window.later(series, (absent.model, absent.artifact), decision.open_time, moment)
+            casts = [cast for cast in window.series(series).bars.get(decision.open_time, []) if cast.key == key]
             if number is None:
                 detail = f"closed as superseded, though {absent.model} had not predicted a later bar"
-                passed.append(Passed(read, key, detail))
+                passed.append(Passed(read, key, detail, min((cast.number for cast in casts), default=None)))
                 continue
-            for cast in window.series(series).bars.get(decision.open_time, []):
-                if cast.key == key and cast.number < number:
+            for cast in casts:
+                if cast.number < number:
                     detail = (
                         f"closed as superseded, though {absent.model}'s ballot {cast.event[:12]} at {cast.entry} is "
                         "before its prediction for a later bar: it is left out"
                     )
-                    passed.append(Passed(read, key, detail))
+                    passed.append(Passed(read, key, detail, cast.number))
         return passed

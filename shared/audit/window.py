@@ -37,11 +37,11 @@ class Cast(NamedTuple):
 class PendingPredictions(Struct):
     """The predictions for one symbol whose bars are not decided yet, by open time.
 
-    ``predicted`` maps a model to its bars and the number of its first prediction for each. ``decided`` is the last
+    ``predicted`` maps an artifact to its bars and the number of its first prediction for each. ``decided`` is the last
     decided bar."""
 
     bars: dict[int, list[Cast]] = field(default_factory=dict)
-    predicted: dict[str, dict[int, int]] = field(default_factory=dict)
+    predicted: dict[ArtifactKey, dict[int, int]] = field(default_factory=dict)
     decided: int = -1
 
 
@@ -76,10 +76,10 @@ class Window:
                 return None
         return self._events[event]
 
-    def later(self, series: Series, model: str, open_time: int, moment: int) -> int | None:
-        """Return the number of a model's first prediction for a bar later than ``open_time``; None where none was
+    def later(self, series: Series, key: ArtifactKey, open_time: int, moment: int) -> int | None:
+        """Return the number of an artifact's first prediction for a bar later than ``open_time``; None where none was
         written by ``moment``."""
-        predicted = self.series(series).predicted.setdefault(model, {})
+        predicted = self.series(series).predicted.setdefault(key, {})
         while True:
             numbers = [number for bar, number in predicted.items() if bar > open_time]
             if numbers:
@@ -109,7 +109,7 @@ class Window:
             self._events[cast.event] = cast
             self._arrived(cast, True)
             return
-        pending.predicted.setdefault(event.model, {}).setdefault(event.open_time, cast.number)
+        pending.predicted.setdefault(cast.key, {}).setdefault(event.open_time, cast.number)
         self._events[cast.event] = cast
         pending.bars.setdefault(event.open_time, []).append(cast)
         if cast.enters_round:
