@@ -9,7 +9,7 @@ from bench.recorded import scored
 from bench.recorded_rounds import MODELS, recorded
 from schemas.codec import decode, encode
 from schemas.decisions import DecisionMade
-from services.console.research.whatif import asked_of
+from services.console.research.whatif import whatif_result
 from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
@@ -32,7 +32,7 @@ def run(quick: bool) -> dict[str, Figure]:
 
     def timed(asked: Changes) -> tuple[float, WhatifResult]:
         begun = time.perf_counter()
-        answer = asked_of(source, configurations, asked, ArtifactStore(Path("nowhere")))
+        answer = whatif_result(source, configurations, asked, ArtifactStore(Path("nowhere")))
         return time.perf_counter() - begun, answer
 
     _, same = timed(Changes())

@@ -1,2 +1,2 @@
-"""How events are carried and computed with: the log, the runtime, settings, telemetry, features,
-artifacts, model families, voting and the control fold. Imports ``schemas``; never a service."""
+"""The library of the services: the log, the runtime, settings, telemetry, features, artifacts, model families, voting
+and the control fold. It imports ``schemas``, never a service."""

@@ -1,7 +1,7 @@
 """The installed distribution: its name, its version, and the command that installs one of its extras.
 
-The command is ``conclave``; a distribution of that name on the public index is somebody else's. What is installed is
-found by its command, so that messages are right for a fork under another name too.
+The command is ``conclave``; the distribution ``conclave`` on the public index is another project. The installed
+distribution is found by its command, so that messages are also right for a fork with another name.
 """
 
 from functools import cache

@@ -3,8 +3,8 @@
     [project.entry-points."conclave.families"]
     ridge = "my_package.ridge:FAMILY"
 
-The names are read from the metadata of what is installed. The object behind a name is imported when it is asked for,
-so that no service pays for another's plug-in.
+The names are read from the metadata of the installed distributions. An object is imported when its name is looked up,
+so a service does not import plug-ins that it does not use.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,15 +16,14 @@ T = TypeVar("T")
 
 
 class PluginError(RuntimeError):
-    """A plug-in that cannot be used. Names its distribution, and says what is wrong."""
+    """A plug-in cannot be used. The message names its distribution and the fault."""
 
 
 class Plugins(Mapping[str, T]):
-    """What this release has under each name, and what the entry points of ``group`` add.
+    """The objects of this release by name, and those that the entry points of ``group`` add.
 
-    A name of this release is never replaced: what has a taken name is refused as soon as added names are looked at.
-    ``reserved``: further names that are taken. ``fault``: says what is wrong with an object that was loaded for a
-    name, or gives None."""
+    A name of this release is never replaced: the first use of an added name raises ``PluginError`` if one of them is
+    taken. ``reserved``: further taken names. ``fault``: returns what is wrong with a loaded object; None if nothing."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class Plugins(Mapping[str, T]):
         self._loaded: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
-        """Raises ``KeyError`` where nothing has the name, ``PluginError`` where what has it cannot be used."""
+        """Return the object with a name. Raises ``KeyError`` if there is none, ``PluginError`` if it cannot be used."""
         if name in self._own:
             return self._own[name]
         if name not in self._loaded:
@@ -48,7 +47,8 @@ class Plugins(Mapping[str, T]):
         return self._loaded[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether something has the name; it is not loaded. Raises ``PluginError`` for a name that is taken."""
+        """Return whether a name exists, without loading its object. Raises ``PluginError`` if an added name is
+        taken."""
         return name in self._own or name in self._added
 
     def __iter__(self) -> Iterator[str]:
@@ -63,17 +63,19 @@ class Plugins(Mapping[str, T]):
         added: dict[str, EntryPoint] = {}
         for entry in entry_points(group=self._group):
             if entry.name in self._own or entry.name in self._reserved:
-                raise PluginError(f"{_about(entry)}: Conclave has that name itself; rename or uninstall it")
+                raise PluginError(
+                    f"{_about(entry)}: that name belongs to Conclave; rename the entry point or uninstall it"
+                )
             if entry.name in added:
                 other = _distribution(added[entry.name])
-                raise PluginError(f"{_about(entry)}: {other} adds that name too; uninstall one of them")
+                raise PluginError(f"{_about(entry)}: {other} adds the same name; uninstall one of them")
             added[entry.name] = entry
         return added
 
     def _load(self, entry: EntryPoint) -> T:
         try:
             loaded: T = entry.load()
-        except Exception as error:  # what a stranger's module raises as it is imported
+        except Exception as error:  # a plug-in can raise anything while it is imported
             raise PluginError(f"{_about(entry)}: {type(error).__name__}: {error}") from error
         if fault := self._fault(entry.name, loaded):
             raise PluginError(f"{_about(entry)}: {fault}")

@@ -1,13 +1,12 @@
-"""Settings of one installation: where things are and how fast they go. One TOML file, read strictly.
+"""Settings of one installation: addresses, paths and resources. One TOML file; unknown keys are refused.
 
-Nothing that decides a vote may live here: artifacts, weights, policies and halts are commands of the
-control stream, and feature sets and the gap policy are written into every vector they made. Two
-machines with different settings and the same control stream reach the same decisions, or none.
+No setting changes a vote: artifacts, weights, policies and halts are commands of the stream ``control``, and the
+feature set and the gap policy are recorded in every vector. Two machines with different settings and the same control
+stream reach the same decisions, or none.
 
-Secrets come from the environment alone: ``CONCLAVE_REDIS_PASSWORD``, or ``CONCLAVE_REDIS_PASSWORD_FILE``
-with the path of a file that holds it. A secret in the settings file is refused. ``CONCLAVE_REDIS_USER``
-says as whom a process speaks to the server, where several share a file. ``OTEL_EXPORTER_OTLP_ENDPOINT``,
-OpenTelemetry's own variable, stands in for an endpoint that the file leaves empty: it decides nothing.
+Secrets are read from the environment only: ``CONCLAVE_REDIS_PASSWORD``, or ``CONCLAVE_REDIS_PASSWORD_FILE`` with the
+path of a file. A secret in the settings file is refused. ``CONCLAVE_REDIS_USER`` is the Redis user of a process, where
+several processes share a file. ``OTEL_EXPORTER_OTLP_ENDPOINT`` of OpenTelemetry is used if the file names no endpoint.
 """
 
 import os
@@ -42,17 +41,17 @@ URL_SCHEMES: Final = (
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used: says which file, section and key, what was expected and what came."""
+    """Settings cannot be used. The message names the file, section and key, what was expected and what was found."""
 
 
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the log is kept."""
+    """The Redis server of the log."""
 
     url: Annotated[
         str,
         Meta(
-            description="Server, as redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; "
-            "never with a password in it."
+            description="Server: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://, without a "
+            "password. A user name is allowed."
         ),
     ] = "redis://127.0.0.1:6399/0"
     ca: Annotated[
@@ -64,7 +63,7 @@ class Redis(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Installation(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is fixed for an installation, and where it lives on disk."""
+    """The number of partitions, and the state folder."""
 
     partitions: Annotated[
         int, Meta(ge=1, le=1024, description="Partitions of the symbol streams; fixed by the first control entry.")
@@ -75,18 +74,21 @@ class Installation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Features(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the feature-builder computes."""
+    """The feature sets that the feature-builder computes."""
 
     sets: Annotated[
         tuple[Name, ...], Meta(min_length=1, description="Names of the feature sets to compute, each for every bar.")
     ] = ("core-28",)
     bridge: Annotated[
-        int, Meta(ge=0, le=1000, description="Longest run of missing bars filled with flat bars; beyond it, anew.")
+        int,
+        Meta(
+            ge=0, le=1000, description="Longest gap (bars) filled with flat bars. After a longer one, state restarts."
+        ),
     ] = 3
 
 
 class Feed(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where bars come from, and how fast."""
+    """The source of bars, and the speed of the feed."""
 
     path: Annotated[
         str,
@@ -97,10 +99,11 @@ class Feed(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     interval: Annotated[
         str,
-        Meta(pattern=r"^$|^[1-9][0-9]*(s|m|h|d|w)$", description="Bar length, as 1m or 4h. Empty: from the bars."),
+        Meta(pattern=r"^$|^[1-9][0-9]*(s|m|h|d|w)$", description="Bar length, such as 1m or 4h. Empty: from the bars."),
     ] = ""
     speed: Annotated[
-        float, Meta(ge=0.0, le=1e9, description="Bars a second over all symbols. 0: as fast as the pipeline takes it.")
+        float,
+        Meta(ge=0.0, le=1e9, description="Bars per second over all symbols. 0: as fast as the pipeline takes them."),
     ] = 0.0
     window: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Most bars the feed may be ahead of the slowest reader.")
@@ -108,15 +111,15 @@ class Feed(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Models(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which workers this machine starts; which of them vote is said by the control stream alone."""
+    """The models for which this machine starts workers. Which of them vote is a matter of the stream ``control``."""
 
     names: Annotated[
-        tuple[Name, ...], Meta(description="Models for which `conclave up` starts a worker process each.")
+        tuple[Name, ...], Meta(description="Models for each of which `conclave up` starts a worker process.")
     ] = ("xgboost", "lightgbm")
 
 
 class Archive(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where streams are sealed into files."""
+    """The archive of sealed files."""
 
     path: Annotated[
         str,
@@ -124,52 +127,52 @@ class Archive(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     copy: Annotated[
         str,
-        Meta(description="A second place, as s3://bucket/prefix; what is not there too is not trimmed."),
+        Meta(description="Second archive, as s3://bucket/prefix. Only entries that are in both are trimmed."),
     ] = ""
     every_s: Annotated[
-        int, Meta(ge=1, le=86_400, description="Seconds between two rounds: what a lost server may lose, at most.")
+        int, Meta(ge=1, le=86_400, description="Seconds between two rounds. At most this much is lost with a server.")
     ] = 3600
 
 
 class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a training process may take of this machine, and where sweeps run."""
+    """Limits of a training process on this machine, and the backend of sweeps."""
 
-    memory_mb: Annotated[int, Meta(ge=256, description="Most memory a training process may ask for (MiB).")] = 6144
+    memory_mb: Annotated[int, Meta(ge=256, description="Memory limit of a training process (MiB).")] = 6144
     free_gb: Annotated[
-        float, Meta(ge=0.0, description="Free disk space in the state folder without which no training starts (GiB).")
+        float, Meta(ge=0.0, description="Free disk space that a training needs in the state folder to start (GiB).")
     ] = 5.0
     backend: Annotated[
         Literal["sequential", "loky", "dask", "ray"],
         Meta(description="Where `conclave train sweep` runs its trials: a backend of joblib."),
     ] = "loky"
     address: Annotated[
-        str, Meta(description="Scheduler of the dask or ray backend, as tcp://10.0.0.5:8786. Empty: one of its own.")
+        str, Meta(description="Scheduler of the dask or ray backend, as tcp://10.0.0.5:8786. Empty: a local one.")
     ] = ""
 
 
 class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where traces and metrics go."""
+    """The destination of traces and metrics."""
 
     endpoint: Annotated[
         str,
         Meta(
             description="Base URL of an OTLP/HTTP collector, as http://127.0.0.1:4318. "
-            "Empty: that of $OTEL_EXPORTER_OTLP_ENDPOINT; silent without it."
+            "Empty: $OTEL_EXPORTER_OTLP_ENDPOINT; without either, nothing is exported."
         ),
     ] = ""
     sample: Annotated[
         float, Meta(ge=0.0, le=1.0, description="Share of bars that are traced from the feed to the decision.")
     ] = 0.01
-    service_prefix: Annotated[
-        Name, Meta(description="Stands before the service in `service.name`, as conclave.ensemble-voter.")
-    ] = "conclave"
+    service_prefix: Annotated[Name, Meta(description="Prefix of `service.name`, as in conclave.ensemble-voter.")] = (
+        "conclave"
+    )
     export_ms: Annotated[
         int, Meta(ge=100, le=3_600_000, description="Milliseconds between two exports of metrics.")
     ] = 10_000
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings. Paths are absolute once ``load`` returned them."""
+    """All settings. In the settings that ``load`` returns, paths are absolute."""
 
     redis: Redis = Redis()
     installation: Installation = Installation()
@@ -182,7 +185,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Setting(NamedTuple):
-    """One row of the reference: ``default`` as it would be written in TOML."""
+    """One row of the reference page. ``default`` is written as in TOML."""
 
     section: str
     key: str
@@ -191,8 +194,8 @@ class Setting(NamedTuple):
 
 
 def find(path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The settings file in force: ``path``, else ``$CONCLAVE_SETTINGS``, else ``./conclave.toml``, else
-    none. Absolute. Raises ``SettingsError`` where a file was named and is not there."""
+    """Return the absolute path of the settings file: ``path``, else ``$CONCLAVE_SETTINGS``, else ``./conclave.toml``,
+    else None. Raises ``SettingsError`` if a named file does not exist."""
     named = path if path is not None else environ.get(VARIABLE) or None
     if named is None:
         here = Path(FILE).absolute()
@@ -205,8 +208,8 @@ def find(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
 
 
 def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in force (see ``find``); defaults where there is no file. Relative paths in them are
-    taken from the file's folder, or from the working directory without a file. Raises ``SettingsError``."""
+    """Return the settings in the file of ``find``; the defaults if there is no file. Relative paths are relative to the
+    folder of the file, or to the working directory without a file. Raises ``SettingsError``."""
     file = find(path, environ)
     if file is None:
         return _anchored(_with_endpoint(Settings(), environ), Path.cwd())
@@ -225,8 +228,8 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
 
 
 def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
-    """The server's URL with the password of the environment and the file of its certificate in it, ready
-    for a client; never to be printed. Without them the URL as it is. Raises ``SettingsError``."""
+    """Return the URL of the server with the password from the environment and the path of the certificate, for a
+    client. Do not print it. Raises ``SettingsError``."""
     url, password = settings.redis.url, _password(environ)
     if settings.redis.ca:
         url += ("&" if urlsplit(url).query else "?") + urlencode({"ssl_ca_certs": settings.redis.ca})
@@ -239,7 +242,7 @@ def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.
 
 
 def describe() -> list[Setting]:
-    """Every setting there is, in the order of the structs: the data of ``docs/reference/settings.md``."""
+    """Return every setting, in the order of the structs, for ``docs/reference/settings.md``."""
     return [
         Setting(section, field.name, _toml(field.default), _meaning(kind, field.name))
         for section, kind in _sections().items()
@@ -260,8 +263,8 @@ def _sections() -> dict[str, Any]:
 def _meaning(kind: Any, key: str) -> str:
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
-    found = next(field.type for field in info.fields if field.name == key)
-    extra = found.extra_json_schema if isinstance(found, inspect.Metadata) else None
+    field = next(field.type for field in info.fields if field.name == key)
+    extra = field.extra_json_schema if isinstance(field, inspect.Metadata) else None
     return str((extra or {}).get("description", ""))
 
 
@@ -300,7 +303,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _placed(error: ValidationError, document: Mapping[str, Any]) -> str:
-    """``Expected `int` <= 1024 - at `$.feed.x` `` in the words of a settings file."""
+    """Rewrite ``Expected `int` <= 1024 - at `$.feed.x` `` with section and key, and add the value that was found."""
     what, _, where = str(error).partition(" - at `$.")
     section, _, key = where.rstrip("`").partition(".")
     found = document[section][key.partition("[")[0]]
@@ -308,7 +311,7 @@ def _placed(error: ValidationError, document: Mapping[str, Any]) -> str:
 
 
 def _refuse_values(settings: Settings, file: Path) -> None:
-    """What the types cannot say."""
+    """Check what the types cannot express. Raises ``SettingsError``."""
     parts = urlsplit(settings.redis.url)
     if parts.scheme not in URL_SCHEMES:
         raise SettingsError(
@@ -332,16 +335,16 @@ def _refuse_values(settings: Settings, file: Path) -> None:
         ("models", "names", settings.models.names),
     ):
         if len(set(names)) != len(names):
-            raise SettingsError(f"{file}: {key} in [{section}]: a name stands twice: {', '.join(names)}")
+            raise SettingsError(f"{file}: {key} in [{section}]: a name is given twice: {', '.join(names)}")
 
 
 def _anchored_path(folder: Path, path: str) -> str:
-    """A path below ``folder``; an address and an empty text as they stand."""
+    """Return a path below ``folder``; a URL and an empty text unchanged."""
     return str(folder / path) if path and "://" not in path else path
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
-    """The same settings with every path absolute, whatever directory the reader is in later."""
+    """Return the settings with absolute paths: they stay valid if the working directory changes."""
     replace = msgspec.structs.replace
     state = str(folder / settings.installation.state)
     redis = settings.redis
@@ -365,9 +368,9 @@ def _password(environ: Mapping[str, str]) -> str:
     if not file:
         return given
     try:
-        found = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"${PASSWORD_FILE}: cannot read {file}: {error}") from None
-    if not found:
+    if not password:
         raise SettingsError(f"${PASSWORD_FILE}: {file} is empty")
-    return found
+    return password

@@ -93,7 +93,7 @@ def test_a_child_process_is_of_the_package_that_started_it(site: Path, project: 
     (project / "conclave.toml").write_text(f'[redis]\nurl = "unix://{project}/nobody.sock"\n')
     done = conclave(site, project, "up", "--detach")
     assert done.returncode == 2, done.stderr
-    assert "it did not come up" in done.stderr
+    assert "it did not start" in done.stderr
     assert "no server at" in (project / "var" / "log" / "up.log").read_text()
 
 

@@ -1,11 +1,12 @@
-"""The console: what a person types.
+"""The console: the commands of ``conclave``.
 
 Reads
-    Anything.
+    Every stream.
 Writes
-    ``control``: commands, each with who and why. It also moves a group past a gap, when told to.
+    ``control``: commands, each with its actor and its reason. ``conclave groups skip`` also moves the position of a
+    consumer group past a gap.
 Remembers
-    Nothing. ``up`` leaves the pids of what it started in the state folder, for ``down``.
+    Nothing. ``conclave up`` writes its pid to the state folder, for ``conclave down``.
 Refuses
-    A command that the control fold would not accept; it says why, and the way out.
+    A command that the fold of ``control`` would reject, with the reason and what to do.
 """

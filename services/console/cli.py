@@ -1,6 +1,6 @@
-"""``conclave``: the entry point, and what its exit codes mean.
+"""``conclave``: the entry point of the command line.
 
-0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconclusive.
+Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconclusive.
 """
 
 import functools
@@ -55,28 +55,28 @@ MODULES: Final = {
     "prepare": "run.access",
     "demo": "demo.command",
 }
-"""Where each command stands. A module is imported when its command runs: a service's process must
-not carry what only training needs."""
+"""The module of each command. A module is imported when its command runs, so that the process of a service does not
+load what only training needs."""
 
 
 class Commands(click.Group):
-    """The commands, imported one at a time."""
+    """The commands. Each is imported when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All of them, in the order in which a person meets them."""
+        """Return the names of the commands, in the order in which a user needs them."""
         return list(MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
+        """Return the command with this name, or None if there is none."""
         if cmd_name not in MODULES:
             return None
-        name = "import_" if cmd_name == "import" else cmd_name  # a word of Python's own
-        found: click.Command = getattr(import_module(f"services.console.{MODULES[cmd_name]}"), name)
-        return found
+        name = "import_" if cmd_name == "import" else cmd_name  # "import" is a keyword of Python
+        command: click.Command = getattr(import_module(f"services.console.{MODULES[cmd_name]}"), name)
+        return command
 
 
-def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _show_version(context: click.Context, _: click.Parameter, given: bool) -> None:
+    if given:
         click.echo(f"conclave, version {version()}")
         context.exit()
 
@@ -93,18 +93,18 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 )
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
-    """Runs an ensemble of trading-signal models as small services over Redis Streams."""
+    """Run an ensemble of trading-signal models as small services over Redis Streams."""
     context.obj = functools.cache(lambda: load(path))
 
 
 def main() -> None:
-    """Runs the command line; turns what a person must act on into one message and an exit code."""
+    """Run the command line. An error that a user can act on becomes one message and an exit code."""
     try:
         cli(prog_name="conclave")
     except SettingsError as error:
         _end(error, 2)
     except Exception as error:
-        from services.console.errors import exit_code  # noqa: PLC0415  # heavy, seldom needed
+        from services.console.errors import exit_code  # noqa: PLC0415  # slow to import, rarely needed
 
         first = _first(error)
         code = exit_code(first)
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def _first(error: BaseException) -> BaseException:
-    """What really happened, out of the groups that concurrent tasks wrap it in."""
+    """Return the first error inside the exception groups of concurrent tasks."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""What every command of the console needs: the settings of its call, and a body that may wait."""
+"""What every command needs: its settings, and a body that is a coroutine."""
 
 import functools
 from collections.abc import Callable, Coroutine
@@ -13,7 +13,7 @@ P = ParamSpec("P")
 
 
 def settings_of(context: click.Context) -> Settings:
-    """Return the settings of this call, read once, when a command first needs them."""
+    """Return the settings. They are read once, when the command first needs them."""
     settings: Settings = context.obj()
     return settings
 

@@ -1,5 +1,4 @@
-"""Which errors are messages for a person, and with which exit code. Anything else is a bug, and shows
-its traceback."""
+"""The errors that are shown as a message, and their exit codes. Any other error is a bug and shows its traceback."""
 
 from typing import Final
 
@@ -67,5 +66,5 @@ CODES: Final[dict[type[Exception], int]] = {
 
 
 def exit_code(error: BaseException) -> int | None:
-    """The exit code of an error that is a message; None for a bug."""
+    """Return the exit code of an error that is shown as a message; None for a bug."""
     return next((code for kind, code in CODES.items() if isinstance(error, kind)), None)

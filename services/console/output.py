@@ -1,4 +1,4 @@
-"""How a command shows what it found: as a table on a terminal, or as one line of JSON (``-o json``)."""
+"""Show the result of a command as a table on the terminal, or as one line of JSON (``-o json``)."""
 
 from typing import Any, Final
 
@@ -9,7 +9,9 @@ from rich.text import Text
 
 from shared.report.tables import TextTable
 
-OUTPUT: Final = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+OUTPUT: Final = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output format."
+)
 
 COLOURS: Final = {
     **dict.fromkeys(("passed", "completed", "checked", "good", "same", "yes", "BUY"), "green"),
@@ -18,11 +20,12 @@ COLOURS: Final = {
     "running": "cyan",
     "HOLD": "dim",
 }
-"""The colour of a word that says how something ended or stands. A word that is not listed has none."""
+"""The colour of a word that names a result or a state. A word that is not listed has no colour."""
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as one line of JSON. What JSON lacks is written as text; a number that is not finite as null."""
+    """Print a value as one line of JSON. A value that JSON has no type for is written as text, a number that is not
+    finite as null."""
     click.echo(msgspec.json.encode(value, enc_hook=str).decode())
 
 
@@ -32,7 +35,7 @@ def coloured(word: str) -> Text:
 
 
 def terminal_table(shown: TextTable, caption: str | None = None) -> Table:
-    """Return the table for a terminal. Text is shown as it is: square brackets are no markup."""
+    """Return a table for a terminal. Text is shown unchanged: square brackets are not markup."""
     heads = (Column(Text(head)) for head in shown.heads)
     table = Table(*heads, title=Text(shown.title), caption=Text(caption) if caption else None)
     for row in shown.rows:

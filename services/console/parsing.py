@@ -1,4 +1,4 @@
-"""What a person types as an argument: moments, and words of the form NAME=VALUE."""
+"""Parse arguments: times, and words of the form NAME=VALUE."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -7,9 +7,9 @@ import click
 
 
 def moment_ms(text: str, *, otherwise: str = "") -> int:
-    """Return a time (ISO 8601; UTC where it names no zone) in milliseconds.
+    """Return a time (ISO 8601; UTC if it names no zone) in milliseconds.
 
-    ``otherwise``: what the argument may be instead, for the error. Raises ``click.BadParameter``."""
+    ``otherwise``: what else the argument may be, for the error message. Raises ``click.BadParameter``."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -19,21 +19,22 @@ def moment_ms(text: str, *, otherwise: str = "") -> int:
 
 
 def pairs(words: Iterable[str], expected: str = "NAME=VALUE") -> dict[str, str]:
-    """Return the values of NAME=VALUE words by name. Raises ``click.BadParameter`` with what was ``expected``."""
-    found: dict[str, str] = {}
+    """Return the values of NAME=VALUE words by name. Raises ``click.BadParameter``, which names ``expected``."""
+    values: dict[str, str] = {}
     for word in words:
         name, _, value = word.partition("=")
         if not (name and value):
             raise click.BadParameter(f"{word!r}; expected {expected}")
-        if name in found:
-            raise click.BadParameter(f"{name} is named twice")
-        found[name] = value
-    return found
+        if name in values:
+            raise click.BadParameter(f"{name} is given twice")
+        values[name] = value
+    return values
 
 
 def numbers(words: Sequence[str]) -> dict[str, int | float]:
-    """Return the numbers of NAME=NUMBER words by name, whole where written so. Raises ``click.BadParameter``."""
-    expected = "NAME=NUMBER, as epochs=3"
+    """Return the numbers of NAME=NUMBER words by name: integers if written without a point. Raises
+    ``click.BadParameter``."""
+    expected = "NAME=NUMBER, such as epochs=3"
     try:
         return {name: _number(value) for name, value in pairs(words, expected).items()}
     except ValueError:
@@ -41,16 +42,16 @@ def numbers(words: Sequence[str]) -> dict[str, int | float]:
 
 
 def parameters(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, int | float]:
-    """See ``numbers``: the callback of an option."""
+    """Return the numbers of NAME=NUMBER words by name: the callback of an option. See ``numbers``."""
     return numbers(given)
 
 
 def varied(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, list[int | float]]:
-    """Return the numbers of NAME=NUMBER,NUMBER words by name: the callback of an option."""
+    """Return the lists of NAME=NUMBER,NUMBER words by name: the callback of an option."""
     try:
         return {name: [_number(value) for value in values.split(",")] for name, values in pairs(given).items()}
     except ValueError:
-        raise click.BadParameter(f"{' '.join(given)!r}; expected NAME=NUMBER,NUMBER, as eta=0.03,0.05") from None
+        raise click.BadParameter(f"{' '.join(given)!r}; expected NAME=NUMBER,NUMBER, such as eta=0.03,0.05") from None
 
 
 def _number(text: str) -> int | float:

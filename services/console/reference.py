@@ -1,4 +1,4 @@
-"""Writes ``docs/reference/commands.md`` from the commands themselves: ``python -m services.console.reference``."""
+"""Write ``docs/reference/commands.md`` from the help texts: ``python -m services.console.reference``."""
 
 import sys
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from services.console.cli import cli
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 HEAD: Final = """# Commands
 
-Written by `make docs` from the commands themselves. Exit codes: 0 done, 1 a check failed or a command was refused,
-2 wrong usage or it cannot run, 3 inconclusive. Commands that change something take `--reason`.
+Written by `make docs` from the help texts of the commands. Exit codes: 0 done, 1 a check failed or a command was
+refused, 2 wrong usage or it cannot run, 3 inconclusive. Commands that change something need `--reason`.
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     context = click.Context(cli, info_name="conclave")
     return HEAD + "".join(section for name in cli.list_commands(context) for section in _sections(context, name))
 
@@ -59,7 +59,7 @@ def _row(parameter: click.Parameter) -> str:
 
 
 def main() -> int:
-    """Writes the page; with ``--check``, exit code 1 where it is stale."""
+    """Write the page. With ``--check`` write nothing, and return 1 if the page is out of date."""
     if "--check" in sys.argv:
         return 0 if PAGE.read_text() == page() else 1
     PAGE.write_text(page())

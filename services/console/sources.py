@@ -1,4 +1,4 @@
-"""The options by which a person says where bars come from."""
+"""The options that choose the source of bars."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,34 +17,34 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Address(click.Path):
-    """A path that exists, or an address that a feed opens."""
+    """A path that exists, or the address (``NAME://...``) of an installed feed."""
 
     def __init__(self) -> None:
         super().__init__(exists=True, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """An address as it stands; what is none as a ``Path``."""
+        """Return an address unchanged, anything else as a ``Path``."""
         return value if isinstance(value, str) and MARK in value else super().convert(value, param, ctx)
 
 
 def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
-    """``--bars`` or ``--synthetic``, and what they may leave open."""
+    """Add the options ``--bars`` and ``--synthetic``, and those that complete them."""
     for option in (
         click.option("--source-seed", default=1, show_default=True, help="Seed of the synthetic market."),
         click.option("--count", type=int, default=20_000, show_default=True, help="Synthetic bars of each symbol."),
-        click.option("--symbols", default=4, show_default=True, help="How many symbols the synthetic market has."),
-        click.option("--synthetic", type=click.Choice(sorted(SCENARIOS)), help="A made-up market of this scenario."),
-        click.option("--only", help="Of a source with several bar lengths, only this one, as 15m."),
-        click.option("--interval", help="Bar length of files that do not say, as 15m."),
-        click.option("--symbol", help="Symbol of files that do not say."),
-        click.option("--bars", type=_Address(), help="A file or folder of bars, or NAME://... of an installed feed."),
+        click.option("--symbols", default=4, show_default=True, help="Number of symbols of the synthetic market."),
+        click.option("--synthetic", type=click.Choice(sorted(SCENARIOS)), help="A synthetic market of this scenario."),
+        click.option("--only", help="Use only bars of this length, such as 15m, if the source has several."),
+        click.option("--interval", help="Bar length, such as 15m, of files that do not contain it."),
+        click.option("--symbol", help="Symbol of files that do not contain it."),
+        click.option("--bars", type=_Address(), help="A file or folder of bars, or NAME://... for an installed feed."),
     ):
         command = option(command)
     return command
 
 
 def chosen_source(options: Mapping[str, Any]) -> tuple[BarSource, str]:
-    """The source the options name, and what to call it. The synthetic market where none is named."""
+    """Return the source that the options choose and its name: the synthetic market if they choose none."""
     if options["bars"] is not None and options["synthetic"] is not None:
         raise click.UsageError("--bars and --synthetic exclude each other")
     if options["bars"] is not None:
@@ -63,29 +63,29 @@ def chosen_source(options: Mapping[str, Any]) -> tuple[BarSource, str]:
 
 
 def symbol_names(count: int) -> tuple[str, ...]:
-    """The first symbols of the synthetic market, made-up ones beyond those it has."""
+    """Return the first ``count`` symbols of the synthetic market, extended by ``SYN000USDT`` and so on."""
     return tuple([*SYMBOLS, *(f"SYN{number:03}USDT" for number in range(count))][:count])
 
 
 @dataclass(frozen=True)
 class Only:
-    """The bars of one length, and every refused row, of a source that has several."""
+    """The bars of one length in a source that has several, and every refused row."""
 
     source: BarSource
     interval_ms: int
 
     @property
     def name(self) -> str:
-        """The source's, and the length."""
+        """The name of the source and the bar length."""
         return f"{self.source.name}, {interval_text(self.interval_ms)}"
 
     @property
     def identity(self) -> str:
-        """The source's, told apart by the length."""
+        """The identity of the source, made distinct by the bar length."""
         return f"{self.source.identity}@{self.interval_ms}"
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
-        """See ``BarSource.rows``; those of other lengths are no rows here."""
+        """Yield the rows (see ``BarSource.rows``). Bars of other lengths are left out and not counted."""
         chosen = (
             row for row in self.source.rows() if isinstance(row, RefusedRow) or row.bar.interval_ms == self.interval_ms
         )
@@ -94,8 +94,8 @@ class Only:
 
 @dataclass(frozen=True)
 class Part:
-    """A source from row ``skip`` on, ``limit`` rows at most (None: all). A longer part goes on where a
-    shorter one ended: they have one identity."""
+    """The rows of a source after the first ``skip``, at most ``limit`` (None: all). Parts that start at the same row
+    have the same identity, so a longer part continues where a shorter one ended."""
 
     source: BarSource
     skip: int = 0
@@ -103,15 +103,15 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The source's."""
+        """The name of the source."""
         return self.source.name
 
     @property
     def identity(self) -> str:
-        """The source's, told apart by where the part begins."""
+        """The identity of the source, made distinct by the first row of the part."""
         return f"{self.source.identity}+{self.skip}" if self.skip else self.source.identity
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
-        """See ``BarSource.rows``."""
+        """Yield the rows of the part (see ``BarSource.rows``)."""
         left = None if self.limit is None else max(self.limit - skip, 0)
         return islice(self.source.rows(self.skip + skip), left)

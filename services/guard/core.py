@@ -1,4 +1,4 @@
-"""Which probations are over, as a fold over the decisions. Pure."""
+"""Count the decisions of a probation, and revert it when it is over. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -10,23 +10,23 @@ from shared.control import Probation
 
 GROUP: Final = "guard"
 CLOCKS_WITHIN_MS: Final = 600_000
-"""How far an operator's clock and the server's may differ."""
+"""How much the clocks of an operator and of the server may differ."""
 
 
 class Counted(NamedTuple):
-    """How many decisions counted a ballot of the artifact on probation, and the id of the last."""
+    """The number of decisions that counted a ballot of the artifact on probation, and the id of the last."""
 
     decisions: int = 0
     last: str | None = None
 
 
 def replay_from(probation: Probation) -> str:
-    """Return the entry id after which the decisions of a probation are found, in every partition."""
+    """Return the entry id after which the decisions of a probation begin, in every partition."""
     return f"{max(probation.at - CLOCKS_WITHIN_MS, 0)}-0"
 
 
 def apply(counted: Counted, model: str, probation: Probation, events: Iterable[Envelope[Any]]) -> Counted:
-    """Return the count after more events of ``decisions``. It stops at as many as the probation asks for.
+    """Return the count after more events of ``decisions``. It stops at the number that the probation requires.
 
     A decision counts when it is made, not when its outcome is known."""
     for envelope in events:

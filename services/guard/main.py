@@ -1,4 +1,4 @@
-"""The guard's shell: one process for the installation, a look once a second."""
+"""Run the guard: one process for the installation, which checks the probations once a second."""
 
 import logging
 from collections.abc import Mapping
@@ -17,20 +17,20 @@ from shared.runtime.loop import opened_loop
 from shared.runtime.process import missing_by
 from shared.settings import Settings
 
-LOOK_EVERY_S: Final = 1.0
+CHECK_EVERY_S: Final = 1.0
 _log = logging.getLogger(GROUP)
 
 
 async def run(settings: Settings, stop: anyio.Event, signer: Signer | None = None) -> None:
-    """Reverts unconfirmed probations until ``stop``. Signs where keys are trusted."""
+    """Revert unconfirmed probations until ``stop``. Commands are signed by ``signer``, if given."""
     async with opened_loop(settings, GROUP) as loop:
         guard = Guard(ControlWriter(loop.log, signer, missing_by(settings)))
         loop.ready()
-        await loop.repeat(guard.turn, LOOK_EVERY_S, stop)
+        await loop.repeat(guard.turn, CHECK_EVERY_S, stop)
 
 
 class Guard:
-    """The probations of one installation; ``turn`` once a second. ``actor``: who issues the command."""
+    """Reverts the probations of one installation. ``actor``: the issuer that is recorded in the command."""
 
     def __init__(self, writer: ControlWriter, actor: str = GROUP) -> None:
         self._writer = writer
@@ -38,20 +38,19 @@ class Guard:
         self._refusal = ""
 
     async def turn(self) -> None:
-        """Reverts what is over, and logs it. A refusal is logged once, not every second."""
+        """Revert every probation that is over, and log it. The same refusal is logged only once."""
         try:
             for model, issued in (await self.revert()).items():
                 _log.warning("%s: its probation was not confirmed; reverted by version %d", model, issued.version)
         except (RefusedError, TruncatedLogError) as error:
             if str(error) != self._refusal:
-                _log.error("a probation is over and could not be reverted: %s", error)
+                _log.error("a probation is over but could not be reverted: %s", error)
             self._refusal = str(error)
 
     async def revert(self) -> Mapping[str, Issued]:
-        """Reverts every probation whose decisions have passed without a confirmation, and returns what was issued, by
-        model.
+        """Revert every probation that is over without a confirmation. Return the issued commands by model.
 
-        Raises ``RefusedError`` where a revert is refused, ``ControlError``, ``TruncatedLogError``,
+        Raises ``RefusedError`` if a revert is refused, ``ControlError``, ``TruncatedLogError``,
         ``UnavailableError``."""
         done = {}
         state = await self._writer.state()
@@ -68,11 +67,11 @@ class Guard:
                 )
             except RefusedError:
                 if (await self._writer.state()).probations.get(model) == probation:
-                    raise  # else it was confirmed or reverted meanwhile
+                    raise  # otherwise it was confirmed or reverted in the meantime
         return done
 
     async def _count(self, model: str, probation: Probation, partitions: int) -> Counted:
-        """The decisions of a probation, partition by partition."""
+        """Count the decisions of a probation over all partitions."""
         counted = Counted()
         for partition in range(partitions):
             place, after = StreamKey("decisions", partition), core.replay_from(probation)

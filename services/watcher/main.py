@@ -20,7 +20,7 @@ from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addres
 from services.watcher.state import Notice, State
 from shared.control import ControlReader
 from shared.control.issuing import current
-from shared.control.stream import CONTROL, marks_of, now_ms, standing
+from shared.control.stream import CONTROL, folded, marks_of, now_ms
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
 from shared.runtime.loop import opened_loop
@@ -166,7 +166,7 @@ class Watcher:
             entries = await self._log.read({CONTROL: self._control.last, **after}, count=1000, block_ms=0)
             if not entries:
                 return notices
-            for command in standing(self._control, [entry for entry in entries if entry.place == CONTROL]):
+            for command in folded(self._control, [entry for entry in entries if entry.place == CONTROL]):
                 notices += core.observe_command(self._kept.state, command.event)
             for entry in entries:
                 if entry.place != CONTROL:

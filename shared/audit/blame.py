@@ -1,4 +1,4 @@
-"""Trace a decision to everyone responsible for it: find each link of the chain on its stream and check it.
+"""Trace a decision back to its causes: find each link of the chain on its stream and check it.
 
 The links are the decision, its configuration and its intent; each ballot with its vector and bar; each artifact with
 its training, its promotion, the verdict for it and the evidence that it was loaded.
@@ -87,7 +87,9 @@ def _configuration(configurations: Configurations, decision: DecisionMade) -> It
     configuration = configurations.at(decision.control_version)
     where = f"control/0@{configurations.entry_of(decision.control_version)}"
     if configuration is None or configuration.state.head != decision.control_head:
-        yield Link("configuration", "failed", f"version {decision.control_version} has another head, or is gone", where)
+        yield Link(
+            "configuration", "failed", f"version {decision.control_version} has another head, or is missing", where
+        )
         return
     entry: CommandRecorded = configurations.envelopes[decision.control_version - 1].event
     yield Link("configuration", "checked", f"version {entry.version}, last changed by {_by(entry)}", where)
@@ -101,7 +103,7 @@ def _intent(source: Recording, configurations: Configurations, recorded: BlamedE
     intent = _first(source, "intents", recorded.place.partition, f'"decision":"{name}"'.encode(), START)
     configuration = configurations.at(decision.control_version)
     if intent is None or configuration is None:
-        yield Link("intent", "absent", "issued, and not on the stream")
+        yield Link("intent", "absent", "recorded as issued, but not on the stream")
         return
     same = not intent.opened.fault and intent.event == intent_of(configuration.panel, decision, name)
     yield Link("intent", "checked" if same else "failed", f"valid until {intent.event.valid_until}", intent.where)
@@ -125,7 +127,7 @@ def _ballot(source: Recording, recorded: BlamedEvent, ballot: CountedBallot) -> 
 
 def _step(what: str, recorded: BlamedEvent | None, name: str) -> Link:
     if recorded is None:
-        return Link(what, "absent", f"{name[:12]} is not there, or cannot be read")
+        return Link(what, "absent", f"{name[:12]} is not on the stream, or cannot be read")
     event = recorded.event
     description = f"{event.symbol}, bar {event.open_time}, {event.origin}"
     return Link(
@@ -151,7 +153,7 @@ def _artifact(
         yield Link(what, "checked", f"{artifact[:12]}, {manifest.family}, {len(manifest.files)} files as digested")
         data = manifest.data
         rows = f"{data.bars:,} bars of {', '.join(data.symbols)} from {data.source}"
-        yield Link(f"{model}'s training data", "checked", f"{rows}, digest {data.digest[:12]}, as the manifest says")
+        yield Link(f"{model}'s training data", "checked", f"{rows}, digest {data.digest[:12]}, from the manifest")
     yield from _training(source, model, artifact)
     entries = [envelope.event for envelope in configurations.envelopes[: decision.control_version]]
     registered = [e for e in entries if isinstance(e.command, RegisterArtifact) and e.command.artifact == artifact]

@@ -16,7 +16,7 @@ from shared.voting.decision import Series
 
 APART_MS: Final = 60_000
 """Largest difference (ms) between the voter's clock and the server's."""
-EARLY: Final = "closed by the clock before its deadline had passed, or that of a later bar which the same look closed"
+EARLY: Final = "closed by the clock before its deadline had passed, or that of a later bar closed at the same reading"
 
 
 class Clocks:
@@ -44,7 +44,7 @@ class Clocks:
         if at > written + APART_MS:
             return f"decided {(at - written) / 1000:.0f} s after it was written, by its own clock"
         if at < written - APART_MS and (decision.closed_by == "deadline" or decision.intent in {"issued", "stale"}):
-            self._findings.skip("votes: written more than a minute after its clock: a voter that stood still")
+            self._findings.skip("votes: written more than a minute after its clock: the voter was suspended")
         return ""
 
     def deadlines(self, read: ReadEvent, decision: DecisionMade) -> list[tuple[ReadEvent, str]]:
@@ -65,5 +65,4 @@ class Clocks:
 
     def unjustified(self) -> list[tuple[ReadEvent, str]]:
         """Return the early decisions that no later decision justified."""
-        found = [early for series in self._early.values() for early, _ in series]
-        return [(early, EARLY) for early in found]
+        return [(early, EARLY) for series in self._early.values() for early, _ in series]

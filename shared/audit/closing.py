@@ -116,7 +116,7 @@ class OpenRounds:
             accounted = cast.event in named or cast.key in keys or self._leaves_no_trace(configuration, cast)
             if not accounted and cast.enters_round and self._counts(decision.control_version, cast.key):
                 model, name = cast.key[0], cast.event[:12]
-                yield Fault(bar, f"{model}'s ballot {name} at {cast.entry} had come, and is left out")
+                yield Fault(bar, f"{model}'s ballot {name} at {cast.entry} had been read, but is left out")
 
     def _skipped(self, window: Window, bar: Bar, casts: list[Cast], after: DecisionMade) -> Iterator[Fault]:
         """Yield a fault where a bar had opened a round before a later bar was decided, and has no decision itself.
@@ -133,7 +133,7 @@ class OpenRounds:
         if any(self._counts(after.control_version, cast.key) for cast in opened):
             detail = (
                 f"no decision was made on this bar, though {opened[0].key[0]}'s ballot {opened[0].event[:12]} "
-                "had come by the time a later bar was decided"
+                "had been read before a later bar was decided"
             )
             yield Fault(bar, detail, missing=True)
 

@@ -56,7 +56,7 @@ def _check(source: Recording, place: StreamKey, findings: Findings) -> None:
             findings,
             place,
             until,
-            f"{_left_out(after, until)} gone between {after} and {until}: the ids leave them out",
+            f"{_left_out(after, until)} missing between {after} and {until}: their ids are not used",
         )
     findings.see("streams", equal=findings.count == before)
 
@@ -80,7 +80,7 @@ def _counted(findings: Findings, place: StreamKey, extent: RecordedExtent, count
             findings,
             place,
             last,
-            f"{gone:,} entries are gone: {extent.added:,} were ever added, {extent.before + count:,} are accounted "
+            f"{gone:,} entries are missing: {extent.added:,} were ever added, {extent.before + count:,} are accounted "
             f"for, from {first} to {last}",
             missing=True,
         )
@@ -92,7 +92,7 @@ def _deleted(findings: Findings, place: StreamKey, extent: RecordedExtent) -> No
         place,
         extent.deleted,
         f"entry {extent.deleted} was removed from the log by command (XDEL), and perhaps others before it; "
-        "nothing in Conclave does that, it trims from the front",
+        "Conclave never deletes single entries, it only trims the oldest",
         missing=True,
     )
 

@@ -230,12 +230,12 @@ class _Comparison:
             return
         self.findings.see("features", equal=False)
         if right is None:
-            self._differ("feature", read, "nothing follows from the bars here")
+            self._differ("feature", read, "no event follows from the bars at this position")
         elif recorded.event != right.envelope.event:
             self._differ("feature", read, _differences(recorded.event, right.envelope.event))
         elif recorded.flags != right.envelope.flags:
             layer: Layer = "bar" if bar.opened.fault else "feature"
-            self._differ(layer, read, f"flags {recorded.flags} recorded, the bar has {right.envelope.flags}")
+            self._differ(layer, read, f"flags {recorded.flags} recorded, those of the bar are {right.envelope.flags}")
         elif not read.opened.fault:
             self._differ("feature", read, "its envelope is not the one that follows")
 
@@ -254,9 +254,9 @@ class _Comparison:
                 self.findings.differ(where)
 
     def _flush(self, key: bytes) -> None:
-        difference_found = self.pending.pop(key, None)
-        if difference_found is not None:
-            self.findings.differ(difference_found)
+        pending = self.pending.pop(key, None)
+        if pending is not None:
+            self.findings.differ(pending)
 
     def _group_of(self, bar: ReadEvent) -> _Group | None:
         """Return the group of a bar, found by its id, or by symbol and time where another bar is recorded in its
@@ -318,7 +318,7 @@ def _differences(recorded: Any, right: Any) -> str:
             for at in range(0, len(recorded.values), 4)
             if recorded.values[at : at + 4] != right.values[at : at + 4]
         ]
-        return f"values at {places[:8]} of {len(recorded.values) // 4} are others"
+        return f"values at {places[:8]} of {len(recorded.values) // 4} differ"
     return "; ".join(
         f"{name}: {getattr(recorded, name)!r} recorded, {getattr(right, name)!r} follows" for name in names
     )

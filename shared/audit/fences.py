@@ -1,7 +1,7 @@
 """Check the fence of a partition from its marks on ``decisions``.
 
-No intent is issued between a ``FenceClosed`` and the next ``FenceOpened``. Each mark names the command that asked for
-it and must be justified by control: a fence is opened by a ``Resume`` (or by ``Found``, when an installation begins)
+No intent is issued between a ``FenceClosed`` and the next ``FenceOpened``. Each mark names the command that caused it
+and must be justified by control: a fence is opened by a ``Resume`` (or by ``Found``, when an installation is created)
 that is not older than the halt which closed it.
 
 A halt that was refused is never recorded, and neither is the command that reverses it. Marks for them are noted and are

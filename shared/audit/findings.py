@@ -53,7 +53,7 @@ class Findings(Struct):
     - ``tolerated``: those that are equal only within the stated tolerance, because libraries or processor differ
       from those recorded.
     - ``unchecked``: number of events that could not be recomputed, by reason.
-    - ``notes``: facts that are no fault and that a person should see, with their count.
+    - ``notes``: facts that are not faults but should be reported, with their count.
     - ``count``: number of differences. ``differences``: the first of them, with at least one of each layer."""
 
     checked: dict[str, int] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Findings(Struct):
         self.unchecked[reason] = self.unchecked.get(reason, 0) + times
 
     def note(self, what: str) -> None:
-        """Count a fact that is no fault and that a person should see."""
+        """Count a fact that is not a fault but should be reported."""
         self.notes[what] = self.notes.get(what, 0) + 1
 
     def differ(self, difference: Difference) -> None:

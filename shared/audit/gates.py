@@ -156,7 +156,7 @@ def _differ(
         pair = waiting.get(_subject(event), [])
         right = pair.pop(0).envelope.event if pair else None
         follows = f"{right!r} follows" if right != event else "the same follows from another event"
-        _see(check, read, f"{event!r} recorded, {follows}" if right is not None else "nothing follows here")
+        _see(check, read, f"{event!r} recorded, {follows}" if right is not None else "no event follows here")
     for encoded, following in omitted:
         unpaired = encoded in waiting.get(_subject(encoded.envelope.event), [])
         if unpaired and check.span.holds(following.entry) and not check.excuse:
@@ -173,7 +173,7 @@ def _see(check: GateCheck, read: ReadEvent, fault: str) -> None:
         check.findings.skip(check.excuse)
         return
     check.findings.see("gates", equal=not fault and not read.opened.fault)
-    if fault and not read.opened.fault:  # a fault of its frame was noted as it was read
+    if fault and not read.opened.fault:  # a fault of its frame was recorded when it was read
         check.findings.differ(difference("gate", check.place, read.entry, read.opened, fault))
 
 

@@ -1,6 +1,5 @@
-"""Collect the digests that were noted of a group's output: by the groups themselves, in checkpoints, in cuts of the
-archive.
-"""
+"""Collect the recorded digests of each group's output: from the groups on the server, checkpoints, and cuts of the
+archive."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -69,8 +68,8 @@ def of_archive(store: SegmentStore) -> list[KnownDigest]:
 
 
 def of_checkpoints(folder: Path, partitions: int, log_id: str = "") -> list[KnownDigest]:
-    """Return the digests in a folder of checkpoints, or in a copy of it; with ``log_id``, those of that control log
-    alone."""
+    """Return the digests in a folder of checkpoints, or in a copy of it; with ``log_id``, only those of that control
+    log."""
     known = []
     for partition in range(partitions):
         path = file_of(folder, partition)
@@ -89,11 +88,9 @@ def of_checkpoints(folder: Path, partitions: int, log_id: str = "") -> list[Know
 
 
 def mark_withdrawn(checkpoints: Sequence[KnownDigest], others: Sequence[KnownDigest] = ()) -> list[KnownDigest]:
-    """Return all known digests, with ``withdrawn`` set on those that a later checkpoint of the same digest falls short
-    of.
-
-    The group of such a digest continued from fewer entries, as it does after the server lost its tail. ``checkpoints``
-    are in the order of their file."""
+    """Return all known digests. ``withdrawn`` is set on those for which a later checkpoint has fewer entries: the group
+    continued from fewer entries, because the server had lost its tail. ``checkpoints`` are in the order of their
+    file."""
     most: dict[tuple[StreamKey, str, str], int] = {}
     shortened: dict[tuple[StreamKey, str, str], list[tuple[int, int]]] = {}
     for each in checkpoints:

@@ -16,7 +16,7 @@ from shared.log.redis import RedisLog
 
 
 class Live:
-    """The log on a server and the sealed files before it; without a store, the log alone from its first entry on."""
+    """The log on a server, preceded by sealed files; without a store, only the log from its first entry."""
 
     def __init__(self, runner: asyncio.Runner, log: RedisLog, store: SegmentStore | None) -> None:
         self._runner, self._log, self._store = runner, log, store
@@ -32,12 +32,12 @@ class Live:
         slices = aiter(self._history.slices(place, after=after, until=until))
 
         async def following() -> list[Entry]:
-            async for found in slices:  # one slice a call; the iterator keeps its position
-                return list(found)
+            async for slice_ in slices:  # one slice per call; the iterator keeps its position
+                return list(slice_)
             return []
 
-        while found := self._runner.run(following()):
-            yield from found
+        while slice_ := self._runner.run(following()):
+            yield from slice_
 
     def whole(self, place: StreamKey) -> bool:
         """See ``Recording``."""
@@ -49,13 +49,13 @@ class Live:
 
         ``before`` is None without an archive where entries are missing: the server does not record whether they were
         trimmed or removed."""
-        found = self._runner.run(self._log.extent(place))
+        extent = self._runner.run(self._log.extent(place))
         before: int | None = 0
         if self._store is None:
-            before = 0 if found.added == found.length else None
+            before = 0 if extent.added == extent.length else None
         elif numbers := Files(self._store, place).numbers():
             before = Files(self._store, place).open(numbers[0]).header.before
-        return RecordedExtent(found.last, found.added, before, found.deleted)
+        return RecordedExtent(extent.last, extent.added, before, extent.deleted)
 
     def ends(self, partitions: int) -> Ends:
         """Return a cut through all streams as they are now."""

@@ -1,8 +1,8 @@
-"""Make and check a proof pack: one file with what a version of the configuration put into service, and the evidence for
-it.
+"""Make and check a proof pack: one file with the promotion that made a version of the configuration, and the evidence
+for it.
 
-``gather`` reads streams, and the artifact's manifest by its digest, and nothing else. The file is JSON. ``body`` states
-the facts, ``evidence`` holds the entries that prove them, and one Ed25519 signature covers the canonical bytes of both.
+``gather`` reads only streams and the manifest of the artifact. The file is JSON. ``body`` states the facts,
+``evidence`` has the entries that prove them, and one Ed25519 signature covers the canonical bytes of both.
 ``check`` needs neither server nor store; ``deploy/proof/check_proof.py`` does the same without Conclave. The format is
 described in ``docs/reference/proof-packs.md``.
 """
@@ -61,7 +61,7 @@ def gather(
     command = entry.command
     if not isinstance(command, Promote):
         kind = type(command).__struct_config__.tag
-        raise ProofError(f"version {version} is a {kind}, not a promotion; `conclave history` shows which are")
+        raise ProofError(f"version {version} is a {kind}, not a promotion; `conclave history` shows the promotions")
     partitions = range(configurations.states[version - 1].partitions or 1)
     evidence: dict[str, dict[str, Any]] = {}
     for number, control in enumerate(source.entries(StreamKey("control"))):
@@ -209,7 +209,7 @@ def _verdicts(
         if isinstance(event, VerdictReached) and event.artifact == command.artifact:
             newest = read
             named = read if read.opened.envelope.id.hex() == command.verdict else named
-    for read in {id(one): one for one in (named, newest) if one is not None}.values():
+    for read in {id(read): read for read in (named, newest) if read is not None}.values():
         event = read.opened.envelope.event
         name = _add_event(evidence, place, read)
         yield {
@@ -273,7 +273,7 @@ def _of_signature(pack: Any, trusted: str | None) -> ProofCheck:
     if not verify(canonical(unsigned), pack["signature"], key):
         return ProofCheck("signature", False, "the signature is not that of its key over this pack")
     if trusted is not None and key != trusted:
-        return ProofCheck("signature", False, f"signed by {key[:12]}, not by the key you trust")
+        return ProofCheck("signature", False, f"signed by {key[:12]}, not by the trusted key")
     return ProofCheck("signature", True, f"{unsigned['signed_by']['key_id']} ({key[:12]})")
 
 

@@ -83,7 +83,7 @@ class _Comparison:
                 if encoded.stream == "scores":
                     self._follows(encoded)
         except (LookupError, ValueError, ArithmeticError) as error:
-            self.findings.skip(f"scores: the recorder cannot read what is recorded: {type(error).__name__}: {error}")
+            self.findings.skip(f"scores: the recorder cannot read the records: {type(error).__name__}: {error}")
             return
         while self._read():
             pass
@@ -92,7 +92,7 @@ class _Comparison:
             if right is not None:
                 self._compare(read, right)
             elif not read.opened.fault:
-                self._differ(read, "nothing follows from the bars, predictions and decisions here")
+                self._differ(read, "no score follows from the bars, predictions and decisions at this position")
         if self.span == EntryRange(START, self.span.until):
             self._absent()
 
@@ -122,7 +122,7 @@ class _Comparison:
         if right is not None:
             self._compare(read, right)
         elif name in self.ahead and not read.opened.fault:
-            self._differ(read, "this was scored before")
+            self._differ(read, "the same event was scored before")
         else:
             self.ahead[name] = read
         return True
@@ -138,7 +138,7 @@ class _Comparison:
         elif (
             isinstance(recorded, TradeJoined) and isinstance(follows, TradeJoined) and recorded.joined != follows.joined
         ):
-            self.findings.skip("scores: a trade and its decision, which were read too far apart by one of the two")
+            self.findings.skip("scores: a trade and its decision, which the recorder or this replay read too far apart")
         else:
             self._differ(read, _differences(recorded, follows))
 
@@ -151,7 +151,7 @@ class _Comparison:
             least = 0 if isinstance(event, PredictionScored) else SETTLED_BARS
             if bars > least or others > ABANDONED_BARS:
                 about = _about(event)
-                detail = f"{type(event).__name__} about {about.hex()[:12]} follows and is not there"
+                detail = f"{type(event).__name__} about {about.hex()[:12]} follows but was not recorded"
                 where = (self.place.stream, self.place.partition, "", about.hex())
                 self.findings.see("scores", equal=False)
                 self.findings.differ(Difference("score", *where, detail, event.symbol, event.open_time, missing=True))

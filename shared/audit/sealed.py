@@ -19,8 +19,8 @@ class ArchivedRecording:
 
     def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
         """See ``Recording``."""
-        for found in self._history.read(place, after=after, until=until):
-            yield from found
+        for slice_ in self._history.read(place, after=after, until=until):
+            yield from slice_
 
     def whole(self, place: StreamKey) -> bool:
         """See ``Recording``."""

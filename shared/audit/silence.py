@@ -1,9 +1,9 @@
-"""Check that members which a decision passed over had really not predicted its bar.
+"""Check that members without a ballot in a decision had really not predicted its bar.
 
-A round is ``superseded`` where every member without a prediction for its bar had predicted a later one. A prediction of
-such a member for this bar, if there is one, must then come after that on ``predictions``; it was late. Where a round
-was closed because a later one of its symbol was, the member must have no vote in that later round, and its prediction
-must come after those that the voter had read when it closed that round.
+A round is ``superseded`` if every member without a prediction for its bar had predicted a later bar. If such a member
+has a prediction for this bar after all, it must follow that later one on ``predictions``: it was late. If a round was
+closed because a later round of its symbol was closed, the member must have no vote in that later round, and its
+prediction must follow those that the voter had read when it closed that round.
 """
 
 from typing import NamedTuple
@@ -16,8 +16,8 @@ from shared.voting.decision import ArtifactKey, Series
 
 
 class Passed(NamedTuple):
-    """A member that was passed over without having predicted a later bar, and the fault this is unless a later decision
-    justifies it. ``number``: that of its prediction for this bar; None where none was read."""
+    """A member without a ballot that had not predicted a later bar, and the fault, unless a later decision justifies
+    it. ``number``: the number of its prediction for this bar; None if none was read."""
 
     read: ReadEvent
     key: ArtifactKey
@@ -35,7 +35,7 @@ class Silence:
     def check(
         self, window: Window, read: ReadEvent, decision: DecisionMade, moment: int, reached: int
     ) -> list[tuple[ReadEvent, str]]:
-        """Return earlier decisions of the series that passed a member over without reason, as this decision shows.
+        """Return earlier decisions of the series that omitted a member without reason, as this decision shows.
         ``reached``: the number of the last prediction that the voter had read by then, as its events show."""
         series = (decision.symbol, decision.interval_ms)
         wrong, kept = [], []
@@ -56,8 +56,8 @@ class Silence:
         return [(passed.read, passed.detail) for series in self._series.values() for passed in series]
 
     def _justifies(self, decision: DecisionMade, key: ArtifactKey) -> bool | None:
-        """Return whether a later decision shows that a member had no vote any more; None where it passed the member
-        over itself."""
+        """Return whether a later decision shows that a member no longer had a vote; None if that decision omitted the
+        member too."""
         configuration = self._configurations.at(decision.control_version)
         members = configuration.panel.members if configuration is not None else ()
         if all((member.model, member.artifact) != key for member in members):
@@ -82,7 +82,7 @@ class Silence:
             for cast in casts:
                 if cast.number < number:
                     detail = (
-                        f"closed as superseded, though {absent.model}'s ballot {cast.event[:12]} at {cast.entry} came "
+                        f"closed as superseded, though {absent.model}'s ballot {cast.event[:12]} at {cast.entry} is "
                         "before its prediction for a later bar: it is left out"
                     )
                     passed.append(Passed(read, key, detail, cast.number))

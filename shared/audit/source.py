@@ -148,15 +148,15 @@ def readable(
         yield ReadEvent(entry.id, entry.data, event)
 
 
-def difference(layer: Layer, place: StreamKey, entry: str, found: Opened, detail: str) -> Difference:
+def difference(layer: Layer, place: StreamKey, entry: str, read: Opened, detail: str) -> Difference:
     """Return a difference in a recorded event."""
-    event = found.envelope.event
+    event = read.envelope.event
     return Difference(
         layer,
         place.stream,
         place.partition,
         entry,
-        found.envelope.id.hex(),
+        read.envelope.id.hex(),
         detail[:1000],
         getattr(event, "symbol", ""),
         getattr(event, "open_time", None),

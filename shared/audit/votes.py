@@ -24,7 +24,7 @@ from shared.log import START, Entry, StreamKey
 from shared.voting.decision import ArtifactKey, Ballot, ClosedBy, Round, causation_of, decision_of, intent_of
 
 STALE: Final = 2**52
-"""A moment (ms) at which every intent is stale, for a release that did not record when it decided."""
+"""A time (ms) at which every intent is stale, for a release that did not record when it decided."""
 Fault = tuple[Layer, str] | None
 """The layer of a fault, and its description; None where there is none."""
 DECISIONS: Final = "decisions"
@@ -251,7 +251,7 @@ class _Intents:
         if intent is None:
             where: tuple[Layer, str, int, str, str] = ("intent", DECISIONS, self._partition, entry.id, event)
             about = (basis.symbol, basis.open_time, True)
-            self._findings.differ(Difference(*where, "its intent is not there", *about))
+            self._findings.differ(Difference(*where, "its intent is not on the stream", *about))
         elif not intent[1].fault and (
             payload_of(INTENTS, expected) == intent[1].payload or _read(intent[0]).envelope.event == expected
         ):

@@ -1,4 +1,4 @@
-"""Compute what would have been decided under another configuration: the voter's vote again over recorded ballots.
+"""Compute what would have been decided under another configuration, by the voter's own code over recorded ballots.
 
 Each recorded decision is one round. The ballot of a model is the recorded one of the chosen artifact, from the counted
 and the shadow ballots. For an artifact that is in neither, ``rescored`` supplies the prediction. Consequences of
@@ -131,7 +131,8 @@ def with_changes(state: State, changes: Changes, known: Mapping[str, RegisterArt
         )
         if rest_weight < -FLOOR or (not rest and abs(rest_weight) > FLOOR):
             raise ChangesError(
-                f"weights sum to {1 - rest_weight:.6g}; of {', '.join(voting)} they must leave the others a share"
+                f"the new weights sum to {1 - rest_weight:.6g}; they must leave a share for the other voting models, "
+                f"or sum to 1 if all are given ({', '.join(voting)})"
             )
         for name in voting:
             share = (models[name].weight or 0.0) / former_weight * rest_weight if former_weight else 0.0
@@ -314,7 +315,7 @@ class Rescorer:
         self._reached: dict[tuple[str, int], int] = {}
 
     def __call__(self, symbol: str, interval_ms: int, open_time: int) -> Probabilities | None:
-        """Return the prediction for a bar; bars must be asked for in order."""
+        """Return the prediction for a bar; None if there is none. Call it in the order of the bars."""
         while self._reached.get((symbol, interval_ms), -1) < open_time:
             event = next(self._events, None)
             if event is None:

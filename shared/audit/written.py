@@ -1,8 +1,8 @@
-"""Compare the entries of recorded streams with digests that were noted of them (``shared.log.written``).
+"""Compare the entries of recorded streams with the recorded digests of them (``shared.log.written``).
 
-Every note of a group is a fixed point: the number of entries up to an id, and their digest. The entries between two
-notes are recomputed by themselves. So damage in one stretch does not hide damage in the next, and a difference names
-the two notes around it. Entries after the last note are not checked.
+Every recorded digest ("note") of a group is a fixed point: the number of entries up to an id, and their digest. The
+entries between two notes are recomputed independently. So damage between two notes does not hide later damage, and a
+difference names the two notes around it. Entries after the last note are not checked.
 """
 
 from collections import defaultdict
@@ -22,8 +22,8 @@ CHECK = "written"
 class KnownDigest(NamedTuple):
     """A noted digest of a group's output on ``place``.
 
-    ``source`` names where it was noted, for a person. ``at`` is when (ms); None means now. ``withdrawn`` is True where
-    the group itself noted later that it continued from fewer entries, because the server had lost its tail."""
+    ``source`` names where it was recorded, for messages. ``at`` is when (ms); None means now. ``withdrawn`` is True if
+    the group later recorded that it continued from fewer entries, because the server had lost its tail."""
 
     place: StreamKey
     group: str
@@ -183,7 +183,7 @@ class _Chain:
         elif note.withdrawn:
             findings.skip(
                 f"{self.place.key}: {self.group} had written {written.entries:,} entries by {written.last} "
-                f"({note.source}), and later went on from fewer: its newest entries were lost or removed"
+                f"({note.source}), and later continued from fewer: its newest entries were lost or removed"
             )
         elif not self.states:
             findings.skip(f"{self.place.key}: entries of {self.group} up to {written.last} cannot be read any more")
@@ -200,9 +200,9 @@ class _Chain:
         present = state.running.entries - (before.entries if before else 0)
         expected = written.entries - (before.entries if before else 0)
         if present == expected:
-            what = f"{present:,} entries are there, as many as were written, but not those, or in another order"
+            what = f"{present:,} entries were read, as many as were written, but others, or in another order"
         else:
-            what = f"{present:,} entries are there, {expected:,} were written"
+            what = f"{present:,} entries were read, {expected:,} were written"
         begins = f"after {before.last} ({state.base.source})" if before and state.base else f"from {self.since} on"
         return Difference(
             "written",

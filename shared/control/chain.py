@@ -1,4 +1,6 @@
-"""The hash chain of the control log: each entry carries the head before it; its SHA-256 is the head after it."""
+"""The hash chain of the control log: each entry carries the head before it; its SHA-256 is the head after it.
+
+Faults are recorded in alarms and pinned by ``tests/histories``, so their wording is fixed."""
 
 import hashlib
 from typing import Final

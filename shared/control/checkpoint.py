@@ -10,8 +10,8 @@ keep the file, or a copy of it, where the administrator of Redis cannot write.
 An operator who accepts that commands are lost adds a line that records it (``accept``): the version at which the log
 was cut, and the heads that are given up. Earlier checkpoints of later versions no longer count then.
 
-Beside it, one file for each partition has the running digests of its groups (``shared.log.written``), each with the
-control head at that time:
+In the same folder, one file for each partition has the running digests of its groups (``shared.log.written``), each
+with the control head at that time:
 
     {"log_id":"1932...-1","version":12,"head":"9f2c...","at":1760000000000,"group":"ensemble-voter",
      "wrote":{"decisions":"1759990000000-0 1760000000000-0 51200 77ab..."}}
@@ -69,12 +69,12 @@ _decode: Final = msgspec.json.Decoder(Checkpoint).decode
 def compare(noted: Checkpoint, state: State) -> str | None:
     """Return how the log that ``state`` was folded from contradicts a checkpoint; None if it does not."""
     if noted.log_id != state.log_id:
-        return f"it is the log {state.log_id or '(empty)'}, noted was {noted.log_id}"
+        return f"expected log {noted.log_id}, found {state.log_id or 'an empty one'}"
     if noted.version > state.version:
-        return f"it ends at version {state.version}, but version {noted.version} was noted: entries are gone"
+        return f"expected version {noted.version}, but it ends at version {state.version}: entries are missing"
     head = state.past[noted.version].head
     if head != noted.head:
-        return f"version {noted.version} has head {head[:12]}, noted was {noted.head[:12]}: it was rewritten"
+        return f"expected head {noted.head[:12]} at version {noted.version}, found {head[:12]}: it was rewritten"
     return None
 
 

@@ -4,12 +4,14 @@
 extends the chain, and counts. Any other entry is refused, or stops the reader.
 
 Refused: bytes that are no command; an id, digest or signature that does not fit; an old entry again; a command that is
-not accepted. The entry is not applied and is kept in ``refused`` for an alarm; reading goes on. Versions count only
+not accepted. The entry is not applied and is kept in ``refused`` for an alarm; reading continues. Versions count only
 the entries that count, while the id of the next entry follows the last id on the stream.
 
 Stopped (``ControlError``): the configuration cannot be known. Entries are missing (ids are missing, and the chain does
 not bridge them); an entry was built on one that was refused; or an entry extends the chain, but only a newer release
 can read it.
+
+Faults are recorded in alarms and pinned by ``tests/histories``, so their wording is fixed.
 """
 
 from typing import Final, NamedTuple
@@ -62,7 +64,7 @@ _recorded: Final = msgspec.json.Decoder(CommandRecorded).decode
 _plain: Final = msgspec.json.decode
 
 
-class FoldedEntry(NamedTuple):
+class ReadEntry(NamedTuple):
     """An entry that was read: its id, its bytes, and its number on the stream, from 1."""
 
     entry: str
@@ -74,14 +76,14 @@ class ControlReader:
     """Fold one control stream from its beginning.
 
     ``state``: the configuration so far. ``last``: the id of the last entry read, whether it counted or not; ``newest``
-    is that entry. ``standing``: the last entry that counted. ``refused``: the entries that did not. ``newest`` and
-    ``standing`` identify the log when it is read again (``shared.control.stream.marks_of``)."""
+    is that entry. ``newest_folded``: the last entry that counted. ``refused``: the entries that did not. ``newest`` and
+    ``newest_folded`` identify the log when it is read again (``shared.control.stream.marks_of``)."""
 
     def __init__(self) -> None:
         self.state: State = EMPTY
         self.last = START
-        self.newest: FoldedEntry | None = None
-        self.standing: FoldedEntry | None = None
+        self.newest: ReadEntry | None = None
+        self.newest_folded: ReadEntry | None = None
         self.refused: list[RefusedEntry] = []
         self._orphans: dict[str, str] = {}
 
@@ -89,7 +91,7 @@ class ControlReader:
         """Fold an entry into ``state`` and return its envelope; return None for a refused one. Raises
         ``ControlError``, after which this reader cannot be used any more."""
         before, self.last = self.last, entry
-        self.newest = taken = FoldedEntry(entry, data, self.newest.number + 1 if self.newest else 1)
+        self.newest = newest = ReadEntry(entry, data, self.newest.number + 1 if self.newest else 1)
         try:
             envelope = _envelope(data)
             claim = _claim(envelope.event)
@@ -109,7 +111,7 @@ class ControlReader:
         if fault is not None:
             self._refuse(entry, data, fault, recorded)
             return None
-        self.standing = taken
+        self.newest_folded = newest
         ids = [bytes.fromhex(each) for each in (envelope.id, envelope.causation, envelope.correlation)]
         return Envelope(envelope.schema, envelope.flags, ids[0], ids[1], ids[2], recorded)
 

@@ -15,7 +15,7 @@ from schemas.readiness import ArtifactFailed, ArtifactReady
 from shared.control import State
 from shared.log import Log, StreamKey
 
-LOOK_BACK: Final = 10_000
+NEWEST_EVENTS: Final = 10_000
 """Number of announcements read, newest first. One start makes a few."""
 
 
@@ -53,7 +53,7 @@ async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> 
     if owner is None:
         return "", f"{where}: no living worker; start one (`conclave up`, or `conclave run model-worker`)"
     life = None
-    for entry in reversed(await log.tail(StreamKey("readiness", partition), LOOK_BACK)):
+    for entry in reversed(await log.tail(StreamKey("readiness", partition), NEWEST_EVENTS)):
         envelope = decode("readiness", entry.data)
         event = envelope.event
         if (event.model, event.owner) != (model, owner):

@@ -57,7 +57,7 @@ def load_private(path: Path, key_id: str | None = None) -> Signer:
     serialization, ed25519 = _library()
     try:
         if path.stat().st_mode & 0o077:
-            raise KeyFileError(f"{path} can be read by others; `chmod 600 {path}`, and think of it as known to them")
+            raise KeyFileError(f"{path} can be read by others; `chmod 600 {path}`, and assume that they know the key")
         private = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError, OSError) as error:
         if isinstance(error, KeyFileError):

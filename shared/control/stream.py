@@ -1,4 +1,4 @@
-"""Read the control stream from its beginning to its end, and go on from there; raise an alarm for a refused entry.
+"""Read the control stream from its beginning, then only new entries; make the alarm for a refused entry.
 
 Each reader checks that the log is still the one it read before (``marks_of``): ``read_control`` on every call, since it
 reads the last entry again together with the following ones; others by ``Log.check``."""
@@ -29,9 +29,9 @@ def marks_of(reader: ControlReader) -> tuple[Mark, ...]:
     """Return the marks that identify the log which was read: its last entry, and the last one that counts. The latter
     must still be there; a refused one may have been deleted since."""
     marks = []
-    for taken, kept in ((reader.standing, True), (reader.newest, False)):
-        if taken is not None and (kept or taken != reader.standing):
-            marks.append(Mark(CONTROL, Position(taken.entry, taken.number, digest_of(taken.data)), kept))
+    for read, kept in ((reader.newest_folded, True), (reader.newest, False)):
+        if read is not None and (kept or read != reader.newest_folded):
+            marks.append(Mark(CONTROL, Position(read.entry, read.number, digest_of(read.data)), kept))
     return tuple(marks)
 
 
@@ -52,10 +52,10 @@ async def read_control(log: Log, reader: ControlReader) -> list[Envelope[Command
                 entries = [entry for entry in entries if entry.id != newest.entry]
         if not entries:
             return envelopes
-        envelopes += standing(reader, entries)
+        envelopes += folded(reader, entries)
 
 
-def standing(reader: ControlReader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:
+def folded(reader: ControlReader, entries: Sequence[Entry]) -> list[Envelope[CommandRecorded]]:
     """Fold the next entries into the reader, and return those that count. Raises ``ControlError``."""
     envelopes = (reader.take(entry.id, entry.data) for entry in entries)
     return [envelope for envelope in envelopes if envelope is not None]

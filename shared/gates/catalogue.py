@@ -1,4 +1,4 @@
-"""Every gate of each policy: what it asks, when it passes, and which parameters of the policy it has.
+"""Every gate of each policy: its question, when it passes, and which parameters of the policy it reads.
 
 One table for the console (``conclave gates explain``) and for ``docs/reference/gate-policies.md``, whose tables
 ``python -m shared.gates.reference`` writes. A test compares names and kinds with the gates that the policies return.
@@ -14,8 +14,8 @@ Rule = Literal["at most", "at least", "e-value", "own"]
 
 
 class GateDescription(NamedTuple):
-    """One gate. ``condition`` says when it passes; ``parameters`` are fields of its policy, and ``samples`` is the one
-    that says how many samples it needs."""
+    """One gate. ``condition``: when it passes. ``parameters``: the fields of the policy that it reads. ``samples``: the
+    field with the number of samples that it needs."""
 
     name: str
     kind: Kind
@@ -33,7 +33,7 @@ DEFAULT: Final = (
         name="readable",
         kind="critical",
         question="Can every row be judged?",
-        formula="rows that are no three classes / all rows",
+        formula="rows without three valid probabilities / all rows",
         rule="at most",
         condition="no row had an unknown action or outcome, or invalid probabilities; otherwise inconclusive",
         parameters=("most_unreadable",),
@@ -41,8 +41,8 @@ DEFAULT: Final = (
     GateDescription(
         name="failures",
         kind="critical",
-        question="Does it answer?",
-        formula="failed predictions / predictions asked for",
+        question="Does it make its predictions?",
+        formula="failed predictions / predictions due",
         rule="at most",
         condition="share of predictions that failed at most 0.1 %; fails only where the 95 % interval lies above",
         parameters=("most_failures",),
@@ -51,12 +51,12 @@ DEFAULT: Final = (
     GateDescription(
         name="latency",
         kind="critical",
-        question="Does it answer in time?",
-        formula="P99 of bar's arrival to prediction, ms",
+        question="Does it predict in time?",
+        formula="P99 from the arrival of a bar to its prediction, ms",
         rule="at most",
         condition=(
-            "P99 from the bar's arrival to the prediction's at most 250 ms, rounded up to the next of three "
-            "steps a doubling; soft and inconclusive where nothing was timed"
+            "P99 from the arrival of a bar to its prediction at most 250 ms, rounded up to the next of three "
+            "steps per doubling; soft and inconclusive if nothing was timed"
         ),
         parameters=("most_latency_ms",),
         samples="least_rows",
@@ -64,7 +64,7 @@ DEFAULT: Final = (
     GateDescription(
         name="staleness",
         kind="critical",
-        question="Is its last answer recent?",
+        question="Is its last prediction recent?",
         formula="bars from its last scored bar to the market's newest, less the horizon",
         rule="at most",
         condition="the last scored bar is at most 2 bars and twice the horizon older than the market's newest bar",
@@ -73,20 +73,20 @@ DEFAULT: Final = (
     GateDescription(
         name="distinct",
         kind="critical",
-        question="Does it look at its input?",
-        formula="different answers, rounded to 1e-3",
+        question="Do its predictions depend on its inputs?",
+        formula="different predictions, rounded to 1e-3",
         rule="at least",
-        condition="different answers, rounded to 0.001: at least 50, or 5 % of the rows where that is less",
+        condition="different predictions, rounded to 0.001: at least 50, or 5 % of the rows if that is less",
         parameters=("least_distinct", "least_distinct_share"),
         samples="least_rows",
     ),
     GateDescription(
         name="entropy",
         kind="critical",
-        question="Are its answers spread?",
-        formula="entropy of the rounded answers, nats",
+        question="Are its predictions spread?",
+        formula="entropy of the rounded predictions, nats",
         rule="at least",
-        condition="entropy of the rounded answers at least ln 8",
+        condition="entropy of the rounded predictions at least ln 8",
         parameters=("least_entropy",),
         samples="least_rows",
     ),
@@ -113,20 +113,20 @@ DEFAULT: Final = (
     GateDescription(
         name="same_everywhere",
         kind="critical",
-        question="Does it tell symbols apart?",
-        formula="bars with one answer for all symbols / bars",
+        question="Does it distinguish symbols?",
+        formula="bars with one prediction for all symbols / bars",
         rule="at most",
-        condition="all symbols were given one answer in at most 5 % of the bars",
+        condition="all symbols had the same prediction in at most 5 % of the bars",
         parameters=("most_same",),
         samples="least_rows",
     ),
     GateDescription(
         name="longest_run",
         kind="critical",
-        question="Does it ever get stuck?",
-        formula="longest run of one answer for a symbol",
+        question="Does it repeat one prediction?",
+        formula="longest run of one prediction for a symbol",
         rule="at most",
-        condition="no symbol was given one answer for more than 50 of its rows",
+        condition="no symbol had the same prediction for more than 50 consecutive rows",
         parameters=("longest_run",),
         samples="least_rows",
     ),
@@ -137,18 +137,18 @@ DEFAULT: Final = (
         formula="largest change of a probability",
         rule="at least",
         condition=(
-            "the largest change under perturbed inputs, one input of the last vector moved by one deviation, "
-            "measured in training, at least 0.001; absent for an artifact without a backtest"
+            "the largest change of a probability when one input of the last vector is moved by one standard deviation, "
+            "measured in training, is at least 0.001; absent for an artifact without a backtest"
         ),
         parameters=("least_response",),
     ),
     GateDescription(
         name="copy",
         kind="critical",
-        question="Is it more than the champion again?",
-        formula="answers equal to the champion's",
+        question="Is it more than a copy of the champion?",
+        formula="predictions equal to the champion's",
         rule="at most",
-        condition="at most 95 % of the answers equal the champion's, rounded",
+        condition="at most 95 % of the predictions, rounded, equal the champion's",
         parameters=("most_copied",),
         samples="least_rows",
     ),
@@ -179,8 +179,8 @@ DEFAULT: Final = (
         formula=f"{E_VALUE}; gain over the champion + margin",
         rule="e-value",
         condition=(
-            "the same over the champion, with the margin (nats) added; waived where the champion itself is "
-            "shown to be worse than the prior; absent without one"
+            "the same over the champion, with the margin (nats) added; waived if the champion itself is shown to be "
+            "worse than the prior; absent without a champion"
         ),
         parameters=("alpha", "margin"),
         samples="least_blocks",
@@ -204,7 +204,7 @@ DEFAULT: Final = (
         question="Does the claim hold among all candidates?",
         formula="e-BH: ln of its smallest needed e-value",
         rule="e-value",
-        condition="e-BH over the claims of all candidates for its model; only where there are several",
+        condition="e-BH over the claims of all candidates for its model; only if there are several",
         parameters=("alpha",),
     ),
     GateDescription(
@@ -244,13 +244,13 @@ DEFAULT: Final = (
     GateDescription(
         name="calibration",
         kind="soft",
-        question="Do outcomes come as often as its probabilities say?",
-        formula="mean |probability - observed share| over equal-mass bins, less what chance shows",
+        question="Do its probabilities match the frequencies of the outcomes?",
+        formula="mean |probability - observed share| over equal-mass bins, less its expectation by chance",
         rule="at most",
         condition=(
             "debiased class-wise error at most 0.03 and two standard errors; slope of the recalibration in "
-            "0.7 to 1.4 (fails only where its interval lies outside); miscalibration at most 2 % of the "
-            "uncertainty and what chance gives"
+            "0.7 to 1.4 (fails only if its interval lies outside); miscalibration at most 2 % of the uncertainty plus "
+            "its expectation by chance"
         ),
         parameters=("most_calibration_error", "slope_from", "slope_to", "most_miscalibration"),
         samples="least_blocks",
@@ -258,12 +258,12 @@ DEFAULT: Final = (
     GateDescription(
         name="output_drift",
         kind="soft",
-        question="Do its outputs stay where they were?",
+        question="Is the distribution of its outputs unchanged?",
         formula="PSI of recent blocks to the reference",
         rule="at most",
         condition=(
-            "PSI of the recent probabilities against the backtest's (else the first ten blocks) below "
-            "chi-square 0.999 and 0.10"
+            "PSI of the recent probabilities against the backtest's (without one: the first ten blocks) not above both "
+            "0.10 and the 0.999 quantile of chi-square"
         ),
     ),
     GateDescription(
@@ -281,7 +281,7 @@ CLASSIC: Final = (
     GateDescription(
         name="diversity",
         kind="soft",
-        question="Does it use its actions?",
+        question="Does it use more than one action?",
         formula="share of the most frequent action",
         rule="at most",
         condition="no action over 70 %, and at least two over 10 %",
@@ -301,7 +301,7 @@ CLASSIC: Final = (
     GateDescription(
         name="agreement",
         kind="soft",
-        question="Does it agree with the ensemble, not too much?",
+        question="Does it agree with the ensemble, but not too often?",
         formula="same action / bars",
         rule="own",
         condition="same action as the ensemble in 55 to 75 % of the rows, and BUY against SELL in under 25 %",

@@ -1,8 +1,9 @@
 """The policy ``default``: skill by anytime-valid tests, and degeneracy checks that veto.
 
 A candidate passes where every critical and every needed gate passed and at most one soft gate failed. A gate by e-value
-passes when ln E *ever* reached ln(1/alpha), and fails when the evidence for the opposite did; repeated looks cost
-nothing. Kinds, statistics and defaults: ``docs/reference/gate-policies.md``.
+passes when ln E *ever* reached ln(1/alpha), and fails when the evidence for the opposite did; looking more often does
+not raise the error rate. Kinds, statistics and defaults: ``docs/reference/gate-policies.md``. The details of gates are
+recorded in verdicts, so their wording is fixed.
 """
 
 import math
@@ -105,11 +106,9 @@ def _operations(state: Evidence, policy: DefaultPolicy, latest: int | None) -> l
         _latency(state, policy),
     ]
     if latest is not None:
-        behind = (latest - ops.last) / state.plan.interval_ms - state.plan.horizon if ops.last >= 0 else 0.0
-        stale = judged(ops.answered, 1, behind <= policy.most_stale_bars + state.plan.horizon)
-        gates.append(
-            gate("staleness", stale, behind, policy.most_stale_bars + state.plan.horizon, ops.answered, "critical")
-        )
+        lag = (latest - ops.last) / state.plan.interval_ms - state.plan.horizon if ops.last >= 0 else 0.0
+        most = policy.most_stale_bars + state.plan.horizon
+        gates.append(gate("staleness", judged(ops.answered, 1, lag <= most), lag, most, ops.answered, "critical"))
     return gates
 
 

@@ -28,7 +28,7 @@ class Cusum(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def observe(cusum: Cusum, harm: float) -> Cusum:
-    """Takes the harm of one block in units of its scale; cut to [-1, 1]."""
+    """Add the harm of one block, in units of its scale and clipped to [-1, 1]."""
     x = min(1.0, max(-1.0, harm))
     for j, stake in enumerate(STAKES):
         cusum.wealth[j] = min(CEILING, max(cusum.wealth[j], 1.0) * (1.0 + stake * x))

@@ -7,8 +7,8 @@ folds.
 - Checks of every row: ``unreadable`` output; among the last 200 predictions ``constant`` (all equal), ``distinct`` or
   ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more), and too many ``failures``.
 
-A correct model of low skill may give few distinct confidences in a narrow range: the defaults of ``GuardPolicy`` leave
-room for it.
+A correct model of low skill may give few distinct confidences in a narrow range: the defaults of ``GuardPolicy`` allow
+for that. The details of findings are recorded in events, so their wording is fixed (``ghost``: the former champion).
 """
 
 import math
@@ -208,5 +208,5 @@ def _failures(state: Guard, policy: GuardPolicy) -> Finding:
 
 
 def _stale(state: Guard, policy: GuardPolicy, latest: int) -> Finding:
-    behind = (latest - state.last) / state.interval_ms if state.last >= 0 else 0.0
-    return _finding("stale", behind > policy.most_stale_bars, behind, policy.most_stale_bars, state.answered, "bars")
+    lag = (latest - state.last) / state.interval_ms if state.last >= 0 else 0.0
+    return _finding("stale", lag > policy.most_stale_bars, lag, policy.most_stale_bars, state.answered, "bars")

@@ -15,7 +15,7 @@ from shared.control import State
 from shared.gates.policies import digest_of
 from shared.log import Log, StreamKey
 
-LOOK_BACK: Final = 20_000
+NEWEST_EVENTS: Final = 20_000
 """Number of events on ``gates`` that are searched, newest first."""
 
 
@@ -40,7 +40,7 @@ async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> 
 async def _passing(log: Log, state: State, model: str, artifact: str, partition: int) -> str:
     who = f"{model} {artifact[:12]}" + (f" in partition {partition}" if state.partitions > 1 else "")
     slot = state.models.get(model)
-    for entry in reversed(await log.tail(StreamKey("gates", partition), LOOK_BACK)):
+    for entry in reversed(await log.tail(StreamKey("gates", partition), NEWEST_EVENTS)):
         envelope = decode("gates", entry.data)
         event = envelope.event
         if getattr(event, "artifact", None) != artifact or getattr(event, "model", None) != model:
@@ -50,10 +50,10 @@ async def _passing(log: Log, state: State, model: str, artifact: str, partition:
         if not isinstance(event, VerdictReached):
             continue
         if event.overall != "passed":
-            waits = [gate.name for gate in event.gates if gate.verdict != "passed"]
+            not_passed = [gate.name for gate in event.gates if gate.verdict != "passed"]
             raise NoVerdict(
                 f"{who}: {event.overall} after {event.scores} scores (verdict {envelope.id.hex()}); "
-                f"not passed: {', '.join(waits)}"
+                f"not passed: {', '.join(not_passed)}"
             )
         if event.policy_digest != digest_of(state.gate):
             raise NoVerdict(f"{who}: it passed under another gate policy ({event.policy}); wait for one under this")
@@ -76,6 +76,6 @@ async def with_verdict(log: Log, state: State, command: Command) -> tuple[Comman
         return structs.replace(command, verdict=None), (str(why),)
     if command.verdict not in {None, verdict}:
         return structs.replace(command, verdict=None), (
-            f"{command.model} {command.artifact[:12]}: verdict {command.verdict} is not the one that holds, {verdict}",
+            f"{command.model} {command.artifact[:12]}: verdict {command.verdict} is not the valid one, {verdict}",
         )
     return structs.replace(command, verdict=verdict), ()

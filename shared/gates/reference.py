@@ -1,5 +1,5 @@
-"""Writes the tables of ``shared.gates.catalogue`` into ``docs/reference/gate-policies.md``, whose path is the
-argument."""
+"""Write the tables of ``shared.gates.catalogue`` into ``docs/reference/gate-policies.md``. The argument is its
+path."""
 
 import sys
 from collections.abc import Sequence

@@ -69,8 +69,7 @@ def row_of(scored: PredictionScored) -> Row:
 
 
 class Key(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What the evidence is about. A state whose key differs from this starts again from nothing:
-    a verdict is never made of evidence about two things."""
+    """The subject of the evidence. If any field changes, the evidence restarts: a verdict never mixes two subjects."""
 
     model: str
     artifact: str
@@ -81,8 +80,8 @@ class Key(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Scales(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The scale of each comparison: three standard deviations of its block means in the purged
-    backtest. Never from shadow data. The fallback is for a candidate without one."""
+    """The scale of each comparison: three standard deviations of its block means in the purged backtest, never of
+    shadow data. The defaults are for a candidate without a backtest."""
 
     prior: float = 0.05
     champion: float = 0.05
@@ -91,10 +90,12 @@ class Scales(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Plan(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What was fixed when the shadow began. ``horizon`` in bars. ``actions``: shares of SELL, HOLD, BUY of
-    the decision layer in the backtest. ``response``: the largest change of a probability when the
-    inputs were perturbed, from the artifact's own check. ``outputs``: [class][100] counts of the
-    backtest's probabilities by hundredth. Each None where there is none."""
+    """The facts about a candidate that are fixed when its shadow run starts. None: not known.
+
+    - ``horizon``: in bars.
+    - ``actions``: shares of SELL, HOLD and BUY of the decision layer in the backtest.
+    - ``response``: the largest change of a probability when the inputs were perturbed, measured in training.
+    - ``outputs``: [class][100] counts of the backtest's probabilities, by hundredth."""
 
     key: Key
     horizon: int

@@ -197,6 +197,10 @@ class UnavailableError(ConnectionError):
     """The server cannot be reached or does not answer. Try again; a commit may be sent again."""
 
 
+class LoadingError(UnavailableError):
+    """The server reads its file, and answers when it has."""
+
+
 class Log(Protocol):
     """See the module's docstring for what is and is not guaranteed."""
 

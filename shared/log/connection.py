@@ -17,7 +17,7 @@ from redis.connection import HiredisRespSerializer
 from redis.exceptions import AskError, AuthenticationError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as BrokenError
 
-from shared.log import UnavailableError
+from shared.log import LoadingError, UnavailableError
 
 CONNECT_S: Final = 5.0
 """How long a connection may take to open and to log in (seconds)."""
@@ -236,7 +236,8 @@ def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
     """What an error of redis-py means to a caller: try again, or not."""
     text = _words(error)
     if text.split(" ", 1)[0] in _AGAIN:
-        return UnavailableError(f"{where} cannot do it now: {text}")
+        kind = LoadingError if text.startswith("LOADING") else UnavailableError
+        return kind(f"{where} cannot do it now: {text}")
     if isinstance(error, AuthenticationError | ResponseError):
         return ServerError(text)
     return UnavailableError(f"{where} does not answer: {text}")

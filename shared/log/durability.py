@@ -14,15 +14,19 @@ from statistics import median
 from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
+import anyio
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from shared.log import LoadingError
 from shared.log.connection import server_errors
 from shared.log.topology import topology_of
 
 PROBES: Final = 15
 PROBE: Final = "conclave:{probe}:"
 """How the keys begin that are written to measure a server; users have a right to them."""
+LOADING_S: Final = 30.0
+LOOK_AGAIN_S: Final = 0.2
 
 
 class UnfitServerError(ValueError):
@@ -49,14 +53,30 @@ class ServerReport(NamedTuple):
 
 async def check_server(url: str, ephemeral: bool) -> ServerReport:
     """Looks at each master and measures the one that has the probe. Raises ``UnfitServerError`` unless all are fit, or
-    ``ephemeral`` says that the log may be lost; ``UnavailableError`` if one does not answer."""
+    ``ephemeral`` says that the log may be lost; ``UnavailableError`` if one does not answer.
+
+    Waits for a server that reads its file, at most ``LOADING_S``: it was just started, and nothing is wrong with it."""
+    deadline = time.monotonic() + LOADING_S
+    while True:
+        try:
+            return await _checked(url, ephemeral)
+        except LoadingError:
+            if time.monotonic() > deadline:
+                raise
+        await anyio.sleep(LOOK_AGAIN_S)
+
+
+async def _checked(url: str, ephemeral: bool) -> ServerReport:
     topology, faults = topology_of(url), dict[str, None]()
     address = topology.address
     try:
         with server_errors(str(address)):
             for server in await topology.masters():
                 async with await topology.client(server, "conclave:check") as client:
-                    faults |= dict.fromkeys(_faults(await _facts(client)))
+                    facts = await _facts(client)
+                if facts.get("loading") == 1:  # what it says of its log is not true yet
+                    raise LoadingError(f"{server} reads its file")
+                faults |= dict.fromkeys(_faults(facts))
             async with await topology.client(topology.server_of(PROBE), "conclave:check") as client:
                 facts, settings = await _facts(client), await _settings(client)
                 write_ms = await _write_ms(client)

@@ -37,7 +37,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import msgspec
@@ -78,6 +78,10 @@ from shared.log.topology import topology_of
 from shared.log.written import FIELD, RunningDigest, Written, advance, of_fields, running, streams_of
 
 T = TypeVar("T")
+
+
+PAGE: Final = 10_000
+"""Entries that the server is asked for at once: while it answers, it does nothing else."""
 
 
 @functools.cache
@@ -253,8 +257,14 @@ class RedisLog:
 
     async def tail(self, place: StreamKey, count: int) -> list[Entry]:
         """See ``Log.tail``."""
-        rows = await self._ask("XREVRANGE", place.key, "+", "-", "COUNT", str(count)) if count > 0 else []
-        return entries_of(place, rows[::-1])
+        entries: list[Entry] = []  # newest first
+        while (wanted := min(count - len(entries), PAGE)) > 0:
+            until = f"({entries[-1].id}" if entries else "+"
+            rows = await self._ask("XREVRANGE", place.key, until, "-", "COUNT", str(wanted))
+            entries += entries_of(place, rows)
+            if len(rows) < wanted:
+                break
+        return entries[::-1]
 
     async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
         """See ``Log.append_at``. A server cannot lose anything between two commands of one connection, so comparing

@@ -154,6 +154,6 @@ def _marks(element: ET.Element, shapes: Mapping[str, str]) -> list[ET.Element]:
 
 
 def _short(value: str) -> str:
-    """Round numbers to a hundredth of a pixel, and leave out what a page need not be told."""
-    rounded = LONG.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), " ".join(value.split()))
+    """Round numbers to a hundredth of a pixel, and drop attributes that have their default value."""
+    rounded = LONG.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), " ".join(value.split()))
     return DROPPED.sub("", rounded)

@@ -1,8 +1,8 @@
-"""Scores into what a report says: one series an artifact, in bounded memory.
+"""Fold scores into the data of a report: one series per artifact, in bounded memory.
 
-A series is about one artifact in one role beside one champion, as the evidence of the gates is
-(``shared.gates``): where the role or the champion changes it begins anew, and what was before is only
-counted. The e-values and the calibration are those of the gates' own folds.
+A series is about one artifact in one role against one champion, like the evidence of the gates (``shared.gates``). When
+the role or the champion changes, the series restarts, and earlier scores are only counted. E-values and calibration are
+computed by the folds of the gates.
 """
 
 import math
@@ -28,8 +28,8 @@ from shared.gates.rows import Key, Plan, Triple, row_of
 from shared.report.timeline import Path, Timeline, add, follow
 
 ROWS, SELL, HOLD, BUY, GAIN, COMPARED, CHAMPION_GAIN = range(7)
-"""What a span of a series' timeline sums: rows, actions, gain in log score over the prior (nats), rows
-with a champion, gain over the champion."""
+"""The sums in a span of the timeline: rows, actions, gain in log score over the prior (nats), rows with a champion,
+gain over the champion."""
 LONGEST_DETAIL: Final = 200
 
 
@@ -38,10 +38,10 @@ def _matrix() -> list[list[int]]:
 
 
 class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
-    """One artifact. ``came`` and ``decided`` are [its action][outcome] and [its action][the decision's];
-    ``earlier`` counts scores in another role or beside another champion. ``unscored``: rows by reason,
-    ``details`` the newest detail of each. Sums are over scored rows; ``losses``: log loss of the artifact
-    and of the class prior; returns are fractions."""
+    """One artifact. ``came`` is [its action][outcome], ``decided`` is [its action][action of the decision]. ``earlier``
+    counts scores in another role or against another champion. ``unscored``: rows by reason; ``details``: the newest
+    detail of each. Sums are over scored rows. ``losses``: log loss of the artifact and of the class prior. Returns are
+    fractions."""
 
     model: str
     artifact: str
@@ -81,8 +81,8 @@ class Trades(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Shadows(Struct, array_like=True, forbid_unknown_fields=True):
-    """The whole fold. ``checked`` is (decisions checked, found equal) by partition; ``unequal`` the ids of
-    the first decisions that were not. ``model`` None: every model."""
+    """The state of the fold. ``checked``: (decisions checked, decisions equal) by partition. ``unequal``: the ids of
+    the first decisions that are not equal. ``model``: fold only this model; None: all."""
 
     policy: DefaultPolicy
     model: str | None = None
@@ -94,7 +94,7 @@ class Shadows(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def evolve(state: Shadows, event: ScoreEvent, partition: int = 0) -> Shadows:
-    """Takes the next event of ``scores``, in constant work. Changes the state in place."""
+    """Fold the next event of ``scores``, in place and with constant work."""
     match event:
         case InterferenceChecked():
             state.checked[partition] = (event.checked, event.equal_so_far)
@@ -117,7 +117,7 @@ def evolve(state: Shadows, event: ScoreEvent, partition: int = 0) -> Shadows:
 
 
 def _series_of(state: Shadows, event: PredictionScored) -> ReportSeries | None:
-    """The series an event belongs to, begun where it is the first; None: it belongs to one that ended."""
+    """Return the series of an event, a new one if the event is its first; None if its series has ended."""
     name = f"{event.model} {event.artifact.hex()}"
     champion = event.incumbent_artifact.hex() if event.incumbent_artifact else None
     series = state.series.get(name)
@@ -131,15 +131,15 @@ def _series_of(state: Shadows, event: PredictionScored) -> ReportSeries | None:
             series.earlier += 1
             return None
         earlier = series.earlier + series.rows
-    begun = _begin(state.policy, event, champion)
-    begun.earlier = earlier
+    started = _started(state.policy, event, champion)
+    started.earlier = earlier
     if series is not None:
-        begun.unscored, begun.details, begun.missing = series.unscored, series.details, series.missing
-    state.series[name] = begun
-    return begun
+        started.unscored, started.details, started.missing = series.unscored, series.details, series.missing
+    state.series[name] = started
+    return started
 
 
-def _begin(policy: DefaultPolicy, event: PredictionScored, champion: str | None) -> ReportSeries:
+def _started(policy: DefaultPolicy, event: PredictionScored, champion: str | None) -> ReportSeries:
     artifact = event.artifact.hex()
     key = Key(event.model, artifact, champion or "", "", "", "")
     plan = Plan(key, event.horizon, event.interval_ms)
@@ -209,23 +209,23 @@ def _unscored(state: Shadows, event: PredictionUnscored | BallotMissing) -> None
 
 
 def _silent(policy: DefaultPolicy, event: PredictionUnscored | BallotMissing) -> ReportSeries:
-    """A series that has no score yet: its horizon is not known before the first."""
+    """Return a series without scores. Its horizon is known only from the first score."""
     artifact = event.artifact.hex()
     plan = Plan(Key(event.model, artifact, "", "", "", ""), 1, event.interval_ms)
-    begun = evidence.initial(plan, policy.margin)
+    empty = evidence.initial(plan, policy.margin)
     timeline = Timeline(event.interval_ms)
     return ReportSeries(
-        event.model, artifact, event.role, None, begun, classic.initial(), timeline, since=event.open_time
+        event.model, artifact, event.role, None, empty, classic.initial(), timeline, since=event.open_time
     )
 
 
 def block_of(policy: DefaultPolicy, event: PredictionScored) -> int:
-    """The policy's block where these bars allow it: whole bars, longer than the label; else 0, the fold's
-    own choice."""
-    lawful = policy.block_ms % event.interval_ms == 0 and policy.block_ms > event.horizon * event.interval_ms
-    return policy.block_ms if lawful else 0
+    """Return the block length (ms) of the policy if it is a whole number of bars and longer than the label; otherwise
+    0, for the default of the fold."""
+    valid = policy.block_ms % event.interval_ms == 0 and policy.block_ms > event.horizon * event.interval_ms
+    return policy.block_ms if valid else 0
 
 
 def cut_loss(probabilities: Triple, outcome: int) -> float:
-    """Minus the log of the probability of what came, which counts as at least 0.01, as in the gates."""
+    """Return the log loss (nats). Probabilities below 0.01 count as 0.01, as in the gates."""
     return -math.log(max(probabilities[outcome], FLOOR))

@@ -1,4 +1,4 @@
-"""The report as numbers: what its JSON says, and all that the page draws."""
+"""The numbers of the report, as its JSON has them and as the page draws them."""
 
 import math
 from collections.abc import Mapping
@@ -21,10 +21,11 @@ Matrix = tuple[tuple[int, int, int], ...]
 
 
 class Skill(Struct, frozen=True):
-    """A gain in log score, mnat a row (probabilities cut at 0.01). ``all_rows`` is the plain mean.
-    ``blocks`` purged blocks have the mean ``mean`` with an asymptotic confidence sequence ``low`` to
-    ``high`` (None before 20 blocks; each bound by itself holds with 1 - alpha, whenever one looks).
-    ``log_e``: ln of the e-value now, ``peak`` its largest so far, held against ``line``."""
+    """A gain in log score, in mnat per row (probabilities cut at 0.01).
+
+    ``all_rows``: the mean over all rows. ``mean``: the mean over ``blocks`` purged blocks, with the asymptotic
+    confidence sequence ``low`` to ``high`` (None before 20 blocks; each bound by itself is valid at level alpha at any
+    time). ``log_e``: ln of the e-value now; ``peak``: its largest value so far; ``line``: the threshold."""
 
     rows: int
     all_rows: float
@@ -38,7 +39,8 @@ class Skill(Struct, frozen=True):
 
 
 class Bin(Struct, frozen=True):
-    """Neighbouring probabilities of one class: rows, mean said, share that came, standard error of it."""
+    """Neighbouring probabilities of one class: the number of rows, the mean probability (``said``), the share of rows
+    with this outcome (``came``), and its standard error."""
 
     rows: int
     said: float
@@ -47,8 +49,8 @@ class Bin(Struct, frozen=True):
 
 
 class CalibrationSummary(Struct, frozen=True):
-    """One class: its bins, the calibration error beyond chance, the slope of the recalibration (None where
-    the probabilities hardly differ)."""
+    """One class: its bins, the calibration error beyond chance, and the slope of the recalibration (None if the
+    probabilities hardly differ)."""
 
     bins: tuple[Bin, ...]
     error: float
@@ -56,7 +58,7 @@ class CalibrationSummary(Struct, frozen=True):
 
 
 class Stretch(Struct, frozen=True):
-    """A stretch of time (ms): rows, actions, and the gains (nats) from the start up to its end."""
+    """A span of time (ms): its rows and actions, and the cumulative gains (nats) at its end."""
 
     begins: int
     ends: int
@@ -83,9 +85,9 @@ class Verdict(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True):
-    """One artifact in one role beside one champion. ``came``: [its action][outcome], ``decided``: [its
-    action][the ensemble's]; ``majority``: the share of the most frequent outcome. ``confidence``: of its
-    own action, by quantile; ``histogram`` its counts over [0, 1]. Returns are fractions a row."""
+    """One artifact in one role against one champion. ``came``: [its action][outcome]; ``decided``: [its action][action
+    of the ensemble]. ``majority``: the share of the most frequent outcome. ``confidence``: of its own action, by
+    quantile; ``histogram``: its counts over [0, 1]. Returns are fractions per row."""
 
     model: str
     artifact: str
@@ -127,8 +129,8 @@ class Candidate(Struct, frozen=True):
 
 
 class Interference(Struct, frozen=True):
-    """Decisions with shadow ballots that were taken again without them, how many came out equal, and the
-    first that did not."""
+    """The number of decisions that were recomputed without their shadow ballots, how many of them are equal, and the
+    ids of the first that are not."""
 
     checked: int
     equal: int
@@ -136,8 +138,8 @@ class Interference(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """The whole. ``origins``: scored rows by where their bars came from. ``candidates`` were scored in
-    shadow last, ``members`` as voters."""
+    """The whole report. ``origins``: scored rows by the origin of their bars. ``candidates``: artifacts whose last
+    scores are in shadow; ``members``: those whose last scores are as voters."""
 
     origins: dict[str, int]
     candidates: tuple[Candidate, ...]
@@ -150,24 +152,24 @@ class Report(Struct, frozen=True):
 
 
 def summarise(state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None = None) -> Report:
-    """Reads the fold. ``verdicts``: the newest by (model, artifact)."""
-    found = verdicts or {}
+    """Return the report. ``verdicts``: the newest verdict by (model, artifact)."""
+    newest = verdicts or {}
     alpha = state.policy.alpha
-    told = [
-        _candidate(series, alpha, found.get((series.model, series.artifact)))
+    candidates = [
+        _candidate(series, alpha, newest.get((series.model, series.artifact)))
         for _, series in sorted(state.series.items())
     ]
     origins: dict[str, int] = {}
-    for one in told:
-        for origin, rows in one.origins.items():
+    for candidate in candidates:
+        for origin, rows in candidate.origins.items():
             origins[origin] = origins.get(origin, 0) + rows
     checked = sum(pair[0] for pair in state.checked.values())
     equal = sum(pair[1] for pair in state.checked.values())
     trades = state.trades
     return Report(
         dict(sorted(origins.items())),
-        tuple(one for one in told if one.role == "shadow"),
-        tuple(one for one in told if one.role == "voting"),
+        tuple(candidate for candidate in candidates if candidate.role == "shadow"),
+        tuple(candidate for candidate in candidates if candidate.role == "voting"),
         Interference(checked, equal, tuple(state.unequal)),
         trades.joined,
         trades.alone,

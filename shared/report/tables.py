@@ -71,7 +71,7 @@ def facts(candidate: Candidate) -> TextTable:
     rows = [
         ("bars", f"{moment(candidate.since)} to {moment(candidate.until)} UTC; {origin_words(candidate.origins)}"),
         ("configuration", version_words(candidate)),
-        ("left out", f"{candidate.earlier:,} earlier scores in another role or beside another champion"),
+        ("left out", f"{candidate.earlier:,} earlier scores in another role or against another champion"),
         ("late", f"{candidate.late:,} of {candidate.rows:,}"),
         ("answers", f"{candidate.distinct:,} different, standard deviation {candidate.deviation:.4f}"),
         (
@@ -85,7 +85,7 @@ def facts(candidate: Candidate) -> TextTable:
     if candidate.verdict is not None:
         event = candidate.verdict.event
         rows.append(("verdict", f"{event.overall} by {event.policy} ({candidate.verdict.id[:SHORT]})"))
-    title = f"{candidate.model} {candidate.artifact[:SHORT]} beside {champion_words(candidate)}"
+    title = f"{candidate.model} {candidate.artifact[:SHORT]} against champion {champion_words(candidate)}"
     return TextTable(title, ("what", "value"), rows, ("value",))
 
 

@@ -34,6 +34,8 @@ from shared.log.leases import order
 from shared.runtime.follower import ControlFollower
 from shared.telemetry.reporting import BatchReport, Telemetry
 
+RENEW_AFTER_S: Final = 3.0
+"""Seconds after which a lease is renewed that no commit renewed. A lease runs ten seconds."""
 STREAM_KEY: Final = itemgetter(0)
 
 
@@ -74,6 +76,7 @@ class Commits:
     async def claim_group(self, *, take_over: bool = False) -> None:
         """Claim the group for this process. Raises ``OwnedError``."""
         self.claim = await self.log.claim(self.group, tuple(self.keys), self.partition, self.owner, take_over=take_over)
+        self.committed_at = time.monotonic()
 
     def resume(self) -> None:
         """Go back to the last commit that the log has of the group."""
@@ -125,6 +128,11 @@ class Commits:
         """Renew the lease without a commit. Raises ``FencedError``."""
         await self.log.renew(self.claim)
         self.committed_at = time.monotonic()
+
+    async def renew_if_due(self) -> None:
+        """Renew the lease, if that is due. Called wherever work may take long. Raises ``FencedError``."""
+        if time.monotonic() - self.committed_at > RENEW_AFTER_S:
+            await self.renew()
 
     async def check(self) -> None:
         """Compare the entries read last with what the log has in their place. Raises ``TruncatedLogError``."""

@@ -10,7 +10,7 @@ from schemas.codec import Envelope
 from schemas.control import CommandRecorded
 from shared.control import ControlReader, State
 from shared.control.stamps import Stamp, TruncatedError, holds
-from shared.control.stream import marks_of, read_control, standing
+from shared.control.stream import folded, marks_of, read_control
 from shared.log import Entry, Log, Mark
 
 
@@ -49,7 +49,7 @@ class ControlFollower:
 
     def fold(self, entries: Sequence[Entry]) -> Sequence[Envelope[CommandRecorded]]:
         """Fold entries that were read already, and return those that count. Raises ``ControlError``."""
-        return standing(self.reader, entries) if entries else ()
+        return folded(self.reader, entries) if entries else ()
 
     async def commands_up_to(self, stamp: Stamp) -> Sequence[Envelope[CommandRecorded]]:
         """Read the commands up to ``stamp`` that were not read yet, and return them. The writer of a stamp had read

@@ -11,6 +11,10 @@ A turn
     command up to its stamp was (``schemas.features``). An entry that cannot be decoded becomes a dead letter in the
     same commit. Positions alone are committed when nothing is left to read.
 
+A long batch
+    The core is handed a batch in pieces that take about a second at most. Between two pieces the lease is renewed and
+    the supervisor gets a sign of life, so a service that works is not taken for dead.
+
 The core raises
     Its state cannot be trusted any more: rebuild it, and hand over what follows the last commit one event at a time. An
     event on which it raises again becomes a dead letter (``handler_failed``) and is set aside.
@@ -28,7 +32,7 @@ The end
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 import anyio
@@ -38,7 +42,7 @@ from schemas.control import CommandRecorded
 from shared.control import ControlError, ControlReader, State
 from shared.control.stamps import Stamp, TruncatedError, missing_stamp
 from shared.control.stream import CONTROL, now_ms
-from shared.log import Entry, HaltedError, Log, Lost, Owner, StreamKey, TruncatedLogError, UnavailableError
+from shared.log import Entry, FencedError, HaltedError, Log, Lost, Owner, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.written import Written
 from shared.runtime.commits import Commits
 from shared.runtime.entries import dead_letter, decoded
@@ -62,7 +66,9 @@ WORK_S: Final = 0.002
 PAUSE_S: Final = 0.004
 """After so much processor time a background service pauses for so long between two pieces, so that the way from bar to
 decision has the processor."""
-RENEW_AFTER_S: Final = 3.0
+SLOW_S: Final = 1.0
+"""The longest time that a core should take for what it is handed at once. The lease is renewed between two pieces of a
+batch, so a piece must take well under the ten seconds of a lease."""
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
 
 
@@ -110,6 +116,8 @@ class Host(Generic[S]):
         self._backpressure = service if isinstance(service, Backpressure) else None
         self._poll_s = service.poll_ms / 1000 if isinstance(service, Background) else 0.0
         self._block_ms = min(service.ticks or BLOCK_MS, BLOCK_MS)
+        self._most = BATCH
+        """The most events that the core is handed at once. Fewer than a batch, if it is slow."""
         self._one_at_a_time = 0
         """Entries that are still to be handed over one at a time, after the core raised."""
 
@@ -157,10 +165,8 @@ class Host(Generic[S]):
         if not entries:
             await self.replica.commit_positions()
         await self._notes.when_due()
-        now = time.monotonic()
-        if now - self.commits.committed_at > RENEW_AFTER_S:
-            await self.commits.renew()
-        if now - self._losses.looked_at > LOOK_FOR_GAPS_AFTER_S:
+        await self.commits.renew_if_due()
+        if time.monotonic() - self._losses.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._losses.refuse_gaps()
             await self.commits.check()
         return caught_up and not self._one_at_a_time
@@ -184,7 +190,7 @@ class Host(Generic[S]):
                 await self.replica.rebuild()
                 return
             paused_ns = await self._hand_over(commands, received, outputs)
-        except (ControlError, TruncatedLogError, UnavailableError):
+        except (ControlError, FencedError, TruncatedLogError, UnavailableError):
             raise
         except Exception as error:
             await self._recover(events, error)
@@ -224,21 +230,38 @@ class Host(Generic[S]):
         paused_ns = 0
         worked_s = time.thread_time() if self._poll_s else 0.0
         for piece in self._pieces(events):
+            await self.commits.renew_if_due()
+            self._alive()
             if self._poll_s and time.thread_time() - worked_s > WORK_S:
                 paused_at = time.time_ns()
                 await anyio.sleep(PAUSE_S)
                 paused_ns += time.time_ns() - paused_at
                 worked_s = time.thread_time()
+            started_s = time.monotonic()
             now = now_ms() if self.service.ticks else None
             outputs += self.service.handle(self.state, Batch(commands, piece, now, self.replica.halted))
             commands = ()
+            self._resize(len(piece), time.monotonic() - started_s)
         return paused_ns
 
-    def _pieces(self, events: Sequence[Received]) -> list[Sequence[Received]]:
-        """Cut the events of a background service into pieces, unless it lags by a whole batch."""
-        if not self._poll_s or not PIECE < len(events) < BATCH:
-            return [events]
-        return [events[at : at + PIECE] for at in range(0, len(events), PIECE)]
+    def _pieces(self, events: Sequence[Received]) -> Iterator[Sequence[Received]]:
+        """Cut events into what the core is handed at once: little for a background service, unless it lags by a whole
+        batch, and less than a batch for a slow core."""
+        small = self._poll_s > 0 and len(events) < BATCH
+        at = 0
+        while True:
+            most = min(self._most, PIECE) if small else self._most
+            yield events[at : at + most]
+            at += most
+            if at >= len(events):
+                return
+
+    def _resize(self, events: int, took_s: float) -> None:
+        """Hand the core less at once, if this took long, and more again, if as much as was allowed took short."""
+        if took_s > SLOW_S:
+            self._most = max(self._most // 2, 1)
+        elif events == self._most and took_s < SLOW_S / 4:
+            self._most = min(self._most * 2, BATCH)
 
     async def _recover(self, events: Sequence[Entry], error: Exception) -> None:
         """Rebuild the state after the core raised, and hand over the entries since the last commit one at a time. An

@@ -103,6 +103,7 @@ class Replica(Generic[S]):
         for stream, before in self.commits.replay_from.items():
             key, after, until = self.commits.keys[stream], before, self.commits.positions[stream].id
             while entries := await self.commits.log.scan(key, after=after, until=until, count=size):
+                await self.commits.renew_if_due()
                 after = entries[-1].id
                 kept = [entry for entry in entries if (stream, entry.id) not in self.set_aside]
                 events, _ = decoded(kept, self.service.group)

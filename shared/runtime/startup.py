@@ -91,6 +91,7 @@ class Startup(Generic[S]):
         for stream in service.recalls:
             key, after = StreamKey(stream, commits.partition), START
             while entries := await commits.log.scan(key, after=after):
+                await commits.renew_if_due()
                 after = entries[-1].id
                 snapshot = service.recall(snapshot, decoded(entries, commits.group)[0])
         alarms = commits.recreated(streams)

@@ -1,4 +1,4 @@
-"""Detects a fit that learns nothing, while it runs: from its predictions for the held-out rows after each epoch.
+"""Detect a fit that learns nothing, while it runs, from its predictions for the held-out rows after each epoch.
 
 Predictions are compared with the class prior of the training part. Accuracy, F1 and the number of different floats show
 nothing: a model that always predicts the prior has the accuracy of the majority class, and float noise makes hundreds
@@ -131,21 +131,21 @@ def judge(readings: Sequence[EpochReading], loss_of_prior: float) -> Collapse | 
 
 
 class Watcher:
-    """Measures every epoch, passes the reading to ``tell``, and ends the fit once it has collapsed."""
+    """Measures every epoch, passes the reading to ``report``, and ends the fit once it has collapsed."""
 
     def __init__(
-        self, y: NDArray[np.int64], prior: Probabilities, tell: Callable[[EpochReading], None] | None = None
+        self, y: NDArray[np.int64], prior: Probabilities, report: Callable[[EpochReading], None] | None = None
     ) -> None:
         self.readings: list[EpochReading] = []
         self.collapse: Collapse | None = None
-        self._y, self._prior, self._tell = y, prior, tell
+        self._y, self._prior, self._report = y, prior, report
         self._base = float(log_losses(np.tile(np.array(prior), (len(y), 1)), y).mean())
 
     def __call__(self, epoch: Epoch) -> bool:
         """See ``shared.families.Watch``."""
         reading = read(epoch, self._y, self._prior)
         self.readings.append(reading)
-        if self._tell is not None:
-            self._tell(reading)
+        if self._report is not None:
+            self._report(reading)
         self.collapse = self.collapse or judge(self.readings, self._base)
         return self.collapse is not None

@@ -1,4 +1,4 @@
-"""Fits one artifact on labelled windows: purged parts in time order, fit, calibration, scores and checks.
+"""Fit one artifact on labelled windows: purged parts in time order, fit, calibration, scores and checks.
 
 A model is refused here, before anything is stored, if its predictions do not depend on its input, or if its log loss is
 above 1.5 times that of the class prior. Everything else is reported next to the class prior, and judged by the gates.
@@ -207,14 +207,15 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
     calibration, effect = judged(calibration, shifted(model.logits(x[parts.test]), start), y[parts.test])
     served = _served(calibration, start)
 
-    def answers(rows: NDArray[np.intp]) -> Floats:
+    def served_probabilities(rows: NDArray[np.intp]) -> Floats:
         return probabilities(model.logits(x[rows]), served.temperature, served.vector)
 
     def scored(rows: NDArray[np.intp]) -> Scores:
         seed, horizon = recipe.seed, recipe.horizon
-        return score(answers(rows), y[rows], table.time[rows], prepared.prior, horizon=horizon, seed=seed)
+        p = served_probabilities(rows)
+        return score(p, y[rows], table.time[rows], prepared.prior, horizon=horizon, seed=seed)
 
-    centre = np.log(answers(held)).mean(axis=0).tolist()
+    centre = np.log(served_probabilities(held)).mean(axis=0).tolist()
     metrics = Metrics(
         test=scored(parts.test),
         validation=scored(parts.validation),

@@ -63,7 +63,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._evidence: set[str] = set()
 
-    def take(self, envelope: Envelope[TrainingEvent]) -> None:
+    def apply(self, envelope: Envelope[TrainingEvent]) -> None:
         """Apply the next event of the stream. An event of a job that was never requested is ignored."""
         event = envelope.event
         if isinstance(event, TrainingRequested):
@@ -146,9 +146,9 @@ def scheduled(jobs: Jobs, voting: Mapping[str, int], policy: SetTrainingPolicy, 
     (ms) of its promotion, from which the schedule counts if no training was requested since."""
     if not policy.schedule_hours:
         return []
-    asked = dict(voting)
+    newest = dict(voting)
     for job in jobs:
         model = job.request.model
-        if model in asked:
-            asked[model] = max(asked[model], job.request.at)
-    return sorted(model for model, at in asked.items() if now >= at + policy.schedule_hours * HOUR_MS)
+        if model in newest:
+            newest[model] = max(newest[model], job.request.at)
+    return sorted(model for model, at in newest.items() if now >= at + policy.schedule_hours * HOUR_MS)

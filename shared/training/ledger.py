@@ -1,4 +1,4 @@
-"""Reads and appends the stream ``training``: it is read from its beginning once, then from the last entry read.
+"""Read and append the stream ``training``: it is read from its beginning once, then from the last entry read.
 
 Each entry is appended with the id that follows the last entry the writer has read. If two writers append at once, one
 succeeds; the other reads what was appended and checks again (as ``shared.control.issuing`` does for control).
@@ -23,14 +23,14 @@ RACES: Final = 50
 
 
 class TrainingWriter:
-    """One process's view of the stream. ``tell`` is called with every event that is read."""
+    """One process's view of the stream. ``observe`` is called with every event that is read."""
 
-    def __init__(self, log: Log, tell: Callable[[Envelope[TrainingEvent]], None] | None = None) -> None:
+    def __init__(self, log: Log, observe: Callable[[Envelope[TrainingEvent]], None] | None = None) -> None:
         self.log = log
         self.jobs = Jobs()
         self.last = START
         self._newest = Position()
-        self._tell = tell
+        self._observe = observe
         self._turn = anyio.Lock()
 
     async def read(self) -> Jobs:
@@ -39,30 +39,30 @@ class TrainingWriter:
             return await self._read()
 
     async def _read(self) -> Jobs:
-        """Raises ``TruncatedLogError`` where the stream has lost entries that were read: it must then be read again
-        from its beginning."""
+        """Read the new entries. Raises ``TruncatedLogError`` if the stream has lost entries that were read: it must
+        then be read again from its beginning."""
         await self.log.check(self._marks())
         while entries := await self.log.scan(TRAINING, after=self.last):
             self._newest = Position(entries[-1].id, self._newest.seen + len(entries), digest_of(entries[-1].data))
             for entry in entries:
                 envelope = decode("training", entry.data)
-                self.jobs.take(envelope)
-                if self._tell is not None:
-                    self._tell(envelope)
+                self.jobs.apply(envelope)
+                if self._observe is not None:
+                    self._observe(envelope)
             self.last = entries[-1].id
         return self.jobs
 
     async def request(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str:
         """Append a request and return its id. Raises ``RefusedError`` where the current jobs do not allow it."""
         cause = bytes(16) if request.evidence is None else bytes.fromhex(request.evidence)
-        sealed = encode("training", request, causation=cause)
+        encoded = encode("training", request, causation=cause)
         for _ in range(RACES):
             jobs = await self.read()
             if (why := jobs.refuses(request, policy)) is not None:
                 raise RefusedError(why)
-            if await self.log.append_at(TRAINING, self._next(request.at), sealed.data, marks=self._marks()):
+            if await self.log.append_at(TRAINING, self._next(request.at), encoded.data, marks=self._marks()):
                 await self.read()
-                return sealed.envelope.id.hex()
+                return encoded.envelope.id.hex()
         raise RefusedError(f"{RACES} other events were appended first, one after another; try again")
 
     async def append(self, event: TrainingEvent) -> None:
@@ -70,10 +70,10 @@ class TrainingWriter:
         if isinstance(event, TrainingRequested):
             raise TypeError("append a request with request(), which checks whether it is allowed")
         job = bytes.fromhex(event.request)
-        sealed = encode("training", event, causation=job, correlation=job)
+        encoded = encode("training", event, causation=job, correlation=job)
         for _ in range(RACES):
             await self.read()
-            if await self.log.append_at(TRAINING, self._next(event.at), sealed.data, marks=self._marks()):
+            if await self.log.append_at(TRAINING, self._next(event.at), encoded.data, marks=self._marks()):
                 await self.read()
                 return
         raise RefusedError(f"{RACES} other events were appended first, one after another; try again")

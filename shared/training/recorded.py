@@ -1,4 +1,4 @@
-"""Reads the data set of a job from recorded streams: the vectors that models were served, and the bars.
+"""Read the data set of a job from recorded streams: the vectors that models were served, and the bars.
 
 Nothing is computed here. The same job reads the same entries, from Redis, from the archive or from both
 (``shared.archive.history``), so its data set is always the same.

@@ -1,4 +1,4 @@
-"""Fits the calibration of a model: temperature scaling and vector scaling, by SciPy.
+"""Fit the calibration of a model: temperature scaling and vector scaling, by SciPy.
 
 Both are fitted on the earlier half of the calibration part. The later half chooses between them, or neither.
 """

@@ -1,4 +1,4 @@
-"""Splits labelled rows into training, validation, calibration and test parts in time order, for all symbols on one time
+"""Split labelled rows into training, validation, calibration and test parts in time order, for all symbols on one time
 axis.
 
 A row is *purged* if its label ends in a later part, and each part begins an *embargo* after its boundary. So no label

@@ -1,4 +1,4 @@
-"""Many recipes on walk-forward folds: shows which seeds, parameters and feature sets have skill over time.
+"""Run many recipes on walk-forward folds, to see which seeds, parameters and feature sets have skill over time.
 
     results = list(run(series, feature_set, recipes, folds=4, how=Backend("loky", jobs=2)))
     best, *others = ranked(results)

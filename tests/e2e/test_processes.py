@@ -51,7 +51,7 @@ def test_a_second_copy_of_a_service_stops_and_says_why(up: Installation) -> None
 
 
 def test_a_second_up_is_refused(up: Installation) -> None:
-    assert "up already" in up.conclave("up", "--detach", code=2)
+    assert "already up" in up.conclave("up", "--detach", code=2)
 
 
 def test_a_feed_goes_on_where_it_stood_and_sends_nothing_twice(up: Installation) -> None:

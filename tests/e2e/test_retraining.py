@@ -59,7 +59,7 @@ def test_the_cooldown_is_told_and_force_sets_it_aside_but_a_collapse_is_still_re
 
 def test_a_model_without_a_champion_needs_a_family(installation: Installation) -> None:
     said = installation.conclave("train", "request", "--model", "other", *WHY, code=2)
-    assert "name a --family: 'other' has no champion to go by" in said
+    assert "--family is needed: 'other' has no champion whose recipe" in said
 
 
 def test_what_no_job_made_cannot_be_verified(installation: Installation) -> None:

@@ -96,7 +96,7 @@ def test_a_name_of_this_release_is_not_replaced(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "conclave: their-models 1.2 adds 'xgboost' to conclave.families by their_models:RIDGE: "
-        "Conclave has that name itself; rename or uninstall it\n"
+        "that name belongs to Conclave; rename the entry point or uninstall it\n"
     )
 
 
@@ -113,14 +113,14 @@ def test_an_object_is_imported_when_its_name_is_asked_for_and_not_before(path: P
 def test_what_this_release_has_is_found_without_a_look_at_what_is_installed(path: Path) -> None:
     add(path, "one", "[test.numbers]\nours = one_number:ONE\n", "ONE = 1\n", "one_number")
     assert numbers()["ours"] == 1
-    with pytest.raises(PluginError, match="Conclave has that name itself"):
+    with pytest.raises(PluginError, match="that name belongs to Conclave"):
         list(numbers())
 
 
 def test_a_name_that_two_distributions_add_is_refused_and_both_are_named(path: Path) -> None:
     add(path, "one", "[test.numbers]\nn = one_number:ONE\n", "ONE = 1\n", "one_number")
     add(path, "two", "[test.numbers]\nn = two_numbers:ONE\n", "ONE = 1\n", "two_numbers")
-    with pytest.raises(PluginError, match=r"(one|two) 1\.2 adds 'n' .*(one|two) 1\.2 adds that name too"):
+    with pytest.raises(PluginError, match=r"(one|two) 1\.2 adds 'n' .*(one|two) 1\.2 adds the same name"):
         list(numbers())
 
 

@@ -160,7 +160,7 @@ def test_a_password_inside_the_url_is_refused_and_never_repeated(written: Writte
         ('[feed]\ninterval = "fast"', "interval in [feed]"),
         ("[features]\nsets = []", "sets in [features]"),
         ('[features]\nsets = ["core-28", "Core"]', "sets[1] in [features]"),
-        ('[models]\nnames = ["xgboost", "xgboost"]', "a name stands twice"),
+        ('[models]\nnames = ["xgboost", "xgboost"]', "a name is given twice"),
         ('[redis]\nurl = "http://localhost"', "found 'http'"),
         ('[redis]\nurl = ""', "found 'no scheme'"),
         ('[telemetry]\nendpoint = "localhost:4318"', "expected http://host:port"),

@@ -258,8 +258,10 @@ def test_the_target_stops_and_starts_everything(machine: Machine) -> None:
 @pytest.mark.parametrize("how", [("systemctl", "kill", "-s", "KILL"), ("systemctl", "restart")])
 def test_a_server_that_comes_back_has_lost_nothing(machine: Machine, how: tuple[str, ...]) -> None:
     history, decisions = machine.conclave("history", "-o", "json"), machine.decisions()
+    before = machine.pid(SERVER)
     machine.run(*how, SERVER)
-    wait_until(lambda: machine.of(SERVER, "ActiveState") == "active")
+    # Active it still is until systemd has seen that the process ended.
+    wait_until(lambda: machine.pid(SERVER) not in {"0", before} and machine.of(SERVER, "ActiveState") == "active")
     assert machine.conclave("history", "-o", "json") == history
     assert machine.decisions()[: len(decisions)] == decisions
     assert "CRITICAL" not in machine.journal(SERVER)

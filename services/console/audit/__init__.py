@@ -1,1 +1,1 @@
-"""Commands that verify what was recorded and show who answers for it."""
+"""Commands that verify what was recorded and trace a decision to its causes."""

@@ -1,4 +1,4 @@
-"""``conclave blame DECISION``: who answers for it, link by link."""
+"""``conclave blame DECISION``: everything that a decision was made from, link by link."""
 
 import click
 from rich.console import Console
@@ -12,20 +12,20 @@ from shared.audit.blame import find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 
-LEAST = 6
+FEWEST_DIGITS = 6
 
 
 @click.command()
 @click.argument("decision")
-@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Sealed files alone, without Redis.")
+@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
 @OUTPUT
 @click.pass_context
 def blame(context: click.Context, decision: str, archive: str | None, output: str) -> None:
-    """What a decision came from: ballots, vectors, bars, artifacts, training, verdict, and who approved it.
+    """Show what a decision was made from: ballots, vectors, bars, artifacts, training, verdict, and who approved it.
 
-    DECISION is an event id or its beginning. Exit code 0 each link is checked, 1 one fails, 3 one is absent."""
-    if len(decision) < LEAST or not set(decision) <= set("0123456789abcdef"):
-        raise click.BadParameter(f"expected an event id, or {LEAST} or more of its first hexadecimal digits")
+    DECISION is an event id or its first digits. Exit code 0 every link is checked, 1 one fails, 3 one is absent."""
+    if len(decision) < FEWEST_DIGITS or not set(decision) <= set("0123456789abcdef"):
+        raise click.BadParameter(f"expected an event id, or at least its first {FEWEST_DIGITS} hexadecimal digits")
     settings = settings_of(context)
     store = store_of(settings)
     with source_of(where_of(settings, archive, store.path)) as source:
@@ -37,7 +37,7 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
     if output == "json":
         echo_json({"decision": found.opened.envelope.id.hex(), "links": [link._asdict() for link in chain]})
     else:
-        table = Table("what", "", "says", "where", title=f"decision {found.opened.envelope.id.hex()}")
+        table = Table("link", "", "description", "where", title=f"decision {found.opened.envelope.id.hex()}")
         for link in chain:
             table.add_row(link.what, coloured(link.outcome), link.description, link.where)
         Console().print(table)

@@ -1,4 +1,4 @@
-"""``conclave proof VERSION | check``: a pack that shows what was put into service, and on what evidence."""
+"""``conclave proof VERSION | check``: a pack that shows what was promoted, and on what evidence."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from shared.report.proof import page
 
 
 class _OrMake(click.Group):
-    """``proof 12`` is ``proof make 12``."""
+    """A group in which ``proof 12`` means ``proof make 12``."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         return super().resolve_command(ctx, args if args[0] in self.commands else ["make", *args])
@@ -29,20 +29,23 @@ class _OrMake(click.Group):
 
 @click.group(cls=_OrMake)
 def proof() -> None:
-    """Proof packs: what was promoted, that it loaded, that it had not voted before, by whom and on what evidence."""
+    """Make and check proof packs.
+
+    A pack shows what was promoted, by whom, on what evidence, that it loaded and that it had not voted before."""
 
 
 @proof.command()
 @click.argument("what", metavar="VERSION|MODEL")
 @click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM).")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=".", help="Folder for the files.")
-@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Sealed files alone, without Redis.")
+@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
 @OUTPUT
 @click.pass_context
 def make(context: click.Context, what: str, key: Path | None, out: Path, archive: str | None, output: str) -> None:
-    """Writes the pack of a promotion, by its version or a model's newest: JSON and a page.
+    """Write the pack of a promotion, as JSON and as a page: of this VERSION, or the newest of this MODEL.
 
-    Exit code 0 written and each claim holds, 1 a claim does not, 2 there is no such promotion."""
+    Exit code 0 every claim holds, 1 a claim does not (the pack is written all the same), 2 there is no such
+    promotion."""
     settings = settings_of(context)
     store = store_of(settings)
     with source_of(where_of(settings, archive, store.path)) as source:
@@ -57,24 +60,24 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(json.dumps(pack, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (out / f"{name}.html").write_text(page(pack), encoding="utf-8")
-    found = [one for one in check(pack) if key is not None or one.what != "signature"]
-    _tell(found, output, f"{out / name}.json and .html")
-    context.exit(0 if all(one.good for one in found) else 1)
+    checks = [one for one in check(pack) if key is not None or one.what != "signature"]
+    _show(checks, output, f"{out / name}.json and .html")
+    context.exit(0 if all(one.good for one in checks) else 1)
 
 
 @proof.command("check")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--public", metavar="PUBLIC", help="The public key (64 hexadecimal digits) it must be signed by.")
+@click.option("--public", metavar="PUBLIC", help="The public key (64 hexadecimal digits) that must have signed it.")
 @OUTPUT
 @click.pass_context
 def check_(context: click.Context, file: Path, public: str | None, output: str) -> None:
-    """Checks a pack by itself: no server, no store. Exit code 0 it holds, 1 it does not."""
+    """Check a pack without a server or a store. Exit code 0 it holds, 1 it does not."""
     try:
-        found = check(json.loads(file.read_text(encoding="utf-8")), public)
+        checks = check(json.loads(file.read_text(encoding="utf-8")), public)
     except ValueError as error:
-        found = [ProofCheck("format", False, f"{file}: {error}")]
-    _tell(found, output, str(file))
-    context.exit(0 if all(one.good for one in found) else 1)
+        checks = [ProofCheck("format", False, f"{file}: {error}")]
+    _show(checks, output, str(file))
+    context.exit(0 if all(one.good for one in checks) else 1)
 
 
 def _version(configurations: Configurations, what: str) -> int:
@@ -84,14 +87,14 @@ def _version(configurations: Configurations, what: str) -> int:
         command = envelope.event.command
         if isinstance(command, Promote) and (command.model == what or command.artifact.startswith(what)):
             return envelope.event.version
-    raise ProofError(f"no promotion of {what!r}; `conclave history` shows which there are")
+    raise ProofError(f"no promotion of {what!r}; `conclave history` lists the promotions")
 
 
-def _tell(found: list[ProofCheck], output: str, title: str) -> None:
+def _show(checks: list[ProofCheck], output: str, title: str) -> None:
     if output == "json":
-        echo_json([one._asdict() for one in found])
+        echo_json([one._asdict() for one in checks])
         return
-    table = Table("what", "holds", "found", title=title)
-    for one in found:
+    table = Table("claim", "holds", "found", title=title)
+    for one in checks:
         table.add_row(one.what, coloured("yes" if one.good else "no"), one.detail)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""The checks of ``conclave verify``, each one task of a process: which layers there are, and where each reads."""
+"""The checks of ``conclave verify``: the layers, and what each reads. Each check is a task that one process runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +23,11 @@ KINDS: Final = ("control", "streams", "written", "votes", "ballots", "features",
 
 
 class Where(NamedTuple):
-    """What is verified: a server or sealed files (``archive``), and the folder of artifacts. ``past``: where what
-    was trimmed from the server was sealed before. ``ends``: the cut up to which it is read; None: all of it.
-    ``known``: digests that were noted of what services wrote, before the cut."""
+    """What is verified: a server (``url``) or an ``archive`` alone, and the folder of ``artifacts``.
+
+    ``past``: the archive that holds what was trimmed from the server. ``ends``: the last entry to read in each stream;
+    None: no limit. ``known``: the digests of what services wrote before ``ends``, from the groups, the checkpoints and
+    the archive."""
 
     url: str
     archive: str
@@ -36,7 +38,7 @@ class Where(NamedTuple):
 
 
 def where_of(settings: Settings, archive: str | None, artifacts: Path | str | None = None) -> Where:
-    """Of an installation: its server with its archive before it, or sealed files alone where ``archive`` names them."""
+    """Return what to verify of an installation: its archive and its server, or only ``archive`` if that is given."""
     return Where(
         redis_url_with_password(settings),
         archive or "",
@@ -54,18 +56,16 @@ class Task(NamedTuple):
 
 
 def checked(source: Recording, where: Where, span: EntryRange, task: Task) -> Findings:
-    """One check over a source. A sealed file that was changed is a difference of its own layer; entries that are
-    nowhere any more leave the check inconclusive."""
+    """Return the findings of one check. A sealed file that was changed is a difference in the layer ``file``. If
+    entries are neither sealed nor in Redis, the check is inconclusive."""
+    findings = Findings()
     try:
         return CHECKS[task.kind](source, Configurations(source, Findings()), where, span, task)
     except CorruptError as error:
-        found = Findings()
-        found.differ(Difference("file", "archive", task.partition, "", "", str(error)))
-        return found
+        findings.differ(Difference("file", "archive", task.partition, "", "", str(error)))
     except LostError as error:
-        found = Findings()
-        found.skip(str(error))
-        return found
+        findings.skip(str(error))
+    return findings
 
 
 def _streams(source: Recording, _: Configurations, __: Where, ___: EntryRange, task: Task) -> Findings:
@@ -114,11 +114,11 @@ def _predictions(
 def predictions(
     source: Recording, configurations: Configurations, worker: Service[Any], store: Any, span: EntryRange, task: Task
 ) -> Findings:
-    """The check of one model's predictions, by a worker that is given."""
+    """Return the findings about one model's predictions, recomputed by ``worker``."""
     from shared.audit.predictions import check_predictions  # noqa: PLC0415  # one layer's
 
-    look = cast(Callable[[str], Examined], cache(lambda digest: examine(store, digest)))
-    return check_predictions(source, worker, task.model, configurations.envelopes, look, task.partition, span)
+    examined = cast(Callable[[str], Examined], cache(lambda digest: examine(store, digest)))
+    return check_predictions(source, worker, task.model, configurations.envelopes, examined, task.partition, span)
 
 
 def _scores(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
@@ -149,8 +149,8 @@ CHECKS: Final[dict[str, Callable[[Recording, Configurations, Where, EntryRange, 
 
 @contextmanager
 def source_of(where: Where) -> Iterator[Recording]:
-    """Where recorded entries are read from: sealed files alone if they are named, else the server, behind what was
-    sealed of it; up to the cut, if there is one."""
+    """Open the recording: only sealed files if ``archive`` is named, otherwise sealed files and then the server. It
+    ends at ``ends``, if given."""
     if where.archive:
         yield _cut(ArchivedRecording(open_store(where.archive)), where)
         return
@@ -163,8 +163,8 @@ def _cut(source: Recording, where: Where) -> Recording:
 
 
 def cut(where: Where, settings: Settings | None) -> Where:
-    """``where`` with a cut through what is there now, since services may go on while it is read, and with the digests
-    that were noted before it. Raises ``CorruptError``, ``StoreError``."""
+    """Return ``where`` with ``ends`` at the present end of each stream and the digests known before that: services may
+    write more while it is verified. Raises ``CorruptError``, ``StoreError``."""
     from shared.audit.known import collect  # noqa: PLC0415  # imported where needed
 
     with source_of(where) as source:

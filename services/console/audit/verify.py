@@ -1,4 +1,4 @@
-"""``conclave verify``: recompute what was recorded, and name the first event that differs."""
+"""``conclave verify``: recompute what was recorded, and show the first event that differs."""
 
 import multiprocessing
 import os
@@ -40,14 +40,24 @@ from shared.settings import Settings
 
 
 @click.command()
-@click.option("--from", "since", metavar="TIME", help="Compare what was recorded after this time (ISO 8601).")
-@click.option("--to", "until", metavar="TIME", help="Compare what was recorded until this time.")
+@click.option("--from", "since", metavar="TIME", help="Compare only what was recorded after this time (ISO 8601).")
+@click.option("--to", "until", metavar="TIME", help="Compare only what was recorded until this time.")
 @click.option(
-    "--layer", "layers", multiple=True, type=click.Choice([*KINDS, "all"]), default=["all"], show_default=True
+    "--layer",
+    "layers",
+    multiple=True,
+    type=click.Choice([*KINDS, "all"]),
+    default=["all"],
+    show_default=True,
+    help="Verify only this layer; may be repeated.",
 )
-@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Sealed files alone, without Redis.")
-@click.option("--artifacts", type=click.Path(exists=True, file_okay=False), help="Artifacts. Default: the store's.")
-@click.option("--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, help="Processes. Default: cores.")
+@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
+@click.option(
+    "--artifacts", type=click.Path(exists=True, file_okay=False), help="Folder of artifacts. Default: the store."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, help="Number of processes. Default: all cores."
+)
 @OUTPUT
 @click.pass_context
 def verify(
@@ -60,20 +70,20 @@ def verify(
     jobs: int,
     output: str,
 ) -> None:
-    """Recomputes what was recorded, and names the first event that differs, and its layer.
+    """Recompute what was recorded, and show the first event that differs and its layer.
 
-    Exit code 0 all the same, 1 something differs, 2 it cannot run, 3 nothing differs but not everything could be
-    recomputed."""
+    Exit code 0 everything is the same, 1 something differs, 2 it cannot run, 3 nothing differs but not everything
+    could be recomputed."""
     settings = settings_of(context)
     where = where_of(settings, archive, artifacts)
     span = entry_range(since, until)
     kinds = KINDS if "all" in layers else tuple(kind for kind in KINDS if kind in layers)
-    found = verified(where, span, kinds, jobs, settings, quiet=output == "json")
+    findings = verified(where, span, kinds, jobs, settings, quiet=output == "json")
     if output == "json":
-        echo_json(told(found))
+        echo_json(as_json(findings))
     else:
-        Console().print(shown(found))
-    context.exit(found.code)
+        Console().print(shown(findings))
+    context.exit(findings.code)
 
 
 def verified(
@@ -85,8 +95,8 @@ def verified(
     *,
     quiet: bool = True,
 ) -> Findings:
-    """The findings of all checks, control first: everything else is read by it. What is read is what was there when
-    this began."""
+    """Return the findings of all checks. ``control`` is checked first: the other checks need its configurations. Only
+    entries that exist at the start of the call are read."""
     control = Findings()
     try:
         where = cut(where, settings)
@@ -95,11 +105,11 @@ def verified(
         return control
     with source_of(where) as source:
         try:
-            configurations = Configurations(source, control, alarmed(source, settings))
+            configurations = Configurations(source, control, alarmed_entries(source, settings))
         except CorruptError as error:
             control.differ(Difference("file", "archive", 0, "", "", str(error)))
             return control
-        _hold_against_checkpoints(control, configurations, settings if not where.archive else None)
+        _compare_with_checkpoints(control, configurations, settings if not where.archive else None)
         if not configurations.states and not control.count:
             control.skip("control: the stream is empty; there is nothing to verify")
         models = tuple(sorted({registered.model for registered in configurations.newest.artifacts.values()}))
@@ -111,8 +121,9 @@ def verified(
     return merged(parts)
 
 
-def _hold_against_checkpoints(findings: Findings, configurations: Configurations, settings: Settings | None) -> None:
-    """A log that was written again as a whole fits itself; it does not fit what this machine noted of it."""
+def _compare_with_checkpoints(findings: Findings, configurations: Configurations, settings: Settings | None) -> None:
+    """Compare ``control`` with the checkpoints of this machine. A log that was rewritten as a whole is consistent in
+    itself; only a record outside of it shows that it was rewritten."""
     if settings is None or not configurations.trusted:
         return
     try:
@@ -128,8 +139,8 @@ def audited(
     span: EntryRange = EntryRange(),  # noqa: B008  # a plain value
     worker: Callable[[str], Service[Any]] | None = None,
 ) -> Findings:
-    """The findings of all checks over one source, in this process. ``worker``: gives a model's worker, where its
-    artifacts are not in a store."""
+    """Return the findings of all checks over one source, in this process. ``worker``: returns the worker of a model
+    whose artifacts are not in a store."""
     control = Findings()
     configurations = Configurations(source, control)
     where = Where("", "", str(artifacts))
@@ -160,27 +171,27 @@ def _run(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int, *, qu
     with Progress(disable=quiet, transient=True) as progress, ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
         line = progress.add_task("verifying", total=len(tasks))
         futures = [pool.submit(check, where, span, task) for task in tasks]
-        found = []
+        findings = []
         for future in futures:
-            found.append(future.result())
+            findings.append(future.result())
             progress.advance(line)
-        return found
+        return findings
 
 
 def check(where: Where, span: EntryRange, task: Task) -> Findings:
-    """One check, in whatever process it is called. What only one layer needs is imported with it."""
+    """Return the findings of one check. The process that runs it opens its own source."""
     with source_of(where) as source:
         return checked(source, where, span, task)
 
 
-def alarmed(source: Recording, settings: Settings | None) -> frozenset[str]:
-    """Control entries of which an alarm was raised as they came."""
-    found = set()
+def alarmed_entries(source: Recording, settings: Settings | None) -> frozenset[str]:
+    """Return the ids of the ``control`` entries for which a service raised an alarm."""
+    entries = set()
     for partition in range(settings.installation.partitions if settings else 1):
         for read in readable(source, StreamKey("alarms", partition), "configuration", Findings(), EntryRange()):
             if isinstance(read.opened.envelope.event, ControlRefused):
-                found.add(read.opened.envelope.event.entry)
-    return frozenset(found)
+                entries.add(read.opened.envelope.event.entry)
+    return frozenset(entries)
 
 
 def entry_range(since: str | None, until: str | None) -> EntryRange:
@@ -188,38 +199,41 @@ def entry_range(since: str | None, until: str | None) -> EntryRange:
     return EntryRange(f"{moment_ms(since)}-0" if since else START, f"{moment_ms(until)}-0" if until else "+")
 
 
-def told(found: Findings) -> dict[str, Any]:
-    """The findings as JSON."""
+def as_json(findings: Findings) -> dict[str, Any]:
+    """Return the findings as ``-o json`` prints them."""
     return {
-        "verdict": {0: "same", 1: "differs", 3: "inconclusive"}[found.code],
-        "first": found.first,
-        "differences": found.count,
-        "shown": found.differences,
-        "checked": found.checked,
-        "equal": found.equal,
-        "tolerated": found.tolerated,
-        "unchecked": found.unchecked,
-        "notes": found.notes,
+        "verdict": {0: "same", 1: "differs", 3: "inconclusive"}[findings.code],
+        "first": findings.first,
+        "differences": findings.count,
+        "shown": findings.differences,
+        "checked": findings.checked,
+        "equal": findings.equal,
+        "tolerated": findings.tolerated,
+        "unchecked": findings.unchecked,
+        "notes": findings.notes,
     }
 
 
-def shown(found: Findings) -> RenderableType:
-    """The findings for a terminal."""
+def shown(findings: Findings) -> RenderableType:
+    """Return the findings for a terminal."""
     table = Table(title="recomputed and compared")
     for heading in ("what", "checked", "equal to the bit", "within tolerance"):
         table.add_column(heading, justify="left" if heading == "what" else "right")
-    for name, times in found.checked.items():
-        equal, near = found.equal.get(name, 0), found.tolerated.get(name, 0)
+    for name, times in findings.checked.items():
+        equal, near = findings.equal.get(name, 0), findings.tolerated.get(name, 0)
         colour = "green" if equal == times else "yellow" if equal + near == times else "red"
         table.add_row(name, f"{times:,}", f"[{colour}]{equal:,}[/]", f"{near:,}" if near else "")
     parts: list[RenderableType] = [table]
-    parts += [f"[yellow]not recomputed:[/] {times:,} x {reason}" for reason, times in sorted(found.unchecked.items())]
-    parts += [f"[dim]note:[/] {times:,} x {what}" for what, times in sorted(found.notes.items())]
-    first = found.first
+    parts += [
+        f"[yellow]not recomputed:[/] {times:,} x {reason}" for reason, times in sorted(findings.unchecked.items())
+    ]
+    parts += [f"[dim]note:[/] {times:,} x {what}" for what, times in sorted(findings.notes.items())]
+    first = findings.first
     if first is None:
-        verdict = "[green]all the same[/]" if found.code == 0 else "[yellow]nothing differs, but see above[/]"
+        verdict = "[green]all the same[/]" if findings.code == 0 else "[yellow]nothing differs, but see above[/]"
         return Group(*parts, verdict)
-    return Group(*parts, f"[bold red]{found.count:,} differ. First, in layer {first.layer}:[/]", *_lines(first))
+    heading = f"[bold red]{findings.count:,} differ. The first, in layer {first.layer}:[/]"
+    return Group(*parts, heading, *_lines(first))
 
 
 def _lines(first: Difference) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What two configurations differ in, member by member; features by name."""
+"""The differences between two configurations, model by model. Features are compared by name."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -12,11 +12,12 @@ from shared.control import Model, State
 
 NOTHING: Final = "-"
 ELSEWHERE: Final = frozenset(["version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"])
-"""Fields of a state that are shown in a way of their own, or that name versions and not what they decide by."""
+"""Fields of a state that are not compared one by one: models and artifacts have their own rows, and the others count
+versions or chain them, but do not change a decision."""
 
 
 class Change(NamedTuple):
-    """One difference: where, what it was, what it is. ``-`` for what is not there."""
+    """One difference: what differs, and its value before and after. ``-``: it does not exist."""
 
     what: str
     before: str
@@ -24,26 +25,26 @@ class Change(NamedTuple):
 
 
 def changes(before: State, after: State) -> list[Change]:
-    """Every difference, in the order of models, then everything else by name."""
+    """Return every difference: first models, then artifacts, then other fields, then features."""
     was, now = dict(_rows(before)), dict(_rows(after))
-    found = [
+    differences = [
         Change(what, was.get(what, NOTHING), now.get(what, NOTHING))
         for what in (*was, *(what for what in now if what not in was))
         if was.get(what) != now.get(what)
     ]
-    return found + list(_features(before, after))
+    return differences + list(_features(before, after))
 
 
-def table(found: Sequence[Change], title: str) -> Table:
-    """The changes for a terminal."""
+def table(differences: Sequence[Change], title: str) -> Table:
+    """Return the changes for a terminal."""
     shown = Table("what", "before", "after", title=title)
-    for change in found:
+    for change in differences:
         shown.add_row(*change)
     return shown
 
 
 def short(digest: str | None) -> str:
-    """A digest as people read it."""
+    """Return the first 12 digits of a digest; ``-`` if there is none."""
     return digest[:12] if digest else NOTHING
 
 
@@ -66,7 +67,7 @@ def _of_model(name: str, model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(where: str, value: Any) -> Iterator[tuple[str, str]]:
-    """A value's leaves, each with its path."""
+    """Yield every leaf of a nested value, with its path."""
     if isinstance(value, msgspec.Struct):
         for field in value.__struct_fields__:
             yield from _leaves(f"{where} {field}", getattr(value, field))
@@ -82,17 +83,17 @@ def _leaves(where: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _features(before: State, after: State) -> Iterator[Change]:
-    """By name, which features a model's new champion looks at and the former did not, and the reverse."""
+    """Yield the features that only the former or only the new champion of a model reads, by name."""
     for name in after.voting:
         old, new = _champion(before, name), _champion(after, name)
         if old is None or new is None or old.feature_set == new.feature_set:
             continue
-        gone = [feature for feature in old.features if feature not in new.features]
-        come = [feature for feature in new.features if feature not in old.features]
+        removed = [feature for feature in old.features if feature not in new.features]
+        added = [feature for feature in new.features if feature not in old.features]
         yield Change(
             f"{name} features",
-            f"{old.feature_set_name}: {', '.join(gone) or 'nothing of its own'}",
-            f"{new.feature_set_name}: {', '.join(come) or 'nothing of its own'}",
+            f"{old.feature_set_name}: {', '.join(removed) or 'nothing of its own'}",
+            f"{new.feature_set_name}: {', '.join(added) or 'nothing of its own'}",
         )
 
 

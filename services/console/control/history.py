@@ -1,4 +1,4 @@
-"""``conclave history | diff``: who changed what, when and why; and what two versions differ in."""
+"""``conclave history | diff``: who changed what, when and why, and how two versions differ."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,26 +22,26 @@ from shared.runtime.process import opened_log
 
 DIGEST = 64
 LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backtest"}
-"""What fills pages and is for programs."""
+"""Fields that are too long to show on a line."""
 
 
 @click.command()
-@click.option("--from", "since", metavar="VERSION|TIME", help="Only what came after this version or time.")
-@click.option("--to", "until", metavar="VERSION|TIME", help="Only what came until this version or time.")
+@click.option("--from", "since", metavar="VERSION|TIME", help="Only commands after this version or time.")
+@click.option("--to", "until", metavar="VERSION|TIME", help="Only commands up to this version or time.")
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def history(context: click.Context, /, since: str | None, until: str | None, output: str) -> None:
-    """Every command that ever changed the configuration; the chain is checked on the way.
+    """Show every command that changed the configuration, and verify the hash chain.
 
-    Entries that were written past the door do not count, and are told on standard error."""
+    Entries that no control writer wrote have no effect; they are listed on standard error."""
     async with opened_log(settings_of(context), "conclave:console") as log:
-        entries, strays = await entries_of(log), await refused(log)
+        entries, refusals = await entries_of(log), await refused(log)
         first = 0 if since is None else (await at(log, since)).version
         last = len(entries) if until is None else (await at(log, until)).version
     entries = [entry for entry in entries if first < entry.version <= last]
-    for stray in strays:
-        click.echo(f"entry {stray.entry} does not count: {stray.reason}", err=True)
+    for refusal in refusals:
+        click.echo(f"entry {refusal.entry} does not count: {refusal.reason}", err=True)
     if output == "json":
         for entry in entries:
             echo_json(entry)
@@ -54,28 +54,29 @@ async def history(context: click.Context, /, since: str | None, until: str | Non
 
 
 @click.command()
-@click.argument("a", metavar="VERSION|TIME")
-@click.argument("b", metavar="[VERSION|TIME]", required=False)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="[B]", required=False)
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def diff(context: click.Context, /, a: str, b: str | None, output: str) -> None:
-    """What version B (default: the newest) differs in from version A: members, weights, policy, features by name.
+    """Show how version B (default: the newest) differs from version A: models, weights, policies, features by name.
 
-    A time (ISO 8601; UTC where it says no zone) stands for the version in force then."""
+    A and B are version numbers, or times (ISO 8601; UTC without a zone): the version in force at that time."""
     async with opened_log(settings_of(context), "conclave:console") as log:
         before, after = await at(log, a), await (current(log) if b is None else at(log, b))
-    found = changes(before, after)
+    differences = changes(before, after)
     if output == "json":
-        echo_json({"from": before.version, "to": after.version, "changes": [change._asdict() for change in found]})
-    elif not found:
-        click.echo(f"versions {before.version} and {after.version} differ in nothing")
+        rows = [change._asdict() for change in differences]
+        echo_json({"from": before.version, "to": after.version, "changes": rows})
+    elif not differences:
+        click.echo(f"versions {before.version} and {after.version} are equal")
     else:
-        Console().print(table(found, f"version {before.version} to {after.version}"))
+        Console().print(table(differences, f"version {before.version} to {after.version}"))
 
 
 async def at_version(log: Log, version: int) -> State:
-    """The configuration as of ``version``. Raises ``click.BadParameter`` where there is none."""
+    """Return the configuration as of ``version``. Raises ``click.BadParameter`` if there is no such version."""
     state = await current(log, version)
     if version < 0 or state.version != version:
         raise click.BadParameter(f"there is no version {version}; the newest is {(await current(log)).version}")
@@ -83,7 +84,7 @@ async def at_version(log: Log, version: int) -> State:
 
 
 async def at(log: Log, moment: str) -> State:
-    """The configuration as of a version (a number) or a time (ISO 8601; UTC where it says no zone)."""
+    """Return the configuration as of a version (a number) or a time (ISO 8601; UTC if it names no zone)."""
     if moment.isdecimal():
         return await at_version(log, int(moment))
     until = moment_ms(moment, otherwise="a version")
@@ -91,21 +92,21 @@ async def at(log: Log, moment: str) -> State:
 
 
 def _newest(entries: Sequence[CommandRecorded], until: int) -> int:
-    """The last version that was made by ``until``, by the clocks of those who issued them."""
+    """Return the last version issued until ``until`` (ms), by the clocks of the issuers."""
     return max((entry.version for entry in entries if entry.at <= until), default=0)
 
 
 def words(command: Command) -> str:
-    """A command in one line: its name, and what it says beyond its defaults."""
+    """Return a command in one line: its name, and the fields that differ from their defaults."""
     fields: dict[str, Any] = msgspec.to_builtins(command)
     kind = type(command)
     defaults = dict(zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False))
-    said = [str(fields.pop("type"))]
+    shown = [str(fields.pop("type"))]
     for name in kind.__struct_fields__:
         value = getattr(command, name)
         if value != defaults.get(name, ...) and name not in LEFT_OUT:
-            said.append(f"{name}={_short(value)}")
-    return " ".join(said)
+            shown.append(f"{name}={_short(value)}")
+    return " ".join(shown)
 
 
 def _short(value: Any) -> str:

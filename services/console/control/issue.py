@@ -2,8 +2,8 @@
 
     {"command": {"type": "halt"}, "actor": "ada", "reason": "exchange outage", "command_id": "outage-7"}
 
-``command`` is any command of the control stream's schema (``docs/reference/schemas/control.json``);
-``expects``, if given, is the version that it was decided on.
+``command`` is any command in the schema of the stream ``control`` (``docs/reference/schemas/control.json``).
+``expects`` is optional: the version that the configuration must have.
 """
 
 from typing import IO, Any, Final, get_args
@@ -20,8 +20,8 @@ COMMANDS: Final[dict[str, Any]] = {str(each.__struct_config__.tag): each for eac
 
 
 class CommandFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """A command with who issues it and why. ``command_id`` is required: it makes publishing the same
-    file twice harmless."""
+    """A command, its actor and its reason. ``command_id`` is required: with it, issuing the same file twice has the
+    effect of issuing it once."""
 
     command: dict[str, Any]
     actor: str
@@ -36,9 +36,9 @@ class CommandFile(Struct, frozen=True, forbid_unknown_fields=True):
 @click.pass_context
 @asynchronous
 async def issue(context: click.Context, /, file: IO[bytes], **options: Any) -> None:
-    """Issue the command of a JSON file (- reads standard input).
+    """Issue the command in a JSON file (- reads standard input).
 
-    The file holds command (with its type and fields), actor, reason, command_id, and maybe expects."""
+    The file contains command (with its type and fields), actor, reason, command_id and, optionally, expects."""
     read = command_file(file.read(), file.name)
     command = command_of(read.command, file.name)
     who = {"actor": read.actor, "reason": read.reason, "command_id": read.command_id, "expect": read.expects}
@@ -46,16 +46,16 @@ async def issue(context: click.Context, /, file: IO[bytes], **options: Any) -> N
 
 
 def command_file(data: bytes, name: str) -> CommandFile:
-    """The file's content. Raises ``click.UsageError`` that says what is wrong with it."""
+    """Parse the file. Raises ``click.UsageError``, which names the first error in it."""
     try:
         return msgspec.json.decode(data, type=CommandFile)
     except msgspec.DecodeError as error:
-        wanted = "command, actor, reason, command_id, and maybe expects"
-        raise click.UsageError(f"{name}: {error}; expected a JSON object with {wanted}") from None
+        fields = "command, actor, reason, command_id and, optionally, expects"
+        raise click.UsageError(f"{name}: {error}; expected a JSON object with {fields}") from None
 
 
 def command_of(fields: dict[str, Any], name: str) -> Command:
-    """The command that these fields say. A field that does not exist is refused, not passed over."""
+    """Return the command with these fields. Raises ``click.UsageError``, also for a field that does not exist."""
     kind = COMMANDS.get(str(fields.get("type")))
     if kind is None:
         raise click.UsageError(f"{name}: no command of type {fields.get('type')!r}; there are: {', '.join(COMMANDS)}")

@@ -1,4 +1,4 @@
-"""How a command leaves the console: its options, its issuing, and what is shown of it."""
+"""Issue a command: its options, its evidence, the append to ``control``, and what is shown afterwards."""
 
 import getpass
 import time
@@ -30,33 +30,33 @@ from shared.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 Build = Callable[[State], Command]
-"""A command, from the configuration it is for."""
+"""Returns the command to issue on the present configuration."""
 
 WAIT_S: Final = 60.0
-"""How long ``--wait`` waits."""
-LOOK_S: Final = 2.0
-"""How often ``--wait`` looks whether the command is still on the log while nothing is decided."""
+"""How long ``--wait`` waits for a decision."""
+CHECK_S: Final = 2.0
+"""How often ``--wait`` checks, while there is no decision, that the command is still in ``control``."""
 WAY_OUT: Final = (
-    "The server lost its last writes, or the control stream was rewritten: look at `conclave status` and `conclave "
+    "The server lost its last writes, or the control stream was rewritten: see `conclave status` and `conclave "
     "history`, then issue the command again if it is not there"
 )
 
 
 class NoDecisionError(RuntimeError):
-    """``--wait`` saw no decision: the command stands, whether it took effect was not seen."""
+    """``--wait`` timed out without a decision. The command is recorded; its effect was not observed."""
 
 
 class OtherLogError(RuntimeError):
-    """``--wait`` found that the log there is is not the log that the command was appended to."""
+    """``--wait`` found that ``control`` no longer contains the entry that was appended."""
 
 
 class PassedError(RuntimeError):
-    """``halt --wait`` found intents that were written after the halt was accepted, and while it was in force."""
+    """``halt --wait`` found intents that were written after the halt was accepted, while it was in force."""
 
 
-class First(NamedTuple):
-    """The first decision under a new entry: its event id, and how long after the command (ms). ``intents``: how many
-    were written from the command's acceptance until then."""
+class FirstDecision(NamedTuple):
+    """The first decision under a new entry: its event id, and the time since the command (ms). ``intents``: how many
+    intents were written between the acceptance of the command and this decision."""
 
     id: str
     decision: DecisionMade
@@ -65,23 +65,23 @@ class First(NamedTuple):
 
 
 def issuing(command: F) -> F:
-    """The options of issuing, whatever is issued."""
+    """Add the options that every way of issuing a command has."""
     for option in (
         OUTPUT,
         click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM)."),
-        click.option("--wait", is_flag=True, help="Return when the first decision under this very entry is out."),
-        click.option("--dry-run", is_flag=True, help="Decide, show what would change, append nothing."),
+        click.option("--wait", is_flag=True, help="Return after the first decision under the new version."),
+        click.option("--dry-run", is_flag=True, help="Check it and show what would change, but append nothing."),
     ):
         command = option(command)
     return command
 
 
 def changing(command: F) -> F:
-    """The options of every command that changes something."""
+    """Add the options of every command that changes the configuration."""
     command = issuing(command)
     for option in (
-        click.option("--command-id", help="Names this very command; issuing it twice does nothing."),
-        click.option("--expect", type=int, help="Refuse unless the configuration is at this version."),
+        click.option("--command-id", help="Id of this command. A second command with the same id has no effect."),
+        click.option("--expect", type=int, help="Refuse unless the configuration has this version."),
         click.option("--actor", default=getpass.getuser, help="Who issues it (default: your login)."),
         click.option("--reason", required=True, help="Why. It is recorded."),
     ):
@@ -90,53 +90,53 @@ def changing(command: F) -> F:
 
 
 def store_of(settings: Settings) -> ArtifactStore:
-    """The artifact store of this installation."""
+    """Return the artifact store of this installation."""
     return ArtifactStore(Path(settings.installation.state) / "artifacts")
 
 
 def artifact_of(state: State, model: str, prefix: str) -> str:
-    """The artifact registered for ``model`` that begins with ``prefix``. The store is not asked: what
-    control knows is enough to move a pointer."""
+    """Return the digest of the one artifact registered for ``model`` that begins with ``prefix``; a complete digest
+    unchanged. Raises ``RefusedError``. Only ``control`` is read, not the store."""
     known = sorted(digest for digest, registered in state.artifacts.items() if registered.model == model)
-    found = [digest for digest in known if digest.startswith(prefix)]
-    if len(found) == 1:
-        return found[0]
+    matches = [digest for digest in known if digest.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
     if len(prefix) == 64:
         return prefix
     there = ", ".join(digest[:12] for digest in known) or "none"
     raise RefusedError(
-        f"{len(found)} artifacts registered for {model!r} begin with {prefix!r}, expected one; there are: {there} "
-        "(`conclave register` makes one known)"
+        f"{len(matches)} artifacts registered for {model!r} begin with {prefix!r}, expected one; there are: {there} "
+        "(`conclave register` adds one)"
     )
 
 
 async def carry_out(context: click.Context, build: Build, options: Mapping[str, Any]) -> None:
-    """Builds a command on the configuration as it is, issues it and shows what became of it."""
+    """Build a command on the present configuration, issue it and show the result."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         record = record_of(settings)
-        door = ControlWriter(log, signer_of(options["key"]), record.why if record is not None else None)
-        await submit(door, build, options, record)
+        writer = ControlWriter(log, signer_of(options["key"]), record.why if record is not None else None)
+        await submit(writer, build, options, record)
 
 
 def signer_of(key: Path | None) -> Signer | None:
-    """The private key of ``--key``; its file's name without the suffix is the key's id."""
+    """Return the private key of ``--key``. The name of its file without the suffix is the id of the key."""
     return None if key is None else load_private(key)
 
 
 async def submit(
-    door: ControlWriter, build: Build, options: Mapping[str, Any], record: ControlRecord | None = None
+    writer: ControlWriter, build: Build, options: Mapping[str, Any], record: ControlRecord | None = None
 ) -> None:
-    """Issues a command as ``options`` (those of ``changing``) say, and shows what became of it. What was appended is
-    copied to ``record``, so that a server that loses it can have it again."""
-    before = await door.state()
-    command, unready = await with_evidence(door.log, before, build(before))
-    command, unjudged = await with_verdict(door.log, before, command)
+    """Issue a command with ``options`` (those of ``changing``) and show the result. The appended entry is copied to
+    ``record``, from which `conclave recover` appends it again if the server loses it."""
+    before = await writer.state()
+    command, unready = await with_evidence(writer.log, before, build(before))
+    command, unjudged = await with_verdict(writer.log, before, command)
     waiting = options["wait"] and not options["dry_run"]
-    after = await _ends(door.log, before.partitions) if waiting else {}
-    begun = time.perf_counter()
+    after = await _ends(writer.log, before.partitions) if waiting else {}
+    started = time.perf_counter()
     try:
-        issued = await door.issue(
+        issued = await writer.issue(
             command,
             actor=options["actor"],
             reason=options["reason"],
@@ -151,52 +151,57 @@ async def submit(
     if issued.repeated or not waiting:
         accepted: dict[StreamKey, int] = {}
     else:
-        accepted = await _written(door.log, before.partitions)
+        accepted = await _intents(writer.log, before.partitions)
     if issued.repeated:
         show(issued, command, [], options)
         return
     if record is not None and not options["dry_run"]:
-        entries = await door.log.tail(CONTROL, 1)
+        entries = await writer.log.tail(CONTROL, 1)
         record.keep([entry for entry in entries if entry.id == f"{issued.version}-0"], issued.state, now_ms())
     if before.version != issued.version - 1:
-        before = await current(door.log, issued.version - 1)
-    first = await _first(door.log, issued, after, accepted, begun)
+        before = await current(writer.log, issued.version - 1)
+    first = await _first(writer.log, issued, after, accepted, started)
     if first is not None and isinstance(command, Halt):
-        await _refuse_passed(door.log, issued, first)
+        await _refuse_passed(writer.log, issued, first)
     show(issued, command, changes(before, issued.state), options, first)
 
 
 def show(
-    issued: Issued, command: Command, found: list[Change], options: Mapping[str, Any], first: First | None = None
+    issued: Issued,
+    command: Command,
+    differences: list[Change],
+    options: Mapping[str, Any],
+    first: FirstDecision | None = None,
 ) -> None:
-    """What became of a command."""
+    """Print what issuing a command changed."""
     name = tag_of(command)
     dry_run = options["dry_run"]
     if options["output"] == "json":
-        said: dict[str, Any] = {"command": name, "version": issued.version, "head": issued.state.head}
-        said |= {"repeated": issued.repeated, "dry_run": dry_run, "changes": [change._asdict() for change in found]}
-        said |= {"fences_set": list(issued.repaired)} if issued.repaired else {}
+        facts: dict[str, Any] = {"command": name, "version": issued.version, "head": issued.state.head}
+        facts |= {"repeated": issued.repeated, "dry_run": dry_run}
+        facts["changes"] = [change._asdict() for change in differences]
+        facts |= {"fences_set": list(issued.repaired)} if issued.repaired else {}
         if first is not None:
             event = msgspec.to_builtins(first.decision)
-            said["first_decision"] = {"id": first.id, "ms": round(first.ms, 2), "event": event}
-            said["intents_since"] = first.intents
-        echo_json(said)
+            facts["first_decision"] = {"id": first.id, "ms": round(first.ms, 2), "event": event}
+            facts["intents_since"] = first.intents
+        echo_json(facts)
         return
     if issued.repaired:
         verb = "closed" if isinstance(command, Halt) else "opened"
         where = ", ".join(str(partition) for partition in issued.repaired)
         click.echo(
-            f"{name}: in force already, under version {issued.version}, but not in the fences of partitions {where}: "
-            f"they are {verb} now; nothing was appended"
+            f"{name}: already in force as version {issued.version}, but the fences of partitions {where} did not show "
+            f"it: they are {verb} now; nothing was appended"
         )
         return
     if issued.repeated:
-        click.echo(f"{name}: issued before, as version {issued.version}; nothing was done")
+        click.echo(f"{name}: already issued, as version {issued.version}; nothing was done")
         return
     verb = "would be" if dry_run else "is"
     click.echo(f"{name}: {verb} version {issued.version}, head {issued.state.head[:12]}")
-    if found and dry_run:
-        Console().print(table(found, f"version {issued.version - 1} to {issued.version}"))
+    if differences and dry_run:
+        Console().print(table(differences, f"version {issued.version - 1} to {issued.version}"))
     if first is not None:
         event = first.decision
         click.echo(
@@ -208,7 +213,7 @@ def show(
 
 
 def tag_of(command: Command) -> str:
-    """What a command is called on the stream."""
+    """Return the tag of a command on the stream ``control``."""
     return str(type(command).__struct_config__.tag)
 
 
@@ -217,22 +222,22 @@ async def _ends(log: Log, partitions: int) -> dict[StreamKey, str]:
     return {place: (await log.extent(place)).last for place in places}
 
 
-async def _written(log: Log, partitions: int) -> dict[StreamKey, int]:
-    """How many intents each partition has ever had."""
+async def _intents(log: Log, partitions: int) -> dict[StreamKey, int]:
+    """Return how many intents were ever written to each partition."""
     places = [StreamKey("intents", partition) for partition in range(partitions)]
     return {place: (await log.extent(place)).added for place in places}
 
 
 async def _first(
-    log: Log, issued: Issued, after: dict[StreamKey, str], accepted: Mapping[StreamKey, int], begun: float
-) -> First | None:
-    """The first decision under the entry that was issued, or a later one; None where nobody waits. Raises
-    ``NoDecisionError``, ``OtherLogError``."""
+    log: Log, issued: Issued, after: dict[StreamKey, str], accepted: Mapping[StreamKey, int], started: float
+) -> FirstDecision | None:
+    """Wait for the first decision under the issued version or a later one, and return it; None without ``--wait``
+    (``after`` is empty). Raises ``NoDecisionError``, ``OtherLogError``."""
     if not after:
         return None
-    click.echo(f"waiting for a decision under version {issued.version}; the command stands either way", err=True)
-    looked = time.perf_counter()
-    while time.perf_counter() - begun < WAIT_S:
+    click.echo(f"waiting for a decision under version {issued.version}; the command is recorded", err=True)
+    checked = time.perf_counter()
+    while time.perf_counter() - started < WAIT_S:
         for entry in await log.read(after, count=1000, block_ms=500):
             after[entry.place] = entry.id
             envelope = decode("decisions", entry.data)
@@ -240,30 +245,30 @@ async def _first(
             if not isinstance(decision, DecisionMade) or decision.control_version < issued.version:
                 continue
             await _refuse_another_log(log, issued, decision)
-            ms = 1000 * (time.perf_counter() - begun)
-            now = await _written(log, len(accepted))
-            return First(envelope.id.hex(), decision, ms, sum(now.values()) - sum(accepted.values()))
-        if time.perf_counter() - looked > LOOK_S:
+            ms = 1000 * (time.perf_counter() - started)
+            now = await _intents(log, len(accepted))
+            return FirstDecision(envelope.id.hex(), decision, ms, sum(now.values()) - sum(accepted.values()))
+        if time.perf_counter() - checked > CHECK_S:
             await _refuse_another_log(log, issued)
-            looked = time.perf_counter()
+            checked = time.perf_counter()
     await _refuse_another_log(log, issued)
     raise NoDecisionError(
-        f"version {issued.version} stands, but nothing was decided under it within {WAIT_S:.0f} s; "
-        "see `conclave status` whether bars come in and every group lives"
+        f"version {issued.version} is recorded, but nothing was decided under it within {WAIT_S:.0f} s; "
+        "`conclave status` shows whether bars arrive and every group is alive"
     )
 
 
 async def _refuse_another_log(log: Log, issued: Issued, decision: DecisionMade | None = None) -> None:
-    """Raises ``OtherLogError`` unless ``control`` holds the entry that was issued, and the decision (if any) was made
-    under it, or under one that follows it."""
+    """Raise ``OtherLogError`` unless ``control`` contains the issued entry and the decision (if any) was made under
+    that entry or a later one."""
     head = issued.state.head
     if decision is not None and decision.control_version == issued.version:
         if decision.control_head == head:
             return
         raise OtherLogError(
-            f"the log there is is not the log this command was appended to: it is version {issued.version} with head "
-            f"{head[:12]}, and {decision.symbol} {decision.open_time} was decided under version {issued.version} with "
-            f"head {decision.control_head[:12]}. {WAY_OUT}"
+            f"this log is not the log to which the command was appended: the command is version {issued.version} with "
+            f"head {head[:12]}, but {decision.symbol} {decision.open_time} was decided under version {issued.version} "
+            f"with head {decision.control_head[:12]}. {WAY_OUT}"
         )
     there = await current(log, issued.version)
     if there.version < issued.version:
@@ -273,16 +278,16 @@ async def _refuse_another_log(log: Log, issued: Issued, decision: DecisionMade |
     else:
         return
     raise OtherLogError(
-        f"the log there is is not the log this command was appended to: it was version {issued.version} with head "
-        f"{head[:12]}, and control {what} now. {WAY_OUT}"
+        f"this log is not the log to which the command was appended: the command was version {issued.version} with "
+        f"head {head[:12]}, and control now {what}. {WAY_OUT}"
     )
 
 
-async def _refuse_passed(log: Log, issued: Issued, first: First) -> None:
-    """Raises ``PassedError`` for intents after a halt, unless it was ended meanwhile."""
+async def _refuse_passed(log: Log, issued: Issued, first: FirstDecision) -> None:
+    """Raise ``PassedError`` for intents written after a halt, unless the halt was ended meanwhile."""
     if first.intents and (await current(log)).version == issued.version:
         raise PassedError(
-            f"{first.intents} intents were written after the halt was accepted as version {issued.version}: something "
-            "writes to `intents` that does not ask the fence; look for a voter of an older release, stop it, and "
-            "compare `conclave verify`"
+            f"{first.intents} intents were written after the halt was accepted as version {issued.version}: a process "
+            "writes to `intents` without checking the fence; find a voter of an older release, stop it, and run "
+            "`conclave verify`"
         )

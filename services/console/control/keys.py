@@ -1,4 +1,5 @@
-"""``conclave keys new | trust | revoke | list``: who may command. Without keys, whoever reaches the log."""
+"""``conclave keys new | trust | revoke | list``: who may issue commands. Without keys, everyone with access to the log
+may."""
 
 import re
 from pathlib import Path
@@ -22,15 +23,15 @@ EVERYTHING = ("*",)
 
 @click.group()
 def keys() -> None:
-    """Who may command: Ed25519 keys. From the first trusted key on, every command must be signed."""
+    """Manage the Ed25519 keys that may sign commands. From the first trusted key on, every command must be signed."""
 
 
 @keys.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def new(file: Path) -> None:
-    """Make a key: the private half into FILE (PEM), for its holder alone; the public half is printed.
+    """Make a key pair: write the private key to FILE (PEM, readable by its owner only) and print the public key.
 
-    FILE's name without its suffix is the key's id, as in ada.pem."""
+    The name of FILE without its suffix is the id of the key: ada.pem is the key ada."""
     click.echo(generate(file))
 
 
@@ -45,8 +46,9 @@ def new(file: Path) -> None:
 async def trust(
     context: click.Context, /, key_id: str, public: str, holder: str, may: tuple[str, ...], **options: Any
 ) -> None:
-    """Trust a key, given as 64 hexadecimal digits or as its own PEM file. From the first one on, every
-    command must be signed (--key)."""
+    """Trust a public key, given as 64 hexadecimal digits or as the PEM file of its private key.
+
+    From the first trusted key on, every command must be signed (--key)."""
     public_key = public if re.fullmatch(r"[0-9a-f]{64}", public) else load_private(Path(public)).public_key
     command = TrustKey(key_id, public_key, holder, may)
     try:
@@ -62,7 +64,7 @@ async def trust(
 @click.pass_context
 @asynchronous
 async def revoke(context: click.Context, /, key_id: str, **options: Any) -> None:
-    """End the trust in a key, for good. What it signed before stands."""
+    """Revoke a key permanently. Commands that it signed before remain valid."""
     await carry_out(context, lambda _: RevokeKey(key_id), options)
 
 
@@ -71,7 +73,7 @@ async def revoke(context: click.Context, /, key_id: str, **options: Any) -> None
 @click.pass_context
 @asynchronous
 async def list_keys(context: click.Context, /, output: str) -> None:
-    """The keys that are trusted now, and what each may do."""
+    """List the trusted keys and the commands that each may sign, and the revoked keys."""
     async with opened_log(settings_of(context), "conclave:console") as log:
         state = await current(log)
     if output == "json":
@@ -79,7 +81,7 @@ async def list_keys(context: click.Context, /, output: str) -> None:
         echo_json({"open": state.open, "keys": trusted, "revoked": sorted(state.revoked)})
         return
     if state.open:
-        click.echo("no key is trusted: this installation is open to whoever reaches its log")
+        click.echo("no key is trusted: everyone with access to the log may issue commands")
     shown = Table("key", "holder", "may", "public key")
     for key_id, key in sorted(state.keys.items()):
         shown.add_row(key_id, key.holder, ", ".join(key.may), key.public_key)

@@ -1,4 +1,4 @@
-"""``conclave found | register | promote | rollback | confirm | shadow | retire``: who votes."""
+"""``conclave found | register | promote | rollback | confirm | shadow | retire``: which artifacts vote."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -29,18 +29,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def of_an_artifact(command: F) -> F:
-    """The arguments that name an artifact: its model, and a prefix of its digest."""
+    """Add the arguments that name an artifact: its model, and a prefix of its digest."""
     return click.argument("model")(click.argument("artifact")(command))
 
 
-def founding(settings: Settings) -> Found:
-    """The first command: the partitions of the settings, and an id that tells this log from others."""
+def found_command(settings: Settings) -> Found:
+    """Return the first command of an installation: the number of partitions, and an id that is unique to this log."""
     return Found(settings.installation.partitions, f"{now_ms():x}-{settings.installation.partitions}")
 
 
-async def begin(log: Log, settings: Settings, actor: str, reason: str) -> Issued:
-    """Founds the installation."""
-    return await issue(log, founding(settings), actor=actor, reason=reason)
+async def found_installation(log: Log, settings: Settings, actor: str, reason: str) -> Issued:
+    """Issue the first command of an installation."""
+    return await issue(log, found_command(settings), actor=actor, reason=reason)
 
 
 @click.command()
@@ -48,8 +48,8 @@ async def begin(log: Log, settings: Settings, actor: str, reason: str) -> Issued
 @click.pass_context
 @asynchronous
 async def found(context: click.Context, /, **options: Any) -> None:
-    """Begin an installation: the first command, once. `conclave up` does it by itself."""
-    await carry_out(context, lambda _: founding(settings_of(context)), options)
+    """Create an installation: the first command, issued once. `conclave up` issues it automatically."""
+    await carry_out(context, lambda _: found_command(settings_of(context)), options)
 
 
 @click.command()
@@ -58,27 +58,29 @@ async def found(context: click.Context, /, **options: Any) -> None:
 @click.pass_context
 @asynchronous
 async def register(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
-    """Make an artifact of the store known under a model's name (a prefix of its digest is enough).
+    """Register an artifact of the store for a model. ARTIFACT is a digest or its first digits.
 
-    Refused where it fails one of the checks that every model must pass (`conclave artifacts verify`)."""
+    It is refused if it fails one of the checks that every model must pass (`conclave artifacts verify`)."""
     store = store_of(settings_of(context))
     digest = store.find(artifact)
-    found = check_stored(store, digest)
-    if found.failed:
-        raise RefusedError(f"{digest[:12]} may not be registered: {found}")
+    report = check_stored(store, digest)
+    if report.failed:
+        raise RefusedError(f"{digest[:12]} may not be registered: {report}")
     manifest = store.manifest(digest)
     await carry_out(context, lambda _: registration(model, digest, manifest), options)
 
 
 @click.command()
 @of_an_artifact
-@click.option("--force", is_flag=True, help="Without a gate's verdict, or not ready; recorded as forced.")
 @click.option(
-    "--verdict", help="Event id of the verdict that it passed (default: the newest on it, if that passed and holds)."
+    "--force", is_flag=True, help="Promote without a passed verdict or before it is ready; recorded as forced."
+)
+@click.option(
+    "--verdict", help="Event id of a verdict that passed (default: its newest verdict, if that passed and is valid)."
 )
 @click.option("--weight", type=float, help="Weight of a model that has none yet; the others shrink in proportion.")
-@click.option("--probation", type=int, metavar="N", help="Revert by itself unless confirmed within N scored decisions.")
-@click.option("--accept-changes", is_flag=True, help="It differs from the champion in features, family or libraries.")
+@click.option("--probation", type=int, metavar="N", help="Revert automatically unless confirmed within N decisions.")
+@click.option("--accept-changes", is_flag=True, help="Accept features, family or libraries other than the champion's.")
 @changing
 @click.pass_context
 @asynchronous
@@ -94,7 +96,7 @@ async def promote(
     accept_changes: bool,
     **options: Any,
 ) -> None:
-    """Make an artifact its model's champion; the former champion stays warm, in shadow."""
+    """Make an artifact the champion of its model. The former champion stays loaded, in shadow."""
 
     def build(state: State) -> Command:
         return Promote(
@@ -111,13 +113,15 @@ async def promote(
 
 
 @click.command()
-@click.option("--to", type=int, metavar="VERSION", help="As it was at this version (default: before the last change).")
-@click.option("--model", help="This model's champion alone.")
+@click.option(
+    "--to", type=int, metavar="VERSION", help="Return to this version (default: to the one before the last change)."
+)
+@click.option("--model", help="Restore only the champion of this model.")
 @changing
 @click.pass_context
 @asynchronous
 async def rollback(context: click.Context, /, to: int | None, model: str | None, **options: Any) -> None:
-    """Vote again as an earlier version did. Never makes a shadow vote that was not a champion."""
+    """Restore the champions and weights of an earlier version. A shadow that was never champion does not vote."""
     await carry_out(context, lambda _: Rollback(to, model), options)
 
 
@@ -127,12 +131,13 @@ async def rollback(context: click.Context, /, to: int | None, model: str | None,
 @click.pass_context
 @asynchronous
 async def confirm(context: click.Context, /, model: str, **options: Any) -> None:
-    """End a model's probation: its champion stays."""
+    """Confirm the promotion of a model's champion: its probation ends."""
 
     def build(state: State) -> Command:
         champion = state.models.get(model, Model()).champion
         if champion is None:
-            raise RefusedError(f"{model!r} has no champion to confirm; voting are: {', '.join(state.voting) or 'none'}")
+            voting = ", ".join(state.voting) or "none"
+            raise RefusedError(f"{model!r} has no champion to confirm; the voting models are: {voting}")
         return ConfirmPromotion(model, champion)
 
     await carry_out(context, build, options)
@@ -140,7 +145,7 @@ async def confirm(context: click.Context, /, model: str, **options: Any) -> None
 
 @click.group()
 def shadow() -> None:
-    """Watch an artifact beside the champion: it answers everything and never votes."""
+    """Run artifacts in shadow: they predict for every bar and never vote."""
 
 
 @shadow.command()
@@ -149,7 +154,7 @@ def shadow() -> None:
 @click.pass_context
 @asynchronous
 async def start(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
-    """Start watching an artifact; its worker loads it in the background and says when it is ready."""
+    """Put an artifact in shadow. Its worker loads it in the background and announces when it is ready."""
     await carry_out(context, lambda state: StartShadow(model, artifact_of(state, model, artifact)), options)
 
 
@@ -159,7 +164,7 @@ async def start(context: click.Context, /, model: str, artifact: str, **options:
 @click.pass_context
 @asynchronous
 async def stop(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
-    """Stop watching an artifact; it stays registered."""
+    """Take an artifact out of shadow. It stays registered."""
     await carry_out(context, lambda state: StopShadow(model, artifact_of(state, model, artifact)), options)
 
 
@@ -169,5 +174,5 @@ async def stop(context: click.Context, /, model: str, artifact: str, **options: 
 @click.pass_context
 @asynchronous
 async def retire(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
-    """Take an artifact out of service for good."""
+    """Take an artifact out of service permanently."""
     await carry_out(context, lambda state: Retire(model, artifact_of(state, model, artifact)), options)

@@ -1,4 +1,4 @@
-"""``conclave weights | ladder | policy | halt | resume``: how much each vote counts, and whether any may act."""
+"""``conclave weights | ladder | policy | halt | resume``: weights, policies, and whether intents may be written."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -31,45 +31,45 @@ P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy)
 @click.pass_context
 @asynchronous
 async def weights(context: click.Context, /, shares: tuple[str, ...], **options: Any) -> None:
-    """Set the weights of all voting models; they sum to one."""
+    """Set the weights of all voting models. They must sum to one."""
     try:
         given = {name: float(value) for name, value in pairs(shares).items()}
     except ValueError:
-        raise click.BadParameter(f"expected MODEL=WEIGHT, as xgboost=0.5; got {' '.join(shares)}") from None
+        raise click.BadParameter(f"expected MODEL=WEIGHT, such as xgboost=0.5; got {' '.join(shares)}") from None
     await carry_out(context, lambda _: SetWeights(given), options)
 
 
 @click.group()
 def ladder() -> None:
-    """The weights a model climbs by, step by step: by hand, or by the gate-evaluator where allowed."""
+    """Raise the weight of a model step by step: by hand, or by the gate-evaluator if it may."""
 
 
 @ladder.command("set")
 @click.argument("steps", nargs=-1, type=float, metavar="WEIGHT...")
-@click.option("--automatic", is_flag=True, help="The gate-evaluator may take steps too.")
+@click.option("--automatic", is_flag=True, help="Let the gate-evaluator take steps too.")
 @changing
 @click.pass_context
 @asynchronous
 async def set_ladder(context: click.Context, /, steps: tuple[float, ...], automatic: bool, **options: Any) -> None:
-    """Set the steps, ascending (default: 0.05 0.10 0.15 0.20 0.25)."""
+    """Set the weights of the ladder, ascending (default: 0.05 0.10 0.15 0.20 0.25)."""
     command = SetLadder(steps, automatic) if steps else SetLadder(automatic=automatic)
     await carry_out(context, lambda _: command, options)
 
 
 @ladder.command()
 @click.argument("model")
-@click.option("--down", is_flag=True, help="To the next lower weight instead.")
+@click.option("--down", is_flag=True, help="Move to the next lower weight instead.")
 @changing
 @click.pass_context
 @asynchronous
 async def step(context: click.Context, /, model: str, down: bool, **options: Any) -> None:
-    """Move a model to the next weight of the ladder; the others keep their proportions."""
+    """Move a model to the next weight of the ladder. The other weights keep their proportions."""
     await carry_out(context, lambda _: StepWeight(model, up=not down), options)
 
 
 @click.group()
 def policy() -> None:
-    """How ballots become decisions, by which gates candidates are judged, and when models are trained again."""
+    """Set how ballots become decisions, which gates judge candidates, and when models are retrained."""
 
 
 @policy.command()
@@ -79,7 +79,7 @@ def policy() -> None:
 @asynchronous
 async def voting(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Set how ballots become decisions: rule, quorum_weight, quorum_count, deadline_ms, valid_ms, edge,
-    temperature. What is not named stays as it is."""
+    temperature. Fields that are not named keep their values."""
     await carry_out(context, lambda state: _changed(state.policy, fields), options)
 
 
@@ -89,8 +89,8 @@ async def voting(context: click.Context, /, fields: tuple[str, ...], **options: 
 @click.pass_context
 @asynchronous
 async def training(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
-    """Set when models are trained again, and what may come of it: schedule_hours, window_days, cooldown_hours,
-    budget, rows, on_drift, on_decay, shadow, sanity. What is not named stays as it is."""
+    """Set when models are retrained, and what happens to a new artifact: schedule_hours, window_days,
+    cooldown_hours, budget, rows, on_drift, on_decay, shadow, sanity. Fields that are not named keep their values."""
     await carry_out(context, lambda state: _changed(state.training, fields), options)
 
 
@@ -101,7 +101,7 @@ async def training(context: click.Context, /, fields: tuple[str, ...], **options
 @click.pass_context
 @asynchronous
 async def gates(context: click.Context, /, name: str, parameters: tuple[str, ...], **options: Any) -> None:
-    """Set the gates by which candidates are judged, by the name of their policy."""
+    """Set the gate policy that judges candidates, by its name."""
     command = SetGatePolicy(name, {key: _value(text) for key, text in pairs(parameters).items()})
     try:
         policy_of(command)
@@ -115,7 +115,7 @@ async def gates(context: click.Context, /, name: str, parameters: tuple[str, ...
 @click.pass_context
 @asynchronous
 async def halt(context: click.Context, /, **options: Any) -> None:
-    """Stop intents at their source, at once; decisions go on being recorded."""
+    """Stop all intents at once. Decisions are still made and recorded."""
     await carry_out(context, lambda _: Halt(), options)
 
 
@@ -124,12 +124,12 @@ async def halt(context: click.Context, /, **options: Any) -> None:
 @click.pass_context
 @asynchronous
 async def resume(context: click.Context, /, **options: Any) -> None:
-    """End a halt."""
+    """End a halt: intents are written again."""
     await carry_out(context, lambda _: Resume(), options)
 
 
 def _changed(known: P, fields: Sequence[str]) -> P:
-    """A policy with some fields set."""
+    """Return the policy with some fields set. Raises ``click.BadParameter``."""
     given = pairs(fields)
     names = known.__struct_fields__
     unknown = sorted(set(given) - set(names))
@@ -143,7 +143,7 @@ def _changed(known: P, fields: Sequence[str]) -> P:
 
 def _value(text: str) -> bool | int | float | str:
     try:
-        found: bool | int | float | str = msgspec.json.decode(text, type=bool | int | float | str)
+        value: bool | int | float | str = msgspec.json.decode(text, type=bool | int | float | str)
     except msgspec.DecodeError:
         return text
-    return found
+    return value

@@ -1,9 +1,9 @@
-"""``conclave demo``: the whole of it in a minute or two, on a server and in a folder of its own.
+"""``conclave demo``: a complete installation in a minute or two, with its own server and a temporary folder.
 
-Starts every service as a process, trains four models on the first part of the market, promotes them and
-sets their weights by commands, streams the rest as fast as the pipeline takes it and the last bars at a
-steady pace, shows what is decided, and has one of them trained again: once so that it collapses, once
-well. Ends everything it started, also on Ctrl-C at any moment.
+It starts every service as a process, trains four models on the first part of the market, promotes them and sets their
+weights. It streams the remaining bars as fast as the pipeline takes them, the last ones at a steady pace, and shows the
+decisions. Then the trainer retrains one model twice: once so that the fit collapses, once successfully. Every process
+that it started ends with it, also on Ctrl-C.
 """
 
 import json
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.live import Live
 
 from services.console.context import asynchronous
-from services.console.demo.retrain import BY, COOL, retrain
+from services.console.demo.retrain import BY, ONLY_BY_REQUEST, retrain
 from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board
 from services.console.run.installation import found_if_new, server_for, services_up
@@ -42,7 +42,7 @@ LEAST_ROWS: Final = 4_000
 
 
 class Market(NamedTuple):
-    """What the demo streams: what to call it, how many bars, and the options of ``train`` and ``feed``."""
+    """What the demo streams: its name, the number of bars, and the options for ``train`` and ``feed``."""
 
     name: str
     rows: int
@@ -51,29 +51,29 @@ class Market(NamedTuple):
 
 @click.command()
 @click.option("--bars", type=click.Path(exists=True, path_type=Path), help="A file or folder of bars.")
-@click.option("--symbol", help="Symbol of files that do not say.")
-@click.option("--interval", help="Bar length of files that do not say, as 15m.")
-@click.option("--limit", type=int, help="Stream this many bars at most.")
+@click.option("--symbol", help="Symbol of files that do not contain it.")
+@click.option("--interval", help="Bar length, such as 15m, of files that do not contain it.")
+@click.option("--limit", type=int, help="Stream at most this many bars.")
 @asynchronous
 async def demo(bars: Path | None, symbol: str | None, interval: str | None, limit: int | None) -> None:
-    """Bars in, decisions out: on the synthetic market, or on your own bars."""
+    """Run a complete installation for a minute or two, on a synthetic market or on your own bars."""
     console = Console()
-    begun = time.monotonic()
+    started = time.monotonic()
     market = _market(bars, symbol, interval)
     folder = Path(tempfile.mkdtemp(prefix="conclave-demo-"))
     try:
         finished = False
         async with cancelled_by_signal():
-            await _demo(console, folder, market, limit, begun)
+            await _demo(console, folder, market, limit, started)
             finished = True
         if not finished:
-            console.print("stopped; nothing is left running")
+            console.print("stopped; no process is left running")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _market(bars: Path | None, symbol: str | None, interval: str | None) -> Market:
-    """The synthetic market, or the bars of the commonest length in a file or folder."""
+    """Return the synthetic market, or the bars of the most frequent length in a file or folder."""
     if bars is None:
         name = f"synthetic, seeded, with a planted signal ({', '.join(symbol_names(SYMBOLS))})"
         words = ("--synthetic", "sequence", "--symbols", str(SYMBOLS), "--count", str(SYNTHETIC_BARS))
@@ -83,7 +83,8 @@ def _market(bars: Path | None, symbol: str | None, interval: str | None) -> Mark
     length, rows = counts.most_common(1)[0] if counts else (0, 0)
     if rows < LEAST_ROWS:
         raise InstallationError(
-            f"{bars}: {rows:,} bars of one length; the demo trains on 60 % of them and needs {LEAST_ROWS:,}"
+            f"{bars}: expected at least {LEAST_ROWS:,} bars of one length, found {rows:,}; the demo trains on 60 % of "
+            "them"
         )
     only = interval_text(length)
     named = ("--symbol", symbol) if symbol else ()
@@ -92,7 +93,7 @@ def _market(bars: Path | None, symbol: str | None, interval: str | None) -> Mark
 
 
 def _settings(folder: Path) -> Settings:
-    """A settings file of the demo's own, on a free port of the loopback interface."""
+    """Write settings for the demo, with a free port of the loopback interface, and return them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -104,7 +105,7 @@ def _settings(folder: Path) -> Settings:
     return load(file)
 
 
-async def _demo(console: Console, folder: Path, market: Market, limit: int | None, begun: float) -> None:
+async def _demo(console: Console, folder: Path, market: Market, limit: int | None, started: float) -> None:
     settings = _settings(folder)
     trained = int(market.rows * TRAINED_SHARE)
     console.rule("[bold]Conclave")
@@ -121,15 +122,15 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
             digests = await train_all(console, run, (*market.words, "--rows", str(trained)), settings)
             await promote(console, run, digests)
             async with opened_log(settings, "conclave:demo") as log:
-                await run("policy", "training", "on_drift=false", "on_decay=false", *BY, "--reason", COOL)
-                await _stream(console, run, Board(log, supervisor, begun), market, trained, limit)
+                await run("policy", "training", "on_drift=false", "on_decay=false", *BY, "--reason", ONLY_BY_REQUEST)
+                await _stream(console, run, Board(log, supervisor, started), market, trained, limit)
                 await retrain(console, run, log)
 
 
 def _runner(settings_file: Path) -> Runner:
     async def run(*words: str) -> str:
-        """One console command in a process of its own; its output, or its message as an error. What a
-        library leaves in the temporary folder (torch a cache) goes with the demo's own."""
+        """Run one console command in a process and return its output. Raises ``InstallationError`` with its message.
+        Files that a library leaves in the temporary folder (torch: a cache) are deleted with the demo's folder."""
         result = await anyio.run_process(
             console_command(*words),
             env={**os.environ, **ONE_THREAD, VARIABLE: str(settings_file), "TMPDIR": str(settings_file.parent)},
@@ -152,9 +153,9 @@ async def _stream(console: Console, run: Runner, board: Board, market: Market, s
             tasks.start_soon(board.watch)
             board.phase = f"{total - paced:,} bars as fast as the pipeline takes them"
             await run(*feed, "--limit", str(total - paced))
-            await board.settled()
-            board.begin_pace(f"{paced:,} bars at {PACE:.0f} a second")
+            await board.until_decided()
+            board.start_pace(f"{paced:,} bars at {PACE:.0f} a second")
             await run(*feed, "--limit", str(total), "--speed", str(PACE))
-            await board.settled()
+            await board.until_decided()
             tasks.cancel_scope.cancel()
     console.print(board.summary())

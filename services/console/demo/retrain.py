@@ -1,4 +1,4 @@
-"""The demo's retraining by the trainer: a request that comes to nothing, and one that ends in shadow."""
+"""Retraining in the demo: one request that is rejected, and one whose artifact goes into shadow."""
 
 from typing import Final, NamedTuple
 
@@ -7,45 +7,47 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.console.demo.train import Runner
-from services.console.training.job_view import outcome, quality_table, stands
+from services.console.training.job_view import outcome, progress_text, quality_table
 from shared.log import Log
 from shared.training.jobs import Job
 from shared.training.ledger import TrainingWriter
 
-LOOK_S: Final = 0.1
+POLL_S: Final = 0.1
 BY: Final = ("--actor", "demo")
-COOL: Final = "the demo asks by itself: no cause of its own may come between"
+ONLY_BY_REQUEST: Final = "the demo requests its retraining itself: drift and decay shall not"
 
 
-class Ask(NamedTuple):
-    """A request: what is said of it before, its words, why it is made."""
+class RetrainRequest(NamedTuple):
+    """A request for retraining: what is shown for it, its options, and its reason."""
 
-    said: str
+    label: str
     words: tuple[str, ...]
     reason: str
 
 
-ASKS: Final = (
-    Ask(
+REQUESTS: Final = (
+    RetrainRequest(
         "a learning rate at which nothing is learned",
         ("--model", "lightgbm", "--param", "learning_rate=1e-7"),
         "a fit that must collapse",
     ),
-    Ask("the recipe of the champion, on the bars that were just recorded", ("--model", "lightgbm"), "newer bars"),
+    RetrainRequest(
+        "the recipe of the champion, on the bars that were just recorded", ("--model", "lightgbm"), "newer bars"
+    ),
 )
 
 
 async def retrain(console: Console, run: Runner, log: Log) -> None:
-    """Asks, and shows how each job goes and what comes of it."""
-    console.rule("retraining, on what was recorded")
+    """Send the requests, and show the progress and the outcome of each job."""
+    console.rule("retraining on recorded bars")
     ledger = TrainingWriter(log)
-    for ask in ASKS:
-        said = await run("train", "request", *ask.words, "--force", *BY, "--reason", ask.reason)
-        job = await _watched(console, ledger, said.split()[1])
-        if job.report is not None and ask is ASKS[0]:
+    for request in REQUESTS:
+        output = await run("train", "request", *request.words, "--force", *BY, "--reason", request.reason)
+        job = await _watched(console, ledger, output.split()[1])
+        if job.report is not None and request is REQUESTS[0]:
             console.print(quality_table(job.report))
-        console.print(f"{ask.said}: [bold]{job.state}[/]\n  {outcome(job)}")
-    console.print("nothing was promoted: what was accepted is in shadow, until gates have seen enough of it")
+        console.print(f"{request.label}: [bold]{job.state}[/]\n  {outcome(job)}")
+    console.print("nothing was promoted: an accepted artifact is in shadow until the gates have enough evidence")
 
 
 async def _watched(console: Console, ledger: TrainingWriter, name: str) -> Job:
@@ -55,6 +57,7 @@ async def _watched(console: Console, ledger: TrainingWriter, name: str) -> Job:
         while (job := (await ledger.read())[name]).ended is None:
             at = job.progress
             if at is not None:
-                progress.update(bar, description=f"{job.request.model}: {stands(at)}", completed=at.number, total=at.of)
-            await anyio.sleep(LOOK_S)
+                words = f"{job.request.model}: {progress_text(at)}"
+                progress.update(bar, description=words, completed=at.number, total=at.of)
+            await anyio.sleep(POLL_S)
     return job

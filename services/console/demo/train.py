@@ -1,4 +1,4 @@
-"""The demo's models: trained two at a time, shown side by side, promoted, and given their weights."""
+"""The models of the demo: train and compare them, promote them, and set their weights."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from shared.settings import Settings
 
 
 class Slot(NamedTuple):
-    """A model's weight, and what its training is told beside the bars."""
+    """The weight of a model, and the options of its training."""
 
     weight: float
     words: tuple[str, ...] = ()
@@ -31,18 +31,18 @@ MODELS: Final = MappingProxyType(
         "patchtst": Slot(0.20, ("--param", "epochs=2")),
     }
 )
-"""Model (and family). The networks have their default sizes and fewer epochs, to spare a minute."""
+"""By model, which is also the family. The networks have their default sizes and fewer epochs, to save a minute."""
 LONGEST_FIRST: Final = ("patchtst", "nhits", "xgboost", "lightgbm")
 AT_ONCE: Final = max(min(os.cpu_count() or 1, len(MODELS)), 1)
-WHY: Final = "the demo's first models: no gate has seen them"
+WHY: Final = "the first models of the demo: no gate has judged them"
 
 Runner = Callable[..., Awaitable[str]]
-"""Runs one console command; what it printed."""
+"""Runs one console command and returns what it printed."""
 
 
 async def train_all(console: Console, run: Runner, bars: Sequence[str], settings: Settings) -> dict[str, str]:
-    """Trains and registers every model, as many at once as there are processors; their digests. Shows what
-    each is worth on bars that it never saw."""
+    """Train and register every model, show their scores on bars that none of them saw, and return their digests. As
+    many run at once as there are processors."""
     digests: dict[str, str] = {}
     limit = anyio.CapacityLimiter(AT_ONCE)
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
@@ -69,19 +69,19 @@ async def train_all(console: Console, run: Runner, bars: Sequence[str], settings
 
 
 async def promote(console: Console, run: Runner, digests: Mapping[str, str]) -> None:
-    """Makes every model's artifact its champion, forced since no gate has judged it, and sets the weights."""
+    """Promote the artifact of every model, forced because no gate has judged it, and set the weights."""
     with console.status("promoting"):
         for number, (model, digest) in enumerate(digests.items(), 1):
             share = ("--weight", str(1 / number))
             await run("promote", model, digest, "--force", *share, "--actor", "demo", "--reason", WHY)
         weights = [f"{model}={slot.weight}" for model, slot in MODELS.items()]
-        await run("weights", *weights, "--actor", "demo", "--reason", "the weights of the four")
+        await run("weights", *weights, "--actor", "demo", "--reason", "the weights of the four models")
     console.print(f"weights: {', '.join(f'{model} {slot.weight:.0%}' for model, slot in MODELS.items())}")
 
 
 def _compared(manifests: Mapping[str, Manifest]) -> Table:
-    """What each model is worth on its test part, beside knowing nothing."""
-    table = Table(title="trained: on bars that no model saw, against the class prior", caption=_caption())
+    """Return the scores of each model on its test part, compared with the class prior."""
+    table = Table(title="trained: scores on bars that no model saw, against the class prior", caption=_caption())
     for heading in ("model", "weight", "skill [95 %]", "log loss", "accuracy", "steps"):
         table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
     for model, manifest in manifests.items():
@@ -101,5 +101,5 @@ def _caption() -> str:
     short = " and ".join(model for model, slot in MODELS.items() if slot.words)
     return (
         "skill: thousandths of a nat of log loss saved; in round brackets the class prior's log loss, and the "
-        f"share of the most frequent class\n{short}: default sizes, fewer epochs than the default, to spare a minute"
+        f"share of the most frequent class\n{short}: default sizes, fewer epochs than the default, to save a minute"
     )

@@ -1,4 +1,4 @@
-"""The demo's live table and its summary: what came in, what was decided, how fast."""
+"""The live table of the demo and its summary: bars received, decisions made, throughput and latency."""
 
 import time
 from collections import Counter, deque
@@ -22,15 +22,16 @@ FOLLOWED: Final = ("market", "decisions", "intents", "dead")
 
 
 class Board:
-    """Follows the streams of partition 0 and draws itself. Latency is the time between the entry ids
-    of a bar and of its decision: both are the server's clock, in whole milliseconds. ``begun`` is when
-    the demo began (``time.monotonic``)."""
+    """Follow the streams of partition 0 and render them as a table.
 
-    def __init__(self, log: Log, supervisor: Supervisor, begun: float) -> None:
+    Latency is the difference between the entry ids of a bar and of its decision: both are times of the server's clock,
+    in whole milliseconds. ``started``: when the demo started (``time.monotonic``)."""
+
+    def __init__(self, log: Log, supervisor: Supervisor, started: float) -> None:
         self.phase = ""
         self._log = log
         self._supervisor = supervisor
-        self._begun = begun
+        self._started = started
         self._first_s = 0.0
         self._after = {StreamKey(stream): START for stream in FOLLOWED}
         self._seen: Counter[str] = Counter()
@@ -44,17 +45,17 @@ class Board:
         self._fast: tuple[int, float] = (0, 0.0)
 
     async def watch(self) -> None:
-        """Reads until cancelled."""
+        """Read the streams until cancelled."""
         while True:
             entries = await self._log.read(self._after, count=1000, block_ms=200)
             for entry in entries:
                 self._after[entry.place] = entry.id
-                self._take(entry.place.stream, entry.data, int(entry.id.split("-")[0]))
+                self._apply(entry.place.stream, entry.data, int(entry.id.split("-")[0]))
             self._rate.append((time.monotonic(), self._seen["bars decided"]))
             if not entries:
                 self._lag = {g.group: sum(g.lag.values()) for g in await self._log.groups(0)}
 
-    def _take(self, stream: str, data: bytes, at: int) -> None:
+    def _apply(self, stream: str, data: bytes, at: int) -> None:
         self._seen[stream] += 1
         if stream not in {"market", "decisions"}:
             return
@@ -64,22 +65,22 @@ class Board:
             self._times.setdefault("first bar", at)
         elif isinstance(envelope.event, DecisionMade):
             self._times["last decision"] = at
-            self._first_s = self._first_s or time.monotonic() - self._begun
+            self._first_s = self._first_s or time.monotonic() - self._started
             self._seen["bars decided"] += 1
             self._actions[envelope.event.action if envelope.event.status == "decided" else "no quorum"] += 1
             self._latencies.append(at - self._bars.pop(envelope.correlation, at))
             self._recent.append(envelope.event)
 
-    async def settled(self) -> None:
-        """Returns once every bar that was sent has its decision."""
+    async def until_decided(self) -> None:
+        """Wait until every bar that was sent has its decision."""
         while True:
             market = await self._log.extent(StreamKey("market"))
             if market.added == self._seen["market"] == self._seen["bars decided"]:
                 return
             await anyio.sleep(0.02)
 
-    def begin_pace(self, phase: str) -> None:
-        """From here on bars come at a steady pace, and latency means something."""
+    def start_pace(self, phase: str) -> None:
+        """Start to measure latency: from now on bars arrive at a steady pace."""
         self.phase = phase
         self._fast = (self._seen["bars decided"], (self._times["last decision"] - self._times["first bar"]) / 1000)
         self._latencies = []
@@ -105,7 +106,7 @@ class Board:
         return f"{np.percentile(self._latencies[-2000:], percent):.0f}" if self._latencies else "-"
 
     def summary(self) -> RenderableType:
-        """What the demo came to."""
+        """Return the counts, throughput, latency and memory of the demo."""
         table = Table(title="what happened", show_header=False)
         bars, decided = self._seen["market"], self._seen["bars decided"]
         mix = ", ".join(f"{action} {count / max(decided, 1):.0%}" for action, count in self._actions.most_common())
@@ -115,7 +116,7 @@ class Board:
         table.add_row("decided", mix)
         table.add_row("intents, dead letters", f"{self._seen['intents']:,}, {self._seen['dead']:,}")
         if seconds > 0:
-            table.add_row("history", f"{count / seconds:,.0f} bars a second through the whole pipeline")
+            table.add_row("history", f"{count / seconds:,.0f} bars per second through the whole pipeline")
         table.add_row(self.phase, f"bar to decision p50 {self._latency(50)} ms, p99 {self._latency(99)} ms")
         memory = ", ".join(f"{c.name} {resident_mb(c.pid):.0f} MB" for c in self._supervisor.children if c.pid)
         table.add_row("resident memory", memory)
@@ -129,10 +130,10 @@ def _one_line(decision: DecisionMade) -> Text:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process of this machine (MB); 0 where the system does not say."""
+    """Return the resident memory of a process on this machine (MB); 0 if the system does not report it."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii") as status:
-            found = next(line for line in status if line.startswith("VmRSS:"))
+            line = next(line for line in status if line.startswith("VmRSS:"))
     except (OSError, StopIteration):
         return 0.0
-    return int(found.split()[1]) / 1024
+    return int(line.split()[1]) / 1024

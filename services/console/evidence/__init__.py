@@ -1,1 +1,1 @@
-"""Commands that show what gates and shadows concluded."""
+"""Commands that show the evidence about artifacts in shadow, and the verdicts of the gates."""

@@ -1,4 +1,4 @@
-"""``conclave gates contributions``: what each voting member is worth to the ensemble."""
+"""``conclave gates contributions``: how much each voting model contributes to the ensemble."""
 
 import click
 from rich.console import Console
@@ -11,8 +11,8 @@ from services.console.output import OUTPUT, echo_json
 from shared.log import Log, StreamKey
 from shared.runtime.process import opened_log
 
-LOOK_BACK = 20_000
-"""Events on ``gates`` looked at, newest first."""
+NEWEST_EVENTS = 20_000
+"""How many of the newest events on ``gates`` are searched."""
 
 
 @click.command()
@@ -20,34 +20,33 @@ LOOK_BACK = 20_000
 @click.pass_context
 @asynchronous
 async def contributions(context: click.Context, /, output: str) -> None:
-    """What each voting member is worth: Shapley value and leave-one-out, in thousandths of a nat a round. Of
-    several partitions that with the most rounds is shown.
+    """Show the contribution of each voting model: Shapley value and leave-one-out, in thousandths of a nat per round.
 
-    Exit code 3 where nothing was measured yet."""
+    The partition with the most rounds is shown. Exit code 3 if nothing was measured yet."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         measures = [await newest(log, partition) for partition in range(settings.installation.partitions)]
-    found = max((one for one in measures if one is not None), key=lambda one: one.rounds, default=None)
-    if found is None:
+    measured = max((one for one in measures if one is not None), key=lambda one: one.rounds, default=None)
+    if measured is None:
         click.echo(
-            "nothing was measured yet: it takes two voting models and 256 rounds in which all of them spoke", err=True
+            "nothing was measured yet: this needs two voting models and 256 rounds with a ballot of each", err=True
         )
         context.exit(3)
     if output == "json":
-        echo_json(found)
+        echo_json(measured)
         return
-    table = Table(title=f"over {found.rounds:,} rounds since version {found.control_version} or before")
+    table = Table(title=f"over {measured.rounds:,} rounds since version {measured.control_version} or before")
     table.add_column("model")
     table.add_column("Shapley (mnat)", justify="right")
     table.add_column("without it, the pool loses (mnat)", justify="right")
-    for name, worth in sorted(found.members.items(), key=lambda item: -item[1].shapley):
+    for name, worth in sorted(measured.members.items(), key=lambda item: -item[1].shapley):
         table.add_row(name, f"{1000 * worth.shapley:+.2f}", f"{1000 * worth.leave_one_out:+.2f}")
     Console().print(table)
 
 
 async def newest(log: Log, partition: int = 0) -> ContributionsMeasured | None:
-    """The newest measure of a partition."""
-    for entry in reversed(await log.tail(StreamKey("gates", partition), LOOK_BACK)):
+    """Return the newest measured contributions in a partition; None if there are none."""
+    for entry in reversed(await log.tail(StreamKey("gates", partition), NEWEST_EVENTS)):
         try:
             event = decode("gates", entry.data).event
         except UnreadableError:

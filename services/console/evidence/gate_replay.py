@@ -32,43 +32,43 @@ from shared.runtime.service import Received
     "named",
     required=True,
     metavar="NAME|FILE",
-    help='A policy\'s name, or a file with {"name": "default", "parameters": {"alpha": 0.01}}.',
+    help='The name of a policy, or a file with {"name": "default", "parameters": {"alpha": 0.01}}.',
 )
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def replay(context: click.Context, /, named: str, output: str) -> None:
-    """Judges all recorded scores by another policy: which promotions it would have allowed or stopped.
+    """Judge all recorded scores by another policy, and show which promotions it would have allowed or stopped.
 
-    Exit code 0 it allows every promotion that was made (where none was: it passes every candidate), 1 it stops
+    Exit code 0 it allows every promotion that was made (without promotions: it passes every candidate), 1 it stops
     one (fails one), 3 there is nothing to judge."""
     policy = read_policy(named)
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
-        found = await replayed(log, settings.installation.partitions, policy, open_archive(settings))
+        result = await replayed(log, settings.installation.partitions, policy, open_archive(settings))
         verdicts = await read_verdicts(log, settings.installation.partitions)
     if output == "json":
-        echo_json(_told(found, verdicts))
+        echo_json(_as_json(result, verdicts))
     else:
-        Console().print(_shown(found, verdicts))
-    context.exit(code_of(found))
+        Console().print(_shown(result, verdicts))
+    context.exit(code_of(result))
 
 
 class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A policy as a file has it, and as ``SetGatePolicy`` sets it."""
+    """A policy in a file, with the fields of ``SetGatePolicy``."""
 
     name: str
     parameters: dict[str, bool | int | float | str] = {}
 
 
 def read_policy(named: str) -> Policy:
-    """The policy of a name or a file. Raises ``click.BadParameter`` with what is wrong with it."""
+    """Return the policy with a name, or the one in a file. Raises ``click.BadParameter``."""
     path = Path(named)
     try:
         if not path.is_file():
             return policy_of(SetGatePolicy(named))
-        asked = msgspec.json.decode(path.read_bytes(), type=PolicyFile)
-        return policy_of(SetGatePolicy(asked.name, asked.parameters))
+        content = msgspec.json.decode(path.read_bytes(), type=PolicyFile)
+        return policy_of(SetGatePolicy(content.name, content.parameters))
     except msgspec.MsgspecError as error:
         expected = 'expected {"name": "default", "parameters": {...}}'
         raise click.BadParameter(f"{named}: {expected}; {error}", param_hint="--policy") from None
@@ -77,38 +77,38 @@ def read_policy(named: str) -> Policy:
 
 
 async def replayed(log: Log, partitions: int, policy: Policy, past: SegmentStore | None = None) -> Replay:
-    """Folds all recorded scores under ``policy``, those that were sealed too."""
+    """Fold all recorded scores, sealed ones included, under ``policy``."""
     replaying = Replaying(policy, await read_control(log, ControlReader()))
-    async for found in recorded_scores(log, partitions, past):
-        if found.envelope is not None:
-            replaying.take(Received("scores", found.entry, found.envelope), found.at)
+    async for score in recorded_scores(log, partitions, past):
+        if score.envelope is not None:
+            replaying.apply(Received("scores", score.entry, score.envelope), score.at)
     return replaying.finish()
 
 
-def allows(one: Judged) -> bool | None:
-    """Whether the policy would have allowed a promotion; None: its candidate had no score then."""
-    return None if one.mark is None else one.mark.outcome == "passed"
+def allows(judged: Judged) -> bool | None:
+    """Return whether the policy would have allowed a promotion; None if its candidate had no score at that time."""
+    return None if judged.mark is None else judged.mark.outcome == "passed"
 
 
-def code_of(found: Replay) -> int:
-    """0, 1 or 3, as the command says."""
-    allowed = [answer for one in found.judged if (answer := allows(one)) is not None]
+def code_of(result: Replay) -> int:
+    """Return the exit code: 0, 1 or 3 (see ``replay``)."""
+    allowed = [answer for one in result.judged if (answer := allows(one)) is not None]
     if allowed:
         return 0 if all(allowed) else 1
-    outcomes: list[Judgement] = [one.newest.outcome for one in found.candidates.values() if one.newest]
+    outcomes: list[Judgement] = [one.newest.outcome for one in result.candidates.values() if one.newest]
     if "failed" in outcomes:
         return 1
     return 0 if outcomes and "inconclusive" not in outcomes else 3
 
 
-def _shown(found: Replay, verdicts: Verdicts) -> RenderableType:
-    if not found.candidates and not found.judged:
+def _shown(result: Replay, verdicts: Verdicts) -> RenderableType:
+    if not result.candidates and not result.judged:
         return Text("nothing was scored in shadow and nothing was promoted: there is nothing to judge")
-    name = found.policy.name
-    made = Table(title=f"promotions that were made, by policy {name}")
-    for heading in ("version", "model", "artifact", "by", "it says", "after", "not passed"):
+    name = result.policy.name
+    made = Table(title=f"promotions that were made, judged by policy {name}")
+    for heading in ("version", "model", "artifact", "by", "judged", "after", "not passed"):
         made.add_column(heading)
-    for one in found.judged:
+    for one in result.judged:
         promotion, mark = one
         answer = {True: "[green]allowed[/]", False: "[red]stopped[/]", None: "no score by then"}[allows(one)]
         how = f"{promotion.actor}, forced" if promotion.forced else promotion.actor
@@ -116,10 +116,10 @@ def _shown(found: Replay, verdicts: Verdicts) -> RenderableType:
         scores = f"{mark.scores:,} scores" if mark else NONE
         artifact = promotion.artifact[:SHORT]
         made.add_row(str(promotion.version), promotion.model, artifact, how, answer, scores, open_)
-    watched = Table(title=f"candidates, by policy {name}; in brackets what was recorded")
-    for heading in ("model", "artifact", "scores", "at the end", "first passed", "first failed", "evidence anew"):
+    watched = Table(title=f"candidates, judged by policy {name}; in brackets what was recorded")
+    for heading in ("model", "artifact", "scores", "at the end", "first passed", "first failed", "restarted"):
         watched.add_column(heading)
-    for _, candidate in sorted(found.candidates.items()):
+    for _, candidate in sorted(result.candidates.items()):
         end = candidate.newest.outcome if candidate.newest else "inconclusive"
         before = verdicts.passed.get((candidate.model, candidate.artifact))
         recorded = f" [dim](recorded: {_moment(before.event.until) if before else 'never'})[/]"
@@ -143,9 +143,9 @@ def _moment(ms: int) -> str:
     return f"bar {moment(ms)}"
 
 
-def _told(found: Replay, verdicts: Verdicts) -> dict[str, Any]:
+def _as_json(result: Replay, verdicts: Verdicts) -> dict[str, Any]:
     candidates = []
-    for _, one in sorted(found.candidates.items()):
+    for _, one in sorted(result.candidates.items()):
         before = verdicts.passed.get((one.model, one.artifact))
         candidates.append(
             {
@@ -161,8 +161,8 @@ def _told(found: Replay, verdicts: Verdicts) -> dict[str, Any]:
             }
         )
     return {
-        "policy": {"name": found.policy.name, "parameters": msgspec.to_builtins(found.policy.thresholds)},
-        "scores": found.scores,
-        "promotions": [{**one.promotion._asdict(), "allowed": allows(one), "then": one.mark} for one in found.judged],
+        "policy": {"name": result.policy.name, "parameters": msgspec.to_builtins(result.policy.thresholds)},
+        "scores": result.scores,
+        "promotions": [{**one.promotion._asdict(), "allowed": allows(one), "then": one.mark} for one in result.judged],
         "candidates": candidates,
     }

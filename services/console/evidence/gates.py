@@ -1,4 +1,4 @@
-"""``conclave gates [watch | explain | replay]``: what the gates say of each candidate, and why."""
+"""``conclave gates [watch | explain | replay]``: the verdict on each candidate, and the reasons for it."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, NamedTuple
@@ -16,7 +16,7 @@ from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReac
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
-from services.console.evidence.questions import turns, turns_overall
+from services.console.evidence.questions import what_would_change, what_would_change_overall
 from services.console.evidence.records import Verdicts, pages, read_verdicts
 from services.console.output import COLOURS, OUTPUT, coloured, echo_json, terminal_table
 from shared.control import State
@@ -47,8 +47,9 @@ ABOUT: Final = (
 )
 
 
-class Standing(NamedTuple):
-    """One candidate in one partition, as it stands. ``overall`` is inconclusive without a verdict in force."""
+class CandidateStatus(NamedTuple):
+    """The status of one candidate in one partition. ``overall`` is inconclusive if no verdict is valid now; ``note`` is
+    the reason."""
 
     model: str
     artifact: str
@@ -63,26 +64,26 @@ class Standing(NamedTuple):
 @click.pass_context
 @asynchronous
 async def gates(context: click.Context, /, output: str) -> None:
-    """The newest verdict on each artifact in shadow. Exit code 0 all passed, 1 one failed, 3 not settled.
+    """Show the newest verdict on each artifact in shadow.
 
-    Without a subcommand: a table, or `-o json`."""
+    Exit code 0 all passed, 1 one failed, 3 inconclusive, or nothing is in shadow."""
     if context.invoked_subcommand is not None:
         return
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         verdicts, state = await read_verdicts(log, settings.installation.partitions), await current(log)
-    found = standings(state, verdicts)
+    found = statuses(state, verdicts)
     if output == "json":
-        echo_json([_told(one) for one in found])
+        echo_json([_as_json(status) for status in found])
     else:
         Console().print(tables(found))
-    context.exit(code_of([one.overall for one in found]))
+    context.exit(code_of([status.overall for status in found]))
 
 
 @gates.command()
 @click.pass_context
 def watch(context: click.Context, /) -> None:
-    """The same as it changes, until Ctrl-C."""
+    """Show the newest verdicts, and update them as they change, until Ctrl-C."""
     try:
         anyio.run(_watch, settings_of(context))
     except KeyboardInterrupt:
@@ -95,9 +96,9 @@ def watch(context: click.Context, /) -> None:
 @click.pass_context
 @asynchronous
 async def explain(context: click.Context, /, verdict: str, output: str) -> None:
-    """What each gate of a verdict asks, where it stands, and what would change it.
+    """Explain a verdict: the question of each gate, its value, and what would change it.
 
-    VERDICT is an event id, or its beginning."""
+    VERDICT is an event id or its first digits."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         found = await verdict_by(log, settings.installation.partitions, verdict)
@@ -111,60 +112,62 @@ gates.add_command(replay)
 gates.add_command(contributions)
 
 
-def standings(state: State, verdicts: Verdicts) -> list[Standing]:
-    """Every artifact in shadow under the present configuration, by model; once a partition that judged it."""
+def statuses(state: State, verdicts: Verdicts) -> list[CandidateStatus]:
+    """Return the status of every artifact in shadow, sorted by model: one for each partition that judged it."""
     out = []
     for model, slot in sorted(state.models.items()):
         for artifact in slot.shadows:
-            judged = verdicts.standing.get((model, artifact), {})
+            judged = verdicts.candidates.get((model, artifact), {})
             if not judged:
-                out.append(Standing(model, artifact, 0, "inconclusive", None, "no verdict yet"))
+                out.append(CandidateStatus(model, artifact, 0, "inconclusive", None, "no verdict yet"))
             for partition, found in sorted(judged.items()):
                 if found.verdict is None:
                     note = _restarted(found.restarted)
-                    out.append(Standing(model, artifact, partition, "inconclusive", None, note))
+                    out.append(CandidateStatus(model, artifact, partition, "inconclusive", None, note))
                     continue
                 event = found.verdict.event
                 if stale := _stale(event, slot, state):
-                    out.append(Standing(model, artifact, partition, "inconclusive", None, stale))
+                    out.append(CandidateStatus(model, artifact, partition, "inconclusive", None, stale))
                     continue
-                out.append(Standing(model, artifact, partition, event.overall, found.verdict, ""))
+                out.append(CandidateStatus(model, artifact, partition, event.overall, found.verdict, ""))
     return out
 
 
 def code_of(outcomes: Sequence[Judgement]) -> int:
-    """0 where all passed, 1 where any failed, 3 where it is not settled or there is nothing to judge."""
+    """Return 0 if all passed, 1 if one failed, 3 if one is inconclusive or there are none."""
     if "failed" in outcomes:
         return 1
     return 0 if outcomes and "inconclusive" not in outcomes else 3
 
 
-async def changing_standings(log: Log, partitions: int, block_ms: int = 1000) -> AsyncGenerator[list[Standing], None]:
-    """The standings now, and again after whatever is new on ``gates`` or ``control``."""
+async def followed_statuses(
+    log: Log, partitions: int, block_ms: int = 1000
+) -> AsyncGenerator[list[CandidateStatus], None]:
+    """Yield the statuses now, and again after every new entry on ``gates`` or ``control``."""
     verdicts, state = await read_verdicts(log, partitions), await current(log)
     after = {CONTROL: (await log.extent(CONTROL)).last, **verdicts.after}
-    yield standings(state, verdicts)
+    yield statuses(state, verdicts)
     while True:
         entries = await log.read(after, count=1000, block_ms=block_ms)
         for entry in entries:
             after[entry.place] = entry.id
             if entry.place != CONTROL:
-                verdicts.take(entry)
+                verdicts.apply(entry)
         if any(entry.place == CONTROL for entry in entries):
             state = await current(log)
         if entries:
-            yield standings(state, verdicts)
+            yield statuses(state, verdicts)
 
 
 async def _watch(settings: Settings) -> None:
     async with opened_log(settings, "conclave:console") as log:
         with Live(auto_refresh=False) as live:
-            async for found in changing_standings(log, settings.installation.partitions):
+            async for found in followed_statuses(log, settings.installation.partitions):
                 live.update(tables(found), refresh=True)
 
 
 async def verdict_by(log: Log, partitions: int, prefix: str) -> Verdict:
-    """The verdict whose id begins with ``prefix``. Raises ``RefusedError`` where there is not exactly one."""
+    """Return the verdict whose id begins with ``prefix``. Raises ``RefusedError`` unless there is exactly one."""
     found: dict[str, Verdict] = {}
     for partition in range(partitions):
         async for entry in pages(log, StreamKey("gates", partition)):
@@ -180,35 +183,35 @@ async def verdict_by(log: Log, partitions: int, prefix: str) -> Verdict:
     raise RefusedError(f"{len(found)} verdicts have an id that begins with {prefix!r}, expected one{these}")
 
 
-def tables(found: Sequence[Standing]) -> RenderableType:
-    """A table a candidate."""
+def tables(found: Sequence[CandidateStatus]) -> RenderableType:
+    """Return a table for each candidate."""
     if not found:
-        return Text("nothing is in shadow: there is nothing to judge (`conclave shadow start` begins it)")
-    return Group(*[_table(one) for one in found])
+        return Text("nothing is in shadow: there is nothing to judge (`conclave shadow start` puts an artifact there)")
+    return Group(*[_table(status) for status in found])
 
 
-def _table(one: Standing) -> RenderableType:
-    name = f"{one.model} {one.artifact[:SHORT]}"
-    if one.verdict is None:
-        return Text.assemble(f"{name}  ", coloured("inconclusive"), f"  {one.note}")
-    event = one.verdict.event
-    title = Text.assemble(f"{name}  ", (one.overall, f"bold {COLOURS[one.overall]}"), f" by {event.policy}")
-    where = f", partition {one.partition}" if one.partition else ""
-    weight = "" if event.recommended_weight is None else f"; it may weigh {event.recommended_weight:.0%}"
+def _table(status: CandidateStatus) -> RenderableType:
+    name = f"{status.model} {status.artifact[:SHORT]}"
+    if status.verdict is None:
+        return Text.assemble(f"{name}  ", coloured("inconclusive"), f"  {status.note}")
+    event = status.verdict.event
+    title = Text.assemble(f"{name}  ", (status.overall, f"bold {COLOURS[status.overall]}"), f" by {event.policy}")
+    where = f", partition {status.partition}" if status.partition else ""
+    weight = "" if event.recommended_weight is None else f"; recommended weight {event.recommended_weight:.0%}"
     span = f"{event.scores:,} scores, {moment(event.since)} to {moment(event.until)}{where}{weight}"
-    table = terminal_table(gate_rows(title.plain, event.gates), f"verdict {one.verdict.id}; {span}")
+    table = terminal_table(gate_rows(title.plain, event.gates), f"verdict {status.verdict.id}; {span}")
     table.title = title
     return table
 
 
 def explanation(verdict: Verdict) -> RenderableType:
-    """A verdict gate by gate, for a terminal."""
-    told = explained(verdict)
+    """Return the explanation of a verdict, gate by gate, for a terminal."""
+    facts = explained(verdict)
     about = Table(show_header=False, title=f"verdict {verdict.id}", title_justify="left")
     for name in ABOUT:
-        about.add_row(name.replace("_", " "), str(told[name]))
+        about.add_row(name.replace("_", " "), str(facts[name]))
     parts: list[RenderableType] = [about]
-    for gate in told["gates"]:
+    for gate in facts["gates"]:
         heading = (gate["name"], "bold")
         parts.append(Text.assemble("\n", heading, f" ({gate['kind']}): ", coloured(gate["verdict"])))
         keys = ("asks", "formula", "stands", "detail", "changes")
@@ -217,7 +220,7 @@ def explanation(verdict: Verdict) -> RenderableType:
 
 
 def explained(verdict: Verdict) -> dict[str, Any]:
-    """The same as plain values."""
+    """Return the explanation of a verdict as ``-o json`` prints it."""
     event = verdict.event
     return {
         "id": verdict.id,
@@ -227,7 +230,7 @@ def explained(verdict: Verdict) -> dict[str, Any]:
         "policy": f"{event.policy} ({event.policy_digest[:SHORT]})",
         "overall": event.overall,
         "advice": event.advice or NONE,
-        "to_change": turns_overall(event),
+        "to_change": what_would_change_overall(event),
         "evidence": f"{event.scores:,} scores of bars from {moment(event.since)} to {moment(event.until)} UTC",
         "between": f"scores {event.first_score} and {event.last_score}",
         "control_version": event.control_version,
@@ -237,7 +240,7 @@ def explained(verdict: Verdict) -> dict[str, Any]:
 
 def _explained(policy: str, gate: GateVerdict) -> dict[str, Any]:
     about = description(policy, gate.name)
-    held = f"held against {number(gate.threshold)}, on {gate.samples:,} samples"
+    held = f"compared with {number(gate.threshold)}, on {gate.samples:,} samples"
     interval = "" if bounds(gate) == NONE else f", interval {bounds(gate)}"
     if about.rule == "e-value":
         gain = "" if gate.effect is None else f" {gate.effect:+.4g}"
@@ -247,28 +250,28 @@ def _explained(policy: str, gate: GateVerdict) -> dict[str, Any]:
         "asks": about.question,
         "formula": about.formula,
         "stands": f"{number(gate.value)}, {held}{interval}",
-        "changes": turns(policy, gate),
+        "changes": what_would_change(policy, gate),
     }
 
 
-def _told(one: Standing) -> dict[str, Any]:
-    said: dict[str, Any] = {**one._asdict(), "verdict": None}
-    if one.verdict is not None:
-        said |= {"verdict": one.verdict.id, **msgspec.to_builtins(one.verdict.event)}
-    return said
+def _as_json(status: CandidateStatus) -> dict[str, Any]:
+    facts: dict[str, Any] = {**status._asdict(), "verdict": None}
+    if status.verdict is not None:
+        facts |= {"verdict": status.verdict.id, **msgspec.to_builtins(status.verdict.event)}
+    return facts
 
 
 def _stale(event: VerdictReached, slot: Model, state: State) -> str:
-    """Why a verdict no longer counts, before the gate-evaluator has said so itself; empty: it does."""
+    """Return why a verdict is no longer valid, even if the gate-evaluator has not announced it yet; empty if it is."""
     if event.champion != slot.champion:
         champion = (event.champion or "none")[:SHORT]
-        return f"its verdict ({event.overall}) was beside champion {champion}, which votes no more"
+        return f"its verdict ({event.overall}) compared it with champion {champion}, which no longer votes"
     if event.policy_digest != digest_of(state.gate):
-        return f"its verdict ({event.overall}) was by another gate policy ({event.policy}) than the one in force"
+        return f"its verdict ({event.overall}) used another gate policy ({event.policy}) than the one in force"
     return ""
 
 
 def _restarted(event: EvidenceRestarted | None) -> str:
     if event is None:
         return "no verdict yet"
-    return f"the evidence began anew ({', '.join(event.changed)} changed; {event.scores:,} scores were let go)"
+    return f"the evidence was restarted ({', '.join(event.changed)} changed; {event.scores:,} scores were discarded)"

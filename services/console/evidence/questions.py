@@ -1,4 +1,4 @@
-"""What would change a verdict, in words: for ``conclave gates explain``."""
+"""Describe in words what would change a verdict, for ``conclave gates explain``."""
 
 import math
 
@@ -8,8 +8,8 @@ from shared.gates.classic import ClassicPolicy
 from shared.gates.policy import DefaultPolicy
 
 
-def turns(policy: str, gate: GateVerdict) -> str:
-    """What would change this gate's verdict."""
+def what_would_change(policy: str, gate: GateVerdict) -> str:
+    """Return what would change the verdict of this gate."""
     about = description(policy, gate.name)
     if gate.value is None or gate.threshold is None:
         return f"it has no value yet, after {gate.samples:,} samples"
@@ -17,55 +17,55 @@ def turns(policy: str, gate: GateVerdict) -> str:
         return _bet(gate, about, policy)
     if gate.verdict == "inconclusive":
         return _more(gate, about, policy)
-    side = "no rule of one number; its detail says more"
+    side = "its rule compares more than one number; see its detail"
     if about.rule in {"at most", "at least"}:
-        over = "rises over" if about.rule == "at most" else "falls under"
-        back = "comes down to" if about.rule == "at most" else "rises to"
+        over = "rises above" if about.rule == "at most" else "falls below"
+        back = "falls to" if about.rule == "at most" else "rises to"
         side = f"{over if gate.verdict == 'passed' else back} {gate.threshold:.6g}"
-        side = f"it changes when the value {side}; it stands at {gate.value:.6g}"
+        side = f"it changes when the value {side}; the value is {gate.value:.6g}"
     return side
 
 
-def turns_overall(event: VerdictReached) -> str:
-    """What would change the verdict as a whole."""
+def what_would_change_overall(event: VerdictReached) -> str:
+    """Return what would change the verdict as a whole."""
     if event.policy == "classic":
         passed = ", ".join(gate.name for gate in event.gates if gate.verdict == "passed") or "none"
         return f"it passes with at least {ClassicPolicy().least_passed} of its gates (by default); passed now: {passed}"
     if event.overall == "passed":
-        return "it falls when a critical or needed gate fails, or more soft ones than the policy lets"
-    wanted = "failed" if event.overall == "failed" else "inconclusive"
-    strict = [gate.name for gate in event.gates if gate.verdict == wanted and gate.kind != "soft"]
+        return "it fails when a critical or needed gate fails, or more soft gates than the policy allows"
+    outcome = "failed" if event.overall == "failed" else "inconclusive"
+    strict = [gate.name for gate in event.gates if gate.verdict == outcome and gate.kind != "soft"]
     soft = [gate.name for gate in event.gates if gate.verdict == "failed" and gate.kind == "soft"]
-    said = "these must pass, and failed" if wanted == "failed" else "these must pass, and are not settled"
-    parts = [f"{said}: {', '.join(strict)}"] if strict else []
+    state = "failed" if outcome == "failed" else "are inconclusive"
+    parts = [f"these gates must pass but {state}: {', '.join(strict)}"] if strict else []
     parts += [f"soft gates that failed: {', '.join(soft)}"] if soft else []
-    return "; ".join(parts) or "no gate stands against it: see the policy"
+    return "; ".join(parts) or "no single gate prevents it: see the policy"
 
 
 def _more(gate: GateVerdict, about: GateDescription, policy: str) -> str:
     least = _least(about, policy)
     if least and gate.samples < least[1]:
-        return f"more samples: it has {gate.samples:,}, by default it wants {least[1]:,} (`{least[0]}`)"
-    return "what its detail says is missing; more scores may settle it"
+        return f"more samples: it has {gate.samples:,}, by default it needs {least[1]:,} (`{least[0]}`)"
+    return "its detail names what is missing; more scores may decide it"
 
 
 def _bet(gate: GateVerdict, about: GateDescription, policy: str) -> str:
     assert gate.value is not None
     assert gate.threshold is not None
     if gate.verdict == "passed":
-        return "nothing while the evidence stands: what crossed its line stays crossed"
+        return "nothing until the evidence restarts: a threshold that was crossed once stays crossed"
     if gate.verdict == "failed":
-        return "nothing while the evidence stands: the opposite crossed the line. A new artifact begins anew"
+        return "nothing until the evidence restarts: the opposite hypothesis crossed the threshold; try a new artifact"
     least = _least(about, policy)
     if gate.value >= gate.threshold:
-        wanted = f" (`{least[0]}`, by default {least[1]})" if least else ""
-        return f"more blocks: the line is crossed, but {gate.samples} are few{wanted}"
+        needed = f" (`{least[0]}`, by default {least[1]})" if least else ""
+        return f"more blocks: the threshold is crossed, but {gate.samples} blocks are too few{needed}"
     odds = math.exp(min(50.0, gate.threshold - gate.value))
-    said = f"ln E must come to {gate.threshold:.2f}: {odds:,.1f} times the evidence of its best moment"
+    goal = f"ln E must reach {gate.threshold:.2f}: {odds:,.1f} times the largest evidence so far"
     if gate.samples and gate.value > 0:
         blocks = math.ceil((gate.threshold - gate.value) * gate.samples / gate.value)
-        return f"{said}; at the rate so far that takes about {blocks:,} blocks more"
-    return f"{said}; so far the evidence does not grow"
+        return f"{goal}; at the rate so far that takes about {blocks:,} more blocks"
+    return f"{goal}; so far the evidence does not grow"
 
 
 def _least(about: GateDescription, policy: str) -> tuple[str, int] | None:

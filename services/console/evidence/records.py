@@ -1,4 +1,4 @@
-"""Recorded scores and verdicts as the console reads them: a page at a time, all partitions in order."""
+"""Read recorded scores and verdicts of all partitions, one page at a time."""
 
 import heapq
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ PAGE = 1000
 
 
 class Recorded(NamedTuple):
-    """An entry of ``scores``: its partition, its id on the log, and what it holds (None: unreadable)."""
+    """An entry of ``scores``: its partition, its entry id, and its envelope (None: it cannot be decoded)."""
 
     partition: int
     entry: str
@@ -23,23 +23,23 @@ class Recorded(NamedTuple):
 
     @property
     def event(self) -> ScoreEvent | None:
-        """The event, where it can be read."""
+        """The event; None if it cannot be decoded."""
         return None if self.envelope is None else self.envelope.event
 
     @property
     def at(self) -> int:
-        """When it was written (ms)."""
+        """The time of the write (ms)."""
         return int(self.entry.partition("-")[0])
 
 
 async def pages(
     log: Log, place: StreamKey, after: str = START, past: SegmentStore | None = None
 ) -> AsyncIterator[Entry]:
-    """Every entry of one stream behind ``after``, never more than a page of them in memory. ``past``: where what was
-    trimmed was sealed; raises ``LostError`` where something is in neither."""
+    """Yield every entry of a stream after ``after``, with at most one page in memory. ``past``: the archive of trimmed
+    entries. Raises ``LostError`` if entries are in neither."""
     if past is not None:
-        async for found in WholeHistory(log, past, slice_entries=PAGE).slices(place, after=after):
-            for entry in found:
+        async for page in WholeHistory(log, past, slice_entries=PAGE).slices(place, after=after):
+            for entry in page:
                 yield entry
         return
     while entries := await log.scan(place, after=after, count=PAGE):
@@ -49,8 +49,8 @@ async def pages(
 
 
 async def recorded_scores(log: Log, partitions: int, past: SegmentStore | None = None) -> AsyncIterator[Recorded]:
-    """All of ``scores``, oldest bar first over the partitions, each partition in its own order. An entry
-    that cannot be read keeps its place in it, without an event."""
+    """Yield all entries of ``scores``, merged over the partitions by the time of the bar. Within a partition the order
+    of the stream is kept, also for entries that cannot be decoded."""
     waiting: list[tuple[int, int, Recorded]] = []
     streams = [_partition(log, partition, past) for partition in range(partitions)]
     moments = [0] * partitions
@@ -79,25 +79,24 @@ async def _partition(log: Log, partition: int, past: SegmentStore | None) -> Asy
         yield Recorded(partition, entry.id, envelope)
 
 
-class Standing(NamedTuple):
-    """Where a candidate stands in one partition: its newest verdict, void if ``restarted``: its evidence
-    began anew since."""
+class NewestVerdict(NamedTuple):
+    """The newest verdict on a candidate in one partition; None if its evidence was ``restarted`` since."""
 
     verdict: Verdict | None
     restarted: EvidenceRestarted | None
 
 
 class Verdicts:
-    """The newest word on each candidate, by (model, artifact) and partition; bounded by how many
-    candidates there ever were. ``passed`` has the first passing verdict of each."""
+    """The newest verdict on each candidate, by (model, artifact) and partition, and in ``passed`` the first verdict
+    that each passed. Memory grows with the number of candidates."""
 
     def __init__(self) -> None:
-        self.standing: dict[tuple[str, str], dict[int, Standing]] = {}
+        self.candidates: dict[tuple[str, str], dict[int, NewestVerdict]] = {}
         self.passed: dict[tuple[str, str], Verdict] = {}
         self.after: dict[StreamKey, str] = {}
 
-    def take(self, entry: Entry) -> None:
-        """Takes the next entry of ``gates``; one that cannot be read is passed over."""
+    def apply(self, entry: Entry) -> None:
+        """Fold the next entry of ``gates``. An entry that cannot be decoded is skipped."""
         self.after[entry.place] = entry.id
         try:
             envelope = decode("gates", entry.data)
@@ -105,31 +104,32 @@ class Verdicts:
             return
         event = envelope.event
         if isinstance(event, VerdictReached):
-            found = Standing(Verdict(envelope.id.hex(), event), None)
-            if event.overall == "passed" and found.verdict is not None:
-                self.passed.setdefault((event.model, event.artifact), found.verdict)
+            verdict = Verdict(envelope.id.hex(), event)
+            newest = NewestVerdict(verdict, None)
+            if event.overall == "passed":
+                self.passed.setdefault((event.model, event.artifact), verdict)
         elif isinstance(event, EvidenceRestarted):
-            found = Standing(None, event)
+            newest = NewestVerdict(None, event)
         else:
             return
-        self.standing.setdefault((event.model, event.artifact), {})[entry.place.partition] = found
+        self.candidates.setdefault((event.model, event.artifact), {})[entry.place.partition] = newest
 
     def newest(self) -> dict[tuple[str, str], Verdict]:
-        """The verdicts in force; where partitions judged apart, that of the last partition."""
+        """Return the newest verdict on each candidate; if several partitions judged it, that of the last partition."""
         return {
-            name: found.verdict
-            for name, standings in self.standing.items()
-            for _, found in sorted(standings.items())
-            if found.verdict is not None
+            name: newest.verdict
+            for name, partitions in self.candidates.items()
+            for _, newest in sorted(partitions.items())
+            if newest.verdict is not None
         }
 
 
 async def read_verdicts(log: Log, partitions: int) -> Verdicts:
-    """All of ``gates``, folded."""
+    """Read all of ``gates`` and return its fold."""
     verdicts = Verdicts()
     for partition in range(partitions):
         place = StreamKey("gates", partition)
         verdicts.after[place] = START
         async for entry in pages(log, place):
-            verdicts.take(entry)
+            verdicts.apply(entry)
     return verdicts

@@ -1,8 +1,7 @@
-"""Recorded scores through the gate-evaluator's own core once more, judged by another policy.
+"""Judge recorded scores by another policy, with the core of the gate-evaluator.
 
-There is one path from scores to verdicts, the core; this hands it the commands and the scores as they
-were recorded, and notes where each candidate stood: every 20 of its scores, and at each promotion that
-was really made, on the scores that were on the log by then.
+The core gets the commands and the scores in the order in which they were recorded. Each candidate is judged every 20 of
+its scores, and at each promotion that was made, on the scores recorded until then.
 """
 
 from collections import deque
@@ -19,11 +18,11 @@ from services.gate_evaluator.core import CandidateProgress, Evaluator, State
 from shared.gates.policies import Policy
 from shared.runtime.service import Batch, Received
 
-LOOK_EVERY: Final = 20
+JUDGE_EVERY: Final = 20
 
 
 class Promotion(NamedTuple):
-    """A promotion that was made: its version, when it was recorded (ms), of what, by whom."""
+    """A promotion that was made: its version, the time it was recorded (ms), what was promoted and by whom."""
 
     version: int
     at: int
@@ -34,8 +33,8 @@ class Promotion(NamedTuple):
 
 
 class Mark(Struct, frozen=True):
-    """A moment of a replay: after how many scores of the candidate, at which bar (open time, ms), what was
-    said, and which gates did not pass."""
+    """A judgement during a replay: the number of scores of the candidate, the bar (open time, ms), the outcome, and the
+    gates that did not pass."""
 
     scores: int
     bar: int
@@ -44,7 +43,8 @@ class Mark(Struct, frozen=True):
 
 
 class Candidate(Struct):
-    """One candidate under the replayed policy. ``first_passed`` and ``first_failed`` outlive restarts."""
+    """One candidate under the replayed policy. ``first_passed`` and ``first_failed`` are kept when its evidence
+    restarts."""
 
     model: str
     artifact: str
@@ -57,14 +57,14 @@ class Candidate(Struct):
 
 
 class Judged(NamedTuple):
-    """A promotion, and what the policy said of its candidate at that moment; None: it had no score."""
+    """A promotion, and how the policy judged its candidate at that time; None: the candidate had no score."""
 
     promotion: Promotion
     mark: Mark | None
 
 
 class Replay(Struct):
-    """What a replay found. ``scores``: how many of candidates were taken."""
+    """The result of a replay. ``scores``: the number of scores of candidates."""
 
     policy: Policy
     candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Replay(Struct):
 
 
 class Replaying:
-    """The core, and the commands that lie ahead of it."""
+    """A replay in progress: the core, and the commands that it has not read yet."""
 
     def __init__(self, policy: Policy, control: Iterable[Envelope[CommandRecorded]]) -> None:
         self.found = Replay(policy)
@@ -81,25 +81,25 @@ class Replaying:
         self._evaluator = Evaluator(policy)
         self._state: State = self._evaluator.initial(b"")
 
-    def take(self, received: Received, recorded: int) -> None:
-        """The next event of ``scores``, written at ``recorded`` (ms). Commands that were recorded before it,
-        and those that it was made under, come first."""
+    def apply(self, received: Received, recorded: int) -> None:
+        """Apply the next event of ``scores``, written at ``recorded`` (ms), after the commands that were recorded
+        before it and those under which it was made."""
         event = received.envelope.event
         while self._waiting and self._before(self._waiting[0].event, event, recorded):
             self._command(self._waiting.popleft())
         for output in self._evaluator.handle(self._state, Batch((), (received,))):
             match output.envelope.event:
-                case EvidenceRestarted() as anew:
-                    self.found.candidates[f"{anew.model} {anew.artifact}"].restarts += 1
+                case EvidenceRestarted() as restart:
+                    self.found.candidates[f"{restart.model} {restart.artifact}"].restarts += 1
                 case _:
                     pass
         if isinstance(event, PredictionScored):
-            self._note(event.artifact.hex())
+            self._count(event.artifact.hex())
 
     def finish(self) -> Replay:
-        """A last look at everything, and at the promotions behind the last score."""
+        """Judge every candidate a last time, apply the commands after the last score, and return the result."""
         for candidate in self.found.candidates.values():
-            self._look(candidate)
+            self._judge(candidate)
         while self._waiting:
             self._command(self._waiting.popleft())
         return self.found
@@ -113,10 +113,10 @@ class Replaying:
         if isinstance(command, Promote):
             made = Promotion(entry.version, entry.at, command.model, command.artifact, command.forced, entry.actor)
             candidate = self.found.candidates.get(f"{command.model} {command.artifact}")
-            self.found.judged.append(Judged(made, None if candidate is None else self._look(candidate)))
+            self.found.judged.append(Judged(made, None if candidate is None else self._judge(candidate)))
         self._evaluator.apply(self._state, Batch((envelope,), ()))
 
-    def _note(self, artifact: str) -> None:
+    def _count(self, artifact: str) -> None:
         progress = self._state.progress(artifact)
         if progress is None:
             return
@@ -127,17 +127,17 @@ class Replaying:
         if (candidate.scores, candidate.champion) != (progress.scores, progress.champion):
             candidate.scores, candidate.champion = progress.scores, progress.champion
             self.found.scores += 1
-            if progress.scores % LOOK_EVERY == 0:
-                self._look(candidate, progress)
+            if progress.scores % JUDGE_EVERY == 0:
+                self._judge(candidate, progress)
 
-    def _look(self, candidate: Candidate, progress: CandidateProgress | None = None) -> Mark | None:
-        """What is said now; of one that is let go, what was said last."""
+    def _judge(self, candidate: Candidate, progress: CandidateProgress | None = None) -> Mark | None:
+        """Judge a candidate now and return the judgement; its last one if it is no longer in shadow."""
         progress = progress or self._state.progress(candidate.artifact)
         if progress is None:
             return candidate.newest
-        found = self._state.judge(candidate.artifact)
-        open_ = tuple(one.name for one in found.gates if one.outcome != "passed")
-        mark = Mark(progress.scores, progress.until, found.outcome, open_)
+        verdict = self._state.judge(candidate.artifact)
+        open_ = tuple(gate.name for gate in verdict.gates if gate.outcome != "passed")
+        mark = Mark(progress.scores, progress.until, verdict.outcome, open_)
         candidate.newest = mark
         if mark.outcome == "passed":
             candidate.first_passed = candidate.first_passed or mark

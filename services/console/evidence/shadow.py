@@ -1,4 +1,4 @@
-"""``conclave shadow report``: what was watched in shadow, as a table, as JSON, as a page with pictures."""
+"""``conclave shadow report``: the evidence about artifacts in shadow, as tables, as JSON, or as a page with charts."""
 
 from pathlib import Path
 from typing import Final
@@ -36,19 +36,19 @@ NUMBERS: Final = (
     tables.decided,
     tables.outcomes,
 )
-"""What the page shows under its charts."""
+"""The tables that the page has under its charts."""
 
 
 @shadow.command()
-@click.option("--model", help="This model's candidates alone.")
+@click.option("--model", help="Only the candidates of this model.")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the page here.")
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def report(context: click.Context, /, model: str | None, html: Path | None, output: str) -> None:
-    """What is known of the artifacts in shadow: skill over prior and champion, calibration, agreement, what failed.
+    """Report on the artifacts in shadow: skill over class prior and champion, calibration, agreement, failures.
 
-    With `--html`, a page that stands alone, with pictures. Exit code 3 where nothing was scored."""
+    `--html` writes one self-contained page with charts. Exit code 3 if nothing was scored."""
     settings = settings_of(context)
     if html is not None:
         require_charts()
@@ -66,25 +66,25 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
 
 
 async def read_report(log: Log, partitions: int, model: str | None = None, past: SegmentStore | None = None) -> Report:
-    """Folds all recorded scores, those that were sealed too. E-values and intervals are at the alpha of the
-    policy in force."""
+    """Fold all recorded scores, sealed ones included, and return the report. E-values and intervals use the alpha of
+    the policy in force."""
     state = Shadows(default_policy(await current(log)), model)
-    async for found in recorded_scores(log, partitions, past):
-        if found.event is None:
+    async for score in recorded_scores(log, partitions, past):
+        if score.event is None:
             state.unreadable += 1
         else:
-            evolve(state, found.event, found.partition)
+            evolve(state, score.event, score.partition)
     return summarise(state, (await read_verdicts(log, partitions)).newest())
 
 
 def default_policy(state: State) -> DefaultPolicy:
-    """The parameters of the policy ``default`` that are in force; its defaults under another policy."""
+    """Return the parameters of the policy ``default`` that are in force; its defaults under another policy."""
     thresholds = chosen(state.gate).thresholds
     return thresholds if isinstance(thresholds, DefaultPolicy) else DefaultPolicy()
 
 
 def show(found: Report, console: Console) -> None:
-    """The report on a terminal."""
+    """Print the report on a terminal."""
     console.print(origin_words(found.origins), style="" if list(found.origins) == ["live"] else "bold yellow")
     broken = found.interference.equal != found.interference.checked
     console.print(interference_words(found.interference), style="bold red" if broken else "")
@@ -92,7 +92,7 @@ def show(found: Report, console: Console) -> None:
         console.print(f"{found.unreadable} entries of the stream could not be read", style="bold red")
     for title, group in (("in shadow", found.candidates), ("voting", found.members)):
         if group:
-            caption = "skill in mnat a row; each bound of an interval holds whenever you look"
+            caption = "skill in mnat per row; each bound of an interval is valid at all times, however often you look"
             console.print(terminal_table(tables.overview(title, group), caption))
     for one in found.candidates:
         if one.rows:

@@ -1,1 +1,1 @@
-"""Commands that ask what would have been."""
+"""Commands that compute what would have been decided."""

@@ -33,13 +33,13 @@ from shared.runtime.service import Batch, Received
 
 
 @click.command()
-@click.option("--since", metavar="TIME", help="Rounds decided after this time (ISO 8601). Default: all.")
-@click.option("--until", metavar="TIME", help="Rounds decided until this time.")
+@click.option("--since", metavar="TIME", help="Only rounds decided after this time (ISO 8601). Default: all.")
+@click.option("--until", metavar="TIME", help="Only rounds decided until this time.")
 @click.option("--set", "champions", multiple=True, metavar="MODEL=ARTIFACT", help="Another champion, by digest prefix.")
-@click.option("--weight", "weights", multiple=True, metavar="MODEL=WEIGHT", help="Another weight; the rest yields.")
-@click.option("--policy", "policy", multiple=True, metavar="FIELD=VALUE", help="Another voting policy, as edge=0.05.")
-@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Sealed files alone, without Redis.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
+@click.option("--weight", "weights", multiple=True, metavar="MODEL=WEIGHT", help="Another weight; the others shrink.")
+@click.option("--policy", "policy", multiple=True, metavar="FIELD=VALUE", help="Another policy field, as edge=0.05.")
+@click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts to this file.")
 @OUTPUT
 @click.pass_context
 def whatif(
@@ -53,9 +53,10 @@ def whatif(
     html: Path | None,
     output: str,
 ) -> None:
-    """Votes again over recorded ballots, under another configuration. Without a change: all must be as it was.
+    """Count recorded ballots again under another configuration, and compare the decisions.
 
-    Exit code 0 done, 2 it cannot be asked, 3 there is no round."""
+    Without a change every decision must be the same. Exit code 0 done, 2 the change is not valid, 3 there is no
+    round."""
     if html is not None:
         require_charts()
     settings = settings_of(context)
@@ -63,44 +64,44 @@ def whatif(
     with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         try:
-            asked = Changes(
+            wanted = Changes(
                 {model: _artifact(store, configurations, prefix) for model, prefix in pairs(champions).items()},
                 {model: float(weight) for model, weight in pairs(weights).items()},
                 pairs(policy),
             )
             span = entry_range(since, until)
-            answer = asked_of(source, configurations, asked, store, span)
+            result = whatif_result(source, configurations, wanted, store, span)
         except (ChangesError, ArtifactError, ValueError) as error:
             raise click.UsageError(str(error)) from None
-    words = _words(asked)
+    words = _words(wanted)
     if html is not None:
-        html.write_text(drawn.page(answer, words), encoding="utf-8")
+        html.write_text(drawn.page(result, words), encoding="utf-8")
     if output == "json":
-        echo_json({"asked": asked, **msgspec.structs.asdict(answer)})
+        echo_json({"asked": wanted, **msgspec.structs.asdict(result)})
     else:
-        Console().print(_shown(answer, words))
-    context.exit(0 if answer.rounds else 3)
+        Console().print(_shown(result, words))
+    context.exit(0 if result.rounds else 3)
 
 
-def asked_of(
+def whatif_result(
     source: Recording,
     configurations: Configurations,
-    asked: Changes,
+    wanted: Changes,
     store: ArtifactStore,
     span: EntryRange = EntryRange(),  # noqa: B008  # a plain value
 ) -> WhatifResult:
-    """The answer over all partitions. Raises ``ChangesError``, ``ArtifactError``."""
+    """Compare the decisions of all partitions. Raises ``ChangesError``, ``ArtifactError``."""
     state = configurations.newest
-    unknown = sorted({*asked.champions, *asked.weights} - set(state.voting))
+    unknown = sorted({*wanted.champions, *wanted.weights} - set(state.voting))
     if unknown:
         raise ChangesError(f"{', '.join(unknown)} does not vote; the voting models are {', '.join(state.voting)}")
     known: dict[str, RegisterArtifact] = {}
-    for model, artifact in asked.champions.items():
+    for model, artifact in wanted.champions.items():
         there = state.artifacts.get(artifact)
         known[artifact] = there or registration(model, artifact, store.manifest(artifact))
         if known[artifact].model != model:
             raise ChangesError(f"artifact {artifact[:12]} is registered for {known[artifact].model}, not for {model}")
-    answer = WhatifResult()
+    result = WhatifResult()
     for partition in range(state.partitions or 1):
         made: dict[str, Rescorer] = {}
 
@@ -111,17 +112,17 @@ def asked_of(
             if artifact not in known:
                 return None
             if artifact not in made:
-                made[artifact] = Rescorer(rescored_answers(source, known[artifact], store, partition))
+                made[artifact] = Rescorer(rescored_predictions(source, known[artifact], store, partition))
             return made[artifact](symbol, interval_ms, open_time)
 
-        compare(source, configurations, asked, known, rescored, partition, span, answer)
-    return answer
+        compare(source, configurations, wanted, known, rescored, partition, span, result)
+    return result
 
 
-def rescored_answers(
+def rescored_predictions(
     source: Recording, registered: RegisterArtifact, store: ArtifactStore, partition: int
 ) -> Iterator[Any]:
-    """What an artifact says to every recorded vector: the model's worker, with this champion alone."""
+    """Yield the prediction of an artifact for every recorded vector: a model worker with only this champion."""
     store.load(registered.artifact)
     worker = worker_of(registered.model, store)
     state = worker.initial(b"")
@@ -129,13 +130,13 @@ def rescored_answers(
     vectors = readable(source, StreamKey("features", partition), "feature", Findings(), EntryRange("+"))
     while page := list(islice(vectors, PAGE)):
         received = [Received("features", read.entry, _unstamped(read.opened.envelope)) for read in page]
-        for sealed in worker.handle(state, Batch((), received)):
-            if sealed.stream == "predictions":
-                yield sealed.envelope.event
+        for encoded in worker.handle(state, Batch((), received)):
+            if encoded.stream == "predictions":
+                yield encoded.envelope.event
 
 
 def _unstamped(vector: Envelope[Any]) -> Envelope[Any]:
-    """A recorded vector without its stamp, so that it is answered under the configuration that is asked for."""
+    """Return a recorded vector without its control version, so that the worker uses its own configuration."""
     return structs.replace(vector, event=structs.replace(vector.event, control_version=0, control_head=None))
 
 
@@ -146,28 +147,28 @@ def _alone(registered: RegisterArtifact) -> Iterator[CommandRecorded]:
     for number, command in enumerate(commands):
         entry = propose(state, command, command_id=f"{number}", actor="whatif", reason="rescoring", at=0)
         if not isinstance(entry, CommandRecorded):
-            raise ChangesError(f"{registered.artifact[:12]} cannot be asked: {entry}")
+            raise ChangesError(f"{registered.artifact[:12]} cannot predict: {entry}")
         state = fold(state, entry)
         yield entry
 
 
 def _artifact(store: ArtifactStore, configurations: Configurations, prefix: str) -> str:
-    """The one artifact that begins so: of those in control, or in the store."""
-    found = {digest for digest in configurations.newest.artifacts if digest.startswith(prefix)}
-    if len(found) == 1:
-        return found.pop()
+    """Return the one artifact that begins with ``prefix``: first in ``control``, then in the store."""
+    matches = {digest for digest in configurations.newest.artifacts if digest.startswith(prefix)}
+    if len(matches) == 1:
+        return matches.pop()
     return store.find(prefix)
 
 
-def _words(asked: Changes) -> str:
-    parts = [f"{model} = {artifact[:12]}" for model, artifact in asked.champions.items()]
-    parts += [f"weight of {model} {weight:g}" for model, weight in asked.weights.items()]
-    parts += [f"{name} {value}" for name, value in asked.policy.items()]
+def _words(wanted: Changes) -> str:
+    parts = [f"{model} = {artifact[:12]}" for model, artifact in wanted.champions.items()]
+    parts += [f"weight of {model} {weight:g}" for model, weight in wanted.weights.items()]
+    parts += [f"{name} {value}" for name, value in wanted.policy.items()]
     return "With " + ", ".join(parts) if parts else "With nothing changed"
 
 
-def _shown(answer: WhatifResult, words: str) -> Group:
-    lines: list[Any] = [terminal_table(drawn.compared(answer, words)), drawn.changed_words(answer)]
-    if answer.silent:
-        lines.append(f"[yellow]in {answer.silent:,} rounds a model that is asked for had no answer[/]")
+def _shown(result: WhatifResult, words: str) -> Group:
+    lines: list[Any] = [terminal_table(drawn.compared(result, words)), drawn.changed_words(result)]
+    if result.silent:
+        lines.append(f"[yellow]in {result.silent:,} rounds a changed model had no prediction[/]")
     return Group(*lines)

@@ -1,1 +1,1 @@
-"""Commands that start, stop and look after the services of an installation."""
+"""Commands that start, stop, monitor and repair the services of an installation."""

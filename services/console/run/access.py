@@ -1,4 +1,4 @@
-"""``conclave access | prepare``: a server whose users may do no more than they must."""
+"""``conclave access | prepare``: users of the server with the least permissions that they need."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ import click
 
 from services.console.context import settings_of
 from services.console.run.installation import found_if_new
-from services.console.run.service import tried_again
+from services.console.run.service import supervised
 from shared.log.redis import RedisLog, library
 from shared.server import certificates, users
 from shared.settings import redis_url_with_password
@@ -20,23 +20,26 @@ ADMIN = "admin"
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--tls", "names", multiple=True, metavar="HOST", help="Also a certificate for a server of this name.")
+@click.option(
+    "--tls", "names", multiple=True, metavar="HOST", help="Also write a certificate for a server with this host name."
+)
 def access(folder: Path, names: Sequence[str]) -> None:
-    """Write FOLDER/users.acl, the server's access-control file, and FOLDER/<user>/password for each user.
+    """Write FOLDER/users.acl, the access-control file of the server, and FOLDER/<user>/password for each user.
 
-    With --tls, FOLDER/tls/server.key and server.crt too, and server.crt beside each password, for a client to know the
-    server by. A password or certificate that is there is kept: delete one, run this again and restart to rotate it."""
+    With --tls also FOLDER/tls/server.key and server.crt, and a copy of server.crt next to each password, with which
+    clients verify the server. Existing passwords and certificates are kept: to rotate one, delete it, run this command
+    again and restart."""
     hashes = {user: users.hashed(_password(folder / user / "password")) for user in (*users.USERS, ADMIN)}
     file = folder / "users.acl"
     made = file.with_suffix(".new")
     made.write_text("\n".join(users.lines(hashes)) + "\n", encoding="ascii")
     made.replace(file)
-    click.echo(f"{file}: {len(hashes)} users; nobody is the default one")
+    click.echo(f"{file}: {len(hashes)} users; the default user is off")
     if names:
         certificate = certificates.make(folder / "tls", names)
         for user in hashes:
             shutil.copyfile(certificate, folder / user / certificate.name)
-        click.echo(f"{certificate}: known to every user")
+        click.echo(f"{certificate}: copied to every user")
 
 
 def _password(file: Path) -> str:
@@ -50,11 +53,12 @@ def _password(file: Path) -> str:
 
 @click.command()
 @click.pass_context
-@tried_again
+@supervised
 async def prepare(context: click.Context, /) -> None:
-    """Load the log's functions into the server, and found the installation if that is still to do.
+    """Load the functions of the log into the server, and create the installation if it does not exist yet.
 
-    Once after a release, before its services start, by a user who may: theirs may not. Safe to repeat."""
+    Run it once for each release, before its services start, as a user with that permission: the users of the services
+    do not have it. Repeating it is safe."""
     settings = settings_of(context)
     log = RedisLog(redis_url_with_password(settings), name="conclave:console")
     try:

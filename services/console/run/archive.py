@@ -1,4 +1,4 @@
-"""``conclave archive``: what is sealed, whether it is whole, and how it comes back."""
+"""``conclave archive``: show what is sealed, verify it, and restore it."""
 
 import getpass
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ from shared.log.durability import check_server
 from shared.settings import redis_url_with_password
 
 LOCATION = click.option(
-    "--from", "location", metavar="FOLDER|URL", help="Another archive than that of the settings, as s3://bucket/prefix."
+    "--from", "location", metavar="FOLDER|URL", help="Archive, such as s3://bucket/prefix. Default: from the settings."
 )
 
 
 @click.group()
 def archive() -> None:
-    """Sealed streams: how far they go, whether they are whole, and how they come back."""
+    """Show, verify and restore the sealed streams."""
 
 
 def _store(context: click.Context, location: str | None) -> SegmentStore:
@@ -45,7 +45,7 @@ def _store(context: click.Context, location: str | None) -> SegmentStore:
 @OUTPUT
 @click.pass_context
 def status(context: click.Context, location: str | None, output: str) -> None:
-    """How far each stream is sealed, and what keeps its entries in Redis. Reads the archive alone."""
+    """Show how far each stream is sealed, and what keeps its entries in Redis. Reads only the archive."""
     store = _store(context, location)
     cut, _ = newest(store)
     rows = [_row(store, place, cut) for place in Files.places(store)]
@@ -56,26 +56,26 @@ def status(context: click.Context, location: str | None, output: str) -> None:
     if not rows:
         click.echo(f"nothing is sealed in {store}")
         return
-    table = Table("stream", "files", "entries", "sealed up to", "(UTC)", "may go up to", "held by")
+    table = Table("stream", "files", "entries", "sealed up to", "(UTC)", "may be trimmed up to", "held by")
     for row in rows:
         words = (row["files"], row["entries"], row["last"], _when(row["last"]), row["through"], row["held_by"])
         table.add_row(row["key"], *map(str, words))
     Console().print(table)
-    moment = _when(f"{cut.at}-0") if cut else "none yet: an archiver that has not ended its first round"
+    moment = _when(f"{cut.at}-0") if cut else "none yet: the archiver has not finished its first round"
     click.echo(f"{store}: newest cut {moment}")
 
 
 def _row(store: SegmentStore, place: StreamKey, cut: Cut | None) -> dict[str, Any]:
     files = Files(store, place)
     numbers, end = files.numbers(), files.end()
-    go = trim(place, cut, now_ms()) if cut else Trim(place, "0-0", "archive")
+    trimmable = trim(place, cut, now_ms()) if cut else Trim(place, "0-0", "archive")
     return {
         "key": place.key,
         "files": len(numbers),
         "entries": end.seen - files.open(numbers[0]).header.before if end else 0,
         "last": end.last if end else "0-0",
-        "through": go.through,
-        "held_by": go.held_by,
+        "through": trimmable.through,
+        "held_by": trimmable.held_by,
     }
 
 
@@ -84,14 +84,15 @@ def _row(store: SegmentStore, place: StreamKey, cut: Cut | None) -> dict[str, An
 @OUTPUT
 @click.pass_context
 def verify(context: click.Context, location: str | None, output: str) -> None:
-    """Reads every sealed file: its digests, its entries, the chain, the cuts. Without Redis.
+    """Verify every sealed file: its digests, its entries, the hash chain and the cuts. Redis is not needed.
 
-    Exit code 0 all is whole, 1 something is not (and what), 2 the archive cannot be read, 3 there is nothing."""
+    Exit code 0 everything is intact, 1 something is damaged (it is listed), 2 the archive cannot be read, 3 it is
+    empty."""
     store = _store(context, location)
-    found, faults = [], list[str]()
+    streams, faults = [], list[str]()
     for place in track(Files.places(store), "reading", console=Console(stderr=True), disable=output == "json"):
         try:
-            found.append(check(store, place))
+            streams.append(check(store, place))
         except CorruptError as error:
             faults.append(str(error))
     try:
@@ -99,49 +100,49 @@ def verify(context: click.Context, location: str | None, output: str) -> None:
     except CorruptError as error:
         cut = None
         faults.append(str(error))
-    _show(store, found, faults, cut, output)
-    context.exit(1 if faults else 0 if found else 3)
+    _show(store, streams, faults, cut, output)
+    context.exit(1 if faults else 0 if streams else 3)
 
 
 def _show(
-    store: SegmentStore, found: Sequence[ArchiveCheck], faults: Sequence[str], cut: Cut | None, output: str
+    store: SegmentStore, streams: Sequence[ArchiveCheck], faults: Sequence[str], cut: Cut | None, output: str
 ) -> None:
     if output == "json":
-        rows = [one._asdict() | {"place": one.place.key} for one in found]
+        rows = [stream._asdict() | {"place": stream.place.key} for stream in streams]
         facts = {"archive": str(store), "cut": cut.number if cut else 0, "streams": rows, "faults": list(faults)}
         echo_json(facts)
         return
     table = Table("stream", "files", "entries", "bytes", "of", "first", "last")
-    for one in found:
-        sizes = (f"{one.size:,}", f"{one.raw:,}")
-        table.add_row(one.place.key, str(one.files), f"{one.entries:,}", *sizes, one.first, one.last)
+    for stream in streams:
+        sizes = (f"{stream.size:,}", f"{stream.raw:,}")
+        table.add_row(stream.place.key, str(stream.files), f"{stream.entries:,}", *sizes, stream.first, stream.last)
     Console().print(table)
     for fault in faults:
         click.echo(f"not whole: {fault}", err=True)
     if not faults:
-        click.echo(f"{store}: {'whole' if found else 'nothing is sealed here'}")
+        click.echo(f"{store}: {'whole' if streams else 'nothing is sealed here'}")
 
 
 @archive.command()
 @LOCATION
 @OUTPUT
-@click.option("--reason", required=True, help="Why; it is shown, and belongs in your records.")
+@click.option("--reason", required=True, help="Why. It is printed, not recorded: keep the output.")
 @click.pass_context
 @asynchronous
 async def restore(context: click.Context, /, location: str | None, reason: str, output: str) -> None:
-    """Writes an archive into an empty server: same entry ids, same bytes, groups where they stood at the newest cut.
+    """Restore an archive into an empty server: the same entry ids and bytes, and the groups at the newest cut.
 
-    Needs a user who may write every stream (admin). Nothing may run meanwhile."""
+    Needs a user who may write every stream (admin). No service may run meanwhile."""
     settings = settings_of(context)
     url = redis_url_with_password(settings)
     await check_server(url, settings.redis.ephemeral)
     store = _store(context, location)
 
-    def tell(what: str) -> None:
-        click.echo(what, err=True)
+    def report(progress: str) -> None:
+        click.echo(progress, err=True)
 
     async with opened_whole(url, "conclave:restore") as whole:
-        done = await restored(store, whole, tell)
+        done = await restored(store, whole, report)
     if output == "json":
         facts = {"cut": done.cut.number, "at": done.cut.at, "entries": done.entries, "groups": done.groups}
         echo_json(facts | {"actor": getpass.getuser(), "reason": reason})
@@ -152,7 +153,7 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
     Console().print(table)
     click.echo(
         f"restored as of {_when(f'{done.cut.at}-0')} UTC (cut {done.cut.number}), {done.groups} groups, by "
-        f"{getpass.getuser()}: {reason}. What was written after that moment is not here"
+        f"{getpass.getuser()}: {reason}. What was written after that time is not restored"
     )
 
 

@@ -1,4 +1,4 @@
-"""``conclave doctor``: what this installation stands on, and what protects it, as the server itself says."""
+"""``conclave doctor``: check what this installation depends on, and the security settings of its server."""
 
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from shared.settings import Settings, find, redis_url_with_password
 @click.pass_context
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
-    """Checks what this installation stands on: settings, server, disk, control chain, groups; and what is in force at
-    the server: encryption, users, persistence, memory, who can reach it.
+    """Check settings, server, disk, control chain and groups, and the server's settings for encryption, users,
+    persistence, memory and network access.
 
-    Exit code 0 in order, 1 something is wrong, 2 it cannot run, 3 this user may not look at all of it."""
+    Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
     checks = await in_force(redis_url_with_password(settings), settings.redis.ephemeral)
     report: dict[str, Any] = {
@@ -38,7 +38,7 @@ async def doctor(context: click.Context, /, output: str) -> None:
     }
     verdicts = {check.verdict for check in checks}
     try:
-        report |= await _standing(settings)
+        report |= await _log_facts(settings)
     except UnfitServerError as error:
         report["log"] = f"not opened: {error}"
         verdicts.add("wrong")
@@ -61,7 +61,7 @@ def _embedded() -> str:
         return "none on this machine"
 
 
-async def _standing(settings: Settings) -> dict[str, Any]:
+async def _log_facts(settings: Settings) -> dict[str, Any]:
     server = await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
     report: dict[str, Any] = {name: value for name, value in server._asdict().items() if value is not None}
     async with opened_log(settings, "conclave:console") as log:
@@ -71,7 +71,7 @@ async def _standing(settings: Settings) -> dict[str, Any]:
         report["control"] = f"version {state.version}, chain intact, head {state.head[:12]}"
         report["written past the door"] = len(await refused(log))
         report["commands"] = (
-            "open to whoever reaches the log" if state.open else f"signed by one of {len(state.keys)} keys"
+            "open to everyone with access to the log" if state.open else f"signed by one of {len(state.keys)} keys"
         )
         for partition in range(settings.installation.partitions):
             for view in await log.groups(partition):

@@ -1,4 +1,4 @@
-"""``conclave feed``: bars into the market stream, with a bar in the terminal that shows how far."""
+"""``conclave feed``: send bars to the stream ``market``, and show the progress."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,26 +23,26 @@ from shared.synthetic import SyntheticMarket
 
 @click.command()
 @BARS_OPTIONS
-@click.option("--speed", type=float, help="Bars a second over all symbols (default: as the settings say).")
-@click.option("--skip", default=0, show_default=True, help="Begin behind this many rows of the source.")
-@click.option("--limit", type=int, help="Send this many rows at most.")
+@click.option("--speed", type=float, help="Bars per second over all symbols (default: from the settings).")
+@click.option("--skip", default=0, show_default=True, help="Skip this many rows at the start of the source.")
+@click.option("--limit", type=int, help="Send at most this many rows.")
 @click.pass_context
 @asynchronous
 async def feed(context: click.Context, /, **options: Any) -> None:
-    """Sends bars, in the order of their close; resumes where it stood in the same source.
+    """Send bars in the order of their close. A source that was sent before resumes after its last bar sent.
 
-    Without --speed, or with 0, as fast as the pipeline takes them."""
+    Without --speed, or with 0, bars are sent as fast as the pipeline takes them."""
     settings = settings_of(context)
     source, name = chosen_source(options)
     part = Part(source, options["skip"], options["limit"])
     speed = settings.feed.speed if options["speed"] is None else options["speed"]
     async with stop_on_signal() as stop, opened_loop(settings, "feed") as loop:
         sent, refused = await _feed(loop, part, settings, speed, stop, name)
-    click.echo(f"{sent:,} bars sent, {refused:,} rows refused (see the stream of dead letters)")
+    click.echo(f"{sent:,} bars sent, {refused:,} rows refused (see the stream `dead`)")
 
 
 async def feed_from_settings(settings: Settings, stop: anyio.Event) -> None:
-    """The feed that the settings describe; returns at the end of its source."""
+    """Run the feed that the settings describe, until the end of its source or ``stop``."""
     async with opened_loop(settings, "feed") as loop:
         await _feed(loop, _configured(settings), settings, settings.feed.speed, stop, None)
 
@@ -76,14 +76,14 @@ async def _feed(
 
 
 async def _show(log: Log, partitions: int, name: str) -> None:
-    """How many bars went out and how many decisions came back, until cancelled."""
-    begun = await _added(log, partitions)
+    """Show the number of bars sent and of decisions made, until cancelled."""
+    before = await _added(log, partitions)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"{name}: decided of sent", total=None)
         while True:
             now = await _added(log, partitions)
-            sent, decided = now["market"] - begun["market"], now["decisions"] - begun["decisions"]
+            sent, decided = now["market"] - before["market"], now["decisions"] - before["decisions"]
             progress.update(task, completed=decided, total=sent or None)
             await anyio.sleep(0.2)
 

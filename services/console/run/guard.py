@@ -1,4 +1,4 @@
-"""``conclave guard``: hosts the guard, which reverts probations that nobody confirmed."""
+"""``conclave guard``: run the guard, which reverts promotions on probation that were not confirmed."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import click
 
 from services.console.context import settings_of
 from services.console.control.issuing import signer_of
-from services.console.run.service import tried_again
+from services.console.run.service import supervised
 from services.guard.main import run
 from shared.runtime.process import die_with_parent, stop_on_signal
 from shared.telemetry import logs
@@ -14,13 +14,13 @@ from shared.telemetry import logs
 
 @click.command()
 @click.option(
-    "--key", type=click.Path(exists=True, path_type=Path), help="Private key to sign with, where keys are trusted."
+    "--key", type=click.Path(exists=True, path_type=Path), help="Private key (PEM) to sign with, if keys are trusted."
 )
 @click.option("--parent", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
-@tried_again
+@supervised
 async def guard(context: click.Context, /, key: Path | None, parent: int | None) -> None:
-    """Reverts probations that nobody confirmed in time, until Ctrl-C. `up` starts one."""
+    """Revert promotions on probation that were not confirmed in time, until Ctrl-C. `conclave up` starts it too."""
     if parent is not None:
         die_with_parent(parent)
     logs.configure("guard")

@@ -1,4 +1,4 @@
-"""``conclave up | down``: all services as processes of this machine, and their server."""
+"""``conclave up | down``: run all services of an installation on this machine, and their server."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import anyio
 import click
 
 from services.console.context import asynchronous, settings_of
-from services.console.control.membership import begin
+from services.console.control.membership import found_installation
 from services.console.run.processes import Child, Supervisor, console_command
 from services.console.run.service import host
 from services.console.run.status import all_alive
@@ -27,14 +27,14 @@ from shared.runtime.process import InstallationError, cancelled_by_signal, opene
 from shared.server.embedded import LOOPBACK, EmbeddedServer
 from shared.settings import VARIABLE, Settings, find, redis_url_with_password
 
-CARD: Final = "up.json"
+PID_FILE: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
-ASIDE: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
-"""What stands beside the way from bar to decision: no vote waits for it."""
+LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
+"""The services that are not on the path from bar to decision."""
 
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
-    """Every process of an installation: its name, how to run it, and its group."""
+    """Return the name, the command and the consumer group of every service of an installation."""
     partition_wide = ["feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator"]
     rows = [(name, ["run", name, "--partition", "0"], name) for name in ("archiver", "trainer")]
     for partition in range(settings.installation.partitions):
@@ -53,22 +53,23 @@ def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
 
 
 def children_of(settings: Settings, file: Path | None) -> list[Child]:
-    """The processes of an installation, as the supervisor starts them, with the settings of ``file``."""
+    """Return the processes of an installation. They read the settings in ``file``."""
     parent = ["--parent", str(os.getpid())]
     environment = {VARIABLE: str(file)} if file else {}
     processes = [(name, words) for name, words, _ in service_names(settings)] + [("guard", ["guard"])]
     if settings.telemetry.endpoint or addresses():
-        processes.append(("watcher", ["run", "watcher"]))  # there is somebody to tell
+        processes.append(("watcher", ["run", "watcher"]))  # its alerts have a destination
     return [
-        Child(name, console_command(*words, *parent), environment, aside=words[1:2] in ASIDE)
+        Child(name, console_command(*words, *parent), environment, low_priority=words[1:2] in LOW_PRIORITY)
         for name, words in processes
     ]
 
 
 @asynccontextmanager
 async def server_for(settings: Settings) -> AsyncIterator[bool]:
-    """A server at the configured address: the one that answers there, or, on loopback, an embedded one
-    for as long as this lasts. Yields whether it was started here."""
+    """Ensure that a server answers at the configured address. If none does and the address is on the loopback
+    interface, run an embedded one inside this context. Yields whether it was started here. Raises
+    ``UnavailableError``."""
     try:
         await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
         yield False
@@ -88,22 +89,24 @@ async def server_for(settings: Settings) -> AsyncIterator[bool]:
 
 
 async def found_if_new(settings: Settings, actor: str) -> None:
-    """Founds the installation where the control stream is empty."""
+    """Create the installation if the stream ``control`` is empty."""
     async with opened_log(settings, "conclave:console") as log:
         if (await current(log)).version == 0:
-            await begin(log, settings, actor, "first start")
+            await found_installation(log, settings, actor, "first start")
 
 
 @asynccontextmanager
-async def services_up(settings: Settings, tell: Callable[[str], None], file: Path | None) -> AsyncIterator[Supervisor]:
-    """Every service as a process of its own, alive once this yields; drained at the end."""
-    supervisor = Supervisor(children_of(settings, file), Path(settings.installation.state) / "log", tell)
+async def services_up(
+    settings: Settings, report: Callable[[str], None], file: Path | None
+) -> AsyncIterator[Supervisor]:
+    """Run every service as a process of its own. All are alive when this yields, and are drained on exit."""
+    supervisor = Supervisor(children_of(settings, file), Path(settings.installation.state) / "log", report)
     wanted = {group for _, _, group in service_names(settings)}
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         try:
             await _until_alive(settings, wanted, supervisor)
-            supervisor.stand_aside()
+            supervisor.lower_priorities()
             yield supervisor
         finally:
             supervisor.stop()
@@ -113,21 +116,22 @@ async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervi
     deadline = time.monotonic() + READY_WITHIN_S
     async with opened_log(settings, "conclave:console") as log:
         while not await all_alive(log, settings.installation.partitions, wanted):
-            gone = [child.name for child in supervisor.children if child.code is not None]
-            if gone or time.monotonic() > deadline:
-                what = f"{', '.join(gone)} ended" if gone else f"not every service came up in {READY_WITHIN_S:.0f} s"
+            ended = [child.name for child in supervisor.children if child.code is not None]
+            if ended or time.monotonic() > deadline:
+                late = f"not every service was alive within {READY_WITHIN_S:.0f} s"
+                what = f"{', '.join(ended)} ended" if ended else late
                 raise InstallationError(f"{what}; see {settings.installation.state}/log")
             await anyio.sleep(0.02)
 
 
 @click.command()
-@click.option("--one-process", is_flag=True, help="All services as tasks of this process, for development.")
-@click.option("--detach", "-d", is_flag=True, help="Go on in the background; `conclave down` ends it.")
-@click.option("--feed", "with_feed", is_flag=True, help="Start the feed of the settings too.")
+@click.option("--one-process", is_flag=True, help="Run all services as tasks of one process, for development.")
+@click.option("--detach", "-d", is_flag=True, help="Run in the background; `conclave down` ends it.")
+@click.option("--feed", "with_feed", is_flag=True, help="Also start the feed that the settings describe.")
 @click.pass_context
 @asynchronous
 async def up(context: click.Context, /, one_process: bool, detach: bool, with_feed: bool) -> None:
-    """Starts everything: a server if none answers, and each service as a process of its own."""
+    """Start the installation: a server if none answers, and each service as a process of its own."""
     settings = settings_of(context)
     state = Path(settings.installation.state)
     state.mkdir(parents=True, exist_ok=True)
@@ -143,15 +147,15 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
             await _one_process(settings, with_feed)
             return
         async with services_up(settings, click.echo, find(context.find_root().params["path"])) as supervisor:
-            (state / CARD).write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
+            (state / PID_FILE).write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
             names = ", ".join(child.name for child in supervisor.children)
-            click.echo(f"up: {names}. Ctrl-C, or `conclave down`, ends it; logs in {state / 'log'}")
+            click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
             try:
                 if with_feed:
                     await _feed(settings, anyio.Event())
                 await anyio.sleep_forever()
             finally:
-                (state / CARD).unlink(missing_ok=True)
+                (state / PID_FILE).unlink(missing_ok=True)
 
 
 async def _one_process(settings: Settings, with_feed: bool) -> None:
@@ -174,13 +178,13 @@ async def _feed(settings: Settings, stop: anyio.Event) -> None:
 def _refuse_second(state: Path) -> None:
     pid = _running(state)
     if pid is not None:
-        raise InstallationError(f"up already, as pid {pid}; `conclave down` ends it")
+        raise InstallationError(f"already up, as pid {pid}; `conclave down` ends it")
 
 
 def _running(state: Path) -> int | None:
-    """The pid of the ``up`` that runs over this state folder."""
+    """Return the pid of the ``conclave up`` that uses this state folder; None if none runs."""
     try:
-        pid = int(json.loads((state / CARD).read_text())["pid"])
+        pid = int(json.loads((state / PID_FILE).read_text())["pid"])
         os.kill(pid, 0)
     except (FileNotFoundError, ProcessLookupError, ValueError, KeyError):
         return None
@@ -192,7 +196,7 @@ def _detach(state: Path, words: Sequence[str]) -> None:
     environment = {**os.environ, **({VARIABLE: str(file)} if file else {})}
     (state / "log").mkdir(exist_ok=True)
     with (state / "log" / "up.log").open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603  # our own words
+        process = subprocess.Popen(  # noqa: S603  # a fixed command
             console_command("up", *words),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -203,7 +207,7 @@ def _detach(state: Path, words: Sequence[str]) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while _running(state) is None:
         if process.poll() is not None or time.monotonic() > deadline:
-            raise InstallationError(f"it did not come up; see {state / 'log' / 'up.log'}")
+            raise InstallationError(f"it did not start; see {state / 'log' / 'up.log'}")
         time.sleep(0.05)
     click.echo(f"up, as pid {process.pid}; `conclave status` shows it, `conclave down` ends it")
 
@@ -211,7 +215,7 @@ def _detach(state: Path, words: Sequence[str]) -> None:
 @click.command()
 @click.pass_context
 def down(context: click.Context) -> None:
-    """Drains and ends what ``up`` started, its embedded server last."""
+    """Drain and end the services that `conclave up` started, and then its embedded server."""
     state = Path(settings_of(context).installation.state)
     pid = _running(state)
     if pid is None:

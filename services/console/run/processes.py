@@ -1,8 +1,8 @@
-"""Keeps a set of processes running: starts them, restarts what crashes, ends all of them together.
+"""Supervise a set of processes: start them, restart those that crash, end all of them together.
 
-A process that ends with exit code 0 or 2 is not started again: it was drained, or it cannot run and
-said why (a second copy, a gap). Anything else is a crash; it is started again at once the first time,
-then after a delay that doubles up to ten seconds while it keeps crashing within as long.
+A process that ends with exit code 0 or 2 is not restarted: it was drained, or it cannot run and printed the reason (a
+second copy, a gap). Any other code is a crash. It is restarted after 0.1 s; the delay doubles, up to ten seconds, while
+the process lives for less than ten seconds.
 """
 
 import os
@@ -28,57 +28,58 @@ FINAL: Final = (0, 2)
 
 @dataclass
 class Child:
-    """One process: what to run, whether it stands aside for the others once all are up, and how it fares. ``code`` is
-    set once it is not started again."""
+    """One process. ``low_priority``: it gets a low scheduling priority when all are up. ``code``: its exit code, set
+    when it will not be restarted."""
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    aside: bool = False
+    low_priority: bool = False
     pid: int | None = None
     starts: int = 0
     code: int | None = None
 
 
 class Supervisor:
-    """Runs children until cancelled or told to stop. Their output goes to ``<logs>/<name>.log``."""
+    """Runs children until cancelled or stopped. Their output is appended to ``<logs>/<name>.log``. ``report`` gets a
+    line for each restart and each child that cannot run."""
 
-    def __init__(self, children: Sequence[Child], logs: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, children: Sequence[Child], logs: Path, report: Callable[[str], None]) -> None:
         self.children = list(children)
         self._logs = logs
-        self._tell = tell
+        self._report = report
         self._stopping = False
-        self._aside = False
+        self._lowered = False
         self._processes: dict[str, Process] = {}
 
     async def run(self) -> None:
-        """Returns when no child is left to run."""
+        """Run the children. Returns when all have ended and none will be restarted."""
         self._logs.mkdir(parents=True, exist_ok=True)
         async with anyio.create_task_group() as tasks:
             for child in self.children:
-                tasks.start_soon(self._keep, child)
+                tasks.start_soon(self._supervise, child)
 
-    def stand_aside(self) -> None:
-        """From now on, children that stand aside run only when no other one wants the processor. To be called once
-        all are up: until then they run as the others do, or they would not come up on a busy machine."""
-        self._aside = True
+    def lower_priorities(self) -> None:
+        """Run children with ``low_priority`` from now on only when no other process wants the processor. Call it when
+        all are up: with a low priority they would not start on a busy machine."""
+        self._lowered = True
         for child in self.children:
-            if child.aside and child.pid is not None:
-                _stand_aside(child.pid)
+            if child.low_priority and child.pid is not None:
+                _lower_priority(child.pid)
 
     def stop(self) -> None:
-        """Asks every child to drain; ``run`` returns when they have. Nothing is started any more."""
+        """Send every child SIGTERM, so that it drains, and restart none. ``run`` returns when all have ended."""
         self._stopping = True
         for process in self._running():
             process.terminate()
 
     def kill(self) -> None:
-        """Ends every child at once."""
+        """Kill every child immediately, and restart none."""
         self._stopping = True
         for process in self._running():
             process.kill()
 
-    async def _keep(self, child: Child) -> None:
+    async def _supervise(self, child: Child) -> None:
         delay = 0.0
         while not self._stopping:
             started = time.monotonic()
@@ -86,15 +87,15 @@ class Supervisor:
             if self._stopping or code in FINAL:  # type: ignore[redundant-expr]  # set while awaiting
                 child.code = code
                 if code == 2 and not self._stopping:
-                    self._tell(f"{child.name} cannot run and is not started again: {self._last_words(child)}")
+                    self._report(f"{child.name} cannot run and is not restarted: {self._last_line(child)}")
                 return
             lived = time.monotonic() - started
             delay = SHORTEST_DELAY_S if lived > LONGEST_DELAY_S else min(max(2 * delay, SHORTEST_DELAY_S), 10.0)
-            self._tell(f"{child.name} ended with code {code} after {lived:.1f} s; starting it again")
+            self._report(f"{child.name} ended with code {code} after {lived:.1f} s; restarting it")
             await anyio.sleep(delay)
 
     async def _once(self, child: Child) -> int:
-        """One life of a child; it does not outlive this task, however that ends."""
+        """Run a child once and return its exit code. The process is ended when this task ends, for whatever reason."""
         with (self._logs / f"{child.name}.log").open("ab") as output:
             process = await anyio.open_process(
                 list(child.arguments),
@@ -103,8 +104,8 @@ class Supervisor:
                 stderr=output,
                 env={**os.environ, **ONE_THREAD, **child.environment},
             )
-        if child.aside and self._aside:
-            _stand_aside(process.pid)
+        if child.low_priority and self._lowered:
+            _lower_priority(process.pid)
         child.pid = process.pid
         child.starts += 1
         self._processes[child.name] = process
@@ -119,14 +120,15 @@ class Supervisor:
     def _running(self) -> list[Process]:
         return [process for process in self._processes.values() if process.returncode is None]
 
-    def _last_words(self, child: Child) -> str:
+    def _last_line(self, child: Child) -> str:
         lines = (self._logs / f"{child.name}.log").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "its log is empty"
 
 
-def _stand_aside(pid: int) -> None:
-    """Whoever else of the session wakes has the processor at once, which no niceness gives (sched(7)). Elsewhere
-    than on Linux niceness has to do. A process that ended meanwhile needs neither."""
+def _lower_priority(pid: int) -> None:
+    """Give a process the scheduling policy SCHED_IDLE: other processes of the session preempt it at once, which a nice
+    value does not achieve (sched(7)). On systems other than Linux only the nice value is set. A process that has ended
+    is ignored."""
     with suppress(ProcessLookupError, FileNotFoundError):
         if sys.platform != "linux":
             os.setpriority(os.PRIO_PROCESS, pid, NICE)
@@ -148,5 +150,5 @@ async def _end(process: Process) -> None:
 
 
 def console_command(*words: str) -> list[str]:
-    """Return the command that runs this console as a child process, by the same interpreter, from any folder."""
+    """Return the command that runs this console as a child process, with the same interpreter, from any folder."""
     return module_command("services.console.cli", *words)

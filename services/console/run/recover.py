@@ -1,4 +1,5 @@
-"""``conclave recover``: what the server lost, where it can be had, and how it comes back or is given up."""
+"""``conclave recover``: show the commands that the server lost and where copies are; append them again or give them
+up."""
 
 import getpass
 from collections.abc import Sequence
@@ -29,9 +30,9 @@ NOWHERE: Final = "nowhere"
 
 @click.command()
 @click.option("--append", is_flag=True, help="Append the lost commands again, byte for byte.")
-@click.option("--accept", is_flag=True, help="Give the lost commands up: the log goes on as it is.")
-@click.option("--forget", metavar="GROUP", help="Let a group whose record is gone begin with an empty memory.")
-@click.option("--partition", default=0, show_default=True, help="Of the group to forget.")
+@click.option("--accept", is_flag=True, help="Give the lost commands up: the log continues without them.")
+@click.option("--forget", metavar="GROUP", help="Let a group whose record is lost start with an empty state.")
+@click.option("--partition", default=0, show_default=True, help="Partition of the group for --forget.")
 @click.option("--reason", help="Why. It is recorded; required with --append, --accept and --forget.")
 @OUTPUT
 @click.pass_context
@@ -46,13 +47,15 @@ async def recover(
     reason: str | None,
     output: str,
 ) -> None:
-    """Shows which commands the control log lost, by what this machine noted, and from where each can be had.
+    """Show which commands are missing from the stream control, compared with the records of this machine, and where
+    copies of them are.
 
-    Exit code 0 nothing is missing (any more), 1 something is, 2 it cannot run, 3 there is nothing to compare with."""
+    Exit code 0 nothing is missing (any more), 1 something is missing, 2 it cannot run, 3 there are no records to
+    compare with."""
     if append + accept + (forget is not None) > 1:
-        raise click.UsageError("--append, --accept and --forget are three ways; choose one")
+        raise click.UsageError("--append, --accept and --forget exclude each other: choose one")
     if (append or accept or forget is not None) and not reason:
-        raise click.UsageError("--reason says why, and is recorded: give one")
+        raise click.UsageError("--append, --accept and --forget need a --reason; it is recorded")
     settings, why = settings_of(context), f"{getpass.getuser()}: {reason}"
     async with opened_log(settings, "conclave:console") as log:
         if forget is not None:
@@ -60,24 +63,24 @@ async def recover(
             return
         record = record_of(settings)
         if record is None:
-            raise click.UsageError("this log is declared ephemeral: nothing is noted of it")
+            raise click.UsageError("the settings declare this log ephemeral: no records of it are kept")
         state = await current(log)
         check_installation(settings, state)
         sealed = await _sealed(settings)
-        found = record.missing(state, ("archive", sealed))
-        if found is not None and append:
-            await _append(log, found)
-        elif found is not None and accept:
-            record.give_up(found, state, why, now_ms())
+        missing = record.missing(state, ("archive", sealed))
+        if missing is not None and append:
+            await _append(log, missing)
+        elif missing is not None and accept:
+            record.give_up(missing, state, why, now_ms())
         opened = await _open(log, state, why) if append or accept else []
-        _show(found, output, done="appended" if append else "given up" if accept else "", opened=opened)
-        if found is None and record.empty() and not sealed:
+        _show(missing, output, done="appended" if append else "given up" if accept else "", opened=opened)
+        if missing is None and record.empty() and not sealed:
             context.exit(3)
-        context.exit(0 if found is None or append or accept else 1)
+        context.exit(0 if missing is None or append or accept else 1)
 
 
 async def _sealed(settings: Settings) -> list[Entry]:
-    """The control log as far as it was archived."""
+    """Return the archived entries of ``control``; none if there is no archive."""
     try:
         store = store_of(settings)
         return [entry async for entry in entries(SealedHistory(store), CONTROL)] if Files(store, CONTROL).end() else []
@@ -85,30 +88,30 @@ async def _sealed(settings: Settings) -> list[Entry]:
         return []
 
 
-async def _append(log: Log, found: Missing) -> None:
-    """The lost commands again, under their ids. Raises ``RefusedError`` where that cannot be."""
-    if found.replaced:
+async def _append(log: Log, missing: Missing) -> None:
+    """Append the lost commands again, with their entry ids. Raises ``RefusedError`` if that is not possible."""
+    if missing.replaced:
         raise RefusedError(
-            f"{found}: the lost ones cannot be appended behind those. Give them up (--accept), then issue again what "
-            "still holds"
+            f"{missing}: the lost commands cannot be appended after those. Give them up (--accept), then issue again "
+            "those that are still wanted"
         )
-    if not found.complete:
-        unknown = ", ".join(str(lost.version) for lost in found.lost if lost.copied is None)
-        raise RefusedError(f"the command of version {unknown} is held nowhere; give up what is lost (--accept)")
+    if not missing.complete:
+        unknown = ", ".join(str(lost.version) for lost in missing.lost if lost.copied is None)
+        raise RefusedError(f"there is no copy of the command of version {unknown}; give up what is lost (--accept)")
     reader = ControlReader()
     await read_control(log, reader)
-    for lost in found.lost:
+    for lost in missing.lost:
         assert lost.copied is not None
         entry = lost.copied.entry
         if not await log.append_at(CONTROL, entry.id, entry.data, marks=marks_of(reader)):
-            raise RefusedError(f"the stream takes no entry {entry.id}: somebody appended meanwhile; look again")
+            raise RefusedError(f"entry {entry.id} was not appended: another command was appended first; run this again")
         await read_control(log, reader)
         if reader.state.head != lost.head:
-            raise RefusedError(f"entry {entry.id} was appended and does not count; look at `conclave history`")
+            raise RefusedError(f"entry {entry.id} was appended but has no effect; see `conclave history`")
 
 
 async def _open(log: Log, state: State, why: str) -> list[int]:
-    """The partitions whose fence was closed for the loss, and is open again."""
+    """Open the fences that were closed because of the loss, and return their partitions."""
     return [number for number in range(state.partitions) if await open_fence(log, number, "console", why, now_ms())]
 
 
@@ -121,40 +124,43 @@ async def _forget(log: Log, group: str, partition: int, why: str) -> None:
         await log.commit(claim, Commit((), {}, {}))
     await log.release(claim)
     if not claim.restored:
-        click.echo(f"the record of {group} is there; nothing was done")
+        click.echo(f"the record of {group} exists; nothing was done")
         return
-    stands = ", ".join(f"{stream} after {claim.positions[stream].id}" for stream in claim.restored)
-    click.echo(f"{group} begins with an empty memory: {stands}; {why}")
+    positions = ", ".join(f"{stream} after {claim.positions[stream].id}" for stream in claim.restored)
+    click.echo(f"{group} starts with an empty state: {positions}; {why}")
 
 
-def _show(found: Missing | None, output: str, *, done: str, opened: Sequence[int]) -> None:
-    rows = _rows(found)
+def _show(missing: Missing | None, output: str, *, done: str, opened: Sequence[int]) -> None:
+    rows = _rows(missing)
     if output == "json":
-        facts: dict[str, Any] = {"missing": rows, "done": done if found is not None else "", "opened": list(opened)}
-        if found is not None:
-            facts |= {"common": found.common, "version": found.version, "replaced": found.replaced}
+        facts: dict[str, Any] = {"missing": rows, "done": done if missing is not None else "", "opened": list(opened)}
+        if missing is not None:
+            facts |= {"common": missing.common, "version": missing.version, "replaced": missing.replaced}
         echo_json(facts)
         return
-    if found is None:
-        click.echo("nothing is missing from the control log, by what this machine noted of it")
+    if missing is None:
+        click.echo("nothing is missing from the stream control, compared with the records of this machine")
     else:
         table = Table("version", "entry", "command", "by", "reason", "held by")
         for row in rows:
             table.add_row(*(str(row[name]) for name in ("version", "entry", "command", "actor", "reason", "held")))
         Console().print(table)
-        click.echo(f"{found}{f': {done}' if done else ''}")
-        if not done and found.replaced:
-            click.echo("it went on: `conclave recover --accept --reason ...`, then issue again what still holds")
+        click.echo(f"{missing}{f': {done}' if done else ''}")
+        if not done and missing.replaced:
+            click.echo(
+                "other commands were issued since: run `conclave recover --accept --reason ...`, then issue again the "
+                "lost ones that are still wanted"
+            )
         elif not done:
-            way = "--append" if found.complete else "--accept"
-            click.echo(f"`conclave recover {way} --reason ...`")
+            option = "--append" if missing.complete else "--accept"
+            click.echo(f"run `conclave recover {option} --reason ...`")
     for number in opened:
-        click.echo(f"intents are issued again in partition {number}")
+        click.echo(f"intents are written again in partition {number}")
 
 
-def _rows(found: Missing | None) -> list[dict[str, Any]]:
+def _rows(missing: Missing | None) -> list[dict[str, Any]]:
     rows = []
-    for lost in found.lost if found is not None else ():
+    for lost in missing.lost if missing is not None else ():
         row: dict[str, Any] = {"version": lost.version, "head": lost.head, "held": NOWHERE}
         row |= {"entry": "", "command": "", "actor": "", "reason": ""}
         if lost.copied is not None:

@@ -1,8 +1,8 @@
-"""``conclave run``: one service in this process. Imports only what that service needs: four workers
-that each carried a training stack would not fit a small machine.
+"""``conclave run``: run one service in this process. Only what that service needs is imported: four workers with a
+training stack each would not fit on a small machine.
 
-Exit codes for a supervisor: 0 drained, or at its end; 2 cannot run, do not start it again; 75 the
-server does not answer, or lost what was written last, do.
+Exit codes for a supervisor: 0 drained, or at the end of its input; 2 it cannot run, do not restart it; 75 the server
+does not answer or lost its last writes, restart it.
 """
 
 import functools
@@ -38,9 +38,9 @@ SERVICES: Final = (
 )
 
 
-def tried_again(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A click command whose body is a coroutine, under a supervisor: ends with ``TRY_AGAIN`` and one line
-    where the server does not answer, or is not as it was left."""
+def supervised(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make a click command of a coroutine function, for a supervisor: it ends with one line and ``TRY_AGAIN`` if the
+    server does not answer or lost its last writes."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -49,7 +49,7 @@ def tried_again(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, 
             anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
         except* (UnavailableError, TruncatedLogError) as group:
             lost = next(_leaves(group))
-        # Not above: what is raised there would come in a group, and be nobody's exit code.
+        # Not in the except block: SystemExit raised there would be wrapped in a group and lose its exit code.
         if lost is not None:
             click.echo(f"conclave: {lost}", err=True)
             sys.exit(TRY_AGAIN)
@@ -67,20 +67,20 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
 
 @click.command()
 @click.argument("service", type=click.Choice(SERVICES))
-@click.option("--model", help="Which model a model-worker serves.")
-@click.option("--partition", default=0, show_default=True)
+@click.option("--model", help="The model that a model-worker serves.")
+@click.option("--partition", default=0, show_default=True, help="The partition that the service reads.")
 @click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
 @click.option("--parent", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
-@tried_again
+@supervised
 async def run(
     context: click.Context, /, service: str, model: str | None, partition: int, take_over: bool, parent: int | None
 ) -> None:
-    """Runs one service in the foreground, until SIGTERM."""
+    """Run one service in the foreground, until SIGTERM."""
     if parent is not None:
         die_with_parent(parent)
     if (service == "model-worker") != (model is not None):
-        raise click.UsageError("--model names the model of a model-worker, and belongs to no other service")
+        raise click.UsageError("a model-worker needs --model; no other service takes it")
     logs.configure(f"{service}.{model}" if model else service)
     await _run(settings_of(context), service, model, partition, take_over=take_over)
 
@@ -98,7 +98,7 @@ async def _run(settings: Settings, service: str, model: str | None, partition: i
 async def host(
     settings: Settings, service: str, model: str | None, partition: int, stop: anyio.Event, *, take_over: bool = False
 ) -> None:
-    """Hosts one service until ``stop``, with the shell that it has."""
+    """Run one service until ``stop``."""
     if service == "gate-evaluator":
         from services.gate_evaluator import main as evaluator  # noqa: PLC0415  # imported where needed
 
@@ -120,7 +120,8 @@ async def host(
 
 
 def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:
-    """A service, ready to be hosted. Imported here, so that each process carries only what it needs."""
+    """Return a service. It is imported here, so that each process loads only what it needs. Raises
+    ``SettingsError``."""
     match service:
         case "ensemble-voter":
             from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
@@ -134,11 +135,11 @@ def service_of(service: str, model: str | None, settings: Settings) -> Service[A
             from services.feature_builder import main as builder  # noqa: PLC0415  # imported where needed
             from shared.features.installed import FEATURE_SETS  # noqa: PLC0415  # imported where needed
 
-            wanted, bridge = settings.features.sets, settings.features.bridge
-            if unknown := [name for name in wanted if name not in FEATURE_SETS]:
-                there = ", ".join(FEATURE_SETS)
-                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {there}")
-            return builder.service([FEATURE_SETS[name] for name in wanted], bridge)
+            names, bridge = settings.features.sets, settings.features.bridge
+            if unknown := [name for name in names if name not in FEATURE_SETS]:
+                known = ", ".join(FEATURE_SETS)
+                raise SettingsError(f"[features] sets: no set {', '.join(unknown)}; there are: {known}")
+            return builder.service([FEATURE_SETS[name] for name in names], bridge)
         case _:
             from services.model_worker import main as worker  # noqa: PLC0415  # imported where needed
             from shared.artifacts import ArtifactStore  # noqa: PLC0415  # imported where needed

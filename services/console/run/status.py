@@ -1,4 +1,4 @@
-"""``conclave status | decisions | groups``: looking, and the one repair that needs a person."""
+"""``conclave status | decisions | groups``: show the state of an installation, and repair a group after a gap."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -26,12 +26,12 @@ from shared.runtime.process import opened_log, owner
 
 
 @click.command()
-@click.option("--at", "moment", metavar="VERSION|TIME", help="The configuration as of then, without the groups.")
+@click.option("--at", "moment", metavar="VERSION|TIME", help="Show the configuration as of then, without the groups.")
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def status(context: click.Context, /, moment: str | None, output: str) -> None:
-    """The configuration, and where every group stands."""
+    """Show the configuration, the fences, and the lag of every consumer group."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         state = await (current(log) if moment is None else at(log, moment))
@@ -67,12 +67,12 @@ def _configuration(state: State) -> dict[str, Any]:
 
 
 def _group(view: GroupView) -> dict[str, Any]:
-    found = view._asdict()
-    found["positions"] = {stream: position.id for stream, position in view.positions.items()}
-    found["written"] = {
+    facts = view._asdict()
+    facts["positions"] = {stream: position.id for stream, position in view.positions.items()}
+    facts["written"] = {
         stream: {**written._asdict(), "digest": written.digest.hex()} for stream, written in view.written.items()
     }
-    return found
+    return facts
 
 
 def _fences(fences: Reached) -> list[dict[str, Any]]:
@@ -87,27 +87,27 @@ def _fences(fences: Reached) -> list[dict[str, Any]]:
 
 
 def fence_lines(fences: Reached, *, halted: bool) -> list[str]:
-    """Each partition's fence, and what to do where it does not say what control says."""
+    """Return a line for the fence of each partition, and what to do if it does not match ``control``."""
     lines = []
     for partition, mark in sorted({**fences.marks, **dict.fromkeys(fences.faults, "")}.items()):
         if is_open(mark):
-            colour, told = ("red", "but control is halted: `conclave halt` closes it") if halted else ("green", "")
+            colour, note = ("red", "but control is halted: `conclave halt` closes it") if halted else ("green", "")
         elif partition in fences.faults:
-            colour, told = "red", f"cannot be read, counts as closed: {fences.faults[partition]}"
+            colour, note = "red", f"cannot be read, counts as closed: {fences.faults[partition]}"
         elif mark.startswith(CLOSED + COMMAND):
-            colour, told = "red", "the log lost its last writes: `conclave recover` shows what is missing"
+            colour, note = "red", "the log lost its last writes: `conclave recover` shows what is missing"
         else:
-            told = "" if halted else "but control is not halted: `conclave resume` opens it"
-            colour = "red"
+            colour, note = "red", "" if halted else "but control is not halted: `conclave resume` opens it"
         shown = mark or "no mark"
-        lines.append(f"fence of partition {partition}: [{colour}]{escape(shown)}[/] {escape(told)}".rstrip())
+        lines.append(f"fence of partition {partition}: [{colour}]{escape(shown)}[/] {escape(note)}".rstrip())
     return lines
 
 
 def configuration_table(state: State) -> Table:
-    """Who votes with what weight under the current version."""
+    """Return a table of the models with their weights, champions and shadows."""
     halted = "  [bold red]HALTED[/]" if state.halted else ""
-    caption = "open: whoever reaches the log may command (`conclave keys trust` ends that)" if state.open else None
+    open_to_all = "open: everyone with access to the log may issue commands (`conclave keys trust` ends that)"
+    caption = open_to_all if state.open else None
     title = f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}{halted}"
     table = Table(title=title, caption=caption)
     for heading in ("model", "weight", "champion", "in shadow"):
@@ -122,7 +122,7 @@ def configuration_table(state: State) -> Table:
 
 
 def groups_table(groups: list[GroupView]) -> Table:
-    """Every group: who owns it, how far it lags."""
+    """Return a table of the consumer groups with their owners and lags."""
     table = Table(title="groups")
     for heading in ("group", "partition", "alive", "owner", "lag"):
         table.add_column(heading)
@@ -134,7 +134,7 @@ def groups_table(groups: list[GroupView]) -> Table:
 
 
 async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -> AsyncIterator[DecisionMade]:
-    """The newest ``last`` decisions of each partition, and those that follow if asked."""
+    """Yield the newest ``last`` decisions of each partition and, with ``follow``, every later one."""
     after: dict[StreamKey, str] = {}
     for partition in range(partitions):
         place = StreamKey("decisions", partition)
@@ -153,31 +153,31 @@ async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -
 
 
 def decision_line(decision: DecisionMade) -> str:
-    """One decision in one line of markup, its members behind it."""
+    """Return a decision and its ballots as one line of markup."""
     when = datetime.fromtimestamp(decision.open_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     colour = COLOURS[decision.action]
     members = "  ".join(
         f"{ballot.model} [{COLOURS[ballot.action]}]{ballot.action}[/] {ballot.confidence:.2f}"
         for ballot in decision.counted
     )
-    gone = "  ".join(f"[yellow]{absent.model}: {absent.reason[:40]}[/]" for absent in decision.absent)
+    missing = "  ".join(f"[yellow]{absent.model}: {absent.reason[:40]}[/]" for absent in decision.absent)
     verdict = f"[{colour}]{decision.action:<4}[/] {decision.confidence:.2f}"
     if decision.status == "no_quorum":
         verdict = "[yellow]no quorum[/]"
     return (
         f"{when}  {decision.symbol:<10} {verdict}  {decision.consensus_count}/{decision.total_models}"
-        f"  v{decision.control_version}  {decision.intent:<9}  {members}  {gone}"
+        f"  v{decision.control_version}  {decision.intent:<9}  {members}  {missing}"
     )
 
 
 @click.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on as decisions are made.")
-@click.option("--last", "-n", default=20, show_default=True, help="How many to begin with.")
+@click.option("--follow", "-f", is_flag=True, help="Also show new decisions as they are made.")
+@click.option("--last", "-n", default=20, show_default=True, help="Number of decisions per partition to start with.")
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def decisions(context: click.Context, /, follow: bool, last: int, output: str) -> None:
-    """The newest decisions, with the ballots behind them."""
+    """Show the newest decisions and their ballots."""
     settings = settings_of(context)
     console = Console(highlight=False, soft_wrap=True)
     async with opened_log(settings, "conclave:console") as log:
@@ -190,18 +190,18 @@ async def decisions(context: click.Context, /, follow: bool, last: int, output: 
 
 @click.group()
 def groups() -> None:
-    """Consumer groups: the one repair that needs a person."""
+    """Repair a consumer group that stopped because of a gap."""
 
 
 @groups.command()
 @click.argument("group")
 @click.argument("stream", type=click.Choice(list(STREAMS)))
-@click.option("--partition", default=0, show_default=True)
-@click.option("--reason", required=True, help="Why the loss is accepted; printed, and part of the owner's label.")
+@click.option("--partition", default=0, show_default=True, help="Partition of the group.")
+@click.option("--reason", required=True, help="Why the loss is accepted. It is printed and recorded as the owner.")
 @click.pass_context
 @asynchronous
 async def skip(context: click.Context, /, group: str, stream: str, partition: int, reason: str) -> None:
-    """Moves a stopped group past entries that were trimmed before it had read them."""
+    """Move a stopped group past entries that were trimmed before the group had read them."""
     async with opened_log(settings_of(context), "conclave:console") as log:
         view = next((view for view in await log.groups(partition) if view.group == group), None)
         if view is None or stream not in view.positions:
@@ -218,11 +218,11 @@ async def skip(context: click.Context, /, group: str, stream: str, partition: in
         since = {name: entry for name, entry in claim.since.items() if name != stream}
         await log.commit(claim, Commit((), {stream: before}, {stream: after}, claim.memo, since))
         await log.release(claim)
-    click.echo(f"{group} goes on behind {trimmed - before.seen} lost entries of {stream}: {reason}")
+    click.echo(f"{group} continues after {trimmed - before.seen} lost entries of {stream}: {reason}")
 
 
 async def all_alive(log: Log, partitions: int, wanted: set[str]) -> bool:
-    """Whether every wanted group has a living owner in every partition."""
+    """Return whether every wanted group has a living owner in every partition."""
     for partition in range(partitions):
         if not wanted <= {view.group for view in await log.groups(partition) if view.alive}:
             return False

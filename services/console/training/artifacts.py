@@ -1,4 +1,4 @@
-"""``conclave artifacts``: what the store holds, what it is worth, and whether it is what it says it is."""
+"""``conclave artifacts``: list, show, verify and copy the artifacts of the store."""
 
 import click
 from rich.console import Console
@@ -19,24 +19,24 @@ from shared.report.text import moment
 
 @click.group()
 def artifacts() -> None:
-    """The artifacts in this installation's store."""
+    """List, show, verify and copy the artifacts in the store of this installation."""
 
 
 @artifacts.command("list")
 @OUTPUT
 @click.pass_context
 def list_(context: click.Context, /, output: str) -> None:
-    """Every artifact: what it is, what it learned from, what it was worth on its test part."""
+    """List every artifact: its family, its features, its training data, and its skill on the test part."""
     store = store_of(settings_of(context))
-    found = [(digest, store.manifest(digest)) for digest in store.list()]
+    stored = [(digest, store.manifest(digest)) for digest in store.list()]
     if output == "json":
-        for digest, manifest in found:
+        for digest, manifest in stored:
             echo_json({"digest": digest, "manifest": manifest})
         return
-    table = Table(title=f"{len(found)} artifacts in {store.path}")
+    table = Table(title=f"{len(stored)} artifacts in {store.path}")
     for heading in ("artifact", "family", "features", "window", "skill (mnat)", "trained on", "until"):
         table.add_column(heading)
-    for digest, manifest in found:
+    for digest, manifest in stored:
         skill = manifest.metrics.test.skill
         table.add_row(
             digest[:12],
@@ -55,7 +55,7 @@ def list_(context: click.Context, /, output: str) -> None:
 @OUTPUT
 @click.pass_context
 def show(context: click.Context, /, artifact: str, output: str) -> None:
-    """One artifact: its scores beside the class prior, or its whole manifest as JSON."""
+    """Show the scores of an artifact, compared with the class prior. With -o json: its whole manifest."""
     store = store_of(settings_of(context))
     digest = store.find(artifact)
     manifest = store.manifest(digest)
@@ -69,7 +69,7 @@ def show(context: click.Context, /, artifact: str, output: str) -> None:
 @click.argument("artifact")
 @click.pass_context
 def card(context: click.Context, /, artifact: str) -> None:
-    """Its model card, in Markdown: what it is for, what it learned, what it is worth, what it is not."""
+    """Print the model card of an artifact, in Markdown: purpose, training data, scores, limits."""
     store = store_of(settings_of(context))
     digest = store.find(artifact)
     click.echo(card_of(digest, store.manifest(digest)))
@@ -80,15 +80,15 @@ def card(context: click.Context, /, artifact: str) -> None:
 @OUTPUT
 @click.pass_context
 def verify(context: click.Context, /, named: tuple[str, ...], output: str) -> None:
-    """Compares every byte with its manifest, asks the golden windows again, and runs the checks that every
-    model must pass. All artifacts where none is named.
+    """Verify artifacts: every byte against the manifest, the predictions for the golden windows, and the checks that
+    every model must pass. Without ARTIFACT: all.
 
-    Exit code 0 all hold, 1 one does not."""
+    Exit code 0 all passed, 1 one did not."""
     store = store_of(settings_of(context))
     digests = [store.find(prefix) for prefix in named] or list(store.list())
     ok = [_verify(store, digest, output) for digest in digests]
     if output == "table":
-        click.echo(f"{sum(ok)} of {len(ok)} artifacts are what they say they are")
+        click.echo(f"{sum(ok)} of {len(ok)} artifacts passed")
     context.exit(0 if all(ok) else 1)
 
 
@@ -97,7 +97,7 @@ def verify(context: click.Context, /, named: tuple[str, ...], output: str) -> No
 @click.argument("place", metavar="FOLDER|URL")
 @click.pass_context
 def push_(context: click.Context, /, artifact: str, place: str) -> None:
-    """Copies an artifact to a folder, or to a place that fsspec knows, as s3://bucket/artifacts."""
+    """Copy an artifact to a folder, or to a URL that fsspec supports, such as s3://bucket/artifacts."""
     store = store_of(settings_of(context))
     digest = store.find(artifact)
     size = push(store, digest, open_store(place))
@@ -109,7 +109,7 @@ def push_(context: click.Context, /, artifact: str, place: str) -> None:
 @click.argument("place", metavar="FOLDER|URL")
 @click.pass_context
 def pull_(context: click.Context, /, digest: str, place: str) -> None:
-    """Copies an artifact from there into this store, by its whole digest, verified byte by byte."""
+    """Copy an artifact from a folder or URL into this store. DIGEST is complete; every byte is verified."""
     click.echo(pull(store_of(settings_of(context)), digest, open_store(place)))
 
 

@@ -1,4 +1,4 @@
-"""``conclave train``: models from bars of files, here; and models from recorded streams, by the trainer."""
+"""``conclave train``: train models from files in this process, or from recorded streams by the trainer."""
 
 import click
 
@@ -10,7 +10,7 @@ from services.console.training.sweep import sweep
 
 @click.group()
 def train() -> None:
-    """Train models: on files in this process, or by the trainer on what was recorded."""
+    """Train models: from files in this process, or from recorded bars by the trainer."""
 
 
 for command in (train_files, request, status, watch, verify, sweep):

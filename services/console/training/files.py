@@ -1,4 +1,4 @@
-"""``conclave train files``: a model from bars, measured against the class prior, stored and registered."""
+"""``conclave train files``: train a model on bars, compare it with the class prior, store and register it."""
 
 from collections.abc import Mapping
 from typing import Any, Final, get_args
@@ -27,7 +27,7 @@ from shared.training.fitting import train as train_model
 
 
 def completed(family: str, params: dict[str, int | float], preset: str) -> dict[str, int | float]:
-    """The parameters of a family, all of them. Raises ``UsageError``."""
+    """Return the complete parameters of a family. Raises ``UsageError``."""
     try:
         return complete(family_named(family), params, preset)
     except ValueError as error:
@@ -39,26 +39,33 @@ IMBALANCE: Final = click.option(
     type=click.Choice(get_args(Imbalance)),
     default="none",
     show_default=True,
-    help="What is done about classes of unequal share; each serves the natural prior.",
+    help="How unequal classes are handled. The model always predicts with the natural prior.",
 )
 
 
 @click.command("files")
-@click.option("--model", required=True, help="The voting slot the artifact is for, as xgboost.")
-@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
+@click.option("--model", required=True, help="The model that the artifact is for, such as xgboost.")
+@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the model.")
 @BARS_OPTIONS
-@click.option("--rows", type=int, help="Use the first ROWS rows of the source alone (symbols merged by time).")
-@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), default=DEFAULT, show_default=True)
-@click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
-@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
-@click.option("--seed", default=1, show_default=True)
-@click.option("--preset", default="", help="A named set of the family's parameters, as steps-128.")
-@click.option("--param", "params", multiple=True, callback=parameters, help="One parameter, as --param epochs=3.")
-@IMBALANCE
-@click.option("--register", "then", flag_value="register", help="Make it known under the model's name.")
-@click.option("--shadow", "then", flag_value="shadow", help="Register it and watch it in shadow.")
+@click.option("--rows", type=int, help="Use only the first ROWS rows of the source (symbols merged by time).")
 @click.option(
-    "--promote", "then", flag_value="promote", help="Register it and make it champion, forced: no gate saw it."
+    "--set",
+    "set_name",
+    type=click.Choice(sorted(FEATURE_SETS)),
+    default=DEFAULT,
+    show_default=True,
+    help="Feature set.",
+)
+@click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that the label looks ahead.")
+@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the fit.")
+@click.option("--preset", default="", help="A named set of parameters of the family, such as steps-128.")
+@click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
+@IMBALANCE
+@click.option("--register", "then", flag_value="register", help="Register it for the model.")
+@click.option("--shadow", "then", flag_value="shadow", help="Register it and run it in shadow.")
+@click.option(
+    "--promote", "then", flag_value="promote", help="Register it and make it champion, forced: no gate judged it."
 )
 @click.option("--weight", type=float, help="With --promote, for a model that has no weight yet.")
 @changing
@@ -81,10 +88,10 @@ async def train_files(
     weight: float | None,
     **options: Any,
 ) -> None:
-    """Train one model on bars from files or the synthetic market, in this process.
+    """Train a model on bars from files or the synthetic market, in this process.
 
-    The report compares it with the class prior on bars it never saw; skill is in thousandths of a nat
-    (mnat) of log loss, with a 95 % block-bootstrap interval. A collapsed model is refused."""
+    The report compares it with the class prior on bars that it never saw. Skill is in thousandths of a nat (mnat) of
+    log loss, with a 95 % block-bootstrap interval. A collapsed model is refused."""
     settings = settings_of(context)
     source, name = chosen_source(options)
     bars = bars_of(Part(source, 0, rows))
@@ -100,11 +107,14 @@ async def train_files(
 
 
 def bars_of(source: BarSource) -> dict[str, Bars]:
-    """The bars of a source by symbol. Raises ``SourceError`` for several intervals of one."""
-    found = gather(source.rows(), None)
-    bars = {symbol: columns for (symbol, _), columns in found.items()}
-    if len(bars) < len(found):
-        raise SourceError(f"several intervals of one symbol: {', '.join(map(str, found))}; choose files of one")
+    """Return the bars of a source by symbol. Raises ``SourceError`` if a symbol has several intervals."""
+    gathered = gather(source.rows(), None)
+    bars = {symbol: columns for (symbol, _), columns in gathered.items()}
+    if len(bars) < len(gathered):
+        raise SourceError(
+            f"expected one interval per symbol, found {', '.join(map(str, gathered))}; choose files of one interval, "
+            "or --only"
+        )
     return bars
 
 
@@ -116,8 +126,8 @@ def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, setti
         task = progress.add_task(words, total=None)
 
         def watch(epoch: Epoch) -> None:
-            stands = f"{words}: log loss {epoch.train_loss:.4f}, held out {epoch.held_loss:.4f}"
-            progress.update(task, completed=epoch.number, total=epoch.of, description=stands)
+            losses = f"{words}: log loss {epoch.train_loss:.4f}, held out {epoch.held_loss:.4f}"
+            progress.update(task, completed=epoch.number, total=epoch.of, description=losses)
 
         return train_model(bars, family, feature_set, bridge=settings.features.bridge, watch=watch, **how)
 
@@ -125,13 +135,14 @@ def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, setti
 async def after_training(
     settings: Settings, model: str, digest: str, trained: Trained, then: str, weight: float | None, options: Any
 ) -> None:
-    """Registers it, and does what was asked for. Forced: no gate has seen it, and no worker has it yet."""
+    """Register an artifact, then start its shadow or promote it if ``then`` asks for that. The promotion is forced: no
+    gate has judged the artifact and no worker has loaded it."""
     async with opened_log(settings, "conclave:console") as log:
-        door = ControlWriter(log, signer_of(options["key"]))
+        writer = ControlWriter(log, signer_of(options["key"]))
         first = {**options, "wait": False, "expect": None, "command_id": None}
-        await submit(door, lambda _: registration(model, digest, trained.manifest), first)
+        await submit(writer, lambda _: registration(model, digest, trained.manifest), first)
         if then == "register" or options["dry_run"]:
             return
         shadow = then == "shadow"
         following = StartShadow(model, digest) if shadow else Promote(model, digest, True, weight, accept_changes=True)
-        await submit(door, lambda _: following, {**first, "wait": options["wait"]})
+        await submit(writer, lambda _: following, {**first, "wait": options["wait"]})

@@ -1,4 +1,4 @@
-"""Training jobs as a terminal shows them."""
+"""Show training jobs on a terminal."""
 
 import msgspec
 from rich.console import Console
@@ -19,21 +19,21 @@ from shared.training.jobs import Ended, Job
 
 
 def policy_words(policy: SetTrainingPolicy) -> str:
-    """When models are trained again, in a line."""
+    """Return the training policy in one line."""
     causes = [name for name, on in (("drift", policy.on_drift), ("decay", policy.on_decay)) if on]
     if policy.schedule_hours:
         causes.insert(0, f"every {policy.schedule_hours} h")
     return (
-        f"trained again {', on '.join(causes) or 'when asked'}; cooldown {policy.cooldown_hours} h, at most "
+        f"retrained {', on '.join(causes) or 'on request'}; cooldown {policy.cooldown_hours} h, at most "
         f"{policy.budget} jobs in seven days, {policy.window_days} days of data"
     )
 
 
 def table_of(jobs: list[Job]) -> Table:
-    """Jobs, a row each."""
-    table = Table(caption=None if jobs else "no training was ever asked for; `conclave train request` does")
-    for heading in ("job", "asked", "model", "cause", "state", "what came of it"):
-        table.add_column(heading, no_wrap=heading != "what came of it")
+    """Return a table with a row for each job."""
+    table = Table(caption=None if jobs else "no training was requested yet; `conclave train request` requests one")
+    for heading in ("job", "requested", "model", "cause", "state", "outcome"):
+        table.add_column(heading, no_wrap=heading != "outcome")
     for job in jobs:
         table.add_row(
             job.id[:8],
@@ -47,7 +47,7 @@ def table_of(jobs: list[Job]) -> Table:
 
 
 def _brief(job: Job) -> str:
-    """What came of a job, as far as a table has room."""
+    """Return the outcome of a job, short enough for a table."""
     match job.ended:
         case TrainingCompleted(artifact=artifact, gains=gains, shadow=shadow):
             where = "in shadow" if shadow else "registered"
@@ -60,7 +60,7 @@ def _brief(job: Job) -> str:
 
 
 def outcome(job: Job) -> str:
-    """What came of a job, in a line."""
+    """Return the outcome of a job in one line; its progress if it has not ended."""
     match job.ended:
         case TrainingCompleted(artifact=artifact, gains=gains, shadow=shadow):
             where = "in shadow" if shadow else "registered"
@@ -72,22 +72,23 @@ def outcome(job: Job) -> str:
         case TrainingFailed(reason=why, detail=detail):
             return f"{why}: {detail}"
         case None:
-            return stands(job.progress) if job.progress is not None and job.started is not None else ""
+            return progress_text(job.progress) if job.progress is not None and job.started is not None else ""
 
 
-def stands(progress: TrainingProgressed) -> str:
-    """How far a job is."""
+def progress_text(progress: TrainingProgressed) -> str:
+    """Return the progress of a job in a few words."""
     if progress.stage != "fitting":
         return progress.stage
-    said = f"{progress.number} of {progress.of}"
-    return said if progress.skill is None else f"{said}, held-out skill {progress.skill:+.2%}"
+    steps = f"{progress.number} of {progress.of}"
+    return steps if progress.skill is None else f"{steps}, held-out skill {progress.skill:+.2%}"
 
 
 def show(console: Console, job: Job) -> None:
-    """One job in full."""
+    """Print one job in full."""
     request = job.request
+    by = f"requested by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}"
     console.print(f"job {job.id}: {request.model}, {job.state}")
-    console.print(f"asked by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}", markup=False)
+    console.print(by, markup=False)
     console.print(f"recipe: {msgspec.json.encode(request.recipe).decode()}", soft_wrap=True)
     if job.started is not None:
         first, last = moment(job.started.first), moment(job.started.last)
@@ -97,27 +98,27 @@ def show(console: Console, job: Job) -> None:
     if job.ended is not None or job.progress is not None:
         console.print(outcome(job))
     if isinstance(job.ended, TrainingCompleted):
-        wrong = [check.name for check in job.ended.sanity if not check.passed]
+        failed = [check.name for check in job.ended.sanity if not check.passed]
         console.print(
             f"log loss {job.ended.log_loss:.4f} (class prior {job.ended.prior_log_loss:.4f}), "
             f"{job.ended.seconds:.1f} s, {job.ended.peak_mb:.0f} MB; outside the sanity limits: "
-            f"{', '.join(wrong) or 'nothing'}"
+            f"{', '.join(failed) or 'nothing'}"
         )
 
 
 def quality_table(report: DataReport) -> Table:
-    """What a data set is like."""
+    """Return a table about the quality of a data set."""
     classes = "SELL {:.0%} HOLD {:.0%} BUY {:.0%}".format(*report.classes)
-    said = [f"{report.rows:,} rows", classes]
-    said += [f"constant: {', '.join(report.constant)}"] if report.constant else []
-    said += [f"the same: {', '.join('='.join(pair) for pair in report.duplicated)}"] if report.duplicated else []
-    said += [f"drifted since the champion: {report.drift:.0%} of features"] if report.drift is not None else []
-    said += [f"UNFIT: {'; '.join(report.unfit)}"] if report.unfit else []
-    return terminal_table(symbols(report), "\n".join(said))
+    lines = [f"{report.rows:,} rows", classes]
+    lines += [f"constant: {', '.join(report.constant)}"] if report.constant else []
+    lines += [f"equal: {', '.join('='.join(pair) for pair in report.duplicated)}"] if report.duplicated else []
+    lines += [f"drifted since the champion: {report.drift:.0%} of features"] if report.drift is not None else []
+    lines += [f"UNFIT: {'; '.join(report.unfit)}"] if report.unfit else []
+    return terminal_table(symbols(report), "\n".join(lines))
 
 
 def outcome_of(ended: Ended) -> str:
-    """What came of it, without a job around it."""
+    """Return the outcome of a job from its last event."""
     match ended:
         case TrainingCompleted(artifact=artifact):
             return artifact

@@ -1,4 +1,4 @@
-"""``conclave train request | status | watch``: jobs of the trainer, asked for and seen."""
+"""``conclave train request | status | watch``: request, list and follow jobs of the trainer."""
 
 import getpass
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json
 from services.console.parsing import moment_ms, parameters
 from services.console.training.files import IMBALANCE, completed
-from services.console.training.job_view import policy_words, show, stands, table_of
+from services.console.training.job_view import policy_words, progress_text, show, table_of
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
 from shared.control.issuing import current
@@ -36,54 +36,54 @@ from shared.training.ledger import TrainingWriter
 from shared.training.recipe import recipe_of
 
 DAY_MS: Final = 86_400_000
-LOOK_S: Final = 0.3
+POLL_S: Final = 0.3
 
 
 @click.command("request")
-@click.option("--model", required=True, help="The voting slot that is to be trained again.")
-@click.option("--family", type=click.Choice(sorted(FAMILIES)), help="Default: the champion's, parameters too.")
+@click.option("--model", required=True, help="The model to retrain.")
+@click.option("--family", type=click.Choice(sorted(FAMILIES)), help="Default: the champion's, with its parameters.")
 @click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), help="Default: the champion's feature set.")
-@click.option("--horizon", type=int, help="Bars ahead that the label looks. Default: the champion's.")
+@click.option("--horizon", type=int, help="Number of bars that the label looks ahead. Default: the champion's.")
 @click.option("--hold", type=float, help="Share of HOLD in the training part. Default: the champion's.")
 @click.option("--seed", type=int, help="Default: the champion's.")
-@click.option("--preset", default="", help="A named set of the family's parameters.")
-@click.option("--param", "params", multiple=True, callback=parameters, help="One parameter, as --param epochs=3.")
+@click.option("--preset", default="", help="A named set of parameters of the family.")
+@click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE
-@click.option("--days", type=float, help="How far back the data go. Default: as the training policy says.")
-@click.option("--until", help="Newest bar, as 2025-08-31T00:00Z or milliseconds. Default: the newest there is.")
-@click.option("--symbol", "symbols", multiple=True, help="Only these symbols; may be repeated.")
-@click.option("--force", is_flag=True, help="Set cooldown and budget aside.")
-@click.option("--wait", is_flag=True, help="Watch it to its end; exit code 1 if it is rejected.")
-@click.option("--actor", default=getpass.getuser, help="Who asks for it (default: your login).")
+@click.option("--days", type=float, help="Days of data to train on. Default: from the training policy.")
+@click.option("--until", help="Newest bar: 2025-08-31T00:00Z, or milliseconds. Default: the newest recorded.")
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be repeated.")
+@click.option("--force", is_flag=True, help="Ignore cooldown and budget.")
+@click.option("--wait", is_flag=True, help="Wait until the job ends; exit code as for `conclave train watch`.")
+@click.option("--actor", default=getpass.getuser, help="Who requests it (default: your login).")
 @click.option("--reason", required=True, help="Why. It is recorded.")
 @OUTPUT
 @click.pass_context
 @asynchronous
 async def request(context: click.Context, /, model: str, wait: bool, **options: Any) -> None:
-    """Ask the trainer for a new artifact of a model, from recorded bars and vectors."""
+    """Request a new artifact of a model from the trainer, trained on recorded bars and vectors."""
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         state = await current(log)
-        asked = _asked(settings, state, model, options)
-        job = await TrainingWriter(log).request(asked, state.training)
+        event = _requested(settings, state, model, options)
+        job = await TrainingWriter(log).request(event, state.training)
         if options["output"] == "json":
-            echo_json({"job": job, "request": msgspec.to_builtins(asked)})
+            echo_json({"job": job, "request": msgspec.to_builtins(event)})
         else:
             click.echo(f"job {job}")
         if wait:
             context.exit(await _watched(TrainingWriter(log), job))
 
 
-def _asked(settings: Settings, state: State, model: str, options: dict[str, Any]) -> TrainingRequested:
+def _requested(settings: Settings, state: State, model: str, options: dict[str, Any]) -> TrainingRequested:
     slot = state.models.get(model)
-    base: Recipe | str = f"{model!r} has no champion to go by"
+    base: Recipe | str = f"{model!r} has no champion whose recipe could be used"
     if slot is not None and slot.champion is not None:
         try:
             base = recipe_of(store_of(settings).manifest(slot.champion))
         except ArtifactError as error:
             base = str(error)
     if options["family"] is None and isinstance(base, str):
-        raise click.UsageError(f"name a --family: {base}")
+        raise click.UsageError(f"--family is needed: {base}")
     try:
         recipe = _recipe(base, options)
         family_named(recipe.family).window(recipe.params)
@@ -109,11 +109,12 @@ def _until(text: str) -> int:
 
 
 def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
-    """As the champion was made, with what is named otherwise; the defaults where there is none to go by."""
+    """Return the recipe of the champion with the given options changed. If there is none, or another family is named,
+    start from the defaults."""
     family, imbalance = options["family"], options["imbalance"]
     if isinstance(base, str) or (family is not None and family != base.family):
-        made = completed(family, options["params"], options["preset"])
-        start = Recipe(family, DEFAULT, made, HORIZON, HOLD, 1)
+        params = completed(family, options["params"], options["preset"])
+        start = Recipe(family, DEFAULT, params, HORIZON, HOLD, 1)
     else:
         params = {**base.params, **FAMILIES[base.family].presets.get(options["preset"], {}), **options["params"]}
         start = structs.replace(base, params=completed(base.family, params, ""))
@@ -124,7 +125,7 @@ def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
 
 @click.command("status")
 @click.argument("job", required=False)
-@click.option("--last", "-n", default=20, show_default=True, help="How many jobs to show.")
+@click.option("--last", "-n", default=20, show_default=True, help="Number of newest jobs to show.")
 @OUTPUT
 @click.pass_context
 @asynchronous
@@ -134,11 +135,11 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
         state = await current(log)
         jobs = await TrainingWriter(log).read()
         alive = any(view.alive for view in await log.groups(0) if view.group == "trainer")
-    shown = [_found(jobs, job)] if job else list(jobs)[-last:]
+    shown = [_job(jobs, job)] if job else list(jobs)[-last:]
     if output == "json":
         policy = msgspec.to_builtins(state.training)
-        found = [{"state": one.state, **msgspec.to_builtins(one)} for one in shown]
-        echo_json({"trainer": alive, "policy": policy, "jobs": found})
+        rows = [{"state": one.state, **msgspec.to_builtins(one)} for one in shown]
+        echo_json({"trainer": alive, "policy": policy, "jobs": rows})
         return
     console = Console()
     if job:
@@ -148,7 +149,7 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
     console.print(table_of(shown))
 
 
-def _found(jobs: Jobs, prefix: str) -> Job:
+def _job(jobs: Jobs, prefix: str) -> Job:
     try:
         return jobs.find(prefix)
     except LookupError as error:
@@ -160,21 +161,22 @@ def _found(jobs: Jobs, prefix: str) -> Job:
 @click.pass_context
 @asynchronous
 async def watch(context: click.Context, /, job: str | None) -> None:
-    """Watch a job to its end (default: the one that runs, or is next). Exit code 0: completed; 1: rejected;
-    2: failed."""
+    """Follow a job until it ends (default: the one that runs, or is next).
+
+    Exit code 0 completed, 1 rejected, 2 failed."""
     async with opened_log(settings_of(context), "conclave:console") as log:
         ledger = TrainingWriter(log)
         jobs = await ledger.read()
         open_ = jobs.next()
         if job is None and open_ is None:
             raise click.UsageError("no job runs or waits; see `conclave train status`")
-        chosen = _found(jobs, job) if job else open_
+        chosen = _job(jobs, job) if job else open_
         assert chosen is not None
         context.exit(await _watched(ledger, chosen.id))
 
 
 async def _watched(ledger: TrainingWriter, job: str) -> int:
-    """Shows a job until it has ended; the exit code that says how."""
+    """Show the progress of a job until it ends, and return the exit code."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("waiting for the trainer", total=None)
@@ -182,7 +184,7 @@ async def _watched(ledger: TrainingWriter, job: str) -> int:
             words = f"{one.request.model}: {one.state}"
             at = one.progress
             if at is not None and one.started is not None:
-                words = f"{one.request.model}: {stands(at)}"
+                words = f"{one.request.model}: {progress_text(at)}"
             fitting = at is not None and at.stage == "fitting"
             done, of = (at.number, at.of) if at is not None and fitting else (0, None)
             progress.update(bar, description=words, completed=done, total=of)
@@ -192,8 +194,8 @@ async def _watched(ledger: TrainingWriter, job: str) -> int:
 
 async def _states(ledger: TrainingWriter, job: str) -> AsyncIterator[Job]:
     while True:
-        found = (await ledger.read())[job]
-        yield found
-        if found.ended is not None:
+        state = (await ledger.read())[job]
+        yield state
+        if state.ended is not None:
             return
-        await anyio.sleep(LOOK_S)
+        await anyio.sleep(POLL_S)

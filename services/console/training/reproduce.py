@@ -1,4 +1,4 @@
-"""``conclave train verify``: an artifact trained once more, from recorded entries or from bars, and compared."""
+"""``conclave train verify``: train an artifact again, from recorded entries or from bars, and compare the digests."""
 
 import tempfile
 import time
@@ -43,9 +43,10 @@ from shared.training.series import TrainingSpan, computed, digest_of_bars, diges
 @click.pass_context
 @asynchronous
 async def verify(context: click.Context, /, artifact: str, output: str, **options: Any) -> None:
-    """Train an artifact again and compare: from the recorded entries that its job was made of, or, with --bars or
-    --synthetic, from bars. Exit code 0: the same digest; 1: another; 3: other libraries or processor, so that it
-    may differ."""
+    """Train an artifact again and compare the digests: from the recorded entries of its training job or, with --bars
+    or --synthetic, from bars.
+
+    Exit code 0 the same digest, 1 another digest, 3 another digest, but libraries or processor differ too."""
     settings = settings_of(context)
     store = store_of(settings)
     digest = store.find(artifact)
@@ -55,65 +56,66 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
     async with opened_log(settings, "conclave:console") as log:
         job = (await TrainingWriter(log).read()).made(digest)
     if job is None or job.started is None:
-        raise RefusedError(f"no job of the trainer made {digest[:12]}; see `conclave train status`")
-    began = time.monotonic()
+        raise RefusedError(
+            f"no job of the trainer made {digest[:12]}; see `conclave train status`, or give the bars with --bars"
+        )
+    started = time.monotonic()
     with Console(stderr=True).status(f"training {job.request.model} again as job {job.id[:12]}"):
         again = await train_again(settings, job, job.started)
-    found = _ended(again)
-    same = isinstance(found, TrainingCompleted) and found.artifact == digest
+    ended = _ended(again)
+    same = isinstance(ended, TrainingCompleted) and ended.artifact == digest
     code = 0 if same else 1 if known.exact else 3
-    said: dict[str, Any] = {"artifact": digest, "job": job.id, "same": same, "exact": known.exact}
-    said |= {"again": found.artifact if isinstance(found, TrainingCompleted) else outcome_of(found)}
-    said |= {"seconds": round(time.monotonic() - began, 1)} | _data(job.report, again)
+    facts: dict[str, Any] = {"artifact": digest, "job": job.id, "same": same, "exact": known.exact}
+    facts |= {"again": ended.artifact if isinstance(ended, TrainingCompleted) else outcome_of(ended)}
+    facts |= {"seconds": round(time.monotonic() - started, 1)} | _data(job.report, again)
     if output == "json":
-        echo_json(said)
+        echo_json(facts)
     elif same:
-        click.echo(f"the same: job {job.id[:12]} gives {digest} again, in {said['seconds']} s")
+        click.echo(f"the same: job {job.id[:12]} gives {digest} again, in {facts['seconds']} s")
     else:
-        click.echo(f"{digest} was recorded; trained again: {said['again']}")
-        click.echo(f"data: bars {said['bars']}, vectors {said['vectors']}")
+        click.echo(f"{digest} was recorded; trained again: {facts['again']}")
+        click.echo(f"data: bars {facts['bars']}, vectors {facts['vectors']}")
         if not known.exact:
-            made = known.manifest
-            click.echo(f"it was made with {made.libraries} on {made.processor}; here is {processor()}")
+            manifest = known.manifest
+            click.echo(f"it was made with {manifest.libraries} on {manifest.processor}; this is {processor()}")
     context.exit(code)
 
 
 def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:
-    """Trains an artifact again from bars of files, in this process; the exit code."""
-    made = known.manifest
-    recipe = recipe_of(made)
+    """Train an artifact again from bars, in this process, and return the exit code."""
+    recipe = recipe_of(known.manifest)
     if isinstance(recipe, str):
         raise RefusedError(recipe)
-    feature_set, data = FEATURE_SETS[recipe.feature_set], made.data
-    asked = {symbol: one for symbol, one in bars.items() if symbol in data.symbols}
-    series = within(computed(asked, feature_set, data.bridge), TrainingSpan(data.first_open_time, data.last_open_time))
-    said: dict[str, Any] = {"artifact": known.digest, "exact": known.exact}
-    said["bars"] = _same(data.digest, digest_of_bars({symbol: one.bars for symbol, one in series.items()}))
-    said["vectors"] = _same(data.vectors, digest_of_vectors(series))
+    feature_set, data = FEATURE_SETS[recipe.feature_set], known.manifest.data
+    chosen = {symbol: columns for symbol, columns in bars.items() if symbol in data.symbols}
+    series = within(computed(chosen, feature_set, data.bridge), TrainingSpan(data.first_open_time, data.last_open_time))
+    facts: dict[str, Any] = {"artifact": known.digest, "exact": known.exact}
+    facts["bars"] = _same(data.digest, digest_of_bars({symbol: one.bars for symbol, one in series.items()}))
+    facts["vectors"] = _same(data.vectors, digest_of_vectors(series))
     prepared = prepare(series, feature_set, recipe)
     again = measure(prepared, fit(prepared), Origin(data.source, data.bridge, series))
     with tempfile.TemporaryDirectory() as folder:
-        said["again"] = ArtifactStore(Path(folder)).save(*again)
-    said["same"] = said["again"] == known.digest
+        facts["again"] = ArtifactStore(Path(folder)).save(*again)
+    facts["same"] = facts["again"] == known.digest
     if output == "json":
-        echo_json(said)
+        echo_json(facts)
     else:
-        click.echo(f"{said['again']}: {'the same' if said['same'] else f'{known.digest} was stored'}")
-        click.echo(f"data: bars {said['bars']}, vectors {said['vectors']}")
-    return 0 if said["same"] else 1 if known.exact else 3
+        click.echo(f"{facts['again']}: {'the same' if facts['same'] else f'{known.digest} was stored'}")
+        click.echo(f"data: bars {facts['bars']}, vectors {facts['vectors']}")
+    return 0 if facts["same"] else 1 if known.exact else 3
 
 
 def _same(one: str, other: str) -> str:
     return "the same" if one == other else "others"
 
 
-def _ended(heard: list[TrainingEvent]) -> Ended:
-    return next(one for one in heard if isinstance(one, Ended))
+def _ended(events: list[TrainingEvent]) -> Ended:
+    return next(event for event in events if isinstance(event, Ended))
 
 
-def _data(recorded: DataReport | None, heard: list[TrainingEvent]) -> dict[str, str]:
-    """Whether bars and vectors were the same."""
-    again = next((one.report for one in heard if isinstance(one, DataAssessed)), None)
+def _data(recorded: DataReport | None, events: list[TrainingEvent]) -> dict[str, str]:
+    """Return whether bars and vectors were the same."""
+    again = next((event.report for event in events if isinstance(event, DataAssessed)), None)
     if recorded is None or again is None:
         return {"bars": "not known", "vectors": "not known"}
     return {

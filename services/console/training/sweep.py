@@ -1,4 +1,4 @@
-"""``conclave train sweep``: which parameters and seeds hold up over time."""
+"""``conclave train sweep``: compare parameters and seeds over walk-forward folds."""
 
 from typing import Any
 
@@ -23,26 +23,33 @@ from shared.training.sweeps import Backend, Ranked, Trial, grid, ranked, run
 
 
 def seeds_of(context: click.Context, option: click.Parameter, given: str) -> list[int]:
-    """``1,2,3`` as numbers."""
+    """Return the numbers in ``1,2,3``: the callback of an option."""
     try:
         return [int(word) for word in given.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{given!r}; expected numbers, as 1,2,3") from None
+        raise click.BadParameter(f"{given!r}; expected numbers such as 1,2,3") from None
 
 
 @click.command("sweep")
-@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)))
+@click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the models.")
 @BARS_OPTIONS
-@click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), default=DEFAULT, show_default=True)
-@click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that the label looks.")
+@click.option(
+    "--set",
+    "set_name",
+    type=click.Choice(sorted(FEATURE_SETS)),
+    default=DEFAULT,
+    show_default=True,
+    help="Feature set.",
+)
+@click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that the label looks ahead.")
 @click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
-@click.option("--preset", default="", help="A named set of the family's parameters.")
-@click.option("--param", "params", multiple=True, callback=parameters, help="One parameter, as --param epochs=3.")
+@click.option("--preset", default="", help="A named set of parameters of the family.")
+@click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE
-@click.option("--vary", multiple=True, callback=varied, help="Values to try, as --vary eta=0.03,0.05; may be repeated.")
-@click.option("--seeds", default="1", callback=seeds_of, show_default=True, help="Seeds to try, as 1,2,3.")
+@click.option("--vary", multiple=True, callback=varied, help="Values to try: --vary eta=0.03,0.05; may be repeated.")
+@click.option("--seeds", default="1", callback=seeds_of, show_default=True, help="Seeds to try, such as 1,2,3.")
 @click.option("--folds", default=4, show_default=True, help="Walk-forward folds over the second half of the bars.")
-@click.option("--jobs", default=-1, show_default=True, help="Trials at once; -1: as many as there are processors.")
+@click.option("--jobs", default=-1, show_default=True, help="Number of parallel trials; -1: one per processor.")
 @OUTPUT
 @click.pass_context
 def sweep(
@@ -64,7 +71,7 @@ def sweep(
 ) -> None:
     """Fit every combination of values and seeds on every walk-forward fold, and rank them by their held-out gain.
 
-    Stores nothing. Trials run where [training] backend says."""
+    Nothing is stored. Trials run on the backend in [training] of the settings."""
     settings = settings_of(context)
     source, _ = chosen_source(options)
     base = Recipe(family, set_name, completed(family, params, preset), horizon, hold, seeds[0], imbalance)
@@ -81,29 +88,29 @@ def sweep(
         for trial in run(series, FEATURE_SETS[set_name], recipes, folds=folds, how=how):
             trials.append(trial)
             progress.advance(bar)
-    found = ranked(trials)
+    ranking = ranked(trials)
     if output == "json":
-        echo_json({"trials": len(trials), "ranked": found})
+        echo_json({"trials": len(trials), "ranked": ranking})
     else:
-        Console().print(_table(found, sorted({*vary, "seed"}), len(trials)))
+        Console().print(_table(ranking, sorted({*vary, "seed"}), len(trials)))
 
 
 def backend_of(settings: Settings, jobs: int) -> Backend:
-    """Where trials run."""
+    """Return the backend that runs the trials."""
     return Backend(settings.training.backend, jobs, settings.training.address)
 
 
-def _table(found: list[Ranked], names: list[str], trials: int) -> Table:
+def _table(ranking: list[Ranked], names: list[str], trials: int) -> Table:
     caption = (
-        f"{trials} trials; ranked by the gain over the class prior on the validation parts (mnat a row). The test "
-        "parts took no part in that, yet the best of many is lucky too: expect less of it"
+        f"{trials} trials; ranked by the gain over the class prior on the validation parts (mnat per row). The test "
+        "parts were not used for the ranking, but the best of many trials is also a lucky one: expect less in service"
     )
     table = Table(caption=caption)
     for name in names:
         table.add_column(name, justify="right")
     for heading in ("held-out gain", "test skill [worst, best fold]", "rejected"):
         table.add_column(heading, justify="right")
-    for one in found:
+    for one in ranking:
         values = {**one.recipe.params, "seed": one.recipe.seed}
         skill = f"{one.skill.value:+.1f} \\[{one.skill.low:+.1f}, {one.skill.high:+.1f}]"
         table.add_row(*(f"{values[name]:g}" for name in names), f"{one.gain:+.1f}", skill, str(one.rejected or ""))

@@ -1,4 +1,4 @@
-"""``conclave import``: weights that were trained elsewhere, made an artifact."""
+"""``conclave import``: make an artifact from weights that were trained elsewhere."""
 
 from pathlib import Path
 from typing import Any
@@ -19,34 +19,32 @@ from shared.training.fitting import HOLD, HORIZON
 
 
 def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
-    found = tuple(word.strip().upper() for word in text.split(",") if word.strip())
-    if unknown := [word for word in found if word not in ACTIONS]:
+    classes = tuple(word.strip().upper() for word in text.split(",") if word.strip())
+    if unknown := [word for word in classes if word not in ACTIONS]:
         raise click.BadParameter(f"{', '.join(unknown)}: expected {', '.join(ACTIONS)}")
-    return found
+    return classes
 
 
 @click.command("import")
 @click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", required=True, help="The voting slot the artifact is for.")
+@click.option("--model", required=True, help="The model that the artifact is for.")
 @click.option(
     "--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), required=True, help="The features it was trained on."
 )
 @click.option(
     "--classes", required=True, callback=_classes, metavar="SELL,HOLD,BUY",
-    help="What its outputs mean, in their order; for one output what it speaks against and for: SELL,BUY.",
+    help="The class of each output, in order. For a single output: the class when it is low, then when it is high.",
 )  # fmt: skip
 @click.option("--scaler", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its scaler, as JSON.")
-@click.option(
-    "--unpickle-scaler", is_flag=True, help="The scaler is a pickle: open it in a child with nothing to lose."
-)
+@click.option("--unpickle-scaler", is_flag=True, help="The scaler is a pickle: read it in a sandboxed child process.")
 @BARS_OPTIONS
-@click.option("--horizon", default=HORIZON, show_default=True, help="Bars ahead that its label looks.")
-@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD that its label has.")
+@click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that its label looks ahead.")
+@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in its labels.")
 @click.option(
-    "--param", "params", multiple=True, callback=parameters, help="What shapes do not show, as --param heads=8."
+    "--param", "params", multiple=True, callback=parameters, help="What shapes do not show, such as --param heads=8."
 )
-@click.option("--register", "then", flag_value="register", help="Make it known under the model's name.")
-@click.option("--shadow", "then", flag_value="shadow", help="Register it and watch it in shadow.")
+@click.option("--register", "then", flag_value="register", help="Register it for the model.")
+@click.option("--shadow", "then", flag_value="shadow", help="Register it and run it in shadow.")
 @changing
 @click.pass_context
 @asynchronous
@@ -65,11 +63,11 @@ async def import_(
     then: str | None,
     **options: Any,
 ) -> None:
-    """Brings in a bare state dict: a torch file (read without running anything in it) or safetensors.
+    """Import a state dict from a torch file (no code in it is run) or a safetensors file.
 
-    The network is recognised by the names and shapes of its tensors; what they do not show is asked for. It is
-    compared with torch's own layers, calibrated and measured on the bars, and must pass every check that a model
-    trained here must pass."""
+    The network is recognised by the names and shapes of its tensors; what they do not show must be given with
+    --param. The import is compared with the layers of torch, calibrated and scored on the bars, and must pass every
+    check that a model trained here must pass."""
     settings = settings_of(context)
     source, name = chosen_source(options)
     imported = import_weights(
@@ -90,7 +88,8 @@ async def import_(
     assert known is not None
     if options["output"] == "table":
         Console().print(render(imported.manifest, digest))
-        click.echo(f"recognised as {known.layout or 'its parts'}; {known.off:.2g} from the reference", err=True)
+        layout = known.layout or "a network of known layers"
+        click.echo(f"recognised as {layout}; largest difference from the reference: {known.off:.2g}", err=True)
     click.echo(digest)
     if then is not None:
         await after_training(settings, model, digest, imported, then, None, options)

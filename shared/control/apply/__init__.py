@@ -1,6 +1,6 @@
 """Apply one command to the configuration: check it, then return the next state. Pure.
 
-Each command has one function, with its check beside its effect:
+Each command has one function that both checks and applies it:
 
     artifacts     register, start_shadow, stop_shadow, retire
     promotion     promote, confirm

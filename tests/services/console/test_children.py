@@ -1,4 +1,4 @@
-"""Child processes run the installed program wherever they are started, and stand aside once all are up."""
+"""Child processes run the installed program wherever they are started, and get a low priority once all are up."""
 
 import ast
 import os
@@ -27,9 +27,9 @@ def test_a_child_runs_the_installed_program_in_a_folder_with_packages_of_the_sam
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have niceness alone")
 @pytest.mark.anyio
-async def test_a_child_stands_aside_once_all_are_up_and_whenever_it_is_started_again(tmp_path: Path) -> None:
-    sleeper = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], aside=True)
-    supervisor = Supervisor([sleeper], tmp_path, tell=lambda _: None)
+async def test_a_child_gets_a_low_priority_once_all_are_up_and_whenever_it_is_started_again(tmp_path: Path) -> None:
+    sleeper = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], low_priority=True)
+    supervisor = Supervisor([sleeper], tmp_path, report=lambda _: None)
 
     async def started(times: int) -> int:
         with anyio.fail_after(20):
@@ -41,7 +41,7 @@ async def test_a_child_stands_aside_once_all_are_up_and_whenever_it_is_started_a
         tasks.start_soon(supervisor.run)
         first = await started(1)
         assert os.sched_getscheduler(first) == os.SCHED_OTHER
-        supervisor.stand_aside()
+        supervisor.lower_priorities()
         assert os.sched_getscheduler(first) == os.SCHED_IDLE
         os.kill(first, signal.SIGKILL)
         assert os.sched_getscheduler(await started(2)) == os.SCHED_IDLE

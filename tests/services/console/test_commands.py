@@ -117,7 +117,7 @@ def test_a_promotion_finds_the_verdict_that_lets_it_and_names_it(two: Any) -> No
     name = judge(two)
     other = two("promote", "a", "a2", "--verdict", "ab" * 16, *WHY)
     assert other.code == 1
-    assert f"is not the one that holds, {name}" in other.err
+    assert f"is not the valid one, {name}" in other.err
     assert two("promote", "a", "a2", *WHY).code == 0
     entry = json.loads(two("history", "-o", "json").out.splitlines()[-1])
     assert (entry["command"]["verdict"], entry["command"].get("forced", False)) == (name, False)
@@ -164,7 +164,7 @@ def test_what_is_expected_must_be_what_is(two: Any) -> None:
 def test_a_command_issued_twice_does_nothing_the_second_time(two: Any) -> None:
     assert two("halt", "--command-id", "once", *WHY).code == 0
     again = two("halt", "--command-id", "once", *WHY)
-    assert (again.code, "issued before, as version 7" in again.out) == (0, True)
+    assert (again.code, "already issued, as version 7" in again.out) == (0, True)
     assert state(two).version == 7
 
 
@@ -283,7 +283,7 @@ def test_the_doctor_finds_a_log_that_is_not_the_one_that_was_noted(two: Any) -> 
     (checkpoints / "control.jsonl").write_text(json.dumps(line) + "\n")
     ended = two("doctor")
     assert ended.code == 2
-    assert "version 6 has head" in ended.err
+    assert "at version 6, found" in ended.err
 
 
 def test_diff_names_members_weights_policy_and_features(two: Any) -> None:
@@ -307,7 +307,7 @@ def test_diff_names_members_weights_policy_and_features(two: Any) -> None:
     assert (found["a features"]["before"], found["a features"]["after"]) == ("s: rsi_14", "t: atr_14")
     assert found["a shadow a1a1a1a1a1a1"]["after"] == "in shadow"
     assert (found["policy edge"]["before"], found["policy edge"]["after"]) == ("0.1", "0.2")
-    assert "differ in nothing" in two("diff", "9", "9").out
+    assert "versions 9 and 9 are equal" in two("diff", "9", "9").out
     assert two("diff", "8", "99").code == 2
 
 

@@ -43,7 +43,7 @@ def replayed(policy: Policy, events: Sequence[ScoreEvent], *later: tuple[int, Co
     """Event number n was recorded at NOW + n."""
     replaying = Replaying(policy, commands(*later))
     for number, event in enumerate(events):
-        replaying.take(Received("scores", f"{NOW + number}-0", encode("scores", event).envelope), NOW + number)
+        replaying.apply(Received("scores", f"{NOW + number}-0", encode("scores", event).envelope), NOW + number)
     return replaying.finish()
 
 

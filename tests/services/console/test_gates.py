@@ -11,8 +11,8 @@ from schemas.common import ACTIONS
 from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopShadow
 from schemas.gates import ContributionsMeasured, EvidenceRestarted, GateVerdict, VerdictReached, Worth
 from services.console.evidence import gates as console_gates
-from services.console.evidence.gates import changing_standings, code_of
-from services.console.evidence.questions import turns, turns_overall
+from services.console.evidence.gates import code_of, followed_statuses
+from services.console.evidence.questions import what_would_change, what_would_change_overall
 from shared.control.issuing import issue
 from shared.gates.policies import digest_of
 from shared.log.memory import MemoryLog
@@ -83,17 +83,17 @@ def test_evidence_that_began_anew_is_not_settled(shadowed: Any) -> None:
     )
     ended = shadowed("gates")
     assert ended.code == 3
-    assert "the evidence began anew (champion changed; 4,800 scores were let go)" in ended.out
+    assert "the evidence was restarted (champion changed; 4,800 scores were discarded)" in ended.out
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"champion": "b1" * 32}, "its verdict (passed) was beside champion b1b1b1b1b1b1, which votes no more"),
-        ({"policy_digest": "2a" * 32}, "its verdict (passed) was by another gate policy (default)"),
+        ({"champion": "b1" * 32}, "its verdict (passed) compared it with champion b1b1b1b1b1b1, which no longer votes"),
+        ({"policy_digest": "2a" * 32}, "its verdict (passed) used another gate policy (default)"),
     ],
 )
-def test_a_verdict_beside_another_champion_or_by_another_policy_is_not_settled(
+def test_a_verdict_against_another_champion_or_by_another_policy_is_not_settled(
     shadowed: Any, other: dict[str, str], words: str
 ) -> None:
     write(shadowed, judged("passed", **other))
@@ -121,7 +121,7 @@ def test_a_verdict_is_explained_by_the_beginning_of_its_id(shadowed: Any) -> Non
     ended = shadowed("gates", "explain", first[:8])
     assert ended.code == 0
     assert "Is it better than the class prior?" in ended.out
-    stands = "24.5, held against 2.996, on 31 samples; mean gain +0.03, interval 0.01 to 0.05"
+    stands = "24.5, compared with 2.996, on 31 samples; mean gain +0.03, interval 0.01 to 0.05"
     assert stands in " ".join(ended.out.split())
     assert "wait for more blocks" in ended.out
     assert "1a" * 16 in ended.out
@@ -145,32 +145,38 @@ def gate(name: str, judgement: Any, value: float | None, threshold: float, sampl
 @pytest.mark.parametrize(
     ("one", "words"),
     [
-        (gate("skill", "inconclusive", 1.5, 3.0, 30), "at the rate so far that takes about 30 blocks more"),
-        (gate("skill", "inconclusive", 0.0, 3.0, 30), "20.1 times the evidence of its best moment; so far"),
-        (gate("skill", "inconclusive", 3.5, 3.0, 12), "more blocks: the line is crossed, but 12 are few"),
-        (gate("skill", "passed", 3.5, 3.0, 30), "nothing while the evidence stands"),
-        (gate("skill", "failed", 0.1, 3.0, 30), "the opposite crossed the line"),
-        (gate("distinct", "inconclusive", 3.0, 50.0, 60), "it has 60, by default it wants 200 (`least_rows`)"),
-        (gate("distinct", "failed", 3.0, 50.0, 600), "when the value rises to 50; it stands at 3"),
-        (gate("distinct", "passed", 812.0, 50.0, 600), "when the value falls under 50; it stands at 812"),
-        (gate("longest_run", "failed", 900.0, 50.0, 600), "when the value comes down to 50"),
+        (gate("skill", "inconclusive", 1.5, 3.0, 30), "at the rate so far that takes about 30 more blocks"),
+        (gate("skill", "inconclusive", 0.0, 3.0, 30), "20.1 times the largest evidence so far; so far"),
+        (
+            gate("skill", "inconclusive", 3.5, 3.0, 12),
+            "more blocks: the threshold is crossed, but 12 blocks are too few",
+        ),
+        (gate("skill", "passed", 3.5, 3.0, 30), "nothing until the evidence restarts: a threshold"),
+        (gate("skill", "failed", 0.1, 3.0, 30), "the opposite hypothesis crossed the threshold"),
+        (gate("distinct", "inconclusive", 3.0, 50.0, 60), "it has 60, by default it needs 200 (`least_rows`)"),
+        (gate("distinct", "failed", 3.0, 50.0, 600), "when the value rises to 50; the value is 3"),
+        (gate("distinct", "passed", 812.0, 50.0, 600), "when the value falls below 50; the value is 812"),
+        (gate("longest_run", "failed", 900.0, 50.0, 600), "when the value falls to 50"),
         (gate("calibration", "inconclusive", None, 0.03, 0), "it has no value yet, after 0 samples"),
     ],
 )
-def test_what_would_change_a_verdict_is_said(one: GateVerdict, words: str) -> None:
-    assert words in turns("default", one)
+def test_what_would_change_a_verdict_is_described(one: GateVerdict, words: str) -> None:
+    assert words in what_would_change("default", one)
 
 
 def test_what_would_change_the_whole_verdict_names_the_gates() -> None:
     skill, drift = gate("skill", "inconclusive", 1.0, 3.0, 30), gate("loss_drift", "failed", 200.0, 100.0, 30)
     soft = msgspec.structs.replace(drift, kind="soft")
-    assert turns_overall(judged("inconclusive", gates=(skill, soft))) == (
-        "these must pass, and are not settled: skill; soft gates that failed: loss_drift"
+    assert what_would_change_overall(judged("inconclusive", gates=(skill, soft))) == (
+        "these gates must pass but are inconclusive: skill; soft gates that failed: loss_drift"
     )
-    assert turns_overall(judged("failed", gates=(skill, drift))) == "these must pass, and failed: loss_drift"
-    assert turns_overall(judged("passed")).startswith("it falls when a critical or needed gate fails")
+    assert (
+        what_would_change_overall(judged("failed", gates=(skill, drift)))
+        == "these gates must pass but failed: loss_drift"
+    )
+    assert what_would_change_overall(judged("passed")).startswith("it fails when a critical or needed gate fails")
     few = (gate("spread", "passed", 0.1, 0.05, 300), gate("diversity", "failed", 0.9, 0.7, 300))
-    said = turns_overall(judged("failed", policy="classic", gates=few))
+    said = what_would_change_overall(judged("failed", policy="classic", gates=few))
     assert said == "it passes with at least 3 of its gates (by default); passed now: spread"
 
 
@@ -191,7 +197,7 @@ async def test_a_watcher_sees_a_new_verdict_and_a_new_candidate() -> None:
     champion = msgspec.structs.replace(registered, artifact=A1)
     for command in (Found(1, "log-of-a-test"), registered, champion, Promote("a", A1, forced=True, weight=1.0)):
         await issue(log, command, actor="ada", reason="a test")
-    seen = changing_standings(log, 1, block_ms=20)
+    seen = followed_statuses(log, 1, block_ms=20)
     assert await anext(seen) == []
     await issue(log, StartShadow("a", A2), actor="ada", reason="a test")
     (waiting,) = await anext(seen)

@@ -42,7 +42,7 @@ def test_a_file_with_every_kind_of_field_is_read(two: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "expected a JSON object with command, actor, reason, command_id, and maybe expects"),
+        ("{", "expected a JSON object with command, actor, reason, command_id and, optionally, expects"),
         ({**HALT, "why": "x"}, "unknown field `why`"),
         ({name: value for name, value in HALT.items() if name != "command_id"}, "`command_id`"),
         ({**HALT, "command": {}}, "no command of type None; there are: found, register_artifact"),

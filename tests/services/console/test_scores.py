@@ -60,4 +60,4 @@ async def test_evidence_that_began_anew_voids_the_verdict_before_it() -> None:
     await record(log, "gates", [verdict("passed"), RESTARTED])
     verdicts = await read_verdicts(log, 1)
     assert verdicts.newest() == {}
-    assert verdicts.standing[NAME][0].restarted == RESTARTED
+    assert verdicts.candidates[NAME][0].restarted == RESTARTED

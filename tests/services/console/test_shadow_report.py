@@ -56,7 +56,7 @@ def test_the_command_prints_a_table_json_and_a_page(two: Any, tmp_path: Path) ->
     file = tmp_path / "report.html"
     ended = two("shadow", "report", "--html", str(file))
     assert ended.code == 0
-    assert "SYNTHETIC: all 481 scores rest on generated bars" in ended.out
+    assert "SYNTHETIC: all 481 scores are of generated bars" in ended.out
     assert "60 of 60 decisions with shadow ballots" in ended.out
     assert "3 bars are missing" in ended.out
     assert f"written: {file}" in ended.err

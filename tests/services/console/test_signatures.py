@@ -14,9 +14,9 @@ def made(desk: Any, file: Path) -> str:
 
 
 def test_without_keys_the_installation_says_that_it_is_open(two: Any) -> None:
-    assert "open to whoever reaches its log" in two("keys", "list").out
+    assert "everyone with access to the log may issue commands" in two("keys", "list").out
     assert json.loads(two("keys", "list", "-o", "json").out) == {"open": True, "keys": [], "revoked": []}
-    assert "open: whoever reaches the log may command" in two("status").out
+    assert "open: everyone with access to the log" in two("status").out
 
 
 def test_from_the_first_key_on_every_command_is_signed_by_one_who_may(two: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ SMALL = "--synthetic sequence --symbols 2 --count 1500 --reason test"
     ("words", "said"),
     [
         ("--param hiddn=3", "no parameter hiddn; it has: window"),
-        ("--param hidden", "'hidden'; expected NAME=NUMBER, as epochs=3"),
+        ("--param hidden", "'hidden'; expected NAME=NUMBER, such as epochs=3"),
         ("--param hidden=many", "'hidden=many'; expected NAME=NUMBER"),
         ("--param window=0", "window is 0, expected a whole number from 1 to 512"),
         ("--preset steps-12", "no preset 'steps-12'; it has: steps-128"),

@@ -107,21 +107,21 @@ def test_a_decision_under_another_head_of_that_version_is_not_taken_for_it(
     meanwhile(act)
     ended = two("halt", "--wait", *WHY)
     assert ended.code == 1
-    assert "the log there is is not the log this command was appended to" in ended.err
+    assert "this log is not the log to which the command was appended" in ended.err
     assert "abababababab" in ended.err
 
 
-def test_an_entry_that_is_gone_is_told_without_any_decision(
+def test_an_entry_that_is_gone_is_reported_without_any_decision(
     two: Any, meanwhile: Callable[[Act], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.console.control.issuing.LOOK_S", 0.2)
+    monkeypatch.setattr("services.console.control.issuing.CHECK_S", 0.2)
     meanwhile(lose_the_last_entry)
     ended = two("halt", "--wait", *WHY)
     assert ended.code == 1
-    assert "control ends at version 6 now" in ended.err
+    assert "control now ends at version 6" in ended.err
 
 
-def test_an_entry_that_was_replaced_is_told_although_later_versions_decide(
+def test_an_entry_that_was_replaced_is_reported_although_later_versions_decide(
     two: Any, meanwhile: Callable[[Act], None]
 ) -> None:
     async def act(log: RedisLog) -> None:
@@ -132,17 +132,17 @@ def test_an_entry_that_was_replaced_is_told_although_later_versions_decide(
     meanwhile(act)
     ended = two("policy", "voting", "edge=0.1", "--wait", *WHY)
     assert ended.code == 1
-    assert "control has version 7 with head" in ended.err
+    assert "control now has version 7 with head" in ended.err
 
 
 def test_nothing_decided_is_neither_success_nor_a_lost_log(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.console.control.issuing.WAIT_S", 0.2)
     ended = two("halt", "--wait", *WHY)
     assert ended.code == 3
-    assert "version 7 stands" in ended.err
+    assert "version 7 is recorded" in ended.err
 
 
-def test_an_intent_that_was_written_past_the_fence_is_told(two: Any, meanwhile: Callable[[Act], None]) -> None:
+def test_an_intent_that_was_written_past_the_fence_is_reported(two: Any, meanwhile: Callable[[Act], None]) -> None:
     async def act(log: RedisLog) -> None:
         state = await current(log)
         await log.append_at(INTENT_PLACE, "9999999999999-0", INTENT.data)
@@ -154,7 +154,7 @@ def test_an_intent_that_was_written_past_the_fence_is_told(two: Any, meanwhile: 
     assert "1 intents were written after the halt was accepted" in ended.err
 
 
-def test_what_a_crash_left_is_repaired_and_told(two: Any) -> None:
+def test_what_a_crash_left_is_repaired_and_reported(two: Any) -> None:
     async def crashed(log: Log) -> None:
         mark = "closed crashed"
         await log.set_fence(0, mark, encode("decisions", FenceClosed("crashed", "bo", "a crash", 0)))
@@ -165,5 +165,5 @@ def test_what_a_crash_left_is_repaired_and_told(two: Any) -> None:
     assert "control is not halted: `conclave resume` opens it" in two("status").out
     ended = two("resume", *WHY)
     assert ended.code == 0
-    assert "not in the fences of partitions 0: they are opened now; nothing was appended" in ended.out
+    assert "the fences of partitions 0 did not show it: they are opened now; nothing was appended" in ended.out
     assert json.loads(two("status", "-o", "json").out)["fences"][0]["open"]

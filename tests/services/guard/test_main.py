@@ -90,6 +90,6 @@ async def test_a_refusal_is_logged_once_and_tried_again(log: Log, caplog: pytest
         missing.clear()
         await guard.turn()
     assert [record.getMessage() for record in caplog.records] == [
-        "a probation is over and could not be reverted: commands are missing",
+        "a probation is over but could not be reverted: commands are missing",
         "a: its probation was not confirmed; reverted by version 6",
     ]

@@ -113,12 +113,12 @@ def test_a_notice_by_hand_prints_which_address_accepted_it(webhook: Any, monkeyp
     runner = CliRunner()
     monkeypatch.setenv("CONCLAVE_NOTIFY", url)
     done = runner.invoke(notify, ["hello"], catch_exceptions=False)
-    assert (done.exit_code, done.output) == (0, "JSON: taken\n")
+    assert (done.exit_code, done.output) == (0, "JSON: accepted\n")
     assert taken.get_nowait()["message"] == "hello"
     monkeypatch.setenv("CONCLAVE_NOTIFY", f"{url}\n{URLS[0]}")
     done = runner.invoke(notify, ["hello"], catch_exceptions=False)
     assert done.exit_code == 1
-    assert "JSON: taken\nJSON: NOT taken" in done.output
+    assert "JSON: accepted\nJSON: NOT accepted" in done.output
     monkeypatch.delenv("CONCLAVE_NOTIFY")
     with pytest.raises(SettingsError, match="no address"):
         runner.invoke(notify, ["hello"], catch_exceptions=False)

@@ -248,5 +248,5 @@ async def test_an_entry_removed_from_the_server_contradicts_the_group_and_the_cu
         return found.first.detail
 
     detail = await anyio.to_thread.run_sync(differs, empty_redis_url)
-    assert "3 entries are there, 4 were written" in detail
+    assert "3 entries were read, 4 were written" in detail
     assert preceding(entries[0].id) not in detail

@@ -6,7 +6,7 @@ from msgspec import structs
 from bench.replayed import Replayed
 from schemas.codec import decode
 from schemas.decisions import DecisionMade
-from services.console.research.whatif import asked_of, rescored_answers
+from services.console.research.whatif import rescored_predictions, whatif_result
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.whatif import Changes, ChangesError, WhatifResult
@@ -17,7 +17,7 @@ from shared.voting.pool import panel_of, vote
 
 def asking(replayed: Replayed, **asked: dict[str, object]) -> WhatifResult:
     configurations = Configurations(replayed.source, Findings())
-    return asked_of(replayed.source, configurations, Changes(**asked), replayed.store)  # type: ignore[arg-type]  # test data
+    return whatif_result(replayed.source, configurations, Changes(**asked), replayed.store)  # type: ignore[arg-type]  # test data
 
 
 def decisions(replayed: Replayed) -> list[DecisionMade]:
@@ -62,7 +62,7 @@ def test_an_artifact_that_was_not_there_is_asked_again_and_says_the_same(replaye
     registered = configurations.newest.artifacts[replayed.champions["lightgbm"]]
     again = {
         (event.symbol, event.open_time): event.probabilities
-        for event in rescored_answers(replayed.source, registered, replayed.store, 0)
+        for event in rescored_predictions(replayed.source, registered, replayed.store, 0)
         if hasattr(event, "probabilities")
     }
     for decision in decisions(replayed):
@@ -75,7 +75,7 @@ def test_an_artifact_that_was_not_there_is_asked_again_and_says_the_same(replaye
 def test_what_cannot_be_asked_says_why(replayed: Replayed) -> None:
     with pytest.raises(ChangesError, match="does not vote"):
         asking(replayed, weights={"nobody": 0.5})
-    with pytest.raises(ChangesError, match="leave the others"):
+    with pytest.raises(ChangesError, match="leave a share for the other"):
         asking(replayed, weights={"lightgbm": 1.5})
     with pytest.raises(ChangesError, match="is registered for logistic"):
         asking(replayed, champions={"lightgbm": replayed.candidate})

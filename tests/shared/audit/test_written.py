@@ -136,7 +136,7 @@ def test_the_count_of_what_is_missing_is_named() -> None:
     entries, known = recorded([3, 2, 4])
     found = check_written(Entries(removed(entries, 5)), known, 0)
     assert found.first is not None
-    assert "3 entries are there, 4 were written" in found.first.detail
+    assert "3 entries were read, 4 were written" in found.first.detail
 
 
 def test_one_earlier_note_is_enough_though_the_digest_was_computed_anew() -> None:
@@ -167,7 +167,7 @@ def test_a_tail_that_the_server_lost_is_named_and_is_no_difference() -> None:
     lost = [each._replace(withdrawn=True) for each in known if each.at == 2 and each.group == GROUPS[0]]
     found = check_written(Entries(again), [*rest, *lost], 0)
     assert (found.count, found.code) == (0, 3)
-    assert "went on from fewer" in next(iter(found.unchecked))
+    assert "continued from fewer" in next(iter(found.unchecked))
     assert check_written(Entries(entries), known, 0).code == 0
 
 

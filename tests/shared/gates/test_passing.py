@@ -76,7 +76,7 @@ async def test_a_verdict_of_ones_own_is_no_verdict() -> None:
     command, said = await with_verdict(log, site(), structs.replace(PROMOTE, verdict="ab" * 16))
     assert isinstance(command, Promote)
     assert command.verdict is None
-    assert "is not the one that holds" in said[0]
+    assert "is not the valid one" in said[0]
 
 
 async def test_what_is_forced_and_what_is_no_promotion_needs_no_verdict() -> None:

@@ -1,8 +1,12 @@
 """What the log does on a server beyond the contract: lost replies, lost functions, visible groups."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,11 +16,25 @@ from redis.credentials import CredentialProvider
 
 from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
-from shared.log import START, Claim, Commit, Committed, Owner, Position, StreamKey, TruncatedLogError, UnavailableError
+from shared.log import (
+    START,
+    Claim,
+    Commit,
+    Committed,
+    Mark,
+    Owner,
+    Position,
+    StreamKey,
+    TruncatedLogError,
+    UnavailableError,
+)
+from shared.log import redis as redis_module
 from shared.log.connection import Command, Sent, ServerError
 from shared.log.durability import UnfitServerError, check_server
+from shared.log.identity import digest_of
 from shared.log.redis import RedisLog, library
 from shared.log.topology import parse_address, topology_of
+from shared.server.embedded import EmbeddedServer, find_program
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
 ME = Owner("here", 4_000_001, "me")
@@ -122,6 +140,18 @@ async def test_a_foreign_key_in_the_way_is_named_and_nothing_is_written(log: Red
         await log.commit(claim, Commit([*bars(0), stray], {}, {}, b"memo"))
     assert client.xlen(MARKET.key) == 0
     assert client.hget("conclave:{p0}:group:voter", "memo") is None
+
+
+async def test_many_of_the_newest_entries_are_asked_for_a_page_at_a_time(
+    log: RedisLog, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "PAGE", 3)
+    await publish(log, bars(*range(8)))
+    written = await log.scan(MARKET)
+    client.config_resetstat()
+    for count in (0, 1, 3, 4, 6, 8, 1_000_000):
+        assert await log.tail(MARKET, count) == written[len(written) - min(count, 8) :]
+    assert client.info("commandstats")["cmdstat_xrevrange"]["calls"] == 0 + 1 + 1 + 2 + 2 + 3 + 3
 
 
 async def test_a_great_batch_is_one_commit(log: RedisLog, client: Any) -> None:
@@ -473,3 +503,61 @@ async def test_a_full_server_is_waited_for(client: Any, log: RedisLog) -> None:
         client.config_set("maxmemory", "0")
     await log.commit(claim, Commit(bars(0), {}, {}))
     assert client.xlen(MARKET.key) == 1
+
+
+# A server that reads its file
+
+
+@contextmanager
+def loading(server: EmbeddedServer, data: Path) -> Iterator[None]:
+    """Start the server of this folder again, so that it takes a second to read its file, and answers LOADING meanwhile.
+
+    It pauses for 10 ms after each key of a file that was rewritten, and answers every 1,024 bytes of it."""
+    with redis.Redis.from_url(server.url) as client:
+        port = client.connection_pool.connection_kwargs["port"]
+        for number in range(100):
+            client.set(f"filler:{number}", os.urandom(100))
+        client.bgrewriteaof()
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+    server.stop()
+    slow = {"key-load-delay": 10_000, "loading-process-events-interval-bytes": 1024}
+    options = {"port": port, "dir": data, "appendonly": "yes", "save": "", **slow}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    process = subprocess.Popen([find_program(), *words], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        with redis.Redis(port=port) as client:
+            while not _loads(client):
+                assert time.monotonic() < deadline
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _loads(client: Any) -> bool:
+    try:
+        return bool(client.info("persistence")["loading"])
+    except redis.ConnectionError:
+        return False
+
+
+async def test_a_server_that_reads_its_file_is_waited_for(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        log = RedisLog(server.url)
+        await publish(log, bars(1))
+        claim = await log.claim("voter", ["market"], 0, ME)
+        [read] = await log.read({MARKET: START}, count=10, block_ms=0)
+        after = {"market": Position(read.id, 1, digest_of(read.data))}
+        with loading(server, tmp_path):
+            await log.check([Mark(MARKET, after["market"])])
+            await log.commit(claim, Commit([], {"market": Position()}, after))
+        await log.close()
+
+
+async def test_a_server_that_reads_its_file_is_checked_when_it_has(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        url = server.url
+        with loading(server, tmp_path):
+            assert (await check_server(url, ephemeral=False)).append_only

@@ -96,7 +96,7 @@ def test_all_charts_are_there(whole: str) -> None:
 
 def test_numbers_stand_beside_the_pictures(whole: str) -> None:
     text = text_of(whole)
-    assert "300 of 300 decisions with shadow ballots come out the same without them." in text
+    assert "300 of 300 decisions with shadow ballots are the same without them." in text
     assert "unscored: failed 1, no ballot in the round 1" in text
     assert "conclave gates explain abababababab" in text
     assert "distinct critical passed 812 50 4,800" in text
@@ -139,10 +139,10 @@ def test_numbers_are_the_rows_that_a_terminal_shows(whole: str) -> None:
 @pytest.mark.parametrize(
     ("origins", "words"),
     [
-        (("live",), "All 4 scores rest on live bars."),
+        (("live",), "All 4 scores are of live bars."),
         (("replay",), "REPLAY: all 4 scores"),
-        (("synthetic",), "they say nothing about any market"),
-        (("live", "synthetic"), "MIXED: scores of different origin are folded together here: 2 live, 2 synthetic."),
+        (("synthetic",), "they are no evidence about any market"),
+        (("live", "synthetic"), "MIXED: this report combines scores of different origin: 2 live, 2 synthetic."),
     ],
 )
 def test_the_page_says_where_the_bars_came_from(origins: Any, words: str) -> None:

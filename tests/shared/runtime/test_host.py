@@ -1,7 +1,10 @@
 """What the runtime promises to any core: one path for start and recovery, nothing lost or doubled."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -31,8 +34,11 @@ from shared.log import (
     preceding,
 )
 from shared.log.identity import digest_of
+from shared.log.leases import LEASE_MS
 from shared.log.memory import MemoryLog
-from shared.runtime.host import PIECE, Host
+from shared.runtime import commits as commits_module
+from shared.runtime import host as host_module
+from shared.runtime.host import BATCH, PIECE, Host
 from shared.runtime.losses import GapError
 from shared.runtime.service import Batch
 from shared.telemetry.reporting import BatchReport, Telemetry
@@ -55,7 +61,7 @@ class Sums:
     Volume 13 raises; so does volume 14, but only after it has spoilt the state."""
 
     group = "sums"
-    reads = ("market",)
+    reads: tuple[str, ...] = ("market",)
     follows_control = True
     ticks = 0
 
@@ -231,6 +237,81 @@ async def test_the_last_of_a_few_that_breaks_the_core_is_set_aside() -> None:
         stop.set()
     found = await letters(log)
     assert [letter.reason for letter in found] == ["bad_row"] * PIECE + ["handler_failed", "bad_row"]
+
+
+class Slow(Sums):
+    """As ``Sums``; each event takes 6 ms on ``clock`` (ms). It counts how many events it is handed at once."""
+
+    reads = ("market", "alarms")
+    clock = 0.0
+
+    def __init__(self) -> None:
+        self.handed: list[int] = []
+
+    def handle(self, state: Any, batch: Batch) -> Sequence[Encoded]:
+        self.handed += [len(batch.events)] if batch.events else []
+        self.clock += 6 * len(batch.events)
+        return super().handle(state, batch._replace(events=[e for e in batch.events if e.stream == "market"]))
+
+
+class Renewals(MemoryLog):
+    """A log that notes, on the clock of a core, when a lease was renewed (ms). Another process takes the group over at
+    the renewal with the number ``taken``."""
+
+    def __init__(self, core: Slow, taken: int | None = None) -> None:
+        super().__init__(lambda: int(core.clock) + 1)
+        self.core = core
+        self.taken = taken
+        self.renewed: list[float] = []
+
+    async def renew(self, claim: Claim) -> None:
+        self.renewed.append(self.core.clock)
+        if len(self.renewed) == self.taken:
+            await self.claim(claim.group, (), claim.partition, ME, take_over=True)
+        await super().renew(claim)
+
+    async def commit(self, claim: Claim, commit: Commit) -> Committed:
+        self.renewed.append(self.core.clock)
+        return await super().commit(claim, commit)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    """A core whose clock is that of the runtime."""
+    core = Slow()
+    clock = SimpleNamespace(monotonic=lambda: core.clock / 1000, thread_time=time.thread_time, time_ns=time.time_ns)
+    monkeypatch.setattr(host_module, "time", clock)
+    monkeypatch.setattr(commits_module, "time", clock)
+    return core
+
+
+async def publish_two_batches(log: Renewals) -> None:
+    await publish(log, *range(100, 100 + BATCH))
+    alarm = encode("alarms", GroupRecreated("sums", "market", START, 0))
+    await log.commit(await log.claim("watcher", (), 0, ME), Commit([alarm] * BATCH, {}, {}))
+    log.renewed.clear()
+
+
+async def test_a_lease_does_not_run_out_while_a_long_batch_is_handled(slow: Slow) -> None:
+    log, stop, signs = Renewals(slow), anyio.Event(), list[float]()
+    await publish_two_batches(log)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Host(slow, log, 0, OTHER, alive=lambda: signs.append(slow.clock)).run, stop)
+        await until(heard(log, BATCH))
+        stop.set()
+    assert sum(slow.handed) == 2 * BATCH
+    assert max(later - earlier for earlier, later in pairwise([0, *log.renewed])) < LEASE_MS
+    assert slow.handed[0] > slow.handed[1] > slow.handed[2]
+    assert len(set(signs)) >= len(slow.handed)
+
+
+async def test_a_process_that_is_replaced_within_a_long_batch_ends_without_writing(slow: Slow) -> None:
+    log = Renewals(slow, taken=1)
+    await publish_two_batches(log)
+    with anyio.fail_after(10), pytest.raises(FencedError):
+        await Host(slow, log, 0, OTHER).run(anyio.Event())
+    assert slow.handed == [BATCH]
+    assert await said(log) == []
 
 
 async def test_an_unreadable_entry_is_a_dead_letter_and_its_neighbours_are_handled() -> None:

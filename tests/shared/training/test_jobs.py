@@ -68,7 +68,7 @@ def ended(request: TrainingRequested) -> TrainingRejected:
 def jobs(*events: TrainingEvent) -> Jobs:
     found = Jobs()
     for event in events:
-        found.take(envelope(event))
+        found.apply(envelope(event))
     return found
 
 
@@ -108,8 +108,8 @@ def test_a_storm_of_causes_makes_one_job() -> None:
     for number in range(200):
         request = asked(at=NOW + number, cause="drift", evidence=f"{number:032x}")
         if found.refuses(request, POLICY) is None:
-            found.take(envelope(request))
-            found.take(envelope(ended(request)))
+            found.apply(envelope(request))
+            found.apply(envelope(ended(request)))
             made += 1
     assert made == 1
 
