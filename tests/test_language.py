@@ -32,6 +32,7 @@ CLEAN: Final = [
     "shared/gates",
     "shared/importing",
     "shared/labels",
+    "shared/log",
     "shared/recovery",
     "shared/report",
     "shared/runtime",
@@ -56,11 +57,12 @@ PINNED: Final = (
     "nobody voted",
     "nobody else votes",
     "nobody could ever",
+    "nobody: the server was emptied",
     "over the ghost's",
     "register it anew",
     "written past the door",
 )
-"""Texts that are recorded, pinned by histories, or a key that a command prints."""
+"""Texts that are recorded, pinned by histories, a key that a command prints, or a message that is kept."""
 PROSE: Final = {"STRING", "COMMENT", "FSTRING_MIDDLE"}
 MISUSED: Final = re.compile(
     r"\b(behind|doors?|rosters?|summons?|ghosts?|incumbents?|anew|whoever|nobody|somebody|told|voices?|lets? go)\b",

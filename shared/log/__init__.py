@@ -1,19 +1,29 @@
-"""The log: streams of entries, and consumer groups that move over them by gated atomic commits.
+"""The log: streams of entries, and consumer groups that advance over them by conditional, atomic commits.
 
-One interface, two implementations that pass one contract suite (``tests/shared/log``):
+There is one interface, ``Log``, and two implementations that pass the same contract tests (``tests/shared/log``):
 ``shared.log.redis.RedisLog`` and ``shared.log.memory.MemoryLog``.
 
 Guaranteed
-    A commit writes all outputs, the new positions, the memo, the group's running digests
-    (``shared.log.written``) and its acknowledgement, or nothing. It is refused (``FencedError``)
-    unless the claim it is made under is still the newest of its group and the group stands where the
-    claim believes it stands. A commit whose reply was lost may be sent again: it is applied once.
-    Entries of one stream are read in one order by everybody. A commit with intents is refused
-    (``HaltedError``) unless it was decided under the mark of the partition's fence, and that mark says open.
+    A commit is atomic. It writes all of its outputs, the new positions, the snapshot (``memo``), the group's running
+    digests (``shared.log.written``) and the offsets of the consumer groups, or it writes nothing.
+
+    A commit is refused (``FencedError``) unless it is made under the newest claim of its group, and starts from the
+    positions that the group has.
+
+    A commit whose reply was lost may be sent again. It is applied once.
+
+    All readers see the entries of one stream in the same order.
+
+    A commit with intents is refused (``HaltedError``) unless it was decided under the current mark of the partition's
+    fence, and that mark is open.
 
 Not guaranteed
-    An order between streams. Durability beyond what the server's append-only file gives. A commit
-    that failed with a connection error may or may not have been applied, until it is sent again.
+    An order between streams.
+
+    Durability beyond that of the server's append-only file.
+
+    The outcome of a commit that failed with a connection error: until it is sent again, it may or may not have been
+    applied.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +34,14 @@ from schemas.codec import Encoded
 from shared.log.written import Written
 
 START: Final = "0-0"
-"""The id before every entry."""
+"""The id before the first possible entry."""
 OPEN: Final = "open "
 CLOSED: Final = "closed "
-"""How the mark of a fence begins; the id of the command under which it was set follows."""
+"""The prefixes of a fence's mark. The id of the command that set the mark follows."""
 
 
 def preceding(entry_id: str) -> str:
-    """The greatest id before ``entry_id``: what to read after, so that it comes first."""
+    """Return the greatest id before ``entry_id``. A read after it begins with ``entry_id``."""
     milliseconds, _, sequence = entry_id.partition("-")
     if sequence != "0":
         return f"{milliseconds}-{int(sequence) - 1}"
@@ -39,19 +49,19 @@ def preceding(entry_id: str) -> str:
 
 
 class StreamKey(NamedTuple):
-    """One stream of one partition (0 for a stream that has none)."""
+    """A stream in one partition. The partition is 0 for a stream without partitions."""
 
     stream: str
     partition: int = 0
 
     @property
     def key(self) -> str:
-        """The Redis key."""
+        """Return the Redis key of the stream."""
         return STREAMS[self.stream].key(self.partition)
 
 
 class Entry(NamedTuple):
-    """What stands on a stream: ``id`` is ``<milliseconds>-<sequence>``, ``data`` a sealed envelope."""
+    """An entry of a stream. ``id`` is ``<milliseconds>-<sequence>``, ``data`` is an encoded envelope."""
 
     place: StreamKey
     id: str
@@ -59,8 +69,10 @@ class Entry(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How far a group has read a stream: the last entry's id, how many entries that were, and the digest of the last
-    one (``identity.digest_of``; empty where it is not known)."""
+    """How far a group has read a stream.
+
+    ``id``: the last entry that was read. ``seen``: how many entries were read up to there. ``digest``: the digest of
+    the last entry (``identity.digest_of``), empty if it is not known."""
 
     id: str = START
     seen: int = 0
@@ -68,8 +80,9 @@ class Position(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """A process that wants a group: where it runs, and what to show a person. ``born``: when it began, as
-    ``rules.born`` says; 0 where nobody knows."""
+    """A process that claims a group: its host, its process id, and a label for people.
+
+    ``born``: the start time of the process (``leases.born``), 0 if it is not known."""
 
     host: str
     pid: int
@@ -81,8 +94,9 @@ class Owner(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """An entry that was read: the place, the position after it. ``kept``: this very entry must be there; otherwise it
-    may have been trimmed or deleted since."""
+    """An entry that was read: its stream, and the position after it.
+
+    ``kept``: the entry must still exist. If this is false, it may have been trimmed or deleted since."""
 
     place: StreamKey
     position: Position
@@ -90,13 +104,16 @@ class Mark(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The right to commit for one group of one partition, and where the group stood when it was
-    given: its positions, the memo of its last commit, and from where the service must read again
-    to rebuild what the memo does not hold (``since``; a stream that is missing there needs nothing).
-    ``former`` is the owner it was taken from, if that owner had not released it. ``written``: the group's running
-    digests by stream, from which its commits go on. ``restored``: streams whose position
-    was taken from the consumer group, since the group's own record was gone, its memo and ``since`` too, and nothing
-    was committed from then on."""
+    """The right to commit for one group of one partition, and the state of the group when it was claimed.
+
+    ``positions``: the position in each claimed stream.
+    ``since``: by stream, the id after which entries must be replayed, to rebuild the state that the snapshot does not
+    contain. A stream that is missing here needs no replay.
+    ``memo``: the snapshot of the last commit.
+    ``former``: the previous owner, if it had not released the group; otherwise None.
+    ``written``: the group's running digests by stream, which its commits continue.
+    ``restored``: the streams whose position was taken from the consumer group, because the group's own record was lost,
+    and with it ``memo`` and ``since``. It is empty again after the next commit."""
 
     group: str
     partition: int
@@ -111,11 +128,14 @@ class Claim(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """One batch's worth of work. ``before`` and ``after`` are positions by stream; ``memo`` and
-    ``since`` replace the former ones. ``fence``: the mark of the fence under which the outputs were decided (''
-    where the fence had none); None: they do not depend on it, and there are no intents among them. ``known``: what the
-    batch depends on of streams that have no position (control); it is compared again before a commit goes out over a
-    new connection."""
+    """The results of one batch.
+
+    ``before``, ``after``: the positions by stream.
+    ``memo``, ``since``: replace those of the previous commit (see ``Claim``).
+    ``fence``: the mark of the fence under which the outputs were decided, '' if the fence had none. None if the outputs
+    do not depend on the fence; then there must be no intents among them.
+    ``known``: the entries on which the batch depends in streams that have no position (control). They are compared
+    again before the commit is sent over a new connection."""
 
     outputs: Sequence[Encoded]
     before: Mapping[str, Position]
@@ -127,14 +147,19 @@ class Commit(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """``recreated``: streams whose consumer group was missing and was created at the new position."""
+    """The result of a commit.
+
+    ``recreated``: the streams whose consumer group was missing, and was created at the new position."""
 
     recreated: tuple[str, ...] = ()
 
 
 class Extent(NamedTuple):
-    """A stream as it stands: oldest and newest id (``START`` where empty), how many entries it
-    holds, how many were ever added, and the highest id that was ever trimmed or deleted."""
+    """The extent of a stream at one moment.
+
+    ``first``, ``last``: the oldest and the newest id. ``length``: the number of entries in the stream. ``added``: the
+    number of entries ever added. ``deleted``: the highest id that was ever trimmed or deleted. An id is ``START`` if
+    there is none."""
 
     first: str
     last: str
@@ -144,8 +169,10 @@ class Extent(NamedTuple):
 
 
 class GroupView(NamedTuple):
-    """A group as ``status`` shows it. ``lag`` counts entries not yet committed, by stream;
-    ``alive`` says whether its lease runs. ``written``: its running digests by stream."""
+    """A group, as ``status`` shows it.
+
+    ``alive``: whether its lease still runs. ``lag``: the number of entries not yet committed, by stream.
+    ``written``: its running digests by stream."""
 
     group: str
     partition: int
@@ -158,8 +185,10 @@ class GroupView(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """What of a stream is not there any more: the entry that was read last, the newest entry that is there, and what
-    was found."""
+    """Entries that a stream has lost.
+
+    ``expected``: the last entry that was read. ``last``: the newest entry of the stream now. ``detail``: the
+    contradiction that was found, in words."""
 
     place: StreamKey
     expected: str
@@ -168,8 +197,9 @@ class Lost(NamedTuple):
 
 
 class TruncatedLogError(RuntimeError):
-    """The log is not the one that was read: its tail was lost, or it was rewritten. Nothing was written on top of it.
-    Whoever raises it for a commit may claim anew, and goes on from what is there."""
+    """The log is not the one that was read: its newest entries were lost, or it was rewritten. Nothing was written.
+
+    A service whose commit raises this may claim the group again, and then continues from the entries that exist."""
 
     def __init__(self, message: str, lost: Lost) -> None:
         super().__init__(message)
@@ -177,12 +207,15 @@ class TruncatedLogError(RuntimeError):
 
 
 class FencedError(RuntimeError):
-    """Another process owns the group now. The loser must stop; nothing of its batch was written."""
+    """Another process owns the group now, or the group is not at the positions that the commit starts from.
+
+    The process that gets this error must stop. Nothing of its batch was written."""
 
 
 class HaltedError(RuntimeError):
-    """The fence of the partition is not as the commit assumed it, or is not open for its intents; nothing of the
-    batch was written. ``mark`` is the mark that is there now ('' where there is none): decide again under it."""
+    """The fence of the partition has another mark than the commit assumed, or is not open for its intents.
+
+    Nothing of the batch was written. ``mark`` is the current mark, '' if there is none: decide again under it."""
 
     def __init__(self, message: str, mark: str) -> None:
         super().__init__(message)
@@ -190,87 +223,98 @@ class HaltedError(RuntimeError):
 
 
 class OwnedError(RuntimeError):
-    """The group has a living owner: a second copy was started by mistake. Says which process."""
+    """The group has an owner whose lease runs: a second copy was started by mistake. The message names the owner."""
 
 
 class UnavailableError(ConnectionError):
-    """The server cannot be reached or does not answer. Try again; a commit may be sent again."""
+    """The server cannot be reached or does not answer. Every call may be repeated, including a commit."""
 
 
 class LoadingError(UnavailableError):
-    """The server reads its file, and answers when it has."""
+    """The server is still loading its data file, and answers after that."""
 
 
 class Log(Protocol):
-    """See the module's docstring for what is and is not guaranteed."""
+    """The interface of the log. The docstring of the module lists what is and what is not guaranteed."""
 
     @property
     def opened(self) -> int:
-        """How many connections were opened so far. A server that lost entries was restarted or replaced, so as long
-        as this does not change, what was read is there."""
+        """Return how many connections were opened so far.
+
+        A server loses entries only when it is restarted or replaced, which breaks the connections. As long as this
+        number does not change, the entries that were read exist."""
 
     async def check(self, marks: Sequence[Mark]) -> None:
-        """Compares what was read with what is there, in one round trip.
-        Raises ``TruncatedLogError`` for the first mark that is contradicted."""
+        """Compare entries that were read with the log, in one round trip to each server unless an entry is missing.
+
+        Raises ``TruncatedLogError`` for the first mark that the log contradicts."""
 
     async def claim(
         self, group: str, streams: Sequence[str], partition: int, owner: Owner, *, take_over: bool = False
     ) -> Claim:
-        """Makes ``owner`` the group's owner under a new epoch, and creates the group's consumer
-        groups at the durable position (``START`` at first), never at the end of the stream.
+        """Make ``owner`` the owner of the group under a new epoch, and return the claim.
 
-        Raises ``OwnedError`` while another owner's lease runs, unless ``take_over``, or unless the
-        former owner is a process of this host that no longer exists. A lease runs ten seconds and
-        is renewed by ``commit`` and ``renew``; ``release`` ends it."""
+        Consumer groups that are missing are created at the group's durable position (``START`` at first), never at the
+        end of the stream. A lease runs for ten seconds. ``commit`` and ``renew`` extend it, ``release`` ends it.
+
+        Raises ``OwnedError`` while the lease of another owner runs, unless ``take_over`` is set, or that owner is a
+        process of this host that no longer exists."""
 
     async def renew(self, claim: Claim) -> None:
-        """Extends the lease. Raises ``FencedError``."""
+        """Extend the lease. Raises ``FencedError``, ``TruncatedLogError``."""
 
     async def release(self, claim: Claim) -> None:
-        """Ends the lease, so that the next claim need not wait. Does nothing if the claim is old."""
+        """End the lease, so that the next claim need not wait. Do nothing if there is a newer claim."""
 
     async def commit(self, claim: Claim, commit: Commit) -> Committed:
-        """Writes the batch atomically; sending the same commit again does nothing more.
+        """Write the batch atomically, and extend the lease. The same commit may be sent again: it is applied once.
+
         Raises ``FencedError``, ``HaltedError``, ``TruncatedLogError``, ``UnavailableError``."""
 
     async def fence(self, partition: int) -> str:
-        """The mark of a partition's fence: ``open <command id>`` or ``closed <command id>``; '' where it was never
-        set, which counts as closed. Raises ``UnavailableError``."""
+        """Return the mark of a partition's fence: ``open <command id>`` or ``closed <command id>``.
+
+        It is '' if it was never set, which counts as closed. Raises ``UnavailableError``."""
 
     async def set_fence(self, partition: int, mark: str, note: Encoded, *, expected: str | None = None) -> str:
-        """Sets the mark of a partition's fence and appends ``note`` to its ``decisions``, both or neither: the place
-        of the note is the order between this and the decisions. Does nothing where the mark is that already, or
-        where ``expected`` is given and another mark is there. Returns the mark that is there now.
-        Raises ``UnavailableError``."""
+        """Set the mark of a partition's fence and append ``note`` to its ``decisions``, both atomically.
+
+        The position of the note in the stream shows which decisions precede the change and which follow it. Nothing is
+        written if the fence has this mark already, or if ``expected`` is given and the fence has another mark. Return
+        the mark that the fence has in the end. Raises ``UnavailableError``."""
 
     async def written(self, claim: Claim) -> Mapping[str, Written]:
-        """The running digests of the claim's group after its last commit, by stream."""
+        """Return the running digests of the claim's group after its last commit, by stream."""
 
     async def read(
         self, after: Mapping[StreamKey, str], *, count: int, block_ms: int, ahead: bool = False
     ) -> list[Entry]:
-        """Entries behind the given ids, at most ``count`` a stream, oldest first within a stream,
-        streams in the order of ``after``. Waits up to ``block_ms`` for the first (0: not at all).
+        """Return entries after the given ids, at most ``count`` of each stream.
 
-        ``ahead`` says that the caller commits what comes of these entries and reads on behind them at once, so
-        that the log may ask for both together; it changes nothing of what is read."""
+        The streams are in the order of ``after``, the entries of each stream oldest first. If there are none, wait up
+        to ``block_ms`` milliseconds for the first one (0: do not wait).
+
+        ``ahead`` announces that the caller will commit the results of these entries, and will then at once read the
+        entries that follow them. The log may send both requests together. It does not change the entries returned."""
 
     async def scan(self, place: StreamKey, *, after: str = START, until: str = "+", count: int = 1000) -> list[Entry]:
-        """Entries with after < id <= until, oldest first, at most ``count``."""
+        """Return at most ``count`` entries with ``after`` < id <= ``until``, oldest first."""
 
     async def tail(self, place: StreamKey, count: int) -> list[Entry]:
-        """The newest ``count`` entries, oldest first."""
+        """Return the newest ``count`` entries, oldest first."""
 
     async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
-        """Appends under this very id, which must be greater than the newest; false (and nothing
-        written) where it is not. The compare-and-append of the control stream. ``marks``: what was read of it; it is
-        compared over the same connection first. Raises ``TruncatedLogError``."""
+        """Append an entry under exactly ``entry_id``, and return true. If the id is not greater than the newest, return
+        false; nothing is written then.
+
+        This is the compare-and-append of the control stream. ``marks``: entries that were read from it. They are
+        compared first, over the same connection. Raises ``TruncatedLogError``."""
 
     async def extent(self, place: StreamKey) -> Extent:
-        """Where the stream begins and ends."""
+        """Return the current extent of the stream."""
 
     async def groups(self, partition: int) -> list[GroupView]:
-        """Every group that was ever claimed in a partition."""
+        """Return every group that was ever claimed in a partition."""
 
     async def close(self) -> None:
-        """Closes connections. Claims are not released by it."""
+        """Close the connections. Claims are not released."""

@@ -1,7 +1,8 @@
-"""What is done with a server's streams as a whole: a cut through them, trimming, restoring.
+"""Operate on the streams of a server as a whole: take a consistent cut, trim, restore.
 
-A cut is taken in one transaction of a partition. Commits are atomic there too, so the streams' ends and the
-groups' positions in it fit together: whoever restores exactly that much goes on as after a crash.
+The cut of a partition is read in one transaction. Commits are atomic too, so the ends of the streams and the positions
+of the groups in a cut are consistent. On a log that was restored to exactly that cut, services continue as after a
+crash.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -17,11 +18,11 @@ from shared.log.connection import server_errors
 from shared.log.topology import Topology, topology_of
 
 AT_ONCE: Final = 500
-"""Entries of one round trip when restoring."""
+"""How many entries one round trip of a restore writes."""
 
 
 class StreamEnd(NamedTuple):
-    """Where a stream ended: its oldest and newest entry, and how many were ever added."""
+    """The end of a stream: its oldest and newest id, and the number of entries ever added."""
 
     first: str = START
     last: str = START
@@ -29,19 +30,19 @@ class StreamEnd(NamedTuple):
 
 
 class PartitionCut(NamedTuple):
-    """One partition at one moment: the ends of its streams, and each group's hash, field by field."""
+    """A partition at one moment: the ends of its streams, and the hash of each group, field by field."""
 
     ends: Mapping[str, StreamEnd]
     groups: Mapping[str, Mapping[str, bytes]]
 
 
 class NotEmptyError(RuntimeError):
-    """A server to restore into holds something of Conclave's already. Says which key."""
+    """The server to restore into already has data of Conclave. The message names the key."""
 
 
 @asynccontextmanager
 async def opened_whole(url: str, name: str) -> AsyncIterator["Whole"]:
-    """Clients of their own for the servers at ``url``. Raises ``UnavailableError``."""
+    """Open separate clients for the servers at ``url``, and close them after the body. Raises ``UnavailableError``."""
     topology = topology_of(url)
     whole = Whole(topology, name)
     try:
@@ -53,7 +54,7 @@ async def opened_whole(url: str, name: str) -> AsyncIterator["Whole"]:
 
 
 class Whole:
-    """The servers' streams as a whole. Nothing is repeated where a connection breaks."""
+    """The streams of all servers. A command is not repeated if its connection breaks."""
 
     def __init__(self, topology: Topology, name: str) -> None:
         self._topology = topology
@@ -61,12 +62,12 @@ class Whole:
         self._clients: dict[int, Redis] = {}
 
     async def close(self) -> None:
-        """Closes the clients."""
+        """Close the clients."""
         for client in self._clients.values():
             await client.aclose()
 
     async def cut(self, partition: int) -> PartitionCut:
-        """A partition at one moment."""
+        """Return a consistent cut of a partition."""
         streams = [spec for spec in STREAMS.values() if spec.partitioned]
         client = await self._client(_groups(partition))
         names: Any = await client.smembers(_groups(partition))
@@ -94,18 +95,18 @@ class Whole:
         )
 
     async def end(self, place: StreamKey) -> StreamEnd:
-        """Where one stream ends now."""
+        """Return the current end of a stream."""
         try:
             return _end(await (await self._client(place.key)).xinfo_stream(place.key))
         except ResponseError as error:
             return _end(error)
 
     async def trim(self, place: StreamKey, first_kept: str) -> int:
-        """Removes the entries before ``first_kept``; how many those were."""
+        """Remove the entries before ``first_kept``. Return how many were removed."""
         return int(await (await self._client(place.key)).xtrim(place.key, minid=first_kept, approximate=False))
 
     async def refuse_unless_empty(self, partitions: int) -> None:
-        """Raises ``NotEmptyError`` where a stream or a group of Conclave's is there."""
+        """Raise ``NotEmptyError`` if a stream or a group of Conclave exists in the first ``partitions`` partitions."""
         keys = [
             spec.key(number) for spec in STREAMS.values() for number in range(partitions if spec.partitioned else 1)
         ]
@@ -117,8 +118,9 @@ class Whole:
                 )
 
     async def restore(self, place: StreamKey, entries: Iterable[Sequence[Entry]], end: StreamEnd) -> int:
-        """Writes a stream as it was: the same ids, the same bytes, the same count of entries ever added.
-        ``entries`` come in slices, in order; how many those were."""
+        """Write a stream as it was: the same ids, the same bytes, the same count of entries ever added.
+
+        ``entries`` are slices of the stream, in order. Return how many entries were written."""
         client, count = await self._client(place.key), 0
         for some in entries:
             for start in range(0, len(some), AT_ONCE):
@@ -128,18 +130,19 @@ class Whole:
                     await commands.execute()
             count += len(some)
         words = ("XSETID", place.key, end.last, "ENTRIESADDED", max(end.added, count), "MAXDELETEDID", START)
-        await client.execute_command(*words)  # type: ignore[no-untyped-call]  # has none
+        await client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py has no annotations here
         return count
 
     async def restore_group(self, group: str, partition: int, fields: Mapping[str, bytes]) -> None:
-        """Writes a group as it was, released, under a new epoch: who held it before the loss cannot commit."""
+        """Write a group as it was, but released and under a new epoch, so that its owner from before the loss cannot
+        commit."""
         kept: dict[Any, Any] = dict(fields) | {
             "lease": b"0",
             "last": b"",
             "epoch": str(int(fields["epoch"]) + 1).encode(),
         }
         if fields.get("wrote") == fields["epoch"]:
-            kept["wrote"] = kept["epoch"]  # its digests are those of the restored entries
+            kept["wrote"] = kept["epoch"]  # the digests cover the restored entries
         client = await self._client(_groups(partition))
         await client.hset(_group(group, partition), mapping=kept)
         await client.sadd(_groups(partition), group)

@@ -1,9 +1,10 @@
 #!lua name=@LIBRARY@
--- What must happen at once on the server: claims of a group, its gated commits, and the fence that stops intents.
+-- The operations that must be atomic on the server: claims of a group, its conditional commits, and the fence that
+-- stops intents.
 --
--- All keys of a call lie in one slot and come in KEYS. KEYS[1] is the group's hash (of `fence`: the fence's); fields are
--- documented in shared/log/redis.py. Replies start with a word. Everything is checked before the
--- first write, since nothing undoes the writes of a function that fails half-way.
+-- All keys of a call lie in one slot, and are passed in KEYS. KEYS[1] is the hash of the group (for `fence`, the hash of
+-- the fence). Its fields are documented in shared/log/redis.py. The first element of a reply names the outcome.
+-- Everything is checked before the first write, because the writes of a function that fails half-way are not undone.
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -23,7 +24,7 @@ local function not_streams(keys, first)
   end
 end
 
--- Sets the group's visible position; true where the group had to be created.
+-- Sets the offset of the consumer group. Returns true if the consumer group had to be created.
 local function show(key, group, consumer, id, seen)
   local done = redis.pcall('XGROUP', 'SETID', key, group, id, 'ENTRIESREAD', seen)
   if not (type(done) == 'table' and done.err) then
@@ -38,7 +39,7 @@ local function position(value)
   return string.match(value or '0-0 0', '^(%S+) (%d+)$')
 end
 
--- The running digests of a group, as field, value, ...
+-- Returns the running digests of a group as a flat list: field, value, field, value, ...
 local function digests(key)
   local all, found = redis.call('HGETALL', key), {}
   for at = 1, #all, 2 do
@@ -58,7 +59,7 @@ local function facts_of(flat)
   return facts
 end
 
--- Where the consumer group of a lost hash stands: commits keep both alike.
+-- Returns the position of a consumer group, to replace that of a lost hash. Commits keep both equal.
 local function visible(key, group)
   local flat = redis.pcall('XINFO', 'GROUPS', key)
   for _, each in ipairs(flat.err and {} or flat) do
@@ -74,9 +75,10 @@ local function visible(key, group)
   end
 end
 
--- KEYS: group hash, set of groups, input streams. Digests are left out where the last owner kept none.
--- ARGV: group, owner, its consumer name, lease in ms, '' | 'force' | epoch that may be replaced, token before the
--- first commit, stream names.
+-- KEYS: group hash, set of groups, input streams.
+-- ARGV: group, owner, consumer name of the owner, lease in ms, '' | 'force' | epoch that may be replaced, random
+-- token to store as `last`, stream names.
+-- The reply contains no digests if the last owner kept none.
 local function claim(keys, args)
   local group, owner, consumer, lease, mode = args[1], args[2], args[3], args[4], args[5]
   local wrong = not_streams(keys, 3)
@@ -147,9 +149,9 @@ local function release(keys, args)
   return { 'DONE' }
 end
 
--- Refuses a commit that was decided under another mark than the fence has, and one with intents (outputs come from
--- `first` on) that was not decided under an open mark of the fence of their own partition. Without a fence (nil) a
--- commit may have no intents.
+-- Refuses a commit that was decided under another mark than the fence has. Also refuses a commit with intents that was
+-- not decided under an open mark of the fence of the intents' partition. The output streams are keys[first] and the
+-- following keys. A commit without a fence (nil) must not have intents.
 local function halted(keys, first, fence, mark)
   local there = fence and redis.call('HGET', fence, 'mark') or ''
   if fence and mark ~= there then
@@ -163,7 +165,9 @@ local function halted(keys, first, fence, mark)
   end
 end
 
--- KEYS: fence hash, decisions. ARGV: mark, 'if' | 'any', the mark that it must have ('if'), a note for decisions.
+-- KEYS: fence hash, decisions.
+-- ARGV: new mark, 'if' | 'any', the mark that the fence must have now (with 'if'), a note for decisions.
+-- Replies with the mark that the fence has afterwards.
 local function fence(keys, args)
   local wrong = not_streams(keys, 2)
   if wrong then return wrong end
@@ -177,10 +181,10 @@ local function fence(keys, args)
 end
 
 -- KEYS: group hash, input streams, output streams.
--- ARGV: epoch, lease in ms, group, token of the commit before, token of this one, memo, since, count of input
--- streams; for each of these its name, position before, id after, seen after, digest of the entry after; for each
--- output stream the count of its entries, the field of the group's running digest ('' where it keeps none), 'new' or
--- 'on', its count and digest after them, then the entries.
+-- ARGV: epoch, lease in ms, group, token of the previous commit, token of this commit, memo, since, number of input
+-- streams. Then for each input stream: name, position before, id after, seen after, digest of the entry with that id.
+-- Then for each output stream: number of entries, field of the group's running digest ('' if it keeps none), 'on' if
+-- the digest continues or 'new' if it starts, its count and digest after these entries, and the entries.
 local function apply(keys, args, fence, mark)
   local call, inputs = redis.call, tonumber(args[8])
   local fields, outputs = { 'epoch', 'last', 'owner', 'consumer', 'restored' }, 9 + 5 * inputs
@@ -192,7 +196,7 @@ local function apply(keys, args, fence, mark)
     fields[4 + stream] = args[at + 1]
     at = at + 4 + tonumber(args[at])
   end
-  -- All that is needed of the hash at once: each call costs as much as what it does.
+  -- One call reads all fields that are needed, because the overhead of a call is as large as the work that it does.
   local held = call('HMGET', keys[1], unpack(fields))
   if held[1] ~= args[1] then
     return { 'FENCED', held[1] or '0', held[3] or '' }
@@ -253,7 +257,7 @@ local function commit(keys, args)
   return apply(keys, args)
 end
 
--- KEYS: those of a commit, then the fence. ARGV: those of a commit, then the mark under which it was decided.
+-- KEYS: those of `commit`, then the fence hash. ARGV: those of `commit`, then the mark under which it was decided.
 local function commit_under(keys, args)
   return apply(keys, args, table.remove(keys), table.remove(args))
 end

@@ -1,8 +1,8 @@
-"""One connection of redis-py to one server, driven directly.
+"""Use one connection of redis-py to one server directly, without its client.
 
-redis-py's pooled client repeats commands after an error, gives up on long waits, and costs more than the server does
-for a small command. Here no command is repeated, every wait has its own limit, and a command is one write. TLS,
-credentials, the handshake and the reply parser are redis-py's (``redis.asyncio.connection``).
+The pooled client of redis-py repeats commands after an error, gives up on long waits, and for a small command takes
+more time than the server. Here no command is repeated, each wait has its own limit, and each command is one write. TLS,
+credentials, the handshake and the reply parser are still those of redis-py (``redis.asyncio.connection``).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from shared.log import LoadingError, UnavailableError
 CONNECT_S: Final = 5.0
 """How long a connection may take to open and to log in (seconds)."""
 ANSWER_S: Final = 10.0
-"""How long a command may take that does not wait on purpose (seconds)."""
+"""How long a command may take, unless it is one that blocks (seconds)."""
 
 _AGAIN: Final = {
     "LOADING",
@@ -36,11 +36,12 @@ _AGAIN: Final = {
     "MISCONF",
     "NOREPLICAS",
 }
+"""Error codes of a server after which the command may be tried again."""
 _NO_MASTER: Final = ("READONLY", "UNBLOCKED")
-"""Errors of a server that was made a replica: the connection is closed, so that the master is looked up again."""
+"""Errors of a server that became a replica. The connection is then closed, so that the master is looked up again."""
 
 _pack: Final = cast("Callable[..., list[bytes]]", HiredisRespSerializer().pack)  # redis-py annotates it wrongly
-"""A command as redis-py packs it by hiredis. Its asynchronous connection takes seven times as long."""
+"""Pack a command with hiredis. The packer of redis-py's asynchronous connection takes seven times as long."""
 _ASKING: Final = _pack("ASKING")
 _TRUST: Final = (
     "Is it TLS that it speaks (tls-port), is its certificate for this host name, and was it signed by what "
@@ -52,11 +53,14 @@ Sent = Callable[[], Awaitable[None]]
 
 
 class ServerError(RuntimeError):
-    """The server answered with an error. Its first word is the kind."""
+    """The server answered with an error. The first word of the message is the error code."""
 
 
 class RedirectedError(UnavailableError):
-    """Another node of the cluster has the slot of the key. ``asked``: for this one command, while the slot moves."""
+    """Another node of the cluster has the slot of the key.
+
+    ``asked``: the redirection is for this command alone, while the slot is being moved (``ASK``). Otherwise the slot
+    has moved (``MOVED``)."""
 
     def __init__(self, where: str, error: AskError, host: str) -> None:
         self.slot, self.host, self.port = error.slot_id, error.host or host, error.port
@@ -65,11 +69,12 @@ class RedirectedError(UnavailableError):
 
 
 class Connection:
-    """A connection. Open it with ``Connection.open``; once it is closed it stays closed.
+    """A connection to a server. Open it with ``Connection.open``. Once it is closed, it stays closed.
 
-    Several tasks may ``call`` at once; they are answered in turn. The answer to a caller that was cancelled is dropped
-    when it comes. ``send`` and ``answer`` are for one task alone. ``asking``: ``ASKING`` precedes each command, for a
-    node that a slot moves to."""
+    Several tasks may use ``call`` at the same time. Their commands are sent and answered one after the other. The
+    answer to a caller that was cancelled is dropped when it arrives. ``send`` and ``answer`` are for a single task.
+
+    ``asking``: send ``ASKING`` before each command, for a node to which the slot is being moved."""
 
     def __init__(self, link: AbstractConnection, where: str, *, asking: bool = False) -> None:
         self._link = link
@@ -79,19 +84,19 @@ class Connection:
         self._owed = 0
         self._replica = False
         self._clock = asyncio.get_running_loop().time
-        # One timer for all waits, which usually goes off when nothing waits any more. ``asyncio.timeout`` for each
-        # would cost half as much as the rest of a small command.
+        # One timer serves all waits. Usually it fires when no wait is left. An ``asyncio.timeout`` for each wait would
+        # add half the time that the rest of a small command takes.
         self._due = deque[float]()
         self._watch: asyncio.TimerHandle | None = None
         self._watched = 0.0
 
     @classmethod
     async def open(cls, link: AbstractConnection, where: str, *, asking: bool = False) -> "Connection":
-        """Connects and logs in. Raises ``UnavailableError``, ``ServerError``."""
+        """Connect and log in. Raises ``UnavailableError``, ``ServerError``."""
         connection = cls(link, where, asking=asking)
         try:
             async with asyncio.timeout(CONNECT_S):
-                await link.connect()  # type: ignore[no-untyped-call]  # has none
+                await link.connect()  # type: ignore[no-untyped-call]  # not annotated
         except TimeoutError:
             await connection.close()
             raise UnavailableError(
@@ -107,18 +112,20 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is closed, here or by the server."""
+        """Return whether the connection was closed, on this side or by the server."""
         reader, writer = self._link._reader, self._link._writer
         return reader is None or writer is None or reader.at_eof() or writer.is_closing()
 
     async def close(self) -> None:
-        """Closes at once: what was not sent is not sent, who waits is not answered."""
+        """Close at once. Data that was not sent yet is dropped, and pending calls are not answered."""
         self._abort()
         await self._link.disconnect(nowait=True)
 
     async def call(self, command: Command, limit_s: float = ANSWER_S, sent: Sent | None = None) -> Any:
-        """Sends one command and returns its answer. ``sent`` is awaited between the two. An answer that does not come
-        within ``limit_s`` closes the connection. Raises ``UnavailableError``, ``ServerError``."""
+        """Send one command, and return its answer. ``sent`` is awaited in between, before the answer is read.
+
+        If the answer does not arrive within ``limit_s`` seconds, the connection is closed.
+        Raises ``UnavailableError``, ``ServerError``."""
         [answer] = await self.call_all([command], limit_s, sent)
         if isinstance(answer, Exception):
             raise answer
@@ -127,7 +134,7 @@ class Connection:
     async def call_all(
         self, commands: Sequence[Command], limit_s: float = ANSWER_S, sent: Sent | None = None
     ) -> list[Any]:
-        """Sends commands in one write and returns their answers, of which any may be an error (see ``call``)."""
+        """Send commands in one write, and return their answers, any of which may be an exception (see ``call``)."""
         packed: list[bytes] = []
         for command in commands:
             packed += (*_ASKING, *_pack(*command)) if self._asking else _pack(*command)
@@ -135,7 +142,7 @@ class Connection:
         deadline = self._expect(limit_s)
         try:
             async with self._turn:
-                if self.closed:  # redis-py would connect again, to a server that may have lost entries
+                if self.closed:  # redis-py would reconnect, to a server that may have lost entries
                     raise BrokenError("it is closed")
                 await self._link.send_packed_command(packed, check_health=False)
                 abandoned, self._owed = self._owed, self._owed + count
@@ -153,7 +160,7 @@ class Connection:
         return answers[1::2] if self._asking else answers
 
     async def send(self, command: Command, limit_s: float) -> None:
-        """Sends a command whose ``answer`` is awaited later, and is to come within ``limit_s``.
+        """Send a command whose answer is awaited later, by ``answer``. The answer is due within ``limit_s`` seconds.
         Raises ``UnavailableError``."""
         deadline = self._expect(limit_s)
         try:
@@ -165,7 +172,9 @@ class Connection:
         self._owed += 1
 
     async def answer(self) -> Any:
-        """The answer to what was sent. If this is cancelled, it may be awaited again. Raises as ``call`` does."""
+        """Return the answer to the command that ``send`` sent. If this is cancelled, it may be called again.
+
+        Raises the same errors as ``call``."""
         try:
             answer = await self._read()
         except RedisError as error:
@@ -178,7 +187,7 @@ class Connection:
         return answer
 
     async def _read(self) -> Any:
-        """The next answer; an error of the server is one."""
+        """Return the next answer. An error of the server is returned, not raised."""
         try:
             answer = await self._link.read_response(disable_decoding=True, disconnect_on_error=False)
         except ResponseError as error:
@@ -197,7 +206,7 @@ class Connection:
         return UnavailableError(f"{self._where} closed the connection ({error})")
 
     def _expect(self, limit_s: float) -> float:
-        """Has the connection closed where an answer does not come in time; until when that is."""
+        """Have the connection closed if an answer does not arrive within ``limit_s`` seconds. Return the deadline."""
         deadline = self._clock() + limit_s
         self._due.append(deadline)
         if self._watch is None or deadline < self._watched:
@@ -211,7 +220,7 @@ class Connection:
         self._watch = asyncio.get_running_loop().call_at(deadline, self._look)
 
     def _look(self) -> None:
-        """Closes the connection where an answer is overdue; else looks again when the next would be."""
+        """Close the connection if an answer is overdue. Otherwise look again at the next deadline."""
         self._watch = None
         if self._due and not self.closed:
             first = min(self._due)
@@ -221,7 +230,7 @@ class Connection:
                 self._watch_until(first)
 
     def _abort(self) -> None:
-        writer = self._link._writer  # redis-py's own close would send first what was not sent yet
+        writer = self._link._writer  # redis-py's own close would first send buffered data
         if writer is not None:
             writer.transport.abort()
 
@@ -233,7 +242,7 @@ class Connection:
 
 
 def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
-    """What an error of redis-py means to a caller: try again, or not."""
+    """Return the error for a caller: ``UnavailableError`` if the command may be tried again, else ``ServerError``."""
     text = _words(error)
     if text.split(" ", 1)[0] in _AGAIN:
         kind = LoadingError if text.startswith("LOADING") else UnavailableError
@@ -244,13 +253,13 @@ def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
 
 
 def _words(error: RedisError) -> str:
-    """An error as the server wrote it: redis-py takes some first words away."""
+    """Return an error as the server wrote it. redis-py removes the error code from some of them."""
     return f"{error.status_code} {error}" if error.status_code else str(error)
 
 
 @contextmanager
 def server_errors(where: str) -> Iterator[None]:
-    """For a body that uses redis-py's client: its errors become ``UnavailableError`` and ``ServerError``."""
+    """Turn the errors of redis-py's client in the body into ``UnavailableError`` and ``ServerError``."""
     try:
         yield
     except RedisError as error:
@@ -258,8 +267,8 @@ def server_errors(where: str) -> Iterator[None]:
 
 
 def _unopened(where: str, error: RedisError) -> UnavailableError | ServerError:
-    """As ``judged``, with what helps where the connection could not be opened."""
-    while isinstance(error.__cause__, RedisError):  # of the handshake over a Unix socket
+    """Return the error as ``judged`` does, with a hint if the connection could not be opened."""
+    while isinstance(error.__cause__, RedisError):  # an error of the handshake over a Unix socket is wrapped
         error = error.__cause__
     if isinstance(error.__context__, ssl.SSLError):
         return UnavailableError(f"no trusted server at {where}: {error.__context__}. {_TRUST}")

@@ -1,8 +1,8 @@
-"""Whether a server may be trusted with the log: it must keep what it acknowledged, and drop nothing.
+"""Check that a server can be trusted with the log: it must keep acknowledged writes, and evict nothing.
 
-Refused: a server without an append-only file, and one whose memory is limited (``maxmemory`` not 0)
-under any policy but ``noeviction``. With no limit nothing is ever evicted, whatever the policy says.
-A server of unknown policy or persistence (``INFO`` not allowed to this user) is refused too.
+A server is refused if it has no append-only file, or if its memory is limited (``maxmemory`` not 0) under a policy
+other than ``noeviction``. Without a limit nothing is evicted, whatever the policy. A server is also refused if its
+policy or its persistence is unknown, because ``INFO`` is not allowed to this user.
 """
 
 import os
@@ -24,19 +24,22 @@ from shared.log.topology import topology_of
 
 PROBES: Final = 15
 PROBE: Final = "conclave:{probe}:"
-"""How the keys begin that are written to measure a server; users have a right to them."""
+"""The prefix of the keys that are written to measure a server. The users of Conclave have a permission for them."""
 LOADING_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.2
 
 
 class UnfitServerError(ValueError):
-    """A server that would lose entries, or lacks what the log needs. Says what to change."""
+    """The server would lose entries, or lacks a feature that the log needs. The message names what to change."""
 
 
 class ServerReport(NamedTuple):
-    """What ``doctor`` shows of a server. ``fsync_ms``: median of writing 4 KiB to the disk that the
-    server writes to, where that is a directory of this machine; ``write_ms``: median round trip
-    of a write to the server, which holds the disk's part only under ``appendfsync always``.
+    """A server, as ``doctor`` shows it.
+
+    ``write_ms``: the median round trip of a write to the server, in milliseconds. It includes the disk only under
+    ``appendfsync always``.
+    ``fsync_ms``: the median time to write 4 KiB durably to the server's disk, in milliseconds. None if the server's
+    directory is not one of this machine, or may not be written to.
     ``faults``: what ``check_server`` accepted because the log was declared ephemeral."""
 
     where: str
@@ -52,10 +55,13 @@ class ServerReport(NamedTuple):
 
 
 async def check_server(url: str, ephemeral: bool) -> ServerReport:
-    """Looks at each master and measures the one that has the probe. Raises ``UnfitServerError`` unless all are fit, or
-    ``ephemeral`` says that the log may be lost; ``UnavailableError`` if one does not answer.
+    """Check each master, and measure the one that has the probe's key.
 
-    Waits for a server that reads its file, at most ``LOADING_S``: it was just started, and nothing is wrong with it."""
+    A server that is still loading its data file was started just now, which is no fault: wait for it, at most
+    ``LOADING_S`` seconds.
+
+    Raises ``UnfitServerError`` if a server may lose the log, unless ``ephemeral`` declares that this is acceptable.
+    Raises ``UnavailableError`` if a server does not answer."""
     deadline = time.monotonic() + LOADING_S
     while True:
         try:
@@ -74,7 +80,7 @@ async def _checked(url: str, ephemeral: bool) -> ServerReport:
             for server in await topology.masters():
                 async with await topology.client(server, "conclave:check") as client:
                     facts = await _facts(client)
-                if facts.get("loading") == 1:  # what it says of its log is not true yet
+                if facts.get("loading") == 1:  # INFO does not describe its persistence correctly yet
                     raise LoadingError(f"{server} reads its file")
                 faults |= dict.fromkeys(_faults(facts))
             async with await topology.client(topology.server_of(PROBE), "conclave:check") as client:
@@ -106,7 +112,7 @@ async def _checked(url: str, ephemeral: bool) -> ServerReport:
 
 
 def fsync_ms(directory: Path) -> float:
-    """Median time to make 4 KiB durable in ``directory``, in milliseconds."""
+    """Return the median time to make 4 KiB durable in ``directory``, in milliseconds."""
     times = []
     with TemporaryFile(dir=directory) as file:
         for _ in range(PROBES):

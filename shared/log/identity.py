@@ -1,8 +1,8 @@
-"""Whether the log there is, is the log that was read: a place is an entry, its id and its bytes.
+"""Detect that the log lost or replaced entries that were read.
 
-A server may lose its newest entries (a power failure, a failover to a replica that lagged) and go on with other ones
-under ids as high as before. Whoever knows only an id notices nothing. So a reader keeps a digest of the last entry
-that it read, and compares.
+A server may lose its newest entries (a power failure, a failover to a replica that lagged), and continue with other
+entries under ids that are as high. The id alone does not show this. A reader therefore keeps a digest of the last entry
+that it read, and compares it with the log.
 """
 
 from hashlib import sha1
@@ -12,14 +12,18 @@ from shared.log.leases import order
 
 
 def digest_of(data: bytes) -> str:
-    """The digest of an entry's bytes (SHA-1, hexadecimal: what a server can compute too). It tells a lost entry from
-    the one that took its place; against forgery there is the chain of the control log."""
+    """Return the SHA-1 of an entry's bytes, in hexadecimal; a server can compute it too.
+
+    It distinguishes a lost entry from the one that replaced it. It does not protect against forgery; for that, the
+    control log has its hash chain."""
     return sha1(data, usedforsecurity=False).hexdigest()
 
 
 def fault(mark: Mark, there: bytes | None, extent: Extent | None) -> str | None:
-    """What contradicts a mark: ``there`` is the entry with its id, if there is one, and ``extent`` the stream where
-    there is none. None where nothing does."""
+    """Return in words how the log contradicts a mark, or None if it does not.
+
+    ``there``: the bytes of the entry with the mark's id, None if there is no such entry. ``extent``: the extent of the
+    stream, needed if ``there`` is None."""
     position = mark.position
     if position.id == START:
         return None
@@ -36,7 +40,7 @@ def fault(mark: Mark, there: bytes | None, extent: Extent | None) -> str | None:
 
 
 def truncated(mark: Mark, last: str, why: str) -> TruncatedLogError:
-    """The error for a mark that is contradicted. ``last``: the newest id of the stream."""
+    """Return the error for a mark that the log contradicts. ``last``: the newest id of the stream."""
     return TruncatedLogError(
         f"{mark.place.key} is not the stream that was read up to {mark.position.id}: {why}. The server lost its last "
         f"writes, or was restored to an older state. `conclave recover` shows what is missing",
@@ -45,8 +49,9 @@ def truncated(mark: Mark, last: str, why: str) -> TruncatedLogError:
 
 
 def rolled_back(claim: Claim, said: str) -> TruncatedLogError:
-    """The error for a group that stands where it stood before: nobody but its owner moves it under an epoch, and
-    epochs only rise."""
+    """Return the error for a group that is back at an earlier state.
+
+    Only the owner of an epoch changes the group under it, and epochs only increase. So the server has lost writes."""
     stream, position = next(iter(claim.positions.items()), ("alarms", Position()))
     return TruncatedLogError(
         f"{said}. The server lost its last writes, or was restored to an older state",

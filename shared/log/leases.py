@@ -1,4 +1,4 @@
-"""What both logs must judge alike: leases, owners that are gone, commits that may not be."""
+"""Rules that both logs share: leases, owners that are dead, and commits that are not allowed."""
 
 import os
 from collections.abc import Iterable
@@ -10,21 +10,23 @@ from schemas.codec import Encoded
 from shared.log import CLOSED, OPEN, START, Claim, Commit, HaltedError, OwnedError, Owner
 
 LEASE_MS: Final = 10_000
-"""How long a claim keeps others out after its last sign of life (milliseconds)."""
+"""How long a lease excludes other owners after the last claim, commit or renewal (milliseconds)."""
 MOST_OUTPUTS: Final = 100_000
-"""Outputs of one commit. A server does nothing else while it applies one (1.5 us an output)."""
+"""The most outputs of one commit. The server is blocked while it applies a commit (1.5 us per output)."""
 
 
 def order(entry_id: str) -> tuple[int, int]:
-    """An entry id as what it sorts by: milliseconds and sequence."""
+    """Return the sort key of an entry id: milliseconds and sequence."""
     moment, _, sequence = entry_id.partition("-")
     return int(moment), int(sequence or 0)
 
 
 def owner_is_dead(former: Owner, claimant: Owner) -> bool:
-    """Whether ``former`` surely runs no more: a process of this host whose pid is free, is the claimant's own (a
-    restarted container gets the pid it had), or belongs to a process that began at another time. Of other hosts
-    nothing is known."""
+    """Return whether the process ``former`` certainly does not run any more.
+
+    This is so for a process of the claimant's host whose pid is free, is that of the claimant (a restarted container
+    gets the same pid again), or belongs to a process with another start time. Return false for other hosts: nothing is
+    known about their processes."""
     if former.host != claimant.host:
         return False
     if former.pid == claimant.pid:
@@ -39,7 +41,7 @@ def owner_is_dead(former: Owner, claimant: Owner) -> bool:
 
 
 def born(pid: int) -> int:
-    """When a process began, in ticks since the machine did (``proc(5)``); 0 where that cannot be seen."""
+    """Return the start time of a process, in clock ticks since boot (``proc(5)``); 0 if it cannot be read."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
@@ -47,7 +49,7 @@ def born(pid: int) -> int:
 
 
 def group_owned_error(group: str, partition: int, owner: Owner, since_ms: int, left_ms: int) -> OwnedError:
-    """The refusal of a claim, for the person who started a second copy."""
+    """Return the error that refuses a claim, worded for the person who started a second copy."""
     return OwnedError(
         f"group {group!r} of partition {partition} belongs to {owner}, for {max(since_ms, 0) / 1000:.0f} s now. "
         f"If that process lives, this copy was started by mistake: leave it stopped. If it is gone, start again in "
@@ -56,14 +58,14 @@ def group_owned_error(group: str, partition: int, owner: Owner, since_ms: int, l
 
 
 def check_partitioned(streams: Iterable[str], what: str) -> None:
-    """Raises ``ValueError`` for a stream without partitions: no group reads it, no commit writes it."""
+    """Raise ``ValueError`` if a stream has no partitions: groups do not read it, and commits do not write it."""
     for stream in streams:
         if not STREAMS[stream].partitioned:
             raise ValueError(f"{what}: stream {stream!r} is global; read it from {START}, write it with append_at")
 
 
 def check_commit(claim: Claim, commit: Commit) -> None:
-    """Raises ``ValueError`` for a commit that no log could apply."""
+    """Raise ``ValueError`` for a commit that no log can apply."""
     what = f"a commit of group {claim.group!r}"
     check_partitioned({sealed.stream for sealed in commit.outputs}, what)
     if commit.before.keys() != commit.after.keys() or commit.after.keys() - claim.positions.keys():
@@ -76,12 +78,12 @@ def check_commit(claim: Claim, commit: Commit) -> None:
 
 
 def is_open(mark: str) -> bool:
-    """Whether intents may be written under this mark of a fence. One that is missing counts as closed."""
+    """Return whether a fence with this mark lets intents be written. A missing mark ('') counts as closed."""
     return mark.startswith(OPEN)
 
 
 def check_mark(mark: str, note: Encoded) -> None:
-    """Raises ``ValueError`` for a mark that is none, or a note that does not belong on ``decisions``."""
+    """Raise ``ValueError`` if the mark is malformed, or the note does not belong on ``decisions``."""
     if not mark.startswith((OPEN, CLOSED)) or not mark.partition(" ")[2]:
         raise ValueError(f"a fence is marked {mark!r}, expected `open <command id>` or `closed <command id>`")
     if note.stream != "decisions":
@@ -89,7 +91,7 @@ def check_mark(mark: str, note: Encoded) -> None:
 
 
 def halted(claim: Claim, decided_under: str | None, mark: str) -> HaltedError:
-    """The refusal of a commit by the fence, for whoever decided it."""
+    """Return the error for a commit that the fence refuses. ``mark``: the current mark of the fence."""
     what = f"the fence of partition {claim.partition}"
     there = f"{what} is marked {mark!r}" if mark else f"{what} has no mark, which counts as closed"
     assumed = "names no mark" if decided_under is None else f"was decided under {decided_under!r}"

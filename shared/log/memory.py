@@ -1,6 +1,6 @@
-"""The log in memory: for tests, simulation and replay. Shared by the tasks of one process.
+"""The log in memory, for tests, simulation and replay. The tasks of one process share it.
 
-Nothing outlives the object. Two "processes" are two users of one object.
+Nothing outlives the object. Two users of one object correspond to two processes on one server.
 """
 
 import copy
@@ -44,13 +44,13 @@ from shared.log.written import Written, advance, running
 
 
 def wall_ms() -> int:
-    """The time of day in milliseconds."""
+    """Return the Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 @dataclass
 class _Stream:
-    """Entries in order; ``orders`` are their ids as numbers."""
+    """The entries of a stream in order. ``orders`` holds their ids as numbers."""
 
     entries: list[Entry] = field(default_factory=list)
     orders: list[tuple[int, int]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class _Stream:
     deleted: str = START
 
     def behind(self, entry_id: str) -> int:
-        """The index of the first entry after ``entry_id``."""
+        """Return the index of the first entry after ``entry_id``."""
         return bisect_right(self.orders, order(entry_id))
 
 
@@ -80,7 +80,7 @@ class _Group:
 
 
 class MemoryLog:
-    """``shared.log.Log`` without a server. ``now`` gives milliseconds, for entry ids and leases."""
+    """``shared.log.Log`` without a server. ``now`` returns the time in milliseconds, for entry ids and leases."""
 
     def __init__(self, now: Callable[[], int] = wall_ms) -> None:
         self._now = now
@@ -95,7 +95,7 @@ class MemoryLog:
 
     @property
     def opened(self) -> int:
-        """See ``Log.opened``: as if everybody had to connect again, after each ``restore``."""
+        """See ``Log.opened``. Each ``restore`` counts as one more connection."""
         return self._opened
 
     async def check(self, marks: Sequence[Mark]) -> None:
@@ -279,10 +279,10 @@ class MemoryLog:
         ]
 
     async def close(self) -> None:
-        """See ``Log.close``. The entries stay: other users may hold the same object."""
+        """See ``Log.close``. The entries are kept, because others may still use the object."""
 
     def trim(self, place: StreamKey, first: str) -> None:
-        """Drops the entries before ``first``, as an operator's ``XTRIM MINID`` would."""
+        """Drop the entries before ``first``, as an operator's ``XTRIM MINID`` would."""
         stream = self._streams.setdefault(place, _Stream())
         count = sum(1 for held in stream.orders if held < order(first))
         if count:
@@ -290,21 +290,21 @@ class MemoryLog:
             del stream.entries[:count], stream.orders[:count]
 
     def lose_group(self, group: str, place: StreamKey) -> None:
-        """Drops a consumer group, as an operator's ``XGROUP DESTROY`` would."""
+        """Drop a consumer group, as an operator's ``XGROUP DESTROY`` would."""
         self._groups[place.partition, group].visible.discard(place.stream)
         self._shown.pop((group, place), None)
 
     def lose_hash(self, group: str, partition: int = 0) -> None:
-        """Drops what is known of a group but its consumer groups, as an operator's ``DEL`` of its hash would."""
+        """Drop all data of a group except its consumer groups, as an operator's ``DEL`` of its hash would."""
         del self._groups[partition, group]
 
     def image(self) -> object:
-        """All there is now, to ``restore`` later: an append-only file that was copied."""
+        """Return a copy of the current state for ``restore``, like a copy of the append-only file."""
         return copy.deepcopy((self._streams, self._groups, self._shown, self._fences))
 
     def restore(self, image: object) -> None:
-        """Puts everything back as it was: a server that lost what it had not made durable."""
-        self._streams, self._groups, self._shown, self._fences = copy.deepcopy(image)  # type: ignore[misc]  # of ``image``
+        """Return to the state of ``image``, like a server that lost the writes that were not durable."""
+        self._streams, self._groups, self._shown, self._fences = copy.deepcopy(image)  # type: ignore[misc]  # from image()
         self._opened += 1
         self._wake()
 
@@ -323,7 +323,7 @@ class MemoryLog:
                 raise truncated(mark, extent.last, why)
 
     def lose_fence(self, partition: int) -> None:
-        """Drops a fence, as an operator's ``DEL`` would."""
+        """Drop a fence, as an operator's ``DEL`` would."""
         self._fences.pop(partition, None)
 
     def _refuse_halted(self, claim: Claim, commit: Commit) -> None:
@@ -344,7 +344,7 @@ class MemoryLog:
         return state
 
     def _token(self, group: str, partition: int, state: _Group, owner: Owner) -> None:
-        """As on a server: by it the next commit is known to follow this one."""
+        """Set a new token. As on a server, it shows that the next commit follows this one."""
         state.token = self._tokens[group, partition, state.epoch, owner] = next(self._numbers)
 
     def _follows(self, claim: Claim, state: _Group) -> None:

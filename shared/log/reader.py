@@ -1,13 +1,14 @@
-"""Reads of streams, each waiting on a connection of its own; some are sent ahead.
+"""Read streams. Each read that waits has its own connection, and some reads are sent in advance.
 
-Keys of one command lie in one slot (a cluster demands it), so streams are read by partition, and control by itself.
-The last of these reads is the caller's own wait. The others, control as a rule, wait in the background, and end the
-caller's wait when they are answered. What is not answered by then waits on for the next read.
+A cluster requires that all keys of one command lie in one slot. So there is one read for each partition, and a separate
+one for the control stream. The caller waits for the last of these reads. The others, usually that of control, wait in
+the background, and end the caller's wait when they are answered. A read that is not answered by then keeps waiting, for
+the caller's next read.
 
-Two reads are sent before they are asked for. Under a backlog, where a batch was full: the next one comes while the
-caller is busy with this one. And right after a commit, for a caller who announced that it reads on: the server, which
-the commit has woken, takes both before it sleeps again. The commit goes first, since somebody waits for what it writes.
-An answer that nobody asks for is dropped.
+A read is sent in advance in two cases. First, if a batch was full, there is a backlog: the next batch arrives while the
+caller handles this one. Second, right after a commit, if the caller announced that it reads on (``ahead``): the commit
+has woken the server, which handles both commands before it sleeps again. The commit is sent first, because other
+services wait for its outputs. An answer that the caller does not ask for is dropped.
 """
 
 import asyncio
@@ -25,18 +26,18 @@ T = TypeVar("T")
 Rows = dict[StreamKey, Sequence[Any]]
 
 GRACE_S: Final = 5.0
-"""How much longer than its own limit a waiting read may take (seconds)."""
+"""How much longer than its ``block_ms`` a read may take (seconds)."""
 
 
 class Persist(Protocol):
-    """Awaits ``attempt``, again where a connection breaks."""
+    """Await ``attempt``, and repeat it if a connection breaks."""
 
     async def __call__(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Raises ``UnavailableError``, ``ServerError``."""
+        """Return the result of ``attempt``. Raises ``UnavailableError``, ``ServerError``."""
 
 
 class _Read(NamedTuple):
-    """Streams of one slot, read after these ids. It waits where ``block_ms`` is not 0."""
+    """A read of streams of one slot, after the given ids. It waits if ``block_ms`` is not 0."""
 
     after: Mapping[StreamKey, str]
     most: int
@@ -53,16 +54,16 @@ class _Read(NamedTuple):
         return self.block_ms / 1000 + GRACE_S
 
     def rows(self, answer: Any) -> Rows:
-        """The entries of an answer, by stream."""
+        """Return the entries in an answer, by stream."""
         found = dict(answer.items() if isinstance(answer, dict) else answer or ())
         return {place: found[key] for place in self.after if (key := place.key.encode()) in found}
 
     def full(self, rows: Rows) -> bool:
-        """Whether there may be more to read at once."""
+        """Return whether the streams may have more entries already."""
         return any(len(found) == self.most for found in rows.values())
 
     def next(self, rows: Rows, block_ms: int) -> "_Read":
-        """The read that goes on after these entries."""
+        """Return the read that follows these entries."""
         ends = {place: found[-1][0].decode() for place, found in rows.items()}
         return _Read({**self.after, **ends}, self.most, block_ms)
 
@@ -74,15 +75,17 @@ class _Sent(NamedTuple):
 
 
 class _Aside(NamedTuple):
-    """A read that waits in the background until there is something."""
+    """A read that waits in the background until there are entries."""
 
     read: _Read
     rows: asyncio.Task[Rows]
 
 
 class StreamReader:
-    """The reads of one log. ``server_of`` numbers the server of a key, ``connect`` opens a connection to one,
-    ``persist`` attempts until an answer comes."""
+    """The reads of one log.
+
+    ``server_of`` returns the number of the server that has a key. ``connect`` opens a connection to a server.
+    ``persist`` repeats an attempt until it is answered."""
 
     def __init__(
         self, server_of: Callable[[str], int], connect: Callable[[int], Awaitable[Connection]], persist: Persist
@@ -113,13 +116,13 @@ class StreamReader:
         return [entry for place in after if place in rows for entry in entries_of(place, rows[place])]
 
     async def committing(self) -> None:
-        """A commit was sent: what its caller reads next goes after it."""
+        """Send the read that was announced by ``ahead``, if any. Call this right after a commit was sent."""
         if self._next is not None:
             read, self._next = self._next, None
             await self._send(read)
 
     async def close(self) -> None:
-        """Closes at once."""
+        """Cancel the background reads, and close all connections at once."""
         for aside in self._aside.values():
             aside.rows.cancel()
         await asyncio.gather(*(aside.rows for aside in self._aside.values()), return_exceptions=True)
@@ -129,7 +132,7 @@ class StreamReader:
         self._free, self._sent, self._aside, self._next = {}, {}, {}, None
 
     async def _first(self, reads: Mapping[int, _Read]) -> Rows:
-        """Waits for the first answer, and takes what else has come by then."""
+        """Wait for the first answer. Return it with the other answers that have arrived by then."""
         *others, last = reads.items()
         if not others:
             return await self._answer(*last)
@@ -145,7 +148,7 @@ class StreamReader:
                         async with wait:
                             rows, answered = await self._answer(*last), True
                     except TimeoutError:
-                        pass  # interrupted: one of the asides is there
+                        pass  # interrupted, because a background read is done
                     finally:
                         self._waits.discard(wait)
                 for slot in [slot for slot, aside in asides.items() if aside.rows.done()]:
@@ -154,13 +157,13 @@ class StreamReader:
                     return rows
         finally:
             for slot, aside in asides.items():
-                if slot in self._aside:  # of another caller, who reads the same streams
+                if slot in self._aside:  # another caller, which reads the same streams, has one there
                     aside.rows.cancel()
                 else:
                     self._aside[slot] = aside
 
     async def _now(self, reads: Mapping[int, _Read]) -> Rows:
-        """Reads without waiting, in one write to each server."""
+        """Read without waiting, in one write to each server."""
         rows: Rows = {}
         servers: dict[int, list[_Read]] = {}
         for slot, read in reads.items():
@@ -183,12 +186,12 @@ class StreamReader:
         return rows
 
     async def _answer(self, slot: int, read: _Read) -> Rows:
-        """The answer to a read, which may have been sent before."""
+        """Return the answer to a read, which may have been sent in advance."""
         while True:
             sent = self._sent.get(slot)
             if sent is None or sent.read[:2] != read[:2] or sent.read.block_ms > read.block_ms:
                 if sent is not None:
-                    await self._sent.pop(slot).connection.close()  # the server may still be waiting on it
+                    await self._sent.pop(slot).connection.close()  # a read may still wait at the server
                 server = self._server(read)
                 connection = await self._connection(server)
                 await connection.send(read.command, read.limit_s)
@@ -198,13 +201,14 @@ class StreamReader:
                 return rows
 
     async def _taken(self, slot: int) -> Rows:
-        """Waits for the answer to what was sent. The end of a backlog counts as nothing: it is read again, since more
-        may have come."""
+        """Wait for the answer to the read that was sent in advance, and return its entries.
+
+        If the answer ends a backlog, return none: the entries are read again, because more may have been added."""
         sent = self._sent.pop(slot)
         try:
             answer = await sent.connection.answer()
         except asyncio.CancelledError:
-            if slot in self._sent:  # of another caller, who reads the same streams
+            if slot in self._sent:  # another caller, which reads the same streams, has one there
                 await sent.connection.close()
             else:
                 self._sent[slot] = sent
@@ -217,12 +221,12 @@ class StreamReader:
         return rows if sent.read.block_ms or sent.read.full(rows) else {}
 
     async def _send(self, read: _Read) -> None:
-        """Sends ahead, if a connection is free."""
+        """Send a read in advance, if a connection is free."""
         slot, server = slot_of(next(iter(read.after)).key), self._server(read)
         free = self._free.get(server)
         if free and slot not in self._sent:
             connection = free.pop()
-            with suppress(UnavailableError):  # it is read again where that matters
+            with suppress(UnavailableError):  # no loss: the read is sent again when it is needed
                 await connection.send(read.command, read.limit_s)
                 self._sent[slot] = _Sent(read, server, connection)
 
@@ -245,15 +249,15 @@ class StreamReader:
         return rows
 
     def _interrupt(self, aside: asyncio.Task[Rows]) -> None:
-        """Ends waits: what was set aside is there."""
+        """End the waits of callers, because a background read is done."""
         if not aside.cancelled():
-            aside.exception()  # retrieved: nobody may ask
+            aside.exception()  # mark it as retrieved, in case no caller does
             while self._waits:
                 self._waits.pop().reschedule(0)
 
     @asynccontextmanager
     async def _lent(self, server: int, connection: Connection) -> AsyncIterator[None]:
-        """Takes the connection back after the body, or closes it: the server may still be waiting on it."""
+        """Make the connection free after the body. After an error close it: a read may still wait at the server."""
         try:
             yield
         except BaseException:
@@ -284,7 +288,7 @@ def _by_slot(places: tuple[StreamKey, ...]) -> Mapping[int, tuple[StreamKey, ...
 
 
 def entries_of(place: StreamKey, rows: Sequence[Any]) -> list[Entry]:
-    """The entries of a stream in a reply."""
-    # Half the price of Entry(...); this runs for every event.
+    """Return the entries of a stream from the rows of a reply."""
+    # Runs for every event, and takes half as long as Entry(...).
     new = tuple.__new__
     return [new(Entry, (place, entry_id.decode(), fields[1])) for entry_id, fields in rows]

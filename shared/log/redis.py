@@ -1,33 +1,35 @@
-"""The log on a Redis or Valkey server (7.0 or later; features are probed, versions are not asked).
+"""The log on a Redis or Valkey server (7.0 or later; features are probed, the version number is not checked).
 
-Keys, each partition's under its own hash tag, hence in one slot of a cluster:
+The keys of a partition have its hash tag, and so lie in one slot of a cluster:
 
 ``conclave:{p<n>}:<stream>``, ``conclave:control``      stream
-    The entries. One field, ``e``: the sealed envelope. Its consumer groups mirror the positions
-    below for standard tools (``XINFO GROUPS`` shows lag and owner). Nothing is read from them, but a claim whose
-    hash is gone takes its positions from there.
+    The entries. Each has one field, ``e``: the encoded envelope. The consumer groups of the stream mirror the
+    positions below for standard tools (``XINFO GROUPS`` shows lag and owner). They are read only by a claim of a group
+    whose hash is lost, which takes the positions from there.
 ``conclave:{p<n>}:groups``                              set
     The names of all groups that were ever claimed.
 ``conclave:{p<n>}:group:<group>``                       hash
-    The durable truth about a group:
-    ``epoch``         counts claims; a commit under an older one is refused.
-    ``owner``         JSON: host, pid, label. ``consumer``: its name within the consumer groups.
-    ``claimed``       when it was claimed. ``lease``: until when others are kept out; 0: released.
-                      Both in milliseconds of the server's clock.
-    ``pos:<stream>``  ``<id> <seen>``: the last entry committed, and how many entries that were.
-    ``read:<stream>`` ``<id> <digest>``: that entry's id again, and the digest of its bytes.
-    ``since``         JSON: from where each stream is read again to rebuild the state.
-    ``restored``      streams whose position was taken from the consumer group, until the next commit.
-    ``memo``          what else the state needs, in the service's own bytes.
-    ``last``          token of the last commit under this epoch, by which one sent twice is known; at first one
-                      that the claim made up, so that two claims of one epoch (after the server lost the first) differ.
+    The durable record of a group:
+    ``epoch``         number of claims. A commit under an older epoch is refused.
+    ``owner``         JSON: host, pid, label, start time of the process (``born``).
+    ``consumer``      name of the owner within the consumer groups.
+    ``claimed``       time of the claim, in milliseconds of the server's clock.
+    ``lease``         time until which other owners are excluded, by the same clock; 0: released.
+    ``pos:<stream>``  ``<id> <seen>``: the last entry committed, and how many entries were read up to there.
+    ``read:<stream>`` ``<id> <digest>``: the id of that entry again, and the digest of its bytes.
+    ``since``         JSON: by stream, the id after which entries are replayed to rebuild the state.
+    ``restored``      streams whose position was taken from the consumer group; empty after the next commit.
+    ``memo``          the snapshot: the part of the state that is not replayed, encoded by the service.
+    ``last``          token of the last commit under this epoch, which recognises a repeat. After a claim it is a
+                      random one, so that two claims of one epoch differ (the server may have lost the first).
     ``wrote:<stream>`` ``<since> <last> <count> <digest>``: what the group wrote there (``shared.log.written``).
-    ``wrote``         the epoch whose owner kept these digests; another than ``epoch``: an older release owned it since.
+    ``wrote``         epoch of the last owner that kept these digests. If it is not ``epoch``, an older release has
+                      owned the group since.
 ``conclave:{p<n>}:fence``                               hash
     ``mark``          ``open <command id>`` or ``closed <command id>``: whether intents may be written.
 
-Reads are plain ``XREAD`` from a position: no pending entries, so nothing to reclaim and no
-consumer that can die holding any. A commit is one call of a server-side function (``commit.lua``).
+Reads are plain ``XREAD`` from a position. So there are no pending entries: a consumer that dies leaves nothing to
+reclaim. A commit is one call of a server-side function (``commit.lua``).
 """
 
 import functools
@@ -81,13 +83,13 @@ T = TypeVar("T")
 
 
 PAGE: Final = 10_000
-"""Entries that the server is asked for at once: while it answers, it does nothing else."""
+"""The most entries to request from the server at once. It is blocked while it prepares the reply."""
 
 
 @functools.cache
 def library() -> tuple[str, str]:
-    """Name and source of the function library. The name is a digest of the source, so that two
-    releases can use one server at the same time."""
+    """Return name and source of the function library. The name contains a digest of the source, so that two releases
+    can use one server at the same time."""
     source = Path(__file__).with_name("commit.lua").read_text()
     name = f"conclave_{blake2b(source.encode(), digest_size=4).hexdigest()}"
     return name, source.replace("@LIBRARY@", name)
@@ -96,8 +98,8 @@ def library() -> tuple[str, str]:
 class RedisLog:
     """``shared.log.Log`` on a server. ``url``: see ``shared.log.topology.parse_address``.
 
-    A command that met a broken connection is sent again for up to ``patience_s`` seconds, which is
-    safe: every command here either reads or is recognised by the server as one it has applied."""
+    A command whose connection broke is sent again for up to ``patience_s`` seconds. This is safe: each command here
+    either only reads, or is recognised when it is repeated."""
 
     def __init__(self, url: str, *, name: str = "conclave", patience_s: float = 30.0) -> None:
         self._topology = topology_of(url)
@@ -207,8 +209,8 @@ class RedisLog:
             args.append(commit.fence)
 
         async def send(connection: Connection, command: Command) -> Any:
-            # Where a connection was opened since the last commit, compares first what this one depends on: a server
-            # cannot lose anything between two commands of one connection.
+            # If a connection was opened since the last commit, the entries that this commit depends on are compared
+            # first. Within one connection that is not needed: a server cannot lose entries between two commands of it.
             if self._checked.get(held) != (connection, self._opened):
                 for server, marks in self._by_server(_known(claim, commit)).items():
                     await _compare(connection if server == here else await self._connected(server), marks)
@@ -221,7 +223,7 @@ class RedisLog:
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
             raise _refusal(claim, reply)
-        if grown and self._tokens.get(held) != token:  # sent twice, it counts once
+        if grown and self._tokens.get(held) != token:  # a commit that is sent twice counts once
             self._running[held] = {**digests, **grown}
         self._tokens[held] = token
         return Committed(tuple(name.decode() for name in reply[1:]))
@@ -267,8 +269,8 @@ class RedisLog:
         return entries[::-1]
 
     async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
-        """See ``Log.append_at``. A server cannot lose anything between two commands of one connection, so comparing
-        there and appending is as good as both at once."""
+        """See ``Log.append_at``. A server cannot lose entries between two commands of one connection, so comparing and
+        appending over the same one is as safe as a single atomic command."""
         sent = 0
 
         async def add(connection: Connection) -> Any:
@@ -282,15 +284,15 @@ class RedisLog:
         except ServerError as error:
             if "equal or smaller" not in str(error) and "must be greater than 0-0" not in str(error):
                 raise
-            # Sent more than once, it may have been refused because of itself.
+            # If it was sent more than once, the entry may be there because an earlier attempt succeeded.
             return sent > 1 and Entry(place, entry_id, data) in await self.scan(
                 place, after=preceding(entry_id), count=1
             )
         return True
 
     async def extent(self, place: StreamKey) -> Extent:
-        """See ``Log.extent``. Servers record what was deleted but not what was trimmed: after a
-        trim ``deleted`` may be too low, and ``added - length`` tells how many are gone."""
+        """See ``Log.extent``. Servers record deletions, but not trims. After a trim ``deleted`` may be too low;
+        ``added - length`` is the number of entries that are gone."""
         return await self._at(place.key, lambda connection: _extent(connection, place))
 
     async def groups(self, partition: int) -> list[GroupView]:
@@ -321,7 +323,7 @@ class RedisLog:
         await self._topology.close()
 
     async def load(self) -> None:
-        """Loads the log's functions into each master. Raises ``UnfitServerError``, ``UnavailableError``."""
+        """Load the functions of the log into each master. Raises ``UnfitServerError``, ``UnavailableError``."""
         _, source = library()
         for server in await self._persist(self._topology.masters):
             connection = await self._persist(functools.partial(self._connected, server))
@@ -341,7 +343,7 @@ class RedisLog:
         args: Sequence[Any],
         send: Callable[[Connection, Command], Awaitable[Any]] | None = None,
     ) -> Any:
-        """Calls a function; ``send`` sends the call, where that takes more than a command."""
+        """Call a function, and load the library first if it is missing. ``send`` may do more than send the call."""
         name, _ = library()
         command = ("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
 
@@ -363,11 +365,11 @@ class RedisLog:
         return reply
 
     async def _ask(self, verb: str, key: str, *words: str) -> Any:
-        """Sends a command about a key that may be repeated."""
+        """Send a command about a key. The command must be one that may be repeated."""
         return await self._at(key, lambda connection: connection.call((verb, key, *words)))
 
     async def _at(self, key: str, send: Callable[[Connection], Awaitable[T]]) -> T:
-        """Awaits ``send`` over the connection to the server of a key, again where it breaks."""
+        """Await ``send`` with the connection to the server of a key, and repeat it if the connection breaks."""
 
         async def attempt() -> T:
             try:
@@ -375,8 +377,8 @@ class RedisLog:
             except RedirectedError as error:
                 if not error.asked:
                     raise
-                # The slot is moving, and the key is there already. What comes next about it begins at its owner again:
-                # the other node would create what is not there yet.
+                # The slot is being moved, and this key is not at its old node. The next command about it starts at the
+                # old node again: the new one would create keys that have not been moved yet.
                 connection = await self._topology.open_at(error.host, error.port, self._name, asking=True)
             self._opened += 1
             try:
@@ -387,7 +389,7 @@ class RedisLog:
         return await self._persist(attempt)
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Attempts until an answer comes or patience ends."""
+        """Repeat an attempt until it is answered, or until ``patience_s`` seconds have passed."""
         deadline, pause = time.monotonic() + self._patience, 0.02
         while True:
             try:
@@ -401,7 +403,7 @@ class RedisLog:
             pause = min(pause * 2, 1.0)
 
     async def _moved(self, error: RedirectedError) -> None:
-        """Another node has the slot now."""
+        """Record that another node has the slot now, and close the connection to the former one."""
         self._topology.redirected(error)
         if (connection := self._commands.pop(error.slot, None)) is not None:
             await connection.close()
@@ -431,7 +433,7 @@ class RedisLog:
 
 
 async def _compare(connection: Connection, marks: Sequence[Mark]) -> None:
-    """Compares what was read with what is there, over this very connection. Raises ``TruncatedLogError``."""
+    """Compare entries that were read with the log, over this connection. Raises ``TruncatedLogError``."""
     if not marks:
         return
     answers = await connection.call_all(
@@ -499,7 +501,7 @@ def _position(held: bytes) -> Position:
 
 
 def _known(claim: Claim, commit: Commit) -> list[Mark]:
-    """What a commit depends on: the entries that it stands on, and what it names."""
+    """Return the entries that a commit depends on: those in its ``known``, and those at its new positions."""
     read = (Mark(StreamKey(stream, claim.partition), after) for stream, after in commit.after.items() if after.digest)
     return [*commit.known, *read]
 
@@ -507,7 +509,7 @@ def _known(claim: Claim, commit: Commit) -> list[Mark]:
 def _digest(
     stream: str, before: Mapping[str, RunningDigest], after: Mapping[str, RunningDigest]
 ) -> tuple[str, str, str]:
-    """The field of a running digest, whether it goes on, and its value."""
+    """Return the field of a running digest, ``on`` if it continues (else ``new``), and its value; all '' for none."""
     grown = after.get(stream)
     if grown is None:
         return "", "", ""
@@ -520,12 +522,12 @@ def _owner(held: bytes) -> Owner:
 
 
 def _pairs(reply: Any) -> dict[bytes, Any]:
-    """A reply of names and values, which RESP 3 has as a map."""
+    """Return a reply of names and values as a mapping, which it is already under RESP 3."""
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _token(commit: Commit) -> bytes:
-    """A digest of what a commit says. Event ids stand for the events: they are digests themselves."""
+    """Return a digest of the contents of a commit. Of each event it covers the id, which is a digest of the event."""
     digest = blake2b(b"".join([sealed.envelope.id for sealed in commit.outputs]), digest_size=12)
     digest.update(msgspec.json.encode((commit.before, commit.after, commit.since, commit.fence)) + commit.memo)
     return digest.hexdigest().encode()

@@ -1,7 +1,7 @@
-"""Where the servers of the log are, which of them has a key, and how a connection to it is made.
+"""Find the servers of the log, find the one that has a key, and connect to it.
 
-One server, the master of a Sentinel service, or the masters of a cluster. The server is looked up each time that a
-connection is opened, so a failover is followed by opening a connection.
+The log is on one server, on the master of a Sentinel service, or on the masters of a cluster. The server is looked up
+each time that a connection is opened, so that a new connection leads to the new master after a failover.
 """
 
 import functools
@@ -37,12 +37,12 @@ SENTINEL_PORT: Final = 26379
 SENTINEL_S: Final = 1.0
 """How long a Sentinel may take to answer before the next one is asked (seconds)."""
 CERTIFICATE: Final = "ssl_ca_certs"
-"""Option of an address: the certificate that the server's must be signed by."""
+"""Option of an address: a file of CA certificates. One of them must have signed the server's certificate."""
 _NO_NOTICES: Final = MaintNotificationsConfig(enabled=False)
-"""Redis's notices of maintenance are of a managed service; each client would ask every server for them."""
+"""Only a managed service sends notices of maintenance, but each client would request them from every server."""
 _OPTIONS: Final = {"db", "protocol", "credential_provider"}
 _TLS_OPTIONS: Final = {CERTIFICATE, "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
-"""What an address may say; redis-py's other options would change what the log relies on, or trust anybody."""
+"""The options that an address may have. Others of redis-py would break assumptions of the log, or trust any server."""
 _EXPECTED: Final = (
     "expected redis://host:port/0, rediss://... for TLS, unix:///path, redis+sentinel://host:port,host:port/service/0 "
     "or redis+cluster://host:port,host:port, with options "
@@ -58,13 +58,14 @@ SCHEMES: Final[Mapping[str, Kind]] = {
     "redis+cluster": "cluster",
     "rediss+cluster": "cluster",
 }
-"""How an address begins, and what it names."""
+"""The kind of an address, by its scheme."""
 
 
 class Address(NamedTuple):
-    """Where the servers are, and as whom to speak to them. ``nodes``: the server; or those to ask first, Sentinels or
-    nodes of the cluster; empty for a Unix socket. ``service``: the name that Sentinel has for the master. ``options``:
-    arguments of redis-py's connections."""
+    """Where the servers are, and how to log in.
+
+    ``nodes``: host and port of the server, or of the Sentinels or cluster nodes that are asked first. Empty for a Unix
+    socket. ``service``: the name of the master in Sentinel. ``options``: arguments of redis-py's connections."""
 
     kind: Kind
     nodes: tuple[tuple[str, int], ...]
@@ -87,24 +88,24 @@ class Address(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path of a Unix socket."""
+        """Return the path of the Unix socket; empty if there is none."""
         return str(self.options.get("path", ""))
 
     @property
     def user(self) -> str:
-        """As whom to log in; empty where the address does not say."""
+        """Return the user name; empty if the address has none."""
         return str(self.options.get("username", ""))
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts of ``nodes``."""
+        """Return the hosts of ``nodes``."""
         return tuple(host for host, _ in self.nodes)
 
 
 def parse_address(url: str) -> Address:
-    """An address as text: ``redis://[user[:password]@]host[:port][/database]``, ``rediss://`` for TLS,
+    """Parse the address of the servers: ``redis://[user[:password]@]host[:port][/database]``, ``rediss://`` for TLS,
     ``unix:///path[?db=n]``, ``redis+sentinel://host[:port],.../service[/database]``, ``redis+cluster://host[:port],...``
-    (``rediss+`` for TLS). Raises ``ValueError``, which shows no password."""
+    (``rediss+`` for TLS). Raises ``ValueError``; its message shows no password."""
     try:
         return _parsed(url)
     except ValueError as error:
@@ -115,12 +116,12 @@ def parse_address(url: str) -> Address:
 
 
 class _AddressError(ValueError):
-    """Why an address is none; holds nothing secret."""
+    """The reason why an address is invalid. It contains no secret."""
 
 
 def _parsed(url: str) -> Address:
     parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or "@" in parts.query + parts.fragment:  # a password that is not quoted, there
+    if parts.scheme not in SCHEMES or "@" in parts.query + parts.fragment:  # an unquoted password
         raise ValueError
     scheme, kind = parts.scheme.partition("+")[0], SCHEMES[parts.scheme]
     tls = scheme == "rediss"
@@ -161,7 +162,7 @@ def _node(place: str, port: int) -> tuple[str, int]:
 
 
 def _provider(options: Mapping[str, Any]) -> CredentialProvider:
-    """The credential provider that an address names as ``package.module:name``, called without arguments."""
+    """Call what an address names as ``package.module:name``, without arguments; return the credential provider."""
     name = options["credential_provider"]
     if {"username", "password"} & options.keys():
         raise _AddressError("user and password come from the credential provider")
@@ -175,8 +176,9 @@ def _provider(options: Mapping[str, Any]) -> CredentialProvider:
 
 
 class TlsConnection(SSLConnection):
-    """TLS 1.2 or later with a server that has a certificate for its host name. Where the address names a certificate,
-    that one is trusted alone; redis-py would trust the system's too."""
+    """TLS 1.2 or later, to a server with a certificate for its host name.
+
+    If the address names CA certificates, only those are trusted. redis-py would also trust those of the system."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -192,51 +194,51 @@ class TlsConnection(SSLConnection):
 
     @property
     def peer(self) -> dict[str, Any]:
-        """The server's certificate, as ``ssl.SSLSocket.getpeercert`` gives it."""
+        """Return the server's certificate, in the form of ``ssl.SSLSocket.getpeercert``; empty if not connected."""
         return dict(self._writer.get_extra_info("peercert") or {}) if self._writer is not None else {}
 
 
 class Topology:
-    """One server. Servers are numbered: ``server_of`` a key is always 0 here."""
+    """One server. Servers have numbers; the only one here is 0."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self._options = {
             **address.options,
-            "driver_info": None,  # CLIENT SETINFO is a right that no user needs
+            "driver_info": None,  # CLIENT SETINFO would be one more permission that users need
             "socket_timeout": None,
             "socket_connect_timeout": CONNECT_S,
         }
 
     def server_of(self, key: str) -> int:
-        """The number of the server that has ``key``."""
+        """Return the number of the server that has ``key``."""
         return 0
 
     async def masters(self) -> Sequence[int]:
-        """A number for each master. Raises ``UnavailableError``."""
+        """Return a number for each master. Raises ``UnavailableError``."""
         return (0,)
 
     async def node(self, server: int) -> tuple[str, int]:
-        """Host and port of a server, looked up now. Raises ``UnavailableError``."""
+        """Look up a server, and return its host and port. Raises ``UnavailableError``."""
         return self.address.nodes[0] if self.address.nodes else ("", 0)
 
     def redirected(self, error: RedirectedError) -> None:
-        """Notes where a key is. Raises ``ServerError`` where the address is not that of a cluster."""
+        """Record which node has a slot. Raises ``ServerError`` if the address is not that of a cluster."""
         raise ServerError(
             f"{self.address} is a node of a cluster ({error}): write its address as redis+cluster://host:port"
         )
 
     async def open(self, server: int, name: str) -> Connection:
-        """A connection to a server, which shows it under ``name``. Raises ``UnavailableError``, ``ServerError``."""
+        """Open a connection to a server, which lists it as ``name``. Raises ``UnavailableError``, ``ServerError``."""
         return await self.open_at(*await self.node(server), name)
 
     async def open_at(self, host: str, port: int, name: str, *, asking: bool = False) -> Connection:
-        """A connection to this very node. Raises ``UnavailableError``, ``ServerError``."""
+        """Open a connection to exactly this node. Raises ``UnavailableError``, ``ServerError``."""
         kind, options = self._connecting(host, port, name)
         return await Connection.open(kind(**options), f"{host}:{port}" if host else self.address.path, asking=asking)
 
     async def client(self, server: int, name: str) -> Redis:
-        """A client of redis-py for a server, to be closed by the caller. It repeats nothing.
+        """Return a client of redis-py for a server. The caller closes it. It does not repeat commands.
         Raises ``UnavailableError``."""
         kind, options = self._connecting(*await self.node(server), name)
         options |= {
@@ -247,7 +249,7 @@ class Topology:
         return Redis.from_pool(ConnectionPool(connection_class=kind, **options))
 
     async def close(self) -> None:
-        """Closes what was opened to look servers up."""
+        """Close the connections that were opened to look up servers."""
 
     def _connecting(self, host: str, port: int, name: str = "") -> tuple[type[AbstractConnection], dict[str, Any]]:
         options = {**self._options, "client_name": name.replace(" ", "-")}
@@ -257,7 +259,7 @@ class Topology:
 
 
 class SentinelTopology(Topology):
-    """The master of a service. The Sentinels are asked without a password, over TLS where the server speaks it."""
+    """The master of a service. The Sentinels are asked without a password, over TLS if the address is one of TLS."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
@@ -270,7 +272,7 @@ class SentinelTopology(Topology):
             "maint_notifications_config": _NO_NOTICES,
         }
         sentinels = {**options, **tls, "ssl": address.tls}
-        self._sentinel = Sentinel(address.nodes, sentinel_kwargs=sentinels)  # type: ignore[no-untyped-call]  # has none
+        self._sentinel = Sentinel(address.nodes, sentinel_kwargs=sentinels)  # type: ignore[no-untyped-call]  # not annotated
         if address.tls:
             for sentinel in self._sentinel.sentinels:
                 sentinel.connection_pool.connection_class = TlsConnection
@@ -287,7 +289,7 @@ class SentinelTopology(Topology):
 
 
 class ClusterTopology(Topology):
-    """The masters of a cluster. The number of a server is a slot that it has."""
+    """The masters of a cluster. The number of a server is any slot that it has."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
@@ -311,7 +313,7 @@ class ClusterTopology(Topology):
         return list(found.values())
 
     async def node(self, server: int) -> tuple[str, int]:
-        """See ``Topology.node``. What a node said of this slot goes first, once: the others learn of it later."""
+        """See ``Topology.node``. A redirection of this slot is followed once: the other nodes may learn of it later."""
         if server in self._moved:
             return self._moved.pop(server)
         await self._look()
@@ -340,12 +342,12 @@ class ClusterTopology(Topology):
 
 
 def topology_of(url: str) -> Topology:
-    """The topology of an address. Raises ``ValueError``."""
+    """Return the topology of an address. Raises ``ValueError``."""
     address = parse_address(url)
     return {"server": Topology, "sentinel": SentinelTopology, "cluster": ClusterTopology}[address.kind](address)
 
 
 @functools.cache
 def slot_of(key: str) -> int:
-    """The slot of a key. Keys of one hash tag share it, and only those may go in one command."""
+    """Return the slot of a key. Keys with the same hash tag share it. All keys of a command must be of one slot."""
     return key_slot(key.encode())

@@ -3,13 +3,14 @@
     digest 0 = BLAKE2b-256(stream, partition, group)
     digest n = BLAKE2b-256(digest n-1, bytes of the group's entry n)
 
-A digest is 32 bytes, so where it ends and the entry begins is never in doubt. The group's owner computes it, and the
-commit function keeps it beside the positions of the group, in the same atomic step as the entries. Whoever knows the
-digest of one moment can tell later whether the entries up to then are still those, in that order. What this shows and
-what it does not: ``docs/explanation/digests.md``.
+A digest always has 32 bytes, so the boundary between it and the entry is unambiguous. The owner of the group computes
+it. The commit function stores it with the positions of the group, in the same atomic step as the entries. A digest that
+was noted at one moment shows later whether the entries up to then are unchanged, and in the same order. What it shows,
+and what it does not, is explained in ``docs/explanation/digests.md``.
 
-Only streams whose entries name their writer have digests (``WRITERS``). A group begins with the first entry that a
-release with digests wrote, and restarts after an older release owned it: ``since`` is the first entry that counts.
+Only streams whose entries name their writer have digests (``WRITERS``). The digest of a group begins with the first
+entry that a release with digests wrote. It restarts after an older release has owned the group. ``since`` is the first
+entry that it covers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,17 +30,18 @@ WRITERS: Final[Mapping[str, str]] = {
     "scores": "shadow-recorder",
     "gates": "gate-evaluator",
 }
-"""The service that writes a stream. Each model has a worker, and a group, of its own."""
+"""The service that writes each stream. Each model has its own worker, and so its own group."""
 SHARED: Final = "decisions"
 OTHERS: Final = (FenceClosed, FenceOpened)
-"""The stream that others write to as well, by the function that sets the fence, and what they write."""
+"""The stream that has other writers besides the group, and the events that they append when they set the fence."""
 FIELD: Final = "wrote:"
-"""How the fields of a group's hash begin that hold ``to_text``, one for each stream."""
+"""The prefix of the fields of a group's hash that hold the result of ``to_text``, one for each stream."""
 SIZE: Final = 32
+"""The size of a digest in bytes."""
 
 
 class Written(NamedTuple):
-    """What a group wrote to a stream: the ids of the first and the last entry, how many there are, and their digest."""
+    """The entries of a group in a stream: the ids of the first and the last one, their number, and their digest."""
 
     since: str
     last: str
@@ -48,19 +50,19 @@ class Written(NamedTuple):
 
 
 class RunningDigest(NamedTuple):
-    """A digest while its group writes: entries so far, and their digest."""
+    """The running digest of a group in a stream: the number of entries so far, and their digest."""
 
     entries: int
     digest: bytes
 
 
 def start(stream: str, partition: int, group: str) -> bytes:
-    """The digest of no entry."""
+    """Return the digest of zero entries."""
     return blake2b(f"conclave/written/{stream}/{partition}/{group}".encode(), digest_size=SIZE).digest()
 
 
 def extend(digest: bytes, entries: Iterable[bytes]) -> bytes:
-    """The digest after these entries."""
+    """Return ``digest`` extended by these entries."""
     for data in entries:
         digest = blake2b(digest + data, digest_size=SIZE).digest()
     return digest
@@ -68,7 +70,7 @@ def extend(digest: bytes, entries: Iterable[bytes]) -> bytes:
 
 @cache
 def streams_of(group: str) -> frozenset[str]:
-    """The streams on which a group has a digest; none for most groups."""
+    """Return the streams on which a group has a digest; most groups have none."""
     service = group.partition(".")[0]
     return frozenset(stream for stream, writer in WRITERS.items() if writer == service)
 
@@ -76,7 +78,7 @@ def streams_of(group: str) -> frozenset[str]:
 def advance(
     group: str, partition: int, before: Mapping[str, RunningDigest], outputs: Sequence[Encoded]
 ) -> Mapping[str, RunningDigest]:
-    """The digests of the streams that these outputs of a group change, after them."""
+    """Return the digests after these outputs of a group, only for the streams whose digest they change."""
     streams = streams_of(group)
     if not streams:
         return {}
@@ -93,17 +95,17 @@ def advance(
 
 
 def running(written: Mapping[str, Written]) -> dict[str, RunningDigest]:
-    """Digests as a group goes on from them."""
+    """Return the running digests that a group continues."""
     return {stream: RunningDigest(found.entries, found.digest) for stream, found in written.items()}
 
 
 def to_text(written: Written) -> str:
-    """One line: ``<since> <last> <count> <digest in hexadecimal>``."""
+    """Return one line: ``<since> <last> <count> <digest in hexadecimal>``."""
     return f"{written.since} {written.last} {written.entries} {written.digest.hex()}"
 
 
 def of_text(text: str) -> Written:
-    """What ``to_text`` wrote. Raises ``ValueError`` for anything else."""
+    """Parse the result of ``to_text``. Raises ``ValueError`` for any other text."""
     since, last, count, digest = text.split(" ")
     found = Written(since, last, int(count), bytes.fromhex(digest))
     if _order(since) > _order(last) or found.entries < 1 or len(found.digest) != SIZE:
@@ -112,8 +114,9 @@ def of_text(text: str) -> Written:
 
 
 def of_fields(fields: Mapping[str, bytes]) -> dict[str, Written]:
-    """The digests in the fields of a group's hash, by stream. A field that cannot be read is left out: that digest
-    restarts with the next entry, which ``verify`` reports."""
+    """Return the digests in the fields of a group's hash, by stream.
+
+    A field that cannot be parsed is left out. Its digest restarts with the next entry, which ``verify`` reports."""
     found = {}
     for field, value in fields.items():
         if field.startswith(FIELD):
