@@ -1,4 +1,4 @@
 """Benchmarks: ``make bench`` lists them, ``make bench BENCH=<name>`` runs one.
 
-Each module has a ``run(quick) -> {key: Figure}``; the harness prints a table and writes JSON.
+Each benchmark is a module with a function ``run(quick) -> {key: Figure}``. The harness prints a table and writes JSON.
 """

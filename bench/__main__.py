@@ -1,4 +1,4 @@
-"""``python -m bench``."""
+"""Run ``bench.harness`` as ``python -m bench``."""
 
 import sys
 

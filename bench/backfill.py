@@ -1,7 +1,6 @@
-"""Sustained backfill through the whole pipeline: bars a second, and the memory of each process.
+"""Measure a sustained backfill through the whole pipeline: bars a second, and the memory of each process.
 
-The floor, measured in the same run: the same bars written to one stream and read back, decoded and
-nothing else done with them.
+The floor is measured in the same run: the same bars are written to one stream, read back and decoded.
 """
 
 import tempfile
@@ -23,7 +22,7 @@ SYMBOLS = 10
 
 
 async def floor(log: Log, bars: int) -> float:
-    """Bars a second, written and read back by one process."""
+    """Return the bars a second that one process writes, reads back and decodes."""
     sealed = [bar for moment in bars_by_time(("FLOOR",), bars) for bar in moment]
     claim = await log.claim("floor", (), 1, owner("floor"))
     begun = time.perf_counter()
@@ -53,7 +52,7 @@ async def measured_floor(installation: Installation) -> float:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     runs, bars = (3, 1_000) if quick else (5, 4_000)
     rates = []
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +81,7 @@ def run(quick: bool) -> dict[str, Figure]:
 
 
 async def lag(installation: Installation) -> int:
-    """Entries that some group has still to commit."""
+    """Return the lag: the number of entries that the groups have not committed yet."""
     log = installation.log()
     total = sum(sum(view.lag.values()) for view in await log.groups(0))
     await log.close()

@@ -1,9 +1,9 @@
-"""Honest runs in memory, as unruly as they may be: the cores that serve live, on a log that one random seed drives.
+"""Simulate an installation in memory under random faults, without tampering: the real cores, driven by one seed.
 
-Services are called in any order, read any number of entries, stall, crash before or after a commit and start again from
-what they committed; commands are issued at any time (promotions, rollbacks, shadows, weights, halts); artifacts load
-late; bars are missing, doubled and live. What the runtime guarantees holds here too: commits are atomic, an event is
-handed over after the commands up to its stamp, and the fence decides about intents when a batch is committed.
+Services are called in any order, read any number of entries, stall, crash before or after a commit, and restart from
+their last commit. Commands are issued at any time (promotions, rollbacks, shadows, weights, halts). Artifacts load
+late. Bars are missing, duplicated or live. The guarantees of the runtime hold: commits are atomic, a service gets an
+event only after all commands up to the event's stamp, and the fence is checked when a batch with intents is committed.
 """
 
 import random
@@ -45,16 +45,16 @@ from shared.runtime.service import Backpressure, Batch, Received, Service
 SET: Final = feature_set("tiny", "close", "price_change")
 MODELS: Final = ("alpha", "beta", "gamma")
 ARTIFACTS: Final = 3
-"""Of each model."""
+"""Number of artifacts of each model."""
 MINUTE: Final = 60_000
 SYMBOLS: Final = {"LIVE": "live", "SYN": "synthetic"}
 REFUSED: Final = 0.003
-"""The share of events on which a core raises an error, so that they are set aside."""
+"""The share of events on which a core raises an error; they become dead letters."""
 THIRD: Final = (-1.1, -1.0, -1.2)
 
 
 class Opinion:
-    """An artifact: three probabilities that are a function of its window and of its name."""
+    """An artifact whose probabilities are a function of the window and of its name."""
 
     batch_rows = None
     interval_ms = MINUTE
@@ -76,7 +76,7 @@ class Opinion:
 
 
 class Loads:
-    """A loader whose artifacts are there at once, or some time after they were asked for."""
+    """A loader whose artifacts are loaded at once, or some time after the request."""
 
     def __init__(self, world: "World | None") -> None:
         self._world = world
@@ -108,12 +108,12 @@ class Loads:
 
 
 def worker_of(model: str) -> ModelWorker:
-    """A worker whose artifacts are all there: what a replay asks."""
+    """Return a worker whose artifacts are all loaded, for a replay."""
     return ModelWorker(model, Loads(None), "a replay", "00000000")
 
 
 class Process:
-    """One service, as its runtime would host it: what it committed, and what it knows beyond that."""
+    """One service as the runtime hosts it: its committed state, and its state in memory."""
 
     def __init__(self, world: "World", service: Service[Any], loads: Loads | None = None) -> None:
         self.world, self.service, self.loads = world, service, loads
@@ -124,7 +124,7 @@ class Process:
         self.start()
 
     def start(self) -> None:
-        """From what was committed."""
+        """Start, or start again, from the last commit."""
         service = self.service
         if self.loads is not None:
             self.loads.__init__(self.world)  # type: ignore[misc]  # a new process has loaded nothing
@@ -140,7 +140,7 @@ class Process:
                 events = events[size:]
 
     def turn(self) -> None:
-        """Reads some of what is new, hands it over, commits."""
+        """Read some new entries, pass them to the service, and commit, unless the process crashes."""
         world, service, draw = self.world, self.service, self.world.draw
         held = service.paused_streams(self.state) if isinstance(service, Backpressure) else ()
         events: list[Received] = []
@@ -169,7 +169,7 @@ class Process:
         crashed = draw.random()
         refused = isinstance(service, Voter) and fence != world.fence
         if crashed < 0.01 or refused:
-            self.aside = before  # nothing of this was written
+            self.aside = before  # the batch was not written
             self.start()
             return
         self.positions = after
@@ -184,11 +184,11 @@ class Process:
             self.stalled = world.now + draw.randrange(40_000)
 
     def _kept(self, events: list[Received]) -> list[Received]:
-        """Events without those that were set aside."""
+        """Return the events without those that became dead letters."""
         return [event for event in events if (event.stream, event.entry) not in self.aside]
 
     def _refusal(self, event: Received) -> Encoded:
-        """What is written where a core raises an error on an event."""
+        """Return the dead letter of an event on which a core raised an error."""
         source, raw = f"{event.stream}@{event.entry}", event.envelope.id.hex()
         return encode(
             "dead",
@@ -197,8 +197,10 @@ class Process:
 
 
 class World:
-    """A log, its services (``more`` of them beside those that decide) and an operator. ``fence``: whether intents may
-    be written; ``history``: bars of each symbol that are there at the start, for scores that need volatility."""
+    """A log, its services and an operator.
+
+    ``more`` are services in addition to those that decide. ``fence`` is True while intents may be written. ``history``
+    is the number of bars of each symbol at the start: scores need volatility."""
 
     def __init__(self, seed: int, more: Sequence[Service[Any]] = (), history: int = 0) -> None:
         self.draw = random.Random(seed)
@@ -247,12 +249,12 @@ class World:
         self.issue(SetVotingPolicy(edge=0.05, quorum_count=1, deadline_ms=self.draw.choice((1_000, 5_000))))
 
     def issue(self, *commands: Command) -> None:
-        """Records commands; those that may not stand are refused, as by the door."""
+        """Record commands. Invalid ones are refused, as a control writer would refuse them."""
         for command in commands:
             self.control.attempt(command, self.now)
 
     def operate(self) -> None:
-        """One command of an operator, with what it does to the fence."""
+        """Issue one random command of an operator, and move the fence if the command does so."""
         model = self.draw.choice(MODELS)
         artifact = digest(model, self.draw.randrange(ARTIFACTS))
         made: Command = self.draw.choice(
@@ -286,16 +288,16 @@ class World:
         self.append([encode("decisions", mark)])
 
     def pass_time(self, most: int) -> None:
-        """Lets the clock go on."""
+        """Advance the clock by a random time of at most ``most`` ms."""
         self.now += self.draw.randrange(most + 1)
 
     def append(self, outputs: Sequence[Any]) -> None:
-        """Writes what belongs together."""
+        """Append encoded events to their streams, at the same time."""
         for sealed in outputs:
             self.source.append(sealed.stream, sealed.data, self.now)
 
     def received(self, stream: str, after: str, until: str = "+") -> list[Received]:
-        """Decoded entries of a stream."""
+        """Return the decoded entries of a stream after ``after``, up to and including ``until``."""
         return [
             Received(stream, entry.id, decode(stream, entry.data))
             for entry in self.source.replay_from(StreamKey(stream), after)
@@ -303,7 +305,7 @@ class World:
         ]
 
     def feed(self) -> None:
-        """The next bar of a symbol, if it is over; now and then one is missing, or comes twice."""
+        """Write the next bar of a symbol if it has closed. A few bars are left out or written twice."""
         symbol = self.draw.choice(list(SYMBOLS))
         if self.bars[symbol] + MINUTE > self.now:
             return
@@ -330,7 +332,7 @@ class World:
             self.append([encode("market", bar)])
 
     def step(self) -> None:
-        """One thing that happens."""
+        """Simulate one event: a command, a bar, or a turn of a service."""
         self.pass_time(3_000)
         chance = self.draw.random()
         if chance < 0.02:
@@ -343,12 +345,12 @@ class World:
                 process.turn()
 
     def run(self, steps: int) -> None:
-        """Many."""
+        """Simulate ``steps`` events."""
         for _ in range(steps):
             self.step()
 
     def ends(self) -> Ends:
-        """A cut, taken while things go on."""
+        """Return the ends of all streams. The simulation continues meanwhile."""
         extents: dict[StreamKey, RecordedExtent] = {}
         decisions: dict[int, str] = {}
         for place in places_of(1):

@@ -1,7 +1,7 @@
-"""Classic: how often the user's four gates pass the best forecaster there is, noise, and a copy of the ensemble.
+"""Measure how often the four gates of ``classic`` pass an optimal forecaster, noise, and a copy of the ensemble.
 
 Each candidate is judged once, on its first 200 or 2,000 scored predictions, in markets whose best forecast is known.
-``earlier``: agreement from 55 % passes; ``later``: 55 to 75 %.
+``earlier``: the agreement gate passes from 55 %; ``later``: from 55 to 75 %.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ CANDIDATES = ("best", "best_overconfident", "noise", "loud_noise", "copy_of_ense
 
 
 class Scene(NamedTuple):
-    """A market: share of HOLD, strength of its signals."""
+    """A market: the share of HOLD, and the strength of its signals."""
 
     hold: float
     beta: float
@@ -39,7 +39,7 @@ SCENES = {
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """Shares of draws that passed 3 of 4, by market and candidate."""
+    """Return the shares of draws that passed three of the four gates, by market and candidate."""
     figures = {}
     for scene_name, scene in SCENES.items():
         for samples, draws in ((200, 60 if quick else 400), (2000, 8 if quick else 100)):
@@ -53,7 +53,7 @@ def run(quick: bool) -> dict[str, Figure]:
 
 
 def table(figures: dict[str, Figure]) -> str:
-    """The page's table, in Markdown."""
+    """Return the table of the documentation, in Markdown."""
     lines = ["| market | samples | " + " | ".join(name.replace("_", " ") for name in CANDIDATES) + " |"]
     lines.append("|---|---|" + "---|" * len(CANDIDATES))
     for scene in SCENES:
@@ -110,13 +110,13 @@ def _judged(of: Market, p: Array, decided: NDArray[np.int64], samples: int) -> t
 
 
 def _pool(prior: Array, members: list[Array]) -> Array:
-    """The pool of members whose evidence adds: each knows another signal, so the weights are one."""
+    """Return the log-linear pool of members with weight one: each knows another signal, so their evidence adds up."""
     logits = np.log(prior) + sum(np.log(p) - np.log(prior) for p in members)
     return _softmax(logits)
 
 
 def _sharp(p: Array) -> Array:
-    """Temperature one half."""
+    """Return probabilities sharpened with temperature one half."""
     return _softmax(2 * np.log(np.maximum(p, 1e-12)))
 
 

@@ -1,7 +1,7 @@
-"""The two trainings of the past that collapsed, rebuilt: the shape of their data, their features, their settings.
+"""Rebuild two earlier trainings that collapsed: the shape of their data, their features and their settings.
 
-Each row of a table was repeated to make a "sequence" of 128 steps, which instance normalisation turned into nothing:
-a window that stands still has no deviation. What was left to learn was the share of the classes.
+Each row of a table was repeated to make a "sequence" of 128 steps. A constant window has no deviation, so instance
+normalisation removed all of its information. The models could only learn the shares of the classes.
 """
 
 from typing import NamedTuple
@@ -24,8 +24,8 @@ NETWORK: dict[str, int | float] = {
 
 
 class Past(NamedTuple):
-    """A run: its rows, the share of wins, how it was trained, and whether the mean of equal numbers came out as that
-    number, to the bit."""
+    """A training: its number of rows, the share of wins and the recipe. ``exact``: the mean of equal numbers had no
+    rounding error."""
 
     rows: int
     wins: float
@@ -39,14 +39,15 @@ def _recipe(imbalance: str, **params: int | float) -> Recipe:
 
 
 P04 = Past(3_949, 0.593, _recipe("none", epochs=15, patience=15, rate=5e-4), False)
-"""15 epochs, loss flat from the first; always WIN, with 450 "distinct" confidences within a ten-thousandth."""
+"""15 epochs, with a constant loss. It always predicted WIN, with 450 distinct confidences within 0.0001."""
 P06 = Past(3_094, 0.5, _recipe("weights", epochs=20, patience=20, rate=3e-4, smoothing=0.1), True)
-"""Undersampled to 1,547 of each, class weights, label smoothing: the same answer to everything, in two forms."""
+"""Undersampled to 1,547 rows of each class, with class weights and label smoothing. It gave the same prediction for
+every input, up to rounding."""
 
 
 def prepared(past: Past, seed: int = 1) -> Prepared:
-    """The data of a run, cut in time. WIN is BUY and LOSS is SELL; a fiftieth is HOLD, since there are three classes
-    here."""
+    """Return the data of a training, split by time. WIN is BUY and LOSS is SELL; 2 % are HOLD, since a model here has
+    three classes."""
     random = np.random.default_rng(seed)
     symbols = 5
     count = past.rows // symbols
@@ -57,12 +58,12 @@ def prepared(past: Past, seed: int = 1) -> Prepared:
     wins = random.random(len(rows)) < past.wins
     z = np.where(wins, 1.0, -1.0) * random.uniform(0.5, 2.0, len(rows))
     table = Table(windows, time, time + HOUR, z, np.tile(np.arange(symbols), count))
-    return cut(table, SET, past.recipe, HOUR // 100)  # an embargo in bars of the sequence, which has none
+    return cut(table, SET, past.recipe, HOUR // 100)  # the embargo is in bars of the sequence, which spans no time
 
 
 def still(windows: Float32s, exact: bool) -> Float32s:
-    """Each channel less its mean over the window, over its deviation (RevIN, Kim et al. 2022), in float32 as a
-    network would: of a channel that stands still, rounding is all that is left, or nothing."""
+    """Normalise each channel by its mean and deviation over the window (RevIN, Kim et al. 2022), in float32 as in a
+    network. A constant channel becomes zero, or a rounding error if not ``exact``."""
     channels = np.ascontiguousarray(windows.transpose(0, 2, 1))
     mean = channels.mean(axis=2, dtype=np.float64 if exact else np.float32).astype(np.float32)[:, :, None]
     if not exact:

@@ -1,7 +1,7 @@
-"""Who makes the hop of ``bench.hop``: ours, raw sockets and FastStream, each on 49-feature vectors of one stream.
+"""Implement the hop of ``bench.hop`` in several ways: our runtime, raw sockets, and FastStream.
 
-Each handles ``count`` events and returns; 0 means for ever. ``python -m bench.contenders NAME URL`` is one that
-stands by in a process of its own.
+Each contender handles ``count`` events with 49 features from one stream and returns; 0 means without end.
+``python -m bench.contenders NAME URL`` runs one in its own process, where it waits for events.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ THIRDS: Final = (0.25, 0.5, 0.25)
 
 
 def vectors(count: int) -> list[Encoded]:
-    """49-feature events of 100 symbols."""
+    """Return ``count`` encoded events with 49 features, for 100 symbols."""
     values = np.linspace(-1, 1, 49).astype("<f4").tobytes()
     return [
         encode(
@@ -54,7 +54,7 @@ def vectors(count: int) -> list[Encoded]:
 
 
 def answer(event: FeaturesComputed, vector: bytes) -> PredictionMade:
-    """The output for one input."""
+    """Return the output for one input."""
     return PredictionMade(
         symbol=event.symbol,
         interval_ms=event.interval_ms,
@@ -114,7 +114,7 @@ class Forward:
 
 
 class Digesting(Forward):
-    """The same under the name of a worker, so that the log keeps a running digest of what it writes."""
+    """The same service under the name of a worker, so that the log keeps a running digest of its output."""
 
     group = "model-worker.bench"
 
@@ -122,7 +122,7 @@ class Digesting(Forward):
 def ours(
     url: str, count: int, batch: int, ready: Callable[[], None], service: Callable[..., Forward] = Forward
 ) -> None:
-    """The runtime and the log as services use them, reading at most ``batch`` at once."""
+    """Run the service with the runtime and the log, reading at most ``batch`` entries at once."""
 
     async def run() -> None:
         stop = anyio.Event()
@@ -135,7 +135,7 @@ def ours(
 
 
 def pack(*words: str | bytes) -> bytes:
-    """A command as bytes."""
+    """Return a command encoded in RESP."""
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # stub wants one
     return packed
 
@@ -149,7 +149,7 @@ class Raw:
         self.reader = hiredis.Reader()
 
     def call(self, packed: bytes, replies: int = 1) -> Any:
-        """Sends, and gives the last of ``replies`` answers."""
+        """Send encoded commands and return the last of ``replies`` replies."""
         self.socket.sendall(packed)
         reply = None
         for _ in range(replies):
@@ -217,7 +217,7 @@ def floor_function(url: str, count: int, batch: int, ready: Callable[[], None]) 
             outputs = [_one(data, decode, encode, counts) for _, (_, data) in rows]
             before, seen, after = b"%b %d" % (last, done), done + len(rows), rows[-1][0]
             head = (epoch, "10000", "raw", token, after, "", "{}", "1", "features", before, after, str(seen), "")
-            digest = ("", "", "")  # none is kept
+            digest = ("", "", "")  # no digest is kept
             commit = ("3", group, key, OUT.key, *head, str(len(outputs)), *digest, *outputs)
             raw.call(pack("FCALL", f"{name}_commit", *commit))
             done, last, token = seen, after, after
@@ -248,7 +248,7 @@ def _faststream(
 
 
 def faststream(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
-    """One handler call a message; its result is published, then the message acknowledged."""
+    """Call the handler for each message, publish its result, then acknowledge the message."""
     from faststream.redis import StreamSub
 
     decode, encode = msgspec.msgpack.Decoder(Envelope[FeatureEvent]).decode, msgspec.msgpack.Encoder().encode
@@ -267,7 +267,7 @@ def faststream(url: str, count: int, batch: int, ready: Callable[[], None]) -> N
 
 
 def faststream_batch(url: str, count: int, batch: int, ready: Callable[[], None]) -> None:
-    """One handler call a batch; results are published through one pipeline."""
+    """Call the handler for each batch and publish its results in one pipeline."""
     from faststream.redis import StreamSub
 
     counts: dict[str, int] = {}
@@ -309,7 +309,7 @@ CONTENDERS: Final = {
 
 
 def inputs(contender: str, events: Sequence[Encoded]) -> list[bytes]:
-    """Commands that put ``events`` where, and in the form in which, a contender expects them."""
+    """Return the commands that write ``events`` to the stream and in the format that a contender expects."""
     if not contender.startswith("faststream"):
         return [pack("XADD", IN.key, "*", "e", event.data) for event in events]
     from faststream.redis.parser import BinaryMessageFormatV1
@@ -340,7 +340,7 @@ def inputs(contender: str, events: Sequence[Encoded]) -> list[bytes]:
 
 
 def output_of(contender: str) -> str:
-    """The stream that a contender writes."""
+    """Return the name of the stream that a contender writes."""
     return "fs:out" if contender.startswith("faststream") else OUT.key
 
 

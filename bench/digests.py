@@ -1,9 +1,9 @@
-"""Running digests: what a hop costs with them and without, and what one event of each size costs.
+"""Measure the cost of running digests: of a hop with and without them, and of one event of each size.
 
-The hop is that of ``bench.hop`` (49-feature vectors in, predictions out, on one server); with and without alternate,
-and each pair gives one ratio: of the time on the wall, and of the processor time of the service and the server
-together, which other work on the machine changes less. The cost of an event is that of ``shared.log.written.advance``
-on batches of 100.
+The hop is that of ``bench.hop`` (49-feature vectors in, predictions out, on one server). Hops with and without digests
+alternate, and each pair gives two ratios: of wall time, and of the processor time of service and server together, on
+which other work on the machine has less influence. The cost of an event is that of ``shared.log.written.advance`` on
+batches of 100.
 """
 
 import functools
@@ -26,20 +26,20 @@ DIGESTING = functools.partial(ours, service=Digesting)
 
 
 class Taken(NamedTuple):
-    """Seconds of one hop: on the wall, and of the processor."""
+    """Wall time and processor time of one hop (s)."""
 
     wall: float
     processor: float
 
 
 def served(raw: Raw) -> float:
-    """Processor seconds that the server has used."""
+    """Return the processor time that the server has used (s)."""
     found = dict(line.split(":", 1) for line in raw.call(pack("INFO", "cpu")).decode().split() if ":" in line)
     return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
 
 
 def hop(url: str, events: Sequence[Encoded], *, digests: bool) -> Taken:
-    """One hop of all events, the input standing ready; a service's loop alone, without its start."""
+    """Return the times of one hop of all events, which were written before, without the start of the service."""
     with Raw(url) as raw:
         raw.call(pack("FLUSHALL"))
         for start in range(0, len(events), 1000):
@@ -63,7 +63,7 @@ def hop(url: str, events: Sequence[Encoded], *, digests: bool) -> Taken:
 
 
 def microseconds(group: str, sealed: Sequence[Encoded], turns: int) -> float:
-    """What one event costs when these are written in one batch: the least of several turns."""
+    """Return the cost of one event (us) when all are written in one batch: the minimum over several turns."""
     times = []
     for _ in range(turns):
         begun = time.perf_counter()
@@ -74,7 +74,7 @@ def microseconds(group: str, sealed: Sequence[Encoded], turns: int) -> float:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module's docstring."""
+    """Run the benchmark; see the docstring of the module."""
     rounds = 7 if quick else 15
     events = vectors(20_000 if quick else 40_000)
     predictions = [encode("predictions", answer(event.envelope.event, event.envelope.id)) for event in events[:100]]

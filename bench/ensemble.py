@@ -1,9 +1,9 @@
-"""Bar to decision with four models: one symbol, 100 symbols that close at once, and the workers' memory.
+"""Measure the latency from bar to decision with four models, for one and for 100 symbols, and the workers' memory.
 
-XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes; the networks are trained for a few epochs,
-which changes nothing of what an answer costs. Otherwise like ``latency``: each service a process of its
-own, the embedded server, the floor the smallest journey over four hops in the same run. Memory is the
-proportional set size (PSS): a page that processes share counts once in all.
+The models are XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes. The networks are trained for a few epochs
+only, which does not change the cost of a prediction. The rest is as in ``latency``: each service is a process, the
+server is the embedded one, and the floor is the shortest round trip over four hops in the same run. Memory is the
+proportional set size (PSS): a page that several processes share is counted once.
 """
 
 import re
@@ -23,13 +23,13 @@ SHORT = ("--param", "epochs=4")
 
 
 def resident_mb(pid: int) -> float:
-    """Proportional set size of a process (MB)."""
+    """Return the proportional set size of a process (MB)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def train_one(installation: Installation, model: str, *words: str) -> str:
-    """Trains an artifact of a model and does with it what ``words`` say; its digest."""
+    """Train an artifact of a model, run the console command ``words`` on it, and return its digest."""
     short = SHORT if model in NETWORKS else ()
     shown = installation.conclave(
         "train", "files", "--model", model, "--family", model, *BARS, *short, *words, "--reason", "a model"
@@ -38,14 +38,14 @@ def train_one(installation: Installation, model: str, *words: str) -> str:
 
 
 def train_all(installation: Installation) -> None:
-    """Every model, with the same weight."""
+    """Train and promote every model, with equal weights."""
     for number, model in enumerate(MODELS, 1):
         train_one(installation, model, "--promote", "--weight", str(1 / number))
     installation.retrain_on_request_alone()
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation(Path(folder), models=MODELS)
         with running(installation):

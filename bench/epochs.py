@@ -1,14 +1,14 @@
-"""Promotions under fire: ten thousand of them, and every decision under exactly one configuration.
+"""Check, over ten thousand promotions under faults, that every decision is made under exactly one configuration.
 
-The real voter on the real runtime and the in-memory log; two fake workers, each answering for its
-champion and its shadow; operators who race. Answers come late, twice and out of order; the voter is
-killed at any await, or replaced while it still runs; workers forget what they folded and fold again;
-an intruder writes to the control stream past its door.
+The real voter runs on the real runtime and the in-memory log, with two fake workers, which predict for their champion
+and their shadow, and with operators that issue commands concurrently. Predictions are late, duplicated and out of
+order. The voter is killed at any await, or replaced while it still runs. Workers lose their state and fold ``control``
+again. An intruder writes to ``control`` without a control writer.
 
-Afterwards an auditor folds the log alone. ``mixed``: decisions whose members, weights or shadows are not
-those of the one version they name. ``lost``: bars without a decision, or with two. ``divergent``: versions
-that two readers saw differently, decisions that name another head, or that the recorded ballots and the
-named version do not give again.
+Afterwards an auditor folds the log. ``mixed``: decisions whose members, weights or shadows are not those of the version
+that they name. ``lost``: bars without a decision, or with two. ``divergent``: versions that two readers saw
+differently, decisions that name another head, and decisions that do not follow from the recorded ballots under the
+named version.
 """
 
 import random
@@ -46,7 +46,7 @@ class Bar(NamedTuple):
 
 
 class FakeWorker:
-    """Answers for both artifacts of its model; its answers wait, and leave in their own time."""
+    """Predicts with both artifacts of its model. Predictions are queued and written later."""
 
     def __init__(self, log: MemoryLog, model: str, rng: random.Random) -> None:
         self.log, self.model, self.rng = log, model, rng
@@ -71,7 +71,7 @@ class FakeWorker:
             self.waiting.append(encode("predictions", made, correlation=bar.open_time.to_bytes(16, "big")))
 
     async def answer(self, count: int) -> None:
-        """Writes some of what waits: seldom the wrong one first, sometimes one twice."""
+        """Write ``count`` queued predictions; a few of them out of order or twice."""
         for _ in range(min(count, len(self.waiting))):
             place = self.rng.randrange(min(3, len(self.waiting))) if self.rng.random() < 0.02 else 0
             sealed = self.waiting.pop(place)
@@ -85,7 +85,7 @@ class FakeWorker:
         assert await self.log.append_at(PREDICTIONS, following_id, sealed.data)
 
     async def follow(self) -> None:
-        """Folds some of what is new on the control stream, or all of it again."""
+        """Fold some new entries of ``control``, or start again from its beginning."""
         if self.rng.random() < 0.002:
             self.reader = ControlReader()
         for entry in await self.log.scan(CONTROL, after=self.reader.last, count=self.rng.randint(1, 50)):
@@ -95,7 +95,7 @@ class FakeWorker:
 
 
 class Keeper:
-    """Runs the voter, and ends it: by a kill at whatever it awaits, or by starting another beside it."""
+    """Runs the voter, and ends it: by cancelling it at any await, or by starting a second one meanwhile."""
 
     def __init__(self, log: MemoryLog, tasks: anyio.abc.TaskGroup) -> None:
         self.log, self.tasks = log, tasks
@@ -132,7 +132,7 @@ class Tally(NamedTuple):
 
 
 async def storm(promotions: int, kills: int, seed: int) -> Tally:
-    """The run. Everything random comes from ``seed``; the interleaving of tasks is theirs."""
+    """Run the simulation. All random choices come from ``seed``; the interleaving of tasks does not."""
     rng = random.Random(seed)
     log = MemoryLog()
     workers = [FakeWorker(log, model, rng) for model in MODELS]
@@ -225,7 +225,7 @@ def _wish(rng: random.Random, state: State) -> Command:
 
 
 async def _intrude(log: MemoryLog, rng: random.Random) -> bool:
-    """Writes what nobody issued: rubbish, or an old entry again."""
+    """Write an entry to ``control`` that no operator issued: invalid bytes, or a copy of an old entry."""
     entries = await log.tail(CONTROL, 5)
     place = following(entries[-1].id)
     assert place is not None
@@ -233,7 +233,7 @@ async def _intrude(log: MemoryLog, rng: random.Random) -> bool:
 
 
 async def _drained(log: MemoryLog, bars: list[Bar]) -> None:
-    """Returns when the last bar of each symbol is decided, or nothing has moved for a second."""
+    """Wait until the last bar of each symbol is decided, or no stream has grown for a second."""
     wanted = set(bars[-len(SYMBOLS) :])
     while wanted:
         before = (await log.extent(DECISIONS)).last
@@ -248,7 +248,7 @@ async def decisions(log: MemoryLog, count: int) -> list[Envelope[DecisionMade]]:
 
 
 async def audit(tally: Tally) -> dict[str, float]:
-    """What an auditor finds who has nothing but the log."""
+    """Return the numbers that an auditor computes from the log alone."""
     reader, states = ControlReader(), {0: EMPTY}
     after = START
     while entries := await tally.log.scan(CONTROL, after=after):
@@ -273,7 +273,7 @@ async def audit(tally: Tally) -> dict[str, float]:
 
 
 def mixed(event: DecisionMade, state: State) -> bool:
-    """Whether a decision has members, weights or shadows of another version than the one it names."""
+    """Return whether a decision has members, weights or shadows of another version than the one that it names."""
     panel = panel_of(state)
     members = {(member.model, member.artifact) for member in panel.members}
     weights = {(member.model, member.artifact): member.weight for member in panel.members}
@@ -289,7 +289,7 @@ def mixed(event: DecisionMade, state: State) -> bool:
 
 
 def divergent(event: DecisionMade, state: State) -> bool:
-    """Whether a decision names another head, or does not follow from its ballots under its version."""
+    """Return whether a decision names another head, or does not follow from its ballots under its version."""
     again = vote(panel_of(state), {ballot.model: ballot.probabilities for ballot in event.counted})
     said = (event.action, event.confidence, event.probabilities, event.consensus_count)
     return event.control_head != state.head or said != (
@@ -301,7 +301,7 @@ def divergent(event: DecisionMade, state: State) -> bool:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     promotions, kills = (1_500, 40) if quick else (10_000, 150)
 
     async def both() -> tuple[Tally, dict[str, float]]:

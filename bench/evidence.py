@@ -1,11 +1,15 @@
-"""The scores of the same bars, whatever becomes of the shadow-recorder while they are recorded.
+"""Check that the same bars have the same scores, whether the shadow-recorder keeps up, starts late, or is killed.
 
-Two voting tree models and a shadow of one of them over the embedded server, each service a process of its own. The same
-installation is copied for each case, and the same bars are fed: at a pace that the recorder keeps; as fast as the
-pipeline takes them, with a recorder that is suspended until all bars are decided; with one that is suspended for six
-seconds in the middle and then killed; and beside processes that take the processor. Each case must have the same
-predictions scored, with the same probabilities and the same outcome, and the same verdicts on the shadow. Gates about
-latency are left out of the comparison: they are about how fast the case ran.
+Two voting tree models and a shadow of one of them run on the embedded server, each service as a process. The same
+installation is copied for each case, and the same bars are fed:
+
+- at a rate at which the recorder keeps up;
+- as fast as the pipeline reads them, with a recorder that is suspended until all bars are decided;
+- with a recorder that is suspended for six seconds in the middle and then killed;
+- while other processes load the processor.
+
+In each case the same predictions must be scored, with the same probabilities and outcomes, and the verdicts on the
+shadow must be equal. Gates about latency are not compared, since they depend on the speed of the case.
 """
 
 import shutil
@@ -33,18 +37,19 @@ MODELS = ("xgboost", "lightgbm")
 SHADOW = "lightgbm"
 SYMBOLS = 4
 TRAINED = 4000
-"""Bars of each symbol before those that are fed. The models are trained on all: how good they are is not the point."""
+"""Bars of each symbol before those that are fed. The models are trained on all bars, since their skill is not measured
+here."""
 SOURCE = ("--synthetic", "sequence", "--symbols", str(SYMBOLS), "--count", str(TRAINED + 2500))
 EXTRA = "\n[training]\nfree_gb = 0.0\n\n[feed]\nwindow = 1000000\n"
-"""The feed waits for whoever is behind, a recorder that is suspended too, unless it is told not to."""
+"""A large window keeps the feed from waiting for the slowest group, which may be a suspended recorder."""
 GROUP = "shadow-recorder"
 BUSY = 4
 SUSPENDED_S = 6.0
 
 
 class Recorded(NamedTuple):
-    """What one case wrote: the predictions with a score and what it says of them; the unscored by reason; and the
-    values of the gates in each verdict, by artifact and number of scores."""
+    """The output of one case: the predictions with their scores, those without a score by reason, and the values of the
+    gates in each verdict, by artifact and number of scores."""
 
     scored: dict[tuple[str, int, bytes], tuple[float, float, Action]]
     unscored: dict[str, int]
@@ -53,7 +58,7 @@ class Recorded(NamedTuple):
 
 
 async def recorded(installation: Installation) -> Recorded:
-    """Everything on ``scores`` that is about a prediction, and every verdict."""
+    """Read the events on ``scores`` about predictions, and all verdicts."""
     log = installation.log()
     try:
         scored, unscored = {}, dict[str, int]()
@@ -76,7 +81,7 @@ async def recorded(installation: Installation) -> Recorded:
 
 
 async def lags(installation: Installation) -> dict[str, int]:
-    """How many entries each group has still to read."""
+    """Return the lag of each group in entries."""
     log = installation.log()
     try:
         return {view.group: sum(view.lag.values()) for view in await log.groups(0)}
@@ -85,12 +90,12 @@ async def lags(installation: Installation) -> dict[str, int]:
 
 
 def caught_up(installation: Installation, *, without: str = "") -> bool:
-    """Whether all groups, or all but one, have read everything."""
+    """Return whether the lag of all groups, except ``without``, is 0."""
     return not any(lag for group, lag in anyio.run(lags, installation).items() if group != without)
 
 
 def scores_at_least(installation: Installation, count: int) -> bool:
-    """Whether so many events are on ``scores``."""
+    """Return whether ``scores`` has at least ``count`` events."""
 
     async def length() -> int:
         log = installation.log()
@@ -110,27 +115,27 @@ class Feed:
         self.words = (*SOURCE, "--skip", str(SYMBOLS * TRAINED), "--limit", str(bars))
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Begin to send."""
+        """Start to send in the background, and return the process."""
         return self.installation.start("feed", *self.words, *words)
 
     def send(self, *words: str) -> None:
-        """Send all."""
+        """Send all bars, and wait until they are sent."""
         finished(self.start(*words))
 
 
 def finished(feed: subprocess.Popen[str]) -> None:
-    """Wait until a feed has sent all; fails where it could not."""
+    """Wait until a feed has sent all bars. Raises ``AssertionError`` if it failed."""
     shown, told = feed.communicate()
     assert feed.returncode == 0, f"the feed ended with {feed.returncode}: {shown}{told}"
 
 
 def keeps_pace(installation: Installation, feed: Feed) -> None:
-    """Bars come at a pace that the recorder keeps."""
+    """Feed bars at a rate at which the recorder keeps up."""
     feed.send("--speed", "250")
 
 
 def starts_late(installation: Installation, feed: Feed) -> None:
-    """The recorder reads nothing until everybody else has read everything but its scores."""
+    """Suspend the recorder until all other groups have read all entries except its scores."""
     pid = installation.owners()[GROUP]
     kill(pid, signal.SIGSTOP)
     try:
@@ -141,7 +146,7 @@ def starts_late(installation: Installation, feed: Feed) -> None:
 
 
 def stops_for_a_while(installation: Installation, feed: Feed) -> None:
-    """The recorder is suspended in the middle, then killed; its supervisor starts it again."""
+    """Suspend the recorder in the middle, then kill it; its supervisor restarts it."""
     sending = feed.start()
     wait_until(lambda: scores_at_least(installation, 500), 120)
     pid = installation.owners()[GROUP]
@@ -152,7 +157,7 @@ def stops_for_a_while(installation: Installation, feed: Feed) -> None:
 
 
 def under_load(installation: Installation, feed: Feed) -> None:
-    """Other processes take the processor."""
+    """Feed bars while other processes load the processor."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(BUSY)]
     try:
         feed.send()
@@ -172,7 +177,7 @@ CASES: dict[str, Callable[[Installation, Feed], None]] = {
 
 
 def prepare(folder: Path) -> None:
-    """An installation with two voting models and a shadow, down."""
+    """Create an installation with two voting models and a shadow, and stop it."""
     installation = Installation(folder, models=MODELS, extra=EXTRA)
     with running(installation):
         installation.train_all(*SOURCE)
@@ -181,7 +186,7 @@ def prepare(folder: Path) -> None:
 
 
 def measure(folder: Path, case: Callable[[Installation, Feed], None], bars: int) -> Recorded:
-    """What is recorded of a case, in the copy of the installation in ``folder``."""
+    """Run a case on the installation in ``folder``, and return its output."""
     installation = Installation(folder, models=MODELS, extra=EXTRA)
     with running(installation):
         wait_until(lambda: GROUP in installation.owners())
@@ -191,7 +196,7 @@ def measure(folder: Path, case: Callable[[Installation, Feed], None], bars: int)
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     bars = SYMBOLS * (400 if quick else 2000)
     found = {}
     with tempfile.TemporaryDirectory() as name:

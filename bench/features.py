@@ -1,11 +1,12 @@
-"""Features: one new bar of 100 symbols, one of one symbol, and a million symbol-bars against talipp and TA-Lib.
+"""Measure the time to compute features: a new bar of 100 symbols or of one, and a batch, against talipp and TA-Lib.
 
-A single bar is measured hot, bar after bar, and cold, after a pause in which the processor's caches forget: as bars
-come in service.
+A single bar is measured with warm caches, without a pause between bars, and with cold caches, after a pause as between
+bars in service. The batch has a million bars.
 
-The peers compute the classical indicators behind ``user-23``, incrementally, one object for each indicator and
-symbol, after a warm-up: EMA 10, 20, 50, MACD 12/26/9, RSI 14, Bollinger 20/2, deviation 20 of returns, means 5 and
-20 of the volume, rates of change over 1, 10 and 20 bars. The batch computes all of ``user-23``, to float32 vectors.
+The peers compute the classical indicators that ``user-23`` is made of, incrementally, with one object for each
+indicator and symbol, after a warm-up: EMA 10, 20, 50, MACD 12/26/9, RSI 14, Bollinger 20/2, deviation 20 of returns,
+means 5 and 20 of the volume, rates of change over 1, 10 and 20 bars. The batch computes all of ``user-23``, as float32
+vectors.
 """
 
 import time
@@ -21,7 +22,7 @@ from shared.features.engine import Engine
 PEER_SET = "user-23"
 MINUTE = 60_000
 PAUSE = 0.02
-"""Seconds between bars that come one by one."""
+"""Pause before each bar of the measurement with cold caches (s)."""
 BARS = 10_000
 """Bars of one symbol in the batch; each symbol is computed from the same walk."""
 
@@ -66,7 +67,7 @@ def _measure(walk: BarArrays, symbols: int, peer_bars: int) -> dict[str, float]:
 
 
 def _per_bar(work: Callable[[], object], times: int, bars: int) -> float:
-    """Microseconds a symbol-bar, of ``work`` done ``times`` times over ``bars`` bars."""
+    """Return the time of ``work`` for one bar of one symbol (us), measured ``times`` times over ``bars`` bars."""
     start = time.perf_counter()
     for _ in range(times):
         work()
@@ -90,7 +91,7 @@ def _thinned(bars: BarArrays) -> BarArrays:
 
 
 def _new_bar(walk: BarArrays, symbols: int, pause: float = 0.0, rounds: int = 60) -> float:
-    """The median of the seconds that an engine whose windows are full takes for one new bar of each symbol."""
+    """Return the median time (s) of an engine with full windows for one new bar of each symbol."""
     engine = Engine([SETS[DEFAULT]])
     warm = SETS[DEFAULT].lookback
     names = [f"S{number}" for number in range(symbols)]

@@ -1,15 +1,15 @@
-"""Fidelity: PatchTST and N-HiTS as forecasters on ETTh1 and ETTm2, beside the errors their papers report.
+"""Compare the errors of PatchTST and N-HiTS as forecasters on ETTh1 and ETTm2 with those in their papers.
 
     python -m bench fidelity ETTh1.csv.gz ETTm2.csv.gz [--quick]
 
-The body of each classifier with its paper's forecasting head, trained as the paper trains it, on one
-thread; horizon 96. The epoch is chosen by the validation error, as in the papers; the test error of
-each epoch is printed on the way. The files are those of github.com/zhouhaoyi/ETDataset (CC BY-ND 4.0).
+The body of each classifier gets its paper's forecasting head and is trained as in the paper, on one thread, with
+horizon 96. The epoch is chosen by the validation error, as in the papers. The test error of each epoch is printed. The
+files are those of github.com/zhouhaoyi/ETDataset (CC BY-ND 4.0).
 
-The papers' figures: PatchTST/42, Nie et al. 2023, table 3; N-HiTS on ETTm2, Challu et al. 2023,
-table 1; N-HiTS on ETTh1 is not in its paper: the figure is that of Nixtla's neuralforecast. N-HiTS is
-searched over 20 settings for each figure there; here each file has one. ``--quick`` trains one short
-epoch and looks at every 32nd window: it shows that all runs, and no figure.
+Sources of the papers' errors: PatchTST/42, Nie et al. 2023, table 3; N-HiTS on ETTm2, Challu et al. 2023, table 1;
+N-HiTS on ETTh1, which is not in its paper, Nixtla's neuralforecast. There each error of N-HiTS is the best of 20
+settings; here each file has one setting. ``--quick`` trains one short epoch and uses every 32nd window: it shows that
+the benchmark runs, and its errors mean nothing.
 """
 
 import sys
@@ -67,17 +67,17 @@ def nhits_of(window: int, stacks: tuple[tuple[int, int], ...], dropout: float) -
 
 
 def falling(rate: float) -> Callable[[int], float]:
-    """The learning rate of PatchTST's authors: a tenth less each epoch from the fourth on."""
+    """Return the learning rate schedule of PatchTST's authors: from the fourth epoch on, 10 % lower each epoch."""
     return lambda epoch: rate * 0.9 ** max(epoch - 2, 0)
 
 
 def halving(rate: float, epochs: int) -> Callable[[int], float]:
-    """The learning rate of N-HiTS: halved three times."""
+    """Return the learning rate schedule of N-HiTS, which is halved three times."""
     return lambda epoch: rate * 0.5 ** (3 * epoch // epochs)
 
 
 def huber(said: torch.Tensor, came: torch.Tensor) -> torch.Tensor:
-    """Huber's loss with its bend at half a deviation."""
+    """Return the Huber loss with its threshold at half a standard deviation."""
     return functional.huber_loss(said, came, delta=0.5)
 
 
@@ -112,7 +112,7 @@ TRIALS: dict[tuple[str, str], Trial] = {
 
 
 def run(quick: bool, *files: str, only: str = "") -> dict[str, Figure]:
-    """The test errors of each model on each file, against the papers'."""
+    """Return the test errors of each model on each file, against those of the papers."""
     if not files:
         raise SystemExit("usage: python -m bench fidelity <ETTh1.csv[.gz]> <ETTm2.csv[.gz]>; see bench/fidelity.py")
     torch.set_num_threads(1)
@@ -125,7 +125,7 @@ def run(quick: bool, *files: str, only: str = "") -> dict[str, Figure]:
 
 
 def _best(name: str, trial: Trial, path: Path, quick: bool) -> Epoch:
-    """The epoch of least validation error."""
+    """Return the epoch with the lowest validation error."""
     torch.manual_seed(2021)
     settings = trial.settings._replace(epochs=1) if quick else trial.settings
     rows = 1_280 if quick else trial.rows_an_epoch

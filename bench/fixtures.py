@@ -1,7 +1,7 @@
-"""Fixtures: outputs that were once called healthy, each refused by the gate that is there for it; healthy models pass.
+"""Check that the policy ``default`` refuses known faulty outputs, each by the intended gate, and passes healthy models.
 
-Every case runs through the whole policy ``default`` on 21 days of five-minute bars of eight symbols, watched after
-every block's worth of scores. "P0.4" and "P0.6" are win probabilities w of the user's reports, as (1 - w, 0, w).
+Every case runs through the whole policy on 21 days of five-minute bars of eight symbols, and is judged after each block
+of scores. "P0.4" and "P0.6" are cases of the user's reports; a win probability w is the prediction (1 - w, 0, w).
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,8 @@ Maker = Callable[[Market, Story, np.random.Generator], Array]
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """One figure a case: 1 where it was refused by the right gate, or passed where it should."""
+    """Return a figure for each case: 1 if the intended gate refused it, else 0; for healthy models the number that
+    passed."""
     days = 14 if quick else 21
     figures = {}
     for name, (maker, gate, outcome) in CASES.items():
@@ -39,14 +40,14 @@ def run(quick: bool) -> dict[str, Figure]:
 
 
 def _refused(found: Judgement, gate: str, outcome: str) -> Figure:
-    """1 where the verdict is no pass and the gate says what it should."""
+    """Return 1 if the verdict is not ``passed`` and ``gate`` has the outcome ``outcome``, otherwise 0."""
     right = found.outcome != "passed" and any(one.name == gate and one.outcome == outcome for one in found.gates)
     failed = sum(one.outcome == "failed" for one in found.gates)
     return Figure(float(right), "refused", ">= 1", f"{found.outcome}: {gate} {outcome}, {failed} gates failed")
 
 
 def judged(maker: Maker, days: int, seed: int) -> Judgement:
-    """The candidate's verdict: the first pass on the way if there was one, else the last."""
+    """Return the verdict on a candidate: the first that passed, otherwise the last."""
     past = forecasts.market(10_000 + seed, BACKTEST_BARS, SYMBOLS)
     prior = np.bincount(past.outcome.ravel(), minlength=3) / past.outcome.size
     before = forecasts.story(past, 20_000 + seed, prior)
@@ -58,7 +59,7 @@ def judged(maker: Maker, days: int, seed: int) -> Judgement:
 
 
 def watched(state: evidence.Evidence, rows: Iterable[Row]) -> Judgement:
-    """Looks after every 96 bars; a pass ends it."""
+    """Judge the candidate after every 96 bars, until it passes or the rows end; return the last verdict."""
     for number, row in enumerate(rows, start=1):
         evidence.evolve(state, row)
         if number % LOOK_EVERY == 0:
@@ -98,7 +99,7 @@ def _healthy(of: Market, beside: Story, random: np.random.Generator) -> Array:
 
 
 def _wins(confidence: Array) -> Array:
-    """A win probability as class probabilities, none of them for HOLD."""
+    """Return a win probability w as class probabilities (1 - w, 0, w)."""
     return np.stack([1 - confidence, np.zeros_like(confidence), confidence], axis=-1)
 
 
@@ -138,7 +139,7 @@ def _copy(of: Market, beside: Story, random: np.random.Generator) -> Array:
 
 
 def _noisy_copy(of: Market, beside: Story, random: np.random.Generator) -> Array:
-    """A copy with just enough noise to look different: no ``copy`` gate sees it, and it adds nothing."""
+    """A copy with just enough noise that no ``copy`` gate detects it. It adds no skill."""
     logits = np.log(beside.champion) + random.normal(0.0, 0.05, size=beside.champion.shape)
     powers = np.exp(logits)
     noisy: Array = powers / powers.sum(axis=-1, keepdims=True)
@@ -160,7 +161,7 @@ def _same_everywhere(of: Market, beside: Story, random: np.random.Generator) -> 
 
 
 def _frozen(of: Market, beside: Story, random: np.random.Generator) -> Array:
-    """Healthy for five days, then the last answer for ever."""
+    """Healthy for five days, then the same prediction for every bar."""
     p = forecasts.forecast(of, noise=0.4, seed=3).copy()
     if len(p) != BACKTEST_BARS:
         p[5 * 288 :] = p[5 * 288]

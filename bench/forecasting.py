@@ -1,8 +1,8 @@
-"""Forecasts of the ETT series, for ``bench.fidelity`` and ``bench.train_step``: data, training, errors.
+"""Train forecasters of the ETT series and measure their errors, for ``bench.fidelity`` and ``bench.train_step``.
 
-The series (Zhou et al., "Informer", AAAI 2021; ETDataset, CC BY-ND 4.0) are cut and standardised as
-in both papers: 12 months to train, 4 to validate, 4 to test, all channels by mean and deviation of
-the training part. Errors are over every window of a part: nothing is dropped to fill a batch.
+The series (Zhou et al., "Informer", AAAI 2021; ETDataset, CC BY-ND 4.0) are split and standardised as in both papers:
+12 months for training, 4 for validation, 4 for the test; all channels by mean and deviation of the training part.
+Errors are over every window of a part: none is dropped to fill a batch.
 """
 
 import time
@@ -43,7 +43,8 @@ class Settings(NamedTuple):
 
 
 def read(path: Path, window: int) -> Parts:
-    """The parts of an ETT file, ``.csv`` or ``.csv.gz``; hourly or quarter-hourly by its name."""
+    """Return the parts of an ETT file, ``.csv`` or ``.csv.gz``. Its name determines whether it is hourly or
+    quarter-hourly."""
     values = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(1, 8))
     month = MONTH_OF_HOURS * (4 if "ETTm" in path.name else 1)
     first, second, third = 12 * month, 16 * month, 20 * month
@@ -59,13 +60,13 @@ def read(path: Path, window: int) -> Parts:
 
 
 def single(windows: Tensor, rows: Tensor) -> Tensor:
-    """Windows chosen among all channels' windows, each channel a series of its own: [B, length]."""
+    """Return windows chosen by ``rows`` from those of all channels, each channel as a series: [B, length]."""
     channels = windows.shape[1]
     return windows[rows // channels, rows % channels]
 
 
 def errors(model: nn.Module, windows: Tensor, window: int) -> Errors:
-    """Over all windows and channels."""
+    """Return the errors of a model over all windows and channels."""
     model.eval()
     squared = absolute = 0.0
     with torch.inference_mode():
@@ -78,14 +79,14 @@ def errors(model: nn.Module, windows: Tensor, window: int) -> Errors:
 
 
 def answer(model: nn.Module, x: Tensor) -> Tensor:
-    """[B, C, L] to [B, C, H], also of a model of single series."""
+    """Return the forecast [B, C, H] of ``x`` [B, C, L], also for a model of single series."""
     if getattr(model, "single", False):
         return model(x.reshape(-1, x.shape[-1])).view(*x.shape[:2], -1)
     return model(x)
 
 
 class Epoch(NamedTuple):
-    """What is known after an epoch."""
+    """The errors after an epoch."""
 
     number: int
     seconds: float
@@ -96,9 +97,9 @@ class Epoch(NamedTuple):
 def train(
     model: nn.Module, parts: Parts, window: int, settings: Settings, rows_an_epoch: int | None = None, seed: int = 0
 ) -> Iterator[Epoch]:
-    """Trains with Adam and tells of each epoch; the test errors are for the reader, nothing looks at them.
+    """Train with Adam, and yield the errors after each epoch. The test errors have no influence on the training.
 
-    A model of single series draws from the windows of all channels; ``rows_an_epoch`` bounds an epoch."""
+    A model of single series draws from the windows of all channels; ``rows_an_epoch`` limits an epoch."""
     alone = bool(getattr(model, "single", False))
     count = len(parts.train) * (parts.train.shape[1] if alone else 1)
     generator = torch.Generator().manual_seed(seed)
@@ -122,7 +123,7 @@ def step(
     window: int,
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
-    """One training step on windows with what follows them."""
+    """Do one training step on windows and the values that follow them."""
     optimiser.zero_grad(set_to_none=True)
     loss(model(batch[..., :window]), batch[..., window:]).backward()
     optimiser.step()

@@ -1,8 +1,8 @@
-"""Forecasters of a market whose best forecast is known: what the gate benchmarks judge.
+"""Simulate a market whose optimal forecast is known, and forecasters of it, for the benchmarks of the gates.
 
-Two hidden signals a and b (AR(1), per symbol) move the returns: r_{t+1} = beta_a a_t + beta_b b_t + noise.
-A label is SELL, HOLD, BUY by the sum of the next h returns against a threshold that leaves a share HOLD. A forecaster
-that knows one signal or both knows the law of that sum, so its probabilities are the best there are on what it knows.
+Two hidden signals a and b (AR(1), per symbol) move the returns: r_{t+1} = beta_a a_t + beta_b b_t + noise. The label is
+SELL, HOLD or BUY by the sum of the next h returns; the threshold is chosen so that a given share is HOLD. A forecaster
+that sees one signal or both computes the distribution of that sum, so its probabilities are optimal given what it sees.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,9 @@ FLOOR = 0.01
 
 
 class Market(NamedTuple):
-    """[T, S] signals, sums of the next ``horizon`` returns in units of their deviation, outcomes, and
-    plain moves over an hour. ``beta`` of both signals, ``kappa`` the threshold."""
+    """A simulated market. All arrays are [T, S]: the two signals, the sums of the next ``horizon`` returns in units of
+    their deviation, the outcomes, and the returns over an hour. ``beta`` is the weight of both signals, ``kappa`` the
+    threshold of the labels."""
 
     a: Array
     b: Array
@@ -36,8 +37,8 @@ class Market(NamedTuple):
 
 
 class Story(NamedTuple):
-    """What stands beside a candidate: the class prior, the champion's answers, those of the rest of
-    the ensemble (each [T, S, 3]), and costs a round trip as a fraction."""
+    """The context in which a candidate is judged: the class prior, the predictions of the champion and of the rest of
+    the ensemble (each [T, S, 3]), and the cost of a round trip as a fraction."""
 
     prior: Array
     champion: Array
@@ -48,7 +49,7 @@ class Story(NamedTuple):
 def market(
     seed: int, bars: int, symbols: int = 8, horizon: int = 12, beta: float = 0.10, hold: float = 0.5, phi: float = 0.9
 ) -> Market:
-    """A new draw."""
+    """Draw a market from ``seed``. ``hold`` is the share of HOLD, ``phi`` the autocorrelation of the signals."""
     random = np.random.default_rng(seed)
     total = bars + horizon + 200
     innovations = random.normal(size=(2, total, symbols)) * np.sqrt(1 - phi * phi)
@@ -56,7 +57,7 @@ def market(
     returns = beta * (a + b) + random.normal(size=a.shape)
     sums = np.concatenate([np.zeros((1, symbols)), np.cumsum(returns, axis=0)])
     z = sums[horizon : bars + horizon] - sums[:bars]
-    # r_{t+1} stands at row t: the sum from t on is what is to come
+    # Row t has r_{t+1}, so the sum from row t on is over the returns after t.
     deviation = float(np.sqrt(_variance(beta, phi, horizon, known=0)))
     kappa = float(ndtri((1 + hold) / 2)) * deviation
     outcome = 1 + (z > kappa).astype(np.int64) - (z < -kappa).astype(np.int64)
@@ -64,7 +65,7 @@ def market(
 
 
 def _variance(beta: float, phi: float, horizon: int, known: int) -> float:
-    """Variance of the sum, given ``known`` of the two signals."""
+    """Return the variance of the sum of returns given ``known`` of the two signals."""
     kernel = np.array([(1 - phi ** (horizon - k)) / (1 - phi) for k in range(horizon)])
     to_come = (1 - phi * phi) * float((kernel[1:] ** 2).sum())
     at_start = float(kernel[0] ** 2)
@@ -80,8 +81,10 @@ def forecast(
     tau: float = 0.9,
     allowed: bool = True,
 ) -> Array:
-    """[T, S, 3] the probabilities of one who knows ``a``, ``b`` or both; ``noise`` (AR(1), ``tau``) in units
-    of the signal is added to what it knows, and allowed for unless ``allowed`` is false."""
+    """Return the probabilities [T, S, 3] of a forecaster that sees signal ``a``, ``b`` or both.
+
+    ``noise`` (AR(1) with ``tau``, in units of the signal) is added to what it sees. The forecaster accounts for the
+    noise unless ``allowed`` is False."""
     reach = (1 - of.phi**of.horizon) / (1 - of.phi)
     known = (of.a if a else 0.0) + (of.b if b else 0.0) + np.zeros_like(of.a)
     extra = 0.0
@@ -98,7 +101,7 @@ def forecast(
 
 
 def pool(prior: Array, members: list[Array]) -> Array:
-    """The log-linear pool at equal weights, evidence centred by its mean."""
+    """Return the log-linear pool of the members with equal weights, their evidence centred by its mean."""
     logs = [np.log(np.maximum(p, 1e-9)) for p in members]
     logits = np.log(prior) + sum(one - one.mean(axis=(0, 1)) for one in logs) / len(logs)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -107,13 +110,13 @@ def pool(prior: Array, members: list[Array]) -> Array:
 
 
 def actions(p: Array, edge: float = 0.10) -> NDArray[np.int64]:
-    """The decision layer's actions: the sign of P(BUY) - P(SELL) where it reaches the edge."""
+    """Return the actions under ``logpool``: BUY or SELL where P(BUY) - P(SELL) reaches the edge, else HOLD."""
     lead = p[..., 2] - p[..., 0]
     return 1 + (lead >= edge).astype(np.int64) - (lead <= -edge).astype(np.int64)
 
 
 def gains(of: Market, p: Array, base: Array) -> Array:
-    """[T, S] gain in log score of ``p`` over ``base``."""
+    """Return the gain in log score of ``p`` over ``base``, [T, S]."""
     chosen = np.take_along_axis(p, of.outcome[..., None], -1)[..., 0]
     against = np.take_along_axis(np.broadcast_to(base, p.shape), of.outcome[..., None], -1)[..., 0]
     gained: Array = np.log(np.maximum(chosen, FLOOR)) - np.log(np.maximum(against, FLOOR))
@@ -121,7 +124,7 @@ def gains(of: Market, p: Array, base: Array) -> Array:
 
 
 def block_means(values: Array, block: int, purge: int) -> Array:
-    """Means over the counted bars of each whole block of ``block`` bars; axis 0 is time."""
+    """Return the mean of each complete block of ``block`` bars, without its purged bars; axis 0 is time."""
     whole = len(values) // block
     rows = values[: whole * block].reshape(whole, block, -1)[:, : block - purge]
     means: Array = rows.mean(axis=(1, 2))
@@ -129,7 +132,7 @@ def block_means(values: Array, block: int, purge: int) -> Array:
 
 
 def story(of: Market, seed: int, prior: Array) -> Story:
-    """A champion that knows signal a, blurred; beside it another member, blurred more."""
+    """Return a context with a champion that sees signal a with noise, and another member with more noise."""
     return Story(
         prior,
         forecast(of, b=False, noise=0.5, seed=seed + 1),
@@ -138,7 +141,7 @@ def story(of: Market, seed: int, prior: Array) -> Story:
 
 
 def plan(of: Market, candidate: Array, beside: Story, name: str = "candidate") -> Plan:
-    """What a backtest on ``of`` fixes beforehand: scales, action mix, histogram."""
+    """Return the plan that a backtest on ``of`` fixes before any score: scales, action mix, histogram."""
     block = max(8 * of.horizon, 96)
     bases = [
         gains(of, candidate, beside.prior),
@@ -162,7 +165,7 @@ def plan(of: Market, candidate: Array, beside: Story, name: str = "candidate") -
 
 
 def rows(of: Market, candidate: Array, beside: Story, *, argmax: bool = False) -> Iterator[Row]:
-    """The scores of ``candidate`` in the order of the stream: bar by bar, symbols by name."""
+    """Yield the scores of ``candidate`` in the order of the stream: by bar, then by symbol."""
     own = candidate.argmax(axis=-1) if argmax else actions(candidate)
     joined = pool(beside.prior, [candidate, beside.other])
     rest = pool(beside.prior, [beside.champion, beside.other])

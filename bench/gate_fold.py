@@ -1,8 +1,8 @@
-"""Gate fold: scores a second through the whole evidence of ``default``, on one core; a restart changes no verdict.
+"""Measure how many scores a second the gates of ``default`` fold on one core; check that restarts change no verdict.
 
-From decoded events (``PredictionScored``) to evidence, one candidate, eight symbols, in processor time. The floor is
-a loop over the same events that only takes each apart. Beside the folds stands the whole core of the gate-evaluator,
-from an envelope to what it writes, looks included.
+Measured is the processor time from decoded events (``PredictionScored``) to evidence, for one candidate and eight
+symbols. The floor is a loop over the same events that only reads their fields. The whole core of the gate-evaluator,
+from an envelope to its output, is measured as well, including the verdicts.
 """
 
 import time
@@ -30,7 +30,8 @@ LOOKS = 200
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """Scores a second, microseconds a verdict, bytes of a state, and verdicts that a restart changed."""
+    """Return the scores a second, the time of a verdict (us), the size of a state (bytes), and the number of verdicts
+    that a restart changed."""
     rows, plan = _rows(DAYS // 4 if quick else DAYS)
     scored = [_scored(row) for row in rows]
 
@@ -132,7 +133,7 @@ def _guard(scored: list[PredictionScored]) -> None:
 
 
 def _members(rows: list[Row], contributions: bool) -> float:
-    """Answers a second of four members, made of the candidate and what stands beside it."""
+    """Return the predictions a second of four members, made from the candidate and the ensemble."""
     said = [
         MemberScore(name, row.symbol, row.open_time, p, row.outcome)
         for row in rows[: len(rows) // 2]
@@ -149,7 +150,7 @@ def _members(rows: list[Row], contributions: bool) -> float:
 
 
 def _received(bars: int) -> list[Received]:
-    """Scores of one candidate as they come from the log."""
+    """Return the scores of one candidate as received from the log."""
     return [
         Received("scores", f"{number}-0", encode("scores", row).envelope) for number, row in enumerate(market(bars), 1)
     ]
@@ -174,8 +175,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _changed(plan: Plan, rows: list[Row]) -> int:
-    """Verdicts that differ between a fold that runs through and one that is written down and read back
-    at every look."""
+    """Return the number of verdicts that differ between an uninterrupted fold and one that is encoded and decoded
+    before every verdict."""
     whole, restarted = evidence.initial(plan), evidence.initial(plan)
     every = len(rows) // LOOKS
     changed = 0

@@ -1,10 +1,10 @@
-"""Halt to silence: what a halt takes to be accepted, and whether an intent follows it.
+"""Measure the time until a halt is accepted, and check that no intent is written after it.
 
-The embedded server, the voter's process as in production, and another that writes ballots on which the voter buys, some
-hundred rounds a second. An operator halts and resumes, again and again. A halt is accepted when the command returns;
-from then on the ``intents`` stream must not grow, whatever the voter has in hand. The same with a voter that is
-suspended in the middle of its work (SIGSTOP), halted, and resumed: what it had computed is refused and decided again.
-The ballots carry the version from before all halts, so nothing but the fence stops the intents.
+The voter runs on the embedded server as in production. Another process writes some hundred rounds a second, on which
+the voter decides BUY. An operator halts and resumes repeatedly. A halt is accepted when the command returns; after that
+the stream ``intents`` must not grow, even if the voter has computed decisions already. This is repeated with a voter
+that is suspended in the middle of its work (SIGSTOP), halted, and continued: its commit is refused, and the bars are
+decided again. The ballots have the version from before all halts, so only the fence stops the intents.
 """
 
 import os
@@ -41,15 +41,16 @@ THIRD = (-1.1, -1.1, -1.1)
 INTENTS, DECISIONS = StreamKey("intents"), StreamKey("decisions")
 SYMBOLS = ("S0", "S1")
 TRIPS = 7
-"""Round trips of a halt: control read, the fence read and set, the entry appended, the fence and control read again."""
+"""Round trips of a halt: read control, read and set the fence, append the entry, read the fence and control again."""
 PAUSE_S = 0.005
-"""Between two bars of every symbol."""
+"""Pause between two bars of every symbol (s)."""
 AFTER_S = 0.02
-"""How long the intents are watched after a halt, at least; and until decisions say that it was seen."""
+"""Minimum time for which intents are observed after a halt (s). It continues until decisions have the status
+``halted``."""
 
 
 async def found(log: Log) -> None:
-    """An installation whose two models vote."""
+    """Create an installation with two voting models."""
     commands: list[Command] = [Found(1, "log-of-a-bench")]
     for (model, artifact), weight in zip(ARTIFACTS.items(), (1.0, 0.5), strict=True):
         registered = RegisterArtifact(
@@ -70,7 +71,7 @@ async def found(log: Log) -> None:
 
 
 def ballots(bar: int, version: int, head: bytes) -> list[Encoded]:
-    """Both models are sure to buy, for every symbol."""
+    """Return the ballots of one bar: both models predict BUY for every symbol."""
     sealed = []
     for number, symbol in enumerate(SYMBOLS):
         root = (bar * len(SYMBOLS) + number + 1).to_bytes(16)
@@ -92,7 +93,7 @@ def ballots(bar: int, version: int, head: bytes) -> list[Encoded]:
 
 
 async def pump(url: str) -> None:
-    """Writes ballots until it is ended."""
+    """Write ballots until the process is ended."""
     log = RedisLog(url)
     state = await current(log)
     claim = await log.claim("bench", (), 0, owner("bench"))
@@ -104,7 +105,7 @@ async def pump(url: str) -> None:
 
 
 class Floor(NamedTuple):
-    """A server, the voter's process, and the one that writes ballots."""
+    """The server, the process of the voter, and the process that writes ballots."""
 
     url: str
     voter: "subprocess.Popen[bytes]"
@@ -112,7 +113,7 @@ class Floor(NamedTuple):
 
 @contextmanager
 def trading(folder: Path) -> Iterator[Floor]:
-    """Everything running, until the end of the block."""
+    """Run server, voter and writer until the end of the block."""
     port = free_port()
     with EmbeddedServer(folder / "server", port=port, die_with_parent=True) as server:
         settings = folder / "conclave.toml"
@@ -140,21 +141,21 @@ async def _prepare(url: str) -> None:
 
 
 async def added(log: Log, place: StreamKey) -> int:
-    """How many entries a stream has ever had."""
+    """Return the number of entries that were ever added to a stream."""
     return (await log.extent(place)).added
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Looks until it holds; ``TimeoutError`` after half a minute."""
+    """Wait until a condition holds. Raises ``TimeoutError`` after 30 s."""
     with anyio.fail_after(30):
         while not await condition():
             await anyio.sleep(0.002)
 
 
 class Round(NamedTuple):
-    """One halt: how long it took to be accepted (ms), as many plain round trips just before it (ms), how many intents
-    followed it until the resume, how many decisions said ``halted`` meanwhile, and how many intents came between the
-    call and the acceptance."""
+    """The measurements of one halt, in this order: the time until it was accepted (ms); the time of as many plain round
+    trips just before it (ms); the number of intents between acceptance and resume; the number of decisions with the
+    status ``halted`` in that time; and the number of intents between the call and its acceptance."""
 
     accepted_ms: float
     floor_ms: float
@@ -170,7 +171,7 @@ class Operator:
         self.log, self.voter, self.door = log, voter, ControlWriter(log)
 
     async def round(self, *, suspended: bool) -> Round:
-        """One halt, and its end. ``suspended``: the voter sleeps through it, and wakes afterwards."""
+        """Halt and resume once. ``suspended``: the voter is suspended during the halt, and continued afterwards."""
         await self._more(INTENTS, 10)
         if suspended:
             self.voter.send_signal(signal.SIGSTOP)
@@ -199,7 +200,7 @@ class Operator:
         return Round(took, floor, after - accepted, halted, accepted - before)
 
     async def _more(self, place: StreamKey, count: int) -> None:
-        """Until so many more entries are there."""
+        """Wait until a stream has ``count`` more entries."""
         wanted = await added(self.log, place) + count
 
         async def there() -> bool:
@@ -209,7 +210,7 @@ class Operator:
 
 
 async def measure(floor: Floor, running: int, suspended: int) -> tuple[list[Round], list[Round]]:
-    """Rounds with a voter that runs, and with one that was suspended."""
+    """Return the rounds with a running voter, and those with a suspended one."""
     log = RedisLog(floor.url)
     operator = Operator(log, floor.voter)
     try:
@@ -222,7 +223,7 @@ async def measure(floor: Floor, running: int, suspended: int) -> tuple[list[Roun
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     with tempfile.TemporaryDirectory() as folder, trading(Path(folder)) as floor:
         running, suspended = anyio.run(measure, floor, *((200, 50) if quick else (1000, 1000)))
     took = [each.accepted_ms for each in running]

@@ -1,8 +1,7 @@
-"""Runs one benchmark: prints its figures as a table and writes them to ``bench/out/<name>.json``.
+"""Run one benchmark, print its figures as a table and write them to ``bench/out/<name>.json``.
 
-A figure is a median of several runs, held against a goal; where the goal is a ratio, the floor or
-peer was measured in the same run and stands in ``against``. Exit code 0 whether or not goals hold:
-a benchmark measures, a reader judges.
+A figure is the median of several runs and is compared with a goal. If the goal is a ratio, the floor or peer was
+measured in the same run and is in ``against``. The exit code is 0 whether or not the goals are met.
 """
 
 import ast
@@ -24,8 +23,8 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. ``goal`` reads like ``>= 20`` or ``< 5``, or is empty where none is set;
-    ``against`` names the floor or peer with its value in the same run."""
+    """One measured value. ``goal`` is a comparison such as ``>= 20`` or ``< 5``, or empty. ``against`` is the name of
+    the floor or peer, with its value in the same run."""
 
     value: float
     unit: str
@@ -34,7 +33,7 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the goal is met; None without a goal."""
+        """Return whether the goal is met; None without a goal."""
         if not self.goal:
             return None
         sign, bound = self.goal.split()
@@ -45,24 +44,24 @@ class Figure:
 
 
 def names() -> list[str]:
-    """The benchmarks there are: the modules that have a ``run``."""
+    """Return the names of all benchmarks: the modules with a function ``run``."""
     return sorted(path.stem for path in HERE.glob("*.py") if "\ndef run(" in path.read_text())
 
 
 def summary(name: str) -> str:
-    """The first line of a benchmark's docstring, read without importing it."""
+    """Return the first line of a benchmark's docstring, without importing the module."""
     text = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or ""
     return text.partition("\n")[0]
 
 
 def medians(runs: int, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """``measure`` called ``runs`` times; the median of each of its values."""
+    """Call ``measure`` ``runs`` times and return the median of each of its values."""
     rows = [measure() for _ in range(runs)]
     return {key: median(row[key] for row in rows) for key in rows[0]}
 
 
 def main(argv: list[str]) -> int:
-    """``python -m bench [name] [--quick] [files]``: files are for those benchmarks that read some."""
+    """Run ``python -m bench [name] [--quick] [files]``, where ``files`` are for benchmarks that read files."""
     console = Console()
     quick = "--quick" in argv or os.environ.get("QUICK") == "1"
     chosen = [word for word in argv if not word.startswith("-")]

@@ -1,14 +1,14 @@
-"""One hop: read a batch, decode, fold, encode, commit; against a raw socket and against FastStream.
+"""Measure one hop (read a batch, decode, fold, encode, commit) against a raw socket and against FastStream.
 
-Every contender reads 49-feature vectors from one stream, counts them by symbol, and writes one
-prediction for each to another, atomically with its position where it can. All on one server.
+Every contender reads vectors of 49 features from one stream, counts them by symbol, and writes one prediction for each
+to another stream, atomically with its offset where it can. All use the same server.
 
-ours        ``shared.runtime.host`` over ``RedisLog``: what every service runs.
+ours        ``shared.runtime.host`` on ``RedisLog``, as in every service.
 floor       a blocking socket, RESP packed by hand, msgspec decoding and encoding, and no checks: no event
-            ids, no decoding after encoding. Twice, as XREADGROUP with MULTI .. EXEC and as XREAD with the
+            ids, no decoding after encoding. Measured with XREADGROUP and MULTI .. EXEC, and with XREAD and the
             commit function; the faster one is the floor.
-faststream  its usual style, a subscriber and a publisher a message; and its batch mode, which forces
-            JSON, publishing through one pipeline a batch. Neither is atomic.
+faststream  its usual style, with one handler call and one publication a message; and its batch mode, which
+            requires JSON, with one pipeline a batch. Neither is atomic.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from shared.server.embedded import EmbeddedServer
 
 
 def throughput(url: str, contender: str, events: Sequence[Encoded], batch: int) -> float:
-    """Events a second through one hop, the input standing ready."""
+    """Return the events a second of one hop, whose input was written before."""
     with Raw(url) as raw:
         raw.call(pack("FLUSHALL"))
         for start in range(0, len(events), 1000):
@@ -41,7 +41,7 @@ def throughput(url: str, contender: str, events: Sequence[Encoded], batch: int) 
         def ready() -> None:
             nonlocal begun
             gc.collect()
-            gc.freeze()  # the inputs are the benchmark's burden, not the contender's
+            gc.freeze()  # keeps the inputs out of the contender's garbage collections
             begun = time.perf_counter()
 
         CONTENDERS[contender](url, len(events), batch, ready)
@@ -55,7 +55,7 @@ def throughput(url: str, contender: str, events: Sequence[Encoded], batch: int) 
 
 @contextlib.contextmanager
 def running(url: str, contender: str) -> Iterator[None]:
-    """A contender in a process of its own, waiting for events."""
+    """Run a contender in its own process, where it waits for events."""
     command = [sys.executable, "-m", "bench.contenders", contender, url]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -67,7 +67,7 @@ def running(url: str, contender: str) -> Iterator[None]:
 
 
 def latencies(url: str, contender: str, size: int, turns: int) -> list[float]:
-    """Milliseconds from sending ``size`` events at once to having all their outputs."""
+    """Return the times (ms) from sending ``size`` events at once until all their outputs are read."""
     commands = inputs(contender, vectors(size))
     burst, out, last, times = b"".join(commands), output_of(contender), b"0-0", []
     with Raw(url) as writer, Raw(url) as reader:
@@ -88,12 +88,12 @@ def latencies(url: str, contender: str, size: int, turns: int) -> list[float]:
 
 
 def p99(times: Sequence[float]) -> float:
-    """The 99th percentile."""
+    """Return the 99th percentile."""
     return float(np.percentile(times, 99))
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module's docstring."""
+    """Run the benchmark; see the docstring of the module."""
     rounds, turns = (3, 60) if quick else (5, 200)
     sizes = {"faststream": 1_500, "faststream_batch": 6_000}
     events = vectors(20_000 if quick else 40_000)

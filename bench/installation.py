@@ -1,5 +1,4 @@
-"""A whole installation in a folder of its own, driven by its console: for benchmarks and for tests
-that look at the running system from outside."""
+"""Run a whole installation in a folder through its console, for benchmarks and tests of the running system."""
 
 import json
 import os
@@ -25,7 +24,7 @@ TREES = ("xgboost", "lightgbm")
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Return a free TCP port on loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -46,11 +45,11 @@ class Installation:
         )
 
     def command(self, *words: str) -> list[str]:
-        """A console command as an argument list."""
+        """Return a console command as a list of arguments."""
         return console_command(*words)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """A console command in the background."""
+        """Start a console command in the background."""
         return subprocess.Popen(
             self.command(*words),
             cwd=self.folder,
@@ -61,7 +60,7 @@ class Installation:
         )
 
     def conclave(self, *words: str, code: int = 0) -> str:
-        """Runs a console command and gives what it printed; fails unless it ends with ``code``."""
+        """Run a console command and return its output. Raises ``AssertionError`` unless it exits with ``code``."""
         done = subprocess.run(
             self.command(*words), cwd=self.folder, env=self._environment(), capture_output=True, text=True, check=False
         )
@@ -72,7 +71,7 @@ class Installation:
         return done.stdout if code == 0 else done.stderr
 
     def train(self, model: str, *words: str, family: str = "", weight: float = 1.0) -> str:
-        """Trains, registers and promotes a model; its artifact's digest."""
+        """Train, register and promote an artifact of a model, and return its digest."""
         shown = self.conclave(
             "train", "files", "--model", model, "--family", family or model, *words,
             "--promote", "--weight", str(weight), "--reason", "a first model",
@@ -80,18 +79,18 @@ class Installation:
         return str(re.findall(r"^[0-9a-f]{64}$", shown, re.MULTILINE)[0])
 
     def train_all(self, *words: str) -> None:
-        """Trains every model on the same bars; all weigh the same. None is trained again of itself."""
+        """Train every model on the same bars, with equal weights. Automatic retraining is switched off."""
         for number, model in enumerate(self.models, 1):
             self.train(model, *words, weight=1 / number)
         self.retrain_on_request_alone()
 
     def retrain_on_request_alone(self) -> None:
-        """A job that nobody asked for would take a core from what is looked at, and change the configuration."""
+        """Switch off automatic retraining, since a job takes processor time and can change the configuration."""
         causes = ("schedule_hours=0", "on_drift=false", "on_decay=false")
         self.conclave("policy", "training", *causes, "--reason", "nothing happens by itself here")
 
     def owners(self) -> dict[str, int]:
-        """The pid behind each living group of partition 0."""
+        """Return the process id of the owner of each group of partition 0 that has a living one."""
         found = {}
         for view in anyio.run(self._groups):
             pid = re.search(r"pid (\d+)", view.owner)
@@ -107,7 +106,7 @@ class Installation:
             await log.close()
 
     def decisions(self) -> list[DecisionMade]:
-        """Every decision of partition 0."""
+        """Return every decision of partition 0."""
 
         async def read() -> list[DecisionMade]:
             log = self.log()
@@ -119,7 +118,7 @@ class Installation:
         return anyio.run(read)
 
     def log(self) -> RedisLog:
-        """Its log; to be closed by the caller."""
+        """Open its log. The caller must close it."""
         return RedisLog(self.url)
 
     def _environment(self) -> dict[str, str]:
@@ -129,7 +128,7 @@ class Installation:
 
 @contextmanager
 def running(installation: Installation) -> Iterator[Installation]:
-    """The installation, up; down at the end, whatever happens."""
+    """Start the installation, and stop it at the end of the block, also after an error."""
     installation.conclave("up", "--detach")
     try:
         yield installation
@@ -138,7 +137,7 @@ def running(installation: Installation) -> Iterator[Installation]:
 
 
 async def all_entries(log: Log, place: StreamKey) -> list[Entry]:
-    """A whole stream."""
+    """Return all entries of a stream."""
     entries: list[Entry] = []
     while page := await log.scan(place, after=entries[-1].id if entries else START):
         entries += page
@@ -146,7 +145,7 @@ async def all_entries(log: Log, place: StreamKey) -> list[Entry]:
 
 
 async def all_decisions(log: Log, partition: int = 0) -> list[Envelope[DecisionMade]]:
-    """Every decision of a partition, in the order in which they were written."""
+    """Return every decision of a partition, in the order of the stream."""
     envelopes = [decode("decisions", entry.data) for entry in await all_entries(log, StreamKey("decisions", partition))]
     return [envelope for envelope in envelopes if isinstance(envelope.event, DecisionMade)]
 
@@ -154,8 +153,9 @@ async def all_decisions(log: Log, partition: int = 0) -> list[Envelope[DecisionM
 def wait_until(
     condition: Callable[[], object], limit_s: float = 90.0, every_s: float = 0.1, told: object = "it did not get there"
 ) -> None:
-    """Looks until a condition holds. ``AssertionError``, with ``told`` as it then stands, where it does not within the
-    limit."""
+    """Wait until a condition holds, and check it every ``every_s`` seconds.
+
+    Raises ``AssertionError`` with the text of ``told`` if it does not hold within ``limit_s`` seconds."""
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, told
@@ -163,5 +163,5 @@ def wait_until(
 
 
 def kill(pid: int) -> None:
-    """SIGKILL."""
+    """Kill a process with SIGKILL."""
     os.kill(pid, signal.SIGKILL)

@@ -1,10 +1,11 @@
-"""Bar to decision while models are trained beside it, against the same while nothing is.
+"""Measure the latency from bar to decision during a training job, against that without one.
 
-Two tree models, each service a process of its own, 50 bars a second, with the trainer as `conclave up` starts it. All
-is in one session, as in a terminal: where the kernel shares the processor among sessions first (autogroup), it knows
-of no priority between them, and a reader in another session waits behind the trainer.
-Stretches with a job of N-HiTS, at its default size, in the middle of its fit take turns with stretches without; the
-ratio is of their p99, medians over the rounds.
+Two tree models, each service as a process, get 50 bars a second; the trainer runs as ``conclave up`` starts it. All
+processes are in one session, as in a terminal: a kernel that divides the processor among sessions first (autogroup)
+ignores priorities between sessions, so a reader in another session would wait for the trainer.
+
+Phases during the fit of an N-HiTS job of default size alternate with phases without a job. The ratio is that of their
+p99, as medians over the rounds.
 """
 
 import re
@@ -26,13 +27,13 @@ from shared.runtime.process import owner
 from shared.training.ledger import TrainingWriter
 
 WARM = 3000
-"""Bars of history: what there is to train on."""
+"""Bars of history, on which models are trained."""
 RATE = 50.0
 SYMBOLS = ("ONE", "TWO")
 
 
 async def fitting(ledger: TrainingWriter, asked: str) -> None:
-    """Until a job is in the middle of its fit."""
+    """Wait until a job is in the middle of its fit."""
     while True:
         job = (await ledger.read())[asked]
         assert job.ended is None, f"nothing was fitted: {job.ended}"
@@ -42,13 +43,13 @@ async def fitting(ledger: TrainingWriter, asked: str) -> None:
 
 
 async def idle(ledger: TrainingWriter) -> None:
-    """Until no job runs."""
+    """Wait until no job runs."""
     while (await ledger.read()).next() is not None:
         await anyio.sleep(0.05)
 
 
 async def measure(installation: Installation, rounds: int, bars: int) -> tuple[list[float], list[float]]:
-    """p99 (ms) of stretches without a job, and with one."""
+    """Return the p99 latencies (ms) of the phases without a job, and of those with one."""
     log, sender, other = installation.log(), installation.log(), installation.log()
     market = Market(log, await sender.claim("bench", (), 0, owner("bench")))
     market.send = Market(sender, market.claim).send  # type: ignore[method-assign]  # a connection of its own
@@ -76,14 +77,14 @@ async def measure(installation: Installation, rounds: int, bars: int) -> tuple[l
 
 
 def request(installation: Installation) -> str:
-    """Asks for a long job; its id."""
+    """Request a long job and return its id."""
     words = ("--family", "nhits", "--param", "epochs=4000", "--param", "patience=4000", "--force", "--reason", "bench")
     said = installation.conclave("train", "request", "--model", "nhits", *words)
     return str(re.findall(r"[0-9a-f]{32}", said)[0])
 
 
 async def kill(installation: Installation) -> None:
-    """Ends the job's process, which the trainer takes for a crash."""
+    """Kill the process of the job, as in a crash."""
     listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout  # a moment
     for line in listed.splitlines():
         if "services.trainer.child" in line and str(installation.folder) in line:
@@ -92,7 +93,7 @@ async def kill(installation: Installation) -> None:
 
 @contextmanager
 def in_this_session(installation: Installation) -> Iterator[None]:
-    """The installation, up in the foreground."""
+    """Run the installation in the foreground, in the session of this process, until the end of the block."""
     up = installation.start("up")
     try:
         wait_until(lambda: "trainer" in installation.owners())
@@ -103,7 +104,7 @@ def in_this_session(installation: Installation) -> Iterator[None]:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation(Path(folder), extra="\n[training]\nfree_gb = 0.0\n")
         with in_this_session(installation):

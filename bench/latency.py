@@ -1,13 +1,12 @@
-"""Bar to decision with two tree models: one symbol at 50 bars a second, and 100 symbols that close at once.
+"""Measure the latency from bar to decision with two tree models, for one symbol and for 100 that close at once.
 
-The one symbol is measured twice, with nothing else traded, and among 100 others whose history every process then
-holds (the caches of the processor see the difference).
+The one symbol gets 50 bars a second. It is measured twice: alone, and together with 100 others whose history every
+process then holds in memory, which fills the processor's caches.
 
-Everything runs as in production: each service a process of its own, the embedded server, the runtime, and bars
-and decisions on the event loop that a service has.
-A bar's latency is from just before it is sent to the moment a reader has its decision in hand. The
-floor, measured in the same run, is the same journey without us: the smallest write-and-read through
-the server, once for each of the four hops.
+Everything runs as in production: each service as a process, the embedded server, the runtime, and bars and decisions on
+the event loop of a service. The latency of a bar is the time from just before it is sent until a reader has its
+decision. The floor, measured in the same run, is the time of a minimal write and read through the server, once for each
+of the four hops.
 """
 
 import tempfile
@@ -29,14 +28,14 @@ from shared.synthetic import SyntheticMarket
 
 SYMBOLS = 100
 WARM = 700
-"""Bars of a symbol before anything is measured: more than any window holds."""
+"""Bars of a symbol before the measurement: more than the longest window."""
 HOPS = 4
 DECISIONS = StreamKey("decisions")
 MARKET = StreamKey("market")
 
 
 def bars_by_time(symbols: tuple[str, ...], bars: int, scenario: str = "sequence") -> list[list[Encoded]]:
-    """All bars of a market, those that close together in one list."""
+    """Return all bars of a market, in lists of bars that close at the same time."""
     moments: dict[int, list[Encoded]] = {}
     for row in SyntheticMarket(symbols, scenario, 7, bars).rows():
         bar = row.bar  # type: ignore[union-attr]  # synthetic rows are good
@@ -56,7 +55,7 @@ class Market:
         await self.log.commit(self.claim, Commit(bars, {}, {}))
 
     async def decided(self, wanted: set[bytes]) -> dict[bytes, float]:
-        """When each of these bars was seen decided."""
+        """Wait for the decisions of these bars, and return the time at which each was read."""
         seen: dict[bytes, float] = {}
         while not wanted <= seen.keys():
             for entry in await self.log.read({DECISIONS: self.after}, count=1000, block_ms=500):
@@ -65,7 +64,7 @@ class Market:
         return seen
 
     async def warm(self, history: list[list[Encoded]]) -> None:
-        """Sends what the windows need, as fast as it is taken."""
+        """Send the bars that fill the windows, as fast as they are processed."""
         for first in range(0, len(history), 20):
             chunk = [bar for moment in history[first : first + 20] for bar in moment]
             await self.send(chunk)
@@ -73,7 +72,7 @@ class Market:
 
 
 async def paced(market: Market, moments: list[list[Encoded]], rate: float) -> list[float]:
-    """Latencies (ms) of single bars at a steady rate."""
+    """Return the latencies (ms) of single bars sent at a constant rate."""
     sent: dict[bytes, float] = {}
     seen: dict[bytes, float] = {}
 
@@ -91,7 +90,7 @@ async def paced(market: Market, moments: list[list[Encoded]], rate: float) -> li
 
 
 async def burst(market: Market, moments: list[list[Encoded]]) -> list[float]:
-    """For each moment, when the last of its decisions was there (ms)."""
+    """Return for each moment the latency (ms) of its last decision."""
     latencies = []
     for moment in moments:
         begun = time.perf_counter()
@@ -103,7 +102,7 @@ async def burst(market: Market, moments: list[list[Encoded]]) -> list[float]:
 
 
 async def floor(log: Log, rounds: int) -> float:
-    """Milliseconds of one write and one read of a small entry, the median."""
+    """Return the median time (ms) of one write and one read of a small entry."""
     claim = await log.claim("floor", (), 0, owner("floor"))
     took = []
     after = (await log.extent(StreamKey("dead"))).last
@@ -118,14 +117,14 @@ async def floor(log: Log, rounds: int) -> float:
 
 
 async def caught_up(log: Log) -> None:
-    """Until no group has anything left to read: what stands beside the way is behind it after so much history."""
+    """Wait until no group has a lag. Groups that are not on the path to a decision lag after a long history."""
     while any(any(view.lag.values()) for view in await log.groups(0)):
         await anyio.sleep(0.1)
 
 
 async def measure(installation: Installation, quick: bool) -> dict[str, list[float]]:
-    """One symbol, with nothing else traded; then the same symbol among 100 others that have a history, and these at
-    once. Milliseconds, one of each for a run."""
+    """Return latencies (ms), one for each run: of one symbol alone, of the same symbol together with 100 others that
+    have a history, and of these 100 at once."""
     runs, each, moments = (3, 160, 6) if quick else (5, 500, 12)
     singles = bars_by_time(("SOLO",), WARM + 2 * runs * each)
     many = bars_by_time(tuple(f"S{number:03}" for number in range(SYMBOLS)), WARM + runs * moments)
@@ -152,7 +151,7 @@ async def measure(installation: Installation, quick: bool) -> dict[str, list[flo
 
 
 def figures_of(found: dict[str, list[float]], at_once: str) -> dict[str, Figure]:
-    """Medians over the runs; ``at_once`` is the goal for 100 symbols at once."""
+    """Return the medians over the runs as figures. ``at_once`` is the goal for 100 symbols at once."""
     of = {name: median(values) for name, values in found.items()}
     against = f"{HOPS} smallest hops {of['floor']:.2f} ms"
     return {
@@ -166,7 +165,7 @@ def figures_of(found: dict[str, list[float]], at_once: str) -> dict[str, Figure]
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation(Path(folder))
         with running(installation):

@@ -1,8 +1,8 @@
-"""Whatever was recorded, changed, removed, left out, doubled or backdated: each located at its event and layer, by
-``verify`` alone.
+"""Check that ``verify`` finds every manipulation of recorded events, and reports its event and its layer.
 
-Flips come in two kinds. ``bit``: of the bytes as they stand. ``forged``: by one who seals the event again, so
-that its id fits its content; only recomputing finds those.
+Events are changed, removed, left out, duplicated or backdated. A change is of one of two kinds. ``bit``: one bit of the
+stored bytes is flipped. ``forged``: the changed event is encoded again, so that its id matches its content; only a
+recomputation finds those.
 """
 
 import random
@@ -45,7 +45,7 @@ LAYER: dict[str, Layer] = {
 
 
 class Case(NamedTuple):
-    """What was changed, and where it must be located: layer, stream, entry."""
+    """The kind of change, and where it must be reported: layer, stream and entry."""
 
     name: str
     layer: Layer
@@ -54,19 +54,19 @@ class Case(NamedTuple):
 
 
 def flipped(data: bytes, at: int, bit: int) -> bytes:
-    """``data`` with one bit another."""
+    """Return ``data`` with one bit flipped."""
     return data[:at] + bytes((data[at] ^ 1 << bit,)) + data[at + 1 :]
 
 
 def nudged(value: float) -> float:
-    """The next number: its last bit flipped."""
+    """Return the number with its last bit flipped."""
     (bits,) = struct.unpack("<q", struct.pack("<d", value))
     found: float = struct.unpack("<d", struct.pack("<q", bits ^ 1))[0]
     return found
 
 
 def replace(source: Recorded, place: StreamKey, number: int, data: bytes) -> Recorded:
-    """A copy of a source in which one entry is another."""
+    """Return a copy of a source with one entry replaced."""
     made = Recorded()
     made.places = dict(source.places)
     entries = list(made.places[place])
@@ -76,7 +76,7 @@ def replace(source: Recorded, place: StreamKey, number: int, data: bytes) -> Rec
 
 
 def forged(stream: str, data: bytes) -> bytes:
-    """The event with one number's last bit flipped, sealed again."""
+    """Return the event with the last bit of one number flipped, encoded again."""
     found = decode(stream, data)
     root = ROOT if found.correlation == found.id else found.correlation
     made = _nudged(found.event)
@@ -99,7 +99,7 @@ def _nudged(event: Any) -> Any:
 
 
 def bits(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
-    """Any bit of any entry of a stream."""
+    """Yield sources in which a random bit of a random entry of a stream is flipped."""
     place = StreamKey(stream)
     entries = made.source.places[place]
     for _ in range(times):
@@ -111,7 +111,7 @@ def bits(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterat
 
 
 def forgeries(made: Replayed, stream: str, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
-    """A number in an event of a stream, under a new id."""
+    """Yield sources in which a number in an event of a stream is changed, with a new event id."""
     place = StreamKey(stream)
     entries = made.source.places[place]
     kinds = {"features": FeaturesComputed, "predictions": PredictionMade}
@@ -132,8 +132,9 @@ def _event(entry: Entry) -> Any:
 
 
 def rechained(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[Case, Recorded]]:
-    """A control entry written again, and all behind it chained again to fit: decisions contradict it. It is
-    located at the version that the first such decision was made under."""
+    """Yield sources in which a control entry is changed and the chain after it is computed again, so that it is valid.
+
+    Decisions contradict it. It must be reported at the version of the first such decision."""
     place = StreamKey("control")
     entries = made.source.places[place]
     under = [(_event(entry), entry.id) for entry in made.source.places[StreamKey("decisions")]]
@@ -151,7 +152,8 @@ def rechained(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple
 
 
 def files(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[Case, Callable[[Path], None]]]:
-    """One bit of an artifact's file: its scaler, its weights or trees, any other field of its manifest."""
+    """Yield changes of one bit of an artifact's file: of its scaler, weights or trees, or another field of its
+    manifest."""
     artifacts = sorted(made.champions.values())
     for number in range(times):
         digest = artifacts[number % len(artifacts)]
@@ -178,7 +180,7 @@ def files(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[Cas
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """Every case, by kind."""
+    """Return the number of cases that were reported at the right place, by kind."""
     times = 2 if quick else 8
     draw = random.Random(7)
     with tempfile.TemporaryDirectory() as folder:
@@ -201,8 +203,10 @@ def run(quick: bool) -> dict[str, Figure]:
 
 
 def taken_away(made: Replayed, times: int, draw: random.Random) -> Iterator[tuple[str, bool]]:
-    """What was removed, left out, doubled, backdated, or issued in a halt (``bench.omissions``): from the recorded
-    installation, and from unruly runs, which have halts, deadlines and late ballots."""
+    """Yield the name of each manipulation of ``bench.omissions``, and whether it was found.
+
+    They are made on the recorded installation, and on runs of ``bench.chaos``, which have halts, deadlines and late
+    ballots."""
     kinds = tuple(kind for kind in KINDS if kind not in {"scores", "gates"})
     worlds = [World(seed) for seed in range(times)]
     for world in worlds:
@@ -226,7 +230,7 @@ def _told(taken: Taken, found: Findings) -> bool:
 
 
 def sealed_files(made: Replayed, times: int, draw: random.Random, folder: Path) -> Iterator[bool]:
-    """Whether one flipped bit of a sealed file is found in that file."""
+    """Yield for each flipped bit of an archive file whether it is found in that file."""
     seal_all(made, folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "readiness")
     for _ in range(times):
@@ -242,7 +246,7 @@ def sealed_files(made: Replayed, times: int, draw: random.Random, folder: Path) 
 
 
 def cases(made: Replayed, times: int, draw: random.Random, changed: Path) -> Iterator[tuple[Case, Recorded, Path]]:
-    """What was changed, the source and the store with the change."""
+    """Yield each case, with the source and the artifact store that contain the change."""
     for stream in LAYER:
         for case, source in bits(made, stream, times, draw):
             yield case, source, made.store.path

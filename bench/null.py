@@ -1,11 +1,12 @@
-"""Null: how often equal or worse candidates are called better if one looks after every score; how soon a better one is.
+"""Measure the false positive rate of tests under continuous monitoring, and the delay until a better model passes.
 
-Candidate and champion know the same signal through independent noise of the same size: neither is better. Labels of h
-bars overlap, the noise is autocorrelated. ``pbe1`` is the test of the policy ``default``; beside it the same scores
-through a paired t-test and an asymptotic confidence sequence for independent scores, both looked at after
-every score from the 200th on, and a Mann-Whitney rule on the two losses, looked at 120 times. All at 5 %.
+Under the null hypothesis, candidate and champion see the same signal with independent noise of the same size, so
+neither is better. Labels of h bars overlap, and the noise is autocorrelated. ``pbe1`` is the test of the policy
+``default``. It is compared, on the same scores, with a paired t-test and an asymptotic confidence sequence for
+independent scores, both evaluated after every score from the 200th on, and with a Mann-Whitney rule on the two losses,
+evaluated 120 times. The level of all tests is 5 %.
 
-Here ``pbe1`` runs vectorised over the paths; on a sample it is held against the folds, score by score.
+``pbe1`` is computed here for all paths at once; on a sample the result is compared with the folds, score by score.
 """
 
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ QUICK_CELLS = [(1, 0.0), (12, 0.8), (48, 0.4)]
 
 
 class Shares(NamedTuple):
-    """Shares of paths in one cell that were ever passed. ``worse``: a candidate that is worse by more
-    than the margin, and is called no worse than the margin allows. ``gap``: by how much, in nats."""
+    """The shares of paths in one cell that passed at any time. ``worse``: the share for a candidate that is worse by
+    more than the margin, in the test of non-inferiority. ``gap``: by how much it is worse (nats)."""
 
     ours: float
     t_test: float
@@ -46,7 +47,7 @@ class Shares(NamedTuple):
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """The worst cell of each method, the fold's agreement, and delays."""
+    """Return the highest rate of each method over the cells, the difference from the fold, and the delays."""
     cells, paths = (QUICK_CELLS, 200) if quick else (CELLS, 2000)
     found = {cell: _cell(*cell, paths, seed) for seed, cell in enumerate(cells)}
     allowed = ALPHA + 2 * float(np.sqrt(ALPHA * (1 - ALPHA) / paths))
@@ -103,7 +104,7 @@ def _cell(horizon: int, tau: float, paths: int, seed: int) -> Shares:
 
 
 def _differences(of: Market, tau: float, seed: int, noise: float, allowed: bool = True) -> tuple[Array, Array]:
-    """[T, P] log scores of a candidate and of the champion, which is the same draw for every ``noise``."""
+    """Return the log scores [T, P] of a candidate and of the champion, which is the same draw for every ``noise``."""
     uniform = np.full(3, 1.0)
     candidate = forecasts.forecast(of, b=False, noise=noise, seed=2 * seed, tau=tau, allowed=allowed)
     champion = forecasts.forecast(of, b=False, noise=NOISE, seed=2 * (seed // 8) + 1_000_001, tau=tau)
@@ -111,14 +112,14 @@ def _differences(of: Market, tau: float, seed: int, noise: float, allowed: bool 
 
 
 def _block_means(values: Array, block: int, purge: int) -> Array:
-    """[K, P] means over the counted bars of each block, a path a column."""
+    """Return the mean of each block without its purged bars, [K, P]; each path is a column."""
     whole = len(values) // block
     means: Array = values[: whole * block].reshape(whole, block, -1)[:, : block - purge].mean(axis=1)
     return means
 
 
 def log_e(x: Array) -> Array:
-    """[K, P] ln E after each block."""
+    """Return ln E after each block, [K, P]."""
     cut = np.clip(x, -1.0, 1.0)
     wealth = np.stack([np.cumsum(np.log1p(stake * cut), axis=0) for stake in betting.STAKES])
     top = wealth.max(axis=0)
@@ -154,7 +155,7 @@ def _iid_sequence(d: Array) -> Array:
 
 
 def _mann_whitney(mine: Array, theirs: Array, bins: int = 64) -> Array:
-    """On log scores sorted into 64 bins of equal mass, with the tie-corrected normal approximation."""
+    """Test on log scores in 64 bins of equal mass, with the tie-corrected normal approximation."""
     edges = np.unique(np.quantile(theirs, np.arange(1, bins) / bins))
     length, paths = len(mine) // LOOKS, mine.shape[1]
 
@@ -176,7 +177,7 @@ def _mann_whitney(mine: Array, theirs: Array, bins: int = 64) -> Array:
 
 
 def _fold_difference(paths: int = 12) -> float:
-    """Largest difference of ln E between this module and the policy's own fold, over all blocks."""
+    """Return the largest difference in ln E between this module and the fold of the policy, over all blocks."""
     horizon, block = 12, 96
     of = forecasts.market(4242, 20 * block, paths, horizon)
     prior = np.full(3, 1 / 3)
@@ -206,7 +207,7 @@ def _closes(state: evidence.Evidence, of: Market, candidate: Array, beside: fore
 
 
 def _delays(paths: int) -> dict[str, Figure]:
-    """Blocks until a better candidate is called better, beside a test of fixed size."""
+    """Return the number of blocks until a better candidate passes, and that of a test with a fixed sample size."""
     figures = {}
     for name, noise in (("large", 0.0), ("small", 0.45)):
         x, scale = _edge(paths, noise)
@@ -228,7 +229,7 @@ def _delays(paths: int) -> dict[str, Figure]:
 
 
 def _edge(paths: int, noise: float) -> tuple[Array, float]:
-    """[K, P] block means of eight symbols; the candidate knows its signal better."""
+    """Return the block means [K, P] of eight symbols for a candidate that sees its signal with less noise."""
     symbols, horizon, block = 8, 12, 96
     length = 240
     parts = []

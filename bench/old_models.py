@@ -1,4 +1,4 @@
-"""State dicts as the models of the past had them, for tests: made by torch's own layers, with random weights."""
+"""Make state dicts in the layouts of earlier models, for tests: from torch's own layers, with random weights."""
 
 from typing import Any
 

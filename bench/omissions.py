@@ -1,5 +1,7 @@
-"""What somebody with a service's rights could take away, leave out, double or backdate, sealed again so that each event
-fits its id and what follows from it follows: each must be found, at its layer and about its bar."""
+"""Make manipulations that an attacker with the permissions of a service could make, for ``bench.locate``.
+
+Events are removed, left out, duplicated or backdated. They are encoded again, so that each id matches its event, and
+dependent events are recomputed. ``verify`` must report each manipulation at its layer and for its bar."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -30,14 +32,14 @@ DECISIONS, INTENTS, PREDICTIONS, SCORES = (
 
 
 class Taken(NamedTuple):
-    """What was done, the layers at which it may be found, and the bar that it is about (None: any)."""
+    """A manipulation: its name, the layers at which it may be reported, and its bar (None: any)."""
 
     name: str
     layers: tuple[Layer, ...]
     bar: tuple[str, int] | None
 
     def located(self, found: Findings) -> bool:
-        """Whether it was found, and what comes first is no layer further on."""
+        """Return whether it was reported for its bar, and the first finding is not at a later layer."""
         first = found.first
         if first is None or LAYERS.index(first.layer) > max(LAYERS.index(layer) for layer in self.layers):
             return False
@@ -51,7 +53,7 @@ Case = tuple[Taken, Recorded]
 
 
 class Record:
-    """A source, decoded as far as it is needed to forge it."""
+    """A source with the decoded events that are needed to forge it."""
 
     def __init__(self, source: Recorded) -> None:
         self.source = source
@@ -63,7 +65,7 @@ class Record:
         return [(at, decode(place.stream, each.data)) for at, each in enumerate(self.source.places.get(place, []))]
 
     def rewritten(self, at: int, event: DecisionMade) -> Recorded:
-        """The source with another decision at a place, and the intent that follows from it."""
+        """Return the source with the decision at index ``at`` replaced, and its intent recomputed."""
         was = decode("decisions", self.source.places[DECISIONS][at].data)
         sealed = _decision(event, was)
         made = copy(self.source)
@@ -101,7 +103,7 @@ class Record:
         now: int | None = None,
         halted: bool = False,
     ) -> DecisionMade:
-        """The decision that would follow under another version, or without one ballot."""
+        """Return the decision that would follow under another version, or without one ballot."""
         configuration = self.configurations.at(version or decision.control_version)
         assert configuration is not None
         round_ = round_of(decision)
@@ -123,21 +125,21 @@ def _decision(event: DecisionMade, was: Envelope[Any]) -> Encoded:
 
 
 def copy(source: Recorded) -> Recorded:
-    """A source whose streams can be replaced."""
+    """Return a copy of a source whose streams can be changed."""
     made = Recorded()
     made.places, made.added = dict(source.places), dict(source.added)
     return made
 
 
 def put(source: Recorded, place: StreamKey, at: int, data: bytes) -> None:
-    """Replaces the bytes of one entry."""
+    """Replace the bytes of one entry, in place."""
     entries = list(source.places[place])
     entries[at] = entries[at]._replace(data=data)
     source.places[place] = entries
 
 
 def uncounted(source: Recorded, place: StreamKey, gone: set[str]) -> Recorded:
-    """A copy from which entries are gone, and the server's count with them."""
+    """Return a copy without some entries, in which the server's count does not include them either."""
     made = copy(source)
     made.places[place] = [each for each in source.places[place] if each.id not in gone]
     made.added[place] = 0
@@ -145,12 +147,12 @@ def uncounted(source: Recorded, place: StreamKey, gone: set[str]) -> Recorded:
 
 
 def about(event: Any) -> tuple[str, int]:
-    """The bar of an event."""
+    """Return the symbol and open time of an event's bar."""
     return event.symbol, event.open_time
 
 
 def removals(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
-    """Entries taken off a stream: found by the count, and without a count by what is missing."""
+    """Remove entries from a stream. The count of the server reveals them; without a count, the missing events do."""
     source = record.source
     for _ in range(times):
         at, decision = draw.choice(record.decisions[len(record.decisions) // 4 : -len(record.decisions) // 4])
@@ -184,7 +186,7 @@ def _is(entry: Entry, kinds: Any) -> bool:
 
 
 def omissions(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
-    """The last ballot of a complete round left out, under each pretext, where it changes the decision."""
+    """Leave out the last ballot of a complete round where it changes the decision, with each possible reason."""
     found = 0
     for at, envelope in _shuffled(record.decisions, draw):
         decision: DecisionMade = envelope.event
@@ -225,7 +227,7 @@ def _late(decision: DecisionMade, ballot: CountedBallot, envelope: Envelope[Any]
 
 
 def backdated(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
-    """A decision under the configuration before its own."""
+    """Replace decisions by those under the previous configuration."""
     found = 0
     for at, envelope in _shuffled(record.decisions, draw):
         decision: DecisionMade = envelope.event
@@ -237,7 +239,7 @@ def backdated(record: Record, draw: random.Random, times: int) -> Iterator[Case]
 
 
 def doubled(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
-    """A second decision of a bar, after the first or at the end; an old intent written again."""
+    """Add a second decision for a bar, after the first or at the end; write an old intent again."""
     source = record.source
     for at, envelope in _shuffled(record.decisions, draw)[:times]:
         made = copy(source)
@@ -260,7 +262,7 @@ def _after(entry: str) -> str:
 
 
 def halted(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
-    """A decision that the fence stopped, with an intent all the same; the marks about it forged."""
+    """Add an intent to a decision whose intent the fence refused; forge the marks of the fence."""
     found = [
         (at, each)
         for at, each in record.decisions
@@ -286,7 +288,7 @@ def _state_halted(record: Record, decision: DecisionMade) -> bool:
 
 
 def _lasts(record: Record, at: int, mark: FenceClosed | FenceOpened) -> bool:
-    """Whether a mark is that of a recorded halt which nothing ended within a few minutes."""
+    """Return whether a mark belongs to a recorded halt that no resume ended within three minutes."""
     moment = order(record.source.places[DECISIONS][at].id)[0] + 180_000
     commands = [each.event for each in record.configurations.envelopes]
     halts = [each.version for each in commands if each.command_id == mark.command_id and isinstance(each.command, Halt)]
@@ -295,7 +297,7 @@ def _lasts(record: Record, at: int, mark: FenceClosed | FenceOpened) -> bool:
 
 
 def _inserted(source: Recorded, at: int, data: bytes) -> Recorded:
-    """A copy with one decision entry more; ids of the same millisecond move on."""
+    """Return a copy with one more entry of ``decisions``; later ids of the same millisecond are shifted."""
     made = copy(source)
     entries = list(source.places[DECISIONS])
     moment, _, number = entries[at - 1].id.partition("-")
@@ -309,7 +311,7 @@ def _mark(entry: Entry) -> Any:
 
 
 def unrecorded(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
-    """A ballot that came late, of which nothing is said."""
+    """Remove the record of a late ballot."""
     source = record.source
     entries = source.places[DECISIONS]
     late = [each for each in entries[: 3 * len(entries) // 4] if b'"ballot.late"' in each.data and _voted(record, each)]
@@ -319,14 +321,14 @@ def unrecorded(record: Record, draw: random.Random, times: int) -> Iterator[Case
 
 
 def _voted(record: Record, entry: Entry) -> bool:
-    """Whether a late ballot is an opinion of a model, on a bar that was decided."""
+    """Return whether a late ballot is a prediction, not a failure, for a bar that was decided."""
     late: BallotLate = decode("decisions", entry.data).event
     said = decode("predictions", record.source.places[PREDICTIONS][record.predictions[late.event]].data).event
     return isinstance(said, PredictionMade) and any(about(each.event) == about(late) for _, each in record.decisions)
 
 
 def scores(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
-    """A score that is another, one that is gone, all of one artifact gone."""
+    """Change a score, remove one, and remove all scores of one artifact."""
     source = record.source
     scored = [(at, each) for at, each in record._read(SCORES) if isinstance(each.event, PredictionScored)]
     for at, envelope in _shuffled(scored[: 3 * len(scored) // 4], draw)[:times]:

@@ -1,15 +1,16 @@
-"""Command to decision: promotions and rollbacks under 50 bars a second, two artifacts swapping.
+"""Measure the time from a promotion or rollback to the first decision under it, at 50 bars a second.
 
-Everything runs as in production: each service a process of its own, the embedded server. One artifact
-of xgboost votes, another is in shadow; an operator, a process too, swaps them at random moments, then
-takes every swap back by rollbacks, the artifact store moved away meanwhile. From just before a command
-is appended to the moment a reader has the first decision under its version. A decision comes every 20 ms
-whatever the system does, so that waiting for the next bar alone takes up to 20 ms; ``beyond_the_bar``
-leaves that wait out: the time from the command, or from the bar's sending where that came later.
+Everything runs as in production, each service as a process on the embedded server. One artifact of xgboost votes,
+another is in shadow. An operator, which is a process too, swaps them at random times, then undoes every swap by
+rollbacks, while the artifact store is not available.
 
-A stall is a gap between successive decisions beyond the pace's 20 ms; the same pace without commands
-stands beside it. Mixed: a decision whose ballots are not exactly those of its version's champions.
-``PEERS=1`` also measures MLServer and MLflow on an XGBoost file: see ``bench/peers/promote.py``.
+The time is measured from just before the command is appended until a reader has the first decision under its version.
+Bars are sent every 20 ms, so waiting for the next bar alone takes up to 20 ms. ``beyond_the_bar`` leaves this wait out:
+it is measured from the command, or from the sending of the bar if that is later.
+
+A stall is the time by which a gap between successive decisions exceeds 20 ms; it is compared with that of the same rate
+without commands. A decision is mixed if its ballots are not exactly those of the champions of its version. ``PEERS=1``
+also measures MLServer and MLflow on an XGBoost file: see ``bench/peers/promote.py``.
 """
 
 import json
@@ -43,12 +44,12 @@ RATE = 50.0
 PERIOD_MS = 1000 / RATE
 WARM = 700
 GAPS_S = (0.06, 0.10)
-"""Between two commands: long enough that each has a decision of its own."""
+"""Shortest and longest pause between two commands (s): long enough for a decision under each."""
 MODEL = "xgboost"
 
 
 class Seen(NamedTuple):
-    """A decision as the reader had it in hand, and when (s)."""
+    """A decision, and the time at which the reader had it (s)."""
 
     at: float
     bar: bytes
@@ -56,7 +57,7 @@ class Seen(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A paced stretch: when each bar was sent, what was decided, when each version was appended."""
+    """One phase: when each bar was sent, the decisions, and when each version was appended."""
 
     sent: Mapping[bytes, float]
     seen: Sequence[Seen]
@@ -64,8 +65,8 @@ class Outcome(NamedTuple):
 
 
 async def operate(url: str, first: str, second: str, kind: str, count: int) -> None:
-    """The operator's process: says that it is there, waits for a word, issues ``count`` commands at
-    random moments, and says when each was appended, by version."""
+    """Run in the operator's process: report readiness, wait for a line on standard input, issue ``count`` commands at
+    random times, and print when each was appended, by version."""
     log = RedisLog(url)
     append, moments = log.append_at, list[float]()
 
@@ -73,7 +74,7 @@ async def operate(url: str, first: str, second: str, kind: str, count: int) -> N
         moments.append(time.perf_counter())
         return await append(place, entry_id, data, marks=marks)
 
-    log.append_at = timed  # type: ignore[method-assign]  # a stopwatch, nothing else
+    log.append_at = timed  # type: ignore[method-assign]  # only measures the time
     door, dice = ControlWriter(log), random.Random(count)
     state = await door.state()
     print("ready", flush=True)
@@ -92,7 +93,7 @@ async def operate(url: str, first: str, second: str, kind: str, count: int) -> N
 
 
 class Operator:
-    """``operate`` in a process of its own: what it computes must not delay the reader's clock."""
+    """Runs ``operate`` in its own process, so that it does not delay the reader's measurements."""
 
     def __init__(self, *words: str) -> None:
         self.words = [sys.executable, "-m", "bench.promote", *words]
@@ -108,7 +109,7 @@ class Operator:
         await self.process.aclose()
 
     async def run(self) -> dict[int, float]:
-        """Lets it go; when each version was appended."""
+        """Let the process issue its commands; return when each version was appended."""
         await _pipe(self.process.stdin).send(b"go\n")
         text = "".join([part async for part in self.said])
         return {int(version): at for version, at in json.loads(text).items()}
@@ -125,7 +126,7 @@ def _pipe(stream: T | None) -> T:
 async def paced(
     market: Market, moments: list[list[Encoded]], stop: anyio.Event
 ) -> tuple[dict[bytes, float], list[Seen]]:
-    """Sends one bar every 20 ms until told to stop, and reads decisions until all of them are in."""
+    """Send one bar every 20 ms until ``stop`` is set, and read decisions until all bars are decided."""
     sent: dict[bytes, float] = {}
     seen: list[Seen] = []
     done = anyio.Event()
@@ -153,17 +154,17 @@ async def paced(
 
 
 class Stage:
-    """An installation under bars: what remains of its market, and stretches of it."""
+    """An installation that gets bars: the rest of its market, from which each phase takes its bars."""
 
     def __init__(self, installation: Installation, market: Market, bars: list[list[Encoded]]) -> None:
         self.installation, self.market, self.bars = installation, market, bars
 
     async def quiet(self) -> Outcome:
-        """Five seconds without a command."""
+        """Run a phase of five seconds without a command."""
         return await self._stretch(lambda: anyio.sleep(5))
 
     async def commanded(self, kind: str, pair: tuple[str, str], count: int) -> Outcome:
-        """As long as ``count`` commands take."""
+        """Run a phase that lasts until ``count`` commands are issued."""
         async with Operator(self.installation.url, *pair, kind, str(count)) as operator:
             return await self._stretch(operator.run)
 
@@ -186,7 +187,7 @@ class Stage:
 
 
 def delays(outcome: Outcome) -> tuple[list[float], list[float]]:
-    """For each command, ms to its first decision; and the same beyond the wait for the next bar."""
+    """Return for each command the time to its first decision (ms), with and without the wait for the next bar."""
     whole, beyond = [], []
     for version, appended in outcome.commands.items():
         first = next(seen for seen in outcome.seen if seen.decision.control_version >= version)
@@ -196,18 +197,19 @@ def delays(outcome: Outcome) -> tuple[list[float], list[float]]:
 
 
 def stall(outcome: Outcome) -> float:
-    """The longest gap between decisions beyond the pace's period (ms)."""
+    """Return the longest gap between decisions, less the period of the bars (ms)."""
     return 1000 * float(np.diff([seen.at for seen in outcome.seen]).max()) - PERIOD_MS
 
 
 def lost(outcome: Outcome) -> int:
-    """Bars without a decision, and bars decided twice."""
+    """Return the number of bars without a decision, or decided twice."""
     decided = [seen.bar for seen in outcome.seen]
     return len(outcome.sent.keys() - set(decided)) + len(decided) - len(set(decided))
 
 
 def mixed(outcome: Outcome, versions: Mapping[int, State]) -> int:
-    """Decisions whose ballots are not those of their version's champions, or whose head is not its."""
+    """Return the number of decisions whose ballots are not those of the champions of their version, or whose head is
+    not that of the version."""
     wrong = 0
     for seen in outcome.seen:
         state = versions[seen.decision.control_version]
@@ -218,7 +220,7 @@ def mixed(outcome: Outcome, versions: Mapping[int, State]) -> int:
 
 
 async def all_versions(log: RedisLog) -> dict[int, State]:
-    """Every configuration there ever was."""
+    """Return every version of the configuration."""
     state, found = EMPTY, {}
     for entry in await history(log):
         state = found[entry.version] = fold(state, entry)
@@ -232,7 +234,7 @@ async def until_ready(log: RedisLog, artifact: str) -> None:
 
 
 class Measured(NamedTuple):
-    """The three stretches, and how many decisions of all of them are mixed."""
+    """The three phases, and the number of mixed decisions in all of them."""
 
     quiet: Outcome
     promote: Outcome
@@ -261,7 +263,7 @@ async def measure(installation: Installation, pair: tuple[str, str], count: int)
 
 
 def figures_of(name: str, outcome: Outcome, quiet: Outcome) -> dict[str, Figure]:
-    """One kind of command."""
+    """Return the figures of one kind of command."""
     whole, beyond = delays(outcome)
     alone = f"a bar every {PERIOD_MS:.0f} ms: the wait for the next alone has p99 {0.99 * PERIOD_MS:.1f}"
     return {
@@ -274,7 +276,7 @@ def figures_of(name: str, outcome: Outcome, quiet: Outcome) -> dict[str, Figure]
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     count = 40 if quick else 200
     bars = ("--synthetic", "sequence", "--symbols", "4", "--count", "3000")
     with tempfile.TemporaryDirectory() as folder:
@@ -299,7 +301,7 @@ def run(quick: bool) -> dict[str, Figure]:
 
 
 async def champion(installation: Installation) -> str:
-    """Who votes for the model."""
+    """Return the digest of the model's champion."""
     log = installation.log()
     found = (await current(log)).models[MODEL].champion
     await log.close()

@@ -1,4 +1,4 @@
-"""Recorded scores of a made-up market, for tests: a candidate with a known skill beside a champion with less."""
+"""Make scores of a synthetic market, for tests: of a candidate with a known skill and a champion with less."""
 
 import math
 import random
@@ -29,7 +29,7 @@ def softmax(values: list[float]) -> tuple[float, float, float]:
 
 
 def scored(bar: int, symbol: str, said: tuple[float, float, float], outcome: int, **other: Any) -> PredictionScored:
-    """One scored prediction of the candidate, in shadow."""
+    """Return one scored prediction of the candidate, in shadow."""
     action = max(range(3), key=lambda k: said[k])
     fields: dict[str, Any] = {
         "symbol": symbol,
@@ -70,7 +70,9 @@ def scored(bar: int, symbol: str, said: tuple[float, float, float], outcome: int
 
 
 def market(bars: int, seed: int = 7, signal: float = 1.2, symbols: int = 8) -> Iterator[PredictionScored]:
-    """A candidate that sees ``signal`` of the truth, beside a champion that sees half of it."""
+    """Yield scores of a candidate that predicts the true probabilities; the champion's log odds are half as large.
+
+    ``signal`` is the strength of the true signal."""
     random_ = random.Random(seed)
     for bar in range(bars):
         for number in range(symbols):
@@ -94,7 +96,7 @@ def market(bars: int, seed: int = 7, signal: float = 1.2, symbols: int = 8) -> I
 
 
 def wrong(bars: int, **other: Any) -> list[PredictionScored]:
-    """The candidate, promoted, is sure of what does not come; its ghost, the former champion, knows nothing."""
+    """Return scores of a promoted candidate that is sure of wrong outcomes; the former champion has no skill."""
     found = []
     for bar in range(bars):
         for number in range(8):
@@ -185,11 +187,11 @@ BEFORE: tuple[Command, ...] = (
     StartShadow("xgboost", CANDIDATE.hex()),
     StartShadow("xgboost", OTHER.hex()),
 )
-"""What led to version 7, which scores here are made under."""
+"""The commands that lead to version 7, under which the scores of this module are made."""
 
 
 def commands(*later: tuple[int, Command], first: Sequence[Command] = BEFORE) -> list[Envelope[CommandRecorded]]:
-    """The control stream: ``first``, then each of ``later`` at its time (ms)."""
+    """Return the control stream: ``first``, then each of ``later`` at its time (ms)."""
     state, found = EMPTY, []
     for number, (at, command) in enumerate([*((1, one) for one in first), *later]):
         entry = propose(state, command, command_id=str(number), actor="ada", reason="a test", at=at)
@@ -200,13 +202,13 @@ def commands(*later: tuple[int, Command], first: Sequence[Command] = BEFORE) -> 
 
 
 def two_models() -> list[Command]:
-    """Two models that vote since version 6, with the same weight."""
+    """Return commands after which two models vote from version 6 on, with equal weights."""
     second = structs.replace(register(OTHER), model="lightgbm")
     return [*BEFORE[:3], second, BEFORE[4], Promote("lightgbm", OTHER.hex(), forced=True, weight=0.5)]
 
 
 def votes(bars: int) -> list[PredictionScored]:
-    """Two voting models, one that sees the truth and one that does not."""
+    """Return scores of two voting models, of which one has skill and the other has none."""
     found = []
     for row in market(bars):
         about = {"role": "voting", "control_version": 6}
@@ -216,7 +218,7 @@ def votes(bars: int) -> list[PredictionScored]:
 
 
 async def record(log: Log, stream: str, events: Iterable[Any], partition: int = 0) -> list[str]:
-    """Writes events as the service whose stream it is would; returns their ids."""
+    """Write events as the service that owns the stream does, and return their ids."""
     group = f"writer-of-{stream}"
     claim = await log.claim(group, (), partition, owner(group), take_over=True)
     sealed = [encode(stream, event) for event in events]

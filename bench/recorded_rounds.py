@@ -1,5 +1,6 @@
-"""A recorded installation without its processes, for benchmarks and tests: control, ballots, decisions and
-intents of made-up models, written as the services write them."""
+"""Make the streams of an installation without running it, for benchmarks and tests.
+
+They contain commands, and the ballots, decisions and intents of synthetic models, as the services write them."""
 
 import math
 import random
@@ -35,7 +36,7 @@ THIRD = (-1.2, -0.8, -1.3)
 
 
 class Round(NamedTuple):
-    """What one bar led to, in the order in which it was written."""
+    """All events of one bar, in the order in which they are written."""
 
     bar: Encoded
     ballots: tuple[Encoded, ...]
@@ -43,12 +44,12 @@ class Round(NamedTuple):
 
 
 def digest(model: str, number: int = 0) -> str:
-    """A made-up artifact."""
+    """Return the digest of an artifact that does not exist."""
     return (model.encode().hex() + f"{number:02x}" * 32)[:64]
 
 
 def commands(models: tuple[str, ...] = MODELS) -> list[Command]:
-    """Four champions of one weight, and a candidate beside the first."""
+    """Return commands that promote a champion of each model, with equal weights, and start a shadow of the first."""
     made: list[Command] = [Found(1, "log-of-a-bench")]
     for number, model in enumerate(models, 1):
         made.extend(
@@ -73,7 +74,7 @@ def commands(models: tuple[str, ...] = MODELS) -> list[Command]:
 
 
 def control(given: list[Command]) -> tuple[list[CommandRecorded], State]:
-    """The entries that record these commands, and the configuration they make."""
+    """Return the events that record these commands, and the resulting configuration."""
     state, entries = EMPTY, []
     for number, command in enumerate(given, 1):
         entry = propose(state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=START_MS + number)
@@ -84,13 +85,13 @@ def control(given: list[Command]) -> tuple[list[CommandRecorded], State]:
 
 
 def control_entries(given: list[Command]) -> list[Entry]:
-    """The control stream that these commands make."""
+    """Return the entries of the control stream with these commands."""
     entries, _ = control(given)
     return [Entry(StreamKey("control"), f"{each.version}-0", encode("control", each).data) for each in entries]
 
 
 def probabilities(draw: random.Random) -> Probabilities:
-    """Some three probabilities."""
+    """Return random probabilities of the three classes."""
     powers = [math.exp(draw.gauss(0.0, 0.35)) for _ in range(3)]
     total = sum(powers)
     return (powers[0] / total, powers[1] / total, powers[2] / total)
@@ -99,8 +100,8 @@ def probabilities(draw: random.Random) -> Probabilities:
 def rounds(
     count: int, *, models: tuple[str, ...] = MODELS, symbols: int = 8, partition: int = 0, seed: int = 7
 ) -> Iterator[Round]:
-    """Bars of several symbols, the ballots of every champion and of the candidate about each, and what the
-    voter wrote."""
+    """Yield ``count`` rounds: bars of several symbols, the ballots of every champion and of the candidate, and the
+    output of the voter."""
     given = commands(models)
     entries, state = control(given)
     voter = Voter(ticks=0)
@@ -149,7 +150,7 @@ def rounds(
 
 
 class Recorded:
-    """A source in memory (``shared.audit.source.Source``): entries by place."""
+    """A source in memory (``shared.audit.source.Source``): entries by stream."""
 
     def __init__(self) -> None:
         self.places: dict[StreamKey, list[Entry]] = {}
@@ -157,7 +158,7 @@ class Recorded:
         self._clock = START_MS
 
     def write(self, stream: str, data: bytes, partition: int = 0) -> Entry:
-        """Appends under the next millisecond."""
+        """Append an entry with the id of the next millisecond."""
         self._clock += 1
         place = StreamKey(stream, partition)
         entry = Entry(place, f"{self._clock}-0", data)
@@ -165,7 +166,7 @@ class Recorded:
         return entry
 
     def append(self, stream: str, data: bytes, now: int, partition: int = 0) -> Entry:
-        """Appends under the id that a server would give at a time (ms)."""
+        """Append an entry with the id that a server would assign at the time ``now`` (ms)."""
         place = StreamKey(stream, partition)
         entries = self.places.setdefault(place, [])
         moment, number = order(entries[-1].id) if entries else (0, 0)
@@ -174,7 +175,7 @@ class Recorded:
         return entries[-1]
 
     def replay_from(self, place: StreamKey, after: str) -> list[Entry]:
-        """Entries after one."""
+        """Return the entries after an id."""
         entries = self.places.get(place, [])
         return entries[bisect_right(entries, order(after), key=lambda entry: order(entry.id)) :]
 
@@ -186,17 +187,17 @@ class Recorded:
         return (entry for entry in self.places.get(place, ()) if span.holds(entry.id))
 
     def whole(self, place: StreamKey) -> bool:
-        """Nothing was trimmed."""
+        """Return True: no stream is trimmed."""
         return True
 
     def extent(self, place: StreamKey) -> RecordedExtent:
-        """See ``Counted``: what a server would say, who does not forget what was removed."""
+        """Return what a server would report (see ``Counted``); its count includes removed entries."""
         entries = self.places.get(place, [])
         added = max(self.added.get(place, 0), len(entries))
         return RecordedExtent(entries[-1].id if entries else START, added)
 
     def without(self, place: StreamKey, gone: Collection[str]) -> "Recorded":
-        """A copy from which entries were removed, as a server's stream where the count of what was added stays."""
+        """Return a copy without some entries. As on a server, the count of added entries is unchanged."""
         made = Recorded()
         made.places = {**self.places, place: [entry for entry in self.places[place] if entry.id not in gone]}
         made.added = {**self.added, place: len(self.places[place])}
@@ -204,20 +205,20 @@ class Recorded:
 
 
 class Control:
-    """The control stream, as the door would write it."""
+    """The control stream, as a control writer writes it."""
 
     def __init__(self, source: Recorded) -> None:
         self.source, self.state = source, EMPTY
         self.envelopes: list[Envelope[CommandRecorded]] = []
 
     def issue(self, *commands: Command) -> None:
-        """Records commands, all of which may stand."""
+        """Record commands, all of which must be valid."""
         for command in commands:
             refused = self.attempt(command)
             assert refused is None, refused
 
     def attempt(self, command: Command, at: int | None = None) -> Rejected | None:
-        """Records a command at a time (ms); why not, where it may not stand."""
+        """Record a command at the time ``at`` (ms). Return the rejection if it is invalid, otherwise None."""
         number = self.state.version + 1
         at = START_MS + number if at is None else at
         entry = propose(self.state, command, command_id=f"c{number}", actor="ada", reason="a bench", at=at)
@@ -233,7 +234,7 @@ class Control:
 
 
 def recorded(count: int, partition: int = 0) -> Recorded:
-    """A source with ``count`` rounds."""
+    """Return a source with ``count`` rounds."""
     made = Recorded()
     made.places[StreamKey("control")] = control_entries(commands())
     for one in rounds(count, partition=partition):

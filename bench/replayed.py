@@ -1,4 +1,4 @@
-"""A recorded installation with real models, made in one process by the cores that serve live."""
+"""Record an installation with real models in one process, with the cores of the live services."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -29,7 +29,7 @@ FED = 3000
 
 
 class Replayed(NamedTuple):
-    """What was recorded, the artifacts behind it, and who is champion and who is in shadow."""
+    """The recorded streams, the artifact store, and the champions and shadows."""
 
     source: Recorded
     store: ArtifactStore
@@ -38,7 +38,7 @@ class Replayed(NamedTuple):
 
 
 class Hosted:
-    """One service's core, reading a source in memory and writing to it."""
+    """The core of one service, which reads from a source in memory and writes to it."""
 
     def __init__(self, service: Service[Any], source: Recorded) -> None:
         self.service, self.source = service, source
@@ -47,7 +47,7 @@ class Hosted:
         self.folded = 0
 
     def turn(self, control: Sequence[Envelope[CommandRecorded]]) -> None:
-        """Handles whatever is new."""
+        """Handle all new entries."""
         new, self.folded = control[self.folded :], len(control)
         if not self.service.follows_control:
             new = ()
@@ -63,12 +63,12 @@ class Hosted:
 
 
 def seal_all(made: Replayed, folder: Path) -> None:
-    """Two sealed files of each stream."""
+    """Write each stream as two archive files."""
     seal_streams(made.source, folder)
 
 
 def seal_streams(source: Recorded, folder: Path) -> None:
-    """The same of any source."""
+    """Write each stream of a source as two archive files."""
     store = open_store(folder)
     for place, entries in source.places.items():
         previous, after, before = "0" * 64, "0-0", 0
@@ -81,8 +81,8 @@ def seal_streams(source: Recorded, folder: Path) -> None:
 
 
 def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed: int = FED) -> Replayed:
-    """Trains a champion of each family and a candidate beside the first, feeds ``fed`` bars of two symbols, and
-    promotes the candidate half way."""
+    """Train a champion of each family and a shadow of the first, feed ``fed`` bars of two symbols, and promote the
+    shadow half way. Return the recording."""
     market = SyntheticMarket(("BTCUSDT", "ETHUSDT"), "sequence", 7, 2500)
     bars = {symbol: columns for (symbol, _), columns in gather(market.rows()).items()}
     store, source = ArtifactStore(folder), Recorded()

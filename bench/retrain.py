@@ -1,12 +1,13 @@
-"""All four families trained at their default sizes: time, memory, what they find, and that they find nothing in leaks.
+"""Train all four families at their default sizes: measure time, memory and skill, and check for leaks.
 
     python -m bench retrain [BTCUSDT-15m.csv.gz ETHUSDT-15m.csv.gz] [--quick]
 
-Each training is a process of its own, lowered as the trainer's are; its peak is what was resident at most. With
-files the data are their bars, without a synthetic market of as many. Beside each: the same with labels moved by a
-third of the table, in which nothing can be found. On the synthetic market the gain is held against that of the
-exact posterior on the same rows: the best that anybody could do who knew the hidden volatility too. How much of it
-is found is a matter of rows, for labels of twelve bars overlap: so it is asked of a long market as well.
+Each training is a process with lowered priority, as under the trainer; its memory is the peak of the resident set. The
+data are the bars of the files, or a synthetic market of the same size. Each training is repeated with labels shifted by
+a third of the table, for which no skill is possible: skill there is a leak. On the synthetic market the skill is
+compared with that of the exact posterior on the same rows, which knows the hidden volatility too and is an upper bound.
+How much of it a model reaches depends on the number of rows, since labels of twelve bars overlap, so a longer market is
+measured as well.
 """
 
 import time
@@ -39,11 +40,11 @@ SETS_OF = {
 }
 MNAT = 1000.0
 NOISE = 3.0
-"""Gains of moved labels under this are noise (mnat)."""
+"""Gains below this, with shifted labels, are noise (mnat)."""
 
 
 class Data(NamedTuple):
-    """Bars of files, or so many of each of so many symbols of the synthetic market."""
+    """The bars of ``files``; without files, ``rows`` bars of each of ``symbols`` symbols of the synthetic market."""
 
     files: tuple[str, ...]
     symbols: int
@@ -65,11 +66,12 @@ class Data(NamedTuple):
 
 ONE_JOB = 2, 23_500
 LONG = 10, 40_000
-"""Symbols, and bars of each: as many as two years of BTC and ETH; a long market."""
+"""Symbols, and bars of each. The first market has as many bars as two years of BTC and ETH; the second is long."""
 
 
 class Done(NamedTuple):
-    """A training: seconds, peak memory (MB), skill in mnat with its interval, rows; of the best there is (share)."""
+    """The result of a training: its time (s), peak memory (MB), skill (mnat) with its interval, number of rows, and the
+    share of the best possible skill."""
 
     seconds: float
     peak: float
@@ -79,7 +81,7 @@ class Done(NamedTuple):
 
 
 def recipe(family: str, data: Data, quick: bool) -> Recipe:
-    """The defaults; trees may take as many rounds as a long market has use for."""
+    """Return the default recipe, with more rounds for trees, as a long market needs."""
     networks = family in {"nhits", "patchtst"}
     params: dict[str, float] = {"epochs": 1} if quick and networks else {}
     if (data.symbols, data.rows) == LONG and not networks:
@@ -88,7 +90,7 @@ def recipe(family: str, data: Data, quick: bool) -> Recipe:
 
 
 def train(family: str, data: Data, quick: bool) -> Done:
-    """One family, in this process."""
+    """Train one family in this process."""
     isolate(8192)
     begun = time.monotonic()
     series = data.series(family)
@@ -102,7 +104,7 @@ def train(family: str, data: Data, quick: bool) -> Done:
 
 
 def leak(family: str, data: Data, quick: bool) -> Done:
-    """The same with labels moved by a third of the table: skill there is a leak."""
+    """Train with labels shifted by a third of the table, where any skill is a leak."""
     isolate(8192)
     whole = prepare(data.series(family), SETS_OF[family], recipe(family, data, quick))
     moved = whole.table._replace(z=np.roll(whole.table.z, len(whole.table.z) // 3))
@@ -114,8 +116,10 @@ def leak(family: str, data: Data, quick: bool) -> Done:
 
 
 def best(prepared: Prepared, data: Data) -> float:
-    """What the exact posterior gains over the prior on the test part (mnat). The label is cut by the volatility
-    that is known from bars, the posterior knows the true one: its threshold is scaled by the two."""
+    """Return the gain of the exact posterior over the prior on the test part (mnat).
+
+    Labels use the volatility estimated from bars, while the posterior knows the true one, so its threshold is scaled by
+    their ratio."""
     market = data.market
     bars = {symbol: columns for (symbol, _), columns in market.load().items()}
     test, table = prepared.parts.test, prepared.table
@@ -134,13 +138,13 @@ def best(prepared: Prepared, data: Data) -> float:
 
 
 def apart(work: Callable[[str, Data, bool], Done], family: str, data: Data, quick: bool) -> Done:
-    """In a process of its own."""
+    """Do ``work`` in another process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, family, data, quick).result()
 
 
 def run(quick: bool, *files: str) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     data = Data(files, 2, 4_000) if quick else Data(files, *ONE_JOB)
     figures: dict[str, Figure] = {}
     for family in SETS_OF:

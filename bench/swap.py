@@ -1,10 +1,9 @@
-"""Bar to decision while an artifact is loaded into a worker that answers, against the same without.
+"""Measure the latency from bar to decision while a serving worker loads an artifact, against that without a load.
 
-XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes, each service a process of its own. For one
-family after the other a shadow is started, bars are sent one after the other for as long as it loads and
-a little longer, and it is stopped again. Every second time the shadow is a former champion, which its worker
-kept warm: the same commands, the same folds, the same extra ballot, as many bars, and nothing is loaded. So
-the ratio is what loading costs.
+The models are XGBoost, LightGBM, N-HiTS and PatchTST in their default sizes; each service is a process. For each family
+in turn a shadow is started, bars are sent one after the other until it is loaded and a little longer, and it is
+stopped. In every second round the shadow is a former champion that its worker kept in memory: commands, folds, the
+additional ballot and the number of bars are the same, but nothing is loaded. So the ratio is the cost of loading.
 """
 
 import tempfile
@@ -31,14 +30,14 @@ from shared.runtime.process import owner
 
 WARM = 700
 BARS = 6
-"""Sent at least, once a shadow was started."""
+"""The minimum number of bars sent after a shadow is started."""
 MOST = 200
-"""A load that took longer than so many bars would be cut short."""
+"""The maximum number of bars during a load."""
 READINESS = StreamKey("readiness")
 
 
 class Pair(NamedTuple):
-    """A model's former champion, which stays warm, and an artifact that never was champion."""
+    """A former champion of a model, which its worker keeps in memory, and an artifact that never was champion."""
 
     model: str
     warm: str
@@ -55,8 +54,9 @@ class Swaps:
         self.loads: list[int] = []
 
     async def latencies(self, model: str, artifact: str, least: int, *, cold: bool) -> list[float]:
-        """Milliseconds of each bar after the command was appended: ``least``, and where something is
-        loaded, until that was announced."""
+        """Return the latency of each bar (ms) after the command was appended.
+
+        At least ``least`` bars are sent. If ``cold``, bars are sent until the load is announced, at most ``MOST``."""
         await self._issue(StartShadow(model, artifact))
         found: list[float] = []
         announced: list[int] = []
@@ -76,7 +76,7 @@ class Swaps:
         await self.door.issue(command, actor="bench", reason="a swap")
 
     async def prepare(self, pair: Pair) -> None:
-        """Makes the warm artifact a former champion, out of shadow."""
+        """Make the warm artifact a former champion that is not in shadow."""
         state = await self.door.state()
         champion = state.models[pair.model].champion
         assert champion is not None
@@ -85,7 +85,7 @@ class Swaps:
         await self._issue(StopShadow(pair.model, pair.warm))
 
     async def loaded(self, artifact: str) -> list[int]:
-        """How long each load of an artifact took (ms) that was announced since the last call."""
+        """Return the duration (ms) of each load of an artifact that was announced since the last call."""
         took = []
         while entries := await self.log.scan(READINESS, after=self.after):
             self.after = entries[-1].id
@@ -96,7 +96,7 @@ class Swaps:
 
 
 async def measure(installation: Installation, pairs: list[Pair], rounds: int) -> dict[str, tuple[float, float, float]]:
-    """For each model the p99 (ms) with a load and without, and how long a load took."""
+    """Return for each model the p99 latency (ms) with and without a load, and the duration of a load."""
     log, sender = installation.log(), installation.log()
     market = Market(log, await sender.claim("bench", (), 0, owner("bench")))
     market.send = Market(sender, market.claim).send  # type: ignore[method-assign]  # a connection of its own
@@ -121,7 +121,7 @@ async def measure(installation: Installation, pairs: list[Pair], rounds: int) ->
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation(Path(folder), models=MODELS)
         with running(installation):

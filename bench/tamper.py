@@ -1,11 +1,12 @@
-"""Random tampering with a control log: how much of it is found, and what the chain costs.
+"""Measure how often random tampering with ``control`` is detected, and the cost of its hash chain.
 
-A thousand times, one thing is done to a log of some hundred commands, by somebody who can write to the
-server and knows the format: an entry edited (its envelope made to fit, or a raw byte flipped), entries
-deleted (with and without renumbering), swapped, cut off, written again, forged at the end, or the
-log rewritten whole from one entry on. It counts as found if a reader stops, refuses an entry, or finds
-that the log contradicts a checkpoint, and as named if the first word about it is of the entry that was
-touched, of the one behind it, or (where the chain itself was made to fit) of the next checkpoint.
+A thousand times, a log of some hundred commands is changed as by an attacker who can write to the server and knows the
+format. An entry is edited (with a matching envelope, or by flipping one bit), entries are deleted (with or
+without renumbering), swapped, truncated, duplicated or forged at the end, or the log is rewritten from one entry on.
+
+The change is detected (``found``) if a reader stops, refuses an entry, or finds that the log contradicts a checkpoint.
+It is located (``named``) if the first report is about the changed entry, the entry after it, or, where the chain was
+recomputed, the next checkpoint.
 """
 
 import random
@@ -40,11 +41,11 @@ MODELS = ("lightgbm", "logistic", "nhits", "xgboost")
 ARTIFACTS = [f"{number:064x}" for number in range(1, 41)]
 NOTED_EVERY = 50
 Log = list[tuple[str, bytes]]
-"""Ids and bytes, as they stand on the stream."""
+"""Ids and bytes of the entries, as on the stream."""
 
 
 def wishes(seed: int) -> Sequence[Command]:
-    """Commands as operators issue them, over and over; not each of them may stand."""
+    """Return commands as operators issue them, in a long sequence. Some of them are invalid."""
     rng = random.Random(seed)
     own = {model: ARTIFACTS[number::4] for number, model in enumerate(MODELS)}
     commands: list[Command] = []
@@ -59,7 +60,7 @@ def wishes(seed: int) -> Sequence[Command]:
 
 
 def recorded(count: int, seed: int = 1) -> list[CommandRecorded]:
-    """A log of so many entries that stand."""
+    """Return a log of ``count`` valid entries."""
     state = EMPTY
     entries: list[CommandRecorded] = []
     begun: list[Command] = [Found(1, "log-of-a-benchmark")]
@@ -97,7 +98,7 @@ def sealed(entries: Sequence[CommandRecorded]) -> Log:
 
 
 def edit(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """One field changed, the envelope made to fit."""
+    """Change one field of an entry and compute a matching envelope."""
     at = rng.randrange(len(log))
     entry: CommandRecorded = decode("control", log[at][1]).event
     fields = {
@@ -118,7 +119,7 @@ def edit(log: Log, rng: random.Random) -> tuple[Log, int]:
 
 
 def flip(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """One byte changed to another."""
+    """Flip one bit of an entry."""
     at = rng.randrange(len(log))
     data = bytearray(log[at][1])
     place = rng.randrange(len(data))
@@ -127,14 +128,14 @@ def flip(log: Log, rng: random.Random) -> tuple[Log, int]:
 
 
 def delete(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """Some entries in a row gone, the others under their ids, or renumbered."""
+    """Delete some consecutive entries; the others keep their ids, or are renumbered."""
     at, count = rng.randrange(len(log)), rng.randint(1, 3)
     left = [*log[:at], *log[at + count :]]
     return left if rng.random() < 0.5 else renumbered(left), at
 
 
 def swap(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """Two entries in each other's place."""
+    """Swap two entries."""
     a, b = sorted(rng.sample(range(len(log)), 2))
     changed = [data for _, data in log]
     changed[a], changed[b] = changed[b], changed[a]
@@ -142,20 +143,20 @@ def swap(log: Log, rng: random.Random) -> tuple[Log, int]:
 
 
 def truncate(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """The end gone, or the beginning."""
+    """Delete the end of the log, or its beginning."""
     at = rng.randrange(1, len(log))
     return (log[:at], at) if rng.random() < 0.5 else (log[at:], 0)
 
 
 def again(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """An entry written once more, somewhere behind itself."""
+    """Insert a copy of an entry at a later place."""
     which = rng.randrange(len(log))
     at = rng.randint(which + 1, len(log))
     return renumbered([*log[:at], log[which], *log[at:]]), at
 
 
 def forge(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """Written past the door at the end: nothing of ours, or an entry with a wrong head or version."""
+    """Append, without a control writer, invalid bytes or an entry with a wrong head or version."""
     end = len(log) + 1
     last: CommandRecorded = decode("control", log[-1][1]).event
     entry = replace(last, version=last.version + rng.choice((0, 1, 2)), previous="d" * 64, command_id="forged")
@@ -164,7 +165,7 @@ def forge(log: Log, rng: random.Random) -> tuple[Log, int]:
 
 
 def rewrite(log: Log, rng: random.Random) -> tuple[Log, int]:
-    """An entry edited, and the chain from there on made anew: it fits itself."""
+    """Edit an entry and recompute the chain from there on, so that it is consistent."""
     at = rng.randrange(len(log))
     entries: list[CommandRecorded] = [decode("control", data).event for _, data in log]
     entries[at] = replace(entries[at], reason="as I like it")
@@ -190,8 +191,9 @@ KINDS: tuple[Callable[[Log, random.Random], tuple[Log, int]], ...] = (
 
 
 def verdict(log: Log, noted: Sequence[Checkpoint]) -> int | None:
-    """The place (from 0) of the first entry that a reader of this log complains about; None for none.
-    For a checkpoint, the place of the entry whose head it noted."""
+    """Return the index (from 0) of the first entry that a reader of this log reports; None if it reports none.
+
+    For a checkpoint it is the index of the entry whose head the checkpoint contains."""
     reader = ControlReader()
     for place, (entry, data) in enumerate(log):
         try:
@@ -207,7 +209,7 @@ def verdict(log: Log, noted: Sequence[Checkpoint]) -> int | None:
 def tampering(
     count: int, entries: Sequence[CommandRecorded], seed: int = 7
 ) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """What was done, found and named, by kind."""
+    """Return the numbers of changes that were made, detected and located, by kind."""
     rng, log = random.Random(seed), sealed(entries)
     state, noted = EMPTY, []
     for entry in entries:
@@ -230,7 +232,7 @@ def tampering(
 
 
 def folding(entries: Sequence[CommandRecorded]) -> dict[str, float]:
-    """Seconds to fold a log, microseconds an entry for the chain and for reading from bytes."""
+    """Return the time to fold a log (s), and the times for one entry (us): of the chain, and of reading from bytes."""
     begun = time.perf_counter()
     state = EMPTY
     for entry in entries:
@@ -252,7 +254,7 @@ def reading(log: Log) -> dict[str, float]:
 
 
 def signed(count: int) -> float:
-    """Microseconds to fold a signed entry."""
+    """Return the time to fold a signed entry (us)."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from shared.control.signing import Signer
@@ -275,7 +277,7 @@ def signed(count: int) -> float:
 
 
 def floor(entries: Sequence[CommandRecorded]) -> float:
-    """Microseconds to decode an entry's JSON: what any reader pays before it thinks."""
+    """Return the time to decode the JSON of an entry (us), which every reader needs."""
     data = [msgspec.json.encode(entry) for entry in entries]
     decode = msgspec.json.Decoder(CommandRecorded).decode
     begun = time.perf_counter()
@@ -285,7 +287,7 @@ def floor(entries: Sequence[CommandRecorded]) -> float:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module."""
+    """Run the benchmark; see the docstring of the module."""
     runs = 3 if quick else 5
     done, found, named = tampering(1000, recorded(60 if quick else 200))
     long = recorded(20_000 if quick else 100_000)

@@ -1,12 +1,13 @@
-"""What telemetry costs: one hop with traces and metrics on, against the same hop with them off.
+"""Measure the cost of telemetry: one hop with traces and metrics on, against the same hop with them off.
 
-The hop of ``bench.hop`` through runtime and log, 100 events a batch, on an embedded server; a hundredth
-of the events is sampled, and sent to a collector in a process of its own on loopback. On and off take
-turns within one run, 100 batches each, so that whatever else the machine does falls on both; each pair
-of neighbours gives one ratio. Turns are compared by the processor time of this process, which is what
-limits a service that has a backlog (waiting for the server is left out, to the disadvantage of "on").
-Spans are handed over at the end of each turn that made them, and count with it; in a service a thread
-of its own does it, on the same interpreter.
+The hop is that of ``bench.hop`` through runtime and log, with 100 events a batch, on an embedded server. One percent of
+the events is sampled and sent to a collector, which is another process on loopback. Turns with telemetry on and off, of
+100 batches each, alternate within one run, so that other load on the machine affects both. Each pair of adjacent turns
+gives one ratio.
+
+Turns are compared by the processor time of this process, which limits a service with a backlog. Waiting for the server
+is left out, which makes the ratio less favourable to telemetry. Spans are exported at the end of the turn that made
+them, and the export counts as part of it; in a service, a separate thread of the same interpreter exports them.
 """
 
 import subprocess
@@ -45,11 +46,11 @@ SAMPLE: Final = 0.01
 FILL: Final = 1000
 EXPORT_MS: Final = TelemetrySettings().export_ms
 HOUR_MS: Final = 3_600_000
-"""Between exports of spans by the processor's own thread: never within a run."""
+"""Interval between exports of spans by the span processor's thread: long enough that none happens during a run."""
 
 
 class Sink(BaseHTTPRequestHandler):
-    """A collector that accepts everything and keeps nothing."""
+    """A collector that accepts and discards all data."""
 
     protocol_version = "HTTP/1.1"
 
@@ -65,7 +66,7 @@ class Sink(BaseHTTPRequestHandler):
 
 @contextmanager
 def collector() -> Iterator[str]:
-    """The endpoint of a sink in a process of its own."""
+    """Run a collector in its own process, and yield its endpoint."""
     command = [sys.executable, "-m", "bench.telemetry"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -76,7 +77,7 @@ def collector() -> Iterator[str]:
 
 
 def sampled(count: int) -> list[Encoded]:
-    """The inputs of the hop, a hundredth of them with the flag set."""
+    """Return the inputs of the hop; one percent of them has the flag for sampling."""
     return [
         encode("features", vector.envelope.event, flags=flags_of(vector.envelope.correlation, SAMPLE))
         for vector in vectors(count)
@@ -84,7 +85,7 @@ def sampled(count: int) -> list[Encoded]:
 
 
 class Turns(Telemetry):
-    """Telemetry that is on and off by turns, and keeps the processor time of each. Off first, then on, on, off, ..."""
+    """Telemetry that is switched on and off by turns (off, on, on, off, ...) and records the processor time of each."""
 
     def __init__(self, telemetry: Exporting, spans: BatchSpanProcessor) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class Turns(Telemetry):
 
     @property
     def on(self) -> bool:
-        """Whether telemetry is on in this turn."""
+        """True if telemetry is on in this turn."""
         return (self.batches // TURN + 1) // 2 % 2 == 1
 
     def batch(self, report: BatchReport) -> None:
@@ -118,8 +119,8 @@ class Turns(Telemetry):
 
 
 def hop(url: str, events: list[Encoded], endpoint: str) -> tuple[list[tuple[float, float]], float]:
-    """Pairs of neighbouring turns, in processor seconds: off, on; the first pair warms up and is left out.
-    And the share of the turns that were on which was spent in telemetry, beyond what it takes while it is off."""
+    """Return the processor times (s) of adjacent turns as pairs (off, on), without the first pair, which warms up; and
+    the share of the time with telemetry on that was spent in telemetry, less its time while it is off."""
     with Raw(url) as raw:
         raw.call(pack("FLUSHALL"))
         for at in range(0, len(events), FILL):
@@ -144,7 +145,7 @@ def hop(url: str, events: list[Encoded], endpoint: str) -> tuple[list[tuple[floa
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """See the module's docstring."""
+    """Run the benchmark; see the docstring of the module."""
     rounds, events = 2 if quick else 6, sampled(TURN * BATCH * 32)
     pairs: list[tuple[float, float]] = []
     shares: list[float] = []
@@ -170,7 +171,7 @@ def run(quick: bool) -> dict[str, Figure]:
 
 
 def main() -> None:
-    """The collector's process: prints its port, serves until it is killed."""
+    """Run in the collector's process: print the port, and serve until killed."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
         print(server.server_port, flush=True)
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""A toy market, for tests that train."""
+"""Make a simple synthetic market, for tests that train models."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ MINUTE = 60_000
 
 
 def market(symbol: str, bars: int, momentum: float, seed: int) -> Bars:
-    """A toy: log returns that repeat a share ``momentum`` of the one before, prices from them."""
+    """Return bars whose log returns are an AR(1) process with coefficient ``momentum``."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 0.001, bars + 1)
     returns = np.zeros(bars + 1)

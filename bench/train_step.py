@@ -1,13 +1,13 @@
-"""A training step of PatchTST and N-HiTS as forecasters, against neuralforecast's with the same sizes.
+"""Measure a training step of PatchTST and N-HiTS as forecasters, against neuralforecast's with the same sizes.
 
     python -m venv bench/out/peer && bench/out/peer/bin/pip install neuralforecast==3.3.0 torch==2.13.0
     python -m bench train-step [ETTh1.csv.gz] [--quick]
 
-neuralforecast (Nixtla, Apache-2.0) brings Ray and Lightning, and lives in an environment of its own for
-that reason; without it only our steps are measured, and the bench says so. Both get the same series (of
-the file, or a made-up one), the same batch, Adam, the mean absolute error, and one thread. A step is
-forward, loss, backward and update; Lightning and data loaders are left out on both sides. Processor
-time, rounds of the two taking turns, the fastest step of a round, medians of the rounds.
+neuralforecast (Nixtla, Apache-2.0) depends on Ray and Lightning, so it is installed in a separate environment. Without
+it only our steps are measured, and the output reports that. Both get the same series (from the file, or synthetic), the
+same batch, Adam, the mean absolute error, and one thread. A step is forward, loss, backward and update, without
+Lightning and data loaders on both sides. Measured is processor time. Rounds of the two alternate; the result is the
+median over rounds of the fastest step in a round.
 """
 
 import json
@@ -36,7 +36,7 @@ from shared.families.patchtst.net import Forecaster as PatchTST
 PEER = HERE / "out" / "peer" / "bin" / "python"
 SCRIPT = HERE / "peers" / "forecasters.py"
 SERIES = 896
-"""Series a batch: 128 windows of seven channels."""
+"""Number of series in a batch: 128 windows of seven channels."""
 SIZES: dict[str, Any] = {
     "horizon": HORIZON,
     "patchtst": {
@@ -62,12 +62,12 @@ class Ours(NamedTuple):
     window: int
 
     def work(self) -> None:
-        """One step."""
+        """Do one training step."""
         step(self.model, self.optimiser, self.batch, self.window, functional.l1_loss)
 
 
 def run(quick: bool, *files: str) -> dict[str, Figure]:
-    """Milliseconds of our steps, and their ratio to the peer's."""
+    """Return the times of our steps (ms), and their ratios to the peer's."""
     torch.set_num_threads(1)
     rounds, count = (3, 3) if quick else (9, 6)
     series = _series(files)
@@ -89,7 +89,7 @@ def run(quick: bool, *files: str) -> dict[str, Figure]:
 def _rounds(
     name: str, mine: Callable[[], None], peer: "subprocess.Popen[str] | None", rounds: int, count: int
 ) -> list[tuple[float, float]]:
-    """The fastest step of each round in milliseconds, ours and the peer's (0 without one)."""
+    """Return the fastest step of each round (ms), ours and the peer's (0 without a peer)."""
     _fastest(mine, 2)
     if peer is not None:
         _asked(peer, [name, 2])
@@ -106,7 +106,7 @@ def _figures(name: str, pairs: list[tuple[float, float]]) -> dict[str, Figure]:
 
 
 def _series(files: tuple[str, ...]) -> Tensor:
-    """[896, longest window + horizon]."""
+    """Return the series of a batch, [896, longest window + horizon]."""
     longest = max(SIZES["patchtst"]["window"], SIZES["nhits"]["window"])
     if files:
         windows = read(Path(files[0]), longest).train[: SERIES // 7]

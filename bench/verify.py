@@ -1,5 +1,7 @@
-"""Recorded decisions recomputed per second, predictions scored again per second, memory over a longer range, and what
-is wrongly accused of honest runs."""
+"""Measure the speed and memory of ``verify``, and its false alarms on runs without tampering.
+
+The speed is that of recomputing decisions and of scoring predictions again. Memory is measured on a short and on a long
+range."""
 
 import multiprocessing
 import resource
@@ -31,20 +33,20 @@ from shared.log import Entry, StreamKey
 
 PARTITIONS: Final = 2
 HISTORY: Final = 140
-"""Bars that some unruly runs begin with, so that there are scores: volatility needs a hundred."""
+"""Bars at the start of some runs of ``bench.chaos``, so that they have scores: volatility needs a hundred."""
 CHAOS_STEPS: Final = 500
 BLOCK: Final = 5_000
-"""Distinct rounds in a file; what is read again and again is read from the disk each time."""
+"""Number of distinct rounds in a file. Repeated reads are from the disk each time."""
 
 
 class Filed:
-    """Recorded entries in files, read ``times`` over: a range as long as wanted on a disk that is not."""
+    """Recorded entries in files, which are read ``times`` times, so that a long range needs little disk space."""
 
     def __init__(self, folder: Path, times: int) -> None:
         self.folder, self.times = folder, times
 
     def entries(self, place: StreamKey, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
-        """See ``Source``; ranges are not asked for here."""
+        """See ``Source``. Ranges are ignored."""
         path = self.folder / f"{place.stream}-{place.partition}"
         if not path.exists():
             return
@@ -54,12 +56,12 @@ class Filed:
                 yield from (Entry(place, entry, data) for entry, data in decoder.decode(line.read_bytes()))
 
     def whole(self, place: StreamKey) -> bool:
-        """Nothing was trimmed."""
+        """Return True: no stream is trimmed."""
         return True
 
 
 def write(folder: Path, blocks: int, partition: int) -> None:
-    """Writes so many blocks of rounds of one partition."""
+    """Write ``blocks`` blocks of rounds of one partition."""
     kept: dict[str, list[tuple[str, bytes]]] = {"decisions": [], "intents": []}
     for number, one in enumerate(rounds(blocks * BLOCK, partition=partition), 1):
         for sealed in one.outputs:
@@ -73,7 +75,8 @@ def write(folder: Path, blocks: int, partition: int) -> None:
 
 
 def verify(folder: str, times: int, partition: int) -> tuple[int, int, int, float]:
-    """Decisions and differences of one partition, peak memory (KiB) of the process, and processor seconds."""
+    """Return the numbers of decisions and differences of one partition, and the peak memory (KiB) and processor time
+    (s) of the process."""
     begun = time.process_time()
     source = Filed(Path(folder), times)
     found = check_votes(source, Configurations(source, Findings()), partition, EntryRange())
@@ -82,8 +85,8 @@ def verify(folder: str, times: int, partition: int) -> tuple[int, int, int, floa
 
 
 def votes(folder: Path, times: int) -> tuple[float, int, int, int, float]:
-    """Seconds, decisions, differences, peak memory (KiB) and processor seconds, on one process a partition, their
-    start included."""
+    """Return wall time (s), decisions, differences, peak memory (KiB) and processor time (s), with one process for each
+    partition, including their start."""
     begun = time.perf_counter()
     with ProcessPoolExecutor(PARTITIONS, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = [pool.submit(verify, str(folder), times, partition) for partition in range(PARTITIONS)]
@@ -94,7 +97,8 @@ def votes(folder: Path, times: int) -> tuple[float, int, int, int, float]:
 
 
 def rescored(families: tuple[str, ...], fed: int) -> tuple[float, int]:
-    """Answers of these families scored again per second, and differences; failures are not counted."""
+    """Return the predictions of these families scored again per second, and the number of differences. Failed
+    predictions are not counted."""
     with tempfile.TemporaryDirectory() as folder:
         made = record(Path(folder), families, fed)
         configurations = Configurations(made.source, Findings())
@@ -113,7 +117,7 @@ def rescored(families: tuple[str, ...], fed: int) -> tuple[float, int]:
 
 
 def ballots(count: int) -> tuple[float, int]:
-    """Decisions held against ``predictions`` per second on one core, and differences."""
+    """Return the decisions compared with ``predictions`` per second on one core, and the number of differences."""
     source = recorded(count)
     configurations = Configurations(source, Findings())
     begun = time.process_time()
@@ -122,7 +126,8 @@ def ballots(count: int) -> tuple[float, int]:
 
 
 def chaos(seed: int) -> tuple[int, int]:
-    """Decisions of one unruly and honest run, and how many differences are found: while it goes on, and after."""
+    """Return the number of decisions of one run of ``bench.chaos``, and the number of differences that are found during
+    and after the run."""
     world = World(seed, [Recorder()], HISTORY if seed % 10 == 0 else 0)
     world.run(2 * CHAOS_STEPS if seed % 10 == 0 else CHAOS_STEPS)
     kinds = [kind for kind in KINDS if kind != "gates"]
@@ -136,7 +141,8 @@ def chaos(seed: int) -> tuple[int, int]:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """Votes over two partitions, once and ten times as long; trees and PatchTST scored again."""
+    """Return the figures: votes over two partitions on a range and on one ten times as long; trees and PatchTST scored
+    again."""
     blocks, times = (1, 4) if quick else (10, 10)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

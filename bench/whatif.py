@@ -1,4 +1,4 @@
-"""Rounds voted again under another configuration: nothing changes where nothing is asked, and how long it takes."""
+"""Measure the time to vote on rounds under another configuration; check that an equal configuration changes nothing."""
 
 import random
 import time
@@ -18,7 +18,7 @@ from shared.log import StreamKey
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """The identity, and another weight, over the same rounds with an outcome each."""
+    """Return the figures of an unchanged configuration and of another weight, on the same rounds with outcomes."""
     source = recorded(5_000 if quick else 100_000)
     draw = random.Random(3)
     for entry in list(source.places[StreamKey("decisions")]):

@@ -1,7 +1,7 @@
-"""One training step of neuralforecast's PatchTST and NHITS, in an interpreter of their own.
+"""Time training steps of neuralforecast's PatchTST and NHITS, in a separate environment.
 
-Started by ``bench.train_step``; imports nothing of this project. Reads a batch from a file, then from
-standard input a model's name a line, and answers each with the milliseconds of its fastest step.
+``bench.train_step`` starts this program, which imports nothing from this project. It reads a batch from a file, then
+names of models from standard input, one a line, and prints the time of the fastest step (ms) for each.
 """
 
 import json

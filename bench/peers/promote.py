@@ -1,9 +1,9 @@
-"""MLServer and MLflow serving the very XGBoost files that ``bench.promote`` swaps, told to change them.
+"""Measure how long MLServer and MLflow take to swap the XGBoost files that ``bench.promote`` swaps.
 
-Each is installed into an environment of its own in a temporary folder (about two minutes and 2 GB), as
-its own documentation says, and asked 50 times a second. MLServer is told through its repository
-interface to load the other file; MLflow's server is for one model, so that it is ended and started anew.
-From the command to the first answer of the other file; and the requests that failed meanwhile.
+Each is installed as in its documentation, into its own environment in a temporary folder (about two minutes and 2 GB),
+and gets 50 requests a second. MLServer loads the other file by a call of its repository interface. MLflow's server has
+one model only, so it is stopped and started again. Measured are the time from the command to the first answer from the
+other file, and the number of requests that failed in that time.
 """
 
 import http.client

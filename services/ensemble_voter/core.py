@@ -41,7 +41,7 @@ class State(Struct):
     - ``rounds``: the open rounds, in the order of their opening. ``waiting``: their open times, by series.
     - ``reached``: the latest bar that each artifact predicted, by series. It only saves looking at rounds that are
       known to have its prediction.
-    - ``unswept``: True after a start, when rounds may be complete without another prediction.
+    - ``unswept``: True after a start, until all rounds were checked: some may be complete without another prediction.
     - ``halted``: True where the fence of the partition is closed.
     - ``electorates``: a cache of the electorates that were asked for, by version."""
 

@@ -1,8 +1,8 @@
-"""The shell of the ensemble-voter: what the runtime hosts."""
+"""The entry point of the ensemble-voter: the runtime calls ``service`` and hosts its result."""
 
 from services.ensemble_voter.core import Voter
 
 
 def service() -> Voter:
-    """The service of one partition."""
+    """Return the ensemble-voter of one partition."""
     return Voter()

@@ -1,7 +1,7 @@
-"""Label bars with ``vfh1`` (``shared.labels.batch``) one bar at a time: volatility now, the label once it is known.
+"""Label bars with ``vfh1`` (``shared.labels.batch``) one bar at a time: volatility at once, the label when it is known.
 
-The arithmetic is that of ``shared.labels.batch``. So the classes that a model is trained on and those that its
-predictions are scored with have one definition. A test compares the two.
+The arithmetic is that of ``shared.labels.batch``, so models are trained and predictions are scored with the same
+definition of the classes. A test compares the two modules.
 """
 
 import math

@@ -1,8 +1,7 @@
-"""What a person looks at before a promotion: scores folded in bounded memory, summed up as numbers, and
-drawn as a page that needs nothing but a browser.
+"""Make the reports that are read before a promotion: as numbers (JSON), as text, and as HTML pages without scripts.
 
-``fold`` takes events of ``scores`` in order; ``summary`` reads the fold as structs (the JSON of the report);
-``tables`` makes tables of text for page and terminal, ``charts`` makes charts with Matplotlib (``drawing``), and
-``pages`` renders the templates. ``shadow``, ``training``, ``whatif`` and ``proof`` are the pages. No clock and no
-randomness: the same entries give the same page to the byte.
+``fold`` folds the events of ``scores``, in order and in bounded memory. ``summary`` turns its state into structs, the
+JSON of the report. ``tables`` makes tables of text for pages and the terminal, ``charts`` makes charts with Matplotlib
+(``drawing``), ``pages`` renders the templates. The pages are ``shadow``, ``training``, ``whatif`` and ``proof``. There
+is no clock and no randomness: the same entries give the same page, byte for byte.
 """

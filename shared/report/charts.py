@@ -1,6 +1,6 @@
-"""The charts of all pages: numbers in, a ``Chart`` out.
+"""Draw the charts of all pages. Each function takes numbers and returns a ``Chart``.
 
-Each has a label that says what it shows, each mark a title that says what it is.
+Every chart has a label that describes it, and every mark has a title.
 """
 
 import math
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOWEST_LOG_E: Final = -12.0
-"""ln E is drawn no lower."""
+"""Lower values of ln E are drawn at this one."""
 NO_ROWS: Final = "No scored prediction yet."
 DAY_MS: Final = 86_400_000
 PANEL: Final = 210
 
 
 class Curve(NamedTuple):
-    """A line: its name, its colour, and its points."""
+    """A line of a chart: its name, colour and points."""
 
     name: str
     colour: str
@@ -76,9 +76,9 @@ def _panel(axes: "Axes", name: str, bins: Sequence[Dot], top: float) -> None:
 
 
 def histogram(counts: Sequence[int], marks: Sequence[tuple[str, float]]) -> Chart:
-    """Draw counts over [0, 1] with marked values (quantiles).
+    """Draw a histogram over [0, 1] with marked values (quantiles).
 
-    Shown are the tenths that have counts, and no fewer than three: a narrow spread must look narrow."""
+    The axis covers the tenths that have counts, and at least three of them, so that a narrow spread looks narrow."""
     total = sum(counts)
     if not total:
         return Chart(NO_ROWS)
@@ -107,7 +107,7 @@ def histogram(counts: Sequence[int], marks: Sequence[tuple[str, float]]) -> Char
 
 
 def action_mix(spans: Sequence[tuple[int, int, tuple[int, int, int]]]) -> Chart:
-    """Draw shares of SELL, HOLD and BUY over time, from (begin and end in ms, counts)."""
+    """Draw the shares of SELL, HOLD and BUY over time. ``spans``: begin (ms), end (ms) and counts of each span."""
     if not spans:
         return Chart(NO_ROWS)
     with house_style():
@@ -128,7 +128,7 @@ def action_mix(spans: Sequence[tuple[int, int, tuple[int, int, int]]]) -> Chart:
 
 
 def shares_over_time(points: Sequence[tuple[float, int, int]], label: str) -> Chart:
-    """Draw shares over time as bars, from (ms, counted, of how many)."""
+    """Draw shares over time as bars. ``points``: time (ms), number counted and total of each bar."""
     if not points:
         return Chart("No round in the range.")
     begin, end = points[0][0], points[-1][0]
@@ -145,7 +145,7 @@ def shares_over_time(points: Sequence[tuple[float, int, int]], label: str) -> Ch
 
 
 def e_values(curves: Sequence[Curve], decides: float) -> Chart:
-    """Draw ln E over time against the line that decides (``decides``, ln too); the axis shows E itself."""
+    """Draw e-values over time and their threshold, all given as ln E. The axis is labelled with E."""
     flat = [point for curve in curves for point in curve.points]
     if not flat:
         return Chart("No block has closed yet: there is no e-value.")
@@ -170,7 +170,7 @@ def e_values(curves: Sequence[Curve], decides: float) -> Chart:
 
 
 def cumulative(curves: Sequence[Curve], label: str = "Cumulative skill over time") -> Chart:
-    """Draw sums over time. A rising line gains, a falling line loses."""
+    """Draw cumulative sums over time."""
     flat = [point for curve in curves for point in curve.points]
     if not flat:
         return Chart(NO_ROWS)
@@ -189,7 +189,7 @@ def cumulative(curves: Sequence[Curve], label: str = "Cumulative skill over time
 
 
 def losses(curves: Sequence[Curve], prior: float) -> Chart:
-    """Draw losses over steps against that of the class prior."""
+    """Draw losses over training steps, and the loss of the class prior."""
     flat = [point for curve in curves for point in curve.points]
     if not flat:
         return Chart("It has no epochs.")
@@ -241,7 +241,7 @@ def matrix(counts: Sequence[Sequence[int]], rows: str, columns: str) -> Chart:
 
 
 def _over_time(axes: "Axes", begin: float, end: float) -> None:
-    """Make x a time (UTC), from ``begin`` to ``end`` in ms. Marks are placed in days since 1970."""
+    """Make the x axis a time axis (UTC) from ``begin`` to ``end`` (ms). Its coordinates are days since 1970."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415  # an optional extra
 
     axes.set(xlim=(begin / DAY_MS, max(end, begin + 1) / DAY_MS))
@@ -267,7 +267,7 @@ def _shares(axes: "Axes", top: float) -> None:
 
 
 def _curve(axes: "Axes", curve: Curve, floor: float) -> None:
-    """Draw a curve, cut below at ``floor``, with a dot on its last point."""
+    """Draw a curve with a dot on its last point. Values below ``floor`` are drawn at ``floor``."""
     if not curve.points:
         return
     cut = [(x / DAY_MS, max(y, floor)) for x, y in curve.points]

@@ -1,7 +1,7 @@
-"""Draw with Matplotlib, and turn a figure into an SVG element to be placed in a page.
+"""Draw with Matplotlib, and convert a figure to an SVG element for a page.
 
-The element has no script, no link and no identifier, and names the colours of the page's style sheet, so that it
-follows light and dark. Matplotlib is in the extra ``report`` and is imported when a chart is drawn.
+The element has no script, no link and no identifier. Its colours are variables of the page's style sheet, so it follows
+the light and the dark theme. Matplotlib is in the extra ``report`` and is imported only when a chart is drawn.
 """
 
 import re
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 WIDTH: Final = 560
 HEIGHT: Final = 260
 COLOURS: Final = ("ink", "soft", "faint", "sell", "hold", "buy", "prior", "champion", "pool", "bad")
-"""Variables of ``templates/style.css``."""
+"""The names of colours: variables of ``templates/style.css``."""
 COMMAND: Final = "pip install 'conclave[report]'"
 TITLE: Final = "title:"
 SVG: Final = "{http://www.w3.org/2000/svg}"
 LINK: Final = "{http://www.w3.org/1999/xlink}href"
 KEPT: Final = ("d", "x", "y", "transform", "style")
 DROPPED: Final = re.compile(r"font-family: [^;]*; |^rotate\(-0 .*\)$")
-"""The page has its font, and text that is not turned needs no rotation."""
+"""Attributes that are removed: the page sets the font, and a rotation by 0 has no effect."""
 LONG: Final = re.compile(r"\d+\.\d{2,}")
 
 
 class ChartsMissingError(Exception):
-    """Matplotlib is not installed. Says how to install it."""
+    """Matplotlib is not installed. The message has the command that installs it."""
 
 
 class Chart(NamedTuple):
-    """An SVG element and its label for readers who cannot see it; without data no element, and the label says why."""
+    """An SVG element and its label for screen readers. Without data ``svg`` is None and ``label`` the reason."""
 
     label: str
     svg: Markup | None = None
@@ -53,7 +53,7 @@ def require_charts() -> None:
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw in the style of the pages, whatever ``matplotlibrc`` a user has."""
+    """Set the style of the pages; the user's ``matplotlibrc`` has no effect on it."""
     require_charts()
     import matplotlib.style  # noqa: PLC0415  # an optional extra
 
@@ -72,7 +72,7 @@ def house_style() -> Iterator[None]:
         "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib; the page's own font is shown
         "font.size": 11,
         "grid.color": colour("faint"),
-        "path.snap": False,  # to whole pixels, which leaves seams between bars
+        "path.snap": False,  # snapping to whole pixels leaves seams between bars
         "svg.fonttype": "none",
         "svg.hashsalt": "conclave",
         "text.color": colour("soft"),
@@ -88,12 +88,12 @@ def house_style() -> Iterator[None]:
 
 
 def colour(name: str) -> str:
-    """Return the stand-in for a colour of the style sheet, for Matplotlib to draw with."""
+    """Return the placeholder with which Matplotlib draws a colour of the style sheet."""
     return f"#c0ff{COLOURS.index(name):02x}"
 
 
 def canvas(width: float = WIDTH, height: float = HEIGHT) -> "Figure":
-    """Make a figure of so many pixels. It has no background."""
+    """Make a figure of ``width`` by ``height`` pixels without a background."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an optional extra
 
     figure = Figure((width / 72, height / 72))
@@ -102,7 +102,7 @@ def canvas(width: float = WIDTH, height: float = HEIGHT) -> "Figure":
 
 
 def plot_area(figure: "Figure", left: float = 52, right: float = 18, top: float = 14, bottom: float = 40) -> "Axes":
-    """Add axes that leave so many pixels free at each side."""
+    """Add axes to a figure. The margins are in pixels."""
     width, height = 72 * figure.get_size_inches()
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
     axes.patch.set_visible(False)
@@ -110,7 +110,7 @@ def plot_area(figure: "Figure", left: float = 52, right: float = 18, top: float 
 
 
 def titled(artist: "Artist", words: str) -> None:
-    """Show words while the pointer is over a mark."""
+    """Give a mark a title, which a browser shows while the pointer is over it."""
     artist.set_gid(TITLE + words)
 
 
@@ -130,7 +130,7 @@ def chart_of(figure: "Figure", label: str) -> Chart:
 
 
 def _marks(element: ET.Element, shapes: Mapping[str, str]) -> list[ET.Element]:
-    """Return what is seen of an element: groups dissolved unless they have a title, shapes in place of links."""
+    """Return the visible parts of an element: groups without a title are flattened, links are replaced by shapes."""
     tag = element.tag.removeprefix(SVG)
     if tag in {"defs", "metadata"}:
         return []

@@ -38,10 +38,13 @@ def _matrix() -> list[list[int]]:
 
 
 class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
-    """One artifact. ``came`` is [its action][outcome], ``decided`` is [its action][action of the decision]. ``earlier``
-    counts scores in another role or against another champion. ``unscored``: rows by reason; ``details``: the newest
-    detail of each. Sums are over scored rows. ``losses``: log loss of the artifact and of the class prior. Returns are
-    fractions."""
+    """The scores of one artifact in one role against one champion. Sums are over scored rows; returns are fractions.
+
+    - ``came``: counts by [action of the artifact][outcome].
+    - ``decided``: counts by [action of the artifact][action of the decision].
+    - ``earlier``: the number of scores in another role or against another champion.
+    - ``unscored``: rows without a score, by reason. ``details``: the newest detail of each reason.
+    - ``losses``: log loss of the artifact and of the class prior."""
 
     model: str
     artifact: str
@@ -73,7 +76,7 @@ class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Trades(Struct, array_like=True, forbid_unknown_fields=True):
-    """Closed trades: joined with their decision or not, and the sum of their net returns."""
+    """The numbers of closed trades with and without a known decision, and the sum of their net returns."""
 
     joined: int = 0
     alone: int = 0

@@ -1,6 +1,6 @@
 """Render the templates of ``templates/``: a page is one HTML file that loads nothing and runs no script.
 
-All text is escaped. Only a chart is placed as it is, since ``drawing`` wrote it.
+All text is escaped. Only charts are inserted unescaped, since ``drawing`` made them.
 """
 
 from functools import cache
@@ -24,7 +24,7 @@ class PageFigure(NamedTuple):
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the page. A value that the template needs and does not get is an error."""
+    """Return the page of a template. A value that the template uses and ``values`` lacks is an error."""
     return _environment().get_template(template).render(**values)
 
 

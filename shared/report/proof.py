@@ -1,4 +1,4 @@
-"""A proof pack as an HTML page."""
+"""Render a proof pack as an HTML page."""
 
 import json
 from typing import Any, Final
@@ -34,7 +34,9 @@ def page(pack: dict[str, Any]) -> str:
 
 
 def _tables(value: Any) -> list[TextTable]:
-    """Return the records of a part: many plain ones as one table, others as a table each."""
+    """Return the tables of a part of the pack.
+
+    Four or more records without nested records are the rows of one table; otherwise each record has its own tables."""
     records = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict) and one]
     if len(records) >= 4 and not any(_nested(one) for one in records):
         return [_records("", records)]
@@ -42,7 +44,7 @@ def _tables(value: Any) -> list[TextTable]:
 
 
 def _record(one: dict[str, Any]) -> list[TextTable]:
-    """Return a record as a table of its fields, then a table for each field that is itself records."""
+    """Return a table of the fields of a record, then the tables of each field that contains records."""
     nested = _nested(one)
     rows = [(name, _cell(name, value)) for name, value in one.items() if name not in nested]
     inner = [_records(name, value) for name, value in nested.items()]

@@ -1,4 +1,4 @@
-"""The shadow report as an HTML page."""
+"""Render the shadow report as an HTML page."""
 
 import math
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ ACTION_LEGEND: Final = tuple((name.lower(), name) for name in ACTIONS)
 
 
 class Tile(NamedTuple):
-    """A figure in large type, and what it is."""
+    """A number in large type, and its label."""
 
     value: str
     words: str
 
 
 class CandidateSection(NamedTuple):
-    """What the page shows of one candidate."""
+    """The section of the page about one candidate."""
 
     candidate: Candidate
     champion: str

@@ -1,4 +1,4 @@
-"""The numbers of the report, as its JSON has them and as the page draws them."""
+"""Compute the numbers of the report from the fold: the structs are its JSON, and the page draws them."""
 
 import math
 from collections.abc import Mapping
@@ -85,9 +85,12 @@ class Verdict(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True):
-    """One artifact in one role against one champion. ``came``: [its action][outcome]; ``decided``: [its action][action
-    of the ensemble]. ``majority``: the share of the most frequent outcome. ``confidence``: of its own action, by
-    quantile; ``histogram``: its counts over [0, 1]. Returns are fractions per row."""
+    """One artifact in one role against one champion. Returns are fractions per row.
+
+    - ``came``: counts by [action of the artifact][outcome].
+    - ``decided``: counts by [action of the artifact][action of the ensemble].
+    - ``majority``: the share of the most frequent outcome.
+    - ``confidence``: quantiles of the confidence in its own action. ``histogram``: counts of that over [0, 1]."""
 
     model: str
     artifact: str

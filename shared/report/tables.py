@@ -1,4 +1,4 @@
-"""The tables that pages and the terminal share: a renderer gets a title, heads and rows."""
+"""Make the tables of pages and terminal: each has a title, column heads and rows of text."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from shared.report.text import (
 
 
 class TextTable(NamedTuple):
-    """A table of plain text, for a renderer to escape. ``prose`` names the columns of long text."""
+    """A table of plain text; a renderer must escape it. ``prose`` are the heads of the columns of long text."""
 
     title: str
     heads: tuple[str, ...]
@@ -32,7 +32,7 @@ class TextTable(NamedTuple):
 
 
 def overview(title: str, candidates: Sequence[Candidate]) -> TextTable:
-    """Return a row for each candidate."""
+    """Return a table with a row for each candidate."""
     heads = (
         "model",
         "artifact",
@@ -67,7 +67,7 @@ def _overview(candidate: Candidate) -> tuple[str, ...]:
 
 
 def facts(candidate: Candidate) -> TextTable:
-    """Return what there is to know of one candidate apart from its skill."""
+    """Return the facts about one candidate other than its skill."""
     rows = [
         ("bars", f"{moment(candidate.since)} to {moment(candidate.until)} UTC; {origin_words(candidate.origins)}"),
         ("configuration", version_words(candidate)),
@@ -90,13 +90,13 @@ def facts(candidate: Candidate) -> TextTable:
 
 
 def evidence(candidate: Candidate) -> TextTable:
-    """Return the e-value of each comparison."""
+    """Return the e-value of each comparison, one row each."""
     rows = [(name, e_words(skill.log_e), e_words(skill.peak), str(skill.blocks)) for name, skill in _skills(candidate)]
     return TextTable("Evidence", ("comparison", "E now", "E at its best", "blocks"), rows)
 
 
 def gains(candidate: Candidate) -> TextTable:
-    """Return the gain of each comparison over all rows, and its interval over blocks."""
+    """Return the gain in each comparison over all rows, and its confidence interval over blocks."""
     rows = [(name, mnat(skill.all_rows), f"{skill.rows:,}", interval(skill)) for name, skill in _skills(candidate)]
     return TextTable("Skill", ("comparison", "mnat a row", "rows", "interval of the mean, mnat"), rows)
 
@@ -116,29 +116,29 @@ def calibration(candidate: Candidate) -> TextTable:
 
 
 def confidence(candidate: Candidate) -> TextTable:
-    """Return quantiles of the confidence in its own action."""
+    """Return quantiles of the candidate's confidence in its own action."""
     rows = [(name, f"{value:.3f}") for name, value in candidate.confidence.items()]
     return TextTable("Confidence", ("quantile", "confidence"), rows)
 
 
 def actions(candidate: Candidate) -> TextTable:
-    """Return the share of each action."""
+    """Return the share of each action of the candidate."""
     rows = [(name, f"{share:.1%}") for name, share in zip(ACTIONS, candidate.actions, strict=True)]
     return TextTable("Actions", ("action", "share"), rows)
 
 
 def decided(candidate: Candidate) -> TextTable:
-    """Return its actions against those of the ensemble."""
+    """Return counts of the candidate's actions against those of the ensemble."""
     return cross("The ensemble decides", "where it says", candidate.decided)
 
 
 def outcomes(candidate: Candidate) -> TextTable:
-    """Return its actions against the outcomes."""
+    """Return counts of the candidate's actions against the outcomes."""
     return cross("The outcome is", "where it says", candidate.came)
 
 
 def cross(title: str, rows_are: str, counts: Sequence[Sequence[int]]) -> TextTable:
-    """Return counts by two actions, each with its share of the row."""
+    """Return a cross table of counts by two actions, each with its share of the row."""
     rows = [
         (name, *(f"{count:,} ({count / max(1, sum(row)):.0%})" for count in row))
         for name, row in zip(ACTIONS, counts, strict=True)
@@ -147,13 +147,13 @@ def cross(title: str, rows_are: str, counts: Sequence[Sequence[int]]) -> TextTab
 
 
 def unscored(candidate: Candidate) -> TextTable:
-    """Return what has no score, by reason."""
+    """Return the number of rows without a score, by reason."""
     rows = [(why, f"{count:,}", candidate.details.get(why, "")) for why, count in candidate.unscored.items()]
     return TextTable("Without a score", ("reason", "predictions", "the newest says"), rows, ("the newest says",))
 
 
 def gates(title: str, verdicts: Sequence[GateVerdict]) -> TextTable:
-    """Return a row for each gate."""
+    """Return a table with a row for each gate."""
     heads = ("gate", "kind", "verdict", "value", "threshold", "samples", "interval", "detail")
     rows = [
         (
@@ -181,12 +181,12 @@ def symbols(report: DataReport) -> TextTable:
 
 
 def number(value: float | None) -> str:
-    """Return a gate's figure with four digits."""
+    """Return a number of a gate as text, with four digits."""
     return NONE if value is None else f"{value:.4g}"
 
 
 def bounds(gate: GateVerdict) -> str:
-    """Return the interval of what a gate measured."""
+    """Return the confidence interval of a gate's measurement as text."""
     if gate.low is None or gate.high is None or gate.low == gate.high:
         return NONE
     return f"{gate.low:.4g} to {gate.high:.4g}"

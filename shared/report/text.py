@@ -1,4 +1,4 @@
-"""Format the numbers of a report, for its page and for the terminal."""
+"""Format the numbers of a report as text, for its page and for the terminal."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def origin_words(origins: Mapping[str, int]) -> str:
 
 
 def interference_words(found: Interference) -> str:
-    """Return a sentence with the number of decisions that are the same without their shadow ballots."""
+    """Return a sentence with the number of decisions that are equal if recomputed without their shadow ballots."""
     if not found.checked:
         return "No decision with shadow ballots has been checked yet."
     words = f"{found.equal:,} of {found.checked:,} decisions with shadow ballots are the same without them."
@@ -43,7 +43,7 @@ def interference_words(found: Interference) -> str:
 
 
 def mnat(value: float | None) -> str:
-    """Return a gain (mnat) with its sign; ``-`` if it is not known."""
+    """Return a gain (mnat) as text, with its sign; ``-`` if it is None."""
     return NONE if value is None else f"{value:+.2f}"
 
 
@@ -53,30 +53,30 @@ def best_mean(skill: Skill) -> float:
 
 
 def version_words(one: Candidate) -> str:
-    """Return the versions of the configuration under which it was scored."""
+    """Return the versions of the configuration under which a candidate was scored."""
     first, last = one.versions
     return f"version {first}" if first == last else f"versions {first} to {last}"
 
 
 def interval(skill: Skill) -> str:
-    """Return the confidence sequence, or the number of blocks so far."""
+    """Return the confidence sequence as text; before it is known, the number of blocks so far."""
     if skill.low is None or skill.high is None:
         return f"no interval before 20 blocks, there are {skill.blocks}"
     return f"{skill.low:+.2f} to {skill.high:+.2f} ({skill.blocks} blocks)"
 
 
 def e_words(log_e: float) -> str:
-    """Return an e-value, given its logarithm."""
+    """Return an e-value as text, from its natural logarithm."""
     return f"{math.exp(log_e):.3g}" if log_e < 20 else f"1e{log_e / math.log(10):.0f}"
 
 
 def champion_words(one: Candidate) -> str:
-    """Return the champion that it was compared with."""
+    """Return the champion with which a candidate was compared."""
     return one.champion[:SHORT] if one.champion else "none"
 
 
 def lost_words(one: Candidate) -> str:
-    """Return the numbers of rows without a score, by reason."""
+    """Return the numbers of a candidate's rows without a score, by reason."""
     parts = [f"{reason} {count:,}" for reason, count in one.unscored.items()]
     if one.missing:
         parts.append(f"no ballot in the round {one.missing:,}")

@@ -1,4 +1,4 @@
-"""Courses over time in bounded memory: the longer they get, the coarser they are."""
+"""Keep time series for charts in bounded memory: the longer a series, the lower its resolution."""
 
 from msgspec import Struct, field
 
@@ -7,14 +7,14 @@ MOST_POINTS = 400
 
 
 class Timeline(Struct, array_like=True, forbid_unknown_fields=True):
-    """Sums by span of ``width`` ms, keyed by the span's number. More than 96 spans double the width."""
+    """Sums by span of ``width`` ms, keyed by the number of the span. With more than 96 spans the width is doubled."""
 
     width: int
     cells: dict[int, list[float]] = field(default_factory=dict)
 
 
 def add(timeline: Timeline, moment: int, values: tuple[float, ...]) -> Timeline:
-    """Adds ``values`` (always as many) to the span of ``moment`` (ms). Changes it in place."""
+    """Add ``values`` to the span of ``moment`` (ms), in place. Each call must have the same number of values."""
     _into(timeline.cells, moment // timeline.width, values)
     while len(timeline.cells) > MOST_CELLS:
         finer, timeline.cells = timeline.cells, {}
@@ -25,7 +25,7 @@ def add(timeline: Timeline, moment: int, values: tuple[float, ...]) -> Timeline:
 
 
 def spans(timeline: Timeline) -> list[tuple[int, list[float]]]:
-    """Where each span begins (ms) and its sums, by time. Spans without any value are left out."""
+    """Return the begin (ms) and the sums of each span, in the order of time. Spans without values are left out."""
     return [(number * timeline.width, sums) for number, sums in sorted(timeline.cells.items())]
 
 
@@ -36,7 +36,7 @@ def _into(cells: dict[int, list[float]], number: int, values: list[float] | tupl
 
 
 class Path(Struct, array_like=True, forbid_unknown_fields=True):
-    """Every ``stride``-th point of a course, and always the last. More than 400 double the stride."""
+    """Every ``stride``-th point of a time series, and always the last. Above 400 points the stride is doubled."""
 
     stride: int = 1
     seen: int = 0
@@ -45,7 +45,7 @@ class Path(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def follow(path: Path, moment: int, values: tuple[float, ...]) -> Path:
-    """Takes the next point. Changes it in place."""
+    """Add the next point, in place."""
     path.last = (moment, values)
     if path.seen % path.stride == 0:
         path.points.append(path.last)
@@ -57,7 +57,7 @@ def follow(path: Path, moment: int, values: tuple[float, ...]) -> Path:
 
 
 def points(path: Path) -> list[tuple[int, tuple[float, ...]]]:
-    """What is left of the course, the last point included."""
+    """Return the points that were kept, including the last."""
     if path.last is None or path.points[-1] == path.last:
         return list(path.points)
     return [*path.points, path.last]

@@ -1,4 +1,4 @@
-"""The results of a training job as an HTML page: data, losses, predictions for the untouched test part."""
+"""Render the results of a training job as an HTML page: data, losses, and predictions for the held-out test part."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -23,7 +23,7 @@ STEPS: Final = 40
 
 
 class Results(NamedTuple):
-    """What there is to show: ``answers`` [N, 3] to the test part and what came, ``y`` [N]."""
+    """The results to show. ``answers`` [N, 3] are the probabilities for the test part, ``y`` [N] its outcomes."""
 
     request: TrainingRequested
     report: DataReport
@@ -51,7 +51,7 @@ def page(results: Results) -> str:
 
 
 def gains(found: Sequence[Gain]) -> TextTable:
-    """Return the log loss saved on the test part against each comparison."""
+    """Return the reduction of log loss on the test part against each comparison."""
     rows = [(one.over, f"{one.value:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}", one.note) for one in found]
     return TextTable("Skill on the test part", ("over", "mnat a row", "95 % interval", "note"), rows, ("note",))
 
@@ -100,7 +100,7 @@ def _figures(results: Results) -> Iterator[PageFigure]:
 
 
 def losses(results: Results) -> Chart:
-    """Draw the losses over steps against that of the class prior."""
+    """Draw the losses over training steps, and the loss of the class prior."""
     shown = [one for one in results.readings if np.isfinite([one.train_loss, one.held_loss]).all()]
     curves = [
         Curve("training", "sell", [(one.number, one.train_loss) for one in shown]),
@@ -110,7 +110,7 @@ def losses(results: Results) -> Chart:
 
 
 def reliability(answers: NDArray[np.float64], y: NDArray[np.int64]) -> list[list[Dot]]:
-    """Return ten bins of equal mass for each class."""
+    """Return a reliability diagram for each class: ten bins with equal numbers of rows."""
     classes: list[list[Dot]] = []
     for class_ in range(3):
         dots = []

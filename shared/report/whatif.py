@@ -1,4 +1,4 @@
-"""A what-if as an HTML page."""
+"""Render the result of a what-if as an HTML page."""
 
 from itertools import accumulate
 
@@ -14,7 +14,7 @@ BEFORE, AFTER = "as it was", "as it would have been"
 
 
 def page(answer: WhatifResult, words: str) -> str:
-    """Return the whole page; ``words`` are what was asked. Raises ``ChartsMissingError``."""
+    """Return the whole page. ``words`` describe the change that was tried. Raises ``ChartsMissingError``."""
     return render(
         "whatif.html",
         answer=answer,
@@ -28,7 +28,7 @@ def page(answer: WhatifResult, words: str) -> str:
 
 
 def compared(answer: WhatifResult, title: str) -> TextTable:
-    """Return each figure before and after."""
+    """Return each number under the recorded and under the changed configuration."""
     rounds, scored = answer.rounds or 1, answer.scored or 1
     before, after = answer.before, answer.after
 
@@ -53,7 +53,7 @@ def _per_trade(side: Side) -> str:
 
 
 def changed_words(answer: WhatifResult) -> str:
-    """Say how many decisions would have changed."""
+    """Return a sentence with the number of decisions that would have changed."""
     return (
         f"{answer.changed:,} of {answer.rounds:,} decisions would have been another action; "
         f"{answer.moved:,} would have moved at all"

@@ -1,1 +1,1 @@
-"""A server of one's own, its users and certificates, and what protects it."""
+"""Run, protect and check the Redis server: an embedded server, users, certificates, and security checks."""

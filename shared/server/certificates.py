@@ -1,7 +1,7 @@
-"""A certificate for a server of one's own, where nobody runs an authority.
+"""Make a self-signed certificate for the server, for installations without a certificate authority.
 
-Signed by itself and known to every client by its file: a client trusts this one certificate and no
-authority in the world. The key never leaves the folder it was made in. The library is ``cryptography``.
+Every client gets the certificate as a file and trusts it alone; it trusts no authority. The private key is never copied
+out of the folder in which it was made. The library is ``cryptography``.
 """
 
 import ipaddress
@@ -17,14 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 VALID_FOR: Final = timedelta(days=3650)
-"""Nobody is reminded of it but by ``conclave doctor``, and all its clients are changed at once."""
+"""Validity of a certificate. It is long because only ``conclave doctor`` warns before it ends, and because all clients
+must get a new certificate at the same time."""
 CERTIFICATE: Final = "server.crt"
 KEY: Final = "server.key"
 
 
 def make(folder: Path, names: Sequence[str]) -> Path:
-    """Writes a key (readable by its owner only) and a certificate for a server of these host names and
-    addresses into ``folder``; the certificate's path. What is there is left as it is."""
+    """Write a private key and a certificate for a server into ``folder``, and return the path of the certificate.
+
+    ``names`` are the host names and IP addresses of the server. Only the owner can read the key. If ``folder`` has a
+    certificate already, nothing is written."""
     certificate, key = folder / CERTIFICATE, folder / KEY
     if certificate.exists():
         return certificate
@@ -32,7 +35,7 @@ def make(folder: Path, names: Sequence[str]) -> Path:
     private = ec.generate_private_key(ec.SECP256R1())
     pem = serialization.Encoding.PEM
     secret = private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    key.unlink(missing_ok=True)  # without its certificate nobody knows it
+    key.unlink(missing_ok=True)  # left by an interrupted call: a key without a certificate is of no use
     descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
     with open(descriptor, "wb") as file:
         file.write(secret)
@@ -51,7 +54,7 @@ def _signed(private: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> x509.C
         .issuer_name(who)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # a client's clock may be behind
+        .not_valid_before(now - timedelta(hours=1))  # a client's clock may be slow
         .not_valid_after(now + VALID_FOR)
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

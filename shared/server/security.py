@@ -1,8 +1,8 @@
-"""What protects the log, as its server says at this moment: who can reach it, whether they are overheard,
-who they are and what they may do, what the server keeps, and when it would drop something.
+"""Check how the server protects the log: network access, encryption, users, memory policy, persistence, functions.
 
-A server of this machine alone (loopback, or a socket) may be ``open``: whoever runs programs here could
-read the passwords as well. One that other machines reach must speak TLS and know every user.
+The checks read the configuration of the running server. A server that only this machine can reach (loopback, or a Unix
+socket) may lack users and encryption, with the verdict ``open``: any program on this machine could read the passwords
+anyway. A server that other machines can reach must use TLS and have a user for each service.
 """
 
 import ssl
@@ -22,13 +22,16 @@ from shared.log.topology import Address, TlsConnection, topology_of
 from shared.server import users
 
 Verdict = Literal["good", "open", "wrong", "unknown"]
-"""As it should be; a choice that gives something away; what must be changed; this user may not look."""
+"""``good``: as it should be. ``open``: a choice that gives up some protection. ``wrong``: must be changed. ``unknown``:
+this user has no permission to check it."""
 SETTINGS: Final = ("bind", "port", "tls-port", "appendfsync", "maxmemory", "maxmemory-policy")
 SOON_S: Final = 30 * 86_400
 
 
 class SecurityCheck(Struct, frozen=True):
-    """One thing that was looked at: what was found, and what to do about it."""
+    """The result of one check.
+
+    ``what`` is the subject, ``found`` the state of the server, ``do`` the remedy (empty if nothing need be done)."""
 
     what: str
     verdict: Verdict
@@ -37,7 +40,11 @@ class SecurityCheck(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """What the server answered. ``None``: this user may not ask."""
+    """The answers of a server, from which it is judged. None: this user has no permission to ask.
+
+    ``settings`` are those of ``SETTINGS``. ``users`` are the lines of ``ACL LIST``. ``function`` is the source of the
+    log's function library, empty if it is not loaded. ``info`` is the section ``persistence``. ``peer`` is the
+    certificate of the server, empty without TLS."""
 
     address: Address
     settings: Mapping[str, str] | None
@@ -48,13 +55,14 @@ class Seen(Struct, frozen=True):
 
     @property
     def me(self) -> str:
-        """As whom it was asked."""
+        """The user that asked."""
         return self.address.user or "default"
 
 
 async def in_force(url: str, ephemeral: bool = False) -> list[SecurityCheck]:
-    """All checks, of the server at ``url``; of a cluster, those of each master, with its number. ``ephemeral``: the
-    log may be lost, so persistence is nobody's worry. Raises ``UnavailableError``."""
+    """Return all checks of the server at ``url``; for a cluster those of every master, with its number.
+
+    ``ephemeral`` is True if the log may be lost; persistence is not checked then. Raises ``UnavailableError``."""
     topology, checks = topology_of(url), list[SecurityCheck]()
     try:
         with server_errors(str(topology.address)):
@@ -70,7 +78,7 @@ async def in_force(url: str, ephemeral: bool = False) -> list[SecurityCheck]:
 
 
 def judged(seen: Seen, ephemeral: bool) -> Iterator[SecurityCheck]:
-    """The checks, from what was seen."""
+    """Return the checks that follow from the answers of one server."""
     private = _private(seen)
     yield _reach(seen, private)
     yield _encryption(seen, private)
@@ -102,7 +110,7 @@ async def _look(client: Redis, address: Address) -> Seen:
 
 
 def _private(seen: Seen) -> bool | None:
-    """Whether this machine alone reaches the server; None where nobody knows."""
+    """Return whether only this machine can reach the server; None if its settings could not be read."""
     if seen.settings is None:
         return None
     if seen.settings.get("port") == "0" and seen.settings.get("tls-port", "0") == "0":
@@ -223,7 +231,8 @@ def _hidden(what: str, seen: Seen) -> SecurityCheck:
 
 
 def _code(found: Any) -> bytes | None:
-    """The source of the one library of this name; empty where there is none."""
+    """Return the source of the library in an answer to FUNCTION LIST; empty if no library is loaded, None without an
+    answer."""
     if not found:
         return None if found is None else b""
     facts = dict(zip(found[0][::2], found[0][1::2], strict=True))

@@ -1,15 +1,15 @@
-"""Who may do what on the server: its access-control file, made from the catalogue.
+"""Make the server's access-control file (ACL) from the catalogue of streams, and compare a server with it.
 
-A user for each service, named like it. It reads the streams it reads and writes, appends to those it
-writes and to no others, moves its own groups, and can neither load functions nor change the server.
-The console is the operators' user; only writers of ``control`` in the catalogue append there. Nobody
-is let in without a name: the user ``default`` is off.
+Each service has a user of its name. The user can read the streams that the service reads or writes, append only to
+those that it writes, and commit the offsets of its own groups. It can neither load functions nor change the server's
+configuration. The user of the operators is ``console``. Only the writers of ``control`` in the catalogue can append
+there. Every client needs a user name: the user ``default`` is off.
 
-Fences of partitions (``shared.control.fence``) are moved by the console and checked by the writer of ``intents``,
-which also restores one that is missing.
+The console opens and closes the fences of partitions (``shared.control.fence``). The writer of ``intents`` checks them,
+and restores one that is missing.
 
-Commands inside a server-side function are judged as if the caller sent them. So ``FCALL``, which needs
-read and write on every key it names, gives a service nothing that its other rules withhold.
+The server checks each command inside a server-side function as if the caller had sent it. So ``FCALL``, which needs
+read and write permission on every key that it names, permits nothing that the other rules of a service do not permit.
 
 Source: https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/ (selectors: 7.0).
 """
@@ -23,35 +23,38 @@ from schemas.catalogue import STREAMS, Service, StreamSpec
 from shared.log import durability
 
 USERS: Final[tuple[str, ...]] = get_args(Service)
-"""One for each service, the console's for operators, the executor's for who trades."""
+"""A user for each service; ``console`` is for operators, ``executor`` for the program that trades."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
-"""Groups of a service that are not called like it."""
+"""Patterns for the groups of a service whose groups do not have its name."""
 CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time"
 PROBE: Final = f"(~{durability.PROBE}* +set)"
-"""What every process measures before it trusts a server (``shared.log.durability``)."""
+"""Permission to write the keys with which each process measures the server at its start (``shared.log.durability``)."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +xinfo|groups +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
 NOBODY: Final = "0" * 64
-"""No password has this digest that anybody knew of."""
+"""A placeholder for a digest: no password is known that has it."""
 _NOISE: Final = {"resetchannels", "resetpass", "-@all", "sanitize-payload", "alldbs"}
-"""What each server adds or leaves out, and what every rule begins with."""
+"""Words that are ignored in a comparison: servers add or omit them, or every rule begins with them."""
 DEFAULT: Final = "user default off resetpass ~* &* +@all"
-"""Nobody can be it, yet it may do everything: Redis reads its append-only file as this user. One that may
-do nothing has every transaction of the file refused at the next start, the commits of all groups gone,
-and no word of it but in the server's log (seen with Redis 7.0.15)."""
+"""The rule of the user ``default``: off, so that no client can log in as it, but with every permission.
+
+Redis replays its append-only file as this user. Without permissions, it refuses every transaction in the file at the
+next start: the commits of all groups are lost, and only the server's log reports it (seen with Redis 7.0.15)."""
 HEALTH: Final = "user health on nopass resetchannels -@all +ping"
-"""For a health check of the server, which has no secret to keep. It may say PING."""
+"""The rule of the user for health checks: no password, and no command except PING."""
 
 
 def hashed(password: str) -> str:
-    """A password as the file holds it."""
+    """Return the digest of a password, as the access-control file contains it."""
     return sha256(password.encode()).hexdigest()
 
 
 def lines(hashes: Mapping[str, str]) -> list[str]:
-    """The access-control file, a line each: ``hashes`` gives ``hashed`` passwords by user; the user
-    ``admin``, who may do everything, where it has one. Raises ``KeyError`` for a user without one."""
+    """Return the lines of the access-control file, one for each user.
+
+    ``hashes`` contains the digests of passwords (``hashed``) by user. The user ``admin``, who has every permission, is
+    included only if ``hashes`` contains it. Raises ``KeyError`` if any other user is missing."""
     rules = [DEFAULT, HEALTH]
     if "admin" in hashes:
         rules.append(f"user admin on #{hashes['admin']} ~* &* +@all")
@@ -59,7 +62,7 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 
 def rule(user: str) -> str:
-    """What one user may do: everything else is refused."""
+    """Return the permissions of one user as words of an ACL rule. The server refuses everything else."""
     own = {"console": _operator, "archiver": _archiver, "guard": _guard, "watcher": _watcher}.get(
         user, lambda: _service(user)
     )
@@ -68,11 +71,12 @@ def rule(user: str) -> str:
 
 
 def differences(found: Iterable[str]) -> list[str]:
-    """In what the users that a server lists (``ACL LIST``) differ from those of the catalogue, in words;
-    passwords are not compared. An administrator may be there."""
+    """Return how the server's users differ from those of the catalogue, one text for each difference.
+
+    ``found`` are the lines of ``ACL LIST``. Passwords are not compared. A user ``admin`` is no difference."""
     theirs = {name_of(line): _parsed(line) for line in found}
     ours = {name_of(line): _parsed(line) for line in lines(dict.fromkeys(USERS, NOBODY))}
-    del ours["default"]  # it may do everything, as long as nobody can be it
+    del ours["default"]  # it must be off; what it could do otherwise does not matter
     said = [] if is_off("default", found) else ["default is on"]
     said += [f"{user} is not there" for user in sorted(ours.keys() - theirs.keys())]
     strangers = theirs.keys() - ours.keys() - {"default", "admin"}
@@ -83,21 +87,21 @@ def differences(found: Iterable[str]) -> list[str]:
 
 
 def is_off(user: str, found: Iterable[str]) -> bool:
-    """Whether nobody can be ``user``: it is listed as off, or is not there at all."""
+    """Return whether no client can log in as ``user``: it is listed as off, or not listed."""
     return all("off" in line.split() for line in found if name_of(line) == user)
 
 
 def name_of(line: str) -> str:
-    """Whose line of the access-control file it is."""
+    """Return the name of the user that a line of the access-control file describes."""
     return line.split()[1]
 
 
 class _User(NamedTuple):
-    """A line, in a form that does not depend on how it was written down."""
+    """A line of the access-control file, in a form that does not depend on the order of its words."""
 
     flags: frozenset[str]
     rights: frozenset[frozenset[str]]
-    """The root's and each selector's: patterns of keys and channels, and commands."""
+    """The permissions of the root and of each selector: patterns of keys and channels, and commands."""
 
 
 def _parsed(line: str) -> _User:
@@ -120,7 +124,7 @@ def _compared(ours: _User, theirs: _User) -> Iterator[str]:
 def _service(user: str) -> list[str]:
     writes = [spec for spec in STREAMS.values() if user in spec.writers]
     reads = [spec for spec in STREAMS.values() if user in spec.readers or spec in writes]
-    # Whoever runs makes sure first that the installation is its own.
+    # Every service reads control first, to check that the server belongs to its installation.
     seen = {spec.name: spec for spec in (*reads, STREAMS["control"])}.values()
     commits = [_key(spec) for spec in writes if spec.partitioned]
     inputs = [_key(spec) for spec in reads if spec.partitioned and user in spec.readers]
@@ -136,13 +140,16 @@ def _service(user: str) -> list[str]:
         _rule("+xadd", [_key(spec) for spec in writes if not spec.partitioned]),
     ]
     if user == "feed":
-        # It goes as fast as the slowest reader takes it.
+        # The feed reads the positions of all groups: it waits for the slowest.
         selectors.append(_rule("+hgetall +smembers +xinfo|stream", [f"%R{_tagged('*')}"]))
     return [selector for selector in selectors if selector]
 
 
 def _operator() -> list[str]:
-    """Reads everything, appends where the catalogue says so, moves fences, and may skip a group past a gap."""
+    """Return the rules of ``console``.
+
+    It reads everything, appends where the catalogue has it as a writer, opens and closes fences, and can set the
+    position of a group past a gap."""
     control = [_key(spec) for spec in STREAMS.values() if "console" in spec.writers]
     tagged = _tagged("*")
     return [
@@ -156,7 +163,10 @@ def _operator() -> list[str]:
 
 
 def _archiver() -> list[str]:
-    """Reads everything, where every group stands too; trims what the catalogue lets go, and nothing else."""
+    """Return the rules of ``archiver``.
+
+    It reads everything, including the positions of all groups. It trims only streams that have a retention in the
+    catalogue, and appends only to streams that the catalogue has it write."""
     held = [_tagged("group:archiver"), _tagged("groups")]
     finite = [_key(spec) for spec in STREAMS.values() if spec.retention_ms is not None]
     alarms = [_key(spec) for spec in STREAMS.values() if "archiver" in spec.writers]
@@ -171,19 +181,24 @@ def _archiver() -> list[str]:
 
 
 def _guard() -> list[str]:
-    """Looks at what was decided, and reverts. It holds no group: whatever it knows stands in the streams."""
+    """Return the rules of ``guard``.
+
+    It reads its streams and appends commands to ``control``. It has no consumer group, since it keeps no state."""
     reads = [f"%R{_key(spec)}" for spec in STREAMS.values() if "guard" in spec.readers]
     return [_rule(READING, reads), _rule("+xadd", [_key(spec) for spec in STREAMS.values() if "guard" in spec.writers])]
 
 
 def _watcher() -> list[str]:
-    """Reads what it tells of, and where every group and stream stands. Writes nothing."""
+    """Return the rules of ``watcher``.
+
+    It reads its streams, and the positions of all groups and streams. It writes nothing."""
     seen = [f"%R{_key(spec)}" for spec in STREAMS.values() if "watcher" in spec.readers]
     return [_rule(READING, seen), _rule("+hgetall +smembers +xinfo|stream", [f"%R{_tagged('*')}"])]
 
 
 def _rule(commands: str, *keys: Iterable[str]) -> str:
-    """A selector; none without keys, since a command without a key it may touch means nothing."""
+    """Return a selector that permits ``commands`` on ``keys``; without keys an empty text, since each command needs a
+    key."""
     patterns = [key for some in keys for key in some]
     return f"({' '.join(patterns)} {commands})" if patterns else ""
 

@@ -1,1 +1,1 @@
-"""Turn the predictions about one bar into a decision: the rounds and the pool."""
+"""Turn the predictions for one bar into a decision: by rounds of ballots and a log-linear pool."""

@@ -1,7 +1,7 @@
-"""Decide a round: all ballots about one bar, and the decision that follows from them. Pure.
+"""Compute the decision and the intent of a round, which is the set of all ballots for one bar. Pure.
 
-The ensemble-voter decides by these functions. `conclave verify` and `conclave whatif` recompute decisions by the same
-ones.
+The ensemble-voter decides with these functions. ``conclave verify`` and ``conclave whatif`` recompute decisions with
+the same functions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -142,7 +142,7 @@ def decision_of(
 
 
 def _counted(panel: Panel, member: Member, ballot: Ballot, effects: Mapping[str, BallotEffect]) -> CountedBallot:
-    """A ballot as it entered the vote; without quorum there are no effects."""
+    """Return a ballot as the decision records it. Without quorum ``effects`` is empty, and the recorded effect is 0."""
     p = ballot.probabilities
     assert p is not None
     effect = effects.get(member.model)

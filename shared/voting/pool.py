@@ -34,7 +34,7 @@ FULL_AGREEMENT: Final = 1.2
 CAP: Final = 0.95
 WEAK_BELOW: Final = 0.65
 PLACES: Final[Mapping[Action, int]] = {action: place for place, action in enumerate(ACTIONS)}
-"""Where each action stands in a vector of probabilities."""
+"""The index of each action in a vector of probabilities."""
 
 
 class Member(NamedTuple):
@@ -116,9 +116,9 @@ def log_prior(weighted: Iterable[tuple[float, Triple]]) -> Triple:
 
 
 def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:
-    """Return the vote of the panel's members over their ballots (probabilities by model).
+    """Return the result of a vote over ``ballots``, the probabilities by model.
 
-    ``ballots`` must not contain models that are no members."""
+    Each model in ``ballots`` must be a member of ``panel``."""
     present = [member for member in panel.members if member.model in ballots]
     weight = sum(member.weight for member in present)
     if len(present) < panel.policy.quorum_count or weight < panel.policy.quorum_weight - FLOOR:
@@ -129,7 +129,8 @@ def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:
 
 
 def own_action(policy: SetVotingPolicy, probabilities: Probabilities) -> Action:
-    """Return the action of one ballot by itself: by the edge under ``logpool``, otherwise its most probable class."""
+    """Return the action that follows from one ballot alone: by the edge under ``logpool``, otherwise the most probable
+    class."""
     return _by_edge(probabilities, policy.edge) if policy.rule == "logpool" else _most_probable(probabilities)
 
 
@@ -209,7 +210,7 @@ def _by_edge(p: Probabilities, edge: float) -> Action:
 
 
 def _most_probable(p: Probabilities) -> Action:
-    """Return the class of the highest probability; HOLD where two classes share it."""
+    """Return the class with the highest probability; HOLD if two classes have it."""
     top = max(p)
     return ACTIONS[p.index(top)] if p.count(top) == 1 else "HOLD"
 
