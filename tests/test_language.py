@@ -36,6 +36,7 @@ CLEAN: Final = [
     "shared/recovery",
     "shared/report",
     "shared/runtime",
+    "shared/server",
     "shared/synthetic",
     "shared/telemetry",
     "shared/training",

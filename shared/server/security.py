@@ -163,7 +163,7 @@ def _users(seen: Seen, private: bool | None) -> Iterator[SecurityCheck]:
         yield _hidden("users", seen)
         return
     if users.is_off("default", seen.users):
-        yield SecurityCheck("default user", "good", "off: nobody is let in without a name")
+        yield SecurityCheck("default user", "good", "off: every client needs a user name")
     else:
         word: Verdict = "open" if private else "wrong"
         yield SecurityCheck("default user", word, "on", "`conclave access`, and aclfile in the server's configuration")

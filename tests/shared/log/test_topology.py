@@ -29,7 +29,20 @@ pytestmark = pytest.mark.anyio
 
 def bars(*numbers: int) -> list[Encoded]:
     return [
-        encode("market", BarClosed("BTC", 60_000, number * 60_000, 1.0, 2.0, 0.5, 1.5, 10.0, "synthetic"))
+        encode(
+            "market",
+            BarClosed(
+                symbol="BTC",
+                interval_ms=60_000,
+                open_time=number * 60_000,
+                open=1.0,
+                high=2.0,
+                low=0.5,
+                close=1.5,
+                volume=10.0,
+                origin="synthetic",
+            ),
+        )
         for number in numbers
     ]
 

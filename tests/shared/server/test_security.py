@@ -118,6 +118,6 @@ async def test_the_operators_user_may_look_at_all_of_it_and_a_service_at_less(tm
         client.execute_command("ACL", "SETUSER", "default", "off")
         console = by_name(await in_force(server.url.replace("//", "//console:word@")))
         feed = by_name(await in_force(server.url.replace("//", "//feed:word@")))
-    assert console["default user"] == ("good", "off: nobody is let in without a name")
+    assert console["default user"] == ("good", "off: every client needs a user name")
     assert console["users"][0] == console["functions"][0] == "good", console
     assert {what for what, (verdict, _) in feed.items() if verdict == "unknown"} >= {"users", "memory", "functions"}
