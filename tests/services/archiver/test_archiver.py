@@ -79,7 +79,6 @@ class World:
 
 
 def seal_bar(number: int) -> Encoded:
-
     return encode(
         "market",
         BarClosed(
