@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
-from schemas.codec import Framed, Opened, UnreadableError, framed, opened, payload_of
+from schemas.codec import UNDECODABLE, Framed, Opened, UnreadableError, framed, opened, payload_of
 from schemas.common import Origin, Probabilities
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from shared.audit.comparison import differences
@@ -128,7 +128,7 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
         try:
             frame = framed(DECISIONS, entry.data)
             basis = _basis(frame.payload)
-        except (UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (UnreadableError, *UNDECODABLE) as error:
             findings.differ(Difference("vote", DECISIONS, partition, entry.id, "", str(error)[:500]))
             continue
         if not isinstance(basis, Basis):
@@ -209,7 +209,7 @@ def _as_written(frame: Framed) -> DecisionMade | str:
     Another release may write the same decision in other bytes."""
     try:
         return msgspec.json.decode(frame.payload, type=DecisionMade)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         return f"it cannot be read: {error}"
 
 
@@ -284,7 +284,7 @@ class _Intents:
             try:
                 frame = framed(INTENTS, entry.data)
                 named = _named(frame.payload).decision
-            except (UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (UnreadableError, *UNDECODABLE) as error:
                 self._findings.differ(Difference("intent", INTENTS, self._partition, entry.id, "", str(error)[:500]))
                 continue
             self._ahead.append((entry, frame, named))
