@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,6 @@ import msgspec
 from anyio import to_thread
 from msgspec import Struct, field
 
-from schemas.codec import UnreadableError, decode
 from services.watcher import core
 from services.watcher.gauges import readings
 from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addresses, line, message
@@ -22,6 +22,7 @@ from shared.control import ControlReader
 from shared.control.issuing import current
 from shared.control.stream import CONTROL, folded, marks_of, now_ms
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
+from shared.log.events import events_of
 from shared.log.leases import order
 from shared.runtime.loop import opened_loop
 from shared.settings import Settings
@@ -31,6 +32,7 @@ __all__ = ["Channels", "Watcher", "addresses", "run"]
 
 GROUP: Final = "watcher"
 PARTITIONED: Final = ("decisions", "gates", "dead", "alarms")
+REFUSED_BY_NO_SERVICE: Final = ("dead", "alarms")
 LOOK_S: Final = 1.0
 COMPARE_S: Final = 5.0
 """Between two checks that the control log is the one that was read. A new connection is a reason for another."""
@@ -168,19 +170,20 @@ class Watcher:
                 return notices
             for command in folded(self._control, [entry for entry in entries if entry.place == CONTROL]):
                 notices += core.observe_command(self._kept.state, command.event)
-            for entry in entries:
-                if entry.place != CONTROL:
-                    notices += self._observe(entry)
+            observed = [entry for entry in entries if entry.place != CONTROL]
+            for entry, envelope in events_of(observed, partial(self._observe_unreadable, notices)):
+                at = order(entry.id)[0]
+                notices += core.observe(self._kept.state, envelope.event, entry.place.partition, at)
+            self._kept.positions |= {entry.place.key: entry.id for entry in observed}
             self._count(entries, started)
 
-    def _observe(self, entry: Entry) -> list[Notice]:
-        self._kept.positions[entry.place.key] = entry.id
-        try:
-            event = decode(entry.place.stream, entry.data).event
-        except UnreadableError as error:
-            _log.warning("%s@%s cannot be read: %s", entry.place.key, entry.id, error)
-            return []
-        return core.observe(self._kept.state, event, entry.place.partition, order(entry.id)[0])
+    def _observe_unreadable(self, notices: list[Notice], entry: Entry, detail: str) -> None:
+        """Log an unreadable entry. Only the watcher reads ``dead`` and ``alarms``, so it also notifies people of one
+        there; for one on another stream, a service writes a dead letter."""
+        place = entry.place
+        _log.warning("%s@%s cannot be read: %s", place.key, entry.id, detail)
+        if place.stream in REFUSED_BY_NO_SERVICE:
+            notices += core.observe_unreadable(self._kept.state, place.stream, entry.id, detail, order(entry.id)[0])
 
     def _count(self, entries: Sequence[Entry], started: int) -> None:
         consumed: dict[str, int] = {}

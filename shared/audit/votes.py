@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
-from schemas.codec import Framed, Opened, UnreadableError, framed, opened, payload_of
+from schemas.codec import Framed, Opened, UnreadableError, decoded_as, framed, opened, payload_of
 from schemas.common import Origin, Probabilities
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from shared.audit.configurations import Configuration, Configurations
@@ -73,6 +73,7 @@ class _Late(Struct, tag="ballot.late"):
     """An event that is not a decision."""
 
 
+_decision: Final = msgspec.json.Decoder(DecisionMade).decode
 _basis: Final = msgspec.json.Decoder(Basis | _Late | FenceClosed | FenceOpened).decode
 
 
@@ -126,8 +127,8 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
     for entry in source.entries(place, span.after, span.until):
         try:
             frame = framed(DECISIONS, entry.data)
-            basis = _basis(frame.payload)
-        except (UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            basis = decoded_as(DECISIONS, frame.payload, _basis)
+        except UnreadableError as error:
             findings.differ(Difference("vote", DECISIONS, partition, entry.id, "", str(error)[:500]))
             continue
         if not isinstance(basis, Basis):
@@ -168,7 +169,7 @@ def fault_of(configurations: Configurations, data: bytes) -> Fault:
     A decision alone does not show whether the fence was closed at its position: a halted one may have been halted by
     it."""
     frame = framed(DECISIONS, data)
-    basis = _basis(frame.payload)
+    basis = decoded_as(DECISIONS, frame.payload, _basis)
     if not isinstance(basis, Basis):
         return None
     return _follows(configurations, frame, basis, halted=basis.intent == "halted")[1]
@@ -207,8 +208,8 @@ def _as_written(frame: Framed) -> DecisionMade | str:
 
     Another release may write the same decision in other bytes."""
     try:
-        return msgspec.json.decode(frame.payload, type=DecisionMade)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decoded_as(DECISIONS, frame.payload, _decision)
+    except UnreadableError as error:
         return f"it cannot be read: {error}"
 
 
@@ -290,8 +291,8 @@ class _Intents:
                 return None
             try:
                 frame = framed(INTENTS, entry.data)
-                named = _named(frame.payload).decision
-            except (UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                named = decoded_as(INTENTS, frame.payload, _named).decision
+            except UnreadableError as error:
                 self._findings.differ(Difference("intent", INTENTS, self._partition, entry.id, "", str(error)[:500]))
                 continue
             self._ahead.append((entry, frame, named))

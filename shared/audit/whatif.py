@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct, field, structs
 
-from schemas.codec import UnreadableError, decode, framed
+from schemas.codec import UnreadableError, decode, decoded_as, framed
 from schemas.common import ACTIONS, Action, Probabilities
 from schemas.control import RegisterArtifact, SetVotingPolicy
 from schemas.decisions import FenceClosed, FenceOpened
@@ -201,8 +201,8 @@ def compare(
     for entry in source.entries(StreamKey("decisions", partition), span.after, span.until):
         try:
             frame = framed("decisions", entry.data)
-            decision = _read(frame.payload)
-        except (UnreadableError, msgspec.DecodeError):
+            decision = decoded_as("decisions", frame.payload, _read)
+        except UnreadableError:
             continue
         if not isinstance(decision, _FullDecision):
             continue
