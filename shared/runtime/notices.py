@@ -68,12 +68,12 @@ class ControlAlarms:
             self._patience_until = now + patience(self._commits.group)
         if now < self._patience_until or not await self._scan(now):
             return
-        recent = [at for at in self._recent if now - at < MINUTE_S]
-        left = ALARMS - len(recent)
-        if left <= 0:
-            self._patience_until = min(recent) + MINUTE_S
-            return
         if missing := self._alarmed.missing(refused, self._raised):
+            recent = [at for at in self._recent if now - at < MINUTE_S]
+            left = ALARMS - len(recent)
+            if left <= 0:
+                self._patience_until = min(recent) + MINUTE_S
+                return
             alone = missing if len(missing) <= left else missing[: left - 1]
             alarms = [alarm_of(refused[index]) for index in alone]
             if summed := missing[len(alone) :]:
