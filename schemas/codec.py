@@ -266,9 +266,13 @@ def _fault(
 
 
 def opened(stream: str, data: bytes) -> Opened:
-    """Return the decoded envelope in ``data``, and what is wrong with it. Raises ``UnreadableError``."""
+    """Return the decoded envelope in ``data``, and what is wrong with it. Raises ``UnreadableError`` where ``decode``
+    does."""
     frame = framed(stream, data)
-    event = decoded_as(stream, frame.payload, _codec(stream).payload.decode)
+    codec = _codec(stream)
+    if frame.schema > codec.spec.version:
+        raise UnreadableError(f"stream {stream!r}: {_unknown_version(codec, frame.schema)}")
+    event = decoded_as(stream, frame.payload, codec.payload.decode)
     return Opened(Envelope(*frame[:5], event), frame.fault)
 
 

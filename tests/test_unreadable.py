@@ -32,6 +32,7 @@ from services.model_worker.main import service as model_worker
 from services.shadow_recorder.main import service as recorder
 from services.trainer.main import READS, Trainer
 from services.watcher.main import Channels, Watcher
+from services.watcher.state import BURST_MS
 from shared.archive import WholeHistory, records
 from shared.artifacts.store import ArtifactStore
 from shared.control.issuing import ControlWriter, current, history, issue, refused
@@ -332,7 +333,15 @@ async def test_readiness_before_unreadable_entries_is_found() -> None:
     log = await founded(MemoryLog())
     group = "model-worker.xgboost"
     await log.claim(group, ("features",), 0, owner(group))
-    ready = ArtifactReady("xgboost", CANDIDATE.hex(), str(owner(group)), "6f1d09b2", 7, 20, 1)
+    ready = ArtifactReady(
+        model="xgboost",
+        artifact=CANDIDATE.hex(),
+        owner=str(owner(group)),
+        life="6f1d09b2",
+        control_version=7,
+        took_ms=20,
+        at=1,
+    )
     await record(log, "readiness", [ready])
     await spoil(log, "readiness")
     assert (await evidence(log, 1, "xgboost", CANDIDATE.hex())).missing == ()
@@ -347,6 +356,15 @@ async def test_the_watcher_notifies_people_of_entries_that_no_service_refuses(st
     await watcher.turn()
     assert watcher._kept.state.bursts[f"dead-letters watcher {stream}"].more == len(KINDS) - 1
     assert watcher._kept.positions[StreamKey(stream).key] == (await log.extent(StreamKey(stream))).last
+
+
+async def test_an_entry_of_the_future_holds_back_no_notice(tmp_path: Path) -> None:
+    log = await founded(MemoryLog())
+    watcher = Watcher(log, 1, tmp_path / "watcher.json", Channels([]), [], Telemetry())
+    await watcher.begin()
+    await log.append_at(StreamKey("alarms"), f"{2**63}-0", b"x")
+    await watcher.turn()
+    assert watcher._kept.state.bursts["dead-letters watcher alarms"].until < now_ms() + 2 * BURST_MS
 
 
 @pytest.mark.parametrize("fields", [{"x": b"1"}, {"a": b"1", "e": b"2"}, {"e": b""}], ids=str)

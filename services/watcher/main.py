@@ -172,8 +172,7 @@ class Watcher:
                 notices += core.observe_command(self._kept.state, command.event)
             observed = [entry for entry in entries if entry.place != CONTROL]
             for entry, envelope in events_of(observed, partial(self._observe_unreadable, notices)):
-                at = order(entry.id)[0]
-                notices += core.observe(self._kept.state, envelope.event, entry.place.partition, at)
+                notices += core.observe(self._kept.state, envelope.event, entry.place.partition, _written_at(entry))
             self._kept.positions |= {entry.place.key: entry.id for entry in observed}
             self._count(entries, started)
 
@@ -183,7 +182,7 @@ class Watcher:
         place = entry.place
         _log.warning("%s@%s cannot be read: %s", place.key, entry.id, detail)
         if place.stream in REFUSED_BY_NO_SERVICE:
-            notices += core.observe_unreadable(self._kept.state, place.stream, entry.id, detail, order(entry.id)[0])
+            notices += core.observe_unreadable(self._kept.state, place.stream, entry.id, detail, _written_at(entry))
 
     def _count(self, entries: Sequence[Entry], started: int) -> None:
         consumed: dict[str, int] = {}
@@ -215,3 +214,9 @@ class Watcher:
         if failed:
             _log.warning("%s did not accept the notices; trying again in %.0f s", ", ".join(failed), self._retry_s)
         self._retry_s = min(2 * self._retry_s, LAST_RETRY_S) if failed else FIRST_RETRY_S
+
+
+def _written_at(entry: Entry) -> int:
+    """Return when an entry was written (ms), by its id; not later than now. A client may append an entry under any id,
+    and a notice of the future would hold back all like it until then."""
+    return min(order(entry.id)[0], now_ms())

@@ -13,13 +13,14 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
+from schemas.catalogue import STREAMS
 from schemas.codec import Framed, Opened, UnreadableError, decoded_as, framed, opened, payload_of
 from schemas.common import Origin, Probabilities
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
-from shared.audit.source import EntryRange, Recording, beyond
+from shared.audit.source import EntryRange, Recording, UnreadableEvents, beyond
 from shared.log import START, Entry, StreamKey
 from shared.voting.decision import ArtifactKey, Ballot, ClosedBy, Round, causation_of, decision_of, intent_of
 
@@ -119,6 +120,7 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
     """Check every decision and intent of a partition within ``span``."""
     findings = Findings()
     place = StreamKey(DECISIONS, partition)
+    unreadable = UnreadableEvents(source, place, "vote", findings)
     intents = _Intents(source, partition, span, findings)
     fence = Fence(configurations)
     if span.after != START:
@@ -128,8 +130,10 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
         try:
             frame = framed(DECISIONS, entry.data)
             basis = decoded_as(DECISIONS, frame.payload, _basis)
+            if frame.schema > STREAMS[DECISIONS].version:
+                raise UnreadableError(frame.fault)
         except UnreadableError as error:
-            findings.differ(Difference("vote", DECISIONS, partition, entry.id, "", str(error)[:500]))
+            unreadable.add(entry.id, str(error))
             continue
         if not isinstance(basis, Basis):
             wrong: Fault = ("vote", frame.fault) if frame.fault else None

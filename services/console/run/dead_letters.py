@@ -88,7 +88,7 @@ async def list_(
 @click.pass_context
 @asynchronous
 async def show(context: click.Context, /, letter: str, output: str) -> None:
-    """Show a dead letter: why the input was refused, where it came from, its bytes, and whether it can be retried.
+    """Show a dead letter: why the input was refused, its source, its bytes, and whether it can be retried.
 
     LETTER is an id as listed, or its first digits."""
     settings = settings_of(context)

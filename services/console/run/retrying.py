@@ -86,7 +86,7 @@ async def unsound(log: Log, letter: Letter, entry: Entry | None) -> str | None:
     """Return why the entry of a letter must not be appended again; None if it may be."""
     reason = letter.event.reason
     if letter.place is None:
-        return f"it came from {letter.event.source}, not from a stream: correct the source, and feed it again"
+        return f"its source is {letter.event.source}, not a stream: correct the source, and feed it again"
     stream = letter.place[0].stream
     if reason in CONTENT:
         return f"it was refused for what it says ({reason}), and would be again: correct the source, and feed it again"
