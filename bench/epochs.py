@@ -26,6 +26,7 @@ from schemas.operations import ControlRefused
 from schemas.predictions import PredictionMade
 from services.ensemble_voter.core import Voter
 from shared.control import EMPTY, ControlReader, State, fold, following
+from shared.control.alarmed import AlarmedEntries
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.stream import CONTROL
 from shared.log import START, FencedError, Owner, StreamKey
@@ -261,14 +262,17 @@ async def audit(tally: Tally) -> dict[str, float]:
     decided = [Bar(event.symbol, event.open_time) for event in made]
     seen = sum(heads != {states[version].head} for worker in tally.workers for version, heads in worker.heads.items())
     alarms = [decode("alarms", entry.data).event for entry in await tally.log.tail(ALARMS, 10**9)]
-    raised = [alarm.entry for alarm in alarms if isinstance(alarm, ControlRefused)]
+    raised = [alarm for alarm in alarms if isinstance(alarm, ControlRefused)]
+    alarmed = AlarmedEntries()
+    for alarm in raised:
+        alarmed.add(alarm)
     return {
         "decisions": len(made),
         "versions_used": len({event.control_version for event in made}),
         "mixed": sum(mixed(event, states[event.control_version]) for event in made),
         "lost": len(set(tally.bars) - set(decided)) + len(decided) - len(set(decided)),
         "divergent": seen + sum(divergent(event, states[event.control_version]) for event in made),
-        "unalarmed": len({held.entry for held in reader.refused} ^ set(raised)) + len(raised) - len(set(raised)),
+        "unalarmed": len(alarmed.missing(reader.refused)) + len(raised) - len(set(raised)),
     }
 
 

@@ -10,6 +10,7 @@ which the event descends. The span id is the first half of the event's own id.
 
 import re
 from binascii import unhexlify
+from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
@@ -21,10 +22,14 @@ from schemas.catalogue import STREAMS, StreamSpec
 from schemas.common import EventHex, EventId
 
 E = TypeVar("E")
+T = TypeVar("T")
 
 ROOT: Final = bytes(16)
 """The causation of an event that no other event caused."""
 SAMPLED: Final = 1
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not of the expected type: the second for text that is not UTF-8, the third for
+lists within lists within lists. Catch all three where bytes come from outside this process."""
 
 
 class Envelope(Struct, Generic[E], frozen=True, array_like=True):
@@ -69,11 +74,6 @@ class Encoded(NamedTuple):
     stream: str
     envelope: Envelope[Any]
     data: bytes
-
-
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not of the expected type: the second for text that is not UTF-8, the third for
-lists within lists within lists. Catch all three where bytes come from outside this process."""
 
 
 class UnreadableError(ValueError):
@@ -162,13 +162,12 @@ def decode(stream: str, data: bytes) -> Envelope[Any]:
     """Return the envelope in ``data``.
 
     Unknown fields are skipped, since a newer release may have written them. Raises ``UnreadableError`` for an
-    unknown event type, a missing field, or a value out of range.
+    unknown event type, a missing field, a value out of range, or a schema version that this release does not know.
     """
     codec = _codec(stream)
-    try:
-        envelope = codec.envelope.decode(data)
-    except UNDECODABLE as error:
-        raise UnreadableError(f"stream {stream!r}: {error}") from None
+    envelope = decoded_as(stream, data, codec.envelope.decode)
+    if envelope.schema > codec.spec.version:
+        raise UnreadableError(f"stream {stream!r}: {_unknown_version(codec, envelope.schema)}")
     if not codec.json:
         return envelope  # type: ignore[no-any-return]  # decoder is untyped
     return Envelope(
@@ -179,6 +178,18 @@ def decode(stream: str, data: bytes) -> Envelope[Any]:
         bytes.fromhex(envelope.correlation),
         envelope.event,
     )
+
+
+def decoded_as(stream: str, data: bytes, decode_bytes: Callable[[bytes], T]) -> T:
+    """Return ``decode_bytes(data)``. Raises ``UnreadableError`` for bytes that are malformed."""
+    try:
+        return decode_bytes(data)
+    except MALFORMED as error:
+        raise UnreadableError(f"stream {stream!r}: {error}") from None
+
+
+def _unknown_version(codec: _Codec, schema: int) -> str:
+    return f"its schema version is {schema}; this release reads 1 to {codec.spec.version}"
 
 
 class Framed(NamedTuple):
@@ -234,10 +245,7 @@ def framed(stream: str, data: bytes) -> Framed:
 
 def _unframed(codec: _Codec, data: bytes) -> tuple[int, int, bytes, bytes, bytes, bytes]:
     """Return the envelope in bytes that do not match ``_FRAME``: MessagePack, or JSON of another writer."""
-    try:
-        envelope = codec.raw.decode(data)
-    except UNDECODABLE as error:
-        raise UnreadableError(f"stream {codec.spec.name!r}: {error}") from None
+    envelope = decoded_as(codec.spec.name, data, codec.raw.decode)
     ids = [envelope.id, envelope.causation, envelope.correlation]
     if codec.json:
         ids = [bytes.fromhex(each) for each in ids]
@@ -254,17 +262,18 @@ def _fault(
     if flags not in (0, SAMPLED):
         return f"its flags are {flags}; expected 0 or {SAMPLED}"
     if not 1 <= schema <= codec.spec.version:
-        return f"its schema version is {schema}; this release reads 1 to {codec.spec.version}"
+        return _unknown_version(codec, schema)
     return ""
 
 
 def opened(stream: str, data: bytes) -> Opened:
-    """Return the decoded envelope in ``data``, and what is wrong with it. Raises ``UnreadableError``."""
+    """Return the decoded envelope in ``data``, and what is wrong with it. Raises ``UnreadableError`` where ``decode``
+    does."""
     frame = framed(stream, data)
-    try:
-        event = _codec(stream).payload.decode(frame.payload)
-    except UNDECODABLE as error:
-        raise UnreadableError(f"stream {stream!r}: {error}") from None
+    codec = _codec(stream)
+    if frame.schema > codec.spec.version:
+        raise UnreadableError(f"stream {stream!r}: {_unknown_version(codec, frame.schema)}")
+    event = decoded_as(stream, frame.payload, codec.payload.decode)
     return Opened(Envelope(*frame[:5], event), frame.fault)
 
 

@@ -1,8 +1,8 @@
 """The ``dead`` and ``alarms`` streams: refused input, and events that a person should know."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from schemas.common import EventHex, Milliseconds, Text
 
@@ -31,7 +31,20 @@ class DeadLetter(Struct, frozen=True, tag="dead.letter"):
     raw: Text
 
 
-DeadEvent = DeadLetter
+class DeadLetterRetried(Struct, frozen=True, tag="dead.retried"):
+    """The entry of a dead letter was appended to its stream again. ``letter`` is the event id of the dead letter,
+    ``source`` is the place of the refused entry, and ``entry`` is the id under which it was appended. ``actor`` and
+    ``reason`` say who wanted it, and why."""
+
+    letter: EventHex
+    source: Text
+    entry: str
+    actor: Annotated[str, Meta(min_length=1, max_length=64)]
+    reason: Annotated[Text, Meta(min_length=1)]
+    at: Milliseconds
+
+
+DeadEvent = DeadLetter | DeadLetterRetried
 
 
 class GapDetected(Struct, frozen=True, tag="gap.detected"):
@@ -63,17 +76,22 @@ class OwnerReplaced(Struct, frozen=True, tag="owner.replaced"):
     at: Milliseconds
 
 
-class ControlRefused(Struct, frozen=True, tag="control.refused"):
+class ControlRefused(Struct, frozen=True, omit_defaults=True, tag="control.refused"):
     """An entry of the control stream was not applied, since it was not written by a control writer. ``entry`` is its
     id on the stream. ``version`` and ``head`` identify the configuration that stays in force. ``reason`` says what is
     wrong with the entry. ``raw`` are its bytes as far as they are text, cut at 2,000 characters. There is no time and
-    no group, so that every service raises the same event."""
+    no group, so that every service raises the same event.
+
+    If many entries were refused, one event stands for several: ``more`` is how many others followed ``entry``, and
+    ``until`` is the id of the last of them. Left out, it stands for one entry."""
 
     entry: str
     version: int
     head: str
     reason: Text
     raw: Text
+    more: int | None = None
+    until: str | None = None
 
 
 class InterferenceFound(Struct, frozen=True, tag="interference.found"):

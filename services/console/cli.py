@@ -47,6 +47,7 @@ MODULES: Final = {
     "decisions": "run.status",
     "doctor": "run.doctor",
     "groups": "run.status",
+    "dead-letters": "run.dead_letters",
     "guard": "run.guard",
     "notify": "run.notify",
     "archive": "run.archive",
@@ -70,7 +71,8 @@ class Commands(click.Group):
         """Return the command with this name, or None if there is none."""
         if cmd_name not in MODULES:
             return None
-        name = "import_" if cmd_name == "import" else cmd_name  # "import" is a keyword of Python
+        # "import" is a keyword of Python, and a name has no hyphen.
+        name = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"services.console.{MODULES[cmd_name]}"), name)
         return command
 

@@ -7,6 +7,7 @@ import msgspec
 from rich.table import Column, Table
 from rich.text import Text
 
+from shared.log.events import Unreadable
 from shared.report.tables import TextTable
 
 OUTPUT: Final = click.option(
@@ -27,6 +28,17 @@ def echo_json(value: Any) -> None:
     """Print a value as one line of JSON. A value that JSON has no type for is written as text, a number that is not
     finite as null."""
     click.echo(msgspec.json.encode(value, enc_hook=str).decode())
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal shows as it is: characters that control it become escapes like those of Python."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def echo_unreadable(unreadable: Unreadable) -> None:
+    """Print on standard error which entries could not be decoded, one sentence for each stream."""
+    for sentence in unreadable.sentences():
+        click.echo(f"{printable(sentence)}; `conclave dead-letters list` shows what services refused", err=True)
 
 
 def coloured(word: str) -> Text:

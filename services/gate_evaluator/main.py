@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import msgspec
 
-from schemas.codec import decode
 from schemas.control import Command, ConfirmPromotion, Rollback, SetWeights, StepWeight
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
@@ -15,6 +15,7 @@ from shared.control.issuing import ControlWriter, Missing, RefusedError
 from shared.control.signing import Signer, service_signer
 from shared.control.stream import now_ms
 from shared.log import Log, StreamKey, TruncatedLogError, UnavailableError
+from shared.log.events import Unreadable, events_of
 from shared.log.leases import order
 from shared.runtime.process import missing_by, opened_log, serve
 from shared.settings import Settings
@@ -45,7 +46,7 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
     A command id is derived from its event, so that each command is issued once, however often this restarts. While
     commands are missing from control nothing is issued: new entries would prevent their restoration."""
     control, gates = ControlWriter(log, signer, missing), StreamKey("gates", partition)
-    after, logged = f"{max(now_ms() - STALE_MS, 0)}-0", ""
+    after, logged, unreadable = f"{max(now_ms() - STALE_MS, 0)}-0", "", Unreadable()
     while True:
         try:
             await control.state()
@@ -56,11 +57,12 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
                 await anyio.sleep(1.0)
                 continue
             entries = await log.read({gates: after}, count=1000, block_ms=500)
-            for entry in entries:
-                envelope = decode("gates", entry.data)
+            for entry, envelope in events_of(entries, unreadable):
                 if now_ms() - order(entry.id)[0] <= STALE_MS:
                     await issue_for(control, envelope.event, envelope.id.hex())
                 after = entry.id
+            after = entries[-1].id if entries else after
+            unreadable.log(_log)
         except TruncatedLogError as error:
             _log.error("%s", error)
             after = f"{max(now_ms() - STALE_MS, 0)}-0"
@@ -81,7 +83,7 @@ async def issue_for(control: ControlWriter, event: object, name: str) -> str:
             return f"{event.action}: {event.artifact[:12]} is no longer the champion of {event.model}"
     try:
         issued = await control.issue(command, actor=GROUP, reason=reason, command_id=f"gate-{evidence}")
-    except RefusedError as error:
+    except (RefusedError, msgspec.ValidationError) as error:
         _log.warning("the command that event %s calls for is refused: %s", name, error)
         return str(error)
     return f"version {issued.version}{', issued before' if issued.repeated else ''}"
@@ -95,7 +97,7 @@ def _command(event: object) -> tuple[Command | None, str]:
             return StepWeight(event.model, up=False, automatic=True), f"{event.reason}; evidence {event.evidence}"
         case ActionDue(acts=True, action="confirm_promotion"):
             return ConfirmPromotion(event.model, event.artifact), f"{event.reason}; evidence {event.evidence}"
-        case WeightsProposed(acts=True):
+        case WeightsProposed(acts=True) if any(weight > 0 for weight in event.weights.values()):
             return SetWeights(_normalised(event.weights)), f"weights by results after {event.blocks} blocks"
         case _:
             return None, ""

@@ -6,13 +6,13 @@ from typing import Final
 
 import anyio
 
-from schemas.codec import decode
 from services.guard import core
 from services.guard.core import GROUP, Counted
 from shared.control import Probation
 from shared.control.issuing import ControlWriter, Issued, RefusedError
 from shared.control.signing import Signer
 from shared.log import StreamKey, TruncatedLogError
+from shared.log.events import Unreadable, events_of
 from shared.runtime.loop import opened_loop
 from shared.runtime.process import missing_by
 from shared.settings import Settings
@@ -36,6 +36,7 @@ class Guard:
         self._writer = writer
         self._actor = actor
         self._refusal = ""
+        self._unreadable = Unreadable()
 
     async def turn(self) -> None:
         """Revert every probation that is over, and log it. The same refusal is logged only once."""
@@ -79,5 +80,7 @@ class Guard:
                 entries := await self._writer.log.scan(place, after=after)
             ):
                 after = entries[-1].id
-                counted = core.apply(counted, model, probation, [decode("decisions", entry.data) for entry in entries])
+                decisions = [envelope for _, envelope in events_of(entries, self._unreadable)]
+                counted = core.apply(counted, model, probation, decisions)
+        self._unreadable.log(_log)
         return counted

@@ -12,7 +12,6 @@ from typing import Final
 import anyio
 from msgspec import structs
 
-from schemas.codec import decode
 from schemas.control import RegisterArtifact, StartShadow
 from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, TrainingRequested, TrainingStarted
 from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, request_of
@@ -21,16 +20,17 @@ from services.trainer.task import STORE, Task, failed, folder_of
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.registration import registration
 from shared.artifacts.store import ArtifactStore
-from shared.control import State
+from shared.control import ControlReader, State
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.signing import Signer, service_signer
-from shared.control.stream import CONTROL, now_ms
+from shared.control.stream import now_ms, read_control
 from shared.log import START, Commit, Position, StreamKey, TruncatedLogError
+from shared.runtime.entries import decoded
 from shared.runtime.loop import Loop, opened_loop
 from shared.runtime.process import missing_by
 from shared.settings import Settings
 from shared.training.jobs import ATTEMPTS, Job
-from shared.training.ledger import TrainingWriter
+from shared.training.ledger import TRAINING, TrainingWriter
 from shared.training.recipe import recipe_of
 from shared.training.recorded import ends_now
 
@@ -81,7 +81,9 @@ class Trainer:
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.positions = [claim.positions["gates"] for claim in loop.claims]
         self.promoted: Mapping[str, int] = {}
-        self.control_read = START
+        self._commands = ControlReader()
+        self._looked_at = loop.claims[0].memo.decode() or START
+        """The last entry of ``training`` that was looked at for a dead letter. It is the memo of the first claim."""
         self._warned: set[str] = set()
         self._lock = anyio.Lock()
 
@@ -95,6 +97,7 @@ class Trainer:
         while not stop.is_set():
             await self.loop.alive()
             await self.request_due()
+            await self._refuse_unreadable()
             job = (await self.ledger.read()).next()
             if job is None:
                 return
@@ -112,13 +115,13 @@ class Trainer:
         """Return the configuration now, and note when each champion was promoted."""
         try:
             state = await self.control.state()
+            commands = await read_control(self.log, self._commands)
         except TruncatedLogError as error:
             _log.error("%s", error)
-            self.promoted, self.control_read = {}, START
+            self.promoted, self._commands = {}, ControlReader()
             state = await self.control.state()
-        while entries := await self.log.scan(CONTROL, after=self.control_read, until=self.control.reader.last):
-            self.promoted = promotions(self.promoted, [decode("control", entry.data).event for entry in entries])
-            self.control_read = entries[-1].id
+            commands = await read_control(self.log, self._commands)
+        self.promoted = promotions(self.promoted, [command.event for command in commands])
         return state
 
     async def _request_by_cause(self, state: State) -> None:
@@ -129,14 +132,27 @@ class Trainer:
             entries = await self.log.scan(place, after=before.id, count=BATCH)
             if not entries:
                 continue
-            for entry in entries:
-                envelope = decode("gates", entry.data)
-                due = cause_of(envelope.event, envelope.id.hex(), state)
+            events, letters = decoded(entries, GROUP)
+            for event in events:
+                due = cause_of(event.envelope.event, event.envelope.id.hex(), state)
                 if due is not None:
                     await self._request(due, state)
             after = Position(entries[-1].id, before.seen + len(entries))
-            await self.log.commit(claim, Commit([], {"gates": before}, {"gates": after}))
+            await self.loop.commit(claim, Commit(letters, {"gates": before}, {"gates": after}, self._memo(number)))
             self.positions[number] = after
+
+    def _memo(self, partition: int) -> bytes:
+        return b"" if partition or self._looked_at == START else self._looked_at.encode()
+
+    async def _refuse_unreadable(self) -> None:
+        """Write a dead letter for each new entry of ``training`` that is unreadable. What was looked at is committed
+        with the letters, so that each entry has one."""
+        while entries := await self.log.scan(TRAINING, after=self._looked_at, count=BATCH):
+            self._looked_at = entries[-1].id
+            _, letters = decoded(entries, GROUP)
+            if letters:
+                await self.loop.commit(self.loop.claims[0], Commit(letters, {}, {}, self._memo(0)))
+                await self.loop.alive()
 
     async def _request(self, due: Due, state: State) -> None:
         """Request an artifact with the recipe of the champion. Log a warning, once, if that recipe cannot be trained

@@ -65,6 +65,11 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
             return report(state, *described, at) if described else []
 
 
+def observe_unreadable(state: State, stream: str, entry: str, detail: str, at: int) -> list[Notice]:
+    """Return the notices about an entry of ``stream`` that cannot be decoded, written at ``at`` (ms)."""
+    return report(state, "dead-letters", f"watcher {stream}", f"entry {entry} of {stream} cannot be read: {detail}", at)
+
+
 def observe_command(state: State, recorded: CommandRecorded) -> list[Notice]:
     """Return the notices about an applied entry of the control stream; none if it was observed before."""
     if recorded.version <= state.version:

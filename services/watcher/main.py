@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ import msgspec
 from anyio import to_thread
 from msgspec import Struct, field
 
-from schemas.codec import UNDECODABLE, UnreadableError, decode
+from schemas.codec import MALFORMED
 from services.watcher import core
 from services.watcher.gauges import readings
 from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addresses, line, message
@@ -22,6 +23,7 @@ from shared.control import ControlReader
 from shared.control.issuing import current
 from shared.control.stream import CONTROL, folded, marks_of, now_ms
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
+from shared.log.events import events_of
 from shared.log.leases import order
 from shared.runtime.loop import opened_loop
 from shared.settings import Settings
@@ -31,6 +33,7 @@ __all__ = ["Channels", "Watcher", "addresses", "run"]
 
 GROUP: Final = "watcher"
 PARTITIONED: Final = ("decisions", "gates", "dead", "alarms")
+REFUSED_BY_NO_SERVICE: Final = ("dead", "alarms")
 LOOK_S: Final = 1.0
 COMPARE_S: Final = 5.0
 """Between two checks that the control log is the one that was read. A new connection is a reason for another."""
@@ -105,7 +108,7 @@ class Watcher:
             return msgspec.json.decode(self._file.read_bytes(), type=Kept)
         except FileNotFoundError:
             return None
-        except UNDECODABLE as error:
+        except MALFORMED as error:
             _log.warning(
                 "%s cannot be read (%s): the watcher begins at the present end of each stream", self._file, error
             )
@@ -168,19 +171,19 @@ class Watcher:
                 return notices
             for command in folded(self._control, [entry for entry in entries if entry.place == CONTROL]):
                 notices += core.observe_command(self._kept.state, command.event)
-            for entry in entries:
-                if entry.place != CONTROL:
-                    notices += self._observe(entry)
+            observed = [entry for entry in entries if entry.place != CONTROL]
+            for entry, envelope in events_of(observed, partial(self._observe_unreadable, notices)):
+                notices += core.observe(self._kept.state, envelope.event, entry.place.partition, _written_at(entry))
+            self._kept.positions |= {entry.place.key: entry.id for entry in observed}
             self._count(entries, started)
 
-    def _observe(self, entry: Entry) -> list[Notice]:
-        self._kept.positions[entry.place.key] = entry.id
-        try:
-            event = decode(entry.place.stream, entry.data).event
-        except UnreadableError as error:
-            _log.warning("%s@%s cannot be read: %s", entry.place.key, entry.id, error)
-            return []
-        return core.observe(self._kept.state, event, entry.place.partition, order(entry.id)[0])
+    def _observe_unreadable(self, notices: list[Notice], entry: Entry, detail: str) -> None:
+        """Log an unreadable entry. Only the watcher reads ``dead`` and ``alarms``, so it also notifies people of one
+        there; for one on another stream, a service writes a dead letter."""
+        place = entry.place
+        _log.warning("%s@%s cannot be read: %s", place.key, entry.id, detail)
+        if place.stream in REFUSED_BY_NO_SERVICE:
+            notices += core.observe_unreadable(self._kept.state, place.stream, entry.id, detail, _written_at(entry))
 
     def _count(self, entries: Sequence[Entry], started: int) -> None:
         consumed: dict[str, int] = {}
@@ -212,3 +215,9 @@ class Watcher:
         if failed:
             _log.warning("%s did not accept the notices; trying again in %.0f s", ", ".join(failed), self._retry_s)
         self._retry_s = min(2 * self._retry_s, LAST_RETRY_S) if failed else FIRST_RETRY_S
+
+
+def _written_at(entry: Entry) -> int:
+    """Return when an entry was written (ms), by its id; not later than now. A client may append an entry under any id,
+    and a notice of the future would hold back all like it until then."""
+    return min(order(entry.id)[0], now_ms())

@@ -10,18 +10,21 @@ skipped silently: ``LostError`` is raised if entries are neither sealed nor in R
 file does not match its digests.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from anyio.lowlevel import checkpoint
 
-from schemas.codec import Envelope, decode
+from schemas.codec import Envelope
 from shared.archive.files import Files, SegmentEnd
 from shared.archive.store import SegmentStore
 from shared.log import START, Entry, Log, StreamKey
+from shared.log.events import Unreadable, events_of
 from shared.log.leases import order
 
 NEWEST: Final = "+"
+_log = logging.getLogger(__name__)
 
 
 class LostError(RuntimeError):
@@ -68,9 +71,12 @@ async def entries(
 async def records(
     history: ArchivedHistory, place: StreamKey, *, after: str = START, until: str = NEWEST
 ) -> AsyncIterator[ArchivedRecord]:
-    """Yield the entries with their decoded envelopes. Raises ``UnreadableError`` at the first that is no event."""
-    async for entry in entries(history, place, after=after, until=until):
-        yield ArchivedRecord(entry, decode(place.stream, entry.data))
+    """Yield the entries with their decoded envelopes. An entry that cannot be decoded is left out, and logged."""
+    unreadable = Unreadable()
+    async for page in history.slices(place, after=after, until=until):
+        for entry, envelope in events_of(page, unreadable):
+            yield ArchivedRecord(entry, envelope)
+    unreadable.log(_log)
 
 
 class SealedHistory:

@@ -7,6 +7,7 @@ from schemas.control import CommandRecorded
 from shared.audit.findings import Difference, Findings
 from shared.audit.source import Recording
 from shared.control import ControlError, ControlReader, State
+from shared.control.alarmed import AlarmedEntries
 from shared.log import StreamKey
 from shared.voting.pool import Panel, panel_of
 
@@ -26,28 +27,31 @@ class Configurations:
     ``trusted`` is False where the stream could not be read to its end; later versions are then unknown. ``alarmed``
     holds entries that no control writer wrote and for which an alarm was raised at the time; they are no difference."""
 
-    def __init__(self, source: Recording, findings: Findings, alarmed: frozenset[str] = frozenset()) -> None:
+    def __init__(self, source: Recording, findings: Findings, alarmed: AlarmedEntries | None = None) -> None:
         self.reader = ControlReader()
         self.states: list[State] = []
         self.entries: list[str] = []
         self.envelopes: list[Envelope[CommandRecorded]] = []
         self._cached: dict[int, Configuration] = {}
         self.trusted = True
+        broken = None
         for entry in source.entries(CONTROL):
-            before = len(self.reader.refused)
             try:
                 envelope = self.reader.take(entry.id, entry.data)
             except ControlError as error:
-                findings.differ(self._broken(entry.id, str(error)))
+                broken = self._broken(entry.id, str(error))
                 self.trusted = False
                 break
             if envelope is not None:
                 self.states.append(self.reader.state)
                 self.entries.append(entry.id)
                 self.envelopes.append(envelope)
-            elif len(self.reader.refused) > before and entry.id not in alarmed:
-                findings.differ(Difference("configuration", "control", 0, entry.id, "", self.reader.refused[-1].reason))
             findings.see("control")
+        for index in (alarmed or AlarmedEntries()).missing(self.reader.refused):
+            refused = self.reader.refused[index]
+            findings.differ(Difference("configuration", "control", 0, refused.entry, "", refused.reason))
+        if broken is not None:
+            findings.differ(broken)
 
     def _broken(self, entry: str, fault: str) -> Difference:
         """Return the difference for the first entry that does not fit.

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.codec import UNDECODABLE, UnreadableError, framed
+from schemas.codec import UnreadableError, decoded_as, framed
 from schemas.control import Found, Halt, Resume
 from schemas.decisions import FenceClosed, FenceOpened
 from shared.audit.configurations import Configurations
@@ -23,6 +23,7 @@ from shared.audit.source import order
 from shared.log import Entry
 
 Mark = FenceClosed | FenceOpened
+_mark: Final = msgspec.json.Decoder(Mark).decode
 APART_MS: Final = 60_000
 """Largest difference (ms) between the clock of a command's issuer and the server's."""
 
@@ -42,8 +43,8 @@ class Fence:
             if b'"fence.' not in entry.data:
                 continue
             try:
-                mark = msgspec.json.decode(framed("decisions", entry.data).payload, type=Mark)
-            except (UnreadableError, *UNDECODABLE):
+                mark = decoded_as("decisions", framed("decisions", entry.data).payload, _mark)
+            except UnreadableError:
                 continue
             self.mark(mark, entry.id, Findings())
 

@@ -12,8 +12,10 @@ from msgspec import Struct
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Opened, UnreadableError, opened
+from schemas.operations import DeadLetter
 from shared.audit.findings import Difference, Findings, Layer
 from shared.log import START, Entry, StreamKey, leases
+from shared.log.events import events_of, reported_elsewhere
 
 order: Final = leases.order
 """Return an entry id as a sort key: milliseconds and sequence."""
@@ -129,19 +131,47 @@ class ReadEvent(NamedTuple):
     opened: Opened
 
 
+class UnreadableEvents:
+    """Report the events of a stream that cannot be read. One for which a service wrote a dead letter is noted: no
+    service used it, so nothing that was recorded depends on it. Any other one is a difference."""
+
+    def __init__(self, source: Recording, place: StreamKey, layer: Layer, findings: Findings) -> None:
+        self._source = source
+        self._place = place
+        self._layer = layer
+        self._findings = findings
+        self._refused: frozenset[str] | None = None
+
+    def add(self, entry: str, detail: str) -> None:
+        """Report one of them."""
+        if self._refused is None:
+            letters = self._source.entries(StreamKey("dead", self._place.partition))
+            events = (envelope.event for _, envelope in events_of(letters, reported_elsewhere))
+            self._refused = frozenset(
+                event.source for event in events if isinstance(event, DeadLetter) and event.reason == "unreadable"
+            )
+        place = self._place
+        if f"{place.key}@{entry}" in self._refused:
+            self._findings.note(f"{place.stream}: an entry that cannot be read, and for which there is a dead letter")
+        else:
+            difference = Difference(self._layer, place.stream, place.partition, entry, "", detail[:500])
+            self._findings.differ(difference)
+
+
 def readable(
     source: Recording, place: StreamKey, layer: Layer, findings: Findings, span: EntryRange
 ) -> Iterator[ReadEvent]:
     """Yield every readable event of a stream.
 
-    An event that cannot be read is a difference of ``layer`` where it lies within ``span``. So is one whose id is not
-    the digest of its content; that one is yielded all the same."""
+    An event that cannot be read is a difference of ``layer`` where it lies within ``span``, unless a service refused it
+    too. So is one whose id is not the digest of its content; that one is yielded all the same."""
+    unreadable = UnreadableEvents(source, place, layer, findings)
     for entry in source.entries(place, START, span.until):
         try:
             event = opened(place.stream, entry.data)
         except UnreadableError as error:
             if span.holds(entry.id):
-                findings.differ(Difference(layer, place.stream, place.partition, entry.id, "", str(error)[:500]))
+                unreadable.add(entry.id, str(error))
             continue
         if event.fault and span.holds(entry.id):
             findings.differ(difference(layer, place, entry.id, event, event.fault))

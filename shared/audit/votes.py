@@ -13,14 +13,15 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
-from schemas.codec import UNDECODABLE, Framed, Opened, UnreadableError, framed, opened, payload_of
+from schemas.catalogue import STREAMS
+from schemas.codec import Framed, Opened, UnreadableError, decoded_as, framed, opened, payload_of
 from schemas.common import Origin, Probabilities
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from shared.audit.comparison import differences
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
-from shared.audit.source import EntryRange, Recording, beyond
+from shared.audit.source import EntryRange, Recording, UnreadableEvents, beyond
 from shared.log import START, Entry, StreamKey
 from shared.voting.decision import ArtifactKey, Ballot, ClosedBy, Round, causation_of, decision_of, intent_of
 
@@ -74,6 +75,7 @@ class _Late(Struct, tag="ballot.late"):
     """An event that is not a decision."""
 
 
+_decision: Final = msgspec.json.Decoder(DecisionMade).decode
 _basis: Final = msgspec.json.Decoder(Basis | _Late | FenceClosed | FenceOpened).decode
 
 
@@ -119,6 +121,7 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
     """Check every decision and intent of a partition within ``span``."""
     findings = Findings()
     place = StreamKey(DECISIONS, partition)
+    unreadable = UnreadableEvents(source, place, "vote", findings)
     intents = _Intents(source, partition, span, findings)
     fence = Fence(configurations)
     if span.after != START:
@@ -127,9 +130,11 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
     for entry in source.entries(place, span.after, span.until):
         try:
             frame = framed(DECISIONS, entry.data)
-            basis = _basis(frame.payload)
-        except (UnreadableError, *UNDECODABLE) as error:
-            findings.differ(Difference("vote", DECISIONS, partition, entry.id, "", str(error)[:500]))
+            basis = decoded_as(DECISIONS, frame.payload, _basis)
+            if frame.schema > STREAMS[DECISIONS].version:
+                raise UnreadableError(frame.fault)
+        except UnreadableError as error:
+            unreadable.add(entry.id, str(error))
             continue
         if not isinstance(basis, Basis):
             wrong: Fault = ("vote", frame.fault) if frame.fault else None
@@ -169,7 +174,7 @@ def fault_of(configurations: Configurations, data: bytes) -> Fault:
     A decision alone does not show whether the fence was closed at its position: a halted one may have been halted by
     it."""
     frame = framed(DECISIONS, data)
-    basis = _basis(frame.payload)
+    basis = decoded_as(DECISIONS, frame.payload, _basis)
     if not isinstance(basis, Basis):
         return None
     return _follows(configurations, frame, basis, halted=basis.intent == "halted")[1]
@@ -208,8 +213,8 @@ def _as_written(frame: Framed) -> DecisionMade | str:
 
     Another release may write the same decision in other bytes."""
     try:
-        return msgspec.json.decode(frame.payload, type=DecisionMade)
-    except UNDECODABLE as error:
+        return decoded_as(DECISIONS, frame.payload, _decision)
+    except UnreadableError as error:
         return f"it cannot be read: {error}"
 
 
@@ -283,8 +288,8 @@ class _Intents:
                 return None
             try:
                 frame = framed(INTENTS, entry.data)
-                named = _named(frame.payload).decision
-            except (UnreadableError, *UNDECODABLE) as error:
+                named = decoded_as(INTENTS, frame.payload, _named).decision
+            except UnreadableError as error:
                 self._findings.differ(Difference("intent", INTENTS, self._partition, entry.id, "", str(error)[:500]))
                 continue
             self._ahead.append((entry, frame, named))

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct, field, structs
 
-from schemas.codec import UNDECODABLE, UnreadableError, decode, framed
+from schemas.codec import UnreadableError, decoded_as, framed
 from schemas.common import ACTIONS, Action, Probabilities
 from schemas.control import RegisterArtifact, SetVotingPolicy
 from schemas.decisions import FenceClosed, FenceOpened
@@ -23,6 +23,7 @@ from shared.audit.source import EntryRange, Recording
 from shared.audit.votes import Basis
 from shared.control import State
 from shared.log import StreamKey
+from shared.log.events import events_of, reported_elsewhere
 from shared.voting.pool import FLOOR, Panel, panel_of, vote
 
 SIGN: Final[dict[Action, int]] = {"SELL": -1, "HOLD": 0, "BUY": 1}
@@ -155,11 +156,8 @@ def with_policy(policy: SetVotingPolicy, given: Mapping[str, str]) -> SetVotingP
 def outcomes(source: Recording, partition: int) -> dict[str, WhatifOutcome]:
     """Return the outcome of each decision, by its event id."""
     by_decision: dict[str, WhatifOutcome] = {}
-    for entry in source.entries(StreamKey("scores", partition)):
-        try:
-            event = decode("scores", entry.data).event
-        except UnreadableError:
-            continue
+    for _, envelope in events_of(source.entries(StreamKey("scores", partition)), reported_elsewhere):
+        event = envelope.event
         if isinstance(event, PredictionScored) and event.decision is not None:
             by_decision.setdefault(
                 event.decision.hex(), WhatifOutcome(math.expm1(event.forward_return), event.cost, event.outcome)
@@ -201,8 +199,8 @@ def compare(
     for entry in source.entries(StreamKey("decisions", partition), span.after, span.until):
         try:
             frame = framed("decisions", entry.data)
-            decision = _read(frame.payload)
-        except (UnreadableError, *UNDECODABLE):
+            decision = decoded_as("decisions", frame.payload, _read)
+        except UnreadableError:
             continue
         if not isinstance(decision, _FullDecision):
             continue

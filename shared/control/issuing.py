@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from schemas.codec import UnreadableError, decode, encode
+from schemas.codec import encode
 from schemas.control import Command, CommandRecorded, Halt, Resume
 from shared.control import (
     ControlReader,
@@ -32,6 +32,7 @@ from shared.control.fence import FenceError, Move, Order, last_move, repair
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL, marks_of, now_ms, read_control
 from shared.log import Log, TruncatedLogError
+from shared.log.events import events_of, reported_elsewhere
 
 RACES: Final = 20
 """How often a command is decided again because another one was appended first."""
@@ -197,11 +198,9 @@ class ControlWriter:
         if count <= 0:
             return ()
         entries = {}
-        for entry in await self.log.tail(CONTROL, count + len(self.reader.refused)):
-            try:
-                recorded = decode("control", entry.data).event
-            except UnreadableError:
-                continue
+        newest = await self.log.tail(CONTROL, count + len(self.reader.refused))
+        for _, envelope in events_of(newest, reported_elsewhere):
+            recorded = envelope.event
             if version < recorded.version <= state.version and head_of(recorded) == state.past[recorded.version].head:
                 entries[recorded.version] = recorded
         return [entries[each] for each in sorted(entries)]

@@ -9,7 +9,8 @@ the entries that count, while the id of the next entry follows the last id on th
 
 Stopped (``ControlError``): the configuration cannot be known. Entries are missing (ids are missing, and the chain does
 not bridge them); an entry was built on one that was refused; or an entry extends the chain, but only a newer release
-can read it.
+can read it. Once a key is trusted, only an entry with the signature of a trusted key can stop a reader. Any other one
+is refused, so that a client which may append to the stream, and has no key, cannot stop an installation.
 
 Faults are recorded in alarms and pinned by ``tests/histories``, so their wording is fixed.
 """
@@ -17,18 +18,21 @@ Faults are recorded in alarms and pinned by ``tests/histories``, so their wordin
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from schemas.catalogue import STREAMS
-from schemas.codec import ROOT, Envelope, identify
+from schemas.codec import MALFORMED, ROOT, Envelope, identify
 from schemas.control import CommandRecorded
 from shared.control.chain import canonical, fold, head_of
+from shared.control.signing import verify
 from shared.control.state import EMPTY, ControlError, State
 
 START: Final = "0-0"
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 LAST: Final = 2**64 - 1
 """The greatest number in an entry id."""
+KEPT: Final = 2**24
+"""Bytes of refused entries that a reader keeps. Of the entries after that it keeps the first ``KEPT_LATER`` bytes."""
+KEPT_LATER: Final = 200
 
 
 class RefusedEntry(NamedTuple):
@@ -58,8 +62,16 @@ class _Claim(Struct, frozen=True):
     previous: str
 
 
+class _Signature(Struct, frozen=True):
+    """The fields by which an entry is signed. Every release can read them, too."""
+
+    key: str | None = None
+    signature: str | None = None
+
+
 _envelope: Final = msgspec.json.Decoder(_RawEnvelope).decode
 _claim: Final = msgspec.json.Decoder(_Claim).decode
+_signature: Final = msgspec.json.Decoder(_Signature).decode
 _recorded: Final = msgspec.json.Decoder(CommandRecorded).decode
 _plain: Final = msgspec.json.decode
 
@@ -86,6 +98,7 @@ class ControlReader:
         self.newest_folded: ReadEntry | None = None
         self.refused: list[RefusedEntry] = []
         self._orphans: dict[str, str] = {}
+        self._kept = 0
 
     def take(self, entry: str, data: bytes) -> Envelope[CommandRecorded] | None:
         """Fold an entry into ``state`` and return its envelope; return None for a refused one. Raises
@@ -95,7 +108,7 @@ class ControlReader:
         try:
             envelope = _envelope(data)
             claim = _claim(envelope.event)
-        except UNREADABLE as error:
+        except MALFORMED as error:
             self._refuse(entry, data, f"it is no control entry: {error}")
             return None
         recorded = self._read(entry, data, envelope, claim)
@@ -124,9 +137,10 @@ class ControlReader:
             if written == known or _plain(written) == _plain(known):
                 return recorded
             fault = "it says more than this release understands"
-        except UNREADABLE as error:
+        except MALFORMED as error:
             fault = f"this release cannot read it: {error}"
-        if (claim.version, claim.previous) == (self.state.version + 1, self.state.head):
+        extends = (claim.version, claim.previous) == (self.state.version + 1, self.state.head)
+        if extends and self._is_trusted(bytes(envelope.event)):
             raise ControlError(
                 f"control entry {entry} extends the log as version {claim.version}, but {fault}; "
                 "a newer release wrote it, or it was forged: update this one, or look at the entry"
@@ -136,23 +150,42 @@ class ControlReader:
 
     def _stop_if_rewritten(self, entry: str, before: str, recorded: CommandRecorded, fault: str) -> None:
         """Raise ``ControlError`` if an entry that does not fit shows that earlier entries were removed or changed."""
-        if recorded.version <= self.state.version:
-            return
         orphan = self._orphans.get(recorded.previous)
+        hole = recorded.version > self.state.version + 1 and _hole(before, entry)
+        if recorded.version <= self.state.version or not (orphan or hole):
+            return
+        if not self._is_trusted(canonical(recorded)):
+            return
         if orphan is not None:
             raise ControlError(
                 f"control entry {entry} was written upon entry {orphan}, which does not fit here; the log was "
                 f"changed behind version {self.state.version}: restore it, or compare it with a checkpoint"
             )
-        if recorded.version > self.state.version + 1 and _hole(before, entry):
-            raise ControlError(
-                f"control entry {entry}: {fault}; versions {self.state.version + 1} to {recorded.version - 1} are "
-                f"gone, and so are the ids between {before} and {entry}: restore them from a copy of the log"
-            )
+        raise ControlError(
+            f"control entry {entry}: {fault}; versions {self.state.version + 1} to {recorded.version - 1} are "
+            f"gone, and so are the ids between {before} and {entry}: restore them from a copy of the log"
+        )
+
+    def _is_trusted(self, event: bytes) -> bool:
+        """Return whether a trusted key signed an entry. Until a key is trusted, every entry counts as signed.
+
+        The signature is over the bytes of the entry without it, so it can be checked for an entry of a newer release,
+        too."""
+        if self.state.open:
+            return True
+        try:
+            key_id, signature = structs.astuple(_signature(event))
+        except MALFORMED:
+            return False
+        key = self.state.keys.get(key_id or "")
+        signed = event.replace(f',"signature":"{signature}"'.encode(), b"")
+        return key is not None and signature is not None and verify(signed, signature, key.public_key)
 
     def _refuse(self, entry: str, data: bytes, reason: str, recorded: CommandRecorded | None = None) -> None:
         if recorded is not None and recorded.version > self.state.version:
             self._orphans[head_of(recorded)] = entry
+        data = data if self._kept + len(data) <= KEPT else data[:KEPT_LATER]
+        self._kept += len(data)
         self.refused.append(RefusedEntry(entry, reason, self.state.version, self.state.head, data))
 
 

@@ -5,18 +5,22 @@ announcement of the process that owns the group now counts; one from before its 
 not.
 """
 
+import logging
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from msgspec import structs
 
-from schemas.codec import decode
+from schemas.codec import Envelope
 from schemas.control import Command, Promote
-from schemas.readiness import ArtifactFailed, ArtifactReady
+from schemas.readiness import ArtifactFailed, ArtifactReady, ReadinessEvent
 from shared.control import State
-from shared.log import Log, StreamKey
+from shared.log import Entry, Log, StreamKey
+from shared.log.events import Unreadable, events_of
 
 NEWEST_EVENTS: Final = 10_000
 """Number of announcements read, newest first. One start makes a few."""
+_log = logging.getLogger(__name__)
 
 
 class ReadinessEvidence(NamedTuple):
@@ -52,9 +56,20 @@ async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> 
     owner = next((view.owner for view in await log.groups(partition) if view.group == group and view.alive), None)
     if owner is None:
         return "", f"{where}: no living worker; start one (`conclave up`, or `conclave run model-worker`)"
+    unreadable = Unreadable()
+    newest = reversed(await log.tail(StreamKey("readiness", partition), NEWEST_EVENTS))
+    try:
+        return _found(events_of(newest, unreadable), model, artifact, owner, where)
+    finally:
+        unreadable.log(_log)
+
+
+def _found(
+    newest: Iterable[tuple[Entry, Envelope[ReadinessEvent]]], model: str, artifact: str, owner: str, where: str
+) -> tuple[str, str]:
+    """Search the announcements, newest first."""
     life = None
-    for entry in reversed(await log.tail(StreamKey("readiness", partition), NEWEST_EVENTS)):
-        envelope = decode("readiness", entry.data)
+    for _, envelope in newest:
         event = envelope.event
         if (event.model, event.owner) != (model, owner):
             continue

@@ -61,11 +61,18 @@ def folded(reader: ControlReader, entries: Sequence[Entry]) -> list[Envelope[Com
     return [envelope for envelope in envelopes if envelope is not None]
 
 
-def alarm_of(refused: RefusedEntry) -> Encoded:
-    """Return the alarm for a refused control entry. All services make the same bytes of it."""
-    raw = refused.data.decode(errors="replace")[:2000]
+def alarm_of(refused: RefusedEntry, others: Sequence[RefusedEntry] = ()) -> Encoded:
+    """Return the alarm for a refused control entry, and for the ``others`` after it. All services make the same bytes
+    of the same entries."""
+    raw = refused.data[:8000].decode(errors="replace")[:2000]
     event = ControlRefused(
-        entry=refused.entry, version=refused.version, head=refused.head, reason=refused.reason[:2000], raw=raw
+        entry=refused.entry,
+        version=refused.version,
+        head=refused.head,
+        reason=refused.reason[:2000],
+        raw=raw,
+        more=len(others) or None,
+        until=others[-1].entry if others else None,
     )
     return encode("alarms", event)
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from schemas.codec import UNDECODABLE
+from schemas.codec import MALFORMED
 from shared.families.base import (
     NONE,
     Files,
@@ -64,7 +64,7 @@ class Prior:
         """See ``Family.load``."""
         try:
             return msgspec.json.decode(only_file(files, FILE, self.name), type=PriorModel)
-        except UNDECODABLE as error:
+        except MALFORMED as error:
             raise WeightsError(f"{FILE}: {error}") from None
 
     def libraries(self) -> dict[str, str]:

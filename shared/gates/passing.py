@@ -4,19 +4,23 @@ Where there are several partitions, it must have passed in each that has scores.
 passes in all of them no more often than in one, so the error rate is kept.
 """
 
+import logging
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import structs
 
-from schemas.codec import decode
+from schemas.codec import Envelope
 from schemas.control import Command, Promote
-from schemas.gates import EvidenceRestarted, VerdictReached
+from schemas.gates import EvidenceRestarted, GateEvent, VerdictReached
 from shared.control import State
 from shared.gates.policies import digest_of
-from shared.log import Log, StreamKey
+from shared.log import Entry, Log, StreamKey
+from shared.log.events import Unreadable, events_of
 
 NEWEST_EVENTS: Final = 20_000
 """Number of events on ``gates`` that are searched, newest first."""
+_log = logging.getLogger(__name__)
 
 
 class NoVerdict(ValueError):  # noqa: N818  # a result, not an error
@@ -39,9 +43,20 @@ async def passing_verdict(log: Log, state: State, model: str, artifact: str) -> 
 
 async def _passing(log: Log, state: State, model: str, artifact: str, partition: int) -> str:
     who = f"{model} {artifact[:12]}" + (f" in partition {partition}" if state.partitions > 1 else "")
+    unreadable = Unreadable()
+    newest = reversed(await log.tail(StreamKey("gates", partition), NEWEST_EVENTS))
+    try:
+        return _newest_passing(events_of(newest, unreadable), state, model, artifact, who)
+    finally:
+        unreadable.log(_log)
+
+
+def _newest_passing(
+    newest: Iterable[tuple[Entry, Envelope[GateEvent]]], state: State, model: str, artifact: str, who: str
+) -> str:
+    """Search the events of a partition, newest first."""
     slot = state.models.get(model)
-    for entry in reversed(await log.tail(StreamKey("gates", partition), NEWEST_EVENTS)):
-        envelope = decode("gates", entry.data)
+    for _, envelope in newest:
         event = envelope.event
         if getattr(event, "artifact", None) != artifact or getattr(event, "model", None) != model:
             continue

@@ -33,6 +33,7 @@ reclaim. A commit is one call of a server-side function (``commit.lua``).
 """
 
 import functools
+import logging
 import random
 import secrets
 import time
@@ -82,6 +83,7 @@ from shared.log.written import FIELD, RunningDigest, Written, advance, of_fields
 T = TypeVar("T")
 
 
+_log = logging.getLogger("log")
 PAGE: Final = 10_000
 """The most entries to request from the server at once. It is blocked while it prepares the reply."""
 
@@ -226,7 +228,15 @@ class RedisLog:
         if grown and self._tokens.get(held) != token:  # a commit that is sent twice counts once
             self._running[held] = {**digests, **grown}
         self._tokens[held] = token
-        return Committed(tuple(name.decode() for name in reply[1:]))
+        names = [name.decode() for name in reply[1:]]
+        for name in names:
+            if name.startswith("!"):
+                _log.error(
+                    "%s takes no entries, so an alarm or a dead letter is lost: its last entry has the greatest id. "
+                    "Find out who appended it, delete it (XDEL), and restore the last id (XSETID)",
+                    name[1:],
+                )
+        return Committed(tuple(name for name in names if not name.startswith("!")))
 
     async def fence(self, partition: int) -> str:
         """See ``Log.fence``."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from schemas.codec import UnreadableError, decode
 from schemas.control import CommandRecorded
 from shared.control import State, head_of
 from shared.control.checkpoint import Checkpoint, counting
 from shared.log import Entry
+from shared.log.events import events_of, reported_elsewhere
 
 
 class CopiedCommand(NamedTuple):
@@ -56,11 +56,8 @@ def copied_by_head(copies: Iterable[tuple[str, Iterable[Entry]]]) -> dict[str, C
     """Return the commands of all copies by their heads. ``copies``: each with its name; the first one prevails."""
     commands = dict[str, CopiedCommand]()
     for source, entries in copies:
-        for entry in entries:
-            try:
-                recorded = decode("control", entry.data).event
-            except UnreadableError:
-                continue
+        for entry, envelope in events_of(entries, reported_elsewhere):
+            recorded = envelope.event
             if isinstance(recorded, CommandRecorded):
                 commands.setdefault(head_of(recorded), CopiedCommand(entry, recorded, source))
     return commands

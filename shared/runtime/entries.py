@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from schemas.codec import Encoded, UnreadableError, decode, encode
+from schemas.codec import Encoded, encode
 from schemas.operations import DeadLetter, Refusal
 from shared.log import Entry
+from shared.log.events import events_of
 from shared.runtime.service import Received
 
 
@@ -15,19 +16,17 @@ def dead_letter(group: str, entry: Entry, reason: Refusal, detail: str) -> Encod
         source=f"{entry.place.key}@{entry.id}",
         reason=reason,
         detail=detail[:2000],
-        raw=entry.data.hex()[:2000],
+        raw=entry.data[:1000].hex(),
     )
     return encode("dead", letter)
 
 
 def decoded(entries: Sequence[Entry], group: str) -> tuple[list[Received], list[Encoded]]:
     """Return the events of these entries, and a dead letter for each entry that is unreadable."""
-    events: list[Received] = []
     letters: list[Encoded] = []
-    for entry in entries:
-        stream = entry.place.stream
-        try:
-            events.append(Received(stream, entry.id, decode(stream, entry.data)))
-        except UnreadableError as error:
-            letters.append(dead_letter(group, entry, "unreadable", str(error)))
+
+    def refuse(entry: Entry, detail: str) -> None:
+        letters.append(dead_letter(group, entry, "unreadable", detail))
+
+    events = [Received(entry.place.stream, entry.id, envelope) for entry, envelope in events_of(entries, refuse)]
     return events, letters

@@ -4,16 +4,21 @@ The notes are what the log is compared with after its server was restored or rep
 (``shared.control.checkpoint``), and the group's running digests (``shared.log.written``).
 """
 
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import anyio
 
-from schemas.codec import decode
+from schemas.operations import ControlRefused
 from shared.control import State
+from shared.control.alarmed import AlarmedEntries
 from shared.control.stream import alarm_of, patience
-from shared.log import START, StreamKey
+from shared.log import START, Entry, StreamKey
+from shared.log.events import Unreadable, events_of
+from shared.log.leases import order
 from shared.log.written import Written
 from shared.runtime.commits import Commits
 
@@ -21,6 +26,11 @@ NOTE_HEAD_AFTER_S: Final = 30.0
 """Seconds between two notes of the control log's head."""
 NOTE_DIGESTS_AFTER_S: Final = 300.0
 """Seconds between two notes of the digests, if they changed."""
+ALARMS: Final = 10
+"""The most alarms about refused entries of the control stream that are raised within a minute in a partition."""
+MINUTE_S: Final = 60.0
+PAGE: Final = 1000
+_log = logging.getLogger(__name__)
 
 
 class ControlAlarms:
@@ -28,32 +38,65 @@ class ControlAlarms:
 
     Every service finds them, and one alarm a partition is enough. A service that writes intents raises it at once; the
     others wait (``patience``) and raise what is still missing. Two that do so at the same moment write the same event,
-    under one id."""
+    under one id.
+
+    At most ``ALARMS`` a minute are raised, by all services together. The last one of a minute stands for all entries
+    that have none yet. Which entries have an alarm is read from the stream ``alarms``, one page a turn. So neither many
+    entries nor a restart leads to many alarms, and no turn takes long."""
 
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
+        self._key = StreamKey("alarms", commits.partition)
         self._raised = 0
+        """Of the refused entries, how many at the beginning have an alarm."""
         self._patience_until: float | None = None
+        self._scanned = START
+        self._alarmed = AlarmedEntries()
+        self._recent = deque[float](maxlen=ALARMS)
+        """When the newest alarms were written (s, monotonic clock; at the latest)."""
+        self._unreadable = Unreadable()
 
     async def raise_missing(self) -> None:
-        """Write the alarms that this partition does not have, unless another service is still waited for."""
+        """Write the alarms that this partition does not have, unless another service is still waited for, or enough
+        were written within the last minute."""
         refused = self._commits.control.reader.refused
+        self._raised = min(self._raised, len(refused))  # fewer if the log lost its tail
         if len(refused) == self._raised:
             return
+        now = time.monotonic()
         if self._patience_until is None:
-            self._patience_until = time.monotonic() + patience(self._commits.group)
-        if time.monotonic() < self._patience_until:
+            self._patience_until = now + patience(self._commits.group)
+        if now < self._patience_until or not await self._scan(now):
             return
-        present: set[bytes] = set()
-        key, after = StreamKey("alarms", self._commits.partition), START
-        while entries := await self._commits.log.scan(key, after=after):
-            present |= {decode("alarms", entry.data).id for entry in entries}
-            after = entries[-1].id
-        missing = [alarm for alarm in map(alarm_of, refused) if alarm.envelope.id not in present]
-        if missing:
-            await self._commits.append(missing)
+        if missing := self._alarmed.missing(refused, self._raised):
+            recent = [at for at in self._recent if now - at < MINUTE_S]
+            left = ALARMS - len(recent)
+            if left <= 0:
+                self._patience_until = min(recent) + MINUTE_S
+                return
+            alone = missing if len(missing) <= left else missing[: left - 1]
+            alarms = [alarm_of(refused[index]) for index in alone]
+            if summed := missing[len(alone) :]:
+                alarms.append(alarm_of(refused[summed[0]], refused[summed[0] + 1 :]))
+            await self._commits.append(alarms)
         self._raised = len(refused)
         self._patience_until = None
+
+    async def _scan(self, now: float) -> bool:
+        """Read a page of ``alarms``. Return whether it was the last one."""
+        entries = await self._commits.log.scan(self._key, after=self._scanned, count=PAGE)
+        for entry, envelope in events_of(entries, self._unreadable):
+            if isinstance(envelope.event, ControlRefused):
+                self._alarmed.add(envelope.event)
+                self._recent.append(now - self._age_s(entry, entries[-1]))
+            self._scanned = entry.id
+        self._scanned = entries[-1].id if entries else self._scanned
+        self._unreadable.log(_log)
+        return len(entries) < PAGE
+
+    def _age_s(self, entry: Entry, newest: Entry) -> float:
+        """Return how much older an entry is than the newest one, by the server's clock."""
+        return max(order(newest.id)[0] - order(entry.id)[0], 0) / 1000
 
 
 class Notes:

@@ -4,22 +4,25 @@ Each entry is appended with the id that follows the last entry the writer has re
 succeeds; the other reads what was appended and checks again (as ``shared.control.issuing`` does for control).
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
 import anyio
 
-from schemas.codec import Envelope, decode, encode
+from schemas.codec import Envelope, encode
 from schemas.control import SetTrainingPolicy
 from schemas.training import TrainingEvent, TrainingRequested
 from shared.control.issuing import RefusedError
 from shared.log import START, Log, Mark, Position, StreamKey
+from shared.log.events import Unreadable, events_of
 from shared.log.identity import digest_of
 from shared.log.leases import order
 from shared.training.jobs import Jobs
 
 TRAINING: Final = StreamKey("training")
 RACES: Final = 50
+_log = logging.getLogger(__name__)
 
 
 class TrainingWriter:
@@ -31,6 +34,7 @@ class TrainingWriter:
         self.last = START
         self._newest = Position()
         self._observe = observe
+        self._unreadable = Unreadable()
         self._turn = anyio.Lock()
 
     async def read(self) -> Jobs:
@@ -44,12 +48,12 @@ class TrainingWriter:
         await self.log.check(self._marks())
         while entries := await self.log.scan(TRAINING, after=self.last):
             self._newest = Position(entries[-1].id, self._newest.seen + len(entries), digest_of(entries[-1].data))
-            for entry in entries:
-                envelope = decode("training", entry.data)
+            for _, envelope in events_of(entries, self._unreadable):
                 self.jobs.apply(envelope)
                 if self._observe is not None:
                     self._observe(envelope)
             self.last = entries[-1].id
+        self._unreadable.log(_log)
         return self.jobs
 
     async def request(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str:

@@ -4,12 +4,12 @@ Nothing is computed here. The same job reads the same entries, from Redis, from 
 (``shared.archive.history``), so its data set is always the same.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from schemas.codec import decode
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.training import Ends, TrainingRequested, TrainingStarted
@@ -17,7 +17,10 @@ from shared.archive.history import ArchivedHistory, records
 from shared.bars import Bars
 from shared.features import FeatureSet
 from shared.log import Log, StreamKey
+from shared.log.events import Unreadable, events_of
 from shared.training.series import SymbolSeries
+
+_log = logging.getLogger(__name__)
 
 
 class UnfitError(ValueError):
@@ -54,9 +57,16 @@ async def ends_now(log: Log, partitions: int) -> tuple[tuple[Ends, ...], int | N
 
 
 async def _newest(log: Log, place: StreamKey) -> int | None:
-    events = [decode(place.stream, entry.data).event for entry in await log.tail(place, 1000)]
-    times = [event.open_time for event in events if isinstance(event, BarClosed)]
-    return max(times) if times else None
+    """Return the open time of the newest bar among the last entries. Look at ten times as many if there is none."""
+    unreadable, count = Unreadable(), 1000
+    while True:
+        entries = await log.tail(place, count)
+        events = (envelope.event for _, envelope in events_of(entries, unreadable))
+        times = [event.open_time for event in events if isinstance(event, BarClosed)]
+        if times or len(entries) < count:
+            unreadable.log(_log)
+            return max(times, default=None)
+        count *= 10
 
 
 async def read(

@@ -9,6 +9,7 @@ from schemas.operations import (
     ArchiveFailed,
     ControlRefused,
     DeadLetter,
+    DeadLetterRetried,
     GapDetected,
     GroupRecreated,
     LogTruncated,
@@ -32,6 +33,17 @@ def operations() -> Iterator[Encoded]:
             reason="impossible_prices",
             detail="low 5 is above open 4",
             raw="1,4,6,5,5,1",
+        ),
+    )
+    yield encode(
+        "dead",
+        DeadLetterRetried(
+            letter="5e" * 16,
+            source="conclave:training@1700000040000-0",
+            entry="1700000100000-0",
+            actor="ada",
+            reason="this release can read it",
+            at=OPEN,
         ),
     )
     group, stream = "ensemble-voter", "predictions"

@@ -34,6 +34,7 @@ from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, merged
 from shared.audit.source import EntryRange, Recording, readable
 from shared.control import checkpoint
+from shared.control.alarmed import AlarmedEntries
 from shared.log import START, StreamKey
 from shared.runtime.service import Service
 from shared.settings import Settings
@@ -184,14 +185,14 @@ def check(where: Where, span: EntryRange, task: Task) -> Findings:
         return checked(source, where, span, task)
 
 
-def alarmed_entries(source: Recording, settings: Settings | None) -> frozenset[str]:
-    """Return the ids of the ``control`` entries for which a service raised an alarm."""
-    entries = set()
+def alarmed_entries(source: Recording, settings: Settings | None) -> AlarmedEntries:
+    """Return the entries of ``control`` for which a service raised an alarm."""
+    entries = AlarmedEntries()
     for partition in range(settings.installation.partitions if settings else 1):
         for read in readable(source, StreamKey("alarms", partition), "configuration", Findings(), EntryRange()):
             if isinstance(read.opened.envelope.event, ControlRefused):
-                entries.add(read.opened.envelope.event.entry)
-    return frozenset(entries)
+                entries.add(read.opened.envelope.event)
+    return entries
 
 
 def entry_range(since: str | None, until: str | None) -> EntryRange:

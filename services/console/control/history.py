@@ -12,7 +12,7 @@ from rich.table import Table
 from schemas.control import Command, CommandRecorded
 from services.console.context import asynchronous, settings_of
 from services.console.control.differences import changes, short, table
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, printable
 from services.console.parsing import moment_ms
 from shared.control import State
 from shared.control.issuing import current, refused
@@ -21,6 +21,8 @@ from shared.log import Log
 from shared.runtime.process import opened_log
 
 DIGEST = 64
+REFUSALS: Final = 20
+"""The most entries without effect that are listed; the others are counted."""
 LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backtest"}
 """Fields that are too long to show on a line."""
 
@@ -40,8 +42,10 @@ async def history(context: click.Context, /, since: str | None, until: str | Non
         first = 0 if since is None else (await at(log, since)).version
         last = len(entries) if until is None else (await at(log, until)).version
     entries = [entry for entry in entries if first < entry.version <= last]
-    for refusal in refusals:
-        click.echo(f"entry {refusal.entry} does not count: {refusal.reason}", err=True)
+    for refusal in refusals[:REFUSALS]:
+        click.echo(f"entry {refusal.entry} does not count: {printable(refusal.reason)}", err=True)
+    if len(refusals) > REFUSALS:
+        click.echo(f"nor do {len(refusals) - REFUSALS:,} more, up to entry {refusals[-1].entry}", err=True)
     if output == "json":
         for entry in entries:
             echo_json(entry)

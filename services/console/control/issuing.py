@@ -10,12 +10,11 @@ import click
 import msgspec
 from rich.console import Console
 
-from schemas.codec import decode
 from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
 from services.console.context import settings_of
 from services.console.control.differences import Change, changes, table
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, echo_unreadable
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
@@ -23,7 +22,8 @@ from shared.control.readiness import with_evidence
 from shared.control.signing import Signer, load_private
 from shared.control.stream import CONTROL, now_ms
 from shared.gates.passing import with_verdict
-from shared.log import Log, StreamKey
+from shared.log import Entry, Log, StreamKey
+from shared.log.events import Unreadable, events_of
 from shared.recovery.record import ControlRecord
 from shared.runtime.process import opened_log, record_of
 from shared.settings import Settings
@@ -156,8 +156,9 @@ async def submit(
         show(issued, command, [], options)
         return
     if record is not None and not options["dry_run"]:
-        entries = await writer.log.tail(CONTROL, 1)
-        record.keep([entry for entry in entries if entry.id == f"{issued.version}-0"], issued.state, now_ms())
+        newest = writer.reader.newest_folded
+        assert newest is not None
+        record.keep([Entry(CONTROL, newest.entry, newest.data)], issued.state, now_ms())
     if before.version != issued.version - 1:
         before = await current(writer.log, issued.version - 1)
     first = await _first(writer.log, issued, after, accepted, started)
@@ -236,11 +237,12 @@ async def _first(
     if not after:
         return None
     click.echo(f"waiting for a decision under version {issued.version}; the command is recorded", err=True)
-    checked = time.perf_counter()
+    checked, unreadable = time.perf_counter(), Unreadable()
     while time.perf_counter() - started < WAIT_S:
-        for entry in await log.read(after, count=1000, block_ms=500):
+        entries = await log.read(after, count=1000, block_ms=500)
+        for entry in entries:
             after[entry.place] = entry.id
-            envelope = decode("decisions", entry.data)
+        for _, envelope in events_of(entries, unreadable):
             decision = envelope.event
             if not isinstance(decision, DecisionMade) or decision.control_version < issued.version:
                 continue
@@ -248,6 +250,7 @@ async def _first(
             ms = 1000 * (time.perf_counter() - started)
             now = await _intents(log, len(accepted))
             return FirstDecision(envelope.id.hex(), decision, ms, sum(now.values()) - sum(accepted.values()))
+        echo_unreadable(unreadable)
         if time.perf_counter() - checked > CHECK_S:
             await _refuse_another_log(log, issued)
             checked = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import numpy as np
@@ -11,11 +11,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from schemas.codec import decode
+from schemas.codec import Envelope
 from schemas.decisions import DecisionMade
 from services.console.run.processes import Supervisor
 from services.console.run.status import decision_line
 from shared.log import START, Log, StreamKey
+from shared.log.events import events_of, reported_elsewhere
 
 SHOWN: Final = 8
 FOLLOWED: Final = ("market", "decisions", "intents", "dead")
@@ -50,16 +51,15 @@ class Board:
             entries = await self._log.read(self._after, count=1000, block_ms=200)
             for entry in entries:
                 self._after[entry.place] = entry.id
-                self._apply(entry.place.stream, entry.data, int(entry.id.split("-")[0]))
+                self._seen[entry.place.stream] += 1
+            shown = (entry for entry in entries if entry.place.stream in {"market", "decisions"})
+            for entry, envelope in events_of(shown, reported_elsewhere):
+                self._apply(entry.place.stream, envelope, int(entry.id.split("-")[0]))
             self._rate.append((time.monotonic(), self._seen["bars decided"]))
             if not entries:
                 self._lag = {g.group: sum(g.lag.values()) for g in await self._log.groups(0)}
 
-    def _apply(self, stream: str, data: bytes, at: int) -> None:
-        self._seen[stream] += 1
-        if stream not in {"market", "decisions"}:
-            return
-        envelope = decode(stream, data)
+    def _apply(self, stream: str, envelope: Envelope[Any], at: int) -> None:
         if stream == "market":
             self._bars[envelope.id] = at
             self._times.setdefault("first bar", at)

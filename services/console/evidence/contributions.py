@@ -4,11 +4,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from schemas.codec import UnreadableError, decode
 from schemas.gates import ContributionsMeasured
 from services.console.context import asynchronous, settings_of
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, echo_unreadable
 from shared.log import Log, StreamKey
+from shared.log.events import Unreadable, events_of
 from shared.runtime.process import opened_log
 
 NEWEST_EVENTS = 20_000
@@ -46,11 +46,9 @@ async def contributions(context: click.Context, /, output: str) -> None:
 
 async def newest(log: Log, partition: int = 0) -> ContributionsMeasured | None:
     """Return the newest measured contributions in a partition; None if there are none."""
-    for entry in reversed(await log.tail(StreamKey("gates", partition), NEWEST_EVENTS)):
-        try:
-            event = decode("gates", entry.data).event
-        except UnreadableError:
-            continue
-        if isinstance(event, ContributionsMeasured):
-            return event
-    return None
+    unreadable = Unreadable()
+    entries = reversed(await log.tail(StreamKey("gates", partition), NEWEST_EVENTS))
+    events = (envelope.event for _, envelope in events_of(entries, unreadable))
+    newest = next((event for event in events if isinstance(event, ContributionsMeasured)), None)
+    echo_unreadable(unreadable)
+    return newest

@@ -11,20 +11,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from schemas.codec import UnreadableError, decode
 from schemas.gates import EvidenceRestarted, GateVerdict, Judgement, VerdictReached
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
 from services.console.evidence.questions import what_would_change, what_would_change_overall
 from services.console.evidence.records import Verdicts, pages, read_verdicts
-from services.console.output import COLOURS, OUTPUT, coloured, echo_json, terminal_table
+from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_unreadable, terminal_table
 from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
 from shared.gates.catalogue import description
 from shared.gates.policies import digest_of
 from shared.log import Log, StreamKey
+from shared.log.events import Unreadable, events_of
 from shared.report.summary import Verdict
 from shared.report.tables import bounds, number
 from shared.report.tables import gates as gate_rows
@@ -72,6 +72,7 @@ async def gates(context: click.Context, /, output: str) -> None:
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         verdicts, state = await read_verdicts(log, settings.installation.partitions), await current(log)
+    echo_unreadable(verdicts.unreadable)
     found = statuses(state, verdicts)
     if output == "json":
         echo_json([_as_json(status) for status in found])
@@ -169,14 +170,13 @@ async def _watch(settings: Settings) -> None:
 async def verdict_by(log: Log, partitions: int, prefix: str) -> Verdict:
     """Return the verdict whose id begins with ``prefix``. Raises ``RefusedError`` unless there is exactly one."""
     found: dict[str, Verdict] = {}
+    unreadable = Unreadable()
     for partition in range(partitions):
         async for entry in pages(log, StreamKey("gates", partition)):
-            try:
-                envelope = decode("gates", entry.data)
-            except UnreadableError:
-                continue
-            if isinstance(envelope.event, VerdictReached) and envelope.id.hex().startswith(prefix.lower()):
-                found[envelope.id.hex()] = Verdict(envelope.id.hex(), envelope.event)
+            for _, envelope in events_of([entry], unreadable):
+                if isinstance(envelope.event, VerdictReached) and envelope.id.hex().startswith(prefix.lower()):
+                    found[envelope.id.hex()] = Verdict(envelope.id.hex(), envelope.event)
+    echo_unreadable(unreadable)
     if len(found) == 1:
         return next(iter(found.values()))
     these = f": {', '.join(id_[:16] for id_ in list(found)[:5])}" if found else " (`conclave gates` shows the newest)"

@@ -4,11 +4,12 @@ import heapq
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from schemas.codec import Envelope, UnreadableError, decode
-from schemas.gates import EvidenceRestarted, VerdictReached
+from schemas.codec import Envelope
+from schemas.gates import EvidenceRestarted, GateEvent, VerdictReached
 from schemas.scores import ScoreEvent
 from shared.archive import SegmentStore, WholeHistory
 from shared.log import START, Entry, Log, StreamKey
+from shared.log.events import Unreadable, events_of, reported_elsewhere
 from shared.report.summary import Verdict
 
 PAGE = 1000
@@ -72,10 +73,7 @@ async def recorded_scores(log: Log, partitions: int, past: SegmentStore | None =
 
 async def _partition(log: Log, partition: int, past: SegmentStore | None) -> AsyncIterator[Recorded]:
     async for entry in pages(log, StreamKey("scores", partition), past=past):
-        try:
-            envelope = decode("scores", entry.data)
-        except UnreadableError:
-            envelope = None
+        envelope = next((envelope for _, envelope in events_of([entry], reported_elsewhere)), None)
         yield Recorded(partition, entry.id, envelope)
 
 
@@ -94,14 +92,15 @@ class Verdicts:
         self.candidates: dict[tuple[str, str], dict[int, NewestVerdict]] = {}
         self.passed: dict[tuple[str, str], Verdict] = {}
         self.after: dict[StreamKey, str] = {}
+        self.unreadable = Unreadable()
 
     def apply(self, entry: Entry) -> None:
-        """Fold the next entry of ``gates``. An entry that cannot be decoded is skipped."""
+        """Fold the next entry of ``gates``. One that cannot be decoded is collected in ``unreadable``."""
         self.after[entry.place] = entry.id
-        try:
-            envelope = decode("gates", entry.data)
-        except UnreadableError:
-            return
+        for _, envelope in events_of([entry], self.unreadable):
+            self._apply(entry.place.partition, envelope)
+
+    def _apply(self, partition: int, envelope: Envelope[GateEvent]) -> None:
         event = envelope.event
         if isinstance(event, VerdictReached):
             verdict = Verdict(envelope.id.hex(), event)
@@ -112,7 +111,7 @@ class Verdicts:
             newest = NewestVerdict(None, event)
         else:
             return
-        self.candidates.setdefault((event.model, event.artifact), {})[entry.place.partition] = newest
+        self.candidates.setdefault((event.model, event.artifact), {})[partition] = newest
 
     def newest(self) -> dict[tuple[str, str], Verdict]:
         """Return the newest verdict on each candidate; if several partitions judged it, that of the last partition."""

@@ -1,6 +1,6 @@
 """``conclave status | decisions | groups``: show the state of an installation, and repair a group after a gap."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,15 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from schemas.catalogue import STREAMS
-from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
-from services.console.output import COLOURS, OUTPUT, echo_json
+from services.console.output import COLOURS, OUTPUT, echo_json, echo_unreadable
 from shared.control import State
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
-from shared.log import CLOSED, Commit, GroupView, Log, Position, StreamKey, preceding
+from shared.log import CLOSED, Commit, Entry, GroupView, Log, Position, StreamKey, preceding
+from shared.log.events import Unreadable, events_of
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
 from shared.runtime.process import opened_log, owner
@@ -136,20 +136,25 @@ def groups_table(groups: list[GroupView]) -> Table:
 async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -> AsyncIterator[DecisionMade]:
     """Yield the newest ``last`` decisions of each partition and, with ``follow``, every later one."""
     after: dict[StreamKey, str] = {}
+    unreadable = Unreadable()
     for partition in range(partitions):
         place = StreamKey("decisions", partition)
         entries = await log.tail(place, last)
         after[place] = entries[-1].id if entries else (await log.extent(place)).last
-        for entry in entries:
-            event = decode("decisions", entry.data).event
-            if isinstance(event, DecisionMade):
-                yield event
+        for decision in _decisions(entries, unreadable):
+            yield decision
+    echo_unreadable(unreadable)
     while follow:
-        for entry in await log.read(after, count=1000, block_ms=500):
-            after[entry.place] = entry.id
-            event = decode("decisions", entry.data).event
-            if isinstance(event, DecisionMade):
-                yield event
+        entries = await log.read(after, count=1000, block_ms=500)
+        after |= {entry.place: entry.id for entry in entries}
+        for decision in _decisions(entries, unreadable):
+            yield decision
+        echo_unreadable(unreadable)
+
+
+def _decisions(entries: Sequence[Entry], unreadable: Unreadable) -> Iterator[DecisionMade]:
+    events = (envelope.event for _, envelope in events_of(entries, unreadable))
+    return (event for event in events if isinstance(event, DecisionMade))
 
 
 def decision_line(decision: DecisionMade) -> str:

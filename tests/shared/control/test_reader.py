@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas.codec import ROOT, encode, identify
-from schemas.control import Command, CommandRecorded, Found, Halt, Resume
-from shared.control import EMPTY, ControlError, ControlReader, fold, propose
+from schemas.control import Command, CommandRecorded, Found, Halt, Resume, TrustKey
+from shared.control import EMPTY, ControlError, ControlReader, canonical, fold, head_of, propose
+from shared.control import reader as reader_module
+from shared.control.signing import Signer, generate, load_private, sign
 
 COMMANDS: tuple[Command, ...] = (Found(1, "log-of-a-test"), Halt(), Resume(), Halt(), Resume())
 
@@ -137,3 +139,97 @@ def test_an_intruders_entry_may_be_deleted_later() -> None:
     with_it = [*LOG[:2], ("3-0", b"{}"), *((f"{place}-0", data) for place, (_, data) in enumerate(LOG[2:], start=4))]
     without = [each for each in with_it if each[0] != "3-0"]
     assert read(with_it).state == read(without).state
+
+
+# Keys
+
+
+@pytest.fixture(scope="module")
+def signers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Signer]:
+    """``ada`` will be trusted, ``mallory`` will not."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("ada", "mallory"):
+        generate(folder / f"{name}.pem")
+    return {name: load_private(folder / f"{name}.pem") for name in ("ada", "mallory")}
+
+
+def closed(signers: dict[str, Signer]) -> list[CommandRecorded]:
+    """A log that accepts signed commands only: its first two entries trust ``ada``."""
+    state, made = EMPTY, list[CommandRecorded]()
+    commands: list[Command] = [Found(1, "log-of-a-test"), TrustKey("ada", signers["ada"].public_key, "Ada")]
+    for number, command in enumerate(commands):
+        entry = propose(state, command, command_id=f"c{number}", actor="ada", reason="test", at=number)
+        assert isinstance(entry, CommandRecorded)
+        made.append(entry)
+        state = fold(state, entry)
+    return made
+
+
+def forged(entry: CommandRecorded, signer: Signer | None, **changed: object) -> CommandRecorded:
+    unsigned = replace(entry, **changed, key=signer.key_id if signer else None, signature=None)
+    return unsigned if signer is None else replace(unsigned, signature=sign(canonical(unsigned), signer))
+
+
+def unknown(entry: CommandRecorded, signer: Signer | None) -> bytes:
+    """The entry as a release writes it that knows one more field."""
+    unsigned = replace(entry, key=signer.key_id if signer else None, signature=None)
+    event = canonical(unsigned).replace(b'"command_id"', b'"approved_by":"bo","command_id"')
+    if signer is not None:
+        event = event[:-1] + f',"signature":"{sign(event, signer)}"}}'.encode()
+    name = identify("control", event, ROOT, ROOT).hex()
+    head = f'{{"schema":1,"flags":0,"id":"{name}","causation":"{"0" * 32}","correlation":"{name}","event":'
+    return head.encode() + event + b"}"
+
+
+@pytest.mark.parametrize("who", ["nobody", "mallory"])
+def test_an_entry_that_no_trusted_key_signed_never_stops_a_reader(who: str, signers: dict[str, Signer]) -> None:
+    """A service's user may append to control; without a key it must not stop an installation."""
+    first, second = closed(signers)
+    signer = signers.get(who)
+    state = read([(f"{entry.version}-0", encode("control", entry).data) for entry in (first, second)]).state
+    following = replace(second, version=3, previous=state.head, command_id="c3", command=Halt())
+    later = forged(following, signer, version=9)
+    orphan = forged(following, signer, previous="e" * 64)
+    upon = forged(following, signer, version=4, previous=head_of(orphan))
+    log = [(f"{entry.version}-0", encode("control", entry).data) for entry in (first, second)]
+    log += [
+        ("3-0", unknown(following, signer)),
+        ("90-0", encode("control", later).data),
+        ("91-0", encode("control", orphan).data),
+        ("92-0", encode("control", upon).data),
+    ]
+    reader = read(log)
+    assert len(reader.refused) == 4
+    assert reader.state == state
+
+
+def test_an_entry_that_a_trusted_key_signed_stops_a_reader_that_cannot_read_it_or_misses_others(
+    signers: dict[str, Signer],
+) -> None:
+    first, second = closed(signers)
+    log = [(f"{entry.version}-0", encode("control", entry).data) for entry in (first, second)]
+    state = read(log).state
+    following = replace(second, version=3, previous=state.head, command_id="c3", command=Halt())
+    with pytest.raises(ControlError, match="extends the log as version 3"):
+        read([*log, ("3-0", unknown(following, signers["ada"]))])
+    with pytest.raises(ControlError, match="versions 3 to 8 are gone"):
+        read([*log, ("90-0", encode("control", forged(following, signers["ada"], version=9)).data)])
+    orphan = forged(following, signers["ada"], previous="e" * 64)
+    upon = forged(following, signers["ada"], version=4, previous=head_of(orphan))
+    with pytest.raises(ControlError, match="was written upon entry 3-0"):
+        read([*log, ("3-0", encode("control", orphan).data), ("4-0", encode("control", upon).data)])
+
+
+def test_a_key_that_is_no_text_is_no_signature(signers: dict[str, Signer]) -> None:
+    first, second = closed(signers)
+    log = [(f"{entry.version}-0", encode("control", entry).data) for entry in (first, second)]
+    following = replace(second, version=3, previous=read(log).state.head, command_id="c3", command=Halt())
+    data = unknown(following, signers["ada"]).replace(b'"key":"ada"', b'"key":[1]')
+    assert len(read([*log, ("3-0", data)]).refused) == 1
+
+
+def test_the_bytes_of_refused_entries_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "KEPT", 10_000)
+    reader = read([(f"{number}-0", b"x" * 4_000) for number in range(1, 50)])
+    assert len(reader.refused) == 49
+    assert sum(len(refused.data) for refused in reader.refused) <= 10_000 + 49 * reader_module.KEPT_LATER

@@ -15,6 +15,7 @@ import redis
 from redis.credentials import CredentialProvider
 
 from schemas.codec import Encoded, encode
+from schemas.documentation.examples import examples
 from schemas.market import BarClosed
 from shared.log import (
     START,
@@ -255,6 +256,31 @@ async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client
     await log.commit(claim, Commit(bars(1), {}, {}))
     assert (await call(commands[0], 1.0))[0] == b"STALE"
     assert client.xlen(MARKET.key) == 2
+
+
+@pytest.mark.parametrize("stream", ["alarms", "dead"])
+async def test_a_stream_of_reports_that_takes_no_entry_stops_no_commit(
+    log: RedisLog, client: Any, stream: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any client that may write there can append an entry with the greatest id."""
+    greatest = 2**64 - 1
+    client.xadd(StreamKey(stream).key, {"e": b"x"}, id=f"{greatest}-{greatest}")
+    claim = await log.claim("feed", [], 0, ME)
+    report = next(each for each in examples() if each.stream == stream)
+    committed = await log.commit(claim, Commit([report, *bars(0), report, *bars(1)], {}, {}))
+    assert committed == Committed()
+    assert (client.xlen(MARKET.key), client.xlen(StreamKey(stream).key)) == (2, 1)
+    assert f"conclave:{{p0}}:{stream} takes no entries" in caplog.text
+    await log.commit(claim, Commit(bars(2), {}, {}))
+    assert client.xlen(MARKET.key) == 3
+
+
+async def test_a_stream_of_work_that_takes_no_entry_refuses_the_commit(log: RedisLog, client: Any) -> None:
+    greatest = 2**64 - 1
+    client.xadd(MARKET.key, {"e": b"x"}, id=f"{greatest}-{greatest}")
+    claim = await log.claim("feed", [], 0, ME)
+    with pytest.raises(ServerError, match="exhausted"):
+        await log.commit(claim, Commit(bars(0), {}, {}))
 
 
 async def test_connections_that_are_killed_all_the_time_lose_and_double_nothing(log: RedisLog, client: Any) -> None:
