@@ -25,6 +25,7 @@ from shared.log.leases import born
 from shared.log.redis import RedisLog
 from shared.log.written import Written
 from shared.recovery.record import ControlRecord
+from shared.runtime.clock import ServerClock
 from shared.runtime.host import Host
 from shared.runtime.service import Service
 from shared.runtime.supervision import Supervised
@@ -197,6 +198,7 @@ async def serve(
                 reader=record.reader if record is not None else ControlReader,
                 lost=lost,
                 accepted=record.accepted if record is not None else None,
+                clock=ServerClock(),
             )
             await host.run(stop)
     finally:
