@@ -9,7 +9,6 @@ from schemas.codec import encode
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, run_round
 from shared.archive.store import SegmentStore, open_store
-from shared.control.stream import now_ms
 from shared.log import Commit
 from shared.log.admin import opened_whole
 from shared.runtime.loop import Loop, opened_loop
@@ -55,7 +54,7 @@ class Archiver:
                     self._store,
                     copy=self._copy,
                     partitions=len(loop.claims),
-                    now=now_ms(),
+                    now=loop.clock.now_ms(),
                     renew=loop.alive,
                 )
             _log.info("sealed %d entries in %d files, trimmed %d", done.sealed, done.files, done.trimmed)
@@ -63,5 +62,5 @@ class Archiver:
         except ArchiveError as fault:
             if str(fault) != self._reported:
                 _log.error("nothing is trimmed: %s", fault)
-                await loop.commit(loop.claims[0], Commit([encode("alarms", fault.alarm(now_ms()))], {}, {}))
+                await loop.commit(loop.claims[0], Commit([encode("alarms", fault.alarm(loop.clock.now_ms()))], {}, {}))
                 self._reported = str(fault)

@@ -26,7 +26,12 @@ async def run(settings: Settings, stop: anyio.Event, signer: Signer | None = Non
     async with opened_loop(settings, GROUP) as loop:
         guard = Guard(ControlWriter(loop.log, signer, missing_by(settings)))
         loop.ready()
-        await loop.repeat(guard.turn, CHECK_EVERY_S, stop)
+
+        async def turn() -> None:
+            await loop.read_clock()
+            await guard.turn()
+
+        await loop.repeat(turn, CHECK_EVERY_S, stop)
 
 
 class Guard:

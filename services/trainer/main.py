@@ -24,7 +24,7 @@ from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.signing import Signer, service_signer
-from shared.control.stream import CONTROL, now_ms
+from shared.control.stream import CONTROL
 from shared.log import START, Commit, Position, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop, opened_loop
 from shared.runtime.process import missing_by
@@ -105,7 +105,7 @@ class Trainer:
         async with self._lock:
             state = await self._state()
             await self._request_by_cause(state)
-            for due in by_schedule(await self.ledger.read(), state, self.promoted, now_ms()):
+            for due in by_schedule(await self.ledger.read(), state, self.promoted, self.loop.clock.now_ms()):
                 await self._request(due, state)
 
     async def _state(self) -> State:
@@ -149,7 +149,7 @@ class Trainer:
         if isinstance(recipe, str):
             self._warn_once(f"{due.model} is due ({due.cause}), but cannot be retrained: {recipe}")
             return
-        request = request_of(due, recipe, state.training, now_ms())
+        request = request_of(due, recipe, state.training, self.loop.clock.now_ms())
         try:
             job = await self.ledger.request(request, state.training)
         except RefusedError as error:
@@ -167,14 +167,16 @@ class Trainer:
         """Make one attempt of a job."""
         if len(job.began) >= ATTEMPTS:
             detail = f"given up after {len(job.began)} attempts: each was interrupted or ended with its trainer"
-            await self.ledger.append(failed(job.id, job.request.model, "interrupted", detail))
+            await self._record(failed(job.id, job.request.model, "interrupted", detail))
             return
         started = job.started or await self._fix_data(job.request, job.id)
         if isinstance(started, TrainingFailed):
-            await self.ledger.append(started)
+            await self._record(started)
             return
         attempt = len(job.began) + 1
-        started = structs.replace(started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=now_ms())
+        started = structs.replace(
+            started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=self.loop.clock.now_ms()
+        )
         await self.ledger.append(started)
         state = await self.control.state()
         slot = state.models.get(job.request.model)
@@ -211,11 +213,12 @@ class Trainer:
             last=last,
             ends=ends,
             worker="",
-            at=now_ms(),
+            at=self.loop.clock.now_ms(),
         )
 
     async def _record(self, event: TrainingEvent) -> None:
         """Write an event of the job to ``training``; register a completed artifact first."""
+        event = structs.replace(event, at=self.loop.clock.now_ms())
         async with self._lock:
             registered = await self._register(event) if isinstance(event, TrainingCompleted) else event
             await self.ledger.append(registered)

@@ -20,9 +20,10 @@ from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addres
 from services.watcher.state import Notice, State
 from shared.control import ControlReader
 from shared.control.issuing import current
-from shared.control.stream import CONTROL, folded, marks_of, now_ms
+from shared.control.stream import CONTROL, folded, marks_of
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
+from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.loop import opened_loop
 from shared.settings import Settings
 from shared.telemetry.reporting import BatchReport, Telemetry
@@ -63,7 +64,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
         _log.info("notices go to this log alone: neither $%s nor $%s names an address", NOTIFY, NOTIFY_FILE)
     async with opened_loop(settings, GROUP) as loop:
         file = Path(settings.installation.state) / FILE
-        watcher = Watcher(loop.log, settings.installation.partitions, file, channels, urls, loop.telemetry)
+        watcher = Watcher(loop.log, settings.installation.partitions, file, channels, urls, loop.telemetry, loop.clock)
         await watcher.begin()
         loop.ready()
         await loop.repeat(watcher.turn, LOOK_S, stop)
@@ -74,7 +75,14 @@ class Watcher:
     """The watcher of one installation. ``turn`` is called once a second, after ``begin``."""
 
     def __init__(
-        self, log: Log, partitions: int, file: Path, channels: Channels, urls: Sequence[str], meter: Telemetry
+        self,
+        log: Log,
+        partitions: int,
+        file: Path,
+        channels: Channels,
+        urls: Sequence[str],
+        meter: Telemetry,
+        clock: ServerClock | None = None,
     ) -> None:
         self._log = log
         self._partitions = partitions
@@ -82,6 +90,8 @@ class Watcher:
         self._channels = channels
         self._names = [blake2b(url.encode(), digest_size=8).hexdigest() for url in urls]
         self._meter = meter
+        self._clock = clock or ServerClock()
+        self._clock_alarms = ClockAlarms(clock, GROUP) if clock is not None else None
         self._control = ControlReader()
         self._verified, self._compared_at = -1, 0.0
         self._kept = Kept()
@@ -113,18 +123,20 @@ class Watcher:
 
     async def turn(self) -> None:
         """Read every stream to its end, check the groups, send and log the notices."""
-        now = now_ms()
+        now = self._clock.now_ms()
         try:
+            await self._clock.read(self._log)
+            now = self._clock.now_ms()
             await self._compare()
-            notices = await self._read()
+            notices = self._check_clock(now) + await self._read()
             views = [view for partition in range(self._partitions) for view in await self._log.groups(partition)]
             notices += core.check(self._kept.state, now, views, self._control.state)
-            notices += core.check_server(self._kept.state, now_ms(), "", now)
+            notices += core.check_server(self._kept.state, self._clock.now_ms(), "", now)
             self._silent_since = None
             self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting()))
         except UnavailableError as error:
             self._silent_since = self._silent_since or now
-            notices = core.check_server(self._kept.state, now_ms(), str(error), self._silent_since)
+            notices = core.check_server(self._kept.state, self._clock.now_ms(), str(error), self._silent_since)
         for notice in notices:
             fields = {"alert": notice.alert, "subject": notice.subject, "like_it": notice.more}
             _log.log(LEVELS[RANK[notice.severity]], f"{notice.alert}: %s", line(notice), extra={"fields": fields})
@@ -135,6 +147,10 @@ class Watcher:
         if notices or time.monotonic() - self._saved_at > SAVE_S:
             self.save()
         await self._send()
+
+    def _check_clock(self, now: int) -> list[Notice]:
+        alarms = self._clock_alarms.after_read() if self._clock_alarms is not None else []
+        return [notice for alarm in alarms for notice in core.observe(self._kept.state, alarm, 0, now)]
 
     async def _compare(self) -> None:
         """Read control from its beginning again if it is not the log that was read before. The services that find this
@@ -162,7 +178,7 @@ class Watcher:
         notices: list[Notice] = []
         while True:
             after = {self._places[key]: last for key, last in self._kept.positions.items()}
-            started = time.time_ns()
+            started = self._clock.now_ns()
             entries = await self._log.read({CONTROL: self._control.last, **after}, count=1000, block_ms=0)
             if not entries:
                 return notices
@@ -186,7 +202,7 @@ class Watcher:
         consumed: dict[str, int] = {}
         for entry in entries:
             consumed[entry.place.stream] = consumed.get(entry.place.stream, 0) + 1
-        ended = time.time_ns()
+        ended = self._clock.now_ns()
         self._meter.batch(
             BatchReport(consumed=consumed, outputs=(), started_ns=started, handled_ns=ended, committed_ns=ended)
         )
