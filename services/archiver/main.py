@@ -1,11 +1,13 @@
 """Run the archiver: one process for the installation, one round every ``[archive] every_s`` seconds."""
 
 import logging
+import socket
 from pathlib import Path
 
 import anyio
 
 from schemas.codec import encode
+from schemas.operations import StorageRecovered
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, run_round
 from shared.archive.store import SegmentStore, open_store
@@ -43,7 +45,8 @@ class Archiver:
         self._reported = ""
 
     async def turn(self) -> None:
-        """Run one round. A fault is written to ``alarms``, and not again in later rounds while it stays the same."""
+        """Run one round. A fault is written to ``alarms``, and not again in later rounds while it stays the same. Its
+        end is written too."""
         loop = self._loop
         try:
             async with opened_whole(redis_url_with_password(self._settings), f"conclave:{GROUP}") as server:
@@ -58,6 +61,9 @@ class Archiver:
                     renew=loop.alive,
                 )
             _log.info("sealed %d entries in %d files, trimmed %d", done.sealed, done.files, done.trimmed)
+            if self._reported:
+                _log.warning("the archive works again: %s", self._store)
+                await loop.alarm(StorageRecovered(GROUP, socket.gethostname(), str(self._store), loop.clock.now_ms()))
             self._reported = ""
         except ArchiveError as fault:
             if str(fault) != self._reported:

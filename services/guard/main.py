@@ -24,7 +24,7 @@ _log = logging.getLogger(GROUP)
 async def run(settings: Settings, stop: anyio.Event, signer: Signer | None = None) -> None:
     """Revert unconfirmed probations until ``stop``. Commands are signed by ``signer``, if given."""
     async with opened_loop(settings, GROUP) as loop:
-        guard = Guard(ControlWriter(loop.log, signer, missing_by(settings)))
+        guard = Guard(ControlWriter(loop.log, signer, missing_by(settings, loop.storage)))
         loop.ready()
 
         async def turn() -> None:

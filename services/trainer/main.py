@@ -76,7 +76,7 @@ class Trainer:
         self.settings = settings
         self.loop = loop
         self.log = loop.log
-        self.control = ControlWriter(loop.log, signer, missing_by(settings))
+        self.control = ControlWriter(loop.log, signer, missing_by(settings, loop.storage))
         self.ledger = TrainingWriter(loop.log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.positions = [claim.positions["gates"] for claim in loop.claims]
@@ -227,8 +227,12 @@ class Trainer:
         """Store and register the artifact of a job, and start it in shadow if the training policy asks for it. It is
         never promoted here."""
         own = ArtifactStore(folder_of(self.settings, made.request) / STORE)
-        manifest, files = await anyio.to_thread.run_sync(own.content, made.artifact)
-        await anyio.to_thread.run_sync(self.store.save, manifest, files)
+        try:
+            manifest, files = await anyio.to_thread.run_sync(own.content, made.artifact)
+            await anyio.to_thread.run_sync(self.store.save, manifest, files)
+        except OSError as error:
+            detail = f"{made.artifact} was trained, but cannot be written into {self.store.path}: {error}"
+            return failed(made.request, made.model, "out_of_disk", detail)
         job = self.ledger.jobs[made.request]
         why = f"training job {made.request[:12]}: {job.request.reason}"[:2000]
         register: RegisterArtifact = registration(made.model, made.artifact, manifest)

@@ -40,6 +40,7 @@ ALERTS: Final[dict[str, Alert]] = {
     "clock-apart": Alert("warning", "the clock of a process differs from the server's"),
     "clock-stepped": Alert("critical", "the server's clock was set"),
     "storage-failed": Alert("critical", "a service cannot write a file, and goes on without it"),
+    "archive-works": Alert("info", "the archive works again after a failure"),
     "promoted": Alert("info", "another artifact votes for a model"),
     "rolled-back": Alert("warning", "a person, the guard or the evaluator rolled the configuration back"),
 }

@@ -71,6 +71,8 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
             return list(set_alert(state, "storage-failed", f"{group} {host} {file}", text, at, active=True))
         case StorageRecovered(group=group, host=host, file=file):
             text = f"{group} on {host} writes {file} again"
+            if group == "archiver":  # its failure was reported, and not raised
+                return report(state, "archive-works", "", text, at)
             return list(set_alert(state, "storage-failed", f"{group} {host} {file}", text, at, active=False))
         case _:
             _follow_training(state, event)

@@ -23,6 +23,7 @@ from shared.control.issuing import current
 from shared.control.stream import CONTROL, folded, marks_of
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
+from shared.recovery.storage import Storage
 from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.loop import opened_loop
 from shared.settings import Settings
@@ -95,6 +96,7 @@ class Watcher:
         self._control = ControlReader()
         self._verified, self._compared_at = -1, 0.0
         self._kept = Kept()
+        self._storage = Storage(GROUP)
         self._saved_at = time.monotonic()
         self._silent_since: int | None = None
         self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
@@ -115,7 +117,7 @@ class Watcher:
             return msgspec.json.decode(self._file.read_bytes(), type=Kept)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except (OSError, msgspec.MsgspecError) as error:
             _log.warning(
                 "%s cannot be read (%s): the watcher begins at the present end of each stream", self._file, error
             )
@@ -128,7 +130,7 @@ class Watcher:
             await self._clock.read(self._log)
             now = self._clock.now_ms()
             await self._compare()
-            notices = self._check_clock(now) + await self._read()
+            notices = self._check_itself(now) + await self._read()
             views = [view for partition in range(self._partitions) for view in await self._log.groups(partition)]
             notices += core.check(self._kept.state, now, views, self._control.state)
             notices += core.check_server(self._kept.state, self._clock.now_ms(), "", now)
@@ -148,8 +150,10 @@ class Watcher:
             self.save()
         await self._send()
 
-    def _check_clock(self, now: int) -> list[Notice]:
+    def _check_itself(self, now: int) -> list[Notice]:
+        """Return the notices about this process, which cannot write to ``alarms``."""
         alarms = self._clock_alarms.after_read() if self._clock_alarms is not None else []
+        alarms += self._storage.due(now)
         return [notice for alarm in alarms for notice in core.observe(self._kept.state, alarm, 0, now)]
 
     async def _compare(self) -> None:
@@ -165,8 +169,12 @@ class Watcher:
             self._control, self._verified = ControlReader(), -1
 
     def save(self) -> None:
-        """Replace ``watcher.json`` atomically."""
+        """Replace ``watcher.json`` atomically. A disk that fails is reported, and the state stays in memory: a watcher
+        that starts again meanwhile goes on from the last file."""
         self._saved_at = time.monotonic()
+        self._storage.attempt(self._file, self._replace)
+
+    def _replace(self) -> None:
         new = self._file.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(self._kept))
         os.replace(new, self._file)

@@ -49,6 +49,7 @@ from shared.control.stream import CONTROL
 from shared.log import Entry, FencedError, HaltedError, Log, Lost, Owner, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.leases import order
 from shared.log.written import Written
+from shared.recovery.storage import Storage
 from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.commits import Commits
 from shared.runtime.entries import dead_letter, decoded
@@ -88,7 +89,7 @@ class Host(Generic[S]):
     ``accepted``: whether an operator accepted the loss of a command. ``ready`` is called after the start, ``alive``
     after each turn. ``note_head`` and ``note_digests``: see ``notices.Notes``. ``reader`` makes the reader of the
     control stream. ``clock``: the clocks of this process and the server; if it is given, what is wrong with them is
-    an alarm."""
+    an alarm. ``storage``: the files outside the log; which of them cannot be written is an alarm."""
 
     def __init__(
         self,
@@ -102,11 +103,12 @@ class Host(Generic[S]):
         ready: Callable[[], None] | None = None,
         alive: Callable[[], None] | None = None,
         note_head: Callable[[State], None] | None = None,
-        note_digests: Callable[[State, Mapping[str, Written]], None] | None = None,
+        note_digests: Callable[[State, Mapping[str, Written]], bool | None] | None = None,
         reader: Callable[[], ControlReader] = ControlReader,
         lost: Lost | None = None,
         accepted: Callable[[Stamp], bool] | None = None,
         clock: ServerClock | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.service = service
         self.log = log
@@ -130,6 +132,7 @@ class Host(Generic[S]):
         )
         self._losses = Losses(self.commits, accepted)
         self._alarms = ControlAlarms(self.commits)
+        self._storage = storage or Storage(service.group)
         self._notes = Notes(self.commits, note_head, note_digests)
         self._startup = Startup(self.replica, self._losses, self._alarms, self._notes)
         self._take_over = take_over
@@ -191,6 +194,8 @@ class Host(Generic[S]):
         if not entries:
             await self.replica.commit_positions()
         await self._notes.when_due()
+        if alarms := self._storage.due(self.clock.now_ms()):
+            await self.commits.append([encode("alarms", alarm) for alarm in alarms])
         await self.commits.renew_if_due()
         if time.monotonic() - self._losses.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._losses.refuse_gaps()

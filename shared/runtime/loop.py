@@ -20,6 +20,7 @@ from schemas.codec import encode
 from schemas.operations import AlarmEvent, OwnerReplaced
 from shared.control.issuing import current
 from shared.log import Claim, Commit, Log, Owner
+from shared.recovery.storage import Storage
 from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.process import check_installation, opened_log
 from shared.runtime.process import owner as this_process
@@ -41,7 +42,8 @@ RELEASE_S: Final = 2.0
 class Loop:
     """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition.
 
-    ``clock``: the clocks of this process and of the server; if it is given, what is wrong with them is an alarm."""
+    ``storage``: the files outside the log; which of them cannot be written is an alarm. ``clock``: the clocks of this
+    process and of the server; if it is given, what is wrong with them is an alarm."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Loop:
         self.claims: list[Claim] = []
         self._clock_alarms = ClockAlarms(clock, group) if clock is not None else None
         self._clock_read_at = 0.0
+        self.storage = Storage(group)
         self._committing = anyio.Lock()
         """A commit follows the one before it, so two tasks must not commit at the same time."""
         self._committed: dict[int, tuple[bytes, Mapping[str, str]]] = {}
@@ -111,6 +114,8 @@ class Loop:
                 await self.log.renew(claim)
             if self.claims:
                 await self.read_clock()
+                if alarms := self.storage.due(self.clock.now_ms()):
+                    await self.alarm(*alarms)
             self._renewed_at = time.monotonic()
         self._supervised.alive()
 

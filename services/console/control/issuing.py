@@ -158,6 +158,8 @@ async def submit(
     if record is not None and not options["dry_run"]:
         entries = await writer.log.tail(CONTROL, 1)
         record.keep([entry for entry in entries if entry.id == f"{issued.version}-0"], issued.state, now_ms())
+        for file, why in record.storage.failing.items():
+            click.echo(f"the command is in the log, but {file} could not be written: {why}", err=True)
     if before.version != issued.version - 1:
         before = await current(writer.log, issued.version - 1)
     first = await _first(writer.log, issued, after, accepted, started)
