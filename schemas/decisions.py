@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.common import (
     Action,
@@ -65,9 +65,12 @@ class DecisionMade(Struct, frozen=True, tag="decision.made"):
     the configuration.
 
     ``control_version`` and ``control_head`` identify the configuration: they are the stamp of the bar
-    (``schemas.features``). ``decided_at`` is the voter's clock for a live bar, on which the deadline and the age of an
-    intent depend, and None for any other bar. ``status`` is ``no_quorum`` if too few members voted; ``action`` is then
-    HOLD with confidence 0, and no intent is written. ``intent`` says whether an intent was issued, and why not."""
+    (``schemas.features``). ``decided_at`` is the server's time for a live bar, on which the age of an intent depends,
+    and None for any other bar. It never falls along a partition. A round that was closed by its deadline also has
+    ``opened_at``, the server's time when it was opened, and ``waited_ms``, how long it was open by a clock that is
+    never set: the deadline follows from them (``shared.voting.deadline``). Earlier releases left them out.
+    ``status`` is ``no_quorum`` if too few members voted; ``action`` is then HOLD with confidence 0, and no intent is
+    written. ``intent`` says whether an intent was issued, and why not."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -88,6 +91,8 @@ class DecisionMade(Struct, frozen=True, tag="decision.made"):
     closed_by: Literal["complete", "superseded", "deadline"]
     intent: IntentStatus
     decided_at: Milliseconds | None = None
+    opened_at: Milliseconds | UnsetType = UNSET
+    waited_ms: Count | UnsetType = UNSET
 
 
 class BallotLate(Struct, frozen=True, tag="ballot.late"):

@@ -127,6 +127,66 @@ class LogTruncated(Struct, frozen=True, tag="log.truncated"):
     at: Milliseconds
 
 
+class ClockApart(Struct, frozen=True, tag="clock.apart"):
+    """The clock of a process of ``group`` on ``host`` is ``apart_ms`` ahead of the server's clock (slow, if
+    negative). Nothing is decided by it. Raised once, until ``ClockAgrees``. ``at`` is the server's time."""
+
+    group: str
+    host: str
+    apart_ms: int
+    at: Milliseconds
+
+
+class ClockAgrees(Struct, frozen=True, tag="clock.agrees"):
+    """The clock of a process agrees with the server's again."""
+
+    group: str
+    host: str
+    at: Milliseconds
+
+
+class ClockStepped(Struct, frozen=True, tag="clock.stepped"):
+    """The server's clock was set by ``by_ms`` (back, if negative). After a step back entry ids do not advance until
+    the clock has caught up, and an intent is taken to be younger than it is. After a step forward intents may be taken
+    for too old. Rounds close in time in both cases. ``at`` is the server's time after the step."""
+
+    group: str
+    by_ms: int
+    detail: Text
+    at: Milliseconds
+
+
+class StorageFailed(Struct, frozen=True, tag="storage.failed"):
+    """A process of ``group`` on ``host`` could not write ``file``, which is no part of the log, and goes on without it.
+    Raised once, until ``StorageRecovered``."""
+
+    group: str
+    host: str
+    file: Text
+    detail: Text
+    at: Milliseconds
+
+
+class StorageRecovered(Struct, frozen=True, tag="storage.recovered"):
+    """A file that could not be written is written again."""
+
+    group: str
+    host: str
+    file: Text
+    at: Milliseconds
+
+
 AlarmEvent = (
-    GapDetected | GroupRecreated | OwnerReplaced | ControlRefused | InterferenceFound | ArchiveFailed | LogTruncated
+    GapDetected
+    | GroupRecreated
+    | OwnerReplaced
+    | ControlRefused
+    | InterferenceFound
+    | ArchiveFailed
+    | LogTruncated
+    | ClockApart
+    | ClockAgrees
+    | ClockStepped
+    | StorageFailed
+    | StorageRecovered
 )

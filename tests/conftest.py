@@ -96,6 +96,9 @@ class Site(Protocol):
     def end_lease(self, group: str, partition: int = 0) -> None:
         """The group's owner gives no sign of life for as long as it takes."""
 
+    def set_clock_back(self, group: str, partition: int = 0) -> None:
+        """The server's clock is set back by an hour, after the group's owner was seen last."""
+
     def lose_hash(self, group: str, partition: int = 0) -> None:
         """An operator deletes what is known of a group."""
 
@@ -125,6 +128,9 @@ class MemorySite:
 
     def end_lease(self, group: str, partition: int = 0) -> None:
         self.late += 60_000
+
+    def set_clock_back(self, group: str, partition: int = 0) -> None:
+        self.late -= 3_600_000
 
     def lose_hash(self, group: str, partition: int = 0) -> None:
         self.log.lose_hash(group, partition)
@@ -160,6 +166,10 @@ class RedisSite:
 
     def end_lease(self, group: str, partition: int = 0) -> None:
         self.client.hset(f"conclave:{{p{partition}}}:group:{group}", "lease", "1")
+
+    def set_clock_back(self, group: str, partition: int = 0) -> None:
+        key, field = f"conclave:{{p{partition}}}:group:{group}", "lease"
+        self.client.hset(key, field, int(self.client.hget(key, field) or 0) + 3_600_000)
 
     def lose_hash(self, group: str, partition: int = 0) -> None:
         assert self.client.delete(f"conclave:{{p{partition}}}:group:{group}") == 1

@@ -327,3 +327,49 @@ def test_an_import_against_the_layers_is_found(name: str, code: str) -> None:
 )
 def test_an_import_along_the_layers_is_allowed(name: str, code: str) -> None:
     assert list(trespasses(name, ast.parse(code))) == []
+
+
+WALL_CLOCK = {
+    # Which modules read the time of day of their machine, and why it decides nothing there.
+    "services.console.control.issuing": "the time in a note outside the log",
+    "services.console.control.membership": "part of the name of a new log",
+    "services.console.run.archive": "a preview, which needs no server",
+    "services.console.run.installation": "the time in a file for people",
+    "services.console.run.recover": "the time in a note outside the log",
+    "services.model_worker.loading": "the time in a report for people",
+    "services.trainer.job": "replaced by the trainer, which knows the server's time",
+    "services.trainer.task": "replaced by the trainer, which knows the server's time",
+    "services.trainer.work": "replaced by the trainer, which knows the server's time",
+    "shared.control.fence": "the time in a note for people",
+    "shared.control.stream": "defines it",
+    "shared.log.memory": "is a server",
+    "shared.runtime.clock": "compares it with the server's time",
+    "shared.runtime.process": "the time in notes outside the log",
+    "shared.server.certificates": "certificates are valid by the time of day",
+    "shared.server.security": "certificates are valid by the time of day",
+    "shared.telemetry.reporting": "until the server's time is known",
+}
+
+
+def reads_wall_clock(tree: ast.AST) -> bool:
+    """Whether a module reads the time of day: by the standard library, or by ``now_ms``."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="time"), attr="time" | "time_ns"):
+                return True
+            case ast.Attribute(value=ast.Name(id="datetime" | "date"), attr="now" | "utcnow" | "today"):
+                return True
+            case ast.Call(func=ast.Name(id="now_ms" | "wall_ms")):
+                return True
+            case _:
+                pass
+    return False
+
+
+def test_no_module_decides_by_the_wall_clock() -> None:
+    found = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in MODULES
+        if reads_wall_clock(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found <= WALL_CLOCK.keys()

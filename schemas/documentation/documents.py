@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, get_origin
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec import inspect as types
 
 from schemas.catalogue import STREAMS, StreamSpec
@@ -116,11 +116,13 @@ def freeze(version: str, folder: Path = RELEASED) -> None:
 
 
 def fields_of(value: Any) -> Any:
-    """Return a value with the fields of its structs by name, also for array-like structs. Bytes become hexadecimal."""
+    """Return a value with the fields of its structs by name, also for array-like structs, without those that are not
+    set. Bytes become hexadecimal."""
     if isinstance(value, Struct):
         tag = value.__struct_config__.tag
         named = {} if tag is None else {"type": tag}
-        return named | {name: fields_of(getattr(value, name)) for name in value.__struct_fields__}
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        return named | {name: fields_of(each) for name, each in fields.items() if each is not UNSET}
     if isinstance(value, tuple | list):
         return [fields_of(each) for each in value]
     if isinstance(value, dict):

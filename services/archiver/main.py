@@ -1,15 +1,16 @@
 """Run the archiver: one process for the installation, one round every ``[archive] every_s`` seconds."""
 
 import logging
+import socket
 from pathlib import Path
 
 import anyio
 
 from schemas.codec import encode
+from schemas.operations import StorageRecovered
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, run_round
 from shared.archive.store import SegmentStore, open_store
-from shared.control.stream import now_ms
 from shared.log import Commit
 from shared.log.admin import opened_whole
 from shared.runtime.loop import Loop, opened_loop
@@ -44,7 +45,8 @@ class Archiver:
         self._reported = ""
 
     async def turn(self) -> None:
-        """Run one round. A fault is written to ``alarms``, and not again in later rounds while it stays the same."""
+        """Run one round. A fault is written to ``alarms``, and not again in later rounds while it stays the same. Its
+        end is written too."""
         loop = self._loop
         try:
             async with opened_whole(redis_url_with_password(self._settings), f"conclave:{GROUP}") as server:
@@ -55,13 +57,16 @@ class Archiver:
                     self._store,
                     copy=self._copy,
                     partitions=len(loop.claims),
-                    now=now_ms(),
+                    now=loop.clock.now_ms(),
                     renew=loop.alive,
                 )
             _log.info("sealed %d entries in %d files, trimmed %d", done.sealed, done.files, done.trimmed)
+            if self._reported:
+                _log.warning("the archive works again: %s", self._store)
+                await loop.alarm(StorageRecovered(GROUP, socket.gethostname(), str(self._store), loop.clock.now_ms()))
             self._reported = ""
         except ArchiveError as fault:
             if str(fault) != self._reported:
                 _log.error("nothing is trimmed: %s", fault)
-                await loop.commit(loop.claims[0], Commit([encode("alarms", fault.alarm(now_ms()))], {}, {}))
+                await loop.commit(loop.claims[0], Commit([encode("alarms", fault.alarm(loop.clock.now_ms()))], {}, {}))
                 self._reported = str(fault)

@@ -14,7 +14,9 @@ from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMad
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.log import preceding
+from shared.log.leases import order
 from shared.runtime.service import Batch, Received
+from shared.voting.deadline import wait_ms
 from shared.voting.decision import SILENT, ArtifactKey, Ballot, ClosedBy, Round, Series, decide
 from shared.voting.pool import Panel, panel_of
 
@@ -22,6 +24,9 @@ GROUP: Final = "ensemble-voter"
 SUMS_WITHIN: Final = 1e-6
 CACHED: Final = 64
 """Number of versions whose electorates are cached."""
+CLOCK: Final = ("", 0)
+"""The row of the snapshot that has the clock of the partition. No symbol is empty, so it is no series; releases that do
+not know it take it for one, and ignore it."""
 
 
 class Electorate(NamedTuple):
@@ -38,6 +43,8 @@ class State(Struct):
     - ``versions``: the configuration after each command.
     - ``decided``: the last decided bar of each series, in the rows of the snapshot, which is written with every
       decision.
+    - ``clock``: the newest ``decided_at`` of the partition, also in the snapshot. The time of a decision never falls
+      below it, whichever process decides and however the server's clock is set.
     - ``rounds``: the open rounds, in the order of their opening. ``waiting``: their open times, by series.
     - ``reached``: the latest bar that each artifact predicted, by series. It only saves looking at rounds that are
       known to have its prediction.
@@ -52,6 +59,7 @@ class State(Struct):
     reached: dict[Series, dict[ArtifactKey, int]]
     unswept: bool = True
     halted: bool = False
+    clock: int = 0
     electorates: dict[int, Electorate] = {}
 
     def electorate(self, version: int) -> "Electorate":
@@ -80,11 +88,13 @@ class Voter:
     def initial(self, memo: bytes) -> State:
         """Return a state without open rounds; ``memo`` is a snapshot: the bars that were decided."""
         rows: list[tuple[str, int, int]] = msgspec.msgpack.decode(memo, type=list[tuple[str, int, int]]) if memo else []
-        return State([], {row[:2]: row for row in rows}, {}, {}, {})
+        decided = {row[:2]: row for row in rows}
+        clock = decided.pop(CLOCK, (*CLOCK, 0))[2]
+        return State([], decided, {}, {}, {}, clock=clock)
 
     def snapshot(self, state: State) -> bytes:
-        """Return the last decided bar of each series, encoded."""
-        return msgspec.msgpack.encode(list(state.decided.values()))
+        """Return the last decided bar of each series and the clock, encoded."""
+        return _snapshot(state.decided, state.clock)
 
     def replay_from(self, state: State) -> Mapping[str, str]:
         """Return the position before the first ballot of the oldest open round, from which predictions must be read
@@ -100,13 +110,15 @@ class Voter:
 
     def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
         """Return a snapshot with the decisions in ``written`` added. See ``shared.runtime.service.Recallable``."""
-        decided = self.initial(memo).decided
+        state = self.initial(memo)
+        decided, clock = state.decided, state.clock
         for received in written:
             event = received.envelope.event
             if isinstance(event, DecisionMade):
                 series = (event.symbol, event.interval_ms)
                 decided[series] = max(decided.get(series, (*series, 0)), (*series, event.open_time))
-        return msgspec.msgpack.encode(list(decided.values()))
+                clock = max(clock, event.decided_at or 0)
+        return _snapshot(decided, clock)
 
     def reapply(self, state: State, batch: Batch) -> None:
         """Apply a batch again. See ``shared.runtime.service.Recallable``."""
@@ -116,26 +128,57 @@ class Voter:
         """Apply commands and predictions to the state; close no round."""
         _configure(state, batch)
         for received in batch.events:
-            record(state, received.envelope, received.entry, batch.now)
+            record(state, received.envelope, received.entry, None)
 
     def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
         """Apply commands, then predictions, then the time; return the decisions of all rounds that are complete or
         overdue."""
         outputs: list[Encoded] = []
         _configure(state, batch)
+        moment = _moment(state, batch)
         if state.unswept:
             state.unswept = False
+            if moment is not None:
+                _resume_waits(state, moment)
             for waiting in list(state.rounds.values()):
-                _close_if_complete(state, waiting, batch.now, outputs)
+                _close_if_complete(state, waiting, moment, outputs)
         for received in batch.events:
-            touched_rounds, refusal = record(state, received.envelope, received.entry, batch.now)
+            touched_rounds, refusal = record(state, received.envelope, received.entry, moment)
             if refusal is not None:
                 outputs.append(refusal)
             for touched in touched_rounds:
-                _close_if_complete(state, touched, batch.now, outputs)
-        if batch.now is not None:
-            _close_overdue(state, batch.now, outputs)
+                _close_if_complete(state, touched, moment, outputs)
+        if moment is not None:
+            _close_overdue(state, moment, outputs)
         return outputs
+
+
+class Moment(NamedTuple):
+    """The time of a batch: of the partition's clock, which never goes back, and of the steady clock (ms)."""
+
+    at: int
+    steady: int
+
+
+def _moment(state: State, batch: Batch) -> Moment | None:
+    """Return the time of a batch. Where the server's clock was set back, it is that of the last decision."""
+    if batch.now is None:
+        return None
+    return Moment(max(batch.now, state.clock), batch.now if batch.steady is None else batch.steady)
+
+
+def _snapshot(decided: Mapping[Series, tuple[str, int, int]], clock: int) -> bytes:
+    rows = [*decided.values(), (*CLOCK, clock)] if clock else list(decided.values())
+    return msgspec.msgpack.encode(rows)
+
+
+def _resume_waits(state: State, moment: Moment) -> None:
+    """Let the rounds that were restored wait on, from the time that the server gave to the entry of their first
+    ballot."""
+    for restored in _live(state.rounds.values()):
+        if restored.opened_steady is None:
+            restored.opened_at = min(order(restored.entry)[0], moment.at)
+            restored.opened_steady = moment.steady - (moment.at - restored.opened_at)
 
 
 def _configure(state: State, batch: Batch) -> None:
@@ -145,9 +188,9 @@ def _configure(state: State, batch: Batch) -> None:
 
 
 def record(
-    state: State, envelope: Envelope[PredictionEvent], entry: str, now: int | None
+    state: State, envelope: Envelope[PredictionEvent], entry: str, moment: Moment | None
 ) -> tuple[Sequence[Round], Encoded | None]:
-    """Record a prediction in its round, which is opened if necessary.
+    """Record a prediction in its round, which is opened at ``moment`` if necessary.
 
     Return the rounds that changed, oldest first, and an event to write at once: a late ballot, or a dead letter for a
     second, different prediction of one artifact for one bar."""
@@ -162,7 +205,7 @@ def record(
     if not electorate.panel.members or key not in electorate.keys:
         return (), None
     if current is None:
-        current = _open(state, envelope, series, entry, now)
+        current = _open(state, envelope, series, entry, moment)
     earlier = current.ballots.get(key)
     if earlier is not None and earlier.event is not None:
         same = earlier.event == envelope.id.hex()
@@ -172,9 +215,11 @@ def record(
     return (*passed, current), None
 
 
-def _open(state: State, envelope: Envelope[PredictionEvent], series: Series, entry: str, now: int | None) -> Round:
+def _open(
+    state: State, envelope: Envelope[PredictionEvent], series: Series, entry: str, moment: Moment | None
+) -> Round:
     event = envelope.event
-    opened_at = now if event.origin == "live" else None
+    now, steady = moment if moment is not None and event.origin == "live" else (None, None)
     opened = Round(
         series=series,
         open_time=event.open_time,
@@ -182,9 +227,10 @@ def _open(state: State, envelope: Envelope[PredictionEvent], series: Series, ent
         correlation=envelope.correlation,
         flags=envelope.flags,
         entry=entry,
-        opened_at=opened_at,
+        opened_at=now,
         ballots={},
         version=event.control_version,
+        opened_steady=steady,
     )
     for key, reached in state.reached.get(series, {}).items():
         if reached > event.open_time:
@@ -248,11 +294,11 @@ def _second(envelope: Envelope[PredictionEvent], entry: str, first: Ballot) -> E
     return encode("dead", letter, causation=envelope.id, correlation=envelope.correlation)
 
 
-def _close_if_complete(state: State, current: Round, now: int | None, outputs: list[Encoded]) -> None:
+def _close_if_complete(state: State, current: Round, moment: Moment | None, outputs: list[Encoded]) -> None:
     panel = state.electorate(current.version).panel
     cause = _cause(panel, current)
     if panel.members and cause is not None:
-        _close(state, current, cause, now, outputs)
+        _close(state, current, cause, moment, outputs)
 
 
 def _cause(panel: Panel, current: Round) -> ClosedBy | None:
@@ -268,26 +314,22 @@ def _cause(panel: Panel, current: Round) -> ClosedBy | None:
     return closed_by
 
 
-def _close_overdue(state: State, now: int, outputs: list[Encoded]) -> None:
-    """Close live rounds whose deadline has passed.
-
-    The deadline is ``deadline_ms`` after the close of the bar. Where the first ballot came later than that (a backlog),
-    the round waits ``deadline_ms`` from that ballot, so that every member has time to predict."""
+def _close_overdue(state: State, moment: Moment, outputs: list[Encoded]) -> None:
+    """Close live rounds whose deadline has passed (``shared.voting.deadline``)."""
     for current in _live(state.rounds.values()):
+        if current.opened_at is None or current.opened_steady is None:
+            continue
         panel = state.electorate(current.version).panel
-        wait = panel.policy.deadline_ms
-        deadline = current.open_time + current.series[1] + wait
-        if (current.opened_at or 0) >= deadline:
-            deadline = (current.opened_at or 0) + wait
-        if now >= deadline and panel.members:
-            _close(state, current, "deadline", now, outputs)
+        wait = wait_ms(current.open_time + current.series[1], current.opened_at, panel.policy.deadline_ms)
+        if moment.steady - current.opened_steady >= wait and panel.members:
+            _close(state, current, "deadline", moment, outputs)
 
 
 def _live(rounds: Iterable[Round]) -> list[Round]:
     return [current for current in rounds if current.origin == "live"]
 
 
-def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, outputs: list[Encoded]) -> None:
+def _close(state: State, current: Round, closed_by: ClosedBy, moment: Moment | None, outputs: list[Encoded]) -> None:
     """Decide a round, and before it every older round of its series: bars are decided in order.
 
     An older round in which a member may still predict closes for the same reason as the later one: ``deadline``, or
@@ -302,7 +344,11 @@ def _close(state: State, current: Round, closed_by: ClosedBy, now: int | None, o
         if closing is not current:
             forced: ClosedBy = "deadline" if closed_by == "deadline" else "superseded"
             cause = _cause(electorate.panel, closing) or forced
+        now = moment.at if moment is not None and closing.origin == "live" else None
+        if moment is not None and cause == "deadline" and closing.opened_steady is not None:
+            closing.waited_ms = max(moment.steady - closing.opened_steady, 0)
         state.decided[current.series] = bar
+        state.clock = max(state.clock, now or 0)
         outputs.extend(decide(electorate.control, electorate.panel, closing, cause, now, halted=state.halted))
     if not times:
         state.waiting.pop(current.series, None)

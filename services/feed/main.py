@@ -121,7 +121,7 @@ class _Run:
             if part and not await self._wait_for_room(partition, len(part), stop):
                 return False
         for partition, (state, part) in enumerate(zip(self.states, parts, strict=True)):
-            started = time.time_ns()
+            started = self.loop.clock.now_ns()
             handled = core.handle(state, part, until, self.sample)
             self.counts = self.counts.plus(handled)
             if handled.outputs or until - self.committed[partition] >= MEMO_LAG:

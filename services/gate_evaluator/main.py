@@ -13,7 +13,6 @@ from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from shared.control.issuing import ControlWriter, Missing, RefusedError
 from shared.control.signing import Signer, service_signer
-from shared.control.stream import now_ms
 from shared.log import Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.events import Unreadable, events_of
 from shared.log.leases import order
@@ -46,9 +45,10 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
     A command id is derived from its event, so that each command is issued once, however often this restarts. While
     commands are missing from control nothing is issued: new entries would prevent their restoration."""
     control, gates = ControlWriter(log, signer, missing), StreamKey("gates", partition)
-    after, logged, unreadable = f"{max(now_ms() - STALE_MS, 0)}-0", "", Unreadable()
+    after, logged, unreadable = "", "", Unreadable()
     while True:
         try:
+            after = after or await _stale_until(log, partition)
             await control.state()
             if (reason := control.missing()) is not None:
                 if reason != logged:
@@ -58,16 +58,21 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
                 continue
             entries = await log.read({gates: after}, count=1000, block_ms=500)
             for entry, envelope in events_of(entries, unreadable):
-                if now_ms() - order(entry.id)[0] <= STALE_MS:
+                if order(entry.id) > order(await _stale_until(log, partition)):
                     await issue_for(control, envelope.event, envelope.id.hex())
                 after = entry.id
             after = entries[-1].id if entries else after
             unreadable.log(_log)
         except TruncatedLogError as error:
             _log.error("%s", error)
-            after = f"{max(now_ms() - STALE_MS, 0)}-0"
+            after = ""
         except UnavailableError:
             await anyio.sleep(1.0)
+
+
+async def _stale_until(log: Log, partition: int) -> str:
+    """Return the id up to which events are too old, by the clock that gives the ids."""
+    return f"{max(await log.time(partition) - STALE_MS, 0)}-0"
 
 
 async def issue_for(control: ControlWriter, event: object, name: str) -> str:

@@ -24,9 +24,14 @@ _log = logging.getLogger(GROUP)
 async def run(settings: Settings, stop: anyio.Event, signer: Signer | None = None) -> None:
     """Revert unconfirmed probations until ``stop``. Commands are signed by ``signer``, if given."""
     async with opened_loop(settings, GROUP) as loop:
-        guard = Guard(ControlWriter(loop.log, signer, missing_by(settings)))
+        guard = Guard(ControlWriter(loop.log, signer, missing_by(settings, loop.storage)))
         loop.ready()
-        await loop.repeat(guard.turn, CHECK_EVERY_S, stop)
+
+        async def turn() -> None:
+            await loop.read_clock()
+            await guard.turn()
+
+        await loop.repeat(turn, CHECK_EVERY_S, stop)
 
 
 class Guard:

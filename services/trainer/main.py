@@ -23,7 +23,7 @@ from shared.artifacts.store import ArtifactStore
 from shared.control import ControlReader, State
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.signing import Signer, service_signer
-from shared.control.stream import now_ms, read_control
+from shared.control.stream import read_control
 from shared.log import START, Commit, Position, StreamKey, TruncatedLogError
 from shared.runtime.entries import decoded
 from shared.runtime.loop import Loop, opened_loop
@@ -76,7 +76,7 @@ class Trainer:
         self.settings = settings
         self.loop = loop
         self.log = loop.log
-        self.control = ControlWriter(loop.log, signer, missing_by(settings))
+        self.control = ControlWriter(loop.log, signer, missing_by(settings, loop.storage))
         self.ledger = TrainingWriter(loop.log)
         self.store = ArtifactStore(Path(settings.installation.state) / "artifacts")
         self.positions = [claim.positions["gates"] for claim in loop.claims]
@@ -108,7 +108,7 @@ class Trainer:
         async with self._lock:
             state = await self._state()
             await self._request_by_cause(state)
-            for due in by_schedule(await self.ledger.read(), state, self.promoted, now_ms()):
+            for due in by_schedule(await self.ledger.read(), state, self.promoted, self.loop.clock.now_ms()):
                 await self._request(due, state)
 
     async def _state(self) -> State:
@@ -165,7 +165,7 @@ class Trainer:
         if isinstance(recipe, str):
             self._warn_once(f"{due.model} is due ({due.cause}), but cannot be retrained: {recipe}")
             return
-        request = request_of(due, recipe, state.training, now_ms())
+        request = request_of(due, recipe, state.training, self.loop.clock.now_ms())
         try:
             job = await self.ledger.request(request, state.training)
         except RefusedError as error:
@@ -183,14 +183,16 @@ class Trainer:
         """Make one attempt of a job."""
         if len(job.began) >= ATTEMPTS:
             detail = f"given up after {len(job.began)} attempts: each was interrupted or ended with its trainer"
-            await self.ledger.append(failed(job.id, job.request.model, "interrupted", detail))
+            await self._record(failed(job.id, job.request.model, "interrupted", detail))
             return
         started = job.started or await self._fix_data(job.request, job.id)
         if isinstance(started, TrainingFailed):
-            await self.ledger.append(started)
+            await self._record(started)
             return
         attempt = len(job.began) + 1
-        started = structs.replace(started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=now_ms())
+        started = structs.replace(
+            started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=self.loop.clock.now_ms()
+        )
         await self.ledger.append(started)
         state = await self.control.state()
         slot = state.models.get(job.request.model)
@@ -227,11 +229,12 @@ class Trainer:
             last=last,
             ends=ends,
             worker="",
-            at=now_ms(),
+            at=self.loop.clock.now_ms(),
         )
 
     async def _record(self, event: TrainingEvent) -> None:
         """Write an event of the job to ``training``; register a completed artifact first."""
+        event = structs.replace(event, at=self.loop.clock.now_ms())
         async with self._lock:
             registered = await self._register(event) if isinstance(event, TrainingCompleted) else event
             await self.ledger.append(registered)
@@ -240,8 +243,12 @@ class Trainer:
         """Store and register the artifact of a job, and start it in shadow if the training policy asks for it. It is
         never promoted here."""
         own = ArtifactStore(folder_of(self.settings, made.request) / STORE)
-        manifest, files = await anyio.to_thread.run_sync(own.content, made.artifact)
-        await anyio.to_thread.run_sync(self.store.save, manifest, files)
+        try:
+            manifest, files = await anyio.to_thread.run_sync(own.content, made.artifact)
+            await anyio.to_thread.run_sync(self.store.save, manifest, files)
+        except OSError as error:
+            detail = f"{made.artifact} was trained, but cannot be written into {self.store.path}: {error}"
+            return failed(made.request, made.model, "out_of_disk", detail)
         job = self.ledger.jobs[made.request]
         why = f"training job {made.request[:12]}: {job.request.reason}"[:2000]
         register: RegisterArtifact = registration(made.model, made.artifact, manifest)

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import anyio
 import msgspec
@@ -30,10 +30,12 @@ async def run_child(
     if (short := too_full(folder, settings.training.free_gb)) is not None:
         await emit(failed(task.id, task.request.model, "out_of_disk", short))
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / TASK).write_bytes(msgspec.json.encode(task))
-    with (folder / OUTPUT).open("wb") as output:
+    try:
+        output = _prepared(task, folder)
+    except OSError as error:
+        await emit(failed(task.id, task.request.model, "out_of_disk", f"{folder} cannot be written: {error}"))
+        return
+    with output:
         process = await anyio.open_process(
             module_command("services.trainer.child", str(folder), str(os.getpid())),
             stdin=None,
@@ -50,6 +52,14 @@ async def run_child(
             await process.aclose()
     if not ended:
         await emit(_crashed(task, code, folder))
+
+
+def _prepared(task: Task, folder: Path) -> IO[bytes]:
+    """Empty the folder of a task, write the task, and return the open file for the output. Raises ``OSError``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TASK).write_bytes(msgspec.json.encode(task))
+    return (folder / OUTPUT).open("wb")
 
 
 async def _forward_events(process: Process, emit: Callable[[TrainingEvent], Awaitable[None]]) -> bool:
@@ -69,7 +79,7 @@ async def _forward_events(process: Process, emit: Callable[[TrainingEvent], Awai
 
 def too_full(folder: Path, free_gb: float) -> str | None:
     """Return why a job cannot start if less than ``free_gb`` GiB are free on the disk of ``folder``; None otherwise."""
-    existing = next(parent for parent in folder.parents if parent.exists())
+    existing = next(parent for parent in folder.parents if parent.is_dir())
     free = shutil.disk_usage(existing).free / GIB
     if free >= free_gb:
         return None
@@ -77,7 +87,10 @@ def too_full(folder: Path, free_gb: float) -> str | None:
 
 
 def _crashed(task: Task, code: int, folder: Path) -> TrainingFailed:
-    lines = (folder / OUTPUT).read_text(errors="replace").strip().splitlines()
+    try:
+        lines = (folder / OUTPUT).read_text(errors="replace").strip().splitlines()
+    except OSError as error:
+        lines = [f"its output cannot be read: {error}"]
     last = lines[-1] if lines else "no output"
     if code == -9:
         detail = f"killed (SIGKILL), as the kernel does when memory runs out; {last}"

@@ -47,6 +47,8 @@ def work(folder: Path, settings: Settings) -> int:
         _print_event(failed(task.id, model, "unreadable", str(error)))
     except LibraryMissingError as error:
         _print_event(failed(task.id, model, "crashed", str(error)))
+    except OSError as error:
+        _print_event(failed(task.id, model, "out_of_disk", f"a file in {folder} cannot be written: {error}"))
     except MemoryError:
         limit = f"it asked for more memory than [training] memory_mb = {settings.training.memory_mb} allows"
         _print_event(failed(task.id, model, "out_of_memory", limit))

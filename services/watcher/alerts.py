@@ -37,6 +37,10 @@ ALERTS: Final[dict[str, Alert]] = {
     "log-truncated": Alert("critical", "the server lost its last writes: the log is not the one that was read"),
     "interference-found": Alert("critical", "a decision does not follow from its counted ballots alone"),
     "archive-failed": Alert("critical", "the archive is damaged or out of reach, so nothing is trimmed"),
+    "clock-apart": Alert("warning", "the clock of a process differs from the server's"),
+    "clock-stepped": Alert("critical", "the server's clock was set"),
+    "storage-failed": Alert("critical", "a service cannot write a file, and goes on without it"),
+    "archive-works": Alert("info", "the archive works again after a failure"),
     "promoted": Alert("info", "another artifact votes for a model"),
     "rolled-back": Alert("warning", "a person, the guard or the evaluator rolled the configuration back"),
 }

@@ -10,6 +10,7 @@ from typing import Any, Final
 from schemas.control import CommandRecorded, Halt, Promote, Resume, RevertProbation, Rollback
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
+from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
 from schemas.training import (
     TrainingCompleted,
     TrainingFailed,
@@ -59,6 +60,20 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
                 gates={gate.name: (gate.value, gate.threshold) for gate in event.gates},
             )
             return []
+        case ClockApart(group=group, host=host, apart_ms=apart_ms):
+            text = f"the clock of {group} on {host} differs from the server's by {apart_ms / 1000:.0f} s"
+            return list(set_alert(state, "clock-apart", f"{group} {host}", text, at, active=True))
+        case ClockAgrees(group=group, host=host):
+            text = f"the clock of {group} on {host} agrees with the server's"
+            return list(set_alert(state, "clock-apart", f"{group} {host}", text, at, active=False))
+        case StorageFailed(group=group, host=host, file=file):
+            text = f"{group} on {host} cannot write {file}, and goes on without it: {event.detail}"
+            return list(set_alert(state, "storage-failed", f"{group} {host} {file}", text, at, active=True))
+        case StorageRecovered(group=group, host=host, file=file):
+            text = f"{group} on {host} writes {file} again"
+            if group == "archiver":  # its failure was reported, and not raised
+                return report(state, "archive-works", "", text, at)
+            return list(set_alert(state, "storage-failed", f"{group} {host} {file}", text, at, active=False))
         case _:
             _follow_training(state, event)
             described = describe(event)

@@ -21,10 +21,12 @@ from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addres
 from services.watcher.state import Notice, State
 from shared.control import ControlReader
 from shared.control.issuing import current
-from shared.control.stream import CONTROL, folded, marks_of, now_ms
+from shared.control.stream import CONTROL, folded, marks_of
 from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.events import events_of
 from shared.log.leases import order
+from shared.recovery.storage import Storage
+from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.loop import opened_loop
 from shared.settings import Settings
 from shared.telemetry.reporting import BatchReport, Telemetry
@@ -66,7 +68,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
         _log.info("notices go to this log alone: neither $%s nor $%s names an address", NOTIFY, NOTIFY_FILE)
     async with opened_loop(settings, GROUP) as loop:
         file = Path(settings.installation.state) / FILE
-        watcher = Watcher(loop.log, settings.installation.partitions, file, channels, urls, loop.telemetry)
+        watcher = Watcher(loop.log, settings.installation.partitions, file, channels, urls, loop.telemetry, loop.clock)
         await watcher.begin()
         loop.ready()
         await loop.repeat(watcher.turn, LOOK_S, stop)
@@ -77,7 +79,14 @@ class Watcher:
     """The watcher of one installation. ``turn`` is called once a second, after ``begin``."""
 
     def __init__(
-        self, log: Log, partitions: int, file: Path, channels: Channels, urls: Sequence[str], meter: Telemetry
+        self,
+        log: Log,
+        partitions: int,
+        file: Path,
+        channels: Channels,
+        urls: Sequence[str],
+        meter: Telemetry,
+        clock: ServerClock | None = None,
     ) -> None:
         self._log = log
         self._partitions = partitions
@@ -85,9 +94,12 @@ class Watcher:
         self._channels = channels
         self._names = [blake2b(url.encode(), digest_size=8).hexdigest() for url in urls]
         self._meter = meter
+        self._clock = clock or ServerClock()
+        self._clock_alarms = ClockAlarms(clock, GROUP) if clock is not None else None
         self._control = ControlReader()
         self._verified, self._compared_at = -1, 0.0
         self._kept = Kept()
+        self._storage = Storage(GROUP)
         self._saved_at = time.monotonic()
         self._silent_since: int | None = None
         self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
@@ -108,7 +120,7 @@ class Watcher:
             return msgspec.json.decode(self._file.read_bytes(), type=Kept)
         except FileNotFoundError:
             return None
-        except MALFORMED as error:
+        except (OSError, *MALFORMED) as error:
             _log.warning(
                 "%s cannot be read (%s): the watcher begins at the present end of each stream", self._file, error
             )
@@ -116,18 +128,20 @@ class Watcher:
 
     async def turn(self) -> None:
         """Read every stream to its end, check the groups, send and log the notices."""
-        now = now_ms()
+        now = self._clock.now_ms()
         try:
+            await self._clock.read(self._log)
+            now = self._clock.now_ms()
             await self._compare()
-            notices = await self._read()
+            notices = self._check_itself(now) + await self._read()
             views = [view for partition in range(self._partitions) for view in await self._log.groups(partition)]
             notices += core.check(self._kept.state, now, views, self._control.state)
-            notices += core.check_server(self._kept.state, now_ms(), "", now)
+            notices += core.check_server(self._kept.state, self._clock.now_ms(), "", now)
             self._silent_since = None
             self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting()))
         except UnavailableError as error:
             self._silent_since = self._silent_since or now
-            notices = core.check_server(self._kept.state, now_ms(), str(error), self._silent_since)
+            notices = core.check_server(self._kept.state, self._clock.now_ms(), str(error), self._silent_since)
         for notice in notices:
             fields = {"alert": notice.alert, "subject": notice.subject, "like_it": notice.more}
             _log.log(LEVELS[RANK[notice.severity]], f"{notice.alert}: %s", line(notice), extra={"fields": fields})
@@ -138,6 +152,12 @@ class Watcher:
         if notices or time.monotonic() - self._saved_at > SAVE_S:
             self.save()
         await self._send()
+
+    def _check_itself(self, now: int) -> list[Notice]:
+        """Return the notices about this process, which cannot write to ``alarms``."""
+        alarms = self._clock_alarms.after_read() if self._clock_alarms is not None else []
+        alarms += self._storage.due(now)
+        return [notice for alarm in alarms for notice in core.observe(self._kept.state, alarm, 0, now)]
 
     async def _compare(self) -> None:
         """Read control from its beginning again if it is not the log that was read before. The services that find this
@@ -152,8 +172,12 @@ class Watcher:
             self._control, self._verified = ControlReader(), -1
 
     def save(self) -> None:
-        """Replace ``watcher.json`` atomically."""
+        """Replace ``watcher.json`` atomically. A disk that fails is reported, and the state stays in memory: a watcher
+        that starts again meanwhile goes on from the last file."""
         self._saved_at = time.monotonic()
+        self._storage.attempt(self._file, self._replace)
+
+    def _replace(self) -> None:
         new = self._file.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(self._kept))
         os.replace(new, self._file)
@@ -165,7 +189,7 @@ class Watcher:
         notices: list[Notice] = []
         while True:
             after = {self._places[key]: last for key, last in self._kept.positions.items()}
-            started = time.time_ns()
+            started = self._clock.now_ns()
             entries = await self._log.read({CONTROL: self._control.last, **after}, count=1000, block_ms=0)
             if not entries:
                 return notices
@@ -173,7 +197,9 @@ class Watcher:
                 notices += core.observe_command(self._kept.state, command.event)
             observed = [entry for entry in entries if entry.place != CONTROL]
             for entry, envelope in events_of(observed, partial(self._observe_unreadable, notices)):
-                notices += core.observe(self._kept.state, envelope.event, entry.place.partition, _written_at(entry))
+                notices += core.observe(
+                    self._kept.state, envelope.event, entry.place.partition, self._written_at(entry)
+                )
             self._kept.positions |= {entry.place.key: entry.id for entry in observed}
             self._count(entries, started)
 
@@ -183,13 +209,15 @@ class Watcher:
         place = entry.place
         _log.warning("%s@%s cannot be read: %s", place.key, entry.id, detail)
         if place.stream in REFUSED_BY_NO_SERVICE:
-            notices += core.observe_unreadable(self._kept.state, place.stream, entry.id, detail, _written_at(entry))
+            notices += core.observe_unreadable(
+                self._kept.state, place.stream, entry.id, detail, self._written_at(entry)
+            )
 
     def _count(self, entries: Sequence[Entry], started: int) -> None:
         consumed: dict[str, int] = {}
         for entry in entries:
             consumed[entry.place.stream] = consumed.get(entry.place.stream, 0) + 1
-        ended = time.time_ns()
+        ended = self._clock.now_ns()
         self._meter.batch(
             BatchReport(consumed=consumed, outputs=(), started_ns=started, handled_ns=ended, committed_ns=ended)
         )
@@ -216,8 +244,7 @@ class Watcher:
             _log.warning("%s did not accept the notices; trying again in %.0f s", ", ".join(failed), self._retry_s)
         self._retry_s = min(2 * self._retry_s, LAST_RETRY_S) if failed else FIRST_RETRY_S
 
-
-def _written_at(entry: Entry) -> int:
-    """Return when an entry was written (ms), by its id; not later than now. A client may append an entry under any id,
-    and a notice of the future would hold back all like it until then."""
-    return min(order(entry.id)[0], now_ms())
+    def _written_at(self, entry: Entry) -> int:
+        """Return when an entry was written (ms), by its id; not later than now. A client may append an entry under any
+        id, and a notice of the future would hold back all like it until then."""
+        return min(order(entry.id)[0], self._clock.now_ms())

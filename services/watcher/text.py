@@ -5,6 +5,7 @@ from typing import Any
 from schemas.gates import ActionDue, GuardTripped, InputsDrifted, SkillDecayed
 from schemas.operations import (
     ArchiveFailed,
+    ClockStepped,
     ControlRefused,
     DeadLetter,
     GapDetected,
@@ -57,5 +58,9 @@ def describe(event: Any) -> tuple[str, str, str] | None:
             return "retrain-failed", event.model, f"{event.model}: {event.reason}; {event.detail}"
         case ArchiveFailed():
             return "archive-failed", event.reason, f"{event.reason}: {event.detail}"
+        case ClockStepped():
+            direction = "forward" if event.by_ms > 0 else "back"
+            text = f"the server's clock was set {direction} by {abs(event.by_ms) / 1000:.0f} s: {event.detail}"
+            return "clock-stepped", "", text
         case _:
             return None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Set
 from typing import Final
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Framed, Opened, UnreadableError, decoded_as, framed, opened, payload_of
@@ -69,6 +69,8 @@ class Basis(Struct, tag="decision.made"):
     closed_by: ClosedBy
     intent: str
     decided_at: int | None = None
+    opened_at: int | UnsetType = UNSET
+    waited_ms: int | UnsetType = UNSET
 
 
 class _Late(Struct, tag="ballot.late"):
@@ -89,7 +91,17 @@ def round_of(decision: Basis | DecisionMade, correlation: bytes = b"", flags: in
     for shadow in decision.shadow:
         ballots[shadow.model, shadow.artifact] = Ballot(shadow.event, shadow.probabilities, "")
     series = (decision.symbol, decision.interval_ms)
-    return Round(series, decision.open_time, decision.origin, correlation, flags, "", None, ballots)
+    return Round(
+        series=series,
+        open_time=decision.open_time,
+        origin=decision.origin,
+        correlation=correlation,
+        flags=flags,
+        entry="",
+        opened_at=None if decision.opened_at is UNSET else decision.opened_at,
+        ballots=ballots,
+        waited_ms=None if decision.waited_ms is UNSET else decision.waited_ms,
+    )
 
 
 def recompute(configuration: Configuration, decision: Basis | DecisionMade, *, halted: bool = False) -> DecisionMade:

@@ -173,10 +173,16 @@ def _append(path: Path, line: bytes) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _drop_torn_line(descriptor)
-        os.write(descriptor, line + b"\n")
+        write_all(descriptor, line + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``. Raises ``OSError``, also where a disk that became full took only a part of it."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _drop_torn_line(descriptor: int) -> None:

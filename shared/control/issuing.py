@@ -30,7 +30,7 @@ from shared.control import (
 )
 from shared.control.fence import FenceError, Move, Order, last_move, repair
 from shared.control.signing import Signer
-from shared.control.stream import CONTROL, marks_of, now_ms, read_control
+from shared.control.stream import CONTROL, marks_of, read_control
 from shared.log import Log, TruncatedLogError
 from shared.log.events import events_of, reported_elsewhere
 
@@ -108,7 +108,7 @@ class ControlWriter:
                 command_id=chosen,
                 actor=actor,
                 reason=reason,
-                at=now_ms(),
+                at=await self.log.time(),
                 expects=expects,
                 signer=self._signer(state),
             )

@@ -244,6 +244,12 @@ class Log(Protocol):
         A server loses entries only when it is restarted or replaced, which breaks the connections. As long as this
         number does not change, the entries that were read exist."""
 
+    async def time(self, partition: int = 0) -> int:
+        """Return the time (ms since 1970) of the clock that gives the ids of a partition's entries.
+
+        Entry ids never fall, but this clock may be set back; then ids do not advance until it has caught up. Raises
+        ``UnavailableError``."""
+
     async def check(self, marks: Sequence[Mark]) -> None:
         """Compare entries that were read with the log, in one round trip to each server unless an entry is missing.
 

@@ -86,8 +86,13 @@ local function claim(keys, args)
   local held = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease', 'claimed', 'consumer', 'memo', 'since', 'wrote',
     'restored')
   local epoch, ends, now = held[1] or '0', tonumber(held[3] or '0'), now_ms()
+  if ends > now + lease then
+    -- The clock was set back since the lease was extended. Let it end in time, unless its owner extends it again.
+    ends = now + lease
+    redis.call('HSET', keys[1], 'lease', text(ends))
+  end
   if ends > now and mode ~= 'force' and mode ~= epoch then
-    return { 'OWNED', epoch, held[2], held[4], held[3], text(now) }
+    return { 'OWNED', epoch, held[2], held[4], text(ends), text(now) }
   end
   local wrote = held[8] == epoch and digests(keys[1]) or {}
   local raised = redis.call('HINCRBY', keys[1], 'epoch', 1)

@@ -40,6 +40,14 @@ def owner_is_dead(former: Owner, claimant: Owner) -> bool:
     return former.born != 0 and born(former.pid) not in {0, former.born}
 
 
+def lease_runs(ends: int, now: int) -> bool:
+    """Return whether a lease that ends at ``ends`` runs at ``now`` (ms, the server's clock).
+
+    One that ends later than ``LEASE_MS`` from now does not: the server's clock was set back since it was extended. An
+    owner that lives extends it again within a few seconds."""
+    return 0 < ends - now <= LEASE_MS
+
+
 def born(pid: int) -> int:
     """Return the start time of a process, in clock ticks since boot (``proc(5)``); 0 if it cannot be read."""
     try:

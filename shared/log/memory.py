@@ -37,6 +37,7 @@ from shared.log.leases import (
     group_owned_error,
     halted,
     is_open,
+    lease_runs,
     order,
     owner_is_dead,
 )
@@ -98,6 +99,11 @@ class MemoryLog:
         """See ``Log.opened``. Each ``restore`` counts as one more connection."""
         return self._opened
 
+    async def time(self, partition: int = 0) -> int:
+        """See ``Log.time``. All partitions have the same clock."""
+        await checkpoint()
+        return self._now()
+
     async def check(self, marks: Sequence[Mark]) -> None:
         """See ``Log.check``."""
         await checkpoint()
@@ -113,6 +119,7 @@ class MemoryLog:
             visible = self._visible(group, streams, partition)
             self._groups[partition, group] = _Group(positions=dict(visible), restored=tuple(visible))
         state, now = self._groups[partition, group], self._now()
+        state.lease = min(state.lease, now + LEASE_MS)
         if state.owner and state.lease > now and not take_over and not owner_is_dead(state.owner, owner):
             raise group_owned_error(group, partition, state.owner, now - state.claimed, state.lease - now)
         former = str(state.owner) if state.owner and state.lease else None
@@ -266,7 +273,7 @@ class MemoryLog:
                 partition,
                 state.epoch,
                 str(state.owner),
-                state.lease > self._now(),
+                lease_runs(state.lease, self._now()),
                 dict(state.positions),
                 {
                     stream: self._streams.get(StreamKey(stream, partition), _Stream()).added - position.seen

@@ -74,6 +74,7 @@ from shared.log.leases import (
     check_partitioned,
     group_owned_error,
     halted,
+    lease_runs,
     owner_is_dead,
 )
 from shared.log.reader import StreamReader, entries_of
@@ -119,6 +120,11 @@ class RedisLog:
     def opened(self) -> int:
         """See ``Log.opened``."""
         return self._opened
+
+    async def time(self, partition: int = 0) -> int:
+        """See ``Log.time``."""
+        reply = await self._at(_groups_key(partition), lambda connection: connection.call(("TIME",)))
+        return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
     async def check(self, marks: Sequence[Mark]) -> None:
         """See ``Log.check``."""
@@ -308,8 +314,7 @@ class RedisLog:
     async def groups(self, partition: int) -> list[GroupView]:
         """See ``Log.groups``."""
         names = sorted(name.decode() for name in await self._ask("SMEMBERS", _groups_key(partition)))
-        seconds, micros = await self._at(_groups_key(partition), lambda connection: connection.call(("TIME",)))
-        now = int(seconds) * 1000 + int(micros) // 1000
+        now = await self.time(partition)
         views, added = [], dict[str, int]()
         for name in names:
             held = _pairs(await self._ask("HGETALL", _group_key(name, partition)))
@@ -319,7 +324,7 @@ class RedisLog:
             for stream in positions.keys() - added.keys():
                 added[stream] = (await self.extent(StreamKey(stream, partition))).added
             lag = {stream: max(added[stream] - position.seen, 0) for stream, position in positions.items()}
-            owner, alive = str(_owner(held[b"owner"])), int(held[b"lease"]) > now
+            owner, alive = str(_owner(held[b"owner"])), lease_runs(int(held[b"lease"]), now)
             written = of_fields({field.decode(): value for field, value in held.items()})
             views.append(GroupView(name, partition, int(held[b"epoch"]), owner, alive, positions, lag, written))
         return views

@@ -14,7 +14,9 @@ from msgspec import Struct
 from schemas.codec import MALFORMED, Envelope
 from schemas.control import CommandRecorded
 from shared.control import ControlReader
+from shared.control.checkpoint import write_all
 from shared.log import Entry, StreamKey
+from shared.recovery.storage import Storage
 
 CONTROL = StreamKey("control")
 
@@ -32,30 +34,55 @@ class Copy:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: set[tuple[str, bytes]] = set()
+        self._unwritten: dict[tuple[str, bytes], None] = {}
         self._read = 0
         self._torn = False
 
     def add(self, entry: str, data: bytes, *, durable: bool = False) -> None:
-        """Append an entry, unless the file has it. ``durable``: it is on disk before this returns. Raises
-        ``OSError``."""
+        """Append an entry, unless the file has it. ``durable``: it is on disk before this returns.
+
+        Raises ``OSError``. The entry is then kept in memory, and appended by the next call that succeeds."""
+        self._unwritten[entry, data] = None
+        self.write(durable=durable)
+
+    def hold(self, entry: str, data: bytes) -> None:
+        """Keep an entry in memory until ``write`` appends it."""
+        self._unwritten[entry, data] = None
+
+    def write(self, *, durable: bool = False) -> None:
+        """Append the entries that could not be appended before. Raises ``OSError``."""
+        if not self._unwritten:
+            return
         self._catch_up()
-        if (entry, data) in self._known:
+        missing = [entry for entry in self._unwritten if entry not in self._known]
+        if not missing:
+            self._unwritten.clear()
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         try:
             torn = b"\n" if self._torn else b""
-            os.write(descriptor, torn + msgspec.json.encode(CopiedEntry(entry, data)) + b"\n")
+            lines = b"".join(msgspec.json.encode(CopiedEntry(*entry)) + b"\n" for entry in missing)
+            write_all(descriptor, torn + lines)
             if durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        self._known.add((entry, data))
+        self._known.update(missing)
+        self._unwritten.clear()
 
     def entries(self) -> list[Entry]:
-        """Return all entries, in the order of their ids."""
+        """Return all entries, in the order of their ids, with those that could not be written yet. Raises
+        ``OSError``."""
         self._catch_up()
-        return [Entry(CONTROL, *entry) for entry in sorted(self._known, key=lambda entry: (len(entry[0]), entry))]
+        return self._sorted({*self._known, *self._unwritten})
+
+    def known(self) -> list[Entry]:
+        """Return the entries that this process has in memory."""
+        return self._sorted({*self._known, *self._unwritten})
+
+    def _sorted(self, entries: set[tuple[str, bytes]]) -> list[Entry]:
+        return [Entry(CONTROL, *entry) for entry in sorted(entries, key=lambda entry: (len(entry[0]), entry))]
 
     def _catch_up(self) -> None:
         """Read what other processes appended. A line that is no entry is ignored: it was cut by a power failure."""
@@ -64,7 +91,7 @@ class Copy:
                 file.seek(self._read)
                 added = file.read()
         except FileNotFoundError:
-            return
+            return  # no entry was copied yet
         complete, _, rest = added.rpartition(b"\n")
         self._torn = bool(rest)
         self._read += len(complete) + 1 if complete else 0
@@ -77,19 +104,20 @@ class Copy:
 
 
 class CopyingReader(ControlReader):
-    """A reader of the control log that copies the entries that count. It stops copying, not reading, if the disk
-    fails."""
+    """A reader of the control log that copies the entries that count. If the disk fails, it goes on reading, and keeps
+    in memory what ``Copy.write`` is to append later."""
 
-    def __init__(self, copy: Copy) -> None:
+    def __init__(self, copy: Copy, storage: Storage | None = None) -> None:
         super().__init__()
-        self._copy: Copy | None = copy
+        self._copy = copy
+        self._storage = storage or Storage("control")
 
     def take(self, entry: str, data: bytes) -> Envelope[CommandRecorded] | None:
         """See ``ControlReader.take``."""
         envelope = super().take(entry, data)
-        if envelope is not None and self._copy is not None:
-            try:
-                self._copy.add(entry, data)
-            except OSError:
-                self._copy = None
+        if envelope is not None:
+            if str(self._copy.path) in self._storage.failing:
+                self._copy.hold(entry, data)
+            else:
+                self._storage.attempt(self._copy.path, lambda: self._copy.add(entry, data))
         return envelope

@@ -1,8 +1,12 @@
 """Keep a record of the control log on this machine: checkpoints, and copies of its entries, both in
-``<state>/checkpoints``."""
+``<state>/checkpoints``.
 
-from collections.abc import Iterable
-from contextlib import suppress
+A disk that fails stops nothing. What could not be written is kept in memory and is compared with the log all the same,
+so a process that lives knows what the log held. It is written as soon as the disk allows it. A process that starts
+while the disk fails knows only what is on it: a command that was lost in between is not noticed then.
+"""
+
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from shared.control import ControlReader, State, checkpoint
@@ -10,48 +14,73 @@ from shared.control.checkpoint import Checkpoint, RewrittenError
 from shared.log import Entry, Lost, StreamKey
 from shared.recovery.copies import Copy, CopyingReader
 from shared.recovery.missing import Missing, copied_by_head, missing
+from shared.recovery.storage import Storage
 
 COPIED = "control.entries"
 
 
 class ControlRecord:
-    """The record of an installation, whose state folder is ``state``."""
+    """The record of an installation, whose state folder is ``state``. ``storage``: where a failing disk is recorded."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, storage: Storage | None = None) -> None:
         self.path = state / "checkpoints" / "control.jsonl"
         self.copy = Copy(self.path.with_name(COPIED))
+        self.storage = storage or Storage("console")
         self._noted = ""
+        self._unwritten: Checkpoint | None = None
 
     def reader(self) -> ControlReader:
         """Return a reader of the control log that copies what it reads."""
-        return CopyingReader(self.copy)
+        return CopyingReader(self.copy, self.storage)
 
     def note(self, state: State, at: int) -> None:
-        """Note the head of the log, unless it was noted last."""
-        if state.head != self._noted:
-            checkpoint.note(self.path, state, at)
-            self._noted = state.head
+        """Note the head of the log, unless it was noted last, and write what could not be written before."""
+        self._copied(self.copy.write)
+        if state.version == 0 or state.head == self._noted:
+            return
+        self._unwritten = Checkpoint(state.log_id, state.version, state.head, at)
+        if self.storage.attempt(self.path, lambda: checkpoint.note(self.path, state, at)):
+            self._noted, self._unwritten = state.head, None
 
     def keep(self, entries: Iterable[Entry], state: State, at: int) -> None:
         """Copy entries that were just appended, and note the head of the log; both are on disk before this returns.
 
-        A failing disk is ignored: the command is in the log already, and must not be reported as failed."""
-        with suppress(OSError):
-            for entry in entries:
-                self.copy.add(entry.id, entry.data, durable=True)
-            checkpoint.note(self.path, state, at)
+        A failing disk is recorded in ``storage`` and not raised: the command is in the log already, and must not be
+        reported as failed."""
+        for entry in entries:
+            self._copied(lambda entry=entry: self.copy.add(entry.id, entry.data, durable=True))  # type: ignore[misc]
+        self.note(state, at)
 
     def empty(self) -> bool:
         """Return whether there is nothing to compare the log with."""
-        return not checkpoint.read(self.path) and not self.copy.entries()
+        return not self._checkpoints() and not self._copies()
+
+    def _copied(self, write: Callable[[], object]) -> None:
+        self.storage.attempt(self.copy.path, write)
+
+    def _checkpoints(self) -> list[Checkpoint]:
+        """Return what was noted, on the disk as far as it can be read, and in memory."""
+        try:
+            noted = checkpoint.read(self.path)
+        except OSError as error:
+            self.storage.failed(self.path, error)
+            noted = []
+        return [*noted, self._unwritten] if self._unwritten is not None else noted
+
+    def _copies(self) -> list[Entry]:
+        try:
+            return self.copy.entries()
+        except OSError as error:
+            self.storage.failed(self.copy.path, error)
+            return self.copy.known()
 
     def missing(self, state: State, *copies: tuple[str, Iterable[Entry]]) -> Missing | None:
         """Return what the log lost; None if nothing is known to be lost. ``copies``: further copies, each with its
         name. Raises ``RewrittenError`` if it is not the log that was noted."""
-        noted = checkpoint.read(self.path)
+        noted = self._checkpoints()
         if noted and noted[-1].log_id != state.log_id:
             checkpoint.check(self.path, state)
-        return missing(state, noted, copied_by_head([(str(self.copy.path), self.copy.entries()), *copies]))
+        return missing(state, noted, copied_by_head([(str(self.copy.path), self._copies()), *copies]))
 
     def lost(self, state: State) -> Lost | None:
         """Return what the log lost, for an alarm; None if nothing is known to be lost."""
@@ -81,7 +110,7 @@ class ControlRecord:
         version, head = stamp
         return any(
             each.accepted is not None and each.version < version and (head is None or head in each.given_up)
-            for each in checkpoint.read(self.path)
+            for each in self._checkpoints()
         )
 
     def give_up(self, gone: Missing, state: State, why: str, at: int) -> None:

@@ -27,10 +27,10 @@ from typing import Final
 
 from schemas.codec import Encoded, encode
 from schemas.operations import GroupRecreated
-from shared.control.stream import now_ms
 from shared.log import Claim, Commit, Entry, Log, Mark, Owner, Position, StreamKey
 from shared.log.identity import digest_of
 from shared.log.leases import order
+from shared.runtime.clock import ServerClock
 from shared.runtime.follower import ControlFollower
 from shared.telemetry.reporting import BatchReport, Telemetry
 
@@ -58,6 +58,7 @@ class Commits:
         *,
         control: ControlFollower,
         telemetry: Telemetry | None,
+        clock: ServerClock,
     ) -> None:
         self.log = log
         self.group = group
@@ -65,6 +66,7 @@ class Commits:
         self.owner = owner
         self.control = control
         self.telemetry = telemetry
+        self.clock = clock
         self.keys = {stream: StreamKey(stream, partition) for stream in reads}
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
@@ -120,7 +122,7 @@ class Commits:
 
     async def append(self, outputs: Sequence[Encoded], after: Mapping[str, Position] | None = None) -> None:
         """Commit events that no batch led to: an alarm, a dead letter. Telemetry counts them as any others."""
-        now = time.time_ns()
+        now = self.clock.now_ns()
         await self.commit(outputs, after or {}, self.snapshot, self.replay_from)
         self.report((), outputs, started_ns=now, handled_ns=now)
 
@@ -163,12 +165,12 @@ class Commits:
     def recreated(self, streams: Sequence[str]) -> list[Encoded]:
         """Return an alarm for each of these streams: its consumer group was missing, and was created again."""
         return [
-            encode("alarms", GroupRecreated(self.group, stream, self.positions[stream].id, now_ms()))
+            encode("alarms", GroupRecreated(self.group, stream, self.positions[stream].id, self.clock.now_ms()))
             for stream in streams
         ]
 
     def report(self, entries: Sequence[Entry], outputs: Sequence[Encoded], *, started_ns: int, handled_ns: int) -> None:
-        """Report a batch to telemetry as committed now. The times are nanoseconds since 1970."""
+        """Report a batch to telemetry as committed now. The times are nanoseconds since 1970, by the server's clock."""
         if self.telemetry is None:
             return
         consumed: dict[str, int] = {}
@@ -186,7 +188,7 @@ class Commits:
                 outputs=outputs,
                 started_ns=started_ns,
                 handled_ns=handled_ns,
-                committed_ns=time.time_ns(),
+                committed_ns=self.clock.now_ns(),
                 oldest_ms=oldest_ms,
             )
         )

@@ -24,6 +24,10 @@ The fence
     (``shared.control.fence``). If the mark has moved by the time of the commit, the batch is handled again under the
     new one.
 
+The clock
+    A core that needs the time gets the server's (``shared.runtime.clock``). It is read at the start, every few seconds,
+    and whenever the entries that were read do not fit it. Nothing is asked between a bar and its decision otherwise.
+
 The end
     After ``stop``: finish the batch, commit, release the claim. The host never ends silently otherwise. It raises
     ``FencedError`` (another process owns the group), ``GapError`` (entries were trimmed before they were read),
@@ -37,13 +41,16 @@ from typing import Final, Generic, TypeVar
 
 import anyio
 
-from schemas.codec import Encoded, Envelope
+from schemas.codec import Encoded, Envelope, encode
 from schemas.control import CommandRecorded
 from shared.control import ControlError, ControlReader, State
 from shared.control.stamps import Stamp, TruncatedError, missing_stamp
-from shared.control.stream import CONTROL, now_ms
+from shared.control.stream import CONTROL
 from shared.log import Entry, FencedError, HaltedError, Log, Lost, Owner, StreamKey, TruncatedLogError, UnavailableError
+from shared.log.leases import order
 from shared.log.written import Written
+from shared.recovery.storage import Storage
+from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.commits import Commits
 from shared.runtime.entries import dead_letter, decoded
 from shared.runtime.follower import ControlFollower
@@ -70,6 +77,9 @@ SLOW_S: Final = 1.0
 """The longest time that a core should take for what it is handed at once. The lease is renewed between two pieces of a
 batch, so a piece must take well under the ten seconds of a lease."""
 LOOK_FOR_GAPS_AFTER_S: Final = 5.0
+NEW_MS: Final = 1_000
+"""The newest entry of a batch should be at most so much older than the present, and not later. Otherwise this process
+lags, or a clock was set, and the clock is read again."""
 
 
 class Host(Generic[S]):
@@ -78,7 +88,8 @@ class Host(Generic[S]):
     ``take_over``: claim the group even from a live owner. ``lost``: what is known to be lost before the start.
     ``accepted``: whether an operator accepted the loss of a command. ``ready`` is called after the start, ``alive``
     after each turn. ``note_head`` and ``note_digests``: see ``notices.Notes``. ``reader`` makes the reader of the
-    control stream."""
+    control stream. ``clock``: the clocks of this process and the server; if it is given, what is wrong with them is
+    an alarm. ``storage``: the files outside the log; which of them cannot be written is an alarm."""
 
     def __init__(
         self,
@@ -92,20 +103,36 @@ class Host(Generic[S]):
         ready: Callable[[], None] | None = None,
         alive: Callable[[], None] | None = None,
         note_head: Callable[[State], None] | None = None,
-        note_digests: Callable[[State, Mapping[str, Written]], None] | None = None,
+        note_digests: Callable[[State, Mapping[str, Written]], bool | None] | None = None,
         reader: Callable[[], ControlReader] = ControlReader,
         lost: Lost | None = None,
         accepted: Callable[[Stamp], bool] | None = None,
+        clock: ServerClock | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.service = service
         self.log = log
+        self.clock = clock or ServerClock()
         self.control = ControlFollower(log, reader)
         self.commits = Commits(
-            log, service.group, service.reads, partition, owner, control=self.control, telemetry=telemetry
+            log,
+            service.group,
+            service.reads,
+            partition,
+            owner,
+            control=self.control,
+            telemetry=telemetry,
+            clock=self.clock,
         )
         self.replica = Replica(service, self.commits)
+        if telemetry is not None:
+            telemetry.use_clock(self.clock.now_ns)
+        self._clock_alarms = (
+            ClockAlarms(clock, service.group, server=self.replica.fenced) if clock is not None else None
+        )
         self._losses = Losses(self.commits, accepted)
         self._alarms = ControlAlarms(self.commits)
+        self._storage = storage or Storage(service.group)
         self._notes = Notes(self.commits, note_head, note_digests)
         self._startup = Startup(self.replica, self._losses, self._alarms, self._notes)
         self._take_over = take_over
@@ -130,7 +157,9 @@ class Host(Generic[S]):
         """Start, handle batches until ``stop``, and release the group."""
         await self.commits.claim_group(take_over=self._take_over)
         try:
+            await self._read_clock()
             await self._startup.start(self._lost)
+            await self._check_clock()
             self._ready()
             while not stop.is_set():
                 try:
@@ -165,11 +194,31 @@ class Host(Generic[S]):
         if not entries:
             await self.replica.commit_positions()
         await self._notes.when_due()
+        if alarms := self._storage.due(self.clock.now_ms()):
+            await self.commits.append([encode("alarms", alarm) for alarm in alarms])
         await self.commits.renew_if_due()
         if time.monotonic() - self._losses.looked_at > LOOK_FOR_GAPS_AFTER_S:
             await self._losses.refuse_gaps()
             await self.commits.check()
+            await self._read_clock()
+            await self._check_clock()
         return caught_up and not self._one_at_a_time
+
+    async def _read_clock(self) -> None:
+        await self.clock.read(self.log, self.commits.partition)
+
+    async def _check_clock(self) -> None:
+        """Raise the alarms about the clocks that are due after a reading."""
+        if self._clock_alarms is None:
+            return
+        if alarms := self._clock_alarms.after_read(self._losses.newest_ms):
+            await self.commits.append([encode("alarms", alarm) for alarm in alarms])
+
+    async def _follow_clock(self, events: Sequence[Entry]) -> None:
+        """Read the clock again if the newest of these entries does not fit it: this process lags, or a clock was
+        set."""
+        if events and abs(order(events[-1].id)[0] - self.clock.now_ms()) > NEW_MS:
+            await self._read_clock()
 
     def _read_after(self) -> dict[StreamKey, str]:
         """Return the entry after which to read each stream, without those that backpressure pauses."""
@@ -180,7 +229,7 @@ class Host(Generic[S]):
 
     async def _handle(self, entries: Sequence[Entry]) -> None:
         """Hand entries to the core, and commit what it returns with the positions after them."""
-        started_ns = time.time_ns()
+        started_ns = self.clock.now_ns()
         control = [entry for entry in entries if entry.place == CONTROL]
         events = [entry for entry in entries if entry.place != CONTROL] if control else entries
         try:
@@ -189,13 +238,15 @@ class Host(Generic[S]):
             if commands and self.replica.fenced and not await self.replica.read_mark():
                 await self.replica.rebuild()
                 return
+            if self.service.ticks:
+                await self._follow_clock(events)
             paused_ns = await self._hand_over(commands, received, outputs)
         except (ControlError, FencedError, TruncatedLogError, UnavailableError):
             raise
         except Exception as error:
             await self._recover(events, error)
             return
-        handled_ns = time.time_ns()
+        handled_ns = self.clock.now_ns()
         after = self.commits.positions = self.commits.after(events)
         # Entries that led to nothing are committed with later ones: after a crash they are read again.
         if outputs or self._one_at_a_time or self.commits.uncommitted >= BATCH:
@@ -233,13 +284,14 @@ class Host(Generic[S]):
             await self.commits.renew_if_due()
             self._alive()
             if self._poll_s and time.thread_time() - worked_s > WORK_S:
-                paused_at = time.time_ns()
+                paused_at = self.clock.now_ns()
                 await anyio.sleep(PAUSE_S)
-                paused_ns += time.time_ns() - paused_at
+                paused_ns += self.clock.now_ns() - paused_at
                 worked_s = time.thread_time()
             started_s = time.monotonic()
-            now = now_ms() if self.service.ticks else None
-            outputs += self.service.handle(self.state, Batch(commands, piece, now, self.replica.halted))
+            now = self.clock.now_ms() if self.service.ticks else None
+            batch = Batch(commands, piece, now, self.replica.halted, self.clock.steady_ms())
+            outputs += self.service.handle(self.state, batch)
             commands = ()
             self._resize(len(piece), time.monotonic() - started_s)
         return paused_ns

@@ -8,18 +8,20 @@
 partitions in one process, and use this loop instead. Watcher and guard write nothing under a claim, and own no group.
 """
 
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import anyio
 
 from schemas.codec import encode
-from schemas.operations import OwnerReplaced
+from schemas.operations import AlarmEvent, OwnerReplaced
 from shared.control.issuing import current
-from shared.control.stream import now_ms
 from shared.log import Claim, Commit, Log, Owner
+from shared.recovery.storage import Storage
+from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.process import check_installation, opened_log
 from shared.runtime.process import owner as this_process
 from shared.runtime.supervision import Supervised
@@ -28,15 +30,20 @@ from shared.telemetry import start
 from shared.telemetry.reporting import BatchReport, Telemetry
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 RENEW_S: Final = 1.0
 """Seconds between two renewals of the leases, and the longest wait without a sign of life. A lease runs ten seconds."""
+READ_CLOCK_S: Final = 5.0
 RELEASE_S: Final = 2.0
 """How long a process that ends waits for the server to release its claims."""
 
 
 class Loop:
-    """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition."""
+    """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition.
+
+    ``storage``: the files outside the log; which of them cannot be written is an alarm. ``clock``: the clocks of this
+    process and of the server; if it is given, what is wrong with them is an alarm."""
 
     def __init__(
         self,
@@ -46,12 +53,21 @@ class Loop:
         owner: Owner | None = None,
         telemetry: Telemetry | None = None,
         supervised: Supervised | None = None,
+        clock: ServerClock | None = None,
     ) -> None:
         self.log = log
         self.group = group
         self.owner = owner or this_process(group)
         self.telemetry = telemetry or Telemetry()
+        self.clock = clock or ServerClock()
+        self.telemetry.use_clock(self.clock.now_ns)
         self.claims: list[Claim] = []
+        self._clock_alarms = ClockAlarms(clock, group) if clock is not None else None
+        self._clock_read_at = 0.0
+        self.storage = Storage(group)
+        self._committing = anyio.Lock()
+        """A commit follows the one before it, so two tasks must not commit at the same time."""
+        self._committed: dict[int, tuple[bytes, Mapping[str, str]]] = {}
         self._supervised = supervised or Supervised()
         self._renewed_at = 0.0
 
@@ -67,10 +83,15 @@ class Loop:
             for partition in range(partitions):
                 claim = await self.log.claim(self.group, streams, partition, self.owner, take_over=take_over)
                 self.claims.append(claim)  # at once: released if the next is refused
+            await self.read_clock()
             for claim in self.claims:
                 if claim.former is not None:
                     replaced = OwnerReplaced(
-                        group=claim.group, former=claim.former, owner=str(claim.owner), epoch=claim.epoch, at=now_ms()
+                        group=claim.group,
+                        former=claim.former,
+                        owner=str(claim.owner),
+                        epoch=claim.epoch,
+                        at=self.clock.now_ms(),
                     )
                     await self.commit(claim, Commit([encode("alarms", replaced)], {}, {}, claim.memo, claim.since))
             yield
@@ -79,6 +100,7 @@ class Loop:
                 for claim in self.claims:
                     await self.log.release(claim)
             self.claims.clear()
+            self._committed.clear()
 
     def ready(self) -> None:
         """Report to the supervisor that the start is over."""
@@ -90,8 +112,33 @@ class Loop:
         if time.monotonic() - self._renewed_at >= RENEW_S:
             for claim in self.claims:
                 await self.log.renew(claim)
+            if self.claims:
+                await self.read_clock()
+                if alarms := self.storage.due(self.clock.now_ms()):
+                    await self.alarm(*alarms)
             self._renewed_at = time.monotonic()
         self._supervised.alive()
+
+    async def read_clock(self) -> None:
+        """Read the server's time, at most every five seconds, and raise the alarms that are due. A process that owns no
+        group cannot write them, and logs them. Raises ``UnavailableError``."""
+        if self._clock_read_at and time.monotonic() - self._clock_read_at < READ_CLOCK_S:
+            return
+        await self.clock.read(self.log)
+        self._clock_read_at = time.monotonic()
+        alarms = self._clock_alarms.after_read() if self._clock_alarms is not None else []
+        if alarms and self.claims:
+            await self.alarm(*alarms)
+        elif alarms:
+            _log.warning("%s", "; ".join(map(str, alarms)))
+
+    async def alarm(self, *alarms: AlarmEvent, claim: Claim | None = None) -> None:
+        """Write alarms under a claim, by default that of the first partition that this process owns."""
+        claim = claim or self.claims[0]
+        outputs = [encode("alarms", alarm) for alarm in alarms]
+        async with self._committing:
+            memo, since = self._committed.get(claim.partition, (claim.memo, claim.since))
+            await self._commit(claim, Commit(outputs, {}, {}, memo, since))
 
     async def repeat(self, turn: Callable[[], Awaitable[None]], every_s: float, stop: anyio.Event) -> None:
         """Call ``turn`` until ``stop``, each time ``every_s`` seconds after the last call ended.
@@ -128,8 +175,13 @@ class Loop:
     async def commit(self, claim: Claim, commit: Commit, *, started_ns: int | None = None) -> None:
         """Commit under a claim, and report the outputs to telemetry. ``started_ns``: when the work on them began
         (nanoseconds since 1970; now, if it is left out)."""
-        handled = time.time_ns()
+        async with self._committing:
+            await self._commit(claim, commit, started_ns)
+
+    async def _commit(self, claim: Claim, commit: Commit, started_ns: int | None = None) -> None:
+        handled = self.clock.now_ns()
         await self.log.commit(claim, commit)
+        self._committed[claim.partition] = commit.memo, commit.since
         if commit.outputs:
             self.telemetry.batch(
                 BatchReport(
@@ -137,7 +189,7 @@ class Loop:
                     outputs=commit.outputs,
                     started_ns=handled if started_ns is None else started_ns,
                     handled_ns=handled,
-                    committed_ns=time.time_ns(),
+                    committed_ns=self.clock.now_ns(),
                 )
             )
 
@@ -157,7 +209,7 @@ async def opened_loop(settings: Settings, group: str) -> AsyncIterator[Loop]:
     try:
         async with opened_log(settings, f"conclave:{group}") as log:
             check_installation(settings, await current(log))
-            yield Loop(log, group, telemetry=telemetry, supervised=supervised)
+            yield Loop(log, group, telemetry=telemetry, supervised=supervised, clock=ServerClock())
     finally:
         supervised.stopping()
         telemetry.stop()

@@ -25,9 +25,10 @@ from schemas.codec import Encoded, encode
 from schemas.operations import GapDetected, LogTruncated
 from shared.control import ControlError, ControlReader
 from shared.control.stamps import Stamp, holds, stamp_of
-from shared.control.stream import now_ms, read_control
+from shared.control.stream import read_control
 from shared.log import START, Entry, Lost, Mark, Position, TruncatedLogError
 from shared.log.identity import digest_of
+from shared.log.leases import order
 from shared.recovery.fencing import close_fence
 from shared.runtime.commits import Commits
 from shared.runtime.entries import dead_letter
@@ -43,10 +44,12 @@ class GapError(RuntimeError):
 
 class Losses:
     """The entries of one group that are gone. ``accepted``: whether an operator accepted the loss of a command.
-    ``looked_at``: when gaps were last looked for (s, monotonic clock)."""
+    ``looked_at``: when gaps were last looked for (s, monotonic clock). ``newest_ms``: the time in the newest entry id
+    that the streams had then."""
 
     def __init__(self, commits: Commits, accepted: Callable[[Stamp], bool] | None) -> None:
         self.looked_at = time.monotonic()
+        self.newest_ms = 0
         self._commits = commits
         self._log = commits.log
         self._accepted = accepted
@@ -61,6 +64,7 @@ class Losses:
         commits = self._commits
         for stream, key in commits.keys.items():
             extent = await self._log.extent(key)
+            self.newest_ms = max(self.newest_ms, order(extent.last)[0])
             position = commits.positions[stream]
             trimmed = extent.added - extent.length
             if position.id == START and position.seen < trimmed:
@@ -68,7 +72,11 @@ class Losses:
             if position.id == START or position.seen >= trimmed:
                 continue
             gap = GapDetected(
-                group=commits.group, stream=stream, committed=position.id, oldest=extent.first, at=now_ms()
+                group=commits.group,
+                stream=stream,
+                committed=position.id,
+                oldest=extent.first,
+                at=commits.clock.now_ms(),
             )
             await commits.append([encode("alarms", gap)])
             raise GapError(
@@ -127,7 +135,7 @@ class Losses:
                 expected=each.expected,
                 last=each.last,
                 detail=each.detail[:2000],
-                at=now_ms(),
+                at=self._commits.clock.now_ms(),
             )
             if self._commits.group in STREAMS["intents"].writers:
                 await close_fence(self._log, self._commits.partition, self._commits.group, event)

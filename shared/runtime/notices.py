@@ -24,6 +24,8 @@ from shared.runtime.commits import Commits
 
 NOTE_HEAD_AFTER_S: Final = 30.0
 """Seconds between two notes of the control log's head."""
+NOTE_AGAIN_AFTER_S: Final = 30.0
+"""Seconds after which a note that could not be written is tried again."""
 NOTE_DIGESTS_AFTER_S: Final = 300.0
 """Seconds between two notes of the digests, if they changed."""
 ALARMS: Final = 10
@@ -100,13 +102,14 @@ class ControlAlarms:
 
 
 class Notes:
-    """The notes of one group. ``note_head`` and ``note_digests`` write them; None where nothing is noted."""
+    """The notes of one group. ``note_head`` and ``note_digests`` write them; None where nothing is noted. Neither
+    raises if the disk fails; ``note_digests`` then returns False."""
 
     def __init__(
         self,
         commits: Commits,
         note_head: Callable[[State], None] | None,
-        note_digests: Callable[[State, Mapping[str, Written]], None] | None,
+        note_digests: Callable[[State, Mapping[str, Written]], bool | None] | None,
     ) -> None:
         self._commits = commits
         self._note_head = note_head
@@ -136,5 +139,8 @@ class Notes:
         """Note these digests, unless they were noted last. In a thread, since a disk may be slow."""
         self._digests_noted_at = time.monotonic()
         if self._note_digests is not None and written != self._digests:
-            await anyio.to_thread.run_sync(self._note_digests, self._commits.control.state, written)
-            self._digests = written
+            noted = await anyio.to_thread.run_sync(self._note_digests, self._commits.control.state, written)
+            if noted is False:
+                self._digests_noted_at -= NOTE_DIGESTS_AFTER_S - NOTE_AGAIN_AFTER_S
+            else:
+                self._digests = written

@@ -4,7 +4,6 @@ Exit codes of ``conclave run``: 0 after a stop, 2 if the service cannot run (a s
 """
 
 import ctypes
-import logging
 import os
 import signal
 import socket
@@ -25,6 +24,8 @@ from shared.log.leases import born
 from shared.log.redis import RedisLog
 from shared.log.written import Written
 from shared.recovery.record import ControlRecord
+from shared.recovery.storage import Storage
+from shared.runtime.clock import ServerClock
 from shared.runtime.host import Host
 from shared.runtime.service import Service
 from shared.runtime.supervision import Supervised
@@ -35,7 +36,6 @@ from shared.telemetry import start
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of every worker: on a busy processor two threads are slower than one."""
 PR_SET_PDEATHSIG: Final = 1
-_log = logging.getLogger(__name__)
 
 
 class InstallationError(RuntimeError):
@@ -117,14 +117,14 @@ def check_installation(settings: Settings, state: State) -> None:
         )
 
 
-def record_of(settings: Settings) -> ControlRecord | None:
+def record_of(settings: Settings, storage: Storage | None = None) -> ControlRecord | None:
     """Return the record that this machine keeps of the control log; None for a log that may vanish."""
-    return None if settings.redis.ephemeral else ControlRecord(Path(settings.installation.state))
+    return None if settings.redis.ephemeral else ControlRecord(Path(settings.installation.state), storage)
 
 
-def missing_by(settings: Settings) -> Callable[[State], str | None]:
+def missing_by(settings: Settings, storage: Storage | None = None) -> Callable[[State], str | None]:
     """Return the function by which a ``ControlWriter`` finds out that commands are missing (``ControlRecord.why``)."""
-    record = record_of(settings)
+    record = record_of(settings, storage)
     return (lambda _: None) if record is None else record.why
 
 
@@ -134,25 +134,21 @@ def checkpoints(settings: Settings) -> Path:
 
 
 def digests_noted(
-    settings: Settings, group: str, partition: int, state: State
-) -> Callable[[State, Mapping[str, Written]], None]:
+    settings: Settings, group: str, partition: int, state: State, storage: Storage | None = None
+) -> Callable[[State, Mapping[str, Written]], bool]:
     """Return the function that notes a group's running digests with the control head. ``state`` is noted for a service
     that does not follow control.
 
-    A failing disk is logged once and stops nothing, since the next note covers the same entries."""
-    reported = ""
+    A failing disk stops nothing (``shared.recovery.storage``), since the next note covers the same entries."""
+    storage, folder = storage or Storage(group), checkpoints(settings)
 
-    def note(now: State, written: Mapping[str, Written]) -> None:
-        nonlocal reported
-        try:
-            checkpoint.note_digests(
-                checkpoints(settings), partition, group, written, now if now.version else state, now_ms()
-            )
-            reported = ""
-        except OSError as error:
-            if reported != str(error):
-                _log.warning("digests of what %s wrote could not be noted: %s", group, error)
-            reported = str(error)
+    def note(now: State, written: Mapping[str, Written]) -> bool:
+        noted = now if now.version else state
+        return storage.attempt(
+            checkpoint.file_of(folder, partition),
+            lambda: checkpoint.note_digests(folder, partition, group, written, noted, now_ms()),
+            f"digests of what {group} wrote",
+        )
 
     return note
 
@@ -175,10 +171,11 @@ async def serve(
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:
             state = await current(log)
             check_installation(settings, state)
+            storage = Storage(service.group)
             note_digests = (
-                None if settings.redis.ephemeral else digests_noted(settings, service.group, partition, state)
+                None if settings.redis.ephemeral else digests_noted(settings, service.group, partition, state, storage)
             )
-            record = record_of(settings)
+            record = record_of(settings, storage)
             lost = record.lost(state) if record is not None else None
             note_head = (lambda now: record.note(now, now_ms())) if record is not None else None
             if note_head is not None and lost is None:
@@ -197,6 +194,8 @@ async def serve(
                 reader=record.reader if record is not None else ControlReader,
                 lost=lost,
                 accepted=record.accepted if record is not None else None,
+                clock=ServerClock(),
+                storage=storage,
             )
             await host.run(stop)
     finally:

@@ -25,8 +25,10 @@ class Batch(NamedTuple):
     """What a core is handed at once: new control entries, events (in log order within a stream, at most 1,000 of each),
     and the time. The core handles them in this order.
 
-    ``now`` (ms since 1970) is None during recovery, and for a service without a clock (``ticks``). ``halted``: the
-    fence of the partition is closed, so that no intent may be written (``schemas.decisions.FenceClosed``).
+    ``now`` (ms since 1970, the server's time) is None during recovery, and for a service without a clock (``ticks``).
+    The server's clock may be set, also back. ``steady`` (ms) is a clock that is never set, for durations alone: its
+    zero is arbitrary, and another one in each process. Without it ``now`` measures durations too. ``halted``: the fence
+    of the partition is closed, so that no intent may be written (``schemas.decisions.FenceClosed``).
 
     An event with a stamp (``control_version``) is to be handled under that version of the configuration, even if later
     ones were read. All commands up to its stamp are in this batch or were in an earlier one."""
@@ -35,6 +37,7 @@ class Batch(NamedTuple):
     events: Sequence[Received]
     now: int | None = None
     halted: bool = False
+    steady: int | None = None
 
 
 class Service(Protocol[S]):

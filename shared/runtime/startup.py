@@ -14,7 +14,6 @@ import anyio
 
 from schemas.codec import encode
 from schemas.operations import OwnerReplaced
-from shared.control.stream import now_ms
 from shared.log import START, Lost, StreamKey, TruncatedLogError
 from shared.runtime.entries import decoded
 from shared.runtime.losses import LOOK_AGAIN_S, Losses
@@ -66,7 +65,11 @@ class Startup(Generic[S]):
         await self._losses.refuse_gaps()
         if claim.former is not None and not lost:
             replaced = OwnerReplaced(
-                group=claim.group, former=claim.former, owner=str(claim.owner), epoch=claim.epoch, at=now_ms()
+                group=claim.group,
+                former=claim.former,
+                owner=str(claim.owner),
+                epoch=claim.epoch,
+                at=self._commits.clock.now_ms(),
             )
             await self._commits.append([encode("alarms", replaced)])
         await self._losses.announce(lost)

@@ -6,10 +6,12 @@ The loop itself gives them, once a turn. A thread would go on giving them for ho
 age is the time since the last turn; it is removed at the end. Without either variable nothing is done.
 """
 
+import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,18 +19,21 @@ SOCKET: Final = "NOTIFY_SOCKET"
 HEARTBEAT: Final = "CONCLAVE_HEARTBEAT"
 EVERY_S: Final = 1.0
 """Seconds between two signs of life, if the loop turns faster."""
+_log = logging.getLogger(__name__)
 STALE_S: Final = 45.0
 """The health check in `compose.yaml` takes a loop that has not turned for so long for dead. Longer than the log waits
 for its server."""
 
 
 class Supervised:
-    """The supervisors that the environment names. Never raises if one does not listen."""
+    """The supervisors that the environment names. Never raises if one does not listen, or if the file cannot be
+    touched; the latter is logged once, since the health check will then take this process for dead."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         address, file = environ.get(SOCKET, ""), environ.get(HEARTBEAT, "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._file = Path(file) if file else None
+        self._failing = False
         self._next = 0.0
 
     def ready(self) -> None:
@@ -43,14 +48,23 @@ class Supervised:
             return
         self._next = now + EVERY_S
         self._send(b"WATCHDOG=1")
-        if self._file is not None:
-            self._file.touch()
+        self._on_file(Path.touch)
 
     def stopping(self) -> None:
         """Report that the process ends."""
         self._send(b"STOPPING=1")
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
+        self._on_file(partial(Path.unlink, missing_ok=True))
+
+    def _on_file(self, act: Callable[[Path], None]) -> None:
+        if self._file is None:
+            return
+        try:
+            act(self._file)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                _log.error("%s, of $%s, cannot be written: %s", self._file, HEARTBEAT, error)
+            self._failing = True
 
     def _send(self, message: bytes) -> None:
         if not self._address:

@@ -66,7 +66,7 @@ class Exporting(Telemetry):
         self._sums: Counter[tuple[str, tuple[str, ...]]] = Counter(dict.fromkeys(_zeros(service), 0))
         self._levels: dict[tuple[str, tuple[str, ...]], float] = {}
         self._reports: deque[BatchReport] = deque()
-        self._committed_ns = time.time_ns()
+        self._committed_ns = self.now_ns()
         self._stopped = False
         meter = self._meters.get_meter("conclave")
         self._histograms = {
@@ -94,6 +94,11 @@ class Exporting(Telemetry):
         self._reports.append(replace(report, outputs=sampled))
         if len(self._reports) >= BATCHES_AT_ONCE:
             self._record_batches()
+
+    def use_clock(self, now_ns: Callable[[], int]) -> None:
+        """See ``Telemetry.use_clock``."""
+        self._committed_ns += now_ns() - self.now_ns()
+        super().use_clock(now_ns)
 
     def levels(self, readings: Sequence[MetricReading]) -> None:
         """See ``Telemetry.levels``."""
@@ -185,7 +190,7 @@ class Exporting(Telemetry):
         match name:
             case "conclave.commit.age":
                 self._record_batches()  # the reader asks for gauges before it reads the histograms
-                return {(): max(time.time_ns() - self._committed_ns, 0) / 1e9}
+                return {(): max(self.now_ns() - self._committed_ns, 0) / 1e9}
             case "conclave.events.consumed":
                 return {(stream,): count for stream, count in self.consumed.copy().items()}
             case "conclave.events.produced":

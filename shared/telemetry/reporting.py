@@ -8,7 +8,7 @@ service reads it.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 
@@ -27,8 +27,8 @@ class BatchReport(Struct, frozen=True, kw_only=True):
     """One committed batch.
 
     ``consumed`` counts the events read of each stream, ``outputs`` are the events written. The batch was started,
-    handled and committed at these moments (nanoseconds since 1970, ``time.time_ns``). ``oldest_ms``: when the
-    oldest event read was written, by the server's clock; None where none was read."""
+    handled and committed at these moments (nanoseconds since 1970, by the server's clock: ``shared.runtime.clock``).
+    ``oldest_ms``: when the oldest event read was written, by the same clock; None where none was read."""
 
     consumed: Mapping[str, int]
     outputs: Sequence[Encoded]
@@ -44,11 +44,16 @@ class Telemetry:
     Not safe for several threads: one thread reports, and others may read ``consumed`` and ``produced``."""
 
     def __init__(self) -> None:
+        self.now_ns: Callable[[], int] = time.time_ns
         self.consumed: dict[str, int] = {}
         self.produced: dict[str, int] = {}
         self._logged_at = -MINUTE_S
         self._batches, self._handling_ns, self._committing_ns, self._slowest_ns = 0, 0, 0, 0
         self._start_line()
+
+    def use_clock(self, now_ns: Callable[[], int]) -> None:
+        """Use the clock (ns since 1970) by which batches are reported from now on."""
+        self.now_ns = now_ns
 
     def batch(self, report: BatchReport) -> None:
         """Report one committed batch. Never raises on account of the collector, never waits."""

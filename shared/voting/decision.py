@@ -7,7 +7,7 @@ the same functions.
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from schemas.codec import Encoded, encode
 from schemas.common import Origin, Probabilities
@@ -50,8 +50,10 @@ NO_BALLOT: Final = Ballot(None, None, SILENT)
 class Round(Struct):
     """One bar that waits for its decision.
 
-    ``entry`` is the log id of the round's first ballot. ``opened_at`` is the voter's time (ms) at that ballot, for live
-    bars only. ``version`` is the stamp of the bar: the configuration under which the round is decided."""
+    ``entry`` is the log id of the round's first ballot. ``opened_at`` is the server's time (ms) at that ballot, and
+    ``opened_steady`` a steady clock (``shared.runtime.service.Batch``) at that moment, for live bars only; None in a
+    round that was restored and has not seen a clock yet. ``waited_ms`` is how long it was open, set where a deadline
+    closes it. ``version`` is the stamp of the bar: the configuration under which the round is decided."""
 
     series: Series
     open_time: int
@@ -62,6 +64,8 @@ class Round(Struct):
     opened_at: int | None
     ballots: dict[ArtifactKey, Ballot]
     version: int = 0
+    opened_steady: int | None = None
+    waited_ms: int | None = None
 
 
 def decide(
@@ -118,6 +122,7 @@ def decision_of(
             absent.append(AbsentMember(member.model, member.artifact, ballot.reason[:200], ballot.event))
     outcome = vote(panel, counted)
     symbol, interval_ms = closing.series
+    opened_at, waited_ms = closing.opened_at, closing.waited_ms
     return DecisionMade(
         symbol=symbol,
         interval_ms=interval_ms,
@@ -138,6 +143,8 @@ def decision_of(
         closed_by=closed_by,
         intent=_intent_status(panel, closing, outcome, now, halted=halted or control.halted),
         decided_at=now if closing.origin == "live" else None,
+        opened_at=UNSET if opened_at is None or waited_ms is None else opened_at,
+        waited_ms=UNSET if opened_at is None or waited_ms is None else waited_ms,
     )
 
 

@@ -7,6 +7,9 @@ from schemas.codec import Encoded, encode
 from schemas.documentation.examples.values import ARTIFACT, CHALLENGER, HEAD, OPEN
 from schemas.operations import (
     ArchiveFailed,
+    ClockAgrees,
+    ClockApart,
+    ClockStepped,
     ControlRefused,
     DeadLetter,
     DeadLetterRetried,
@@ -14,6 +17,8 @@ from schemas.operations import (
     GroupRecreated,
     LogTruncated,
     OwnerReplaced,
+    StorageFailed,
+    StorageRecovered,
 )
 from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 
@@ -63,3 +68,9 @@ def operations() -> Iterator[Encoded]:
     yield encode(
         "alarms", OwnerReplaced(group, former="voter (pid 7 on a)", owner="voter (pid 9 on b)", epoch=2, at=OPEN)
     )
+    yield encode("alarms", ClockApart(group, host="a", apart_ms=-3_600_000, at=OPEN))
+    yield encode("alarms", ClockAgrees(group, host="a", at=OPEN))
+    yield encode("alarms", ClockStepped(group, by_ms=-3_600_000, detail="it was set while this process ran", at=OPEN))
+    file, full = "var/checkpoints/control.jsonl", "No space left on device"
+    yield encode("alarms", StorageFailed(group, host="a", file=file, detail=full, at=OPEN))
+    yield encode("alarms", StorageRecovered(group, host="a", file=file, at=OPEN))

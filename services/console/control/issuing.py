@@ -159,6 +159,8 @@ async def submit(
         newest = writer.reader.newest_folded
         assert newest is not None
         record.keep([Entry(CONTROL, newest.entry, newest.data)], issued.state, now_ms())
+        for file, why in record.storage.failing.items():
+            click.echo(f"the command is in the log, but {file} could not be written: {why}", err=True)
     if before.version != issued.version - 1:
         before = await current(writer.log, issued.version - 1)
     first = await _first(writer.log, issued, after, accepted, started)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import anyio
 from anyio.abc import Process
@@ -50,11 +50,11 @@ class Supervisor:
         self._report = report
         self._stopping = False
         self._lowered = False
+        self._without_logs = False
         self._processes: dict[str, Process] = {}
 
     async def run(self) -> None:
         """Run the children. Returns when all have ended and none will be restarted."""
-        self._logs.mkdir(parents=True, exist_ok=True)
         async with anyio.create_task_group() as tasks:
             for child in self.children:
                 tasks.start_soon(self._supervise, child)
@@ -96,7 +96,7 @@ class Supervisor:
 
     async def _once(self, child: Child) -> int:
         """Run a child once and return its exit code. The process is ended when this task ends, for whatever reason."""
-        with (self._logs / f"{child.name}.log").open("ab") as output:
+        with self._output(child) as output:
             process = await anyio.open_process(
                 list(child.arguments),
                 stdin=None,
@@ -117,11 +117,26 @@ class Supervisor:
             del self._processes[child.name]
             child.pid = None
 
+    def _output(self, child: Child) -> IO[bytes]:
+        """Open the log of a child. If the disk does not allow it, its output goes where that of this process goes: a
+        service must not be kept from starting by its log."""
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            return (self._logs / f"{child.name}.log").open("ab")
+        except OSError as error:
+            if not self._without_logs:
+                self._report(f"{self._logs} cannot be written, so services write to this terminal: {error}")
+            self._without_logs = True
+            return os.fdopen(os.dup(sys.stderr.fileno()), "wb")
+
     def _running(self) -> list[Process]:
         return [process for process in self._processes.values() if process.returncode is None]
 
     def _last_line(self, child: Child) -> str:
-        lines = (self._logs / f"{child.name}.log").read_text(errors="replace").strip().splitlines()
+        try:
+            lines = (self._logs / f"{child.name}.log").read_text(errors="replace").strip().splitlines()
+        except OSError as error:
+            return f"its log cannot be read: {error}"
         return lines[-1] if lines else "its log is empty"
 
 

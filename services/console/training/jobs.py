@@ -24,7 +24,6 @@ from services.console.training.job_view import policy_words, progress_text, show
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
 from shared.control.issuing import current
-from shared.control.stream import now_ms
 from shared.families import FAMILIES, family_named
 from shared.features import DEFAULT
 from shared.features.installed import FEATURE_SETS
@@ -64,7 +63,7 @@ async def request(context: click.Context, /, model: str, wait: bool, **options: 
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         state = await current(log)
-        event = _requested(settings, state, model, options)
+        event = structs.replace(_requested(settings, state, model, options), at=await log.time())
         job = await TrainingWriter(log).request(event, state.training)
         if options["output"] == "json":
             echo_json({"job": job, "request": msgspec.to_builtins(event)})
@@ -94,7 +93,7 @@ def _requested(settings: Settings, state: State, model: str, options: dict[str, 
             evidence=None,
             actor=options["actor"],
             reason=options["reason"],
-            at=now_ms(),
+            at=0,
             window_ms=int((options["days"] or state.training.window_days) * DAY_MS),
             until=None if options["until"] is None else _until(options["until"]),
             symbols=tuple(options["symbols"]),

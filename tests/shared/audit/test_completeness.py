@@ -105,6 +105,27 @@ def test_a_deadline_that_had_not_passed_is_none() -> None:
     assert "before its deadline" in details(changed(record, at, decided_at=opened + 1), about(envelope.event))
 
 
+def test_a_wait_that_was_too_short_or_that_no_clock_shows_is_found() -> None:
+    record = unruly(1)
+    at, envelope = decision_where(record, lambda e: e.closed_by == "deadline" and e.intent == "no_quorum")
+    event = envelope.event
+    assert event.opened_at + event.waited_ms == event.decided_at
+    for fields in ({"waited_ms": 1}, {"decided_at": event.opened_at + 1}, {"opened_at": event.decided_at + 1}):
+        assert "before its deadline" in details(changed(record, at, **fields), about(event)), fields
+    closed = changed(record, at, closed_by="superseded")
+    assert "though no deadline closed it" in details(closed, about(event))
+
+
+def test_a_deadline_while_the_server_s_clock_was_set_back_is_counted_as_not_repeated() -> None:
+    record = unruly(1)
+    at, envelope = decision_where(record, lambda e: e.closed_by == "deadline" and e.intent == "no_quorum")
+    event = envelope.event
+    wait = event.waited_ms + 30_000
+    found = verified(changed(record, at, waited_ms=wait))
+    assert [each.detail for each in found.differences if "deadline" in each.detail] == []
+    assert any("was set back" in reason for reason in found.unchecked)
+
+
 def test_a_live_decision_says_when_it_was_made_and_not_after_it_was_written() -> None:
     record = unruly(1)
     at, envelope = decision_where(record, lambda e: e.origin == "live" and e.intent == "no_quorum")

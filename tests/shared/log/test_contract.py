@@ -29,7 +29,7 @@ from shared.log import (
     Position,
     StreamKey,
 )
-from shared.log.leases import MOST_OUTPUTS, born
+from shared.log.leases import MOST_OUTPUTS, born, order
 
 MARKET, FEATURES, DEAD, CONTROL = StreamKey("market"), StreamKey("features"), StreamKey("dead"), StreamKey("control")
 DECISIONS, INTENTS = StreamKey("decisions"), StreamKey("intents")
@@ -455,6 +455,27 @@ async def test_a_lease_that_ended_lets_the_next_in_and_names_the_former(site: An
     site.end_lease("voter")
     claim = await log.claim("voter", ["market"], 0, OTHER)
     assert (claim.epoch, claim.former) == (2, str(ME))
+
+
+async def test_a_clock_that_is_set_back_does_not_prolong_a_lease(site: Any) -> None:
+    log = site.connect()
+    await log.claim("voter", ["market"], 0, ME)
+    site.set_clock_back("voter")
+    [view] = await log.groups(0)
+    assert not view.alive
+    with pytest.raises(OwnedError, match=r"start again in (9|10) s"):  # the owner may live, and has ten seconds
+        await log.claim("voter", ["market"], 0, OTHER)
+    [view] = await log.groups(0)
+    assert view.alive
+    site.end_lease("voter")
+    assert (await log.claim("voter", ["market"], 0, OTHER)).epoch == 2
+
+
+async def test_the_time_is_that_of_the_clock_that_gives_the_ids(log: Log) -> None:
+    before = await log.time()
+    await publish(log, bars(0))
+    [entry] = await log.tail(MARKET, 1)
+    assert before <= order(entry.id)[0] <= await log.time()
 
 
 @pytest.mark.parametrize("sign", ["renew", "commit"])

@@ -1,16 +1,18 @@
 """One process for the whole installation: what it owns, how long, and what its supervisor sees."""
 
 import os
+import time
 from pathlib import Path
 
 import anyio
 import pytest
 
 from schemas.codec import decode, encode
-from schemas.operations import DeadLetter, OwnerReplaced
+from schemas.operations import ClockApart, DeadLetter, OwnerReplaced
 from shared.log import Claim, Commit, FencedError, Log, OwnedError, Owner, Position, StreamKey
 from shared.log.memory import MemoryLog
 from shared.runtime import loop as module
+from shared.runtime.clock import ProcessClock, ServerClock
 from shared.runtime.loop import Loop, wait
 from shared.runtime.supervision import Supervised
 from shared.telemetry.reporting import Telemetry
@@ -146,3 +148,29 @@ async def test_a_wait_ends_with_stop() -> None:
     with anyio.fail_after(10):
         await wait(3600, stop)
     await wait(-1, anyio.Event())
+
+
+@pytest.mark.parametrize("apart_ms", [-3_600_000, 3_600_000])
+async def test_a_process_whose_clock_is_wrong_reports_it_once_and_its_memo_is_kept(apart_ms: int) -> None:
+    log = MemoryLog()
+    clock = ServerClock(ProcessClock(wall_ns=lambda: time.time_ns() + apart_ms * 1_000_000))
+    loop = Loop(log, "feed", owner=OWNER, supervised=Supervised({}), clock=clock)
+    former = await log.claim("feed", (), 0, OWNER)
+    await log.commit(former, Commit([], {}, {}, b"before"))
+    async with loop.owned(2):
+        await loop.commit(loop.claims[1], Commit([], {}, {}, b"since"))
+        await loop.alarm(*[OwnerReplaced("feed", "a", "b", 1, 0)], claim=loop.claims[1])
+        for _ in range(3):
+            await loop.alive()
+    events = [decode("alarms", entry.data).event for entry in await log.scan(StreamKey("alarms"))]
+    assert [abs(event.apart_ms - apart_ms) < 1000 for event in events if isinstance(event, ClockApart)] == [True]
+    assert [(await log.claim("feed", (), partition, OWNER)).memo for partition in (0, 1)] == [b"before", b"since"]
+
+
+async def test_two_tasks_do_not_commit_at_the_same_moment(log: Log) -> None:
+    loop = loop_on(log)
+    async with loop.owned(1), anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(loop.commit, loop.claims[0], Commit([LETTER], {}, {}))
+            tasks.start_soon(loop.alarm, OwnerReplaced("trainer", "a", "b", 1, 0))
+    assert [(await log.extent(StreamKey(stream))).added for stream in ("dead", "alarms")] == [10, 10]

@@ -1,0 +1,71 @@
+"""Files outside the log that a service goes on without.
+
+A full disk, or one that became read-only, must not end a service that could go on deciding. Each file is tried again
+whenever it is due. The first failure and the first success after it are events on ``alarms``.
+"""
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+
+from schemas.operations import AlarmEvent, StorageFailed, StorageRecovered
+
+_log = logging.getLogger(__name__)
+
+
+class Storage:
+    """The files of one process of ``group``. ``failing``: why those cannot be written that failed the last time.
+
+    Safe for several threads: a slow disk is written to from a thread of its own."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._changes: list[tuple[str, str]] = []
+        self._lock = Lock()
+        self.failing: dict[str, str] = {}
+
+    def attempt(self, file: Path, write: Callable[[], object], what: str = "") -> bool:
+        """Call ``write``, and return whether it wrote ``file``. Any ``OSError`` is recorded, and not raised. ``what``:
+        the content of the file, for the log line."""
+        try:
+            write()
+        except OSError as error:
+            self.failed(file, error, what)
+            return False
+        self.written(file)
+        return True
+
+    def failed(self, file: Path, error: OSError, what: str = "") -> None:
+        """Record that a file could not be written."""
+        with self._lock:
+            if str(file) not in self.failing:
+                _log.error("%s could not be written, and is tried again later: %s", what or file, error)
+                self._changes.append((str(file), _reason(error)))
+            self.failing[str(file)] = _reason(error)
+
+    def written(self, file: Path) -> None:
+        """Record that a file was written."""
+        with self._lock:
+            if self.failing.pop(str(file), None) is not None:
+                _log.warning("%s is written again", file)
+                self._changes.append((str(file), ""))
+
+    def due(self, at: int) -> list[AlarmEvent]:
+        """Return the alarms that were not returned yet. ``at``: the server's time (ms)."""
+        if not self._changes:
+            return []
+        with self._lock:
+            changes, self._changes = self._changes, []
+        host = socket.gethostname()
+        return [
+            StorageFailed(self._group, host, file[-2000:], detail[:2000], at)
+            if detail
+            else StorageRecovered(self._group, host, file[-2000:], at)
+            for file, detail in changes
+        ]
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
