@@ -6,7 +6,7 @@ whenever it is due. The first failure and the first success after it are events 
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 
@@ -23,6 +23,7 @@ class Storage:
     def __init__(self, group: str) -> None:
         self._group = group
         self._changes: list[tuple[str, str]] = []
+        self._complete: set[str] = set()
         self._lock = Lock()
         self.failing: dict[str, str] = {}
 
@@ -44,13 +45,23 @@ class Storage:
                 _log.error("%s could not be written, and is tried again later: %s", what or file, error)
                 self._changes.append((str(file), _reason(error)))
             self.failing[str(file)] = _reason(error)
+            self._complete.discard(str(file))
 
     def written(self, file: Path) -> None:
-        """Record that a file was written."""
+        """Record that a file has all that was to be written."""
         with self._lock:
+            self._complete.add(str(file))
             if self.failing.pop(str(file), None) is not None:
                 _log.warning("%s is written again", file)
                 self._changes.append((str(file), ""))
+
+    def resume(self, failing: Mapping[str, str]) -> None:
+        """Go on from what an earlier process reported: these files failed, and this was not over."""
+        with self._lock:
+            over = [file for file in failing if file in self._complete]
+            self.failing = {**{file: why for file, why in failing.items() if file not in over}, **self.failing}
+            self._changes = [change for change in self._changes if not (change[1] and change[0] in failing)]
+            self._changes += [(file, "") for file in over]
 
     def due(self, at: int) -> list[AlarmEvent]:
         """Return the alarms that were not returned yet. ``at``: the server's time (ms)."""

@@ -89,6 +89,10 @@ class ClockAlarms:
         self._apart = False
         self._behind = False
 
+    def resume(self, *, apart: bool) -> None:
+        """Go on from what an earlier process reported: its clock differed, and this was not over."""
+        self._apart = apart
+
     def after_read(self, newest_ms: int = 0) -> list[AlarmEvent]:
         """Return the alarms that are due after ``ServerClock.read``. ``newest_ms``: the time in the newest entry id
         that is known; 0 if none is.

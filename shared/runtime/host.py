@@ -57,6 +57,7 @@ from shared.runtime.follower import ControlFollower
 from shared.runtime.losses import Losses
 from shared.runtime.notices import ControlAlarms, Notes
 from shared.runtime.replay import Replica
+from shared.runtime.reported import reported
 from shared.runtime.service import Background, Backpressure, Batch, Received, Service
 from shared.runtime.startup import Startup
 from shared.telemetry.reporting import Telemetry
@@ -158,6 +159,10 @@ class Host(Generic[S]):
         await self.commits.claim_group(take_over=self._take_over)
         try:
             await self._read_clock()
+            if self._clock_alarms is not None:
+                earlier = await reported(self.log, self.commits.partition, self.service.group)
+                self._clock_alarms.resume(apart=earlier.apart)
+                self._storage.resume(earlier.files)
             await self._startup.start(self._lost)
             await self._check_clock()
             self._ready()

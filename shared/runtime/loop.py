@@ -24,6 +24,7 @@ from shared.recovery.storage import Storage
 from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.process import check_installation, opened_log
 from shared.runtime.process import owner as this_process
+from shared.runtime.reported import reported
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings
 from shared.telemetry import start
@@ -83,6 +84,10 @@ class Loop:
             for partition in range(partitions):
                 claim = await self.log.claim(self.group, streams, partition, self.owner, take_over=take_over)
                 self.claims.append(claim)  # at once: released if the next is refused
+            if self._clock_alarms is not None and self.claims:
+                earlier = await reported(self.log, self.claims[0].partition, self.group)
+                self._clock_alarms.resume(apart=earlier.apart)
+                self.storage.resume(earlier.files)
             await self.read_clock()
             for claim in self.claims:
                 if claim.former is not None:

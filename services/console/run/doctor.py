@@ -10,6 +10,7 @@ from rich.table import Table
 
 from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, coloured, echo_json
+from services.console.run.machine import clocks, failing, state_folder
 from shared.control import checkpoint
 from shared.control.issuing import current, refused
 from shared.log import StreamKey
@@ -26,8 +27,8 @@ from shared.settings import Settings, find, redis_url_with_password
 @click.pass_context
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
-    """Check settings, server, disk, control chain and groups, and the server's settings for encryption, users,
-    persistence, memory and network access.
+    """Check settings, server, disk, clocks, control chain and groups, the files that services cannot write, and the
+    server's settings for encryption, users, persistence, memory and network access.
 
     Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
@@ -36,21 +37,26 @@ async def doctor(context: click.Context, /, output: str) -> None:
         "settings": str(find(context.find_root().params["path"]) or "defaults"),
         "embedded server": _embedded(),
     }
+    machine = [state_folder(Path(settings.installation.state))]
     verdicts = {check.verdict for check in checks}
     try:
         report |= await _log_facts(settings)
+        machine += await _seen_in_log(settings)
     except UnfitServerError as error:
         report["log"] = f"not opened: {error}"
         verdicts.add("wrong")
     except ServerError as error:
         report["log"] = f"not read: {error}"
         verdicts.add("unknown")
+    verdicts |= {check.verdict for check in machine}
     if output == "json":
-        echo_json({**report, "in force": msgspec.to_builtins(checks)})
+        shown = {"in force": checks, "on this machine": machine}
+        echo_json({**report, **msgspec.to_builtins(shown)})
     else:
         console = Console()
         console.print(_facts(report))
-        console.print(_protection(checks))
+        console.print(_table(checks, "in force at the server"))
+        console.print(_table(machine, "disks and clocks"))
     context.exit(1 if "wrong" in verdicts else 3 if "unknown" in verdicts else 0)
 
 
@@ -67,7 +73,10 @@ async def _log_facts(settings: Settings) -> dict[str, Any]:
     async with opened_log(settings, "conclave:console") as log:
         state = await current(log)
         check_installation(settings, state)
-        checkpoint.check(Path(settings.installation.state) / "checkpoints" / "control.jsonl", state)
+        try:
+            checkpoint.check(Path(settings.installation.state) / "checkpoints" / "control.jsonl", state)
+        except OSError as error:
+            report["checkpoints"] = f"not read: {error}"
         report["control"] = f"version {state.version}, chain intact, head {state.head[:12]}"
         report["written past the door"] = len(await refused(log))
         report["commands"] = (
@@ -91,8 +100,14 @@ def _facts(report: dict[str, Any]) -> Table:
     return table
 
 
-def _protection(checks: list[SecurityCheck]) -> Table:
-    table = Table("what", "", "found", "what to do", title="in force at the server")
+async def _seen_in_log(settings: Settings) -> list[SecurityCheck]:
+    partitions = settings.installation.partitions
+    async with opened_log(settings, "conclave:console") as log:
+        return [*await clocks(log, partitions), *await failing(log, partitions)]
+
+
+def _table(checks: list[SecurityCheck], title: str) -> Table:
+    table = Table("what", "", "found", "what to do", title=title)
     for check in checks:
         table.add_row(check.what, coloured(check.verdict), check.found, check.do)
     return table

@@ -1,6 +1,7 @@
 """Child processes run the installed program wherever they are started, and get a low priority once all are up."""
 
 import ast
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from services.console.errors import exit_code
 from services.console.run.processes import Child, Supervisor, console_command
 
 ROOT = Path(__file__).parents[3]
@@ -58,3 +60,42 @@ def test_every_child_is_started_without_the_working_folder_on_its_path() -> None
     ]
     assert started, "where the command of a child is made"
     assert [child for child in started if child[1] not in {"'-P'", "'-I'"}] == []
+
+
+@pytest.mark.anyio
+async def test_a_child_whose_log_cannot_be_written_runs_all_the_same(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    reports = list[str]()
+    child = Child("child", [sys.executable, "-c", "print('it ran')"])
+    await Supervisor([child], tmp_path / "file" / "log", reports.append).run()
+    assert child.code == 0
+    assert "it ran" in capfd.readouterr().err
+    assert [report for report in reports if "write to this terminal" in report] == reports[:1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no such device")
+@pytest.mark.anyio
+async def test_a_child_whose_log_is_on_a_full_disk_runs_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "child.log").symlink_to("/dev/full")
+    said = "import logging; from shared.telemetry.logs import configure; configure('child'); logging.warning('a line')"
+    child = Child("child", [sys.executable, "-P", "-c", said], {"PYTHONPATH": os.pathsep.join(sys.path)})
+    supervisor = Supervisor([child], tmp_path, lambda _: None)
+    with anyio.fail_after(30):
+        await supervisor.run()
+    assert (child.code, child.starts) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "x"),
+        OSError(errno.EROFS, "Read-only file system", "x"),
+        PermissionError(errno.EACCES, "Permission denied", "x"),
+        NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"),
+    ],
+)
+def test_a_disk_that_refuses_ends_a_command_with_a_message(error: OSError) -> None:
+    assert exit_code(error) == 2
+    assert exit_code(FileNotFoundError(errno.ENOENT, "a bug", "x")) is None

@@ -11,6 +11,9 @@ import redis
 import rich
 from cryptography import x509
 
+from schemas.codec import encode
+from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
+from services.console.run.machine import state_folder
 from shared.server import users
 from shared.server.embedded import EmbeddedServer
 
@@ -88,3 +91,37 @@ def test_access_keeps_what_is_there_and_hands_everyone_the_certificate(desk: Any
     assert [str(place) for place in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
     context = ssl.create_default_context(cafile=str(certificate))
     context.load_cert_chain(certificate, folder / "tls" / "server.key")
+
+
+def test_a_disk_or_a_clock_that_fails_is_shown_until_it_is_over(own: Any) -> None:
+    def doctor() -> tuple[int, dict[str, tuple[str, str]]]:
+        ended = own("doctor", "-o", "json")
+        checks = json.loads(ended.out)["on this machine"]
+        return ended.code, {check["what"]: (check["verdict"], check["found"]) for check in checks}
+
+    def alarm(event: Any) -> None:
+        with redis.Redis.from_url(own.url) as client:
+            client.xadd("conclave:{p0}:alarms", {"e": encode("alarms", event).data})
+
+    code, found = doctor()
+    assert (code, {verdict for verdict, _ in found.values()}) == (0, {"good"})
+    alarm(StorageFailed("ensemble-voter", "a", "var/checkpoints/control.jsonl", "No space left on device", 1))
+    alarm(ClockApart("feed", "b", -3_600_000, 1))
+    code, found = doctor()
+    assert code == 1
+    assert found["ensemble-voter on a"] == ("wrong", "var/checkpoints/control.jsonl: No space left on device")
+    assert found["feed on b"] == ("wrong", "its clock is -3600 s from the server's")
+    alarm(StorageRecovered("ensemble-voter", "a", "var/checkpoints/control.jsonl", 2))
+    alarm(ClockAgrees("feed", "b", 2))
+    assert doctor()[0] == 0
+    with redis.Redis.from_url(own.url) as client:
+        client.xadd("conclave:{p0}:market", {"e": b"by hand"}, id=f"{2**43}-0")
+    code, found = doctor()
+    assert (code, found["entries"][0]) == (1, "wrong")
+
+
+def test_a_state_folder_that_cannot_be_written_is_wrong(tmp_path: Path) -> None:
+    assert state_folder(tmp_path / "not" / "there").verdict == "good"
+    (tmp_path / "file").write_text("no folder")
+    assert "is a file" in state_folder(tmp_path / "file" / "state").found
+    assert state_folder(Path("/proc/self/task")).verdict == "wrong"

@@ -1,17 +1,28 @@
 """Rounds of live bars, whatever the server's clock does: they close in time, and the record never goes back."""
 
+import time
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from schemas.codec import decode, encode
+from schemas.control import SetVotingPolicy
 from schemas.decisions import DecisionMade
+from schemas.operations import ClockApart
 from services.ensemble_voter.core import Voter
+from shared.control.fence import Order
+from shared.log import Commit, Owner, StreamKey
+from shared.log.memory import MemoryLog, wall_ms
+from shared.runtime.clock import ProcessClock, ServerClock
+from shared.runtime.host import Host
 from shared.runtime.service import Batch, Received
 from shared.voting.deadline import wait_ms
-from tests.services.ensemble_voter.test_core import MINUTE, Table, decisions
+from tests.services.ensemble_voter.test_core import MINUTE, THREE, Table, decisions
 
 HOUR = 3_600_000
 WAIT = 5_000
@@ -162,3 +173,50 @@ def test_whatever_is_done_to_the_clock_every_round_closes_in_time_and_times_neve
     assert sorted(decision.open_time for decision in found) == [each * MINUTE for each in range(11, bar + 1)]
     times = [decision.decided_at or 0 for decision in found]
     assert times == sorted(times)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("whose", ["process", "server"])
+@pytest.mark.parametrize("ahead", [-HOUR, HOUR])
+async def test_given_a_hosted_voter_with_a_wrong_clock_when_a_member_is_dead_then_every_live_bar_is_decided(
+    whose: str, ahead: int
+) -> None:
+    """The finding: a voter's clock an hour slow and one member dead, 4 of 40 live bars were decided."""
+    process, server = (ahead, 0) if whose == "process" else (0, ahead)
+    log = MemoryLog(now=lambda: wall_ms() + server)
+    clock = ServerClock(ProcessClock(wall_ns=lambda: time.time_ns() + process * 1_000_000))
+    table = Table(*THREE, SetVotingPolicy(deadline_ms=200))
+    for entry in table.log:
+        assert await log.append_at(
+            StreamKey("control"), f"{entry.event.version}-0", encode("control", entry.event).data
+        )
+    await log.set_fence(0, "open t", Order("t", "ada", "a test").note("open t"))
+    stop = anyio.Event()
+    first = wall_ms() - MINUTE
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Host(Voter(ticks=10), log, 0, Owner("here", 1, "voter"), clock=clock).run, stop)
+        worker = await log.claim("model-worker.a", (), 0, Owner("here", 2, "worker"))
+        for bar in range(20):
+            ballots = [table.ballot(model, 0, origin="live") for model in "ab"]
+            outputs = [
+                encode(
+                    "predictions",
+                    structs.replace(ballot.envelope.event, open_time=first + bar),
+                    causation=bar.to_bytes(16),
+                    correlation=bar.to_bytes(16),
+                )
+                for ballot in ballots
+            ]
+            await log.commit(worker, Commit(outputs, {}, {}))
+            await anyio.sleep(0.01)
+        with anyio.fail_after(10):
+            while (await log.extent(StreamKey("decisions"))).added < 21:
+                await anyio.sleep(0.01)
+        stop.set()
+    events = [decode("decisions", entry.data).event for entry in await log.scan(StreamKey("decisions"))]
+    made = [event for event in events if isinstance(event, DecisionMade)]
+    assert [event.open_time for event in made] == [first + bar for bar in range(20)]
+    assert {event.closed_by for event in made} == {"deadline"}
+    assert {event.intent for event in made} == ({"stale"} if server > 0 else {"issued"})
+    raised = [decode("alarms", entry.data).event for entry in await log.scan(StreamKey("alarms"))]
+    assert [type(alarm) for alarm in raised] == [ClockApart]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -232,6 +233,22 @@ async def test_a_full_disk_fails_the_job_before_it_starts(site: Site) -> None:
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingFailed)
     assert (job.ended.reason, "asks for 1e+09; make room" in job.ended.detail) == ("out_of_disk", True)
+
+
+async def test_given_a_disk_that_refuses_when_a_job_starts_or_ends_then_it_fails_and_the_trainer_goes_on(
+    site: Site,
+) -> None:
+    state = Path(site.settings.installation.state)
+    state.mkdir(parents=True, exist_ok=True)
+    for blocked in ("training", "artifacts"):
+        shutil.rmtree(state / blocked, ignore_errors=True)
+        (state / blocked).write_text("a file where a folder should be")
+        job = await site.until_ended(await site.ask(forced=True))
+        assert isinstance(job.ended, TrainingFailed)
+        assert (job.ended.reason, str(state / blocked) in job.ended.detail) == ("out_of_disk", True), job.ended
+        (state / blocked).unlink()
+    job = await site.until_ended(await site.ask(forced=True))
+    assert isinstance(job.ended, TrainingCompleted)
 
 
 async def test_a_job_that_takes_too_much_memory_fails_and_the_trainer_goes_on(site: Site) -> None:

@@ -125,6 +125,17 @@ def test_a_failure_is_reported_once_and_its_end_once(tmp_path: Path, failing: Fa
     assert record.storage.due(8) == []
 
 
+def test_what_an_earlier_process_reported_is_over_once_this_one_has_written_it(tmp_path: Path) -> None:
+    for before in (True, False):
+        storage, file = Storage("sums"), tmp_path / "file"
+        if before:
+            storage.attempt(file, file.touch)
+        storage.resume({str(file): "full"})
+        if not before:
+            storage.attempt(file, file.touch)
+        assert [type(event) for event in storage.due(1)] == [StorageRecovered]
+
+
 def test_a_reader_does_not_try_a_failing_disk_for_each_of_many_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

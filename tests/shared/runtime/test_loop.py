@@ -174,3 +174,22 @@ async def test_two_tasks_do_not_commit_at_the_same_moment(log: Log) -> None:
             tasks.start_soon(loop.commit, loop.claims[0], Commit([LETTER], {}, {}))
             tasks.start_soon(loop.alarm, OwnerReplaced("trainer", "a", "b", 1, 0))
     assert [(await log.extent(StreamKey(stream))).added for stream in ("dead", "alarms")] == [10, 10]
+
+
+async def test_what_an_earlier_process_reported_is_not_reported_again_and_its_end_is() -> None:
+    log, file = MemoryLog(), Path("var/a")
+    for started, apart_ms, fails in ((1, 3_600_000, True), (2, 3_600_000, True), (3, 0, False)):
+        clock = ServerClock(ProcessClock(wall_ns=lambda ahead=apart_ms: time.time_ns() + ahead * 1_000_000))  # type: ignore[misc]
+        loop = Loop(log, "feed", owner=OWNER, supervised=Supervised({}), clock=clock)
+        if started == 1:
+            loop.storage.failed(file, OSError(28, "full"))
+        async with loop.owned(1):
+            loop.storage.failed(file, OSError(28, "full")) if fails else loop.storage.written(file)
+            await loop.alive()
+    events = [type(decode("alarms", entry.data).event) for entry in await log.scan(StreamKey("alarms"))]
+    assert sorted(event.__name__ for event in events) == [
+        "ClockAgrees",
+        "ClockApart",
+        "StorageFailed",
+        "StorageRecovered",
+    ]

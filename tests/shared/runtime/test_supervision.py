@@ -68,3 +68,18 @@ def test_the_heartbeat_is_as_old_as_the_loops_last_turn_and_gone_when_it_drains(
     assert file.stat().st_mtime > 1.0
     supervised.stopping()
     assert not file.exists()
+
+
+def test_a_heartbeat_that_cannot_be_written_ends_nothing_and_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    (tmp_path / "file").write_text("a file where a folder should be")
+    supervised = Supervised({"CONCLAVE_HEARTBEAT": str(tmp_path / "file" / "heartbeat")})
+    supervised.ready()
+    for _ in range(3):
+        now += supervision.EVERY_S
+        supervised.alive()
+    supervised.stopping()
+    assert ["cannot be written" in record.message for record in caplog.records] == [True]

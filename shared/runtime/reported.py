@@ -1,0 +1,40 @@
+"""Find out at a start which failures of a service's disk or clock were reported and are not over.
+
+So a failure that outlasts a restart is not reported again, and its end is reported by the process that sees it."""
+
+import socket
+from typing import Final, NamedTuple
+
+from schemas.codec import UnreadableError, decode
+from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
+from shared.log import Log, StreamKey
+
+NEWEST: Final = 1_000
+"""How many alarms are read, the newest."""
+
+
+class Reported(NamedTuple):
+    """``files``: why each file could not be written. ``apart``: whether the clock differed."""
+
+    files: dict[str, str]
+    apart: bool
+
+
+async def reported(log: Log, partition: int, group: str) -> Reported:
+    """Return what the processes of a group on this host reported in a partition."""
+    files, apart, here = dict[str, str](), False, (group, socket.gethostname())
+    for entry in await log.tail(StreamKey("alarms", partition), NEWEST):
+        try:
+            event = decode("alarms", entry.data).event
+        except UnreadableError:
+            continue
+        match event:
+            case StorageFailed() if (event.group, event.host) == here:
+                files[event.file] = event.detail
+            case StorageRecovered() if (event.group, event.host) == here:
+                files.pop(event.file, None)
+            case ClockApart() | ClockAgrees() if (event.group, event.host) == here:
+                apart = isinstance(event, ClockApart)
+            case _:
+                pass
+    return Reported(files, apart)
