@@ -21,7 +21,7 @@ from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Owner
 from shared.log.durability import check_server
-from shared.log.leases import born
+from shared.log.leases import born, pid_namespace
 from shared.log.redis import RedisLog
 from shared.log.written import Written
 from shared.recovery.record import ControlRecord
@@ -52,7 +52,7 @@ def module_command(module: str, *words: str) -> list[str]:
 
 def owner(label: str) -> Owner:
     """Return this process as the owner of a group, shown to people as ``label``."""
-    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()))
+    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()), pid_namespace())
 
 
 def die_with_parent(parent: int) -> None:
