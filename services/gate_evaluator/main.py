@@ -45,10 +45,12 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
     A command id is derived from its event, so that each command is issued once, however often this restarts. While
     commands are missing from control nothing is issued: new entries would prevent their restoration."""
     control, gates = ControlWriter(log, signer, missing), StreamKey("gates", partition)
-    after, logged = f"{max(now_ms() - STALE_MS, 0)}-0", ""
+    after, logged, opened = "", "", -1
     while True:
         try:
             await control.state()
+            if log.opened != opened:  # the server may have lost what was read, and written other entries
+                after, opened = f"{max(now_ms() - STALE_MS, 0)}-0", log.opened
             if (reason := control.missing()) is not None:
                 if reason != logged:
                     _log.error("nothing is issued: %s", reason)
@@ -63,7 +65,7 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
                 after = entry.id
         except TruncatedLogError as error:
             _log.error("%s", error)
-            after = f"{max(now_ms() - STALE_MS, 0)}-0"
+            opened = -1
         except UnavailableError:
             await anyio.sleep(1.0)
 

@@ -31,7 +31,7 @@ from typing import Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Encoded
-from shared.log.written import Written
+from shared.log.written import RunningDigest, Written
 
 START: Final = "0-0"
 """The id before the first possible entry."""
@@ -151,9 +151,11 @@ class Commit(NamedTuple):
 class Committed(NamedTuple):
     """The result of a commit.
 
-    ``recreated``: the streams whose consumer group was missing, and was created at the new position."""
+    ``recreated``: the streams whose consumer group was missing, and was created at the new position. ``running``: the
+    group's running digests after it, by stream; empty if there are none, or if the commit was sent again."""
 
     recreated: tuple[str, ...] = ()
+    running: Mapping[str, RunningDigest] = {}
 
 
 class Extent(NamedTuple):
@@ -190,12 +192,14 @@ class Lost(NamedTuple):
     """Entries that a stream has lost.
 
     ``expected``: the last entry that was read. ``last``: the newest entry of the stream now. ``detail``: the
-    contradiction that was found, in words."""
+    contradiction that was found, in words. ``rolled_back``: nothing is known of the entries, but the group is back at
+    an earlier commit, or its claim is gone."""
 
     place: StreamKey
     expected: str
     last: str
     detail: str
+    rolled_back: bool = False
 
 
 class TruncatedLogError(RuntimeError):

@@ -189,7 +189,7 @@ class MemoryLog:
         recreated = tuple(stream for stream in commit.after if stream not in state.visible)
         state.visible.update(recreated)
         self._wake()
-        return Committed(recreated)
+        return Committed(recreated, running(state.written))
 
     async def fence(self, partition: int) -> str:
         """See ``Log.fence``."""

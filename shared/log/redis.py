@@ -236,7 +236,7 @@ class RedisLog:
         if grown and self._tokens.get(held) != token:  # a commit that is sent twice counts once
             self._running[held] = {**digests, **grown}
         self._tokens[held] = token
-        return Committed(tuple(name.decode() for name in reply[1:]))
+        return Committed(tuple(name.decode() for name in reply[1:]), self._running.get(held, {}))
 
     async def fence(self, partition: int) -> str:
         """See ``Log.fence``."""

@@ -11,6 +11,7 @@ partitions in one process, and use this loop instead. Watcher and guard write no
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 import anyio
@@ -20,8 +21,10 @@ from schemas.operations import OwnerReplaced
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Claim, Commit, Log, Owner
+from shared.log.durability import rewrite_append_only_file
 from shared.runtime.claims import claim_group
-from shared.runtime.process import check_installation, opened_log
+from shared.runtime.losses import refuse_another_log
+from shared.runtime.process import check_installation, opened_log, server_url
 from shared.runtime.process import owner as this_process
 from shared.runtime.supervision import Supervised
 from shared.settings import Settings
@@ -37,7 +40,10 @@ RELEASE_S: Final = 2.0
 
 
 class Loop:
-    """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition."""
+    """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition.
+
+    ``log_id``: the installation of the log, '' if it is not known. ``reconnected`` is called after a connection was
+    opened."""
 
     def __init__(
         self,
@@ -45,6 +51,8 @@ class Loop:
         group: str,
         *,
         owner: Owner | None = None,
+        log_id: str = "",
+        reconnected: Callable[[], Awaitable[None]] | None = None,
         telemetry: Telemetry | None = None,
         supervised: Supervised | None = None,
     ) -> None:
@@ -53,6 +61,9 @@ class Loop:
         self.owner = owner or this_process(group)
         self.telemetry = telemetry or Telemetry()
         self.claims: list[Claim] = []
+        self._log_id = log_id
+        self._reconnected = reconnected
+        self._connections = -1
         self._supervised = supervised or Supervised()
         self._renewed_at = 0.0
 
@@ -81,6 +92,17 @@ class Loop:
                     await self.log.release(claim)
             self.claims.clear()
 
+    async def claim_again(self) -> None:
+        """Claim the group again in each partition, after a server lost its last writes (``TruncatedLogError``).
+
+        Raises ``OwnedError`` if another process owns one of them, and ``ControlError`` if the server has the log of
+        another installation, or none."""
+        await refuse_another_log(self.log, self._log_id)
+        for number, claim in enumerate(self.claims):
+            self.claims[number] = await claim_group(
+                self.log, self.group, tuple(claim.positions), claim.partition, self.owner
+            )
+
     def ready(self) -> None:
         """Report to the supervisor that the start is over."""
         self._supervised.ready()
@@ -92,6 +114,9 @@ class Loop:
             for claim in self.claims:
                 await self.log.renew(claim)
             self._renewed_at = time.monotonic()
+        if self._reconnected is not None and self.log.opened != self._connections:
+            self._connections = self.log.opened
+            await self._reconnected()
         self._supervised.alive()
 
     async def repeat(self, turn: Callable[[], Awaitable[None]], every_s: float, stop: anyio.Event) -> None:
@@ -157,8 +182,16 @@ async def opened_loop(settings: Settings, group: str) -> AsyncIterator[Loop]:
     supervised, telemetry = Supervised(), start(settings.telemetry, group)
     try:
         async with opened_log(settings, f"conclave:{group}") as log:
-            check_installation(settings, await current(log))
-            yield Loop(log, group, telemetry=telemetry, supervised=supervised)
+            state = await current(log)
+            check_installation(settings, state)
+            yield Loop(
+                log,
+                group,
+                log_id=state.log_id,
+                reconnected=partial(rewrite_append_only_file, server_url(settings)),
+                telemetry=telemetry,
+                supervised=supervised,
+            )
     finally:
         supervised.stopping()
         telemetry.stop()

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from shared.control import ControlReader, State, checkpoint
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Owner
-from shared.log.durability import check_server
+from shared.log.durability import check_server, rewrite_append_only_file
 from shared.log.leases import born, pid_namespace
 from shared.log.redis import RedisLog
 from shared.log.written import Written
@@ -94,10 +95,16 @@ async def _on_signal(act: Callable[[], None]) -> None:
             act()
 
 
+def server_url(settings: Settings) -> str:
+    """Return the address of the server, with the password. It is the socket of an embedded server where there is
+    one."""
+    return embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
+
+
 @asynccontextmanager
 async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
     """Open the log, after a check that the server keeps what is written (``shared.log.durability``)."""
-    url = embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
+    url = server_url(settings)
     await check_server(url, settings.redis.ephemeral)
     log = RedisLog(url, name=name)
     try:
@@ -197,6 +204,8 @@ async def serve(
                 reader=record.reader if record is not None else ControlReader,
                 lost=lost,
                 accepted=record.accepted if record is not None else None,
+                noted=record.lost if record is not None else None,
+                reconnected=partial(rewrite_append_only_file, server_url(settings)),
             )
             await host.run(stop)
     finally:
