@@ -148,7 +148,7 @@ async def test_an_append_only_file_without_its_end_costs_nothing_and_doubles_not
             await site.check()
             alarms = [event.event for event in await events_of(site.log, ALARMS)]
         assert {type(alarm) for alarm in alarms} <= {LogTruncated}
-        assert alarms or size == 1, "a commit that was in flight is simply sent again"
+        assert alarms or size < 5_000, "a commit that was in flight is simply sent again, a lease is extended again"
         assert all(alarm.stream in {"market", "features"} and alarm.detail for alarm in alarms)
     finally:
         client.close()
