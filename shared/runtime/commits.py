@@ -177,10 +177,15 @@ class Commits:
 
     async def check_new_connection(self) -> None:
         """``check``, and call ``reconnected``, if a connection was opened since the last call: only then may the log be
-        another one."""
+        another one.
+
+        A commit without content shows whether the last commit of the group is still there. Without new entries there
+        would be no other commit, and what the lost one wrote would stay lost for as long."""
         if self.log.opened != self._compared_on:
-            self._compared_on = self.log.opened
+            first, self._compared_on = self._compared_on < 0, self.log.opened
             await self.check()
+            if not first:
+                await self.commit([], {}, self.snapshot, self.replay_from)
             if self._reconnected is not None:
                 await self._reconnected()
 

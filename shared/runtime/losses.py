@@ -94,13 +94,24 @@ class Losses:
         self._log_id = self._log_id or self._commits.control.state.log_id
         await refuse_another_log(self._log, self._log_id)
 
+    async def lost_commands(self, lost: Sequence[Lost]) -> list[Lost]:
+        """Return what control lost, if that is not in ``lost``: a group that is back at an earlier commit does not show
+        it. What this service had read is compared first."""
+        if any(each.place == CONTROL for each in lost):
+            return []
+        try:
+            await self._log.check(self._commits.control.marks)
+        except TruncatedLogError as error:
+            return [error.lost]
+        return await self.missing_commands()
+
     async def missing_commands(self) -> list[Lost]:
         """Return what the records of this machine have of control that the log does not, unless there is an alarm for
-        it already.
+        it already. What this service read of control must be in the log.
 
         A command is recorded after it was appended. So a log that is read after the records has all of them, unless it
-        lost them."""
-        if self._noted is None or self._noted(await current(self._log)) is None:
+        lost them. It is read only if this service does not have all of them either."""
+        if self._noted is None or self._noted(self._commits.control.state) is None:
             return []
         lost = self._noted(await current(self._log))
         known = {each.expected for each in self._announced if each.place == CONTROL}

@@ -63,7 +63,7 @@ class Startup(Generic[S]):
         await self._notes.at_start()
         if lost:
             await self._losses.refuse_another_log()
-            lost += await self._losses.missing_commands()
+            lost += await self._losses.lost_commands(lost)
         self._commits.control.restart()  # commits from here on do not depend on what was read of control before
         if claim.restored:
             await self._restore(claim.restored)

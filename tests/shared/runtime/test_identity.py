@@ -223,7 +223,8 @@ async def test_a_batch_in_hand_is_not_written_upon_a_control_log_that_lost_its_t
         await publish(log, 4)
         await until(has_said(log, "4 under 1"))
     assert await said(log) == ["1 under 1", "2 under 1", "4 under 1"]
-    assert [type(each) for each in await alarms(log)] == [LogTruncated]
+    assert [each.stream for each in await alarms(log)] == ["control"]
+    assert len(await closings(log)) == 1, "the lost halt closes the fence, although the commit shows only a rollback"
 
 
 async def test_bars_that_were_lost_and_came_again_are_handled_once_each() -> None:
@@ -334,6 +335,27 @@ async def test_the_events_that_a_group_wrote_and_that_are_gone_are_counted_with_
     left = written[0].id
     assert by_stream["features"].last == left
     assert f"had written 3 events and 1 are left: those after {left} are lost" in by_stream["features"].detail
+
+
+async def test_events_that_are_lost_are_made_again_although_no_other_entry_arrives() -> None:
+    """The entry that led to them is still there."""
+    log = MemoryLog()
+    await append(log, FOUNDED)
+    async with running(log) as host:
+        await publish(log, 1)
+        await until(has_said(log, "1 under 1"))
+        image = log.image()
+        await publish(log, 2)
+        await until(has_said(log, "2 under 1"))
+        position, bar_lost = host.commits.positions["market"], (await log.scan(MARKET))[-1]
+        log.restore(image)
+        stream = log._streams[MARKET]
+        stream.entries.append(bar_lost)
+        stream.orders.append(stream.last)
+        stream.last = stream.orders[-1] = tuple(map(int, position.id.split("-")))
+        stream.added += 1
+        await until(has_said(log, "2 under 1"))
+    assert await said(log) == ["1 under 1", "2 under 1"]
 
 
 async def test_two_losses_that_look_the_same_are_two_alarms() -> None:
