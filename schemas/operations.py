@@ -115,9 +115,10 @@ class ArchiveFailed(Struct, frozen=True, tag="archive.failed"):
 
 class LogTruncated(Struct, frozen=True, tag="log.truncated"):
     """The log lost its tail (a power failure, a failover to a replica that lagged), or was rewritten. ``group`` had
-    read ``stream`` up to ``expected``, which is no longer there with that content; the stream ends at ``last``. Raised
-    before anything is written after the loss. No intent is issued until an operator accepts the loss or restores the
-    lost commands (``conclave recover``)."""
+    read ``stream`` up to ``expected``, which is no longer there with that content; the stream ends at ``last``. If the
+    group had written the stream, ``expected`` is 0-0, and ``last`` is its last event that is left. Raised before
+    anything is written after the loss. If ``stream`` is ``control``, no intent is issued until an operator accepts the
+    loss or restores the lost commands (``conclave recover``)."""
 
     group: str
     stream: str

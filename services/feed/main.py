@@ -3,20 +3,21 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
 import anyio
 from anyio import to_thread
 
-from schemas.codec import Encoded
+from schemas.codec import Encoded, encode
 from services.feed import core
 from services.feed.core import Numbered, State, Tick
 from services.feed.pace import Pace
 from shared.bars.rows import BarSource
-from shared.log import Commit, GroupView
+from shared.log import START, Commit, GroupView, Lost, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop, wait
+from shared.runtime.losses import truncation
 
 BATCH: Final = 500
 """Rows that are committed together at most, unless more close at once."""
@@ -62,17 +63,35 @@ async def feed(
     group may lag in a partition before the feed waits for it; a group without lag gets at least one batch. ``sample``:
     share of bars that are traced. ``restart``: leave the source of the last run, though it was not read to its end.
 
+    If the server lost the last bars, they are sent again from the source, after ``LogTruncated`` was raised.
+
     Raises ``OwnedError`` (another feed runs), ``FencedError`` (another process took over), ``SourceError`` (the source
     cannot be read further, or is another than that of the last run), ``UnavailableError``."""
     if window < 1 or partitions < 1 or (speed is not None and not 0 < speed < math.inf):
         raise ValueError(f"expected window, partitions and speed above 0; got {window}, {partitions}, {speed}")
     async with loop.owned(partitions, take_over=take_over):
-        states = [
-            core.initial(claim.memo, source.identity, source.name, partitions, restart=restart) for claim in loop.claims
-        ]
+        left = {claim.memo for claim in loop.claims} if restart else set[bytes]()
+        run = _Run(loop, _states(loop, source, left), window, sample)
         loop.ready()
-        run = _Run(loop, states, window, sample)
-        return await loop.alongside(partial(run.send_all, source, speed, stop or anyio.Event()))
+        lost = False
+        while True:
+            try:
+                if lost:
+                    await loop.claim_again()
+                    run, lost = await run.again(source, left), False
+                return await loop.alongside(partial(run.send_all, source, speed, stop or anyio.Event()))
+            except TruncatedLogError as error:
+                _log.error("%s", error)
+                lost = True
+
+
+def _states(loop: Loop, source: BarSource, left: Collection[bytes]) -> list[State]:
+    """Return the state of each partition after its last commit. ``left``: the memos of runs whose source is left."""
+    partitions = len(loop.claims)
+    return [
+        core.initial(claim.memo, source.identity, source.name, partitions, restart=claim.memo in left)
+        for claim in loop.claims
+    ]
 
 
 class _Run:
@@ -87,6 +106,23 @@ class _Run:
         self.room = [0] * len(states)
         self.committed = [state.rows for state in states]
         self.counts = Counts()
+
+    async def again(self, source: BarSource, left: Collection[bytes]) -> "_Run":
+        """Return the run that goes on with what the server has, after it lost its last writes. Raise ``LogTruncated``
+        in each partition whose bars must be sent again."""
+        run = _Run(self.loop, _states(self.loop, source, left), self.window, self.sample)
+        run.counts = self.counts
+        for partition, (claim, state) in enumerate(zip(self.loop.claims, run.states, strict=True)):
+            sent = self.committed[partition]
+            if sent > state.rows:
+                place = StreamKey("market", partition)
+                last = (await self.loop.log.extent(place)).last
+                detail = f"rows {state.rows + 1} to {sent} of {source.name} are gone; they are sent again"
+                alarm = encode(
+                    "alarms", truncation(core.GROUP, Lost(place, START, last, detail), self.loop.clock.now_ms())
+                )
+                await self.loop.commit(claim, Commit([alarm], {}, {}, claim.memo))
+        return run
 
     async def send_all(self, source: BarSource, speed: float | None, stop: anyio.Event) -> Counts:
         """Send from the first row that a partition has not handled, to the end or to ``stop``."""

@@ -45,11 +45,12 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
     A command id is derived from its event, so that each command is issued once, however often this restarts. While
     commands are missing from control nothing is issued: new entries would prevent their restoration."""
     control, gates = ControlWriter(log, signer, missing), StreamKey("gates", partition)
-    after, logged, unreadable = "", "", Unreadable()
+    after, logged, opened, unreadable = "", "", -1, Unreadable()
     while True:
         try:
-            after = after or await _stale_until(log, partition)
             await control.state()
+            if log.opened != opened:  # the server may have lost what was read, and written other entries
+                after, opened = await _stale_until(log, partition), log.opened
             if (reason := control.missing()) is not None:
                 if reason != logged:
                     _log.error("nothing is issued: %s", reason)
@@ -65,7 +66,7 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
             unreadable.log(_log)
         except TruncatedLogError as error:
             _log.error("%s", error)
-            after = ""
+            opened = -1
         except UnavailableError:
             await anyio.sleep(1.0)
 

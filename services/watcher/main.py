@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
@@ -42,6 +43,8 @@ COMPARE_S: Final = 5.0
 SAVE_S: Final = 5.0
 FIRST_RETRY_S: Final = 5.0
 LAST_RETRY_S: Final = 300.0
+RECENT: Final = 1_000
+"""The last entries of each stream whose ids are kept in memory."""
 MOST_WAITING: Final = 1_000
 """Notices that are kept for an address that does not accept them; older ones are dropped."""
 FILE: Final = "watcher.json"
@@ -114,6 +117,7 @@ class Watcher:
             place.key: known.get(place.key) or (await self._log.extent(place)).last for place in places
         }
         self._places = {place.key: place for place in places}
+        self._recent = {key: deque([read], RECENT) for key, read in self._kept.positions.items()}
 
     def _load(self) -> Kept | None:
         try:
@@ -160,16 +164,30 @@ class Watcher:
         return [notice for alarm in alarms for notice in core.observe(self._kept.state, alarm, 0, now)]
 
     async def _compare(self) -> None:
-        """Read control from its beginning again if it is not the log that was read before. The services that find this
-        raise the alarm."""
+        """Read control from its beginning again if it is not the log that was read before, and other streams from their
+        end if that is before what was read. The services that find this raise the alarm."""
         if self._log.opened == self._verified and time.monotonic() - self._compared_at < COMPARE_S:
             return
+        if self._log.opened != self._verified:
+            await self._go_back()
         self._verified, self._compared_at = self._log.opened, time.monotonic()
         try:
             await self._log.check(marks_of(self._control))
         except TruncatedLogError as error:
             _log.error("%s", error)
             self._control, self._verified = ControlReader(), -1
+
+    async def _go_back(self) -> None:
+        """Set the position of each stream that ends before it to the last entry that was read and is left; to the end,
+        if none is known. A server that lost its last writes may give new entries ids that are lower than those of the
+        lost ones."""
+        for key, read in self._kept.positions.items():
+            end = (await self._log.extent(self._places[key])).last
+            if order(end) < order(read):
+                _log.error("%s was read up to %s and ends at %s: the server lost its last writes", key, read, end)
+                there = await self._log.tail(self._places[key], RECENT)
+                left = [entry.id for entry in there if entry.id in self._recent[key]]
+                self._kept.positions[key] = left[-1] if left else end
 
     def save(self) -> None:
         """Replace ``watcher.json`` atomically. A disk that fails is reported, and the state stays in memory: a watcher
@@ -200,7 +218,9 @@ class Watcher:
                 notices += core.observe(
                     self._kept.state, envelope.event, entry.place.partition, self._written_at(entry)
                 )
-            self._kept.positions |= {entry.place.key: entry.id for entry in observed}
+            for entry in observed:
+                self._kept.positions[entry.place.key] = entry.id
+                self._recent[entry.place.key].append(entry.id)
             self._count(entries, started)
 
     def _observe_unreadable(self, notices: list[Notice], entry: Entry, detail: str) -> None:

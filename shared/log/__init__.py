@@ -31,7 +31,7 @@ from typing import Final, NamedTuple, Protocol
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Encoded
-from shared.log.written import Written
+from shared.log.written import RunningDigest, Written
 
 START: Final = "0-0"
 """The id before the first possible entry."""
@@ -82,12 +82,14 @@ class Position(NamedTuple):
 class Owner(NamedTuple):
     """A process that claims a group: its host, its process id, and a label for people.
 
-    ``born``: the start time of the process (``leases.born``), 0 if it is not known."""
+    ``born``: the start time of the process (``leases.born``), 0 if it is not known. ``namespace``: the namespace of the
+    pid (``leases.pid_namespace``), '' if it is not known."""
 
     host: str
     pid: int
     label: str
     born: int = 0
+    namespace: str = ""
 
     def __str__(self) -> str:
         return f"{self.label} (pid {self.pid} on {self.host})"
@@ -149,9 +151,11 @@ class Commit(NamedTuple):
 class Committed(NamedTuple):
     """The result of a commit.
 
-    ``recreated``: the streams whose consumer group was missing, and was created at the new position."""
+    ``recreated``: the streams whose consumer group was missing, and was created at the new position. ``running``: the
+    group's running digests after it, by stream; empty if there are none, or if the commit was sent again."""
 
     recreated: tuple[str, ...] = ()
+    running: Mapping[str, RunningDigest] = {}
 
 
 class Extent(NamedTuple):
@@ -188,12 +192,14 @@ class Lost(NamedTuple):
     """Entries that a stream has lost.
 
     ``expected``: the last entry that was read. ``last``: the newest entry of the stream now. ``detail``: the
-    contradiction that was found, in words."""
+    contradiction that was found, in words. ``rolled_back``: nothing is known of the entries, but the group is back at
+    an earlier commit, or its claim is gone."""
 
     place: StreamKey
     expected: str
     last: str
     detail: str
+    rolled_back: bool = False
 
 
 class TruncatedLogError(RuntimeError):
@@ -223,7 +229,18 @@ class HaltedError(RuntimeError):
 
 
 class OwnedError(RuntimeError):
-    """The group has an owner whose lease runs: a second copy was started by mistake. The message names the owner."""
+    """The group has an owner whose lease runs: a second copy was started by mistake. The message names the owner.
+
+    ``running``: the owner certainly runs (``leases.owner_is_running``). ``lease``: the epoch and the end of the lease,
+    by the clock of the log. An owner that lives extends it. ``left_s``: how long it runs if it is not extended (s)."""
+
+    def __init__(
+        self, message: str, *, running: bool = True, lease: tuple[int, int] = (0, 0), left_s: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.running = running
+        self.lease = lease
+        self.left_s = left_s
 
 
 class UnavailableError(ConnectionError):

@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from shared.log import LoadingError
+from shared.log import LoadingError, UnavailableError
 from shared.log.connection import server_errors
 from shared.log.topology import topology_of
 
@@ -109,6 +109,28 @@ async def _checked(url: str, ephemeral: bool) -> ServerReport:
         fsync_ms=fsync_ms(Path(where)) if same else None,
         faults=tuple(faults),
     )
+
+
+async def rewrite_append_only_file(url: str) -> None:
+    """Have each master rewrite its append-only file, unless it did so since it was started. Call this after a server
+    was started again.
+
+    A file that was cut inside a commit (a power failure) has the beginning of a transaction at its end. Redis 7.0.15
+    leaves it there: at the next start it runs the beginning together with the transaction that follows, so that entries
+    of the lost commit appear after all, or runs neither, so that later writes are lost. Valkey 9.1.2 removes the
+    beginning. A rewritten file has what the server has in memory.
+
+    Does nothing if this user may not ask for it, or if the server does not answer."""
+    topology = topology_of(url)
+    try:
+        with suppress(RedisError, UnavailableError, OSError):
+            for server in await topology.masters():
+                async with await topology.client(server, "conclave:rewrite") as client:
+                    facts = await client.info("persistence")
+                    if facts.get("aof_enabled") == 1 and facts.get("aof_last_rewrite_time_sec") == -1:
+                        await client.bgrewriteaof()
+    finally:
+        await topology.close()
 
 
 def fsync_ms(directory: Path) -> float:

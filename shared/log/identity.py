@@ -55,5 +55,11 @@ def rolled_back(claim: Claim, said: str) -> TruncatedLogError:
     stream, position = next(iter(claim.positions.items()), ("alarms", Position()))
     return TruncatedLogError(
         f"{said}. The server lost its last writes, or was restored to an older state",
-        Lost(StreamKey(stream, claim.partition), position.id, START, f"the position of group {claim.group} is gone"),
+        Lost(
+            StreamKey(stream, claim.partition),
+            position.id,
+            START,
+            f"the last commit or claim of group {claim.group} is gone",
+            rolled_back=True,
+        ),
     )

@@ -40,6 +40,7 @@ from shared.log.leases import (
     lease_runs,
     order,
     owner_is_dead,
+    owner_is_running,
 )
 from shared.log.written import Written, advance, running
 
@@ -121,7 +122,16 @@ class MemoryLog:
         state, now = self._groups[partition, group], self._now()
         state.lease = min(state.lease, now + LEASE_MS)
         if state.owner and state.lease > now and not take_over and not owner_is_dead(state.owner, owner):
-            raise group_owned_error(group, partition, state.owner, now - state.claimed, state.lease - now)
+            raise group_owned_error(
+                group,
+                partition,
+                state.owner,
+                epoch=state.epoch,
+                since_ms=state.claimed,
+                until_ms=state.lease,
+                now_ms=now,
+                running=owner_is_running(state.owner, owner),
+            )
         former = str(state.owner) if state.owner and state.lease else None
         state.epoch += 1
         state.owner, state.claimed, state.lease = owner, now, now + LEASE_MS
@@ -186,7 +196,7 @@ class MemoryLog:
         recreated = tuple(stream for stream in commit.after if stream not in state.visible)
         state.visible.update(recreated)
         self._wake()
-        return Committed(recreated)
+        return Committed(recreated, running(state.written))
 
     async def fence(self, partition: int) -> str:
         """See ``Log.fence``."""

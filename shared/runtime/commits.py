@@ -20,16 +20,18 @@ The log is not the one that was read (``TruncatedLogError``)
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
 from schemas.codec import Encoded, encode
 from schemas.operations import GroupRecreated
-from shared.log import Claim, Commit, Entry, Log, Mark, Owner, Position, StreamKey
+from shared.log import START, Claim, Commit, Entry, Log, Lost, Mark, Owner, Position, StreamKey
 from shared.log.identity import digest_of
 from shared.log.leases import order
+from shared.log.written import RunningDigest, Written, running
+from shared.runtime.claims import claim_group
 from shared.runtime.clock import ServerClock
 from shared.runtime.follower import ControlFollower
 from shared.telemetry.reporting import BatchReport, Telemetry
@@ -44,6 +46,7 @@ class Commits:
 
     ``claim``: the right to commit. ``positions``: after the last entry handled, by stream; ``committed``: after the
     last entry whose handling is committed. ``snapshot`` and ``replay_from``: of the last commit, see ``Service``.
+    ``reconnected`` is called after a connection was opened, and may raise what ``check`` does.
     ``committed_at``: when the lease was last renewed (s, monotonic clock)."""
 
     claim: Claim
@@ -59,6 +62,7 @@ class Commits:
         control: ControlFollower,
         telemetry: Telemetry | None,
         clock: ServerClock,
+        reconnected: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.log = log
         self.group = group
@@ -67,25 +71,56 @@ class Commits:
         self.control = control
         self.telemetry = telemetry
         self.clock = clock
+        self._reconnected = reconnected
         self.keys = {stream: StreamKey(stream, partition) for stream in reads}
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
         self.snapshot = b""
         self.replay_from: Mapping[str, str] = {}
+        self._running: Mapping[str, RunningDigest] = {}
         self.committed_at = time.monotonic()
         self._compared_on = -1
 
     async def claim_group(self, *, take_over: bool = False) -> None:
-        """Claim the group for this process. Raises ``OwnedError``."""
-        self.claim = await self.log.claim(self.group, tuple(self.keys), self.partition, self.owner, take_over=take_over)
+        """Claim the group for this process, after the lease of a former owner. Raises ``OwnedError`` if that owner
+        lives."""
+        self.claim = await claim_group(
+            self.log, self.group, tuple(self.keys), self.partition, self.owner, take_over=take_over
+        )
         self.committed_at = time.monotonic()
 
-    def resume(self) -> None:
-        """Go back to the last commit that the log has of the group."""
+    def resume(self) -> list[Lost]:
+        """Go back to the last commit that the log has of the group.
+
+        Return what the log lost of later commits of this process: positions, and events that the group wrote. The
+        entries after these positions are handled again, which writes the events again."""
+        lost = [*self._lost_positions(), *self._lost_outputs()]
+        self._running = running(self.claim.written)
         self._compared_on = -1
         self.committed = dict(self.claim.positions)
         self.snapshot, self.replay_from = self.claim.memo, self.claim.since
         self.rewind()
+        return lost
+
+    def _lost_positions(self) -> Iterator[Lost]:
+        for stream, position in self.committed.items():
+            there = self.claim.positions[stream]
+            if position.seen > there.seen:
+                detail = (
+                    f"the group had handled {position.seen} entries and its record has {there.seen}: those after "
+                    f"{there.id} are handled again"
+                )
+                yield Lost(self.keys[stream], position.id, there.id, detail)
+
+    def _lost_outputs(self) -> Iterator[Lost]:
+        for stream, known in sorted(self._running.items()):
+            there = self.claim.written.get(stream) or Written(START, START, 0, b"")
+            if known.entries > there.entries:
+                detail = (
+                    f"the group had written {known.entries} events and {there.entries} are left: those after "
+                    f"{there.last} are lost"
+                )
+                yield Lost(StreamKey(stream, self.partition), START, there.last, detail)
 
     def rewind(self) -> None:
         """Go back to the last commit of this process: what was handled since is read again."""
@@ -114,6 +149,7 @@ class Commits:
         )
         committed = await self.log.commit(self.claim, commit)
         self.committed_at = time.monotonic()
+        self._running = committed.running or self._running
         self.committed.update(after)
         self.positions.update(after)
         self.snapshot, self.replay_from = snapshot, replay_from
@@ -142,10 +178,18 @@ class Commits:
         await self.log.check([*self.control.marks, *read])
 
     async def check_new_connection(self) -> None:
-        """``check``, if a connection was opened since the last call: only then may the log be another one."""
+        """``check``, and call ``reconnected``, if a connection was opened since the last call: only then may the log be
+        another one.
+
+        A commit without content shows whether the last commit of the group is still there. Without new entries there
+        would be no other commit, and what the lost one wrote would stay lost for as long."""
         if self.log.opened != self._compared_on:
-            self._compared_on = self.log.opened
+            first, self._compared_on = self._compared_on < 0, self.log.opened
             await self.check()
+            if not first:
+                await self.commit([], {}, self.snapshot, self.replay_from)
+            if self._reconnected is not None:
+                await self._reconnected()
 
     @property
     def uncommitted(self) -> int:

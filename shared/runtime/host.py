@@ -36,7 +36,7 @@ The end
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 import anyio
@@ -87,10 +87,11 @@ class Host(Generic[S]):
     """One service on one partition. ``run`` returns after ``stop`` is set, or raises.
 
     ``take_over``: claim the group even from a live owner. ``lost``: what is known to be lost before the start.
-    ``accepted``: whether an operator accepted the loss of a command. ``ready`` is called after the start, ``alive``
-    after each turn. ``note_head`` and ``note_digests``: see ``notices.Notes``. ``reader`` makes the reader of the
-    control stream. ``clock``: the clocks of this process and the server; if it is given, what is wrong with them is
-    an alarm. ``storage``: the files outside the log; which of them cannot be written is an alarm."""
+    ``accepted`` and ``noted``: see ``losses.Losses``. ``reconnected`` is called after a connection was opened,
+    ``ready`` after the start, ``alive`` after each turn. ``note_head`` and ``note_digests``: see ``notices.Notes``.
+    ``reader`` makes the reader of the control stream. ``clock``: the clocks of this process and the server; if it is
+    given, what is wrong with them is an alarm. ``storage``: the files outside the log; which of them cannot be written
+    is an alarm."""
 
     def __init__(
         self,
@@ -108,6 +109,8 @@ class Host(Generic[S]):
         reader: Callable[[], ControlReader] = ControlReader,
         lost: Lost | None = None,
         accepted: Callable[[Stamp], bool] | None = None,
+        noted: Callable[[State], Lost | None] | None = None,
+        reconnected: Callable[[], Awaitable[None]] | None = None,
         clock: ServerClock | None = None,
         storage: Storage | None = None,
     ) -> None:
@@ -124,6 +127,7 @@ class Host(Generic[S]):
             control=self.control,
             telemetry=telemetry,
             clock=self.clock,
+            reconnected=self._on_new_connection,
         )
         self.replica = Replica(service, self.commits)
         if telemetry is not None:
@@ -131,12 +135,13 @@ class Host(Generic[S]):
         self._clock_alarms = (
             ClockAlarms(clock, service.group, server=self.replica.fenced) if clock is not None else None
         )
-        self._losses = Losses(self.commits, accepted)
+        self._losses = Losses(self.commits, accepted, noted)
         self._alarms = ControlAlarms(self.commits)
         self._storage = storage or Storage(service.group)
         self._notes = Notes(self.commits, note_head, note_digests)
         self._startup = Startup(self.replica, self._losses, self._alarms, self._notes)
         self._take_over = take_over
+        self._reconnected = reconnected
         self._lost = [lost] if lost is not None else []
         self._ready = ready or _nothing
         self._alive = alive or _nothing
@@ -170,11 +175,7 @@ class Host(Generic[S]):
                 try:
                     caught_up = await self._turn()
                 except (TruncatedLogError, TruncatedError) as error:
-                    await self.commits.claim_group()
-                    await self._startup.start([error.lost])
-                    if isinstance(error, TruncatedError):
-                        await self._losses.wait_for(error.stamp, stop, self._alive)
-                        await self.replica.rebuild()
+                    await self._start_again(error, stop)
                     continue
                 self._alive()
                 if caught_up and self._poll_s:
@@ -185,6 +186,20 @@ class Host(Generic[S]):
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self.log.release(self.commits.claim)
+
+    async def _start_again(self, error: TruncatedLogError | TruncatedError, stop: anyio.Event) -> None:
+        """Claim the group again and start from what the log has now."""
+        while True:
+            await self.commits.claim_group()
+            await self._startup.start([error.lost])
+            if isinstance(error, TruncatedLogError):
+                return
+            try:
+                await self._losses.wait_for(error.stamp, stop, self._alive)
+                await self.replica.rebuild()
+                return
+            except TruncatedLogError as another:
+                error = another
 
     async def _turn(self) -> bool:
         """Read a batch, handle it, commit it. Return whether it was all there was, and not empty."""
@@ -224,6 +239,14 @@ class Host(Generic[S]):
         set."""
         if events and abs(order(events[-1].id)[0] - self.clock.now_ms()) > NEW_MS:
             await self._read_clock()
+
+    async def _on_new_connection(self) -> None:
+        """Call ``reconnected``, and raise ``TruncatedLogError`` if the log lost commands that the records of this
+        machine have. This service need not have read them."""
+        if self._reconnected is not None:
+            await self._reconnected()
+        if self.replica.fenced and (lost := await self._losses.missing_commands()):
+            raise TruncatedLogError(lost[0].detail, lost[0])
 
     def _read_after(self) -> dict[StreamKey, str]:
         """Return the entry after which to read each stream, without those that backpressure pauses."""

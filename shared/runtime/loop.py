@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 import anyio
@@ -20,9 +21,12 @@ from schemas.codec import encode
 from schemas.operations import AlarmEvent, OwnerReplaced
 from shared.control.issuing import current
 from shared.log import Claim, Commit, Log, Owner
+from shared.log.durability import rewrite_append_only_file
 from shared.recovery.storage import Storage
+from shared.runtime.claims import claim_group
 from shared.runtime.clock import ClockAlarms, ServerClock
-from shared.runtime.process import check_installation, opened_log
+from shared.runtime.losses import refuse_another_log
+from shared.runtime.process import check_installation, opened_log, server_url
 from shared.runtime.process import owner as this_process
 from shared.runtime.reported import reported
 from shared.runtime.supervision import Supervised
@@ -43,8 +47,9 @@ RELEASE_S: Final = 2.0
 class Loop:
     """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition.
 
-    ``storage``: the files outside the log; which of them cannot be written is an alarm. ``clock``: the clocks of this
-    process and of the server; if it is given, what is wrong with them is an alarm."""
+    ``log_id``: the installation of the log, '' if it is not known. ``reconnected`` is called after a connection was
+    opened. ``storage``: the files outside the log; which of them cannot be written is an alarm. ``clock``: the clocks of
+    this process and of the server; if it is given, what is wrong with them is an alarm."""
 
     def __init__(
         self,
@@ -52,6 +57,8 @@ class Loop:
         group: str,
         *,
         owner: Owner | None = None,
+        log_id: str = "",
+        reconnected: Callable[[], Awaitable[None]] | None = None,
         telemetry: Telemetry | None = None,
         supervised: Supervised | None = None,
         clock: ServerClock | None = None,
@@ -69,6 +76,9 @@ class Loop:
         self._committing = anyio.Lock()
         """A commit follows the one before it, so two tasks must not commit at the same time."""
         self._committed: dict[int, tuple[bytes, Mapping[str, str]]] = {}
+        self._log_id = log_id
+        self._reconnected = reconnected
+        self._connections = -1
         self._supervised = supervised or Supervised()
         self._renewed_at = 0.0
 
@@ -82,7 +92,7 @@ class Loop:
         Raises ``OwnedError`` if another process owns one of the partitions, and releases the others."""
         try:
             for partition in range(partitions):
-                claim = await self.log.claim(self.group, streams, partition, self.owner, take_over=take_over)
+                claim = await claim_group(self.log, self.group, streams, partition, self.owner, take_over=take_over)
                 self.claims.append(claim)  # at once: released if the next is refused
             if self._clock_alarms is not None and self.claims:
                 earlier = await reported(self.log, self.claims[0].partition, self.group)
@@ -107,6 +117,18 @@ class Loop:
             self.claims.clear()
             self._committed.clear()
 
+    async def claim_again(self) -> None:
+        """Claim the group again in each partition, after a server lost its last writes (``TruncatedLogError``).
+
+        Raises ``OwnedError`` if another process owns one of them, and ``ControlError`` if the server has the log of
+        another installation, or none."""
+        await refuse_another_log(self.log, self._log_id)
+        for number, claim in enumerate(self.claims):
+            self.claims[number] = await claim_group(
+                self.log, self.group, tuple(claim.positions), claim.partition, self.owner
+            )
+        self._committed.clear()
+
     def ready(self) -> None:
         """Report to the supervisor that the start is over."""
         self._supervised.ready()
@@ -122,6 +144,9 @@ class Loop:
                 if alarms := self.storage.due(self.clock.now_ms()):
                     await self.alarm(*alarms)
             self._renewed_at = time.monotonic()
+        if self._reconnected is not None and self.log.opened != self._connections:
+            self._connections = self.log.opened
+            await self._reconnected()
         self._supervised.alive()
 
     async def read_clock(self) -> None:
@@ -213,8 +238,17 @@ async def opened_loop(settings: Settings, group: str) -> AsyncIterator[Loop]:
     supervised, telemetry = Supervised(), start(settings.telemetry, group)
     try:
         async with opened_log(settings, f"conclave:{group}") as log:
-            check_installation(settings, await current(log))
-            yield Loop(log, group, telemetry=telemetry, supervised=supervised, clock=ServerClock())
+            state = await current(log)
+            check_installation(settings, state)
+            yield Loop(
+                log,
+                group,
+                log_id=state.log_id,
+                reconnected=partial(rewrite_append_only_file, server_url(settings)),
+                telemetry=telemetry,
+                supervised=supervised,
+                clock=ServerClock(),
+            )
     finally:
         supervised.stopping()
         telemetry.stop()

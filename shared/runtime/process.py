@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,8 @@ from shared.control import ControlReader, State, checkpoint
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Owner
-from shared.log.durability import check_server
-from shared.log.leases import born
+from shared.log.durability import check_server, rewrite_append_only_file
+from shared.log.leases import born, pid_namespace
 from shared.log.redis import RedisLog
 from shared.log.written import Written
 from shared.recovery.record import ControlRecord
@@ -52,7 +53,7 @@ def module_command(module: str, *words: str) -> list[str]:
 
 def owner(label: str) -> Owner:
     """Return this process as the owner of a group, shown to people as ``label``."""
-    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()))
+    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()), pid_namespace())
 
 
 def die_with_parent(parent: int) -> None:
@@ -94,10 +95,16 @@ async def _on_signal(act: Callable[[], None]) -> None:
             act()
 
 
+def server_url(settings: Settings) -> str:
+    """Return the address of the server, with the password. It is the socket of an embedded server where there is
+    one."""
+    return embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
+
+
 @asynccontextmanager
 async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
     """Open the log, after a check that the server keeps what is written (``shared.log.durability``)."""
-    url = embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
+    url = server_url(settings)
     await check_server(url, settings.redis.ephemeral)
     log = RedisLog(url, name=name)
     try:
@@ -196,6 +203,8 @@ async def serve(
                 accepted=record.accepted if record is not None else None,
                 clock=ServerClock(),
                 storage=storage,
+                noted=record.lost if record is not None else None,
+                reconnected=partial(rewrite_append_only_file, server_url(settings)),
             )
             await host.run(stop)
     finally:

@@ -43,25 +43,30 @@ class Startup(Generic[S]):
         ``lost``: what is known to be lost already.
 
         Raises ``GapError``, ``LostGroupError``, ``ControlError``."""
+        known = list(lost)
         while True:
             try:
-                await self._start(lost)
+                await self._start(known)
+                self._losses.end_start()
                 return
             except TruncatedLogError as error:
-                lost = [*lost, error.lost]
+                known.append(error.lost)
             await anyio.sleep(LOOK_AGAIN_S)
             await self._commits.claim_group()
 
-    async def _start(self, lost: Sequence[Lost]) -> None:
+    async def _start(self, lost: list[Lost]) -> None:
+        """Start once. Append to ``lost`` what is found to be lost."""
         claim = self._commits.claim
-        self._commits.resume()
+        if went_back := self._commits.resume():
+            lost[:] = [each for each in lost if not each.rolled_back] + went_back
         await self._notes.at_start()
         if lost:
             await self._losses.refuse_another_log()
+            lost += await self._losses.lost_commands(lost)
         self._commits.control.restart()  # commits from here on do not depend on what was read of control before
         if claim.restored:
             await self._restore(claim.restored)
-        lost = [*lost, *await self._losses.go_back()]
+        lost += await self._losses.go_back()
         await self._losses.refuse_gaps()
         if claim.former is not None and not lost:
             replaced = OwnerReplaced(

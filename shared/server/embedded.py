@@ -96,6 +96,11 @@ class EmbeddedServer:
             raise EmbeddedError(f"the server over {self.data} is not started")
         return self._running.pid
 
+    def ended(self) -> int | None:
+        """Return the exit code of a server that was started and has ended by itself; None if it runs, or if ``stop``
+        or ``kill`` ended it."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self, limit_s: float = 60.0) -> str:
         """Start the server, wait until it has loaded its append-only file and answers, and return its URL.
 

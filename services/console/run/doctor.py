@@ -10,6 +10,7 @@ from rich.table import Table
 
 from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, coloured, echo_json
+from services.console.run.losses import MISSING, losses
 from services.console.run.machine import clocks, failing, state_folder
 from shared.control import checkpoint
 from shared.control.issuing import current, refused
@@ -27,8 +28,8 @@ from shared.settings import Settings, find, redis_url_with_password
 @click.pass_context
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
-    """Check settings, server, disk, clocks, control chain and groups, the files that services cannot write, and the
-    server's settings for encryption, users, persistence, memory and network access.
+    """Check settings, server, disk, clocks, control chain and groups, the files that services cannot write, writes that
+    the server lost, and the server's settings for encryption, users, persistence, memory and network access.
 
     Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
@@ -42,6 +43,7 @@ async def doctor(context: click.Context, /, output: str) -> None:
     try:
         report |= await _log_facts(settings)
         machine += await _seen_in_log(settings)
+        verdicts |= {"wrong"} if MISSING in report else set()
     except UnfitServerError as error:
         report["log"] = f"not opened: {error}"
         verdicts.add("wrong")
@@ -82,6 +84,7 @@ async def _log_facts(settings: Settings) -> dict[str, Any]:
         report["commands"] = (
             "open to everyone with access to the log" if state.open else f"signed by one of {len(state.keys)} keys"
         )
+        report |= await losses(settings, log, state)
         for partition in range(settings.installation.partitions):
             for view in await log.groups(partition):
                 alive = "alive" if view.alive else "NOT RUNNING"

@@ -16,19 +16,20 @@ import click
 
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import found_installation
-from services.console.run.processes import Child, Supervisor, console_command
+from services.console.run.processes import LONGEST_DELAY_S, Child, Supervisor, console_command
 from services.console.run.service import host
 from services.console.run.status import all_alive
 from services.watcher.main import addresses
 from shared.control.issuing import current
 from shared.log import UnavailableError
 from shared.log.durability import check_server
-from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log
-from shared.server.embedded import LOOPBACK, EmbeddedServer
+from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
+from shared.server.embedded import LOOPBACK, EmbeddedError, EmbeddedServer
 from shared.settings import VARIABLE, Settings, find, redis_url_with_password
 
 PID_FILE: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
+LOOK_AT_SERVER_S: Final = 0.5
 LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
 """The services that are not on the path from bar to decision."""
 
@@ -54,15 +55,16 @@ def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
 
 def children_of(settings: Settings, file: Path | None) -> list[Child]:
     """Return the processes of an installation. They read the settings in ``file``."""
-    parent = ["--parent", str(os.getpid())]
-    environment = {VARIABLE: str(file)} if file else {}
     processes = [(name, words) for name, words, _ in service_names(settings)] + [("guard", ["guard"])]
     if settings.telemetry.endpoint or addresses():
         processes.append(("watcher", ["run", "watcher"]))  # its alerts have a destination
-    return [
-        Child(name, console_command(*words, *parent), environment, low_priority=words[1:2] in LOW_PRIORITY)
-        for name, words in processes
-    ]
+    return [_child(name, words, file) for name, words in processes]
+
+
+def _child(name: str, words: Sequence[str], file: Path | None) -> Child:
+    environment = {VARIABLE: str(file)} if file else {}
+    command = console_command(*words, "--parent", str(os.getpid()))
+    return Child(name, command, environment, low_priority=list(words[1:2]) in LOW_PRIORITY)
 
 
 @asynccontextmanager
@@ -82,16 +84,53 @@ async def server_for(settings: Settings) -> AsyncIterator[bool]:
     server = EmbeddedServer(data, port=url.port or 6379, die_with_parent=True)
     server.start()
     try:
-        yield True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_keep_running, server)
+            yield True
+            tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             server.stop()
 
 
+async def _keep_running(server: EmbeddedServer) -> None:
+    """Start the server again whenever it has ended. It is started in this thread: it ends with the thread that started
+    it."""
+    delay, failed = 0.0, False
+    code: int | None = None
+    while True:
+        await anyio.sleep(max(delay, LOOK_AT_SERVER_S))
+        if not failed:
+            code = server.ended()
+            if code is None:
+                delay = 0.0
+                continue
+        delay = min(max(2 * delay, 1.0), LONGEST_DELAY_S)
+        try:
+            server.start()
+        except EmbeddedError as error:
+            if not failed:
+                click.echo(f"the embedded server cannot be started, and is tried again: {error}", err=True)
+            failed = True
+        else:
+            click.echo(f"the embedded server had ended with code {code}; it was started again")
+            failed = False
+
+
 async def found_if_new(settings: Settings, actor: str) -> None:
-    """Create the installation if the stream ``control`` is empty."""
+    """Create the installation if the stream ``control`` is empty.
+
+    Raises ``InstallationError`` if the records of this machine are of an installation that was created before: then
+    the server lost it, and nothing could be restored to a server that has another one."""
+    record = record_of(settings)
     async with opened_log(settings, "conclave:console") as log:
         if (await current(log)).version == 0:
+            if record is not None and not record.empty():
+                raise InstallationError(
+                    f"the server is empty, but {record.path.parent} has the records of an installation. Restore it "
+                    f"(`conclave archive restore`), or give it its own server again. To begin a new installation on "
+                    f"purpose, move {record.path.parent} away"
+                )
             await found_installation(log, settings, actor, "first start")
 
 
@@ -116,7 +155,7 @@ async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervi
     deadline = time.monotonic() + READY_WITHIN_S
     async with opened_log(settings, "conclave:console") as log:
         while not await all_alive(log, settings.installation.partitions, wanted):
-            ended = [child.name for child in supervisor.children if child.code is not None]
+            ended = [child.name for child in supervisor.children if child.code is not None or child.refusal]
             if ended or time.monotonic() > deadline:
                 late = f"not every service was alive within {READY_WITHIN_S:.0f} s"
                 what = f"{', '.join(ended)} ended" if ended else late
@@ -146,13 +185,14 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
         if one_process:
             await _one_process(settings, with_feed)
             return
-        async with services_up(settings, click.echo, find(context.find_root().params["path"])) as supervisor:
+        file = find(context.find_root().params["path"])
+        async with services_up(settings, click.echo, file) as supervisor:
             (state / PID_FILE).write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
             try:
                 if with_feed:
-                    await _feed(settings, anyio.Event())
+                    supervisor.add(_child("feed", ["run", "feed"], file))
                 await anyio.sleep_forever()
             finally:
                 (state / PID_FILE).unlink(missing_ok=True)

@@ -1,8 +1,11 @@
 """Supervise a set of processes: start them, restart those that crash, end all of them together.
 
-A process that ends with exit code 0 or 2 is not restarted: it was drained, or it cannot run and printed the reason (a
-second copy, a gap). Any other code is a crash. It is restarted after 0.1 s; the delay doubles, up to ten seconds, while
-the process lives for less than ten seconds.
+A process that ends with exit code 0 was drained, and is not restarted. Any other code is a crash. The process is
+restarted after 0.1 s; the delay doubles, up to ten seconds, while the process lives for less than ten seconds.
+
+A process that ends with exit code 2 cannot run and printed the reason: a gap, a second copy, a control log that
+contradicts its records. The reason may disappear without an action on this process. So it is restarted too, after
+delays up to a minute, and each reason is reported once.
 """
 
 import os
@@ -15,21 +18,25 @@ from pathlib import Path
 from typing import IO, Final
 
 import anyio
-from anyio.abc import Process
+from anyio.abc import Process, TaskGroup
 
 from shared.runtime.process import ONE_THREAD, module_command
 
 SHORTEST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 10.0
+FIRST_REFUSAL_S: Final = 1.0
+LONGEST_REFUSAL_S: Final = 60.0
+"""The delays before a process that cannot run is started again."""
 GRACE_S: Final = 10.0
 NICE: Final = 10
-FINAL: Final = (0, 2)
+DRAINED: Final = 0
+CANNOT_RUN: Final = 2
 
 
 @dataclass
 class Child:
     """One process. ``low_priority``: it gets a low scheduling priority when all are up. ``code``: its exit code, set
-    when it will not be restarted."""
+    when it will not be restarted. ``refusal``: why it cannot run, if it ended with that exit code the last time."""
 
     name: str
     arguments: Sequence[str]
@@ -38,6 +45,7 @@ class Child:
     pid: int | None = None
     starts: int = 0
     code: int | None = None
+    refusal: str = ""
 
 
 class Supervisor:
@@ -52,12 +60,19 @@ class Supervisor:
         self._lowered = False
         self._without_logs = False
         self._processes: dict[str, Process] = {}
+        self._tasks: TaskGroup | None = None
 
     async def run(self) -> None:
         """Run the children. Returns when all have ended and none will be restarted."""
-        async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as self._tasks:
             for child in self.children:
-                tasks.start_soon(self._supervise, child)
+                self._tasks.start_soon(self._supervise, child)
+
+    def add(self, child: Child) -> None:
+        """Run one more child, while ``run`` runs."""
+        assert self._tasks is not None
+        self.children.append(child)
+        self._tasks.start_soon(self._supervise, child)
 
     def lower_priorities(self) -> None:
         """Run children with ``low_priority`` from now on only when no other process wants the processor. Call it when
@@ -84,14 +99,23 @@ class Supervisor:
         while not self._stopping:
             started = time.monotonic()
             code = await self._once(child)
-            if self._stopping or code in FINAL:  # type: ignore[redundant-expr]  # set while awaiting
+            if self._stopping or code == DRAINED:  # type: ignore[redundant-expr]  # set while awaiting
                 child.code = code
-                if code == 2 and not self._stopping:
-                    self._report(f"{child.name} cannot run and is not restarted: {self._last_line(child)}")
                 return
             lived = time.monotonic() - started
-            delay = SHORTEST_DELAY_S if lived > LONGEST_DELAY_S else min(max(2 * delay, SHORTEST_DELAY_S), 10.0)
-            self._report(f"{child.name} ended with code {code} after {lived:.1f} s; restarting it")
+            if code == CANNOT_RUN:
+                delay = min(max(2 * delay, FIRST_REFUSAL_S), LONGEST_REFUSAL_S)
+                reason = self._last_line(child)
+                if reason != child.refusal:
+                    self._report(
+                        f"{child.name} cannot run, and is tried again after longer and longer delays: {reason}"
+                    )
+                child.refusal = reason
+            else:
+                child.refusal = ""
+                longest = min(max(2 * delay, SHORTEST_DELAY_S), LONGEST_DELAY_S)
+                delay = SHORTEST_DELAY_S if lived > LONGEST_DELAY_S else longest
+                self._report(f"{child.name} ended with code {code} after {lived:.1f} s; restarting it")
             await anyio.sleep(delay)
 
     async def _once(self, child: Child) -> int:

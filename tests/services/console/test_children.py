@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,17 @@ from pathlib import Path
 
 import anyio
 import pytest
+import redis
 
+from bench.installation import free_port
 from services.console.errors import exit_code
+from services.console.run import processes
+from services.console.run.installation import found_if_new, server_for
 from services.console.run.processes import Child, Supervisor, console_command
+from shared.control.issuing import current
+from shared.log.durability import check_server
+from shared.runtime.process import InstallationError, opened_log, record_of
+from shared.settings import Settings, load
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +57,73 @@ async def test_a_child_gets_a_low_priority_once_all_are_up_and_whenever_it_is_st
         os.kill(first, signal.SIGKILL)
         assert os.sched_getscheduler(await started(2)) == os.SCHED_IDLE
         supervisor.kill()
+
+
+@pytest.mark.anyio
+async def test_a_child_that_cannot_run_is_tried_again_and_each_reason_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "FIRST_REFUSAL_S", 0.01)
+    reason = tmp_path / "reason"
+    reason.write_text("a gap")
+    code = f"import pathlib; said = pathlib.Path({str(reason)!r}).read_text(); print(said); exit(2 if said else 0)"
+    child = Child("recorder", [sys.executable, "-c", code])
+    reports: list[str] = []
+    supervisor = Supervisor([child], tmp_path, report=reports.append)
+
+    async def started(times: int) -> None:
+        with anyio.fail_after(20):
+            while child.starts < times:
+                await anyio.sleep(0.01)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervisor.run)
+            await started(3)
+            assert (child.refusal, child.code) == ("a gap", None)
+            reason.write_text("another gap")
+            await started(child.starts + 2)
+            reason.write_text("")  # an operator accepted the gap
+    assert child.code == 0
+    assert [report.rpartition(": ")[2] for report in reports] == ["a gap", "another gap"]
+
+
+def site(folder: Path) -> tuple[int, Settings]:
+    """The settings of an installation whose server has a free port."""
+    port, file = free_port(), folder / "conclave.toml"
+    file.write_text(f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[installation]\nstate = "{folder}"\n')
+    return port, load(file, {})
+
+
+@pytest.mark.anyio
+async def test_an_embedded_server_that_was_killed_is_started_again(tmp_path: Path) -> None:
+    _, settings = site(tmp_path)
+    async with server_for(settings) as started:
+        assert started
+        card = tmp_path / "redis" / "server.json"
+        before = json.loads(card.read_text())["pid"]
+        os.kill(before, signal.SIGKILL)
+        with anyio.fail_after(30):
+            while not card.exists() or json.loads(card.read_text() or "{}").get("pid") in {before, None}:
+                await anyio.sleep(0.05)
+            await check_server(settings.redis.url, ephemeral=False)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_lost_everything_gets_no_second_installation(tmp_path: Path) -> None:
+    port, settings = site(tmp_path)
+    async with server_for(settings):
+        await found_if_new(settings, "me")
+        async with opened_log(settings, "test") as log:
+            record = record_of(settings)
+            assert record is not None
+            record.note(await current(log), 1)
+        with redis.Redis(port=port) as client:
+            client.flushall()
+        with pytest.raises(InstallationError, match="archive restore"):
+            await found_if_new(settings, "me")
+        async with opened_log(settings, "test") as log:
+            assert (await current(log)).version == 0
 
 
 def test_every_child_is_started_without_the_working_folder_on_its_path() -> None:

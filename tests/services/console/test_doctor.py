@@ -1,19 +1,24 @@
 """`conclave doctor` and `conclave access`, as a person has them."""
 
 import json
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import redis
 import rich
 from cryptography import x509
 
 from schemas.codec import encode
-from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
+from schemas.operations import ClockAgrees, ClockApart, LogTruncated, StorageFailed, StorageRecovered
 from services.console.run.machine import state_folder
+from shared.log import Commit, Owner
+from shared.log.redis import RedisLog
+from shared.recovery.copies import Copy
 from shared.server import users
 from shared.server.embedded import EmbeddedServer
 
@@ -43,6 +48,39 @@ def test_a_server_of_this_machine_alone_is_in_order(own: Any) -> None:
     assert verdicts["functions"] == verdicts["persistence"] == "good"
     rich.reconfigure(width=200)
     assert "in force at the server" in own("doctor").out
+
+
+def test_what_the_server_lost_is_named_with_its_positions_and_only_commands_need_a_person(own: Any) -> None:
+    alarm = LogTruncated(
+        group="ensemble-voter", stream="predictions", expected="1700-3", last="1650-1", detail="12 are gone", at=1
+    )
+
+    async def write() -> None:
+        log = RedisLog(own.url)
+        claim = await log.claim("ensemble-voter", (), 0, Owner("here", os.getpid(), "me"))
+        await log.commit(claim, Commit([encode("alarms", alarm)], {}, {}))
+        await log.close()
+
+    anyio.run(write)
+    ended = own("doctor", "-o", "json")
+    report = json.loads(ended.out)
+    assert ended.code == 0
+    assert report["lost writes/0"].endswith(
+        "ensemble-voter: predictions was read up to 1700-3, ends at 1650-1: 12 are gone"
+    )
+    assert own("halt", "--reason", "a test").code == 0
+    notes = own.settings.parent / "var" / "checkpoints"
+    (notes / "control.jsonl").unlink()
+    with redis.Redis.from_url(own.url) as client:
+        entries: Any = client.xrange("conclave:control")
+        for entry, fields in entries:  # as a service copies what it reads
+            Copy(notes / "control.entries").add(entry.decode(), fields[b"e"])
+        client.delete("conclave:control")
+        for entry, fields in entries[:-1]:
+            client.xadd("conclave:control", fields, id=entry)
+    ended = own("doctor", "-o", "json")
+    assert ended.code == 1
+    assert "conclave recover" in json.loads(ended.out)["commands missing"]
 
 
 def test_what_is_wrong_ends_with_1_and_says_what_to_do(own: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import decode
-from schemas.operations import OwnerReplaced
+from schemas.operations import LogTruncated, OwnerReplaced
 from services.feed import main
 from services.feed.core import OtherSourceError
 from services.feed.main import Counts
@@ -60,6 +60,71 @@ ROWS = rows_with_faults(600)
 async def feed(log: Log, source: BarSource, **options: Any) -> Counts:
     """A feed in this process."""
     return await main.feed(loop.Loop(log, "feed", owner=OWNER), source, **options)
+
+
+async def leave(log: Log, source: Listed) -> None:
+    """Feed a part of a source, and stop before its end."""
+    stop = anyio.Event()
+
+    class Stopping(Listed):
+        def rows(self, skip: int = 0) -> Iterator[Row]:
+            for number, row in enumerate(super().rows(skip)):
+                if number == len(self.held) // 2:
+                    stop.set()
+                yield row
+
+    await feed(log, Stopping(source.held, source.name, source.identity), partitions=2, window=8, stop=stop)
+
+
+class Losing(MemoryLog):
+    """A server that loses its last commits while the feed runs: it is back as it was ``depth`` commits ago."""
+
+    def __init__(self, losses: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.losses = dict(losses)
+        self.images: list[object] = []
+        self.commits = 0
+
+    async def commit(self, claim: Claim, commit: Commit) -> Committed:
+        done = await super().commit(claim, commit)
+        self.images.append(self.image())
+        self.commits += 1
+        if depth := self.losses.pop(self.commits, 0):
+            del self.images[max(len(self.images) - depth, 1) :]
+            self.restore(self.images[-1])
+        return done
+
+
+async def market_of(log: Log, partitions: int) -> list[list[bytes]]:
+    return [[entry.data for entry in await log.scan(StreamKey("market", p), count=10_000)] for p in range(partitions)]
+
+
+@settings(max_examples=8)
+@given(losses=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=3), restart=st.booleans())
+async def test_bars_that_the_server_lost_are_sent_again_once_each_and_named(
+    losses: list[tuple[int, int]], restart: bool
+) -> None:
+    golden = MemoryLog()
+    log = Losing([])
+    for each in (golden, log):
+        await feed(each, Listed(ROWS[:50], "former.csv", "former"), partitions=2, window=100)
+        if restart:
+            await leave(each, Listed(ROWS[:40], "left.csv", "left"))
+    log.losses, log.commits, log.images = dict(losses), 0, [log.image()]
+    for each in (golden, log):
+        with anyio.fail_after(10):
+            await feed(each, Listed(ROWS[:150]), partitions=2, window=100, restart=restart)
+    assert await market_of(log, 2) == await market_of(golden, 2)
+    events = [
+        decode("alarms", entry.data).event
+        for partition in (0, 1)
+        for entry in await log.scan(StreamKey("alarms", partition))
+    ]
+    alarms = [event for event in events if isinstance(event, LogTruncated)]
+    assert alarms
+    for alarm in alarms:
+        assert (alarm.group, alarm.stream) == ("feed", "market")
+        assert "of bars.csv are gone; they are sent again" in alarm.detail
 
 
 class CrashError(Exception):

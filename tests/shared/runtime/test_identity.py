@@ -18,6 +18,7 @@ from shared.control import EMPTY, ControlError, ControlReader, State, fold, prop
 from shared.control.stamps import Stamp
 from shared.control.stream import CONTROL
 from shared.log import Commit, Lost, Owner, StreamKey
+from shared.log.leases import order
 from shared.log.memory import MemoryLog
 from shared.recovery.fencing import open_fence
 from shared.runtime.host import Host
@@ -223,7 +224,8 @@ async def test_a_batch_in_hand_is_not_written_upon_a_control_log_that_lost_its_t
         await publish(log, 4)
         await until(has_said(log, "4 under 1"))
     assert await said(log) == ["1 under 1", "2 under 1", "4 under 1"]
-    assert [type(each) for each in await alarms(log)] == [LogTruncated]
+    assert [each.stream for each in await alarms(log)] == ["control"]
+    assert len(await closings(log)) == 1, "the lost halt closes the fence, although the commit shows only a rollback"
 
 
 async def test_bars_that_were_lost_and_came_again_are_handled_once_each() -> None:
@@ -276,6 +278,129 @@ async def test_entries_that_were_read_and_led_to_nothing_yet_are_missed_too() ->
         await publish(log, 9)
         await until(has_said(log, "9 under 1"))
     assert host.state["count"] == 3
+
+
+async def test_a_loss_of_bars_is_named_with_its_positions_and_stops_no_intents() -> None:
+    """They can be read again, and what follows from them is written again: no person has to look at it."""
+    log = MemoryLog()
+    await append(log, FOUNDED)
+    async with running(log) as host:
+        await publish(log, 1)
+        await until(has_said(log, "1 under 1"))
+        first, image = host.commits.positions["market"].id, log.image()
+        await publish(log, 2, 3)
+        await until(has_said(log, "3 under 1"))
+        lost = host.commits.positions["market"].id
+        log.restore(image)
+        await publish(log, 2, 3)
+        await until(has_said(log, "3 under 1"))
+    [alarm] = await alarms(log)
+    assert (alarm.stream, alarm.expected) == ("market", lost)
+    assert f"had handled 3 entries and its record has 1: those after {first} are handled again" in alarm.detail
+    assert await closings(log) == []
+
+
+class Deciding(Heads):
+    """Writes to a stream with a running digest."""
+
+    group = "feature-builder"
+
+    def handle(self, state: dict[str, Any], batch: Batch) -> Sequence[Encoded]:
+        self.apply(state, batch)
+        return [missing_bars(60_000 * int(bar.envelope.event.volume), 1, "ab" * 32) for bar in batch.events]
+
+
+async def test_the_events_that_a_group_wrote_and_that_are_gone_are_counted_with_the_last_that_is_left() -> None:
+    log = MemoryLog()
+    await append(log, FOUNDED)
+
+    def has_written(count: int) -> Callable[[], Any]:
+        async def condition() -> bool:
+            return len(await log.scan(FEATURES)) == count
+
+        return condition
+
+    async with running(log, Deciding()):
+        await publish(log, 1)
+        await until(has_written(1))
+        image = log.image()
+        await publish(log, 2, 3)
+        await until(has_written(3))
+        written = await log.scan(FEATURES)
+        log.restore(image)
+        await publish(log, 2, 3)
+        await until(has_written(3))
+    assert [entry.data for entry in await log.scan(FEATURES)] == [entry.data for entry in written]
+    by_stream = {alarm.stream: alarm for alarm in await alarms(log)}
+    assert by_stream.keys() == {"market", "features"}
+    left = written[0].id
+    assert by_stream["features"].last == left
+    assert f"had written 3 events and 1 are left: those after {left} are lost" in by_stream["features"].detail
+
+
+async def test_events_that_are_lost_are_made_again_although_no_other_entry_arrives() -> None:
+    """The entry that led to them is still there."""
+    log = MemoryLog()
+    await append(log, FOUNDED)
+    async with running(log) as host:
+        await publish(log, 1)
+        await until(has_said(log, "1 under 1"))
+        image = log.image()
+        await publish(log, 2)
+        await until(has_said(log, "2 under 1"))
+        position, bar_lost = host.commits.positions["market"], (await log.scan(MARKET))[-1]
+        log.restore(image)
+        stream = log._streams[MARKET]
+        stream.entries.append(bar_lost)
+        stream.orders.append(stream.last)
+        stream.last = stream.orders[-1] = order(position.id)
+        stream.added += 1
+        await until(has_said(log, "2 under 1"))
+    assert await said(log) == ["1 under 1", "2 under 1"]
+
+
+async def test_two_losses_that_look_the_same_are_two_alarms() -> None:
+    log = MemoryLog()
+    await append(log, FOUNDED)
+    async with running(log) as host:
+        await publish(log, 1)
+        await until(has_said(log, "1 under 1"))
+        for times in (1, 2):
+            image = log.image()
+            host.commits.claim = await log.claim(host.commits.group, ("market",), 0, ME)
+            log.restore(image)
+
+            async def alarmed(times: int = times) -> bool:
+                return len(await alarms(log)) == times
+
+            await publish(log, 1 + times)
+            await until(alarmed)
+            await until(has_said(log, f"{1 + times} under 1"))
+    assert await said(log) == ["1 under 1", "2 under 1", "3 under 1"]
+
+
+async def test_a_command_that_only_the_records_of_the_machine_have_is_missed_after_a_restart_of_the_server() -> None:
+    """A halt was accepted and recorded, and the server lost it before any service had read it."""
+    log = MemoryLog()
+    await append(log, FOUNDED)
+    missing = Lost(CONTROL, "2-0", "1-0", "the control log lost version 2")
+    noted: list[Lost] = []
+    async with running(log, noted=lambda _: noted[0] if noted else None):
+        await publish(log, 1)
+        await until(has_said(log, "1 under 1"))
+        assert await closings(log) == []
+        noted.append(missing)
+        log.restore(log.image())
+
+        async def closed() -> bool:
+            return bool(await closings(log))
+
+        await until(closed)
+        log.restore(log.image())  # it is still missing, and that is known
+        await publish(log, 2)
+        await until(has_said(log, "2 under 1"))
+    [alarm] = await alarms(log)
+    assert (alarm.stream, alarm.expected, alarm.last) == ("control", "2-0", "1-0")
 
 
 async def test_a_position_whose_entry_was_replaced_is_found_at_the_next_start() -> None:
