@@ -17,6 +17,7 @@ from schemas.catalogue import STREAMS
 from schemas.codec import Framed, Opened, UnreadableError, decoded_as, framed, opened, payload_of
 from schemas.common import Origin, Probabilities
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
+from shared.audit.comparison import differences
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
@@ -201,7 +202,7 @@ def _follows(
         recorded = _as_written(frame)
         if recorded != right:
             layer: Layer = "intent" if isinstance(recorded, DecisionMade) and _only_intent(recorded, right) else "vote"
-            return right, (layer, _differences(recorded, right) if isinstance(recorded, DecisionMade) else recorded)
+            return right, (layer, differences(recorded, right) if isinstance(recorded, DecisionMade) else recorded)
     if causation_of(right, frame.correlation) != frame.causation:
         return right, ("vote", "its cause is not its first ballot")
     return right, None
@@ -220,14 +221,6 @@ def _as_written(frame: Framed) -> DecisionMade | str:
 def _only_intent(decision: DecisionMade, right: DecisionMade) -> bool:
     """Return whether two decisions differ in nothing but the status of the intent."""
     return structs.replace(decision, intent=right.intent) == right
-
-
-def _differences(decision: DecisionMade, right: DecisionMade) -> str:
-    """Return the fields that differ, by name."""
-    wrong = [name for name in DecisionMade.__struct_fields__ if getattr(decision, name) != getattr(right, name)]
-    return "; ".join(
-        f"{name}: {getattr(decision, name)!r} recorded, {getattr(right, name)!r} follows" for name in wrong
-    )
 
 
 class _Intents:
