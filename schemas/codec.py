@@ -27,9 +27,6 @@ T = TypeVar("T")
 ROOT: Final = bytes(16)
 """The causation of an event that no other event caused."""
 SAMPLED: Final = 1
-MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not of the expected type: the second for text that is not UTF-8, the third for
-lists within lists within lists. Catch all three where bytes come from outside this process."""
 
 
 class Envelope(Struct, Generic[E], frozen=True, array_like=True):
@@ -184,7 +181,7 @@ def decoded_as(stream: str, data: bytes, decode_bytes: Callable[[bytes], T]) -> 
     """Return ``decode_bytes(data)``. Raises ``UnreadableError`` for bytes that are malformed."""
     try:
         return decode_bytes(data)
-    except MALFORMED as error:
+    except UNDECODABLE as error:
         raise UnreadableError(f"stream {stream!r}: {error}") from None
 
 

@@ -82,8 +82,8 @@ class ControlRefused(Struct, frozen=True, omit_defaults=True, tag="control.refus
     wrong with the entry. ``raw`` are its bytes as far as they are text, cut at 2,000 characters. There is no time and
     no group, so that every service raises the same event.
 
-    If many entries were refused, one event stands for several: ``more`` is how many others followed ``entry``, and
-    ``until`` is the id of the last of them. Left out, it stands for one entry."""
+    If many entries were refused, one event covers several: ``more`` is how many others followed ``entry``, and
+    ``until`` is the id of the last of them. Left out, it covers one entry."""
 
     entry: str
     version: int

@@ -28,4 +28,4 @@ def test_text_that_is_not_utf_8_is_caught_wherever_bytes_from_outside_are_decode
                 }
                 if names & {"DecodeError", "MsgspecError"}:
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert found == [], "catch schemas.codec.MALFORMED"
+    assert found == [], "catch schemas.codec.UNDECODABLE"

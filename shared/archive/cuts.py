@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.catalogue import STREAMS
-from schemas.codec import MALFORMED
+from schemas.codec import UNDECODABLE
 from schemas.common import DigestHex, Milliseconds
 from shared.archive.sealed import NOTHING, CorruptError
 from shared.archive.store import SegmentStore
@@ -79,7 +79,7 @@ def decode(data: bytes, name: str) -> tuple[Cut, str]:
         raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line names another")
     try:
         cut = msgspec.json.decode(line, type=Cut)
-    except MALFORMED as error:
+    except UNDECODABLE as error:
         raise CorruptError(f"{name}: expected a cut: {error}") from None
     if cut.format != FORMAT:
         raise CorruptError(f"{name}: expected format {FORMAT}, found {cut.format[:40]!r}")

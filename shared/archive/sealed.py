@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.catalogue import STREAMS
-from schemas.codec import MALFORMED
+from schemas.codec import UNDECODABLE
 from schemas.common import DigestHex
 from shared.log import START, Entry, StreamKey
 from shared.log.leases import order
@@ -132,7 +132,7 @@ def open_header(data: bytes, name: str) -> SealedFile | None:
         raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line names another")
     try:
         header = _decode(data[:end])
-    except MALFORMED as error:
+    except UNDECODABLE as error:
         raise CorruptError(f"{name}: expected the header of a sealed file: {error}") from None
     if header.format != FORMAT:
         raise CorruptError(

@@ -12,9 +12,9 @@ Order = tuple[int, int]
 
 
 class AlarmedEntries:
-    """The entries that the alarms so far stand for.
+    """The entries that the alarms so far cover.
 
-    An alarm may stand for several entries that were refused one after another. Such a range counts only if it holds as
+    An alarm may cover several entries that were refused one after another. Such a range counts only if it holds as
     many refused entries as the alarm says, so that no forged alarm hides others."""
 
     def __init__(self) -> None:

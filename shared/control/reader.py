@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from schemas.catalogue import STREAMS
-from schemas.codec import MALFORMED, ROOT, Envelope, identify
+from schemas.codec import ROOT, UNDECODABLE, Envelope, identify
 from schemas.control import CommandRecorded
 from shared.control.chain import canonical, fold, head_of
 from shared.control.signing import verify
@@ -108,7 +108,7 @@ class ControlReader:
         try:
             envelope = _envelope(data)
             claim = _claim(envelope.event)
-        except MALFORMED as error:
+        except UNDECODABLE as error:
             self._refuse(entry, data, f"it is no control entry: {error}")
             return None
         recorded = self._read(entry, data, envelope, claim)
@@ -137,7 +137,7 @@ class ControlReader:
             if written == known or _plain(written) == _plain(known):
                 return recorded
             fault = "it says more than this release understands"
-        except MALFORMED as error:
+        except UNDECODABLE as error:
             fault = f"this release cannot read it: {error}"
         extends = (claim.version, claim.previous) == (self.state.version + 1, self.state.head)
         if extends and self._is_trusted(bytes(envelope.event)):
@@ -175,7 +175,7 @@ class ControlReader:
             return True
         try:
             key_id, signature = structs.astuple(_signature(event))
-        except MALFORMED:
+        except UNDECODABLE:
             return False
         key = self.state.keys.get(key_id or "")
         signed = event.replace(f',"signature":"{signature}"'.encode(), b"")

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from schemas.codec import MALFORMED
+from schemas.codec import UNDECODABLE
 from shared.families.base import (
     NONE,
     Files,
@@ -64,7 +64,7 @@ class Prior:
         """See ``Family.load``."""
         try:
             return msgspec.json.decode(only_file(files, FILE, self.name), type=PriorModel)
-        except MALFORMED as error:
+        except UNDECODABLE as error:
             raise WeightsError(f"{FILE}: {error}") from None
 
     def libraries(self) -> dict[str, str]:

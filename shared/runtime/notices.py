@@ -42,7 +42,7 @@ class ControlAlarms:
     others wait (``patience``) and raise what is still missing. Two that do so at the same moment write the same event,
     under one id.
 
-    At most ``ALARMS`` a minute are raised, by all services together. The last one of a minute stands for all entries
+    At most ``ALARMS`` a minute are raised, by all services together. The last one of a minute covers all entries
     that have none yet. Which entries have an alarm is read from the stream ``alarms``, one page a turn. So neither many
     entries nor a restart leads to many alarms, and no turn takes long."""
 

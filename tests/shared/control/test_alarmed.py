@@ -1,4 +1,4 @@
-"""Which refused entries have an alarm: one alarm may stand for many, and a forged one hides none."""
+"""Which refused entries have an alarm: one alarm may cover many, and a forged one hides none."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ def alarmed(*events: ControlRefused) -> AlarmedEntries:
 
 
 @given(st.lists(st.integers(0, len(REFUSED) - 1), max_size=8).map(sorted))
-def test_alarms_stand_for_their_entries_and_no_others(ends: list[int]) -> None:
+def test_alarms_cover_their_entries_and_no_others(ends: list[int]) -> None:
     ranges = list(zip(ends[::2], ends[1::2], strict=False))
     covered = {index for first, last in ranges for index in range(first, last + 1)}
     missing = alarmed(*(alarm(first, last) for first, last in ranges)).missing(REFUSED)

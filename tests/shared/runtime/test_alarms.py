@@ -79,7 +79,7 @@ async def until_told(log: MemoryLog, limit_s: float = 20) -> None:
             await anyio.sleep(0.02)
 
 
-async def test_many_refused_entries_lead_to_few_alarms_that_stand_for_all_of_them() -> None:
+async def test_many_refused_entries_lead_to_few_alarms_that_cover_all_of_them() -> None:
     log = await founded()
     await flood(log, FLOOD)
     async with running(log, voter()):
