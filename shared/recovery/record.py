@@ -35,8 +35,9 @@ class ControlRecord:
     def keep(self, entries: Iterable[Entry], state: State, at: int) -> None:
         """Copy entries that were just appended, and note the head of the log; both are on disk before this returns.
 
-        A failing disk is ignored: the command is in the log already, and must not be reported as failed."""
-        with suppress(OSError):
+        A failing disk, or a record that cannot be read, is ignored: the command is in the log already, and must not be
+        reported as failed."""
+        with suppress(OSError, RewrittenError):
             for entry in entries:
                 self.copy.add(entry.id, entry.data, durable=True)
             checkpoint.note(self.path, state, at)

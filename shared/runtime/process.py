@@ -20,7 +20,7 @@ from shared.control import ControlReader, State, checkpoint
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Owner
-from shared.log.durability import check_server
+from shared.log.durability import check_server, reach_server
 from shared.log.leases import born
 from shared.log.redis import RedisLog
 from shared.log.written import Written
@@ -34,6 +34,9 @@ from shared.telemetry import start
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of every worker: on a busy processor two threads are slower than one."""
+REFUSED_S: Final = 1.0
+"""How long a write to a server that reported that it takes none is tried again (seconds). Shorter than the limit of
+``shared.control.fence.REACH_S``, so that the reason is known in time."""
 PR_SET_PDEATHSIG: Final = 1
 _log = logging.getLogger(__name__)
 
@@ -96,10 +99,32 @@ async def _on_signal(act: Callable[[], None]) -> None:
 
 @asynccontextmanager
 async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
-    """Open the log, after a check that the server keeps what is written (``shared.log.durability``)."""
-    url = embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
+    """Open the log to write to it, after a check that the server keeps what is written (``shared.log.durability``)."""
+    url = _url(settings)
     await check_server(url, settings.redis.ephemeral)
-    log = RedisLog(url, name=name)
+    async with _closing(RedisLog(url, name=name)) as log:
+        yield log
+
+
+@asynccontextmanager
+async def reached_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
+    """Open the log of a server that answers, whatever state it is in: to look, or to halt.
+
+    Neither the server nor a disk is written to. A server that reports that it takes no writes now is not waited for:
+    a write fails after ``REFUSED_S`` seconds with the reason. Raises ``UnavailableError``."""
+    url = _url(settings)
+    refused = await reach_server(url)
+    log = RedisLog(url, name=name) if refused is None else RedisLog(url, name=name, patience_s=REFUSED_S)
+    async with _closing(log):
+        yield log
+
+
+def _url(settings: Settings) -> str:
+    return embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
+
+
+@asynccontextmanager
+async def _closing(log: RedisLog) -> AsyncIterator[RedisLog]:
     try:
         yield log
     finally:

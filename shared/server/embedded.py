@@ -222,19 +222,22 @@ def find_program() -> Path:
 
 
 def running(data: Path) -> RunningServer | None:
-    """Return the server that runs on the data directory ``data``; None if none does."""
-    if not (data / LOCK).exists():
-        return None
-    lock = os.open(data / LOCK, os.O_RDWR)
+    """Return the server that runs on the data directory ``data``; None if none does, or this user may not look.
+
+    Nothing is written, so a full or read-only disk does not matter."""
     try:
-        return None if _locked(lock) else _server(data)
+        lock = os.open(data / LOCK, os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):
+        return None
+    try:
+        return None if _locked(lock, fcntl.LOCK_SH) else _server(data)
     finally:
         os.close(lock)
 
 
-def _locked(lock: int) -> bool:
+def _locked(lock: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

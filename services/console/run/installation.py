@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from services.console.run.status import all_alive
 from services.watcher.main import addresses
 from shared.control.issuing import current
 from shared.log import UnavailableError
-from shared.log.durability import check_server
+from shared.log.durability import check_server, fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log
 from shared.server.embedded import LOOPBACK, EmbeddedServer
 from shared.settings import VARIABLE, Settings, find, redis_url_with_password
@@ -142,7 +142,7 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
     async with cancelled_by_signal(), server_for(settings) as started_here:
         await found_if_new(settings, "conclave up")
         if started_here:
-            click.echo(f"an embedded server answers at {settings.redis.url}, data in {state / 'redis'}")
+            click.echo(f"an embedded server answers at {settings.redis.url}, data in {state / 'redis'}{_synced(state)}")
         if one_process:
             await _one_process(settings, with_feed)
             return
@@ -156,6 +156,13 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
                 await anyio.sleep_forever()
             finally:
                 (state / PID_FILE).unlink(missing_ok=True)
+
+
+def _synced(state: Path) -> str:
+    """Return what a durable write costs on the disk of the embedded server; '' if nothing can be written there."""
+    with suppress(OSError):
+        return f"; its disk takes {fsync_ms(state / 'redis'):.1f} ms to make a write durable"
+    return ""
 
 
 async def _one_process(settings: Settings, with_feed: bool) -> None:
