@@ -82,12 +82,14 @@ class Position(NamedTuple):
 class Owner(NamedTuple):
     """A process that claims a group: its host, its process id, and a label for people.
 
-    ``born``: the start time of the process (``leases.born``), 0 if it is not known."""
+    ``born``: the start time of the process (``leases.born``), 0 if it is not known. ``namespace``: the namespace of the
+    pid (``leases.pid_namespace``), '' if it is not known."""
 
     host: str
     pid: int
     label: str
     born: int = 0
+    namespace: str = ""
 
     def __str__(self) -> str:
         return f"{self.label} (pid {self.pid} on {self.host})"
@@ -223,7 +225,18 @@ class HaltedError(RuntimeError):
 
 
 class OwnedError(RuntimeError):
-    """The group has an owner whose lease runs: a second copy was started by mistake. The message names the owner."""
+    """The group has an owner whose lease runs: a second copy was started by mistake. The message names the owner.
+
+    ``running``: the owner certainly runs (``leases.owner_is_running``). ``lease``: the epoch and the end of the lease,
+    by the clock of the log. An owner that lives extends it. ``left_s``: how long it runs if it is not extended (s)."""
+
+    def __init__(
+        self, message: str, *, running: bool = True, lease: tuple[int, int] = (0, 0), left_s: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.running = running
+        self.lease = lease
+        self.left_s = left_s
 
 
 class UnavailableError(ConnectionError):

@@ -1,6 +1,7 @@
 """Rules that both logs share: leases, owners that are dead, and commits that are not allowed."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,15 @@ MOST_OUTPUTS: Final = 100_000
 """The most outputs of one commit. The server is blocked while it applies a commit (1.5 us per output)."""
 
 
+DEAD: Final = frozenset({"Z", "X", "x"})
+"""The states of a process that has ended, in ``/proc/<pid>/stat``: it was killed, and its parent has not read its exit
+code yet. Its pid is not free."""
+STOPPED: Final = frozenset({"T", "t", ""})
+"""The states of a process that was suspended, by SIGSTOP or a debugger. '' if the state cannot be read."""
+CONTAINER: Final = re.compile("[0-9a-f]{12}")
+"""The host name that Docker gives a container: its id. A restarted container keeps it and has a new namespace."""
+
+
 def order(entry_id: str) -> tuple[int, int]:
     """Return the sort key of an entry id: milliseconds and sequence."""
     moment, _, sequence = entry_id.partition("-")
@@ -24,11 +34,14 @@ def order(entry_id: str) -> tuple[int, int]:
 def owner_is_dead(former: Owner, claimant: Owner) -> bool:
     """Return whether the process ``former`` certainly does not run any more.
 
-    This is so for a process of the claimant's host whose pid is free, is that of the claimant (a restarted container
-    gets the same pid again), or belongs to a process with another start time. Return false for other hosts: nothing is
-    known about their processes."""
+    This is so for a process of the claimant's host and namespace whose pid is free, is that of a zombie or of the
+    claimant, or belongs to a process with another start time. It is also so for a process of an earlier run of the
+    claimant's container. Return false for other hosts and namespaces: nothing is known about their processes. A stopped
+    process is not dead."""
     if former.host != claimant.host:
         return False
+    if former.namespace and claimant.namespace and former.namespace != claimant.namespace:
+        return CONTAINER.fullmatch(former.host) is not None
     if former.pid == claimant.pid:
         return True
     try:
@@ -37,23 +50,68 @@ def owner_is_dead(former: Owner, claimant: Owner) -> bool:
         return True
     except PermissionError:
         pass
-    return former.born != 0 and born(former.pid) not in {0, former.born}
+    state, start = _state_and_start(former.pid)
+    return state in DEAD or (former.born != 0 and start not in {0, former.born})
+
+
+def owner_is_running(former: Owner, claimant: Owner) -> bool:
+    """Return whether the process ``former`` certainly runs, so that it will extend its lease: it is a process of the
+    claimant's host and namespace, with the start time that it noted, and it is not stopped."""
+    if (former.host, former.namespace) != (claimant.host, claimant.namespace) or owner_is_dead(former, claimant):
+        return False
+    return _state_and_start(former.pid)[0] not in STOPPED
 
 
 def born(pid: int) -> int:
     """Return the start time of a process, in clock ticks since boot (``proc(5)``); 0 if it cannot be read."""
+    return _state_and_start(pid)[1]
+
+
+def pid_namespace() -> str:
+    """Return what identifies the pids that this process sees: the boot of the machine, and the namespace of the pids
+    (``pid_namespaces(7)``). '' if the system does not have it. Hosts may have the same name; containers that share the
+    network of their host do."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""  # hidden, for example by ProcSubset=pid of systemd
+    return f"{boot} {namespace}".strip()
+
+
+def _state_and_start(pid: int) -> tuple[str, int]:
+    """Return the state of a process and its start time; '' and 0 if they cannot be read."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return fields[0].decode(), int(fields[19])
     except (OSError, IndexError, ValueError):
-        return 0
+        return "", 0
 
 
-def group_owned_error(group: str, partition: int, owner: Owner, since_ms: int, left_ms: int) -> OwnedError:
-    """Return the error that refuses a claim, worded for the person who started a second copy."""
+def group_owned_error(
+    group: str,
+    partition: int,
+    owner: Owner,
+    *,
+    epoch: int,
+    since_ms: int,
+    until_ms: int,
+    now_ms: int,
+    running: bool,
+) -> OwnedError:
+    """Return the error that refuses a claim, worded for the person who started a second copy. The times are those of
+    the claim, of the end of the lease, and now, by one clock. ``running``: see ``owner_is_running``."""
+    owned_s, left_s = max(now_ms - since_ms, 0) / 1000, max(until_ms - now_ms, 0) / 1000
     return OwnedError(
-        f"group {group!r} of partition {partition} belongs to {owner}, for {max(since_ms, 0) / 1000:.0f} s now. "
+        f"group {group!r} of partition {partition} belongs to {owner}, for {owned_s:.0f} s now. "
         f"If that process lives, this copy was started by mistake: leave it stopped. If it is gone, start again in "
-        f"{max(left_ms, 0) / 1000:.0f} s, when its lease ends, or take the group over explicitly."
+        f"{left_s:.0f} s, when its lease ends, or take the group over explicitly.",
+        running=running,
+        lease=(epoch, until_ms),
+        left_s=left_s,
     )
 
 

@@ -39,6 +39,7 @@ from shared.log.leases import (
     is_open,
     order,
     owner_is_dead,
+    owner_is_running,
 )
 from shared.log.written import Written, advance, running
 
@@ -114,7 +115,16 @@ class MemoryLog:
             self._groups[partition, group] = _Group(positions=dict(visible), restored=tuple(visible))
         state, now = self._groups[partition, group], self._now()
         if state.owner and state.lease > now and not take_over and not owner_is_dead(state.owner, owner):
-            raise group_owned_error(group, partition, state.owner, now - state.claimed, state.lease - now)
+            raise group_owned_error(
+                group,
+                partition,
+                state.owner,
+                epoch=state.epoch,
+                since_ms=state.claimed,
+                until_ms=state.lease,
+                now_ms=now,
+                running=owner_is_running(state.owner, owner),
+            )
         former = str(state.owner) if state.owner and state.lease else None
         state.epoch += 1
         state.owner, state.claimed, state.lease = owner, now, now + LEASE_MS

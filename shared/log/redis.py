@@ -11,7 +11,7 @@ The keys of a partition have its hash tag, and so lie in one slot of a cluster:
 ``conclave:{p<n>}:group:<group>``                       hash
     The durable record of a group:
     ``epoch``         number of claims. A commit under an older epoch is refused.
-    ``owner``         JSON: host, pid, label, start time of the process (``born``).
+    ``owner``         JSON: host, pid, label, start time of the process (``born``), namespace of the pid.
     ``consumer``      name of the owner within the consumer groups.
     ``claimed``       time of the claim, in milliseconds of the server's clock.
     ``lease``         time until which other owners are excluded, by the same clock; 0: released.
@@ -74,6 +74,7 @@ from shared.log.leases import (
     group_owned_error,
     halted,
     owner_is_dead,
+    owner_is_running,
 )
 from shared.log.reader import StreamReader, entries_of
 from shared.log.topology import topology_of
@@ -142,11 +143,20 @@ class RedisLog:
             reply = await self._function("claim", keys, [group, who, consumer, str(LEASE_MS), mode, token, *streams])
             if reply[0] != b"OWNED":
                 break
-            former, since_ms, left_ms = _owner(reply[2]), int(reply[5]) - int(reply[3]), int(reply[4]) - int(reply[5])
+            former, (since, until, now) = _owner(reply[2]), map(int, reply[3:6])
             if not owner_is_dead(former, owner):
-                raise group_owned_error(group, partition, former, since_ms, left_ms)
+                raise group_owned_error(
+                    group,
+                    partition,
+                    former,
+                    epoch=int(reply[1]),
+                    since_ms=since,
+                    until_ms=until,
+                    now_ms=now,
+                    running=owner_is_running(former, owner),
+                )
             mode = reply[1]
-        _, epoch, before, memo, since, positions, wrote, restored = reply
+        _, epoch, before, memo, replayed, positions, wrote, restored = reply
         written = of_fields({field.decode(): value for field, value in _pairs(wrote).items()})
         self._tokens[group, partition, int(epoch)] = token
         self._running[group, partition, int(epoch)] = running(written)
@@ -156,7 +166,7 @@ class RedisLog:
             int(epoch),
             owner,
             {stream: _position(held) for stream, held in zip(streams, positions, strict=True)},
-            msgspec.json.decode(since, type=dict[str, str]),
+            msgspec.json.decode(replayed, type=dict[str, str]),
             memo,
             str(_owner(before)) if before else None,
             written,
@@ -528,7 +538,7 @@ def _digest(
 
 def _owner(held: bytes) -> Owner:
     found = msgspec.json.decode(held)
-    return Owner(found["host"], found["pid"], found["label"], found.get("born", 0))
+    return Owner(found["host"], found["pid"], found["label"], found.get("born", 0), found.get("namespace", ""))
 
 
 def _pairs(reply: Any) -> dict[bytes, Any]:

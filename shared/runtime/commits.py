@@ -31,6 +31,7 @@ from shared.control.stream import now_ms
 from shared.log import Claim, Commit, Entry, Log, Mark, Owner, Position, StreamKey
 from shared.log.identity import digest_of
 from shared.log.leases import order
+from shared.runtime.claims import claim_group
 from shared.runtime.follower import ControlFollower
 from shared.telemetry.reporting import BatchReport, Telemetry
 
@@ -74,8 +75,11 @@ class Commits:
         self._compared_on = -1
 
     async def claim_group(self, *, take_over: bool = False) -> None:
-        """Claim the group for this process. Raises ``OwnedError``."""
-        self.claim = await self.log.claim(self.group, tuple(self.keys), self.partition, self.owner, take_over=take_over)
+        """Claim the group for this process, after the lease of a former owner. Raises ``OwnedError`` if that owner
+        lives."""
+        self.claim = await claim_group(
+            self.log, self.group, tuple(self.keys), self.partition, self.owner, take_over=take_over
+        )
         self.committed_at = time.monotonic()
 
     def resume(self) -> None:

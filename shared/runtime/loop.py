@@ -20,6 +20,7 @@ from schemas.operations import OwnerReplaced
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Claim, Commit, Log, Owner
+from shared.runtime.claims import claim_group
 from shared.runtime.process import check_installation, opened_log
 from shared.runtime.process import owner as this_process
 from shared.runtime.supervision import Supervised
@@ -65,7 +66,7 @@ class Loop:
         Raises ``OwnedError`` if another process owns one of the partitions, and releases the others."""
         try:
             for partition in range(partitions):
-                claim = await self.log.claim(self.group, streams, partition, self.owner, take_over=take_over)
+                claim = await claim_group(self.log, self.group, streams, partition, self.owner, take_over=take_over)
                 self.claims.append(claim)  # at once: released if the next is refused
             for claim in self.claims:
                 if claim.former is not None:

@@ -21,7 +21,7 @@ from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Owner
 from shared.log.durability import check_server, reach_server
-from shared.log.leases import born
+from shared.log.leases import born, pid_namespace
 from shared.log.redis import RedisLog
 from shared.log.written import Written
 from shared.recovery.record import ControlRecord
@@ -55,7 +55,7 @@ def module_command(module: str, *words: str) -> list[str]:
 
 def owner(label: str) -> Owner:
     """Return this process as the owner of a group, shown to people as ``label``."""
-    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()))
+    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()), pid_namespace())
 
 
 def die_with_parent(parent: int) -> None:
@@ -100,7 +100,7 @@ async def _on_signal(act: Callable[[], None]) -> None:
 @asynccontextmanager
 async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
     """Open the log to write to it, after a check that the server keeps what is written (``shared.log.durability``)."""
-    url = _url(settings)
+    url = server_url(settings)
     await check_server(url, settings.redis.ephemeral)
     async with _closing(RedisLog(url, name=name)) as log:
         yield log
@@ -112,7 +112,7 @@ async def reached_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
 
     Neither the server nor a disk is written to. A server that reports that it takes no writes now is not waited for:
     a write fails after ``REFUSED_S`` seconds with the reason. Raises ``UnavailableError``."""
-    url = _url(settings)
+    url = server_url(settings)
     refused = await reach_server(url)
     log = RedisLog(url, name=name) if refused is None else RedisLog(url, name=name, patience_s=REFUSED_S)
     async with _closing(log):
