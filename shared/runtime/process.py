@@ -21,9 +21,9 @@ from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Owner
 from shared.log.durability import check_server, reach_server
-from shared.log.leases import born, pid_namespace
 from shared.log.redis import RedisLog
 from shared.log.written import Written
+from shared.processes import identity_of
 from shared.recovery.record import ControlRecord
 from shared.runtime.host import Host
 from shared.runtime.service import Service
@@ -55,7 +55,8 @@ def module_command(module: str, *words: str) -> list[str]:
 
 def owner(label: str) -> Owner:
     """Return this process as the owner of a group, shown to people as ``label``."""
-    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()), pid_namespace())
+    pid, born, namespace = identity_of(os.getpid())
+    return Owner(socket.gethostname(), pid, label, born, namespace)
 
 
 def die_with_parent(parent: int) -> None:
@@ -119,7 +120,9 @@ async def reached_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
         yield log
 
 
-def _url(settings: Settings) -> str:
+def server_url(settings: Settings) -> str:
+    """Return the address of the server, with the password. It is the socket of an embedded server where there is
+    one."""
     return embedded.nearest(redis_url_with_password(settings), Path(settings.installation.state) / "redis")
 
 

@@ -8,19 +8,19 @@ holds a file lock in that directory, so the lock is released exactly when the pr
 import fcntl
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from shared.distribution import install_command
+from shared.processes import ProcessIdentity, end, identity_of, runs
 
 LOCK: Final = "server.lock"
 CARD: Final = "server.json"
@@ -46,12 +46,20 @@ class EmbeddedError(RuntimeError):
 class RunningServer(NamedTuple):
     """The server of a data directory, as recorded in the file ``server.json``.
 
-    ``socket`` is the path of its Unix socket; empty if the path would be too long for one."""
+    ``socket`` is the path of its Unix socket; empty if the path would be too long for one. ``born`` and ``namespace``
+    identify its process together with the pid (``shared.processes``)."""
 
     pid: int
     port: int
     program: str
     socket: str = ""
+    born: int = 0
+    namespace: str = ""
+
+    @property
+    def process(self) -> ProcessIdentity:
+        """The process of the server."""
+        return ProcessIdentity(self.pid, self.born, self.namespace)
 
     @property
     def url(self) -> str:
@@ -165,7 +173,8 @@ class EmbeddedServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._running = RunningServer(self._process.pid, port, str(program), self._socket())
+        pid, born, namespace = identity_of(self._process.pid)
+        self._running = RunningServer(pid, port, str(program), self._socket(), born, namespace)
         (self.data / CARD).write_bytes(msgspec.json.encode(self._running._asdict()))
 
     def _socket(self) -> str:
@@ -244,13 +253,12 @@ def _locked(lock: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _server(data: Path) -> RunningServer | None:
-    """Return the server that ``server.json`` in ``data`` names; None if its process does not exist."""
+    """Return the server that ``server.json`` in ``data`` names; None if its process does not run."""
     try:
-        found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes()))
-        os.kill(found.pid, 0)
-    except (FileNotFoundError, msgspec.DecodeError, ProcessLookupError):  # none yet, being written, gone
+        found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes(), type=dict[str, Any]))
+        return found if runs(found.process) else None
+    except (OSError, msgspec.MsgspecError, TypeError):  # none yet, being written, not readable, not a card
         return None
-    return found
 
 
 def nearest(url: str, data: Path) -> str:
@@ -280,7 +288,7 @@ def shut_down(data: Path, limit_s: float = 20.0) -> RunningServer | None:
     found = running(data)
     if found is None:
         return None
-    os.kill(found.pid, signal.SIGTERM)
+    end(found.process)
     deadline = time.monotonic() + limit_s
     while running(data) is not None:
         if time.monotonic() > deadline:
