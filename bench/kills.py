@@ -13,7 +13,6 @@ signal until another process owns the group.
 ``SEED=<number>`` chooses other moments, ``TORCH=1`` adds an N-HiTS model.
 """
 
-import json
 import os
 import random
 import signal
@@ -38,7 +37,7 @@ from bench.proxy import STEPS, Proxy, Step
 from schemas.codec import decode
 from schemas.control import Command, Halt, Promote, Resume, Rollback, SetWeights, StartShadow, StopShadow
 from schemas.market import BarClosed
-from services.console.run.installation import PID_FILE
+from services.console.run.up_file import running as running_up
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.log import StreamKey
 from shared.log.redis import RedisLog
@@ -163,8 +162,9 @@ class Bench:
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each service that lives now."""
-        up = int(json.loads((self.installation.folder / "var" / PID_FILE).read_text())["pid"])
-        found = {"feed": self.feed.process.pid}
+        running_now = running_up(self.installation.folder / "var")
+        assert running_now is not None, "the installation does not run"
+        up, found = running_now.pid, {"feed": self.feed.process.pid}
         children = Path(f"/proc/{up}/task/{up}/children").read_text().split()
         for pid in children:
             with suppress(FileNotFoundError):

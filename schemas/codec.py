@@ -73,6 +73,11 @@ class Encoded(NamedTuple):
     data: bytes
 
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not of the expected type: the second for text that is not UTF-8, the third for
+lists within lists within lists. Catch all three where bytes come from outside this process."""
+
+
 class UnreadableError(ValueError):
     """Bytes on a stream are not an event of that stream. The message names the stream and the fault."""
 

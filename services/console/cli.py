@@ -4,7 +4,10 @@ Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconcl
 """
 
 import functools
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -12,7 +15,7 @@ from typing import Final
 import click
 
 from shared.distribution import version
-from shared.settings import SettingsError, load
+from shared.settings import VARIABLE, SettingsError, load
 
 MODULES: Final = {
     "run": "run.service",
@@ -96,7 +99,23 @@ def _show_version(context: click.Context, _: click.Parameter, given: bool) -> No
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
     """Run an ensemble of trading-signal models as small services over Redis Streams."""
+    if path is not None:
+        context.with_resource(_inherited(path))
     context.obj = functools.cache(lambda: load(path))
+
+
+@contextmanager
+def _inherited(path: Path) -> Iterator[None]:
+    """Have every process that the command starts use the same settings file, from whatever folder it runs."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(path.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
 
 
 def main() -> None:

@@ -90,12 +90,13 @@ class Move:
         self.opens = isinstance(command, Found | Resume)
         self.former: dict[int, str] = {}
         self.unread: Mapping[int, str] = {}
+        self.closed: Reached = Reached({}, {})
 
     async def before(self) -> None:
         """Close the fences for a halt; for a resume, read their marks. ``after`` tries again what fails here, or
         reports it."""
         if self.closes:
-            await each(self.partitions, self._close)
+            self.closed = await each(self.partitions, self._close)
         elif self.opens:
             reached = await each(self.partitions, self.log.fence)
             self.former, self.unread = dict(reached.marks), reached.faults
@@ -126,8 +127,15 @@ class Move:
 
     @property
     def kept(self) -> str:
-        """The end of the message about a halt that could not be appended; '' for another command."""
-        return ". The fences were closed and stay so: `conclave resume` opens them" if self.closes else ""
+        """The end of the message about a halt that could not be appended: which fences it closed. '' for another
+        command."""
+        if not self.closes:
+            return ""
+        faults = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(self.closed.faults.items()))
+        if not faults:
+            return ". The fences were closed and stay so: no intent is written. `conclave resume` opens them"
+        closed = ", ".join(str(partition) for partition in sorted(self.closed.marks)) or "none"
+        return f". Fences closed: {closed}. Not closed: {faults}"
 
     async def _close(self, partition: int) -> str:
         mark = self.order.closed

@@ -31,7 +31,7 @@ from shared.control import (
 from shared.control.fence import FenceError, Move, Order, last_move, repair
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL, marks_of, read_control
-from shared.log import Log, TruncatedLogError
+from shared.log import Log, TruncatedLogError, UnavailableError
 from shared.log.events import events_of, reported_elsewhere
 
 RACES: Final = 20
@@ -125,7 +125,14 @@ class ControlWriter:
             if dry_run:
                 return Issued(answer.version, fold(state, answer))
             await fences.before()
-            if await self._append(answer):
+            try:
+                appended = await self._append(answer)
+            except UnavailableError as error:
+                raise UnavailableError(
+                    f"{_tag(command)}: the server did not confirm that it is recorded. {error}{fences.kept}. Issue it "
+                    f"again with --command-id {chosen}, which records it once"
+                ) from None
+            if appended:
                 await fences.after(f"{_tag(command)} is version {answer.version}")
                 return Issued(answer.version, await self._at(answer))
             before, state = self.reader.last, await self.state()

@@ -82,8 +82,8 @@ class Position(NamedTuple):
 class Owner(NamedTuple):
     """A process that claims a group: its host, its process id, and a label for people.
 
-    ``born``: the start time of the process (``leases.born``), 0 if it is not known. ``namespace``: the namespace of the
-    pid (``leases.pid_namespace``), '' if it is not known."""
+    ``born``: the start time of the process, 0 if it is not known. ``namespace``: the namespace of the pid, '' if it is
+    not known (``shared.processes``)."""
 
     host: str
     pid: int

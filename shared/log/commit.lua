@@ -285,4 +285,5 @@ redis.register_function('@LIBRARY@_renew', renew)
 redis.register_function('@LIBRARY@_release', release)
 redis.register_function('@LIBRARY@_commit', commit)
 redis.register_function('@LIBRARY@_commit_under', commit_under)
-redis.register_function('@LIBRARY@_fence', fence)
+-- A halt must close the fence of a server whose memory is full, too. It writes a few bytes.
+redis.register_function{ function_name = '@LIBRARY@_fence', callback = fence, flags = { 'allow-oom' } }

@@ -37,6 +37,13 @@ _AGAIN: Final = {
     "NOREPLICAS",
 }
 """Error codes of a server after which the command may be tried again."""
+_DO: Final = {
+    "OOM": "raise its memory limit (CONFIG SET maxmemory <bytes>, and in its configuration file)",
+    "MISCONF": "make room on the disk of the server's directory (CONFIG GET dir), and look into its log",
+    "READONLY": "it is a replica, or became one: write to the master",
+    "NOREPLICAS": "start the replicas that min-replicas-to-write asks for",
+}
+"""What a person can do about an error that does not end by itself."""
 _NO_MASTER: Final = ("READONLY", "UNBLOCKED")
 """Errors of a server that became a replica. The connection is then closed, so that the master is looked up again."""
 
@@ -244,9 +251,10 @@ class Connection:
 def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
     """Return the error for a caller: ``UnavailableError`` if the command may be tried again, else ``ServerError``."""
     text = _words(error)
-    if text.split(" ", 1)[0] in _AGAIN:
-        kind = LoadingError if text.startswith("LOADING") else UnavailableError
-        return kind(f"{where} cannot do it now: {text}")
+    code = text.split(" ", 1)[0]
+    if code in _AGAIN:
+        kind = LoadingError if code == "LOADING" else UnavailableError
+        return kind(f"{where} cannot do it now: {text}" + (f" What to do: {_DO[code]}" if code in _DO else ""))
     if isinstance(error, AuthenticationError | ResponseError):
         return ServerError(text)
     return UnavailableError(f"{where} does not answer: {text}")

@@ -3,6 +3,8 @@
 A server is refused if it has no append-only file, or if its memory is limited (``maxmemory`` not 0) under a policy
 other than ``noeviction``. Without a limit nothing is evicted, whatever the policy. A server is also refused if its
 policy or its persistence is unknown, because ``INFO`` is not allowed to this user.
+
+Nothing is written to the server: everything here is read from ``INFO`` and ``CONFIG GET``.
 """
 
 import os
@@ -20,13 +22,16 @@ from redis.exceptions import RedisError, ResponseError
 
 from shared.log import LoadingError, UnavailableError
 from shared.log.connection import server_errors
-from shared.log.topology import topology_of
+from shared.log.topology import parse_address, topology_of
 
-PROBES: Final = 15
-PROBE: Final = "conclave:{probe}:"
-"""The prefix of the keys that are written to measure a server. The users of Conclave have a permission for them."""
+SYNCS: Final = 15
 LOADING_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.2
+FULL_MEMORY: Final = (
+    "raise its limit (CONFIG SET maxmemory <bytes>, and in its configuration file), or let the archiver trim what is "
+    "sealed (`conclave run archiver`)"
+)
+FULL_DISK: Final = "make room on the disk of the server's directory (CONFIG GET dir), and look into its log"
 
 
 class UnfitServerError(ValueError):
@@ -36,10 +41,6 @@ class UnfitServerError(ValueError):
 class ServerReport(NamedTuple):
     """A server, as ``doctor`` shows it.
 
-    ``write_ms``: the median round trip of a write to the server, in milliseconds. It includes the disk only under
-    ``appendfsync always``.
-    ``fsync_ms``: the median time to write 4 KiB durably to the server's disk, in milliseconds. None if the server's
-    directory is not one of this machine, or may not be written to.
     ``faults``: what ``check_server`` accepted because the log was declared ephemeral."""
 
     where: str
@@ -49,66 +50,91 @@ class ServerReport(NamedTuple):
     memory_limit: int
     append_only: bool
     append_fsync: str
-    write_ms: float
-    fsync_ms: float | None
     faults: tuple[str, ...]
 
 
+class RefusedWrites(NamedTuple):
+    """Why a server takes no writes now, and what to do. ``replica``: because it is a replica."""
+
+    why: str
+    do: str
+    replica: bool = False
+
+
 async def check_server(url: str, ephemeral: bool) -> ServerReport:
-    """Check each master, and measure the one that has the probe's key.
+    """Check each master.
 
     A server that is still loading its data file was started just now, which is no fault: wait for it, at most
     ``LOADING_S`` seconds.
 
     Raises ``UnfitServerError`` if a server may lose the log, unless ``ephemeral`` declares that this is acceptable.
     Raises ``UnavailableError`` if a server does not answer."""
+    address = parse_address(url)
+    facts = await _answers(url)
+    faults = tuple(dict.fromkeys(fault for each in facts for fault in _faults(each)))
+    if faults and not ephemeral:
+        raise UnfitServerError(
+            f"the server at {address} may lose the log: {'; '.join(faults)}. Change that (CONFIG SET and its "
+            f"configuration file), or say --ephemeral if this log may be lost"
+        )
+    first = facts[0]
+    return ServerReport(
+        where=str(address),
+        server="valkey" if "valkey_version" in first else "redis",
+        version=first.get("valkey_version") or first.get("redis_version", "unknown"),
+        eviction=first.get("maxmemory_policy", "unknown"),
+        memory_limit=first.get("maxmemory", 0),
+        append_only=first.get("aof_enabled") == 1,
+        append_fsync=first.get("appendfsync", "unknown"),
+        faults=faults,
+    )
+
+
+async def reach_server(url: str) -> RefusedWrites | None:
+    """Return why a master takes no writes now; None if all take them, as far as this user may know. A server that is
+    loading its data file is waited for (see ``check_server``).
+
+    Raises ``UnavailableError`` if a server does not answer."""
+    return next(filter(None, map(refused_writes, await _answers(url))), None)
+
+
+def refused_writes(facts: Mapping[str, Any]) -> RefusedWrites | None:
+    """Return why a server takes no writes now, by its ``INFO``; None if it takes them, or the facts are not known."""
+    if facts.get("role") == "slave" and str(facts.get("slave_read_only")) == "1":
+        master = f"{facts.get('master_host')}:{facts.get('master_port')}"
+        return RefusedWrites(f"it is a read-only replica of {master}", "write to the master", replica=True)
+    limit, used = int(facts.get("maxmemory", 0)), int(facts.get("used_memory", 0))
+    if limit and used > limit and facts.get("maxmemory_policy") == "noeviction":
+        return RefusedWrites(f"its memory is full: {used:,} bytes of {limit:,}", FULL_MEMORY)
+    if facts.get("aof_last_write_status", "ok") != "ok":
+        return RefusedWrites("it cannot write its append-only file", FULL_DISK)
+    return None
+
+
+async def _answers(url: str) -> list[dict[str, Any]]:
+    """Return the facts of each master, once all have loaded their data files (at most ``LOADING_S`` seconds)."""
     deadline = time.monotonic() + LOADING_S
     while True:
         try:
-            return await _checked(url, ephemeral)
+            return await _facts_of_all(url)
         except LoadingError:
             if time.monotonic() > deadline:
                 raise
         await anyio.sleep(LOOK_AGAIN_S)
 
 
-async def _checked(url: str, ephemeral: bool) -> ServerReport:
-    topology, faults = topology_of(url), dict[str, None]()
-    address = topology.address
+async def _facts_of_all(url: str) -> list[dict[str, Any]]:
+    topology, found = topology_of(url), list[dict[str, Any]]()
     try:
-        with server_errors(str(address)):
+        with server_errors(str(topology.address)):
             for server in await topology.masters():
                 async with await topology.client(server, "conclave:check") as client:
-                    facts = await _facts(client)
-                if facts.get("loading") == 1:  # INFO does not describe its persistence correctly yet
+                    found.append(await _facts(client))
+                if found[-1].get("loading") == 1:  # INFO does not describe its persistence correctly yet
                     raise LoadingError(f"{server} reads its file")
-                faults |= dict.fromkeys(_faults(facts))
-            async with await topology.client(topology.server_of(PROBE), "conclave:check") as client:
-                facts, settings = await _facts(client), await _settings(client)
-                write_ms = await _write_ms(client)
     finally:
         await topology.close()
-    if faults and not ephemeral:
-        raise UnfitServerError(
-            f"the server at {address} may lose the log: {'; '.join(faults)}. Change that (CONFIG SET and its "
-            f"configuration file), or say --ephemeral if this log may be lost"
-        )
-    local = bool(address.path) or {"localhost", "127.0.0.1", "::1"}.issuperset(address.hosts)
-    process = facts.get("process_id")
-    where = settings.get("dir", "") if local and process else ""
-    same = bool(where) and os.access(where, os.W_OK) and Path(f"/proc/{process}").exists()
-    return ServerReport(
-        where=str(address),
-        server="valkey" if "valkey_version" in facts else "redis",
-        version=facts.get("valkey_version") or facts.get("redis_version", "unknown"),
-        eviction=facts.get("maxmemory_policy", "unknown"),
-        memory_limit=facts.get("maxmemory", 0),
-        append_only=facts.get("aof_enabled") == 1,
-        append_fsync=settings.get("appendfsync", "unknown"),
-        write_ms=write_ms,
-        fsync_ms=fsync_ms(Path(where)) if same else None,
-        faults=tuple(faults),
-    )
+    return found
 
 
 async def rewrite_append_only_file(url: str) -> None:
@@ -137,7 +163,7 @@ def fsync_ms(directory: Path) -> float:
     """Return the median time to make 4 KiB durable in ``directory``, in milliseconds."""
     times = []
     with TemporaryFile(dir=directory) as file:
-        for _ in range(PROBES):
+        for _ in range(SYNCS):
             file.write(bytes(4096))
             file.flush()
             begun = time.perf_counter()
@@ -157,24 +183,12 @@ def _faults(facts: Mapping[str, Any]) -> list[str]:
 
 
 async def _facts(client: Redis) -> dict[str, Any]:
+    """Return what the server says about itself, as far as this user may ask."""
+    await client.ping()
     facts: dict[str, Any] = {}
-    for section in ("server", "memory", "persistence"):
+    for section in ("server", "memory", "persistence", "replication"):
         with suppress(ResponseError):
             facts |= await client.info(section)
+    with suppress(ResponseError):
+        facts |= {str(name): str(value) for name, value in (await client.config_get("appendfsync")).items()}
     return facts
-
-
-async def _settings(client: Redis) -> dict[str, str]:
-    try:
-        return {str(name): str(value) for name, value in (await client.config_get("appendfsync", "dir")).items()}
-    except ResponseError:
-        return {}
-
-
-async def _write_ms(client: Redis) -> float:
-    times = []
-    for _ in range(PROBES):
-        begun = time.perf_counter()
-        await client.set(f"{PROBE}{os.getpid()}", "x", px=1000)
-        times.append(time.perf_counter() - begun)
-    return median(times) * 1000

@@ -3,22 +3,17 @@
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 from schemas.catalogue import STREAMS
 from schemas.codec import Encoded
 from shared.log import CLOSED, OPEN, START, Claim, Commit, HaltedError, OwnedError, Owner
+from shared.processes import DEAD, state_and_start
 
 LEASE_MS: Final = 10_000
 """How long a lease excludes other owners after the last claim, commit or renewal (milliseconds)."""
 MOST_OUTPUTS: Final = 100_000
 """The most outputs of one commit. The server is blocked while it applies a commit (1.5 us per output)."""
-
-
-DEAD: Final = frozenset({"Z", "X", "x"})
-"""The states of a process that has ended, in ``/proc/<pid>/stat``: it was killed, and its parent has not read its exit
-code yet. Its pid is not free."""
 STOPPED: Final = frozenset({"T", "t", ""})
 """The states of a process that was suspended, by SIGSTOP or a debugger. '' if the state cannot be read."""
 CONTAINER: Final = re.compile("[0-9a-f]{12}")
@@ -50,7 +45,7 @@ def owner_is_dead(former: Owner, claimant: Owner) -> bool:
         return True
     except PermissionError:
         pass
-    state, start = _state_and_start(former.pid)
+    state, start = state_and_start(former.pid)
     return state in DEAD or (former.born != 0 and start not in {0, former.born})
 
 
@@ -59,7 +54,7 @@ def owner_is_running(former: Owner, claimant: Owner) -> bool:
     claimant's host and namespace, with the start time that it noted, and it is not stopped."""
     if (former.host, former.namespace) != (claimant.host, claimant.namespace) or owner_is_dead(former, claimant):
         return False
-    return _state_and_start(former.pid)[0] not in STOPPED
+    return state_and_start(former.pid)[0] not in STOPPED
 
 
 def lease_runs(ends: int, now: int) -> bool:
@@ -68,35 +63,6 @@ def lease_runs(ends: int, now: int) -> bool:
     One that ends later than ``LEASE_MS`` from now does not: the server's clock was set back since it was extended. An
     owner that lives extends it again within a few seconds."""
     return 0 < ends - now <= LEASE_MS
-
-
-def born(pid: int) -> int:
-    """Return the start time of a process, in clock ticks since boot (``proc(5)``); 0 if it cannot be read."""
-    return _state_and_start(pid)[1]
-
-
-def pid_namespace() -> str:
-    """Return what identifies the pids that this process sees: the boot of the machine, and the namespace of the pids
-    (``pid_namespaces(7)``). '' if the system does not have it. Hosts may have the same name; containers that share the
-    network of their host do."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = ""  # hidden, for example by ProcSubset=pid of systemd
-    return f"{boot} {namespace}".strip()
-
-
-def _state_and_start(pid: int) -> tuple[str, int]:
-    """Return the state of a process and its start time; '' and 0 if they cannot be read."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return fields[0].decode(), int(fields[19])
-    except (OSError, IndexError, ValueError):
-        return "", 0
 
 
 def group_owned_error(

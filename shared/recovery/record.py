@@ -7,6 +7,7 @@ while the disk fails knows only what is on it: a command that was lost in betwee
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from shared.control import ControlReader, State, checkpoint
@@ -46,10 +47,11 @@ class ControlRecord:
         """Copy entries that were just appended, and note the head of the log; both are on disk before this returns.
 
         A failing disk is recorded in ``storage`` and not raised: the command is in the log already, and must not be
-        reported as failed."""
+        reported as failed. Nor is a record that cannot be read."""
         for entry in entries:
             self._copied(lambda entry=entry: self.copy.add(entry.id, entry.data, durable=True))  # type: ignore[misc]
-        self.note(state, at)
+        with suppress(RewrittenError):
+            self.note(state, at)
 
     def empty(self) -> bool:
         """Return whether there is nothing to compare the log with."""

@@ -48,8 +48,8 @@ class Loop:
     """One process of ``group`` on all partitions. ``claims``: those of ``owned``, by partition.
 
     ``log_id``: the installation of the log, '' if it is not known. ``reconnected`` is called after a connection was
-    opened. ``storage``: the files outside the log; which of them cannot be written is an alarm. ``clock``: the clocks of
-    this process and of the server; if it is given, what is wrong with them is an alarm."""
+    opened. ``storage``: the files outside the log; which of them cannot be written is an alarm. ``clock``: the clocks
+    of this process and of the server; if it is given, what is wrong with them is an alarm."""
 
     def __init__(
         self,

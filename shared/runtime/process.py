@@ -20,10 +20,10 @@ from shared.control import ControlReader, State, checkpoint
 from shared.control.issuing import current
 from shared.control.stream import now_ms
 from shared.log import Owner
-from shared.log.durability import check_server, rewrite_append_only_file
-from shared.log.leases import born, pid_namespace
+from shared.log.durability import check_server, reach_server, rewrite_append_only_file
 from shared.log.redis import RedisLog
 from shared.log.written import Written
+from shared.processes import identity_of
 from shared.recovery.record import ControlRecord
 from shared.recovery.storage import Storage
 from shared.runtime.clock import ServerClock
@@ -36,6 +36,9 @@ from shared.telemetry import start
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of every worker: on a busy processor two threads are slower than one."""
+REFUSED_S: Final = 1.0
+"""How long a write to a server that reported that it takes none is tried again (seconds). Shorter than the limit of
+``shared.control.fence.REACH_S``, so that the reason is known in time."""
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -53,7 +56,8 @@ def module_command(module: str, *words: str) -> list[str]:
 
 def owner(label: str) -> Owner:
     """Return this process as the owner of a group, shown to people as ``label``."""
-    return Owner(socket.gethostname(), os.getpid(), label, born(os.getpid()), pid_namespace())
+    pid, born, namespace = identity_of(os.getpid())
+    return Owner(socket.gethostname(), pid, label, born, namespace)
 
 
 def die_with_parent(parent: int) -> None:
@@ -95,6 +99,28 @@ async def _on_signal(act: Callable[[], None]) -> None:
             act()
 
 
+@asynccontextmanager
+async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
+    """Open the log to write to it, after a check that the server keeps what is written (``shared.log.durability``)."""
+    url = server_url(settings)
+    await check_server(url, settings.redis.ephemeral)
+    async with _closing(RedisLog(url, name=name)) as log:
+        yield log
+
+
+@asynccontextmanager
+async def reached_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
+    """Open the log of a server that answers, whatever state it is in: to look, or to halt.
+
+    Neither the server nor a disk is written to. A server that reports that it takes no writes now is not waited for:
+    a write fails after ``REFUSED_S`` seconds with the reason. Raises ``UnavailableError``."""
+    url = server_url(settings)
+    refused = await reach_server(url)
+    log = RedisLog(url, name=name) if refused is None else RedisLog(url, name=name, patience_s=REFUSED_S)
+    async with _closing(log):
+        yield log
+
+
 def server_url(settings: Settings) -> str:
     """Return the address of the server, with the password. It is the socket of an embedded server where there is
     one."""
@@ -102,11 +128,7 @@ def server_url(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def opened_log(settings: Settings, name: str) -> AsyncIterator[RedisLog]:
-    """Open the log, after a check that the server keeps what is written (``shared.log.durability``)."""
-    url = server_url(settings)
-    await check_server(url, settings.redis.ephemeral)
-    log = RedisLog(url, name=name)
+async def _closing(log: RedisLog) -> AsyncIterator[RedisLog]:
     try:
         yield log
     finally:

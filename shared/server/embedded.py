@@ -8,20 +8,20 @@ holds a file lock in that directory, so the lock is released exactly when the pr
 import fcntl
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from schemas.codec import UNDECODABLE
 from shared.distribution import install_command
+from shared.processes import ProcessIdentity, end, identity_of, runs
 
 LOCK: Final = "server.lock"
 CARD: Final = "server.json"
@@ -47,12 +47,20 @@ class EmbeddedError(RuntimeError):
 class RunningServer(NamedTuple):
     """The server of a data directory, as recorded in the file ``server.json``.
 
-    ``socket`` is the path of its Unix socket; empty if the path would be too long for one."""
+    ``socket`` is the path of its Unix socket; empty if the path would be too long for one. ``born`` and ``namespace``
+    identify its process together with the pid (``shared.processes``)."""
 
     pid: int
     port: int
     program: str
     socket: str = ""
+    born: int = 0
+    namespace: str = ""
+
+    @property
+    def process(self) -> ProcessIdentity:
+        """The process of the server."""
+        return ProcessIdentity(self.pid, self.born, self.namespace)
 
     @property
     def url(self) -> str:
@@ -171,7 +179,8 @@ class EmbeddedServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._running = RunningServer(self._process.pid, port, str(program), self._socket())
+        pid, born, namespace = identity_of(self._process.pid)
+        self._running = RunningServer(pid, port, str(program), self._socket(), born, namespace)
         (self.data / CARD).write_bytes(msgspec.json.encode(self._running._asdict()))
 
     def _socket(self) -> str:
@@ -228,32 +237,34 @@ def find_program() -> Path:
 
 
 def running(data: Path) -> RunningServer | None:
-    """Return the server that runs on the data directory ``data``; None if none does."""
-    if not (data / LOCK).exists():
-        return None
-    lock = os.open(data / LOCK, os.O_RDWR)
+    """Return the server that runs on the data directory ``data``; None if none does, or this user may not look.
+
+    Nothing is written, so a full or read-only disk does not matter."""
     try:
-        return None if _locked(lock) else _server(data)
+        lock = os.open(data / LOCK, os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):
+        return None
+    try:
+        return None if _locked(lock, fcntl.LOCK_SH) else _server(data)
     finally:
         os.close(lock)
 
 
-def _locked(lock: int) -> bool:
+def _locked(lock: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def _server(data: Path) -> RunningServer | None:
-    """Return the server that ``server.json`` in ``data`` names; None if its process does not exist."""
+    """Return the server that ``server.json`` in ``data`` names; None if its process does not run."""
     try:
-        found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes()))
-        os.kill(found.pid, 0)
-    except (FileNotFoundError, *UNDECODABLE, ProcessLookupError):  # none yet, being written, gone
+        found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes(), type=dict[str, Any]))
+        return found if runs(found.process) else None
+    except (OSError, *UNDECODABLE, TypeError):  # none yet, being written, not readable, not a card
         return None
-    return found
 
 
 def nearest(url: str, data: Path) -> str:
@@ -283,7 +294,7 @@ def shut_down(data: Path, limit_s: float = 20.0) -> RunningServer | None:
     found = running(data)
     if found is None:
         return None
-    os.kill(found.pid, signal.SIGTERM)
+    end(found.process)
     deadline = time.monotonic() + limit_s
     while running(data) is not None:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Check how the server protects the log: network access, encryption, users, memory policy, persistence, functions.
+"""Check how the server protects the log: network access, encryption, users, writes, memory, persistence, functions.
 
 The checks read the configuration of the running server. A server that only this machine can reach (loopback, or a Unix
 socket) may lack users and encryption, with the verdict ``open``: any program on this machine could read the passwords
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from shared.log.connection import server_errors
+from shared.log.durability import refused_writes
 from shared.log.redis import library
 from shared.log.topology import Address, TlsConnection, topology_of
 from shared.server import users
@@ -25,6 +26,7 @@ Verdict = Literal["good", "open", "wrong", "unknown"]
 """``good``: as it should be. ``open``: a choice that gives up some protection. ``wrong``: must be changed. ``unknown``:
 this user has no permission to check it."""
 SETTINGS: Final = ("bind", "port", "tls-port", "appendfsync", "maxmemory", "maxmemory-policy")
+SECTIONS: Final = ("persistence", "memory", "replication")
 SOON_S: Final = 30 * 86_400
 
 
@@ -43,7 +45,7 @@ class Seen(Struct, frozen=True):
     """The answers of a server, from which it is judged. None: this user has no permission to ask.
 
     ``settings`` are those of ``SETTINGS``. ``users`` are the lines of ``ACL LIST``. ``function`` is the source of the
-    log's function library, empty if it is not loaded. ``info`` is the section ``persistence``. ``peer`` is the
+    log's function library, empty if it is not loaded. ``info`` has the sections of ``SECTIONS``. ``peer`` is the
     certificate of the server, empty without TLS."""
 
     address: Address
@@ -83,6 +85,7 @@ def judged(seen: Seen, ephemeral: bool) -> Iterator[SecurityCheck]:
     yield _reach(seen, private)
     yield _encryption(seen, private)
     yield from _users(seen, private)
+    yield _writes(seen)
     yield _eviction(seen)
     yield _persistence(seen, ephemeral)
     yield _functions(seen)
@@ -104,7 +107,7 @@ async def _look(client: Redis, address: Address) -> Seen:
         await allowed(client.config_get(*SETTINGS)),
         await allowed(client.acl_list()),
         _code(await allowed(client.function_list(library=name, withcode=True))),
-        {fact: str(value) for fact, value in (await allowed(client.info("persistence")) or {}).items()},
+        {fact: str(value) for name in SECTIONS for fact, value in (await allowed(client.info(name)) or {}).items()},
         peer,
     )
 
@@ -179,6 +182,16 @@ def _users(seen: Seen, private: bool | None) -> Iterator[SecurityCheck]:
             "users", "good", f"{len(users.USERS)}, each with the rights of the catalogue; this is {seen.me}"
         )
     )
+
+
+def _writes(seen: Seen) -> SecurityCheck:
+    if not seen.info:
+        return _hidden("writes", seen)
+    refused = refused_writes(seen.info)
+    if refused is None:
+        return SecurityCheck("writes", "good", "taken")
+    # Looking at a replica is a choice. Its master tells whether something is wrong.
+    return SecurityCheck("writes", "open" if refused.replica else "wrong", f"refused: {refused.why}", refused.do)
 
 
 def _eviction(seen: Seen) -> SecurityCheck:

@@ -20,15 +20,12 @@ from hashlib import sha256
 from typing import Final, NamedTuple, get_args
 
 from schemas.catalogue import STREAMS, Service, StreamSpec
-from shared.log import durability
 
 USERS: Final[tuple[str, ...]] = get_args(Service)
 """A user for each service; ``console`` is for operators, ``executor`` for the program that trades."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
 """Patterns for the groups of a service whose groups do not have its name."""
 CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time"
-PROBE: Final = f"(~{durability.PROBE}* +set)"
-"""Permission to write the keys with which each process measures the server at its start (``shared.log.durability``)."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +xinfo|groups +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
@@ -70,7 +67,7 @@ def rule(user: str) -> str:
         user, lambda: _service(user)
     )
     together = ["+multi +exec"] if user == "archiver" else []
-    return " ".join(["resetchannels -@all", CONNECTION, *together, PROBE, *own()])
+    return " ".join(["resetchannels -@all", CONNECTION, *together, *own()])
 
 
 def differences(found: Iterable[str]) -> list[str]:

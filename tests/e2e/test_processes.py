@@ -103,6 +103,27 @@ def test_all_services_run_in_one_process_too(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+def test_up_in_the_background_has_the_settings_of_its_command_and_is_found_by_down(tmp_path: Path) -> None:
+    installation = Installation(tmp_path / "there", models=("prior",))
+    elsewhere = tmp_path / "here"
+    elsewhere.mkdir()
+
+    def conclave(*words: str) -> str:
+        chosen = ("--settings", "../there/conclave.toml")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            console_command(*chosen, *words), cwd=elsewhere, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    assert conclave("up", "--one-process", "--detach").startswith("up, as pid ")
+    try:
+        assert set(installation.owners()) >= {"ensemble-voter", "model-worker.prior"}
+        assert list(elsewhere.iterdir()) == []
+    finally:
+        assert conclave("down") == "down\n"
+    assert processes_under(tmp_path) == []
+
+
 @pytest.mark.parametrize("moment", ["server:", "services:", "trained:", "weights:"])
 def test_ctrl_c_ends_the_demo_and_leaves_no_process(moment: str, tmp_path: Path) -> None:
     """At any moment: while the server starts, the services, a training, the stream."""

@@ -18,7 +18,7 @@ from shared.control import State
 from shared.control.issuing import current, refused
 from shared.control.issuing import history as entries_of
 from shared.log import Log
-from shared.runtime.process import opened_log
+from shared.runtime.process import reached_log
 
 DIGEST = 64
 REFUSALS: Final = 20
@@ -37,7 +37,7 @@ async def history(context: click.Context, /, since: str | None, until: str | Non
     """Show every command that changed the configuration, and verify the hash chain.
 
     Entries that no control writer wrote have no effect; they are listed on standard error."""
-    async with opened_log(settings_of(context), "conclave:console") as log:
+    async with reached_log(settings_of(context), "conclave:console") as log:
         entries, refusals = await entries_of(log), await refused(log)
         first = 0 if since is None else (await at(log, since)).version
         last = len(entries) if until is None else (await at(log, until)).version
@@ -67,7 +67,7 @@ async def diff(context: click.Context, /, a: str, b: str | None, output: str) ->
     """Show how version B (default: the newest) differs from version A: models, weights, policies, features by name.
 
     A and B are version numbers, or times (ISO 8601; UTC without a zone): the version in force at that time."""
-    async with opened_log(settings_of(context), "conclave:console") as log:
+    async with reached_log(settings_of(context), "conclave:console") as log:
         before, after = await at(log, a), await (current(log) if b is None else at(log, b))
     differences = changes(before, after)
     if output == "json":

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from schemas.codec import UNDECODABLE
-from schemas.control import Command
+from schemas.control import Command, Halt
 from services.console.context import asynchronous
-from services.console.control.issuing import carry_out, issuing
+from services.console.control.issuing import carry_out, halt_by_all_means, issuing
 
 COMMANDS: Final[dict[str, Any]] = {str(each.__struct_config__.tag): each for each in get_args(Command)}
 
@@ -43,7 +43,10 @@ async def issue(context: click.Context, /, file: IO[bytes], **options: Any) -> N
     read = command_file(file.read(), file.name)
     command = command_of(read.command, file.name)
     who = {"actor": read.actor, "reason": read.reason, "command_id": read.command_id, "expect": read.expects}
-    await carry_out(context, lambda _: command, {**options, **who})
+    if isinstance(command, Halt):
+        await halt_by_all_means(context, command, {**options, **who})
+    else:
+        await carry_out(context, lambda _: command, {**options, **who})
 
 
 def command_file(data: bytes, name: str) -> CommandFile:

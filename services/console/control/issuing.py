@@ -1,8 +1,8 @@
 """Issue a command: its options, its evidence, the append to ``control``, and what is shown afterwards."""
 
-import getpass
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
-from services.console.context import settings_of
+from services.console.context import login, settings_of
 from services.console.control.differences import Change, changes, table
 from services.console.output import OUTPUT, echo_json, echo_unreadable
 from shared.artifacts.store import ArtifactStore
@@ -25,7 +25,7 @@ from shared.gates.passing import with_verdict
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.recovery.record import ControlRecord
-from shared.runtime.process import opened_log, record_of
+from shared.runtime.process import opened_log, reached_log, record_of
 from shared.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,7 +82,7 @@ def changing(command: F) -> F:
     for option in (
         click.option("--command-id", help="Id of this command. A second command with the same id has no effect."),
         click.option("--expect", type=int, help="Refuse unless the configuration has this version."),
-        click.option("--actor", default=getpass.getuser, help="Who issues it (default: your login)."),
+        click.option("--actor", default=login, help="Who issues it (default: your login)."),
         click.option("--reason", required=True, help="Why. It is recorded."),
     ):
         command = option(command)
@@ -112,8 +112,22 @@ def artifact_of(state: State, model: str, prefix: str) -> str:
 
 async def carry_out(context: click.Context, build: Build, options: Mapping[str, Any]) -> None:
     """Build a command on the present configuration, issue it and show the result."""
+    await _carried_out(context, opened_log, build, options)
+
+
+async def halt_by_all_means(context: click.Context, command: Halt, options: Mapping[str, Any]) -> None:
+    """Issue a halt and show the result, whatever state the server and the disk of this machine are in."""
+    await _carried_out(context, reached_log, lambda _: command, options)
+
+
+async def _carried_out(
+    context: click.Context,
+    opened: Callable[[Settings, str], AbstractAsyncContextManager[Log]],
+    build: Build,
+    options: Mapping[str, Any],
+) -> None:
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with opened(settings, "conclave:console") as log:
         record = record_of(settings)
         writer = ControlWriter(log, signer_of(options["key"]), record.why if record is not None else None)
         await submit(writer, build, options, record)

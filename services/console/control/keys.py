@@ -16,7 +16,7 @@ from services.console.control.issuing import carry_out, changing
 from services.console.output import OUTPUT, echo_json
 from shared.control.issuing import current
 from shared.control.signing import generate, load_private
-from shared.runtime.process import opened_log
+from shared.runtime.process import reached_log
 
 EVERYTHING = ("*",)
 
@@ -74,7 +74,7 @@ async def revoke(context: click.Context, /, key_id: str, **options: Any) -> None
 @asynchronous
 async def list_keys(context: click.Context, /, output: str) -> None:
     """List the trusted keys and the commands that each may sign, and the revoked keys."""
-    async with opened_log(settings_of(context), "conclave:console") as log:
+    async with reached_log(settings_of(context), "conclave:console") as log:
         state = await current(log)
     if output == "json":
         trusted = [msgspec.to_builtins(key) for _, key in sorted(state.keys.items())]

@@ -19,7 +19,7 @@ from schemas.control import (
     StepWeight,
 )
 from services.console.context import asynchronous
-from services.console.control.issuing import carry_out, changing
+from services.console.control.issuing import carry_out, changing, halt_by_all_means
 from services.console.parsing import pairs
 from shared.gates.policies import policy_of
 
@@ -117,7 +117,7 @@ async def gates(context: click.Context, /, name: str, parameters: tuple[str, ...
 @asynchronous
 async def halt(context: click.Context, /, **options: Any) -> None:
     """Stop all intents at once. Decisions are still made and recorded."""
-    await carry_out(context, lambda _: Halt(), options)
+    await halt_by_all_means(context, Halt(), options)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable
 from shared.log import Log, StreamKey
 from shared.log.events import Unreadable, events_of
-from shared.runtime.process import opened_log
+from shared.runtime.process import reached_log
 
 NEWEST_EVENTS = 20_000
 """How many of the newest events on ``gates`` are searched."""
@@ -24,7 +24,7 @@ async def contributions(context: click.Context, /, output: str) -> None:
 
     The partition with the most rounds is shown. Exit code 3 if nothing was measured yet."""
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         measures = [await newest(log, partition) for partition in range(settings.installation.partitions)]
     measured = max((one for one in measures if one is not None), key=lambda one: one.rounds, default=None)
     if measured is None:

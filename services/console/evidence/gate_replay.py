@@ -23,7 +23,7 @@ from shared.control.stream import read_control
 from shared.gates.policies import Policy, policy_of
 from shared.log import Log
 from shared.report.text import NONE, SHORT, moment
-from shared.runtime.process import opened_log
+from shared.runtime.process import reached_log
 from shared.runtime.service import Received
 
 
@@ -45,7 +45,7 @@ async def replay(context: click.Context, /, named: str, output: str) -> None:
     one (fails one), 3 there is nothing to judge."""
     policy = read_policy(named)
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         result = await replayed(log, settings.installation.partitions, policy, open_archive(settings))
         verdicts = await read_verdicts(log, settings.installation.partitions)
     if output == "json":

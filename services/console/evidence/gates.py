@@ -29,7 +29,7 @@ from shared.report.summary import Verdict
 from shared.report.tables import bounds, number
 from shared.report.tables import gates as gate_rows
 from shared.report.text import NONE, SHORT, moment
-from shared.runtime.process import opened_log
+from shared.runtime.process import reached_log
 from shared.settings import Settings
 
 CONTROL: Final = StreamKey("control")
@@ -70,7 +70,7 @@ async def gates(context: click.Context, /, output: str) -> None:
     if context.invoked_subcommand is not None:
         return
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         verdicts, state = await read_verdicts(log, settings.installation.partitions), await current(log)
     echo_unreadable(verdicts.unreadable)
     found = statuses(state, verdicts)
@@ -101,7 +101,7 @@ async def explain(context: click.Context, /, verdict: str, output: str) -> None:
 
     VERDICT is an event id or its first digits."""
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         found = await verdict_by(log, settings.installation.partitions, verdict)
     if output == "json":
         echo_json(explained(found))
@@ -161,7 +161,7 @@ async def followed_statuses(
 
 
 async def _watch(settings: Settings) -> None:
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         with Live(auto_refresh=False) as live:
             async for found in followed_statuses(log, settings.installation.partitions):
                 live.update(tables(found), refresh=True)

@@ -24,7 +24,7 @@ from shared.report.fold import Shadows, evolve
 from shared.report.shadow import page
 from shared.report.summary import Report, summarise
 from shared.report.text import interference_words, origin_words
-from shared.runtime.process import opened_log
+from shared.runtime.process import reached_log
 
 __all__ = ["report", "shadow"]
 NUMBERS: Final = (
@@ -52,7 +52,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
     settings = settings_of(context)
     if html is not None:
         require_charts()
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         found = await read_report(log, settings.installation.partitions, model, open_archive(settings))
     if html is not None:
         html.write_text(page(found), encoding="utf-8")

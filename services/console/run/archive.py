@@ -1,6 +1,5 @@
 """``conclave archive``: show what is sealed, verify it, and restore it."""
 
-import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
-from services.console.context import asynchronous, settings_of
+from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
@@ -145,7 +144,7 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
         done = await restored(store, whole, report)
     if output == "json":
         facts = {"cut": done.cut.number, "at": done.cut.at, "entries": done.entries, "groups": done.groups}
-        echo_json(facts | {"actor": getpass.getuser(), "reason": reason})
+        echo_json(facts | {"actor": login(), "reason": reason})
         return
     table = Table("stream", "entries")
     for key, count in done.entries.items():
@@ -153,7 +152,7 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
     Console().print(table)
     click.echo(
         f"restored as of {_when(f'{done.cut.at}-0')} UTC (cut {done.cut.number}), {done.groups} groups, by "
-        f"{getpass.getuser()}: {reason}. What was written after that time is not restored"
+        f"{login()}: {reason}. What was written after that time is not restored"
     )
 
 

@@ -17,7 +17,7 @@ from shared.control.issuing import current, refused
 from shared.log import StreamKey
 from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError, check_server
-from shared.runtime.process import check_installation, opened_log
+from shared.runtime.process import check_installation, reached_log
 from shared.server.embedded import EmbeddedError, find_program
 from shared.server.security import SecurityCheck, in_force
 from shared.settings import Settings, find, redis_url_with_password
@@ -29,7 +29,8 @@ from shared.settings import Settings, find, redis_url_with_password
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
     """Check settings, server, disk, clocks, control chain and groups, the files that services cannot write, writes that
-    the server lost, and the server's settings for encryption, users, persistence, memory and network access.
+    the server lost, and the server's settings for encryption, users, persistence, memory and network access. It writes
+    nothing: neither to the server nor to a disk.
 
     Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
@@ -41,12 +42,15 @@ async def doctor(context: click.Context, /, output: str) -> None:
     machine = [state_folder(Path(settings.installation.state))]
     verdicts = {check.verdict for check in checks}
     try:
+        server = await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
+        report |= server._asdict()
+    except UnfitServerError as error:
+        report["log"] = f"not opened by services: {error}"
+        verdicts.add("wrong")
+    try:
         report |= await _log_facts(settings)
         machine += await _seen_in_log(settings)
         verdicts |= {"wrong"} if MISSING in report else set()
-    except UnfitServerError as error:
-        report["log"] = f"not opened: {error}"
-        verdicts.add("wrong")
     except ServerError as error:
         report["log"] = f"not read: {error}"
         verdicts.add("unknown")
@@ -70,9 +74,8 @@ def _embedded() -> str:
 
 
 async def _log_facts(settings: Settings) -> dict[str, Any]:
-    server = await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
-    report: dict[str, Any] = {name: value for name, value in server._asdict().items() if value is not None}
-    async with opened_log(settings, "conclave:console") as log:
+    report = dict[str, Any]()
+    async with reached_log(settings, "conclave:console") as log:
         state = await current(log)
         check_installation(settings, state)
         try:
@@ -105,7 +108,7 @@ def _facts(report: dict[str, Any]) -> Table:
 
 async def _seen_in_log(settings: Settings) -> list[SecurityCheck]:
     partitions = settings.installation.partitions
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         return [*await clocks(log, partitions), *await failing(log, partitions)]
 
 

@@ -1,12 +1,10 @@
 """``conclave up | down``: run all services of an installation on this machine, and their server."""
 
-import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,18 +14,18 @@ import click
 
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import found_installation
-from services.console.run.processes import LONGEST_DELAY_S, Child, Supervisor, console_command
+from services.console.run.processes import GRACE_S, LONGEST_DELAY_S, Child, Supervisor, console_command
 from services.console.run.service import host
 from services.console.run.status import all_alive
+from services.console.run.up_file import FILE, UpFile, refuse_second, running, terminate, unidentified
 from services.watcher.main import addresses
 from shared.control.issuing import current
 from shared.log import UnavailableError
-from shared.log.durability import check_server
+from shared.log.durability import check_server, fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
 from shared.server.embedded import LOOPBACK, EmbeddedError, EmbeddedServer
 from shared.settings import VARIABLE, Settings, find, redis_url_with_password
 
-PID_FILE: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
 LOOK_AT_SERVER_S: Final = 0.5
 LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
@@ -151,11 +149,12 @@ async def services_up(
             supervisor.stop()
 
 
-async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervisor) -> None:
+async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervisor | None) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     async with opened_log(settings, "conclave:console") as log:
         while not await all_alive(log, settings.installation.partitions, wanted):
-            ended = [child.name for child in supervisor.children if child.code is not None or child.refusal]
+            children = supervisor.children if supervisor is not None else ()
+            ended = [child.name for child in children if child.code is not None or child.refusal]
             if ended or time.monotonic() > deadline:
                 late = f"not every service was alive within {READY_WITHIN_S:.0f} s"
                 what = f"{', '.join(ended)} ended" if ended else late
@@ -174,33 +173,50 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
     settings = settings_of(context)
     state = Path(settings.installation.state)
     state.mkdir(parents=True, exist_ok=True)
-    _refuse_second(state)
+    refuse_second(state)
     if detach:
         _detach(state, [*(["--one-process"] if one_process else []), *(["--feed"] if with_feed else [])])
         return
+    with UpFile(state).written() as file:
+        await _up(context, settings, file, one_process=one_process, with_feed=with_feed)
+
+
+async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_process: bool, with_feed: bool) -> None:
+    state = Path(settings.installation.state)
     async with cancelled_by_signal(), server_for(settings) as started_here:
         await found_if_new(settings, "conclave up")
         if started_here:
-            click.echo(f"an embedded server answers at {settings.redis.url}, data in {state / 'redis'}")
+            click.echo(f"an embedded server answers at {settings.redis.url}, data in {state / 'redis'}{_synced(state)}")
         if one_process:
-            await _one_process(settings, with_feed)
+            await _one_process(settings, with_feed, file)
             return
-        file = find(context.find_root().params["path"])
-        async with services_up(settings, click.echo, file) as supervisor:
-            (state / PID_FILE).write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
+        chosen = find(context.find_root().params["path"])
+        async with services_up(settings, click.echo, chosen) as supervisor:
+            file.ready()
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
-            try:
-                if with_feed:
-                    supervisor.add(_child("feed", ["run", "feed"], file))
-                await anyio.sleep_forever()
-            finally:
-                (state / PID_FILE).unlink(missing_ok=True)
+            if with_feed:
+                supervisor.add(_child("feed", ["run", "feed"], chosen))
+            await anyio.sleep_forever()
 
 
-async def _one_process(settings: Settings, with_feed: bool) -> None:
+def _synced(state: Path) -> str:
+    """Return what a durable write costs on the disk of the embedded server; '' if nothing can be written there."""
+    with suppress(OSError):
+        return f"; its disk takes {fsync_ms(state / 'redis'):.1f} ms to make a write durable"
+    return ""
+
+
+async def _one_process(settings: Settings, with_feed: bool, file: UpFile) -> None:
     stop = anyio.Event()
+    wanted = {group for _, _, group in service_names(settings)}
+
+    async def note_ready() -> None:
+        await _until_alive(settings, wanted, None)
+        file.ready()
+
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(note_ready)
         for name, words, _ in service_names(settings):
             model = words[words.index("--model") + 1] if "--model" in words else None
             partition = int(words[words.index("--partition") + 1])
@@ -215,25 +231,7 @@ async def _feed(settings: Settings, stop: anyio.Event) -> None:
     await feed_from_settings(settings, stop)
 
 
-def _refuse_second(state: Path) -> None:
-    pid = _running(state)
-    if pid is not None:
-        raise InstallationError(f"already up, as pid {pid}; `conclave down` ends it")
-
-
-def _running(state: Path) -> int | None:
-    """Return the pid of the ``conclave up`` that uses this state folder; None if none runs."""
-    try:
-        pid = int(json.loads((state / PID_FILE).read_text())["pid"])
-        os.kill(pid, 0)
-    except (FileNotFoundError, ProcessLookupError, ValueError, KeyError):
-        return None
-    return pid
-
-
 def _detach(state: Path, words: Sequence[str]) -> None:
-    file = find()
-    environment = {**os.environ, **({VARIABLE: str(file)} if file else {})}
     (state / "log").mkdir(exist_ok=True)
     with (state / "log" / "up.log").open("ab") as output:
         process = subprocess.Popen(  # noqa: S603  # a fixed command
@@ -242,11 +240,11 @@ def _detach(state: Path, words: Sequence[str]) -> None:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env=environment,
         )
-    deadline = time.monotonic() + READY_WITHIN_S
-    while _running(state) is None:
+    deadline = time.monotonic() + READY_WITHIN_S + GRACE_S
+    while (up := running(state)) is None or up.pid != process.pid or not up.ready:
         if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
             raise InstallationError(f"it did not start; see {state / 'log' / 'up.log'}")
         time.sleep(0.05)
     click.echo(f"up, as pid {process.pid}; `conclave status` shows it, `conclave down` ends it")
@@ -257,22 +255,13 @@ def _detach(state: Path, words: Sequence[str]) -> None:
 def down(context: click.Context) -> None:
     """Drain and end the services that `conclave up` started, and then its embedded server."""
     state = Path(settings_of(context).installation.state)
-    pid = _running(state)
-    if pid is None:
-        click.echo("not up; nothing to do")
+    if terminate(state, READY_WITHIN_S):
+        click.echo("down")
         return
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + READY_WITHIN_S
-    while _alive(pid):
-        if time.monotonic() > deadline:
-            raise InstallationError(f"pid {pid} did not end within {READY_WITHIN_S:.0f} s; see {state / 'log'}")
-        time.sleep(0.05)
-    click.echo("down")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    click.echo("not up; nothing to do")
+    if (pid := unidentified(state)) is not None:
+        click.echo(
+            f"{state / FILE} is of an older release and names pid {pid} alone. If `ps -p {pid} -o args` shows a "
+            f"`conclave up`, end it: kill {pid}",
+            err=True,
+        )

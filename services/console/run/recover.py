@@ -1,7 +1,6 @@
 """``conclave recover``: show the commands that the server lost and where copies are; append them again or give them
 up."""
 
-import getpass
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.archiver.main import store_of
-from services.console.context import asynchronous, settings_of
+from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import tag_of
 from services.console.output import OUTPUT, echo_json
 from shared.archive.files import Files
@@ -22,7 +21,7 @@ from shared.control.stream import CONTROL, marks_of, now_ms, read_control
 from shared.log import Commit, Entry, Log
 from shared.recovery.fencing import open_fence
 from shared.recovery.missing import Missing
-from shared.runtime.process import check_installation, opened_log, owner, record_of
+from shared.runtime.process import check_installation, opened_log, owner, reached_log, record_of
 from shared.settings import Settings
 
 NOWHERE: Final = "nowhere"
@@ -56,8 +55,9 @@ async def recover(
         raise click.UsageError("--append, --accept and --forget exclude each other: choose one")
     if (append or accept or forget is not None) and not reason:
         raise click.UsageError("--append, --accept and --forget need a --reason; it is recorded")
-    settings, why = settings_of(context), f"{getpass.getuser()}: {reason}"
-    async with opened_log(settings, "conclave:console") as log:
+    settings, why = settings_of(context), f"{login()}: {reason}"
+    opened = opened_log if append or accept or forget is not None else reached_log
+    async with opened(settings, "conclave:console") as log:
         if forget is not None:
             await _forget(log, forget, partition, why)
             return
@@ -72,8 +72,8 @@ async def recover(
             await _append(log, missing)
         elif missing is not None and accept:
             record.give_up(missing, state, why, now_ms())
-        opened = await _open(log, state, why) if append or accept else []
-        _show(missing, output, done="appended" if append else "given up" if accept else "", opened=opened)
+        reopened = await _open(log, state, why) if append or accept else []
+        _show(missing, output, done="appended" if append else "given up" if accept else "", opened=reopened)
         if missing is None and record.empty() and not sealed:
             context.exit(3)
         context.exit(0 if missing is None or append or accept else 1)

@@ -22,7 +22,7 @@ from shared.log import CLOSED, Commit, Entry, GroupView, Log, Position, StreamKe
 from shared.log.events import Unreadable, events_of
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
-from shared.runtime.process import opened_log, owner
+from shared.runtime.process import opened_log, owner, reached_log
 
 
 @click.command()
@@ -33,7 +33,7 @@ from shared.runtime.process import opened_log, owner
 async def status(context: click.Context, /, moment: str | None, output: str) -> None:
     """Show the configuration, the fences, and the lag of every consumer group."""
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         state = await (current(log) if moment is None else at(log, moment))
         partitions = range(settings.installation.partitions if moment is None else 0)
         groups = [view for partition in partitions for view in await log.groups(partition)]
@@ -185,7 +185,7 @@ async def decisions(context: click.Context, /, follow: bool, last: int, output: 
     """Show the newest decisions and their ballots."""
     settings = settings_of(context)
     console = Console(highlight=False, soft_wrap=True)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         async for decision in new_decisions(log, settings.installation.partitions, last=last, follow=follow):
             if output == "json":
                 echo_json(decision)

@@ -1,6 +1,5 @@
 """``conclave train request | status | watch``: request, list and follow jobs of the trainer."""
 
-import getpass
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from schemas.training import (
     Recipe,
     TrainingRequested,
 )
-from services.console.context import asynchronous, settings_of
+from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json
 from services.console.parsing import moment_ms, parameters
@@ -27,7 +26,7 @@ from shared.control.issuing import current
 from shared.families import FAMILIES, family_named
 from shared.features import DEFAULT
 from shared.features.installed import FEATURE_SETS
-from shared.runtime.process import opened_log
+from shared.runtime.process import opened_log, reached_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.jobs import Job, Jobs
@@ -53,7 +52,7 @@ POLL_S: Final = 0.3
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be repeated.")
 @click.option("--force", is_flag=True, help="Ignore cooldown and budget.")
 @click.option("--wait", is_flag=True, help="Wait until the job ends; exit code as for `conclave train watch`.")
-@click.option("--actor", default=getpass.getuser, help="Who requests it (default: your login).")
+@click.option("--actor", default=login, help="Who requests it (default: your login).")
 @click.option("--reason", required=True, help="Why. It is recorded.")
 @OUTPUT
 @click.pass_context
@@ -130,7 +129,7 @@ def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
 @asynchronous
 async def status(context: click.Context, /, job: str | None, last: int, output: str) -> None:
     """Show the jobs of the trainer, or one of them in full."""
-    async with opened_log(settings_of(context), "conclave:console") as log:
+    async with reached_log(settings_of(context), "conclave:console") as log:
         state = await current(log)
         jobs = await TrainingWriter(log).read()
         alive = any(view.alive for view in await log.groups(0) if view.group == "trainer")
@@ -163,7 +162,7 @@ async def watch(context: click.Context, /, job: str | None) -> None:
     """Follow a job until it ends (default: the one that runs, or is next).
 
     Exit code 0 completed, 1 rejected, 2 failed."""
-    async with opened_log(settings_of(context), "conclave:console") as log:
+    async with reached_log(settings_of(context), "conclave:console") as log:
         ledger = TrainingWriter(log)
         jobs = await ledger.read()
         open_ = jobs.next()

@@ -28,7 +28,7 @@ from shared.artifacts.store import ArtifactStore
 from shared.bars import Bars
 from shared.control.issuing import RefusedError
 from shared.features.installed import FEATURE_SETS
-from shared.runtime.process import opened_log
+from shared.runtime.process import reached_log
 from shared.training.fitting import Origin, fit, measure, prepare
 from shared.training.jobs import Ended
 from shared.training.ledger import TrainingWriter
@@ -53,7 +53,7 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
     known = store.load(digest)
     if options["bars"] is not None or options["synthetic"] is not None:
         context.exit(_from_bars(known, bars_of(chosen_source(options)[0]), output))
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         job = (await TrainingWriter(log).read()).made(digest)
     if job is None or job.started is None:
         raise RefusedError(

@@ -29,7 +29,8 @@ from shared.log import (
     Position,
     StreamKey,
 )
-from shared.log.leases import MOST_OUTPUTS, born, order
+from shared.log.leases import MOST_OUTPUTS, order
+from shared.processes import process_start_time
 
 MARKET, FEATURES, DEAD, CONTROL = StreamKey("market"), StreamKey("features"), StreamKey("dead"), StreamKey("control")
 DECISIONS, INTENTS = StreamKey("decisions"), StreamKey("intents")
@@ -520,10 +521,10 @@ async def test_a_living_process_of_the_same_host_does(log: Log) -> None:
 async def test_a_process_of_the_same_host_that_began_at_another_time_is_another(log: Log) -> None:
     """A pid is used again: by what runs in a restarted container, and after a restart of the machine."""
     parent = os.getppid()
-    await log.claim("voter", ["market"], 0, Owner("here", parent, "living", born(parent)))
+    await log.claim("voter", ["market"], 0, Owner("here", parent, "living", process_start_time(parent)))
     with pytest.raises(OwnedError):
         await log.claim("voter", ["market"], 0, Owner("here", os.getpid(), "next"))
-    await log.claim("trader", ["market"], 0, Owner("here", parent, "gone", born(parent) - 1))
+    await log.claim("trader", ["market"], 0, Owner("here", parent, "gone", process_start_time(parent) - 1))
     assert (await log.claim("trader", ["market"], 0, Owner("here", os.getpid(), "next"))).epoch == 2
 
 

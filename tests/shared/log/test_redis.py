@@ -31,7 +31,7 @@ from shared.log import (
 )
 from shared.log import redis as redis_module
 from shared.log.connection import Command, Sent, ServerError
-from shared.log.durability import UnfitServerError, check_server
+from shared.log.durability import UnfitServerError, check_server, reach_server, refused_writes
 from shared.log.identity import digest_of
 from shared.log.redis import RedisLog, library
 from shared.log.topology import parse_address, topology_of
@@ -480,10 +480,12 @@ async def test_an_answer_that_does_not_come_closes_the_connection() -> None:
     assert connection.closed
 
 
-async def test_a_good_server_is_fit_and_measured(empty_redis_url: str) -> None:
+async def test_a_good_server_is_fit_and_a_check_writes_nothing(client: Any, empty_redis_url: str) -> None:
+    before = client.info("persistence")["rdb_changes_since_last_save"]
     report = await check_server(empty_redis_url, ephemeral=False)
     assert (report.append_only, report.faults) == (True, ())
-    assert report.write_ms > 0
+    assert await reach_server(empty_redis_url) is None
+    assert client.info("persistence")["rdb_changes_since_last_save"] == before
 
 
 @pytest.mark.parametrize(
@@ -516,6 +518,24 @@ async def test_a_limit_that_never_evicts_is_fit(client: Any, empty_redis_url: st
         assert (await check_server(empty_redis_url, ephemeral=False)).memory_limit == 2**30
     finally:
         client.config_set("maxmemory", "0")
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"role": "slave", "slave_read_only": 1, "master_host": "10.0.0.5", "master_port": 6379}, "10.0.0.5:6379"),
+        ({"maxmemory": 100, "used_memory": 101, "maxmemory_policy": "noeviction"}, "101 bytes of 100"),
+        ({"aof_last_write_status": "err"}, "append-only file"),
+        ({"role": "slave", "slave_read_only": 0}, None),
+        ({"maxmemory": 100, "used_memory": 101, "maxmemory_policy": "allkeys-lru"}, None),
+        ({"maxmemory": 0, "used_memory": 101, "maxmemory_policy": "noeviction"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_server_says_about_its_writes(facts: dict[str, Any], why: str | None) -> None:
+    for form in (facts, {name: str(value) for name, value in facts.items()}):
+        refused = refused_writes(form)
+        assert (refused is None) if why is None else (refused is not None and why in refused.why)
 
 
 async def test_a_full_server_is_waited_for(client: Any, log: RedisLog) -> None:

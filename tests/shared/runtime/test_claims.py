@@ -13,13 +13,14 @@ import anyio
 import pytest
 
 from shared.log import Claim, Log, OwnedError, Owner
-from shared.log.leases import LEASE_MS, born, owner_is_dead, pid_namespace
+from shared.log.leases import LEASE_MS, owner_is_dead
 from shared.log.memory import MemoryLog
+from shared.processes import pid_namespace, process_start_time
 from shared.runtime.claims import claim_group
 
 pytestmark = pytest.mark.anyio
 HERE = pid_namespace()
-ME = Owner("here", os.getpid(), "successor", born(os.getpid()), HERE)
+ME = Owner("here", os.getpid(), "successor", process_start_time(os.getpid()), HERE)
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def owner_of(process: subprocess.Popen[bytes], *, start: int | None = None, namespace: str = HERE) -> Owner:
-    return Owner("here", process.pid, "former", born(process.pid) if start is None else start, namespace)
+    return Owner("here", process.pid, "former", process_start_time(process.pid) if start is None else start, namespace)
 
 
 def state_of(pid: int) -> str:
@@ -65,7 +66,7 @@ def test_a_stopped_process_is_not_dead() -> None:
 
 def test_a_pid_that_another_process_has_now_is_that_of_a_dead_owner() -> None:
     with child() as process:
-        assert owner_is_dead(owner_of(process, start=born(process.pid) - 1), ME)
+        assert owner_is_dead(owner_of(process, start=process_start_time(process.pid) - 1), ME)
 
 
 def test_nothing_is_known_about_the_pids_of_another_host_or_namespace() -> None:

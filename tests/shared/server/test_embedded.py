@@ -1,6 +1,7 @@
 """The embedded server: starts, answers, keeps what it was given, and leaves nothing behind."""
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import redis
 
 from shared.distribution import install_command
 from shared.log.topology import parse_address
+from shared.processes import identity_of
 from shared.server import embedded
 from shared.server.embedded import EmbeddedError, EmbeddedServer, find_program, nearest, running, shut_down
 
@@ -122,6 +124,24 @@ def test_another_process_can_find_it_and_stop_it(tmp_path: Path) -> None:
     assert shut_down(tmp_path) == found
     assert running(tmp_path) is None
     wait_until_gone(found.pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process is known by its pid alone")
+@pytest.mark.parametrize("change", [{"born": 1}, {"namespace": "pid:[1]"}, {"born": 0, "namespace": ""}])
+def test_a_card_is_not_believed_about_a_process_that_has_its_pid_by_now(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    """As where a server was killed, and a child of it that rewrites the file has the lock still."""
+    with EmbeddedServer(tmp_path), subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            card = tmp_path / "server.json"
+            born = identity_of(stranger.pid)._asdict()
+            card.write_text(json.dumps({**json.loads(card.read_text()), **born, **change}))
+            assert running(tmp_path) is None
+            assert shut_down(tmp_path) is None
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")

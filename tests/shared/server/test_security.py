@@ -42,6 +42,7 @@ def test_a_server_that_others_reach_is_in_order_with_tls_and_users() -> None:
         "encryption": "good",
         "default user": "good",
         "users": "good",
+        "writes": "good",
         "memory": "good",
         "persistence": "good",
         "functions": "good",
