@@ -10,8 +10,7 @@ artifact that was active under its stamp, and one decision; each prediction has 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from schemas.codec import decode
@@ -20,15 +19,11 @@ from schemas.features import BarsMissing
 from schemas.market import BarClosed
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.scores import InterferenceChecked, PredictionScored, PredictionUnscored
-from services.console.audit.verify import audited
-from shared.audit.known import of_server
-from shared.audit.source import RecordedExtent
-from shared.audit.written import check_written
 from shared.control import ControlReader
 from shared.control.state import Past
 from shared.log import Entry, StreamKey
 from shared.log.memory import MemoryLog
-from tests.simulation.artifacts import HORIZON, HOUR, worker_of
+from tests.simulation.artifacts import HORIZON, HOUR
 
 Bar = tuple[str, int]
 
@@ -208,38 +203,6 @@ class Invariants:
                 require(
                     self.scored[prediction] == 1, f"scores: that of {artifact.hex()[-2:]} at {key[0]} {key[1]} is lost"
                 )
-
-
-class MemorySource:
-    """A log in memory as ``shared.audit`` reads it."""
-
-    def __init__(self, log: MemoryLog) -> None:
-        self.log = log
-
-    def entries(self, place: StreamKey, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
-        """See ``Recording``."""
-        return iter(run(self.log.scan, place, after=after, until=until, count=1_000_000))
-
-    def whole(self, place: StreamKey) -> bool:
-        """See ``Recording``."""
-        return True
-
-    def extent(self, place: StreamKey) -> RecordedExtent:
-        """See ``CountedSource``."""
-        extent = run(self.log.extent, place)
-        return RecordedExtent(extent.last, extent.added, 0, extent.deleted)
-
-
-def verify(log: MemoryLog) -> None:
-    """Recompute all that was recorded. Raises ``ViolationError`` with the first difference."""
-    source = MemorySource(log)
-    found = audited(source, Path("nowhere"), worker=worker_of)
-    written = check_written(source, run(of_server, log, 1), 0)
-    for findings in (found, written):
-        first = findings.first
-        if first is not None:
-            bar = f" at bar {first.open_time // HOUR} of {first.symbol}" if first.open_time is not None else ""
-            raise ViolationError(f"verify: {first.layer}{bar}, {first.stream}@{first.entry}: {first.detail}")
 
 
 def require(holds: bool, text: str) -> None:

@@ -164,6 +164,7 @@ class Server:
             return
         if link.cut:
             link.held.append(request)
+            self.loop.call_later(TIMEOUT_S, broken, request)
             return
         mishap = link.mishaps.pop(0) if link.mishaps and request.name in WRITES else None
         if mishap == "request lost":
@@ -390,6 +391,4 @@ class Connection:
             self._opened += 1
         request = Request(self.link, server.generation, after, name, arguments, options, server.loop.create_future())
         server.loop.call_later(self.link.delay(), server.arrive, request, context=server.loop.context)
-        if self.link.cut:
-            server.loop.call_later(TIMEOUT_S, broken, request, context=server.loop.context)
         return request

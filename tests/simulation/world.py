@@ -1,6 +1,7 @@
 """A simulated installation: the real services on the real runtime, a server, operators, and what goes wrong."""
 
 import itertools
+import random
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -33,7 +34,8 @@ from shared.runtime.loop import opened_loop, wait
 from shared.runtime.process import record_of, serve
 from shared.settings import Installation, Redis, Settings
 from tests.simulation.artifacts import HOUR, MODELS, SET, Loads, promotions, registrations
-from tests.simulation.invariants import Invariants, ViolationError, verify
+from tests.simulation.auditing import verify, verify_forged
+from tests.simulation.invariants import Invariants, ViolationError
 from tests.simulation.loop import EPOCH_MS, Process, SimulatedLoop, current_process, run, simulated
 from tests.simulation.network import Connection, Link, Server
 from tests.simulation.plan import (
@@ -60,6 +62,8 @@ AGAIN_S: Final = 1.0
 QUIET_S: Final = 1.0
 RECOVER_S: Final = 3.0
 """So long after the server came back without its last writes, an operator looks at what is missing."""
+FORGED: Final = 0.1
+"""The share of seeds whose record is forged at the end."""
 LIMIT_S: Final = 90.0
 """How long after the last step everything must have been handled."""
 HERE, THERE = "here", "there"
@@ -165,6 +169,7 @@ class World:
         self.lives: list[Life] = []
         self.links: dict[str, Link] = {}
         self.founded_s = 0.0
+        self.forged = ""
         self.fed = False
         self.ending = False
         self.added_at = 0.0
@@ -188,6 +193,9 @@ class World:
                 try:
                     self.invariants.end(self.source.bars, gaps=bool(self.plan.missing))
                     verify(self.server.log)
+                    draw = random.Random(f"{self.plan.seed}/forgery")
+                    if draw.random() < FORGED:
+                        self.forged = verify_forged(self.server.log, draw)
                 except ViolationError as error:
                     self._violated(str(error))
             counts, bars = dict(self.invariants.events), len(self.invariants.bars)
@@ -452,7 +460,7 @@ class World:
         async def issue(commands: Sequence[Command]) -> None:
             for command in commands:
                 number = (await writer.state()).version
-                await writer.issue(command, actor="ada", reason="a simulation", command_id=f"founding-{number}")
+                await writer.issue(command, actor="ada", reason="a simulation", command_id=f"c{number + 1}")
 
         await issue(registrations())
         if self.plan.history:
