@@ -3,12 +3,12 @@
 Nothing outlives the object. Two users of one object correspond to two processes on one server.
 """
 
-import copy
 import itertools
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -89,7 +89,7 @@ class MemoryLog:
         self._streams: dict[StreamKey, _Stream] = {}
         self._groups: dict[tuple[int, str], _Group] = {}
         self._fences: dict[int, str] = {}
-        self._waiting: set[anyio.Event] = set()
+        self._waiting: dict[anyio.Event, None] = {}
         self._opened = 1
         self._shown: dict[tuple[str, StreamKey], Position] = {}
         self._tokens: dict[tuple[str, int, int, Owner], int] = {}
@@ -231,11 +231,11 @@ class MemoryLog:
         with anyio.move_on_after(block_ms / 1000):
             while not found:
                 event = anyio.Event()
-                self._waiting.add(event)
+                self._waiting[event] = None
                 try:
                     await event.wait()
                 finally:
-                    self._waiting.discard(event)
+                    self._waiting.pop(event, None)
                 found = self._collect(after, count)
         return found
 
@@ -317,13 +317,28 @@ class MemoryLog:
 
     def image(self) -> object:
         """Return a copy of the current state for ``restore``, like a copy of the append-only file."""
-        return copy.deepcopy((self._streams, self._groups, self._shown, self._fences))
+        return self._copied((self._streams, self._groups, self._shown, self._fences))
 
     def restore(self, image: object) -> None:
         """Return to the state of ``image``, like a server that lost the writes that were not durable."""
-        self._streams, self._groups, self._shown, self._fences = copy.deepcopy(image)  # type: ignore[misc]  # from image()
+        self._streams, self._groups, self._shown, self._fences = self._copied(image)
         self._opened += 1
         self._wake()
+
+    def _copied(self, image: Any) -> Any:
+        """Return a copy of a state that shares what never changes in place: entries, positions, commits."""
+        streams, groups, shown, fences = image
+        return (
+            {place: replace(each, entries=each.entries[:], orders=each.orders[:]) for place, each in streams.items()},
+            {
+                key: replace(
+                    each, positions=dict(each.positions), visible=set(each.visible), written=dict(each.written)
+                )
+                for key, each in groups.items()
+            },
+            dict(shown),
+            dict(fences),
+        )
 
     def _visible(self, group: str, streams: Sequence[str], partition: int) -> Mapping[str, Position]:
         found = {stream: self._shown.get((group, StreamKey(stream, partition)), Position()) for stream in streams}
