@@ -108,7 +108,7 @@ async def test_a_master_that_lives_on_as_a_replica_is_left_for_the_new_one(tmp_p
         try:
             claim = await log.claim("feed", [], 0, ME)
             until(lambda: replica.client.exists("conclave:{p0}:group:feed"))
-            connection = await log._connected(0)
+            connection = await log._router.connected(0)
             with redis.Redis(port=int(sentinel.rpartition(":")[2])) as client:
                 until(lambda: promoted(client))
             until(lambda: master.client.role()[0] == "slave")
