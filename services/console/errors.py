@@ -16,7 +16,9 @@ from shared.importing.reading import SourceFileError
 from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
+from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError
+from shared.log.topology import WrongAddressError
 from shared.plugins import PluginError
 from shared.report.drawing import ChartsMissingError
 from shared.runtime.losses import GapError
@@ -55,6 +57,7 @@ CODES: Final[dict[type[Exception], int]] = {
     MissingExporterError: 2,
     OwnedError: 2,
     PluginError: 2,
+    ServerError: 2,
     SettingsError: 2,
     SourceError: 2,
     SourceFileError: 2,
@@ -62,6 +65,7 @@ CODES: Final[dict[type[Exception], int]] = {
     TruncatedLogError: 2,
     UnavailableError: 2,
     UnfitServerError: 2,
+    WrongAddressError: 2,
 }
 
 

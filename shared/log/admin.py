@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+import anyio
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -16,6 +17,7 @@ from schemas.catalogue import STREAMS
 from shared.log import START, Entry, StreamKey
 from shared.log.connection import server_errors
 from shared.log.layout import group_key, groups_key
+from shared.log.routing import CLOSE_S
 from shared.log.topology import Topology, topology_of
 
 AT_ONCE: Final = 500
@@ -50,8 +52,9 @@ async def opened_whole(url: str, name: str) -> AsyncIterator["Whole"]:
         with server_errors(str(topology.address)):
             yield whole
     finally:
-        await whole.close()
-        await topology.close()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await whole.close()
+            await topology.close()
 
 
 class Whole:

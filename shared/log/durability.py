@@ -20,6 +20,7 @@ from redis.exceptions import ResponseError
 
 from shared.log import LoadingError
 from shared.log.connection import server_errors
+from shared.log.routing import CLOSE_S
 from shared.log.topology import topology_of
 
 PROBES: Final = 15
@@ -61,7 +62,8 @@ async def check_server(url: str, ephemeral: bool) -> ServerReport:
     ``LOADING_S`` seconds.
 
     Raises ``UnfitServerError`` if a server may lose the log, unless ``ephemeral`` declares that this is acceptable.
-    Raises ``UnavailableError`` if a server does not answer."""
+    Raises ``WrongAddressError`` if the servers are of another kind than the address says, and ``UnavailableError`` if
+    one does not answer."""
     deadline = time.monotonic() + LOADING_S
     while True:
         try:
@@ -79,6 +81,7 @@ async def _checked(url: str, ephemeral: bool) -> ServerReport:
         with server_errors(str(address)):
             for server in await topology.masters():
                 async with await topology.client(server, "conclave:check") as client:
+                    await topology.check_kind(client)
                     facts = await _facts(client)
                 if facts.get("loading") == 1:  # INFO does not describe its persistence correctly yet
                     raise LoadingError(f"{server} reads its file")
@@ -87,7 +90,8 @@ async def _checked(url: str, ephemeral: bool) -> ServerReport:
                 facts, settings = await _facts(client), await _settings(client)
                 write_ms = await _write_ms(client)
     finally:
-        await topology.close()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await topology.close()
     if faults and not ephemeral:
         raise UnfitServerError(
             f"the server at {address} may lose the log: {'; '.join(faults)}. Change that (CONFIG SET and its "

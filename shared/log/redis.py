@@ -9,10 +9,12 @@ reclaim. A commit is one call of a server-side function (``commit.lua``).
 import functools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import msgspec
 
 from schemas.codec import Encoded
@@ -27,6 +29,7 @@ from shared.log import (
     Mark,
     Owner,
     StreamKey,
+    UnavailableError,
     preceding,
 )
 from shared.log.connection import Command, Connection, ServerError
@@ -56,12 +59,16 @@ from shared.log.leases import (
     owner_is_dead,
 )
 from shared.log.reader import StreamReader, entries_of
-from shared.log.routing import Router
+from shared.log.routing import CLOSE_S, Router
 from shared.log.topology import topology_of
 from shared.log.written import FIELD, RunningDigest, Written, advance, of_fields, running, streams_of
 
 PAGE: Final = 10_000
 """The most entries to request from the server at once. It is blocked while it prepares the reply."""
+
+
+REPLICATED_MS: Final = 500
+"""How long an entry that is appended under its own id waits for a replica to have it too (milliseconds)."""
 
 
 @functools.cache
@@ -250,7 +257,17 @@ class RedisLog:
             nonlocal sent
             await _compare(connection, marks)
             sent += 1
-            return await connection.call(("XADD", place.key, entry_id, "e", data))
+            if self._router.address.kind == "server":
+                return await connection.call(("XADD", place.key, entry_id, "e", data))
+            added, facts = await connection.call_all(
+                [("XADD", place.key, entry_id, "e", data), ("INFO", "replication")]
+            )
+            if isinstance(added, Exception):
+                raise added
+            # A failover keeps what a replica has. Without replicas the entry is reported all the same.
+            if b"connected_slaves:0" not in facts:
+                await connection.call(("WAIT", "1", str(REPLICATED_MS)))
+            return added
 
         try:
             await self._router.at(place.key, add)
@@ -288,23 +305,27 @@ class RedisLog:
         return views
 
     async def close(self) -> None:
-        """See ``Log.close``."""
-        await self._reader.close()
-        await self._router.close()
+        """See ``Log.close``. A task that is cancelled closes its connections too."""
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await self._reader.close()
+            await self._router.close()
 
     async def load(self) -> None:
         """Load the functions of the log into each master. Raises ``UnfitServerError``, ``UnavailableError``."""
-        _, source = library()
         for server in await self._router.persist(self._router.masters):
-            connection = await self._router.persist(functools.partial(self._router.connected, server))
-            try:
-                await connection.call(("FUNCTION", "LOAD", source))
-            except ServerError as error:
-                if "already exists" not in str(error):
-                    raise UnfitServerError(
-                        f"the function library of the log cannot be loaded into {self._router.address}: {error}. It "
-                        f"needs Redis 7.0 or Valkey, and once a user who may call FUNCTION LOAD"
-                    ) from None
+            await self._load_into(await self._router.persist(functools.partial(self._router.connected, server)))
+
+    async def _load_into(self, connection: Connection) -> None:
+        """Load the functions of the log into one server. Raises ``UnfitServerError``, ``UnavailableError``."""
+        _, source = library()
+        try:
+            await connection.call(("FUNCTION", "LOAD", source))
+        except ServerError as error:
+            if "already exists" not in str(error):
+                raise UnfitServerError(
+                    f"the function library of the log cannot be loaded into {self._router.address}: {error}. It "
+                    f"needs Redis 7.0 or Valkey, and once a user who may call FUNCTION LOAD (`conclave prepare`)"
+                ) from None
 
     def _by_server(self, marks: Sequence[Mark]) -> dict[int, list[Mark]]:
         servers: dict[int, list[Mark]] = {}
@@ -319,20 +340,33 @@ class RedisLog:
         args: Sequence[Any],
         send: Callable[[Connection, Command], Awaitable[Any]] | None = None,
     ) -> Any:
-        """Call a function, and load the library first if it is missing. ``send`` may do more than send the call."""
+        """Call a function. ``send`` may do more than send the call.
+
+        If the server lacks the library, load it there and into the other masters: it is new, has just joined the
+        cluster, or was emptied. Raises ``UnavailableError`` if this user has no permission for that: another must
+        run ``conclave prepare``."""
         name, _ = library()
         command = ("FCALL", f"{name}_{verb}", str(len(keys)), *keys, *args)
 
-        def call(connection: Connection) -> Awaitable[Any]:
+        def once(connection: Connection) -> Awaitable[Any]:
             return connection.call(command) if send is None else send(connection, command)
 
-        try:
-            reply = await self._router.at(keys[0], call)
-        except ServerError as error:
-            if "unction not found" not in str(error) and "unknown command" not in str(error):
-                raise
-            await self.load()
-            reply = await self._router.at(keys[0], call)
+        async def call(connection: Connection) -> Any:
+            try:
+                return await once(connection)
+            except ServerError as error:
+                if "unction not found" not in str(error) and "unknown command" not in str(error):
+                    raise
+            try:
+                await self._load_into(connection)
+                with suppress(UnavailableError):  # another one gets it when it is used
+                    for server in await self._router.masters():
+                        await self._load_into(await self._router.connected(server))
+            except UnfitServerError as error:
+                raise (UnavailableError(str(error)) if "NOPERM" in str(error) else error) from None
+            return await once(connection)
+
+        reply = await self._router.at(keys[0], call)
         if reply[0] == b"NOSTREAM":
             raise UnfitServerError(
                 f"key {reply[1].decode()!r} on {self._router.address} holds a {reply[2].decode()}, not a stream; "

@@ -7,15 +7,21 @@ reaches the new master after a failover, and the new owner of a slot that a clus
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 
 from shared.log import UnavailableError
+from shared.log.address import Address
 from shared.log.connection import Connection, RedirectedError
-from shared.log.topology import Address, Topology
+from shared.log.topology import Topology
 
 T = TypeVar("T")
+
+LONGEST_PAUSE_S: Final = 0.5
+"""The longest pause between two attempts (seconds). After a failover a command waits no longer than that."""
+CLOSE_S: Final = 2.0
+"""How long closing may take (seconds)."""
 
 
 class Router:
@@ -83,7 +89,7 @@ class Router:
                 if time.monotonic() + pause > deadline:
                     raise
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 1.0)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def connected(self, server: int) -> Connection:
         """Return the connection for commands to a server; open it if there is none. Raises ``UnavailableError``."""

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from shared.distribution import install_command
+from shared.settings import LOOPBACK
 
 LOCK: Final = "server.lock"
 CARD: Final = "server.json"
@@ -28,8 +29,6 @@ LOG: Final = "server.log"
 SOCKET: Final = "server.sock"
 LONGEST: Final = 107
 """The longest path of a Unix socket, in bytes."""
-
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _BORN: Final = (
     "import ctypes, os, signal, sys\n"

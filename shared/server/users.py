@@ -26,7 +26,8 @@ USERS: Final[tuple[str, ...]] = get_args(Service)
 """A user for each service; ``console`` is for operators, ``executor`` for the program that trades."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
 """Patterns for the groups of a service whose groups do not have its name."""
-CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time"
+CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time +cluster|slots +asking +wait"
+"""What every client may do. The last three are for servers that are replicated, or are nodes of a cluster."""
 PROBE: Final = f"(~{durability.PROBE}* +set)"
 """Permission to write the keys with which each process measures the server at its start (``shared.log.durability``)."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"

@@ -17,6 +17,7 @@ from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError, check_server
 from shared.runtime.process import check_installation, opened_log
 from shared.server.embedded import EmbeddedError, find_program
+from shared.server.replication import arranged
 from shared.server.security import SecurityCheck, in_force
 from shared.settings import Settings, find, redis_url_with_password
 
@@ -26,12 +27,13 @@ from shared.settings import Settings, find, redis_url_with_password
 @click.pass_context
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
-    """Check settings, server, disk, control chain and groups, and the server's settings for encryption, users,
-    persistence, memory and network access.
+    """Check settings, servers, disk, control chain and groups; mode, slots and replicas of the servers, and their
+    settings for encryption, users, persistence, memory and network access.
 
     Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
-    checks = await in_force(redis_url_with_password(settings), settings.redis.ephemeral)
+    url = redis_url_with_password(settings)
+    checks = [*await arranged(url), *await in_force(url, settings.redis.ephemeral)]
     report: dict[str, Any] = {
         "settings": str(find(context.find_root().params["path"]) or "defaults"),
         "embedded server": _embedded(),

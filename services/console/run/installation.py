@@ -24,8 +24,8 @@ from shared.control.issuing import current
 from shared.log import UnavailableError
 from shared.log.durability import check_server
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log
-from shared.server.embedded import LOOPBACK, EmbeddedServer
-from shared.settings import VARIABLE, Settings, find, redis_url_with_password
+from shared.server.embedded import EmbeddedServer
+from shared.settings import LOOPBACK, VARIABLE, Settings, find, redis_url_with_password
 
 PID_FILE: Final = "up.json"
 READY_WITHIN_S: Final = 60.0
@@ -67,17 +67,19 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
 
 @asynccontextmanager
 async def server_for(settings: Settings) -> AsyncIterator[bool]:
-    """Ensure that a server answers at the configured address. If none does and the address is on the loopback
-    interface, run an embedded one inside this context. Yields whether it was started here. Raises
-    ``UnavailableError``."""
+    """Ensure that a server answers at the configured address. If none does and the settings have an embedded one, run
+    it inside this context. Yields whether it was started here. Raises ``UnavailableError``."""
+    answers = True
     try:
         await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
+    except UnavailableError as error:
+        if not settings.redis.embedded:
+            raise _without_server(settings, error) from None
+        answers = False
+    if answers:
         yield False
         return
-    except UnavailableError:
-        url = urlsplit(settings.redis.url)
-        if url.scheme != "redis" or url.hostname not in LOOPBACK:
-            raise
+    url = urlsplit(settings.redis.url)
     data = Path(settings.installation.state) / "redis"
     server = EmbeddedServer(data, port=url.port or 6379, die_with_parent=True)
     server.start()
@@ -86,6 +88,17 @@ async def server_for(settings: Settings) -> AsyncIterator[bool]:
     finally:
         with anyio.CancelScope(shield=True):
             server.stop()
+
+
+def _without_server(settings: Settings, error: UnavailableError) -> UnavailableError:
+    """Return the error with a hint, if the server that does not answer may have been an embedded one."""
+    url = urlsplit(settings.redis.url)
+    if url.scheme != "redis" or url.hostname not in LOOPBACK:
+        return error
+    return UnavailableError(
+        f"{error} None is started in its place: the settings name a server, which may have the log. If it is this "
+        f"installation's own, with its data in {settings.installation.state}/redis, write embedded = true in [redis]"
+    )
 
 
 async def found_if_new(settings: Settings, actor: str) -> None:

@@ -29,11 +29,12 @@ from shared.log import (
     UnavailableError,
 )
 from shared.log import redis as redis_module
+from shared.log.address import parse_address
 from shared.log.connection import Command, Sent, ServerError
 from shared.log.durability import UnfitServerError, check_server
 from shared.log.identity import digest_of
 from shared.log.redis import RedisLog, library
-from shared.log.topology import parse_address, topology_of
+from shared.log.topology import topology_of
 from shared.server.embedded import EmbeddedServer, find_program
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
