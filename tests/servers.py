@@ -137,6 +137,27 @@ def cluster(
         yield nodes
 
 
+@contextmanager
+def joined(folder: Path, nodes: Sequence[Node], program: Path | None = None) -> Iterator[Node]:
+    """A master without slots that joins a cluster."""
+    with started(folder, options={"cluster-enabled": "yes", "appendonly": "yes"}, program=program) as node:
+        node.execute("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
+        until(lambda: all(len(each.client.cluster("nodes")) > len(nodes) for each in (node, *nodes)))
+        yield node
+
+
+def move_slot(slot: int, giver: Node, taker: Node, masters: Sequence[Node]) -> None:
+    """Move a slot key by key, as ``redis-cli --cluster reshard`` does."""
+    ids = {node: node.execute("CLUSTER", "MYID") for node in (giver, taker)}
+    taker.execute("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[giver])
+    giver.execute("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[taker])
+    while keys := giver.execute("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        giver.execute("MIGRATE", "127.0.0.1", taker.port, keys[0], 0, 5000)
+        time.sleep(0.02)
+    for node in (taker, giver, *masters):
+        node.execute("CLUSTER", "SETSLOT", slot, "NODE", ids[taker])
+
+
 def _replicates(node: Node, master: Node) -> bool:
     with suppress(redis.exceptions.ResponseError):  # it does not know the master yet
         node.execute("CLUSTER", "REPLICATE", master.execute("CLUSTER", "MYID"))

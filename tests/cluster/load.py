@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
-from bench.installation import Installation, all_decisions, wait_until
+from bench.installation import Installation, all_decisions, all_entries, wait_until
 from schemas.catalogue import partition_of
+from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from services.console.sources import symbol_names
+from shared.log import StreamKey
 from tests.servers import Node, until
 
 SYMBOLS: Final = 8
@@ -65,17 +67,35 @@ class Load:
         return Counter(partition_of(names[number % SYMBOLS], self.installation.partitions) for number in range(limit))
 
     @contextmanager
-    def fed(self, limit: int) -> Iterator[None]:
-        """Feed ``limit`` bars meanwhile, and wait until each was decided once."""
-        feed = self.installation.start("feed", *MARKET, "--limit", str(limit), "--speed", str(SPEED))
+    def fed(self, limit: int, *, again: bool = False) -> Iterator[None]:
+        """Feed ``limit`` bars meanwhile, and wait until each was decided once. ``again``: start the feed again
+        if it ends because the server lost its last writes."""
+        words = ("feed", *MARKET, "--limit", str(limit), "--speed", str(SPEED))
+        feed = self.installation.start(*words)
         try:
             yield
             output, errors = feed.communicate(timeout=120)
+            while again and "lost its last writes" in errors:
+                feed = self.installation.start(*words)
+                output, errors = feed.communicate(timeout=120)
             assert feed.returncode == 0, output + errors
             wait_until(lambda: self.counts() == self.expected(limit), told=self.counts)
         finally:
             feed.kill()
             feed.communicate()
+
+    def alarms(self, partition: int) -> list[Any]:
+        """The events in ``alarms`` of a partition."""
+
+        async def read() -> list[Any]:
+            log = self.installation.log()
+            try:
+                entries = await all_entries(log, StreamKey("alarms", partition))
+                return [decode("alarms", entry.data).event for entry in entries]
+            finally:
+                await log.close()
+
+        return anyio.run(read)
 
 
 @contextmanager
