@@ -16,8 +16,6 @@ from shared.log.redis import RedisLog, library
 from shared.server import certificates, users
 from shared.settings import redis_url_with_password
 
-ADMIN = "admin"
-
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
@@ -30,7 +28,7 @@ def access(folder: Path, names: Sequence[str]) -> None:
     With --tls also FOLDER/tls/server.key and server.crt, and a copy of server.crt next to each password, with which
     clients verify the server. Existing passwords and certificates are kept: to rotate one, delete it, run this command
     again and restart."""
-    hashes = {user: users.hashed(_password(folder / user / "password")) for user in (*users.USERS, ADMIN)}
+    hashes = {user: users.hashed(_password(folder / user / "password")) for user in (*users.USERS, *users.ADDED)}
     file = folder / "users.acl"
     made = file.with_suffix(".new")
     made.write_text("\n".join(users.lines(hashes)) + "\n", encoding="ascii")
