@@ -12,7 +12,7 @@ FIRST := --actor demo --reason 'first models'
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: telemetry help demo test test-stack fuzz lint types format bench schemas docs up down demo-stack wheels clean
+.PHONY: telemetry help demo test test-stack test-cluster fuzz lint types format bench schemas docs up down demo-stack wheels clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +29,13 @@ demo: $(VENV)/.demo ## Bars in, decisions out, on an embedded Redis; BARS=<file 
 	@$(BIN)/conclave demo $(if $(BARS),--bars '$(BARS)') $(DEMO)
 
 test: $(VENV)/.test ## All tests that need neither Docker nor systemd
-	@$(BIN)/python -m pytest -m 'not stack' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -m 'not stack and not cluster' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-stack: $(VENV)/.test ## The tests that need Docker or systemd
 	@$(BIN)/python -m pytest -m stack -rs $(TESTS)
+
+test-cluster: $(VENV)/.test ## The tests with servers under Sentinel and in a cluster, with Redis and with Valkey
+	@$(BIN)/python -m pytest -m cluster -rs $(TESTS)
 
 fuzz: $(VENV)/.test ## Property tests with fresh seeds for FUZZ_MINUTES (60), until one is falsified
 	@$(BIN)/python tests/fuzz.py --minutes $(FUZZ_MINUTES) $(TESTS)

@@ -19,6 +19,7 @@ from services.console.run.processes import console_command
 from shared.log import START, Entry, GroupView, Log, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import ONE_THREAD
+from shared.settings import URL_SCHEMES
 
 TREES = ("xgboost", "lightgbm")
 
@@ -32,15 +33,21 @@ def free_port() -> int:
 
 
 class Installation:
-    """``conclave`` in ``folder``, with its own server on a free port."""
+    """``conclave`` in ``folder``, with its own server on a free port, or with the servers at ``url``."""
 
-    def __init__(self, folder: Path, *, models: Sequence[str] = TREES, partitions: int = 1, extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, models: Sequence[str] = TREES, partitions: int = 1, extra: str = "", url: str = ""
+    ) -> None:
         self.folder = folder
         self.models = tuple(models)
-        self.url = f"redis://127.0.0.1:{free_port()}/0"
+        self.partitions = partitions
+        self.url = url or f"redis://127.0.0.1:{free_port()}/0"
+        mode = URL_SCHEMES[self.url.partition("://")[0]]
+        own = str(not url).lower()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "conclave.toml").write_text(
-            f'[redis]\nurl = "{self.url}"\n\n[installation]\npartitions = {partitions}\n\n'
+            f'[redis]\nmode = "{mode}"\nurl = "{self.url}"\nembedded = {own}\n\n'
+            f"[installation]\npartitions = {partitions}\n\n"
             f"[models]\nnames = {json.dumps(list(self.models))}\n{extra}"
         )
 
@@ -59,11 +66,15 @@ class Installation:
             text=True,
         )
 
-    def conclave(self, *words: str, code: int = 0) -> str:
-        """Run a console command and return its output. Raises ``AssertionError`` unless it exits with ``code``."""
-        done = subprocess.run(
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a console command, and return its exit code and output."""
+        return subprocess.run(
             self.command(*words), cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
         )
+
+    def conclave(self, *words: str, code: int = 0) -> str:
+        """Run a console command and return its output. Raises ``AssertionError`` unless it exits with ``code``."""
+        done = self.run(*words)
         if done.returncode != code:
             raise AssertionError(
                 f"conclave {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"

@@ -5,7 +5,8 @@ feature set and the gap policy are recorded in every vector. Two machines with d
 stream reach the same decisions, or none.
 
 Secrets are read from the environment only: ``CONCLAVE_REDIS_PASSWORD``, or ``CONCLAVE_REDIS_PASSWORD_FILE`` with the
-path of a file. A secret in the settings file is refused. ``CONCLAVE_REDIS_USER`` is the Redis user of a process, where
+path of a file; those of Sentinels from ``CONCLAVE_SENTINEL_PASSWORD`` or ``CONCLAVE_SENTINEL_PASSWORD_FILE``. A secret
+in the settings file is refused. ``CONCLAVE_REDIS_USER`` is the Redis user of a process, where
 several processes share a file. ``OTEL_EXPORTER_OTLP_ENDPOINT`` of OpenTelemetry is used if the file names no endpoint.
 """
 
@@ -26,18 +27,22 @@ FILE: Final = "conclave.toml"
 VARIABLE: Final = "CONCLAVE_SETTINGS"
 USER: Final = "CONCLAVE_REDIS_USER"
 PASSWORD: Final = "CONCLAVE_REDIS_PASSWORD"  # noqa: S105  # a variable's name
+SENTINEL_PASSWORD: Final = "CONCLAVE_SENTINEL_PASSWORD"  # noqa: S105  # a variable's name
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PASSWORD_FILE: Final = "CONCLAVE_REDIS_PASSWORD_FILE"  # noqa: S105  # a variable's name
 SECRET_WORDS: Final = ("password", "passwd", "secret", "token", "credential", "api_key", "apikey")
-URL_SCHEMES: Final = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "redis+cluster",
-    "rediss+cluster",
-)
+Mode = Literal["single", "sentinel", "cluster"]
+URL_SCHEMES: Final[Mapping[str, Mode]] = {
+    "redis": "single",
+    "rediss": "single",
+    "unix": "single",
+    "redis+sentinel": "sentinel",
+    "rediss+sentinel": "sentinel",
+    "redis+cluster": "cluster",
+    "rediss+cluster": "cluster",
+}
+"""The mode that an address is for, by its scheme."""
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class SettingsError(ValueError):
@@ -45,17 +50,36 @@ class SettingsError(ValueError):
 
 
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):
-    """The Redis server of the log."""
+    """The Redis servers of the log."""
 
+    mode: Annotated[
+        Mode,
+        Meta(description="`single`: one server. `sentinel`: a master under Sentinels. `cluster`: several masters."),
+    ] = "single"
     url: Annotated[
         str,
         Meta(
-            description="Server: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://, without a "
-            "password. A user name is allowed."
+            description="One server: redis://, rediss://, unix://. Sentinels: redis+sentinel://host:port,.../SERVICE. "
+            "Nodes of a cluster to ask first: redis+cluster://host:port,... A user name is allowed, a password is not."
         ),
     ] = "redis://127.0.0.1:6399/0"
+    embedded: Annotated[
+        bool,
+        Meta(
+            description="If no server answers at `url`, `conclave up` starts one, with its data in the state folder. "
+            "True without `url`."
+        ),
+    ] = False
     ca: Annotated[
         str, Meta(description="Certificate (PEM) that signed the server's, for TLS. Empty: the system's.")
+    ] = ""
+    sentinel_user: Annotated[str, Meta(description="User name at the Sentinels. Empty: none.")] = ""
+    sentinel_tls: Annotated[
+        Literal["same", "yes", "no"],
+        Meta(description="TLS to the Sentinels. `same`: if `url` is one of TLS (rediss+sentinel://)."),
+    ] = "same"
+    sentinel_ca: Annotated[
+        str, Meta(description="Certificate (PEM) that signed those of the Sentinels. Empty: `ca`.")
     ] = ""
     ephemeral: Annotated[
         bool, Meta(description="Accept a server that may lose or evict what was written. For tests and trials.")
@@ -212,7 +236,7 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
     folder of the file, or to the working directory without a file. Raises ``SettingsError``."""
     file = find(path, environ)
     if file is None:
-        return _anchored(_with_endpoint(Settings(), environ), Path.cwd())
+        return _anchored(_with_endpoint(Settings(redis=Redis(embedded=True)), environ), Path.cwd())
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -222,6 +246,8 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
         settings = msgspec.convert(document, Settings)
     except ValidationError as error:
         raise SettingsError(f"{file}: {_placed(error, document)}") from None
+    if not {"url", "embedded"} & document.get("redis", {}).keys():
+        settings = msgspec.structs.replace(settings, redis=msgspec.structs.replace(settings.redis, embedded=True))
     settings = _with_endpoint(settings, environ)
     _refuse_values(settings, file)
     return _anchored(settings, file.parent)
@@ -230,12 +256,20 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
 def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     """Return the URL of the server with the password from the environment and the path of the certificate, for a
     client. Do not print it. Raises ``SettingsError``."""
-    url, password = settings.redis.url, _password(environ)
-    if settings.redis.ca:
-        url += ("&" if urlsplit(url).query else "?") + urlencode({"ssl_ca_certs": settings.redis.ca})
+    redis, password = settings.redis, _password(environ, PASSWORD)
+    options = {"ssl_ca_certs": redis.ca}
+    if redis.mode == "sentinel":
+        options |= {
+            "sentinel_username": redis.sentinel_user,
+            "sentinel_password": _password(environ, SENTINEL_PASSWORD),
+            "sentinel_tls": "" if redis.sentinel_tls == "same" else redis.sentinel_tls,
+            "sentinel_ca_certs": redis.sentinel_ca,
+        }
+    parts = urlsplit(redis.url)
+    query = urlencode({name: value for name, value in options.items() if value})
+    parts = parts._replace(query="&".join(filter(None, (parts.query, query))))
     if not password:
-        return url
-    parts = urlsplit(url)
+        return urlunsplit(parts) if query else redis.url
     user, _, place = parts.netloc.rpartition("@")
     user = environ.get(USER) or user
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
@@ -321,6 +355,7 @@ def _refuse_values(settings: Settings, file: Path) -> None:
         raise SettingsError(
             f"{file}: url in [redis] holds a password; take it out and set ${PASSWORD} or ${PASSWORD_FILE}"
         )
+    _refuse_mode(settings.redis, file)
     if settings.redis.ca and not parts.scheme.startswith("rediss"):
         raise SettingsError(f"{file}: ca in [redis] is for a server that speaks TLS; url begins with {parts.scheme}://")
     endpoint = urlsplit(settings.telemetry.endpoint)
@@ -338,6 +373,35 @@ def _refuse_values(settings: Settings, file: Path) -> None:
             raise SettingsError(f"{file}: {key} in [{section}]: a name is given twice: {', '.join(names)}")
 
 
+def _refuse_mode(redis: Redis, file: Path) -> None:
+    """Check that the mode fits the address and the other settings of the section. Raises ``SettingsError``."""
+    parts = urlsplit(redis.url)
+    mode = URL_SCHEMES[parts.scheme]
+    if mode != redis.mode:
+        schemes = " or ".join(f"{scheme}://" for scheme, for_mode in URL_SCHEMES.items() if for_mode == redis.mode)
+        what = {"single": "one server", "sentinel": "Sentinels", "cluster": "nodes of a cluster"}[mode]
+        raise SettingsError(
+            f"{file}: url in [redis] begins with {parts.scheme}://, which names {what}, and mode is "
+            f'"{redis.mode}"; write mode = "{mode}", or a url that begins with {schemes}'
+        )
+    if redis.mode == "sentinel" and not parts.path.strip("/"):
+        raise SettingsError(
+            f"{file}: url in [redis] does not name the service that the Sentinels watch; write it after them, as "
+            f"{parts.scheme}://host:port,host:port/SERVICE"
+        )
+    own = {"sentinel_user": redis.sentinel_user, "sentinel_ca": redis.sentinel_ca}
+    given = [*filter(own.get, own), *(["sentinel_tls"] if redis.sentinel_tls != "same" else [])]
+    if given and redis.mode != "sentinel":
+        raise SettingsError(f'{file}: {given[0]} in [redis] is for mode = "sentinel", found mode = "{redis.mode}"')
+    tls = redis.sentinel_tls == "yes" or (redis.sentinel_tls == "same" and parts.scheme.startswith("rediss"))
+    if redis.sentinel_ca and not tls:
+        raise SettingsError(f"{file}: sentinel_ca in [redis] is for Sentinels that speak TLS; see sentinel_tls")
+    if redis.embedded and (parts.scheme != "redis" or parts.hostname not in LOOPBACK):
+        raise SettingsError(
+            f"{file}: embedded in [redis] is for a server on loopback, as redis://127.0.0.1:6399/0, found {redis.url}"
+        )
+
+
 def _anchored_path(folder: Path, path: str) -> str:
     """Return a path below ``folder``; a URL and an empty text unchanged."""
     return str(folder / path) if path and "://" not in path else path
@@ -350,6 +414,8 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     redis = settings.redis
     if redis.ca:
         redis = replace(redis, ca=str(folder / redis.ca))
+    if redis.sentinel_ca:
+        redis = replace(redis, sentinel_ca=str(folder / redis.sentinel_ca))
     archive = settings.archive
     archive = replace(archive, path=_anchored_path(folder, archive.path), copy=_anchored_path(folder, archive.copy))
     return replace(
@@ -361,16 +427,18 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     )
 
 
-def _password(environ: Mapping[str, str]) -> str:
-    given, file = environ.get(PASSWORD, ""), environ.get(PASSWORD_FILE, "")
+def _password(environ: Mapping[str, str], variable: str) -> str:
+    """Return the password in a variable, or in the file that ``<variable>_FILE`` names; empty if there is none."""
+    by_file = f"{variable}_FILE"
+    given, file = environ.get(variable, ""), environ.get(by_file, "")
     if given and file:
-        raise SettingsError(f"both ${PASSWORD} and ${PASSWORD_FILE} are set; keep one")
+        raise SettingsError(f"both ${variable} and ${by_file} are set; keep one")
     if not file:
         return given
     try:
         password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"${PASSWORD_FILE}: cannot read {file}: {error}") from None
+        raise SettingsError(f"${by_file}: cannot read {file}: {error}") from None
     if not password:
-        raise SettingsError(f"${PASSWORD_FILE}: {file} is empty")
+        raise SettingsError(f"${by_file}: {file} is empty")
     return password

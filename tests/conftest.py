@@ -229,21 +229,28 @@ def _embedded(data: Path) -> Iterator[str]:
         yield server.url
 
 
-LEFT_OUT: list[str] = []
+LEFT_OUT: dict[str, list[str]] = {}
+NEEDED: Final = {
+    "stack": "a Docker engine or a booted systemd",
+    "cluster": "servers under Sentinel and in a cluster",
+}
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Notes the tests that a filter left out because they need Docker or systemd."""
-    LEFT_OUT.extend(item.nodeid for item in items if item.get_closest_marker("stack"))
+    """Notes the tests that a filter left out because of what they need."""
+    for item in items:
+        for marker in NEEDED:
+            if item.get_closest_marker(marker):
+                LEFT_OUT.setdefault(marker, []).append(item.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says loudly what was not run."""
-    if LEFT_OUT:
+    for marker, names in LEFT_OUT.items():
         terminalreporter.section("NOT RUN", sep="!", red=True)
         terminalreporter.line(
-            f"{len(LEFT_OUT)} tests that need a Docker engine or a booted systemd were left out. "
-            "`make test-stack` runs them where there is one:"
+            f"{len(names)} tests that need {NEEDED[marker]} were left out. "
+            f"`make test-{marker}` runs them where there is one:"
         )
-        for name in sorted({name.partition("::")[0] for name in LEFT_OUT}):
+        for name in sorted({name.partition("::")[0] for name in names}):
             terminalreporter.line(f"  {name}")

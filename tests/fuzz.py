@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-PROPERTY_TESTS: Final = "hypothesis and not stack"
+PROPERTY_TESTS: Final = "hypothesis and not stack and not cluster"
 PASSED, FAILED = 0, 1
 FALSIFIED: Final = re.compile(r"(?:Falsifying|Failing) (?:explicit )?(?:example|test case): (\w+)\($")
 BLOB: Final = re.compile(r"@reproduce_failure\(.*\)")

@@ -19,6 +19,7 @@ from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableEr
 from shared.log.admin import NotEmptyError
 from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError
+from shared.log.topology import WrongAddressError
 from shared.plugins import PluginError
 from shared.report.drawing import ChartsMissingError
 from shared.runtime.losses import GapError
@@ -65,6 +66,7 @@ CODES: Final[dict[type[Exception], int]] = {
     TruncatedLogError: 2,
     UnavailableError: 2,
     UnfitServerError: 2,
+    WrongAddressError: 2,
 }
 
 

@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+import anyio
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from schemas.catalogue import STREAMS
 from shared.log import START, Entry, StreamKey
 from shared.log.connection import server_errors
+from shared.log.layout import group_key, groups_key
+from shared.log.routing import CLOSE_S
 from shared.log.topology import Topology, topology_of
 
 AT_ONCE: Final = 500
@@ -49,8 +52,9 @@ async def opened_whole(url: str, name: str) -> AsyncIterator["Whole"]:
         with server_errors(str(topology.address)):
             yield whole
     finally:
-        await whole.close()
-        await topology.close()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await whole.close()
+            await topology.close()
 
 
 class Whole:
@@ -69,15 +73,15 @@ class Whole:
     async def cut(self, partition: int) -> PartitionCut:
         """Return a consistent cut of a partition."""
         streams = [spec for spec in STREAMS.values() if spec.partitioned]
-        client = await self._client(_groups(partition))
-        names: Any = await client.smembers(_groups(partition))
+        client = await self._client(groups_key(partition))
+        names: Any = await client.smembers(groups_key(partition))
         while True:
             async with client.pipeline(transaction=True) as at_once:
-                at_once.smembers(_groups(partition))
+                at_once.smembers(groups_key(partition))
                 for spec in streams:
                     at_once.xinfo_stream(spec.key(partition))
                 for name in names:
-                    at_once.hgetall(_group(name.decode(), partition))
+                    at_once.hgetall(group_key(name.decode(), partition))
                 known, *facts = await at_once.execute(raise_on_error=False)
             if isinstance(known, Exception):
                 raise known
@@ -110,7 +114,7 @@ class Whole:
         keys = [
             spec.key(number) for spec in STREAMS.values() for number in range(partitions if spec.partitioned else 1)
         ]
-        for key in (*keys, *(_groups(number) for number in range(partitions))):
+        for key in (*keys, *(groups_key(number) for number in range(partitions))):
             if await (await self._client(key)).exists(key):
                 raise NotEmptyError(
                     f"the server holds {key} already: restore into an empty one, so that nothing is mixed. "
@@ -143,9 +147,9 @@ class Whole:
         }
         if fields.get("wrote") == fields["epoch"]:
             kept["wrote"] = kept["epoch"]  # the digests cover the restored entries
-        client = await self._client(_groups(partition))
-        await client.hset(_group(group, partition), mapping=kept)
-        await client.sadd(_groups(partition), group)
+        client = await self._client(groups_key(partition))
+        await client.hset(group_key(group, partition), mapping=kept)
+        await client.sadd(groups_key(partition), group)
 
     async def _client(self, key: str) -> Redis:
         server = self._topology.server_of(key)
@@ -161,11 +165,3 @@ def _end(found: Any) -> StreamEnd:
         raise found
     first = found["first-entry"][0].decode() if found["length"] else START
     return StreamEnd(first, found["last-generated-id"].decode(), found["entries-added"])
-
-
-def _group(group: str, partition: int) -> str:
-    return f"conclave:{{p{partition}}}:group:{group}"
-
-
-def _groups(partition: int) -> str:
-    return f"conclave:{{p{partition}}}:groups"

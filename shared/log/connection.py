@@ -98,17 +98,17 @@ class Connection:
         self._watched = 0.0
 
     @classmethod
-    async def open(cls, link: AbstractConnection, where: str, *, asking: bool = False) -> "Connection":
-        """Connect and log in. Raises ``UnavailableError``, ``ServerError``."""
+    async def open(
+        cls, link: AbstractConnection, where: str, *, asking: bool = False, limit_s: float = CONNECT_S
+    ) -> "Connection":
+        """Connect and log in, within ``limit_s`` seconds. Raises ``UnavailableError``, ``ServerError``."""
         connection = cls(link, where, asking=asking)
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(limit_s):
                 await link.connect()  # type: ignore[no-untyped-call]  # not annotated
         except TimeoutError:
             await connection.close()
-            raise UnavailableError(
-                f"no server at {where}: no answer within {CONNECT_S:.0f} s. Is it running?"
-            ) from None
+            raise UnavailableError(f"no server at {where}: no answer within {limit_s:.0f} s. Is it running?") from None
         except RedisError as error:
             await connection.close()
             raise _unopened(where, error) from None
@@ -255,6 +255,8 @@ def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
     if code in _AGAIN:
         kind = LoadingError if code == "LOADING" else UnavailableError
         return kind(f"{where} cannot do it now: {text}" + (f" What to do: {_DO[code]}" if code in _DO else ""))
+    if isinstance(error, AskError):  # a client of redis-py for one node; the next attempt looks the node up again
+        return UnavailableError(f"{where}: slot {error.slot_id} has moved, or is being moved")
     if isinstance(error, AuthenticationError | ResponseError):
         return ServerError(text)
     return UnavailableError(f"{where} does not answer: {text}")

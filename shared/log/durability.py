@@ -21,8 +21,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from shared.log import LoadingError, UnavailableError
+from shared.log.address import parse_address
 from shared.log.connection import server_errors
-from shared.log.topology import parse_address, topology_of
+from shared.log.routing import CLOSE_S
+from shared.log.topology import topology_of
 
 SYNCS: Final = 15
 LOADING_S: Final = 30.0
@@ -68,7 +70,8 @@ async def check_server(url: str, ephemeral: bool) -> ServerReport:
     ``LOADING_S`` seconds.
 
     Raises ``UnfitServerError`` if a server may lose the log, unless ``ephemeral`` declares that this is acceptable.
-    Raises ``UnavailableError`` if a server does not answer."""
+    Raises ``WrongAddressError`` if the servers are of another kind than the address says, and ``UnavailableError`` if
+    one does not answer."""
     address = parse_address(url)
     facts = await _answers(url)
     faults = tuple(dict.fromkeys(fault for each in facts for fault in _faults(each)))
@@ -129,11 +132,13 @@ async def _facts_of_all(url: str) -> list[dict[str, Any]]:
         with server_errors(str(topology.address)):
             for server in await topology.masters():
                 async with await topology.client(server, "conclave:check") as client:
+                    await topology.check_kind(client)
                     found.append(await _facts(client))
                 if found[-1].get("loading") == 1:  # INFO does not describe its persistence correctly yet
                     raise LoadingError(f"{server} reads its file")
     finally:
-        await topology.close()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await topology.close()
     return found
 
 
@@ -156,7 +161,8 @@ async def rewrite_append_only_file(url: str) -> None:
                     if facts.get("aof_enabled") == 1 and facts.get("aof_last_rewrite_time_sec") == -1:
                         await client.bgrewriteaof()
     finally:
-        await topology.close()
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await topology.close()
 
 
 def fsync_ms(directory: Path) -> float:

@@ -13,27 +13,20 @@ services wait for its outputs. An answer that the caller does not ask for is dro
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple
 
 from shared.log import Entry, StreamKey, UnavailableError
 from shared.log.connection import Command, Connection
+from shared.log.routing import Router
 from shared.log.topology import slot_of
 
-T = TypeVar("T")
 Rows = dict[StreamKey, Sequence[Any]]
 
 GRACE_S: Final = 5.0
 """How much longer than its ``block_ms`` a read may take (seconds)."""
-
-
-class Persist(Protocol):
-    """Await ``attempt``, and repeat it if a connection breaks."""
-
-    async def __call__(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of ``attempt``. Raises ``UnavailableError``, ``ServerError``."""
 
 
 class _Read(NamedTuple):
@@ -82,17 +75,10 @@ class _Aside(NamedTuple):
 
 
 class StreamReader:
-    """The reads of one log.
+    """The reads of one log, over connections of ``router``."""
 
-    ``server_of`` returns the number of the server that has a key. ``connect`` opens a connection to a server.
-    ``persist`` repeats an attempt until it is answered."""
-
-    def __init__(
-        self, server_of: Callable[[str], int], connect: Callable[[int], Awaitable[Connection]], persist: Persist
-    ) -> None:
-        self._server_of = server_of
-        self._connect = connect
-        self._persist = persist
+    def __init__(self, router: Router) -> None:
+        self._router = router
         self._free: dict[int, list[Connection]] = {}
         self._sent: dict[int, _Sent] = {}
         self._aside: dict[int, _Aside] = {}
@@ -106,7 +92,7 @@ class StreamReader:
             for slot, places in _by_slot(tuple(after)).items()
         }
         self._next = None
-        rows: Rows = await self._persist(partial(self._first if block_ms > 0 else self._now, reads))
+        rows: Rows = await self._router.persist(partial(self._first if block_ms > 0 else self._now, reads))
         *_, last = reads.values()
         found = {place: rows[place] for place in last.after if place in rows}
         if last.full(found):
@@ -266,7 +252,7 @@ class StreamReader:
         self._free.setdefault(server, []).append(connection)
 
     def _server(self, read: _Read) -> int:
-        return self._server_of(next(iter(read.after)).key)
+        return self._router.server_of(next(iter(read.after)).key)
 
     async def _connection(self, server: int) -> Connection:
         free = self._free.get(server, [])
@@ -275,7 +261,7 @@ class StreamReader:
             if not connection.closed:
                 return connection
             await connection.close()
-        return await self._connect(server)
+        return await self._router.for_reads(server)
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,174 +5,49 @@ each time that a connection is opened, so that a new connection leads to the new
 """
 
 import functools
-import pkgutil
+import random
 import ssl
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
-from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.asyncio.connection import (
     AbstractConnection,
     ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
-    parse_url,
 )
 from redis.asyncio.connection import Connection as PlainConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.credentials import CredentialProvider
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.log import UnavailableError
+from shared.log.address import SENTINEL_PORT, Address, Kind, parse_address
 from shared.log.connection import ANSWER_S, CONNECT_S, Connection, RedirectedError, ServerError, server_errors
 
-PORT: Final = 6379
-SENTINEL_PORT: Final = 26379
-SENTINEL_S: Final = 1.0
-"""How long a Sentinel may take to answer before the next one is asked (seconds)."""
-CERTIFICATE: Final = "ssl_ca_certs"
-"""Option of an address: a file of CA certificates. One of them must have signed the server's certificate."""
+SLOTS: Final = 16384
+"""The slots of a cluster."""
+LOOK_S: Final = 1.0
+"""How long a Sentinel or a node may take to answer before the next one is asked where the masters are (seconds)."""
 _NO_NOTICES: Final = MaintNotificationsConfig(enabled=False)
 """Only a managed service sends notices of maintenance, but each client would request them from every server."""
-_OPTIONS: Final = {"db", "protocol", "credential_provider"}
-_TLS_OPTIONS: Final = {CERTIFICATE, "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
-"""The options that an address may have. Others of redis-py would break assumptions of the log, or trust any server."""
-_EXPECTED: Final = (
-    "expected redis://host:port/0, rediss://... for TLS, unix:///path, redis+sentinel://host:port,host:port/service/0 "
-    "or redis+cluster://host:port,host:port, with options "
-)
-
-Kind = Literal["server", "sentinel", "cluster"]
-SCHEMES: Final[Mapping[str, Kind]] = {
-    "redis": "server",
-    "rediss": "server",
-    "unix": "server",
-    "redis+sentinel": "sentinel",
-    "rediss+sentinel": "sentinel",
-    "redis+cluster": "cluster",
-    "rediss+cluster": "cluster",
-}
-"""The kind of an address, by its scheme."""
 
 
-class Address(NamedTuple):
-    """Where the servers are, and how to log in.
+class SlotRange(NamedTuple):
+    """Slots ``first`` to ``last`` of a cluster, and host and port of their master."""
 
-    ``nodes``: host and port of the server, or of the Sentinels or cluster nodes that are asked first. Empty for a Unix
-    socket. ``service``: the name of the master in Sentinel. ``options``: arguments of redis-py's connections."""
-
-    kind: Kind
-    nodes: tuple[tuple[str, int], ...]
-    service: str
-    tls: bool
-    options: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        nodes = ",".join(f"{host}:{port}" for host, port in self.nodes)
-        match self.kind:
-            case "server":
-                return self.path or nodes
-            case "sentinel":
-                return f"service {self.service} of the Sentinels {nodes}"
-            case "cluster":
-                return f"the cluster of {nodes}"
-
-    def __repr__(self) -> str:
-        return f"Address({self})"
-
-    @property
-    def path(self) -> str:
-        """Return the path of the Unix socket; empty if there is none."""
-        return str(self.options.get("path", ""))
-
-    @property
-    def user(self) -> str:
-        """Return the user name; empty if the address has none."""
-        return str(self.options.get("username", ""))
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Return the hosts of ``nodes``."""
-        return tuple(host for host, _ in self.nodes)
+    first: int
+    last: int
+    master: tuple[str, int]
 
 
-def parse_address(url: str) -> Address:
-    """Parse the address of the servers: ``redis://[user[:password]@]host[:port][/database]``, ``rediss://`` for TLS,
-    ``unix:///path[?db=n]``, ``redis+sentinel://host[:port],.../service[/database]``, ``redis+cluster://host[:port],...``
-    (``rediss+`` for TLS). Raises ``ValueError``; its message shows no password."""
-    try:
-        return _parsed(url)
-    except ValueError as error:
-        shown = url.partition("://")[0] + "://" + url.partition("://")[2].rpartition("@")[2].partition("?")[0]
-        why = f" ({error})" if isinstance(error, _AddressError) else ""
-        names = ", ".join(sorted(_OPTIONS | _TLS_OPTIONS))
-        raise ValueError(f"no server address: {shown!r}{why}; {_EXPECTED}{names}") from None
-
-
-class _AddressError(ValueError):
-    """The reason why an address is invalid. It contains no secret."""
-
-
-def _parsed(url: str) -> Address:
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or "@" in parts.query + parts.fragment:  # an unquoted password
-        raise ValueError
-    scheme, kind = parts.scheme.partition("+")[0], SCHEMES[parts.scheme]
-    tls = scheme == "rediss"
-    allowed = _OPTIONS | (_TLS_OPTIONS if tls else set())
-    if unknown := [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in allowed]:
-        raise _AddressError(f"unknown option {unknown[0]}")
-    login, _, places = parts.netloc.rpartition("@")
-    nodes: tuple[tuple[str, int], ...] = ()
-    service, path = "", parts.path
-    if scheme != "unix":
-        nodes = tuple(_node(place, SENTINEL_PORT if kind == "sentinel" else PORT) for place in places.split(","))
-        if kind == "server" and len(nodes) > 1:
-            raise _AddressError("several hosts are for redis+sentinel:// and redis+cluster://")
-        if kind == "sentinel":
-            service, _, path = path.strip("/").partition("/")
-            if not service:
-                raise _AddressError("the service that Sentinel watches is missing")
-        if path.strip("/") and not path.strip("/").isdigit():
-            raise _AddressError("the database is no number")
-    elif not path:
-        raise ValueError
-    host = f"{login}@localhost" if scheme != "unix" else parts.netloc
-    options: dict[str, Any] = dict(parse_url(urlunsplit((scheme, host, path, parts.query, ""))))
-    options.pop("connection_class", None)
-    options.pop("host", None)
-    if kind == "cluster" and options.pop("db", 0):
-        raise _AddressError("a cluster has database 0 alone")
-    if "credential_provider" in options:
-        options["credential_provider"] = _provider(options)
-    return Address(kind, nodes, unquote(service), tls, options)
-
-
-def _node(place: str, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{place}")
-    if not parts.hostname:
-        raise ValueError
-    return parts.hostname, parts.port or port
-
-
-def _provider(options: Mapping[str, Any]) -> CredentialProvider:
-    """Call what an address names as ``package.module:name``, without arguments; return the credential provider."""
-    name = options["credential_provider"]
-    if {"username", "password"} & options.keys():
-        raise _AddressError("user and password come from the credential provider")
-    try:
-        provider = pkgutil.resolve_name(name)()
-    except (ImportError, AttributeError, ValueError):
-        raise _AddressError(f"there is no credential provider {name}") from None
-    if not isinstance(provider, CredentialProvider):
-        raise _AddressError(f"{name} gives no redis.credentials.CredentialProvider")
-    return provider
+class WrongAddressError(RuntimeError):
+    """The servers at an address are of another kind than it says. The message has what to write instead."""
 
 
 class TlsConnection(SSLConnection):
@@ -223,19 +98,40 @@ class Topology:
         return self.address.nodes[0] if self.address.nodes else ("", 0)
 
     def redirected(self, error: RedirectedError) -> None:
-        """Record which node has a slot. Raises ``ServerError`` if the address is not that of a cluster."""
-        raise ServerError(
-            f"{self.address} is a node of a cluster ({error}): write its address as redis+cluster://host:port"
+        """Record which node has a slot. Raises ``WrongAddressError`` if the address is not that of a cluster."""
+        raise self._wrong("cluster", "a node of a cluster")
+
+    async def check_kind(self, client: Redis) -> None:
+        """Raise ``WrongAddressError`` if the server of a client is of another kind than the address says."""
+        facts = await client.info("server")
+        mode = facts.get("redis_mode") or facts.get("server_mode")
+        if mode == "cluster" and self.address.kind != "cluster":
+            raise self._wrong("cluster", "a node of a cluster")
+        if mode == "sentinel":
+            services = sorted(map(str, await client.sentinel_masters()))
+            raise self._wrong("sentinel", "a Sentinel, which keeps no log", services)
+
+    def _wrong(self, kind: Kind, what: str, services: Sequence[str] = ()) -> WrongAddressError:
+        scheme = f"{'rediss' if self.address.tls else 'redis'}+{kind}"
+        nodes = ",".join(f"{host}:{port}" for host, port in self.address.nodes)
+        path = f"/{services[0] if services else 'SERVICE'}" if kind == "sentinel" else ""
+        watched = f"; it watches: {', '.join(services)}" if services else ""
+        return WrongAddressError(
+            f'{self.address} is {what}{watched}. In [redis], write mode = "{kind}" and url = "{scheme}://{nodes}{path}"'
         )
 
     async def open(self, server: int, name: str) -> Connection:
         """Open a connection to a server, which lists it as ``name``. Raises ``UnavailableError``, ``ServerError``."""
         return await self.open_at(*await self.node(server), name)
 
-    async def open_at(self, host: str, port: int, name: str, *, asking: bool = False) -> Connection:
-        """Open a connection to exactly this node. Raises ``UnavailableError``, ``ServerError``."""
+    async def open_at(
+        self, host: str, port: int, name: str, *, asking: bool = False, limit_s: float = CONNECT_S
+    ) -> Connection:
+        """Open a connection to exactly this node, within ``limit_s`` seconds. Raises ``UnavailableError``,
+        ``ServerError``."""
         kind, options = self._connecting(host, port, name)
-        return await Connection.open(kind(**options), f"{host}:{port}" if host else self.address.path, asking=asking)
+        where = f"{host}:{port}" if host else self.address.path
+        return await Connection.open(kind(**options), where, asking=asking, limit_s=limit_s)
 
     async def client(self, server: int, name: str) -> Redis:
         """Return a client of redis-py for a server. The caller closes it. It does not repeat commands.
@@ -259,29 +155,78 @@ class Topology:
 
 
 class SentinelTopology(Topology):
-    """The master of a service. The Sentinels are asked without a password, over TLS if the address is one of TLS."""
+    """The master of a service. The Sentinels are asked each time that a connection is opened."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        tls = {name: value for name, value in address.options.items() if name in _TLS_OPTIONS}
         options = {
-            "socket_timeout": SENTINEL_S,
-            "socket_connect_timeout": SENTINEL_S,
+            "socket_timeout": LOOK_S,
+            "socket_connect_timeout": LOOK_S,
             "retry": Retry(NoBackoff(), 0),
             "driver_info": None,
             "maint_notifications_config": _NO_NOTICES,
         }
-        sentinels = {**options, **tls, "ssl": address.tls}
-        self._sentinel = Sentinel(address.nodes, sentinel_kwargs=sentinels)  # type: ignore[no-untyped-call]  # not annotated
-        if address.tls:
+        kwargs = {**options, **address.sentinel}
+        self._sentinel = Sentinel(address.nodes, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]  # has none
+        if address.sentinel["ssl"]:
             for sentinel in self._sentinel.sentinels:
                 sentinel.connection_pool.connection_class = TlsConnection
 
     async def node(self, server: int) -> tuple[str, int]:
         """See ``Topology.node``."""
         with server_errors(str(self.address)):
-            host, port = await self._sentinel.discover_master(self.address.service)
+            try:
+                host, port = await self._sentinel.discover_master(self.address.service)
+            except MasterNotFoundError:
+                raise await self._not_found() from None
+            except ResponseError as error:
+                if "unknown command" not in str(error):
+                    raise
+                raise WrongAddressError(
+                    f"{self.address}: one of these is no Sentinel. Name the Sentinels (port {SENTINEL_PORT} by "
+                    f'default) in `url` in [redis]; for one server without Sentinels write mode = "single" and its '
+                    f"address, as redis://host:port/0"
+                ) from None
         return str(host), int(port)
+
+    async def open_at(
+        self, host: str, port: int, name: str, *, asking: bool = False, limit_s: float = CONNECT_S
+    ) -> Connection:
+        """See ``Topology.open_at``. A Sentinel that learns late of a failover names the former master, which may be a
+        replica now: it would answer reads with what it has, so its role is checked."""
+        connection = await super().open_at(host, port, name, asking=asking, limit_s=limit_s)
+        facts = await connection.call(("INFO", "replication"))
+        if b"role:master" not in facts:
+            await connection.close()
+            raise UnavailableError(f"{host}:{port} is a replica now, and a Sentinel still names it as the master")
+        return connection
+
+    async def _not_found(self) -> UnavailableError | ServerError:
+        """Return the error for a service without a master, with what each Sentinel answered."""
+        reasons, refused = [], False
+        for where, answer in await self.ask_all():
+            if isinstance(answer, RedisError):
+                refused = refused or isinstance(answer, AuthenticationError)
+                reasons.append(f"{where}: {answer}")
+            else:
+                reasons.append(f"{where}: the master {answer['ip']}:{answer['port']} is {answer['flags']}")
+        why = f"no master of {self.address} ({'; '.join(reasons)})"
+        if refused:
+            return ServerError(f"{why}. Set sentinel_user in [redis] and the variable CONCLAVE_SENTINEL_PASSWORD")
+        return UnavailableError(why)
+
+    async def ask_all(self) -> list[tuple[str, Mapping[str, Any] | RedisError]]:
+        """Ask each Sentinel of the address about the service. Return their places and answers, or why there is none."""
+        answers: list[tuple[str, Mapping[str, Any] | RedisError]] = []
+        for sentinel in self._sentinel.sentinels:
+            options = sentinel.connection_pool.connection_kwargs
+            where = f"{options['host']}:{options['port']}"
+            try:
+                state: Any = await sentinel.sentinel_master(self.address.service)
+                answers.append((where, state))
+            except RedisError as error:
+                answers.append((where, error))
+        return sorted(answers, key=lambda each: each[0])
 
     async def close(self) -> None:
         """See ``Topology.close``."""
@@ -289,15 +234,14 @@ class SentinelTopology(Topology):
 
 
 class ClusterTopology(Topology):
-    """The masters of a cluster. The number of a server is any slot that it has."""
+    """The masters of a cluster. The number of a server is any slot that it has.
+
+    redis-py's own lookup of a slot takes 6 ms of processor time. After a failover all services look up all of their
+    connections at once, several times, so that this alone delayed them by seconds."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        kind, options = self._connecting(*address.nodes[0])
-        options = {**options, "connection_class": kind, "socket_timeout": ANSWER_S}
-        del options["host"], options["port"]
-        first = [ClusterNode(host, port, **options) for host, port in address.nodes]
-        self._nodes = NodesManager(first, require_full_coverage=False, connection_kwargs=options)
+        self._ranges: list[SlotRange] = []
         self._moved: dict[int, tuple[str, int]] = {}
 
     def server_of(self, key: str) -> int:
@@ -307,38 +251,61 @@ class ClusterTopology(Topology):
     async def masters(self) -> Sequence[int]:
         """See ``Topology.masters``."""
         await self._look()
-        found: dict[str, int] = {}
-        for slot in sorted(self._nodes.slots_cache):
-            found.setdefault(self._nodes.get_node_from_slot(slot).name, slot)
+        found: dict[tuple[str, int], int] = {}
+        for each in self._ranges:
+            found.setdefault(each.master, each.first)
         return list(found.values())
+
+    async def slots(self) -> dict[tuple[str, int], int]:
+        """Return how many slots each master has, by host and port. Raises ``UnavailableError``."""
+        await self._look()
+        counts = Counter[tuple[str, int]]()
+        for each in self._ranges:
+            counts[each.master] += each.last - each.first + 1
+        return counts
 
     async def node(self, server: int) -> tuple[str, int]:
         """See ``Topology.node``. A redirection of this slot is followed once: the other nodes may learn of it later."""
         if server in self._moved:
             return self._moved.pop(server)
         await self._look()
-        if server not in self._nodes.slots_cache:
-            raise UnavailableError(f"no node of {self.address} has slot {server}")
-        node = self._nodes.get_node_from_slot(server)
-        return node.host, int(node.port)
+        for each in self._ranges:
+            if each.first <= server <= each.last:
+                return each.master
+        raise UnavailableError(f"no node of {self.address} has slot {server}")
 
     def redirected(self, error: RedirectedError) -> None:
         """See ``Topology.redirected``."""
         self._moved[error.slot] = error.host, error.port
 
-    async def close(self) -> None:
-        """See ``Topology.close``."""
-        await self._nodes.aclose()
-        await self._nodes.aclose("startup_nodes")
-
     async def _look(self) -> None:
-        with server_errors(str(self.address)):
+        """Ask a node which master has which slots: one of those that are known, in any order, or of the address."""
+        known = list({each.master: None for each in self._ranges})
+        random.shuffle(known)
+        faults = []
+        for host, port in dict.fromkeys((*known, *self.address.nodes)):
             try:
-                await self._nodes.initialize()
-            except RedisClusterException as error:
-                if isinstance(error.__cause__, RedisError):
-                    raise error.__cause__ from None
-                raise UnavailableError(f"{self.address} does not answer as one: {error}") from None
+                connection = await self.open_at(host, port, "conclave:slots", limit_s=LOOK_S)
+                try:
+                    rows = await connection.call(("CLUSTER", "SLOTS"), LOOK_S)
+                finally:
+                    await connection.close()
+            except UnavailableError as error:
+                faults.append(str(error))
+            except ServerError as error:
+                if "cluster support disabled" not in str(error):
+                    raise
+                raise WrongAddressError(
+                    f'{host}:{port} is one server, not a node of a cluster. In [redis], write mode = "single" and '
+                    f'url = "redis://{host}:{port}/0"'
+                ) from None
+            else:
+                self._ranges = sorted(
+                    SlotRange(first, last, ((place or host.encode()).decode(), port))
+                    for first, last, (place, port, *_), *_ in rows
+                )
+                return
+        raise UnavailableError(f"no node of {self.address} answers: {'; '.join(faults)}")
 
 
 def topology_of(url: str) -> Topology:

@@ -22,6 +22,7 @@ import msgspec
 from schemas.codec import UNDECODABLE
 from shared.distribution import install_command
 from shared.processes import ProcessIdentity, end, identity_of, runs
+from shared.settings import LOOPBACK
 
 LOCK: Final = "server.lock"
 CARD: Final = "server.json"
@@ -29,8 +30,6 @@ LOG: Final = "server.log"
 SOCKET: Final = "server.sock"
 LONGEST: Final = 107
 """The longest path of a Unix socket, in bytes."""
-
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _BORN: Final = (
     "import ctypes, os, signal, sys\n"

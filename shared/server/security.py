@@ -16,10 +16,11 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from shared.log.address import Address
 from shared.log.connection import server_errors
 from shared.log.durability import refused_writes
 from shared.log.redis import library
-from shared.log.topology import Address, TlsConnection, topology_of
+from shared.log.topology import TlsConnection, topology_of
 from shared.server import users
 
 Verdict = Literal["good", "open", "wrong", "unknown"]
@@ -64,13 +65,15 @@ class Seen(Struct, frozen=True):
 async def in_force(url: str, ephemeral: bool = False) -> list[SecurityCheck]:
     """Return all checks of the server at ``url``; for a cluster those of every master, with its number.
 
-    ``ephemeral`` is True if the log may be lost; persistence is not checked then. Raises ``UnavailableError``."""
+    ``ephemeral`` is True if the log may be lost; persistence is not checked then. Raises ``UnavailableError``,
+    ``WrongAddressError``."""
     topology, checks = topology_of(url), list[SecurityCheck]()
     try:
         with server_errors(str(topology.address)):
             masters = await topology.masters()
             for number, server in enumerate(masters, start=1):
                 async with await topology.client(server, "conclave:doctor") as client:
+                    await topology.check_kind(client)
                     found = judged(await _look(client, topology.address), ephemeral)
                 of = f" ({number} of {len(masters)})" if len(masters) > 1 else ""
                 checks += [replace(check, what=check.what + of) for check in found]

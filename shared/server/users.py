@@ -25,7 +25,8 @@ USERS: Final[tuple[str, ...]] = get_args(Service)
 """A user for each service; ``console`` is for operators, ``executor`` for the program that trades."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
 """Patterns for the groups of a service whose groups do not have its name."""
-CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time"
+CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time +cluster|slots +asking +wait"
+"""What every client may do. The last three are for servers that are replicated, or are nodes of a cluster."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +xinfo|groups +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
@@ -43,6 +44,10 @@ Redis replays its append-only file as this user. Without permissions, it refuses
 next start: the commits of all groups are lost, and only the server's log reports it (seen with Redis 7.0.15)."""
 HEALTH: Final = "user health on nopass resetchannels -@all +ping"
 """The rule of the user for health checks: no password, and no command except PING."""
+REPLICA: Final = "replica"
+"""The user as which a replica follows its master (``masteruser``)."""
+ADDED: Final = {"admin": "~* &* +@all", REPLICA: "resetchannels -@all +psync +replconf +ping"}
+"""Users beside those of services: the administrator, and the replicas of a server that is replicated."""
 
 
 def hashed(password: str) -> str:
@@ -53,11 +58,10 @@ def hashed(password: str) -> str:
 def lines(hashes: Mapping[str, str]) -> list[str]:
     """Return the lines of the access-control file, one for each user.
 
-    ``hashes`` contains the digests of passwords (``hashed``) by user. The user ``admin``, who has every permission, is
-    included only if ``hashes`` contains it. Raises ``KeyError`` if any other user is missing."""
+    ``hashes`` contains the digests of passwords (``hashed``) by user. The users in ``ADDED`` are included only if
+    ``hashes`` contains them. Raises ``KeyError`` if any other user is missing."""
     rules = [DEFAULT, HEALTH]
-    if "admin" in hashes:
-        rules.append(f"user admin on #{hashes['admin']} ~* &* +@all")
+    rules += [f"user {user} on #{hashes[user]} {words}" for user, words in ADDED.items() if user in hashes]
     return rules + [f"user {user} on #{hashes[user]} {rule(user)}" for user in USERS]
 
 
@@ -73,13 +77,13 @@ def rule(user: str) -> str:
 def differences(found: Iterable[str]) -> list[str]:
     """Return how the server's users differ from those of the catalogue, one text for each difference.
 
-    ``found`` are the lines of ``ACL LIST``. Passwords are not compared. A user ``admin`` is no difference."""
+    ``found`` are the lines of ``ACL LIST``. Passwords are not compared. The users in ``ADDED`` are no difference."""
     theirs = {name_of(line): _parsed(line) for line in found}
     ours = {name_of(line): _parsed(line) for line in lines(dict.fromkeys(USERS, NOBODY))}
     del ours["default"]  # it must be off; what it could do otherwise does not matter
     said = [] if is_off("default", found) else ["default is on"]
     said += [f"{user} is not there" for user in sorted(ours.keys() - theirs.keys())]
-    strangers = theirs.keys() - ours.keys() - {"default", "admin"}
+    strangers = theirs.keys() - ours.keys() - ADDED.keys() - {"default"}
     said += [f"{user} is not of the catalogue" for user in sorted(strangers)]
     for user in sorted(ours.keys() & theirs.keys()):
         said += [f"{user} {word}" for word in _compared(ours[user], theirs[user])]

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 
-from shared.log.topology import SCHEMES
+from shared.log.address import SCHEMES, parse_address
 from shared.settings import (
     URL_SCHEMES,
     Settings,
@@ -72,8 +72,13 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
     path = written(
         """
         [redis]
-        url = "rediss://reader@log.example:6380/2"
+        mode = "sentinel"
+        url = "rediss+sentinel://reader@log.example:26380/trading/2"
+        embedded = false
         ca = "/etc/conclave/ca.crt"
+        sentinel_user = "watcher"
+        sentinel_tls = "yes"
+        sentinel_ca = "/etc/conclave/sentinels.crt"
         ephemeral = true
         [installation]
         partitions = 16
@@ -111,7 +116,9 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
     assert settings.feed.path == str(path.parent / "bars")
     assert settings.features.sets == ("core-28", "user-8")
     defaults, found = msgspec.to_builtins(Settings()), msgspec.to_builtins(settings)
-    assert [key for section in found for key in found[section] if found[section][key] == defaults[section][key]] == []
+    assert [key for section in found for key in found[section] if found[section][key] == defaults[section][key]] == [
+        "embedded"  # true is for mode "single" alone
+    ]
 
 
 def test_an_unknown_key_is_named_with_its_section_and_the_nearest_known_key(written: Written) -> None:
@@ -205,14 +212,69 @@ def test_the_certificate_enters_the_url_from_the_settings_folder(written: Writte
 
 
 def test_the_certificate_joins_the_options_of_the_url(written: Written, tmp_path: Path) -> None:
-    settings = load(written('[redis]\nurl = "rediss+cluster://a:1,b:2?protocol=2"\nca = "ca.crt"\n'), {})
+    settings = load(
+        written('[redis]\nmode = "cluster"\nurl = "rediss+cluster://a:1,b:2?protocol=2"\nca = "ca.crt"\n'), {}
+    )
     secret = {"CONCLAVE_REDIS_USER": "feed", "CONCLAVE_REDIS_PASSWORD": "x"}
     expected = urlencode({"ssl_ca_certs": str(tmp_path / "ca.crt")})
     assert redis_url_with_password(settings, secret) == f"rediss+cluster://feed:x@a:1,b:2?protocol=2&{expected}"
 
 
+def test_the_login_of_the_sentinels_enters_the_url(written: Written, tmp_path: Path) -> None:
+    text = '[redis]\nmode = "sentinel"\nurl = "redis+sentinel://a,b/trading"\nsentinel_user = "watcher"\n'
+    settings = load(written(f'{text}sentinel_tls = "yes"\nsentinel_ca = "ca.crt"\n'), {})
+    secret = {"CONCLAVE_REDIS_PASSWORD": "x", "CONCLAVE_SENTINEL_PASSWORD": "y"}
+    options = {"sentinel_username": "watcher", "sentinel_password": "y", "sentinel_tls": "yes"}
+    query = urlencode({**options, "sentinel_ca_certs": str(tmp_path / "ca.crt")})
+    url = redis_url_with_password(settings, secret)
+    assert url == f"redis+sentinel://:x@a,b/trading?{query}"
+    address = parse_address(url)
+    login = {"username": "watcher", "password": "y"}
+    assert address.sentinel == {**login, "ssl": True, "ssl_ca_certs": str(tmp_path / "ca.crt")}
+    assert (address.tls, address.options["password"]) == (False, "x")
+
+
+@pytest.mark.parametrize(
+    ("url", "mode"), [("redis+sentinel://a/trading", "sentinel"), ("rediss+cluster://a", "cluster")]
+)
+def test_an_address_of_another_mode_is_refused_with_the_line_to_write(written: Written, url: str, mode: str) -> None:
+    for other in ("", 'mode = "single"\n', 'mode = "sentinel"\n', 'mode = "cluster"\n'):
+        text = f'[redis]\nurl = "{url}"\n{other}'
+        if mode in other:
+            assert load(written(text), {}).redis.mode == mode
+        else:
+            assert f'write mode = "{mode}"' in refusal(written(text))
+
+
+def test_an_embedded_server_is_that_of_settings_without_an_address_or_of_those_that_say_so(written: Written) -> None:
+    """An empty server in place of one that is down would look like the installation's."""
+    mine = "redis://127.0.0.1:6399/0"
+    assert load(None, {}).redis.embedded
+    assert load(written("[redis]\nephemeral = true\n"), {}).redis.embedded
+    assert not load(written(f'[redis]\nurl = "{mine}"\n'), {}).redis.embedded
+    assert load(written(f'[redis]\nurl = "{mine}"\nembedded = true\n'), {}).redis.embedded
+    for url in ("redis://redis/0", "unix:///run/redis.sock", "rediss://127.0.0.1:6399/0"):
+        assert "is for a server on loopback" in refusal(written(f'[redis]\nurl = "{url}"\nembedded = true\n'))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('mode = "sentinel"\nurl = "redis+sentinel://a,b"', "does not name the service"),
+        ('mode = "double"', "mode in [redis]"),
+        ('mode = "cluster"\nurl = "redis+cluster://a"\nsentinel_user = "me"', 'is for mode = "sentinel"'),
+        ('sentinel_tls = "yes"', 'is for mode = "sentinel"'),
+        ('mode = "sentinel"\nurl = "redis+sentinel://a/b"\nsentinel_ca = "x"', "Sentinels that speak TLS"),
+        ('mode = "cluster"', 'write mode = "single"'),
+    ],
+)
+def test_settings_of_one_mode_are_refused_in_another(written: Written, text: str, says: str) -> None:
+    assert says in refusal(written(f"[redis]\n{text}\n"))
+
+
 def test_every_form_of_an_address_may_stand_in_the_settings() -> None:
-    assert set(URL_SCHEMES) == set(SCHEMES)
+    kinds = {"server": "single", "sentinel": "sentinel", "cluster": "cluster"}
+    assert {scheme: kinds[kind] for scheme, kind in SCHEMES.items()} == URL_SCHEMES
 
 
 def test_a_certificate_for_plain_text_is_refused(written: Written) -> None:

@@ -279,6 +279,10 @@ class Connection:
         """See ``Log.opened``."""
         return self._opened
 
+    async def time(self, partition: int = 0) -> int:
+        """See ``Log.time``."""
+        return int(await self._call("time", partition))
+
     async def check(self, marks: Sequence[Mark]) -> None:
         """See ``Log.check``."""
         if marks:

@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
+import msgspec
 import pytest
+import yaml
 
 from bench.installation import wait_until
 from schemas.catalogue import STREAMS, Service, partition_of
 from services.console.run.service import SERVICES
+from shared.log.address import parse_address
 from shared.runtime.supervision import STALE_S
 from shared.settings import load
 
@@ -42,6 +45,22 @@ def test_compose_has_one_worker_for_each_model_of_its_settings() -> None:
     words = commands((ROOT / "compose.yaml").read_text())
     models = [word[3] for word in words if word[1] == "model-worker"]
     assert models == list(load(ROOT / "deploy" / "conclave.toml").models.names)
+
+
+def test_the_settings_of_the_cluster_differ_from_those_of_one_server_in_their_address_alone() -> None:
+    one, cluster = (load(ROOT / "deploy" / f"{name}.toml") for name in ("conclave", "cluster"))
+    assert msgspec.structs.replace(cluster, redis=one.redis) == one
+    assert (cluster.redis.mode, cluster.redis.ca) == ("cluster", one.redis.ca)
+
+
+def test_the_nodes_of_the_cluster_are_those_that_its_settings_name_and_its_certificate_is_for() -> None:
+    stack = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    nodes = sorted(name for name in stack["services"] if name.startswith("node-"))
+    host = parse_address(load(ROOT / "deploy" / "cluster.toml").redis.url).hosts
+    assert list(host) == nodes == sorted(re.findall(r"node-\d", stack["services"]["keys"]["command"][0]))
+    made = stack["services"]["cluster"]
+    assert sorted(name for name in made["depends_on"]) == nodes
+    assert all(stack["services"][name]["profiles"] == ["cluster"] for name in (*nodes, "cluster"))
 
 
 def test_each_further_partition_has_its_own_services(tmp_path: Path) -> None:

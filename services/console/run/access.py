@@ -11,11 +11,10 @@ import click
 from services.console.context import settings_of
 from services.console.run.installation import found_if_new
 from services.console.run.service import supervised
+from shared.log.durability import check_server
 from shared.log.redis import RedisLog, library
 from shared.server import certificates, users
 from shared.settings import redis_url_with_password
-
-ADMIN = "admin"
 
 
 @click.command()
@@ -29,7 +28,7 @@ def access(folder: Path, names: Sequence[str]) -> None:
     With --tls also FOLDER/tls/server.key and server.crt, and a copy of server.crt next to each password, with which
     clients verify the server. Existing passwords and certificates are kept: to rotate one, delete it, run this command
     again and restart."""
-    hashes = {user: users.hashed(_password(folder / user / "password")) for user in (*users.USERS, ADMIN)}
+    hashes = {user: users.hashed(_password(folder / user / "password")) for user in (*users.USERS, *users.ADDED)}
     file = folder / "users.acl"
     made = file.with_suffix(".new")
     made.write_text("\n".join(users.lines(hashes)) + "\n", encoding="ascii")
@@ -55,12 +54,14 @@ def _password(file: Path) -> str:
 @click.pass_context
 @supervised
 async def prepare(context: click.Context, /) -> None:
-    """Load the functions of the log into the server, and create the installation if it does not exist yet.
+    """Load the functions of the log into each master, and create the installation if it does not exist yet.
 
-    Run it once for each release, before its services start, as a user with that permission: the users of the services
-    do not have it. Repeating it is safe."""
+    Run it once for each release, before its services start, and again when a master joined a cluster. It needs a user
+    with that permission: the users of the services do not have it. Repeating it is safe."""
     settings = settings_of(context)
-    log = RedisLog(redis_url_with_password(settings), name="conclave:console")
+    url = redis_url_with_password(settings)
+    await check_server(url, settings.redis.ephemeral)
+    log = RedisLog(url, name="conclave:console")
     try:
         await log.load()
     finally:

@@ -19,6 +19,7 @@ from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError, check_server
 from shared.runtime.process import check_installation, reached_log
 from shared.server.embedded import EmbeddedError, find_program
+from shared.server.replication import arranged
 from shared.server.security import SecurityCheck, in_force
 from shared.settings import Settings, find, redis_url_with_password
 
@@ -28,13 +29,14 @@ from shared.settings import Settings, find, redis_url_with_password
 @click.pass_context
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
-    """Check settings, server, disk, clocks, control chain and groups, the files that services cannot write, writes that
-    the server lost, and the server's settings for encryption, users, persistence, memory and network access. It writes
-    nothing: neither to the server nor to a disk.
+    """Check settings, servers, disk, clocks, control chain and groups, the files that services cannot write, and writes
+    that a server lost; mode, slots and replicas of the servers, and their settings for encryption, users, persistence,
+    memory and network access. It writes nothing: neither to a server nor to a disk.
 
     Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
-    checks = await in_force(redis_url_with_password(settings), settings.redis.ephemeral)
+    url = redis_url_with_password(settings)
+    checks = [*await arranged(url), *await in_force(url, settings.redis.ephemeral)]
     report: dict[str, Any] = {
         "settings": str(find(context.find_root().params["path"]) or "defaults"),
         "embedded server": _embedded(),

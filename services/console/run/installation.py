@@ -23,8 +23,8 @@ from shared.control.issuing import current
 from shared.log import UnavailableError
 from shared.log.durability import check_server, fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
-from shared.server.embedded import LOOPBACK, EmbeddedError, EmbeddedServer
-from shared.settings import VARIABLE, Settings, find, redis_url_with_password
+from shared.server.embedded import EmbeddedError, EmbeddedServer
+from shared.settings import LOOPBACK, VARIABLE, Settings, find, redis_url_with_password
 
 READY_WITHIN_S: Final = 60.0
 LOOK_AT_SERVER_S: Final = 0.5
@@ -67,17 +67,19 @@ def _child(name: str, words: Sequence[str], file: Path | None) -> Child:
 
 @asynccontextmanager
 async def server_for(settings: Settings) -> AsyncIterator[bool]:
-    """Ensure that a server answers at the configured address. If none does and the address is on the loopback
-    interface, run an embedded one inside this context. Yields whether it was started here. Raises
-    ``UnavailableError``."""
+    """Ensure that a server answers at the configured address. If none does and the settings have an embedded one, run
+    it inside this context. Yields whether it was started here. Raises ``UnavailableError``."""
+    answers = True
     try:
         await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
+    except UnavailableError as error:
+        if not settings.redis.embedded:
+            raise _without_server(settings, error) from None
+        answers = False
+    if answers:
         yield False
         return
-    except UnavailableError:
-        url = urlsplit(settings.redis.url)
-        if url.scheme != "redis" or url.hostname not in LOOPBACK:
-            raise
+    url = urlsplit(settings.redis.url)
     data = Path(settings.installation.state) / "redis"
     server = EmbeddedServer(data, port=url.port or 6379, die_with_parent=True)
     server.start()
@@ -113,6 +115,17 @@ async def _keep_running(server: EmbeddedServer) -> None:
         else:
             click.echo(f"the embedded server had ended with code {code}; it was started again")
             failed = False
+
+
+def _without_server(settings: Settings, error: UnavailableError) -> UnavailableError:
+    """Return the error with a hint, if the server that does not answer may have been an embedded one."""
+    url = urlsplit(settings.redis.url)
+    if url.scheme != "redis" or url.hostname not in LOOPBACK:
+        return error
+    return UnavailableError(
+        f"{error} None is started in its place: the settings name a server, which may have the log. If it is this "
+        f"installation's own, with its data in {settings.installation.state}/redis, write embedded = true in [redis]"
+    )
 
 
 async def found_if_new(settings: Settings, actor: str) -> None:

@@ -2,7 +2,7 @@
 training stack each would not fit on a small machine.
 
 Exit codes for a supervisor: 0 drained, or at the end of its input; 2 it cannot run, do not restart it; 75 the server
-does not answer or lost its last writes, restart it.
+does not answer, refuses this user or lost its last writes, restart it.
 """
 
 import functools
@@ -16,6 +16,7 @@ import click
 
 from services.console.context import settings_of
 from shared.log import TruncatedLogError, UnavailableError
+from shared.log.connection import ServerError
 from shared.runtime.process import die_with_parent, serve, stop_on_signal
 from shared.runtime.service import Service
 from shared.settings import Settings, SettingsError
@@ -40,14 +41,14 @@ SERVICES: Final = (
 
 def supervised(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Make a click command of a coroutine function, for a supervisor: it ends with one line and ``TRY_AGAIN`` if the
-    server does not answer or lost its last writes."""
+    server does not answer, answers with an error (a user that is being changed), or lost its last writes."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         lost = None
         try:
             anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
-        except* (UnavailableError, TruncatedLogError) as group:
+        except* (UnavailableError, TruncatedLogError, ServerError) as group:
             lost = next(_leaves(group))
         # Not in the except block: SystemExit raised there would be wrapped in a group and lose its exit code.
         if lost is not None:

@@ -59,7 +59,7 @@ def meanwhile(two: Any) -> Iterator[Callable[[Act], None]]:
 async def lose_the_last_entry(log: RedisLog) -> None:
     """As a server that was restored to an older append-only file."""
     entries = await log.scan(CONTROL)
-    with redis.Redis.from_url(f"redis://{log._topology.address}") as client:
+    with redis.Redis.from_url(f"redis://{log._router.address}") as client:
         client.delete(CONTROL.key)
     for entry in entries[:-1]:
         await log.append_at(CONTROL, entry.id, entry.data)

@@ -9,7 +9,7 @@ from shared.log import Log
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
 from tests.conftest import MemorySite, RedisSite, Site
-from tests.shared.log.servers import Node, cluster
+from tests.servers import Node, cluster
 
 KINDS = ("memory", "redis", "cluster")
 

@@ -30,11 +30,12 @@ from shared.log import (
     UnavailableError,
 )
 from shared.log import redis as redis_module
+from shared.log.address import parse_address
 from shared.log.connection import Command, Sent, ServerError
 from shared.log.durability import UnfitServerError, check_server, reach_server, refused_writes
 from shared.log.identity import digest_of
 from shared.log.redis import RedisLog, library
-from shared.log.topology import parse_address, topology_of
+from shared.log.topology import topology_of
 from shared.server.embedded import EmbeddedServer, find_program
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
@@ -244,7 +245,7 @@ async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client
     """A command that was stuck on its way, after its repetition and a further commit were applied."""
     claim = await log.claim("feed", [], 0, ME)
     commands: list[Command] = []
-    connection = await log._connected(0)
+    connection = await log._router.connected(0)
     call = connection.call
 
     async def listen(command: Command, limit_s: float = 10.0, sent: Sent | None = None) -> Any:
@@ -340,7 +341,7 @@ async def test_a_server_that_is_not_there_is_said_to_be_unavailable() -> None:
     log = RedisLog("redis://user:secret@127.0.0.1:1/0", patience_s=0.0)
     with pytest.raises(UnavailableError, match=r"no server at 127\.0\.0\.1:1.*running") as caught:
         await log.tail(MARKET, 1)
-    assert "secret" not in str(caught.value) + repr(log._topology.address)
+    assert "secret" not in str(caught.value) + repr(log._router.address)
 
 
 async def test_a_url_that_is_none_is_refused() -> None:
@@ -542,7 +543,7 @@ async def test_a_full_server_is_waited_for(client: Any, log: RedisLog) -> None:
     claim: Claim = await log.claim("feed", [], 0, ME)
     client.config_set("maxmemory", "1")
     try:
-        log._patience = 0.0
+        log._router._patience = 0.0
         with pytest.raises(UnavailableError, match="OOM"):
             await log.commit(claim, Commit(bars(0), {}, {}))
     finally:

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from shared.distribution import install_command
-from shared.log.topology import parse_address
+from shared.log.address import parse_address
 from shared.processes import identity_of
 from shared.server import embedded
 from shared.server.embedded import EmbeddedError, EmbeddedServer, find_program, nearest, running, shut_down

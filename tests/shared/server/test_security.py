@@ -8,8 +8,8 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from shared.log.address import parse_address
 from shared.log.redis import library
-from shared.log.topology import parse_address
 from shared.server import users
 from shared.server.embedded import EmbeddedServer
 from shared.server.security import SecurityCheck, Seen, in_force, judged
