@@ -221,7 +221,8 @@ class RedisLog:
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
             raise refusal(claim, reply)
-        if grown and self._tokens.get(held) != token:  # a commit that is sent twice counts once
+        repeated = self._tokens.get(held) == token
+        if grown and not repeated:
             self._running[held] = {**digests, **grown}
         self._tokens[held] = token
         names = [name.decode() for name in reply[1:]]
@@ -233,7 +234,7 @@ class RedisLog:
                     name[1:],
                 )
         recreated = tuple(name for name in names if not name.startswith("!"))
-        return Committed(recreated, self._running.get(held, {}))
+        return Committed(recreated, {} if repeated else self._running.get(held, {}))
 
     async def fence(self, partition: int) -> str:
         """See ``Log.fence``."""
