@@ -383,6 +383,22 @@ async def test_an_entry_with_other_fields_is_read_as_its_first_and_stops_nobody(
     await log.close()
 
 
+async def test_whoever_may_write_what_the_trainer_may_cannot_stop_a_voter(empty_redis_url: str) -> None:
+    """Neither by garbage, nor by the greatest id there is, after which a stream takes no entry."""
+    log = await founded(RedisLog(empty_redis_url))
+    greatest = f"{2**64 - 1}-{2**64 - 1}"
+    with redis.Redis.from_url(empty_redis_url) as client:
+        for stream, spec in STREAMS.items():
+            if "trainer" in spec.writers:
+                client.xadd(StreamKey(stream).key, {"e": b"x"})
+                client.xadd(StreamKey(stream).key, {"e": b"x"}, id=greatest)
+        client.xadd(StreamKey("predictions").key, {"e": b"x"})  # its dead letter is lost, its position moves on
+        for _ in range(2):
+            await hosted(log, voter())
+        assert client.xlen(StreamKey("dead").key) == client.xlen(StreamKey("alarms").key) == 2
+    await log.close()
+
+
 ALLOWED: Final = {
     "shared.log.events": "decodes for all readers",
     "shared.audit.written": "names the writer of an entry, readable or not",
