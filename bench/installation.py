@@ -60,7 +60,7 @@ class Installation:
         return subprocess.Popen(
             self.command(*words),
             cwd=self.folder,
-            env=self._environment(),
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -69,7 +69,7 @@ class Installation:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a console command, and return its exit code and output."""
         return subprocess.run(
-            self.command(*words), cwd=self.folder, env=self._environment(), capture_output=True, text=True, check=False
+            self.command(*words), cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
         )
 
     def conclave(self, *words: str, code: int = 0) -> str:
@@ -132,7 +132,8 @@ class Installation:
         """Open its log. The caller must close it."""
         return RedisLog(self.url)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its processes."""
         root = str(Path(__file__).parent.parent)
         return {**os.environ, **ONE_THREAD, "CONCLAVE_SETTINGS": str(self.folder / "conclave.toml"), "PYTHONPATH": root}
 
