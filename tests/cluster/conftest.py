@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Node, addresses, cluster, programs, watched
+from bench.servers import Node, addresses, cluster, programs, watched
 
 HERE = Path(__file__).parent
 KINDS = ("redis", "valkey")

@@ -11,12 +11,12 @@ from typing import Any, Final
 import anyio
 
 from bench.installation import Installation, all_decisions, all_entries, wait_until
+from bench.servers import Node, until
 from schemas.catalogue import partition_of
 from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from services.console.sources import symbol_names
 from shared.log import StreamKey
-from tests.servers import Node, until
 
 SYMBOLS: Final = 8
 SPEED: Final = 100

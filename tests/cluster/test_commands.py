@@ -3,18 +3,21 @@
 import signal
 import subprocess
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from bench.installation import Installation
+from bench.servers import Node
 from tests.cluster.load import WHY, loaded
-from tests.servers import Node
 
-LOOKS = (
+OWNED: Final = ("groups", "skip", "ensemble-voter", "predictions", *WHY)
+"""A group whose owner lives is not touched."""
+LOOKS: Final[tuple[tuple[str, ...], ...]] = (
     ("status", "-o", "json"),
     ("decisions", "-n", "1"),
     ("history",),
-    ("groups", "skip", "ensemble-voter", "predictions", *WHY),
+    OWNED,
     ("verify",),
     ("archive", "status"),
     ("recover",),
@@ -25,9 +28,6 @@ LOOKS = (
     ("keys", "list"),
     ("train", "status"),
 )
-NO_SERVICE: dict[tuple[str, ...], int] = {
-    ("groups", "skip", "ensemble-voter", "predictions", *WHY): 2
-}  # its owner lives
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
@@ -44,7 +44,7 @@ def test_every_command_works_on_a_cluster(nodes: list[Node], cluster_url: str, t
         for words in LOOKS:
             done = here.run(*words)
             assert "Traceback" not in done.stderr, (words, done.stderr)
-            assert done.returncode == NO_SERVICE.get(words, 0), (words, done.stdout, done.stderr)
+            assert done.returncode == (2 if words == OWNED else 0), (words, done.stdout, done.stderr)
         assert here.run("gates").returncode == 3  # nothing is in shadow
         follower, watcher = here.start("decisions", "--follow", "--last", "0"), here.start("run", "watcher")
         guard = here.start("guard")

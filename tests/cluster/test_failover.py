@@ -4,11 +4,11 @@ import os
 import signal
 from pathlib import Path
 
+from bench.servers import Node, joined, move_slot, until
 from schemas.operations import LogTruncated
 from shared.log.redis import library
 from shared.log.topology import slot_of
 from tests.cluster.load import FOLLOWED_S, Load, loaded, measured
-from tests.servers import Node, joined, move_slot, until
 
 
 def killed_under_load(load: Load, master: Node, replica: Node, key: str) -> float:

@@ -8,11 +8,11 @@ import anyio
 import pytest
 import redis
 
+from bench.servers import Node, addresses, free_port, until
 from shared.log import START, Commit, Owner, StreamKey
 from shared.log.redis import RedisLog
 from tests.cluster.conftest import SERVICE
 from tests.cluster.load import FOLLOWED_S, loaded, measured
-from tests.servers import Node, addresses, free_port, until
 from tests.shared.log.test_topology import bars
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 
+from bench.servers import Node, cluster
 from shared.log import Log
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
 from tests.conftest import MemorySite, RedisSite, Site
-from tests.servers import Node, cluster
 
 KINDS = ("memory", "redis", "cluster")
 

@@ -8,6 +8,7 @@ import anyio
 import pytest
 import redis
 
+from bench.servers import Node, free_port, started, watched
 from schemas.codec import Encoded, encode
 from schemas.market import BarClosed
 from shared.log import START, Commit, Owner, StreamKey, UnavailableError
@@ -18,7 +19,6 @@ from shared.log.redis import RedisLog, library
 from shared.log.topology import WrongAddressError, slot_of, topology_of
 from shared.server.replication import arranged
 from shared.server.security import in_force
-from tests.servers import Node, free_port, started, watched
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
 ME = Owner("here", 4_000_001, "me")
