@@ -71,7 +71,7 @@ class Storage:
             changes, self._changes = self._changes, []
         host = socket.gethostname()
         return [
-            StorageFailed(self._group, host, file[-2000:], detail[:2000], at)
+            StorageFailed(group=self._group, host=host, file=file[-2000:], detail=detail[:2000], at=at)
             if detail
             else StorageRecovered(self._group, host, file[-2000:], at)
             for file, detail in changes

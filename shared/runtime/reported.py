@@ -5,9 +5,9 @@ So a failure that outlasts a restart is not reported again, and its end is repor
 import socket
 from typing import Final, NamedTuple
 
-from schemas.codec import UnreadableError, decode
 from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
 from shared.log import Log, StreamKey
+from shared.log.events import events_of, reported_elsewhere
 
 NEWEST: Final = 1_000
 """How many alarms are read, the newest."""
@@ -23,12 +23,9 @@ class Reported(NamedTuple):
 async def reported(log: Log, partition: int, group: str) -> Reported:
     """Return what the processes of a group on this host reported in a partition."""
     files, apart, here = dict[str, str](), False, (group, socket.gethostname())
-    for entry in await log.tail(StreamKey("alarms", partition), NEWEST):
-        try:
-            event = decode("alarms", entry.data).event
-        except UnreadableError:
-            continue
-        match event:
+    alarms = await log.tail(StreamKey("alarms", partition), NEWEST)
+    for _, envelope in events_of(alarms, reported_elsewhere):
+        match event := envelope.event:
             case StorageFailed() if (event.group, event.host) == here:
                 files[event.file] = event.detail
             case StorageRecovered() if (event.group, event.host) == here:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from schemas.codec import UnreadableError, decode
 from schemas.operations import LogTruncated
 from shared.control import State
 from shared.log import Log, StreamKey
+from shared.log.events import events_of, reported_elsewhere
 from shared.runtime.process import record_of
 from shared.settings import Settings
 
@@ -28,14 +28,9 @@ async def losses(settings: Settings, log: Log, state: State) -> Mapping[str, str
     if record is not None and (lost := record.lost(state)) is not None:
         report[MISSING] = f"{lost.detail}; `conclave recover` shows who has a copy"
     for partition in range(settings.installation.partitions):
-        alarms = []
-        for entry in await log.tail(StreamKey("alarms", partition), LOOKED_AT):
-            try:
-                event = decode("alarms", entry.data).event
-            except UnreadableError:
-                continue
-            if isinstance(event, LogTruncated):
-                alarms.append(_line(event))
+        newest = await log.tail(StreamKey("alarms", partition), LOOKED_AT)
+        events = [envelope.event for _, envelope in events_of(newest, reported_elsewhere)]
+        alarms = [_line(event) for event in events if isinstance(event, LogTruncated)]
         if alarms:
             report[f"lost writes/{partition}"] = "\n".join(alarms[-SHOWN:])
     return report

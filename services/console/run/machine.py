@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from schemas.codec import UnreadableError, decode
 from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
 from shared.log import Log, StreamKey
+from shared.log.events import events_of, reported_elsewhere
 from shared.log.leases import order
 from shared.runtime.clock import APART_MS, ServerClock
 from shared.server.security import SecurityCheck
@@ -57,12 +57,9 @@ async def failing(log: Log, partitions: int) -> list[SecurityCheck]:
     """Return a check for each file and each clock of a service whose failure was reported and is not over."""
     faults: dict[tuple[str, ...], SecurityCheck] = {}
     for partition in range(partitions):
-        for entry in await log.tail(StreamKey("alarms", partition), NEWEST):
-            try:
-                event = decode("alarms", entry.data).event
-            except UnreadableError:
-                continue
-            for key, check in _changes(event):
+        alarms = await log.tail(StreamKey("alarms", partition), NEWEST)
+        for _, envelope in events_of(alarms, reported_elsewhere):
+            for key, check in _changes(envelope.event):
                 faults.pop(key, None)
                 if check is not None:
                     faults[key] = check

@@ -10,7 +10,6 @@ from schemas.operations import DeadLetter, DeadLetterRetried
 from schemas.training import TrainingRequested
 from shared.archive import CorruptError, LostError, SegmentStore, StoreError, WholeHistory
 from shared.control.issuing import RefusedError, current
-from shared.control.stream import now_ms
 from shared.log import Entry, Log, StreamKey, preceding
 from shared.log.connection import ServerError
 from shared.log.events import events_of, reported_elsewhere
@@ -122,11 +121,11 @@ async def retry(log: Log, archive: SegmentStore, letter: Letter, *, actor: str, 
     why_not = await unsound(log, letter, entry) if before is None else None
     if entry is None or why_not is not None:
         raise RefusedError(f"dead letter {letter.id[:12]} cannot be retried: {why_not}")
-    _note(letter, entry.id, actor, reason)  # what cannot be recorded is refused before anything is written
+    _note(letter, entry.id, actor, reason, 0)  # what cannot be recorded is refused before anything is written
     try:
         appended = before or await _append(log, entry.place, entry.data)
         if before is None or letter.retried is None:
-            note = _note(letter, appended, actor, reason)
+            note = _note(letter, appended, actor, reason, await log.time(letter.partition))
             await _append(log, StreamKey("dead", letter.partition), note.data)
     except ServerError as error:
         raise RefusedError(
@@ -136,9 +135,9 @@ async def retry(log: Log, archive: SegmentStore, letter: Letter, *, actor: str, 
     return Retry(entry.place, appended, before is not None)
 
 
-def _note(letter: Letter, appended: str, actor: str, reason: str) -> Encoded:
+def _note(letter: Letter, appended: str, actor: str, reason: str, at: int) -> Encoded:
     event = DeadLetterRetried(
-        letter=letter.id, source=letter.event.source, entry=appended, actor=actor, reason=reason, at=now_ms()
+        letter=letter.id, source=letter.event.source, entry=appended, actor=actor, reason=reason, at=at
     )
     return encode("dead", event, causation=letter.envelope.id, correlation=letter.envelope.correlation)
 
@@ -157,7 +156,7 @@ async def _copy(log: Log, entry: Entry) -> str | None:
 async def _append(log: Log, place: StreamKey, data: bytes) -> str:
     for _ in range(RACES):
         newest = order((await log.extent(place)).last)[0]
-        entry_id = f"{max(now_ms(), newest + 1)}-0"
+        entry_id = f"{max(await log.time(place.partition), newest + 1)}-0"
         if await log.append_at(place, entry_id, data):
             return entry_id
     raise RefusedError(f"{RACES} other entries were appended to {place.key} first, one after another; try again")

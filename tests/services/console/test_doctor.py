@@ -143,7 +143,8 @@ def test_a_disk_or_a_clock_that_fails_is_shown_until_it_is_over(own: Any) -> Non
 
     code, found = doctor()
     assert (code, {verdict for verdict, _ in found.values()}) == (0, {"good"})
-    alarm(StorageFailed("ensemble-voter", "a", "var/checkpoints/control.jsonl", "No space left on device", 1))
+    file, detail = "var/checkpoints/control.jsonl", "No space left on device"
+    alarm(StorageFailed(group="ensemble-voter", host="a", file=file, detail=detail, at=1))
     alarm(ClockApart("feed", "b", -3_600_000, 1))
     code, found = doctor()
     assert code == 1

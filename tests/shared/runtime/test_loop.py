@@ -159,7 +159,7 @@ async def test_a_process_whose_clock_is_wrong_reports_it_once_and_its_memo_is_ke
     await log.commit(former, Commit([], {}, {}, b"before"))
     async with loop.owned(2):
         await loop.commit(loop.claims[1], Commit([], {}, {}, b"since"))
-        await loop.alarm(*[OwnerReplaced("feed", "a", "b", 1, 0)], claim=loop.claims[1])
+        await loop.alarm(*[OwnerReplaced(group="feed", former="a", owner="b", epoch=1, at=0)], claim=loop.claims[1])
         for _ in range(3):
             await loop.alive()
     events = [decode("alarms", entry.data).event for entry in await log.scan(StreamKey("alarms"))]
@@ -172,7 +172,7 @@ async def test_two_tasks_do_not_commit_at_the_same_moment(log: Log) -> None:
     async with loop.owned(1), anyio.create_task_group() as tasks:
         for _ in range(10):
             tasks.start_soon(loop.commit, loop.claims[0], Commit([LETTER], {}, {}))
-            tasks.start_soon(loop.alarm, OwnerReplaced("trainer", "a", "b", 1, 0))
+            tasks.start_soon(loop.alarm, OwnerReplaced(group="trainer", former="a", owner="b", epoch=1, at=0))
     assert [(await log.extent(StreamKey(stream))).added for stream in ("dead", "alarms")] == [10, 10]
 
 
