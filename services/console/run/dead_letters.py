@@ -195,13 +195,14 @@ def as_json(letter: Letter) -> dict[str, Any]:
 
 
 def _table(letters: Sequence[Letter], count: int) -> Table:
-    heads = ("when (UTC)", "letter", "service", "reason", "source", "detail", "retried")
+    heads = ("when (UTC)", "service", "reason", "source", "detail", "retried")
     caption = f"{len(letters):,} of {count:,}" if count > len(letters) else None
-    table = Table(*(Column(head) for head in heads), title="dead letters", caption=caption)
+    name = Column("letter", no_wrap=True, min_width=12)  # never cut, because `show` and `retry` need it
+    table = Table(name, *(Column(head) for head in heads), title="dead letters", caption=caption)
     for letter in letters:
         event = letter.event
         by = f"by {letter.retried.actor}" if letter.retried is not None else ""
-        cells = (_moment(letter), letter.id[:12], event.service, event.reason, event.source, event.detail[:120], by)
+        cells = (letter.id[:12], _moment(letter), event.service, event.reason, event.source, event.detail[:120], by)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 

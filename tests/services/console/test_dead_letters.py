@@ -67,7 +67,7 @@ def listed(desk: Any, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.out.splitlines()]
 
 
-def test_letters_are_listed_by_stream_service_and_reason(desk: Any) -> None:
+def test_letters_are_listed_by_stream_service_and_reason(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = write(desk, dead_letter("model-worker.xgboost", Entry(MARKET, "5-0", b"x"), "unreadable", "no"), 1_000)
     second = write(desk, of_feed("bad_row"), 2_000)
     third = write(desk, of_feed("duplicate", "market@7-0"), 3_000)
@@ -80,6 +80,8 @@ def test_letters_are_listed_by_stream_service_and_reason(desk: Any) -> None:
     assert listed(desk, "--stream", "trades") == []
     table = desk("dead-letters", "list", "-n", "2").out
     assert "2 of 3" in table
+    monkeypatch.setenv("COLUMNS", "60")
+    assert third[:12] in desk("dead-letters", "list").out
     assert "bars/BTC.csv:7" in table
 
 
