@@ -233,10 +233,11 @@ class RedisLog:
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
             raise _refusal(claim, reply)
-        if grown and self._tokens.get(held) != token:  # a commit that is sent twice counts once
-            self._running[held] = {**digests, **grown}
-        self._tokens[held] = token
-        return Committed(tuple(name.decode() for name in reply[1:]), self._running.get(held, {}))
+        recreated = tuple(name.decode() for name in reply[1:])
+        if self._tokens.get(held) == token:  # a commit that is sent twice counts once
+            return Committed(recreated)
+        self._tokens[held], self._running[held] = token, {**digests, **grown}
+        return Committed(recreated, self._running[held])
 
     async def fence(self, partition: int) -> str:
         """See ``Log.fence``."""

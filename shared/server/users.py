@@ -32,9 +32,6 @@ PROBE: Final = f"(~{durability.PROBE}* +set)"
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +xinfo|groups +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
-REWRITING: Final = "(+bgrewriteaof)"
-"""Permission to have the append-only file rewritten, for those who look after the server
-(``shared.log.durability.rewrite_append_only_file``)."""
 NOBODY: Final = "0" * 64
 """A placeholder for a digest: no password is known that has it."""
 _NOISE: Final = {"resetchannels", "resetpass", "-@all", "sanitize-payload", "alldbs"}
@@ -162,7 +159,6 @@ def _operator() -> list[str]:
         _rule("+hget +hset", [_tagged("fence")]),
         _rule(f"+fcall {CLAIMING}", [tagged]),
         "(+function|load +function|list +config|get +acl|whoami +acl|list)",
-        REWRITING,
     ]
 
 
@@ -181,7 +177,6 @@ def _archiver() -> list[str]:
         _rule("+xtrim", finite),
         _rule("+xadd +type", alarms),
         _rule("+fcall", held, alarms),
-        REWRITING,
     ]
 
 
