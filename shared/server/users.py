@@ -30,9 +30,6 @@ CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time +clu
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
 CLAIMING: Final = "+xgroup|create +xgroup|setid +xgroup|createconsumer +xgroup|delconsumer +xinfo|groups +type"
 HOLDING: Final = "+hmget +hget +hset +hsetnx +hincrby +hgetall +sadd +smembers"
-REWRITING: Final = "(+bgrewriteaof)"
-"""Permission to have the append-only file rewritten, for those who look after the server
-(``shared.log.durability.rewrite_append_only_file``)."""
 NOBODY: Final = "0" * 64
 """A placeholder for a digest: no password is known that has it."""
 _NOISE: Final = {"resetchannels", "resetpass", "-@all", "sanitize-payload", "alldbs"}
@@ -163,7 +160,6 @@ def _operator() -> list[str]:
         _rule("+hget +hset", [_tagged("fence")]),
         _rule(f"+fcall {CLAIMING}", [tagged]),
         "(+function|load +function|list +config|get +acl|whoami +acl|list)",
-        REWRITING,
     ]
 
 
@@ -182,7 +178,6 @@ def _archiver() -> list[str]:
         _rule("+xtrim", finite),
         _rule("+xadd +type", alarms),
         _rule("+fcall", held, alarms),
-        REWRITING,
     ]
 
 

@@ -5,6 +5,7 @@ Real servers, and real services in this process; ``tests/stack/test_lost_tail.py
 
 import os
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.anyio
 MARKET, FEATURES, ALARMS = StreamKey("market"), StreamKey("features"), StreamKey("alarms")
 SET = feature_set("tiny", "close", "price_change")
 ROWS, SYMBOLS = 600, ("A", "B", "C", "D")
+ROOT = Path(__file__).parents[2]
 REDIS = shutil.which("redis-server")
 PROGRAMS = ["embedded", pytest.param("redis", marks=pytest.mark.skipif(REDIS is None, reason="no redis-server"))]
 
@@ -153,6 +155,38 @@ async def test_an_append_only_file_without_its_end_costs_nothing_and_doubles_not
     finally:
         client.close()
         server.stop()
+
+
+@pytest.mark.skipif(shutil.which("redis-check-aof") is None, reason="no redis-check-aof")
+@pytest.mark.parametrize("damage", ["inside a commit", "nowhere", "in the middle"])
+def test_the_file_of_a_server_with_users_is_repaired_at_its_end_alone_before_it_is_read(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an access-control file no service may have it rewritten: those who start the server repair it."""
+    monkeypatch.setattr(embedded, "find_program", lambda: Path(REDIS or ""))
+    server = EmbeddedServer(tmp_path, die_with_parent=True)
+    commit = "for n = 1, 4 do redis.call('XADD', KEYS[1], '*', 'e', n) end"
+    with redis.Redis.from_url(server.start()) as client:
+        for _ in range(3):
+            client.eval(commit, 1, "s")
+    server.kill()
+    [file] = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    if damage == "inside a commit":
+        cut(tmp_path, 1)
+    elif damage == "in the middle":
+        data = file.read_bytes()
+        file.write_bytes(data.replace(b"\r\n", b"\0\0", 40).replace(b"\0\0", b"\r\n", 39))
+    before = file.read_bytes()
+    subprocess.run([ROOT / "systemd" / "redis-repair", tmp_path], check=True, stdout=subprocess.DEVNULL)
+    if damage != "inside a commit":
+        assert file.read_bytes() == before
+        return
+    for expected in (8, 12, 12):
+        with redis.Redis.from_url(server.start()) as client:
+            assert client.xlen("s") == expected
+            if expected == 8:
+                client.eval(commit, 1, "s")
+        server.kill()
 
 
 async def test_a_replica_that_is_promoted_while_it_lags_loses_nothing_that_can_be_made_again(tmp_path: Path) -> None:
