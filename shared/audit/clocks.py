@@ -54,6 +54,9 @@ class Clocks:
         if fault:
             return fault
         if at > written + APART_MS:
+            if written < decision.open_time + decision.interval_ms:
+                self._findings.skip("votes: written before the close of its bar, by a server's clock that was set back")
+                return ""
             return f"decided {(at - written) / 1000:.0f} s after it was written, by its own clock"
         if at < written - APART_MS and (decision.closed_by == "deadline" or decision.intent in {"issued", "stale"}):
             self._findings.skip("votes: written more than a minute after its clock: the voter was suspended")

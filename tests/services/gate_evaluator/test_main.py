@@ -1,5 +1,6 @@
 """A command that is due is issued once, signed, and only while it still is due."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,14 +10,14 @@ import pytest
 from msgspec import structs
 
 from bench.recorded import BEFORE, CANDIDATE, CHAMPION, record, two_models, votes, wrong
-from schemas.codec import decode
+from schemas.codec import decode, encode
 from schemas.control import Command, CommandRecorded, Promote, SetGatePolicy, SetWeights, TrustKey
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from services.gate_evaluator.main import issue_due, issue_for
 from shared.control.issuing import ControlWriter, current, history, issue
 from shared.control.signing import generate, load_private
-from shared.log import Log, StreamKey
+from shared.log import Commit, Log, StreamKey
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
 from shared.runtime.host import Host
@@ -217,3 +218,31 @@ async def test_weights_by_results_are_set_by_a_signed_command_and_follow_from_th
     finally:
         await acting.close()
         await log.close()
+
+
+@pytest.mark.parametrize("ahead", [-3_600_001, 3_600_001])
+@pytest.mark.parametrize("whose", ["process", "server"])
+async def test_given_a_clock_that_is_an_hour_off_then_new_events_issue_commands_and_old_ones_do_not(
+    whose: str, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, moved = time.time_ns, [0]
+    log = MemoryLog(now=lambda: really() // 1_000_000 + (ahead if whose == "server" else 0) + moved[0])
+    if whose == "process":
+        monkeypatch.setattr(time, "time_ns", lambda: really() + ahead * 1_000_000)
+    await site(log, *PROMOTED)
+    claim = await log.claim(GROUP, (), 0, owner(GROUP))
+    old = structs.replace(due(), reason="too old", evidence="ee" * 16)
+    await log.commit(claim, Commit([encode("gates", old)], {}, {}))
+    moved[0] += 3_600_001
+    await log.commit(claim, Commit([encode("gates", due())], {}, {}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(issue_due, log)
+        await until(lambda: rolled_back(log))
+        tasks.cancel_scope.cancel()
+    entry = (await history(log))[-1]
+    assert entry.command_id == f"gate-{EVIDENCE}"
+    assert abs(entry.at - await log.time()) < 30_000
+
+
+async def rolled_back(log: Log) -> bool:
+    return (await current(log)).models["xgboost"].champion == CHAMPION.hex()

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from schemas.codec import decode, encode
 from schemas.decisions import DecisionMade
 from services.console.audit.verify import audited
 from services.shadow_recorder.core import Recorder
+from shared.audit.clocks import Clocks
 from shared.audit.findings import Findings
 from shared.audit.source import Bounded
 from shared.log import StreamKey
@@ -168,3 +170,20 @@ def test_a_failure_that_no_decision_names_is_missed_all_the_same() -> None:
     ]
     taken, source = found[0]
     assert taken.located(audited(source, Path("nowhere"), ("predictions",), worker=worker_of)), taken
+
+
+@pytest.mark.parametrize(("written_after_close", "fault"), [(1, True), (-1, False)])
+def test_a_decision_after_its_own_entry_is_a_fault_unless_the_server_s_clock_was_set_back(
+    written_after_close: int, fault: bool
+) -> None:
+    record = unruly(1)
+    _, envelope = decision_where(record, lambda e: e.origin == "live" and e.closed_by == "complete")
+    close = envelope.event.open_time + envelope.event.interval_ms
+    findings = Findings()
+    read: Any = SimpleNamespace(entry=f"{close + written_after_close}-0")
+    decision = structs.replace(envelope.event, decided_at=close + 300_000)
+    found = Clocks(record.configurations, findings).fault(read, decision, stamped=True)
+    assert ("after it was written" in found, any("set back" in reason for reason in findings.unchecked)) == (
+        fault,
+        not fault,
+    )
