@@ -213,6 +213,7 @@ def simulated(loop: SimulatedLoop) -> Iterator[None]:
         (time, "time_ns", wall_ns),
         (time, "time", lambda: wall_ns() / 1e9),
         (time, "monotonic", loop.time),
+        (time, "monotonic_ns", lambda: int(loop.time() * 1e9)),
         (time, "perf_counter", loop.time),
         (time, "thread_time", lambda: 0.0),
         (to_thread, "run_sync", _at_once),

@@ -26,7 +26,6 @@ from schemas.control import (
 from tests.simulation.artifacts import ARTIFACTS, MODELS, artifact_of, policy
 from tests.simulation.network import Mishap
 
-OPERATOR: Final = "operator"
 SERVER: Final = "server"
 READERS: Final = (
     "feature-builder",
@@ -112,11 +111,10 @@ class SetClock(Struct, frozen=True, tag=True):
 
 
 class DeleteRecord(Struct, frozen=True, tag=True):
-    """An operator deletes the hash of a group, or (``stream``) one of its consumer groups."""
+    """Somebody deletes the record of a group (its hash). Its consumer groups are left."""
 
     at: float
     who: str
-    stream: str = ""
 
 
 class Issue(Struct, frozen=True, tag=True):
