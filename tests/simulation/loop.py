@@ -181,7 +181,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Ignore: a cancelled timer is left out when it is due."""
 
     def _write_to_self(self) -> None:
-        """Do nothing: no other thread has to be told."""
+        """Do nothing: there is no other thread to wake."""
 
     def _task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         return _Task(next(self._numbers), coroutine, loop=loop, **options)

@@ -53,7 +53,7 @@ class Kill(Struct, frozen=True, tag=True):
 
 
 class Stop(Struct, frozen=True, tag=True):
-    """A process is told to stop, and started again after ``down_s``."""
+    """A process is asked to stop, and started again after ``down_s``."""
 
     at: float
     who: str
@@ -111,7 +111,7 @@ class SetClock(Struct, frozen=True, tag=True):
 
 
 class DeleteRecord(Struct, frozen=True, tag=True):
-    """Somebody deletes the record of a group (its hash). Its consumer groups are left."""
+    """An operator deletes the record of a group (its hash). Its consumer groups are left."""
 
     at: float
     who: str

@@ -70,7 +70,7 @@ class Troubles:
                 self._at(life, step.steps, partial(self._killed, step, life))
             case Stop():
                 life.down_s = step.down_s
-                self._world.tell(f"{life.name} is told to stop")
+                self._world.tell(f"{life.name} is asked to stop")
                 life.stop.set()
             case Suspend():
                 self._at(life, step.steps, partial(self._suspended, step, life))
