@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from schemas.codec import UNDECODABLE
 from shared.distribution import install_command
 
 LOCK: Final = "server.lock"
@@ -245,7 +246,7 @@ def _server(data: Path) -> RunningServer | None:
     try:
         found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes()))
         os.kill(found.pid, 0)
-    except (FileNotFoundError, msgspec.DecodeError, ProcessLookupError):  # none yet, being written, gone
+    except (FileNotFoundError, *UNDECODABLE, ProcessLookupError):  # none yet, being written, gone
         return None
     return found
 
