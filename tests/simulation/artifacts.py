@@ -10,13 +10,15 @@ from schemas.control import Command, Found, Promote, RegisterArtifact, SetVoting
 from services.model_worker.core import ModelWorker
 from services.model_worker.members import Fault, Loaded
 from shared.features.sets import FeatureSet, feature_set
-from tests.simulation.loop import SimulatedLoop
+from tests.simulation.loop import EPOCH_MS, SimulatedLoop
 
 SET: Final[FeatureSet] = feature_set("tiny", "close", "price_change")
 MODELS: Final = ("alpha", "beta")
 ARTIFACTS: Final = 3
 """Number of artifacts of each model."""
 HOUR: Final = 3_600_000
+FIRST_BAR_MS: Final = EPOCH_MS - 1_000 * HOUR
+"""The open time of bar 0. All bars are of the past."""
 HORIZON: Final = 2
 """Bars until an outcome is known."""
 LOG_ID: Final = "log-of-a-simulation"
@@ -25,6 +27,11 @@ LOG_ID: Final = "log-of-a-simulation"
 def artifact_of(model: str, number: int = 0) -> str:
     """Return the digest of an artifact."""
     return (model.encode().hex() + f"{number:02x}" * 32)[:64]
+
+
+def bar_number(open_time: int) -> int:
+    """Return the number of a bar in its series."""
+    return (open_time - FIRST_BAR_MS) // HOUR
 
 
 class Opinion:

@@ -16,7 +16,7 @@ from shared.audit.source import RecordedExtent
 from shared.audit.written import check_written
 from shared.log import Entry, StreamKey
 from shared.log.memory import MemoryLog
-from tests.simulation.artifacts import HOUR, worker_of
+from tests.simulation.artifacts import bar_number, worker_of
 from tests.simulation.invariants import ViolationError, require, run
 
 NOWHERE: Final = Path("nowhere")
@@ -86,14 +86,14 @@ def _recorded(log: MemoryLog) -> Recorded:
 
 
 def _name(taken: Taken) -> str:
-    return f"{taken.name} at {taken.bar}" if taken.bar else taken.name
+    return f"{taken.name} at bar {bar_number(taken.bar[1])} of {taken.bar[0]}" if taken.bar else taken.name
 
 
 def _words(findings: Findings) -> str:
     first = findings.first
     if first is None:
         return "nothing"
-    bar = f" at bar {first.open_time // HOUR} of {first.symbol}" if first.open_time is not None else ""
+    bar = f" at bar {bar_number(first.open_time)} of {first.symbol}" if first.open_time is not None else ""
     return f"{first.layer}{bar}, {first.stream}@{first.entry}: {first.detail}"
 
 

@@ -23,7 +23,7 @@ from shared.control import ControlReader
 from shared.control.state import Past
 from shared.log import Entry, StreamKey
 from shared.log.memory import MemoryLog
-from tests.simulation.artifacts import HORIZON, HOUR
+from tests.simulation.artifacts import HORIZON, HOUR, bar_number
 
 Bar = tuple[str, int]
 
@@ -200,9 +200,8 @@ class Invariants:
             times = rank[key[0]]
             outcome_known = times[-1] >= key[1] + HORIZON * HOUR
             if prediction and outcome_known:
-                require(
-                    self.scored[prediction] == 1, f"scores: that of {artifact.hex()[-2:]} at {key[0]} {key[1]} is lost"
-                )
+                where = f"that of {artifact.hex()[-2:]} at bar {bar_number(key[1])} of {key[0]}"
+                require(self.scored[prediction] == 1, f"scores: {where} is lost")
 
 
 def require(holds: bool, text: str) -> None:
@@ -227,7 +226,7 @@ def key_of(event: Any) -> Bar:
 
 def bar_of(event: Any) -> str:
     """Return the bar of an event in words."""
-    return f"bar {event.open_time // HOUR} of {event.symbol}"
+    return f"bar {bar_number(event.open_time)} of {event.symbol}"
 
 
 CHECKS: dict[str, Callable[[Invariants, Any, Any, bool], None]] = {

@@ -181,7 +181,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Ignore: a cancelled timer is left out when it is due."""
 
     def _write_to_self(self) -> None:
-        """Do nothing: no other thread has to be told."""
+        """Do nothing: there is no other thread to wake."""
 
     def _task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         return _Task(next(self._numbers), coroutine, loop=loop, **options)
@@ -213,6 +213,7 @@ def simulated(loop: SimulatedLoop) -> Iterator[None]:
         (time, "time_ns", wall_ns),
         (time, "time", lambda: wall_ns() / 1e9),
         (time, "monotonic", loop.time),
+        (time, "monotonic_ns", lambda: int(loop.time() * 1e9)),
         (time, "perf_counter", loop.time),
         (time, "thread_time", lambda: 0.0),
         (to_thread, "run_sync", _at_once),

@@ -26,7 +26,6 @@ from schemas.control import (
 from tests.simulation.artifacts import ARTIFACTS, MODELS, artifact_of, policy
 from tests.simulation.network import Mishap
 
-OPERATOR: Final = "operator"
 SERVER: Final = "server"
 READERS: Final = (
     "feature-builder",
@@ -54,7 +53,7 @@ class Kill(Struct, frozen=True, tag=True):
 
 
 class Stop(Struct, frozen=True, tag=True):
-    """A process is told to stop, and started again after ``down_s``."""
+    """A process is asked to stop, and started again after ``down_s``."""
 
     at: float
     who: str
@@ -112,11 +111,10 @@ class SetClock(Struct, frozen=True, tag=True):
 
 
 class DeleteRecord(Struct, frozen=True, tag=True):
-    """An operator deletes the hash of a group, or (``stream``) one of its consumer groups."""
+    """An operator deletes the record of a group (its hash). Its consumer groups are left."""
 
     at: float
     who: str
-    stream: str = ""
 
 
 class Issue(Struct, frozen=True, tag=True):

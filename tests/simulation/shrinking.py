@@ -93,7 +93,7 @@ def story(plan: Plan, outcome: Outcome) -> str:
 
 
 def _lines(outcome: Outcome) -> Sequence[str]:
-    return [f"  {line.at:8.3f} s  {line.text}" for line in outcome.story]
+    return [f"  {line.at:8.3f} s  bar {line.bar if line.bar >= 0 else '-':<4} {line.text}" for line in outcome.story]
 
 
 def written(plan: Plan) -> str:

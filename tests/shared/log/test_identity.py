@@ -158,6 +158,20 @@ async def test_a_group_that_stands_where_it_stood_before_is_no_other_owner(site:
     await log.commit(again, Commit(bars(1), {}, {}, b"1"))
 
 
+async def test_an_image_stays_as_it_was_whatever_is_written_and_restored(site: Any) -> None:
+    log = site.connect()
+    claim = await log.claim("feed", [], 0, ME)
+    await log.commit(claim, Commit(bars(0), {}, {}, b"0"))
+    image = site.image()
+    for number in (1, 2):
+        await log.commit(claim, Commit(bars(number), {}, {}, b"later"))
+        site.restore(image)
+        assert [entry.data for entry in await log.scan(MARKET)] == [bars(0)[0].data]
+        claim = await log.claim("feed", [], 0, ME)
+        assert claim.memo == b"0"
+        assert claim.epoch == 2
+
+
 async def test_a_claim_that_is_gone_is_no_other_owner(site: Any) -> None:
     log = site.connect()
     image = site.image()
