@@ -53,7 +53,7 @@ class Installation:
         return subprocess.Popen(
             self.command(*words),
             cwd=self.folder,
-            env=self._environment(),
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,7 +62,7 @@ class Installation:
     def conclave(self, *words: str, code: int = 0) -> str:
         """Run a console command and return its output. Raises ``AssertionError`` unless it exits with ``code``."""
         done = subprocess.run(
-            self.command(*words), cwd=self.folder, env=self._environment(), capture_output=True, text=True, check=False
+            self.command(*words), cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
         )
         if done.returncode != code:
             raise AssertionError(
@@ -121,7 +121,8 @@ class Installation:
         """Open its log. The caller must close it."""
         return RedisLog(self.url)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its processes."""
         root = str(Path(__file__).parent.parent)
         return {**os.environ, **ONE_THREAD, "CONCLAVE_SETTINGS": str(self.folder / "conclave.toml"), "PYTHONPATH": root}
 

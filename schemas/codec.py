@@ -71,6 +71,11 @@ class Encoded(NamedTuple):
     data: bytes
 
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not of the expected type: the second for text that is not UTF-8, the third for
+lists within lists within lists. Catch all three where bytes come from outside this process."""
+
+
 class UnreadableError(ValueError):
     """Bytes on a stream are not an event of that stream. The message names the stream and the fault."""
 
@@ -162,7 +167,7 @@ def decode(stream: str, data: bytes) -> Envelope[Any]:
     codec = _codec(stream)
     try:
         envelope = codec.envelope.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise UnreadableError(f"stream {stream!r}: {error}") from None
     if not codec.json:
         return envelope  # type: ignore[no-any-return]  # decoder is untyped
@@ -231,7 +236,7 @@ def _unframed(codec: _Codec, data: bytes) -> tuple[int, int, bytes, bytes, bytes
     """Return the envelope in bytes that do not match ``_FRAME``: MessagePack, or JSON of another writer."""
     try:
         envelope = codec.raw.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise UnreadableError(f"stream {codec.spec.name!r}: {error}") from None
     ids = [envelope.id, envelope.causation, envelope.correlation]
     if codec.json:
@@ -258,7 +263,7 @@ def opened(stream: str, data: bytes) -> Opened:
     frame = framed(stream, data)
     try:
         event = _codec(stream).payload.decode(frame.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise UnreadableError(f"stream {stream!r}: {error}") from None
     return Opened(Envelope(*frame[:5], event), frame.fault)
 

@@ -24,6 +24,7 @@ EXAMPLES: Final = 100
 FUZZED: Final = 10
 """Under ``fuzz`` a property test gets so many times the examples that it gets under ``ci``."""
 settings.register_profile("ci", derandomize=True, max_examples=EXAMPLES, deadline=None)
+settings.register_profile("random", derandomize=False, max_examples=EXAMPLES, deadline=None)
 settings.register_profile(
     "fuzz",
     derandomize=False,
@@ -32,7 +33,7 @@ settings.register_profile(
     print_blob=True,
     report_multiple_bugs=False,
 )
-settings.load_profile("ci")  # `--hypothesis-profile fuzz` comes later and overrides it
+settings.load_profile("ci")  # `--hypothesis-profile random` or `fuzz` comes later and overrides it
 
 
 @pytest.hookimpl(trylast=True)

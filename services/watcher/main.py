@@ -13,7 +13,7 @@ import msgspec
 from anyio import to_thread
 from msgspec import Struct, field
 
-from schemas.codec import UnreadableError, decode
+from schemas.codec import UNDECODABLE, UnreadableError, decode
 from services.watcher import core
 from services.watcher.gauges import readings
 from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addresses, line, message
@@ -105,7 +105,7 @@ class Watcher:
             return msgspec.json.decode(self._file.read_bytes(), type=Kept)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             _log.warning(
                 "%s cannot be read (%s): the watcher begins at the present end of each stream", self._file, error
             )

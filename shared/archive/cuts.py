@@ -14,6 +14,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from schemas.catalogue import STREAMS
+from schemas.codec import UNDECODABLE
 from schemas.common import DigestHex, Milliseconds
 from shared.archive.sealed import NOTHING, CorruptError
 from shared.archive.store import SegmentStore
@@ -77,10 +79,13 @@ def decode(data: bytes, name: str) -> tuple[Cut, str]:
         raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line names another")
     try:
         cut = msgspec.json.decode(line, type=Cut)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptError(f"{name}: expected a cut: {error}") from None
     if cut.format != FORMAT:
         raise CorruptError(f"{name}: expected format {FORMAT}, found {cut.format[:40]!r}")
+    unknown = {end.stream for end in cut.ends} - STREAMS.keys()
+    if unknown:
+        raise CorruptError(f"{name}: names stream {min(unknown)[:40]!r}, which this release does not know")
     return cut, digest
 
 

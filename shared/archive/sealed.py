@@ -17,6 +17,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from schemas.catalogue import STREAMS
+from schemas.codec import UNDECODABLE
 from schemas.common import DigestHex
 from shared.log import START, Entry, StreamKey
 from shared.log.leases import order
@@ -130,12 +132,14 @@ def open_header(data: bytes, name: str) -> SealedFile | None:
         raise CorruptError(f"{name}: its first line has the digest {digest[:12]}, its second line names another")
     try:
         header = _decode(data[:end])
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptError(f"{name}: expected the header of a sealed file: {error}") from None
     if header.format != FORMAT:
         raise CorruptError(
             f"{name}: expected format {FORMAT}, found {header.format[:40]!r}: written by another release"
         )
+    if header.stream not in STREAMS:
+        raise CorruptError(f"{name}: is of stream {header.stream[:40]!r}, which this release does not know")
     return SealedFile(header, digest, end + _DIGEST_LINE)
 
 

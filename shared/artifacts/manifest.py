@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from schemas.codec import UNDECODABLE
 from schemas.common import ACTIONS, Action, DigestHex, IntervalMs, Milliseconds, Name, Probabilities
 from schemas.control import Backtest
 from schemas.training import Imbalance
@@ -194,7 +195,7 @@ def parse(data: bytes) -> Manifest:
     """
     try:
         manifest = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ManifestError(f"{MANIFEST}: {error}") from None
     width = len(manifest.feature_set.names)
     scaler = manifest.scaler

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from schemas.codec import UNDECODABLE
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.manifest import Manifest, processor
 from shared.confined import MIB, ConfinedError, confined
@@ -84,7 +85,7 @@ class Openings:
 def _read(note: Path) -> Opened | None:
     try:
         return msgspec.json.decode(note.read_bytes(), type=Opened)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         return None
 
 

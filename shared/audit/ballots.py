@@ -12,11 +12,12 @@ from schemas.decisions import BallotLate, CountedBallot, DecisionMade, ShadowBal
 from schemas.predictions import PredictionFailed, PredictionMade
 from shared.audit.clocks import Clocks
 from shared.audit.closing import Fault, OpenRounds
+from shared.audit.comparison import Comparison
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
 from shared.audit.silence import Silence
-from shared.audit.source import EntryRange, ReadEvent, Recording, difference, order, readable
+from shared.audit.source import EntryRange, ReadEvent, Recording, order, readable
 from shared.audit.window import Cast, Window
 from shared.log import StreamKey
 from shared.voting.decision import Series
@@ -37,8 +38,8 @@ class _Check:
         self, source: Recording, configurations: Configurations, partition: int, span: EntryRange, findings: Findings
     ) -> None:
         self.span, self.findings = span, findings
-        self.place = StreamKey("decisions", partition)
-        self.reads = readable(source, self.place, "vote", Findings(), span)
+        self.compared = Comparison("ballots", StreamKey("decisions", partition), span, findings)
+        self.reads = readable(source, self.compared.place, "vote", Findings(), span)
         self.rounds = OpenRounds(configurations)
         self.silence = Silence(configurations)
         self.clocks = Clocks(configurations, findings if span.after == "0-0" else Findings())
@@ -59,8 +60,8 @@ class _Check:
                     self.rounds.late(event.event)
                     cast = self.window.find(event.event, order(read.entry)[0])
                     if cast is None:
-                        self._differ(
-                            read, "ballot", f"{event.model}'s late ballot {event.event[:12]} is not on predictions"
+                        self.compared.differ(
+                            "ballot", read, f"{event.model}'s late ballot {event.event[:12]} is not on predictions"
                         )
                     else:
                         self.rounds.reach(cast.number)
@@ -69,7 +70,7 @@ class _Check:
             for fault in (*self.rounds.undecided(self.window), *self.rounds.unrecorded(self.window)):
                 self._add_fault(read, fault)
         for earlier, detail in (*self.silence.unjustified(), *self.clocks.unjustified()):
-            self._differ(earlier, "vote", detail)
+            self.compared.differ("vote", earlier, detail)
 
     def _decision(self, read: ReadEvent, decision: DecisionMade) -> None:
         series = (decision.symbol, decision.interval_ms)
@@ -97,13 +98,11 @@ class _Check:
                 fault = ("vote", closing_fault.detail)
         self._count(read, fault)
         for earlier, detail in (*passed, *self.clocks.deadlines(read, decision)):
-            self._differ(earlier, "vote", detail)
+            self.compared.differ("vote", earlier, detail)
 
     def _count(self, read: ReadEvent, fault: LayerFault | None) -> None:
-        if self.span.holds(read.entry):
-            self.findings.see("ballots", equal=fault is None)
-            if fault is not None:
-                self._differ(read, *fault)
+        layer, detail = fault or ("vote", "")
+        self.compared.count(layer, read, detail)
 
     def _stamp_fault(self, series: Series, decision: DecisionMade, stamped: list[Cast]) -> LayerFault | None:
         """Return a fault where a decision's stamp is not that of its ballots, or falls below the stamp of the decision
@@ -164,12 +163,8 @@ class _Check:
         if not self.span.holds(read.entry):
             return
         symbol, _, open_time = fault.bar
-        where = (self.place.stream, self.place.partition, read.entry, read.opened.envelope.id.hex())
+        where = (self.compared.place.stream, self.compared.place.partition, read.entry, read.opened.envelope.id.hex())
         self.findings.differ(Difference("vote", *where, fault.detail, symbol, open_time, fault.missing))
-
-    def _differ(self, read: ReadEvent, layer: Layer, detail: str) -> None:
-        if self.span.holds(read.entry):
-            self.findings.differ(difference(layer, self.place, read.entry, read.opened, detail))
 
 
 def _predictions(source: Recording, partition: int, span: EntryRange, findings: Findings) -> Iterator[ReadEvent]:

@@ -17,6 +17,7 @@ from msgspec import structs
 from schemas.codec import Encoded, Envelope, UnreadableError, opened
 from schemas.control import CommandRecorded
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from shared.audit.comparison import ENVELOPE, Comparison, differences
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
 from shared.audit.source import PAGE, EntryRange, ReadEvent, Recording, difference, readable
@@ -115,9 +116,9 @@ class _Comparison:
         self.source, self.partition, self.span, self.findings = source, partition, span, findings
         self.control, self.version, self.folded = control, 0, 0
         self.aside = set_aside(source, "feature-builder", partition, findings)
-        self.place = StreamKey("features", partition)
+        self.compared = Comparison("features", StreamKey("features", partition), span, findings)
         self.market = StreamKey("market", partition)
-        self.groups = self._grouped(readable(source, self.place, "feature", findings, span))
+        self.groups = self._grouped(readable(source, self.compared.place, "feature", findings, span))
         self.ahead: list[_Group] = []
         self.active: set[bytes] = set()
         self.known = {each.digest for each in sets}
@@ -146,7 +147,7 @@ class _Comparison:
                 )  # a bar that is recorded twice is compared once
         for group in (*self.ahead, *self.groups):
             if not group.reads[0].opened.fault:
-                self._differ("bar", group.reads[0], "computed from a bar that is not on market")
+                self.compared.differ("bar", group.reads[0], "computed from a bar that is not on market")
 
     def _stamped(self, page: list[ReadEvent], groups: list[_Group | None]) -> Iterator[list[Received]]:
         """Yield runs of successive bars with one stamp; ``version`` is that stamp when the run is yielded."""
@@ -170,12 +171,12 @@ class _Comparison:
         if event.control_head is None:
             return self.version
         if event.control_version < self.version:
-            self._differ(
+            self.compared.differ(
                 "feature", read, f"stamped with version {event.control_version}, after one with {self.version}"
             )
         elif event.control_version > len(self.control):
             ends = f"the control log ends at {len(self.control)}"
-            self._differ("configuration", read, f"stamped with version {event.control_version}; {ends}")
+            self.compared.differ("configuration", read, f"stamped with version {event.control_version}; {ends}")
         else:
             return int(event.control_version)
         return self.version
@@ -214,10 +215,7 @@ class _Comparison:
             return
         self.active.add(key)
         self._flush(key)
-        if not self.span.holds(read.entry):
-            return
-        if right is not None and right.data == read.data:
-            self.findings.see("features")
+        if not self.span.holds(read.entry) or (right is not None and self.compared.settled(read, right)):
             return
         recorded = read.opened.envelope
         if right is not None and recorded.event.control_head is None and _unstamped(right) == recorded.event:
@@ -228,16 +226,17 @@ class _Comparison:
         if not self.whole and (right is None or _cold(right.envelope.event)):
             self.findings.skip("features: the market before the window is trimmed and not archived")
             return
-        self.findings.see("features", equal=False)
+        layer: Layer = "feature"
         if right is None:
-            self._differ("feature", read, "no event follows from the bars at this position")
+            fault = "no event follows from the bars at this position"
         elif recorded.event != right.envelope.event:
-            self._differ("feature", read, _differences(recorded.event, right.envelope.event))
+            fault = _differences(recorded.event, right.envelope.event)
         elif recorded.flags != right.envelope.flags:
-            layer: Layer = "bar" if bar.opened.fault else "feature"
-            self._differ(layer, read, f"flags {recorded.flags} recorded, those of the bar are {right.envelope.flags}")
-        elif not read.opened.fault:
-            self._differ("feature", read, "its envelope is not the one that follows")
+            layer = "bar" if bar.opened.fault else "feature"
+            fault = f"flags {recorded.flags} recorded, those of the bar are {right.envelope.flags}"
+        else:
+            fault = ENVELOPE
+        self.compared.count(layer, read, fault)
 
     def _absent(self, bar: ReadEvent, key: bytes, encoded: Encoded) -> None:
         """Record that a served set has no event for a bar: a fault if the set is ever served again."""
@@ -272,15 +271,11 @@ class _Comparison:
             if group.bar == bar.opened.envelope.id or group.about == about:
                 for stray in self.ahead[:number]:
                     if stray.bar != self.last and not stray.reads[0].opened.fault:
-                        self._differ("bar", stray.reads[0], "computed from a bar that is not on market")
+                        self.compared.differ("bar", stray.reads[0], "computed from a bar that is not on market")
                 del self.ahead[: number + 1]
                 self.last = group.bar
                 return group
         return None
-
-    def _differ(self, layer: Layer, read: ReadEvent, detail: str) -> None:
-        if self.span.holds(read.entry):
-            self.findings.differ(difference(layer, self.place, read.entry, read.opened, detail))
 
     def _grouped(self, reads: Iterator[ReadEvent]) -> Iterator[_Group]:
         current: _Group | None = None
@@ -308,17 +303,12 @@ def _unstamped(right: Encoded) -> Any:
     return structs.replace(right.envelope.event, control_version=0, control_head=None)
 
 
-def _differences(recorded: Any, right: Any) -> str:
-    if type(recorded) is not type(right):
-        return f"{type(recorded).__name__} recorded, {type(right).__name__} follows"
-    names = [name for name in recorded.__struct_fields__ if getattr(recorded, name) != getattr(right, name)]
-    if names == ["values"] and len(recorded.values) == len(right.values):
-        places = [
-            at // 4
-            for at in range(0, len(recorded.values), 4)
-            if recorded.values[at : at + 4] != right.values[at : at + 4]
-        ]
-        return f"values at {places[:8]} of {len(recorded.values) // 4} differ"
-    return "; ".join(
-        f"{name}: {getattr(recorded, name)!r} recorded, {getattr(right, name)!r} follows" for name in names
-    )
+def _differences(recorded: Any, follows: Any) -> str:
+    """Return the fields that differ, and of a vector the positions."""
+    same = type(recorded) is type(follows)
+    names = [each for each in recorded.__struct_fields__ if same and getattr(recorded, each) != getattr(follows, each)]
+    if names != ["values"] or len(recorded.values) != len(follows.values):
+        return differences(recorded, follows)
+    width = len(recorded.values)
+    places = [at // 4 for at in range(0, width, 4) if recorded.values[at : at + 4] != follows.values[at : at + 4]]
+    return f"values at {places[:8]} of {width // 4} differ"

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.codec import UnreadableError, framed
+from schemas.codec import UNDECODABLE, UnreadableError, framed
 from schemas.control import Found, Halt, Resume
 from schemas.decisions import FenceClosed, FenceOpened
 from shared.audit.configurations import Configurations
@@ -43,7 +43,7 @@ class Fence:
                 continue
             try:
                 mark = msgspec.json.decode(framed("decisions", entry.data).payload, type=Mark)
-            except (UnreadableError, msgspec.DecodeError):
+            except (UnreadableError, *UNDECODABLE):
                 continue
             self.mark(mark, entry.id, Findings())
 

@@ -18,6 +18,7 @@ from msgspec import Struct, field, structs
 from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 from schemas.gates import InputsDrifted
+from shared.audit.comparison import Comparison
 from shared.audit.findings import Findings
 from shared.audit.source import EntryRange, ReadEvent, Recording, difference, readable
 from shared.log import StreamKey
@@ -42,9 +43,9 @@ class GateCheck(Struct):
     excuse: str = ""
 
     @property
-    def place(self) -> StreamKey:
+    def compared(self) -> Comparison:
         """The stream that is checked."""
-        return StreamKey("gates", self.partition)
+        return Comparison("gates", StreamKey("gates", self.partition), self.span, self.findings)
 
 
 def check_gates(
@@ -56,7 +57,7 @@ def check_gates(
 ) -> Findings:
     """Check every verdict, guard, proposal and drift of a partition within ``span``."""
     check = GateCheck(source, evaluator, control, partition, span)
-    recorded = list(readable(source, check.place, "gate", check.findings, span))
+    recorded = list(readable(source, check.compared.place, "gate", check.findings, span))
     if recorded:
         inputs = [read for read in recorded if isinstance(read.opened.envelope.event, InputsDrifted)]
         _check_inputs(check, inputs)
@@ -125,7 +126,7 @@ def _compare(check: GateCheck, recorded: Sequence[ReadEvent], replayed: Iterable
     matched: set[int] = set()
     omitted: list[tuple[Encoded, ReadEvent]] = []
     pending: list[Encoded] = []
-    leading = not check.source.whole(check.place)  # what was trimmed is not missing
+    leading = not check.source.whole(check.compared.place)  # what was trimmed is not missing
     newest = -1
     for encoded in replayed:
         number = numbers.get(encoded.data)
@@ -161,20 +162,17 @@ def _differ(
         unpaired = encoded in waiting.get(_subject(encoded.envelope.event), [])
         if unpaired and check.span.holds(following.entry) and not check.excuse:
             detail = f"an event that follows before it was not recorded: {encoded.envelope.event!r}"
-            lost = difference("gate", check.place, following.entry, following.opened, detail)
+            lost = difference("gate", check.compared.place, following.entry, following.opened, detail)
             check.findings.differ(structs.replace(lost, missing=True))
 
 
 def _see(check: GateCheck, read: ReadEvent, fault: str) -> None:
     """Count a recorded event, as equal where there is no fault."""
-    if not check.span.holds(read.entry):
-        return
     if fault and check.excuse:
-        check.findings.skip(check.excuse)
-        return
-    check.findings.see("gates", equal=not fault and not read.opened.fault)
-    if fault and not read.opened.fault:  # a fault of its frame was recorded when it was read
-        check.findings.differ(difference("gate", check.place, read.entry, read.opened, fault))
+        if check.span.holds(read.entry):
+            check.findings.skip(check.excuse)
+    else:
+        check.compared.count("gate", read, fault)
 
 
 def _subject(event: Any) -> Subject:

@@ -19,9 +19,10 @@ from schemas.control import CommandRecorded
 from schemas.predictions import PredictionFailed, PredictionMade
 from shared.artifacts.artifact import TOLERANCE
 from shared.audit.artifacts import Examined
+from shared.audit.comparison import Comparison, differences
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
-from shared.audit.source import PAGE, EntryRange, ReadEvent, Recording, difference, readable
+from shared.audit.source import PAGE, EntryRange, ReadEvent, Recording, readable
 from shared.log import StreamKey
 from shared.runtime.service import Batch, Received, Service
 
@@ -64,8 +65,8 @@ class _Replay:
     ) -> None:
         self.source, self.worker, self.model, self.control = source, worker, model, control
         self.examine, self.partition, self.span, self.findings = examine, partition, span, findings
-        self.place = StreamKey("predictions", partition)
-        self.recorded = self._own(readable(source, self.place, "ballot", findings, span))
+        self.compared = Comparison("predictions", StreamKey("predictions", partition), span, findings)
+        self.recorded = self._own(readable(source, self.compared.place, "ballot", findings, span))
         self.unmatched: dict[bytes, dict[bytes, ReadEvent]] = {}
         self.stamp = 0
         self.ended = False
@@ -98,7 +99,7 @@ class _Replay:
                 break
         for read in (read for recorded in self.unmatched.values() for read in recorded.values()):
             if not read.opened.fault:
-                self._differ("feature", read, "its vector is not on features, or was predicted before")
+                self.compared.differ("feature", read, "its vector is not on features, or was predicted before")
 
     def _read_ahead(self, page: Mapping[bytes, str]) -> None:
         """Read recorded predictions until those for the current vectors are present."""
@@ -110,12 +111,14 @@ class _Replay:
                 return
             event = read.opened.envelope.event
             if event.artifact in self.unmatched.setdefault(event.vector, {}) and not read.opened.fault:
-                self._differ("ballot", read, "this artifact predicted this vector before")
+                self.compared.differ("ballot", read, "this artifact predicted this vector before")
             else:
                 self.unmatched[event.vector][event.artifact] = read
             if event.control_head is not None and not read.opened.fault:
                 if event.control_version < self.stamp:
-                    self._differ("ballot", read, f"stamped with version {event.control_version}, after {self.stamp}")
+                    self.compared.differ(
+                        "ballot", read, f"stamped with version {event.control_version}, after {self.stamp}"
+                    )
                 self.stamp = max(self.stamp, event.control_version)
             beyond = beyond + 1 if event.vector not in page else 0
 
@@ -150,7 +153,7 @@ class _Replay:
         for missing in self.missing:  # a worker predicts in order, and this one comes after those
             self.findings.differ(missing)
         self.missing.clear()
-        if self.span.holds(read.entry):
+        if not self.compared.settled(read, encoded):
             self._compare_event(read, encoded)
 
     def _missing(self, encoded: Encoded) -> None:
@@ -166,13 +169,8 @@ class _Replay:
     def _compare_event(self, read: ReadEvent, right: Encoded) -> None:
         recorded, follows = read.opened.envelope.event, right.envelope.event
         stamp = (follows.control_version, follows.control_head)
-        if read.data == right.data:
-            self.findings.see("predictions")
-        elif read.opened.fault:
-            self.findings.see("predictions", equal=False)
-        elif (recorded.control_version, recorded.control_head) != stamp:
-            self.findings.see("predictions", equal=False)
-            self._differ(
+        if (recorded.control_version, recorded.control_head) != stamp:
+            self.compared.count(
                 "ballot", read, f"made under version {recorded.control_version}; its vector's stamp is {stamp[0]}"
             )
         elif isinstance(recorded, PredictionFailed) and recorded.reason in ("not_loaded", "error"):
@@ -182,8 +180,7 @@ class _Replay:
         elif isinstance(recorded, PredictionMade) and isinstance(follows, PredictionMade):
             self._compare_probabilities(read, recorded, right)
         else:
-            self.findings.see("predictions", equal=False)
-            self._differ("ballot", read, _differences(recorded, follows))
+            self.compared.count("ballot", read, differences(recorded, follows))
 
     def _unloaded(self, read: ReadEvent, follows: PredictionFailed) -> None:
         """Record that the artifact cannot run here: it is missing, was changed, or needs another machine."""
@@ -194,7 +191,7 @@ class _Replay:
         self.findings.see("predictions", equal=False)
         if follows.artifact not in self.reported and isinstance(read.opened.envelope.event, PredictionMade):
             self.reported.add(follows.artifact)
-            self._differ(examined.layer, read, examined.fault)
+            self.compared.differ(examined.layer, read, examined.fault)
 
     def _compare_probabilities(self, read: ReadEvent, recorded: PredictionMade, right: Encoded) -> None:
         """Compare two predictions that differ: within the tolerance, in other fields, or in the probabilities alone."""
@@ -209,12 +206,11 @@ class _Replay:
         if not others and apart and artifact is not None and not artifact.exact and apart <= TOLERANCE:
             self.findings.tolerate("predictions")
             return
-        self.findings.see("predictions", equal=False)
         if others or not apart:
-            self._differ("ballot", read, _differences(recorded, follows))
+            self.compared.count("ballot", read, differences(recorded, follows))
             return
         layer, why = self._cause(read, right, recorded, follows)
-        self._differ(layer, read, f"{recorded.probabilities} recorded, {follows.probabilities} follows; {why}")
+        self.compared.count(layer, read, f"{recorded.probabilities} recorded, {follows.probabilities} follows; {why}")
 
     def _cause(
         self, read: ReadEvent, right: Encoded, recorded: PredictionMade, follows: PredictionMade
@@ -232,10 +228,6 @@ class _Replay:
             return "calibration", "the same prediction at another temperature"
         return "model", "the artifact that it names predicts something else"
 
-    def _differ(self, layer: Layer, read: ReadEvent, detail: str) -> None:
-        if self.span.holds(read.entry):
-            self.findings.differ(difference(layer, self.place, read.entry, read.opened, detail))
-
 
 def differ_by_temperature(a: Sequence[float], b: Sequence[float]) -> bool:
     """Return whether two predictions differ by a temperature alone: their log odds have one ratio, which is not 1."""
@@ -245,11 +237,3 @@ def differ_by_temperature(a: Sequence[float], b: Sequence[float]) -> bool:
     if min(abs(b0), abs(b1)) < 1e-6:
         return False
     return abs(a0 / b0 - a1 / b1) < 1e-6 * abs(a0 / b0) and abs(a0 / b0 - 1.0) > 1e-6
-
-
-def _differences(recorded: Any, follows: Any) -> str:
-    if type(recorded) is not type(follows):
-        return f"{type(recorded).__name__} recorded, {type(follows).__name__} follows"
-    names = [name for name in recorded.__struct_fields__ if getattr(recorded, name) != getattr(follows, name)]
-    pairs = [f"{name}: {getattr(recorded, name)!r} recorded, {getattr(follows, name)!r} follows" for name in names]
-    return "; ".join(pairs) or "its envelope is not the one that follows"

@@ -15,9 +15,10 @@ from typing import Any, Final
 from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 from schemas.scores import BallotMissing, InterferenceChecked, PredictionScored, PredictionUnscored, TradeJoined
+from shared.audit.comparison import Comparison, differences
 from shared.audit.findings import Difference, Findings
 from shared.audit.joining import JoinedReplay
-from shared.audit.source import END, EntryRange, ReadEvent, Recording, difference, readable
+from shared.audit.source import END, EntryRange, ReadEvent, Recording, readable
 from shared.log import START, StreamKey
 from shared.runtime.service import Service
 
@@ -69,8 +70,8 @@ def _unchecked(source: Recording, partition: int) -> str:
 
 class _Comparison:
     def __init__(self, source: Recording, partition: int, span: EntryRange, findings: Findings) -> None:
-        self.place = StreamKey("scores", partition)
-        self.recorded = readable(source, self.place, "score", findings, span)
+        self.compared = Comparison("scores", StreamKey("scores", partition), span, findings)
+        self.recorded = readable(source, self.compared.place, "score", findings, span)
         self.span, self.findings = span, findings
         self.ahead: dict[ScoreKey, ReadEvent] = {}
         self.missing: dict[ScoreKey, Encoded] = {}
@@ -92,7 +93,9 @@ class _Comparison:
             if right is not None:
                 self._compare(read, right)
             elif not read.opened.fault:
-                self._differ(read, "no score follows from the bars, predictions and decisions at this position")
+                self.compared.count(
+                    "score", read, "no score follows from the bars, predictions and decisions at this position"
+                )
         if self.span == EntryRange(START, self.span.until):
             self._absent()
 
@@ -122,25 +125,19 @@ class _Comparison:
         if right is not None:
             self._compare(read, right)
         elif name in self.ahead and not read.opened.fault:
-            self._differ(read, "the same event was scored before")
+            self.compared.count("score", read, "the same event was scored before")
         else:
             self.ahead[name] = read
         return True
 
     def _compare(self, read: ReadEvent, right: Encoded) -> None:
-        if not self.span.holds(read.entry):
+        if self.compared.settled(read, right):
             return
         recorded, follows = read.opened.envelope.event, right.envelope.event
-        if read.data == right.data:
-            self.findings.see("scores")
-        elif read.opened.fault:
-            self.findings.see("scores", equal=False)
-        elif (
-            isinstance(recorded, TradeJoined) and isinstance(follows, TradeJoined) and recorded.joined != follows.joined
-        ):
+        if isinstance(recorded, TradeJoined) and isinstance(follows, TradeJoined) and recorded.joined != follows.joined:
             self.findings.skip("scores: a trade and its decision, which the recorder or this replay read too far apart")
         else:
-            self._differ(read, _differences(recorded, follows))
+            self.compared.count("score", read, differences(recorded, follows))
 
     def _absent(self) -> None:
         """Record the recomputed scores that are not recorded, where the recorder has scored later bars."""
@@ -152,14 +149,9 @@ class _Comparison:
             if bars > least or others > ABANDONED_BARS:
                 about = _about(event)
                 detail = f"{type(event).__name__} about {about.hex()[:12]} follows but was not recorded"
-                where = (self.place.stream, self.place.partition, "", about.hex())
+                where = (self.compared.place.stream, self.compared.place.partition, "", about.hex())
                 self.findings.see("scores", equal=False)
                 self.findings.differ(Difference("score", *where, detail, event.symbol, event.open_time, missing=True))
-
-    def _differ(self, read: ReadEvent, detail: str) -> None:
-        if self.span.holds(read.entry):
-            self.findings.see("scores", equal=False)
-            self.findings.differ(difference("score", self.place, read.entry, read.opened, detail))
 
 
 def _about(event: Any) -> bytes:
@@ -180,9 +172,3 @@ def _key(event: Any) -> ScoreKey:
 
 def _line(event: Any) -> ScoreLine:
     return type(event).__name__, getattr(event, "artifact", b""), event.symbol, event.interval_ms
-
-
-def _differences(recorded: Any, follows: Any) -> str:
-    names = [name for name in recorded.__struct_fields__ if getattr(recorded, name) != getattr(follows, name)]
-    pairs = [f"{name}: {getattr(recorded, name)!r} recorded, {getattr(follows, name)!r} follows" for name in names]
-    return "; ".join(pairs) or "its envelope is not the one that follows"

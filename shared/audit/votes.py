@@ -13,9 +13,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
-from schemas.codec import Framed, Opened, UnreadableError, framed, opened, payload_of
+from schemas.codec import UNDECODABLE, Framed, Opened, UnreadableError, framed, opened, payload_of
 from schemas.common import Origin, Probabilities
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
+from shared.audit.comparison import differences
 from shared.audit.configurations import Configuration, Configurations
 from shared.audit.fences import Fence
 from shared.audit.findings import Difference, Findings, Layer
@@ -127,7 +128,7 @@ def check_votes(source: Recording, configurations: Configurations, partition: in
         try:
             frame = framed(DECISIONS, entry.data)
             basis = _basis(frame.payload)
-        except (UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (UnreadableError, *UNDECODABLE) as error:
             findings.differ(Difference("vote", DECISIONS, partition, entry.id, "", str(error)[:500]))
             continue
         if not isinstance(basis, Basis):
@@ -196,7 +197,7 @@ def _follows(
         recorded = _as_written(frame)
         if recorded != right:
             layer: Layer = "intent" if isinstance(recorded, DecisionMade) and _only_intent(recorded, right) else "vote"
-            return right, (layer, _differences(recorded, right) if isinstance(recorded, DecisionMade) else recorded)
+            return right, (layer, differences(recorded, right) if isinstance(recorded, DecisionMade) else recorded)
     if causation_of(right, frame.correlation) != frame.causation:
         return right, ("vote", "its cause is not its first ballot")
     return right, None
@@ -208,21 +209,13 @@ def _as_written(frame: Framed) -> DecisionMade | str:
     Another release may write the same decision in other bytes."""
     try:
         return msgspec.json.decode(frame.payload, type=DecisionMade)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         return f"it cannot be read: {error}"
 
 
 def _only_intent(decision: DecisionMade, right: DecisionMade) -> bool:
     """Return whether two decisions differ in nothing but the status of the intent."""
     return structs.replace(decision, intent=right.intent) == right
-
-
-def _differences(decision: DecisionMade, right: DecisionMade) -> str:
-    """Return the fields that differ, by name."""
-    wrong = [name for name in DecisionMade.__struct_fields__ if getattr(decision, name) != getattr(right, name)]
-    return "; ".join(
-        f"{name}: {getattr(decision, name)!r} recorded, {getattr(right, name)!r} follows" for name in wrong
-    )
 
 
 class _Intents:
@@ -291,7 +284,7 @@ class _Intents:
             try:
                 frame = framed(INTENTS, entry.data)
                 named = _named(frame.payload).decision
-            except (UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (UnreadableError, *UNDECODABLE) as error:
                 self._findings.differ(Difference("intent", INTENTS, self._partition, entry.id, "", str(error)[:500]))
                 continue
             self._ahead.append((entry, frame, named))

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct, field, structs
 
-from schemas.codec import UnreadableError, decode, framed
+from schemas.codec import UNDECODABLE, UnreadableError, decode, framed
 from schemas.common import ACTIONS, Action, Probabilities
 from schemas.control import RegisterArtifact, SetVotingPolicy
 from schemas.decisions import FenceClosed, FenceOpened
@@ -202,7 +202,7 @@ def compare(
         try:
             frame = framed("decisions", entry.data)
             decision = _read(frame.payload)
-        except (UnreadableError, msgspec.DecodeError):
+        except (UnreadableError, *UNDECODABLE):
             continue
         if not isinstance(decision, _FullDecision):
             continue

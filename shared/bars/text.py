@@ -19,6 +19,7 @@ from typing import IO, Final, NamedTuple, cast
 import msgspec
 import numpy as np
 
+from schemas.codec import UNDECODABLE
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
 from shared.bars.rows import SourceError
 
@@ -168,7 +169,7 @@ class Json:
                 rows = msgspec.json.decode(file.read(), type=list[msgspec.Raw])
         except BROKEN as error:
             raise SourceError(f"{self.name}: cannot be read: {error}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             raise SourceError(f"{self.name}: not a REST response with bars: {error}") from None
         for start in range(0, len(rows), CHUNK):
             raw = [bytes(row).decode(errors="backslashreplace") for row in rows[start : start + CHUNK]]
@@ -177,7 +178,10 @@ class Json:
 
 
 def _json_cells(text: str) -> list[str]:
-    row = msgspec.json.decode(text)
+    try:
+        row = msgspec.json.decode(text)
+    except UNDECODABLE:
+        return [text]
     return [cell if isinstance(cell, str) else str(cell) for cell in row] if isinstance(row, list) else [text]
 
 

@@ -26,6 +26,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from schemas.codec import UNDECODABLE
 from schemas.common import DigestHex, Milliseconds
 from shared.control import ControlError, State
 from shared.log.written import Written, to_text
@@ -91,7 +92,7 @@ def read(path: Path) -> list[Checkpoint]:
             continue
         try:
             checkpoints.append(_decode(line))
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise RewrittenError(f"{path}:{number} is no checkpoint: {error}; restore the file from a copy") from None
     return checkpoints
 
@@ -160,7 +161,7 @@ def read_digests(path: Path) -> tuple[list[Digests], int]:
     for line in lines[:-1]:
         try:
             digests.append(_decode_digests(line))
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             unreadable += 1
     return digests, unreadable
 

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from schemas.codec import UNDECODABLE
 from shared.families.base import (
     NONE,
     Epoch,
@@ -113,7 +114,7 @@ class Logistic:
         """See ``Family.load``."""
         try:
             model = msgspec.json.decode(only_file(files, FILE, self.name), type=LogisticModel)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise WeightsError(f"{FILE}: {error}") from None
         if len(model.coefficients) != features + 1:
             raise WeightsError(

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from schemas.codec import UNDECODABLE
 from shared.families.base import (
     NONE,
     Files,
@@ -63,7 +64,7 @@ class Prior:
         """See ``Family.load``."""
         try:
             return msgspec.json.decode(only_file(files, FILE, self.name), type=PriorModel)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise WeightsError(f"{FILE}: {error}") from None
 
     def libraries(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.codec import UNDECODABLE
 from shared.confined import MIB, ConfinedError, confined
 from shared.families.libraries import library
 from shared.families.tensors import arrays_in
@@ -86,7 +87,7 @@ def scaler(path: Path, *, unpickle: bool) -> ScalerFile:
         data = _converted(path, data)
     try:
         numbers = msgspec.json.decode(data, type=ScalerFile)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise SourceFileError(f'{path}: expected {{"mean": [...], "scale": [...]}}; {error}') from None
     if (
         len(numbers.mean) != len(numbers.scale)

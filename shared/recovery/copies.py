@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from schemas.codec import Envelope
+from schemas.codec import UNDECODABLE, Envelope
 from schemas.control import CommandRecorded
 from shared.control import ControlReader
 from shared.log import Entry, StreamKey
@@ -71,7 +71,7 @@ class Copy:
         for line in complete.split(b"\n"):
             try:
                 entry = msgspec.json.decode(line, type=CopiedEntry)
-            except msgspec.DecodeError:
+            except UNDECODABLE:
                 continue
             self._known.add((entry.id, entry.data))
 

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from schemas.codec import UNDECODABLE
 from shared.distribution import install_command
 from shared.processes import ProcessIdentity, end, identity_of, runs
 
@@ -257,7 +258,7 @@ def _server(data: Path) -> RunningServer | None:
     try:
         found = RunningServer(**msgspec.json.decode((data / CARD).read_bytes(), type=dict[str, Any]))
         return found if runs(found.process) else None
-    except (OSError, msgspec.MsgspecError, TypeError):  # none yet, being written, not readable, not a card
+    except (OSError, *UNDECODABLE, TypeError):  # none yet, being written, not readable, not a card
         return None
 
 

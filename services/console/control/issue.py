@@ -12,6 +12,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from schemas.codec import UNDECODABLE
 from schemas.control import Command, Halt
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, halt_by_all_means, issuing
@@ -52,7 +53,7 @@ def command_file(data: bytes, name: str) -> CommandFile:
     """Parse the file. Raises ``click.UsageError``, which names the first error in it."""
     try:
         return msgspec.json.decode(data, type=CommandFile)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         fields = "command, actor, reason, command_id and, optionally, expects"
         raise click.UsageError(f"{name}: {error}; expected a JSON object with {fields}") from None
 

@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
+from schemas.codec import UNDECODABLE
 from schemas.control import (
     Halt,
     Resume,
@@ -144,6 +145,6 @@ def _changed(known: P, fields: Sequence[str]) -> P:
 def _value(text: str) -> bool | int | float | str:
     try:
         value: bool | int | float | str = msgspec.json.decode(text, type=bool | int | float | str)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return text
     return value

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from schemas.codec import UNDECODABLE
 from schemas.control import SetGatePolicy
 from schemas.gates import Judgement
 from services.console.context import asynchronous, settings_of
@@ -69,7 +70,7 @@ def read_policy(named: str) -> Policy:
             return policy_of(SetGatePolicy(named))
         content = msgspec.json.decode(path.read_bytes(), type=PolicyFile)
         return policy_of(SetGatePolicy(content.name, content.parameters))
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         expected = 'expected {"name": "default", "parameters": {...}}'
         raise click.BadParameter(f"{named}: {expected}; {error}", param_hint="--policy") from None
     except ValueError as error:

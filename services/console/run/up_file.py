@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
+from schemas.codec import UNDECODABLE
 from shared.processes import ProcessIdentity, end, identity_of, runs
 from shared.runtime.process import InstallationError
 
@@ -114,5 +115,5 @@ def unidentified(state: Path) -> int | None:
 def _read(state: Path) -> Up | None:
     try:
         return msgspec.json.decode((state / FILE).read_bytes(), type=Up)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         return None
