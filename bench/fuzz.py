@@ -39,7 +39,7 @@ from shared.bars.rows import SourceError
 from shared.bars.source import open_source
 from shared.families.base import WeightsError
 from shared.families.tensors import arrays_in
-from shared.importing.reading import SourceFileError, scaler, state_dict
+from shared.importing.reading import SourceFileError, scaler, tensors_in
 from shared.log import StreamKey
 from shared.settings import SettingsError, load
 
@@ -153,7 +153,7 @@ def targets(folder: Path) -> list[Target]:
         Target("manifest", [samples.manifest()], parse, (ManifestError,)),
         Target("golden vectors", [samples.golden()], read_golden, (ArtifactError,)),
         Target("safetensors", [samples.weights()], lambda data: arrays_in(data, "w"), (WeightsError,)),
-        Target("state dict", [samples.state_dict()], in_file("w.pt", state_dict), (SourceFileError,)),
+        Target("state dict", [samples.state_dict()], lambda data: tensors_in(data, Path("w.pt")), (SourceFileError,)),
         Target(
             "scaler", [samples.SCALER], in_file("s.json", lambda path: scaler(path, unpickle=False)), (SourceFileError,)
         ),

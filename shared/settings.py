@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta, Struct, ValidationError, inspect
@@ -346,7 +346,7 @@ def _placed(error: ValidationError, document: Mapping[str, Any]) -> str:
 
 def _refuse_values(settings: Settings, file: Path) -> None:
     """Check what the types cannot express. Raises ``SettingsError``."""
-    parts = urlsplit(settings.redis.url)
+    parts = _url(settings.redis.url, "url in [redis]", file)
     if parts.scheme not in URL_SCHEMES:
         raise SettingsError(
             f"{file}: url in [redis]: expected {'://, '.join(URL_SCHEMES)}://, found {parts.scheme or 'no scheme'!r}"
@@ -358,7 +358,7 @@ def _refuse_values(settings: Settings, file: Path) -> None:
     _refuse_mode(settings.redis, file)
     if settings.redis.ca and not parts.scheme.startswith("rediss"):
         raise SettingsError(f"{file}: ca in [redis] is for a server that speaks TLS; url begins with {parts.scheme}://")
-    endpoint = urlsplit(settings.telemetry.endpoint)
+    endpoint = _url(settings.telemetry.endpoint, "endpoint in [telemetry]", file)
     if settings.telemetry.endpoint and (endpoint.scheme not in {"http", "https"} or not endpoint.hostname):
         raise SettingsError(f"{file}: endpoint in [telemetry]: expected http://host:port or https://host:port")
     if endpoint.password is not None:
@@ -371,6 +371,17 @@ def _refuse_values(settings: Settings, file: Path) -> None:
     ):
         if len(set(names)) != len(names):
             raise SettingsError(f"{file}: {key} in [{section}]: a name is given twice: {', '.join(names)}")
+
+
+def _url(text: str, name: str, file: Path) -> SplitResult:
+    """Return the parts of an address. Raises ``SettingsError``."""
+    try:
+        parts = urlsplit(text)
+        if "," not in parts.netloc:  # of several servers, each has its port
+            _ = parts.port
+    except ValueError as error:
+        raise SettingsError(f"{file}: {name}: {text!r} is no address: {error}") from None
+    return parts
 
 
 def _refuse_mode(redis: Redis, file: Path) -> None:

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from shared.artifacts.artifact import Artifact, ArtifactError, Pause, build
 from shared.artifacts.manifest import MANIFEST, FileEntry, Manifest, ManifestError, canonical, digest_of, parse
+from shared.artifacts.opening import Openings
 from shared.families import UnknownFamilyError, WeightsError
 from shared.families.libraries import LibraryMissingError
 from shared.plugins import PluginError
@@ -33,6 +34,7 @@ class ArtifactStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._openings = Openings(path)
 
     def save(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
         """Write the artifact and return its digest. An existing artifact does not change.
@@ -50,6 +52,7 @@ class ArtifactStore:
             raise ArtifactError(f"not saved: {error}") from None
         if not (self.path / digest).exists():
             self._write(digest, {**files, MANIFEST: data})
+        self._openings.add(digest, parse(data))
         return digest
 
     def _write(self, digest: str, files: Mapping[str, bytes]) -> None:
@@ -73,16 +76,24 @@ class ArtifactStore:
             shutil.rmtree(making, ignore_errors=True)
 
     def load(self, digest: str, pause: Pause | None = None) -> Artifact:
-        """Return the artifact, verified, built and warmed up.
+        """Return the artifact, verified, built and warmed up. It is opened in a child process first, unless that was
+        done before: what crashes a library, or takes too much time or memory, is refused here.
 
         ``pause`` is called between pieces of the work of some tenths of a millisecond each. Raises ``ArtifactError``
         with the name of the faulty file.
         """
         try:
             manifest, files = self._read(digest, pause)
+            self._openings.require(digest, manifest, files)
             return build(digest, manifest, files, pause)
         except UNLOADABLE as error:
             raise ArtifactError(f"artifact {digest[:12]} in {self.path}: {error}") from error
+
+    def opened(self, digest: str) -> Artifact:
+        """Return the artifact, verified, built and warmed up in this process, as the child does in which ``load`` opens
+        it first. Raises one of ``UNLOADABLE``."""
+        manifest, files = self._read(digest)
+        return build(digest, manifest, files)
 
     def content(self, digest: str) -> tuple[Manifest, dict[str, bytes]]:
         """Return the manifest and its files, verified. Raises ``ArtifactError``."""

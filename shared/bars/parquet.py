@@ -29,7 +29,7 @@ def recognise_parquet(path: Path, name: str) -> "Parquet":
     """Return the reader of a Parquet file, with its columns by name. Raises ``SourceError``."""
     try:
         columns = arrow(name).parquet.read_schema(path).names
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         if isinstance(error, SourceError):
             raise
         raise SourceError(f"{name}: not a readable Parquet file: {error}") from error
@@ -66,7 +66,7 @@ class Parquet:
                 for batch in file.iter_batches(batch_size=CHUNK, columns=wanted):
                     yield self._chunk(pyarrow, batch, number)
                     number += batch.num_rows
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, NotImplementedError, MemoryError) as error:
             if isinstance(error, SourceError):
                 raise
             raise SourceError(f"{self.name}: cannot be read on after row {number - 1}: {error}") from error

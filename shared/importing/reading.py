@@ -16,10 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.codec import UNDECODABLE
+from shared.confined import MIB, ConfinedError, confined
 from shared.families.libraries import library
 from shared.families.tensors import arrays_in
 
 WAIT_S: Final = 60.0
+LEAST_MB: Final = 4096
+"""Memory of the child that reads a state dict first (MiB), without what it gets for the size of the file."""
+TIMES: Final = 8
+"""Memory for each byte of the file."""
 CONVERTER: Final = Path(__file__).with_name("converter.py")
 LARGEST: Final = 512 * 2**20
 
@@ -36,8 +41,22 @@ class ScalerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def state_dict(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a state dict, in its order. Raises ``SourceFileError``."""
+    """Return the tensors of a state dict, in its order. A child process reads it first, so that a file which crashes
+    the library, or takes all memory, is refused. Raises ``SourceFileError``, ``WeightsError``."""
     data = _bytes(path)
+    try:
+        reason = confined(
+            "shared.importing.child", path.name, memory_mb=LEAST_MB + TIMES * len(data) // MIB, data=data
+        ).decode()
+    except ConfinedError as error:
+        raise SourceFileError(f"{path}: {error}") from None
+    if reason:
+        raise SourceFileError(reason)
+    return tensors_in(data, path)
+
+
+def tensors_in(data: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a state dict in the content of ``path``. Raises ``SourceFileError``, ``WeightsError``."""
     if path.suffix == ".safetensors":
         return arrays_in(data, path.name)
     torch = library("torch")
@@ -45,7 +64,7 @@ def state_dict(path: Path) -> dict[str, NDArray[Any]]:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise SourceFileError(
-            f"{path}: not a state dict that can be read without running code: {str(error).splitlines()[0]:.200}; "
+            f"{path}: not a state dict that can be read without running code: {f'{error}'.partition(chr(10))[0] or type(error).__name__:.200}; "
             "save it again with torch.save(model.state_dict(), ...)"
         ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
