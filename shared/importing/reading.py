@@ -63,8 +63,9 @@ def tensors_in(data: bytes, path: Path) -> dict[str, NDArray[Any]]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
         raise SourceFileError(
-            f"{path}: not a state dict that can be read without running code: {f'{error}'.partition(chr(10))[0] or type(error).__name__:.200}; "
+            f"{path}: not a state dict that can be read without running code: {why:.200}; "
             "save it again with torch.save(model.state_dict(), ...)"
         ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
