@@ -58,7 +58,7 @@ class Commits:
         *,
         control: ControlFollower,
         telemetry: Telemetry | None,
-        clock: ServerClock,
+        clock: ServerClock | None = None,
     ) -> None:
         self.log = log
         self.group = group
@@ -66,7 +66,7 @@ class Commits:
         self.owner = owner
         self.control = control
         self.telemetry = telemetry
-        self.clock = clock
+        self.clock = clock or ServerClock()
         self.keys = {stream: StreamKey(stream, partition) for stream in reads}
         self.positions: dict[str, Position] = {}
         self.committed: dict[str, Position] = {}
