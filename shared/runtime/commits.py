@@ -61,7 +61,7 @@ class Commits:
         *,
         control: ControlFollower,
         telemetry: Telemetry | None,
-        clock: ServerClock,
+        clock: ServerClock | None = None,
         reconnected: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.log = log
@@ -70,7 +70,7 @@ class Commits:
         self.owner = owner
         self.control = control
         self.telemetry = telemetry
-        self.clock = clock
+        self.clock = clock or ServerClock()
         self._reconnected = reconnected
         self.keys = {stream: StreamKey(stream, partition) for stream in reads}
         self.positions: dict[str, Position] = {}
