@@ -141,7 +141,7 @@ class Invariants:
             )
         if event.intent == "issued":
             require(event.control_version not in self.halted_versions, f"{where}: an intent in a halted period")
-            require(self.open, f"{where}: an intent behind a closed fence")
+            require(self.open, f"{where}: an intent while the fence is closed")
             require(past or not self.halted, f"{where}: an intent after a halt was accepted")
             self.issued[envelope.id.hex()] = False
 

@@ -165,7 +165,7 @@ def test_a_log_that_is_known_by_ids_alone_is_found(monkeypatch: pytest.MonkeyPat
 def test_a_halt_that_is_only_a_message_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryLog, "_refuse_halted", lambda *_: None)
     outcome = simulate(plan(Suspend(0.3, VOTER, 1, 1.0, False), Issue(0.7, Halt()), bars=8))
-    assert outcome.violation.endswith("an intent behind a closed fence")
+    assert outcome.violation.endswith("an intent while the fence is closed")
 
 
 def test_a_failing_plan_is_made_short_and_its_story_told(monkeypatch: pytest.MonkeyPatch) -> None:
