@@ -9,6 +9,7 @@ own wall clock, and work that would run in a thread runs at once.
 """
 
 import asyncio
+import gc
 import heapq
 import itertools
 import logging
@@ -220,8 +221,9 @@ def simulated(loop: SimulatedLoop) -> Iterator[None]:
         (memory, "checkpoint", _no_checkpoint),
     ]
     former = [(module, name, getattr(module, name)) for module, name, _ in replaced]
-    disabled = logging.root.manager.disable
+    disabled, collects = logging.root.manager.disable, gc.isenabled()
     logging.disable(logging.CRITICAL)
+    gc.disable()  # a run is short, and nothing may be finalized at a moment that no seed decides
     try:
         for module, name, function in replaced:
             setattr(module, name, function)
@@ -230,6 +232,8 @@ def simulated(loop: SimulatedLoop) -> Iterator[None]:
         for module, name, function in former:
             setattr(module, name, function)
         logging.disable(disabled)
+        if collects:
+            gc.enable()
 
 
 def run(loop: SimulatedLoop, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
