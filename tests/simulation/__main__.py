@@ -6,7 +6,7 @@ Exit code 0: nothing was violated, 1: something was, 2: wrong usage.
 import argparse
 import sys
 
-from tests.simulation.plan import KINDS, PENDING, drawn
+from tests.simulation.plan import KINDS, ON_REQUEST, drawn
 from tests.simulation.shrinking import read, shrink, story
 from tests.simulation.world import simulate
 
@@ -34,7 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="the first seed; default 0")
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds; default 100")
     parser.add_argument("--plan", default="", help="a plan to run instead, as JSON")
-    known = ", ".join((*KINDS, *PENDING))
+    known = ", ".join((*KINDS, *ON_REQUEST))
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"what may go wrong, separated by commas: {known}")
     return parser.parse_args()
 

@@ -128,8 +128,8 @@ class Issue(Struct, frozen=True, tag=True):
 Step = Kill | Stop | Suspend | Lose | Slow | Cut | Restart | SetClock | DeleteRecord | Issue
 KINDS: Final = ("kill", "stop", "suspend", "lose", "slow", "cut", "restart", "lost tail", "clock", "delete")
 """What can go wrong. A plan is drawn from these, or from some of them."""
-PENDING: Final = ("hour",)
-"""What services do not survive yet: a clock that is moved by an hour."""
+ON_REQUEST: Final = ("hour",)
+"""What a plan is drawn from only if it is asked for: a clock that is moved by an hour."""
 
 
 class Plan(Struct, frozen=True):

@@ -23,7 +23,7 @@ from services.console.run.retrying import Letter, original, retry, unsound
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.log.leases import order
-from shared.runtime.process import opened_log
+from shared.runtime.process import opened_log, reached_log
 
 SHOWN_BYTES: Final = 4096
 """The most bytes of an entry that are shown."""
@@ -71,7 +71,7 @@ async def list_(
 ) -> None:
     """List the newest dead letters, oldest first."""
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         letters, count = await newest(
             log, settings.installation.partitions, Filters(stream, service, reason), max(last, 0)
         )
@@ -92,7 +92,7 @@ async def show(context: click.Context, /, letter: str, output: str) -> None:
 
     LETTER is an id as listed, or its first digits."""
     settings = settings_of(context)
-    async with opened_log(settings, "conclave:console") as log:
+    async with reached_log(settings, "conclave:console") as log:
         found = await letter_by(log, settings.installation.partitions, letter)
         entry = await original(log, store_of(settings), found)
         why_not = await unsound(log, found, entry)
