@@ -23,7 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.log import UnavailableError
@@ -102,8 +102,12 @@ class Topology:
         raise self._wrong("cluster", "a node of a cluster")
 
     async def check_kind(self, client: Redis) -> None:
-        """Raise ``WrongAddressError`` if the server of a client is of another kind than the address says."""
-        facts = await client.info("server")
+        """Raise ``WrongAddressError`` if the server of a client is of another kind than the address says, as far as
+        this user may know."""
+        try:
+            facts = await client.info("server")
+        except NoPermissionError:
+            return
         mode = facts.get("redis_mode") or facts.get("server_mode")
         if mode == "cluster" and self.address.kind != "cluster":
             raise self._wrong("cluster", "a node of a cluster")

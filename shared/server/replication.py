@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from shared.log.address import Address
 from shared.log.connection import server_errors
@@ -22,6 +22,8 @@ LATE_S: Final = 10
 """A replica that has not answered its master for so long counts as absent (seconds)."""
 ENOUGH_SENTINELS: Final = 3
 """Fewer Sentinels cannot outvote one that is cut off together with the master."""
+NOT_ALLOWED: Final = "this user may not look"
+ASK: Final = "ask as the operators' user, console"
 
 
 class FollowingServer(Struct, frozen=True):
@@ -75,8 +77,8 @@ class Arrangement(Struct, frozen=True):
 
 
 async def arranged(url: str) -> list[SecurityCheck]:
-    """Return the checks of the arrangement of the servers at ``url``. Raises ``UnavailableError``,
-    ``WrongAddressError``."""
+    """Return the checks of the arrangement of the servers at ``url``: one, if this user may not look at it. Raises
+    ``UnavailableError``, ``WrongAddressError``."""
     topology, masters = topology_of(url), list[MasterServer]()
     try:
         with server_errors(str(topology.address)):
@@ -86,7 +88,10 @@ async def arranged(url: str) -> list[SecurityCheck]:
                 async with await topology.client(server, "conclave:doctor") as client:
                     await topology.check_kind(client)
                     where = f"{host}:{port}" if host else topology.address.path
-                    masters.append(await _master(client, where, slots.get((host, port), 0)))
+                    try:
+                        masters.append(await _master(client, where, slots.get((host, port), 0)))
+                    except NoPermissionError:
+                        return [SecurityCheck("mode", "unknown", NOT_ALLOWED, ASK)]
             host, port = await topology.node(topology.server_of("conclave:control"))
             answers = list[SentinelAnswer]()
             if isinstance(topology, SentinelTopology):
@@ -161,7 +166,7 @@ def _replicas(master: MasterServer, what: str) -> SecurityCheck:
 def _cut_off(master: MasterServer, what: str) -> SecurityCheck:
     following = sum(replica.follows for replica in master.replicas)
     if master.least is None:
-        return SecurityCheck(what, "unknown", "this user may not look", "ask as the operators' user, console")
+        return SecurityCheck(what, "unknown", NOT_ALLOWED, ASK)
     if master.least == 0:
         found = "taken: what a master writes that is cut off from its replicas is lost at the failover"
         todo = "min-replicas-to-write 1, min-replicas-max-lag 10" if following > 1 else ""
