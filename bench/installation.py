@@ -43,10 +43,9 @@ class Installation:
         self.partitions = partitions
         self.url = url or f"redis://127.0.0.1:{free_port()}/0"
         mode = URL_SCHEMES[self.url.partition("://")[0]]
-        own = str(not url).lower()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "conclave.toml").write_text(
-            f'[redis]\nmode = "{mode}"\nurl = "{self.url}"\nembedded = {own}\n\n'
+            f'[redis]\nmode = "{mode}"\nurl = "{self.url}"\n\n'
             f"[installation]\npartitions = {partitions}\n\n"
             f"[models]\nnames = {json.dumps(list(self.models))}\n{extra}"
         )

@@ -63,13 +63,6 @@ class Redis(Struct, frozen=True, forbid_unknown_fields=True):
             "Nodes of a cluster to ask first: redis+cluster://host:port,... A user name is allowed, a password is not."
         ),
     ] = "redis://127.0.0.1:6399/0"
-    embedded: Annotated[
-        bool,
-        Meta(
-            description="If no server answers at `url`, `conclave up` starts one, with its data in the state folder. "
-            "True without `url`."
-        ),
-    ] = False
     ca: Annotated[
         str, Meta(description="Certificate (PEM) that signed the server's, for TLS. Empty: the system's.")
     ] = ""
@@ -236,7 +229,7 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
     folder of the file, or to the working directory without a file. Raises ``SettingsError``."""
     file = find(path, environ)
     if file is None:
-        return _anchored(_with_endpoint(Settings(redis=Redis(embedded=True)), environ), Path.cwd())
+        return _anchored(_with_endpoint(Settings(), environ), Path.cwd())
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -246,8 +239,6 @@ def load(path: Path | str | None = None, environ: Mapping[str, str] = os.environ
         settings = msgspec.convert(document, Settings)
     except ValidationError as error:
         raise SettingsError(f"{file}: {_placed(error, document)}") from None
-    if not {"url", "embedded"} & document.get("redis", {}).keys():
-        settings = msgspec.structs.replace(settings, redis=msgspec.structs.replace(settings.redis, embedded=True))
     settings = _with_endpoint(settings, environ)
     _refuse_values(settings, file)
     return _anchored(settings, file.parent)
@@ -407,10 +398,6 @@ def _refuse_mode(redis: Redis, file: Path) -> None:
     tls = redis.sentinel_tls == "yes" or (redis.sentinel_tls == "same" and parts.scheme.startswith("rediss"))
     if redis.sentinel_ca and not tls:
         raise SettingsError(f"{file}: sentinel_ca in [redis] is for Sentinels that speak TLS; see sentinel_tls")
-    if redis.embedded and (parts.scheme != "redis" or parts.hostname not in LOOPBACK):
-        raise SettingsError(
-            f"{file}: embedded in [redis] is for a server on loopback, as redis://127.0.0.1:6399/0, found {redis.url}"
-        )
 
 
 def _anchored_path(folder: Path, path: str) -> str:

@@ -74,7 +74,6 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         [redis]
         mode = "sentinel"
         url = "rediss+sentinel://reader@log.example:26380/trading/2"
-        embedded = false
         ca = "/etc/conclave/ca.crt"
         sentinel_user = "watcher"
         sentinel_tls = "yes"
@@ -116,9 +115,7 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
     assert settings.feed.path == str(path.parent / "bars")
     assert settings.features.sets == ("core-28", "user-8")
     defaults, found = msgspec.to_builtins(Settings()), msgspec.to_builtins(settings)
-    assert [key for section in found for key in found[section] if found[section][key] == defaults[section][key]] == [
-        "embedded"  # true is for mode "single" alone
-    ]
+    assert not [key for section in found for key in found[section] if found[section][key] == defaults[section][key]]
 
 
 def test_an_unknown_key_is_named_with_its_section_and_the_nearest_known_key(written: Written) -> None:
@@ -244,17 +241,6 @@ def test_an_address_of_another_mode_is_refused_with_the_line_to_write(written: W
             assert load(written(text), {}).redis.mode == mode
         else:
             assert f'write mode = "{mode}"' in refusal(written(text))
-
-
-def test_an_embedded_server_is_that_of_settings_without_an_address_or_of_those_that_say_so(written: Written) -> None:
-    """An empty server in place of one that is down would look like the installation's."""
-    mine = "redis://127.0.0.1:6399/0"
-    assert load(None, {}).redis.embedded
-    assert load(written("[redis]\nephemeral = true\n"), {}).redis.embedded
-    assert not load(written(f'[redis]\nurl = "{mine}"\n'), {}).redis.embedded
-    assert load(written(f'[redis]\nurl = "{mine}"\nembedded = true\n'), {}).redis.embedded
-    for url in ("redis://redis/0", "unix:///run/redis.sock", "rediss://127.0.0.1:6399/0"):
-        assert "is for a server on loopback" in refusal(written(f'[redis]\nurl = "{url}"\nembedded = true\n'))
 
 
 @pytest.mark.parametrize(

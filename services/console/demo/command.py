@@ -100,8 +100,7 @@ def _settings(folder: Path) -> Settings:
     models = json.dumps(list(MODELS))
     file = folder / "conclave.toml"
     file.write_text(
-        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\nembedded = true\n\n[models]\nnames = {models}\n\n'
-        f"[training]\nfree_gb = 0.2\n"
+        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {models}\n\n[training]\nfree_gb = 0.2\n'
     )
     return load(file)
 

@@ -67,14 +67,15 @@ def _child(name: str, words: Sequence[str], file: Path | None) -> Child:
 
 @asynccontextmanager
 async def server_for(settings: Settings) -> AsyncIterator[bool]:
-    """Ensure that a server answers at the configured address. If none does and the settings have an embedded one, run
-    it inside this context. Yields whether it was started here. Raises ``UnavailableError``."""
+    """Ensure that a server answers at the configured address. If none does, run an embedded one inside this context,
+    unless the log may be elsewhere (``_elsewhere``). Yields whether it was started here. Raises
+    ``UnavailableError``."""
     answers = True
     try:
         await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
     except UnavailableError as error:
-        if not settings.redis.embedded:
-            raise _without_server(settings, error) from None
+        if (why := _elsewhere(settings)) is not None:
+            raise UnavailableError(f"{error}{why}") from None
         answers = False
     if answers:
         yield False
@@ -117,14 +118,22 @@ async def _keep_running(server: EmbeddedServer) -> None:
             failed = False
 
 
-def _without_server(settings: Settings, error: UnavailableError) -> UnavailableError:
-    """Return the error with a hint, if the server that does not answer may have been an embedded one."""
+def _elsewhere(settings: Settings) -> str | None:
+    """Return why no server may be started in place of one that does not answer, as a sentence for people; None if one
+    may be started.
+
+    An address on loopback may be that of a master under Sentinel, of a tunnel, or of a server that is down for an hour.
+    An empty server in its place would look like the installation's. So none is started if this machine has the records
+    of an installation, and the state folder does not have its data."""
     url = urlsplit(settings.redis.url)
     if url.scheme != "redis" or url.hostname not in LOOPBACK:
-        return error
-    return UnavailableError(
-        f"{error} None is started in its place: the settings name a server, which may have the log. If it is this "
-        f"installation's own, with its data in {settings.installation.state}/redis, write embedded = true in [redis]"
+        return ""
+    data, record = Path(settings.installation.state) / "redis", record_of(settings)
+    if data.exists() or record is None or record.empty():
+        return None
+    return (
+        f" None is started in its place: {record.path.parent} has the records of an installation, whose log is not in "
+        f"{data}. Start the server that has it, or restore it (`conclave archive restore`)"
     )
 
 

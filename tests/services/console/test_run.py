@@ -9,7 +9,9 @@ import pytest
 from bench.installation import free_port
 from services.console.run.installation import server_for
 from services.console.run.processes import console_command
+from shared.control import State
 from shared.log import UnavailableError
+from shared.runtime.process import record_of
 from shared.settings import load
 
 
@@ -27,21 +29,26 @@ def test_a_server_that_does_not_answer_is_a_line_and_the_code_to_try_again(
     assert "no server at" in done.stderr
 
 
-@pytest.mark.parametrize("embedded", [True, False])
-def test_a_server_is_started_only_where_the_settings_have_an_embedded_one(tmp_path: Path, embedded: bool) -> None:
+@pytest.mark.parametrize("log", ["none yet", "in the state folder", "elsewhere"])
+def test_no_server_is_started_in_place_of_one_that_has_the_log(tmp_path: Path, log: str) -> None:
     """The address may be that of a master that is down: an empty server there would look like the installation's."""
     file = tmp_path / "conclave.toml"
-    own = str(embedded).lower()
-    file.write_text(f'[redis]\nurl = "redis://127.0.0.1:{free_port()}/0"\nembedded = {own}\n')
+    file.write_text(f'[redis]\nurl = "redis://127.0.0.1:{free_port()}/0"\n')
     settings = load(file, {})
+    if log != "none yet":
+        record = record_of(settings)
+        assert record is not None
+        record.note(State(version=1, log_id="a", head="0" * 64), 1)
+    if log == "in the state folder":
+        (tmp_path / "var" / "redis").mkdir()
 
     async def started() -> bool:
         async with server_for(settings) as here:
             return here
 
-    if embedded:
-        assert anyio.run(started)
-    else:
-        with pytest.raises(UnavailableError, match="embedded = true"):
+    if log == "elsewhere":
+        with pytest.raises(UnavailableError, match="None is started in its place"):
             anyio.run(started)
-        assert not (tmp_path / "var").exists()
+        assert not (tmp_path / "var" / "redis").exists()
+    else:
+        assert anyio.run(started)
