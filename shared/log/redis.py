@@ -316,10 +316,10 @@ class RedisLog:
     async def groups(self, partition: int) -> list[GroupView]:
         """See ``Log.groups``."""
         names = sorted(name.decode() for name in await self._ask("SMEMBERS", groups_key(partition)))
-        now = await self.time(partition)
+        records = {name: pairs_of(await self._ask("HGETALL", group_key(name, partition))) for name in names}
+        now = await self.time(partition)  # after the leases: one that was extended since would seem to end too late
         views, added = [], dict[str, int]()
-        for name in names:
-            held = pairs_of(await self._ask("HGETALL", group_key(name, partition)))
+        for name, held in records.items():
             positions = {
                 field[4:].decode(): position_of(value) for field, value in held.items() if field.startswith(b"pos:")
             }

@@ -141,7 +141,7 @@ def test_commands_in_runbooks_exist() -> None:
     from services.console.cli import MODULES
 
     for runbook in RUNBOOKS.glob("*.md"):
-        for command in re.findall(r"`conclave ([a-z]+)", runbook.read_text()):
+        for command in re.findall(r"`conclave ([a-z]+(?:-[a-z]+)*)", runbook.read_text()):
             assert command in MODULES, f"{runbook.name}: conclave {command}"
 
 

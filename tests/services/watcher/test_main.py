@@ -21,7 +21,7 @@ ME = Owner("here", os.getpid(), "me")
 
 async def alarm(log: MemoryLog, stream: str) -> None:
     claim = await log.claim("feature-builder", (), 0, ME)
-    await log.commit(claim, Commit([encode("alarms", GroupRecreated("feature-builder", stream, "1-0", 1))], {}, {}))
+    await log.commit(claim, Commit([encode("alarms", GroupRecreated(f"reader-of-{stream}", stream, "1-0", 1))], {}, {}))
 
 
 async def test_an_alarm_that_has_a_lower_id_than_a_lost_one_is_seen(

@@ -112,6 +112,22 @@ async def test_a_group_has_one_consumer_its_owner_and_none_after_a_release(log: 
     assert client.xinfo_consumers(MARKET.key, "voter") == []
 
 
+async def test_a_lease_that_is_extended_while_groups_are_listed_still_runs(
+    log: RedisLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = await log.claim("feature-builder", ("market",), 0, ME)
+    ask = log.time
+
+    async def and_extend(partition: int = 0) -> int:
+        now = await ask(partition)
+        await anyio.sleep(0.005)
+        await log.renew(claim)
+        return now
+
+    monkeypatch.setattr(log, "time", and_extend)
+    assert [view.alive for view in await log.groups(0)] == [True]
+
+
 async def test_all_keys_of_a_partition_share_a_hash_tag(log: RedisLog, client: Any) -> None:
     claim = await log.claim("voter", ["market"], 3, ME)
     await log.commit(claim, Commit(bars(0), {}, {}))
