@@ -26,11 +26,6 @@ class Source:
         """See ``BarSource``."""
         return (Good(bar, f"row:{number}") for number, bar in enumerate(self._rows) if number >= skip)
 
-    def all_but_last(self) -> "Source":
-        """Return the source as it is before the last bar of each symbol closes."""
-        newest = self._rows[-1].open_time
-        return Source(self.history, [bar for bar in self._rows[len(self.history) :] if bar.open_time < newest])
-
 
 def source_of(plan: Plan) -> Source:
     """Return the source of a plan."""

@@ -158,7 +158,7 @@ def test_a_log_that_is_known_by_ids_alone_is_found(monkeypatch: pytest.MonkeyPat
     for module in (stamps, follower, losses, replay):
         monkeypatch.setattr(module, "holds", lambda state, stamp: stamp[0] <= state.version)
     command, halt = Issue(0.3, SetGatePolicy("classic")), Issue(1.7, Halt())
-    runs = [simulate(plan(command, Restart(0.6, 0.1, lost), halt, bars=3, speed=200.0)) for lost in range(1, 6)]
+    runs = [simulate(plan(command, Restart(0.6, 0.1, lost), halt, bars=3, speed=1.0)) for lost in range(1, 6)]
     assert any("the head of" in run.violation for run in runs)
 
 
