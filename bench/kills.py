@@ -321,7 +321,11 @@ def run(quick: bool) -> dict[str, Figure]:
             with Progress() as progress:
                 task = progress.add_task("kills", total=kills)
                 for _ in range(kills):
-                    bench.disturb()
+                    try:
+                        bench.disturb()
+                    except AssertionError:
+                        print((folder / "var" / "log" / "up.log").read_text()[-4000:])
+                        raise
                     progress.advance(task)
             operator.stop()
             feed.stop()

@@ -59,10 +59,10 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
     return [_child(name, words, file) for name, words in processes]
 
 
-def _child(name: str, words: Sequence[str], file: Path | None) -> Child:
+def _child(name: str, words: Sequence[str], file: Path | None, *, finishes: bool = False) -> Child:
     environment = {VARIABLE: str(file)} if file else {}
     command = console_command(*words, "--parent", str(os.getpid()))
-    return Child(name, command, environment, low_priority=list(words[1:2]) in LOW_PRIORITY)
+    return Child(name, command, environment, low_priority=list(words[1:2]) in LOW_PRIORITY, finishes=finishes)
 
 
 @asynccontextmanager
@@ -218,7 +218,7 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
             if with_feed:
-                supervisor.add(_child("feed", ["run", "feed"], chosen))
+                supervisor.add(_child("feed", ["run", "feed"], chosen, finishes=True))
             await anyio.sleep_forever()
 
 

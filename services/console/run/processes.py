@@ -1,7 +1,9 @@
 """Supervise a set of processes: start them, restart those that crash, end all of them together.
 
-A process that ends with exit code 0 was drained, and is not restarted. Any other code is a crash. The process is
-restarted after 0.1 s; the delay doubles, up to ten seconds, while the process lives for less than ten seconds.
+A service runs until the supervisor stops it. If it ends by itself it is restarted after 0.1 s; the delay doubles, up to
+ten seconds, while the process lives for less than ten seconds. That holds for exit code 0 too: somebody sent SIGTERM to
+this process alone, and the installation should still be whole. Only a process that ``finishes`` (a feed, at the end of
+its source) is not restarted after exit code 0.
 
 A process that ends with exit code 2 cannot run and printed the reason: a gap, a second copy, a control log that
 contradicts its records. The reason may disappear without an action on this process. So it is restarted too, after
@@ -29,19 +31,21 @@ LONGEST_REFUSAL_S: Final = 60.0
 """The delays before a process that cannot run is started again."""
 GRACE_S: Final = 10.0
 NICE: Final = 10
-DRAINED: Final = 0
+DONE: Final = 0
 CANNOT_RUN: Final = 2
 
 
 @dataclass
 class Child:
-    """One process. ``low_priority``: it gets a low scheduling priority when all are up. ``code``: its exit code, set
-    when it will not be restarted. ``refusal``: why it cannot run, if it ended with that exit code the last time."""
+    """One process. ``low_priority``: it gets a low scheduling priority when all are up. ``finishes``: it has an end,
+    and exit code 0 says that it got there. ``code``: its exit code, set when it will not be restarted. ``refusal``: why
+    it cannot run, if it ended with that exit code the last time."""
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     low_priority: bool = False
+    finishes: bool = False
     pid: int | None = None
     starts: int = 0
     code: int | None = None
@@ -99,7 +103,7 @@ class Supervisor:
         while not self._stopping:
             started = time.monotonic()
             code = await self._once(child)
-            if self._stopping or code == DRAINED:  # type: ignore[redundant-expr]  # set while awaiting
+            if self._stopping or (code == DONE and child.finishes):  # type: ignore[redundant-expr]  # set while awaiting
                 child.code = code
                 return
             lived = time.monotonic() - started

@@ -1,8 +1,8 @@
 """``conclave run``: run one service in this process. Only what that service needs is imported: four workers with a
 training stack each would not fit on a small machine.
 
-Exit codes for a supervisor: 0 drained, or at the end of its input; 2 it cannot run, do not restart it; 75 the server
-does not answer, refuses this user or lost its last writes, restart it.
+Exit codes for a supervisor: 0 drained, or at the end of its input; 2 it cannot run, and printed why; 75 the server does
+not answer, refuses this user or lost its last writes.
 """
 
 import functools

@@ -67,7 +67,7 @@ async def test_a_child_that_cannot_run_is_tried_again_and_each_reason_is_reporte
     reason = tmp_path / "reason"
     reason.write_text("a gap")
     code = f"import pathlib; said = pathlib.Path({str(reason)!r}).read_text(); print(said); exit(2 if said else 0)"
-    child = Child("recorder", [sys.executable, "-c", code])
+    child = Child("recorder", [sys.executable, "-c", code], finishes=True)
     reports: list[str] = []
     supervisor = Supervisor([child], tmp_path, report=reports.append)
 
@@ -86,6 +86,22 @@ async def test_a_child_that_cannot_run_is_tried_again_and_each_reason_is_reporte
             reason.write_text("")  # an operator accepted the gap
     assert child.code == 0
     assert [report.rpartition(": ")[2] for report in reports] == ["a gap", "another gap"]
+
+
+@pytest.mark.anyio
+async def test_a_service_that_somebody_ended_is_started_again_and_a_feed_at_its_end_is_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "pass"]
+    service, feed = Child("voter", command), Child("feed", command, finishes=True)
+    reports: list[str] = []
+    supervisor = Supervisor([service, feed], tmp_path, report=reports.append)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervisor.run)
+            while service.starts < 2 or feed.code is None:
+                await anyio.sleep(0.01)
+            supervisor.stop()
+    assert (feed.starts, feed.code) == (1, 0)
+    assert reports[0].startswith("voter ended with code 0")
 
 
 def site(folder: Path) -> tuple[int, Settings]:
@@ -144,7 +160,7 @@ async def test_a_child_whose_log_cannot_be_written_runs_all_the_same(
 ) -> None:
     (tmp_path / "file").write_text("a file where a folder should be")
     reports = list[str]()
-    child = Child("child", [sys.executable, "-c", "print('it ran')"])
+    child = Child("child", [sys.executable, "-c", "print('it ran')"], finishes=True)
     await Supervisor([child], tmp_path / "file" / "log", reports.append).run()
     assert child.code == 0
     assert "it ran" in capfd.readouterr().err
@@ -156,7 +172,8 @@ async def test_a_child_whose_log_cannot_be_written_runs_all_the_same(
 async def test_a_child_whose_log_is_on_a_full_disk_runs_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "child.log").symlink_to("/dev/full")
     said = "import logging; from shared.telemetry.logs import configure; configure('child'); logging.warning('a line')"
-    child = Child("child", [sys.executable, "-P", "-c", said], {"PYTHONPATH": os.pathsep.join(sys.path)})
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    child = Child("child", [sys.executable, "-P", "-c", said], path, finishes=True)
     supervisor = Supervisor([child], tmp_path, lambda _: None)
     with anyio.fail_after(30):
         await supervisor.run()
