@@ -5,6 +5,9 @@ ten seconds, while the process lives for less than ten seconds. That holds for e
 this process alone, and the installation should still be whole. Only a process that ``finishes`` (a feed, at the end of
 its source) is not restarted after exit code 0.
 
+A process that cannot even be started (no descriptor or no memory is left, its program is being replaced) is tried again
+in the same way.
+
 A process that ends with exit code 2 cannot run and printed the reason: a gap, a second copy, a control log that
 contradicts its records. The reason may disappear without an action on this process. So it is restarted too, after
 delays up to a minute, and each reason is reported once.
@@ -102,7 +105,15 @@ class Supervisor:
         delay = 0.0
         while not self._stopping:
             started = time.monotonic()
-            code = await self._once(child)
+            try:
+                code = await self._once(child)
+            except OSError as error:
+                delay = min(max(2 * delay, SHORTEST_DELAY_S), LONGEST_DELAY_S)
+                if child.refusal != str(error):
+                    self._report(f"{child.name} cannot be started, and is tried again: {error}")
+                child.refusal = str(error)
+                await anyio.sleep(delay)
+                continue
             if self._stopping or (code == DONE and child.finishes):  # type: ignore[redundant-expr]  # set while awaiting
                 child.code = code
                 return

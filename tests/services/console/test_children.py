@@ -104,6 +104,26 @@ async def test_a_service_that_somebody_ended_is_started_again_and_a_feed_at_its_
     assert reports[0].startswith("voter ended with code 0")
 
 
+@pytest.mark.anyio
+async def test_a_service_that_cannot_be_started_is_tried_again_until_it_can(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    child = Child("voter", [os.fspath(program)], finishes=True)
+    reports: list[str] = []
+    supervisor = Supervisor([child], tmp_path / "log", report=reports.append)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervisor.run)
+            while not reports:
+                await anyio.sleep(0.01)
+            other = tmp_path / "other"
+            other.write_text("#!/bin/sh\n")
+            other.chmod(0o700)
+            other.rename(program)
+    assert child.code == 0
+    assert len(reports) == 1
+    assert "voter cannot be started" in reports[0]
+
+
 def site(folder: Path) -> tuple[int, Settings]:
     """The settings of an installation whose server has a free port."""
     port, file = free_port(), folder / "conclave.toml"
