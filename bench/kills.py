@@ -4,7 +4,9 @@ Everything runs as in production, each service as a process under ``conclave up`
 between them and their server. Bars arrive at a steady rate, from a feed that is started again when it was killed. An
 operator promotes, rolls back, changes weights, starts and stops shadows, halts and resumes at random moments. The
 victims take turns: each service, the feed and the server, at each step of a commit; a service that commits rarely is
-killed at a random moment. One kill in twelve is a suspension beyond the lease, one a SIGTERM.
+killed at a random moment. One kill in twelve is a suspension beyond the lease, one a SIGTERM. In between, their
+connections are disturbed: some are left half open, all are slow, all are closed again and again, the server pauses, is
+out of memory or becomes a replica, and a service has no file descriptor left for a new connection.
 
 At the end the feed stops and everything drains. ``verify`` recomputes all layers: whatever was lost, doubled or made
 under two configurations is a difference. Bars are compared with the source. The time to be live is measured from the
@@ -15,6 +17,7 @@ signal until another process owns the group.
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import tempfile
@@ -29,6 +32,7 @@ from typing import Final, NamedTuple
 
 import anyio
 import numpy as np
+import redis
 from rich.progress import Progress
 
 from bench.harness import Figure
@@ -39,7 +43,7 @@ from schemas.control import Command, Halt, Promote, Resume, Rollback, SetWeights
 from schemas.market import BarClosed
 from services.console.run.up_file import running as running_up
 from shared.control.issuing import ControlWriter, RefusedError
-from shared.log import StreamKey
+from shared.log import GroupView, StreamKey
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
 
@@ -57,6 +61,12 @@ SUSPENDED_S: Final = 11.0
 PAUSES_S: Final = (0.1, 1.0)
 RARE: Final = ("archiver", "trainer", "guard")
 """Services that seldom commit."""
+DISTURBED_S: Final = 3.0
+"""How long connections are slow, or the server takes no writes."""
+SLOW_S: Final = 0.05
+MOVED: Final = 40
+"""When so many decisions were made after a disturbance of connections, and no group lags by more, it is over."""
+CONNECTIONS: Final = ("half_open", "no_descriptor", "slow", "closed", "paused", "no_memory", "replica")
 COMMITTING: Final = ("feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator", "feed")
 
 
@@ -157,6 +167,7 @@ class Bench:
         workers = tuple(f"model-worker.{model}" for model in installation.models)
         names = (*COMMITTING, *workers)
         steps = [(name, step) for step in STEPS for name in names] + [(name, "random") for name in (*RARE, "server")]
+        steps += [("connections", kind) for kind in CONNECTIONS]
         self.dice.shuffle(steps)
         self.plan: Iterator[tuple[str, str]] = cycle(steps)
 
@@ -184,10 +195,76 @@ class Bench:
             self.server.kill()
             self.server.start()
             self._until_live(victim, step, 0, begun)
+        elif victim == "connections":
+            self._disturb_connections(step)
         else:
             wait_until(lambda: victim in self.pids(), LIVE_WITHIN_S, told=f"{victim} does not run")
             self._signal(victim, step)
         time.sleep(self.dice.uniform(*PAUSES_S))
+
+    def _disturb_connections(self, kind: str) -> None:
+        begun, decisions = time.monotonic(), self.extent()
+        client = redis.Redis(port=self.proxy.target)
+        victim = self.dice.choice([name for name in self.pids() if name in COMMITTING])
+        match kind:
+            case "half_open":
+                self.proxy.silence(f"conclave:{victim}")
+            case "no_descriptor":
+                pid = self.pids()[victim]
+                used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, used))
+                for each in client.client_list():
+                    if each["name"].startswith(f"conclave:{victim}"):
+                        client.client_kill_filter(_id=each["id"])
+            case "slow":
+                self.proxy.delay_s = SLOW_S
+                time.sleep(DISTURBED_S)
+                self.proxy.delay_s = 0.0
+            case "closed":
+                for _ in range(10):
+                    client.client_kill_filter(_type="normal")
+                    time.sleep(DISTURBED_S / 10)
+            case "paused":
+                client.client_pause(int(DISTURBED_S * 1000))
+            case "no_memory":
+                client.config_set("maxmemory", 1)
+                time.sleep(DISTURBED_S)
+                client.config_set("maxmemory", 0)
+            case _:
+                client.replicaof("127.0.0.1", 1)
+                time.sleep(DISTURBED_S)
+                client.replicaof("NO", "ONE")
+        client.close()
+        try:
+            wait_until(lambda: self._goes_on(decisions + MOVED), LIVE_WITHIN_S, 0.1)
+        except AssertionError:
+            self.stuck.append(f"{victim} after {kind}")
+            return
+        self.recoveries.append(Recovery(victim, kind, time.monotonic() - begun))
+
+    def extent(self) -> int:
+        """Return the number of entries on ``decisions``."""
+        with redis.Redis(port=self.proxy.target) as client:
+            return int(client.xlen(StreamKey("decisions").key))
+
+    def _goes_on(self, decisions: int) -> bool:
+        """Return whether there are so many decisions, and no group lags by more than a second of bars."""
+        with suppress(Exception):  # the server may not answer yet
+            if self.extent() >= decisions:
+                return all(lag <= MOVED for view in self.views() for lag in view.lag.values())
+        return False
+
+    def views(self) -> Sequence[GroupView]:
+        """Return the groups that feed decisions and evidence."""
+
+        async def read() -> list[GroupView]:
+            log = self.installation.log()
+            try:
+                return [view for view in await log.groups(0) if view.group != "archiver"]
+            finally:
+                await log.close()
+
+        return anyio.run(read)
 
     def _signal(self, victim: str, step: str) -> None:
         pid, dice = self.pids()[victim], self.dice.random()
@@ -354,7 +431,7 @@ def _figures(bench: Bench, clean: bool, bars: int, doubled: int, missing: int, d
         seconds = [
             each.seconds
             for each in bench.recoveries
-            if (each.victim.rpartition(".")[2] in torch) == with_torch and each.step != "SIGTERM"
+            if (each.victim.rpartition(".")[2] in torch) == with_torch and each.step not in {"SIGTERM", *CONNECTIONS}
         ]
         if seconds:
             figures[f"{label}_p50"] = Figure(float(np.median(seconds)), "s")

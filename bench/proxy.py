@@ -30,22 +30,27 @@ class Armed(NamedTuple):
 
 
 class _Link:
-    """One connection of a client. ``committing``: a commit was passed on and not answered."""
+    """One connection of a client. ``committing``: a commit was passed on and not answered. ``silent``: it stays open,
+    and nothing passes it any more."""
 
     def __init__(self) -> None:
         self.name = b""
         self.committing = False
+        self.silent = False
 
 
 class Proxy:
     """Passes connections on to ``target`` (a port on loopback).
 
-    Armed from another thread: ``struck`` is set once the armed action was taken."""
+    Armed from another thread: ``struck`` is set once the armed action was taken. ``delay_s``: how long each piece of
+    data is held back, in both directions (seconds)."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.struck = threading.Event()
+        self.delay_s = 0.0
         self._armed: Armed | None = None
+        self._links: set[_Link] = set()
 
     def arm(self, client: str, step: Step, act: Callable[[], None]) -> None:
         """Take ``act`` at the next such step of a client whose name begins with ``client``."""
@@ -56,6 +61,14 @@ class Proxy:
         """Cancel what is armed. Returns whether it was still waiting."""
         waiting, self._armed = self._armed is not None, None
         return waiting
+
+    def silence(self, client: str) -> int:
+        """Leave the connections of a client half open: they stay, and nothing passes them any more. ``client``: the
+        start of its name. Returns how many there are."""
+        found = [link for link in tuple(self._links) if link.name.startswith(client.encode())]
+        for link in found:
+            link.silent = True
+        return len(found)
 
     @contextmanager
     def listening(self, port: int) -> Iterator[None]:
@@ -95,16 +108,27 @@ class Proxy:
             writer.close()
             return
         link = _Link()
+        self._links.add(link)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._up(link, reader, asks))
                 tasks.create_task(self._down(link, answers, writer))
         except* OSError:
             pass
+        except* asyncio.CancelledError:  # the proxy ends
+            pass
         finally:
+            self._links.discard(link)
             for each in (writer, asks):
                 with suppress(OSError):
                     each.close()
+
+    async def _pass(self, link: _Link, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if not link.silent:
+            writer.write(data)
+            await writer.drain()
 
     async def _up(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
@@ -114,16 +138,14 @@ class Proxy:
             if commit and self._strike(link, "before"):
                 break
             link.committing = link.committing or commit
-            writer.write(data)
-            await writer.drain()
+            await self._pass(link, data, writer)
         raise ConnectionError
 
     async def _down(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
             if link.committing and self._strike(link, "in_flight"):
                 break
-            writer.write(data)
-            await writer.drain()
+            await self._pass(link, data, writer)
             if link.committing:
                 self._strike(link, "answered")
             elif b"conclave:" in data:
