@@ -5,36 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from schemas.codec import encode
-from schemas.market import BarClosed
 from shared.archive.files import Files
 from shared.archive.sealed import NOTHING, build
 from shared.archive.store import FolderStore, SegmentStore
 from shared.log import START, Entry, StreamKey
+from tests.minute_bars import minute_bar
 
 MARKET = StreamKey("market")
 
 
-def bar(number: int) -> bytes:
-    return encode(
-        "market",
-        BarClosed(
-            symbol="BTC",
-            interval_ms=60_000,
-            open_time=number * 60_000,
-            open=1.0,
-            high=2.0,
-            low=0.5,
-            close=1.5,
-            volume=10.0,
-            origin="synthetic",
-        ),
-    ).data
-
-
 def market(count: int, first: int = 1) -> list[Entry]:
     """Bars under ids that share milliseconds, as a batch does."""
-    return [Entry(MARKET, f"{1000 + number // 3}-{number % 3}", bar(number)) for number in range(first, first + count)]
+    return [
+        Entry(MARKET, f"{1000 + number // 3}-{number % 3}", minute_bar(number).data)
+        for number in range(first, first + count)
+    ]
 
 
 def put(store: SegmentStore, held: Sequence[Sequence[Entry]], place: StreamKey = MARKET) -> None:

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from schemas.codec import Encoded, encode
 from schemas.features import FeaturesWithheld
-from schemas.market import BarClosed
 from services.archiver.sealing import run_round
 from shared.archive.restoring import restore
 from shared.archive.store import FolderStore
@@ -30,6 +29,7 @@ from shared.runtime import process
 from shared.runtime.host import Host
 from shared.runtime.service import Batch
 from shared.settings import Installation, Settings
+from tests.minute_bars import minute_bars
 
 FEATURES = StreamKey("features")
 ME = Owner("here", 4_000_001, "me")
@@ -64,23 +64,7 @@ async def write(log: Any, *numbers: int) -> None:
 
 async def publish(log: Any, *numbers: int) -> None:
     """Bars, as a feed writes them."""
-    bars = [
-        encode(
-            "market",
-            BarClosed(
-                symbol="BTC",
-                interval_ms=60_000,
-                open_time=number * 60_000,
-                open=1.0,
-                high=2.0,
-                low=0.5,
-                close=1.5,
-                volume=10.0,
-                origin="synthetic",
-            ),
-        )
-        for number in numbers
-    ]
+    bars = minute_bars(*numbers)
     claim = await log.claim("feed", [], 0, ME)
     await log.commit(claim, Commit(bars, {}, {}, bytes(numbers)))
     await log.release(claim)

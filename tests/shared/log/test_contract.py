@@ -12,7 +12,6 @@ import pytest
 from schemas.codec import Encoded, encode
 from schemas.decisions import FenceClosed, FenceOpened
 from schemas.documentation.examples import examples
-from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from shared.log import (
     START,
@@ -31,6 +30,7 @@ from shared.log import (
 )
 from shared.log.leases import MOST_OUTPUTS, order
 from shared.processes import process_start_time
+from tests.minute_bars import minute_bar
 
 MARKET, FEATURES, DEAD, CONTROL = StreamKey("market"), StreamKey("features"), StreamKey("dead"), StreamKey("control")
 DECISIONS, INTENTS = StreamKey("decisions"), StreamKey("intents")
@@ -40,29 +40,12 @@ ME, OTHER = Owner("here", 4_000_001, "me"), Owner("there", 4_000_002, "other")
 pytestmark = pytest.mark.anyio
 
 
-def bar(number: int) -> Encoded:
-    return encode(
-        "market",
-        BarClosed(
-            symbol="BTC",
-            interval_ms=60_000,
-            open_time=number * 60_000,
-            open=1.0,
-            high=2.0,
-            low=0.5,
-            close=1.5,
-            volume=10.0,
-            origin="synthetic",
-        ),
-    )
-
-
 def letter(text: str) -> Encoded:
     return encode("dead", DeadLetter(service="feed", source="bars.csv:1", reason="bad_row", detail=text, raw=""))
 
 
 def bars(*numbers: int) -> list[Encoded]:
-    return [bar(number) for number in numbers]
+    return [minute_bar(number) for number in numbers]
 
 
 async def publish(log: Log, outputs: Sequence[Encoded], partition: int = 0) -> None:
@@ -103,9 +86,11 @@ async def test_a_read_goes_on_behind_the_given_id(log: Log) -> None:
 
 
 async def test_a_read_gives_at_most_count_a_stream_and_keeps_the_order_of_streams(log: Log) -> None:
-    await publish(log, [bar(0), letter("a"), bar(1), letter("b"), bar(2)])
+    await publish(log, [minute_bar(0), letter("a"), minute_bar(1), letter("b"), minute_bar(2)])
     entries = await log.read({DEAD: START, MARKET: START}, count=2, block_ms=0)
-    assert [entry.data for entry in entries] == [each.data for each in (letter("a"), letter("b"), bar(0), bar(1))]
+    assert [entry.data for entry in entries] == [
+        each.data for each in (letter("a"), letter("b"), minute_bar(0), minute_bar(1))
+    ]
 
 
 async def test_the_end_of_a_backlog_includes_what_came_meanwhile(log: Log) -> None:
@@ -155,7 +140,7 @@ async def test_what_was_asked_with_a_commit_is_not_taken_for_another_read(log: L
         assert [entry.data for entry in first] == [each.data for each in bars(0, 1, 2)]
         await log.commit(claim, Commit([letter("b")], {}, {}))
     [entry] = await log.read({MARKET: first[1].id}, count=1, block_ms=60_000, ahead=True)
-    assert entry.data == bar(2).data
+    assert entry.data == minute_bar(2).data
     await log.commit(claim, Commit([letter("c")], {}, {}))
     assert [entry.place for entry in await log.read({DEAD: START}, count=10, block_ms=0)] == [DEAD] * 3
 
@@ -257,7 +242,7 @@ async def test_two_that_read_the_same_streams_at_once_get_the_same(site: Any) ->
                 tasks.start_soon(read, after)
             await anyio.sleep(0.05)
             await publish(writer, bars(0))
-    assert [[entry.data for entry in entries] for entries in found] == [[bar(0).data]] * 3
+    assert [[entry.data for entry in entries] for entries in found] == [[minute_bar(0).data]] * 3
 
 
 async def test_an_abandoned_read_disturbs_nothing(log: Log) -> None:
@@ -278,7 +263,7 @@ async def test_a_waiting_read_holds_nobody_up(log: Log) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait, MARKET)
             tasks.start_soon(wait, DEAD)
-            await publish(log, [bar(0), letter("a")])
+            await publish(log, [minute_bar(0), letter("a")])
     assert {entry.place for entry in found} == {MARKET, DEAD}
 
 

@@ -14,37 +14,17 @@ import anyio
 import pytest
 import redis
 
-from schemas.codec import Encoded, decode, encode
-from schemas.market import BarClosed
+from schemas.codec import decode
 from shared.log import Commit, Owner, StreamKey
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
+from tests.minute_bars import minute_bars
 
 MARKET, FEATURES = StreamKey("market"), StreamKey("features")
 ME = Owner("elsewhere", 4_000_001, "me")
 COPIER = Path(__file__).with_name("copier.py")
 
 pytestmark = pytest.mark.anyio
-
-
-def bars(first: int, count: int) -> list[Encoded]:
-    return [
-        encode(
-            "market",
-            BarClosed(
-                symbol="BTC",
-                interval_ms=60_000,
-                open_time=number * 60_000,
-                open=1.0,
-                high=2.0,
-                low=0.5,
-                close=1.5,
-                volume=10.0,
-                origin="synthetic",
-            ),
-        )
-        for number in range(first, first + count)
-    ]
 
 
 @contextmanager
@@ -81,12 +61,12 @@ async def test_a_server_killed_between_commits_keeps_all_it_acknowledged(tmp_pat
         for turn in range(5):
             for part in range(10):
                 start = 100 * turn + 10 * part
-                await log.commit(claim, Commit(bars(start, 10), {}, {}, b"%d" % start))
+                await log.commit(claim, Commit(minute_bars(*range(start, start + 10)), {}, {}, b"%d" % start))
             server.kill()
             port = int(url.rpartition(":")[2][:-2])
             server = EmbeddedServer(tmp_path, port=port, fsync="always", die_with_parent=True)
             server.start()
-        assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in bars(0, 500)]
+        assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in minute_bars(*range(500))]
         assert (await log.claim("feed", [], 0, ME)).memo == b"490"
     finally:
         await log.close()
@@ -97,7 +77,7 @@ async def test_a_process_killed_twenty_times_leaves_no_gap_and_no_double(empty_r
     total, rounds = 4000, 20
     log = RedisLog(empty_redis_url)
     claim = await log.claim("feed", [], 0, ME)
-    await log.commit(claim, Commit(bars(0, total), {}, {}))
+    await log.commit(claim, Commit(minute_bars(*range(total)), {}, {}))
     await log.close()
     with redis.Redis.from_url(empty_redis_url) as client:
         for turn in range(rounds):
@@ -119,7 +99,7 @@ async def test_an_owner_that_was_suspended_and_replaced_ends_fenced_and_doubles_
 
     async def publish() -> None:
         start = next(published)
-        await log.commit(feed, Commit(bars(start, 50), {}, {}, b"%d" % start))
+        await log.commit(feed, Commit(minute_bars(*range(start, start + 50)), {}, {}, b"%d" % start))
 
     with redis.Redis.from_url(empty_redis_url) as client, copier(empty_redis_url, "suspended") as first:
         await publish()

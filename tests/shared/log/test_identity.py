@@ -8,37 +8,17 @@ from typing import Any
 import pytest
 import redis
 
-from schemas.codec import Encoded, encode
-from schemas.market import BarClosed
+from schemas.codec import Encoded
 from shared.log import Claim, Commit, FencedError, Log, Mark, Owner, Position, StreamKey, TruncatedLogError, preceding
 from shared.log.identity import digest_of
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
+from tests.minute_bars import minute_bars
 
 MARKET, CONTROL, DEAD = StreamKey("market"), StreamKey("control"), StreamKey("dead")
 ME, OTHER = Owner("here", 4_000_001, "me"), Owner("there", 4_000_002, "other")
 
 pytestmark = pytest.mark.anyio
-
-
-def bars(*numbers: int) -> list[Encoded]:
-    return [
-        encode(
-            "market",
-            BarClosed(
-                symbol="BTC",
-                interval_ms=60_000,
-                open_time=number * 60_000,
-                open=1.0,
-                high=2.0,
-                low=0.5,
-                close=1.5,
-                volume=10.0,
-                origin="synthetic",
-            ),
-        )
-        for number in numbers
-    ]
 
 
 async def publish(log: Log, outputs: Sequence[Encoded]) -> None:
@@ -60,7 +40,7 @@ async def consumed(log: Log, claim: Claim, count: int = 100) -> Commit:
 
 async def test_a_position_is_kept_with_the_digest_of_its_entry(site: Any) -> None:
     log = site.connect()
-    await publish(log, bars(0, 1))
+    await publish(log, minute_bars(0, 1))
     claim = await log.claim("voter", ["market"], 0, ME)
     commit = await consumed(log, claim)
     await log.commit(claim, commit)
@@ -69,7 +49,7 @@ async def test_a_position_is_kept_with_the_digest_of_its_entry(site: Any) -> Non
 
 
 async def test_what_was_read_and_is_there_passes(log: Log) -> None:
-    await publish(log, bars(0, 1))
+    await publish(log, minute_bars(0, 1))
     commit = await consumed(log, await log.claim("voter", ["market"], 0, ME))
     await log.check([Mark(MARKET, commit.after["market"], kept=True), Mark(CONTROL, Position())])
 
@@ -91,7 +71,7 @@ async def test_a_lost_entry_is_missed_though_later_ones_came(log: Log) -> None:
 
 async def test_a_trimmed_entry_is_no_fault_unless_it_has_to_be_there(site: Any) -> None:
     log = site.connect()
-    await publish(log, bars(0, 1, 2))
+    await publish(log, minute_bars(0, 1, 2))
     commit = await consumed(log, await log.claim("voter", ["market"], 0, ME), count=2)
     site.trim(MARKET, (await log.scan(MARKET))[2].id)
     await log.check([Mark(MARKET, commit.after["market"])])
@@ -103,28 +83,28 @@ async def test_a_trimmed_entry_is_no_fault_unless_it_has_to_be_there(site: Any) 
 
 
 async def test_a_commit_upon_an_entry_that_was_not_read_so_is_not_applied(log: Log) -> None:
-    await publish(log, bars(0, 1))
+    await publish(log, minute_bars(0, 1))
     claim = await log.claim("voter", ["market"], 0, ME)
     commit = await consumed(log, claim)
     after = commit.after["market"]._replace(digest=digest_of(b"another"))
     with pytest.raises(TruncatedLogError):
-        await log.commit(claim, commit._replace(outputs=bars(2), after={"market": after}))
+        await log.commit(claim, commit._replace(outputs=minute_bars(2), after={"market": after}))
     assert len(await log.scan(MARKET)) == 2
     gone = after._replace(id=preceding(after.id))
     with pytest.raises(TruncatedLogError):
-        await log.commit(claim, commit._replace(outputs=bars(2), after={"market": gone}))
+        await log.commit(claim, commit._replace(outputs=minute_bars(2), after={"market": gone}))
     assert len(await log.scan(MARKET)) == 2
     await log.commit(claim, commit)
 
 
 async def test_a_commit_at_a_trimmed_position_is_applied(site: Any) -> None:
     log = site.connect()
-    await publish(log, bars(0, 1, 2))
+    await publish(log, minute_bars(0, 1, 2))
     claim = await log.claim("voter", ["market"], 0, ME)
     commit = await consumed(log, claim, count=2)
     site.trim(MARKET, (await log.scan(MARKET))[2].id)
     await log.commit(claim, commit)
-    await log.commit(claim, Commit(bars(3), commit.after, commit.after))
+    await log.commit(claim, Commit(minute_bars(3), commit.after, commit.after))
     assert len(await log.scan(MARKET)) == 2
 
 
@@ -138,35 +118,35 @@ async def test_two_claims_of_one_epoch_are_told_apart(site: Any) -> None:
     second = await other.claim("voter", ["market"], 0, OTHER)
     assert first.epoch == second.epoch
     with pytest.raises(FencedError):
-        await log.commit(first, Commit(bars(0), {}, {}))
-    await other.commit(second, Commit(bars(1), {}, {}))
-    assert [entry.data for entry in await log.scan(MARKET)] == [bars(1)[0].data]
+        await log.commit(first, Commit(minute_bars(0), {}, {}))
+    await other.commit(second, Commit(minute_bars(1), {}, {}))
+    assert [entry.data for entry in await log.scan(MARKET)] == [minute_bars(1)[0].data]
 
 
 async def test_a_group_that_stands_where_it_stood_before_is_no_other_owner(site: Any) -> None:
     log = site.connect()
     claim = await log.claim("feed", [], 0, ME)
-    await log.commit(claim, Commit(bars(0), {}, {}, b"0"))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}, b"0"))
     image = site.image()
-    await log.commit(claim, Commit(bars(1), {}, {}, b"1"))
+    await log.commit(claim, Commit(minute_bars(1), {}, {}, b"1"))
     site.restore(image)
     with pytest.raises(TruncatedLogError, match="lost its last writes"):
-        await log.commit(claim, Commit(bars(2), {}, {}, b"2"))
+        await log.commit(claim, Commit(minute_bars(2), {}, {}, b"2"))
     assert len(await log.scan(MARKET)) == 1
     again = await log.claim("feed", [], 0, ME)
     assert again.memo == b"0"
-    await log.commit(again, Commit(bars(1), {}, {}, b"1"))
+    await log.commit(again, Commit(minute_bars(1), {}, {}, b"1"))
 
 
 async def test_an_image_stays_as_it_was_whatever_is_written_and_restored(site: Any) -> None:
     log = site.connect()
     claim = await log.claim("feed", [], 0, ME)
-    await log.commit(claim, Commit(bars(0), {}, {}, b"0"))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}, b"0"))
     image = site.image()
     for number in (1, 2):
-        await log.commit(claim, Commit(bars(number), {}, {}, b"later"))
+        await log.commit(claim, Commit(minute_bars(number), {}, {}, b"later"))
         site.restore(image)
-        assert [entry.data for entry in await log.scan(MARKET)] == [bars(0)[0].data]
+        assert [entry.data for entry in await log.scan(MARKET)] == [minute_bars(0)[0].data]
         claim = await log.claim("feed", [], 0, ME)
         assert claim.memo == b"0"
         assert claim.epoch == 2
@@ -180,7 +160,7 @@ async def test_a_claim_that_is_gone_is_no_other_owner(site: Any) -> None:
     with pytest.raises(TruncatedLogError):
         await log.renew(claim)
     with pytest.raises(TruncatedLogError):
-        await log.commit(claim, Commit(bars(0), {}, {}))
+        await log.commit(claim, Commit(minute_bars(0), {}, {}))
     assert await log.scan(MARKET) == []
 
 
@@ -198,7 +178,7 @@ async def test_nothing_is_appended_to_a_log_whose_end_was_read_and_is_gone(log: 
 
 async def test_a_group_whose_hash_is_gone_is_restored_from_its_consumer_group(site: Any) -> None:
     log = site.connect()
-    await publish(log, bars(0, 1, 2))
+    await publish(log, minute_bars(0, 1, 2))
     claim = await log.claim("voter", ["market", "dead"], 0, ME)
     commit = await consumed(log, claim, count=2)
     await log.commit(claim, commit._replace(memo=b"memo", since={"market": "5-0"}))
@@ -215,7 +195,7 @@ async def test_a_group_whose_hash_is_gone_is_restored_from_its_consumer_group(si
 
 
 async def test_a_new_group_is_not_restored(log: Log) -> None:
-    await publish(log, bars(0))
+    await publish(log, minute_bars(0))
     assert (await log.claim("voter", ["market"], 0, ME)).restored == ()
     assert (await log.claim("other", ["market"], 0, ME)).restored == ()
 
@@ -243,7 +223,7 @@ async def test_a_commit_depends_on_control_over_a_new_connection_too(tmp_path: P
         opened = log.opened
         known = (Mark(CONTROL, Position("2-0", 2, digest_of(b"two")), kept=True),)
         with pytest.raises(TruncatedLogError, match="entry 2-0 is gone"):
-            await log.commit(claim, Commit(bars(0), {}, {}, known=known))
+            await log.commit(claim, Commit(minute_bars(0), {}, {}, known=known))
         assert log.opened > opened
         with redis.Redis.from_url(server.url) as client:
             assert client.xlen(MARKET.key) == 0

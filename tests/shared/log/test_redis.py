@@ -14,9 +14,8 @@ import pytest
 import redis
 from redis.credentials import CredentialProvider
 
-from schemas.codec import Encoded, encode
+from schemas.codec import Encoded
 from schemas.documentation.examples import examples
-from schemas.market import BarClosed
 from shared.log import (
     START,
     Claim,
@@ -37,6 +36,7 @@ from shared.log.identity import digest_of
 from shared.log.redis import RedisLog, library
 from shared.log.topology import topology_of
 from shared.server.embedded import EmbeddedServer, find_program
+from tests.minute_bars import minute_bars
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
 ME = Owner("here", 4_000_001, "me")
@@ -48,26 +48,6 @@ pytestmark = pytest.mark.anyio
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     """Services run on uvloop, whose transports refuse to write once a server has closed them."""
     return "asyncio", {"use_uvloop": request.param}
-
-
-def bars(*numbers: int) -> list[Encoded]:
-    return [
-        encode(
-            "market",
-            BarClosed(
-                symbol="BTC",
-                interval_ms=60_000,
-                open_time=number * 60_000,
-                open=1.0,
-                high=2.0,
-                low=0.5,
-                close=1.5,
-                volume=10.0,
-                origin="synthetic",
-            ),
-        )
-        for number in numbers
-    ]
 
 
 @pytest.fixture
@@ -92,7 +72,7 @@ async def publish(log: RedisLog, outputs: Sequence[Encoded]) -> None:
 
 
 async def test_lag_and_owner_show_in_the_consumer_group(log: RedisLog, client: Any) -> None:
-    await publish(log, bars(0, 1, 2))
+    await publish(log, minute_bars(0, 1, 2))
     claim = await log.claim("voter", ["market"], 0, ME)
     assert client.xinfo_groups(MARKET.key)[0]["lag"] == 3
     entries = await log.read({MARKET: START}, count=2, block_ms=0)
@@ -130,7 +110,7 @@ async def test_a_lease_that_is_extended_while_groups_are_listed_still_runs(
 
 async def test_all_keys_of_a_partition_share_a_hash_tag(log: RedisLog, client: Any) -> None:
     claim = await log.claim("voter", ["market"], 3, ME)
-    await log.commit(claim, Commit(bars(0), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}))
     assert sorted(client.keys("*")) == [f"conclave:{{p3}}:{name}" for name in ("group:voter", "groups", "market")]
 
 
@@ -140,7 +120,7 @@ async def test_all_keys_of_a_partition_share_a_hash_tag(log: RedisLog, client: A
 async def test_functions_that_the_server_lost_are_loaded_again(log: RedisLog, client: Any) -> None:
     claim = await log.claim("feed", [], 0, ME)
     client.function_flush()
-    await log.commit(claim, Commit(bars(0), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}))
     assert client.xlen(MARKET.key) == 1
 
 
@@ -153,9 +133,9 @@ async def test_the_library_is_named_after_its_source() -> None:
 async def test_a_foreign_key_in_the_way_is_named_and_nothing_is_written(log: RedisLog, client: Any) -> None:
     claim = await log.claim("voter", ["market"], 0, ME)
     client.set("conclave:{p0}:dead", "mine")
-    stray = bars(0)[0]._replace(stream="dead")
+    stray = minute_bars(0)[0]._replace(stream="dead")
     with pytest.raises(UnfitServerError, match=r"conclave:\{p0\}:dead.*holds a string"):
-        await log.commit(claim, Commit([*bars(0), stray], {}, {}, b"memo"))
+        await log.commit(claim, Commit([*minute_bars(0), stray], {}, {}, b"memo"))
     assert client.xlen(MARKET.key) == 0
     assert client.hget("conclave:{p0}:group:voter", "memo") is None
 
@@ -164,7 +144,7 @@ async def test_many_of_the_newest_entries_are_asked_for_a_page_at_a_time(
     log: RedisLog, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_module, "PAGE", 3)
-    await publish(log, bars(*range(8)))
+    await publish(log, minute_bars(*range(8)))
     written = await log.scan(MARKET)
     client.config_resetstat()
     for count in (0, 1, 3, 4, 6, 8, 1_000_000):
@@ -174,7 +154,7 @@ async def test_many_of_the_newest_entries_are_asked_for_a_page_at_a_time(
 
 async def test_a_great_batch_is_one_commit(log: RedisLog, client: Any) -> None:
     claim = await log.claim("feed", [], 0, ME)
-    await log.commit(claim, Commit(bars(*range(20)) * 1000, {}, {}))
+    await log.commit(claim, Commit(minute_bars(*range(20)) * 1000, {}, {}))
     assert client.xlen(MARKET.key) == 20_000
 
 
@@ -182,7 +162,7 @@ async def test_an_emptied_server_takes_nothing_from_whoever_was_there(log: Redis
     claim = await log.claim("voter", ["market"], 0, ME)
     client.flushall()
     with pytest.raises(TruncatedLogError, match="emptied"):
-        await log.commit(claim, Commit(bars(0), {}, {}))
+        await log.commit(claim, Commit(minute_bars(0), {}, {}))
     assert client.keys("*") == []
 
 
@@ -236,7 +216,7 @@ async def test_a_commit_whose_reply_was_lost_is_sent_again_and_applied_once(empt
         claim = await log.claim("feed", [], 0, ME)
         for number in range(5):
             way.cut = 2
-            assert await log.commit(claim, Commit(bars(number), {}, {}, b"%d" % number)) == Committed()
+            assert await log.commit(claim, Commit(minute_bars(number), {}, {}, b"%d" % number)) == Committed()
             assert way.cut == 0
     assert client.xlen(MARKET.key) == 5
 
@@ -254,7 +234,7 @@ async def test_a_claim_whose_reply_was_lost_is_still_ones_own(empty_redis_url: s
     async with faulty(empty_redis_url) as (way, log):
         way.cut = 1
         claim = await log.claim("voter", ["market"], 0, ME)
-        await log.commit(claim, Commit(bars(0), {}, {}))
+        await log.commit(claim, Commit(minute_bars(0), {}, {}))
 
 
 async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client: Any) -> None:
@@ -269,8 +249,8 @@ async def test_a_stale_commit_that_arrives_late_is_refused(log: RedisLog, client
         return await call(command, limit_s, sent)
 
     connection.call = listen  # type: ignore[method-assign]  # spies on words
-    await log.commit(claim, Commit(bars(0), {}, {}))
-    await log.commit(claim, Commit(bars(1), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}))
+    await log.commit(claim, Commit(minute_bars(1), {}, {}))
     assert (await call(commands[0], 1.0))[0] == b"STALE"
     assert client.xlen(MARKET.key) == 2
 
@@ -284,11 +264,11 @@ async def test_a_stream_of_reports_that_takes_no_entry_stops_no_commit(
     client.xadd(StreamKey(stream).key, {"e": b"x"}, id=f"{greatest}-{greatest}")
     claim = await log.claim("feed", [], 0, ME)
     report = next(each for each in examples() if each.stream == stream)
-    committed = await log.commit(claim, Commit([report, *bars(0), report, *bars(1)], {}, {}))
+    committed = await log.commit(claim, Commit([report, *minute_bars(0), report, *minute_bars(1)], {}, {}))
     assert committed == Committed()
     assert (client.xlen(MARKET.key), client.xlen(StreamKey(stream).key)) == (2, 1)
     assert f"conclave:{{p0}}:{stream} takes no entries" in caplog.text
-    await log.commit(claim, Commit(bars(2), {}, {}))
+    await log.commit(claim, Commit(minute_bars(2), {}, {}))
     assert client.xlen(MARKET.key) == 3
 
 
@@ -297,7 +277,7 @@ async def test_a_stream_of_work_that_takes_no_entry_refuses_the_commit(log: Redi
     client.xadd(MARKET.key, {"e": b"x"}, id=f"{greatest}-{greatest}")
     claim = await log.claim("feed", [], 0, ME)
     with pytest.raises(ServerError, match="exhausted"):
-        await log.commit(claim, Commit(bars(0), {}, {}))
+        await log.commit(claim, Commit(minute_bars(0), {}, {}))
 
 
 async def test_connections_that_are_killed_all_the_time_lose_and_double_nothing(log: RedisLog, client: Any) -> None:
@@ -315,13 +295,13 @@ async def test_connections_that_are_killed_all_the_time_lose_and_double_nothing(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(kill)
         for number in range(40):
-            await log.commit(claim, Commit(bars(number), {}, {}, b"%d" % number))
+            await log.commit(claim, Commit(minute_bars(number), {}, {}, b"%d" % number))
         over.set()
-    assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in bars(*range(40))]
+    assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in minute_bars(*range(40))]
 
 
 async def test_the_next_read_goes_with_the_commit_and_outlives_its_connection(log: RedisLog, client: Any) -> None:
-    await publish(log, bars(0))
+    await publish(log, minute_bars(0))
     claim = await log.claim("voter", ["market"], 0, ME)
     first = await log.read({MARKET: START}, count=10, block_ms=60_000, ahead=True)
     await log.commit(claim, Commit([], {}, {}))
@@ -329,9 +309,9 @@ async def test_the_next_read_goes_with_the_commit_and_outlives_its_connection(lo
         while client.info("clients")["blocked_clients"] != 1:
             await anyio.lowlevel.checkpoint()
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        await publish(log, bars(1))
+        await publish(log, minute_bars(1))
         [entry] = await log.read({MARKET: first[-1].id}, count=10, block_ms=60_000)
-    assert entry.data == bars(1)[0].data
+    assert entry.data == minute_bars(1)[0].data
 
 
 async def test_a_read_outlives_its_connection(log: RedisLog, client: Any, empty_redis_url: str) -> None:
@@ -343,7 +323,7 @@ async def test_a_read_outlives_its_connection(log: RedisLog, client: Any, empty_
             ]:
                 await anyio.lowlevel.checkpoint()
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            await publish(log, bars(0))
+            await publish(log, minute_bars(0))
 
         tasks.start_soon(cut_then_publish)
         with anyio.fail_after(10):
@@ -561,10 +541,10 @@ async def test_a_full_server_is_waited_for(client: Any, log: RedisLog) -> None:
     try:
         log._router._patience = 0.0
         with pytest.raises(UnavailableError, match="OOM"):
-            await log.commit(claim, Commit(bars(0), {}, {}))
+            await log.commit(claim, Commit(minute_bars(0), {}, {}))
     finally:
         client.config_set("maxmemory", "0")
-    await log.commit(claim, Commit(bars(0), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}))
     assert client.xlen(MARKET.key) == 1
 
 
@@ -609,7 +589,7 @@ def _loads(client: Any) -> bool:
 async def test_a_server_that_reads_its_file_is_waited_for(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path) as server:
         log = RedisLog(server.url)
-        await publish(log, bars(1))
+        await publish(log, minute_bars(1))
         claim = await log.claim("voter", ["market"], 0, ME)
         [read] = await log.read({MARKET: START}, count=10, block_ms=0)
         after = {"market": Position(read.id, 1, digest_of(read.data))}

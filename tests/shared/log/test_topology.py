@@ -9,8 +9,6 @@ import pytest
 import redis
 
 from bench.servers import Node, free_port, started, watched
-from schemas.codec import Encoded, encode
-from schemas.market import BarClosed
 from shared.log import START, Commit, Owner, StreamKey, UnavailableError
 from shared.log.admin import opened_whole
 from shared.log.connection import ServerError
@@ -19,32 +17,13 @@ from shared.log.redis import RedisLog, library
 from shared.log.topology import WrongAddressError, slot_of, topology_of
 from shared.server.replication import arranged
 from shared.server.security import in_force
+from tests.minute_bars import minute_bars
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
 ME = Owner("here", 4_000_001, "me")
 SLOT = slot_of(MARKET.key)
 
 pytestmark = pytest.mark.anyio
-
-
-def bars(*numbers: int) -> list[Encoded]:
-    return [
-        encode(
-            "market",
-            BarClosed(
-                symbol="BTC",
-                interval_ms=60_000,
-                open_time=number * 60_000,
-                open=1.0,
-                high=2.0,
-                low=0.5,
-                close=1.5,
-                volume=10.0,
-                origin="synthetic",
-            ),
-        )
-        for number in numbers
-    ]
 
 
 def execute(client: redis.Redis, *words: Any) -> Any:
@@ -72,7 +51,7 @@ async def test_the_functions_are_loaded_into_every_master(log: RedisLog, masters
 
 async def test_each_key_is_at_the_server_of_its_slot(log: RedisLog, masters: list[Node]) -> None:
     claim = await log.claim("voter", ["market"], 0, ME)
-    await log.commit(claim, Commit(bars(0), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}))
     await log.append_at(CONTROL, "1-0", b"first")
     names = ("group:voter", "groups", "market")
     assert [sorted(node.client.keys("*")) for node in masters] == [
@@ -91,7 +70,7 @@ async def test_a_slot_that_moves_under_traffic_is_followed(log: RedisLog, master
 
     async def write() -> None:
         nonlocal written
-        await log.commit(claim, Commit(bars(written), {}, {}, b"%d" % written))
+        await log.commit(claim, Commit(minute_bars(written), {}, {}, b"%d" % written))
         written += 1
 
     def assign(to: Node) -> None:
@@ -126,7 +105,7 @@ async def test_a_slot_that_moves_under_traffic_is_followed(log: RedisLog, master
                 await anyio.sleep(0.001)
         over.set()
     entries = await log.read({CONTROL: START, MARKET: START}, count=100_000, block_ms=1000)
-    assert [entry.data for entry in entries] == [bar.data for bar in bars(*range(written))]
+    assert [entry.data for entry in entries] == [bar.data for bar in minute_bars(*range(written))]
     assert taker.client.exists(MARKET.key)
     await move(taker, giver)
     assign(giver)
@@ -140,7 +119,7 @@ async def test_a_server_that_lost_the_functions_gets_them_again_from_whoever_may
     claim = await log.claim("feed", [], 0, ME)
     owner = masters[2]
     owner.client.function_flush()
-    await log.commit(claim, Commit(bars(0), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}))
     assert library()[0] in owner.client.function_list()[0]
     owner.client.acl_setuser("clerk", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-function|load"])
     url = owner.url.replace("redis://", "redis+cluster://clerk:x@").removesuffix("/0")
@@ -205,7 +184,7 @@ async def test_the_doctor_looks_at_every_master(cluster_url: str) -> None:
 
 async def test_a_cut_and_a_restore_reach_every_server(log: RedisLog, cluster_url: str, masters: list[Node]) -> None:
     claim = await log.claim("feed", [], 0, ME)
-    await log.commit(claim, Commit(bars(0, 1), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0, 1), {}, {}))
     await log.append_at(CONTROL, "1-0", b"first")
     entries = {place: await log.scan(place) for place in (MARKET, CONTROL)}
     async with opened_whole(cluster_url, "test") as whole:
@@ -251,7 +230,7 @@ async def test_the_master_of_a_service_is_found_by_sentinels_that_ask_for_a_pass
     master, sentinel = watched_master
     log = RedisLog(address(sentinel), patience_s=5.0)
     claim = await log.claim("feed", [], 0, ME)
-    await log.commit(claim, Commit(bars(0), {}, {}))
+    await log.commit(claim, Commit(minute_bars(0), {}, {}))
     assert master.client.xlen(MARKET.key) == 1
     await log.close()
     with pytest.raises(ServerError, match="CONCLAVE_SENTINEL_PASSWORD"):
