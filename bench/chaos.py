@@ -10,9 +10,6 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bench.recorded_rounds import START_MS, Control, Recorded, digest
 from schemas.codec import Encoded, decode, encode
 from schemas.common import ACTIONS
@@ -37,12 +34,11 @@ from services.feature_builder.core import FeatureBuilder
 from services.model_worker.core import ModelWorker
 from services.model_worker.members import Fault, Loaded
 from shared.audit.source import Ends, RecordedExtent, places_of
-from shared.features.sets import feature_set
 from shared.log import START, StreamKey
 from shared.log.leases import order
 from shared.runtime.service import Backpressure, Batch, Received, Service
+from tests.simulation.artifacts import SET, Opinion
 
-SET: Final = feature_set("tiny", "close", "price_change")
 MODELS: Final = ("alpha", "beta", "gamma")
 ARTIFACTS: Final = 3
 """Number of artifacts of each model."""
@@ -51,28 +47,6 @@ SYMBOLS: Final = {"LIVE": "live", "SYN": "synthetic"}
 REFUSED: Final = 0.003
 """The share of events on which a core raises an error; they become dead letters."""
 THIRD: Final = (-1.1, -1.0, -1.2)
-
-
-class Opinion:
-    """An artifact whose probabilities are a function of the window and of its name."""
-
-    batch_rows = None
-    interval_ms = MINUTE
-    features = 2
-
-    def __init__(self, artifact: str) -> None:
-        self.feature_set = SET.digest.hex()
-        number = int(artifact[-2:], 16)
-        self.window = 1 + number % 3
-        self._turn = 1.0 + number + len(artifact.rstrip("0")) % 7
-
-    def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """See ``Predictor``."""
-        x = windows.astype(np.float64).sum(axis=(1, 2)) * self._turn
-        logits = np.stack([np.sin(x), np.cos(x) - 0.5, np.sin(1.7 * x + 1.0)], axis=1) * 1.5
-        powers = np.exp(logits)
-        found: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-        return found
 
 
 class Loads:
@@ -86,7 +60,7 @@ class Loads:
     def load(self, artifact: str) -> Loaded | Fault:
         """See ``Loader``."""
         self._due.pop(artifact, None)
-        return self._found.setdefault(artifact, Loaded(Opinion(artifact), 0, 0))
+        return self._found.setdefault(artifact, Loaded(Opinion(artifact, MINUTE), 0, 0))
 
     def request(self, artifact: str) -> None:
         """See ``Loader``."""

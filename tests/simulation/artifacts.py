@@ -38,11 +38,11 @@ class Opinion:
     """An artifact whose probabilities are a function of the window and of its name."""
 
     batch_rows = None
-    interval_ms = HOUR
     features = 2
 
-    def __init__(self, artifact: str) -> None:
+    def __init__(self, artifact: str, interval_ms: int = HOUR) -> None:
         self.feature_set = SET.digest.hex()
+        self.interval_ms = interval_ms
         number = int(artifact[-2:], 16)
         self.window = 1 + number % 3
         self._turn = 1.0 + number + len(artifact.rstrip("0")) % 7
