@@ -141,7 +141,7 @@ def put(source: Recorded, place: StreamKey, at: int, data: bytes) -> None:
 def uncounted(source: Recorded, place: StreamKey, gone: set[str]) -> Recorded:
     """Return a copy without some entries, in which the server's count does not include them either."""
     made = copy(source)
-    made.places[place] = [each for each in source.places[place] if each.id not in gone]
+    made.places[place] = [each for each in source.places.get(place, ()) if each.id not in gone]
     made.added[place] = 0
     return made
 

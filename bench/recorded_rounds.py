@@ -198,9 +198,10 @@ class Recorded:
 
     def without(self, place: StreamKey, gone: Collection[str]) -> "Recorded":
         """Return a copy without some entries. As on a server, the count of added entries is unchanged."""
+        entries = self.places.get(place, [])
         made = Recorded()
-        made.places = {**self.places, place: [entry for entry in self.places[place] if entry.id not in gone]}
-        made.added = {**self.added, place: len(self.places[place])}
+        made.places = {**self.places, place: [entry for entry in entries if entry.id not in gone]}
+        made.added = {**self.added, place: len(entries)}
         return made
 
 
