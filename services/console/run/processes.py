@@ -1,8 +1,8 @@
 """Supervise a set of processes: start them, restart those that crash, end all of them together.
 
 A service runs until the supervisor stops it. If it ends by itself it is restarted after 0.1 s; the delay doubles, up to
-ten seconds, while the process lives for less than ten seconds. That holds for exit code 0 too: somebody sent SIGTERM to
-this process alone, and the installation should still be whole. Only a process that ``finishes`` (a feed, at the end of
+ten seconds, while the process lives for less than ten seconds. That holds for exit code 0 too: this process alone
+was sent SIGTERM, and the installation should still be complete. Only a process that ``finishes`` (a feed, at the end of
 its source) is not restarted after exit code 0.
 
 A process that cannot even be started (no descriptor or no memory is left, its program is being replaced) is tried again
