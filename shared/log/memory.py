@@ -163,7 +163,8 @@ class MemoryLog:
         check_commit(claim, commit)
         state = self._mine(claim)
         state.lease = self._now() + LEASE_MS
-        if state.last == (claim.epoch, commit):
+        newest = self._tokens.get((claim.group, claim.partition, claim.epoch, claim.owner))
+        if state.last == (claim.epoch, commit) and state.token == newest:
             return Committed()
         self._follows(claim, state)
         self._compare(commit.known)

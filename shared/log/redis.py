@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import msgspec
@@ -95,7 +95,7 @@ class RedisLog:
         self._router = Router(topology_of(url), name, patience_s)
         self._reader = StreamReader(self._router)
         self._checked: dict[tuple[str, int, int], tuple[Connection, int]] = {}
-        self._tokens: dict[tuple[str, int, int], bytes] = {}
+        self._newest: dict[tuple[str, int, int], _Made] = {}
         self._running: dict[tuple[str, int, int], dict[str, RunningDigest]] = {}
 
     @property
@@ -146,7 +146,7 @@ class RedisLog:
             mode = reply[1]
         _, epoch, before, memo, replayed, positions, wrote, restored = reply
         written = of_fields({field.decode(): value for field, value in pairs_of(wrote).items()})
-        self._tokens[group, partition, int(epoch)] = token
+        self._newest[group, partition, int(epoch)] = _Made(token)
         self._running[group, partition, int(epoch)] = running(written)
         return Claim(
             group,
@@ -176,14 +176,16 @@ class RedisLog:
         """See ``Log.commit``."""
         check_commit(claim, commit)
         held = (claim.group, claim.partition, claim.epoch)
-        token = _token(commit)
+        newest = self._newest.get(held, _Made(b""))
+        made = newest.then(commit)
+        repeated = made is newest
         keys: list[str] = [claim_key(claim), *stream_keys(commit.after, claim.partition)]
         args: list[Any] = [
             str(claim.epoch),
             str(LEASE_MS),
             claim.group,
-            self._tokens.get(held, b""),
-            token,
+            made.follows,
+            made.token,
             commit.memo,
             msgspec.json.encode(commit.since),
             str(len(commit.after)),
@@ -221,10 +223,9 @@ class RedisLog:
             raise halted(claim, commit.fence, reply[1].decode())
         if reply[0] != b"DONE":
             raise refusal(claim, reply)
-        repeated = self._tokens.get(held) == token
         if grown and not repeated:
             self._running[held] = {**digests, **grown}
-        self._tokens[held] = token
+        self._newest[held] = made
         names = [name.decode() for name in reply[1:]]
         for name in names:
             if name.startswith("!"):
@@ -450,8 +451,27 @@ def _known(claim: Claim, commit: Commit) -> list[Mark]:
     return [*commit.known, *read]
 
 
-def _token(commit: Commit) -> bytes:
+class _Made(NamedTuple):
+    """A claim, or a commit under it. ``token``: what the server stores of it as ``last``. ``follows``: the token of the
+    one before. ``content``: a digest of what was committed.
+
+    The token depends on the one before: after a loss, the server's ``last`` may be an earlier commit with the same
+    content as the next one, which must not pass for that one sent again."""
+
+    token: bytes
+    follows: bytes = b""
+    content: bytes = b""
+
+    def then(self, commit: Commit) -> "_Made":
+        """Return the commit that follows this one: this one, if it is the same commit sent again."""
+        content = _content(commit)
+        if content == self.content:
+            return self
+        return _Made(blake2b(self.token + content, digest_size=12).hexdigest().encode(), self.token, content)
+
+
+def _content(commit: Commit) -> bytes:
     """Return a digest of the contents of a commit. Of each event it covers the id, which is a digest of the event."""
     digest = blake2b(b"".join([sealed.envelope.id for sealed in commit.outputs]), digest_size=12)
     digest.update(msgspec.json.encode((commit.before, commit.after, commit.since, commit.fence)) + commit.memo)
-    return digest.hexdigest().encode()
+    return digest.digest()

@@ -138,6 +138,19 @@ async def test_a_group_that_stands_where_it_stood_before_is_no_other_owner(site:
     await log.commit(again, Commit(minute_bars(1), {}, {}, b"1"))
 
 
+async def test_a_commit_with_the_words_of_the_one_before_a_lost_one_is_no_repetition(site: Any) -> None:
+    """A service that is idle commits nothing, to learn whether its last commit is still there."""
+    log = site.connect()
+    claim = await log.claim("feed", [], 0, ME)
+    nothing = Commit([], {}, {}, b"memo")
+    await log.commit(claim, nothing)
+    image = site.image()
+    await log.commit(claim, Commit(minute_bars(1), {}, {}, b"memo"))
+    site.restore(image)
+    with pytest.raises(TruncatedLogError):
+        await log.commit(claim, nothing)
+
+
 async def test_an_image_stays_as_it_was_whatever_is_written_and_restored(site: Any) -> None:
     log = site.connect()
     claim = await log.claim("feed", [], 0, ME)
