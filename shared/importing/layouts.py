@@ -2,7 +2,7 @@
 
 Shapes do not determine the number of attention heads, the activation, or the tokens that the head reads. These are
 known for the layouts in ``KNOWN``; for other networks the operator must state them. A state dict with a missing or an
-additional tensor is refused.
+additional tensor is refused. Nothing is taken from the order of the tensors.
 """
 
 import re
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.common import ACTIONS
 from shared.families.base import Params
+from shared.importing.order import OrderError, Widths, ordered
 
 Arrays = Mapping[str, NDArray[Any]]
 LAYER: Final = re.compile(
@@ -87,6 +88,9 @@ def _stacks(state: Arrays, features: int, stated: Params, classes: tuple[str, ..
     linears = _linears(head)
     if len(linears) * 2 != len(head):
         raise LayoutError(f"unexpected tensors: {', '.join(sorted(set(head) - _tensors_of(linears)))}")
+    top = max(int(name.split(".")[1]) for name in weights)
+    last = weights.get(f"stacks.{top}.3.weight")
+    linears = _in_order(head, linears, None if last is None else int(last.shape[0]))
     params: dict[str, int | float] = {
         "window": first.shape[1] // features,
         "sigmoid": int(_outputs(head, linears) == 1),
@@ -122,7 +126,7 @@ def _encoder(state: Arrays, features: int, stated: Params, classes: tuple[str, .
             "expected an encoder with an input layer, a head, at most one normalisation and at most one table of "
             f"positions; found in addition to the encoder: {', '.join(sorted(rest))}"
         )
-    embed, *head = linears
+    embed, *head = _in_order(rest, linears, None)
     width = int(rest[f"{embed}.weight"].shape[1])
     if width % features:
         raise LayoutError(f"{embed}.weight has {width} inputs: not a whole number of vectors of {features} features")
@@ -162,8 +166,17 @@ def _check_stated(detected: Params, stated: Params) -> None:
 
 
 def _linears(tensors: Arrays) -> list[str]:
-    """Return the names of the linear layers, in the order of the file, which is the order of their definition."""
+    """Return the names of the linear layers, in any order."""
     return [name for name in _modules(tensors) if tensors[f"{name}.weight"].ndim == 2]
+
+
+def _in_order(tensors: Arrays, names: list[str], inputs: int | None) -> list[str]:
+    """Return the names of linear layers in the order in which they are computed. Raises ``LayoutError``."""
+    widths = {name: Widths(*reversed(tensors[f"{name}.weight"].shape)) for name in names}
+    try:
+        return ordered(widths, inputs)
+    except OrderError as error:
+        raise LayoutError(str(error)) from None
 
 
 def _modules(tensors: Arrays) -> list[str]:

@@ -23,6 +23,7 @@ from shared.features import SETS
 from shared.importing import layouts, reading, reference
 from shared.importing.importer import import_weights
 from shared.importing.layouts import DetectedLayout, LayoutError
+from shared.importing.order import OrderError, Widths, ordered
 from shared.importing.reading import SourceFileError
 from shared.training.fitting import NotStoredError
 
@@ -116,6 +117,75 @@ def test_what_does_not_fit_together_is_refused(
 ) -> None:
     with pytest.raises(LayoutError, match=words):
         layouts.recognise(arrays(OLD[name][0]()), features, said, classes)
+
+
+class Deep(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """Stacks and a head of three layers, two of which have the same shape."""
+
+    def __init__(self, features: int = 18, window: int = 4, width: int = 32) -> None:
+        super().__init__()
+        nn = torch.nn
+        wide = [features * window, width, width, width]
+        self.stacks = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(inputs, width),
+                nn.ReLU(),
+                nn.Dropout(0.1),
+                nn.Linear(width, width),
+                nn.ReLU(),
+                nn.Dropout(0.1),
+            )
+            for inputs in wide
+        )
+        self.fc = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.1),
+            nn.Linear(width, 3),
+        )  # fmt: skip
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        x = windows.flatten(1)
+        for stack in self.stacks:
+            x = stack(x) + x if x.shape[1] == stack[3].out_features else stack(x)
+        return self.fc(x)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_network_is_the_same_in_whatever_order_a_file_returns_its_tensors(seed: int) -> None:
+    torch.manual_seed(5)
+    model = Deep().double().eval()
+    state = arrays(dict(model.state_dict()))
+    names = [str(name) for name in np.random.default_rng(seed).permutation(list(state))]
+    found = layouts.recognise({name: state[name] for name in names}, 18, {}, THREE)
+    windows = np.random.default_rng(2).standard_normal((7, 4, 18)).astype(np.float32)
+    served = IMPORTED[found.family].network(found.weights, 18, complete(IMPORTED[found.family], found.params))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(windows).double()).numpy()
+    np.testing.assert_allclose(served.logits(windows), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_every_old_network_is_the_same_in_another_order(name: str) -> None:
+    torch.manual_seed(1)
+    make, features, said, classes = OLD[name]
+    state = arrays(make())
+    other = layouts.recognise(dict(reversed(state.items())), features, said, classes)
+    found = layouts.recognise(state, features, said, classes)
+    assert other.params == found.params
+    assert {key: array.tobytes() for key, array in other.weights.items()} == {
+        key: array.tobytes() for key, array in found.weights.items()
+    }
+
+
+def test_the_order_of_layers_comes_from_numbers_and_shapes_or_is_asked_for() -> None:
+    square, last = Widths(8, 8), Widths(8, 3)
+    assert ordered({"fc.10": last, "fc.9": square, "fc.0": square}, 8) == ["fc.0", "fc.9", "fc.10"]
+    assert ordered({"out": last, "hidden": Widths(4, 8)}) == ["hidden", "out"]
+    with pytest.raises(OrderError, match=r"more than one order.*hidden.*out"):
+        ordered({"out": square, "hidden": square})
+    with pytest.raises(OrderError, match="do not follow one another in any order after 5 values"):
+        ordered({"fc.0": square, "fc.1": last}, 5)
+    with pytest.raises(OrderError, match="in any order"):  # their numbers contradict their shapes
+        ordered({"fc.0": last, "fc.1": square}, 8)
 
 
 def test_outputs_are_put_in_our_order() -> None:
