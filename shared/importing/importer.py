@@ -1,6 +1,6 @@
 """Make an artifact from imported weights: recognised, compared with a reference, measured and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +58,7 @@ def import_weights(
         params=settings,
         given=Given(
             model,
-            _scaler(scaler, len(feature_set.names), unpickle=unpickle),
+            _scaler(scaler, feature_set.names, unpickle=unpickle),
             ImportedFrom(
                 weights.name, digest_of(weights.read_bytes()), network.layout, scaler.name if scaler else "", off
             ),
@@ -66,12 +66,19 @@ def import_weights(
     )
 
 
-def _scaler(path: Path | None, features: int, *, unpickle: bool) -> Scaler:
+def _scaler(path: Path | None, names: Sequence[str], *, unpickle: bool) -> Scaler:
     if path is None:
-        return Scaler((0.0,) * features, (1.0,) * features, NO_LIMIT)
+        return Scaler((0.0,) * len(names), (1.0,) * len(names), NO_LIMIT)
     numbers = reading.scaler(path, unpickle=unpickle)
-    if len(numbers.mean) != features:
+    if len(numbers.mean) != len(names):
         raise reading.SourceFileError(
-            f"{path}: a scaler of {len(numbers.mean)} features, the feature set has {features}"
+            f"{path}: a scaler of {len(numbers.mean)} features, the feature set has {len(names)}"
         )
+    for number, (theirs, ours) in enumerate(zip(numbers.names, names, strict=False), 1):
+        if theirs != ours:
+            raise reading.SourceFileError(
+                f"{path}: the scaler was fitted on other features or in another order: number {number} is {theirs!r}, "
+                f"in the feature set it is {ours!r}. The weights expect the order of the scaler, so import them with a "
+                "set of these features in this order"
+            )
     return Scaler(numbers.mean, numbers.scale, NO_LIMIT)

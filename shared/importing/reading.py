@@ -34,10 +34,12 @@ class SourceFileError(ValueError):
 
 
 class ScalerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A scaler as numbers: one mean and one scale for each feature."""
+    """A scaler as numbers: one mean and one scale for each feature; it computes ``(x - mean) / scale``. ``names``: of
+    the features, if the file has them."""
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    names: tuple[str, ...] = ()
 
 
 def state_dict(path: Path) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 
 from bench import old_models
 from bench.toy import market
@@ -25,7 +33,7 @@ from shared.importing.importer import import_weights
 from shared.importing.layouts import DetectedLayout, LayoutError
 from shared.importing.order import OrderError, Widths, ordered
 from shared.importing.reading import SourceFileError
-from shared.training.fitting import NotStoredError
+from shared.training.fitting import NotStoredError, Trained
 
 THREE = ("SELL", "HOLD", "BUY")
 OLD: dict[str, tuple[Callable[[], dict[str, Any]], int, dict[str, int | float], tuple[str, ...]]] = {
@@ -235,6 +243,68 @@ def test_a_pickled_scaler_is_opened_on_request_alone_and_gives_its_numbers(tmp_p
     assert found.scale == pytest.approx(scaler.scale_)
     (tmp_path / "scaler.json").write_text(json.dumps({"mean": list(found.mean), "scale": list(found.scale)}))
     assert reading.scaler(tmp_path / "scaler.json", unpickle=False) == found
+
+
+@pytest.mark.parametrize(
+    "scaler",
+    [
+        StandardScaler(with_mean=False),
+        StandardScaler(with_std=False),
+        StandardScaler(with_mean=False, with_std=False),
+        RobustScaler(),
+        RobustScaler(with_centering=False, unit_variance=True),
+        RobustScaler(with_scaling=False),
+        MinMaxScaler((-1, 2)),
+        MaxAbsScaler(),
+        Pipeline([("scale", RobustScaler())]),
+    ],
+    ids=repr,
+)
+def test_a_scaler_does_what_scikit_learn_does_with_it(tmp_path: Path, scaler: Any) -> None:
+    rows = np.random.default_rng(0).normal(3, 2, (200, 5))
+    (tmp_path / "scaler.pkl").write_bytes(pickle.dumps(scaler.fit(rows)))
+    found = reading.scaler(tmp_path / "scaler.pkl", unpickle=True)
+    np.testing.assert_allclose((rows - found.mean) / found.scale, scaler.transform(rows), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("scaler", "words"),
+    [
+        (MinMaxScaler(clip=True), "clip=True"),
+        (Normalizer(), "Normalizer; only StandardScaler"),
+        (QuantileTransformer(n_quantiles=10), "QuantileTransformer; only"),
+        (Pipeline([("scale", RobustScaler()), ("again", StandardScaler())]), "a pipeline of 2 steps"),
+    ],
+    ids=repr,
+)
+def test_a_scaler_that_two_numbers_a_feature_do_not_describe_is_refused_by_name(
+    tmp_path: Path, scaler: Any, words: str
+) -> None:
+    scaler.fit(np.random.default_rng(0).normal(3, 2, (200, 5)))
+    (tmp_path / "scaler.pkl").write_bytes(pickle.dumps(scaler))
+    with pytest.raises(SourceFileError, match=words):
+        reading.scaler(tmp_path / "scaler.pkl", unpickle=True)
+
+
+def test_a_scaler_that_was_never_fitted_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scaler.pkl").write_bytes(pickle.dumps(StandardScaler()))
+    with pytest.raises(SourceFileError, match="the StandardScaler was not fitted"):
+        reading.scaler(tmp_path / "scaler.pkl", unpickle=True)
+
+
+def test_a_scaler_of_features_in_another_order_is_refused(tmp_path: Path) -> None:
+    names = list(SETS["user-18"].names)
+    scaler = fitted_scaler(18)
+    weights = saved(tmp_path, old_models.v5_nhits())
+
+    def imported(order: list[str]) -> Trained:
+        scaler.feature_names_in_ = np.array(order, dtype=object)
+        (tmp_path / "scaler.pkl").write_bytes(pickle.dumps(scaler))
+        return import_weights(weights, BARS, SETS["user-18"], scaler=tmp_path / "scaler.pkl", unpickle=True, **HOW)
+
+    assert imported(names).manifest.scaler is not None
+    with pytest.raises(SourceFileError, match=f"number 1 is '{names[1]}', in the feature set it is '{names[0]}'"):
+        imported([names[1], names[0], *names[2:]])
 
 
 def test_a_pickle_that_is_no_scaler_never_runs(tmp_path: Path) -> None:
