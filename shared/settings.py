@@ -262,7 +262,7 @@ def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.
     if not password:
         return urlunsplit(parts) if query else redis.url
     user, _, place = parts.netloc.rpartition("@")
-    user = environ.get(USER) or user
+    user = quote(environ.get(USER, ""), safe="") or user
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
 
 
@@ -347,6 +347,7 @@ def _refuse_values(settings: Settings, file: Path) -> None:
             f"{file}: url in [redis] holds a password; take it out and set ${PASSWORD} or ${PASSWORD_FILE}"
         )
     _refuse_mode(settings.redis, file)
+    _refuse_address(settings.redis.url, file)
     if settings.redis.ca and not parts.scheme.startswith("rediss"):
         raise SettingsError(f"{file}: ca in [redis] is for a server that speaks TLS; url begins with {parts.scheme}://")
     endpoint = _url(settings.telemetry.endpoint, "endpoint in [telemetry]", file)
@@ -365,14 +366,28 @@ def _refuse_values(settings: Settings, file: Path) -> None:
 
 
 def _url(text: str, name: str, file: Path) -> SplitResult:
-    """Return the parts of an address. Raises ``SettingsError``."""
+    """Return the parts of an address. Raises ``SettingsError``, which shows nothing of a password."""
     try:
         parts = urlsplit(text)
         if "," not in parts.netloc:  # of several servers, each has its port
             _ = parts.port
     except ValueError as error:
+        if "@" in text:  # a user or password with a slash ends the host too early
+            raise SettingsError(
+                f"{file}: {name}: what stands before @ is no user name. Write a / in it as %2F, and keep the password "
+                f"out of this file: ${PASSWORD} or ${PASSWORD_FILE}"
+            ) from None
         raise SettingsError(f"{file}: {name}: {text!r} is no address: {error}") from None
     return parts
+
+
+def _refuse_address(url: str, file: Path) -> None:
+    from shared.log.address import parse_address  # noqa: PLC0415  # imports a client
+
+    try:
+        parse_address(url)
+    except ValueError as error:
+        raise SettingsError(f"{file}: url in [redis]: {error}") from None
 
 
 def _refuse_mode(redis: Redis, file: Path) -> None:

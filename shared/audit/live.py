@@ -12,6 +12,7 @@ from shared.archive.history import WholeHistory
 from shared.archive.store import SegmentStore
 from shared.audit.source import END, PAGE, Ends, RecordedExtent, Recording, places_of
 from shared.log import START, Entry, StreamKey
+from shared.log.durability import reach_server
 from shared.log.redis import RedisLog
 
 
@@ -70,8 +71,10 @@ class Live:
 
 @contextmanager
 def live(url: str, store: SegmentStore | None = None) -> Iterator[Recording]:
-    """Yield the entries in Redis and the sealed ones before them as one source. Raises ``UnavailableError``."""
+    """Yield the entries in Redis and the sealed ones before them as one source. Raises ``UnavailableError``, at once if
+    the server does not answer when this begins."""
     with asyncio.Runner() as runner:
+        runner.run(reach_server(url))
         log = RedisLog(url, name="conclave:audit")
         try:
             yield Live(runner, log, store)

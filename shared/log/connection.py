@@ -44,6 +44,15 @@ _DO: Final = {
     "NOREPLICAS": "start the replicas that min-replicas-to-write asks for",
 }
 """What a person can do about an error that does not end by itself."""
+_LOGIN: Final = "the variables CONCLAVE_REDIS_USER and CONCLAVE_REDIS_PASSWORD"
+_CHANGE: Final = {
+    "NOAUTH": f"It asks for a user and a password: set {_LOGIN}",
+    "WRONGPASS": f"Check {_LOGIN}",
+    "NOPERM": "`conclave access` writes what the user of each service must be allowed to do",
+    "ERR DB index": "Write a database in url in [redis] that the server has; 0 always exists",
+    "ERR max number of clients": "Raise its limit: CONFIG SET maxclients <number>, and in its configuration file",
+}
+"""What a person must change after an error, by the beginning of its text."""
 _NO_MASTER: Final = ("READONLY", "UNBLOCKED")
 """Errors of a server that became a replica. The connection is then closed, so that the master is looked up again."""
 
@@ -252,14 +261,15 @@ def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
     """Return the error for a caller: ``UnavailableError`` if the command may be tried again, else ``ServerError``."""
     text = _words(error)
     code = text.split(" ", 1)[0]
+    change = next((f". {todo}" for begin, todo in _CHANGE.items() if text.startswith(begin)), "")
     if code in _AGAIN:
         kind = LoadingError if code == "LOADING" else UnavailableError
         return kind(f"{where} cannot do it now: {text}" + (f" What to do: {_DO[code]}" if code in _DO else ""))
     if isinstance(error, AskError):  # a client of redis-py for one node; the next attempt looks the node up again
         return UnavailableError(f"{where}: slot {error.slot_id} has moved, or is being moved")
     if isinstance(error, AuthenticationError | ResponseError):
-        return ServerError(text)
-    return UnavailableError(f"{where} does not answer: {text}")
+        return ServerError(f"{text.rstrip('.')}{change} ({where})" if change else text)
+    return UnavailableError(f"{where} does not answer: {text}{change}")
 
 
 def _words(error: RedisError) -> str:
