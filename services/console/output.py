@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -30,9 +31,11 @@ def echo_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value, enc_hook=str).decode())
 
 
-def printable(text: str) -> str:
-    """Return text that a terminal shows as it is: characters that control it become escapes like those of Python."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+def printable(text: str, keep: str = "") -> str:
+    """Return text that a terminal shows as it is: characters that control it become escapes like those of Python,
+    except those in ``keep``."""
+    shown = (each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text)
+    return "".join(shown)
 
 
 def echo_unreadable(unreadable: Unreadable) -> None:
@@ -41,16 +44,33 @@ def echo_unreadable(unreadable: Unreadable) -> None:
         click.echo(f"{printable(sentence)}; `conclave dead-letters list` shows what services refused", err=True)
 
 
+class Terminal(Console):
+    """Shows strings as they are written: a reason, a path or a name may have brackets, colons and escapes, which mean
+    nothing here. What has colours is a ``Text``."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See ``Console``."""
+        return super().render_str(printable(text, keep="\n\t"), **options)
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """Return the console to print to."""
+    return Terminal(stderr=stderr)
+
+
 def coloured(word: str) -> Text:
     """Return a word in its colour."""
     return Text(word, COLOURS.get(word, ""))
 
 
 def terminal_table(shown: TextTable, caption: str | None = None) -> Table:
-    """Return a table for a terminal. Text is shown unchanged: square brackets are not markup."""
-    heads = (Column(Text(head)) for head in shown.heads)
-    table = Table(*heads, title=Text(shown.title), caption=Text(caption) if caption else None)
+    """Return a table for a terminal."""
+    heads = (Column(head) for head in shown.heads)
+    table = Table(*heads, title=shown.title, caption=caption)
     for row in shown.rows:
         cells = zip(shown.heads, row, strict=True)
-        table.add_row(*(coloured(value) if head == "verdict" else Text(value) for head, value in cells))
+        table.add_row(*(coloured(value) if head == "verdict" else value for head, value in cells))
     return table

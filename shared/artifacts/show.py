@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from rich.table import Table
+from rich.text import Text
 
 from schemas.common import ACTIONS
 from shared.artifacts.manifest import Manifest
@@ -19,7 +20,7 @@ def render(manifest: Manifest, digest: str = "") -> Table:
     table.add_column("test (untouched)", justify="right")
     table.add_column("validation", justify="right")
     both = (manifest.metrics.test, manifest.metrics.validation)
-    rows: dict[str, Callable[[Scores], str]] = {
+    rows: dict[str, Callable[[Scores], str | Text]] = {
         "skill over the class prior, mnat [95 %]": _skill,
         "log loss (class prior)": lambda s: f"{s.log_loss:.4f} ({s.prior_log_loss:.4f})",
         "Brier (class prior)": lambda s: f"{s.brier:.4f} ({s.prior_brier:.4f})",
@@ -34,10 +35,10 @@ def render(manifest: Manifest, digest: str = "") -> Table:
     return table
 
 
-def _skill(scores: Scores) -> str:
+def _skill(scores: Scores) -> Text:
     skill = scores.skill
     mark = "bold green" if skill.low > 0 else "red" if skill.high < 0 else "yellow"
-    return f"[{mark}]{skill.value:+.1f}[/] \\[{skill.low:+.1f}, {skill.high:+.1f}]"
+    return Text.assemble((f"{skill.value:+.1f}", mark), f" [{skill.low:+.1f}, {skill.high:+.1f}]")
 
 
 def _mix(mix: tuple[float, float, float]) -> str:

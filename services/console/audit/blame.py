@@ -1,13 +1,12 @@
 """``conclave blame DECISION``: everything that a decision was made from, link by link."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
-from services.console.output import OUTPUT, coloured, echo_json
+from services.console.output import OUTPUT, coloured, echo_json, terminal
 from shared.audit.blame import find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
@@ -40,6 +39,6 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
         table = Table("link", "", "description", "where", title=f"decision {found.opened.envelope.id.hex()}")
         for link in chain:
             table.add_row(link.what, coloured(link.outcome), link.description, link.where)
-        Console().print(table)
+        terminal().print(table)
     outcomes = {link.outcome for link in chain}
     context.exit(1 if "failed" in outcomes else 3 if "absent" in outcomes else 0)

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from schemas.control import Promote
 from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
-from services.console.output import OUTPUT, coloured, echo_json
+from services.console.output import OUTPUT, coloured, echo_json, terminal
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import ProofCheck, ProofError, check, gather, sign_pack
@@ -97,4 +96,4 @@ def _show(checks: list[ProofCheck], output: str, title: str) -> None:
     table = Table("claim", "holds", "found", title=title)
     for one in checks:
         table.add_row(one.what, coloured("yes" if one.good else "no"), one.detail)
-    Console().print(table)
+    terminal().print(table)

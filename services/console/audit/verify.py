@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from schemas.operations import ControlRefused
 from services.console.audit.tasks import (
@@ -26,7 +27,7 @@ from services.console.audit.tasks import (
     where_of,
 )
 from services.console.context import settings_of
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import moment_ms
 from shared.archive import CorruptError
 from shared.artifacts import ArtifactStore
@@ -83,7 +84,7 @@ def verify(
     if output == "json":
         echo_json(as_json(findings))
     else:
-        Console().print(shown(findings))
+        terminal().print(shown(findings))
     context.exit(findings.code)
 
 
@@ -223,18 +224,16 @@ def shown(findings: Findings) -> RenderableType:
     for name, times in findings.checked.items():
         equal, near = findings.equal.get(name, 0), findings.tolerated.get(name, 0)
         colour = "green" if equal == times else "yellow" if equal + near == times else "red"
-        table.add_row(name, f"{times:,}", f"[{colour}]{equal:,}[/]", f"{near:,}" if near else "")
+        table.add_row(name, f"{times:,}", Text(f"{equal:,}", colour), f"{near:,}" if near else "")
     parts: list[RenderableType] = [table]
-    parts += [
-        f"[yellow]not recomputed:[/] {times:,} x {reason}" for reason, times in sorted(findings.unchecked.items())
-    ]
-    parts += [f"[dim]note:[/] {times:,} x {what}" for what, times in sorted(findings.notes.items())]
+    for name, style, counted in (("not recomputed", "yellow", findings.unchecked), ("note", "dim", findings.notes)):
+        parts += [Text.assemble((f"{name}:", style), f" {times:,} x {what}") for what, times in sorted(counted.items())]
     first = findings.first
     if first is None:
-        verdict = "[green]all the same[/]" if findings.code == 0 else "[yellow]nothing differs, but see above[/]"
-        return Group(*parts, verdict)
-    heading = f"[bold red]{findings.count:,} differ. The first, in layer {first.layer}:[/]"
-    return Group(*parts, heading, *_lines(first))
+        same = Text("all the same", "green")
+        return Group(*parts, same if findings.code == 0 else Text("nothing differs, but see above", "yellow"))
+    summary = Text(f"{findings.count:,} differ. The first, in layer {first.layer}:", "bold red")
+    return Group(*parts, summary, *_lines(first))
 
 
 def _lines(first: Difference) -> Iterator[str]:

@@ -6,13 +6,12 @@ from typing import Any, Final
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from schemas.control import Command, CommandRecorded
 from services.console.context import asynchronous, settings_of
 from services.console.control.differences import changes, short, table
-from services.console.output import OUTPUT, echo_json, printable
+from services.console.output import OUTPUT, echo_json, printable, terminal
 from services.console.parsing import moment_ms
 from shared.control import State
 from shared.control.issuing import current, refused
@@ -54,7 +53,7 @@ async def history(context: click.Context, /, since: str | None, until: str | Non
     for entry in entries:
         when = _moment(entry.at)
         shown.add_row(str(entry.version), when, entry.actor, entry.key or "", words(entry.command), entry.reason)
-    Console().print(shown)
+    terminal().print(shown)
 
 
 @click.command()
@@ -76,7 +75,7 @@ async def diff(context: click.Context, /, a: str, b: str | None, output: str) ->
     elif not differences:
         click.echo(f"versions {before.version} and {after.version} are equal")
     else:
-        Console().print(table(differences, f"version {before.version} to {after.version}"))
+        terminal().print(table(differences, f"version {before.version} to {after.version}"))
 
 
 async def at_version(log: Log, version: int) -> State:

@@ -8,13 +8,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 
 from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.differences import Change, changes, table
-from services.console.output import OUTPUT, echo_json, echo_unreadable
+from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
@@ -218,7 +217,7 @@ def show(
     verb = "would be" if dry_run else "is"
     click.echo(f"{name}: {verb} version {issued.version}, head {issued.state.head[:12]}")
     if differences and dry_run:
-        Console().print(table(differences, f"version {issued.version - 1} to {issued.version}"))
+        terminal().print(table(differences, f"version {issued.version - 1} to {issued.version}"))
     if first is not None:
         event = first.decision
         click.echo(

@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from schemas.control import RevokeKey, TrustKey
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import carry_out, changing
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, terminal
 from shared.control.issuing import current
 from shared.control.signing import generate, load_private
 from shared.runtime.process import reached_log
@@ -87,4 +86,4 @@ async def list_keys(context: click.Context, /, output: str) -> None:
         shown.add_row(key_id, key.holder, ", ".join(key.may), key.public_key)
     for key_id, version in sorted(state.revoked.items()):
         shown.add_row(key_id, "", f"revoked by version {version}", "")
-    Console().print(shown)
+    terminal().print(shown)

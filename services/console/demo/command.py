@@ -20,11 +20,13 @@ import anyio
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from services.console.context import asynchronous
 from services.console.demo.retrain import BY, ONLY_BY_REQUEST, retrain
 from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board
+from services.console.output import terminal
 from services.console.run.installation import found_if_new, server_for, services_up
 from services.console.run.processes import console_command
 from services.console.sources import symbol_names
@@ -57,7 +59,7 @@ class Market(NamedTuple):
 @asynchronous
 async def demo(bars: Path | None, symbol: str | None, interval: str | None, limit: int | None) -> None:
     """Run a complete installation for a minute or two, on a synthetic market or on your own bars."""
-    console = Console()
+    console = terminal()
     started = time.monotonic()
     market = _market(bars, symbol, interval)
     folder = Path(tempfile.mkdtemp(prefix="conclave-demo-"))
@@ -108,10 +110,9 @@ def _settings(folder: Path) -> Settings:
 async def _demo(console: Console, folder: Path, market: Market, limit: int | None, started: float) -> None:
     settings = _settings(folder)
     trained = int(market.rows * TRAINED_SHARE)
-    console.rule("[bold]Conclave")
-    console.print(
-        f"market: [bold]{market.name}[/], {market.rows:,} bars; the first {trained:,} train, the rest is streamed"
-    )
+    console.rule(Text("Conclave", "bold"))
+    streamed = f", {market.rows:,} bars; the first {trained:,} train, the rest is streamed"
+    console.print(Text.assemble("market: ", (market.name, "bold"), streamed))
     run = _runner(folder / "conclave.toml")
     async with server_for(settings):
         await found_if_new(settings, "demo")

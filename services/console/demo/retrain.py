@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 import anyio
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from services.console.demo.train import Runner
 from services.console.training.job_view import outcome, progress_text, quality_table
@@ -46,12 +47,12 @@ async def retrain(console: Console, run: Runner, log: Log) -> None:
         job = await _watched(console, ledger, output.split()[1])
         if job.report is not None and request is REQUESTS[0]:
             console.print(quality_table(job.report))
-        console.print(f"{request.label}: [bold]{job.state}[/]\n  {outcome(job)}")
+        console.print(Text.assemble(f"{request.label}: ", (job.state, "bold"), f"\n  {outcome(job)}"))
     console.print("nothing was promoted: an accepted artifact is in shadow until the gates have enough evidence")
 
 
 async def _watched(console: Console, ledger: TrainingWriter, name: str) -> Job:
-    columns = (TextColumn("{task.description:<48}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<48}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("waiting for the trainer", total=None)
         while (job := (await ledger.read())[name]).ended is None:

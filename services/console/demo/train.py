@@ -45,7 +45,7 @@ async def train_all(console: Console, run: Runner, bars: Sequence[str], settings
     many run at once as there are processors."""
     digests: dict[str, str] = {}
     limit = anyio.CapacityLimiter(AT_ONCE)
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<24}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         overall = progress.add_task(f"training {len(MODELS)} models", total=len(MODELS))
 
@@ -89,7 +89,7 @@ def _compared(manifests: Mapping[str, Manifest]) -> Table:
         table.add_row(
             model,
             f"{MODELS[model].weight:.0%}",
-            f"{skill.value:+.0f} \\[{skill.low:+.0f}, {skill.high:+.0f}]",
+            f"{skill.value:+.0f} [{skill.low:+.0f}, {skill.high:+.0f}]",
             f"{scores.log_loss:.3f} ({scores.prior_log_loss:.3f})",
             f"{scores.accuracy:.3f} ({scores.majority:.3f})",
             str(manifest.metrics.steps),

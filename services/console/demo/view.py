@@ -90,13 +90,13 @@ class Board:
         rate = self._per_second()
         lag = "  ".join(f"{group} {count}" for group, count in sorted(self._lag.items()) if group != "feed")
         head.add_row(
-            f"[bold]{self._seen['market']:,}[/] bars",
-            f"[bold]{self._seen['bars decided']:,}[/] decided",
-            f"[bold]{rate:,.0f}[/] a second",
+            Text.assemble((f"{self._seen['market']:,}", "bold"), " bars"),
+            Text.assemble((f"{self._seen['bars decided']:,}", "bold"), " decided"),
+            Text.assemble((f"{rate:,.0f}", "bold"), " a second"),
             f"latency p50 {self._latency(50)} ms, p99 {self._latency(99)} ms",
         )
         lines = Group(*(_one_line(decision) for decision in self._recent))
-        return Panel(Group(head, Text(f"lag: {lag}", style="dim"), lines), title=self.phase)
+        return Panel(Group(head, Text(f"lag: {lag}", style="dim"), lines), title=Text(self.phase))
 
     def _per_second(self) -> float:
         (then, before), (now, after) = (self._rate[0], self._rate[-1]) if self._rate else ((0.0, 0), (0.0, 0))
@@ -124,8 +124,8 @@ class Board:
 
 
 def _one_line(decision: DecisionMade) -> Text:
-    line = Text.from_markup(decision_line(decision), overflow="ellipsis")
-    line.no_wrap = True
+    line = decision_line(decision)
+    line.overflow, line.no_wrap = "ellipsis", True
     return line
 
 

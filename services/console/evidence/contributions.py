@@ -1,12 +1,11 @@
 """``conclave gates contributions``: how much each voting model contributes to the ensemble."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from schemas.gates import ContributionsMeasured
 from services.console.context import asynchronous, settings_of
-from services.console.output import OUTPUT, echo_json, echo_unreadable
+from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from shared.log import Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.runtime.process import reached_log
@@ -41,7 +40,7 @@ async def contributions(context: click.Context, /, output: str) -> None:
     table.add_column("without it, the pool loses (mnat)", justify="right")
     for name, worth in sorted(measured.members.items(), key=lambda item: -item[1].shapley):
         table.add_row(name, f"{1000 * worth.shapley:+.2f}", f"{1000 * worth.leave_one_out:+.2f}")
-    Console().print(table)
+    terminal().print(table)
 
 
 async def newest(log: Log, partition: int = 0) -> ContributionsMeasured | None:

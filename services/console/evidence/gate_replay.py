@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +15,7 @@ from schemas.gates import Judgement
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.records import Verdicts, read_verdicts, recorded_scores
 from services.console.evidence.rejudging import Judged, Mark, Replay, Replaying
-from services.console.output import OUTPUT, coloured, echo_json
+from services.console.output import OUTPUT, coloured, echo_json, terminal
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
 from shared.control import ControlReader
@@ -51,7 +51,7 @@ async def replay(context: click.Context, /, named: str, output: str) -> None:
     if output == "json":
         echo_json(_as_json(result, verdicts))
     else:
-        Console().print(_shown(result, verdicts))
+        terminal().print(_shown(result, verdicts))
     context.exit(code_of(result))
 
 
@@ -111,7 +111,8 @@ def _shown(result: Replay, verdicts: Verdicts) -> RenderableType:
         made.add_column(heading)
     for one in result.judged:
         promotion, mark = one
-        answer = {True: "[green]allowed[/]", False: "[red]stopped[/]", None: "no score by then"}[allows(one)]
+        answers = {True: Text("allowed", "green"), False: Text("stopped", "red"), None: Text("no score by then")}
+        answer = answers[allows(one)]
         how = f"{promotion.actor}, forced" if promotion.forced else promotion.actor
         open_ = ", ".join(mark.not_passed) if mark and mark.outcome != "passed" else ""
         scores = f"{mark.scores:,} scores" if mark else NONE
@@ -123,13 +124,13 @@ def _shown(result: Replay, verdicts: Verdicts) -> RenderableType:
     for _, candidate in sorted(result.candidates.items()):
         end = candidate.newest.outcome if candidate.newest else "inconclusive"
         before = verdicts.passed.get((candidate.model, candidate.artifact))
-        recorded = f" [dim](recorded: {_moment(before.event.until) if before else 'never'})[/]"
+        recorded = f" (recorded: {_moment(before.event.until) if before else 'never'})"
         watched.add_row(
             candidate.model,
             candidate.artifact[:SHORT],
             f"{candidate.scores:,}",
             coloured(end),
-            _mark(candidate.first_passed) + recorded,
+            Text.assemble(_mark(candidate.first_passed), (recorded, "dim")),
             _mark(candidate.first_failed),
             f"{candidate.restarts} times",
         )

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 import click
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +17,7 @@ from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
 from services.console.evidence.questions import what_would_change, what_would_change_overall
 from services.console.evidence.records import Verdicts, pages, read_verdicts
-from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_unreadable, terminal_table
+from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_unreadable, terminal, terminal_table
 from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
@@ -77,7 +77,7 @@ async def gates(context: click.Context, /, output: str) -> None:
     if output == "json":
         echo_json([_as_json(status) for status in found])
     else:
-        Console().print(tables(found))
+        terminal().print(tables(found))
     context.exit(code_of([status.overall for status in found]))
 
 
@@ -106,7 +106,7 @@ async def explain(context: click.Context, /, verdict: str, output: str) -> None:
     if output == "json":
         echo_json(explained(found))
     else:
-        Console().print(explanation(found))
+        terminal().print(explanation(found))
 
 
 gates.add_command(replay)
@@ -162,7 +162,7 @@ async def followed_statuses(
 
 async def _watch(settings: Settings) -> None:
     async with reached_log(settings, "conclave:console") as log:
-        with Live(auto_refresh=False) as live:
+        with Live(console=terminal(), auto_refresh=False) as live:
             async for found in followed_statuses(log, settings.installation.partitions):
                 live.update(tables(found), refresh=True)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import shadow
 from services.console.evidence.records import read_verdicts, recorded_scores
-from services.console.output import OUTPUT, echo_json, terminal_table
+from services.console.output import OUTPUT, echo_json, terminal, terminal_table
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
 from shared.control import State
@@ -60,7 +60,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
     if output == "json":
         echo_json(found)
     else:
-        show(found, Console())
+        show(found, terminal())
     if not any(one.rows for one in found.candidates):
         context.exit(3)
 

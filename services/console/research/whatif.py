@@ -8,7 +8,8 @@ from typing import Any
 import click
 import msgspec
 from msgspec import structs
-from rich.console import Console, Group
+from rich.console import Group
+from rich.text import Text
 
 from schemas.codec import Envelope, encode
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact
@@ -16,7 +17,7 @@ from services.console.audit.tasks import source_of, where_of
 from services.console.audit.verify import entry_range
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
-from services.console.output import OUTPUT, echo_json, terminal_table
+from services.console.output import OUTPUT, echo_json, terminal, terminal_table
 from services.console.parsing import pairs
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
@@ -79,7 +80,7 @@ def whatif(
     if output == "json":
         echo_json({"asked": wanted, **msgspec.structs.asdict(result)})
     else:
-        Console().print(_shown(result, words))
+        terminal().print(_shown(result, words))
     context.exit(0 if result.rounds else 3)
 
 
@@ -170,5 +171,5 @@ def _words(wanted: Changes) -> str:
 def _shown(result: WhatifResult, words: str) -> Group:
     lines: list[Any] = [terminal_table(drawn.compared(result, words)), drawn.changed_words(result)]
     if result.silent:
-        lines.append(f"[yellow]in {result.silent:,} rounds a changed model had no prediction[/]")
+        lines.append(Text(f"in {result.silent:,} rounds a changed model had no prediction", "yellow"))
     return Group(*lines)

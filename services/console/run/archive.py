@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, terminal
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
@@ -59,7 +58,7 @@ def status(context: click.Context, location: str | None, output: str) -> None:
     for row in rows:
         words = (row["files"], row["entries"], row["last"], _when(row["last"]), row["through"], row["held_by"])
         table.add_row(row["key"], *map(str, words))
-    Console().print(table)
+    terminal().print(table)
     moment = _when(f"{cut.at}-0") if cut else "none yet: the archiver has not finished its first round"
     click.echo(f"{store}: newest cut {moment}")
 
@@ -89,7 +88,7 @@ def verify(context: click.Context, location: str | None, output: str) -> None:
     empty."""
     store = _store(context, location)
     streams, faults = [], list[str]()
-    for place in track(Files.places(store), "reading", console=Console(stderr=True), disable=output == "json"):
+    for place in track(Files.places(store), "reading", console=terminal(stderr=True), disable=output == "json"):
         try:
             streams.append(check(store, place))
         except CorruptError as error:
@@ -115,7 +114,7 @@ def _show(
     for stream in streams:
         sizes = (f"{stream.size:,}", f"{stream.raw:,}")
         table.add_row(stream.place.key, str(stream.files), f"{stream.entries:,}", *sizes, stream.first, stream.last)
-    Console().print(table)
+    terminal().print(table)
     for fault in faults:
         click.echo(f"not whole: {fault}", err=True)
     if not faults:
@@ -149,7 +148,7 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
     table = Table("stream", "entries")
     for key, count in done.entries.items():
         table.add_row(key, f"{count:,}")
-    Console().print(table)
+    terminal().print(table)
     click.echo(
         f"restored as of {_when(f'{done.cut.at}-0')} UTC (cut {done.cut.number}), {done.groups} groups, by "
         f"{login()}: {reason}. What was written after that time is not restored"

@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple, get_args
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -18,7 +17,7 @@ from schemas.operations import DeadLetterRetried, Refusal
 from services.archiver.main import store_of
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.records import pages
-from services.console.output import OUTPUT, echo_json, echo_unreadable, printable
+from services.console.output import OUTPUT, echo_json, echo_unreadable, printable, terminal
 from services.console.run.retrying import Letter, original, retry, unsound
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
@@ -79,7 +78,7 @@ async def list_(
         for letter in letters:
             echo_json(as_json(letter))
         return
-    Console().print(_table(letters, count))
+    terminal().print(_table(letters, count))
 
 
 @dead_letters.command()

@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from services.console.context import asynchronous, settings_of
-from services.console.output import OUTPUT, coloured, echo_json
+from services.console.output import OUTPUT, coloured, echo_json, terminal
 from services.console.run.losses import MISSING, losses
 from services.console.run.machine import clocks, failing, state_folder
 from shared.control import checkpoint
@@ -61,7 +60,7 @@ async def doctor(context: click.Context, /, output: str) -> None:
         shown = {"in force": checks, "on this machine": machine}
         echo_json({**report, **msgspec.to_builtins(shown)})
     else:
-        console = Console()
+        console = terminal()
         console.print(_facts(report))
         console.print(_table(checks, "in force at the server"))
         console.print(_table(machine, "disks and clocks"))

@@ -5,10 +5,10 @@ from typing import Any
 
 import anyio
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.console.context import asynchronous, settings_of
+from services.console.output import terminal
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.main import feed as feed_bars
 from shared.bars import BarSource
@@ -78,8 +78,8 @@ async def _feed(
 async def _show(log: Log, partitions: int, name: str) -> None:
     """Show the number of bars sent and of decisions made, until cancelled."""
     before = await _added(log, partitions)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
         task = progress.add_task(f"{name}: decided of sent", total=None)
         while True:
             now = await _added(log, partitions)

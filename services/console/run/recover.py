@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import tag_of
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, terminal
 from shared.archive.files import Files
 from shared.archive.history import SealedHistory, entries
 from shared.archive.store import StoreError
@@ -144,7 +143,7 @@ def _show(missing: Missing | None, output: str, *, done: str, opened: Sequence[i
         table = Table("version", "entry", "command", "by", "reason", "held by")
         for row in rows:
             table.add_row(*(str(row[name]) for name in ("version", "entry", "command", "actor", "reason", "held")))
-        Console().print(table)
+        terminal().print(table)
         click.echo(f"{missing}{f': {done}' if done else ''}")
         if not done and missing.replaced:
             click.echo(

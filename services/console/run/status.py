@@ -6,15 +6,14 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from schemas.catalogue import STREAMS
 from schemas.decisions import DecisionMade
 from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
-from services.console.output import COLOURS, OUTPUT, echo_json, echo_unreadable
+from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_unreadable, terminal
 from shared.control import State
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
@@ -42,7 +41,7 @@ async def status(context: click.Context, /, moment: str | None, output: str) -> 
         shown = {} if moment is not None else {"fences": _fences(fences), "groups": [_group(view) for view in groups]}
         echo_json({**_configuration(state), **shown})
         return
-    console = Console()
+    console = terminal()
     console.print(configuration_table(state))
     if moment is None:
         for line in fence_lines(fences, halted=state.halted):
@@ -86,7 +85,7 @@ def _fences(fences: Reached) -> list[dict[str, Any]]:
     ]
 
 
-def fence_lines(fences: Reached, *, halted: bool) -> list[str]:
+def fence_lines(fences: Reached, *, halted: bool) -> list[Text]:
     """Return a line for the fence of each partition, and what to do if it does not match ``control``."""
     lines = []
     for partition, mark in sorted({**fences.marks, **dict.fromkeys(fences.faults, "")}.items()):
@@ -98,25 +97,26 @@ def fence_lines(fences: Reached, *, halted: bool) -> list[str]:
             colour, note = "red", "the log lost its last writes: `conclave recover` shows what is missing"
         else:
             colour, note = "red", "" if halted else "but control is not halted: `conclave resume` opens it"
-        shown = mark or "no mark"
-        lines.append(f"fence of partition {partition}: [{colour}]{escape(shown)}[/] {escape(note)}".rstrip())
+        line = Text.assemble(f"fence of partition {partition}: ", (mark or "no mark", colour), f" {note}")
+        line.rstrip()
+        lines.append(line)
     return lines
 
 
 def configuration_table(state: State) -> Table:
     """Return a table of the models with their weights, champions and shadows."""
-    halted = "  [bold red]HALTED[/]" if state.halted else ""
+    halted = ("  HALTED", "bold red") if state.halted else ""
     open_to_all = "open: everyone with access to the log may issue commands (`conclave keys trust` ends that)"
     caption = open_to_all if state.open else None
-    title = f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}{halted}"
+    title = Text.assemble(f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}", halted)
     table = Table(title=title, caption=caption)
     for heading in ("model", "weight", "champion", "in shadow"):
         table.add_column(heading)
     for name, model in sorted(state.models.items()):
         shadows = ", ".join(digest[:12] for digest in model.shadows)
-        champion = (model.champion or "none")[:12]
+        champion = Text((model.champion or "none")[:12])
         if name in state.probations:
-            champion += f" [yellow]on probation for {state.probations[name].decisions} decisions[/]"
+            champion.append(f" on probation for {state.probations[name].decisions} decisions", "yellow")
         table.add_row(name, f"{model.weight or 0:.0%}", champion, shadows)
     return table
 
@@ -128,7 +128,7 @@ def groups_table(groups: list[GroupView]) -> Table:
         table.add_column(heading)
     for view in sorted(groups):
         lag = ", ".join(f"{stream} {count}" for stream, count in view.lag.items())
-        alive = "[green]yes[/]" if view.alive else "[red]no[/]"
+        alive = coloured("yes" if view.alive else "no")
         table.add_row(view.group, str(view.partition), alive, view.owner, lag)
     return table
 
@@ -157,21 +157,22 @@ def _decisions(entries: Sequence[Entry], unreadable: Unreadable) -> Iterator[Dec
     return (event for event in events if isinstance(event, DecisionMade))
 
 
-def decision_line(decision: DecisionMade) -> str:
-    """Return a decision and its ballots as one line of markup."""
+def decision_line(decision: DecisionMade) -> Text:
+    """Return a decision and its ballots as one line."""
     when = datetime.fromtimestamp(decision.open_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-    colour = COLOURS[decision.action]
-    members = "  ".join(
-        f"{ballot.model} [{COLOURS[ballot.action]}]{ballot.action}[/] {ballot.confidence:.2f}"
-        for ballot in decision.counted
-    )
-    missing = "  ".join(f"[yellow]{absent.model}: {absent.reason[:40]}[/]" for absent in decision.absent)
-    verdict = f"[{colour}]{decision.action:<4}[/] {decision.confidence:.2f}"
+    verdict = Text.assemble((f"{decision.action:<4}", COLOURS[decision.action]), f" {decision.confidence:.2f}")
     if decision.status == "no_quorum":
-        verdict = "[yellow]no quorum[/]"
-    return (
-        f"{when}  {decision.symbol:<10} {verdict}  {decision.consensus_count}/{decision.total_models}"
-        f"  v{decision.control_version}  {decision.intent:<9}  {members}  {missing}"
+        verdict = Text("no quorum", "yellow")
+    ballots = [
+        Text.assemble(f"{ballot.model} ", coloured(ballot.action), f" {ballot.confidence:.2f}")
+        for ballot in decision.counted
+    ]
+    ballots += [Text(f"{absent.model}: {absent.reason[:40]}", "yellow") for absent in decision.absent]
+    return Text.assemble(
+        f"{when}  {decision.symbol:<10} ",
+        verdict,
+        f"  {decision.consensus_count}/{decision.total_models}  v{decision.control_version}  {decision.intent:<9}  ",
+        Text("  ").join(ballots),
     )
 
 
@@ -184,13 +185,13 @@ def decision_line(decision: DecisionMade) -> str:
 async def decisions(context: click.Context, /, follow: bool, last: int, output: str) -> None:
     """Show the newest decisions and their ballots."""
     settings = settings_of(context)
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     async with reached_log(settings, "conclave:console") as log:
         async for decision in new_decisions(log, settings.installation.partitions, last=last, follow=follow):
             if output == "json":
                 echo_json(decision)
             else:
-                console.print(decision_line(decision))
+                console.print(decision_line(decision), soft_wrap=True)
 
 
 @click.group()

@@ -1,12 +1,11 @@
 """``conclave artifacts``: list, show, verify and copy the artifacts of the store."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
-from services.console.output import OUTPUT, coloured, echo_json
+from services.console.output import OUTPUT, coloured, echo_json, terminal
 from shared.archive.store import open_store
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.card import card as card_of
@@ -43,11 +42,11 @@ def list_(context: click.Context, /, output: str) -> None:
             manifest.family,
             manifest.feature_set.name,
             str(manifest.window),
-            f"{skill.value:+.1f} [{skill.low:+.1f}, {skill.high:+.1f}]".replace("[", "\\["),
+            f"{skill.value:+.1f} [{skill.low:+.1f}, {skill.high:+.1f}]",
             ", ".join(manifest.data.symbols),
             moment(manifest.data.last_open_time),
         )
-    Console().print(table)
+    terminal().print(table)
 
 
 @artifacts.command()
@@ -62,7 +61,7 @@ def show(context: click.Context, /, artifact: str, output: str) -> None:
     if output == "json":
         echo_json(manifest)
     else:
-        Console().print(render(manifest, digest))
+        terminal().print(render(manifest, digest))
 
 
 @artifacts.command()
@@ -132,5 +131,5 @@ def _verify(store: ArtifactStore, digest: str, output: str) -> bool:
     for check in report.checks:
         mark = coloured("passed" if check.passed else "failed")
         table.add_row(check.name, mark, f"{check.value:.6g}", f"{check.limit:.6g}", check.detail)
-    Console().print(table)
+    terminal().print(table)
     return passed

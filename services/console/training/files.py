@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.control import Promote, StartShadow
 from schemas.training import Imbalance
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
+from services.console.output import terminal
 from services.console.parsing import parameters
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.registration import registration
@@ -95,7 +95,7 @@ async def train_files(
     settings = settings_of(context)
     source, name = chosen_source(options)
     bars = bars_of(Part(source, 0, rows))
-    console = Console()
+    console = terminal()
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
     trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
     digest = store_of(settings).save(trained.manifest, trained.files)
@@ -121,8 +121,8 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
 def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any) -> Trained:
     count = sum(len(columns.open_time) for columns in bars.values())
     words = f"training {family} on {count:,} bars of {len(bars)} symbols"
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
         task = progress.add_task(words, total=None)
 
         def watch(epoch: Epoch) -> None:

@@ -51,7 +51,7 @@ def _brief(job: Job) -> str:
     match job.ended:
         case TrainingCompleted(artifact=artifact, gains=gains, shadow=shadow):
             where = "in shadow" if shadow else "registered"
-            prior = f"; {gains[0].value:+.1f} \\[{gains[0].low:+.1f}, {gains[0].high:+.1f}] mnat" if gains else ""
+            prior = f"; {gains[0].value:+.1f} [{gains[0].low:+.1f}, {gains[0].high:+.1f}] mnat" if gains else ""
             return f"{artifact[:12]} {where}{prior}"
         case TrainingRejected(reason=why) | TrainingFailed(reason=why):
             return why
@@ -65,7 +65,7 @@ def outcome(job: Job) -> str:
         case TrainingCompleted(artifact=artifact, gains=gains, shadow=shadow):
             where = "in shadow" if shadow else "registered"
             return f"{artifact[:12]} {where}; " + "; ".join(
-                f"over {gain.over} {gain.value:+.1f} \\[{gain.low:+.1f}, {gain.high:+.1f}] mnat" for gain in gains
+                f"over {gain.over} {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}] mnat" for gain in gains
             )
         case TrainingRejected(reason=reason, evidence=evidence):
             return f"{reason}: {evidence}"
@@ -88,7 +88,7 @@ def show(console: Console, job: Job) -> None:
     request = job.request
     by = f"requested by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}"
     console.print(f"job {job.id}: {request.model}, {job.state}")
-    console.print(by, markup=False)
+    console.print(by)
     console.print(f"recipe: {msgspec.json.encode(request.recipe).decode()}", soft_wrap=True)
     if job.started is not None:
         first, last = moment(job.started.first), moment(job.started.last)

@@ -7,8 +7,8 @@ import anyio
 import click
 import msgspec
 from msgspec import structs
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from schemas.training import (
     Recipe,
@@ -16,7 +16,7 @@ from schemas.training import (
 )
 from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import store_of
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import moment_ms, parameters
 from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, progress_text, show, table_of
@@ -139,11 +139,11 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
         rows = [{"state": one.state, **msgspec.to_builtins(one)} for one in shown]
         echo_json({"trainer": alive, "policy": policy, "jobs": rows})
         return
-    console = Console()
+    console = terminal()
     if job:
         show(console, shown[0])
         return
-    console.print(policy_words(state.training) + ("" if alive else "  [red]no trainer runs[/]"))
+    console.print(policy_words(state.training), *([] if alive else [Text("no trainer runs", "red")]))
     console.print(table_of(shown))
 
 
@@ -175,8 +175,8 @@ async def watch(context: click.Context, /, job: str | None) -> None:
 
 async def _watched(ledger: TrainingWriter, job: str) -> int:
     """Show the progress of a job until it ends, and return the exit code."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
         bar = progress.add_task("waiting for the trainer", total=None)
         async for one in _states(ledger, job):
             words = f"{one.request.model}: {one.state}"
@@ -186,7 +186,7 @@ async def _watched(ledger: TrainingWriter, job: str) -> int:
             fitting = at is not None and at.stage == "fitting"
             done, of = (at.number, at.of) if at is not None and fitting else (0, None)
             progress.update(bar, description=words, completed=done, total=of)
-    show(Console(), one)
+    show(terminal(), one)
     return {"completed": 0, "rejected": 1}.get(one.state, 2)
 
 

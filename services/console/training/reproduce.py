@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.text import Text
 
 from schemas.training import (
     DataAssessed,
@@ -17,7 +17,7 @@ from schemas.training import (
 )
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import store_of
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, terminal
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import bars_of
 from services.console.training.job_view import outcome_of
@@ -60,7 +60,7 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
             f"no job of the trainer made {digest[:12]}; see `conclave train status`, or give the bars with --bars"
         )
     started = time.monotonic()
-    with Console(stderr=True).status(f"training {job.request.model} again as job {job.id[:12]}"):
+    with terminal(stderr=True).status(Text(f"training {job.request.model} again as job {job.id[:12]}")):
         again = await train_again(settings, job, job.started)
     ended = _ended(again)
     same = isinstance(ended, TrainingCompleted) and ended.artifact == digest

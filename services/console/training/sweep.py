@@ -3,13 +3,12 @@
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from schemas.training import Imbalance, Recipe
 from services.console.context import settings_of
-from services.console.output import OUTPUT, echo_json
+from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import parameters, varied
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import IMBALANCE, bars_of, completed
@@ -81,9 +80,9 @@ def sweep(
         raise click.UsageError(str(error)) from None
     series = computed(bars_of(source), FEATURE_SETS[set_name], settings.features.bridge)
     how = backend_of(settings, jobs)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     trials: list[Trial] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"{len(recipes)} recipes, {folds} folds, {how.name}", total=len(recipes) * folds)
         for trial in run(series, FEATURE_SETS[set_name], recipes, folds=folds, how=how):
             trials.append(trial)
@@ -92,7 +91,7 @@ def sweep(
     if output == "json":
         echo_json({"trials": len(trials), "ranked": ranking})
     else:
-        Console().print(_table(ranking, sorted({*vary, "seed"}), len(trials)))
+        terminal().print(_table(ranking, sorted({*vary, "seed"}), len(trials)))
 
 
 def backend_of(settings: Settings, jobs: int) -> Backend:
@@ -112,6 +111,6 @@ def _table(ranking: list[Ranked], names: list[str], trials: int) -> Table:
         table.add_column(heading, justify="right")
     for one in ranking:
         values = {**one.recipe.params, "seed": one.recipe.seed}
-        skill = f"{one.skill.value:+.1f} \\[{one.skill.low:+.1f}, {one.skill.high:+.1f}]"
+        skill = f"{one.skill.value:+.1f} [{one.skill.low:+.1f}, {one.skill.high:+.1f}]"
         table.add_row(*(f"{values[name]:g}" for name in names), f"{one.gain:+.1f}", skill, str(one.rejected or ""))
     return table

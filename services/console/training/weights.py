@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from schemas.common import ACTIONS
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, store_of
+from services.console.output import terminal
 from services.console.parsing import parameters
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import after_training, bars_of
@@ -87,7 +87,7 @@ async def import_(
     known = imported.manifest.imported
     assert known is not None
     if options["output"] == "table":
-        Console().print(render(imported.manifest, digest))
+        terminal().print(render(imported.manifest, digest))
         layout = known.layout or "a network of known layers"
         click.echo(f"recognised as {layout}; largest difference from the reference: {known.off:.2g}", err=True)
     click.echo(digest)

@@ -1,7 +1,9 @@
 """Commands as a person types them: what is printed, and how each ends."""
 
 import json
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import redis
@@ -15,7 +17,9 @@ from services.console.control.history import words
 from shared.control import State
 from shared.control.issuing import current
 from shared.gates.policies import digest_of
+from tests.services.console.conftest import A2
 
+ROOT = Path(__file__).parents[3]
 WHY = ("--reason", "a test", "--actor", "ada")
 
 
@@ -233,6 +237,40 @@ def test_history_says_who_when_what_and_why(two: Any) -> None:
     assert "ada" in lines[-2]
     assert "a test" in lines[-2]
     assert "promote model=a artifact=a1a1a1a1a1a1 forced=True weight=1.0" in two("history").out
+
+
+ODD: Final = "see [jira-812], back [/prod] :smile: [red]x[/] \\[y]"
+"""Text of a person in which rich would find markup."""
+
+
+@pytest.mark.parametrize(
+    "write",
+    [("halt", "--actor", "ada [ops]"), ("policy", "training", "schedule_hours=5"), ("shadow", "start", "a", A2)],
+)
+def test_what_people_write_is_shown_as_they_wrote_it(two: Any, write: tuple[str, ...]) -> None:
+    assert two(*write, "--reason", ODD).code == 0
+    shown = two("history")
+    assert shown.code == 0
+    assert ODD in " ".join(re.sub("[\u2502\u2503]", " ", shown.out).split()), shown.out
+    assert "--actor" not in write or "ada [ops]" in shown.out
+
+
+def test_a_reason_cannot_control_the_terminal(two: Any) -> None:
+    assert two("halt", "--reason", "a\x1b[2Jb\x07").code == 0
+    out = two("history").out
+    assert "\x1b" not in out
+    assert r"a\x1b[2Jb\x07" in out
+
+
+def test_there_is_one_console_that_takes_nothing_for_markup() -> None:
+    files = [*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py")]
+    assert files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        if file.name != "output.py":
+            assert not re.search(r"\bConsole\(|from rich import|from_markup|\.status\(f\"", text), file
+        columns = re.findall(r"TextColumn\([^)]*\)", text)
+        assert all("markup=False" in column for column in columns), file
 
 
 def test_history_does_not_fill_pages_with_what_gates_compare_with() -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from bench.recorded import CANDIDATE, CHAMPION, checked, market, record, scored, unscored, verdict
 from schemas.control import SetGatePolicy
 from services.console.evidence.shadow import default_policy, read_report
-from services.console.output import terminal_table
+from services.console.output import terminal, terminal_table
 from shared.control import State
 from shared.gates.policy import DefaultPolicy
 from shared.log import StreamKey
@@ -84,9 +83,10 @@ def test_without_the_extra_one_sentence_names_the_command(
 
 
 def test_square_brackets_of_a_reason_are_no_markup_on_a_terminal() -> None:
-    shown = Console(file=StringIO(), width=80)
+    shown = terminal()
+    shown.file = StringIO()
     shown.print(terminal_table(TextTable("[/prod]", ("[bold]why", "verdict"), [("[/prod] <b>", "passed")]), "[/x]"))
-    written = shown.file.getvalue()  # type: ignore[attr-defined]  # the StringIO of above
+    written = shown.file.getvalue()
     assert written.count("[/prod]") == 2
     assert "[bold]why" in written
     assert "[/x]" in written
