@@ -6,7 +6,7 @@ and the reasons for refusals are documented in ``docs/reference/bar-files.md``.
 """
 
 from shared.bars.names import interval_text, parse_interval
-from shared.bars.rows import Bars, BarSource, Good, RefusedRow, Row, Series, SourceError, gather, misplaced
+from shared.bars.rows import Bars, BarSource, Good, LeftOut, RefusedRow, Row, Series, SourceError, gather, misplaced
 from shared.bars.source import FileSource, load, open_source
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Bars",
     "FileSource",
     "Good",
+    "LeftOut",
     "RefusedRow",
     "Row",
     "Series",

@@ -73,6 +73,7 @@ def probe(path: Path, name: str, symbol: str | None, interval_ms: int | None) ->
         )
     if reader.has_symbol:
         _in_time_order(reader, name)
+    _refuse_backwards(chunk, name)
     return BarFile(name, path, reader, symbol, _interval(name, interval_ms or named.interval_ms, chunk), times[0])
 
 
@@ -132,6 +133,23 @@ def _spans(chunk: Chunk) -> Counter[int]:
 def _common(spans: Counter[int]) -> str:
     common = ", ".join(f"{interval_text(span)} {count} times" for span, count in spans.most_common(3))
     return common or "too few rows"
+
+
+def _refuse_backwards(chunk: Chunk, name: str) -> None:
+    """Refuse a file whose newest rows come first: after the first row, all others would be too old."""
+    later: dict[bool, int] = {True: 0, False: 0}
+    last: dict[str, int] = {}
+    symbols = chunk.symbols or [""] * len(chunk.lines)
+    for symbol, time in zip(symbols, milliseconds(chunk.opened)[0].tolist(), strict=True):
+        if time >= 0 and time != last.get(symbol, time):
+            later[time > last[symbol]] += 1
+        if time >= 0:
+            last[symbol] = time
+    if later[False] > later[True]:
+        raise SourceError(
+            f"{name}: the rows run backwards in time ({later[False]} of the first {len(chunk.lines)} are earlier than "
+            "the row before); sort the file by time, the oldest row first"
+        )
 
 
 def _in_time_order(reader: RowReader, name: str) -> None:

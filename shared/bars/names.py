@@ -7,9 +7,10 @@ from shared.bars.rows import SourceError
 
 UNITS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _INTERVAL: Final = r"\d{1,4}(?:s|mo|m|h|d|w|M)"
-# A symbol is upper case, one or two parts (BTCUSDT, 1000PEPEUSDT, BTC-USDT), its first with a letter.
+# A symbol is all that is upper case before the interval: BTCUSDT, 1000PEPEUSDT, BTC-USDT, BTC_USDT_USDT, BTC-USDT-SWAP.
+# A part of it would be another symbol, so nothing upper case may stand before it. A part of digits alone may be a date.
 _NAME: Final = re.compile(
-    rf"(?<![A-Z0-9])(?P<symbol>(?=\d*[A-Z])[A-Z0-9]+(?:[-_][A-Z0-9]*[A-Z][A-Z0-9]*)?)"
+    rf"(?<![A-Z0-9])(?<![A-Z0-9][-_])(?P<symbol>(?=\d*[A-Z])[A-Z0-9]+(?:[-_][A-Z0-9]*[A-Z][A-Z0-9]*){{0,3}})"
     rf"[-_](?P<interval>{_INTERVAL})(?![A-Za-z0-9])"
 )
 SYMBOL: Final = re.compile(r"[A-Za-z0-9._:/-]{1,32}")

@@ -1,5 +1,6 @@
 """The rows of a source of bars, and the order of bars in one series."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -100,6 +101,27 @@ def misplaced(last: BarClosed | None, bar: BarClosed) -> tuple[Refusal, str] | N
 def values(bar: BarClosed) -> str:
     """Return open, high, low, close and volume as text."""
     return f"{bar.open!r}, {bar.high!r}, {bar.low!r}, {bar.close!r}, {bar.volume!r}"
+
+
+class LeftOut:
+    """Counts the rows of a source that are left out, by reason, with the first of each. Call it with each of them."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Refusal] = Counter()
+        self._first: dict[Refusal, RefusedRow] = {}
+
+    def __call__(self, row: RefusedRow) -> None:
+        """Count one more row."""
+        self.counts[row.reason] += 1
+        self._first.setdefault(row.reason, row)
+
+    def sentence(self) -> str:
+        """Return how many rows were left out and why, the commonest reason first; '' if there were none."""
+        parts = [
+            f"{count:,} {reason} (first at {self._first[reason].where}: {self._first[reason].detail})"
+            for reason, count in self.counts.most_common()
+        ]
+        return f"{self.counts.total():,} rows left out: {'; '.join(parts)}" if parts else ""
 
 
 def gather(rows: Iterable[Row], refused: Callable[[RefusedRow], Any] | None = None) -> dict[Series, Bars]:

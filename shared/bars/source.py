@@ -1,7 +1,7 @@
 """Read a file, or a folder of files, as one source in time order."""
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +11,7 @@ from schemas.common import Origin
 from schemas.market import BarClosed
 from shared.bars.chunks import Chunk, Fault, faults
 from shared.bars.files import BarFile, probe
-from shared.bars.names import SYMBOL
+from shared.bars.names import SYMBOL, interval_text
 from shared.bars.rows import Bars, Good, RefusedRow, Row, Series, SourceError, gather
 
 SUFFIXES: Final = {".csv", ".gz", ".zip", ".json", ".parquet"}
@@ -127,6 +127,7 @@ def open_source(
     """
     root = Path(path)
     files = tuple(probe(file, _named(file, root), symbol, interval_ms) for file in _listed(root))
+    _refuse_two_contents(files)
     digest = blake2b(repr((1, origin, symbol, interval_ms)).encode(), digest_size=16)
     for file in files:
         digest.update(repr((file.name, file.symbol, file.interval_ms, *_sampled(file.path))).encode())
@@ -143,6 +144,30 @@ def load(
     """Return all series of a file or folder as columns. ``refused`` is called with every row that is left out. Raises
     ``SourceError``."""
     return gather(open_source(path, symbol=symbol, interval_ms=interval_ms).rows(), refused)
+
+
+def _refuse_two_contents(files: Sequence[BarFile]) -> None:
+    """Raise ``SourceError`` if two files of one series begin with the same bar at other prices: they are two series,
+    such as traded and mark prices, or two exchanges."""
+    begun: dict[tuple[str | None, int, int | None], BarFile] = {}
+    for file in files:
+        if file.symbol is None or file.first is None:
+            continue
+        other = begun.setdefault((file.symbol, file.interval_ms, file.first), file)
+        if other is not file and _first_bar(other) != _first_bar(file):
+            raise SourceError(
+                f"{other.name} and {file.name} are both read as {file.symbol}, {interval_text(file.interval_ms)}, and "
+                f"begin with the same bar at other prices, so they are two series. Read them one at a time, each with "
+                f"its own symbol (--symbol)"
+            )
+
+
+def _first_bar(file: BarFile) -> list[float]:
+    chunk = next(iter(file.reader.chunks()))
+    opened, by_row = faults(chunk, file.interval_ms)
+    at = next((index for index in range(len(opened)) if index not in by_row and opened[index] == file.first), 0)
+    found: list[float] = chunk.values[at].tolist()
+    return found
 
 
 def _listed(root: Path) -> list[Path]:

@@ -10,12 +10,12 @@ from schemas.control import Promote, StartShadow
 from schemas.training import Imbalance
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
-from services.console.output import terminal
+from services.console.output import printable, terminal
 from services.console.parsing import parameters
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
-from shared.bars import Bars, BarSource, SourceError, gather
+from shared.bars import Bars, BarSource, LeftOut, SourceError, gather
 from shared.control.issuing import ControlWriter
 from shared.families import FAMILIES, Epoch, complete, family_named
 from shared.features import DEFAULT, FeatureSet
@@ -107,8 +107,15 @@ async def train_files(
 
 
 def bars_of(source: BarSource) -> dict[str, Bars]:
-    """Return the bars of a source by symbol. Raises ``SourceError`` if a symbol has several intervals."""
-    gathered = gather(source.rows(), None)
+    """Return the bars of a source by symbol, and say on standard error which rows were left out. Raises ``SourceError``
+    if no bar is left, or if a symbol has several intervals."""
+    left_out = LeftOut()
+    gathered = gather(source.rows(), left_out)
+    sentence = left_out.sentence()
+    if not gathered:
+        raise SourceError(f"{source.name}: no bar is left. {sentence or 'It has no rows'}")
+    if sentence:
+        click.echo(printable(f"{source.name}: {sentence}"), err=True)
     bars = {symbol: columns for (symbol, _), columns in gathered.items()}
     if len(bars) < len(gathered):
         raise SourceError(

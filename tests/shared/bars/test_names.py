@@ -17,6 +17,12 @@ HOUR = 3_600_000
         ("1000PEPEUSDT-1s-2024-12-01.zip", "1000PEPEUSDT", 1000),
         ("BTC-USDT-1d.parquet", "BTC-USDT", 24 * HOUR),
         ("ETHUSDT_5m.csv", "ETHUSDT", 300_000),
+        ("BTC_USDT_USDT-1h-futures.csv.gz", "BTC_USDT_USDT", HOUR),
+        ("BTC-USDT-SWAP-1h.csv.gz", "BTC-USDT-SWAP", HOUR),
+        ("binance_1000SHIB_USDT_USDT-4h-mark.csv", "1000SHIB_USDT_USDT", 4 * HOUR),
+        ("BTC-USDT-SWAP-PERP-X-1h.csv", None, None),  # more parts than any symbol
+        ("BTC-USD-240628-1h.csv", None, None),
+        ("2024-12-BTCUSDT-1h.csv", None, None),
         ("BTCUSDT_250328-4h.csv", None, None),  # a delivery date: which symbol must be stated
         ("btcusdt.csv", None, None),
         ("2024-12-01.csv", None, None),

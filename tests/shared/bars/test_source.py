@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bars import FileSource, Good, RefusedRow, SourceError, load, open_source
+from shared.bars import FileSource, Good, LeftOut, RefusedRow, SourceError, load, open_source
 from shared.bars.chunks import CHUNK, Chunk
 from shared.bars.files import BarFile
 
@@ -133,6 +133,40 @@ def test_a_file_with_one_symbol_after_the_other_is_refused_before_its_first_row(
     path.write_text("\n".join([f"symbol,{HEADER}", *rows]) + "\n")
     with pytest.raises(SourceError, match=r"symbol BTCUSDT begins at .*: sort the file by time, or split it"):
         open_source(path)
+
+
+def test_a_file_whose_newest_rows_come_first_is_refused_before_its_first_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "BTCUSDT-1h.csv", 0, 50)
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *reversed(rows)]) + "\n")
+    with pytest.raises(SourceError, match="the rows run backwards in time"):
+        open_source(path)
+    rows[3], rows[4] = rows[4], rows[3]  # some rows may be late: they are refused one by one
+    path.write_text("\n".join([head, *rows]) + "\n")
+    assert len(load(path)["BTCUSDT", HOUR]) == 49
+
+
+def test_two_files_are_not_silently_one_series_at_other_prices(tmp_path: Path) -> None:
+    write(tmp_path / "BTC_USDT_USDT-1h-futures.csv", 0, 10)
+    write(tmp_path / "BTC_USDT_USDT-1h-mark.csv", 0, 10, close="11.5")
+    with pytest.raises(SourceError, match=r"futures\.csv and .*mark\.csv are both read as BTC_USDT_USDT, 1h"):
+        open_source(tmp_path)
+    write(tmp_path / "BTC_USDT_USDT-1h-mark.csv", 0, 12)  # the same bars, and more of them
+    assert len(load(tmp_path)["BTC_USDT_USDT", HOUR]) == 12
+
+
+def test_what_was_left_out_is_counted_by_reason_with_the_first_of_each(tmp_path: Path) -> None:
+    path = write(tmp_path / "BTCUSDT-1h.csv", 0, 20)
+    lines = path.read_text().splitlines()
+    lines[5] = lines[5].replace("12,9", "8,9")
+    lines += [lines[-1], lines[-1].replace(",11,", ",11.5,")]
+    path.write_text("\n".join(lines) + "\n")
+    left_out = LeftOut()
+    load(path, refused=left_out)
+    assert left_out.sentence().startswith("3 rows left out: 1 ")
+    for words in ("1 duplicate (first at BTCUSDT-1h.csv:22: ", "1 conflict (first at BTCUSDT-1h.csv:23: ", "csv:6: "):
+        assert words in left_out.sentence()
+    assert LeftOut().sentence() == ""
 
 
 def test_the_interval_is_told_by_the_rows(tmp_path: Path) -> None:
