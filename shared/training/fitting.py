@@ -48,7 +48,7 @@ from shared.training.series import (
     digest_of_vectors,
     one_interval,
 )
-from shared.training.splits import Parts, split
+from shared.training.splits import Parts, require_all_classes, split
 
 HORIZON: Final = 12
 HOLD: Final = 0.55
@@ -116,6 +116,7 @@ def train(
     series = computed(bars, feature_set, bridge)
     prepared = prepare(series, feature_set, recipe)
     origin = Origin(source, bridge, series)
+    _require_all_classes(prepared)
     return measure(prepared, fit(prepared, watch) if given is None else Fitted(given.model, 0), origin, given)
 
 
@@ -143,6 +144,11 @@ class Prepared(NamedTuple):
     prior: Probabilities
 
 
+def _require_all_classes(prepared: Prepared) -> None:
+    train = prepared.parts.train
+    require_all_classes(prepared.y[train], prepared.table.time[train])
+
+
 def prepare(series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe: Recipe) -> Prepared:
     """Return windows, labels and parts of a data set. Raises ``SplitError``, ``UnknownFamilyError``, and ``ValueError``
     for bars of several intervals."""
@@ -166,7 +172,8 @@ def cut(table: Table, feature_set: FeatureSet, recipe: Recipe, interval_ms: int)
 def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
     """Fit on the training part; the validation part decides when to stop. A policy for imbalance affects training rows
     alone. Raises ``LibraryMissingError`` before the fit where a library of the fit or of the steps after it is not
-    installed."""
+    installed, and ``SplitError`` where the training part lacks a class."""
+    _require_all_classes(prepared)
     if not prepared.family.constant:  # a constant is neither calibrated nor compared with the logistic baseline
         for name in NEEDED:
             library(name)

@@ -5,10 +5,13 @@ A row is *purged* if its label ends in a later part, and each part begins an *em
 of one part depends on a bar that another part uses (López de Prado 2018, chapter 7).
 """
 
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.common import ACTIONS
 
 FRACTIONS: Final = (0.60, 0.10, 0.10, 0.20)
 """Shares of the time axis of training, validation, calibration and test."""
@@ -27,7 +30,8 @@ class Parts(NamedTuple):
 
 
 class SplitError(ValueError):
-    """There are too few bars: a part would be empty. The message names the part and the number of rows."""
+    """There are too few bars: a part would be empty, or the training part would lack a class. The message names the
+    part and the number of rows."""
 
 
 def split(
@@ -60,6 +64,20 @@ def walk_forward(time: Times, end: Times, *, folds: int, embargo_ms: int) -> lis
         stop = int(end[time <= last].max()) + 1
         parts.append(_parts(time, end, [int(moments[0]), *starts, stop], embargo_ms))
     return parts
+
+
+def require_all_classes(y: NDArray[np.int64], time: Times) -> None:
+    """Check that the training part, of classes ``y`` [N] at ``time`` [N] (ms), has rows of every class: nothing can be
+    learned about an absent one, and skill is measured against its share. Raises ``SplitError``."""
+    counts = np.bincount(y, minlength=3)
+    absent = [action for action, count in zip(ACTIONS, counts, strict=True) if not count]
+    if absent:
+        first, last = (datetime.fromtimestamp(at / 1000, UTC).date() for at in (int(time.min()), int(time.max())))
+        raise SplitError(
+            f"the training part ({len(y):,} rows from {first} to {last}) has no row of class {' and '.join(absent)}: "
+            f"{', '.join(f'{action} {count:,}' for action, count in zip(ACTIONS, counts, strict=True))}. Prices there "
+            "move one way or not at all; train on more bars, or on other symbols too"
+        )
 
 
 def _moments(time: Times) -> Times:

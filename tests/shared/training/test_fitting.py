@@ -18,6 +18,7 @@ from shared.features import SETS
 from shared.labels.batch import classes
 from shared.training.fitting import NotStoredError, Trained, judged, refuse, train
 from shared.training.series import assemble, computed, digest_of_bars, window_ends
+from shared.training.splits import SplitError
 
 SET = SETS["core-28"]
 SMALL: dict[str, dict[str, int | float]] = {
@@ -151,6 +152,35 @@ def test_bars_of_two_intervals_are_refused() -> None:
 
 
 COLUMNS = ("open", "high", "low", "close", "volume")
+
+
+def shaped(close: np.ndarray) -> Mapping[str, Bars]:
+    """Bars with these closes."""
+    opened = np.concatenate([close[:1], close[:-1]])
+    high, low = np.maximum(opened, close) * 1.0005, np.minimum(opened, close) * 0.9995
+    times = MINUTE * np.arange(len(close), dtype=np.int64)
+    return {"AAA": Bars("AAA", MINUTE, times, opened, high, low, close, 5.0 + np.sin(np.arange(len(close))))}
+
+
+UP_THEN_DOWN = 100 * np.exp(np.cumsum(np.where(np.arange(1500) < 1100, 1, -1) * (1 + np.arange(1500) % 7) * 1e-4))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("close", "horizon", "words"),
+    [
+        (UP_THEN_DOWN, 3, "no row of class SELL: SELL 0, HOLD"),
+        (1e4 / UP_THEN_DOWN, 3, "no row of class BUY"),
+        (np.full(1500, 100.0), 3, "no row of class|no labelled rows"),
+        (UP_THEN_DOWN[:1], 3, "no labelled rows"),
+        (UP_THEN_DOWN, 2000, "no labelled rows"),
+    ],
+)
+def test_bars_from_which_nothing_can_be_learned_are_refused_alike_for_every_family(
+    family: str, close: np.ndarray, horizon: int, words: str
+) -> None:
+    with pytest.raises(SplitError, match=words):
+        train(shaped(close), family, SET, source="toy", horizon=horizon, params=SMALL.get(family))
 
 
 def test_an_unknown_parameter_is_refused_before_any_work() -> None:
