@@ -71,7 +71,7 @@ class Run:
     def entries(self) -> int:
         """The length of the stream, which costs the decisions that are being made nothing: no entry is read."""
         with redis.Redis.from_url(self.installation.url) as client:
-            length: int = client.xlen(StreamKey("decisions").key)  # type: ignore[assignment]  # not a coroutine
+            length: int = client.xlen(StreamKey("decisions").key)
             return length
 
     async def decided(self) -> int:
