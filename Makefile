@@ -31,7 +31,7 @@ demo: $(VENV)/.demo ## Bars in, decisions out, on an embedded Redis; BARS=<file 
 test: $(VENV)/.test ## All tests that need neither Docker nor systemd
 	@$(BIN)/python -m pytest -m 'not stack and not cluster' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
-test-stack: $(VENV)/.test ## The tests that need Docker or systemd
+test-stack: $(VENV)/.test ## The tests that need Docker, systemd or minutes
 	@$(BIN)/python -m pytest -m stack -rs $(TESTS)
 
 test-cluster: $(VENV)/.test ## The tests with servers under Sentinel and in a cluster, with Redis and with Valkey

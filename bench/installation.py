@@ -22,6 +22,9 @@ from shared.runtime.process import ONE_THREAD
 from shared.settings import URL_SCHEMES
 
 TREES = ("xgboost", "lightgbm")
+ONE_PROCESS = "--one-process"
+"""For a test of what services do together, where nothing happens to one of them alone: it starts in a fifth of the
+time."""
 
 
 def free_port() -> int:
@@ -138,9 +141,10 @@ class Installation:
 
 
 @contextmanager
-def running(installation: Installation) -> Iterator[Installation]:
-    """Start the installation, and stop it at the end of the block, also after an error."""
-    installation.conclave("up", "--detach")
+def running(installation: Installation, *words: str) -> Iterator[Installation]:
+    """Start the installation, with more words of ``conclave up``, and stop it at the end of the block, also after an
+    error."""
+    installation.conclave("up", "--detach", *words)
     try:
         yield installation
     finally:

@@ -231,7 +231,7 @@ def _embedded(data: Path) -> Iterator[str]:
 
 LEFT_OUT: dict[str, list[str]] = {}
 NEEDED: Final = {
-    "stack": "a Docker engine or a booted systemd",
+    "stack": "a Docker engine, a booted systemd or minutes",
     "cluster": "servers under Sentinel and in a cluster",
 }
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bench.installation import Installation, running
+from bench.installation import ONE_PROCESS, Installation, running
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2500")
 WHY = ("--reason", "a test")
@@ -11,7 +11,7 @@ WHY = ("--reason", "a test")
 
 def test_what_ran_is_the_same_again_and_can_be_proved(tmp_path: Path) -> None:
     installation = Installation(tmp_path, models=("m",))
-    with running(installation):
+    with running(installation, ONE_PROCESS):
         installation.train("m", *BARS, family="logistic")
         installation.conclave("policy", "voting", "quorum_count=1", *WHY)
         installation.conclave("feed", *BARS, "--limit", "1200")

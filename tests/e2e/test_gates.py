@@ -5,7 +5,7 @@ from pathlib import Path
 
 import anyio
 
-from bench.installation import Installation, all_entries, running, wait_until
+from bench.installation import ONE_PROCESS, Installation, all_entries, running, wait_until
 from schemas.codec import decode
 from schemas.gates import VerdictReached
 from schemas.scores import InterferenceChecked, PredictionScored
@@ -29,7 +29,7 @@ def events(installation: Installation, stream: str) -> list[object]:
 
 def test_a_shadow_is_scored_beside_the_champion_and_judged(tmp_path: Path) -> None:
     installation = Installation(tmp_path, models=("m",))
-    with running(installation):
+    with running(installation, ONE_PROCESS):
         champion = installation.train("m", *BARS, family="logistic")
         rival = ("--model", "m", "--family", "logistic", *BARS, "--seed", "2", "--horizon", "10", "--shadow")
         installation.conclave("train", "files", *rival, *WHY)

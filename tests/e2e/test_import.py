@@ -7,7 +7,7 @@ import anyio
 import torch
 
 from bench import old_models
-from bench.installation import Installation, all_decisions, running, wait_until
+from bench.installation import ONE_PROCESS, Installation, all_decisions, running, wait_until
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000")
 WHY = ("--reason", "a test")
@@ -22,7 +22,7 @@ def test_a_v2_and_a_v3_model_vote_side_by_side(tmp_path: Path) -> None:
     for name, width in (("user-8", 8), ("user-23", 23)):
         numbers = {"mean": [0.0] * width, "scale": [100.0] * width}
         (tmp_path / f"{name}.json").write_text(json.dumps(numbers))
-    with running(installation):
+    with running(installation, ONE_PROCESS):
         for model, set_name, more in (
             ("v2", "user-8", ("--classes", "SELL,BUY")),
             ("v3", "user-23", ("--classes", "SELL,HOLD,BUY", "--param", "window=1")),

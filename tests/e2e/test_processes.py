@@ -12,7 +12,10 @@ import anyio
 import pytest
 
 from bench.installation import Installation, all_decisions, running, wait_until
+from services.console.demo.command import LEAST_ROWS
 from services.console.run.processes import console_command
+from shared.bars import Good
+from shared.synthetic.market import SyntheticMarket
 
 ROOT = Path(__file__).parents[2]
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
@@ -124,12 +127,27 @@ def test_up_in_the_background_has_the_settings_of_its_command_and_is_found_by_do
     assert processes_under(tmp_path) == []
 
 
-@pytest.mark.parametrize("moment", ["server:", "services:", "trained:", "weights:"])
-def test_ctrl_c_ends_the_demo_and_leaves_no_process(moment: str, tmp_path: Path) -> None:
-    """At any moment: while the server starts, the services, a training, the stream."""
+@pytest.fixture(scope="module")
+def few_bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of as few bars as the demo takes, on which its models are trained in seconds."""
+    file = tmp_path_factory.mktemp("bars") / "BTCUSDT-5m.csv"
+    market = (row.bar for row in SyntheticMarket(("BTCUSDT",), bars=LEAST_ROWS).rows() if isinstance(row, Good))
+    rows = [f"{b.open_time},{b.open},{b.high},{b.low},{b.close},{b.volume}" for b in market]
+    file.write_text("\n".join(["open_time,open,high,low,close,volume", *rows]) + "\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    "moment", ["server:", "services:", pytest.param("trained:", marks=pytest.mark.stack), "weights:"]
+)
+def test_ctrl_c_ends_the_demo_and_leaves_no_process(moment: str, few_bars: Path, tmp_path: Path) -> None:
+    """At any moment: while the server starts, a training, a promotion, the stream. A training and a promotion are
+    commands of one runner, so that the second, for which four models are trained on the market of the demo, is left to
+    ``make test-stack``."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    bars = ("--bars", str(few_bars)) if moment == "weights:" else ()
     demo = subprocess.Popen(
-        console_command("demo"),
+        console_command("demo", *bars),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

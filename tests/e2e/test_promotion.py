@@ -12,10 +12,14 @@ from bench.installation import Installation, all_entries, running, wait_until
 from bench.recorded import record, verdict
 from schemas.codec import decode
 from schemas.decisions import DecisionMade
+from shared.control import State
+from shared.control.issuing import current
 from shared.gates.policies import digest_of
 from shared.log import StreamKey
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "6000")
+FED = (*BARS[:-1], "60000")
+"""The same market, going on for twenty minutes: the stream must not end before the last test on a slow machine."""
 WHY = ("--reason", "a test")
 PROMOTE = ("promote", "m")
 NOT_PASSED = "no passing gate verdict"
@@ -35,6 +39,18 @@ class Site:
     def status(self) -> dict[str, object]:
         found: dict[str, object] = json.loads(self.conclave("status", "-o", "json"))
         return found
+
+    def state(self) -> State:
+        """The configuration, read here: a command for every look would take the time of the services."""
+
+        async def read() -> State:
+            log = self.installation.log()
+            try:
+                return await current(log)
+            finally:
+                await log.close()
+
+        return anyio.run(read)
 
     def judge(self, overall: str) -> None:
         """The gates say this of the rival, beside the champion."""
@@ -75,8 +91,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     installation = Installation(tmp_path_factory.mktemp("site"), models=("m",))
     with running(installation):
         found = Site(installation)
-        installation.conclave("feed", *BARS, "--skip", "4000", "--limit", "1500")
-        feed = installation.start("feed", *BARS, "--skip", "4000", "--speed", "100")
+        installation.conclave("feed", *FED, "--skip", "4000", "--limit", "1500")
+        feed = installation.start("feed", *FED, "--skip", "4000", "--speed", "100")
         try:
             wait_until(lambda: bool(found.decisions() and found.decisions()[-1].counted))
             yield found
@@ -110,7 +126,7 @@ def promoted(site: Site, *words: str) -> dict[str, Any]:
         assert process.returncode == 0 or NOT_PASSED in refused, refused
         return process.returncode == 0
 
-    wait_until(lambda: ready(site))
+    wait_until(lambda: ready(site), every_s=0.5)
     wait_until(accepted)
     return json.loads(shown)  # type: ignore[no-any-return]  # an object
 
@@ -158,12 +174,10 @@ def test_a_command_for_another_version_is_refused_with_1(site: Site) -> None:
 def test_a_probation_that_nobody_confirms_reverts_by_itself(site: Site) -> None:
     said = promoted(site, "--probation", "30")
 
-    def reverted() -> bool:
-        models = site.status()["models"]
-        assert isinstance(models, dict)
-        return bool(models["m"]["champion"] == site.champion)
-
-    wait_until(reverted)
+    wait_until(lambda: site.state().models["m"].champion == site.champion)
+    models = site.status()["models"]
+    assert isinstance(models, dict)
+    assert models["m"]["champion"] == site.champion
     [*_, last] = site.conclave("history", "-o", "json").splitlines()
     assert json.loads(last)["actor"] == "guard"
     assert json.loads(last)["command"]["type"] == "revert_probation"

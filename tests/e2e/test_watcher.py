@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.installation import Installation, kill, running, wait_until
+from bench.installation import ONE_PROCESS, Installation, kill, running, wait_until
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2000")
 WHY = ("--reason", "a test of it")
@@ -64,7 +64,7 @@ def test_a_webhook_is_told_of_commands_and_dead_letters_once_across_restarts_of_
     bad = tmp_path / "BTCUSDT_1m.csv"
     rows = [f"{1_700_000_040_000 + 60_000 * at},1,{high},0.5,1.5,1" for at, high in enumerate((2, 0.1, 2, 0.1))]
     bad.write_text("\n".join(["open_time,open,high,low,close,volume", *rows]))
-    with running(installation):
+    with running(installation, ONE_PROCESS):
         installation.train("prior", *BARS)
         installation.conclave("policy", "voting", "quorum_count=1", *WHY)
         monkeypatch.setenv("CONCLAVE_NOTIFY", desk.address)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -73,6 +74,12 @@ def strategy(info: Any) -> st.SearchStrategy[Any]:
             raise NotImplementedError(f"no strategy for {info!r}")
 
 
+@cache
+def events(event: Any) -> st.SearchStrategy[Any]:
+    """The strategy of an event, made once: to make it for every example takes longer than to draw from it."""
+    return strategy(types.type_info(event))
+
+
 def bounded(pattern: str, least: int, most: int) -> str:
     """``^[a-z][0-9]*$`` of 1 to 8 characters as ``^[a-z][0-9]{0,7}$``; other patterns as they are."""
     whole = re.fullmatch(r"\^(\[[^]]+\])?(\[[^]]+\])[*+]\$(?:\(\?!\\n\))?", pattern)
@@ -132,7 +139,7 @@ def beyond(info: Any) -> Iterator[Any]:
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_event_that_the_types_allow_survives_its_bytes(stream: str, event: Any, data: st.DataObject) -> None:
-    original = data.draw(strategy(types.type_info(event)))
+    original = data.draw(events(event))
     cause = data.draw(st.binary(min_size=16, max_size=16))
     root = data.draw(st.binary(min_size=16, max_size=16).filter(lambda found: found != ROOT))
     flags = data.draw(st.integers(0, 255))

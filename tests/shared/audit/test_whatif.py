@@ -51,7 +51,8 @@ def test_another_weight_is_the_vote_under_it(replayed: Replayed) -> None:
 
 def test_the_shadow_votes_where_it_is_asked_for(replayed: Replayed) -> None:
     answer = asking(replayed, champions={"logistic": replayed.candidate})
-    first = [d for d in decisions(replayed) if d.control_version == decisions(replayed)[0].control_version]
+    made = decisions(replayed)
+    first = [d for d in made if d.control_version == made[0].control_version]
     assert 0 < answer.moved <= len(first)
     assert answer.silent == sum(not d.shadow for d in first)
 
