@@ -58,7 +58,7 @@ WRITING: Final = {
     *(("artifacts", name) for name in ("pull", "push")),
     *(("shadow", name) for name in ("start", "stop")),
     *(("ladder", name) for name in ("set", "step")),
-    *(("policy", name) for name in ("gates", "training", "voting")),
+    *(("policy", name) for name in ("execution", "gates", "training", "voting")),
     *(("keys", name) for name in ("new", "revoke", "trust")),
     *((name,) for name in ("run", "up", "feed", "import", "found", "register", "promote", "confirm", "rollback")),
     *((name,) for name in ("retire", "halt", "resume", "weights", "issue", "guard", "notify", "access", "prepare")),
