@@ -362,7 +362,8 @@ FORBIDDEN: Final = (
 
 @pytest.mark.stack
 @pytest.mark.parametrize("user", ["feed", "feature-builder", "model-worker-nhits", "ensemble-voter", "executor",
-                                  "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher", "guard"])  # fmt: skip
+                                  "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher",
+                                  "guard"])  # fmt: skip
 def test_the_server_refuses_a_service_what_is_not_its_own(stack: Stack, user: str) -> None:
     name = "model-worker" if user.startswith("model-worker") else user
     others = [

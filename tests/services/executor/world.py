@@ -44,7 +44,9 @@ def bar_of(symbol: str, at: int, opened: float, closed: float | None = None, **o
     return encode("market", BarClosed(**{**prices, **about}))
 
 
-def decided(bar: Encoded, action: Action, version: int = 2, valid_ms: int = VALID_MS) -> list[Encoded]:
+def decided(
+    bar: Encoded, action: Action, version: int = 2, valid_ms: int = VALID_MS, head: str = "0" * 64
+) -> list[Encoded]:
     """The decision about a bar, and its intent unless it is HOLD."""
     event = bar.envelope.event
     decision = encode(
@@ -55,7 +57,7 @@ def decided(bar: Encoded, action: Action, version: int = 2, valid_ms: int = VALI
             open_time=event.open_time,
             origin=event.origin,
             control_version=version,
-            control_head="0" * 64,
+            control_head=head,
             policy="logpool",
             status="decided",
             action=action,
@@ -92,15 +94,16 @@ def decided(bar: Encoded, action: Action, version: int = 2, valid_ms: int = VALI
     return [decision, encode("intents", intent, **caused)]
 
 
-def story(symbol: str, moves: Iterable[tuple[float, float, str]], **about: Any) -> list[Encoded]:
-    """Bars (open, close) of a symbol, each with the action that was decided about it ('': no decision)."""
+def story(symbol: str, moves: Iterable[tuple[float, float, str]], first: int = 0, **about: Any) -> list[Encoded]:
+    """Bars (open, close) of a symbol from bar ``first`` on, each with the action that was decided about it ('': no
+    decision)."""
     told: list[Encoded] = []
-    valid_ms = about.pop("valid_ms", VALID_MS)
-    for at, (opened, closed, action) in enumerate(moves):
+    stamped = {name: about.pop(name) for name in ("valid_ms", "version", "head") if name in about}
+    for at, (opened, closed, action) in enumerate(moves, first):
         bar = bar_of(symbol, at, opened, closed, **about)
         told.append(bar)
         if action in ACTIONS:
-            told += decided(bar, action, valid_ms=valid_ms)
+            told += decided(bar, action, **stamped)
     return told
 
 
