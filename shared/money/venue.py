@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
+from schemas.common import Origin
 from schemas.control import SetExecutionPolicy
 from schemas.orders import OrderPlaced
 from shared.money.costs import fill_price, market_price
@@ -11,7 +12,7 @@ class TradedBar(NamedTuple):
     """A closed bar, as far as an account needs it."""
 
     open_time: int
-    origin: str
+    origin: Origin
     open: float
     close: float
     volume: float

@@ -32,6 +32,7 @@ LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("artifacts", "card", A1),
     ("artifacts", "verify"),
     ("shadow", "report"),
+    ("money",),
     ("gates",),
     ("gates", "explain", "77"),
     ("gates", "contributions"),
