@@ -2,8 +2,8 @@
 
 The ensemble's orders and fills are those on ``orders``. A model alone is an account with the same rules and costs, for
 which each of its predictions that is not HOLD (by the action policy of ``shared.voting``) is an intent: what would have
-happened had it voted alone. There are no halts for it, and no intent comes too late by the clock. Each line has a line
-beside it that buys every symbol once, at the first bar that it predicted.
+happened had it voted alone. There are no halts for it, and no intent comes too late by the clock. With each line goes
+one that buys every symbol once, at the first bar that the line predicted.
 """
 
 from collections import defaultdict, deque
@@ -56,7 +56,7 @@ class _Line:
         self.apply(partition, key, self.accounts[partition].decide(key, signal, policy, close, partitions))
 
 
-class Comparison:
+class MoneyComparison:
     """The lines of money over recorded bars, which ``bar`` gets in the order of their close.
 
     ``policies``: the execution policy of each version; the newest has the equity at the beginning. ``since``: figures

@@ -9,7 +9,7 @@ from shared.money.account import Key
 from shared.money.positions import SIGN
 
 
-class Mark(NamedTuple):
+class EquityMark(NamedTuple):
     """The account at the close of a bar: equity, and the value of all positions without their signs."""
 
     at: int
@@ -29,7 +29,7 @@ class EquityLine:
         self.fees = 0.0
         self.slippage = 0.0
         self.turnover = 0.0
-        self.marks: list[Mark] = []
+        self.marks: list[EquityMark] = []
         self.trades: list[TradeClosed] = []
         self._initial = equity
         self._cash: dict[Key, float] = {}
@@ -74,7 +74,7 @@ class EquityLine:
     def mark(self, at: int) -> None:
         """Note the equity at a moment."""
         gross = sum([abs(held) * self._prices[key] for key, held in self._held.items()])
-        self.marks.append(Mark(at, self.equity, gross))
+        self.marks.append(EquityMark(at, self.equity, gross))
 
     def restart(self) -> None:
         """Count from here on: the equity so far is that of the beginning."""

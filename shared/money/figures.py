@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Struct
 
 from schemas.trades import TradeClosed
-from shared.money.equity import EquityLine, Mark
+from shared.money.equity import EquityLine, EquityMark
 from shared.money.positions import SIGN
 
 YEAR_MS: Final = 365 * 86_400_000
@@ -100,7 +100,7 @@ def net_of(trade: TradeClosed) -> float:
     return quantity * (gain - trade.fees * trade.entry_price)
 
 
-def drawdown(begin: float, marks: Sequence[Mark]) -> float:
+def drawdown(begin: float, marks: Sequence[EquityMark]) -> float:
     """Return the largest loss since an earlier high, as a share of the high."""
     highest, largest = begin, 0.0
     for mark in marks:
@@ -109,7 +109,7 @@ def drawdown(begin: float, marks: Sequence[Mark]) -> float:
     return largest
 
 
-def sharpe_ratio(begin: float, marks: Sequence[Mark]) -> SharpeRatio | None:
+def sharpe_ratio(begin: float, marks: Sequence[EquityMark]) -> SharpeRatio | None:
     """Return the annual Sharpe ratio; None for fewer than ``LEAST`` changes, or if the equity never changed."""
     if len(marks) < LEAST:
         return None
@@ -126,7 +126,7 @@ def sharpe_ratio(begin: float, marks: Sequence[Mark]) -> SharpeRatio | None:
     return SharpeRatio(ratio * scale, (ratio - NORMAL * spread) * scale, (ratio + NORMAL * spread) * scale)
 
 
-def _period(marks: Sequence[Mark]) -> int:
+def _period(marks: Sequence[EquityMark]) -> int:
     """Return the most frequent time between two marks (ms)."""
     steps = Counter(int(step) for step in np.diff([mark.at for mark in marks]))
     return steps.most_common(1)[0][0]

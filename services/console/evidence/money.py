@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import click
 from rich.console import Console
@@ -21,7 +21,7 @@ from shared.control.stream import CONTROL
 from shared.log import Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.money.account import Key
-from shared.money.comparison import Comparison
+from shared.money.comparison import MoneyComparison
 from shared.money.figures import MoneyFigures, SharpeRatio
 from shared.money.orders import TradeSignal
 from shared.money.venue import TradedBar
@@ -29,7 +29,7 @@ from shared.report.tables import TextTable
 from shared.runtime.process import reached_log
 from shared.voting.pool import own_action
 
-HEADS = (
+HEADS: Final = (
     "line",
     "net",
     "of equity",
@@ -44,7 +44,7 @@ HEADS = (
     "buy and hold",
     "flat",
 )
-CAPTION = "amounts in quote currency; models and shadows alone: the same rules and costs, from their predictions"
+CAPTION: Final = "amounts in quote currency; models and shadows alone: the same rules and costs, from their predictions"
 
 
 class MoneyReport(NamedTuple):
@@ -94,7 +94,7 @@ async def read_money(
     unreadable = unreadable or Unreadable()
     versions = await _versions(log)
     policies: list[SetExecutionPolicy] = [state.execution for state in versions]
-    comparison = Comparison(policies, partitions, since)
+    comparison = MoneyComparison(policies, partitions, since)
     for partition in range(partitions):
         async for entry in pages(log, StreamKey("predictions", partition), past=past):
             for _, envelope in events_of([entry], unreadable):
@@ -146,7 +146,7 @@ async def _versions(log: Log) -> list[State]:
     return [EMPTY, *taken]
 
 
-def _note(comparison: Comparison, versions: Sequence[State], made: PredictionMade, event: str) -> None:
+def _note(comparison: MoneyComparison, versions: Sequence[State], made: PredictionMade, event: str) -> None:
     """Note what a prediction decides alone: for the line of its model if it is the champion, else for its own."""
     artifact = made.artifact.hex()
     state = versions[made.control_version]

@@ -11,8 +11,8 @@ from schemas.control import SetExecutionPolicy
 from schemas.decisions import IntentIssued
 from schemas.market import BarClosed
 from schemas.orders import OrderFilled
-from shared.money.comparison import Comparison
-from shared.money.equity import EquityLine, Mark
+from shared.money.comparison import MoneyComparison
+from shared.money.equity import EquityLine, EquityMark
 from shared.money.figures import drawdown, figures_of, net_of, sharpe_ratio
 from shared.money.orders import TradeSignal
 from shared.money.positions import SIGN
@@ -35,9 +35,9 @@ def close(one: float, other: float) -> bool:
     return isclose(one, other, rel_tol=1e-9, abs_tol=1e-9 * 100_000)
 
 
-def compared(run: Run, read: list[Received], policy: SetExecutionPolicy, since: int | None = None) -> Comparison:
+def compared(run: Run, read: list[Received], policy: SetExecutionPolicy, since: int | None = None) -> MoneyComparison:
     """The money of a run, and of a model that decides the same."""
-    comparison = Comparison([policy, policy, policy], 1, since)
+    comparison = MoneyComparison([policy, policy, policy], 1, since)
     for written in run.outputs:
         event = written.envelope.event
         if written.stream == "orders":
@@ -136,7 +136,7 @@ def test_buying_each_symbol_once_and_staying_flat_stand_beside_a_line() -> None:
 
 
 def test_a_drawdown_is_measured_from_the_highest_equity_before() -> None:
-    marks = [Mark(at, equity, 0.0) for at, equity in enumerate((110.0, 99.0, 105.0, 120.0, 114.0))]
+    marks = [EquityMark(at, equity, 0.0) for at, equity in enumerate((110.0, 99.0, 105.0, 120.0, 114.0))]
     assert drawdown(100.0, marks) == pytest.approx(0.1)
 
 
@@ -156,7 +156,7 @@ def test_the_interval_of_a_sharpe_ratio_follows_from_its_kurtosis() -> None:
     equity, marks = 100.0, []
     for at, change in enumerate(quantiles):
         equity *= 1 + 0.0001 + change
-        marks.append(Mark(at * MINUTE, equity, 0.0))
+        marks.append(EquityMark(at * MINUTE, equity, 0.0))
     ratio = sharpe_ratio(100.0, marks)
     assert ratio is not None
     year = (365 * 24 * 60) ** 0.5
