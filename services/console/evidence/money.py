@@ -2,9 +2,10 @@
 
 import heapq
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import click
+from msgspec import Struct
 from rich.console import Console
 
 from schemas.control import SetExecutionPolicy
@@ -47,7 +48,7 @@ HEADS: Final = (
 CAPTION: Final = "amounts in quote currency; models and shadows alone: the same rules and costs, from their predictions"
 
 
-class MoneyReport(NamedTuple):
+class MoneyReport(Struct, frozen=True):
     """The figures of all lines, and how many bars they cover."""
 
     bars: int
