@@ -26,8 +26,7 @@ from services.console.context import asynchronous
 from services.console.demo.retrain import BY, ONLY_BY_REQUEST, retrain
 from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board
-from services.console.evidence.money import CAPTION, money_table, read_money
-from services.console.output import terminal_table
+from services.console.evidence.money import read_money, show_money
 from services.console.run.installation import found_if_new, server_for, services_up
 from services.console.run.processes import console_command
 from services.console.sources import symbol_names
@@ -127,8 +126,7 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
             async with opened_log(settings, "conclave:demo") as log:
                 await run("policy", "training", "on_drift=false", "on_decay=false", *BY, "--reason", ONLY_BY_REQUEST)
                 await _stream(console, run, Board(log, supervisor, started), market, trained, limit)
-                lines = (await read_money(log, 1)).lines
-                console.print(terminal_table(money_table(lines, "money, on paper"), CAPTION))
+                show_money(console, (await read_money(log, 1)).lines, "money, on paper")
                 await retrain(console, run, log)
 
 

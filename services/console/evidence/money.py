@@ -30,21 +30,8 @@ from shared.report.tables import TextTable
 from shared.runtime.process import reached_log
 from shared.voting.pool import own_action
 
-HEADS: Final = (
-    "line",
-    "net",
-    "of equity",
-    "drawdown",
-    "Sharpe (95 %)",
-    "trades",
-    "hits",
-    "profit factor",
-    "exposure",
-    "turnover",
-    "costs",
-    "buy and hold",
-    "flat",
-)
+GAINS: Final = ("line", "net", "of equity", "drawdown", "Sharpe (95 %)", "buy and hold", "flat")
+TRADES: Final = ("line", "trades", "hits", "profit factor", "exposure", "turnover", "costs")
 CAPTION: Final = "amounts in quote currency; models and shadows alone: the same rules and costs, from their predictions"
 
 
@@ -75,7 +62,7 @@ async def money(context: click.Context, /, model: str | None, since: str | None,
     if output == "json":
         echo_json(found)
     else:
-        Console().print(terminal_table(money_table(found.lines), CAPTION))
+        show_money(Console(), found.lines)
     echo_unreadable(unreadable)
     if not any(line.fills for line in found.lines) and len(found.lines) == 1:
         context.exit(3)
@@ -113,27 +100,40 @@ async def read_money(
     return MoneyReport(bars, comparison.figures())
 
 
-def money_table(lines: Sequence[MoneyFigures], title: str = "money") -> TextTable:
-    """Return a table with a row for each line."""
-    return TextTable(title, HEADS, [_row(line) for line in lines])
+def money_tables(lines: Sequence[MoneyFigures], title: str = "money") -> tuple[TextTable, TextTable]:
+    """Return two tables with a row for each line: what it gained, and how it traded."""
+    gains = [
+        (
+            line.line,
+            f"{line.net:+,.2f}",
+            f"{line.net_share:+.2%}",
+            f"{line.drawdown:.2%}",
+            _sharpe(line.sharpe),
+            f"{line.buy_and_hold:+,.2f}",
+            f"{line.always_flat:.0f}",
+        )
+        for line in lines
+    ]
+    trades = [
+        (
+            line.line,
+            f"{line.trades:,}",
+            "-" if line.hit_rate is None else f"{line.hit_rate:.0%}",
+            "-" if line.profit_factor is None else f"{line.profit_factor:.2f}",
+            f"{line.exposure:.0%}",
+            f"{line.turnover:,.1f}",
+            f"{line.costs:,.2f}",
+        )
+        for line in lines
+    ]
+    return TextTable(title, GAINS, gains), TextTable("trades", TRADES, trades)
 
 
-def _row(line: MoneyFigures) -> tuple[str, ...]:
-    return (
-        line.line,
-        f"{line.net:+,.2f}",
-        f"{line.net_share:+.2%}",
-        f"{line.drawdown:.2%}",
-        _sharpe(line.sharpe),
-        f"{line.trades:,}",
-        "-" if line.hit_rate is None else f"{line.hit_rate:.0%}",
-        "-" if line.profit_factor is None else f"{line.profit_factor:.2f}",
-        f"{line.exposure:.0%}",
-        f"{line.turnover:,.1f}",
-        f"{line.costs:,.2f}",
-        f"{line.buy_and_hold:+,.2f}",
-        f"{line.always_flat:.0f}",
-    )
+def show_money(console: Console, lines: Sequence[MoneyFigures], title: str = "money") -> None:
+    """Print the tables on a terminal."""
+    gains, trades = money_tables(lines, title)
+    console.print(terminal_table(gains))
+    console.print(terminal_table(trades, CAPTION))
 
 
 def _sharpe(ratio: SharpeRatio | None) -> str:
