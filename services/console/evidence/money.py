@@ -30,9 +30,9 @@ from shared.report.tables import TextTable
 from shared.runtime.process import reached_log
 from shared.voting.pool import own_action
 
-GAINS: Final = ("line", "net", "of equity", "drawdown", "Sharpe (95 %)", "buy and hold", "flat")
+GAINS: Final = ("line", "net", "drawdown", "Sharpe (95 %)", "buy, hold", "flat")
 TRADES: Final = ("line", "trades", "hits", "profit factor", "exposure", "turnover", "costs")
-CAPTION: Final = "amounts in quote currency; models and shadows alone: the same rules and costs, from their predictions"
+CAPTION: Final = "models and shadows alone: the same rules and costs, from their predictions"
 
 
 class MoneyReport(Struct, frozen=True):
@@ -105,11 +105,10 @@ def money_tables(lines: Sequence[MoneyFigures], title: str = "money") -> tuple[T
     gains = [
         (
             line.line,
-            f"{line.net:+,.2f}",
-            f"{line.net_share:+.2%}",
-            f"{line.drawdown:.2%}",
+            f"{line.net:+,.0f}",
+            f"{line.drawdown:.1%}",
             _sharpe(line.sharpe),
-            f"{line.buy_and_hold:+,.2f}",
+            f"{line.buy_and_hold:+,.0f}",
             f"{line.always_flat:.0f}",
         )
         for line in lines
@@ -122,7 +121,7 @@ def money_tables(lines: Sequence[MoneyFigures], title: str = "money") -> tuple[T
             "-" if line.profit_factor is None else f"{line.profit_factor:.2f}",
             f"{line.exposure:.0%}",
             f"{line.turnover:,.1f}",
-            f"{line.costs:,.2f}",
+            f"{line.costs:,.0f}",
         )
         for line in lines
     ]
@@ -137,7 +136,7 @@ def show_money(console: Console, lines: Sequence[MoneyFigures], title: str = "mo
 
 
 def _sharpe(ratio: SharpeRatio | None) -> str:
-    return "-" if ratio is None else f"{ratio.value:+.1f} ({ratio.low:+.1f} to {ratio.high:+.1f})"
+    return "-" if ratio is None else f"{ratio.value:.1f} ({ratio.low:.1f}, {ratio.high:.1f})"
 
 
 async def _versions(log: Log) -> list[State]:

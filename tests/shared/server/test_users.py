@@ -23,8 +23,9 @@ from shared.server import users
 from shared.server.embedded import EmbeddedServer, find_program
 
 WORD = users.hashed("word")
-HANDS = ("console", "ensemble-voter", "model-worker")
+HANDS = ("console", "ensemble-voter", "executor", "model-worker")
 [INTENT] = [each for each in examples() if each.stream == "intents"]
+ORDER = next(each for each in examples() if each.stream == "orders")
 WRITES = (
     "XADD {key} * e x",
     "XDEL {key} 1-1",
@@ -235,17 +236,25 @@ def test_a_user_that_is_missing_is_told(server: redis.Redis) -> None:
 
 
 @pytest.mark.anyio
-async def test_with_the_file_in_force_the_console_moves_fences_and_the_voter_commits_under_them(tmp_path: Path) -> None:
+async def test_with_the_file_in_force_the_console_moves_fences_and_voter_and_executor_commit_under_them(
+    tmp_path: Path,
+) -> None:
     with started(tmp_path):
         place = f"unix://{tmp_path / 'socket'}"
         users = {user: RedisLog(place.replace("unix://", f"unix://{user}:word@"), patience_s=1.0) for user in HANDS}
-        console, voter, worker = (users[user] for user in HANDS)
+        console, voter, executor, worker = (users[user] for user in HANDS)
         await issue(console, Found(1, "log-of-a-test"), actor="ada", reason="test", command_id="f")
         claim = await voter.claim("ensemble-voter", ["predictions"], 0, Owner("here", 1, "voter"))
         await voter.commit(claim, Commit([INTENT], {}, {}, fence="open f"))
+        trading = await executor.claim("executor", ["intents"], 0, Owner("here", 2, "executor"))
+        await executor.commit(trading, Commit([ORDER], {}, {}, fence=await executor.fence(0)))
         await issue(console, Halt(), actor="ada", reason="test", command_id="h")
         with pytest.raises(HaltedError, match="closed h"):
             await voter.commit(claim, Commit([INTENT], {}, {}, b"the next", fence="open f"))
+        with pytest.raises(HaltedError, match="closed h"):
+            await executor.commit(trading, Commit([ORDER], {}, {}, b"the next", fence="open f"))
+        with pytest.raises(ServerError, match="NOPERM"):
+            await executor.set_fence(0, "open w", encode("decisions", FenceOpened("w", "an executor", "", 0)))
         with pytest.raises(ServerError, match="NOPERM"):
             await worker.set_fence(0, "open w", encode("decisions", FenceOpened("w", "a worker", "", 0)))
         assert await console.fence(0) == "closed h"
