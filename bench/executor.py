@@ -27,7 +27,7 @@ from bench.installation import free_port
 from schemas.codec import decode
 from schemas.control import Found, Halt, Resume
 from schemas.orders import IntentRefused, OrderFilled, OrderPlaced
-from services.executor.core import GROUP, Executor
+from services.executor.core import GROUP
 from shared.control.issuing import ControlWriter, current
 from shared.log import Entry
 from shared.log.redis import RedisLog
@@ -37,6 +37,7 @@ from shared.server.embedded import EmbeddedServer
 from tests.services.executor.killing import (
     POLICY,
     STEPS,
+    Prompt,
     Slow,
     disturb,
     drained,
@@ -172,7 +173,7 @@ async def _halt(log: RedisLog, url: str, number: int) -> tuple[int, float]:
     before = _count(await read_all(log, "orders"), OrderPlaced)
     slow, stop = Slow(url, 2), anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Host(Executor(), slow, 0, owner(GROUP)).run, stop)
+        tasks.start_soon(Host(Prompt(), slow, 0, owner(GROUP)).run, stop)
         while _count(await read_all(log, "orders"), OrderPlaced) == before:
             await anyio.sleep(0)
         begun = time.monotonic()

@@ -20,6 +20,8 @@ from shared.runtime.service import Batch, Received
 
 GROUP: Final = "executor"
 TICK_MS: Final = 1000
+POLL_MS: Final = 100
+"""The executor reads at most every 100 ms, so that it does not compete with the services from bar to decision."""
 MARGIN_MS: Final = 60_000
 """How far ``market`` is read past the entry of an intent before its bar is taken to be missing. The bar was written
 first; the server's clock may have been set back in between."""
@@ -38,6 +40,7 @@ class Executor:
     reads: tuple[str, ...] = ("market", "decisions", "intents")
     follows_control = True
     ticks = TICK_MS
+    poll_ms = POLL_MS
 
     def initial(self, memo: bytes) -> State:
         """Return the state that a snapshot holds."""

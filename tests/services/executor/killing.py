@@ -63,6 +63,12 @@ async def drained(log: Log) -> bool:
     return bool(views) and not any(views[0].lag.values())
 
 
+class Prompt(Executor):
+    """An executor that does not pause between reads, so that a log of which little is read at once is soon read."""
+
+    poll_ms = 0
+
+
 class Slow(RedisLog):
     """A log of which few entries are read at once, so that there are many commits."""
 
@@ -115,7 +121,7 @@ async def _serve(log: RedisLog, take_over: bool) -> int:
     code = 0
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Host(Executor(), log, 0, owner(GROUP), take_over=take_over).run, stop)
+            tasks.start_soon(Host(Prompt(), log, 0, owner(GROUP), take_over=take_over).run, stop)
             while not await drained(log):
                 await anyio.sleep(0.01)
             stop.set()

@@ -11,7 +11,7 @@ import anyio
 from schemas.codec import decode
 from schemas.control import Found, Halt
 from schemas.orders import IntentRefused, OrderPlaced
-from services.executor.core import GROUP, Executor
+from services.executor.core import GROUP
 from shared.control.issuing import ControlWriter, current
 from shared.log import Entry
 from shared.log.redis import RedisLog
@@ -20,6 +20,7 @@ from shared.runtime.process import owner
 from tests.services.executor.killing import (
     POLICY,
     STEPS,
+    Prompt,
     Slow,
     disturb,
     drained,
@@ -87,7 +88,7 @@ def test_after_a_halt_no_order_is_committed_whatever_the_backlog(empty_redis_url
     async def halt(log: RedisLog) -> None:
         slow, stop = Slow(empty_redis_url, 2), anyio.Event()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Host(Executor(), slow, 0, owner(GROUP)).run, stop)
+            tasks.start_soon(Host(Prompt(), slow, 0, owner(GROUP)).run, stop)
             with anyio.fail_after(60):
                 while not placed(await read_all(log, "orders")):
                     await anyio.sleep(0)
