@@ -57,7 +57,7 @@ SUSPENDED_S: Final = 11.0
 PAUSES_S: Final = (0.1, 1.0)
 RARE: Final = ("archiver", "trainer", "guard")
 """Services that seldom commit."""
-COMMITTING: Final = ("feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator", "feed")
+COMMITTING: Final = ("feature-builder", "ensemble-voter", "executor", "shadow-recorder", "gate-evaluator", "feed")
 
 
 class Recovery(NamedTuple):
