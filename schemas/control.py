@@ -218,14 +218,14 @@ class SetExecutionPolicy(Struct, frozen=True, omit_defaults=True, tag="set_execu
     """Set how the executor acts on intents, and what trading costs. The policy has no effect on votes, so a rollback
     does not change it. An intent is executed under the policy of the version with which it is stamped.
 
-    ``venue``: where orders go; ``paper`` computes fills from the next bar. ``equity``: the money of the account at its
-    beginning (quote currency). ``notional``: how much an intent buys or sells. ``symbol_cap``: the largest exposure of
-    one symbol and interval; ``total_cap``: of all together, shared equally among the partitions. ``fee``,
-    ``half_spread`` and ``slippage``: costs of each fill, as fractions of the price. ``latency_ms``: how long after the
-    open of a bar its orders are filled; the price then lies on the straight line from open to close.
-    ``volume_share``: the largest share of a bar's volume that an order may take, the rest of it ends (0: no limit).
-    ``cooldown_bars``: the fewest bars from one order of a symbol to the next. ``flat_on_halt``: whether a halt closes
-    all positions."""
+    ``venue``: where orders go; ``paper`` computes fills from the next bar, ``none`` refuses all intents. ``equity``:
+    the money of the account at its beginning (quote currency). ``notional``: how much an intent buys or sells.
+    ``symbol_cap``: the largest exposure of one symbol and interval; ``total_cap``: of all together, shared equally
+    among the partitions. ``fee``, ``half_spread`` and ``slippage``: costs of each fill, as fractions of the price.
+    ``latency_ms``: how long after the open of a bar its orders are filled; the price then lies on the straight line
+    from open to close. ``volume_share``: the largest share of a bar's volume that an order may take, the rest of it
+    ends (0: no limit). ``cooldown_bars``: the fewest bars from one order of a symbol to the next. ``flat_on_halt``:
+    whether a halt closes all positions."""
 
     venue: Name = "paper"
     equity: Annotated[float, Meta(gt=0.0, le=1e12)] = 100_000.0

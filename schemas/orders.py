@@ -45,7 +45,7 @@ class OrderPlaced(Struct, frozen=True, omit_defaults=True, tag="order.placed"):
     placed_at: Milliseconds | None = None
 
 
-Reason = Literal["expired", "halted", "cooldown", "symbol_cap", "total_cap", "no_bar", "repeated"]
+Reason = Literal["expired", "halted", "cooldown", "symbol_cap", "total_cap", "no_bar", "repeated", "no_venue"]
 
 
 class IntentRefused(Struct, frozen=True, omit_defaults=True, tag="intent.refused"):
@@ -54,8 +54,8 @@ class IntentRefused(Struct, frozen=True, omit_defaults=True, tag="intent.refused
     ``expired``: it was read after its ``valid_until``. ``halted``: a halt was in force. ``cooldown``: too few bars
     since the last order of the symbol. ``symbol_cap``, ``total_cap``: the exposure of the symbol, or of all symbols,
     would exceed the policy's limit. ``no_bar``: the bar of the intent is not on ``market``. ``repeated``: an intent for
-    this bar or a later one was read before. ``at`` is the server's time for a live bar, and left out for any other
-    bar."""
+    this bar or a later one was read before. ``no_venue``: the policy names none. ``at`` is the server's time for a live
+    bar, and left out for any other bar."""
 
     symbol: Symbol
     interval_ms: IntervalMs

@@ -13,7 +13,7 @@ from services.executor.state import KEPT, State, Waiting
 from shared.log import preceding
 from shared.log.leases import order
 from shared.money.account import Key, executed
-from shared.money.orders import TradeSignal, closing_order
+from shared.money.orders import NO_VENUE, TradeSignal, closing_order
 from shared.money.positions import Working, apply
 from shared.money.venue import TradedBar
 from shared.runtime.service import Batch, Received
@@ -169,7 +169,7 @@ class _Turn:
         """Place orders that close these holdings, if the newest policy says so. One that has an open order is closed
         once that is executed."""
         policy = self.state.control.execution
-        if not policy.flat_on_halt:
+        if not policy.flat_on_halt or policy.venue == NO_VENUE:
             return
         for key in keys:
             holding, frontier = self.state.account.of(key), self.state.frontier(key)

@@ -2,12 +2,14 @@
 
 The ensemble's orders and fills are those on ``orders``. A model alone is an account with the same rules and costs, for
 which each of its predictions that is not HOLD (by the action policy of ``shared.voting``) is an intent: what would have
-happened had it voted alone. There are no halts for it, and no intent comes too late by the clock. With each line goes
-one that buys every symbol once, at the first bar that the line predicted.
+happened had it voted alone. There are no halts for it, no intent comes too late by the clock, and its venue is paper.
+With each line goes one that buys every symbol once, at the first bar that the line predicted.
 """
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+
+from msgspec import structs
 
 from schemas.codec import ROOT
 from schemas.control import SetExecutionPolicy
@@ -63,7 +65,7 @@ class MoneyComparison:
     begin with the first bar that closes after it (ms)."""
 
     def __init__(self, policies: Sequence[SetExecutionPolicy], partitions: int, since: int | None = None) -> None:
-        self.policies = policies
+        self.policies = [structs.replace(policy, venue="paper") for policy in policies]
         self.partitions = partitions
         self.signals: Signals = {}
         self.recorded: dict[Key, deque[OrderEvent]] = defaultdict(deque)

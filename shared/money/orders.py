@@ -8,6 +8,8 @@ from schemas.control import SetExecutionPolicy
 from schemas.orders import IntentRefused, OrderPlaced, Reason
 from shared.money.positions import Holding
 
+NO_VENUE: Final = "none"
+"""The venue of a policy under which nothing is traded."""
 TOLERANCE: Final = 1.0 + 1e-9
 """By which factor an exposure may exceed its cap, so that rounding refuses nothing."""
 
@@ -48,6 +50,8 @@ def order_for(
     at = situation.at if signal.origin == "live" else None
     if signal.open_time <= holding.last_intent:
         return _refused(signal, at, "repeated", f"an intent for the bar at {holding.last_intent} was read before")
+    if policy.venue == NO_VENUE:
+        return _refused(signal, at, "no_venue", f"version {signal.control_version} of control names no venue")
     if situation.halted:
         return _refused(signal, at, "halted", "the fence of the partition is closed")
     if at is not None and at > signal.valid_until:

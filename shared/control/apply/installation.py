@@ -7,7 +7,7 @@ from msgspec import structs
 from schemas.control import Found, SetExecutionPolicy, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
 from shared.control.state import Rejected, State
 
-VENUES: Final = ("paper",)
+VENUES: Final = ("paper", "none")
 """The venues to which an executor of this release can send orders."""
 
 

@@ -182,6 +182,11 @@ def test_an_intent_is_decided_under_the_policy_of_its_version() -> None:
     assert run.events(OrderPlaced)[0].quantity == 100.0
 
 
+def test_without_a_venue_every_intent_is_refused() -> None:
+    run = run_of(story("BTC", [(100.0, 100.0, "BUY"), (100.0, 100.0, "SELL")]), structs.replace(FREE, venue="none"))
+    assert [event.reason for event in run.events(IntentRefused)] == ["no_venue", "no_venue"]
+
+
 def test_a_second_intent_for_a_bar_is_refused() -> None:
     told = story("BTC", [(100.0, 100.0, "BUY")])
     run = run_of([*told, told[-1]])
