@@ -67,7 +67,7 @@ SLOW_S: Final = 0.05
 MOVED: Final = 40
 """When so many decisions were made after a disturbance of connections, and no group lags by more, it is over."""
 CONNECTIONS: Final = ("half_open", "no_descriptor", "slow", "closed", "paused", "no_memory", "replica")
-COMMITTING: Final = ("feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator", "feed")
+COMMITTING: Final = ("feature-builder", "ensemble-voter", "executor", "shadow-recorder", "gate-evaluator", "feed")
 
 
 class Recovery(NamedTuple):

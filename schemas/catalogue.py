@@ -14,6 +14,7 @@ from schemas.features import FeatureEvent
 from schemas.gates import GateEvent
 from schemas.market import MarketEvent
 from schemas.operations import AlarmEvent, DeadEvent
+from schemas.orders import OrderEvent
 from schemas.predictions import PredictionEvent
 from schemas.readiness import ReadinessEvent
 from schemas.scores import ScoreEvent
@@ -68,7 +69,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="msgpack",
             events=MarketEvent,
             writers=("feed",),
-            readers=("feature-builder", "shadow-recorder", "trainer", "archiver", "console"),
+            readers=("feature-builder", "shadow-recorder", "trainer", "executor", "archiver", "console"),
             partitioned=True,
             retention_ms=90 * DAY_MS,
             version=1,
@@ -101,7 +102,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             codec="json",
             events=DecisionEvent,
             writers=("ensemble-voter", "console"),
-            readers=("shadow-recorder", "archiver", "guard", "watcher", "console"),
+            readers=("shadow-recorder", "executor", "archiver", "guard", "watcher", "console"),
             partitioned=True,
             retention_ms=None,
             version=1,
@@ -130,6 +131,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
                 "shadow-recorder",
                 "gate-evaluator",
                 "trainer",
+                "executor",
                 "archiver",
                 "guard",
                 "watcher",
@@ -150,6 +152,17 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             retention_ms=None,
             version=1,
             summary="Which artifacts a worker has loaded, verified and warmed up; a promotion may rely on it.",
+        ),
+        StreamSpec(
+            name="orders",
+            codec="json",
+            events=OrderEvent,
+            writers=("executor",),
+            readers=("archiver", "console"),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="What became of each intent: an order and its fills, or a refusal. Positions are a fold of it.",
         ),
         StreamSpec(
             name="trades",
@@ -207,6 +220,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
                 "shadow-recorder",
                 "gate-evaluator",
                 "trainer",
+                "executor",
                 "console",
             ),
             readers=("archiver", "watcher", "console"),
@@ -227,6 +241,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
                 "shadow-recorder",
                 "gate-evaluator",
                 "trainer",
+                "executor",
                 "archiver",
             ),
             readers=("archiver", "watcher", "console"),

@@ -214,6 +214,33 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
     sanity: Literal["report", "refuse"] = "report"
 
 
+class SetExecutionPolicy(Struct, frozen=True, omit_defaults=True, tag="set_execution_policy"):
+    """Set how the executor acts on intents, and what trading costs. The policy has no effect on votes, so a rollback
+    does not change it. An intent is executed under the policy of the version with which it is stamped.
+
+    ``venue``: where orders go; ``paper`` computes fills from the next bar, ``none`` refuses all intents. ``equity``:
+    the money of the account at its beginning (quote currency). ``notional``: how much an intent buys or sells.
+    ``symbol_cap``: the largest exposure of one symbol and interval; ``total_cap``: of all together, shared equally
+    among the partitions. ``fee``, ``half_spread`` and ``slippage``: costs of each fill, as fractions of the price.
+    ``latency_ms``: how long after the open of a bar its orders are filled; the price then lies on the straight line
+    from open to close. ``volume_share``: the largest share of a bar's volume that an order may take, the rest of it
+    ends (0: no limit). ``cooldown_bars``: the fewest bars from one order of a symbol to the next. ``flat_on_halt``:
+    whether a halt closes all positions."""
+
+    venue: Name = "paper"
+    equity: Annotated[float, Meta(gt=0.0, le=1e12)] = 100_000.0
+    notional: Annotated[float, Meta(gt=0.0, le=1e12)] = 10_000.0
+    symbol_cap: Annotated[float, Meta(gt=0.0, le=1e12)] = 10_000.0
+    total_cap: Annotated[float, Meta(gt=0.0, le=1e12)] = 100_000.0
+    fee: Annotated[float, Meta(ge=0.0, le=0.1)] = 0.0005
+    half_spread: Annotated[float, Meta(ge=0.0, le=0.1)] = 0.0001
+    slippage: Annotated[float, Meta(ge=0.0, le=0.1)] = 0.0002
+    latency_ms: Milliseconds = 0
+    volume_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    cooldown_bars: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    flat_on_halt: bool = False
+
+
 class TrustKey(Struct, frozen=True, tag="trust_key"):
     """Trust an Ed25519 public key. ``holder`` is its owner; ``may`` are the tags of the commands that it may sign,
     or ``*`` for all. Once one key is trusted, every command must be signed."""
@@ -263,6 +290,7 @@ Command = (
     | SetLadder
     | StepWeight
     | SetTrainingPolicy
+    | SetExecutionPolicy
     | TrustKey
     | RevokeKey
 )

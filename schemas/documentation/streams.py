@@ -13,8 +13,8 @@ Generated from `schemas/catalogue.py` by `make schemas`; do not edit. Events in 
 
 A partitioned stream exists once for each partition. The keys below are those of the first partition, `p0`; all keys
 of a partition share a hash tag. `msgpack` streams carry arrays, `json` streams objects that `redis-cli XRANGE` shows.
-Retention is the shortest time for which entries stay readable in Redis. `executor` is any program that acts on
-intents; it is not part of Conclave.
+Retention is the shortest time for which entries stay readable in Redis. `executor` trades on paper; a program
+that trades elsewhere takes its place, and its user.
 """
 
 EVERYTHING: Final = ("archiver", "watcher", "console")

@@ -30,6 +30,7 @@ MODULES: Final = {
     "register": "control.membership",
     "shadow": "evidence.shadow",
     "gates": "evidence.gates",
+    "money": "evidence.money",
     "promote": "control.membership",
     "confirm": "control.membership",
     "rollback": "control.membership",

@@ -21,7 +21,17 @@ order: Final = leases.order
 """Return an entry id as a sort key: milliseconds and sequence."""
 PAGE: Final = 1000
 END: Final = "+"
-DOWNSTREAM_FIRST: Final = ("gates", "scores", "trades", "decisions", "intents", "predictions", "readiness", "features")
+DOWNSTREAM_FIRST: Final = (
+    "gates",
+    "scores",
+    "trades",
+    "orders",
+    "decisions",
+    "intents",
+    "predictions",
+    "readiness",
+    "features",
+)
 """The order in which the ends of a partition's streams are read: these first, then all others, control last.
 
 Intents are written with their decisions. Their end is read after that of decisions, so some intents may belong to

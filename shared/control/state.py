@@ -8,7 +8,15 @@ from typing import Final, NamedTuple
 from immutables import Map
 from msgspec import Struct
 
-from schemas.control import RegisterArtifact, SetGatePolicy, SetLadder, SetTrainingPolicy, SetVotingPolicy, TrustKey
+from schemas.control import (
+    RegisterArtifact,
+    SetExecutionPolicy,
+    SetGatePolicy,
+    SetLadder,
+    SetTrainingPolicy,
+    SetVotingPolicy,
+    TrustKey,
+)
 
 GENESIS: Final = "0" * 64
 """The head before the first entry."""
@@ -119,6 +127,7 @@ class State(Struct, frozen=True, gc=False):
     gate: SetGatePolicy | None = None
     ladder: SetLadder = SetLadder()
     training: SetTrainingPolicy = SetTrainingPolicy()
+    execution: SetExecutionPolicy = SetExecutionPolicy()
     probations: Map[str, Probation] = Map()
     keys: Map[str, TrustKey] = Map()
     revoked: Map[str, int] = Map()

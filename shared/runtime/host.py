@@ -20,7 +20,7 @@ The core raises
     event on which it raises again becomes a dead letter (``handler_failed``) and is set aside.
 
 The fence
-    A service that writes intents handles and commits each batch under the mark of its partition's fence
+    A service that writes intents or orders handles and commits each batch under the mark of its partition's fence
     (``shared.control.fence``). If the mark has moved by the time of the commit, the batch is handled again under the
     new one.
 
@@ -133,7 +133,7 @@ class Host(Generic[S]):
         if telemetry is not None:
             telemetry.use_clock(self.clock.now_ns)
         self._clock_alarms = (
-            ClockAlarms(clock, service.group, server=self.replica.fenced) if clock is not None else None
+            ClockAlarms(clock, service.group, server=self.replica.decides) if clock is not None else None
         )
         self._losses = Losses(self.commits, accepted, noted)
         self._alarms = ControlAlarms(self.commits)
@@ -245,7 +245,7 @@ class Host(Generic[S]):
         machine have. This service need not have read them."""
         if self._reconnected is not None:
             await self._reconnected()
-        if self.replica.fenced and (lost := await self._losses.missing_commands()):
+        if self.replica.decides and (lost := await self._losses.missing_commands()):
             raise TruncatedLogError(lost[0].detail, lost[0])
 
     def _read_after(self) -> dict[StreamKey, str]:

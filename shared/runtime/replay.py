@@ -27,9 +27,10 @@ REPLAYED_AT_ONCE: Final = 1000
 class Replica(Generic[S]):
     """A service, and its state in memory.
 
-    ``fenced``: the service writes intents, so each of its batches is handled and committed under a mark of the
-    partition's fence (``shared.control.fence``); ``mark``: that mark. ``set_aside``: the entries that the core refused,
-    by stream and id; no replay hands them over again."""
+    ``fenced``: the service writes intents or orders, so each of its batches is handled and committed under a mark of
+    the partition's fence (``shared.control.fence``); ``mark``: that mark. ``decides``: the service writes intents, so
+    it also restores a fence that is missing. ``set_aside``: the entries that the core refused, by stream and id; no
+    replay hands them over again."""
 
     state: S
 
@@ -37,14 +38,15 @@ class Replica(Generic[S]):
         self.service = service
         self.commits = commits
         self.control = commits.control
-        self.fenced = service.group in STREAMS["intents"].writers
+        self.decides = service.group in STREAMS["intents"].writers
+        self.fenced = self.decides or service.group in STREAMS["orders"].writers
         self.mark = ""
         self.set_aside: set[tuple[str, str]] = set()
         self._moved_by = ""
 
     @property
     def halted(self) -> bool:
-        """Whether the service must not write intents."""
+        """Whether the service must not write intents, or act on them."""
         return self.fenced and not is_open(self.mark)
 
     async def rebuild(self, apply: Callable[[S, Batch], None] | None = None) -> None:
@@ -60,7 +62,8 @@ class Replica(Generic[S]):
             if size == 1:
                 self.set_aside.add(refused)
             size = 1
-        if self.fenced:
+        self.mark = mark
+        if self.decides:
             self.mark = await restored(
                 self.commits.log,
                 self.commits.partition,

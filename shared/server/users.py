@@ -6,7 +6,7 @@ configuration. The user of the operators is ``console``. Only the writers of ``c
 there. Every client needs a user name: the user ``default`` is off.
 
 The console opens and closes the fences of partitions (``shared.control.fence``). The writer of ``intents`` checks them,
-and restores one that is missing.
+and restores one that is missing; the writer of ``orders`` checks them.
 
 The server checks each command inside a server-side function as if the caller had sent it. So ``FCALL``, which needs
 read and write permission on every key that it names, permits nothing that the other rules of a service do not permit.
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, get_args
 from schemas.catalogue import STREAMS, Service, StreamSpec
 
 USERS: Final[tuple[str, ...]] = get_args(Service)
-"""A user for each service; ``console`` is for operators, ``executor`` for the program that trades."""
+"""A user for each service; ``console`` is for operators."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
 """Patterns for the groups of a service whose groups do not have its name."""
 CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time +cluster|slots +asking +wait"
@@ -130,14 +130,16 @@ def _service(user: str) -> list[str]:
     commits = [_key(spec) for spec in writes if spec.partitioned]
     inputs = [_key(spec) for spec in reads if spec.partitioned and user in spec.readers]
     held = [_tagged(f"group:{GROUPS.get(user, user)}"), _tagged("groups")]
-    fence = [_tagged("fence")] if user in STREAMS["intents"].writers else []
+    restores = [_tagged("fence")] if user in STREAMS["intents"].writers else []
+    checks = [_tagged("fence")] if user in STREAMS["orders"].writers else []
     selectors = [
         _rule(READING, [f"%R{_key(spec)}" for spec in seen]),
         _rule(HOLDING, held),
         _rule(CLAIMING, inputs),
         _rule("+xadd +type", commits),
-        _rule("+hget +hset", fence),
-        _rule("+fcall", held, inputs, commits, fence),
+        _rule("+hget +hset", restores),
+        _rule("+hget", checks),
+        _rule("+fcall", held, inputs, commits, restores, checks),
         _rule("+xadd", [_key(spec) for spec in writes if not spec.partitioned]),
     ]
     if user == "feed":

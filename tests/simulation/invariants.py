@@ -2,10 +2,12 @@
 
 After every step: no event is there twice; stamps never fall along a stream; every stamp is that of a command on the
 control stream; a bar, its predictions and its decision have one version; a shadow's ballot is not counted; an intent
-belongs to a decision, and is written only while the fence of its partition is open and no halt was accepted.
+belongs to a decision, and is written only while the fence of its partition is open and no halt was accepted; an intent
+is traded or refused once, and traded only while the fence is open.
 
 At the end: each bar of the source is there once, in order; has one vector of each feature set, one prediction of each
-artifact that was active under its stamp, and one decision; each prediction has one score, or a reason that fits;
+artifact that was active under its stamp, and one decision; each prediction has one score, or a reason that fits; each
+intent was traded or refused;
 ``verify`` finds nothing.
 """
 
@@ -17,6 +19,7 @@ from schemas.codec import decode
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
 from schemas.features import BarsMissing
 from schemas.market import BarClosed
+from schemas.orders import IntentRefused, OrderPlaced
 from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.scores import InterferenceChecked, PredictionScored, PredictionUnscored
 from shared.control import ControlReader
@@ -52,6 +55,7 @@ class Invariants:
         self.predicted: dict[tuple[Bar, bytes], bytes] = {}
         self.decided: dict[Bar, DecisionMade] = {}
         self.issued: dict[str, bool] = {}
+        self.traded: dict[str, bool] = {}
         self.scored = Counter[bytes]()
         self.unscored: list[PredictionUnscored] = []
         self.stamps: dict[str, int] = {}
@@ -145,12 +149,26 @@ class Invariants:
             require(past or not self.halted, f"{where}: an intent after a halt was accepted")
             self.issued[envelope.id.hex()] = False
 
-    def intents(self, event: Any, _: Any, __: bool) -> None:
+    def intents(self, event: Any, envelope: Any, _: bool) -> None:
         """An intent belongs to one decision that issued it."""
+        self.traded[envelope.id.hex()] = False
         require(
             self.issued.get(event.decision) is False, f"intents: {bar_of(event)} has no decision, or is there twice"
         )
         self.issued[event.decision] = True
+
+    def orders(self, event: Any, _: Any, past: bool) -> None:
+        """An intent is traded or refused once, and traded only while that is allowed."""
+        match event:
+            case OrderPlaced(cause="intent", order=intent) | IntentRefused(intent=intent):
+                where = f"orders: the intent at {bar_of(event)}"
+                require(self.traded.get(intent) is False, f"{where} is not there, or has two outcomes")
+                self.traded[intent] = True
+                if isinstance(event, OrderPlaced):
+                    require(past or self.open, f"{where} is traded while the fence is closed")
+                    require(past or not self.halted, f"{where} is traded after a halt was accepted")
+            case _:
+                pass
 
     def scores(self, event: Any, _: Any, __: bool) -> None:
         """A prediction has one score, or one reason why there is none; no shadow changed a vote."""
@@ -171,6 +189,8 @@ class Invariants:
             self._complete(bar)
         waiting = [each for each, used in self.issued.items() if not used]
         require(not waiting, f"intents: {len(waiting)} decisions issued none")
+        lost = sum(not outcome for outcome in self.traded.values())
+        require(not lost, f"orders: {lost} intents have no outcome")
         for event in self.unscored:
             require(
                 event.reason in {"withheld", "failed", "warming"} or (gaps and event.reason == "gap"),
@@ -235,6 +255,7 @@ CHECKS: dict[str, Callable[[Invariants, Any, Any, bool], None]] = {
     "predictions": Invariants.predictions,
     "decisions": Invariants.decisions,
     "intents": Invariants.intents,
+    "orders": Invariants.orders,
     "scores": Invariants.scores,
 }
 ORDER = tuple(StreamKey(stream) for stream in ("control", *CHECKS))

@@ -31,6 +31,7 @@ READERS: Final = (
     "feature-builder",
     *(f"model-worker.{model}" for model in MODELS),
     "ensemble-voter",
+    "executor",
     "shadow-recorder",
     "gate-evaluator",
 )
@@ -209,7 +210,7 @@ def _trouble(draw: random.Random, kind: str, ends: float) -> Step:
         case "hour":
             return SetClock(at, draw.choice((*SERVICES, SERVER)), draw.choice((-3600.0, 3600.0)))
         case "delete":
-            who = draw.choice(("feature-builder", *READERS[1:4], "ensemble-voter"))
+            who = draw.choice(("feature-builder", *READERS[1:4], "ensemble-voter", "executor"))
             return DeleteRecord(at, who)
         case _:
             raise ValueError(f"no kind {kind!r}; there are {', '.join(KINDS)}")

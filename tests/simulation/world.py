@@ -12,6 +12,7 @@ import anyio
 
 from schemas.control import Command
 from services.ensemble_voter.core import Voter
+from services.executor.core import Executor
 from services.feature_builder.core import FeatureBuilder
 from services.feed import core
 from services.feed.main import feed
@@ -72,6 +73,7 @@ class World(Supervisor):
             "feature-builder": lambda life: self._serve(FeatureBuilder([SET]), life),
             **{f"model-worker.{model}": partial(self._work, model) for model in MODELS},
             "ensemble-voter": lambda life: self._serve(Voter(ticks=200), life),
+            "executor": lambda life: self._serve(Executor(), life),
             "shadow-recorder": lambda life: self._serve(Recorder(), life),
             "gate-evaluator": lambda life: gate_evaluator.run(self.settings, 0, life.stop),
             "guard": lambda life: guard.run(self.settings, life.stop),

@@ -17,7 +17,14 @@ from shared.server.embedded import EmbeddedServer
 
 pytestmark = [pytest.mark.stack, pytest.mark.skipif(shutil.which("faketime") is None, reason="needs libfaketime")]
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "1000")
-SERVICES = {"feature-builder", "model-worker.logistic", "ensemble-voter", "shadow-recorder", "gate-evaluator"}
+SERVICES = {
+    "feature-builder",
+    "model-worker.logistic",
+    "ensemble-voter",
+    "executor",
+    "shadow-recorder",
+    "gate-evaluator",
+}
 LOOPS = {"feed", "trainer", "archiver"}
 
 

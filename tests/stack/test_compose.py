@@ -27,7 +27,7 @@ GLOBAL = ("archiver", "trainer", "watcher")
 """Services that serve all partitions."""
 KILLED = (
     "ensemble-voter", "feature-builder", "model-worker-xgboost", "model-worker-nhits", "feed",
-    "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher", "guard", "redis",
+    "executor", "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher", "guard", "redis",
 )  # fmt: skip
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
 
@@ -361,8 +361,9 @@ FORBIDDEN: Final = (
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("user", ["feed", "feature-builder", "model-worker-nhits", "ensemble-voter", "shadow-recorder",
-                                  "gate-evaluator", "archiver", "trainer", "watcher", "guard"])  # fmt: skip
+@pytest.mark.parametrize("user", ["feed", "feature-builder", "model-worker-nhits", "ensemble-voter", "executor",
+                                  "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher",
+                                  "guard"])  # fmt: skip
 def test_the_server_refuses_a_service_what_is_not_its_own(stack: Stack, user: str) -> None:
     name = "model-worker" if user.startswith("model-worker") else user
     others = [

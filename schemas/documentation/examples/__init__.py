@@ -12,6 +12,7 @@ from schemas.documentation.examples.commands import commands
 from schemas.documentation.examples.decisions import decision_of, failure, intent_of, late_ballot, other_features
 from schemas.documentation.examples.evidence import gates, scores
 from schemas.documentation.examples.operations import operations
+from schemas.documentation.examples.trading import orders
 from schemas.documentation.examples.training import training
 from schemas.documentation.examples.values import ARTIFACT, OPEN, SET, STAMP, UP, WHERE, caused
 from schemas.features import FeaturesComputed
@@ -41,6 +42,7 @@ def examples() -> tuple[Encoded, ...]:
         ),
     )
     decision = caused(ballot, "decisions", decision_of(ballot.envelope))
+    intent = caused(decision, "intents", intent_of(decision.envelope))
     return (
         bar,
         vector,
@@ -51,7 +53,8 @@ def examples() -> tuple[Encoded, ...]:
         caused(ballot, "decisions", late_ballot(ballot.envelope)),
         encode("decisions", FenceClosed("5f1e0a7c", "ada", "exchange outage", OPEN)),
         encode("decisions", FenceOpened("77aa01c2", "ada", "exchange is back", OPEN)),
-        caused(decision, "intents", intent_of(decision.envelope)),
+        intent,
+        *orders(intent),
         *(encode("control", command) for command in commands()),
         *operations(),
         *scores(ballot, decision),

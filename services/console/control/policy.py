@@ -11,6 +11,7 @@ from schemas.codec import UNDECODABLE
 from schemas.control import (
     Halt,
     Resume,
+    SetExecutionPolicy,
     SetGatePolicy,
     SetLadder,
     SetTrainingPolicy,
@@ -23,7 +24,7 @@ from services.console.control.issuing import carry_out, changing, halt_by_all_me
 from services.console.parsing import pairs
 from shared.gates.policies import policy_of
 
-P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy)
+P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy, SetExecutionPolicy)
 
 
 @click.command()
@@ -70,7 +71,7 @@ async def step(context: click.Context, /, model: str, down: bool, **options: Any
 
 @click.group()
 def policy() -> None:
-    """Set how ballots become decisions, which gates judge candidates, and when models are retrained."""
+    """Set how ballots become decisions and orders, which gates judge candidates, and when models are retrained."""
 
 
 @policy.command()
@@ -93,6 +94,18 @@ async def training(context: click.Context, /, fields: tuple[str, ...], **options
     """Set when models are retrained, and what happens to a new artifact: schedule_hours, window_days,
     cooldown_hours, budget, rows, on_drift, on_decay, shadow, sanity. Fields that are not named keep their values."""
     await carry_out(context, lambda state: _changed(state.training, fields), options)
+
+
+@policy.command()
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@changing
+@click.pass_context
+@asynchronous
+async def execution(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
+    """Set how intents are traded, and what that costs: venue, equity, notional, symbol_cap, total_cap, fee,
+    half_spread, slippage, latency_ms, volume_share, cooldown_bars, flat_on_halt. Fields that are not named keep their
+    values."""
+    await carry_out(context, lambda state: _changed(state.execution, fields), options)
 
 
 @policy.command()

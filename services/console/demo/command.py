@@ -2,7 +2,8 @@
 
 It starts every service as a process, trains four models on the first part of the market, promotes them and sets their
 weights. It streams the remaining bars as fast as the pipeline takes them, the last ones at a steady pace, and shows the
-decisions. Then the trainer retrains one model twice: once so that the fit collapses, once successfully. Every process
+decisions. The executor trades the intents on paper; a table shows the money of the ensemble beside that of each model
+alone. Then the trainer retrains one model twice: once so that the fit collapses, once successfully. Every process
 that it started ends with it, also on Ctrl-C.
 """
 
@@ -26,6 +27,7 @@ from services.console.context import asynchronous
 from services.console.demo.retrain import BY, ONLY_BY_REQUEST, retrain
 from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board
+from services.console.evidence.money import read_money, show_money
 from services.console.output import terminal
 from services.console.run.installation import found_if_new, server_for, services_up
 from services.console.run.processes import console_command
@@ -125,6 +127,7 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
             async with opened_log(settings, "conclave:demo") as log:
                 await run("policy", "training", "on_drift=false", "on_decay=false", *BY, "--reason", ONLY_BY_REQUEST)
                 await _stream(console, run, Board(log, supervisor, started), market, trained, limit)
+                show_money(console, (await read_money(log, 1)).lines, "money, on paper")
                 await retrain(console, run, log)
 
 
@@ -158,5 +161,6 @@ async def _stream(console: Console, run: Runner, board: Board, market: Market, s
             board.start_pace(f"{paced:,} bars at {PACE:.0f} a second")
             await run(*feed, "--limit", str(total), "--speed", str(PACE))
             await board.until_decided()
+            await board.until_traded()
             tasks.cancel_scope.cancel()
     console.print(board.summary())

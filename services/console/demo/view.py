@@ -13,13 +13,15 @@ from rich.text import Text
 
 from schemas.codec import Envelope
 from schemas.decisions import DecisionMade
+from schemas.orders import OrderFilled
 from services.console.run.processes import Supervisor
 from services.console.run.status import decision_line
 from shared.log import START, Log, StreamKey
 from shared.log.events import events_of, reported_elsewhere
 
 SHOWN: Final = 8
-FOLLOWED: Final = ("market", "decisions", "intents", "dead")
+FOLLOWED: Final = ("market", "decisions", "intents", "orders", "trades", "dead")
+EXECUTOR: Final = "executor"
 
 
 class Board:
@@ -52,7 +54,7 @@ class Board:
             for entry in entries:
                 self._after[entry.place] = entry.id
                 self._seen[entry.place.stream] += 1
-            shown = (entry for entry in entries if entry.place.stream in {"market", "decisions"})
+            shown = (entry for entry in entries if entry.place.stream in {"market", "decisions", "orders"})
             for entry, envelope in events_of(shown, reported_elsewhere):
                 self._apply(entry.place.stream, envelope, int(entry.id.split("-")[0]))
             self._rate.append((time.monotonic(), self._seen["bars decided"]))
@@ -63,6 +65,8 @@ class Board:
         if stream == "market":
             self._bars[envelope.id] = at
             self._times.setdefault("first bar", at)
+        elif isinstance(envelope.event, OrderFilled):
+            self._seen["fills"] += 1
         elif isinstance(envelope.event, DecisionMade):
             self._times["last decision"] = at
             self._first_s = self._first_s or time.monotonic() - self._started
@@ -76,6 +80,15 @@ class Board:
         while True:
             market = await self._log.extent(StreamKey("market"))
             if market.added == self._seen["market"] == self._seen["bars decided"]:
+                return
+            await anyio.sleep(0.02)
+
+    async def until_traded(self) -> None:
+        """Wait until the executor has read all there is, and its orders were counted."""
+        while True:
+            lags = [sum(view.lag.values()) for view in await self._log.groups(0) if view.group == EXECUTOR]
+            orders, trades = [await self._log.extent(StreamKey(stream)) for stream in ("orders", "trades")]
+            if lags == [0] and (orders.added, trades.added) == (self._seen["orders"], self._seen["trades"]):
                 return
             await anyio.sleep(0.02)
 
@@ -114,7 +127,9 @@ class Board:
         table.add_row("bars in, decisions out", f"{bars:,}, {decided:,}: every bar has exactly one decision")
         table.add_row("first decision", f"{self._first_s:.0f} s after the start, training included")
         table.add_row("decided", mix)
-        table.add_row("intents, dead letters", f"{self._seen['intents']:,}, {self._seen['dead']:,}")
+        intents, fills, trades = (self._seen[name] for name in ("intents", "fills", "trades"))
+        table.add_row("intents, fills, closed trades", f"{intents:,}, {fills:,}, {trades:,}")
+        table.add_row("dead letters", f"{self._seen['dead']:,}")
         if seconds > 0:
             table.add_row("history", f"{count / seconds:,.0f} bars per second through the whole pipeline")
         table.add_row(self.phase, f"bar to decision p50 {self._latency(50)} ms, p99 {self._latency(99)} ms")

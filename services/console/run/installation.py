@@ -34,7 +34,7 @@ LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["
 
 def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
     """Return the name, the command and the consumer group of every service of an installation."""
-    partition_wide = ["feature-builder", "ensemble-voter", "shadow-recorder", "gate-evaluator"]
+    partition_wide = ["feature-builder", "ensemble-voter", "executor", "shadow-recorder", "gate-evaluator"]
     rows = [(name, ["run", name, "--partition", "0"], name) for name in ("archiver", "trainer")]
     for partition in range(settings.installation.partitions):
         where = ["--partition", str(partition)]

@@ -30,6 +30,7 @@ SERVICES: Final = (
     "feature-builder",
     "model-worker",
     "ensemble-voter",
+    "executor",
     "shadow-recorder",
     "gate-evaluator",
     "archiver",
@@ -128,6 +129,10 @@ def service_of(service: str, model: str | None, settings: Settings) -> Service[A
             from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
 
             return voter.service()
+        case "executor":
+            from services.executor import main as executor  # noqa: PLC0415  # imported where needed
+
+            return executor.service()
         case "shadow-recorder":
             from services.shadow_recorder import main as recorder  # noqa: PLC0415  # imported where needed
 

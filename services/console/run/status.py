@@ -60,6 +60,7 @@ def _configuration(state: State) -> dict[str, Any]:
         "gate": msgspec.to_builtins(state.gate),
         "ladder": msgspec.to_builtins(state.ladder),
         "training": msgspec.to_builtins(state.training),
+        "execution": msgspec.to_builtins(state.execution),
         "probations": {name: msgspec.to_builtins(found) for name, found in sorted(state.probations.items())},
         "models": models,
     }

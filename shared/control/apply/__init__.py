@@ -6,7 +6,7 @@ Each command has one function that both checks and applies it:
     promotion     promote, confirm
     rollback      rollback, revert_probation
     weights       set_weights, set_ladder, step_weight
-    installation  found, halt, resume, and the voting, gate and training policies
+    installation  found, halt, resume, and the voting, gate, training and execution policies
     keys          trust, revoke
 
 Recorded histories pin which commands are accepted: a change here would change the configuration that every installation
@@ -27,6 +27,7 @@ from schemas.control import (
     RevertProbation,
     RevokeKey,
     Rollback,
+    SetExecutionPolicy,
     SetGatePolicy,
     SetLadder,
     SetTrainingPolicy,
@@ -88,6 +89,8 @@ def apply(state: State, command: Command, at: int) -> State | Rejected:
             return installation.set_gate_policy(state, command)
         case SetTrainingPolicy():
             return installation.set_training_policy(state, command)
+        case SetExecutionPolicy():
+            return installation.set_execution_policy(state, command)
         case TrustKey():
             return keys.trust(state, command)
         case RevokeKey():

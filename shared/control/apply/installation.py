@@ -1,9 +1,14 @@
 """Commands about the installation as a whole: found it, halt and resume intents, set its policies."""
 
+from typing import Final
+
 from msgspec import structs
 
-from schemas.control import Found, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
+from schemas.control import Found, SetExecutionPolicy, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
 from shared.control.state import Rejected, State
+
+VENUES: Final = ("paper", "none")
+"""The venues to which an executor of this release can send orders."""
 
 
 def found(state: State, command: Found) -> State | Rejected:
@@ -41,3 +46,21 @@ def set_gate_policy(state: State, command: SetGatePolicy) -> State:
 def set_training_policy(state: State, command: SetTrainingPolicy) -> State:
     """Set when models are trained again. No rollback touches it, so it does not count as a change to go back to."""
     return structs.replace(state, training=command)
+
+
+def set_execution_policy(state: State, command: SetExecutionPolicy) -> State | Rejected:
+    """Set how the executor acts on intents. No rollback touches it, so it does not count as a change to go back to."""
+    if command.venue not in VENUES:
+        return Rejected(f"no venue {command.venue!r}; there are: {', '.join(VENUES)}")
+    if command.notional > command.symbol_cap:
+        return Rejected(
+            f"an intent of {command.notional:g} exceeds the cap of a symbol, {command.symbol_cap:g}: nothing would be "
+            "traded; raise symbol_cap, or lower notional"
+        )
+    share = command.total_cap / max(state.partitions, 1)
+    if command.notional > share:
+        return Rejected(
+            f"an intent of {command.notional:g} exceeds the share of a partition in the cap of all symbols, {share:g}: "
+            "nothing would be traded; raise total_cap, or lower notional"
+        )
+    return structs.replace(state, execution=command)

@@ -9,13 +9,16 @@ from shared.control.state import Rejected, State
 
 TAGS: Final = frozenset(command.__struct_config__.tag for command in get_args(Command))
 ALL: Final = "*"
+_NAMED: Final = ", ".join(sorted(TAGS - {"set_execution_policy"}))
+"""The commands that the refusal of an unknown one names. Its text is part of a recorded alarm, so it stays that of the
+first release."""
 
 
 def trust(state: State, command: TrustKey) -> State | Rejected:
     """Trust a public key for some commands, or for all. The first one must be able to trust others."""
     unknown = sorted(set(command.may) - TAGS - {ALL})
     if unknown or not command.may:
-        return Rejected(f"no command {', '.join(unknown) or 'given'}; a key may {', '.join(sorted(TAGS))}, or *")
+        return Rejected(f"no command {', '.join(unknown) or 'given'}; a key may {_NAMED}, or *")
     if command.key_id in state.keys or command.key_id in state.revoked:
         return Rejected(f"key {command.key_id!r} is trusted, or was revoked; a new key needs a new id")
     for key in state.keys.values():

@@ -23,8 +23,9 @@ from shared.server import users
 from shared.server.embedded import EmbeddedServer, find_program
 
 WORD = users.hashed("word")
-HANDS = ("console", "ensemble-voter", "model-worker")
+HANDS = ("console", "ensemble-voter", "executor", "model-worker")
 [INTENT] = [each for each in examples() if each.stream == "intents"]
+ORDER = next(each for each in examples() if each.stream == "orders")
 WRITES = (
     "XADD {key} * e x",
     "XDEL {key} 1-1",
@@ -122,10 +123,13 @@ def test_operators_gate_evaluator_trainer_and_guard_alone_append_to_control(serv
     assert {user for user in users.USERS if may(server, user, "XADD conclave:training * e x")} == {"console", "trainer"}
 
 
-def test_the_console_and_the_voter_alone_touch_a_fence(server: redis.Redis) -> None:
+def test_the_console_and_the_voter_alone_move_a_fence(server: redis.Redis) -> None:
     key = "conclave:{p0}:fence"
-    for command in (f"HSET {key} mark x", f"FCALL f 2 {key} conclave:{{p0}}:decisions"):
-        assert {user for user in users.USERS if may(server, user, command)} == {"console", "ensemble-voter"}
+    assert {user for user in users.USERS if may(server, user, f"HSET {key} mark x")} == {"console", "ensemble-voter"}
+    # The executor commits under the fence, so it may name it in a call. The commands inside are checked one by one.
+    call = f"FCALL f 2 {key} conclave:{{p0}}:decisions"
+    assert {user for user in users.USERS if may(server, user, call)} == {"console", "ensemble-voter", "executor"}
+    assert not may(server, "executor", "XADD conclave:{p0}:decisions * e x")
     assert [user for user in users.USERS if may(server, user, f"DEL {key}")] == []
 
 
@@ -232,17 +236,23 @@ def test_a_user_that_is_missing_is_told(server: redis.Redis) -> None:
 
 
 @pytest.mark.anyio
-async def test_with_the_file_in_force_the_console_moves_fences_and_the_voter_commits_under_them(tmp_path: Path) -> None:
+async def test_with_the_file_in_force_the_console_moves_fences_and_others_commit_under_them(tmp_path: Path) -> None:
     with started(tmp_path):
         place = f"unix://{tmp_path / 'socket'}"
         users = {user: RedisLog(place.replace("unix://", f"unix://{user}:word@"), patience_s=1.0) for user in HANDS}
-        console, voter, worker = (users[user] for user in HANDS)
+        console, voter, executor, worker = (users[user] for user in HANDS)
         await issue(console, Found(1, "log-of-a-test"), actor="ada", reason="test", command_id="f")
         claim = await voter.claim("ensemble-voter", ["predictions"], 0, Owner("here", 1, "voter"))
         await voter.commit(claim, Commit([INTENT], {}, {}, fence="open f"))
+        trading = await executor.claim("executor", ["intents"], 0, Owner("here", 2, "executor"))
+        await executor.commit(trading, Commit([ORDER], {}, {}, fence=await executor.fence(0)))
         await issue(console, Halt(), actor="ada", reason="test", command_id="h")
         with pytest.raises(HaltedError, match="closed h"):
             await voter.commit(claim, Commit([INTENT], {}, {}, b"the next", fence="open f"))
+        with pytest.raises(HaltedError, match="closed h"):
+            await executor.commit(trading, Commit([ORDER], {}, {}, b"the next", fence="open f"))
+        with pytest.raises(ServerError, match="can't access"):
+            await executor.set_fence(0, "open w", encode("decisions", FenceOpened("w", "an executor", "", 0)))
         with pytest.raises(ServerError, match="NOPERM"):
             await worker.set_fence(0, "open w", encode("decisions", FenceOpened("w", "a worker", "", 0)))
         assert await console.fence(0) == "closed h"

@@ -1,0 +1,285 @@
+"""Fold bars, decisions and intents, and return orders, fills and closed trades. Pure; the package's docstring has the
+rules."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
+
+from schemas.codec import ROOT, Encoded, Envelope, encode
+from schemas.control import SetExecutionPolicy
+from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened, IntentIssued
+from schemas.market import BarClosed
+from schemas.orders import OrderEvent, OrderPlaced
+from services.executor.state import KEPT, State, Waiting
+from shared.log import preceding
+from shared.log.leases import order
+from shared.money.account import Key, executed
+from shared.money.orders import NO_VENUE, TradeSignal, closing_order
+from shared.money.positions import Working, apply
+from shared.money.venue import TradedBar
+from shared.runtime.service import Batch, Received
+
+GROUP: Final = "executor"
+TICK_MS: Final = 1000
+POLL_MS: Final = 100
+"""The executor reads at most every 100 ms, so that it does not compete with the services from bar to decision."""
+MARGIN_MS: Final = 60_000
+"""How far ``market`` is read past the entry of an intent before its bar is taken to be missing. The bar was written
+first; the server's clock may have been set back in between."""
+AHEAD: Final = KEPT // 2
+"""Bars of a symbol beyond its last decision at which ``market`` is paused."""
+QUEUED: Final = 1000
+"""Intents that may wait for their bar before ``intents`` is paused."""
+PATIENCE: Final = 64
+"""Turns after which a paused stream is read once all the same."""
+
+
+class Executor:
+    """The core of the executor."""
+
+    group = GROUP
+    reads: tuple[str, ...] = ("market", "decisions", "intents")
+    follows_control = True
+    ticks = TICK_MS
+    poll_ms = POLL_MS
+
+    def initial(self, memo: bytes) -> State:
+        """Return the state that a snapshot holds."""
+        return State(memo)
+
+    def snapshot(self, state: State) -> bytes:
+        """Return what is held, and how far each symbol was read."""
+        return state.snapshot()
+
+    def replay_from(self, state: State) -> Mapping[str, str]:
+        """Return the entries before the oldest bar that is kept, and before the oldest intent that waits."""
+        since = {}
+        if state.bars:
+            oldest = min(bars[0].entry for bars in state.bars.values())
+            since["market"] = preceding(f"{oldest[0]}-{oldest[1]}")
+        if state.intents:
+            since["intents"] = preceding(state.intents[0].entry)
+        return since
+
+    def paused_streams(self, state: State) -> Collection[str]:
+        """Return the streams that are not to be read this turn: ``intents`` if too many wait for their bar; ``market``
+        if it is far ahead of the decisions, while models vote."""
+        paused = set()
+        if len(state.intents) > QUEUED:
+            paused.add("intents")
+        elif not state.intents and state.control.voting and any(AHEAD < len(bars) < KEPT for bars in _series(state)):
+            paused.add("market")
+        state.paused = state.paused + 1 if paused else 0
+        if state.paused >= PATIENCE:
+            state.paused = 0
+            return ()
+        return paused
+
+    def apply(self, state: State, batch: Batch) -> None:
+        """Keep bars and intents that were read before a restart and are still needed."""
+        state.configure(list(batch.control))
+        for received in batch.events:
+            match received.envelope.event:
+                case BarClosed() as bar:
+                    state.keep(_key(bar), bar, received.entry)
+                case IntentIssued():
+                    state.intents.append(Waiting(received.envelope, received.entry))
+                case _:
+                    pass
+
+    def handle(self, state: State, batch: Batch) -> Sequence[Encoded]:
+        """Fold commands, then each event, and return what follows from it."""
+        state.configure(list(batch.control))
+        outputs: list[Encoded] = []
+        turn = _Turn(state, batch, outputs)
+        if not state.started:
+            state.started = True
+            turn.resume()
+        if batch.halted:
+            turn.flatten(list(state.account.holdings))
+        for received in batch.events:
+            turn.take(received)
+        return outputs
+
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """The stream from which the holdings are made again."""
+        return ("orders",)
+
+    def recall(self, memo: bytes, written: Sequence[Received]) -> bytes:
+        """Return a snapshot with these orders and fills applied. See ``shared.runtime.service.Recallable``."""
+        state = State(memo)
+        for received in written:
+            _apply_own(state, received.envelope)
+        return state.snapshot()
+
+    def reapply(self, state: State, batch: Batch) -> None:
+        """Read entries again of which the snapshot has no trace. See ``shared.runtime.service.Recallable``."""
+        state.configure(list(batch.control))
+        for received in batch.events:
+            match received.envelope.event:
+                case BarClosed() as bar:
+                    frontier = state.frontier(_key(bar))
+                    if bar.open_time > frontier.last:
+                        frontier.last, frontier.close = bar.open_time, bar.close
+                        state.keep(_key(bar), bar, received.entry)
+                case DecisionMade() as decision:
+                    state.decided(_key(decision), decision)
+                case IntentIssued() as intent:
+                    if intent.open_time > state.account.of(_key(intent)).last_intent:
+                        state.intents.append(Waiting(received.envelope, received.entry))
+                case _:
+                    pass
+
+
+class _Turn:
+    """One batch: the state, the time and the fence, and what is written."""
+
+    def __init__(self, state: State, batch: Batch, outputs: list[Encoded]) -> None:
+        self.state = state
+        self.at = batch.now
+        self.halted = batch.halted
+        self.outputs = outputs
+
+    def take(self, received: Received) -> None:
+        """Handle one event."""
+        state = self.state
+        match received.envelope.event:
+            case BarClosed() as bar:
+                state.market_at = order(received.entry)[0]
+                self._bar(_key(bar), bar, received.entry)
+                self._decide_intents()
+            case DecisionMade() as decision:
+                state.decided(_key(decision), decision)
+            case IntentIssued():
+                state.intents.append(Waiting(received.envelope, received.entry))
+                self._decide_intents()
+            case BallotLate() | FenceClosed() | FenceOpened():
+                pass
+            case other:
+                raise TypeError(f"{GROUP} does not handle {type(other).__name__} on {received.stream}")
+
+    def resume(self) -> None:
+        """Execute the open orders whose next bar was read, and decide the intents whose bar was, after a start."""
+        for key, holding in self.state.account.holdings.items():
+            if holding.working is not None:
+                self._execute(key, self.state.bar_after(key, holding.working.order.open_time))
+        self._decide_intents()
+
+    def flatten(self, keys: Sequence[Key]) -> None:
+        """Place orders that close these holdings, if the newest policy says so. One that has an open order is closed
+        once that is executed."""
+        policy = self.state.control.execution
+        if not policy.flat_on_halt or policy.venue == NO_VENUE:
+            return
+        for key in keys:
+            holding, frontier = self.state.account.of(key), self.state.frontier(key)
+            if holding.lots and holding.working is None and frontier.last >= 0:
+                version = self.state.control.version
+                closing = closing_order(holding, frontier.last, frontier.close, version, policy.venue, self.at)
+                self._write(key, closing, ROOT, ROOT, 0)
+
+    def _bar(self, key: Key, bar: BarClosed, entry: str) -> None:
+        state = self.state
+        frontier = state.frontier(key)
+        if bar.open_time <= frontier.last:
+            return  # seen before, or out of order: the feature builder refuses it too
+        frontier.last, frontier.close = bar.open_time, bar.close
+        state.keep(key, bar, entry)
+        self._execute(key, TradedBar(bar.open_time, bar.origin, bar.open, bar.close, bar.volume))
+
+    def _execute(self, key: Key, bar: TradedBar | None) -> None:
+        """Execute the open order of a series by a bar, if the bar follows the order's."""
+        holding = self.state.account.of(key)
+        working = holding.working
+        if working is None or bar is None or bar.open_time <= working.order.open_time:
+            return
+        policy = self._policy(working.order.control_version)
+        for event in list(executed(holding, bar, policy)):
+            self._write(key, event, working.event, working.correlation, working.flags)
+        self.state.drop(key)
+        if self.halted:
+            self.flatten([key])
+
+    def _decide_intents(self) -> None:
+        """Decide the intents that wait, in their order, up to the first whose bar may still come."""
+        state = self.state
+        while state.intents:
+            waiting = state.intents[0]
+            intent = waiting.envelope.event
+            key = _key(intent)
+            missing = state.market_at > order(waiting.entry)[0] + MARGIN_MS
+            if state.frontier(key).last < intent.open_time and not missing:
+                return
+            state.intents.popleft()
+            self._decide(key, waiting.envelope)
+
+    def _decide(self, key: Key, envelope: Envelope[IntentIssued]) -> None:
+        state, intent = self.state, envelope.event
+        bar = state.bar_at(key, intent.open_time)
+        outcome = state.account.decide(
+            key,
+            _signal(envelope),
+            self._policy(intent.control_version),
+            bar.close if bar is not None else None,
+            state.control.partitions,
+            at=self.at,
+            halted=self.halted,
+        )
+        following = state.bar_after(key, intent.open_time)
+        self._write(key, outcome, envelope.id, envelope.correlation, envelope.flags)
+        self._execute(key, following)
+        state.drop(key)
+
+    def _policy(self, version: int) -> SetExecutionPolicy:
+        return self.state.policies[version]
+
+    def _write(self, key: Key, event: OrderEvent, causation: bytes, correlation: bytes, flags: int) -> None:
+        """Write an event of a holding and the trades that it closes, and apply both."""
+        written = encode("orders", event, causation=causation, correlation=correlation, flags=flags)
+        self.outputs.append(written)
+        for trade in _applied(self.state, key, written.envelope):
+            envelope = written.envelope
+            self.outputs.append(
+                encode("trades", trade, causation=envelope.id, correlation=envelope.correlation, flags=flags)
+            )
+
+
+def _applied(state: State, key: Key, envelope: Envelope[OrderEvent]) -> Iterator[object]:
+    event = envelope.event
+    working = (
+        Working(event, envelope.id, envelope.correlation, envelope.flags) if isinstance(event, OrderPlaced) else None
+    )
+    state.frontier(key)
+    return apply(state.account.of(key), event, working)
+
+
+def _apply_own(state: State, envelope: Envelope[OrderEvent]) -> None:
+    """Apply an event that this service wrote."""
+    for _ in _applied(state, _key(envelope.event), envelope):
+        pass
+
+
+def _signal(envelope: Envelope[IntentIssued]) -> TradeSignal:
+    intent = envelope.event
+    return TradeSignal(
+        id=envelope.id.hex(),
+        symbol=intent.symbol,
+        interval_ms=intent.interval_ms,
+        open_time=intent.open_time,
+        origin=intent.origin,
+        decision=intent.decision,
+        control_version=intent.control_version,
+        action=intent.action,
+        valid_until=intent.valid_until,
+    )
+
+
+def _series(state: State) -> Iterator[Collection[object]]:
+    """Yield the kept bars of the series that count for backpressure: those with decisions, or all if none has any."""
+    decided = [key for key in state.bars if state.frontiers[key].decided >= 0]
+    for key in decided or state.bars:
+        yield state.bars[key]
+
+
+def _key(event: BarClosed | DecisionMade | IntentIssued | OrderEvent) -> Key:
+    return event.symbol, event.interval_ms, event.origin == "synthetic"

@@ -1,0 +1,132 @@
+"""Decide the order that follows from an intent, or why there is none."""
+
+from hashlib import blake2b
+from typing import Final, Literal, NamedTuple
+
+from schemas.common import Origin
+from schemas.control import SetExecutionPolicy
+from schemas.orders import IntentRefused, OrderPlaced, Reason
+from shared.money.positions import Holding
+
+NO_VENUE: Final = "none"
+"""The venue of a policy under which nothing is traded."""
+TOLERANCE: Final = 1.0 + 1e-9
+"""By which factor an exposure may exceed its cap, so that rounding refuses nothing."""
+
+
+class TradeSignal(NamedTuple):
+    """What an intent says, and its event id (hex)."""
+
+    id: str
+    symbol: str
+    interval_ms: int
+    open_time: int
+    origin: Origin
+    decision: str
+    control_version: int
+    action: Literal["SELL", "BUY"]
+    valid_until: int
+
+
+class Situation(NamedTuple):
+    """What else an order depends on. ``reference``: the close of the intent's bar (None: there is no such bar).
+    ``others``: the notional amount that all other symbols are committed to, and ``share`` the cap of all together.
+    ``at``: the server's time, None if no clock counts. ``halted``: no order may be placed."""
+
+    reference: float | None
+    others: float
+    share: float
+    at: int | None = None
+    halted: bool = False
+
+
+def order_for(
+    holding: Holding, signal: TradeSignal, policy: SetExecutionPolicy, situation: Situation
+) -> OrderPlaced | IntentRefused:
+    """Return the order for an intent, or the refusal. The first reason that applies is given.
+
+    An intent closes what is held on the other side, and opens ``notional`` on its own, in addition to what is held
+    there. Where only the cap of all symbols forbids to open, the other side is closed."""
+    at = situation.at if signal.origin == "live" else None
+    if signal.open_time <= holding.last_intent:
+        return _refused(signal, at, "repeated", f"an intent for the bar at {holding.last_intent} was read before")
+    if policy.venue == NO_VENUE:
+        return _refused(signal, at, "no_venue", f"version {signal.control_version} of control names no venue")
+    if situation.halted:
+        return _refused(signal, at, "halted", "the fence of the partition is closed")
+    if at is not None and at > signal.valid_until:
+        return _refused(signal, at, "expired", f"read {at - signal.valid_until} ms after valid_until")
+    if situation.reference is None:
+        return _refused(signal, at, "no_bar", "the bar of the intent was not read, so there is no price")
+    bars = (signal.open_time - holding.last_order) // signal.interval_ms
+    if holding.last_order >= 0 and bars < policy.cooldown_bars:
+        return _refused(signal, at, "cooldown", f"{bars} bars since the last order, {policy.cooldown_bars} are needed")
+    position = holding.position
+    closes = abs(position) if holding.side != signal.action else 0.0
+    held = holding.exposure(signal.action)
+    opens = policy.notional / situation.reference
+    if situation.others + held + policy.notional > situation.share * TOLERANCE:
+        if not closes:
+            text = f"{situation.others + held + policy.notional:.2f} of at most {situation.share:.2f} in all"
+            return _refused(signal, at, "total_cap", text)
+        opens = 0.0
+    elif held + policy.notional > policy.symbol_cap * TOLERANCE:
+        text = f"{held + policy.notional:.2f} of at most {policy.symbol_cap:.2f}"
+        return _refused(signal, at, "symbol_cap", text)
+    return OrderPlaced(
+        symbol=signal.symbol,
+        interval_ms=signal.interval_ms,
+        open_time=signal.open_time,
+        origin=signal.origin,
+        order=signal.id,
+        decision=signal.decision,
+        control_version=signal.control_version,
+        venue=policy.venue,
+        cause="intent",
+        side=signal.action,
+        quantity=closes + opens,
+        closes=closes,
+        reference=situation.reference,
+        valid_until=signal.valid_until,
+        placed_at=at,
+    )
+
+
+def closing_order(
+    holding: Holding, open_time: int, close: float, version: int, venue: str, at: int | None
+) -> OrderPlaced:
+    """Return the order that closes all of a holding during a halt, after the bar at ``open_time``."""
+    oldest, quantity = holding.lots[0], abs(holding.position)
+    named = f"flat {holding.symbol} {holding.interval_ms} {oldest.decision} {open_time}"
+    return OrderPlaced(
+        symbol=holding.symbol,
+        interval_ms=holding.interval_ms,
+        open_time=open_time,
+        origin=oldest.origin,
+        order=blake2b(named.encode(), digest_size=16).hexdigest(),
+        decision=oldest.decision,
+        control_version=version,
+        venue=venue,
+        cause="halt",
+        side="SELL" if holding.side == "BUY" else "BUY",
+        quantity=quantity,
+        closes=quantity,
+        reference=close,
+        valid_until=None,
+        placed_at=at if oldest.origin == "live" else None,
+    )
+
+
+def _refused(signal: TradeSignal, at: int | None, reason: Reason, detail: str) -> IntentRefused:
+    return IntentRefused(
+        symbol=signal.symbol,
+        interval_ms=signal.interval_ms,
+        open_time=signal.open_time,
+        origin=signal.origin,
+        intent=signal.id,
+        decision=signal.decision,
+        control_version=signal.control_version,
+        reason=reason,
+        detail=detail,
+        at=at,
+    )

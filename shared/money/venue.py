@@ -1,0 +1,64 @@
+"""Where orders are executed. There is one venue, paper; an exchange is another implementation of ``Venue``."""
+
+from typing import NamedTuple, Protocol
+
+from schemas.common import Origin
+from schemas.control import SetExecutionPolicy
+from schemas.orders import OrderPlaced
+from shared.money.costs import fill_price, market_price
+
+
+class TradedBar(NamedTuple):
+    """A closed bar, as far as an account needs it."""
+
+    open_time: int
+    origin: Origin
+    open: float
+    close: float
+    volume: float
+
+
+class Execution(NamedTuple):
+    """What became of an order: how much was filled (0: nothing) at which price and moment, and why no more will be
+    (``ended``; '': all was filled). ``market``: the price before costs."""
+
+    quantity: float
+    price: float
+    market: float
+    fee: float
+    at: int
+    ended: str
+
+
+class Venue(Protocol):
+    """A place where an order is executed.
+
+    An order is recorded before it is executed: the event ``OrderPlaced`` is committed first. Its id is derived from the
+    intent, so an executor that was killed in between can give the same order again, and the venue can refuse it as
+    known. A venue that answers later than at the next bar returns None until then."""
+
+    def execute(self, order: OrderPlaced, bar: TradedBar, policy: SetExecutionPolicy) -> Execution | None:
+        """Return what became of an order by the end of a bar after it; None if it is still open."""
+
+
+class Paper:
+    """Fill each order by the first bar after its own, at the open of that bar (``costs`` has the price).
+
+    Nothing is filled after ``valid_until``. Of an order that is larger than ``volume_share`` of the bar's volume, the
+    rest ends. The order itself moves no price."""
+
+    def execute(self, order: OrderPlaced, bar: TradedBar, policy: SetExecutionPolicy) -> Execution | None:
+        """See ``Venue``."""
+        market = market_price(policy, bar.open, bar.close, order.interval_ms)
+        price = fill_price(policy, order.side, market)
+        at = bar.open_time + policy.latency_ms
+        if order.valid_until is not None and at > order.valid_until:
+            return Execution(0.0, price, market, 0.0, at, "expired")
+        quantity = order.quantity
+        if policy.volume_share and quantity > bar.volume * policy.volume_share:
+            quantity = bar.volume * policy.volume_share
+        ended = "partly_filled" if quantity < order.quantity else ""
+        return Execution(quantity, price, market, policy.fee * quantity * price, at, ended)
+
+
+PAPER: Venue = Paper()
