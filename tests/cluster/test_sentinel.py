@@ -13,7 +13,7 @@ from shared.log import START, Commit, Owner, StreamKey
 from shared.log.redis import RedisLog
 from tests.cluster.conftest import SERVICE
 from tests.cluster.load import FOLLOWED_S, loaded, measured
-from tests.shared.log.test_topology import bars
+from tests.minute_bars import minute_bars
 
 MARKET, CONTROL = StreamKey("market"), StreamKey("control")
 ME = Owner("here", 4_000_001, "me")
@@ -42,20 +42,20 @@ async def test_a_failover_is_followed_and_nothing_is_lost_or_doubled(sentinels: 
     log = RedisLog(f"redis+sentinel://127.0.0.1:{free_port()},{addresses(watchers)}/{SERVICE}", patience_s=60.0)
     try:
         claim = await log.claim("feed", [], 0, ME)
-        await log.commit(claim, Commit(bars(0), {}, {}))
+        await log.commit(claim, Commit(minute_bars(0), {}, {}))
         [first] = await log.read({MARKET: START}, count=10, block_ms=0)
         until(lambda: all(replica.client.xlen(MARKET.key) == 1 for replica in replicas))
         async with anyio.create_task_group() as tasks:
 
             async def wait() -> None:
                 [entry] = await log.read({CONTROL: START, MARKET: first.id}, count=10, block_ms=60_000)
-                assert entry.data == bars(1)[0].data
+                assert entry.data == minute_bars(1)[0].data
 
             tasks.start_soon(wait)
             await anyio.sleep(0.1)
             master.kill()
-            await log.commit(claim, Commit(bars(1), {}, {}, b"after"))
-        assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in bars(0, 1)]
+            await log.commit(claim, Commit(minute_bars(1), {}, {}, b"after"))
+        assert [entry.data for entry in await log.scan(MARKET)] == [bar.data for bar in minute_bars(0, 1)]
         assert master_of(replicas) is not None
     finally:
         await log.close()
@@ -80,7 +80,7 @@ async def test_a_master_that_lives_on_as_a_replica_is_left_for_the_new_one(
 
         until(asked)
         until(lambda: master.client.role()[0] == "slave")
-        await log.commit(claim, Commit(bars(0), {}, {}))
+        await log.commit(claim, Commit(minute_bars(0), {}, {}))
         assert connection.closed
         new = master_of(replicas)
         assert new is not None

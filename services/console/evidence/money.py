@@ -13,7 +13,7 @@ from schemas.market import BarClosed
 from schemas.predictions import PredictionMade
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.records import pages
-from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal_table
+from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal, terminal_table
 from services.console.parsing import moment_ms
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
@@ -62,7 +62,7 @@ async def money(context: click.Context, /, model: str | None, since: str | None,
     if output == "json":
         echo_json(found)
     else:
-        show_money(Console(), found.lines)
+        show_money(terminal(), found.lines)
     echo_unreadable(unreadable)
     if not any(line.fills for line in found.lines) and len(found.lines) == 1:
         context.exit(3)

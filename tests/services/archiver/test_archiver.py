@@ -21,7 +21,8 @@ from shared.log import START, Claim, Commit, Entry, Owner, Position, StreamKey
 from shared.log.admin import NotEmptyError, opened_whole
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
-from tests.shared.archive.conftest import MARKET, bar
+from tests.minute_bars import minute_bar
+from tests.shared.archive.conftest import MARKET
 
 pytestmark = pytest.mark.anyio
 ME = Owner("here", 4_000_001, "me")
@@ -112,7 +113,7 @@ async def test_what_is_sealed_old_and_needed_by_no_group_is_trimmed_and_still_re
     assert (await world.log.extent(MARKET)).length == 0
     assert await world.all() == before
     await world.bars(5)
-    assert [entry.data for entry in await world.all()] == [bar(number) for number in range(35)]
+    assert [entry.data for entry in await world.all()] == [minute_bar(number).data for number in range(35)]
 
 
 async def test_what_is_young_stays(world: World) -> None:
