@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CORES = sorted((ROOT / "services").glob("*/core.py"))
+CORES = sorted((ROOT / "services").rglob("core.py"))
 MODULES = sorted(path for top in ("schemas", "shared", "services") for path in (ROOT / top).rglob("*.py"))
 BANNED_MODULES = frozenset(
     [

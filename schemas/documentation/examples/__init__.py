@@ -14,6 +14,7 @@ from schemas.documentation.examples.evidence import gates, scores
 from schemas.documentation.examples.operations import operations
 from schemas.documentation.examples.training import training
 from schemas.documentation.examples.values import ARTIFACT, OPEN, SET, STAMP, UP, WHERE, caused
+from schemas.documentation.examples.venue import venue
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.predictions import PredictionMade
@@ -25,6 +26,20 @@ def examples() -> tuple[Encoded, ...]:
         "market",
         BarClosed(**WHERE, open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5),
         flags=SAMPLED,
+    )
+    detailed = encode(
+        "market",
+        BarClosed(
+            **{**WHERE, "symbol": "BTC/USDT", "origin": "live"},
+            open=37_000.5,
+            high=37_012.25,
+            low=36_990.0,
+            close=37_005.75,
+            volume=12.5,
+            trades=301,
+            quote_volume=462_571.875,
+            taker_volume=7.25,
+        ),
     )
     values = pack("<4f", 1.5, -0.25, 0, 3)
     vector = caused(bar, "features", FeaturesComputed(**WHERE, **STAMP, feature_set=SET, values=values))
@@ -43,6 +58,7 @@ def examples() -> tuple[Encoded, ...]:
     decision = caused(ballot, "decisions", decision_of(ballot.envelope))
     return (
         bar,
+        detailed,
         vector,
         *other_features(bar),
         ballot,
@@ -54,6 +70,7 @@ def examples() -> tuple[Encoded, ...]:
         caused(decision, "intents", intent_of(decision.envelope)),
         *(encode("control", command) for command in commands()),
         *operations(),
+        *venue(),
         *scores(ballot, decision),
         *gates(),
         *training(),
