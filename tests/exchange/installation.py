@@ -47,8 +47,9 @@ class Installation:
         self.counts: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """The feed runs in the body."""
+    async def running(self, *, killed: bool = False) -> AsyncIterator[None]:
+        """The feed runs in the body. It is stopped after it, or ``killed``: cancelled wherever it is, without a word to
+        the log."""
         stop = anyio.Event()
         loop = Loop(self.log, "feed", clock=ServerClock(self.clock.process()))
 
@@ -63,6 +64,8 @@ class Installation:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
             yield
+            if killed:
+                tasks.cancel_scope.cancel()
             stop.set()
 
     async def written(self, stream: str) -> list[Any]:
@@ -88,7 +91,8 @@ class Installation:
                 await anyio.sleep(0.01)
         if scope.cancelled_caught:
             seen = [str(event)[:300] for event in await self.written("venue")]
-            raise AssertionError(f"{what or condition}: not within {WAIT_S} s; numbers {await self.numbers()}, {seen}")
+            numbers = await self.numbers()
+            raise AssertionError(f"{what or condition}: not within {WAIT_S} s; {numbers[-9:]}, {seen[-9:]}")
 
     async def subscribed(self, count: int = 1, *, step: int = 0) -> None:
         """Wait until so many streams are asked for."""

@@ -94,12 +94,14 @@ class Market:
 
 
 class Subscriber:
-    """One WebSocket connection, and the streams it asked for. ``muted``: those that bring nothing."""
+    """One WebSocket connection, and the streams it asked for. ``muted``: those that bring nothing. ``dead``: it answers
+    pings, and nothing else."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self.socket = socket
         self.streams: set[str] = set()
         self.muted: set[str] = set()
+        self.dead = False
 
 
 class LocalExchange:
@@ -134,12 +136,12 @@ class LocalExchange:
         return self._now() + self.clock_off
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["LocalExchange"]:
+    async def serving(self, port: int = 0) -> AsyncIterator["LocalExchange"]:
         app = web.Application()
         app.router.add_get("/{host}/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         assert site._server is not None
         self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
@@ -207,7 +209,7 @@ class LocalExchange:
         self.connections += 1
         try:
             async for message in socket:
-                if message.type != WSMsgType.TEXT:
+                if message.type != WSMsgType.TEXT or subscriber.dead:
                     continue
                 asked = json.loads(message.data)
                 names = set(asked.get("params", ()))
@@ -226,16 +228,17 @@ class LocalExchange:
         return {name for each in self.subscribers for name in each.streams}
 
     def mute(self, stream: str | None = None) -> None:
-        """Bring nothing on one stream, or on all that are there, until they are subscribed again."""
+        """Bring nothing on one stream until it is subscribed again, or on all connections that are there."""
         for each in self.subscribers:
-            each.muted |= {stream} if stream else each.streams
+            each.dead = each.dead or stream is None
+            each.muted |= {stream} if stream else set()
 
     async def push(self) -> None:
         """Show every subscriber the bar that is open now, and the one before it once more."""
         now = self.now()
         for each in list(self.subscribers):
             for name in sorted(each.streams - each.muted):
-                if self.silent:
+                if self.silent or each.dead:
                     continue
                 symbol, _, interval = name.partition("@kline_")
                 market, size = self.markets[symbol.upper()], INTERVALS[interval]

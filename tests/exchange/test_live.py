@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from schemas.operations import DeadLetter
+from schemas.operations import DeadLetter, LogTruncated
 from schemas.venue import BarRevised, BarsAbsent, ClockMeasured, FeedInterrupted, SymbolResumed, SymbolStopped
 from services.feed.live.state import Rules
 from shared.bars.rows import SourceError
@@ -371,3 +371,67 @@ async def test_l20_while_a_clock_is_beyond_its_bound_no_bar_is_live() -> None:
         assert (await feed.numbers())[:2] == [first, first + 1]
         assert {bar.origin for bar in await feed.bars()} == {"replay"}
         assert [(event.offset_ms, event.usable) for event in await feed.events(ClockMeasured)] == [(-3_600_000, False)]
+
+
+async def test_a_market_with_a_settle_currency_is_read_under_its_own_name() -> None:
+    async with installed(exchange="binanceusdm") as feed, feed.running():
+        await feed.subscribed()
+        first = begun(feed)
+        await feed.to(first + 2)
+        await whole(feed, first, first + 2)
+        assert {bar.symbol for bar in await feed.bars()} == {"BTC/USDT:USDT"}
+
+
+async def test_what_an_exchange_publishes_with_a_bar_is_kept() -> None:
+    async with installed() as feed, feed.running():
+        await feed.subscribed()
+        await feed.to(begun(feed))
+        (bar,) = await feed.bars()
+        row = feed.exchange.markets["BTCUSDT"].row(bar.open_time // MINUTE, 0)
+        assert (bar.trades, bar.quote_volume, bar.taker_volume) == (row[8], float(row[7]), float(row[9]))
+
+
+async def test_a_start_on_a_log_that_is_weeks_old_reads_all_since_in_pages_as_replayed_bars() -> None:
+    async with installed(history=3) as feed:
+        async with feed.running():
+            await feed.subscribed()
+            first = begun(feed) - 3
+            await feed.to(begun(feed))
+        feed.clock.ms += 2 * 24 * 60 * MINUTE
+        async with feed.running():
+            await feed.subscribed()
+            last = begun(feed) - 1
+
+            async def there() -> bool:
+                return (await feed.numbers())[-1] >= last
+
+            await feed.until(there, step=10, what=f"bar {last}")
+            await feed.to(begun(feed))
+            await whole(feed, first, begun(feed) - 1)
+            origins = [bar.origin for bar in await feed.bars()]
+            assert origins[-1] == "live"
+            assert origins.count("replay") > 2 * 24 * 60 - 10
+
+
+async def test_an_interval_that_the_exchange_does_not_have_is_refused_with_those_it_has() -> None:
+    async with installed() as feed:
+        feed.plan = feed.plan._replace(series=tuple(each._replace(interval_ms=7 * MINUTE) for each in feed.plan.series))
+        error = pytest.RaisesExc(SourceError, match=r"binance has no bars of 7m for BTC/USDT; it has 1s, 1m, 3m")
+        with pytest.RaisesGroup(error, flatten_subgroups=True):
+            async with feed.running():
+                await anyio.sleep(10)
+
+
+async def test_bars_that_the_server_of_the_log_lost_are_read_again_and_named() -> None:
+    async with installed() as feed, feed.running():
+        await feed.subscribed()
+        first = begun(feed)
+        await feed.to(first + 1)
+        image = feed.log.image()
+        await feed.to(first + 3)
+        feed.log.restore(image)
+        await feed.to(first + 4)
+        await whole(feed, first, first + 4)
+        (alarm,) = await feed.written("alarms")
+        assert isinstance(alarm, LogTruncated)
+        assert "BTC/USDT 60 s are gone; they are read again" in alarm.detail

@@ -70,7 +70,7 @@ async def test_nothing_is_missing_twice_or_half_and_every_hole_is_named(seed: in
         first = feed.clock.ms // MINUTE
         last = first + BARS
         while feed.clock.ms // MINUTE <= last:
-            async with feed.running():  # stopped and started again now and then
+            async with feed.running(killed=chance.random() < 0.5):  # stopped or killed, and started again
                 for _ in range(chance.randint(8, 20)):
                     if chance.random() < 0.5:
                         await disturb(feed, chance, feed.clock.ms // MINUTE)

@@ -104,10 +104,10 @@ class Exchange:
         await self._list()
         if all(state.stopped for state in self._live.of(self._name)):
             stopped = ", ".join(state.series.market for state in self._live.of(self._name))
-            raise SourceError(f"{self._name} trades none of {stopped}; see `conclave tail venue`")
+            raise SourceError(f"{self._name} trades none of {stopped}; see `conclave feed events`")
 
     async def _measure(self) -> bool:
-        """Measure the clock. Return false if the exchange did not answer."""
+        """Measure the clock. Return false if there was no answer, or it took so long that it says little."""
         before = self._writer.loop.clock.now_ms()
         try:
             time_ms = await self._venue.time_ms()
@@ -117,7 +117,7 @@ class Exchange:
         after = self._writer.loop.clock.now_ms()
         offset, error_ms = time_ms - (before + after) // 2, (after - before) // 2 + 1
         await self._writer.write(health.measured(self._live, self._name, offset, error_ms, after, self._rules))
-        return True
+        return error_ms <= self._rules.clock_ms // 2
 
     async def _list(self) -> bool:
         """Read which markets are traded. Return false if the exchange did not answer."""
@@ -196,7 +196,9 @@ class Exchange:
             self._listings_at = min(self._listings_at, now + BUSY_MS)
             return 0
         self._busy += 1
-        wait_ms = int(error.wait_s * 1000) or min(BUSY_MS << min(self._busy, 8), 4 * LONGEST_MS)
+        wait_ms = max(int(error.wait_s * 1000), error.until_ms - now)
+        if wait_ms <= 0:  # it does not say
+            wait_ms = min(BUSY_MS << min(self._busy, 8), 4 * LONGEST_MS)
         if now + wait_ms > self._busy_until:
             _log.warning("%s asks for fewer requests: none for %.0f s", self._name, wait_ms / 1000)
         self._busy_until = max(self._busy_until, now + wait_ms)

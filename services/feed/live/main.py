@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -16,12 +16,14 @@ from services.feed import core as files
 from services.feed.live import core
 from services.feed.live.exchange import Exchange
 from services.feed.live.state import GROUP, Clock, Effects, Live, LiveSeries, Rules, StoppedError
-from services.feed.live.venue import Venue
+from services.feed.live.venue import PAGE, PAGES, Venue, open_venue
 from services.feed.room import Room
+from shared.bars.markets import named_markets
 from shared.bars.rows import Series, SourceError
 from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop
 from shared.runtime.losses import truncation
+from shared.settings import Settings
 
 TITLE: Final = "the exchanges"
 _log = logging.getLogger(__name__)
@@ -38,6 +40,41 @@ class Plan(NamedTuple):
     def exchanges(self) -> list[str]:
         """The names of the exchanges."""
         return sorted({each.exchange for each in self.series})
+
+
+async def feed_markets(loop: Loop, settings: Settings, markets: Iterable[str], stop: anyio.Event) -> Counter[str]:
+    """Feed the named markets (``shared.bars.markets``) by the settings, until ``stop``. See ``feed_exchanges``."""
+    chosen = settings.exchange
+    series = tuple(LiveSeries(*market) for market in named_markets(markets))
+    rules = {
+        name: Rules(
+            policy="none" if name in chosen.no_empty_bars else "empty",
+            grace_ms=chosen.grace_ms,
+            live_ms=chosen.live_ms,
+            clock_ms=chosen.clock_ms,
+            page=PAGES.get(name, PAGE),
+        )
+        for name in {each.exchange for each in series}
+    }
+
+    def opened(name: str) -> Venue:
+        return open_venue(
+            name,
+            [each.market for each in series if each.exchange == name],
+            local=chosen.local,
+            open_stamped=name in chosen.open_stamped,
+            end_stamped=name in chosen.end_stamped,
+        )
+
+    return await feed_exchanges(
+        loop,
+        Plan(series, rules, chosen.history),
+        opened,
+        partitions=settings.installation.partitions,
+        window=settings.feed.window,
+        stop=stop,
+        sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
+    )
 
 
 async def feed_exchanges(
@@ -190,6 +227,3 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     return first
-
-
-__all__: Sequence[str] = ("Plan", "feed_exchanges")

@@ -3,7 +3,6 @@ imports ccxt."""
 
 import math
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -32,11 +31,13 @@ OPENS: Final = frozenset({*EXTRAS, "bitget", "bitstamp", "coinbase", "gate", "ht
 
 
 class BusyError(Exception):
-    """The exchange refuses for the number of requests. ``wait_s``: how long it asks to wait; 0 if it does not say."""
+    """The exchange refuses for the number of requests. ``wait_s``: how long it asks to wait; ``until_ms``: until which
+    time of its clock. Each is 0 if it does not say."""
 
-    def __init__(self, detail: str, wait_s: float) -> None:
+    def __init__(self, detail: str, wait_s: float, until_ms: int) -> None:
         super().__init__(detail)
         self.wait_s = wait_s
+        self.until_ms = until_ms
 
 
 class UnreachableError(Exception):
@@ -83,9 +84,22 @@ class Venue(Protocol):
         """Close all connections."""
 
 
-def open_venue(exchange: str, markets: Iterable[str], *, local: str = "", end_stamped: bool = False) -> "CcxtVenue":
+PAGES: Final[Mapping[str, int]] = {"okx": 300, "kraken": 700}
+"""The most rows of a page, where that is less than ``PAGE``."""
+PAGE: Final = 500
+
+
+def open_venue(
+    exchange: str,
+    markets: Iterable[str],
+    *,
+    local: str = "",
+    open_stamped: bool = False,
+    end_stamped: bool = False,
+) -> "CcxtVenue":
     """Return an exchange by its name in ccxt. ``local``: the address of a local exchange that is asked in its place.
-    Raises ``SourceError`` if ccxt is not installed or does not have it."""
+    ``open_stamped``, ``end_stamped``: what a person states of the times of its rows. Raises ``SourceError`` if ccxt is
+    not installed or does not have it."""
     try:
         from ccxt import pro  # noqa: PLC0415  # half a second to import, and an extra
     except ImportError as error:
@@ -94,7 +108,7 @@ def open_venue(exchange: str, markets: Iterable[str], *, local: str = "", end_st
         ) from None
     if exchange not in pro.exchanges:
         raise SourceError(f"ccxt has no streams of an exchange {exchange!r}; it has {', '.join(pro.exchanges)}")
-    if exchange not in OPENS and not end_stamped:
+    if exchange not in OPENS and not open_stamped and not end_stamped:
         raise SourceError(
             f"whether rows of {exchange} have the time of a bar's open or of its end is not known; compare one with its"
             f' web page, and state open_stamped = ["{exchange}"] or end_stamped = ["{exchange}"] in [exchange]'
@@ -184,19 +198,18 @@ class CcxtVenue:
             with anyio.fail_after(2 * TIMEOUT_S):
                 return await request
         except (errors.RateLimitExceeded, errors.DDoSProtection) as error:
-            raise BusyError(str(error)[:500], self._told_to_wait(str(error))) from None
+            until = BANNED.search(str(error))
+            raise BusyError(str(error)[:500], self._stated_wait(), int(until[1]) if until else 0) from None
         except (errors.BaseError, OSError, TimeoutError, ValueError) as error:
             raise UnreachableError(f"{type(error).__name__}: {error}"[:500]) from None
 
-    def _told_to_wait(self, text: str) -> float:
-        """Return how many seconds an answer asks to wait: in its header, or as a time in its text."""
+    def _stated_wait(self) -> float:
+        """Return how many seconds the header of an answer asks to wait; 0 if it does not."""
         headers = {name.lower(): value for name, value in (self._client.last_response_headers or {}).items()}
         try:
-            stated = float(headers.get("retry-after", 0))
+            return float(headers.get("retry-after", 0))
         except ValueError:
-            stated = 0.0
-        until = BANNED.search(text)
-        return max(stated, int(until[1]) / 1000 - time.time() if until else 0.0)
+            return 0.0
 
     def _candle(self, row: Sequence[Any], shift: int) -> Candle:
         """Return a row as numbers. What is missing or not a number is NaN, which the fold refuses."""
