@@ -45,6 +45,7 @@ class Installation:
         self.plan = plan
         self.log = MemoryLog(now=clock.now)
         self.counts: Counter[str] = Counter()
+        self.end_stamped = False
 
     @asynccontextmanager
     async def running(self, *, killed: bool = False) -> AsyncIterator[None]:
@@ -57,7 +58,12 @@ class Installation:
             self.counts += await feed_exchanges(
                 loop,
                 self.plan,
-                lambda name: open_venue(name, [each.market for each in self.plan.series], local=self.exchange.url),
+                lambda name: open_venue(
+                    name,
+                    [each.market for each in self.plan.series],
+                    local=self.exchange.url,
+                    end_stamped=self.end_stamped,
+                ),
                 stop=stop,
             )
 

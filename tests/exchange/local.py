@@ -1,4 +1,4 @@
-"""An exchange on loopback that speaks what ccxt asks of Binance (spot and USD-M): REST and WebSocket, with faults.
+"""An exchange on loopback that speaks what ccxt asks of several: REST and WebSocket, with faults.
 
 Its time is that of the test, which advances it. A fault changes what it shows of what a market holds."""
 
@@ -12,6 +12,8 @@ from math import sin
 from typing import Any
 
 from aiohttp import WSMsgType, web
+
+from tests.exchange.dialects import Binance, dialect_of
 
 MINUTE = 60_000
 START = 1_700_000_040_000
@@ -97,8 +99,9 @@ class Subscriber:
     """One WebSocket connection, and the streams it asked for. ``muted``: those that bring nothing. ``dead``: it answers
     pings, and nothing else."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, dialect: Binance) -> None:
         self.socket = socket
+        self.dialect = dialect
         self.streams: set[str] = set()
         self.muted: set[str] = set()
         self.dead = False
@@ -154,20 +157,23 @@ class LocalExchange:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._stream(request)
-        what = request.match_info["path"].rpartition("/")[2]
-        self.requests.append((what, dict(request.query)))
+        dialect = dialect_of(request.match_info["host"])
+        original = dict(request.query)
+        what, query = dialect.asked(request.match_info["path"], original)
+        self.requests.append((what, query))
         if what == "time":
-            return web.json_response({"serverTime": self.now()})
+            return web.json_response(dialect.answered(what, {"serverTime": self.now()}, original))
         if what == "exchangeInfo":
-            spot = request.match_info["host"].startswith("api")
+            spot = not request.match_info["host"].startswith("fapi")
             listed = [market.listing(spot=spot) for market in self.markets.values() if market.status]
-            return web.json_response({"symbols": listed, "serverTime": self.now()})
+            content = {"symbols": listed, "serverTime": self.now()}
+            return web.json_response(dialect.answered(what, content, original))
         if what != "klines":
             return web.json_response({"code": -1, "msg": f"no {what}"}, status=404)
         if self.refusals:
             status, headers, text = self.refusals.pop(0)
             return web.Response(status=status, headers=headers, text=text, content_type="application/json")
-        return web.json_response(self._klines(request.query))
+        return web.json_response(dialect.answered(what, self._klines(query), original))
 
     def _klines(self, query: Any) -> list[list[Any]]:
         market = self.markets[query["symbol"]]
@@ -204,21 +210,23 @@ class LocalExchange:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        subscriber = Subscriber(socket)
+        subscriber = Subscriber(socket, dialect_of(request.match_info["host"]))
         self.subscribers.append(subscriber)
         self.connections += 1
         try:
             async for message in socket:
                 if message.type != WSMsgType.TEXT or subscriber.dead:
                     continue
-                asked = json.loads(message.data)
-                names = set(asked.get("params", ()))
-                if asked["method"] == "SUBSCRIBE":
+                if message.data == "ping":
+                    await socket.send_str("pong")
+                    continue
+                begins, names, reply = subscriber.dialect.subscription(json.loads(message.data))
+                if begins:
                     subscriber.streams |= names
                     subscriber.muted -= names
                 else:
                     subscriber.streams -= names
-                await socket.send_json({"result": None, "id": asked["id"]})
+                await socket.send_json(reply)
         finally:
             if subscriber in self.subscribers:
                 self.subscribers.remove(subscriber)
@@ -248,13 +256,8 @@ class LocalExchange:
                         continue
                     part = min(max((now - number * size) / size, 0.01), 1.0)
                     row = market.row(number, now, part)
-                    kline = dict(zip("tohlcvTqnVQB", row, strict=True)) | {
-                        "s": market.id,
-                        "i": interval,
-                        "x": part == 1,
-                    }
-                    message = {"e": "kline", "E": now, "s": market.id, "k": kline}
-                    await each.socket.send_json(message)
+                    closed = part == 1.0
+                    await each.socket.send_json(each.dialect.row(market.id, interval, row, closed=closed, now=now))
 
     async def disconnect(self, code: int = 1006) -> None:
         """End every connection, with a closing code or without a word."""

@@ -155,6 +155,16 @@ async def test_l8_times_that_are_ends_of_bars_are_refused_unless_they_are_stated
                 raise SourceError("seen")
 
 
+async def test_l8_times_that_are_stated_to_be_ends_of_bars_are_read_as_such() -> None:
+    async with installed(end_stamped=True) as feed:
+        feed.end_stamped = True
+        async with feed.running():
+            await feed.subscribed()
+            first = begun(feed)
+            await feed.to(first + 2)
+            await whole(feed, first, first + 2)
+
+
 @pytest.mark.parametrize("shift", [-1, 1])
 async def test_l9_a_start_that_is_off_by_one_loses_and_repeats_nothing(shift: int) -> None:
     async with installed(since_shift=shift) as feed, feed.running():
@@ -435,3 +445,27 @@ async def test_bars_that_the_server_of_the_log_lost_are_read_again_and_named() -
         (alarm,) = await feed.written("alarms")
         assert isinstance(alarm, LogTruncated)
         assert "BTC/USDT 60 s are gone; they are read again" in alarm.detail
+
+
+@pytest.mark.parametrize("exchange", ["bybit", "okx", "kraken"])
+async def test_other_exchanges_are_read_in_their_own_words(exchange: str) -> None:
+    async with installed("BTC", "ETH", exchange=exchange) as feed, feed.running():
+        await feed.subscribed(2)
+        first = begun(feed)
+
+        async def read(last: int) -> None:
+            async def there() -> bool:
+                found = [await feed.numbers(each) for each in ("BTC/USDT", "ETH/USDT")]
+                return all(numbers[-1:] >= [last] for numbers in found)
+
+            await feed.until(there, step=500)
+
+        await read(first + 1)
+        assert "live" in {bar.origin for bar in await feed.bars()}
+        await feed.exchange.disconnect()
+        feed.clock.ms += 3 * MINUTE
+        await feed.subscribed(2, step=200)
+        await read(begun(feed))
+        for symbol in ("BTC/USDT", "ETH/USDT"):
+            await whole(feed, first, (await feed.numbers(symbol))[-1], symbol)
+        assert len(await feed.events(FeedInterrupted)) == 1, "the stream was read, and its end noticed"
