@@ -66,10 +66,10 @@ def test_a_bar_is_asked_for_when_its_successor_has_begun_and_otherwise_after_the
     assert feed.due(10.99) == []
     assert feed.due(11.002) == []
     feed.stream(11.002, candle(11))
-    assert [read.since for read in feed.due(11.002)] == [10 * MINUTE]
+    assert [read.since for read in feed.due(11.002)] == [8 * MINUTE], "with an overlap of two bars"
     silent = Feed()
     assert silent.due(11.005) == []
-    assert [read.since for read in silent.due(11.01)] == [10 * MINUTE]
+    assert [read.since for read in silent.due(11.01)] == [8 * MINUTE]
 
 
 def test_a_page_is_not_asked_for_twice_at_once() -> None:
