@@ -17,6 +17,7 @@ POLL_S: Final = 0.02
 """Between two looks at the clock."""
 CLOCK_MS: Final = 30_000
 LISTINGS_MS: Final = 300_000
+MINUTE_MS: Final = 60_000
 PROGRESS_MS: Final = 10_000
 BUSY_MS: Final = 1_000
 LONGEST_MS: Final = 60_000
@@ -136,7 +137,8 @@ class Exchange:
             else:
                 found = health.listed(state, None, "", self.now())
             await self._writer.write(found)
-        self._listings_at = self.now() + LISTINGS_MS
+        # A long list keeps the processor busy for a while: it is read in the middle of a minute, when no bar closes.
+        self._listings_at = (self.now() + LISTINGS_MS) // MINUTE_MS * MINUTE_MS + MINUTE_MS // 2
         return True
 
     async def _read_clock(self) -> None:
