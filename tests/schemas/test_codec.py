@@ -357,7 +357,7 @@ def test_a_bar_takes_less_than_150_bytes() -> None:
 
 
 def test_a_bar_without_optional_fields_has_the_bytes_and_the_id_that_it_had_before_there_were_any() -> None:
-    place = {"symbol": "BTCUSDT", "interval_ms": 60_000, "open_time": 0, "origin": "live"}
+    place: dict[str, Any] = {"symbol": "BTCUSDT", "interval_ms": 60_000, "open_time": 0, "origin": "live"}
     plain = BarClosed(**place, open=2.0, high=3.0, low=1.0, close=2.5, volume=4.0)
     former = ["bar", "BTCUSDT", 60_000, 0, 2.0, 3.0, 1.0, 2.5, 4.0, "live"]
     encoded = encode("market", plain)
@@ -368,7 +368,7 @@ def test_a_bar_without_optional_fields_has_the_bytes_and_the_id_that_it_had_befo
 
 @pytest.mark.parametrize("added", [{"trades": 3}, {"quote_volume": 0.5}, {"taker_volume": 0.0}])
 def test_a_bar_keeps_each_optional_field(added: dict[str, Any]) -> None:
-    place = {"symbol": "BTCUSDT", "interval_ms": 60_000, "open_time": 0, "origin": "live"}
+    place: dict[str, Any] = {"symbol": "BTCUSDT", "interval_ms": 60_000, "open_time": 0, "origin": "live"}
     bar = BarClosed(**place, open=2.0, high=3.0, low=1.0, close=2.5, volume=4.0, **added)
     encoded = encode("market", bar)
     assert decode("market", encoded.data).event == bar
