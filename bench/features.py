@@ -11,6 +11,7 @@ vectors.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def _new_bar(walk: BarArrays, symbols: int, pause: float = 0.0, rounds: int = 60
     names = [f"S{number}" for number in range(symbols)]
     taken = []
     for number in range(warm + rounds):
-        prices = {field: float(array[number]) for field, array in walk.fields().items()}
+        prices: dict[str, Any] = {field: float(array[number]) for field, array in walk.fields().items()}
         time_open = int(walk.open_time[number])
         bars = [BarClosed(symbol, MINUTE, time_open, **prices, origin="replay") for symbol in names]
         if number >= warm:

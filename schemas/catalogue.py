@@ -20,6 +20,7 @@ from schemas.readiness import ReadinessEvent
 from schemas.scores import ScoreEvent
 from schemas.trades import TradeEvent
 from schemas.training import TrainingEvent
+from schemas.venue import VenueEvent
 
 DAY_MS: Final = 86_400_000
 
@@ -249,6 +250,17 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             retention_ms=None,
             version=1,
             summary="What a person should know: gaps, lost groups, a replaced owner.",
+        ),
+        StreamSpec(
+            name="venue",
+            codec="json",
+            events=VenueEvent,
+            writers=("feed",),
+            readers=("trainer", "archiver", "watcher", "console"),
+            partitioned=True,
+            retention_ms=None,
+            version=1,
+            summary="What happened at the exchanges: revised bars, holes, interruptions, symbols that stopped, clocks.",
         ),
     )
 }

@@ -20,6 +20,7 @@ from msgspec import Meta, Raw, Struct, ValidationError
 
 from schemas.catalogue import STREAMS, StreamSpec
 from schemas.common import EventHex, EventId
+from schemas.market import BarClosed
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -110,7 +111,7 @@ def _codec(stream: str) -> _Codec:
             msgspec.msgpack.Decoder(
                 Envelope[spec.events]  # type: ignore[name-defined]  # built at run time
             ),
-            msgspec.msgpack.Encoder().encode,
+            _pack_bar if spec.name == "market" else msgspec.msgpack.Encoder().encode,
             salt,
             msgspec.msgpack.Decoder(Envelope[Raw]),
         )
@@ -123,6 +124,22 @@ def _codec(stream: str) -> _Codec:
         salt,
         msgspec.json.Decoder(_JsonEnvelope[Raw]),
     )
+
+
+_PACKED: Final = msgspec.msgpack.Encoder()
+_REQUIRED: Final = len(BarClosed.__struct_fields__) - len(BarClosed.__struct_defaults__)
+_ARRAY: Final = 0x90
+"""The first byte of a MessagePack array, without its length."""
+
+
+def _pack_bar(value: Any) -> bytes:
+    """Return the bytes of a bar or of an envelope. A bar without optional fields has the bytes that it had before there
+    were any, so its id is the same."""
+    data = _PACKED.encode(value)
+    if type(value) is BarClosed and value.trades is value.quote_volume is value.taker_volume is None:
+        optional = len(BarClosed.__struct_defaults__)
+        return bytes((_ARRAY + 1 + _REQUIRED,)) + data[1:-optional]
+    return data
 
 
 def identify(stream: str, payload: bytes, causation: bytes, correlation: bytes) -> bytes:

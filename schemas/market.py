@@ -1,13 +1,18 @@
 """The ``market`` stream: closed bars, as the feed read them."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from schemas.common import IntervalMs, Milliseconds, Origin, Price, Symbol, Volume
 
 
 class BarClosed(Struct, frozen=True, array_like=True, tag="bar"):
     """One closed bar of one symbol. ``open_time`` is a multiple of ``interval_ms``; the bar ends at
-    ``open_time + interval_ms``. The feed guarantees low <= open, close <= high, and finite numbers."""
+    ``open_time + interval_ms``. The feed guarantees low <= open, close <= high, and finite numbers.
+
+    The last three fields are what some exchanges add: the number of trades, the volume in the quote currency, and the
+    part of ``volume`` that takers bought. A bar that has none of them is written without them."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -18,6 +23,9 @@ class BarClosed(Struct, frozen=True, array_like=True, tag="bar"):
     close: Price
     volume: Volume
     origin: Origin
+    trades: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
+    quote_volume: Volume | None = None
+    taker_volume: Volume | None = None
 
 
 MarketEvent = BarClosed

@@ -127,6 +127,47 @@ class Feed(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 2000
 
 
+class ExchangeSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The exchanges of live bars. With a market in `markets` the feed reads them in place of `feed.path`."""
+
+    markets: Annotated[
+        tuple[str, ...],
+        Meta(description='What to read: exchange (as ccxt names it), market, intervals, as "binance BTC/USDT 1m 15m".'),
+    ] = ()
+    history: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Bars of a new series that are read from before the first start.")
+    ] = 1000
+    grace_ms: Annotated[
+        int,
+        Meta(ge=0, le=60_000, description="After a close, how long the stream may take before REST is asked (ms)."),
+    ] = 500
+    live_ms: Annotated[
+        int,
+        Meta(ge=1000, le=600_000, description="A bar that comes later than this after its close is not live (ms)."),
+    ] = 10_000
+    clock_ms: Annotated[
+        int,
+        Meta(
+            ge=100, le=60_000, description="If an exchange's clock is further from the server's, no bar is live (ms)."
+        ),
+    ] = 5000
+    no_empty_bars: Annotated[
+        tuple[str, ...],
+        Meta(description="Exchanges that publish no bar for an interval without trades. Others publish an empty one."),
+    ] = ("coinbase",)
+    open_stamped: Annotated[
+        tuple[str, ...],
+        Meta(description="Further exchanges whose rows have the time at which their bar opened."),
+    ] = ()
+    end_stamped: Annotated[
+        tuple[str, ...], Meta(description="Exchanges whose rows have the time at which their bar ended.")
+    ] = ()
+    local: Annotated[
+        str,
+        Meta(description="Address of a local exchange that is asked in place of all others, as http://127.0.0.1:8090."),
+    ] = ""
+
+
 class Models(Struct, frozen=True, forbid_unknown_fields=True):
     """The models for which this machine starts workers. Which of them vote is a matter of the stream ``control``."""
 
@@ -195,6 +236,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     installation: Installation = Installation()
     features: Features = Features()
     feed: Feed = Feed()
+    exchange: ExchangeSettings = ExchangeSettings()
     models: Models = Models()
     archive: Archive = Archive()
     training: TrainingSettings = TrainingSettings()

@@ -14,8 +14,9 @@ from schemas.codec import Encoded, encode
 from services.feed import core
 from services.feed.core import Numbered, State, Tick
 from services.feed.pace import Pace
+from services.feed.room import Room
 from shared.bars.rows import BarSource
-from shared.log import START, Commit, GroupView, Lost, StreamKey, TruncatedLogError
+from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop, wait
 from shared.runtime.losses import truncation
 
@@ -26,9 +27,6 @@ MOST_AT_ONCE: Final = 10_000
 MEMO_LAG: Final = 5_000
 """Rows by which the memo of a partition without rows of its own may lag. A restart reads so many rows once more, and
 writes nothing for them."""
-POLL_S: Final = 0.01
-WARN_S: Final = 10.0
-"""Between two warnings that the feed waits for the same group."""
 _log = logging.getLogger(__name__)
 
 
@@ -95,15 +93,14 @@ def _states(loop: Loop, source: BarSource, left: Collection[bytes]) -> list[Stat
 
 
 class _Run:
-    """One run over a source. ``room`` is how many entries each partition may be sent before the lag of its groups is
-    looked at again."""
+    """One run over a source."""
 
     def __init__(self, loop: Loop, states: Sequence[State], window: int, sample: float) -> None:
         self.loop = loop
         self.states = states
         self.window = window
         self.sample = sample
-        self.room = [0] * len(states)
+        self.room = Room(loop.log, window, len(states))
         self.committed = [state.rows for state in states]
         self.counts = Counts()
 
@@ -154,7 +151,7 @@ class _Run:
         until = rows[-1].number + 1
         parts = core.split(rows, len(self.states))
         for partition, part in enumerate(parts):
-            if part and not await self._wait_for_room(partition, len(part), stop):
+            if part and not await self.room.wait(partition, len(part), stop):
                 return False
         for partition, (state, part) in enumerate(zip(self.states, parts, strict=True)):
             started = self.loop.clock.now_ns()
@@ -162,7 +159,7 @@ class _Run:
             self.counts = self.counts.plus(handled)
             if handled.outputs or until - self.committed[partition] >= MEMO_LAG:
                 await self._commit(partition, state, handled.outputs, started)
-                self.room[partition] -= len(handled.outputs)
+                self.room.used(partition, len(handled.outputs))
         return True
 
     async def _commit(
@@ -177,30 +174,3 @@ class _Run:
         if self.committed[partition] < state.rows or state.ended != ended:
             state.ended = ended
             await self._commit(partition, state, ())
-
-    async def _wait_for_room(self, partition: int, entries: int, stop: anyio.Event) -> bool:
-        """Wait until the groups of a partition leave room for ``entries`` more, or have read everything. Return false
-        if ``stop`` was set first."""
-        warn_at = time.monotonic() + WARN_S
-        while self.room[partition] < entries and not stop.is_set():
-            slowest = max(await self.loop.log.groups(partition), key=_lag, default=None)
-            lag = _lag(slowest) if slowest is not None else 0
-            self.room[partition] = max(self.window, entries) - lag
-            if self.room[partition] >= entries or slowest is None:
-                break
-            if time.monotonic() > warn_at:
-                _log.warning(
-                    "the feed waits for group %s (%s): it lags by %d entries in partition %d, the window is %d",
-                    slowest.group,
-                    "running" if slowest.alive else "not running",
-                    lag,
-                    partition,
-                    self.window,
-                )
-                warn_at += WARN_S
-            await wait(POLL_S, stop)
-        return not stop.is_set()
-
-
-def _lag(view: GroupView) -> int:
-    return max(view.lag.values(), default=0)

@@ -41,6 +41,12 @@ ALERTS: Final[dict[str, Alert]] = {
     "clock-stepped": Alert("critical", "the server's clock was set"),
     "storage-failed": Alert("critical", "a service cannot write a file, and goes on without it"),
     "archive-works": Alert("info", "the archive works again after a failure"),
+    "feed-interrupted": Alert("warning", "an exchange sent nothing for a minute or more, unplanned"),
+    "bars-absent": Alert("warning", "an exchange does not have bars that it should have"),
+    "bar-revised": Alert("info", "an exchange changed a bar after its close"),
+    "symbol-stopped": Alert("critical", "a symbol is no longer read: delisted, halted, or its rows cannot be used"),
+    "symbol-resumed": Alert("info", "a symbol that had stopped is read again"),
+    "exchange-clock": Alert("critical", "an exchange's clock differs from the server's, so no bar is live"),
     "promoted": Alert("info", "another artifact votes for a model"),
     "rolled-back": Alert("warning", "a person, the guard or the evaluator rolled the configuration back"),
 }

@@ -35,7 +35,7 @@ from shared.telemetry.reporting import BatchReport, Telemetry
 __all__ = ["Channels", "Watcher", "addresses", "run"]
 
 GROUP: Final = "watcher"
-PARTITIONED: Final = ("decisions", "gates", "dead", "alarms")
+PARTITIONED: Final = ("decisions", "gates", "dead", "alarms", "venue")
 REFUSED_BY_NO_SERVICE: Final = ("dead", "alarms")
 LOOK_S: Final = 1.0
 COMPARE_S: Final = 5.0

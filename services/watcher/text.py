@@ -1,6 +1,6 @@
 """The text of the notice about an event that is reported without further state. Pure."""
 
-from typing import Any
+from typing import Any, Final
 
 from schemas.gates import ActionDue, GuardTripped, InputsDrifted, SkillDecayed
 from schemas.operations import (
@@ -15,6 +15,10 @@ from schemas.operations import (
     OwnerReplaced,
 )
 from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
+from schemas.venue import BarRevised, BarsAbsent, ClockMeasured, FeedInterrupted, SymbolResumed, SymbolStopped
+
+LONG_MS: Final = 60_000
+"""An interruption of an exchange that took less is not reported: its bars were read by REST meanwhile."""
 
 
 def describe(event: Any) -> tuple[str, str, str] | None:
@@ -62,5 +66,26 @@ def describe(event: Any) -> tuple[str, str, str] | None:
             direction = "forward" if event.by_ms > 0 else "back"
             text = f"the server's clock was set {direction} by {abs(event.by_ms) / 1000:.0f} s: {event.detail}"
             return "clock-stepped", "", text
+        case FeedInterrupted(routine=False, length_ms=length_ms) if length_ms >= LONG_MS:
+            whom = ", ".join(event.symbols[:5]) or "all symbols"
+            text = f"{event.exchange} was {event.cause} for {length_ms / 1000:.0f} s ({whom}): {event.detail}"
+            return "feed-interrupted", f"{event.exchange} {event.cause}", text
+        case BarsAbsent(reason=reason) if reason != "no_trades":
+            text = f"{event.exchange} has no {event.count} bars of {event.symbol} from {event.first} on: {reason}"
+            return "bars-absent", f"{event.exchange} {event.symbol}", text
+        case BarRevised():
+            text = f"{event.exchange} changed {', '.join(event.fields)} of {event.symbol}, bar {event.open_time}"
+            return "bar-revised", f"{event.exchange} {event.symbol}", text
+        case SymbolStopped():
+            text = f"{event.exchange} {event.market} is not read: {event.reason}, {event.detail}"
+            return "symbol-stopped", f"{event.exchange} {event.symbol}", text
+        case SymbolResumed():
+            text = f"{event.exchange} {event.symbol} is read again"
+            return "symbol-resumed", f"{event.exchange} {event.symbol}", text
+        case ClockMeasured(usable=False):
+            text = (
+                f"the clock of {event.exchange} is {event.offset_ms / 1000:.1f} s ahead of the server's: {event.detail}"
+            )
+            return "exchange-clock", event.exchange, text
         case _:
             return None

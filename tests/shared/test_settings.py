@@ -91,6 +91,16 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         interval = "1m"
         speed = 50
         window = 100
+        [exchange]
+        markets = ["binance BTC/USDT 1m"]
+        history = 10
+        grace_ms = 100
+        live_ms = 5000
+        clock_ms = 1000
+        no_empty_bars = []
+        open_stamped = ["bitfinex"]
+        end_stamped = ["other"]
+        local = "http://127.0.0.1:8090"
         [models]
         names = []
         [archive]

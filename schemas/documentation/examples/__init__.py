@@ -15,6 +15,7 @@ from schemas.documentation.examples.operations import operations
 from schemas.documentation.examples.trading import orders
 from schemas.documentation.examples.training import training
 from schemas.documentation.examples.values import ARTIFACT, OPEN, SET, STAMP, UP, WHERE, caused
+from schemas.documentation.examples.venue import venue
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.predictions import PredictionMade
@@ -26,6 +27,20 @@ def examples() -> tuple[Encoded, ...]:
         "market",
         BarClosed(**WHERE, open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5),
         flags=SAMPLED,
+    )
+    detailed = encode(
+        "market",
+        BarClosed(
+            **{**WHERE, "symbol": "BTC/USDT", "origin": "live"},
+            open=37_000.5,
+            high=37_012.25,
+            low=36_990.0,
+            close=37_005.75,
+            volume=12.5,
+            trades=301,
+            quote_volume=462_571.875,
+            taker_volume=7.25,
+        ),
     )
     values = pack("<4f", 1.5, -0.25, 0, 3)
     vector = caused(bar, "features", FeaturesComputed(**WHERE, **STAMP, feature_set=SET, values=values))
@@ -45,6 +60,7 @@ def examples() -> tuple[Encoded, ...]:
     intent = caused(decision, "intents", intent_of(decision.envelope))
     return (
         bar,
+        detailed,
         vector,
         *other_features(bar),
         ballot,
@@ -57,6 +73,7 @@ def examples() -> tuple[Encoded, ...]:
         *orders(intent),
         *(encode("control", command) for command in commands()),
         *operations(),
+        *venue(),
         *scores(ballot, decision),
         *gates(),
         *training(),

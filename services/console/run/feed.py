@@ -5,23 +5,26 @@ from typing import Any
 
 import anyio
 import click
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.console.context import asynchronous, settings_of
-from services.console.output import terminal
+from services.console.output import echo_json, echo_unreadable, terminal
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
+from services.feed.live.main import feed_markets
 from services.feed.main import feed as feed_bars
 from shared.bars import BarSource
 from shared.bars.feeds import open_bars
 from shared.bars.names import parse_interval
 from shared.log import Log, StreamKey
+from shared.log.events import Unreadable, events_of
 from shared.runtime.loop import Loop, opened_loop
-from shared.runtime.process import stop_on_signal
+from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings
 from shared.synthetic import SyntheticMarket
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @BARS_OPTIONS
 @click.option("--speed", type=float, help="Bars per second over all symbols (default: from the settings).")
 @click.option("--skip", default=0, show_default=True, help="Skip this many rows at the start of the source.")
@@ -32,6 +35,8 @@ async def feed(context: click.Context, /, **options: Any) -> None:
     """Send bars in the order of their close. A source that was sent before resumes after its last bar sent.
 
     Without --speed, or with 0, bars are sent as fast as the pipeline takes them."""
+    if context.invoked_subcommand is not None:
+        return
     settings = settings_of(context)
     source, name = chosen_source(options)
     part = Part(source, options["skip"], options["limit"])
@@ -41,9 +46,49 @@ async def feed(context: click.Context, /, **options: Any) -> None:
     click.echo(f"{sent:,} bars sent, {refused:,} rows refused (see the stream `dead`)")
 
 
+@feed.command()
+@click.option(
+    "--market", "markets", multiple=True, help='As "binance BTC/USDT 1m". Repeat it. Default: those of the settings.'
+)
+@click.pass_context
+@asynchronous
+async def exchange(context: click.Context, /, markets: tuple[str, ...]) -> None:
+    """Write the closed bars of exchanges, live, until Ctrl-C. Needs the extra `exchange`.
+
+    A new series begins with bars from before the first start, a known one after its last bar on the log. Bars that are
+    read late are marked as replayed, and lead to no intent. What else happens at an exchange is on the stream `venue`:
+    holes, revised bars, interruptions, symbols that stopped.
+
+    Example: conclave feed exchange --market "binance BTC/USDT 1m" --market "kraken ETH/EUR 1m 1h"
+    """
+    settings = settings_of(context)
+    async with stop_on_signal() as stop, opened_loop(settings, "feed") as loop:
+        counts = await feed_markets(loop, settings, markets or settings.exchange.markets, stop)
+    for what, count in sorted(counts.items()):
+        click.echo(f"{count:9,} {what}")
+
+
+@feed.command()
+@click.option("--last", "-n", default=20, show_default=True, help="Number of newest events of each partition.")
+@click.pass_context
+@asynchronous
+async def events(context: click.Context, /, last: int) -> None:
+    """Show what happened at the exchanges, one JSON object a line: holes, revised bars, interruptions, symbols."""
+    settings = settings_of(context)
+    async with reached_log(settings, "conclave:console") as log:
+        for partition in range(settings.installation.partitions):
+            unreadable = Unreadable()
+            for _, envelope in events_of(await log.tail(StreamKey("venue", partition), max(last, 0)), unreadable):
+                echo_json(msgspec.to_builtins(envelope.event))
+            echo_unreadable(unreadable)
+
+
 async def feed_from_settings(settings: Settings, stop: anyio.Event) -> None:
     """Run the feed that the settings describe, until the end of its source or ``stop``."""
     async with opened_loop(settings, "feed") as loop:
+        if settings.exchange.markets:
+            await feed_markets(loop, settings, settings.exchange.markets, stop)
+            return
         await _feed(loop, _configured(settings), settings, settings.feed.speed, stop, None)
 
 

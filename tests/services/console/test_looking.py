@@ -46,6 +46,7 @@ LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("recover",),
     ("dead-letters", "list"),
     ("dead-letters", "show", "77"),
+    ("feed", "events"),
     ("down",),
 )
 """Commands that only look, or end processes."""
@@ -67,6 +68,7 @@ WRITING: Final = {
     ("groups", "skip"),
     ("archive", "restore"),
     ("dead-letters", "retry"),
+    ("feed", "exchange"),
     ("demo",),
 }
 

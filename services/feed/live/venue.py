@@ -1,0 +1,270 @@
+"""One exchange, through ccxt: its markets, its time, pages of bars, and rows of its streams. The only module that
+imports ccxt."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import anyio
+
+from services.feed.live.state import Candle, LiveSeries, Read
+from shared.bars.names import interval_text
+from shared.bars.rows import SourceError
+
+TIMEOUT_S: Final = 10.0
+"""How long one answer may take."""
+BANNED: Final = re.compile(r"(?:banned until|retry after)\D{0,3}(\d{13})", re.IGNORECASE)
+EXTRAS: Final[Mapping[str, tuple[int | None, int | None, int | None, int | None]]] = {
+    "binance": (8, 7, 9, 6),
+    "binanceus": (8, 7, 9, 6),
+    "binanceusdm": (8, 7, 9, 6),
+    "bybit": (None, 6, None, None),
+    "okx": (None, 7, None, None),
+    "kraken": (7, None, None, None),
+}
+"""Where a row of an exchange has the number of trades, the quote volume, the part that takers bought, and the last
+millisecond of the bar. Of ccxt's own fields a row has six."""
+OPENS: Final = frozenset({*EXTRAS, "bitget", "bitstamp", "coinbase", "gate", "htx", "kucoin", "mexc"})
+"""Exchanges whose rows have the open time of their bar, as ccxt documents it."""
+
+
+class BusyError(Exception):
+    """The exchange refuses for the number of requests. ``wait_s``: how long it asks to wait; ``until_ms``: until which
+    time of its clock. Each is 0 if it does not say."""
+
+    def __init__(self, detail: str, wait_s: float, until_ms: int) -> None:
+        super().__init__(detail)
+        self.wait_s = wait_s
+        self.until_ms = until_ms
+
+
+class UnreachableError(Exception):
+    """The exchange did not answer, or with an error that may pass."""
+
+
+class ClosedError(Exception):
+    """A stream ended. ``code`` is that of WebSocket, None if there was none."""
+
+    def __init__(self, detail: str, code: int | None) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Listing(NamedTuple):
+    """A market as the exchange lists it now."""
+
+    market: str
+    active: bool
+
+
+class Venue(Protocol):
+    """One exchange. Methods raise ``BusyError`` and ``UnreachableError``; ``next_rows`` raises ``ClosedError``."""
+
+    async def markets(self) -> dict[str, Listing]:
+        """Return all markets, as they are listed now."""
+
+    def intervals(self) -> Sequence[str]:
+        """Return the intervals that the exchange has, as text."""
+
+    async def time_ms(self) -> int:
+        """Return the exchange's time."""
+
+    async def page(self, read: Read) -> tuple[Candle, ...]:
+        """Return the answer to a read."""
+
+    async def next_rows(self, series: LiveSeries) -> Sequence[Candle]:
+        """Wait for rows of a stream, and return them. The first call subscribes."""
+
+    async def drop(self, series: LiveSeries | None) -> None:
+        """Forget the subscription of a series, or the connection (None), so that the next call makes it again."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+PAGES: Final[Mapping[str, int]] = {"okx": 300, "kraken": 700}
+"""The most rows of a page, where that is less than ``PAGE``."""
+PAGE: Final = 500
+
+
+def open_venue(
+    exchange: str,
+    markets: Iterable[str],
+    *,
+    local: str = "",
+    open_stamped: bool = False,
+    end_stamped: bool = False,
+) -> "CcxtVenue":
+    """Return an exchange by its name in ccxt. ``local``: the address of a local exchange that is asked in its place.
+    ``open_stamped``, ``end_stamped``: what a person states of the times of its rows. Raises ``SourceError`` if ccxt is
+    not installed or does not have it."""
+    try:
+        from ccxt import pro  # noqa: PLC0415  # half a second to import, and an extra
+    except ImportError as error:
+        raise SourceError(
+            f"bars of {exchange} need ccxt, which is not installed ({error}): install conclave-signals[exchange]"
+        ) from None
+    if exchange not in pro.exchanges:
+        raise SourceError(f"ccxt has no streams of an exchange {exchange!r}; it has {', '.join(pro.exchanges)}")
+    if exchange not in OPENS and not open_stamped and not end_stamped:
+        raise SourceError(
+            f"whether rows of {exchange} have the time of a bar's open or of its end is not known; compare one with its"
+            f' web page, and state open_stamped = ["{exchange}"] or end_stamped = ["{exchange}"] in [exchange]'
+        )
+    return CcxtVenue(getattr(pro, exchange), exchange, list(markets), local, end_stamped=end_stamped)
+
+
+class CcxtVenue:
+    """An exchange of ccxt. See ``Venue``."""
+
+    def __init__(self, kind: Any, name: str, markets: Sequence[str], local: str, *, end_stamped: bool) -> None:
+        self._name = name
+        self._end_stamped = end_stamped
+        self._columns = EXTRAS.get(name, (None, None, None, None))
+        self._client = _with_all_columns(kind)({"enableRateLimit": True, "timeout": int(TIMEOUT_S * 1000)})
+        self._client.has["fetchCurrencies"] = False
+        if name == "binance":
+            linear = any(":" in market for market in markets)
+            spot = any(":" not in market for market in markets)
+            types = [kind for kind, wanted in (("spot", spot), ("linear", linear)) if wanted]
+            self._client.options["fetchMarkets"] = {"types": types}
+        if local:
+            self._client.urls["api"] = _turned(self._client.urls["api"], local)
+            self._client.enableRateLimit = False
+
+    async def markets(self) -> dict[str, Listing]:
+        """See ``Venue``."""
+        loaded = await self._asked(self._client.load_markets(True))
+        return {symbol: Listing(symbol, market.get("active") is not False) for symbol, market in loaded.items()}
+
+    def intervals(self) -> Sequence[str]:
+        """See ``Venue``."""
+        return list(self._client.timeframes or {})
+
+    async def time_ms(self) -> int:
+        """See ``Venue``."""
+        if not self._client.has.get("fetchTime"):
+            raise UnreachableError(f"{self._name} has no request for its time")
+        return int(await self._asked(self._client.fetch_time()))
+
+    async def page(self, read: Read) -> tuple[Candle, ...]:
+        """See ``Venue``."""
+        series, shift = read.series, read.series.interval_ms if self._end_stamped else 0
+        more = {} if read.until is None else {"until": read.until + shift}
+        interval = interval_text(series.interval_ms)
+        rows = await self._asked(
+            self._client.fetch_ohlcv(series.market, interval, read.since + shift, read.limit, more)
+        )
+        return tuple(self._candle(row, shift) for row in rows)
+
+    async def next_rows(self, series: LiveSeries) -> Sequence[Candle]:
+        """See ``Venue``."""
+        from ccxt.base import errors  # noqa: PLC0415  # an extra
+
+        shift = series.interval_ms if self._end_stamped else 0
+        try:
+            rows = await self._client.watch_ohlcv(series.market, interval_text(series.interval_ms))
+        except errors.UnsubscribeError:
+            return ()
+        except (errors.BaseError, OSError) as error:
+            code = re.search(r"closing code (\d+)", str(error))
+            raise ClosedError(str(error)[:500] or type(error).__name__, int(code[1]) if code else None) from None
+        return [self._candle(row, shift) for row in rows]
+
+    async def drop(self, series: LiveSeries | None) -> None:
+        """See ``Venue``."""
+        if series is not None and self._client.has.get("unWatchOHLCV"):
+            with anyio.move_on_after(TIMEOUT_S / 5):
+                try:
+                    await self._client.un_watch_ohlcv(series.market, interval_text(series.interval_ms), {})
+                except Exception:  # noqa: S110  # the connection is closed instead
+                    pass
+                else:
+                    return
+        for client in list(self._client.clients.values()):
+            client.on_error(_dropped())
+
+    async def close(self) -> None:
+        """See ``Venue``."""
+        await self._client.close()
+
+    async def _asked(self, request: Any) -> Any:
+        """Return the answer to a request. Raises ``BusyError`` and ``UnreachableError``."""
+        from ccxt.base import errors  # noqa: PLC0415  # an extra
+
+        try:
+            with anyio.fail_after(2 * TIMEOUT_S):
+                return await request
+        except (errors.RateLimitExceeded, errors.DDoSProtection) as error:
+            until = BANNED.search(str(error))
+            raise BusyError(str(error)[:500], self._stated_wait(), int(until[1]) if until else 0) from None
+        except (errors.BaseError, OSError, TimeoutError, ValueError) as error:
+            raise UnreachableError(f"{type(error).__name__}: {error}"[:500]) from None
+
+    def _stated_wait(self) -> float:
+        """Return how many seconds the header of an answer asks to wait; 0 if it does not."""
+        headers = {name.lower(): value for name, value in (self._client.last_response_headers or {}).items()}
+        try:
+            return float(headers.get("retry-after", 0))
+        except ValueError:
+            return 0.0
+
+    def _candle(self, row: Sequence[Any], shift: int) -> Candle:
+        """Return a row as numbers. What is missing or not a number is NaN, which the fold refuses."""
+        first, high, low, last, volume = (math.nan if cell is None else float(cell) for cell in row[1:6])
+        raw: Any = row[6] if len(row) > 6 else None
+        cells = raw if isinstance(raw, list | tuple) else ()
+        trades, quote, taker, closed = (
+            _number(cells[column]) if column is not None and column < len(cells) else None for column in self._columns
+        )
+        return Candle(
+            open_time=int(row[0]) - shift,
+            open=first,
+            high=high,
+            low=low,
+            close=last,
+            volume=volume,
+            trades=None if trades is None else int(trades),
+            quote_volume=quote,
+            taker_volume=taker,
+            close_time=None if closed is None else int(closed) - shift,
+        )
+
+
+def _with_all_columns(kind: Any) -> Any:
+    """Return a class of ccxt whose bars have the exchange's own row as a seventh field."""
+
+    class Whole(kind):  # type: ignore[misc]  # a class of ccxt
+        def parse_ohlcv(self, ohlcv: Any, market: Any = None) -> list[Any]:
+            return [*super().parse_ohlcv(ohlcv, market), ohlcv]
+
+    return Whole
+
+
+def _number(cell: Any) -> float | None:
+    """Return a cell that may be text as a number, None if it is none."""
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _turned(addresses: Any, local: str) -> Any:
+    """Return addresses turned to a local exchange: the host becomes the first part of the path."""
+    if isinstance(addresses, dict):
+        return {name: _turned(each, local) for name, each in addresses.items()}
+    if not isinstance(addresses, str):
+        return addresses
+    scheme, _, rest = addresses.partition("://")
+    own = urlsplit(local)
+    turned = own.scheme.replace("http", "ws") if scheme in {"ws", "wss"} else own.scheme
+    return f"{turned}://{own.netloc}/{rest}"
+
+
+def _dropped() -> Exception:
+    from ccxt import NetworkError  # noqa: PLC0415  # an extra
+
+    return NetworkError("the connection brought nothing, and is made again")  # type: ignore[no-any-return]
