@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
@@ -65,7 +65,7 @@ DISTURBED_S: Final = 3.0
 """How long connections are slow, or the server takes no writes."""
 SLOW_S: Final = 0.05
 MOVED: Final = 40
-"""When so many decisions were made after a disturbance of connections, and no group lags by more, it is over."""
+"""When so many decisions were made after a disturbance of connections, and every group got on, it is over."""
 CONNECTIONS: Final = ("half_open", "no_descriptor", "slow", "closed", "paused", "no_memory", "replica")
 COMMITTING: Final = ("feature-builder", "ensemble-voter", "executor", "shadow-recorder", "gate-evaluator", "feed")
 
@@ -204,6 +204,7 @@ class Bench:
 
     def _disturb_connections(self, kind: str) -> None:
         begun, decisions = time.monotonic(), self.extent()
+        before = {view.group: view.positions for view in self.views()}
         client = redis.Redis(port=self.proxy.target)
         victim = self.dice.choice([name for name in self.pids() if name in COMMITTING])
         match kind:
@@ -236,7 +237,7 @@ class Bench:
                 client.replicaof("NO", "ONE")
         client.close()
         try:
-            wait_until(lambda: self._goes_on(decisions + MOVED), LIVE_WITHIN_S, 0.1)
+            wait_until(lambda: self._goes_on(decisions + MOVED, before), LIVE_WITHIN_S, 0.1)
         except AssertionError:
             self.stuck.append(f"{victim} after {kind}")
             return
@@ -247,11 +248,13 @@ class Bench:
         with redis.Redis(port=self.proxy.target) as client:
             return int(client.xlen(StreamKey("decisions").key))
 
-    def _goes_on(self, decisions: int) -> bool:
-        """Return whether there are so many decisions, and no group lags by more than a second of bars."""
+    def _goes_on(self, decisions: int, before: Mapping[str, object]) -> bool:
+        """Return whether there are so many decisions, and every group has read on or everything."""
         with suppress(Exception):  # the server may not answer yet
             if self.extent() >= decisions:
-                return all(lag <= MOVED for view in self.views() for lag in view.lag.values())
+                return all(
+                    view.positions != before.get(view.group) or not any(view.lag.values()) for view in self.views()
+                )
         return False
 
     def views(self) -> Sequence[GroupView]:
@@ -319,7 +322,7 @@ def prepared(folder: Path, models: Sequence[str]) -> Iterator[tuple[Installation
     behind = free_port()
     proxy = Proxy(behind)
     with (
-        EmbeddedServer(folder / "server", port=behind, die_with_parent=True) as server,
+        EmbeddedServer(folder / "server", port=behind, fsync="always", die_with_parent=True) as server,
         proxy.listening(port),
     ):
         yield installation, server, proxy

@@ -30,9 +30,27 @@ class _Address(click.Path):
 def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
     """Add the options ``--bars`` and ``--synthetic``, and those that complete them."""
     for option in (
-        click.option("--source-seed", default=1, show_default=True, help="Seed of the synthetic market."),
-        click.option("--count", type=int, default=20_000, show_default=True, help="Synthetic bars of each symbol."),
-        click.option("--symbols", default=4, show_default=True, help="Number of symbols of the synthetic market."),
+        click.option(
+            "--source-seed",
+            type=click.IntRange(min=0),
+            default=1,
+            show_default=True,
+            help="Seed of the synthetic market.",
+        ),
+        click.option(
+            "--count",
+            type=click.IntRange(min=1),
+            default=20_000,
+            show_default=True,
+            help="Synthetic bars of each symbol.",
+        ),
+        click.option(
+            "--symbols",
+            type=click.IntRange(min=1),
+            default=4,
+            show_default=True,
+            help="Number of symbols of the synthetic market.",
+        ),
         click.option("--synthetic", type=click.Choice(sorted(SCENARIOS)), help="A synthetic market of this scenario."),
         click.option("--only", help="Use only bars of this length, such as 15m, if the source has several."),
         click.option("--interval", help="Bar length, such as 15m, of files that do not contain it."),

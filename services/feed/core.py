@@ -92,8 +92,8 @@ def initial(memo: bytes, source: str, name: str, partitions: int, *, restart: bo
     if not (former.ended or restart):
         raise OtherSourceError(
             f"the feed has handled {former.rows:,} rows of {former.name} and not reached its end; {name} is another"
-            f" source. Feed {former.name} to its end first, or call the feed with restart=True to leave it (bars that"
-            " the market stream has are then skipped)"
+            f" source. Feed {former.name} to its end first, or leave it with `conclave feed ... --restart` (bars that"
+            " the market stream has are then passed over)"
         )
     floor = {series: bar.open_time for series, bar in newest.items()}
     return State(source, name, partitions, 0, False, newest, floor)

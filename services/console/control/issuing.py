@@ -80,7 +80,7 @@ def changing(command: F) -> F:
     command = issuing(command)
     for option in (
         click.option("--command-id", help="Id of this command. A second command with the same id has no effect."),
-        click.option("--expect", type=int, help="Refuse unless the configuration has this version."),
+        click.option("--expect", type=click.IntRange(min=0), help="Refuse unless the configuration has this version."),
         click.option("--actor", default=login, help="Who issues it (default: your login)."),
         click.option("--reason", required=True, help="Why. It is recorded."),
     ):

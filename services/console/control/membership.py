@@ -78,8 +78,17 @@ async def register(context: click.Context, /, model: str, artifact: str, **optio
 @click.option(
     "--verdict", help="Event id of a verdict that passed (default: its newest verdict, if that passed and is valid)."
 )
-@click.option("--weight", type=float, help="Weight of a model that has none yet; the others shrink in proportion.")
-@click.option("--probation", type=int, metavar="N", help="Revert automatically unless confirmed within N decisions.")
+@click.option(
+    "--weight",
+    type=click.FloatRange(0, 1),
+    help="Weight of a model that has none yet; the others shrink in proportion.",
+)
+@click.option(
+    "--probation",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Revert automatically unless confirmed within N decisions.",
+)
 @click.option("--accept-changes", is_flag=True, help="Accept features, family or libraries other than the champion's.")
 @changing
 @click.pass_context
@@ -114,7 +123,10 @@ async def promote(
 
 @click.command()
 @click.option(
-    "--to", type=int, metavar="VERSION", help="Return to this version (default: to the one before the last change)."
+    "--to",
+    type=click.IntRange(min=1),
+    metavar="VERSION",
+    help="Return to this version (default: to the one before the last change).",
 )
 @click.option("--model", help="Restore only the champion of this model.")
 @changing

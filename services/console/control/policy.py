@@ -47,7 +47,7 @@ def ladder() -> None:
 
 
 @ladder.command("set")
-@click.argument("steps", nargs=-1, type=float, metavar="WEIGHT...")
+@click.argument("steps", nargs=-1, type=click.FloatRange(0, 1), metavar="WEIGHT...")
 @click.option("--automatic", is_flag=True, help="Let the gate-evaluator take steps too.")
 @changing
 @click.pass_context

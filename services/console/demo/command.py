@@ -57,7 +57,7 @@ class Market(NamedTuple):
 @click.option("--bars", type=click.Path(exists=True, path_type=Path), help="A file or folder of bars.")
 @click.option("--symbol", help="Symbol of files that do not contain it.")
 @click.option("--interval", help="Bar length, such as 15m, of files that do not contain it.")
-@click.option("--limit", type=int, help="Stream at most this many bars.")
+@click.option("--limit", type=click.IntRange(min=0), help="Stream at most this many bars.")
 @asynchronous
 async def demo(bars: Path | None, symbol: str | None, interval: str | None, limit: int | None) -> None:
     """Run a complete installation for a minute or two, on a synthetic market or on your own bars."""

@@ -55,7 +55,9 @@ def dead_letters() -> None:
 @click.option("--stream", type=click.Choice(list(STREAMS)), help="Only entries of this stream.")
 @click.option("--service", help="Only input that this service refused (ensemble-voter, model-worker.xgboost).")
 @click.option("--reason", type=click.Choice(get_args(Refusal)), help="Only input that was refused for this reason.")
-@click.option("--last", "-n", default=20, show_default=True, help="Number of newest letters to list.")
+@click.option(
+    "--last", "-n", type=click.IntRange(min=0), default=20, show_default=True, help="Number of newest letters to list."
+)
 @OUTPUT
 @click.pass_context
 @asynchronous

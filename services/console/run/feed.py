@@ -1,7 +1,7 @@
 """``conclave feed``: send bars to the stream ``market``, and show the progress."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import click
@@ -12,6 +12,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.output import echo_json, echo_unreadable, terminal
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.live.main import feed_markets
+from services.feed.main import Counts
 from services.feed.main import feed as feed_bars
 from shared.bars import BarSource
 from shared.bars.feeds import open_bars
@@ -23,12 +24,17 @@ from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings
 from shared.synthetic import SyntheticMarket
 
+ROWS: Final = click.IntRange(min=0)
+
 
 @click.group(invoke_without_command=True)
 @BARS_OPTIONS
-@click.option("--speed", type=float, help="Bars per second over all symbols (default: from the settings).")
-@click.option("--skip", default=0, show_default=True, help="Skip this many rows at the start of the source.")
-@click.option("--limit", type=int, help="Send at most this many rows.")
+@click.option(
+    "--speed", type=click.FloatRange(min=0.0), help="Bars per second over all symbols (default: from the settings)."
+)
+@click.option("--skip", type=ROWS, default=0, show_default=True, help="Skip this many rows at the start of the source.")
+@click.option("--limit", type=ROWS, help="Send at most this many rows.")
+@click.option("--restart", is_flag=True, help="Leave the source that was sent before, although not all of it was sent.")
 @click.pass_context
 @asynchronous
 async def feed(context: click.Context, /, **options: Any) -> None:
@@ -42,8 +48,9 @@ async def feed(context: click.Context, /, **options: Any) -> None:
     part = Part(source, options["skip"], options["limit"])
     speed = settings.feed.speed if options["speed"] is None else options["speed"]
     async with stop_on_signal() as stop, opened_loop(settings, "feed") as loop:
-        sent, refused = await _feed(loop, part, settings, speed, stop, name)
-    click.echo(f"{sent:,} bars sent, {refused:,} rows refused (see the stream `dead`)")
+        counts = await _feed(loop, part, settings, speed, stop, name, restart=options["restart"])
+    passed = f"; {counts.skipped:,} passed over: the market has them, or later ones" if counts.skipped else ""
+    click.echo(f"{counts.sent:,} bars sent, {counts.refused:,} rows refused (see the stream `dead`){passed}")
 
 
 @feed.command()
@@ -69,7 +76,9 @@ async def exchange(context: click.Context, /, markets: tuple[str, ...]) -> None:
 
 
 @feed.command()
-@click.option("--last", "-n", default=20, show_default=True, help="Number of newest events of each partition.")
+@click.option(
+    "--last", "-n", type=ROWS, default=20, show_default=True, help="Number of newest events of each partition."
+)
 @click.pass_context
 @asynchronous
 async def events(context: click.Context, /, last: int) -> None:
@@ -101,8 +110,15 @@ def _configured(settings: Settings) -> BarSource:
 
 
 async def _feed(
-    loop: Loop, source: BarSource, settings: Settings, speed: float, stop: anyio.Event, name: str | None
-) -> tuple[int, int]:
+    loop: Loop,
+    source: BarSource,
+    settings: Settings,
+    speed: float,
+    stop: anyio.Event,
+    name: str | None,
+    *,
+    restart: bool = False,
+) -> Counts:
     partitions = settings.installation.partitions
     async with anyio.create_task_group() as tasks:
         if name is not None:
@@ -115,9 +131,10 @@ async def _feed(
             window=settings.feed.window,
             stop=stop,
             sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
+            restart=restart,
         )
         tasks.cancel_scope.cancel()
-    return counts.sent, counts.refused
+    return counts
 
 
 async def _show(log: Log, partitions: int, name: str) -> None:

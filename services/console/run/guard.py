@@ -16,7 +16,7 @@ from shared.telemetry import logs
 @click.option(
     "--key", type=click.Path(exists=True, path_type=Path), help="Private key (PEM) to sign with, if keys are trusted."
 )
-@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+@click.option("--parent", type=click.IntRange(min=1), hidden=True, help="End when this process ends.")
 @click.pass_context
 @supervised
 async def guard(context: click.Context, /, key: Path | None, parent: int | None) -> None:

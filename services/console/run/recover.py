@@ -30,7 +30,9 @@ NOWHERE: Final = "nowhere"
 @click.option("--append", is_flag=True, help="Append the lost commands again, byte for byte.")
 @click.option("--accept", is_flag=True, help="Give the lost commands up: the log continues without them.")
 @click.option("--forget", metavar="GROUP", help="Let a group whose record is lost start with an empty state.")
-@click.option("--partition", default=0, show_default=True, help="Partition of the group for --forget.")
+@click.option(
+    "--partition", type=click.IntRange(min=0), default=0, show_default=True, help="Partition of the group for --forget."
+)
 @click.option("--reason", help="Why. It is recorded; required with --append, --accept and --forget.")
 @OUTPUT
 @click.pass_context

@@ -70,9 +70,15 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
 @click.command()
 @click.argument("service", type=click.Choice(SERVICES))
 @click.option("--model", help="The model that a model-worker serves.")
-@click.option("--partition", default=0, show_default=True, help="The partition that the service reads.")
+@click.option(
+    "--partition",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The partition that the service reads.",
+)
 @click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
-@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+@click.option("--parent", type=click.IntRange(min=1), hidden=True, help="End when this process ends.")
 @click.pass_context
 @supervised
 async def run(

@@ -179,7 +179,14 @@ def decision_line(decision: DecisionMade) -> Text:
 
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Also show new decisions as they are made.")
-@click.option("--last", "-n", default=20, show_default=True, help="Number of decisions per partition to start with.")
+@click.option(
+    "--last",
+    "-n",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Number of decisions per partition to start with.",
+)
 @OUTPUT
 @click.pass_context
 @asynchronous
@@ -203,7 +210,7 @@ def groups() -> None:
 @groups.command()
 @click.argument("group")
 @click.argument("stream", type=click.Choice(list(STREAMS)))
-@click.option("--partition", default=0, show_default=True, help="Partition of the group.")
+@click.option("--partition", type=click.IntRange(min=0), default=0, show_default=True, help="Partition of the group.")
 @click.option("--reason", required=True, help="Why the loss is accepted. It is printed and recorded as the owner.")
 @click.pass_context
 @asynchronous

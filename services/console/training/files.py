@@ -47,7 +47,9 @@ IMBALANCE: Final = click.option(
 @click.option("--model", required=True, help="The model that the artifact is for, such as xgboost.")
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the model.")
 @BARS_OPTIONS
-@click.option("--rows", type=int, help="Use only the first ROWS rows of the source (symbols merged by time).")
+@click.option(
+    "--rows", type=click.IntRange(min=1), help="Use only the first ROWS rows of the source (symbols merged by time)."
+)
 @click.option(
     "--set",
     "set_name",
@@ -56,9 +58,21 @@ IMBALANCE: Final = click.option(
     show_default=True,
     help="Feature set.",
 )
-@click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that the label looks ahead.")
-@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
-@click.option("--seed", default=1, show_default=True, help="Seed of the fit.")
+@click.option(
+    "--horizon",
+    type=click.IntRange(min=1),
+    default=HORIZON,
+    show_default=True,
+    help="Number of bars that the label looks ahead.",
+)
+@click.option(
+    "--hold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=HOLD,
+    show_default=True,
+    help="Share of HOLD in the training part.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the fit.")
 @click.option("--preset", default="", help="A named set of parameters of the family, such as steps-128.")
 @click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE
@@ -67,7 +81,7 @@ IMBALANCE: Final = click.option(
 @click.option(
     "--promote", "then", flag_value="promote", help="Register it and make it champion, forced: no gate judged it."
 )
-@click.option("--weight", type=float, help="With --promote, for a model that has no weight yet.")
+@click.option("--weight", type=click.FloatRange(0, 1), help="With --promote, for a model that has no weight yet.")
 @changing
 @click.pass_context
 @asynchronous

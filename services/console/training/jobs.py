@@ -41,13 +41,23 @@ POLL_S: Final = 0.3
 @click.option("--model", required=True, help="The model to retrain.")
 @click.option("--family", type=click.Choice(sorted(FAMILIES)), help="Default: the champion's, with its parameters.")
 @click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), help="Default: the champion's feature set.")
-@click.option("--horizon", type=int, help="Number of bars that the label looks ahead. Default: the champion's.")
-@click.option("--hold", type=float, help="Share of HOLD in the training part. Default: the champion's.")
-@click.option("--seed", type=int, help="Default: the champion's.")
+@click.option(
+    "--horizon", type=click.IntRange(min=1), help="Number of bars that the label looks ahead. Default: the champion's."
+)
+@click.option(
+    "--hold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of HOLD in the training part. Default: the champion's.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Default: the champion's.")
 @click.option("--preset", default="", help="A named set of parameters of the family.")
 @click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE
-@click.option("--days", type=float, help="Days of data to train on. Default: from the training policy.")
+@click.option(
+    "--days",
+    type=click.FloatRange(0, min_open=True),
+    help="Days of data to train on. Default: from the training policy.",
+)
 @click.option("--until", help="Newest bar: 2025-08-31T00:00Z, or milliseconds. Default: the newest recorded.")
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be repeated.")
 @click.option("--force", is_flag=True, help="Ignore cooldown and budget.")
@@ -123,7 +133,9 @@ def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
 
 @click.command("status")
 @click.argument("job", required=False)
-@click.option("--last", "-n", default=20, show_default=True, help="Number of newest jobs to show.")
+@click.option(
+    "--last", "-n", type=click.IntRange(min=0), default=20, show_default=True, help="Number of newest jobs to show."
+)
 @OUTPUT
 @click.pass_context
 @asynchronous

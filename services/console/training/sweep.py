@@ -40,15 +40,39 @@ def seeds_of(context: click.Context, option: click.Parameter, given: str) -> lis
     show_default=True,
     help="Feature set.",
 )
-@click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that the label looks ahead.")
-@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in the training part.")
+@click.option(
+    "--horizon",
+    type=click.IntRange(min=1),
+    default=HORIZON,
+    show_default=True,
+    help="Number of bars that the label looks ahead.",
+)
+@click.option(
+    "--hold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=HOLD,
+    show_default=True,
+    help="Share of HOLD in the training part.",
+)
 @click.option("--preset", default="", help="A named set of parameters of the family.")
 @click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE
 @click.option("--vary", multiple=True, callback=varied, help="Values to try: --vary eta=0.03,0.05; may be repeated.")
 @click.option("--seeds", default="1", callback=seeds_of, show_default=True, help="Seeds to try, such as 1,2,3.")
-@click.option("--folds", default=4, show_default=True, help="Walk-forward folds over the second half of the bars.")
-@click.option("--jobs", default=-1, show_default=True, help="Number of parallel trials; -1: one per processor.")
+@click.option(
+    "--folds",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Walk-forward folds over the second half of the bars.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=-1,
+    show_default=True,
+    help="Number of parallel trials; -1: one per processor.",
+)
 @OUTPUT
 @click.pass_context
 def sweep(

@@ -38,8 +38,20 @@ def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tu
 @click.option("--scaler", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its scaler, as JSON.")
 @click.option("--unpickle-scaler", is_flag=True, help="The scaler is a pickle: read it in a sandboxed child process.")
 @BARS_OPTIONS
-@click.option("--horizon", default=HORIZON, show_default=True, help="Number of bars that its label looks ahead.")
-@click.option("--hold", default=HOLD, show_default=True, help="Share of HOLD in its labels.")
+@click.option(
+    "--horizon",
+    type=click.IntRange(min=1),
+    default=HORIZON,
+    show_default=True,
+    help="Number of bars that its label looks ahead.",
+)
+@click.option(
+    "--hold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=HOLD,
+    show_default=True,
+    help="Share of HOLD in its labels.",
+)
 @click.option(
     "--param", "params", multiple=True, callback=parameters, help="What shapes do not show, such as --param heads=8."
 )

@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import pytest
 import redis
 from msgspec.structs import replace
@@ -378,3 +380,25 @@ def test_what_cannot_be_verified_asked_or_blamed_ends_with_a_code_and_a_sentence
     ended = two("proof", "1")
     assert (ended.code, "not a promotion" in ended.err) == (2, True)
     assert two("proof", "check", str(two.settings)).code == 1
+
+
+def options_of(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Parameter]]:
+    """Every option of a command and of the commands below it."""
+    yield from ((" ".join(path), parameter) for parameter in command.params)
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from options_of(each, (*path, name))
+
+
+def test_every_number_that_a_command_takes_has_bounds() -> None:
+    group = Commands()
+    commands = {name: group.get_command(None, name) for name in MODULES}  # type: ignore[arg-type]  # unused
+    unbounded = [
+        f"{path} {parameter.name}"
+        for name, command in commands.items()
+        if command is not None
+        for path, parameter in options_of(command, (name,))
+        if isinstance(parameter.type, (type(click.INT), type(click.FLOAT)))
+        and not isinstance(parameter.type, (click.IntRange, click.FloatRange))
+    ]
+    assert unbounded == []
