@@ -8,12 +8,16 @@ version. Of two operators who issue a command at once, one appends it, and the o
 that the first one made. Keep one ``ControlWriter`` for many commands: it reads the stream once.
 
 A halt also closes the fence of every partition, before it is appended; a resume opens the fences, after it is appended
-(``shared.control.fence``). No commit with an intent is applied once a halt was accepted.
+(``shared.control.fence``). No commit with an intent is applied once a halt was accepted. A halt or resume that is in
+force already sets the fences that do not match it; before it opens one that no recorded command closed, it waits for
+the halt that may be on its way to ``control``.
 """
 
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
+
+import anyio
 
 from schemas.codec import encode
 from schemas.control import Command, CommandRecorded, Halt, Resume
@@ -28,12 +32,14 @@ from shared.control import (
     may,
     propose,
 )
-from shared.control.fence import FenceError, Move, Order, last_move, repair
+from shared.control.fence import FenceError, Move, Order, each, last_move, repair
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL, marks_of, read_control
-from shared.log import Log, TruncatedLogError, UnavailableError
+from shared.log import CLOSED, Log, TruncatedLogError, UnavailableError
 from shared.log.events import events_of, reported_elsewhere
 
+UNDER_WAY_S: Final = 3.0
+"""How long a halt may take from the first fence that it closes to its entry on ``control``."""
 RACES: Final = 20
 """How often a command is decided again because another one was appended first."""
 
@@ -159,11 +165,22 @@ class ControlWriter:
         """Set the fences that do not match ``control``, as after a crash between the two steps of a command, and return
         their partitions. Raises ``FenceError``."""
         order = Order(last_move(await self._since(0)), actor, reason)
+        if not state.halted and await self._halt_under_way(state):
+            await anyio.sleep(UNDER_WAY_S)
+            if (await self.state()).halted:
+                return ()
         reached = await repair(self.log, state.partitions, order, halted=state.halted)
         if reached.faults:
             where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(reached.faults.items()))
             raise FenceError(f"fences were not reached, and count as closed. {where}. Issue the command again")
         return tuple(reached.marks)
+
+    async def _halt_under_way(self, state: State) -> bool:
+        """Return whether a fence was closed by a command that is not recorded: a halt closes fences before it is
+        appended. To open them now would let intents through until it closes them again."""
+        reached = await each(range(state.partitions), self.log.fence)
+        closed = [mark.removeprefix(CLOSED) for mark in reached.marks.values() if mark.startswith(CLOSED)]
+        return any(state.past.version_of(command) is None for command in closed)
 
     async def _append(self, entry: CommandRecorded) -> bool:
         """Append an entry, and return whether it was the next one. Raises ``TruncatedLogError`` if the entries that it

@@ -23,7 +23,7 @@ from schemas.control import (
     TrustKey,
 )
 from schemas.decisions import FenceClosed, FenceOpened
-from shared.control import ControlError
+from shared.control import ControlError, issuing
 from shared.control.fence import FenceError, Order
 from shared.control.issuing import (
     ControlWriter,
@@ -41,6 +41,14 @@ from shared.log.memory import MemoryLog
 
 pytestmark = pytest.mark.anyio
 FOUNDED = Found(1, "log-of-a-test")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No halt of these tests takes long."""
+    monkeypatch.setattr(issuing, "UNDER_WAY_S", 0.1)
+
+
 A1, A2 = "a1" * 32, "a2" * 32
 
 
@@ -384,6 +392,21 @@ async def test_a_halt_that_crashed_before_its_entry_is_ended_by_a_resume(log: Lo
     assert await marks(log) == ["open f"]
     with pytest.raises(RefusedError, match="not halted"):
         await order(log, Resume(), "s")
+
+
+async def test_a_resume_does_not_open_the_fences_of_a_halt_that_is_being_issued(log: Log) -> None:
+    """A halt closes fences before its entry is appended: an intent between the two would be one too many."""
+    await order(log, FOUNDED, "f")
+    await log.set_fence(0, "closed h", Order("h", "ada", "test").note("closed h"))
+    async with anyio.create_task_group() as tasks:
+
+        async def hasty() -> None:
+            with pytest.raises(RefusedError, match="not halted"):
+                await order(log, Resume(), "r")
+
+        tasks.start_soon(hasty)
+        await order(log, Halt(), "h")
+    assert await notes(log) == [("fence.opened", "f"), ("fence.closed", "h")]
 
 
 async def test_a_fence_that_is_open_in_a_halt_is_closed_by_a_halt(log: Log) -> None:
