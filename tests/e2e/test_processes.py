@@ -64,7 +64,11 @@ def test_a_feed_goes_on_where_it_stood_and_sends_nothing_twice(up: Installation)
     wait_until(lambda: decided(up) == 3000)
     lines = up.conclave("decisions", "-n", "5", "-o", "json").splitlines()
     assert len(lines) == 5
-    assert json.loads(lines[-1])["total_models"] == 2
+    newest = json.loads(lines[-1])
+    assert newest["total_models"] == 2
+    shown = up.conclave("decisions", "-n", "1")
+    assert shown.split()[0] == newest["id"][:12]
+    assert newest["id"] in up.run("blame", newest["id"][:12]).stdout  # audits begin with the id
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="scheduling classes are Linux's")

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.catalogue import STREAMS
+from schemas.codec import Envelope
 from schemas.decisions import DecisionMade
 from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
@@ -22,6 +23,9 @@ from shared.log.events import Unreadable, events_of
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
 from shared.runtime.process import opened_log, owner, reached_log
+
+SHORT_ID: Final = 12
+"""Hexadecimal digits of an id in a table; `conclave blame` takes six or more."""
 
 
 @click.command()
@@ -134,7 +138,7 @@ def groups_table(groups: list[GroupView]) -> Table:
     return table
 
 
-async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -> AsyncIterator[DecisionMade]:
+async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -> AsyncIterator[Envelope[DecisionMade]]:
     """Yield the newest ``last`` decisions of each partition and, with ``follow``, every later one."""
     after: dict[StreamKey, str] = {}
     unreadable = Unreadable()
@@ -153,9 +157,9 @@ async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -
         echo_unreadable(unreadable)
 
 
-def _decisions(entries: Sequence[Entry], unreadable: Unreadable) -> Iterator[DecisionMade]:
-    events = (envelope.event for _, envelope in events_of(entries, unreadable))
-    return (event for event in events if isinstance(event, DecisionMade))
+def _decisions(entries: Sequence[Entry], unreadable: Unreadable) -> Iterator[Envelope[DecisionMade]]:
+    envelopes = (envelope for _, envelope in events_of(entries, unreadable))
+    return (envelope for envelope in envelopes if isinstance(envelope.event, DecisionMade))
 
 
 def decision_line(decision: DecisionMade) -> Text:
@@ -191,15 +195,16 @@ def decision_line(decision: DecisionMade) -> Text:
 @click.pass_context
 @asynchronous
 async def decisions(context: click.Context, /, follow: bool, last: int, output: str) -> None:
-    """Show the newest decisions and their ballots."""
+    """Show the newest decisions and their ballots. Each begins with its id, which `conclave blame` takes."""
     settings = settings_of(context)
     console = terminal()
     async with reached_log(settings, "conclave:console") as log:
         async for decision in new_decisions(log, settings.installation.partitions, last=last, follow=follow):
             if output == "json":
-                echo_json(decision)
+                echo_json({"id": decision.id.hex(), **msgspec.to_builtins(decision.event)})
             else:
-                console.print(decision_line(decision), soft_wrap=True)
+                line = Text.assemble(f"{decision.id.hex()[:SHORT_ID]}  ", decision_line(decision.event))
+                console.print(line, soft_wrap=True)
 
 
 @click.group()
