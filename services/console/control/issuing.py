@@ -26,6 +26,7 @@ from shared.log.events import Unreadable, events_of
 from shared.recovery.record import ControlRecord
 from shared.runtime.process import opened_log, reached_log, record_of
 from shared.settings import Settings
+from shared.voting.quorum import why_undecidable
 
 F = TypeVar("F", bound=Callable[..., Any])
 Build = Callable[[State], Command]
@@ -180,6 +181,8 @@ async def submit(
     if first is not None and isinstance(command, Halt):
         await _refuse_passed(writer.log, issued, first)
     show(issued, command, changes(before, issued.state), options, first)
+    if why := why_undecidable(issued.state):
+        click.echo(f"but {why}", err=True)
 
 
 def show(

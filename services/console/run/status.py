@@ -23,6 +23,7 @@ from shared.log.events import Unreadable, events_of
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
 from shared.runtime.process import opened_log, owner, reached_log
+from shared.voting.quorum import why_undecidable
 
 SHORT_ID: Final = 12
 """Hexadecimal digits of an id in a table; `conclave blame` takes six or more."""
@@ -59,6 +60,7 @@ def _configuration(state: State) -> dict[str, Any]:
         "version": state.version,
         "head": state.head,
         "halted": state.halted,
+        "undecidable": why_undecidable(state),
         "open": state.open,
         "policy": msgspec.to_builtins(state.policy),
         "gate": msgspec.to_builtins(state.gate),
@@ -112,9 +114,14 @@ def configuration_table(state: State) -> Table:
     """Return a table of the models with their weights, champions and shadows."""
     halted = ("  HALTED", "bold red") if state.halted else ""
     open_to_all = "open: everyone with access to the log may issue commands (`conclave keys trust` ends that)"
-    caption = open_to_all if state.open else None
+    caption = Text("\n").join(
+        [
+            *([Text(why, "yellow")] if (why := why_undecidable(state)) else []),
+            *([Text(open_to_all)] if state.open else []),
+        ]
+    )
     title = Text.assemble(f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}", halted)
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=caption or None)
     for heading in ("model", "weight", "champion", "in shadow"):
         table.add_column(heading)
     for name, model in sorted(state.models.items()):

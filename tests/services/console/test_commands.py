@@ -19,7 +19,7 @@ from services.console.control.history import words
 from shared.control import State
 from shared.control.issuing import current
 from shared.gates.policies import digest_of
-from tests.services.console.conftest import A2
+from tests.services.console.conftest import A1, A2, TWO_MODELS
 
 ROOT = Path(__file__).parents[3]
 WHY = ("--reason", "a test", "--actor", "ada")
@@ -273,6 +273,17 @@ def test_there_is_one_console_that_takes_nothing_for_markup() -> None:
             assert not re.search(r"\bConsole\(|from rich import|from_markup|\.status\(f\"", text), file
         columns = re.findall(r"TextColumn\([^)]*\)", text)
         assert all("markup=False" in column for column in columns), file
+
+
+def test_a_command_that_makes_decisions_impossible_says_so_and_so_does_status(desk: Any) -> None:
+    desk.issue(*TWO_MODELS[:2])  # found, register
+    promoted = desk("promote", "a", A1, "--force", "--weight", "1", *WHY)
+    assert promoted.code == 0
+    assert "every decision will be no_quorum: 1 of the 2 models vote that a quorum needs" in promoted.err
+    assert "quorum_count=1" in " ".join(desk("status").out.split())
+    assert json.loads(desk("status", "-o", "json").out)["undecidable"].startswith("every decision")
+    assert "no_quorum" not in desk("policy", "voting", "quorum_count=1", *WHY).err
+    assert json.loads(desk("status", "-o", "json").out)["undecidable"] == ""
 
 
 def test_history_does_not_fill_pages_with_what_gates_compare_with() -> None:
