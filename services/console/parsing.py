@@ -2,8 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import click
+
+COUNT: Final = click.IntRange(min=0)
+POSITIVE: Final = click.IntRange(min=1)
+WEIGHT: Final = click.FloatRange(0, 1)
+SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
+"""A part of a whole: neither nothing nor all."""
 
 
 def moment_ms(text: str, *, otherwise: str = "") -> int:

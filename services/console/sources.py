@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from services.console.parsing import COUNT, POSITIVE
 from shared.bars import BarSource, RefusedRow, Row
 from shared.bars.feeds import MARK, open_bars
 from shared.bars.names import interval_text, parse_interval
@@ -32,21 +33,21 @@ def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
     for option in (
         click.option(
             "--source-seed",
-            type=click.IntRange(min=0),
+            type=COUNT,
             default=1,
             show_default=True,
             help="Seed of the synthetic market.",
         ),
         click.option(
             "--count",
-            type=click.IntRange(min=1),
+            type=POSITIVE,
             default=20_000,
             show_default=True,
             help="Synthetic bars of each symbol.",
         ),
         click.option(
             "--symbols",
-            type=click.IntRange(min=1),
+            type=POSITIVE,
             default=4,
             show_default=True,
             help="Number of symbols of the synthetic market.",

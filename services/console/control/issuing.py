@@ -14,6 +14,7 @@ from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.differences import Change, changes, table
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
+from services.console.parsing import COUNT
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
@@ -81,7 +82,7 @@ def changing(command: F) -> F:
     command = issuing(command)
     for option in (
         click.option("--command-id", help="Id of this command. A second command with the same id has no effect."),
-        click.option("--expect", type=click.IntRange(min=0), help="Refuse unless the configuration has this version."),
+        click.option("--expect", type=COUNT, help="Refuse unless the configuration has this version."),
         click.option("--actor", default=login, help="Who issues it (default: your login)."),
         click.option("--reason", required=True, help="Why. It is recorded."),
     ):

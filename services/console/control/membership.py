@@ -17,6 +17,7 @@ from schemas.control import (
 )
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import artifact_of, carry_out, changing, store_of
+from services.console.parsing import POSITIVE, WEIGHT
 from shared.artifacts.checks import check_stored
 from shared.artifacts.registration import registration
 from shared.control import Model, State
@@ -80,12 +81,12 @@ async def register(context: click.Context, /, model: str, artifact: str, **optio
 )
 @click.option(
     "--weight",
-    type=click.FloatRange(0, 1),
+    type=WEIGHT,
     help="Weight of a model that has none yet; the others shrink in proportion.",
 )
 @click.option(
     "--probation",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     metavar="N",
     help="Revert automatically unless confirmed within N decisions.",
 )
@@ -124,7 +125,7 @@ async def promote(
 @click.command()
 @click.option(
     "--to",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     metavar="VERSION",
     help="Return to this version (default: to the one before the last change).",
 )

@@ -21,7 +21,7 @@ from schemas.control import (
 )
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing, halt_by_all_means
-from services.console.parsing import pairs
+from services.console.parsing import WEIGHT, pairs
 from shared.gates.policies import policy_of
 
 P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy, SetExecutionPolicy)
@@ -47,7 +47,7 @@ def ladder() -> None:
 
 
 @ladder.command("set")
-@click.argument("steps", nargs=-1, type=click.FloatRange(0, 1), metavar="WEIGHT...")
+@click.argument("steps", nargs=-1, type=WEIGHT, metavar="WEIGHT...")
 @click.option("--automatic", is_flag=True, help="Let the gate-evaluator take steps too.")
 @changing
 @click.pass_context

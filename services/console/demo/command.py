@@ -29,6 +29,7 @@ from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board
 from services.console.evidence.money import read_money, show_money
 from services.console.output import terminal
+from services.console.parsing import COUNT
 from services.console.run.installation import found_if_new, server_for, services_up
 from services.console.run.processes import console_command
 from services.console.sources import symbol_names
@@ -57,7 +58,7 @@ class Market(NamedTuple):
 @click.option("--bars", type=click.Path(exists=True, path_type=Path), help="A file or folder of bars.")
 @click.option("--symbol", help="Symbol of files that do not contain it.")
 @click.option("--interval", help="Bar length, such as 15m, of files that do not contain it.")
-@click.option("--limit", type=click.IntRange(min=0), help="Stream at most this many bars.")
+@click.option("--limit", type=COUNT, help="Stream at most this many bars.")
 @asynchronous
 async def demo(bars: Path | None, symbol: str | None, interval: str | None, limit: int | None) -> None:
     """Run a complete installation for a minute or two, on a synthetic market or on your own bars."""

@@ -18,6 +18,7 @@ from services.archiver.main import store_of
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.records import pages
 from services.console.output import OUTPUT, echo_json, echo_unreadable, printable, terminal
+from services.console.parsing import COUNT
 from services.console.run.retrying import Letter, original, retry, unsound
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
@@ -55,9 +56,7 @@ def dead_letters() -> None:
 @click.option("--stream", type=click.Choice(list(STREAMS)), help="Only entries of this stream.")
 @click.option("--service", help="Only input that this service refused (ensemble-voter, model-worker.xgboost).")
 @click.option("--reason", type=click.Choice(get_args(Refusal)), help="Only input that was refused for this reason.")
-@click.option(
-    "--last", "-n", type=click.IntRange(min=0), default=20, show_default=True, help="Number of newest letters to list."
-)
+@click.option("--last", "-n", type=COUNT, default=20, show_default=True, help="Number of newest letters to list.")
 @OUTPUT
 @click.pass_context
 @asynchronous

@@ -1,7 +1,7 @@
 """``conclave feed``: send bars to the stream ``market``, and show the progress."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import click
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from services.console.context import asynchronous, settings_of
 from services.console.output import echo_json, echo_unreadable, terminal
+from services.console.parsing import COUNT
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.live.main import feed_markets
 from services.feed.main import Counts
@@ -24,16 +25,16 @@ from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings
 from shared.synthetic import SyntheticMarket
 
-ROWS: Final = click.IntRange(min=0)
-
 
 @click.group(invoke_without_command=True)
 @BARS_OPTIONS
 @click.option(
     "--speed", type=click.FloatRange(min=0.0), help="Bars per second over all symbols (default: from the settings)."
 )
-@click.option("--skip", type=ROWS, default=0, show_default=True, help="Skip this many rows at the start of the source.")
-@click.option("--limit", type=ROWS, help="Send at most this many rows.")
+@click.option(
+    "--skip", type=COUNT, default=0, show_default=True, help="Skip this many rows at the start of the source."
+)
+@click.option("--limit", type=COUNT, help="Send at most this many rows.")
 @click.option("--restart", is_flag=True, help="Leave the source that was sent before, although not all of it was sent.")
 @click.pass_context
 @asynchronous
@@ -77,7 +78,7 @@ async def exchange(context: click.Context, /, markets: tuple[str, ...]) -> None:
 
 @feed.command()
 @click.option(
-    "--last", "-n", type=ROWS, default=20, show_default=True, help="Number of newest events of each partition."
+    "--last", "-n", type=COUNT, default=20, show_default=True, help="Number of newest events of each partition."
 )
 @click.pass_context
 @asynchronous

@@ -6,6 +6,7 @@ import click
 
 from services.console.context import settings_of
 from services.console.control.issuing import signer_of
+from services.console.parsing import POSITIVE
 from services.console.run.service import supervised
 from services.guard.main import run
 from shared.runtime.process import die_with_parent, stop_on_signal
@@ -16,7 +17,7 @@ from shared.telemetry import logs
 @click.option(
     "--key", type=click.Path(exists=True, path_type=Path), help="Private key (PEM) to sign with, if keys are trusted."
 )
-@click.option("--parent", type=click.IntRange(min=1), hidden=True, help="End when this process ends.")
+@click.option("--parent", type=POSITIVE, hidden=True, help="End when this process ends.")
 @click.pass_context
 @supervised
 async def guard(context: click.Context, /, key: Path | None, parent: int | None) -> None:

@@ -11,6 +11,7 @@ from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import tag_of
 from services.console.output import OUTPUT, echo_json, terminal
+from services.console.parsing import COUNT
 from shared.archive.files import Files
 from shared.archive.history import SealedHistory, entries
 from shared.archive.store import StoreError
@@ -30,9 +31,7 @@ NOWHERE: Final = "nowhere"
 @click.option("--append", is_flag=True, help="Append the lost commands again, byte for byte.")
 @click.option("--accept", is_flag=True, help="Give the lost commands up: the log continues without them.")
 @click.option("--forget", metavar="GROUP", help="Let a group whose record is lost start with an empty state.")
-@click.option(
-    "--partition", type=click.IntRange(min=0), default=0, show_default=True, help="Partition of the group for --forget."
-)
+@click.option("--partition", type=COUNT, default=0, show_default=True, help="Partition of the group for --forget.")
 @click.option("--reason", help="Why. It is recorded; required with --append, --accept and --forget.")
 @OUTPUT
 @click.pass_context

@@ -15,6 +15,7 @@ import anyio
 import click
 
 from services.console.context import settings_of
+from services.console.parsing import COUNT, POSITIVE
 from shared.log import TruncatedLogError, UnavailableError
 from shared.log.connection import ServerError
 from shared.runtime.process import die_with_parent, serve, stop_on_signal
@@ -72,13 +73,13 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
 @click.option("--model", help="The model that a model-worker serves.")
 @click.option(
     "--partition",
-    type=click.IntRange(min=0),
+    type=COUNT,
     default=0,
     show_default=True,
     help="The partition that the service reads.",
 )
 @click.option("--take-over", is_flag=True, help="Take the group from a living owner, whose commits are then refused.")
-@click.option("--parent", type=click.IntRange(min=1), hidden=True, help="End when this process ends.")
+@click.option("--parent", type=POSITIVE, hidden=True, help="End when this process ends.")
 @click.pass_context
 @supervised
 async def run(

@@ -15,6 +15,7 @@ from schemas.decisions import DecisionMade
 from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
 from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_unreadable, terminal
+from services.console.parsing import COUNT
 from shared.control import State
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
@@ -193,7 +194,7 @@ def decision_line(decision: DecisionMade) -> Text:
 @click.option(
     "--last",
     "-n",
-    type=click.IntRange(min=0),
+    type=COUNT,
     default=20,
     show_default=True,
     help="Number of decisions per partition to start with.",
@@ -222,7 +223,7 @@ def groups() -> None:
 @groups.command()
 @click.argument("group")
 @click.argument("stream", type=click.Choice(list(STREAMS)))
-@click.option("--partition", type=click.IntRange(min=0), default=0, show_default=True, help="Partition of the group.")
+@click.option("--partition", type=COUNT, default=0, show_default=True, help="Partition of the group.")
 @click.option("--reason", required=True, help="Why the loss is accepted. It is printed and recorded as the owner.")
 @click.pass_context
 @asynchronous

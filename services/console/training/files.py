@@ -11,7 +11,7 @@ from schemas.training import Imbalance
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
 from services.console.output import printable, terminal
-from services.console.parsing import parameters
+from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
@@ -47,9 +47,7 @@ IMBALANCE: Final = click.option(
 @click.option("--model", required=True, help="The model that the artifact is for, such as xgboost.")
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the model.")
 @BARS_OPTIONS
-@click.option(
-    "--rows", type=click.IntRange(min=1), help="Use only the first ROWS rows of the source (symbols merged by time)."
-)
+@click.option("--rows", type=POSITIVE, help="Use only the first ROWS rows of the source (symbols merged by time).")
 @click.option(
     "--set",
     "set_name",
@@ -60,19 +58,19 @@ IMBALANCE: Final = click.option(
 )
 @click.option(
     "--horizon",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=HORIZON,
     show_default=True,
     help="Number of bars that the label looks ahead.",
 )
 @click.option(
     "--hold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     default=HOLD,
     show_default=True,
     help="Share of HOLD in the training part.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the fit.")
+@click.option("--seed", type=COUNT, default=1, show_default=True, help="Seed of the fit.")
 @click.option("--preset", default="", help="A named set of parameters of the family, such as steps-128.")
 @click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE
@@ -81,7 +79,7 @@ IMBALANCE: Final = click.option(
 @click.option(
     "--promote", "then", flag_value="promote", help="Register it and make it champion, forced: no gate judged it."
 )
-@click.option("--weight", type=click.FloatRange(0, 1), help="With --promote, for a model that has no weight yet.")
+@click.option("--weight", type=WEIGHT, help="With --promote, for a model that has no weight yet.")
 @changing
 @click.pass_context
 @asynchronous

@@ -17,7 +17,7 @@ from schemas.training import (
 from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json, terminal
-from services.console.parsing import moment_ms, parameters
+from services.console.parsing import COUNT, POSITIVE, SHARE, moment_ms, parameters
 from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, progress_text, show, table_of
 from shared.artifacts.artifact import ArtifactError
@@ -41,15 +41,13 @@ POLL_S: Final = 0.3
 @click.option("--model", required=True, help="The model to retrain.")
 @click.option("--family", type=click.Choice(sorted(FAMILIES)), help="Default: the champion's, with its parameters.")
 @click.option("--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), help="Default: the champion's feature set.")
-@click.option(
-    "--horizon", type=click.IntRange(min=1), help="Number of bars that the label looks ahead. Default: the champion's."
-)
+@click.option("--horizon", type=POSITIVE, help="Number of bars that the label looks ahead. Default: the champion's.")
 @click.option(
     "--hold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     help="Share of HOLD in the training part. Default: the champion's.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Default: the champion's.")
+@click.option("--seed", type=COUNT, help="Default: the champion's.")
 @click.option("--preset", default="", help="A named set of parameters of the family.")
 @click.option("--param", "params", multiple=True, callback=parameters, help="A parameter, such as --param epochs=3.")
 @IMBALANCE
@@ -133,9 +131,7 @@ def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
 
 @click.command("status")
 @click.argument("job", required=False)
-@click.option(
-    "--last", "-n", type=click.IntRange(min=0), default=20, show_default=True, help="Number of newest jobs to show."
-)
+@click.option("--last", "-n", type=COUNT, default=20, show_default=True, help="Number of newest jobs to show.")
 @OUTPUT
 @click.pass_context
 @asynchronous

@@ -9,7 +9,7 @@ from rich.table import Table
 from schemas.training import Imbalance, Recipe
 from services.console.context import settings_of
 from services.console.output import OUTPUT, echo_json, terminal
-from services.console.parsing import parameters, varied
+from services.console.parsing import POSITIVE, SHARE, parameters, varied
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import IMBALANCE, bars_of, completed
 from shared.families import FAMILIES
@@ -42,14 +42,14 @@ def seeds_of(context: click.Context, option: click.Parameter, given: str) -> lis
 )
 @click.option(
     "--horizon",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=HORIZON,
     show_default=True,
     help="Number of bars that the label looks ahead.",
 )
 @click.option(
     "--hold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     default=HOLD,
     show_default=True,
     help="Share of HOLD in the training part.",
@@ -61,14 +61,14 @@ def seeds_of(context: click.Context, option: click.Parameter, given: str) -> lis
 @click.option("--seeds", default="1", callback=seeds_of, show_default=True, help="Seeds to try, such as 1,2,3.")
 @click.option(
     "--folds",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=4,
     show_default=True,
     help="Walk-forward folds over the second half of the bars.",
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=-1,
     show_default=True,
     help="Number of parallel trials; -1: one per processor.",

@@ -9,7 +9,7 @@ from schemas.common import ACTIONS
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, store_of
 from services.console.output import terminal
-from services.console.parsing import parameters
+from services.console.parsing import POSITIVE, SHARE, parameters
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import after_training, bars_of
 from shared.artifacts.show import render
@@ -40,14 +40,14 @@ def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tu
 @BARS_OPTIONS
 @click.option(
     "--horizon",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=HORIZON,
     show_default=True,
     help="Number of bars that its label looks ahead.",
 )
 @click.option(
     "--hold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     default=HOLD,
     show_default=True,
     help="Share of HOLD in its labels.",

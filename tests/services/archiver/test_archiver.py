@@ -9,8 +9,7 @@ import pytest
 import redis
 
 from schemas.catalogue import DAY_MS
-from schemas.codec import Encoded, encode
-from schemas.market import BarClosed
+from schemas.codec import encode
 from schemas.operations import DeadLetter
 from services.archiver.sealing import ArchiveError, Round, run_round
 from shared.archive import CorruptError, SealedHistory, WholeHistory, entries
@@ -46,7 +45,7 @@ class World:
 
     async def bars(self, count: int) -> None:
         claim = await self.log.claim("feed", [], 0, ME, take_over=True)
-        outputs = [seal_bar(self.number + each) for each in range(count)]
+        outputs = [minute_bar(self.number + each) for each in range(count)]
         await self.log.commit(claim, Commit(outputs, {}, {}, memo=str(self.number).encode()))
         await self.log.release(claim)
         self.number += count
@@ -77,23 +76,6 @@ class World:
 
     async def all(self, place: StreamKey = MARKET) -> list[Entry]:
         return [one async for one in entries(WholeHistory(self.log, self.store), place)]
-
-
-def seal_bar(number: int) -> Encoded:
-    return encode(
-        "market",
-        BarClosed(
-            symbol="BTC",
-            interval_ms=60_000,
-            open_time=number * 60_000,
-            open=1.0,
-            high=2.0,
-            low=0.5,
-            close=1.5,
-            volume=10.0,
-            origin="synthetic",
-        ),
-    )
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""``conclave feed``: a source that was left in its middle, and what it says of rows that the market has."""
+
+from pathlib import Path
+from typing import Any
+
+from schemas.market import BarClosed
+from services.feed import core
+from shared.log import Commit, Log, Owner
+
+HOUR = 3_600_000
+START = 1_733_011_200_000
+HEADER = "open_time,open,high,low,close,volume"
+
+
+def test_a_source_is_left_on_request_alone_and_what_the_market_has_is_passed_over_and_counted(
+    two: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "BTCUSDT-1h.csv"
+    file.write_text("\n".join([HEADER, *(f"{START + number * HOUR},10,12,9,11,5" for number in range(1, 9))]) + "\n")
+    newest = BarClosed(
+        symbol="BTCUSDT",
+        interval_ms=HOUR,
+        open_time=START + 3 * HOUR,
+        open=10.0,
+        high=12.0,
+        low=9.0,
+        close=11.0,
+        volume=5.0,
+        origin="replay",
+    )
+    left = core.State("another", "the wrong file", 1, 7, newest={("BTCUSDT", HOUR): newest})
+
+    async def stop_in_its_middle(log: Log) -> None:
+        claim = await log.claim("feed", (), 0, Owner("here", 1, "feed"))
+        await log.commit(claim, Commit([], {}, {}, core.snapshot(left)))
+        await log.release(claim)
+
+    two.with_log(stop_in_its_middle)
+    refused = two("feed", "--bars", str(file))
+    assert refused.code == 2
+    assert "the wrong file" in refused.err
+    assert "--restart" in refused.err
+    fed = two("feed", "--bars", str(file), "--restart")
+    assert fed.code == 0
+    assert fed.out.startswith("5 bars sent, 0 rows refused")
+    assert "3 passed over: the market has them" in fed.out
