@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Final
+from typing import Final, get_args
 
 import pytest
+
+from schemas.catalogue import STREAMS
+from schemas.control import Command
 
 ROOT: Final = Path(__file__).parents[1]
 RECORDS: Final = ROOT / "docs" / "adr"
@@ -77,3 +80,22 @@ def test_a_decision_record_has_number_context_decision_and_consequences(record: 
     text = record.read_text(encoding="utf-8")
     assert text.startswith(f"# {int(record.name[:4])}. ")
     assert re.findall(r"^##? (.*)$", text, re.MULTILINE)[1:] == ["Context", "Decision", "Consequences"]
+
+
+ISSUED_IN: Final = {
+    "gate-evaluator": "services/gate_evaluator/main.py",
+    "trainer": "services/trainer/main.py",
+    "guard": "services/guard/core.py",
+}
+"""The module in which each service that writes control makes its commands."""
+
+
+def test_the_page_of_control_lists_its_writers_and_what_each_issues() -> None:
+    text = (ROOT / "docs" / "explanation" / "control.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z-]+)`[^|]* \| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE))
+    commands = {command.__name__ for command in get_args(Command)}
+    assert set(rows) == set(STREAMS["control"].writers) == {"console", *ISSUED_IN}
+    for service, file in ISSUED_IN.items():
+        imported = re.findall(r"^from schemas\.control import (.+)$", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+        issued = commands & {name.strip() for name in imported[0].split(",")}
+        assert set(re.findall(r"`(\w+)`", rows[service])) == issued, service
