@@ -99,3 +99,25 @@ def test_the_page_of_control_lists_its_writers_and_what_each_issues() -> None:
         imported = re.findall(r"^from schemas\.control import (.+)$", (ROOT / file).read_text("utf-8"), re.MULTILINE)
         issued = commands & {name.strip() for name in imported[0].split(",")}
         assert set(re.findall(r"`(\w+)`", rows[service])) == issued, service
+
+
+def test_the_page_of_lost_writes_names_each_service_that_rebuilds_a_deleted_record() -> None:
+    text = (ROOT / "docs" / "how-to" / "after-a-server-lost-its-last-writes.md").read_text(encoding="utf-8")
+    named = re.search(r"still there\. The ([^.]+) continue by themselves", text)
+    assert named is not None
+    cores = (ROOT / "services").glob("*/core.py")
+    rebuilding = {core.parent.name for core in cores if "def recall(" in core.read_text(encoding="utf-8")}
+    services = {name.replace("_", "-") for name in rebuilding}
+    assert {name for name in services if name in named[1]} == services
+    assert named[1].replace(" of each model", "").replace("\n", " ").count("the ") + 1 == len(services)
+
+
+def test_the_table_of_lost_entries_has_a_row_for_every_service_and_names_every_stream() -> None:
+    text = (ROOT / "docs" / "explanation" / "crash-anywhere.md").read_text(encoding="utf-8")
+    lost = text[text.index("| gone | what happens |") : text.index("**By service.**")]
+    services = text[text.index("| service | notices by |") : text.index("**How the loss is named.**")]
+    rows = {name for cell in re.findall(r"^\| ([^|]+) \|", services, re.MULTILINE) for name in cell.split(", ")}
+    holders = {service for spec in STREAMS.values() for service in (*spec.writers, *spec.readers)} - {"console"}
+    assert holders <= rows
+    words = {"market": "bars", "gates": "verdicts", "dead": "dead letter", "alarms": "alarm"}
+    assert [name for name in STREAMS if words.get(name, name) not in lost] == []
