@@ -9,6 +9,7 @@ import pytest
 
 from schemas.catalogue import STREAMS
 from schemas.control import Command
+from shared.log.written import WRITERS
 
 ROOT: Final = Path(__file__).parents[1]
 RECORDS: Final = ROOT / "docs" / "adr"
@@ -121,3 +122,19 @@ def test_the_table_of_lost_entries_has_a_row_for_every_service_and_names_every_s
     assert holders <= rows
     words = {"market": "bars", "gates": "verdicts", "dead": "dead letter", "alarms": "alarm"}
     assert [name for name in STREAMS if words.get(name, name) not in lost] == []
+
+
+def page(*path: str) -> str:
+    return ROOT.joinpath("docs", *path).read_text(encoding="utf-8")
+
+
+def test_the_pages_of_archive_and_digests_name_the_streams_that_they_are_about() -> None:
+    kept = re.search(r"Streams without a retention \(([^)]+)\)", page("explanation", "archive.md"))
+    assert kept is not None
+    assert {*kept[1].split(", ")} == {name for name, spec in STREAMS.items() if spec.retention_ms is None}
+    digests = page("explanation", "digests.md")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([a-z-]+)", digests, re.MULTILINE))
+    assert rows == dict(WRITERS)
+    others = re.search(r"\*\*Streams that are not in the table\*\*:(.*?)own chain", digests, re.DOTALL)
+    assert others is not None
+    assert {*re.findall(r"`(\w+)`", others[1])} == {*STREAMS} - {*WRITERS}
