@@ -1,5 +1,6 @@
 """``conclave decisions``: show decisions and their ballots, the newest or those of a symbol and a time."""
 
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
@@ -67,7 +68,7 @@ class Decisions:
         memory. Raises ``LostError`` if entries are neither in the log nor in the archive."""
         read = self._at_end if self._chosen == NEWEST else self._found
         for place in self._places:
-            for decision in await read(place, count):
+            for decision in await read(place, min(count, sys.maxsize)):
                 yield decision
         echo_unreadable(self._unreadable)
 
@@ -164,8 +165,9 @@ async def decisions(
             line = Text.assemble(f"{decision.id.hex()[:SHORT_ID]}  ", decision_line(decision.event))
             console.print(line, soft_wrap=True)
 
+    past = open_archive(settings) if chosen != NEWEST else None
     async with reached_log(settings, "conclave:console") as log:
-        recorded = Decisions(log, settings.installation.partitions, chosen, open_archive(settings))
+        recorded = Decisions(log, settings.installation.partitions, chosen, past)
         async for decision in recorded.newest(last):
             show(decision)
         if follow:

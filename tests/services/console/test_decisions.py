@@ -71,7 +71,9 @@ def test_of_the_decisions_that_match_the_newest_are_shown_as_many_as_asked_for(h
     assert hours(hundred, "--symbol", "BTCUSDT") == list(range(80, 100))
     assert hours(hundred, "--symbol", "BTCUSDT", "--to", "2024-01-02T00:00", "-n", "3") == [22, 23, 24]
     assert hours(hundred, "--symbol", "BTCUSDT", "-n", "0") == hours(hundred, "-n", "0") == []
-    assert len(hours(hundred, "--symbol", "BTCUSDT", "-n", "1000")) == 100
+    for most in ("1000", "9" * 25):
+        assert len(hours(hundred, "--symbol", "BTCUSDT", "-n", most)) == 100
+        assert len(hours(hundred, "-n", most)) == 200
     assert shown(hundred, "--symbol", "SOLUSDT") == []
 
 
@@ -87,8 +89,8 @@ def test_only_the_partition_of_a_symbol_is_searched(desk: Desk) -> None:
     for name in ("BTCUSDT", "ETHUSDT"):
         events = [decision(hour, name) for hour in range(3)]
         desk.with_log(partial(record, stream="decisions", events=events, partition=partition_of(name, 2)))
+        assert shown(desk, "--symbol", name, "-n", "1") == [(name, 2)]
     assert {partition_of(name, 2) for name in ("BTCUSDT", "ETHUSDT")} == {0, 1}
-    assert shown(desk, "--symbol", "ETHUSDT", "-n", "1") == [("ETHUSDT", 2)]
     assert sorted(shown(desk, "-n", "1")) == [("BTCUSDT", 2), ("ETHUSDT", 2)]
 
 
