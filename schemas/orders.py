@@ -72,8 +72,9 @@ class IntentRefused(Struct, frozen=True, omit_defaults=True, tag="intent.refused
 class OrderEnded(Struct, frozen=True, tag="order.ended"):
     """An order ended before all of it was filled; the rest will not be.
 
-    ``expired``: the next bar opened after ``valid_until``. ``partly_filled``: the volume of the bar was too small under
-    the policy. ``open_time`` is that of the bar by which it ended. ``unfilled`` is what is left of the quantity."""
+    ``expired``: the fill, ``latency_ms`` after the open of the next bar, would have been after ``valid_until``.
+    ``partly_filled``: the volume of the bar was too small under the policy. ``open_time`` is that of the bar by which
+    it ended. ``unfilled`` is what is left of the quantity."""
 
     symbol: Symbol
     interval_ms: IntervalMs

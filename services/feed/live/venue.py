@@ -12,6 +12,7 @@ import anyio
 from services.feed.live.state import Candle, LiveSeries, Read
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
+from shared.distribution import install_command
 
 TIMEOUT_S: Final = 10.0
 """How long one answer may take."""
@@ -104,7 +105,7 @@ def open_venue(
         from ccxt import pro  # noqa: PLC0415  # half a second to import, and an extra
     except ImportError as error:
         raise SourceError(
-            f"bars of {exchange} need ccxt, which is not installed ({error}): install conclave-signals[exchange]"
+            f"bars of {exchange} need ccxt, which is not installed ({error}): {install_command('exchange')}"
         ) from None
     if exchange not in pro.exchanges:
         raise SourceError(f"ccxt has no streams of an exchange {exchange!r}; it has {', '.join(pro.exchanges)}")
