@@ -210,7 +210,7 @@ class _Names:
 def _is_in_base(name: str, symbol: str) -> bool:
     """Return whether a volume such as ``volume_btc`` is in the first currency of a symbol such as BTC/USD."""
     currency = name.replace("volume", "").strip("_()").upper()
-    return bool(currency) and symbol.upper().startswith(currency) and symbol.upper() != currency
+    return bool(currency) and symbol.upper().startswith(currency)
 
 
 def _is_date(text: str) -> bool:
