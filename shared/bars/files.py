@@ -1,16 +1,21 @@
 """Recognise a file of bars: its format by its content, its symbol and interval by rows, name, or the caller."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shared.bars.chunks import UNREADABLE, Chunk, RowReader, milliseconds
-from shared.bars.names import SYMBOL, from_name, interval_text
-from shared.bars.parquet import recognise_parquet
-from shared.bars.rows import SourceError
-from shared.bars.text import BROKEN, Csv, Json, layout_of, open_binary, text_of
+import numpy as np
+from numpy.typing import NDArray
 
+from shared.bars.chunks import UNREADABLE, Chunk, RowReader, milliseconds
+from shared.bars.names import SYMBOL, UNITS, from_name, interval_text
+from shared.bars.parquet import Parquet, recognise_parquet
+from shared.bars.rows import SourceError
+from shared.bars.text import BROKEN, CLOCK, DAY, Csv, Json, layout_of, open_binary, text_of
+
+DAY_MS: Final = UNITS["d"]
 HEAD: Final = 20
 """The number of lines read to distinguish a file without a header from a file without bars."""
 
@@ -63,17 +68,20 @@ def probe(path: Path, name: str, symbol: str | None, interval_ms: int | None) ->
             )
         if not SYMBOL.fullmatch(symbol):
             raise SourceError(f"{name}: {symbol!r} is not a symbol: expected at most 32 letters, digits and . _ : / -")
+    _refuse_two_times(reader, name)
     chunk = next(reader.chunks(), None)
     if chunk is None:
         return BarFile(name, path, reader, symbol, interval_ms or named.interval_ms or 0, None)
     times = milliseconds(chunk.opened)[0][chunk.opened != UNREADABLE].tolist()
     if not times:
+        why = f" ({chunk.bad[0]})" if 0 in chunk.bad else ""
         raise SourceError(
-            f"{name}: none of the first {len(chunk.lines)} rows has a readable time: {chunk.raw[0][:200]!r}"
+            f"{name}: none of the first {len(chunk.lines)} rows has a readable time: {chunk.raw[0][:200]!r}{why}"
         )
     if reader.has_symbol:
         _in_time_order(reader, name)
     _refuse_backwards(chunk, name)
+    _refuse_repeated_times(chunk, name)
     return BarFile(name, path, reader, symbol, _interval(name, interval_ms or named.interval_ms, chunk), times[0])
 
 
@@ -150,6 +158,58 @@ def _refuse_backwards(chunk: Chunk, name: str) -> None:
             f"{name}: the rows run backwards in time ({later[False]} of the first {len(chunk.lines)} are earlier than "
             "the row before); sort the file by time, the oldest row first"
         )
+
+
+def _refuse_repeated_times(chunk: Chunk, name: str) -> None:
+    """Refuse a file whose rows mostly have the time of the row before and other prices: its times are incomplete."""
+    last: dict[str, tuple[int, list[float]]] = {}
+    repeated = later = 0
+    symbols = chunk.symbols or [""] * len(chunk.lines)
+    for symbol, time, numbers in zip(
+        symbols, milliseconds(chunk.opened)[0].tolist(), chunk.values.tolist(), strict=True
+    ):
+        before = last.get(symbol)
+        if time >= 0 and before is not None:
+            repeated += time == before[0] and numbers != before[1]
+            later += time > before[0]
+        if time >= 0:
+            last[symbol] = time, numbers
+    if repeated > later:
+        raise SourceError(
+            f"{name}: {repeated} of the first {len(chunk.lines)} rows have the time of the row before and other "
+            f"prices, so the column of times is incomplete, or the rows are of several symbols; give each row all of "
+            f"its time in one column, or in the columns {DAY} and {CLOCK}, and its symbol in the column symbol"
+        )
+
+
+def _refuse_two_times(reader: RowReader, name: str) -> None:
+    """Refuse a file that has two columns of times which disagree. The date of the time does not disagree with it."""
+    if not isinstance(reader, Csv | Parquet) or not reader.layout.rivals:
+        return
+    layout = reader.layout
+    opened, whole = _first_times(reader)
+    for rival in layout.rivals:
+        try:
+            other, readable = _first_times(replace(reader, layout=layout._replace(time=rival, rivals=())))
+        except SourceError:
+            continue  # the column is of no type that can be a time
+        both = whole & readable
+        differ = np.flatnonzero(both & (other != opened) & (other != opened - opened % DAY_MS))
+        if len(differ):
+            row = differ[0]
+            raise SourceError(
+                f"{name}: columns {layout.time + 1} and {rival + 1} both have times and differ: {opened[row]} and "
+                f"{other[row]} (ms since 1970) in row {row + 1}; leave the one that is not the time of the open out of "
+                "the file"
+            )
+
+
+def _first_times(reader: RowReader) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the times (ms) of the first rows, and which of them can be read."""
+    chunk = next(reader.chunks(), None)
+    if chunk is None:
+        return np.empty(0, np.int64), np.empty(0, np.bool_)
+    return milliseconds(chunk.opened)[0], chunk.opened != UNREADABLE
 
 
 def _in_time_order(reader: RowReader, name: str) -> None:

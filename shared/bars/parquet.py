@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
 from shared.bars.rows import SourceError
-from shared.bars.text import PRICE_NAMES, Layout, by_names
+from shared.bars.text import CLOCK, DAY, PRICE_NAMES, Layout, by_names
 from shared.distribution import install_command
 
 
@@ -38,6 +38,8 @@ def recognise_parquet(path: Path, name: str) -> "Parquet":
         raise SourceError(
             f"{name}: expected columns open_time, {', '.join(PRICE_NAMES)}; it has {', '.join(columns)[:500]}"
         )
+    if layout.clock is not None:
+        raise SourceError(f"{name}: the time is in two columns, {DAY} and {CLOCK}; expected one column of timestamps")
     return Parquet(path, name, tuple(columns), layout)
 
 

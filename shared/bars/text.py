@@ -26,11 +26,17 @@ from shared.bars.rows import SourceError
 BROKEN: Final = (EOFError, OSError, zlib.error, zipfile.BadZipFile)
 KLINE_WIDTH: Final = 12
 TIME_NAMES: Final = ("open_time", "timestamp", "datetime", "date", "time")
+"""The names of a column of times, the most exact first."""
+DAY, CLOCK = "date", "time"
+"""The names of two columns that give one time together."""
 PRICE_NAMES: Final = ("open", "high", "low", "close", "volume")
 
 
 class Layout(NamedTuple):
-    """The indices of the columns; ``prices`` are open, high, low, close, volume."""
+    """The indices of the columns; ``prices`` are open, high, low, close, volume.
+
+    ``clock`` is the column with the time of day if ``time`` has only the date. ``rivals`` are further columns of times.
+    """
 
     width: int
     time: int
@@ -38,6 +44,8 @@ class Layout(NamedTuple):
     close_time: int | None
     symbol: int | None
     header: bool
+    clock: int | None = None
+    rivals: tuple[int, ...] = ()
 
 
 KLINES: Final = Layout(KLINE_WIDTH, 0, (1, 2, 3, 4, 5), 6, None, header=False)
@@ -83,7 +91,7 @@ def layout_of(head: Sequence[str], name: str) -> Layout:
 
 def by_names(cells: Sequence[str], name: str) -> Layout | None:
     """Return the columns by their lower-case names; None if no name is known. Raises ``SourceError`` if some are
-    missing."""
+    missing or there twice."""
     times = [name for name in TIME_NAMES if name in cells]
     missing = [name for name in PRICE_NAMES if name not in cells]
     if not times and len(missing) == len(PRICE_NAMES):
@@ -91,7 +99,11 @@ def by_names(cells: Sequence[str], name: str) -> Layout | None:
     if not times or missing:
         lacking = missing if times else [f"one of {', '.join(TIME_NAMES)}", *missing]
         raise SourceError(f"{name}: the header has no {', '.join(lacking)}; it has {', '.join(cells)[:500]}")
+    twice = [name for name in (*times, *PRICE_NAMES, "close_time", "symbol") if cells.count(name) > 1]
+    if twice:
+        raise SourceError(f"{name}: the header has {', '.join(twice)} more than once: leave one of each in the file")
     first, high, low, last, volume = (cells.index(name) for name in PRICE_NAMES)
+    joined = times == [DAY, CLOCK]
     return Layout(
         len(cells),
         cells.index(times[0]),
@@ -99,6 +111,8 @@ def by_names(cells: Sequence[str], name: str) -> Layout | None:
         cells.index("close_time") if "close_time" in cells else None,
         cells.index("symbol") if "symbol" in cells else None,
         header=True,
+        clock=cells.index(CLOCK) if joined else None,
+        rivals=() if joined else tuple(cells.index(time) for time in times[1:]),
     )
 
 
@@ -202,7 +216,7 @@ def _plain(text: str) -> bool:
 
 def _parse_all(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw: Sequence[str]) -> Chunk:
     columns = list(zip(*cells, strict=True))
-    if len(columns) != layout.width:
+    if len(columns) != layout.width or layout.clock is not None:
         raise ValueError
     opened = np.array(list(map(int, columns[layout.time])), dtype=np.int64)
     closed = None
@@ -223,7 +237,9 @@ def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], ra
         try:
             if len(row) != layout.width:
                 raise ValueError(f"expected {layout.width} columns, found {len(row)}")
-            opened[index] = _moment(row[layout.time])
+            opened[index] = (
+                _moment(row[layout.time]) if layout.clock is None else _joined(row, layout.time, layout.clock)
+            )
             if closed is not None and layout.close_time is not None:
                 closed[index] = _moment(row[layout.close_time])
             values[index] = [_number(row[price]) for price in layout.prices]
@@ -242,6 +258,18 @@ def _number(cell: str) -> float:
     except ValueError:
         pass
     raise ValueError(f"{cell[:50]!r} is not a number")
+
+
+def _joined(row: Sequence[str], day: int, clock: int) -> int:
+    """Return the time that a date and a time of day give together."""
+    text = f"{_bare(row[day])}T{_bare(row[clock])}"
+    try:
+        return _moment(text)
+    except ValueError:
+        raise ValueError(
+            f"{row[day][:50]!r} and {row[clock][:50]!r} in the columns {DAY} and {CLOCK} are not a date and a time of "
+            "day in ISO 8601; if one of them is a whole time, leave the other out of the file"
+        ) from None
 
 
 def _moment(cell: str) -> int:
