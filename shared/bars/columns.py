@@ -2,6 +2,7 @@
 caller states. What could be one or the other is refused with what to state, since a wrong column is not noticed later.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, tzinfo
@@ -18,6 +19,9 @@ PRICE_NAMES: Final = ("open", "high", "low", "close")
 SYMBOL_NAMES: Final = ("symbol", "ticker", "pair", "instrument_name", "instrument", "product_id", "tic")
 ROLES: Final = ("time", *PRICE_NAMES, "volume", "close_time", "symbol")
 """What a column can be stated to be."""
+
+
+_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?|\d{6}")
 
 
 class Stated(NamedTuple):
@@ -135,9 +139,9 @@ class _Names:
         if not places and whole(name) and 0 < int(name) <= len(self.cells):
             places = [int(name) - 1]
         if len(places) != 1:
-            has = "two columns" if places else "no column"
+            fault = f"the header has {plain(name)} more than once" if places else f"there is no column {name!r}"
             raise SourceError(
-                f"{self.name}: {has} {name!r}; it has {', '.join(self.cells)[:500]}. State one by its number from 1:"
+                f"{self.name}: {fault}; it has {', '.join(self.cells)[:500]}. State one by its number from 1:"
                 f" --columns {role}=NUMBER"
             )
         return places[0]
@@ -180,17 +184,25 @@ class _Names:
         if self.known is not None:
             date, *clocks = (name for name in self.known.times if name in self.cells)
             return self._index_of_time(date), self._index_of_time(clocks[0]) if clocks else None
-        if "open_time" in times or len(times) == 1 or not self.rows:
-            return self._index_of_time(times[0]), None
-        columns = {name: [row[self.cells.index(name)].strip().strip('"') for row in self.rows] for name in times}
-        dates = [name for name, texts in columns.items() if all(map(_is_date, texts))]
-        clocks = [name for name, texts in columns.items() if all(map(_is_clock, texts))]
-        if len(dates) == len(clocks) == 1 and len(times) == 2:
-            return self._index_of_time(dates[0]), self._index_of_time(clocks[0])
+        places = {name: self._index_of_time(name) for name in times}
+        if len(times) == 1 or not self.rows:
+            return places[times[0]], None
+        columns = {name: [row[at].strip().strip('"').strip() for row in self.rows] for name, at in places.items()}
+        dates = [name for name, texts in columns.items() if _mostly(_is_date, texts)]
+        clocks = [name for name, texts in columns.items() if name not in dates and _mostly(_is_clock, texts)]
+        together = ""
+        if len(dates) == len(clocks) == 1:
+            together = f"{dates[0]}+{clocks[0]}"
+            pairs = zip(columns.pop(dates[0]), columns.pop(clocks[0]), strict=True)
+            columns[together] = [f"{date} {clock}" for date, clock in pairs]
+            dates = []
         agreeing = _agreeing(columns, dates, self.stated.zone)
         if agreeing is None:
             raise self._ambiguous("time", times)
-        return self._index_of_time(agreeing), None
+        if agreeing == together:
+            date, _, clock = together.partition("+")
+            return places[date], places[clock]
+        return places[agreeing], None
 
     def _index_of_time(self, name: str) -> int:
         return _Names(self.cells, self.rows, self.name, Stated())._index("time", name)
@@ -218,8 +230,12 @@ def _is_date(text: str) -> bool:
 
 
 def _is_clock(text: str) -> bool:
-    parts = text.split(":")
-    return len(parts) in {2, 3} and len(parts[0]) in {1, 2} and all(part.replace(".", "").isdecimal() for part in parts)
+    return _CLOCK.fullmatch(text) is not None
+
+
+def _mostly(test: Callable[[str], bool], texts: Sequence[str]) -> bool:
+    """Return whether more than half of the texts are of a kind: a few rows may be damaged."""
+    return 2 * sum(map(test, texts)) > len(texts)
 
 
 def _is_count(text: str) -> bool:
@@ -247,7 +263,8 @@ def _agreeing(columns: dict[str, list[str]], dates: Sequence[str], zone: tzinfo 
     for name, texts in columns.items():
         others = [_moment(text, zone) for text in texts]
         day = 86_400 * 10**6 if name in dates and best not in dates else 1
-        if None in times or [None if time is None else time - time % day for time in times] != others:
+        both = [(time - time % day, other) for time, other in zip(times, others, strict=True) if time and other]
+        if not both or any(time != other for time, other in both):
             return None
     return best
 

@@ -83,7 +83,12 @@ def probe(path: Path, name: str, stated: Stated, *, backwards: bool = False) -> 
     reader, inner, named = recognise(path, name, stated)
     symbol = stated.symbol
     if reader.has_symbol and symbol is not None:
-        raise SourceError(f"{name}: the rows have a symbol column; do not state one ({symbol})")
+        first = next(reader.chunks(), None)
+        others = set(first.symbols or ()) - {symbol} if first is not None else ()
+        if others:
+            found = ", ".join(sorted(others))[:80]
+            raise SourceError(f"{name}: the rows have a symbol column, with {found}; do not state one ({symbol})")
+        symbol = None
     if not reader.has_symbol:
         symbol = symbol or inner or named.symbol
         if symbol is None:
@@ -110,6 +115,7 @@ def probe(path: Path, name: str, stated: Stated, *, backwards: bool = False) -> 
         _in_time_order(reader, name)
     if not backwards:
         _refuse_backwards(chunk, name)
+        _refuse_repeated_times(chunk, name)
     return BarFile(name, path, reader, symbol, _interval(name, interval_ms, chunk), times[0], program)
 
 
@@ -195,6 +201,28 @@ def _refuse_backwards(chunk: Chunk, name: str) -> None:
         raise SourceError(
             f"{name}: the rows run backwards in time ({later[False]} of the first {len(chunk.lines)} are earlier than "
             "the row before); sort it, the oldest row first: conclave bars merge FILE --out SORTED.parquet"
+        )
+
+
+def _refuse_repeated_times(chunk: Chunk, name: str) -> None:
+    """Refuse a file whose rows mostly have the time of the row before and other prices: its times are incomplete."""
+    last: dict[str, tuple[int, list[float]]] = {}
+    repeated = later = 0
+    symbols = chunk.symbols or [""] * len(chunk.lines)
+    for symbol, time, numbers in zip(
+        symbols, milliseconds(chunk.opened)[0].tolist(), chunk.values.tolist(), strict=True
+    ):
+        before = last.get(symbol)
+        if time >= 0 and before is not None:
+            repeated += time == before[0] and numbers != before[1]
+            later += time > before[0]
+        if time >= 0:
+            last[symbol] = time, numbers
+    if repeated > later:
+        raise SourceError(
+            f"{name}: {repeated} of the first {len(chunk.lines)} rows have the time of the row before and other "
+            "prices, so the column of times is incomplete, or the rows are of several symbols; state the columns that"
+            " say more: --columns time=DATE+TIME, --columns symbol=NAME"
         )
 
 

@@ -16,7 +16,7 @@ from schemas.codec import UNDECODABLE
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
 from shared.bars.columns import Layout, Stated, by_names
 from shared.bars.rows import SourceError
-from shared.bars.times import EARLIEST_S, EARLY, moment, since_1970
+from shared.bars.times import EARLIEST_S, EARLY, joined, moment, since_1970
 from shared.distribution import install_command
 
 HEAD: Final = 200
@@ -231,10 +231,11 @@ class _Batch:
                 self.bad.setdefault(row, f"{name} is no time")
                 continue
             try:
-                if isinstance(value, datetime):
-                    opened[row] = since_1970(value, zone)
+                if clock is not None:
+                    date = value.isoformat().removesuffix("T00:00:00") if isinstance(value, datetime) else str(value)
+                    opened[row] = joined(date, "" if time is None else str(time), zone)
                 else:
-                    opened[row] = moment(str(value) if time is None else f"{value} {time}", zone)
+                    opened[row] = since_1970(value, zone) if isinstance(value, datetime) else moment(str(value), zone)
             except (ValueError, OverflowError) as error:
                 self.bad.setdefault(row, str(error))
         return opened

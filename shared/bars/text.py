@@ -21,7 +21,7 @@ from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
 from shared.bars.columns import PRICE_NAMES, TIME_NAMES, Layout, Stated, by_names, by_position
 from shared.bars.formats import Positional
 from shared.bars.rows import SourceError
-from shared.bars.times import EARLIEST_S, moment
+from shared.bars.times import EARLIEST_S, joined, moment
 
 BROKEN: Final = (EOFError, OSError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 """What is raised for a file that is damaged, and for an archive that is encrypted or of another kind."""
@@ -196,7 +196,7 @@ def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], ra
 
 def _open_time(row: Sequence[str], layout: Layout) -> int:
     time = bare(row[layout.time])
-    return moment(time if layout.clock is None else f"{time} {bare(row[layout.clock])}", layout.zone)
+    return moment(time, layout.zone) if layout.clock is None else joined(time, bare(row[layout.clock]), layout.zone)
 
 
 def _number(cell: str) -> float:

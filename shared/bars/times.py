@@ -49,6 +49,17 @@ def moment(text: str, zone: tzinfo | None = None) -> int:
     return since_1970(time, zone)
 
 
+def joined(date: str, clock: str, zone: tzinfo | None = None) -> int:
+    """Return the time of a date and a time of day, in microseconds since 1970. Raises ``ValueError``."""
+    try:
+        if clock and not (":" in date or _is_whole_float(date)):
+            return since_1970(datetime.fromisoformat(f"{_as_iso(date)}T{clock}"), zone)
+    except ValueError as error:
+        if EARLY in str(error) or "clocks" in str(error):
+            raise
+    raise ValueError(f"{date[:50]!r} and {clock[:50]!r} are not a date and a time of day in ISO 8601")
+
+
 def since_1970(time: datetime, zone: tzinfo | None = None) -> int:
     """Return a time in microseconds since 1970. See ``moment``."""
     if time.tzinfo is None:

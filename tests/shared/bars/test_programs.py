@@ -332,7 +332,7 @@ AMBIGUOUS = {
     ),
     "a column twice": (
         lines("time,open,high,low,close,close,volume", lambda t, o, h, low, c, v: (t, o, h, low, c, c + 1, v)),
-        "two columns 'close'",
+        "the header has close more than once",
     ),
     "dates in digits": (
         lines("time,open,high,low,close,volume", lambda time, *rest: (dotted(time, "%Y%m%d%H%M"), *rest)),
