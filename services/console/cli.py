@@ -21,6 +21,7 @@ MODULES: Final = {
     "run": "run.service",
     "up": "run.installation",
     "down": "run.installation",
+    "bars": "bars.commands",
     "feed": "run.feed",
     "train": "training.commands",
     "artifacts": "training.artifacts",

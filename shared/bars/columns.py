@@ -40,7 +40,7 @@ NOTHING_STATED: Final = Stated()
 class Layout(NamedTuple):
     """The indices of the columns; ``prices`` are open, high, low, close, volume. ``clock`` is the time of day if
     ``time`` is the date alone. ``closed``: a column that is 1 or true if the bar is closed. ``zone`` is that of times
-    without one. ``skip``: the lines before the first row."""
+    without one. ``skip``: the lines before the first row. ``times``: what the times are, if no whole numbers."""
 
     width: int
     time: int
@@ -53,6 +53,7 @@ class Layout(NamedTuple):
     zone: tzinfo | None = None
     delimiter: str = ","
     program: str = "columns by name"
+    times: str = ""
     last_open: bool = False
 
 
@@ -106,6 +107,7 @@ class _Names:
         time, clock = self._time(times)
         first, high, low, last = (self._index(role, role) for role in PRICE_NAMES)
         known = self.known
+        texts = [self._text(row, time, clock) for row in self.rows]
         local = known.local if known is not None else ""
         return Layout(
             len(self.cells),
@@ -115,7 +117,8 @@ class _Names:
             symbols,
             clock=clock,
             closed=self.cells.index(known.closed) if known and known.closed in self.cells else None,
-            zone=zone_for([self._text(row, time, clock) for row in self.rows], self.name, self.stated.zone, local),
+            zone=zone_for(texts, self.name, self.stated.zone, local),
+            times=kind_of(texts, self.stated.zone),
             program=known.program if known is not None else "columns by name",
         )
 
@@ -286,6 +289,14 @@ def zone_for(texts: Sequence[str], name: str, zone: tzinfo | None, local: str) -
     return zone
 
 
+def kind_of(texts: Sequence[str], zone: tzinfo | None) -> str:
+    """Return what times are, if they are no whole numbers: text, and whose."""
+    first = next((text.strip().strip('"') for text in texts), "")
+    if not first or _is_count(first) or first.removesuffix(".0").isdecimal():
+        return ""
+    return "text with a zone" if has_zone(first) else f"text in {zone or 'UTC'}"
+
+
 def by_position(
     rows: Sequence[Sequence[str]], container: Container, name: str, stated: Stated
 ) -> tuple[Layout, Positional | None]:
@@ -330,6 +341,7 @@ def placed(form: Positional, rows: Sequence[Sequence[str]], name: str, stated: S
         clock=form.clock,
         closed=form.closed,
         zone=zone_for(texts, name, stated.zone, form.local),
+        times=kind_of(texts, stated.zone),
         program=form.program,
         last_open=form.last_open,
     )

@@ -21,7 +21,8 @@ HEAD: Final = 200
 
 class BarFile(NamedTuple):
     """A file whose rows can be read. ``symbol`` is None if rows have their own. ``first`` is the open time (ms) of the
-    first readable row, None if there are no rows. ``program`` is the format."""
+    first readable row, None if there are no rows. ``program`` is the format. ``times`` is what its times are, if they
+    are no whole numbers."""
 
     name: str
     path: Path
@@ -30,6 +31,7 @@ class BarFile(NamedTuple):
     interval_ms: int
     first: int | None
     program: str = ""
+    times: str = ""
 
 
 class Recognised(NamedTuple):
@@ -99,10 +101,10 @@ def probe(path: Path, name: str, stated: Stated, *, backwards: bool = False) -> 
         if not SYMBOL.fullmatch(symbol):
             raise SourceError(f"{name}: {symbol!r} is not a symbol: expected at most 32 letters, digits and . _ : / -")
     interval_ms = stated.interval_ms or named.interval_ms
-    program = reader.layout.program
+    about = (reader.layout.program, reader.layout.times)
     chunk = next(reader.chunks(), None)
     if chunk is None:
-        return BarFile(name, path, reader, symbol, interval_ms or 0, None, program)
+        return BarFile(name, path, reader, symbol, interval_ms or 0, None, *about)
     readable = chunk.opened != UNREADABLE
     times = milliseconds(chunk.opened)[0][readable].tolist()
     if not times:
@@ -116,7 +118,7 @@ def probe(path: Path, name: str, stated: Stated, *, backwards: bool = False) -> 
     if not backwards:
         _refuse_backwards(chunk, name)
         _refuse_repeated_times(chunk, name)
-    return BarFile(name, path, reader, symbol, _interval(name, interval_ms, chunk), times[0], program)
+    return BarFile(name, path, reader, symbol, _interval(name, interval_ms, chunk), times[0], *about)
 
 
 def _refuse_calendar(name: str, numbers: list[int]) -> None:

@@ -27,23 +27,21 @@ INDEX: Final = "__index_level_0__"
 PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def arrow(name: str) -> Any:
-    """Return ``pyarrow``. Raises ``SourceError`` with the command that installs it."""
+def arrow(need: str) -> Any:
+    """Return ``pyarrow``. Raises ``SourceError`` with what needs it and the command that installs it."""
     try:
         import pyarrow  # noqa: PLC0415  # an optional extra
         import pyarrow.compute  # noqa: PLC0415  # an optional extra
         import pyarrow.ipc  # noqa: PLC0415  # an optional extra
         import pyarrow.parquet  # noqa: PLC0415  # an optional extra
     except ImportError:
-        raise SourceError(
-            f"{name} is a Parquet or Feather file, and pyarrow is missing: {install_command('parquet')}"
-        ) from None
+        raise SourceError(f"{need}, and pyarrow is missing: {install_command('parquet')}") from None
     return pyarrow
 
 
 def recognise_table(path: Path, name: str, kind: str, stated: Stated, symbol: str | None) -> "ArrowTable":
     """Return the reader of a Parquet or Feather file, with its columns by name. Raises ``SourceError``."""
-    pyarrow = arrow(name)
+    pyarrow = arrow(f"{name} is a {kind} file")
     with _readable(pyarrow, f"{name}: not a readable {kind} file"):
         schema, batches = _opened(pyarrow, path, kind, None)
         with batches as rows:
@@ -56,6 +54,9 @@ def recognise_table(path: Path, name: str, kind: str, stated: Stated, symbol: st
         raise SourceError(
             f"{name}: expected columns open_time, open, high, low, close, volume; it has {', '.join(columns)[:500]}"
         )
+    times = schema.field(columns[layout.time]).type
+    if str(times).startswith(("timestamp", "date")):
+        layout = layout._replace(times=f"{times}{f' in {layout.zone}' if layout.zone else ''}")
     return ArrowTable(path, name, kind, tuple(columns), layout)
 
 
@@ -151,7 +152,7 @@ class ArrowTable:
 
     def chunks(self) -> Iterator[Chunk]:
         """See ``RowReader.chunks``."""
-        pyarrow = arrow(self.name)
+        pyarrow = arrow(f"{self.name} is a {self.kind} file")
         number = 1
         layout = self.layout
         indices = {layout.time, *layout.prices, layout.close_time, layout.symbol, layout.clock, layout.closed} - {None}
@@ -168,6 +169,16 @@ class ArrowTable:
             if not text.startswith(f"{self.name}: "):
                 text = f"{self.name}: cannot be read on after row {number - 1}: {text}"
             raise SourceError(text) from error
+
+
+def rows_in(table: ArrowTable) -> int:
+    """Return the number of rows of a table. Raises ``SourceError``."""
+    pyarrow = arrow(f"{table.name} is a {table.kind} file")
+    with _readable(pyarrow, table.name):
+        if table.kind == "Parquet":
+            return int(pyarrow.parquet.read_metadata(table.path).num_rows)
+        with pyarrow.ipc.open_file(pyarrow.OSFile(str(table.path))) as file:
+            return sum(file.get_batch(at).num_rows for at in range(file.num_record_batches))
 
 
 class _Batch:
