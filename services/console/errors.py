@@ -1,6 +1,5 @@
 """The errors that are shown as a message, and their exit codes. Any other error is a bug and shows its traceback."""
 
-import errno
 from typing import Final
 
 from services.console.control.issuing import NoDecisionError, OtherLogError, PassedError
@@ -70,14 +69,9 @@ CODES: Final[dict[type[Exception], int]] = {
 }
 
 
-DISK: Final = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENOTDIR)
-)
-"""What a file system answers that is full, read-only, damaged, or not for this user."""
-
-
 def exit_code(error: BaseException) -> int | None:
-    """Return the exit code of an error that is shown as a message; None for a bug."""
-    if type(error) in {OSError, PermissionError, NotADirectoryError} and getattr(error, "errno", None) in DISK:
+    """Return the exit code of an error that is shown as a message; None for a bug. What the system answers about a file
+    or a connection is none: a full disk, a name that is too long, a folder in place of a file."""
+    if isinstance(error, OSError) and error.errno is not None:
         return 2
     return next((code for kind, code in CODES.items() if isinstance(error, kind)), None)

@@ -1,14 +1,14 @@
 """Show the progress of long work on standard error: a bar in a terminal, a line now and then elsewhere."""
 
-import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import click
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from services.console.output import printable, terminal
@@ -32,25 +32,28 @@ class _Rate(ProgressColumn):
 
 
 def amount(done: float, total: float | None, speed: float | None, unit: str) -> str:
-    """Return how much is done, of how much, and the speed, as text."""
+    """Return how much is done, of how much, and the speed, as text; empty if nothing is counted."""
+    if not unit:
+        return ""
     of = f" of {total:,.0f}" if total else ""
     rate = f", {speed:,.0f} a second" if speed and speed >= 1 else ""
     return f"{done:,.0f}{of} {unit}{rate}"
 
 
 @contextmanager
-def progress(words: str, unit: str, total: float | None = None, *, exact: bool = True) -> Iterator[Advance]:
+def progress(words: str, unit: str = "", total: float | None = None, *, exact: bool = True) -> Iterator[Advance]:
     """Show the progress of what is done in this context, and yield a function that is called with what more is done.
 
-    ``total`` may be an estimate (not ``exact``): it is raised where more is done than that. Where there is no
-    terminal, nothing is shown of work that ends within ``SHOW_AFTER_S``. Standard output is left to the results."""
-    lines = _Lines(words, unit, total)
+    Without a ``unit`` only the time that passed is shown. ``total`` may be an estimate (not ``exact``): it is left out
+    once more is done than that. Where there is no terminal, nothing is shown of work that ends within ``SHOW_AFTER_S``.
+    Standard output is left to the results."""
     console = terminal(stderr=True)
     if not console.is_terminal:
-        yield lines.advance
-        lines.end()
+        with _Lines(words, unit, total) as lines:
+            yield lines.advance
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(20), _Rate(), TimeRemainingColumn())
+    counted = (_Rate(), TimeRemainingColumn()) if unit else ()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(20), *counted, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as shown:
         task = shown.add_task(printable(words), total=total, unit=unit)
 
@@ -67,49 +70,65 @@ def watched(
     items: Iterable[T], words: str, unit: str, total: float | None = None, *, exact: bool = True
 ) -> Iterator[T]:
     """Yield items, and show how many of them were taken (see ``progress``)."""
+    step = STEP if total is None or total > 100 * STEP else 1
     with progress(words, unit, total, exact=exact) as advance:
-        taken = 0
-        for item in items:
+        for number, item in enumerate(items, 1):
             yield item
-            taken += 1
-            if taken == STEP:
-                advance(taken)
-                taken = 0
-        advance(taken)
+            if number % step == 0:
+                advance(step)
+
+
+async def watched_async(items: AsyncIterable[T], words: str, unit: str, total: float | None = None) -> AsyncIterator[T]:
+    """Yield items, and show how many of them were taken (see ``progress``). ``total`` may be an estimate."""
+    with progress(words, unit, total, exact=False) as advance:
+        async for item in items:
+            yield item
+            advance(1)
 
 
 class _Lines:
-    """Progress as lines of text, the first after ``SHOW_AFTER_S``."""
+    """Progress as lines of text, the first after ``SHOW_AFTER_S``. A thread writes them, so that work is shown as well
+    that counts nothing."""
 
     def __init__(self, words: str, unit: str, total: float | None) -> None:
         self.words, self.unit, self.total = words, unit, total
         self.done = 0.0
         self.begun = time.monotonic()
-        self.due = self.begun + SHOW_AFTER_S
         self.shown = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self.shown:
+            self._write(f"done in {self._text(time.monotonic() - self.begun)}")
 
     def advance(self, more: int) -> None:
-        """Count what more is done, and write a line if one is due."""
+        """Count what more is done."""
         self.done += more
-        now = time.monotonic()
-        if now >= self.due:
-            self.due, self.shown = now + LINE_EVERY_S, True
-            self._write(now, self._left(now))
 
-    def end(self) -> None:
-        """Write a last line if there was one before."""
-        now = time.monotonic()
-        if self.shown:
-            self._write(now, f", done in {timedelta(seconds=round(now - self.begun))}")
+    def _watch(self) -> None:
+        wait_s = SHOW_AFTER_S
+        while not self._ended.wait(wait_s):
+            self.shown, wait_s = True, LINE_EVERY_S
+            self._write(self._left())
 
-    def _left(self, now: float) -> str:
+    def _left(self) -> str:
+        passed_s = time.monotonic() - self.begun
         if not self.total or not self.done or self.done >= self.total:
-            return ""
-        left_s = (now - self.begun) * (self.total - self.done) / self.done
-        return f", {timedelta(seconds=round(left_s))} left"
+            return self._text(passed_s)
+        return f"{self._text(passed_s * (self.total - self.done) / self.done)} left"
 
-    def _write(self, now: float, end: str) -> None:
-        speed = self.done / (now - self.begun) if now > self.begun else None
+    def _text(self, seconds: float) -> str:
+        return str(timedelta(seconds=round(seconds)))
+
+    def _write(self, end: str) -> None:
+        speed = self.done / (time.monotonic() - self.begun)
         of = self.total if self.total and self.done <= self.total else None
-        click.echo(printable(f"{self.words}: {amount(self.done, of, speed, self.unit)}{end}"), err=True)
-        sys.stderr.flush()
+        counted = amount(self.done, of, speed, self.unit)
+        click.echo(printable(f"{self.words}: {counted}{', ' if counted else ''}{end}"), err=True)

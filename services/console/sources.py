@@ -10,6 +10,7 @@ import click
 
 from services.console.parsing import COUNT, POSITIVE
 from shared.bars import BarSource, RefusedRow, Row
+from shared.bars.amount import estimated_rows
 from shared.bars.columns import Stated, stated_columns
 from shared.bars.feeds import MARK, open_bars
 from shared.bars.names import interval_text, parse_interval
@@ -157,3 +158,18 @@ class Part:
         """Yield the rows of the part (see ``BarSource.rows``)."""
         left = None if self.limit is None else max(self.limit - skip, 0)
         return islice(self.source.rows(self.skip + skip), left)
+
+
+def expected_rows(source: BarSource) -> int | None:
+    """Return about how many rows a source has; None if that is not known without reading it."""
+    match source:
+        case Part(source=inner, skip=skip, limit=limit):
+            rows = expected_rows(inner)
+            left = None if rows is None else max(rows - skip, 0)
+            return left if limit is None or left is None else min(left, limit)
+        case Only(source=inner):
+            return expected_rows(inner)
+        case SyntheticMarket():
+            return None if source.bars is None else source.bars * len(source.symbols)
+        case _:
+            return estimated_rows(source)

@@ -12,6 +12,7 @@ from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, coloured, echo_json, terminal
+from services.console.progress import progress
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import ProofCheck, ProofError, check, gather, sign_pack
@@ -50,7 +51,8 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
     with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         try:
-            pack = gather(source, configurations, _version(configurations, what), store)
+            with progress("gathering the evidence"):
+                pack = gather(source, configurations, _version(configurations, what), store)
         except ProofError as error:
             raise click.UsageError(str(error)) from None
     if key is not None:

@@ -4,13 +4,13 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Group, RenderableType
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +29,7 @@ from services.console.audit.tasks import (
 from services.console.context import settings_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import moment_ms
+from services.console.progress import watched
 from shared.archive import CorruptError
 from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
@@ -167,17 +168,15 @@ def _tasks(kinds: Sequence[str], partitions: int, models: Sequence[str]) -> Iter
 
 
 def _run(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int, *, quiet: bool) -> list[Findings]:
-    if jobs == 1 or len(tasks) <= 1:
-        return [check(where, span, task) for task in tasks]
-    spawn = multiprocessing.get_context("spawn")
-    with Progress(disable=quiet, transient=True) as progress, ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        line = progress.add_task("verifying", total=len(tasks))
-        futures = [pool.submit(check, where, span, task) for task in tasks]
-        findings = []
-        for future in futures:
-            findings.append(future.result())
-            progress.advance(line)
-        return findings
+    with ExitStack() as stack:
+        if jobs == 1 or len(tasks) <= 1:
+            made = (check(where, span, task) for task in tasks)
+        else:
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=spawn))
+            futures = [pool.submit(check, where, span, task) for task in tasks]
+            made = (future.result() for future in futures)
+        return list(made if quiet else watched(made, "verifying", "checks", len(tasks)))
 
 
 def check(where: Where, span: EntryRange, task: Task) -> Findings:

@@ -12,9 +12,10 @@ from schemas.control import SetExecutionPolicy
 from schemas.market import BarClosed
 from schemas.predictions import PredictionMade
 from services.console.context import asynchronous, settings_of
-from services.console.evidence.records import pages
+from services.console.evidence.records import entries_in, pages
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal, terminal_table
 from services.console.parsing import moment_ms
+from services.console.progress import watched_async
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
 from shared.control import EMPTY, ControlReader, State
@@ -84,7 +85,9 @@ async def read_money(
     policies: list[SetExecutionPolicy] = [state.execution for state in versions]
     comparison = MoneyComparison(policies, partitions, since)
     for partition in range(partitions):
-        async for entry in pages(log, StreamKey("predictions", partition), past=past):
+        predictions = pages(log, StreamKey("predictions", partition), past=past)
+        total = (await log.extent(StreamKey("predictions", partition))).added
+        async for entry in watched_async(predictions, "reading predictions", "entries", total):
             for _, envelope in events_of([entry], unreadable):
                 made = envelope.event
                 if isinstance(made, PredictionMade) and model in (None, made.model):
@@ -94,7 +97,8 @@ async def read_money(
                 event = envelope.event
                 comparison.order((event.symbol, event.interval_ms, event.origin == "synthetic"), event)
     bars = 0
-    async for partition, key, bar in _bars(log, partitions, past, unreadable):
+    all_bars, total = _bars(log, partitions, past, unreadable), await entries_in(log, "market", partitions)
+    async for partition, key, bar in watched_async(all_bars, "reading bars", "bars", total):
         comparison.bar(partition, key, bar)
         bars += 1
     return MoneyReport(bars, comparison.figures())

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.progress import track
 from rich.table import Table
 
 from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json, terminal
+from services.console.progress import watched
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
@@ -88,7 +88,8 @@ def verify(context: click.Context, location: str | None, output: str) -> None:
     empty."""
     store = _store(context, location)
     streams, faults = [], list[str]()
-    for place in track(Files.places(store), "reading", console=terminal(stderr=True), disable=output == "json"):
+    places = list(Files.places(store))
+    for place in watched(places, "verifying sealed files", "streams", len(places)):
         try:
             streams.append(check(store, place))
         except CorruptError as error:

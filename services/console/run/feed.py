@@ -52,6 +52,9 @@ async def feed(context: click.Context, /, **options: Any) -> None:
         counts = await _feed(loop, part, settings, speed, stop, name, restart=options["restart"])
     passed = f"; {counts.skipped:,} passed over: the market has them, or later ones" if counts.skipped else ""
     click.echo(f"{counts.sent:,} bars sent, {counts.refused:,} rows refused (see the stream `dead`){passed}")
+    if stop.is_set():
+        click.echo("interrupted before the end; the same command resumes after the last bar that was sent", err=True)
+        context.exit(130)
 
 
 @feed.command()

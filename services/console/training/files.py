@@ -12,7 +12,8 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
 from services.console.output import printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
-from services.console.sources import BARS_OPTIONS, Part, chosen_source
+from services.console.progress import watched
+from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, LeftOut, SourceError, gather
@@ -122,7 +123,8 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
     """Return the bars of a source by symbol, and say on standard error which rows were left out. Raises ``SourceError``
     if no bar is left, or if a symbol has several intervals."""
     left_out = LeftOut()
-    gathered = gather(source.rows(), left_out)
+    rows = watched(source.rows(), f"reading {source.name}", "rows", expected_rows(source), exact=False)
+    gathered = gather(rows, left_out)
     sentence = left_out.sentence()
     if not gathered:
         raise SourceError(f"{source.name}: no bar is left. {sentence or 'It has no rows'}")

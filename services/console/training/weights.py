@@ -10,6 +10,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, store_of
 from services.console.output import terminal
 from services.console.parsing import POSITIVE, SHARE, parameters
+from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import after_training, bars_of
 from shared.artifacts.show import render
@@ -82,19 +83,21 @@ async def import_(
     check that a model trained here must pass."""
     settings = settings_of(context)
     source, name = chosen_source(options)
-    imported = import_weights(
-        weights,
-        bars_of(source),
-        FEATURE_SETS[set_name],
-        classes=classes,
-        params=params,
-        scaler=scaler,
-        unpickle=unpickle_scaler,
-        source=name,
-        horizon=horizon,
-        hold=hold,
-        bridge=settings.features.bridge,
-    )
+    bars = bars_of(source)
+    with progress(f"importing {weights.name}"):
+        imported = import_weights(
+            weights,
+            bars,
+            FEATURE_SETS[set_name],
+            classes=classes,
+            params=params,
+            scaler=scaler,
+            unpickle=unpickle_scaler,
+            source=name,
+            horizon=horizon,
+            hold=hold,
+            bridge=settings.features.bridge,
+        )
     digest = store_of(settings).save(imported.manifest, imported.files)
     known = imported.manifest.imported
     assert known is not None

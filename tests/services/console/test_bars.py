@@ -1,11 +1,13 @@
 """``conclave bars``: exit codes, what is printed, and that nothing is written where something is unclear."""
 
 import json
+import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
-from services.console.cli import cli
+from services.console.cli import cli, main
 from tests.shared.bars.test_refused import HEADER, HOUR, START, row
 
 
@@ -68,3 +70,18 @@ def test_merge_writes_nothing_over_a_conflict(tmp_path: Path) -> None:
     assert "rows that only repeat a bar, left out: 1" in found.stderr
     assert json.loads(found.stdout)["series"][0]["bars"] == 9
     assert run("bars", "check", out).exit_code == 0
+
+
+def test_ctrl_c_leaves_a_sentence_and_130(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = write(tmp_path / "BTCUSDT-1h.csv", *map(row, range(9)))
+    monkeypatch.setattr("services.console.bars.commands.check_rows", interrupted)
+    monkeypatch.setattr(sys, "argv", ["conclave", "bars", "check", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert "conclave: interrupted before it was done" in capsys.readouterr().err
