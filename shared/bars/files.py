@@ -63,9 +63,10 @@ def recognise(path: Path, name: str, stated: Stated = NOTHING_STATED) -> Recogni
             lines = [line.strip("\r\n") for line in islice(text, HEAD)]
     except BROKEN as error:
         raise SourceError(f"{name}: cannot be read: {error}") from error
-    if not head:
+    lines = [line for line in lines if line.strip()]
+    if not lines:
         raise SourceError(f"{name}: the file is empty")
-    layout, form = layout_of([line for line in lines if line.strip()], name, stated, symbol)
+    layout, form = layout_of(lines, name, stated, symbol)
     return Recognised(Text(path, name, layout), None, _also_named(named, form, path.name))
 
 

@@ -46,9 +46,9 @@ def recognise_table(path: Path, name: str, kind: str, stated: Stated, symbol: st
         schema, batches = _opened(pyarrow, path, kind, None)
         with batches as rows:
             first = next(rows, None)
-    columns = schema.names
-    named = [_index_name(schema, column) for column in columns]
-    head = [] if first is None else _as_text(first.slice(0, HEAD), columns)
+        columns = schema.names
+        named = [_index_name(schema, column) for column in columns]
+        head = [] if first is None else _as_text(first.slice(0, HEAD), columns)
     layout = by_names(named, head, name, stated, symbol)
     if layout is None:
         raise SourceError(

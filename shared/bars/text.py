@@ -7,6 +7,8 @@ find the faulty rows.
 
 import gzip
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +25,17 @@ from shared.bars.formats import Positional
 from shared.bars.rows import SourceError
 from shared.bars.times import EARLIEST_S, joined, moment
 
-BROKEN: Final = (EOFError, OSError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+BROKEN: Final = (
+    EOFError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    UnicodeDecodeError,
+)
 """What is raised for a file that is damaged, and for an archive that is encrypted or of another kind."""
 DELIMITERS: Final = (",", "\t", ";")
 
