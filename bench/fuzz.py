@@ -9,7 +9,8 @@ half of the inputs get the digest that fits, so that the reader goes on to the c
 A failure is any exception except the one that the reader documents. It is printed with its seed. Weights of XGBoost and
 LightGBM are left out: a child process opens them (``shared.artifacts``), since their libraries can crash.
 
-``SEED=<number>`` chooses other inputs, ``INPUTS=<number>`` how many.
+Command lines follow (``bench.fuzz_commands``). ``SEED=<number>`` chooses other inputs, ``INPUTS=<number>`` and
+``LINES=<number>`` how many.
 """
 
 import gzip
@@ -28,6 +29,7 @@ from zoneinfo import ZoneInfo
 import click
 from rich.progress import track
 
+from bench import fuzz_commands
 from bench import fuzz_samples as samples
 from bench.harness import Figure
 from schemas.codec import UnreadableError, opened
@@ -213,7 +215,7 @@ def offer(inputs: int, seed: int, folder: Path) -> Outcome:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """Return the numbers of inputs that were read, refused, and failed."""
+    """Return the numbers of inputs that were read, refused, and failed, and those of command lines."""
     inputs = int(os.environ.get("INPUTS", QUICK_INPUTS if quick else INPUTS))
     with tempfile.TemporaryDirectory(prefix="conclave-fuzz-") as name:
         kinds, failures = offer(inputs, int(os.environ.get("SEED", "1")), Path(name))
@@ -225,4 +227,5 @@ def run(quick: bool) -> dict[str, Figure]:
         "refused": Figure(kinds["refused"], "inputs"),
         "refused_without_reason": Figure(kinds["no reason"], "inputs", "<= 0"),
         "failed": Figure(kinds["failed"], "inputs", "<= 0"),
+        **fuzz_commands.measured(quick),
     }

@@ -6,7 +6,7 @@ own, in an empty folder, with settings for a server that answers, for none, or t
 are left out, since they start processes that outlive a line.
 
 A failure is a traceback, an exit code that is not documented, or a child that Ctrl-C does not end. It is printed with
-its line. ``SEED=<number>`` chooses other lines, ``INPUTS=<number>`` how many.
+its line. ``BENCH=fuzz`` runs this after its inputs. ``SEED=<number>`` chooses other lines, ``LINES=<number>`` how many.
 """
 
 import os
@@ -26,10 +26,11 @@ import click
 from bench import fuzz_samples as samples
 from bench.harness import Figure
 from services.console.cli import MODULES, cli, main
+from services.console.run.service import TRY_AGAIN
 from shared.server.embedded import EmbeddedServer
 
-INPUTS: Final = 10_000
-QUICK_INPUTS: Final = 600
+LINES: Final = 10_000
+QUICK_LINES: Final = 300
 PATIENCE_S: Final = 8.0
 """Seconds after which a command is interrupted as by Ctrl-C, and once more until it is killed."""
 DOCUMENTED: Final = frozenset((0, 1, 2, 3, 130))
@@ -179,12 +180,14 @@ def _become(chosen: Line, folder: Path, written: Path) -> None:
         os._exit(code)
 
 
-def fault(found: Ended) -> str:
+def fault(found: Ended, words: tuple[str, ...]) -> str:
     """Return what is wrong with the end of a command line; empty if nothing is."""
     if "Traceback (most recent call last)" in found.output:
         return found.output[found.output.index("Traceback") :].strip().splitlines()[-1][:200]
     if found.code == -signal.SIGKILL:
         return "not ended by Ctrl-C"
+    if words[:1] in {("run",), ("guard",)} and found.code == TRY_AGAIN:
+        return ""
     return "" if found.code in DOCUMENTED else f"exit code {found.code}"
 
 
@@ -193,7 +196,7 @@ class Outcome(NamedTuple):
 
     codes: Counter[int]
     interrupted: int
-    faults: dict[str, tuple[Line, str]]
+    faults: dict[str, Line]
     failed: int
 
 
@@ -206,7 +209,7 @@ def offer(inputs: int, seed: int, folder: Path, url: str) -> Outcome:
         (folder / f"{name}.toml").write_text(text)
     settings = [*[str(folder / "answers.toml")] * 8, *[str(folder / "none.toml")] * 3, *files[:3]]
     codes: Counter[int] = Counter()
-    faults: dict[str, tuple[Line, str]] = {}
+    faults: dict[str, Line] = {}
     interrupted = count = 0
     for number in range(inputs):
         if number % 500 == 499:
@@ -216,27 +219,29 @@ def offer(inputs: int, seed: int, folder: Path, url: str) -> Outcome:
         found = ended(chosen, folder)
         codes[found.code] += 1
         interrupted += found.interrupted
-        wrong = fault(found)
+        wrong = fault(found, chosen.words)
         if wrong:
             count += 1
-            faults.setdefault(f"{' '.join(chosen.words[:2])}: {wrong}", (chosen, found.output))
+            kind = f"{' '.join(chosen.words[:2])}: {wrong}"
+            if kind not in faults:
+                faults[kind] = chosen
+                words = shlex.join(["--settings", chosen.settings, *chosen.words])[:600]
+                print(kind, words, found.output[-3000:], sep="\n    ", file=sys.stderr)
     return Outcome(codes, interrupted, faults, count)
 
 
-def run(quick: bool) -> dict[str, Figure]:
+def measured(quick: bool) -> dict[str, Figure]:
     """Return the numbers of command lines that ended with each exit code, and of those that failed."""
-    inputs = int(os.environ.get("INPUTS", QUICK_INPUTS if quick else INPUTS))
+    inputs = int(os.environ.get("LINES", QUICK_LINES if quick else LINES))
     for name in MODULES:  # once, so that no child imports
         cli.get_command(click.Context(cli), name)
     with tempfile.TemporaryDirectory(prefix="conclave-fuzz-") as name:
         folder = Path(name)
         with EmbeddedServer(folder / "server", die_with_parent=True) as server:
             found = offer(inputs, int(os.environ.get("SEED", "1")), folder, server.url)
-    for wrong, (chosen, output) in found.faults.items():
-        print(wrong, shlex.join(["--settings", chosen.settings, *chosen.words])[:600], output[-3000:], sep="\n    ")
     return {
         "lines": Figure(inputs, "command lines"),
         **{f"exit_{code}": Figure(count, "command lines") for code, count in sorted(found.codes.items())},
-        "interrupted": Figure(found.interrupted, "command lines"),
-        "failed": Figure(found.failed, "command lines", "<= 0"),
+        "lines_interrupted": Figure(found.interrupted, "command lines"),
+        "lines_failed": Figure(found.failed, "command lines", "<= 0"),
     }

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconcl
 """
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -126,6 +127,9 @@ def _inherited(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """Run the command line. An error that a user can act on, and Ctrl-C, become one message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files and people's words may be of any bytes
     try:
         code = cli.main(prog_name="conclave", standalone_mode=False)
     except click.ClickException as error:
@@ -145,14 +149,14 @@ def main() -> None:
 
 def _end_with(error: BaseException) -> NoReturn:
     """End with the message and the exit code of an error. Raises the error if it is a bug."""
-    from services.console.errors import exit_code  # noqa: PLC0415  # slow to import, rarely needed
+    from services.console.errors import exit_code, message  # noqa: PLC0415  # slow to import, rarely needed
 
     if isinstance(error, KeyboardInterrupt):
         _end(INTERRUPTED, 130)
     code = exit_code(error)
     if code is None:
         raise error
-    _end(error, code)
+    _end(message(error), code)
 
 
 def _first(error: BaseException) -> BaseException:

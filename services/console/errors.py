@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from schemas.codec import UnwritableError
 from services.console.control.issuing import NoDecisionError, OtherLogError, PassedError
 from shared.archive import CorruptError, LostError, StoreError
 from shared.artifacts import ArtifactError, ManifestError
@@ -65,8 +66,15 @@ CODES: Final[dict[type[Exception], int]] = {
     TruncatedLogError: 2,
     UnavailableError: 2,
     UnfitServerError: 2,
+    UnwritableError: 2,
     WrongAddressError: 2,
 }
+
+
+def message(error: BaseException) -> str:
+    """Return what is shown of an error. Of an event that cannot be written, because of a word that was given, only the
+    field and what is expected of it."""
+    return str(error).partition("; event: ")[0] if isinstance(error, UnwritableError) else str(error)
 
 
 def exit_code(error: BaseException) -> int | None:

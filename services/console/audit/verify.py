@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -172,11 +174,38 @@ def _run(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int, *, qu
         if jobs == 1 or len(tasks) <= 1:
             made = (check(where, span, task) for task in tasks)
         else:
-            spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=spawn))
-            futures = [pool.submit(check, where, span, task) for task in tasks]
+            futures = stack.enter_context(_in_processes(where, span, tasks, jobs))
             made = (future.result() for future in futures)
         return list(made if quiet else watched(made, "verifying", "checks", len(tasks)))
+
+
+@contextmanager
+def _ignored(number: signal.Signals) -> Iterator[None]:
+    """Ignore a signal, where this may be said: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
+def _in_processes(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int) -> Iterator[list[Future[Findings]]]:
+    """Start all checks in processes of their own. They ignore Ctrl-C, which this process handles: it ends them."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        with _ignored(signal.SIGINT):  # inherited by what is started meanwhile
+            futures = [pool.submit(check, where, span, task) for task in tasks]
+        try:
+            yield futures
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def check(where: Where, span: EntryRange, task: Task) -> Findings:
