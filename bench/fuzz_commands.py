@@ -31,7 +31,7 @@ from shared.server.embedded import EmbeddedServer
 
 LINES: Final = 10_000
 QUICK_LINES: Final = 300
-PATIENCE_S: Final = 8.0
+PATIENCE_S: Final = 5.0
 """Seconds after which a command is interrupted as by Ctrl-C, and once more until it is killed."""
 DOCUMENTED: Final = frozenset((0, 1, 2, 3, 130))
 LEFT_OUT: Final = {("up",), ("demo",)}
@@ -132,6 +132,8 @@ def line(commands: Sequence[Leaf], files: Sequence[str], dice: random.Random) ->
             option = dice.choice([*parameter.opts, *parameter.secondary_opts])
             flag = isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count)
             words += [option] if flag else [option, *values(parameter, files, dice)]
+    if "--count" not in words and any(parameter.name == "count" for parameter in command.params):
+        words += ["--count", "60"]  # few synthetic bars, so that most lines end soon
     if dice.random() < 0.05:
         words.insert(dice.randrange(len(words) + 1), dice.choice((*TEXTS, "--help", "-o", "--no-such-option")))
     return words
@@ -186,7 +188,7 @@ def fault(found: Ended, words: tuple[str, ...]) -> str:
         return found.output[found.output.index("Traceback") :].strip().splitlines()[-1][:200]
     if found.code == -signal.SIGKILL:
         return "not ended by Ctrl-C"
-    if words[:1] in {("run",), ("guard",)} and found.code == TRY_AGAIN:
+    if words[:1] in {("run",), ("guard",), ("prepare",)} and found.code == TRY_AGAIN:
         return ""
     return "" if found.code in DOCUMENTED else f"exit code {found.code}"
 

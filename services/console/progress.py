@@ -71,11 +71,13 @@ def watched(
 ) -> Iterator[T]:
     """Yield items, and show how many of them were taken (see ``progress``)."""
     step = STEP if total is None or total > 100 * STEP else 1
+    number = 0
     with progress(words, unit, total, exact=exact) as advance:
-        for number, item in enumerate(items, 1):
+        for number, item in enumerate(items, 1):  # used after the loop
             yield item
             if number % step == 0:
                 advance(step)
+        advance(number % step)
 
 
 async def watched_async(items: AsyncIterable[T], words: str, unit: str, total: float | None = None) -> AsyncIterator[T]:
