@@ -11,7 +11,7 @@ from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json, terminal
-from services.console.progress import watched
+from services.console.progress import progress, watched
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
@@ -137,11 +137,14 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
     await check_server(url, settings.redis.ephemeral)
     store = _store(context, location)
 
-    def report(progress: str) -> None:
-        click.echo(progress, err=True)
+    def report(words: str) -> None:
+        click.echo(words, err=True)
 
     async with opened_whole(url, "conclave:restore") as whole:
-        done = await restored(store, whole, report)
+        cut, _ = newest(store)
+        total = sum(end.added for end in cut.ends) if cut is not None else None
+        with progress("restoring", "entries", total, exact=False) as advance:
+            done = await restored(store, whole, report, advance)
     if output == "json":
         facts = {"cut": done.cut.number, "at": done.cut.at, "entries": done.entries, "groups": done.groups}
         echo_json(facts | {"actor": login(), "reason": reason})
