@@ -66,26 +66,39 @@ def progress(words: str, unit: str = "", total: float | None = None, *, exact: b
         yield advance
 
 
+@contextmanager
 def watched(
     items: Iterable[T], words: str, unit: str, total: float | None = None, *, exact: bool = True
-) -> Iterator[T]:
-    """Yield items, and show how many of them were taken (see ``progress``)."""
-    step = STEP if total is None or total > 100 * STEP else 1
-    number = 0
+) -> Iterator[Iterator[T]]:
+    """Give items one after another, and show how many of them were taken (see ``progress``).
+
+    A context and not a generator alone: an error in what takes the items must end the display before it is shown."""
     with progress(words, unit, total, exact=exact) as advance:
-        for number, item in enumerate(items, 1):  # used after the loop
-            yield item
-            if number % step == 0:
-                advance(step)
-        advance(number % step)
+        yield _counted(items, advance, STEP if total is None or total > 100 * STEP else 1)
 
 
-async def watched_async(items: AsyncIterable[T], words: str, unit: str, total: float | None = None) -> AsyncIterator[T]:
-    """Yield items, and show how many of them were taken (see ``progress``). ``total`` may be an estimate."""
+def _counted(items: Iterable[T], advance: Advance, step: int) -> Iterator[T]:
+    number = 0
+    for number, item in enumerate(items, 1):  # used after the loop
+        yield item
+        if number % step == 0:
+            advance(step)
+    advance(number % step)
+
+
+@contextmanager
+def watched_async(
+    items: AsyncIterable[T], words: str, unit: str, total: float | None = None
+) -> Iterator[AsyncIterator[T]]:
+    """Give items one after another, as ``watched`` does. ``total`` may be an estimate."""
     with progress(words, unit, total, exact=False) as advance:
-        async for item in items:
-            yield item
-            advance(1)
+        yield _counted_async(items, advance)
+
+
+async def _counted_async(items: AsyncIterable[T], advance: Advance) -> AsyncIterator[T]:
+    async for item in items:
+        yield item
+        advance(1)
 
 
 class _Lines:

@@ -176,7 +176,7 @@ def _run(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int, *, qu
         else:
             futures = stack.enter_context(_in_processes(where, span, tasks, jobs))
             made = (future.result() for future in futures)
-        return list(made if quiet else watched(made, "verifying", "checks", len(tasks)))
+        return list(made if quiet else stack.enter_context(watched(made, "verifying", "checks", len(tasks))))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """``conclave bars``: look at files of bars before they are used, merge them, and make longer bars."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -13,7 +13,7 @@ from services.console.bars.view import as_json, gap_text, moments, show
 from services.console.output import OUTPUT, echo_json, printable, terminal
 from services.console.progress import watched
 from services.console.sources import STATED, stated
-from shared.bars import LeftOut, Row, SourceError, open_source
+from shared.bars import LeftOut, SourceError, open_source
 from shared.bars.amount import estimated_rows
 from shared.bars.checking import check as check_rows
 from shared.bars.checking import counting_units
@@ -56,8 +56,8 @@ def check(context: click.Context, /, path: Path, output: str, **options: Any) ->
     Nothing is written. Exit code 0 there is nothing to note, 1 something was found, 2 it cannot be read."""
     source = open_source(path, **stated(options)._asdict())
     counted, files = counting_units(source)
-    rows = watched(counted, f"reading {source.name}", "rows", estimated_rows(source), exact=False)
-    found = check_rows(rows, files, int(time.time() * 1000))
+    with watched(counted, f"reading {source.name}", "rows", estimated_rows(source), exact=False) as rows:
+        found = check_rows(rows, files, int(time.time() * 1000))
     if output == "json":
         echo_json(as_json(str(path), found))
     else:
@@ -119,8 +119,8 @@ def _merged(sources: Sequence[FileSource], output: str) -> list[MergedBars]:
     left_out = LeftOut()
     sizes = [estimated_rows(source) for source in sources]
     total = None if None in sizes else sum(size or 0 for size in sizes)
-    rows: Iterator[Row] = watched(rows_of(sources), "reading", "rows", total, exact=False)
-    series = list(merge_rows(rows, left_out).values())
+    with watched(rows_of(sources), "reading", "rows", total, exact=False) as rows:
+        series = list(merge_rows(rows, left_out).values())
     sentence = left_out.sentence()
     if not series:
         raise SourceError(f"no bar is left. {sentence or 'There are no rows'}")

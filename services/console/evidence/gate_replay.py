@@ -83,9 +83,10 @@ async def replayed(log: Log, partitions: int, policy: Policy, past: SegmentStore
     replaying = Replaying(policy, await read_control(log, ControlReader()))
     scores = recorded_scores(log, partitions, past)
     total = await entries_in(log, "scores", partitions)
-    async for score in watched_async(scores, "judging recorded scores", "scores", total):
-        if score.envelope is not None:
-            replaying.apply(Received("scores", score.entry, score.envelope), score.at)
+    with watched_async(scores, "judging recorded scores", "scores", total) as judged:
+        async for score in judged:
+            if score.envelope is not None:
+                replaying.apply(Received("scores", score.entry, score.envelope), score.at)
     return replaying.finish()
 
 

@@ -87,20 +87,22 @@ async def read_money(
     for partition in range(partitions):
         predictions = pages(log, StreamKey("predictions", partition), past=past)
         total = (await log.extent(StreamKey("predictions", partition))).added
-        async for entry in watched_async(predictions, "reading predictions", "entries", total):
-            for _, envelope in events_of([entry], unreadable):
-                made = envelope.event
-                if isinstance(made, PredictionMade) and model in (None, made.model):
-                    _note(comparison, versions, made, envelope.id.hex())
+        with watched_async(predictions, "reading predictions", "entries", total) as read:
+            async for entry in read:
+                for _, envelope in events_of([entry], unreadable):
+                    made = envelope.event
+                    if isinstance(made, PredictionMade) and model in (None, made.model):
+                        _note(comparison, versions, made, envelope.id.hex())
         async for entry in pages(log, StreamKey("orders", partition), past=past):
             for _, envelope in events_of([entry], unreadable):
                 event = envelope.event
                 comparison.order((event.symbol, event.interval_ms, event.origin == "synthetic"), event)
     bars = 0
     all_bars, total = _bars(log, partitions, past, unreadable), await entries_in(log, "market", partitions)
-    async for partition, key, bar in watched_async(all_bars, "reading bars", "bars", total):
-        comparison.bar(partition, key, bar)
-        bars += 1
+    with watched_async(all_bars, "reading bars", "bars", total) as read_bars:
+        async for partition, key, bar in read_bars:
+            comparison.bar(partition, key, bar)
+            bars += 1
     return MoneyReport(bars, comparison.figures())
 
 

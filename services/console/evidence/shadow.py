@@ -72,11 +72,12 @@ async def read_report(log: Log, partitions: int, model: str | None = None, past:
     state = Shadows(default_policy(await current(log)), model)
     scores = recorded_scores(log, partitions, past)
     total = await entries_in(log, "scores", partitions)
-    async for score in watched_async(scores, "reading scores", "scores", total):
-        if score.event is None:
-            state.unreadable += 1
-        else:
-            evolve(state, score.event, score.partition)
+    with watched_async(scores, "reading scores", "scores", total) as read:
+        async for score in read:
+            if score.event is None:
+                state.unreadable += 1
+            else:
+                evolve(state, score.event, score.partition)
     return summarise(state, (await read_verdicts(log, partitions)).newest())
 
 

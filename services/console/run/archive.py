@@ -89,11 +89,12 @@ def verify(context: click.Context, location: str | None, output: str) -> None:
     store = _store(context, location)
     streams, faults = [], list[str]()
     places = list(Files.places(store))
-    for place in watched(places, "verifying sealed files", "streams", len(places)):
-        try:
-            streams.append(check(store, place))
-        except CorruptError as error:
-            faults.append(str(error))
+    with watched(places, "verifying sealed files", "streams", len(places)) as left:
+        for place in left:
+            try:
+                streams.append(check(store, place))
+            except CorruptError as error:
+                faults.append(str(error))
     try:
         cut = check_cuts(store)
     except CorruptError as error:

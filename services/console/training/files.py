@@ -123,8 +123,8 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
     """Return the bars of a source by symbol, and say on standard error which rows were left out. Raises ``SourceError``
     if no bar is left, or if a symbol has several intervals."""
     left_out = LeftOut()
-    rows = watched(source.rows(), f"reading {source.name}", "rows", expected_rows(source), exact=False)
-    gathered = gather(rows, left_out)
+    with watched(source.rows(), f"reading {source.name}", "rows", expected_rows(source), exact=False) as rows:
+        gathered = gather(rows, left_out)
     sentence = left_out.sentence()
     if not gathered:
         raise SourceError(f"{source.name}: no bar is left. {sentence or 'It has no rows'}")

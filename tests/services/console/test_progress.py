@@ -10,7 +10,8 @@ from services.console.progress import amount, progress, watched
 
 
 def test_short_work_shows_nothing_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(watched(range(5000), "reading", "rows", 5000)) == list(range(5000))
+    with watched(range(5000), "reading", "rows", 5000) as items:
+        assert list(items) == list(range(5000))
     assert capsys.readouterr() == ("", "")
 
 
