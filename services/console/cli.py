@@ -129,7 +129,10 @@ def main() -> None:
     """Run the command line. An error that a user can act on, and Ctrl-C, become one message and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files and people's words may be of any bytes
+            stream.reconfigure(errors="backslashreplace")  # a terminal may be of another encoding
+    for word in sys.argv[1:]:
+        if word != word.encode(errors="replace").decode():
+            _end(f"{word!r:.200} is not UTF-8; a name of a file that is not can be reached by a link", 2)
     try:
         code = cli.main(prog_name="conclave", standalone_mode=False)
     except click.ClickException as error:

@@ -176,7 +176,7 @@ async def watch(context: click.Context, /, job: str | None) -> None:
         open_ = jobs.next()
         if job is None and open_ is None:
             raise click.UsageError("no job runs or waits; see `conclave train status`")
-        chosen = _job(jobs, job) if job else open_
+        chosen = open_ if job is None else _job(jobs, job)
         assert chosen is not None
         context.exit(await _watched(ledger, chosen.id))
 

@@ -28,7 +28,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
         (("issue", "/dev/zero"), "so it is no command"),
         (("bars", "check", "."), "no file of bars in it"),
         (("bars", "merge", "bars.csv", "--out", "bars.csv"), "expected the name of a new file"),
-        (("no-such-\udcff",), "No such command"),
+        (("no-such-\udcff",), "is not UTF-8"),
+        (("halt", "--reason", "\udcff"), "is not UTF-8"),
     ],
 )
 def test_a_path_that_cannot_be_used_is_a_sentence(
