@@ -2,25 +2,43 @@
 
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 import click
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from services.console.output import printable, terminal
 
 T = TypeVar("T")
-Advance = Callable[[int], None]
 SHOW_AFTER_S: Final = 2.0
 """Seconds until work that is still going on is shown at all."""
 LINE_EVERY_S: Final = 10.0
 """Seconds between two lines where there is no terminal."""
 STEP: Final = 512
 """Items after which the progress of a loop is updated."""
+
+
+class Display(Protocol):
+    """The progress of some work, as it is shown."""
+
+    def advance(self, more: int) -> None:
+        """Count what more is done."""
+
+    def update(self, words: str, done: float, total: float | None) -> None:
+        """Show other words, and how much of how much is done."""
 
 
 class _Rate(ProgressColumn):
@@ -41,8 +59,8 @@ def amount(done: float, total: float | None, speed: float | None, unit: str) -> 
 
 
 @contextmanager
-def progress(words: str, unit: str = "", total: float | None = None, *, exact: bool = True) -> Iterator[Advance]:
-    """Show the progress of what is done in this context, and yield a function that is called with what more is done.
+def progress(words: str, unit: str = "", total: float | None = None, *, exact: bool = True) -> Iterator[Display]:
+    """Show the progress of what is done in this context, and give the display, which is called with what is done.
 
     Without a ``unit`` only the time that passed is shown. ``total`` may be an estimate (not ``exact``): it is left out
     once more is done than that. Where there is no terminal, nothing is shown of work that ends within ``SHOW_AFTER_S``.
@@ -50,20 +68,12 @@ def progress(words: str, unit: str = "", total: float | None = None, *, exact: b
     console = terminal(stderr=True)
     if not console.is_terminal:
         with _Lines(words, unit, total) as lines:
-            yield lines.advance
+            yield lines
         return
     counted = (_Rate(), TimeRemainingColumn()) if unit else ()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(20), *counted, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(printable(words), total=total, unit=unit)
-
-        def advance(more: int) -> None:
-            shown.advance(task, more)
-            now = shown.tasks[0]
-            if not exact and now.total is not None and now.completed > now.total:
-                shown.update(task, total=None)
-
-        yield advance
+        yield _Bar(shown, shown.add_task(printable(words), total=total, unit=unit), exact)
 
 
 @contextmanager
@@ -73,17 +83,17 @@ def watched(
     """Give items one after another, and show how many of them were taken (see ``progress``).
 
     A context and not a generator alone: an error in what takes the items must end the display before it is shown."""
-    with progress(words, unit, total, exact=exact) as advance:
-        yield _counted(items, advance, STEP if total is None or total > 100 * STEP else 1)
+    with progress(words, unit, total, exact=exact) as display:
+        yield _counted(items, display, STEP if total is None or total > 100 * STEP else 1)
 
 
-def _counted(items: Iterable[T], advance: Advance, step: int) -> Iterator[T]:
+def _counted(items: Iterable[T], display: Display, step: int) -> Iterator[T]:
     number = 0
     for number, item in enumerate(items, 1):  # used after the loop
         yield item
         if number % step == 0:
-            advance(step)
-    advance(number % step)
+            display.advance(step)
+    display.advance(number % step)
 
 
 @contextmanager
@@ -91,14 +101,32 @@ def watched_async(
     items: AsyncIterable[T], words: str, unit: str, total: float | None = None
 ) -> Iterator[AsyncIterator[T]]:
     """Give items one after another, as ``watched`` does. ``total`` may be an estimate."""
-    with progress(words, unit, total, exact=False) as advance:
-        yield _counted_async(items, advance)
+    with progress(words, unit, total, exact=False) as display:
+        yield _counted_async(items, display)
 
 
-async def _counted_async(items: AsyncIterable[T], advance: Advance) -> AsyncIterator[T]:
+async def _counted_async(items: AsyncIterable[T], display: Display) -> AsyncIterator[T]:
     async for item in items:
         yield item
-        advance(1)
+        display.advance(1)
+
+
+class _Bar:
+    """Progress as a bar in a terminal."""
+
+    def __init__(self, shown: Progress, task: TaskID, exact: bool) -> None:
+        self._shown, self._task, self._exact = shown, task, exact
+
+    def advance(self, more: int) -> None:
+        """See ``Display``."""
+        self._shown.advance(self._task, more)
+        now = self._shown.tasks[0]
+        if not self._exact and now.total is not None and now.completed > now.total:
+            self._shown.update(self._task, total=None)
+
+    def update(self, words: str, done: float, total: float | None) -> None:
+        """See ``Display``."""
+        self._shown.update(self._task, description=printable(words), completed=done, total=total)
 
 
 class _Lines:
@@ -124,8 +152,12 @@ class _Lines:
             self._write(f"done in {self._text(time.monotonic() - self.begun)}")
 
     def advance(self, more: int) -> None:
-        """Count what more is done."""
+        """See ``Display``."""
         self.done += more
+
+    def update(self, words: str, done: float, total: float | None) -> None:
+        """See ``Display``."""
+        self.words, self.done, self.total = words, done, total
 
     def _watch(self) -> None:
         wait_s = SHOW_AFTER_S

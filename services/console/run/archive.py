@@ -144,8 +144,8 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
     async with opened_whole(url, "conclave:restore") as whole:
         cut, _ = newest(store)
         total = sum(end.added for end in cut.ends) if cut is not None else None
-        with progress("restoring", "entries", total, exact=False) as advance:
-            done = await restored(store, whole, report, advance)
+        with progress("restoring", "entries", total, exact=False) as display:
+            done = await restored(store, whole, report, display.advance)
     if output == "json":
         facts = {"cut": done.cut.number, "at": done.cut.at, "entries": done.entries, "groups": done.groups}
         echo_json(facts | {"actor": login(), "reason": reason})

@@ -33,8 +33,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def test_long_work_shows_lines_with_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], written: threading.Event
 ) -> None:
-    with progress("reading", "rows", 4000) as advance:
-        advance(1000)
+    with progress("reading", "rows", 4000) as display:
+        display.advance(1000)
         assert written.wait(20)
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first.startswith("reading: 1,000 of 4,000 rows, ")
