@@ -1,6 +1,7 @@
 """Long work shows its progress on standard error: how much, how fast, how long still. Short work shows nothing."""
 
 import threading
+from pathlib import Path
 
 import click
 import pytest
@@ -53,3 +54,10 @@ def test_amounts_are_text() -> None:
     assert amount(5, 10, 2.5, "rows") == "5 of 10 rows, 2 a second"
     assert amount(5, None, None, "rows") == "5 rows"
     assert amount(5, 10, 2.5, "") == ""
+
+
+def test_only_one_module_shows_progress_and_the_demo() -> None:
+    """Elsewhere a bar would be shown without a terminal, or not at all."""
+    console = Path(module.__file__).parent
+    using = {str(path.relative_to(console)) for path in console.rglob("*.py") if "rich.progress" in path.read_text()}
+    assert using == {"progress.py", "demo/train.py", "demo/retrain.py"}
