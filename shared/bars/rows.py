@@ -117,11 +117,14 @@ class LeftOut:
         self.counts[row.reason] += 1
         self._first.setdefault(row.reason, row)
 
+    def reasons(self) -> list[tuple[Refusal, int, RefusedRow]]:
+        """Return each reason with its number of rows and the first of them, the commonest reason first."""
+        return [(reason, count, self._first[reason]) for reason, count in self.counts.most_common()]
+
     def sentence(self) -> str:
         """Return how many rows were left out and why, the commonest reason first; '' if there were none."""
         parts = [
-            f"{count:,} {reason} (first at {self._first[reason].where}: {self._first[reason].detail})"
-            for reason, count in self.counts.most_common()
+            f"{count:,} {reason} (first at {first.where}: {first.detail})" for reason, count, first in self.reasons()
         ]
         return f"{self.counts.total():,} rows left out: {'; '.join(parts)}" if parts else ""
 

@@ -14,7 +14,7 @@ from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.differences import Change, changes, table
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
-from services.console.parsing import COUNT
+from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
@@ -69,7 +69,7 @@ def issuing(command: F) -> F:
     """Add the options that every way of issuing a command has."""
     for option in (
         OUTPUT,
-        click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM)."),
+        click.option("--key", type=FilePath(), help="Sign with this private key (PEM)."),
         click.option("--wait", is_flag=True, help="Return after the first decision under the new version."),
         click.option("--dry-run", is_flag=True, help="Check it and show what would change, but append nothing."),
     ):
