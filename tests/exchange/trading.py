@@ -5,6 +5,7 @@ that are filled at once or not at all, an order id that may be used again once t
 
 import asyncio
 import hmac
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 KEY, SECRET = "key-of-a-test", "secret-of-a-test"
-PATHS = frozenset({"order", "openOrders", "account", "myTrades"})
+PATHS = frozenset({"order", "openOrders", "account", "myTrades", "state"})
 SANDBOX, REAL = "testnet.binance.vision", "api.binance.com"
 LONG_S = 60.0
 CENT = Decimal("0.00000001")
@@ -27,6 +28,10 @@ the connection ends before it is accepted; ``late``: it is accepted after ``late
 connection ended before; ``429``, ``418``: refused for the number of requests; ``unknown``: accepted, and answered that
 its status is unknown; ``partial``: filled in part; ``resting``: it stays open; ``cancelled``: filled in part and
 cancelled by the exchange. Any other text is an error message with the code -2010."""
+
+
+HARMLESS = tuple(fault for fault in (*FAULTS, "delayed") if fault != "partial")
+SHARE = 0.2
 
 
 @dataclass
@@ -77,8 +82,11 @@ class RefusedError(Exception):
 
 
 class Trading:
-    """All accounts, one for each host. ``prices``: at which a symbol trades. ``faults``: what becomes of the next new
-    orders, ``others``: of the next other requests (``429``, ``dropped``). ``commission``: of each trade, paid in
+    """All accounts, one for each host.
+
+    ``prices``: at which a symbol trades; ``follow``: the same as a function of the symbol, in their place. ``faults``:
+    what becomes of the next new orders, ``others``: of the next other requests (``429``, ``dropped``). ``seeded``: a
+    share of the new orders has a fault that changes nothing of what is traded. ``commission``: of each trade, paid in
     ``paid_in``, or in what was received. ``slow_trades``: trades are shown so many requests late."""
 
     def __init__(self, symbols: Iterable[tuple[str, str, str]], now: Callable[[], int]) -> None:
@@ -98,6 +106,8 @@ class Trading:
         self.slow_trades = 0
         self.late_s = 0.5
         self.step = Decimal("0.0001")
+        self.follow: Callable[[str], Decimal] | None = None
+        self.seeded: random.Random | None = None
 
     def now(self) -> int:
         return self._now() + self.clock_off
@@ -115,6 +125,10 @@ class Trading:
         self.asked[name] += 1
         faults = self.faults if name == "POST order" else self.others
         fault = faults.pop(0) if faults else ""
+        if self.seeded is not None and name == "POST order" and self.seeded.random() < SHARE:
+            fault = self.seeded.choice(HARMLESS)
+        if what == "state":
+            return web.json_response(self.state())
         try:
             self._check(request.headers.get("X-MBX-APIKEY"), text, asked)
             if fault in {"429", "418"}:
@@ -130,6 +144,21 @@ class Trading:
             return web.json_response(self._shown(name, host, asked))
         except RefusedError as error:
             return error.answer
+
+    def state(self) -> Any:
+        """What a test in another process looks at: how often each order was accepted, and what accounts hold."""
+        return {
+            "accepted": self.clients,
+            "asked": self.asked,
+            "moved": {
+                order.client: str(order.executed if order.side == "BUY" else -order.executed)
+                for orders in self.orders.values()
+                for order in orders
+            },
+            "balances": {
+                host: {asset: str(amount) for asset, amount in held.items()} for host, held in self.balances.items()
+            },
+        }
 
     def _check(self, key: str | None, text: str, asked: dict[str, str]) -> None:
         if key != KEY:
@@ -186,7 +215,7 @@ class Trading:
         if any(each.client == client and each.status in {"NEW", "PARTIALLY_FILLED"} for each in self.orders[host]):
             raise RefusedError(400, -2010, "Duplicate order sent.")
         held = self.balances[host]
-        price = self.prices[symbol]
+        price = self.prices[symbol] if self.follow is None else self.follow(symbol)
         if held[quote if side == "BUY" else base] < (quantity * limit if side == "BUY" else quantity):
             raise RefusedError(400, -2010, "Account has insufficient balance for requested action.")
         self.clients[client] += 1
