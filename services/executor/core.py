@@ -191,10 +191,11 @@ class _Turn:
         for key in keys:
             holding, frontier = self.state.account.of(key), self.state.frontier(key)
             if holding.lots and holding.working is None and frontier.last >= 0:
-                if exchange_of(holding.venue) and (holding.venue != venue_of(policy) or self._differs()):
-                    continue
-                version = self.state.control.version
-                closing = closing_order(holding, frontier.last, frontier.close, version, policy, self.at)
+                venue, at_exchange = venue_of(policy), bool(exchange_of(holding.venue))
+                if holding.venue != venue or (at_exchange and self._differs()):
+                    continue  # another venue cannot close it
+                version, limited = self.state.control.version, policy if at_exchange else None
+                closing = closing_order(holding, frontier.last, frontier.close, version, venue, self.at, limited)
                 if closing.order != holding.last_closing:
                     self._write(key, closing, ROOT, ROOT, 0)
 

@@ -91,6 +91,7 @@ class Session:
         self.busy_until = 0
         self.measured_at = self.listed_at = self.checked_at = 0
         self._failures = 0
+        self._clock_is_wrong = False
         self._logged = ""
 
     def now(self) -> int:
@@ -102,26 +103,27 @@ class Session:
         if not self.listed_at or self.now() - self.listed_at > LISTINGS_MS:
             await self.account.load()
             self.listed_at = self.now()
-        if self.offset_ms is None or self.now() - self.measured_at > CLOCK_MS:
+        if self.offset_ms is None or self._clock_is_wrong or self.now() - self.measured_at > CLOCK_MS:
             before = self._clock.now_ms()
             time_ms = await self.account.time_ms()
             after = self._clock.now_ms()
             if after - before > timing.margin_ms // 2:
                 raise UnreachableError(f"its time took {after - before} ms to arrive")
             self.offset_ms = time_ms - (before + after) // 2
-            self.measured_at = self.now()
+            self.measured_at, self._clock_is_wrong = self.now(), False
             self.quiet_until = self.quiet_until or self.now() + timing.window_ms + timing.margin_ms
 
     def failed(self, error: Exception) -> None:
         """Note why the exchange did not answer, and until when it is not to be asked."""
+        if self.now() < self.busy_until and not isinstance(error, BusyError):
+            return  # one of several requests that failed together
         self._failures += 1
         wait_ms = min(TRY_AGAIN_MS << min(self._failures - 1, 8), LONGEST_MS)
         if isinstance(error, BusyError):
             stated = max(int(error.wait_s * 1000), error.until_ms - self.now())
             wait_ms = stated if stated > 0 else wait_ms
-        if isinstance(error, ClockError):
-            self.measured_at, self.offset_ms, wait_ms = 0, None, 0
         self.busy_until = self.now() + wait_ms
+        self._clock_is_wrong = isinstance(error, ClockError)
         if str(error) != self._logged:
             self._logged = str(error)
             _log.warning("%s: %s", self.venue, error)

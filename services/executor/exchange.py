@@ -1,6 +1,7 @@
 """One account at an exchange, through ccxt: send an order, look one up by its id, and read what the account holds."""
 
 from collections.abc import Callable, Collection
+from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
 from schemas.orders import Ending, OrderPlaced
@@ -10,6 +11,8 @@ from shared.money.venue import exchange_of
 from shared.settings import SettingsError
 
 SIDES: Final = {"BUY": "buy", "SELL": "sell"}
+ROUNDING: Final = 1e-12
+"""By which share a sum of floats may be too small."""
 ENDED: Final[dict[str, Ending | None]] = {
     "closed": None,
     "canceled": "cancelled",
@@ -18,7 +21,7 @@ ENDED: Final[dict[str, Ending | None]] = {
 }
 """Why an order was not filled wholly, by its status in ccxt. An order with any other status is open."""
 WHOLE: Final = 1e-9
-"""By which share the trades of an order may differ from what it shows as filled, after sums of rounded numbers."""
+"""By which share amounts may differ that are sums of rounded numbers."""
 
 
 class RefusedError(Exception):
@@ -35,6 +38,13 @@ class Instrument(NamedTuple):
     base: str
     quote: str
     step: float
+
+    def in_steps(self, quantity: float) -> float:
+        """Return the largest quantity of whole steps that is not larger, but for the rounding of sums."""
+        if not self.step:
+            return quantity
+        step = Decimal(str(self.step))
+        return float(Decimal(quantity * (1.0 + ROUNDING)) // step * step)
 
 
 class Account:
@@ -98,7 +108,9 @@ class Account:
     async def send(self, order: OrderPlaced, market: str, *, at: int, window_ms: int) -> None:
         """Send an order: at most its quantity, at its limit or better, filled at once or not at all. The exchange
         accepts it until ``window_ms`` after ``at`` (its time). Raises ``RefusedError`` if it did not accept it."""
-        errors, amount, price = self._errors, order.quantity, self._rounded_limit(order, market)
+        errors, price = self._errors, self._rounded_limit(order, market)
+        listed = self.instrument(market)
+        amount = listed.in_steps(order.quantity) if listed is not None else order.quantity
         terms = {"timeInForce": "IOC", "newClientOrderId": order.order, "timestamp": at, "recvWindow": window_ms}
         refusals = (
             errors.InsufficientFunds,

@@ -62,8 +62,8 @@ def settled(holding: Holding, answer: Settled, policy: SetExecutionPolicy) -> It
         if order.side == "BUY":
             filled -= answer.commissions.get(answer.base, 0.0)
         closes_all = order.quantity == order.closes
-        if closes_all and answer.ended is None and 0.0 < order.quantity - filled < answer.step:
-            filled = order.quantity  # what is left can never be sold
+        if closes_all and answer.ended is None and abs(order.quantity - filled) < answer.step:
+            filled = order.quantity  # what is left is less than a step, and can never be sold
         position = holding.position + SIGN[order.side] * filled
         if closes_all and filled == order.quantity:
             position = 0.0

@@ -119,15 +119,20 @@ def order_for(
 
 
 def closing_order(
-    holding: Holding, open_time: int, close: float, version: int, policy: SetExecutionPolicy, at: int | None
+    holding: Holding,
+    open_time: int,
+    close: float,
+    version: int,
+    venue: str,
+    at: int | None,
+    policy: SetExecutionPolicy | None = None,
 ) -> OrderPlaced:
-    """Return the order that closes all of a holding during a halt, after the bar at ``open_time``. At an exchange
-    another one may follow within the bar, once this one has closed a part."""
+    """Return the order that closes all of a holding during a halt, after the bar at ``open_time``. ``policy``: has the
+    limit of an order at an exchange. There another one may follow within the bar, once this one has closed a part."""
     oldest, quantity = holding.lots[0], abs(holding.position)
     side: Side = "SELL" if holding.side == "BUY" else "BUY"
     named = f"flat {holding.symbol} {holding.interval_ms} {oldest.decision} {open_time}"
-    at_exchange = bool(exchange_of(holding.venue))
-    if at_exchange:
+    if policy is not None:
         named += f" {quantity!r}"
     return OrderPlaced(
         symbol=holding.symbol,
@@ -137,7 +142,7 @@ def closing_order(
         order=blake2b(named.encode(), digest_size=16).hexdigest(),
         decision=oldest.decision,
         control_version=version,
-        venue=holding.venue,
+        venue=venue,
         cause="halt",
         side=side,
         quantity=quantity,
@@ -145,7 +150,7 @@ def closing_order(
         reference=close,
         valid_until=None,
         placed_at=at if oldest.origin == "live" else None,
-        limit=limit_price(policy, side, close) if at_exchange else None,
+        limit=limit_price(policy, side, close) if policy is not None else None,
     )
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -104,6 +105,8 @@ def forked(url: str, address: str, draw: random.Random, step: str = "", *, take_
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process at once
         code = anyio.run(_trade, url, address, draw, step, take_over)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -113,7 +116,7 @@ async def _trade(url: str, address: str, draw: random.Random, step: str, take_ov
     log = Doomed(url, draw, at_commit) if at_commit else Slow(url, draw.randint(1, 10))
 
     def opened(venue: str, now: Callable[[], int]) -> Account:
-        account = DoomedAccount(venue, Credentials(KEY, SECRET), now, local=address, timeout_s=2.0)
+        account = DoomedAccount(venue, Credentials(KEY, SECRET), now, local=address, timeout_s=1.0)
         account.draw, account.step, account.left = draw, step, draw.randint(1, 2)
         return account
 

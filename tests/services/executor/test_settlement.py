@@ -1,5 +1,6 @@
 """What an exchange shows of an order becomes events that are exact in money and position."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from schemas.codec import ROOT
 from schemas.control import SetExecutionPolicy
 from schemas.orders import AccountDiffers, AccountReconciled, OrderEnded, OrderFilled, OrderPlaced
+from services.executor.exchange import Instrument
 from services.executor.reconciliation import Checked, Ledger, compare
 from services.executor.settlement import Settled, settled
 from shared.money.positions import Holding, Working, apply
@@ -145,3 +147,13 @@ def test_an_order_that_is_not_on_the_log_is_a_difference() -> None:
     event = compare(Ledger(), checked(1.0, strangers=("buy 1 of BTC/USDT is open",)), {}, 8)
     assert isinstance(event, AccountDiffers)
     assert event.reason == "order"
+
+
+@given(steps=st.integers(1, 10**10), digits=st.integers(0, 8), parts=st.integers(1, 7))
+def test_a_quantity_is_cut_to_steps_and_loses_none_to_the_rounding_of_sums(steps: int, digits: int, parts: int) -> None:
+    listed = Instrument("BTC", "USDT", 10.0**-digits)
+    exact = float(Decimal(steps).scaleb(-digits))
+    summed = sum([exact / parts] * parts)
+    assert listed.in_steps(summed) == exact
+    assert listed.in_steps(exact + 10.0**-digits * 0.4) == exact
+    assert listed.in_steps(exact - 10.0**-digits * 0.4) == float(Decimal(steps - 1).scaleb(-digits))
