@@ -23,7 +23,7 @@ from services.executor.settlement import Settled
 from services.executor.state import State
 from shared.control import State as Control
 from shared.exchanges import Credentials
-from shared.log import FencedError
+from shared.log import FencedError, UnavailableError
 from shared.log.redis import RedisLog
 from shared.runtime.clock import ServerClock
 from shared.runtime.host import Host
@@ -38,6 +38,7 @@ BASES: Final = ("BTC", "ETH", "XRP")
 POLICY: Final = SetExecutionPolicy(
     venue="binance", notional=1_000.0, symbol_cap=3_000.0, total_cap=1_000_000.0, cooldown_bars=2
 )
+TRY_AGAIN: Final = 75
 TIMING: Final = Timing(window_ms=1_000, margin_ms=500, check_ms=500)
 STEPS: Final = ("before", "within", "after", "looking", "commit before", "commit within", "commit after", "suspended")
 """When a process is killed: before an order is sent, while it is under way, after its answer, after it was looked up;
@@ -140,24 +141,35 @@ async def _trade(url: str, address: str, draw: random.Random, step: str, take_ov
             tasks.cancel_scope.cancel()
     except* FencedError:
         code = FENCED
+    except* UnavailableError:
+        code = TRY_AGAIN  # a supervisor would start it again
     return code
 
 
+def finish(url: str, address: str, draw: random.Random, *, take_over: bool = False) -> None:
+    """Run an executor until it has traded everything, and start it again if the server does not answer in time."""
+    for _ in range(10):
+        _, status = os.waitpid(forked(url, address, draw, take_over=take_over), 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != TRY_AGAIN:
+            break
+    assert code == 0, "the last executor did not trade everything"
+
+
 def disturb(url: str, address: str, draw: random.Random, step: str) -> str:
-    """Run an executor that is killed, and return what became of it: ``killed``, ``fenced`` after it was replaced, or
-    ``drained`` if it had traded everything before its time."""
+    """Run an executor that is killed, and return what became of it: ``killed``, ``fenced`` after it was replaced,
+    ``drained`` if it had traded everything before its time, or ``unavailable`` if the server did not answer."""
     pid = forked(url, address, draw, step)
     _, status = os.waitpid(pid, os.WUNTRACED)
     if os.WIFSTOPPED(status):
-        _, ended = os.waitpid(forked(url, address, draw, take_over=True), 0)
-        assert os.waitstatus_to_exitcode(ended) == 0
+        finish(url, address, draw, take_over=True)
         os.kill(pid, signal.SIGCONT)
         _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == FENCED, "a process that was replaced went on"
+        assert os.waitstatus_to_exitcode(status) in (FENCED, TRY_AGAIN), "a process that was replaced went on"
         return "fenced"
     code = os.waitstatus_to_exitcode(status)
-    assert code in (0, -signal.SIGKILL, -signal.SIGALRM), code
-    return "killed" if code else "drained"
+    assert code in (0, TRY_AGAIN, -signal.SIGKILL, -signal.SIGALRM), code
+    return {0: "drained", TRY_AGAIN: "unavailable"}.get(code, "killed")
 
 
 if __name__ == "__main__":
