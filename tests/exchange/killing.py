@@ -148,6 +148,7 @@ async def _trade(url: str, address: str, draw: random.Random, step: str, take_ov
 
 def finish(url: str, address: str, draw: random.Random, *, take_over: bool = False) -> None:
     """Run an executor until it has traded everything, and start it again if the server does not answer in time."""
+    code = TRY_AGAIN
     for _ in range(10):
         _, status = os.waitpid(forked(url, address, draw, take_over=take_over), 0)
         code = os.waitstatus_to_exitcode(status)

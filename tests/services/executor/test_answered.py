@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from schemas.codec import Encoded, decode, encode
-from schemas.control import CommandRecorded, Found, SetExecutionPolicy, TrustKey
+from schemas.control import Command, CommandRecorded, Found, SetExecutionPolicy, TrustKey
 from schemas.orders import AccountReconciled, IntentRefused, OrderEnded, OrderFilled, OrderPlaced
 from schemas.trades import TradeClosed
 from services.console.evidence.money import read_money
@@ -31,7 +31,8 @@ def control(*policies: SetExecutionPolicy) -> list[Any]:
     """A control log with a trusted key."""
     state, told = EMPTY, []
     key = TrustKey("ada", SIGNER.public_key, "Ada")
-    for number, command in enumerate((Found(1, "1932abcd"), key, *policies)):
+    wanted: list[Command] = [Found(1, "1932abcd"), key, *policies]
+    for number, command in enumerate(wanted):
         signer: Signer | None = None if state.open else SIGNER
         entry = propose(state, command, command_id=f"c{number}", actor="me", reason="test", at=number, signer=signer)
         assert isinstance(entry, CommandRecorded), entry
