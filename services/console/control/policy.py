@@ -111,8 +111,8 @@ async def training(context: click.Context, /, fields: tuple[str, ...], **options
 @asynchronous
 async def execution(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Set how intents are traded, and what that costs: venue, equity, notional, symbol_cap, total_cap, fee,
-    half_spread, slippage, latency_ms, volume_share, cooldown_bars, flat_on_halt. Fields that are not named keep their
-    values."""
+    half_spread, slippage, latency_ms, volume_share, cooldown_bars, flat_on_halt; at an exchange also sandbox and
+    price_limit. Fields that are not named keep their values."""
 
     def build(state: State) -> SetExecutionPolicy:
         changed = _changed(state.execution, fields)
