@@ -233,7 +233,7 @@ class Bench:
                 time.sleep(DISTURBED_S)
                 client.config_set("maxmemory", 0)
             case "no_clients":
-                most = client.config_get("maxclients")["maxclients"]
+                most = str(client.config_get("maxclients")["maxclients"])
                 client.config_set("maxclients", len(client.client_list()) // 2)
                 client.client_kill_filter(_type="normal")
                 time.sleep(DISTURBED_S)
