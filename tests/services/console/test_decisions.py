@@ -31,7 +31,15 @@ def decision(hour: int, symbol: str = "BTCUSDT") -> DecisionMade:
 
 
 def late(hour: int) -> BallotLate:
-    return BallotLate("BTCUSDT", HOUR, FIRST + hour * HOUR, "replay", f"m{hour}", "a1" * 32, "e1" * 16)
+    return BallotLate(
+        symbol="BTCUSDT",
+        interval_ms=HOUR,
+        open_time=FIRST + hour * HOUR,
+        origin="replay",
+        model=f"m{hour}",
+        artifact="a1" * 32,
+        event="e1" * 16,
+    )
 
 
 def shown(desk: Desk, *words: str) -> list[tuple[str, int]]:
