@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, tzinfo
+from pathlib import PurePath
 from typing import Final, NamedTuple
 
 from shared.bars.formats import NAMED, POSITIONAL, Container, Named, Positional
@@ -308,7 +309,7 @@ def by_position(
         layout = by_names([str(number) for number in range(1, width + 1)], rows, name, stated, stated.symbol)
         assert layout is not None
         return layout._replace(program="columns as stated"), None
-    fitting = [form for form in POSITIONAL if form.container == container and fits(form, rows)]
+    fitting = [form for form in POSITIONAL if form.container == container and fits(form, rows, name)]
     if len(fitting) != 1:
         which = f"could be of {', '.join(form.program for form in fitting)}" if fitting else "are of no known format"
         raise SourceError(
@@ -347,9 +348,10 @@ def placed(form: Positional, rows: Sequence[Sequence[str]], name: str, stated: S
     )
 
 
-def fits(form: Positional, rows: Sequence[Sequence[str]]) -> bool:
+def fits(form: Positional, rows: Sequence[Sequence[str]], name: str) -> bool:
     """Return whether rows can be of a format: their number of columns, the unit of their times, and their prices, of
-    which exactly one must be the highest and one the lowest of every row."""
+    which exactly one must be the highest and one the lowest of every row. If the file has a name as the format gives
+    it, others may be as high or as low."""
     of_width = [row for row in rows if len(row) == form.width]
     if not of_width or not any(_is_time(form, row) for row in of_width):
         return False
@@ -362,10 +364,13 @@ def fits(form: Positional, rows: Sequence[Sequence[str]]) -> bool:
     except ValueError:
         return False
     _, high, low, _ = form.prices
+    highest, lowest = _extreme(prices, max), _extreme(prices, min)
+    named = form.file_name is not None and form.file_name.fullmatch(PurePath(name).name) is not None
     return (
         all(_is_time(form, row) for row in of_width)
-        and _extreme(prices, max) == [columns.index(high)]
-        and _extreme(prices, min) == [columns.index(low)]
+        and columns.index(high) in highest
+        and columns.index(low) in lowest
+        and (named or len(highest) == len(lowest) == 1)
         and all(count.is_integer() for count in counts)
     )
 

@@ -448,3 +448,13 @@ def test_an_answer_that_is_an_error_is_shown(tmp_path: Path) -> None:
     for answer in ({"retCode": 10001, "retMsg": "no", "result": {}}, {"code": "51001", "data": []}, {"msg": "no"}):
         with pytest.raises(SourceError, match=r"not JSON with bars|holds no rows|a JSON object with msg"):
             recognise(write(tmp_path / "x.json", json.dumps(answer)), "x.json")
+
+
+def test_rows_that_fit_several_orders_are_read_if_the_name_is_that_of_the_format(tmp_path: Path) -> None:
+    text = lines("", lambda t, o, h, low, c, v: (t, o, o, o, o, v, 1))
+    assert len(list(open_source(write(tmp_path / "XBTUSD_60.csv", text)))) == 4
+    with pytest.raises(SourceError, match="State the columns by their numbers"):
+        open_source(write(tmp_path / "XBTUSD-1h.csv", text))
+    odd = lines("", lambda t, o, h, low, c, v: (t, o, c, h, low, v, 1))
+    with pytest.raises(SourceError, match="State the columns by their numbers"):
+        open_source(write(tmp_path / "XBTUSD_60.csv", odd))
