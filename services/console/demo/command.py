@@ -27,7 +27,7 @@ from services.console.context import asynchronous
 from services.console.demo.retrain import BY, ONLY_BY_REQUEST, retrain
 from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board
-from services.console.evidence.money import read_money, show_money
+from services.console.evidence.money import show_money
 from services.console.output import terminal
 from services.console.parsing import COUNT
 from services.console.run.installation import found_if_new, server_for, services_up
@@ -35,6 +35,7 @@ from services.console.run.processes import console_command
 from services.console.sources import symbol_names
 from shared.bars import Good, open_source
 from shared.bars.names import interval_text, parse_interval
+from shared.money.recorded import read_money
 from shared.runtime.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
 from shared.settings import VARIABLE, Settings, load
 
