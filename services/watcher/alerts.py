@@ -47,6 +47,7 @@ ALERTS: Final[dict[str, Alert]] = {
     "symbol-stopped": Alert("critical", "a symbol is no longer read: delisted, halted, or its rows cannot be used"),
     "symbol-resumed": Alert("info", "a symbol that had stopped is read again"),
     "exchange-clock": Alert("critical", "an exchange's clock differs from the server's, so no bar is live"),
+    "intents-refused": Alert("warning", "intents were not traded, for a reason that no command asks for"),
     "promoted": Alert("info", "another artifact votes for a model"),
     "rolled-back": Alert("warning", "a person, the guard or the evaluator rolled the configuration back"),
 }

@@ -28,6 +28,7 @@ from schemas.catalogue import STREAMS, events_of
 from schemas.codec import SAMPLED, Encoded
 from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter, Refusal
+from schemas.orders import IntentRefused, Reason
 from schemas.readiness import ArtifactReady
 from shared.distribution import version
 from shared.settings import TelemetrySettings
@@ -44,7 +45,7 @@ EXPORTER_LOGGERS: Final = (
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.sdk._shared_internal",
 )
-COUNTED_BY_CONTENT: Final = frozenset(("decisions", "dead", "alarms", "readiness"))
+COUNTED_BY_CONTENT: Final = frozenset(("decisions", "dead", "alarms", "readiness", "orders"))
 BATCHES_AT_ONCE: Final = 64
 """So many batches are handed to the SDK at a time, or those since the reader's last export: the SDK takes four times
 as long for a single one, since the processor's caches then hold other code."""
@@ -152,6 +153,8 @@ class Exporting(Telemetry):
                     self._sums["conclave.ballots.late", (model,)] += 1
                 case DeadLetter(reason=reason):
                     self._sums["conclave.dead_letters", (reason,)] += 1
+                case IntentRefused(reason=reason):
+                    self._sums["conclave.intents.refused", (reason,)] += 1
                 case ArtifactReady(took_ms=took_ms):
                     self.record("conclave.artifact.load.duration", took_ms / 1e3)
                 case event if output.stream == "alarms":
@@ -206,10 +209,12 @@ def _zeros(service: str) -> list[tuple[str, tuple[str, ...]]]:
     name = service.partition(".")[0]
     reasons = get_args(Refusal) if name in STREAMS["dead"].writers else ()
     alarms = events_of(STREAMS["alarms"]) if name in STREAMS["alarms"].writers else ()
+    refusals = get_args(Reason) if name in STREAMS["orders"].writers else ()
     no_quorum = [("no_quorum", "HOLD", "no_quorum")] if name in STREAMS["decisions"].writers else []
     return [
         *(("conclave.dead_letters", (reason,)) for reason in reasons),
         *(("conclave.alarms", (alarm.__struct_config__.tag,)) for alarm in alarms),
+        *(("conclave.intents.refused", (reason,)) for reason in refusals),
         *(("conclave.decisions", decision) for decision in no_quorum),
     ]
 
