@@ -13,7 +13,7 @@ from services.executor.state import KEPT, State, Waiting
 from shared.log import preceding
 from shared.log.leases import order
 from shared.money.account import Key, executed
-from shared.money.orders import NO_VENUE, TradeSignal, closing_order
+from shared.money.orders import NO_VENUE, Bounds, closing_order, signal_of
 from shared.money.positions import Working, apply
 from shared.money.venue import TradedBar
 from shared.runtime.service import Batch, Received
@@ -25,6 +25,7 @@ POLL_MS: Final = 100
 MARGIN_MS: Final = 60_000
 """How far ``market`` is read past the entry of an intent before its bar is taken to be missing. The bar was written
 first; the server's clock may have been set back in between."""
+BOUNDS: Final = Bounds(KEPT, MARGIN_MS)
 AHEAD: Final = KEPT // 2
 """Bars of a symbol beyond its last decision at which ``market`` is paused."""
 QUEUED: Final = 1000
@@ -218,7 +219,7 @@ class _Turn:
         bar = state.bar_at(key, intent.open_time)
         outcome = state.account.decide(
             key,
-            _signal(envelope),
+            signal_of(envelope),
             self._policy(intent.control_version),
             bar.close if bar is not None else None,
             state.control.partitions,
@@ -257,21 +258,6 @@ def _apply_own(state: State, envelope: Envelope[OrderEvent]) -> None:
     """Apply an event that this service wrote."""
     for _ in _applied(state, _key(envelope.event), envelope):
         pass
-
-
-def _signal(envelope: Envelope[IntentIssued]) -> TradeSignal:
-    intent = envelope.event
-    return TradeSignal(
-        id=envelope.id.hex(),
-        symbol=intent.symbol,
-        interval_ms=intent.interval_ms,
-        open_time=intent.open_time,
-        origin=intent.origin,
-        decision=intent.decision,
-        control_version=intent.control_version,
-        action=intent.action,
-        valid_until=intent.valid_until,
-    )
 
 
 def _series(state: State) -> Iterator[Collection[object]]:

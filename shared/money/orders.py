@@ -3,8 +3,10 @@
 from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
 
+from schemas.codec import Envelope
 from schemas.common import Origin
 from schemas.control import SetExecutionPolicy
+from schemas.decisions import IntentIssued
 from schemas.orders import IntentRefused, OrderPlaced, Reason
 from shared.money.positions import Holding
 
@@ -26,6 +28,30 @@ class TradeSignal(NamedTuple):
     control_version: int
     action: Literal["SELL", "BUY"]
     valid_until: int
+
+
+class Bounds(NamedTuple):
+    """How long the executor keeps what an intent needs: ``bars`` of its series after it, and ``margin_ms`` of
+    ``market`` after it until its bar is taken to be missing."""
+
+    bars: int
+    margin_ms: int
+
+
+def signal_of(envelope: Envelope[IntentIssued]) -> TradeSignal:
+    """Return what an intent says."""
+    intent = envelope.event
+    return TradeSignal(
+        id=envelope.id.hex(),
+        symbol=intent.symbol,
+        interval_ms=intent.interval_ms,
+        open_time=intent.open_time,
+        origin=intent.origin,
+        decision=intent.decision,
+        control_version=intent.control_version,
+        action=intent.action,
+        valid_until=intent.valid_until,
+    )
 
 
 class Situation(NamedTuple):
