@@ -59,7 +59,8 @@ class Parquet:
         """See ``RowReader.chunks``."""
         pyarrow = arrow(self.name)
         number = 1
-        indices = (self.layout.time, *self.layout.prices, self.layout.close_time, self.layout.symbol)
+        layout = self.layout
+        indices = (layout.time, *layout.prices, layout.close_time, layout.symbol, *layout.further)
         wanted = [self.columns[index] for index in indices if index is not None]
         try:
             with pyarrow.parquet.ParquetFile(self.path) as file:
@@ -97,8 +98,12 @@ class Parquet:
         symbols: Sequence[str] | None = None
         if self.layout.symbol is not None:
             symbols = [str(symbol) for symbol in column(self.layout.symbol).to_pylist()]
+        further = None
+        if any(index is not None for index in self.layout.further):
+            absent = np.full(batch.num_rows, np.nan)
+            further = np.stack([absent if each is None else prices(each) for each in self.layout.further], axis=1)
         numbers = range(number, number + batch.num_rows)
-        return Chunk(numbers, opened, closed, values, symbols, _Raw(batch), bad)
+        return Chunk(numbers, opened, closed, values, symbols, _Raw(batch), bad, further)
 
 
 class _Raw(Sequence[str]):

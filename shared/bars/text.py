@@ -26,11 +26,20 @@ from shared.bars.rows import SourceError
 BROKEN: Final = (EOFError, OSError, zlib.error, zipfile.BadZipFile)
 KLINE_WIDTH: Final = 12
 TIME_NAMES: Final = ("open_time", "timestamp", "datetime", "date", "time")
+MISSING: Final = ("", "null", "none", "na", "nan")
 PRICE_NAMES: Final = ("open", "high", "low", "close", "volume")
+FURTHER_NAMES: Final = (
+    ("count", "number_of_trades", "trades"),
+    ("quote_volume", "quote_asset_volume"),
+    ("taker_buy_volume", "taker_buy_base_asset_volume", "taker_buy_base_volume", "taker_volume"),
+)
+"""The names of the further columns: number of trades, quote volume, volume that takers bought. The first of each is the
+name in files that Binance publishes."""
+Further = tuple[int | None, int | None, int | None]
 
 
 class Layout(NamedTuple):
-    """The indices of the columns; ``prices`` are open, high, low, close, volume."""
+    """The indices of the columns; ``prices`` are open, high, low, close, volume. ``further``: see ``FURTHER_NAMES``."""
 
     width: int
     time: int
@@ -38,9 +47,10 @@ class Layout(NamedTuple):
     close_time: int | None
     symbol: int | None
     header: bool
+    further: Further = (None, None, None)
 
 
-KLINES: Final = Layout(KLINE_WIDTH, 0, (1, 2, 3, 4, 5), 6, None, header=False)
+KLINES: Final = Layout(KLINE_WIDTH, 0, (1, 2, 3, 4, 5), 6, None, header=False, further=(8, 7, 9))
 """An exchange's kline row: open time, OHLCV, close time, quote volume, trades, taker volumes, unused."""
 
 
@@ -99,7 +109,15 @@ def by_names(cells: Sequence[str], name: str) -> Layout | None:
         cells.index("close_time") if "close_time" in cells else None,
         cells.index("symbol") if "symbol" in cells else None,
         header=True,
+        further=_further(cells),
     )
+
+
+def _further(cells: Sequence[str]) -> Further:
+    trades, quote, taker = (
+        next((cells.index(name) for name in names if name in cells), None) for names in FURTHER_NAMES
+    )
+    return trades, quote, taker
 
 
 def _is_kline(cells: Sequence[str]) -> bool:
@@ -210,7 +228,13 @@ def _parse_all(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw
         closed = np.array(list(map(int, columns[layout.close_time])), dtype=np.int64)
     values = np.array([list(map(float, columns[price])) for price in layout.prices]).T
     symbols = columns[layout.symbol] if layout.symbol is not None else None
-    return Chunk(lines, opened, closed, values, symbols, raw, {})
+    further = None
+    if any(index is not None for index in layout.further):
+        absent = [np.nan] * len(cells)
+        further = np.array(
+            [absent if index is None else list(map(float, columns[index])) for index in layout.further]
+        ).T
+    return Chunk(lines, opened, closed, values, symbols, raw, {}, further)
 
 
 def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw: Sequence[str]) -> Chunk:
@@ -218,6 +242,7 @@ def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], ra
     closed = opened.copy() if layout.close_time is not None else None
     values = np.full((len(cells), 5), np.nan)
     symbols = [""] * len(cells) if layout.symbol is not None else None
+    further = np.full((len(cells), 3), np.nan) if any(each is not None for each in layout.further) else None
     bad = {}
     for index, row in enumerate(cells):
         try:
@@ -229,9 +254,16 @@ def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], ra
             values[index] = [_number(row[price]) for price in layout.prices]
             if symbols is not None and layout.symbol is not None:
                 symbols[index] = _bare(row[layout.symbol])
+            if further is not None:
+                further[index] = [np.nan if each is None else _absent_or(row[each]) for each in layout.further]
         except (ValueError, OverflowError) as error:
             bad[index] = str(error)
-    return Chunk(lines, opened, closed, values, symbols, raw, bad)
+    return Chunk(lines, opened, closed, values, symbols, raw, bad, further)
+
+
+def _absent_or(cell: str) -> float:
+    """Return a number; NaN for an empty cell or the text of a missing value."""
+    return np.nan if _bare(cell).lower() in MISSING else _number(cell)
 
 
 def _number(cell: str) -> float:

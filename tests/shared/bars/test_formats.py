@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from schemas.codec import encode
 from schemas.market import BarClosed
-from shared.bars import Good, SourceError, load, open_source
+from shared.bars import Good, RefusedRow, SourceError, load, open_source
 from shared.bars.chunks import milliseconds
 from shared.bars.text import KLINES, parse
 from shared.distribution import install_command
@@ -113,20 +116,40 @@ def parquet_timestamps(path: Path) -> None:
     pq.write_table(pa.table(columns() | {"open_time": times, "symbol": ["BTCUSDT"] * len(BARS)}), path)
 
 
-WRITERS: list[Callable[[Path], None]] = [
-    plain,
-    other_order,
-    quoted,
-    iso,
-    seconds,
+def parquet_klines(path: Path) -> None:
+    further = {
+        "number_of_trades": [9] * 30,
+        "Quote asset volume": [1.5] * 30,
+        "taker_buy_base_asset_volume": [0.5] * 30,
+    }
+    pq.write_table(pa.table(columns() | further), path)
+
+
+def klines_of_a_client(path: Path) -> None:
+    further = "Quote asset volume,Number of trades,Taker buy base asset volume"
+    head = f"Open time,Open,High,Low,Close,Volume,Close time,{further}"
+    path.write_text("\n".join([head, *(",".join(kline(bar)[:10]) for bar in BARS)]) + "\n")
+
+
+KLINE_WRITERS: list[Callable[[Path], None]] = [
     spot_milliseconds,
     spot_microseconds,
     unit_changes_within,
     futures,
     rest,
     rest_gzipped,
-    gzipped,
     zipped,
+    parquet_klines,
+    klines_of_a_client,
+]
+WRITERS: list[Callable[[Path], None]] = [
+    *KLINE_WRITERS,
+    plain,
+    other_order,
+    quoted,
+    iso,
+    seconds,
+    gzipped,
     parquet,
     parquet_timestamps,
 ]
@@ -139,6 +162,7 @@ def test_every_format_gives_the_same_bars(write: Callable[[Path], None], tmp_pat
     named = write in (other_order, parquet_timestamps)
     source = open_source(path, symbol=None if named else "BTCUSDT")
     found = [row.bar for row in source if isinstance(row, Good)]
+    further: dict[str, Any] = {"trades": 9, "quote_volume": 1.5, "taker_volume": 0.5} if write in KLINE_WRITERS else {}
     assert found == [
         BarClosed(
             symbol="BTCUSDT",
@@ -150,9 +174,54 @@ def test_every_format_gives_the_same_bars(write: Callable[[Path], None], tmp_pat
             close=close,
             volume=volume,
             origin="replay",
+            **further,
         )
         for open_time, open_, high, low, close, volume in BARS
     ]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_a_further_field_that_a_file_lacks_is_not_written(write: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "anything.bin"
+    write(path)
+    named = write in (other_order, parquet_timestamps)
+    row = next(iter(open_source(path, symbol=None if named else "BTCUSDT")))
+    assert isinstance(row, Good)
+    without = structs.replace(row.bar, trades=None, quote_volume=None, taker_volume=None)
+    same = encode("market", row.bar).data == encode("market", without).data
+    assert same == (write not in KLINE_WRITERS)
+
+
+@pytest.mark.parametrize(
+    ("cells", "trades", "quote_volume", "taker_volume"),
+    [
+        (("1.5", "9", "0.5"), 9, 1.5, 0.5),
+        (("", "", ""), None, None, None),
+        (("1.5", "", "NaN"), None, 1.5, None),
+        (("null", "0", "0.0"), 0, None, 0.0),
+    ],
+)
+def test_a_further_field_that_a_row_lacks_is_absent(
+    cells: tuple[str, ...], trades: int | None, quote_volume: float | None, taker_volume: float | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "BTCUSDT-1h.csv"
+    rows = [[*kline(bar)[:7], *cells, "0.25", "0"] for bar in BARS[:2]]
+    path.write_text("".join(",".join(row) + "\n" for row in [kline(BARS[0]), *rows[1:]]))
+    *_, row = open_source(path)
+    assert isinstance(row, Good)
+    assert (row.bar.trades, row.bar.quote_volume, row.bar.taker_volume) == (trades, quote_volume, taker_volume)
+
+
+@pytest.mark.parametrize(
+    "cells", [("-1", "9", "0.5"), ("1.5", "9.5", "0.5"), ("1.5", "9", "inf"), ("1.5", "9", "many"), ("1e18", "9", "0")]
+)
+def test_a_row_with_an_impossible_further_field_is_refused(cells: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSDT-1h.csv"
+    path.write_text("".join(",".join(row) + "\n" for row in [kline(BARS[0]), [*kline(BARS[1])[:7], *cells, "0", "0"]]))
+    first, second = open_source(path)
+    assert isinstance(first, Good)
+    assert isinstance(second, RefusedRow)
+    assert second.reason == "bad_row"
 
 
 def test_a_row_says_its_line(tmp_path: Path) -> None:
