@@ -10,7 +10,7 @@ Fields that were optional in the first release are always written; their default
 
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, Probabilities, Real, Text
 
@@ -213,7 +213,7 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
     on_decay: bool = True
     shadow: bool = True
     sanity: Literal["report", "refuse"] = "report"
-    revised_bars: bool = False
+    revised_bars: bool | UnsetType = UNSET
 
 
 class SetExecutionPolicy(Struct, frozen=True, omit_defaults=True, tag="set_execution_policy"):

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from msgspec import structs
 
 from schemas.codec import UNDECODABLE
 from schemas.control import (
@@ -151,7 +150,7 @@ def _changed(known: P, fields: Sequence[str]) -> P:
     if unknown:
         raise click.BadParameter(f"no field {', '.join(unknown)}; there are: {', '.join(names)}")
     try:
-        return msgspec.convert({**structs.asdict(known), **given}, type(known), strict=False)
+        return msgspec.convert({**msgspec.to_builtins(known), **given}, type(known), strict=False)
     except msgspec.ValidationError as error:
         raise click.BadParameter(str(error)) from None
 

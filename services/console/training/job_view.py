@@ -26,7 +26,7 @@ def policy_words(policy: SetTrainingPolicy) -> str:
     return (
         f"retrained {', on '.join(causes) or 'on request'}; cooldown {policy.cooldown_hours} h, at most "
         f"{policy.budget} jobs in seven days, {policy.window_days} days of data"
-        f"{', labels from revised bars' if policy.revised_bars else ''}"
+        f"{', labels from revised bars' if policy.revised_bars is True else ''}"
     )
 
 

@@ -112,10 +112,14 @@ def _requested(settings: Settings, state: State, model: str, options: dict[str, 
             until=None if options["until"] is None else _until(options["until"]),
             symbols=tuple(options["symbols"]),
             forced=options["force"],
-            revised_bars=state.training.revised_bars if options["revised_bars"] is None else options["revised_bars"],
+            revised_bars=_revised(state, options["revised_bars"]),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _revised(state: State, asked: bool | None) -> bool:
+    return state.training.revised_bars is True if asked is None else asked
 
 
 def _until(text: str) -> int:
