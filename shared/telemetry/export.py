@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Thread
 from typing import Final, get_args
@@ -30,6 +30,7 @@ from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter, Refusal
 from schemas.orders import IntentRefused, Reason
 from schemas.readiness import ArtifactReady
+from schemas.venue import ClockMeasured, FeedInterrupted, VenueEvent
 from shared.distribution import version
 from shared.settings import TelemetrySettings
 from shared.telemetry.logs import FloodFilter
@@ -45,7 +46,7 @@ EXPORTER_LOGGERS: Final = (
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.sdk._shared_internal",
 )
-COUNTED_BY_CONTENT: Final = frozenset(("decisions", "dead", "alarms", "readiness", "orders"))
+COUNTED_BY_CONTENT: Final = frozenset(("decisions", "dead", "alarms", "readiness", "orders", "venue"))
 BATCHES_AT_ONCE: Final = 64
 """So many batches are handed to the SDK at a time, or those since the reader's last export: the SDK takes four times
 as long for a single one, since the processor's caches then hold other code."""
@@ -64,7 +65,9 @@ class Exporting(Telemetry):
         self._meters = MeterProvider(
             [metrics], resource, shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
         )
-        self._sums: Counter[tuple[str, tuple[str, ...]]] = Counter(dict.fromkeys(_zeros(service), 0))
+        self._sums: defaultdict[tuple[str, tuple[str, ...]], float] = defaultdict(
+            float, dict.fromkeys(_zeros(service), 0)
+        )
         self._levels: dict[tuple[str, tuple[str, ...]], float] = {}
         self._reports: deque[BatchReport] = deque()
         self._committed_ns = self.now_ns()
@@ -157,10 +160,19 @@ class Exporting(Telemetry):
                     self._sums["conclave.intents.refused", (reason,)] += 1
                 case ArtifactReady(took_ms=took_ms):
                     self.record("conclave.artifact.load.duration", took_ms / 1e3)
+                case event if output.stream == "venue":
+                    self._count_exchange(event)
                 case event if output.stream == "alarms":
                     self._sums["conclave.alarms", (event.__struct_config__.tag,)] += 1
                 case _:
                     pass
+
+    def _count_exchange(self, event: VenueEvent) -> None:
+        self._sums["conclave.exchange.events", (event.exchange, str(event.__struct_config__.tag))] += 1
+        if isinstance(event, FeedInterrupted):
+            self._sums["conclave.exchange.interrupted", (event.exchange, event.cause)] += event.length_ms / 1e3
+        elif isinstance(event, ClockMeasured):
+            self._levels["conclave.exchange.clock_offset", (event.exchange,)] = event.offset_ms / 1e3
 
     def _count_decision(self, decision: DecisionMade, committed_ns: int) -> None:
         sums = self._sums

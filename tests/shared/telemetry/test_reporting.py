@@ -35,6 +35,7 @@ from schemas.operations import DeadLetter, GapDetected, Refusal
 from schemas.orders import IntentRefused, Reason
 from schemas.predictions import PredictionMade
 from schemas.readiness import ArtifactReady
+from schemas.venue import ClockMeasured, FeedInterrupted
 from shared.settings import TelemetrySettings
 from shared.telemetry import export, start
 from shared.telemetry.export import Exporting
@@ -348,6 +349,22 @@ def test_dead_letters_are_counted_by_reason(kept: Kept) -> None:
         attributes["conclave.reason"]: point.value for attributes, point in kept.metrics()["conclave.dead_letters"]
     }
     assert counted == {"not_finite": 2, "duplicate": 1}
+
+
+def test_what_happens_at_an_exchange_is_counted_by_its_name(kept: Kept) -> None:
+    telemetry = kept.service("feed")
+    events = [each for each in examples() if each.stream == "venue"]
+    report(telemetry, *events, *events)
+    metrics = kept.metrics()
+    counted = {tuple(at.values()): point.value for at, point in metrics["conclave.exchange.events"]}
+    assert counted == {(each.envelope.event.exchange, each.envelope.event.__struct_config__.tag): 2 for each in events}
+    broken = next(each.envelope.event for each in events if isinstance(each.envelope.event, FeedInterrupted))
+    [(at, point)] = metrics["conclave.exchange.interrupted"]
+    assert tuple(at.values()) == (broken.exchange, broken.cause)
+    assert point.value == 2 * broken.length_ms / 1e3
+    clock = next(each.envelope.event for each in events if isinstance(each.envelope.event, ClockMeasured))
+    [(at, point)] = metrics["conclave.exchange.clock_offset"]
+    assert (at["conclave.exchange"], point.value) == (clock.exchange, clock.offset_ms / 1e3)
 
 
 def test_refused_intents_are_counted_by_reason(kept: Kept) -> None:
