@@ -5,13 +5,13 @@ from collections.abc import Collection
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from schemas.codec import UnreadableError, decode
 from schemas.common import Origin
 from schemas.decisions import FenceClosed, FenceOpened
 from schemas.market import BarClosed
 from shared.audit.findings import Findings
 from shared.audit.source import EntryRange, ReadEvent, Recording, order, readable
 from shared.log import StreamKey
+from shared.log.events import events_of, reported_elsewhere
 from shared.money.account import Key, key_of
 from shared.money.venue import TradedBar
 
@@ -92,14 +92,10 @@ class Closures:
 
     def __init__(self, source: Recording, partition: int) -> None:
         self._marks: list[tuple[int, bool]] = []
-        for entry in source.entries(StreamKey("decisions", partition)):
-            if b'"fence.' in entry.data:
-                try:
-                    event = decode("decisions", entry.data).event
-                except UnreadableError:
-                    continue
-                if isinstance(event, FenceClosed | FenceOpened):
-                    self._marks.append((order(entry.id)[0], isinstance(event, FenceClosed)))
+        marks = (entry for entry in source.entries(StreamKey("decisions", partition)) if b'"fence.' in entry.data)
+        for entry, envelope in events_of(marks, reported_elsewhere):
+            if isinstance(envelope.event, FenceClosed | FenceOpened):
+                self._marks.append((order(entry.id)[0], isinstance(envelope.event, FenceClosed)))
         self._closed = [(at, until) for (at, closed), (until, _) in pairwise([*self._marks, (2**63, False)]) if closed]
 
     def possible(self, moment: int) -> bool:
