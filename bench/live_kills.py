@@ -100,7 +100,8 @@ async def killed(rounds: int) -> dict[str, Figure]:
                 entries = await _until(processes, _now())
                 absent = await _read(processes, "venue")
             finally:
-                await to_thread.run_sync(processes.end)
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(processes.end)
                 tasks.cancel_scope.cancel()
     return _compared(exchange, entries, absent, moments)
 
