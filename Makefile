@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= test
 FUZZ_MINUTES ?= 60
+LOCAL_PORT ?= 8090
+COMMA := ,
 CONSOLE := docker compose run --rm console
 CONSOLE_ML := docker compose run --rm console-ml
 DEMO_BARS := --synthetic sequence --symbols 4 --count 3000 --source-seed 2
@@ -26,8 +28,13 @@ $(VENV)/.%: pyproject.toml constraints.txt
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
-demo: $(VENV)/.demo ## Bars in, decisions out, on an embedded Redis; BARS=<file or folder> for real bars
+demo: $(VENV)/.demo$(if $(LIVE),$(COMMA)exchange) ## Bars in, decisions out, on an embedded Redis; BARS=<file or folder> for real bars, LIVE=1 for a local exchange
+ifdef LIVE
+	@$(BIN)/python -m tests.exchange.serve --port $(LOCAL_PORT) --interval 1s & exchange=$$!; trap "kill $$exchange" EXIT; \
+	    $(BIN)/conclave demo --exchange http://127.0.0.1:$(LOCAL_PORT) $(DEMO)
+else
 	@$(BIN)/conclave demo $(if $(BARS),--bars '$(BARS)') $(DEMO)
+endif
 
 test: $(VENV)/.test ## The tests that need neither Docker nor systemd nor half a minute each
 	@$(BIN)/python -m pytest -m 'not long and not stack and not cluster' $(SIDE_BY_SIDE) $(TESTS)

@@ -2,8 +2,9 @@
 
 The feed reads a local exchange through ccxt on loopback. First in simulated time: 20 symbols with bars of an hour, and
 faults drawn from a seed (connections, subscriptions, pages, refusals, holes, revisions, a REST that lags), kills of the
-feed wherever it is, and a log that loses its last commits. Then the log is compared with what the exchange has. Then in
-real time, without faults: 20 symbols with bars of a second, and how long after its close each bar is on the log."""
+feed wherever it is, and a log that loses its last commits. Then the log is compared with what the exchange has. Then a
+real feed process and a real server are killed (``bench.live_kills``). Then in real time, without faults: 20 symbols
+with bars of a second, and how long after its close each bar is on the log."""
 
 import random
 import time
@@ -13,6 +14,7 @@ from statistics import median, quantiles
 import anyio
 
 from bench.harness import Figure
+from bench.live_kills import killed
 from schemas.codec import decode
 from schemas.venue import BarRevised, BarsAbsent, FeedInterrupted
 from services.feed.live.main import Plan, feed_exchanges
@@ -31,9 +33,9 @@ SEED = 7
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    days, faults, seconds = (2, 40, 10) if quick else (30, 500, 60)
+    days, faults, kills, seconds = (2, 40, 4, 10) if quick else (30, 500, 20, 60)
     figures = anyio.run(simulated, days, faults)
-    return figures | anyio.run(in_real_time, seconds)
+    return figures | anyio.run(killed, kills) | anyio.run(in_real_time, seconds)
 
 
 async def simulated(days: int, faults: int) -> dict[str, Figure]:

@@ -10,7 +10,7 @@ Fields that were optional in the first release are always written; their default
 
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, Probabilities, Real, Text
 
@@ -202,7 +202,8 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
     shortest time between two requests for one model. ``budget``: the most jobs in seven days, for all models together.
     ``window_days``: the span of the training data. ``rows``: the fewest labelled rows. ``shadow``: whether an accepted
     candidate is put in shadow. ``sanity``: whether an artifact that fails the fixed sanity checks is refused, or the
-    checks are only reported."""
+    checks are only reported. ``revised_bars``: whether labels are computed from the later content of bars that their
+    exchange changed after their close; if not, from the first, on which decisions were made."""
 
     schedule_hours: Annotated[int, Meta(ge=0, le=87_600)] = 168
     window_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
@@ -213,6 +214,7 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
     on_decay: bool = True
     shadow: bool = True
     sanity: Literal["report", "refuse"] = "report"
+    revised_bars: bool | UnsetType = UNSET
 
 
 class SetExecutionPolicy(Struct, frozen=True, omit_defaults=True, tag="set_execution_policy"):

@@ -32,7 +32,8 @@ class TrainingRequested(Struct, frozen=True, tag="training.requested"):
 
     ``evidence`` is the id of the event on ``gates`` that is the cause, for ``drift`` and ``decay``. The data are the
     last ``window_ms`` up to and including the bar ``until`` (open time; None: the newest when the job starts), of
-    ``symbols`` (empty: all). ``forced``: cooldown and budget do not apply."""
+    ``symbols`` (empty: all). ``forced``: cooldown and budget do not apply. ``revised_bars``: labels are computed from
+    the later content of bars that their exchange changed (``BarRevised``); vectors stay those that were served."""
 
     model: Name
     recipe: Recipe
@@ -45,14 +46,17 @@ class TrainingRequested(Struct, frozen=True, tag="training.requested"):
     until: Milliseconds | None = None
     symbols: tuple[Symbol, ...] = ()
     forced: bool = False
+    revised_bars: bool = False
 
 
 class Ends(Struct, frozen=True):
-    """How far a partition is read: the ids of the last entries of ``market`` and ``features`` to be used."""
+    """How far a partition is read: the ids of the last entries of ``market``, ``features`` and ``venue`` to be used.
+    Jobs of earlier releases did not read ``venue``."""
 
     partition: Count
     market: str
     features: str
+    venue: str = "0-0"
 
 
 class TrainingStarted(Struct, frozen=True, tag="training.started"):
@@ -86,7 +90,8 @@ class DataReport(Struct, frozen=True):
     ``classes``: the shares of SELL, HOLD and BUY in the training part, separated by ``kappa``. ``parts``: the rows of
     each part. ``constant``: features that never change in the training part; ``duplicated``: pairs that are equal in
     it. ``drifted``: features whose distribution differs from the training part of the champion ``against``; ``drift``:
-    their share. ``unfit``: the reasons why the data cannot be used, empty if they can. Digests:
+    their share. ``revised``: the bars that their exchange changed after their close; the request says which content
+    labels were computed from. ``unfit``: the reasons why the data cannot be used, empty if they can. Digests:
     ``shared.training.series``."""
 
     interval_ms: IntervalMs
@@ -105,6 +110,7 @@ class DataReport(Struct, frozen=True):
     bars_digest: DigestHex
     vectors_digest: DigestHex
     unfit: tuple[Text, ...] = ()
+    revised: Count = 0
 
 
 class DataAssessed(Struct, frozen=True, tag="data.assessed"):

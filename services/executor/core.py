@@ -15,7 +15,7 @@ from services.executor.state import KEPT, State, Waiting
 from shared.log import preceding
 from shared.log.leases import order
 from shared.money.account import Key, executed
-from shared.money.orders import NO_VENUE, Forbidden, TradeSignal, closing_order
+from shared.money.orders import NO_VENUE, Bounds, Forbidden, closing_order, signal_of
 from shared.money.positions import Working, apply
 from shared.money.venue import TradedBar, exchange_of, venue_of
 from shared.runtime.service import Batch, Received
@@ -27,6 +27,7 @@ POLL_MS: Final = 100
 MARGIN_MS: Final = 60_000
 """How far ``market`` is read past the entry of an intent before its bar is taken to be missing. The bar was written
 first; the server's clock may have been set back in between."""
+BOUNDS: Final = Bounds(KEPT, MARGIN_MS)
 AHEAD: Final = KEPT // 2
 """Bars of a symbol beyond its last decision at which ``market`` is paused."""
 QUEUED: Final = 1000
@@ -271,7 +272,7 @@ class _Turn:
         bar, policy = state.bar_at(key, intent.open_time), self._policy(intent.control_version)
         outcome = state.account.decide(
             key,
-            _signal(envelope),
+            signal_of(envelope),
             policy,
             bar.close if bar is not None else None,
             state.control.partitions,
@@ -355,21 +356,6 @@ def _apply_to_account(state: State, event: AccountEvent) -> None:
         state.ledger.reconciled(event)
     else:
         state.ledger.differs = event.control_version
-
-
-def _signal(envelope: Envelope[IntentIssued]) -> TradeSignal:
-    intent = envelope.event
-    return TradeSignal(
-        id=envelope.id.hex(),
-        symbol=intent.symbol,
-        interval_ms=intent.interval_ms,
-        open_time=intent.open_time,
-        origin=intent.origin,
-        decision=intent.decision,
-        control_version=intent.control_version,
-        action=intent.action,
-        valid_until=intent.valid_until,
-    )
 
 
 def _series(state: State) -> Iterator[Collection[object]]:

@@ -70,4 +70,5 @@ def request_of(due: Due, recipe: Recipe, policy: SetTrainingPolicy, now: int) ->
         reason=due.reason,
         at=now,
         window_ms=policy.window_days * DAY_MS,
+        revised_bars=policy.revised_bars is True,
     )

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from msgspec import structs
+
 from schemas.training import (
     DataAssessed,
     DataReport,
@@ -57,7 +59,8 @@ def describe(task: Task, recorded: Recorded) -> str:
     """Return the origin of the data for the manifest. The text is part of the artifact's digest, so it is the same each
     time the job runs."""
     days = task.request.window_ms / 86_400_000
-    return f"recorded {' and '.join(recorded.origins)} bars of {days:g} days, job {task.id[:12]}"
+    revised = f", {recorded.revised} of them as revised later" if task.request.revised_bars else ""
+    return f"recorded {' and '.join(recorded.origins)} bars of {days:g} days{revised}, job {task.id[:12]}"
 
 
 def run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None, emit: Emit) -> None:
@@ -89,6 +92,7 @@ def _run(task: Task, folder: Path, recorded: Recorded, champion: Artifact | None
     except ValueError as error:
         return Refusal("unfit_data", str(error))
     report = assess(prepared, recorded.series, fewest=task.rows, champion=champion)
+    report = structs.replace(report, revised=recorded.revised)
     emit(DataAssessed(request=task.id, model=request.model, report=report, at=now_ms()))
     if report.unfit:
         return Refusal("unfit_data", "; ".join(report.unfit))

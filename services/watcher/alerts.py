@@ -49,6 +49,7 @@ ALERTS: Final[dict[str, Alert]] = {
     "exchange-clock": Alert("critical", "an exchange's clock differs from the server's, so no bar is live"),
     "account-differs": Alert("critical", "an account at an exchange does not hold what follows from the log"),
     "order-rejected": Alert("warning", "an exchange refused an order"),
+    "intents-refused": Alert("warning", "intents were not traded, for a reason that no command asks for"),
     "promoted": Alert("info", "another artifact votes for a model"),
     "rolled-back": Alert("warning", "a person, the guard or the evaluator rolled the configuration back"),
 }

@@ -10,8 +10,9 @@ from typing import Any, Final
 from schemas.control import CommandRecorded, Halt, Promote, Resume, RevertProbation, Rollback
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
+from schemas.market import BarClosed
 from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
-from schemas.orders import AccountDiffers, AccountReconciled
+from schemas.orders import AccountDiffers, AccountReconciled, OrderFilled
 from schemas.training import (
     TrainingCompleted,
     TrainingFailed,
@@ -21,6 +22,7 @@ from schemas.training import (
     TrainingStarted,
 )
 from services.watcher.groups import DOWN_MS, check_group, is_expected
+from services.watcher.money import observe_bar, observe_fill
 from services.watcher.state import (
     MINUTE_MS,
     LastVerdict,
@@ -60,6 +62,12 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
                 overall=event.overall,
                 gates={gate.name: (gate.value, gate.threshold) for gate in event.gates},
             )
+            return []
+        case BarClosed():
+            observe_bar(state.money, event)
+            return []
+        case OrderFilled():
+            observe_fill(state.money, event)
             return []
         case ClockApart(group=group, host=host, apart_ms=apart_ms):
             text = f"the clock of {group} on {host} differs from the server's by {apart_ms / 1000:.0f} s"

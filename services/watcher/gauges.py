@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.watcher.alerts import ALERTS
+from services.watcher.money import money_readings
 from services.watcher.state import State, active_counts
 from shared.control import State as Control
 from shared.log import GroupView
@@ -25,6 +26,7 @@ def readings(state: State, views: Sequence[GroupView], control: Control, waiting
         *_groups(views),
         *_gates(state),
         *_jobs(state),
+        *money_readings(state.money, control.execution.equity),
         *(MetricReading("conclave.alerts", (name,), counts.get(name, 0)) for name in ALERTS),
     ]
 

@@ -16,15 +16,17 @@ from anyio import to_thread
 from msgspec import Struct, field
 
 from schemas.codec import UNDECODABLE
+from schemas.orders import OrderFilled
 from services.watcher import core
 from services.watcher.gauges import readings
+from services.watcher.money import WatchedMoney, observe_fill
 from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addresses, line, message
 from services.watcher.state import Notice, State
 from shared.control import ControlReader
 from shared.control.issuing import current
 from shared.control.stream import CONTROL, folded, marks_of
-from shared.log import Entry, Log, StreamKey, TruncatedLogError, UnavailableError
-from shared.log.events import events_of
+from shared.log import START, Entry, Log, StreamKey, TruncatedLogError, UnavailableError
+from shared.log.events import events_of, reported_elsewhere
 from shared.log.leases import order
 from shared.recovery.storage import Storage
 from shared.runtime.clock import ClockAlarms, ServerClock
@@ -35,7 +37,7 @@ from shared.telemetry.reporting import BatchReport, Telemetry
 __all__ = ["Channels", "Watcher", "addresses", "run"]
 
 GROUP: Final = "watcher"
-PARTITIONED: Final = ("decisions", "gates", "dead", "alarms", "venue")
+PARTITIONED: Final = ("decisions", "gates", "dead", "alarms", "venue", "market", "orders")
 REFUSED_BY_NO_SERVICE: Final = ("dead", "alarms")
 LOOK_S: Final = 1.0
 COMPARE_S: Final = 5.0
@@ -113,11 +115,14 @@ class Watcher:
         places = [StreamKey("training"), *(StreamKey(stream, each) for each in partitions for stream in PARTITIONED)]
         self._kept = self._load() or Kept(state=State(version=(await current(self._log)).version))
         known = self._kept.positions
+        knows_money = all(StreamKey("orders", each).key in known for each in partitions)
         self._kept.positions = {
             place.key: known.get(place.key) or (await self._log.extent(place)).last for place in places
         }
         self._places = {place.key: place for place in places}
         self._recent = {key: deque([read], RECENT) for key, read in self._kept.positions.items()}
+        if not knows_money:
+            await self._fold_fills()
 
     def _load(self) -> Kept | None:
         try:
@@ -181,6 +186,7 @@ class Watcher:
         """Set the position of each stream that ends before it to the last entry that was read and is left; to the end,
         if none is known. A server that lost its last writes may give new entries ids that are lower than those of the
         lost ones."""
+        went_back = False
         for key, read in self._kept.positions.items():
             end = (await self._log.extent(self._places[key])).last
             if order(end) < order(read):
@@ -188,6 +194,20 @@ class Watcher:
                 there = await self._log.tail(self._places[key], RECENT)
                 left = [entry.id for entry in there if entry.id in self._recent[key]]
                 self._kept.positions[key] = left[-1] if left else end
+                went_back = went_back or self._places[key].stream == "orders"
+        if went_back:
+            await self._fold_fills()
+
+    async def _fold_fills(self) -> None:
+        """Fold all fills up to the positions again. What is held is valued at the last fill, until its next bar."""
+        money = self._kept.state.money = WatchedMoney()
+        for place in (StreamKey("orders", each) for each in range(self._partitions)):
+            after, until = START, self._kept.positions[place.key]
+            while entries := await self._log.scan(place, after=after, until=until, count=1000):
+                for _, envelope in events_of(entries, reported_elsewhere):
+                    if isinstance(envelope.event, OrderFilled):
+                        observe_fill(money, envelope.event)
+                after = entries[-1].id
 
     def save(self) -> None:
         """Replace ``watcher.json`` atomically. A disk that fails is reported, and the state stays in memory: a watcher

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from services.watcher.alerts import ALERTS
+from services.watcher.money import WatchedMoney
 
 MINUTE_MS: Final = 60_000
 BURST_MS: Final = 10 * MINUTE_MS
@@ -99,7 +100,7 @@ class ProbationState(Struct):
 class State(Struct):
     """The state of the watcher. ``version``: the last control version that was handled. ``swaps``: versions that
     changed who votes and have no decision yet, with the time (ms) of their command; ``swapped``: the durations (ms)
-    from command to first decision that are not exported yet."""
+    from command to first decision that are not exported yet. ``money``: what the fills paid and left."""
 
     version: int = 0
     series: dict[str, SeriesState] = field(default_factory=dict)
@@ -111,6 +112,7 @@ class State(Struct):
     trials: dict[str, ProbationState] = field(default_factory=dict)
     swaps: dict[int, int] = field(default_factory=dict)
     swapped: list[int] = field(default_factory=list)
+    money: WatchedMoney = field(default_factory=WatchedMoney)
 
 
 def key_of(alert: str, subject: str) -> str:

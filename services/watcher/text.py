@@ -14,10 +14,12 @@ from schemas.operations import (
     LogTruncated,
     OwnerReplaced,
 )
-from schemas.orders import OrderEnded
+from schemas.orders import IntentRefused, OrderEnded
 from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
 from schemas.venue import BarRevised, BarsAbsent, ClockMeasured, FeedInterrupted, SymbolResumed, SymbolStopped
 
+CHOSEN: Final = frozenset(("cooldown", "halted", "no_venue", "symbol_cap", "total_cap"))
+"""Reasons for which a command wants an intent refused. They are counted and not reported."""
 LONG_MS: Final = 60_000
 """An interruption of an exchange that took less is not reported: its bars were read by REST meanwhile."""
 
@@ -61,6 +63,12 @@ def describe(event: Any) -> tuple[str, str, str] | None:
             return "retrain-rejected", event.model, f"{event.model}: {event.reason}; {event.evidence}"
         case TrainingFailed():
             return "retrain-failed", event.model, f"{event.model}: {event.reason}; {event.detail}"
+        case IntentRefused() if event.reason not in CHOSEN:
+            text = f"{event.symbol}, bar {event.open_time}: {event.reason}, {event.detail}"
+            return "intents-refused", event.reason, text
+        case OrderEnded(reason="expired"):
+            text = f"{event.symbol}: the order expired unfilled, before the bar {event.open_time} opened"
+            return "intents-refused", "order expired", text
         case ArchiveFailed():
             return "archive-failed", event.reason, f"{event.reason}: {event.detail}"
         case ClockStepped():

@@ -19,6 +19,7 @@ from shared.archive.history import (
     WholeHistory,
     entries,
     records,
+    stream_entries,
 )
 from shared.archive.sealed import CorruptError
 from shared.archive.store import SegmentStore, StoreError, open_store
@@ -36,4 +37,5 @@ __all__ = [
     "entries",
     "open_store",
     "records",
+    "stream_entries",
 ]

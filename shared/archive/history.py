@@ -24,6 +24,7 @@ from shared.log.events import Unreadable, events_of
 from shared.log.leases import order
 
 NEWEST: Final = "+"
+PAGE: Final = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +67,21 @@ async def entries(
     async for page in history.slices(place, after=after, until=until):
         for entry in page:
             yield entry
+
+
+async def stream_entries(
+    log: Log, place: StreamKey, past: SegmentStore | None = None, *, after: str = START
+) -> AsyncIterator[Entry]:
+    """Yield every entry of a stream after ``after``, with at most one page in memory. ``past``: the archive of trimmed
+    entries; without it the entries that the log still holds. Raises ``LostError`` if entries are in neither."""
+    if past is not None:
+        async for entry in entries(WholeHistory(log, past), place, after=after):
+            yield entry
+        return
+    while page := await log.scan(place, after=after, count=PAGE):
+        for entry in page:
+            yield entry
+        after = page[-1].id
 
 
 async def records(
@@ -123,7 +139,7 @@ class WholeHistory:
     Entries that are trimmed from the log during a read are read from the files, which were sealed before.
     """
 
-    def __init__(self, log: Log, store: SegmentStore | None = None, *, slice_entries: int = 1000) -> None:
+    def __init__(self, log: Log, store: SegmentStore | None = None, *, slice_entries: int = PAGE) -> None:
         self.log = log
         self.sealed = SealedHistory(store) if store is not None else None
         self._count = slice_entries

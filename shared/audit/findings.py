@@ -18,6 +18,7 @@ Layer = Literal[
     "ballot",
     "vote",
     "intent",
+    "order",
     "score",
     "gate",
 ]

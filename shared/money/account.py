@@ -7,8 +7,9 @@ their order and of the bars of its own symbol, whatever the order in which both 
 
 from collections.abc import Iterator
 from math import fsum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from schemas.common import Origin
 from schemas.control import SetExecutionPolicy
 from schemas.orders import IntentRefused, OrderEnded, OrderFilled, OrderPlaced
 from shared.money.orders import Forbidden, Situation, TradeSignal, order_for
@@ -19,6 +20,27 @@ VENUES: Final[dict[str, Venue]] = {"paper": PAPER}
 
 Key = tuple[str, int, bool]
 """Symbol, interval (ms), and whether the bars are synthetic. Live and replayed bars of a symbol share a holding."""
+
+
+class OfSeries(Protocol):
+    """An event about a symbol and interval."""
+
+    @property
+    def symbol(self) -> str:
+        """The symbol."""
+
+    @property
+    def interval_ms(self) -> int:
+        """The length of a bar."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the bar is from."""
+
+
+def key_of(event: OfSeries) -> Key:
+    """Return the key of the holding that an event is about."""
+    return event.symbol, event.interval_ms, event.origin == "synthetic"
 
 
 class Account:

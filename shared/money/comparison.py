@@ -23,7 +23,8 @@ from shared.money.venue import TradedBar
 
 ENSEMBLE = "ensemble"
 Signals = dict[tuple[Key, int], list[tuple[str, TradeSignal | None]]]
-"""What each line decided about a bar, by series and open time: a signal, or None for HOLD."""
+"""What each line decided about a bar, by series and open time: a signal, or None for HOLD. A HOLD is kept only where it
+is the first decision of its line about the series."""
 
 
 class _Line:
@@ -76,6 +77,7 @@ class MoneyComparison:
         self._lines: dict[str, _Line] = {ENSEMBLE: _Line(self._equity)}
         self._holds: dict[str, _Line] = {ENSEMBLE: _Line(self._equity)}
         self._bought: set[tuple[str, Key]] = set()
+        self._first: dict[tuple[str, Key], int] = {}
 
     def order(self, key: Key, event: OrderEvent) -> None:
         """Note an event of ``orders``. All of a series are noted before its bars, in their order."""
@@ -84,6 +86,11 @@ class MoneyComparison:
 
     def signal(self, line: str, key: Key, open_time: int, signal: TradeSignal | None) -> None:
         """Note what a line decided about a bar; None: HOLD. All are noted before the bars."""
+        first = self._first.get((line, key))
+        if first is None or open_time < first:
+            self._first[line, key] = open_time
+        elif signal is None:
+            return
         self.signals.setdefault((key, open_time), []).append((line, signal))
 
     def bar(self, partition: int, key: Key, bar: TradedBar) -> None:

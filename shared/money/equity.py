@@ -3,10 +3,38 @@
 from math import fsum
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from schemas.orders import OrderFilled
 from schemas.trades import TradeClosed
 from shared.money.account import Key
 from shared.money.positions import SIGN
+
+
+class SeriesMoney(Struct, array_like=True):
+    """What the fills of one symbol and interval paid, how much of it they left, and its last price."""
+
+    cash: float = 0.0
+    held: float = 0.0
+    price: float = 0.0
+
+    @property
+    def gain(self) -> float:
+        """What was paid and received, and what is held at the last price."""
+        return self.cash + self.held * self.price
+
+    @property
+    def gross(self) -> float:
+        """The value of what is held, without its sign."""
+        return abs(self.held) * self.price
+
+    def fill(self, fill: OrderFilled) -> None:
+        """Apply a fill."""
+        signed = SIGN[fill.side] * fill.quantity
+        self.cash = self.cash - signed * fill.price - fill.fee
+        held = self.held + signed
+        self.held = held if abs(held) > abs(signed) * 1e-12 else 0.0
+        self.price = self.price or fill.price
 
 
 class EquityMark(NamedTuple):
@@ -32,9 +60,7 @@ class EquityLine:
         self.marks: list[EquityMark] = []
         self.trades: list[TradeClosed] = []
         self._initial = equity
-        self._cash: dict[Key, float] = {}
-        self._held: dict[Key, float] = {}
-        self._prices: dict[Key, float] = {}
+        self._series: dict[Key, SeriesMoney] = {}
         self._before: dict[Key, float] = {}
 
     @property
@@ -57,11 +83,10 @@ class EquityLine:
 
     def fill(self, key: Key, fill: OrderFilled) -> None:
         """Apply a fill."""
-        signed = SIGN[fill.side] * fill.quantity
-        self._cash[key] = self._cash.get(key, 0.0) - signed * fill.price - fill.fee
-        held = self._held.get(key, 0.0) + signed
-        self._held[key] = held if abs(held) > abs(signed) * 1e-12 else 0.0
-        self._prices.setdefault(key, fill.price)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = SeriesMoney()
+        series.fill(fill)
         self.fills += 1
         self.fees += fill.fee
         self.slippage += abs(fill.price - fill.market_price) * fill.quantity
@@ -69,11 +94,12 @@ class EquityLine:
 
     def price(self, key: Key, close: float) -> None:
         """Value what is held of a series at the close of a bar."""
-        self._prices[key] = close
+        if key in self._series:
+            self._series[key].price = close
 
     def mark(self, at: int) -> None:
         """Note the equity at a moment."""
-        gross = sum([abs(held) * self._prices[key] for key, held in self._held.items()])
+        gross = sum([series.gross for series in self._series.values()])
         self.marks.append(EquityMark(at, self.equity, gross))
 
     def restart(self) -> None:
@@ -83,4 +109,4 @@ class EquityLine:
         self.marks, self.trades = [], []
 
     def _gains(self) -> dict[Key, float]:
-        return {key: cash + self._held[key] * self._prices[key] for key, cash in self._cash.items()}
+        return {key: series.gain for key, series in self._series.items()}

@@ -3,8 +3,10 @@
 from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
 
+from schemas.codec import Envelope
 from schemas.common import Origin
 from schemas.control import SetExecutionPolicy
+from schemas.decisions import IntentIssued
 from schemas.orders import IntentRefused, OrderPlaced, Reason, Side
 from shared.money.positions import Holding
 from shared.money.venue import exchange_of, limit_price, venue_of
@@ -34,6 +36,30 @@ class Forbidden(NamedTuple):
 
     reason: Reason
     detail: str
+
+
+class Bounds(NamedTuple):
+    """How long the executor keeps what an intent needs: ``bars`` of its series after it, and ``margin_ms`` of
+    ``market`` after it until its bar is taken to be missing."""
+
+    bars: int
+    margin_ms: int
+
+
+def signal_of(envelope: Envelope[IntentIssued]) -> TradeSignal:
+    """Return what an intent says."""
+    intent = envelope.event
+    return TradeSignal(
+        id=envelope.id.hex(),
+        symbol=intent.symbol,
+        interval_ms=intent.interval_ms,
+        open_time=intent.open_time,
+        origin=intent.origin,
+        decision=intent.decision,
+        control_version=intent.control_version,
+        action=intent.action,
+        valid_until=intent.valid_until,
+    )
 
 
 class Situation(NamedTuple):

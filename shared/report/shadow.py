@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from schemas.common import ACTIONS
 from shared.report import charts, tables
 from shared.report.charts import Curve, Dot
+from shared.report.money import CAPTION, money_tables
 from shared.report.pages import PageFigure, render
 from shared.report.summary import Candidate, Report, Skill
 from shared.report.tables import TextTable
@@ -61,6 +62,8 @@ def page(report: Report) -> str:
         interference=interference_words(report.interference),
         mean_trade=report.trades_net / trades if trades else None,
         overviews=[tables.overview("In shadow", report.candidates), tables.overview("Voting", report.members)],
+        money=money_tables(report.money.lines, "Money") if report.money else (),
+        money_caption=CAPTION,
         sections=[_section(one) for one in report.candidates],
     )
 

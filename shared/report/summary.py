@@ -10,6 +10,7 @@ from schemas.gates import VerdictReached
 from shared.gates import betting, calibration, degeneracy, operations
 from shared.gates.betting import Bets
 from shared.gates.evidence import CHAMPION, POOL, PRIOR, design_effect
+from shared.money.recorded import MoneyReport
 from shared.report.fold import CHAMPION_GAIN as OVER
 from shared.report.fold import COMPARED, GAIN, ROWS, ReportSeries, Shadows
 from shared.report.timeline import points, spans
@@ -142,7 +143,7 @@ class Interference(Struct, frozen=True):
 
 class Report(Struct, frozen=True):
     """The whole report. ``origins``: scored rows by the origin of their bars. ``candidates``: artifacts whose last
-    scores are in shadow; ``members``: those whose last scores are as voters."""
+    scores are in shadow; ``members``: those whose last scores are as voters. ``money``: None if there is no bar."""
 
     origins: dict[str, int]
     candidates: tuple[Candidate, ...]
@@ -152,9 +153,12 @@ class Report(Struct, frozen=True):
     trades_alone: int
     trades_net: float
     unreadable: int
+    money: MoneyReport | None = None
 
 
-def summarise(state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None = None) -> Report:
+def summarise(
+    state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None = None, money: MoneyReport | None = None
+) -> Report:
     """Return the report. ``verdicts``: the newest verdict by (model, artifact)."""
     newest = verdicts or {}
     alpha = state.policy.alpha
@@ -178,6 +182,7 @@ def summarise(state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None
         trades.alone,
         trades.net,
         state.unreadable,
+        money if money is not None and money.bars else None,
     )
 
 

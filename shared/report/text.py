@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from schemas.training import DataReport
 from shared.report.summary import Candidate, Interference, Skill
 
 SHORT: Final = 12
@@ -81,3 +82,9 @@ def lost_words(one: Candidate) -> str:
     if one.missing:
         parts.append(f"no ballot in the round {one.missing:,}")
     return ", ".join(parts) or "none"
+
+
+def revised_words(report: DataReport, *, taken: bool) -> str:
+    """Return a sentence about the bars that their exchange changed. ``taken``: whether labels use the later content."""
+    content = "later" if taken else "first"
+    return f"{report.revised:,} bars were changed by their exchange; labels use their {content} content"

@@ -14,7 +14,7 @@ from shared.report.charts import Curve, Dot
 from shared.report.drawing import Chart
 from shared.report.pages import PageFigure, render
 from shared.report.tables import TextTable, cross, symbols
-from shared.report.text import SHORT
+from shared.report.text import SHORT, revised_words
 from shared.training.collapse import EpochReading
 
 BINS: Final = 10
@@ -46,7 +46,7 @@ def page(results: Results) -> str:
         figures_shown=list(_figures(results)),
         sanity=sanity(results.sanity),
         symbols=symbols(results.report),
-        remarks=list(_remarks(results.report)),
+        remarks=list(_remarks(results.report, taken=results.request.revised_bars)),
     )
 
 
@@ -64,10 +64,12 @@ def sanity(checks: Sequence[SanityCheck]) -> TextTable:
     return TextTable("Sanity", ("check", "value", "limit", ""), rows)
 
 
-def _remarks(report: DataReport) -> Iterator[str]:
+def _remarks(report: DataReport, *, taken: bool) -> Iterator[str]:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(ACTIONS, report.classes, strict=True))
     yield f"Classes of the training part: {shares}, cut at {report.kappa:.3f} deviations"
     yield "Parts: " + ", ".join(f"{name} {rows:,}" for name, rows in report.parts.items())
+    if report.revised:
+        yield revised_words(report, taken=taken)
     if report.constant:
         yield f"Never change: {', '.join(report.constant)}"
     for one, other in report.duplicated:

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Thread
 from typing import Final, get_args
@@ -28,7 +28,9 @@ from schemas.catalogue import STREAMS, events_of
 from schemas.codec import SAMPLED, Encoded
 from schemas.decisions import BallotLate, DecisionMade
 from schemas.operations import DeadLetter, Refusal
+from schemas.orders import IntentRefused, Reason
 from schemas.readiness import ArtifactReady
+from schemas.venue import ClockMeasured, FeedInterrupted, VenueEvent
 from shared.distribution import version
 from shared.settings import TelemetrySettings
 from shared.telemetry.logs import FloodFilter
@@ -44,7 +46,7 @@ EXPORTER_LOGGERS: Final = (
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.sdk._shared_internal",
 )
-COUNTED_BY_CONTENT: Final = frozenset(("decisions", "dead", "alarms", "readiness"))
+COUNTED_BY_CONTENT: Final = frozenset(("decisions", "dead", "alarms", "readiness", "orders", "venue"))
 BATCHES_AT_ONCE: Final = 64
 """So many batches are handed to the SDK at a time, or those since the reader's last export: the SDK takes four times
 as long for a single one, since the processor's caches then hold other code."""
@@ -63,7 +65,9 @@ class Exporting(Telemetry):
         self._meters = MeterProvider(
             [metrics], resource, shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
         )
-        self._sums: Counter[tuple[str, tuple[str, ...]]] = Counter(dict.fromkeys(_zeros(service), 0))
+        self._sums: defaultdict[tuple[str, tuple[str, ...]], float] = defaultdict(
+            float, dict.fromkeys(_zeros(service), 0)
+        )
         self._levels: dict[tuple[str, tuple[str, ...]], float] = {}
         self._reports: deque[BatchReport] = deque()
         self._committed_ns = self.now_ns()
@@ -152,12 +156,23 @@ class Exporting(Telemetry):
                     self._sums["conclave.ballots.late", (model,)] += 1
                 case DeadLetter(reason=reason):
                     self._sums["conclave.dead_letters", (reason,)] += 1
+                case IntentRefused(reason=reason):
+                    self._sums["conclave.intents.refused", (reason,)] += 1
                 case ArtifactReady(took_ms=took_ms):
                     self.record("conclave.artifact.load.duration", took_ms / 1e3)
+                case event if output.stream == "venue":
+                    self._count_exchange(event)
                 case event if output.stream == "alarms":
                     self._sums["conclave.alarms", (event.__struct_config__.tag,)] += 1
                 case _:
                     pass
+
+    def _count_exchange(self, event: VenueEvent) -> None:
+        self._sums["conclave.exchange.events", (event.exchange, str(event.__struct_config__.tag))] += 1
+        if isinstance(event, FeedInterrupted):
+            self._sums["conclave.exchange.interrupted", (event.exchange, event.cause)] += event.length_ms / 1e3
+        elif isinstance(event, ClockMeasured):
+            self._levels["conclave.exchange.clock_offset", (event.exchange,)] = event.offset_ms / 1e3
 
     def _count_decision(self, decision: DecisionMade, committed_ns: int) -> None:
         sums = self._sums
@@ -206,10 +221,12 @@ def _zeros(service: str) -> list[tuple[str, tuple[str, ...]]]:
     name = service.partition(".")[0]
     reasons = get_args(Refusal) if name in STREAMS["dead"].writers else ()
     alarms = events_of(STREAMS["alarms"]) if name in STREAMS["alarms"].writers else ()
+    refusals = get_args(Reason) if name in STREAMS["orders"].writers else ()
     no_quorum = [("no_quorum", "HOLD", "no_quorum")] if name in STREAMS["decisions"].writers else []
     return [
         *(("conclave.dead_letters", (reason,)) for reason in reasons),
         *(("conclave.alarms", (alarm.__struct_config__.tag,)) for alarm in alarms),
+        *(("conclave.intents.refused", (reason,)) for reason in refusals),
         *(("conclave.decisions", decision) for decision in no_quorum),
     ]
 

@@ -12,7 +12,7 @@ watcher, reports the state of the installation.
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram"]
-Reporter = Literal["each service", "ensemble-voter", "model-worker", "watcher"]
+Reporter = Literal["each service", "ensemble-voter", "model-worker", "executor", "feed", "watcher"]
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999)
@@ -120,6 +120,22 @@ METRICS: Final[dict[str, Metric]] = {
             "conclave.artifact.load.duration", "histogram", "s", (), "model-worker",
             "loading an artifact until it is verified and warm", SECONDS,
         ),
+        Metric(
+            "conclave.intents.refused", "counter", "{intent}", ("conclave.reason",), "executor",
+            "intents that were not traded",
+        ),
+        Metric(
+            "conclave.exchange.events", "counter", "{event}", ("conclave.exchange", "conclave.event"), "feed",
+            "what happened at an exchange, by the tag of the event on `venue`",
+        ),
+        Metric(
+            "conclave.exchange.interrupted", "counter", "s", ("conclave.exchange", "conclave.cause"), "feed",
+            "how long an exchange sent nothing, counted when an interruption is over",
+        ),
+        Metric(
+            "conclave.exchange.clock_offset", "gauge", "s", ("conclave.exchange",), "feed",
+            "how far the clock of an exchange is ahead of the server's, as last recorded",
+        ),
         Metric("conclave.control.version", "gauge", "{version}", (), "watcher", "the configuration in force"),
         Metric("conclave.control.halted", "gauge", "{halt}", (), "watcher", "1 while a halt stops intents"),
         Metric("conclave.model.weight", "gauge", "1", (MODEL,), "watcher", "the weight of a model's champion"),
@@ -159,6 +175,19 @@ METRICS: Final[dict[str, Metric]] = {
             "conclave.swap.duration", "histogram", "s", (), "watcher",
             "from the command that changed the configuration to the first decision under it", SECONDS,
         ),
+        Metric(
+            "conclave.money.equity", "gauge", "{currency}", (), "watcher",
+            "money and what is held, at the last bar of each symbol; from the first fill on",
+        ),
+        Metric(
+            "conclave.money.drawdown", "gauge", "1", (), "watcher",
+            "how far the equity is below its highest, as a share of it",
+        ),
+        Metric(
+            "conclave.money.exposure", "gauge", "1", (), "watcher",
+            "value of all positions without their signs, as a share of the equity",
+        ),
+        Metric("conclave.money.positions", "gauge", "{position}", (), "watcher", "open positions"),
         Metric("conclave.alerts", "gauge", "{alert}", ("conclave.alert",), "watcher", "alerts that are active"),
         Metric(
             "conclave.notices.waiting", "gauge", "{notice}", (), "watcher", "notices that could not be sent yet"

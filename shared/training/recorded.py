@@ -13,6 +13,7 @@ import numpy as np
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.training import Ends, TrainingRequested, TrainingStarted
+from schemas.venue import BarRevised
 from shared.archive.history import ArchivedHistory, records
 from shared.bars import Bars
 from shared.features import FeatureSet
@@ -23,15 +24,21 @@ from shared.training.series import SymbolSeries
 _log = logging.getLogger(__name__)
 
 
+_Bar = tuple[str, int, int]
+"""Symbol, interval (ms) and open time (ms)."""
+
+
 class UnfitError(ValueError):
     """There is nothing to train on. The message names what was expected and what was found."""
 
 
 class Recorded(NamedTuple):
-    """The data set: series by symbol, and the origins of the bars (live, replay, synthetic)."""
+    """The data set: series by symbol, the origins of the bars (live, replay, synthetic), and how many of them their
+    exchange changed after their close."""
 
     series: dict[str, SymbolSeries]
     origins: tuple[str, ...]
+    revised: int = 0
 
 
 class _Columns:
@@ -45,13 +52,13 @@ class _Columns:
 
 
 async def ends_now(log: Log, partitions: int) -> tuple[tuple[Ends, ...], int | None]:
-    """Return the last entries of ``market`` and ``features`` in every partition, and the open time of the newest bar,
-    None if there is no bar yet."""
+    """Return the last entries of ``market``, ``features`` and ``venue`` in every partition, and the open time of the
+    newest bar, None if there is no bar yet."""
     ends, newest = [], []
     for partition in range(partitions):
-        bars, vectors = (StreamKey(stream, partition) for stream in ("market", "features"))
-        ends.append(Ends(partition, (await log.extent(bars)).last, (await log.extent(vectors)).last))
-        newest += [await _newest(log, bars)]
+        places = [StreamKey(stream, partition) for stream in ("market", "features", "venue")]
+        ends.append(Ends(partition, *[(await log.extent(place)).last for place in places]))
+        newest += [await _newest(log, places[0])]
     known = [at for at in newest if at is not None]
     return tuple(ends), max(known) if known else None
 
@@ -77,9 +84,10 @@ async def read(
     columns: dict[str, _Columns] = {}
     origins: set[str] = set()
     others: set[bytes] = set()
+    revisions: dict[_Bar, BarRevised] = {}
     wanted = frozenset(request.symbols)
 
-    def within(event: BarClosed | FeaturesComputed) -> bool:
+    def within(event: BarClosed | FeaturesComputed | BarRevised) -> bool:
         return started.first <= event.open_time <= started.last and (not wanted or event.symbol in wanted)
 
     for end in started.ends:
@@ -99,10 +107,28 @@ async def read(
             elif vector.symbol in columns:
                 columns[vector.symbol].times.append(vector.open_time)
                 columns[vector.symbol].vectors.append(vector.values)
+        async for record in records(history, StreamKey("venue", end.partition), until=end.venue):
+            revision = record.envelope.event
+            if isinstance(revision, BarRevised) and within(revision):
+                revisions[revision.symbol, revision.interval_ms, revision.open_time] = revision
+    revised = sum(_revise(one, symbol, revisions, request) for symbol, one in columns.items())
     series = {symbol: _series(symbol, one, len(feature_set)) for symbol, one in columns.items() if one.times}
     if not series:
         raise UnfitError(_nothing(columns, others, feature_set, request.symbols))
-    return Recorded(series, tuple(sorted(origins)))
+    return Recorded(series, tuple(sorted(origins)), revised)
+
+
+def _revise(one: _Columns, symbol: str, revisions: dict[_Bar, BarRevised], request: TrainingRequested) -> int:
+    """Return how many bars of a symbol were revised, and put the newest content in their place if the job asks for
+    it."""
+    times = dict.fromkeys(row[0] for row in one.bars)
+    newest = {at: revisions[bar] for at in times if (bar := (symbol, one.interval_ms, at)) in revisions}
+    if request.revised_bars and newest:
+        for number, (at, *_) in enumerate(one.bars):
+            if at in newest:
+                content = newest[at].revised
+                one.bars[number] = (at, content.open, content.high, content.low, content.close, content.volume)
+    return len(newest)
 
 
 def _same_interval(symbol: str, one: _Columns, interval_ms: int) -> None:

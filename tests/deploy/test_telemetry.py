@@ -13,6 +13,7 @@ import yaml
 
 from schemas.catalogue import STREAMS, events_of
 from schemas.operations import Refusal
+from schemas.orders import Reason
 from services.watcher.alerts import ALERTS
 from shared.telemetry.metrics import METRICS, label
 
@@ -29,7 +30,7 @@ VALUES = {
     "conclave_alert": set(ALERTS),
     "conclave_alarm": {event.__struct_config__.tag for event in events_of(STREAMS["alarms"])},
     "conclave_stream": set(STREAMS),
-    "conclave_reason": set(get_args(Refusal)),
+    "conclave_reason": {*get_args(Refusal), *get_args(Reason)},
     "conclave_status": {"decided", "no_quorum"},
     "conclave_action": {"SELL", "HOLD", "BUY", "absent"},
 }

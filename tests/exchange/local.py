@@ -5,7 +5,7 @@ Its time is that of the test, which advances it. A fault changes what it shows o
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import sin
@@ -262,7 +262,8 @@ class LocalExchange:
                     part = min(max((now - number * size) / size, 0.01), 1.0)
                     row = market.row(number, now, part)
                     closed = part == 1.0
-                    await each.socket.send_json(each.dialect.row(market.id, interval, row, closed=closed, now=now))
+                    with suppress(ConnectionError):  # its client was killed just now
+                        await each.socket.send_json(each.dialect.row(market.id, interval, row, closed=closed, now=now))
 
     async def disconnect(self, code: int = 1006) -> None:
         """End every connection, with a closing code or without a word."""

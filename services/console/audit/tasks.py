@@ -19,7 +19,18 @@ from shared.audit.written import KnownDigest
 from shared.runtime.service import Service
 from shared.settings import Settings, redis_url_with_password
 
-KINDS: Final = ("control", "streams", "written", "votes", "ballots", "features", "predictions", "scores", "gates")
+KINDS: Final = (
+    "control",
+    "streams",
+    "written",
+    "votes",
+    "ballots",
+    "features",
+    "predictions",
+    "orders",
+    "scores",
+    "gates",
+)
 
 
 class Where(NamedTuple):
@@ -121,6 +132,13 @@ def predictions(
     return check_predictions(source, worker, task.model, configurations.envelopes, examined, task.partition, span)
 
 
+def _orders(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
+    from services.executor.core import BOUNDS  # noqa: PLC0415  # one layer's
+    from shared.audit.orders import check_orders  # noqa: PLC0415  # one layer's
+
+    return check_orders(source, configurations, task.partition, span, BOUNDS)
+
+
 def _scores(source: Recording, configurations: Configurations, _: Where, span: EntryRange, task: Task) -> Findings:
     from services.shadow_recorder.main import service  # noqa: PLC0415  # one layer's
     from shared.audit.scores import check_scores  # noqa: PLC0415  # one layer's
@@ -142,6 +160,7 @@ CHECKS: Final[dict[str, Callable[[Recording, Configurations, Where, EntryRange, 
     "ballots": _ballots,
     "features": _features,
     "predictions": _predictions,
+    "orders": _orders,
     "scores": _scores,
     "gates": _gates,
 }

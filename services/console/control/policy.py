@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from msgspec import structs
 
 from schemas.codec import UNDECODABLE
 from schemas.control import (
@@ -100,7 +99,8 @@ async def voting(context: click.Context, /, fields: tuple[str, ...], **options: 
 @asynchronous
 async def training(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Set when models are retrained, and what happens to a new artifact: schedule_hours, window_days,
-    cooldown_hours, budget, rows, on_drift, on_decay, shadow, sanity. Fields that are not named keep their values."""
+    cooldown_hours, budget, rows, on_drift, on_decay, shadow, sanity, revised_bars. Fields that are not named keep their
+    values."""
     await carry_out(context, lambda state: _changed(state.training, fields), options)
 
 
@@ -164,7 +164,7 @@ def _changed(known: P, fields: Sequence[str]) -> P:
     if unknown:
         raise click.BadParameter(f"no field {', '.join(unknown)}; there are: {', '.join(names)}")
     try:
-        return msgspec.convert({**structs.asdict(known), **given}, type(known), strict=False)
+        return msgspec.convert({**msgspec.to_builtins(known), **given}, type(known), strict=False)
     except msgspec.ValidationError as error:
         raise click.BadParameter(str(error)) from None
 

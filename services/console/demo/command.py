@@ -14,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,17 +25,19 @@ from rich.live import Live
 from rich.text import Text
 
 from services.console.context import asynchronous
+from services.console.demo import live
 from services.console.demo.retrain import BY, ONLY_BY_REQUEST, retrain
 from services.console.demo.train import MODELS, Runner, promote, train_all
 from services.console.demo.view import Board
-from services.console.evidence.money import read_money, show_money
+from services.console.evidence.money import show_money
 from services.console.output import terminal
-from services.console.parsing import COUNT
+from services.console.parsing import COUNT, POSITIVE
 from services.console.run.installation import found_if_new, server_for, services_up
 from services.console.run.processes import console_command
 from services.console.sources import symbol_names
 from shared.bars import Good, open_source
 from shared.bars.names import interval_text, parse_interval
+from shared.money.recorded import read_money
 from shared.runtime.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
 from shared.settings import VARIABLE, Settings, load
 
@@ -59,17 +62,26 @@ class Market(NamedTuple):
 @click.option("--symbol", help="Symbol of files that do not contain it.")
 @click.option("--interval", help="Bar length, such as 15m, of files that do not contain it.")
 @click.option("--limit", type=COUNT, help="Stream at most this many bars.")
+@click.option("--exchange", metavar="URL", help="Read live bars of the local exchange at this address instead.")
+@click.option("--seconds", type=POSITIVE, default=60, show_default=True, help="How long to read live bars.")
 @asynchronous
-async def demo(bars: Path | None, symbol: str | None, interval: str | None, limit: int | None) -> None:
-    """Run a complete installation for a minute or two, on a synthetic market or on your own bars."""
+async def demo(
+    bars: Path | None, symbol: str | None, interval: str | None, limit: int | None, exchange: str | None, seconds: int
+) -> None:
+    """Run a complete installation for a minute or two, on a synthetic market, on your own bars, or on live bars."""
     console = terminal()
     started = time.monotonic()
-    market = _market(bars, symbol, interval)
+    if exchange is not None and bars is not None:
+        raise click.UsageError("--bars and --exchange exclude each other")
+    market = None if exchange is not None else _market(bars, symbol, interval)
     folder = Path(tempfile.mkdtemp(prefix="conclave-demo-"))
     try:
         finished = False
         async with cancelled_by_signal():
-            await _demo(console, folder, market, limit, started)
+            if exchange is not None:
+                await _live(console, folder, exchange, seconds, started)
+            elif market is not None:
+                await _demo(console, folder, market, limit, started)
             finished = True
         if not finished:
             console.print("stopped; no process is left running")
@@ -97,15 +109,15 @@ def _market(bars: Path | None, symbol: str | None, interval: str | None) -> Mark
     return Market(f"{bars}, bars of {only}", rows, ("--bars", str(bars.resolve()), "--only", only, *named, *stated))
 
 
-def _settings(folder: Path) -> Settings:
+def _settings(folder: Path, models: Iterable[str] = MODELS, more: str = "") -> Settings:
     """Write settings for the demo, with a free port of the loopback interface, and return them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    models = json.dumps(list(MODELS))
+    names = json.dumps(list(models))
     file = folder / "conclave.toml"
     file.write_text(
-        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {models}\n\n[training]\nfree_gb = 0.2\n'
+        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {names}\n\n[training]\nfree_gb = 0.2\n{more}'
     )
     return load(file)
 
@@ -130,6 +142,21 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
                 await _stream(console, run, Board(log, supervisor, started), market, trained, limit)
                 show_money(console, (await read_money(log, 1)).lines, "money, on paper")
                 await retrain(console, run, log)
+
+
+async def _live(console: Console, folder: Path, exchange: str, seconds: int, started: float) -> None:
+    settings = _settings(folder, live.MODELS, live.settings_text(exchange))
+    console.rule(Text("Conclave, live", "bold"))
+    console.print(f"exchange: {exchange}, {', '.join(live.SYMBOLS)} against USDT, bars of one second")
+    run = _runner(folder / "conclave.toml")
+    async with server_for(settings):
+        await found_if_new(settings, "demo")
+        async with services_up(settings, console.print, folder / "conclave.toml") as supervisor:
+            words = live.write_market(folder / "synthetic-1s.csv")
+            digests = await train_all(console, run, words, settings, live.MODELS)
+            await promote(console, run, digests, live.MODELS)
+            async with opened_log(settings, "conclave:demo") as log:
+                await live.stream_live(console, run, Board(log, supervisor, started), log, seconds)
 
 
 def _runner(settings_file: Path) -> Runner:

@@ -40,20 +40,22 @@ Runner = Callable[..., Awaitable[str]]
 """Runs one console command and returns what it printed."""
 
 
-async def train_all(console: Console, run: Runner, bars: Sequence[str], settings: Settings) -> dict[str, str]:
+async def train_all(
+    console: Console, run: Runner, bars: Sequence[str], settings: Settings, models: Mapping[str, Slot] = MODELS
+) -> dict[str, str]:
     """Train and register every model, show their scores on bars that none of them saw, and return their digests. As
     many run at once as there are processors."""
     digests: dict[str, str] = {}
     limit = anyio.CapacityLimiter(AT_ONCE)
     columns = (TextColumn("{task.description:<24}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        overall = progress.add_task(f"training {len(MODELS)} models", total=len(MODELS))
+        overall = progress.add_task(f"training {len(models)} models", total=len(models))
 
         async def one(model: str) -> None:
             async with limit:
                 task = progress.add_task(f"  {model}", total=None)
                 report = await run(
-                    "train", "files", "--model", model, "--family", model, *bars, *MODELS[model].words,
+                    "train", "files", "--model", model, "--family", model, *bars, *models[model].words,
                     "--register", "--actor", "demo", "--reason", WHY,
                 )  # fmt: skip
                 digests[model] = next(word for word in report.split() if re.fullmatch("[0-9a-f]{64}", word))
@@ -61,34 +63,36 @@ async def train_all(console: Console, run: Runner, bars: Sequence[str], settings
                 progress.advance(overall)
 
         async with anyio.create_task_group() as tasks:
-            for model in LONGEST_FIRST:
+            for model in [each for each in LONGEST_FIRST if each in models]:
                 tasks.start_soon(one, model)
     store = ArtifactStore(Path(settings.installation.state) / "artifacts")
-    console.print(_compared({model: store.manifest(digests[model]) for model in MODELS}))
+    console.print(_compared({model: store.manifest(digests[model]) for model in models}, models))
     return digests
 
 
-async def promote(console: Console, run: Runner, digests: Mapping[str, str]) -> None:
+async def promote(
+    console: Console, run: Runner, digests: Mapping[str, str], models: Mapping[str, Slot] = MODELS
+) -> None:
     """Promote the artifact of every model, forced because no gate has judged it, and set the weights."""
     with console.status("promoting"):
         for number, (model, digest) in enumerate(digests.items(), 1):
             share = ("--weight", str(1 / number))
             await run("promote", model, digest, "--force", *share, "--actor", "demo", "--reason", WHY)
-        weights = [f"{model}={slot.weight}" for model, slot in MODELS.items()]
-        await run("weights", *weights, "--actor", "demo", "--reason", "the weights of the four models")
-    console.print(f"weights: {', '.join(f'{model} {slot.weight:.0%}' for model, slot in MODELS.items())}")
+        weights = [f"{model}={slot.weight}" for model, slot in models.items()]
+        await run("weights", *weights, "--actor", "demo", "--reason", "the weights of the models")
+    console.print(f"weights: {', '.join(f'{model} {slot.weight:.0%}' for model, slot in models.items())}")
 
 
-def _compared(manifests: Mapping[str, Manifest]) -> Table:
+def _compared(manifests: Mapping[str, Manifest], models: Mapping[str, Slot]) -> Table:
     """Return the scores of each model on its test part, compared with the class prior."""
-    table = Table(title="trained: scores on bars that no model saw, against the class prior", caption=_caption())
+    table = Table(title="trained: scores on bars that no model saw, against the class prior", caption=_caption(models))
     for heading in ("model", "weight", "skill [95 %]", "log loss", "accuracy", "steps"):
         table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
     for model, manifest in manifests.items():
         scores, skill = manifest.metrics.test, manifest.metrics.test.skill
         table.add_row(
             model,
-            f"{MODELS[model].weight:.0%}",
+            f"{models[model].weight:.0%}",
             f"{skill.value:+.0f} [{skill.low:+.0f}, {skill.high:+.0f}]",
             f"{scores.log_loss:.3f} ({scores.prior_log_loss:.3f})",
             f"{scores.accuracy:.3f} ({scores.majority:.3f})",
@@ -97,9 +101,10 @@ def _compared(manifests: Mapping[str, Manifest]) -> Table:
     return table
 
 
-def _caption() -> str:
-    short = " and ".join(model for model, slot in MODELS.items() if slot.words)
+def _caption(models: Mapping[str, Slot]) -> str:
+    short = " and ".join(model for model, slot in models.items() if slot.words)
+    fewer = f"\n{short}: default sizes, fewer epochs than the default, to save a minute" if short else ""
     return (
         "skill: thousandths of a nat of log loss saved; in round brackets the class prior's log loss, and the "
-        f"share of the most frequent class\n{short}: default sizes, fewer epochs than the default, to save a minute"
+        f"share of the most frequent class{fewer}"
     )

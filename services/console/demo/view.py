@@ -75,11 +75,11 @@ class Board:
             self._latencies.append(at - self._bars.pop(envelope.correlation, at))
             self._recent.append(envelope.event)
 
-    async def until_decided(self) -> None:
-        """Wait until every bar that was sent has its decision."""
+    async def until_decided(self, at_least: int = 0) -> None:
+        """Wait until every bar that was sent has its decision, and there are so many."""
         while True:
             market = await self._log.extent(StreamKey("market"))
-            if market.added == self._seen["market"] == self._seen["bars decided"]:
+            if at_least <= market.added == self._seen["market"] == self._seen["bars decided"]:
                 return
             await anyio.sleep(0.02)
 

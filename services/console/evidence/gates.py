@@ -16,8 +16,9 @@ from services.console.context import asynchronous, settings_of
 from services.console.evidence.contributions import contributions
 from services.console.evidence.gate_replay import replay
 from services.console.evidence.questions import what_would_change, what_would_change_overall
-from services.console.evidence.records import Verdicts, pages, read_verdicts
+from services.console.evidence.records import Verdicts, read_verdicts
 from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_unreadable, terminal, terminal_table
+from shared.archive import stream_entries
 from shared.control import State
 from shared.control.issuing import RefusedError, current
 from shared.control.state import Model
@@ -172,7 +173,7 @@ async def verdict_by(log: Log, partitions: int, prefix: str) -> Verdict:
     found: dict[str, Verdict] = {}
     unreadable = Unreadable()
     for partition in range(partitions):
-        async for entry in pages(log, StreamKey("gates", partition)):
+        async for entry in stream_entries(log, StreamKey("gates", partition)):
             for _, envelope in events_of([entry], unreadable):
                 if isinstance(envelope.event, VerdictReached) and envelope.id.hex().startswith(prefix.lower()):
                     found[envelope.id.hex()] = Verdict(envelope.id.hex(), envelope.event)

@@ -7,12 +7,10 @@ from typing import NamedTuple
 from schemas.codec import Envelope
 from schemas.gates import EvidenceRestarted, GateEvent, VerdictReached
 from schemas.scores import ScoreEvent
-from shared.archive import SegmentStore, WholeHistory
+from shared.archive import SegmentStore, stream_entries
 from shared.log import START, Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of, reported_elsewhere
 from shared.report.summary import Verdict
-
-PAGE = 1000
 
 
 class Recorded(NamedTuple):
@@ -31,22 +29,6 @@ class Recorded(NamedTuple):
     def at(self) -> int:
         """The time of the write (ms)."""
         return int(self.entry.partition("-")[0])
-
-
-async def pages(
-    log: Log, place: StreamKey, after: str = START, past: SegmentStore | None = None
-) -> AsyncIterator[Entry]:
-    """Yield every entry of a stream after ``after``, with at most one page in memory. ``past``: the archive of trimmed
-    entries. Raises ``LostError`` if entries are in neither."""
-    if past is not None:
-        async for page in WholeHistory(log, past, slice_entries=PAGE).slices(place, after=after):
-            for entry in page:
-                yield entry
-        return
-    while entries := await log.scan(place, after=after, count=PAGE):
-        for entry in entries:
-            yield entry
-        after = entries[-1].id
 
 
 async def entries_in(log: Log, stream: str, partitions: int) -> int:
@@ -77,7 +59,7 @@ async def recorded_scores(log: Log, partitions: int, past: SegmentStore | None =
 
 
 async def _partition(log: Log, partition: int, past: SegmentStore | None) -> AsyncIterator[Recorded]:
-    async for entry in pages(log, StreamKey("scores", partition), past=past):
+    async for entry in stream_entries(log, StreamKey("scores", partition), past=past):
         envelope = next((envelope for _, envelope in events_of([entry], reported_elsewhere)), None)
         yield Recorded(partition, entry.id, envelope)
 
@@ -134,6 +116,6 @@ async def read_verdicts(log: Log, partitions: int) -> Verdicts:
     for partition in range(partitions):
         place = StreamKey("gates", partition)
         verdicts.after[place] = START
-        async for entry in pages(log, place):
+        async for entry in stream_entries(log, place):
             verdicts.apply(entry)
     return verdicts

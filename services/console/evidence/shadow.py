@@ -9,6 +9,7 @@ from rich.console import Console
 
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import shadow
+from services.console.evidence.money import show_money
 from services.console.evidence.records import entries_in, read_verdicts, recorded_scores
 from services.console.output import OUTPUT, echo_json, terminal, terminal_table
 from services.console.progress import watched_async
@@ -19,6 +20,7 @@ from shared.control.issuing import current
 from shared.gates.policies import chosen
 from shared.gates.policy import DefaultPolicy
 from shared.log import Log
+from shared.money.recorded import read_money
 from shared.report import tables
 from shared.report.drawing import require_charts
 from shared.report.fold import Shadows, evolve
@@ -47,7 +49,7 @@ NUMBERS: Final = (
 @click.pass_context
 @asynchronous
 async def report(context: click.Context, /, model: str | None, html: Path | None, output: str) -> None:
-    """Report on the artifacts in shadow: skill over class prior and champion, calibration, agreement, failures.
+    """Report on the artifacts in shadow: skill over class prior and champion, calibration, agreement, failures, money.
 
     `--html` writes one self-contained page with charts. Exit code 3 if nothing was scored."""
     settings = settings_of(context)
@@ -67,8 +69,8 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
 
 
 async def read_report(log: Log, partitions: int, model: str | None = None, past: SegmentStore | None = None) -> Report:
-    """Fold all recorded scores, sealed ones included, and return the report. E-values and intervals use the alpha of
-    the policy in force."""
+    """Fold all recorded scores and the money, sealed ones included, and return the report. E-values and intervals use
+    the alpha of the policy in force."""
     state = Shadows(default_policy(await current(log)), model)
     scores = recorded_scores(log, partitions, past)
     total = await entries_in(log, "scores", partitions)
@@ -78,7 +80,8 @@ async def read_report(log: Log, partitions: int, model: str | None = None, past:
                 state.unreadable += 1
             else:
                 evolve(state, score.event, score.partition)
-    return summarise(state, (await read_verdicts(log, partitions)).newest())
+    money = await read_money(log, partitions, model, past=past)
+    return summarise(state, (await read_verdicts(log, partitions)).newest(), money)
 
 
 def default_policy(state: State) -> DefaultPolicy:
@@ -98,6 +101,8 @@ def show(found: Report, console: Console) -> None:
         if group:
             caption = "skill in mnat per row; each bound of an interval is valid at all times, however often you look"
             console.print(terminal_table(tables.overview(title, group), caption))
+    if found.money is not None:
+        show_money(console, found.money.lines)
     for one in found.candidates:
         if one.rows:
             console.print(terminal_table(tables.facts(one)))

@@ -16,10 +16,10 @@ from schemas.codec import UnreadableError, UnwritableError, decode
 from schemas.operations import DeadLetterRetried, Refusal
 from services.archiver.main import store_of
 from services.console.context import asynchronous, settings_of
-from services.console.evidence.records import pages
 from services.console.output import OUTPUT, echo_json, echo_unreadable, printable, terminal
 from services.console.parsing import COUNT
 from services.console.run.retrying import Letter, original, retry, unsound
+from shared.archive import stream_entries
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.log.leases import order
@@ -169,7 +169,7 @@ async def _letters(
     log: Log, partition: int, unreadable: Unreadable, retried: dict[str, DeadLetterRetried]
 ) -> AsyncIterator[Letter]:
     """Yield the letters of a partition, oldest first. Put the retries into ``retried``, by letter."""
-    async for entry in pages(log, StreamKey("dead", partition)):
+    async for entry in stream_entries(log, StreamKey("dead", partition)):
         for _, envelope in events_of([entry], unreadable):
             if isinstance(envelope.event, DeadLetterRetried):
                 retried[envelope.event.letter] = envelope.event

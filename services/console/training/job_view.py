@@ -14,7 +14,7 @@ from schemas.training import (
 )
 from services.console.output import coloured, terminal_table
 from shared.report.tables import symbols
-from shared.report.text import moment
+from shared.report.text import moment, revised_words
 from shared.training.jobs import Ended, Job
 
 
@@ -26,6 +26,7 @@ def policy_words(policy: SetTrainingPolicy) -> str:
     return (
         f"retrained {', on '.join(causes) or 'on request'}; cooldown {policy.cooldown_hours} h, at most "
         f"{policy.budget} jobs in seven days, {policy.window_days} days of data"
+        f"{', labels from revised bars' if policy.revised_bars is True else ''}"
     )
 
 
@@ -94,7 +95,7 @@ def show(console: Console, job: Job) -> None:
         first, last = moment(job.started.first), moment(job.started.last)
         console.print(f"attempt {job.started.attempt} by {job.started.worker}: bars from {first} to {last}")
     if job.report is not None:
-        console.print(quality_table(job.report))
+        console.print(quality_table(job.report, taken=job.request.revised_bars))
     if job.ended is not None or job.progress is not None:
         console.print(outcome(job))
     if isinstance(job.ended, TrainingCompleted):
@@ -106,10 +107,12 @@ def show(console: Console, job: Job) -> None:
         )
 
 
-def quality_table(report: DataReport) -> Table:
-    """Return a table about the quality of a data set."""
+def quality_table(report: DataReport, *, taken: bool = False) -> Table:
+    """Return a table about the quality of a data set. ``taken``: whether labels use the later content of bars that were
+    revised."""
     classes = "SELL {:.0%} HOLD {:.0%} BUY {:.0%}".format(*report.classes)
     lines = [f"{report.rows:,} rows", classes]
+    lines += [revised_words(report, taken=taken)] if report.revised else []
     lines += [f"constant: {', '.join(report.constant)}"] if report.constant else []
     lines += [f"equal: {', '.join('='.join(pair) for pair in report.duplicated)}"] if report.duplicated else []
     lines += [f"drifted since the champion: {report.drift:.0%} of features"] if report.drift is not None else []

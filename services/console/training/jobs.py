@@ -58,6 +58,13 @@ POLL_S: Final = 0.3
 )
 @click.option("--until", help="Newest bar: 2025-08-31T00:00Z, or milliseconds. Default: the newest recorded.")
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be repeated.")
+@click.option(
+    "--revised-bars/--first-bars",
+    "revised_bars",
+    default=None,
+    help="Compute labels from the later content of bars that their exchange changed, or from the first. Default: from "
+    "the training policy.",
+)
 @click.option("--force", is_flag=True, help="Ignore cooldown and budget.")
 @click.option("--wait", is_flag=True, help="Wait until the job ends; exit code as for `conclave train watch`.")
 @click.option("--actor", default=login, help="Who requests it (default: your login).")
@@ -105,9 +112,14 @@ def _requested(settings: Settings, state: State, model: str, options: dict[str, 
             until=None if options["until"] is None else _until(options["until"]),
             symbols=tuple(options["symbols"]),
             forced=options["force"],
+            revised_bars=_revised(state, options["revised_bars"]),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _revised(state: State, asked: bool | None) -> bool:
+    return state.training.revised_bars is True if asked is None else asked
 
 
 def _until(text: str) -> int:

@@ -1,6 +1,7 @@
 """``conclave money``: the ensemble as recorded, each model and shadow alone."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,3 +82,28 @@ def test_a_model_may_be_chosen_and_a_table_is_shown(traded: Desk) -> None:
 def test_without_predictions_and_orders_there_is_nothing_to_show(desk: Desk) -> None:
     desk.issue(*TWO_MODELS)
     assert desk("money").code == 3
+
+
+def test_a_report_has_the_money_of_the_ensemble_beside_models_shadows_holding_and_staying_flat(
+    traded: Desk, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.html"
+    ended = traded("shadow", "report", "-o", "json", "--html", str(file))
+    money = json.loads(traded("money", "-o", "json").out)
+    assert json.loads(ended.out)["money"] == money
+    page = file.read_text()
+    for word in (
+        "ensemble",
+        "model a",
+        f"shadow a@{A2[:12]}",
+        "buy, hold",
+        "flat",
+        f"{money['lines'][0]['net']:+,.0f}",
+    ):
+        assert word in page
+    assert f"{money['lines'][2]['net']:+,.0f}" in traded("shadow", "report").out
+
+
+def test_a_report_without_bars_has_no_money(desk: Desk) -> None:
+    desk.issue(*TWO_MODELS)
+    assert json.loads(desk("shadow", "report", "-o", "json").out)["money"] is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-import services.console.evidence.records
+import shared.archive.history
 from bench.recorded import CANDIDATE, PRIOR, record, scored, verdict
 from schemas.gates import EvidenceRestarted
 from services.console.evidence.records import read_verdicts, recorded_scores
@@ -24,7 +24,7 @@ RESTARTED = EvidenceRestarted(
 
 
 async def test_partitions_are_read_together_in_the_order_of_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services.console.evidence.records, "PAGE", 3)
+    monkeypatch.setattr(shared.archive.history, "PAGE", 3)
     log = MemoryLog()
     for partition in range(3):
         await record(log, "scores", [scored(bar, f"S{partition}", PRIOR, 1) for bar in range(10)], partition)

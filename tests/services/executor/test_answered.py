@@ -10,7 +10,6 @@ from schemas.codec import Encoded, decode, encode
 from schemas.control import Command, CommandRecorded, Found, SetExecutionPolicy, TrustKey
 from schemas.orders import AccountReconciled, IntentRefused, OrderEnded, OrderFilled, OrderPlaced
 from schemas.trades import TradeClosed
-from services.console.evidence.money import read_money
 from services.executor.core import GROUP
 from services.executor.reconciliation import Checked
 from services.executor.settlement import Settled
@@ -19,6 +18,7 @@ from shared.control import EMPTY, fold, propose
 from shared.control.signing import Signer
 from shared.log import Commit, Owner
 from shared.log.memory import MemoryLog
+from shared.money.recorded import read_money
 from shared.runtime.service import Batch, Received
 from tests.services.executor.world import FIRST, MINUTE, Run, entries, story
 from tests.shared.control.test_table import SIGNER

@@ -9,13 +9,16 @@ from bench.toy import market
 from schemas.common import ACTIONS
 from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, SetTrainingPolicy, StartShadow
 from schemas.gates import InputsDrifted, SkillDecayed
-from schemas.training import TrainingRequested
+from schemas.training import TrainingRequested, TrainingStarted
 from services.trainer.core import Due, by_schedule, cause_of, promotions, request_of
+from services.trainer.job import describe
+from services.trainer.task import Task
 from shared.control import EMPTY, State, fold, propose
 from shared.features import SETS
 from shared.training.fitting import train
 from shared.training.jobs import HOUR_MS, Jobs
 from shared.training.recipe import recipe_of
+from shared.training.recorded import Recorded
 
 A1, A2, B1 = "a1" * 32, "a2" * 32, "b1" * 32
 THIRD = (-1.1, -1.1, -1.1)
@@ -137,3 +140,19 @@ def test_why_a_recipe_cannot_be_trained_here_is_returned() -> None:
     )
     other = structs.replace(MADE, feature_set=structs.replace(MADE.feature_set, name="user-9"))
     assert recipe_of(other) == "this release has no feature set 'user-9'"
+
+
+@pytest.mark.parametrize("revised_bars", [False, True])
+def test_the_policy_says_which_content_of_revised_bars_labels_use_and_the_manifest_repeats_it(
+    revised_bars: bool,
+) -> None:
+    policy = SetTrainingPolicy(revised_bars=revised_bars)
+    recipe = recipe_of(MADE)
+    assert not isinstance(recipe, str)
+    request = request_of(Due("a", "schedule", None, "a test"), recipe, policy, 1)
+    assert request.revised_bars == revised_bars
+    started = TrainingStarted(request=EVENT, model="a", attempt=1, first=0, last=1, ends=(), worker="", at=1)
+    task = Task(EVENT, request, started, 3, 1000, "report")
+    days = "recorded live bars of 30 days"
+    revised = ", 3 of them as revised later" if revised_bars else ""
+    assert describe(task, Recorded({}, ("live",), 3)) == f"{days}{revised}, job {EVENT[:12]}"

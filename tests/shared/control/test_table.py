@@ -175,7 +175,8 @@ def outcomes() -> Mapping[str, Mapping[str, str]]:
 def plain(value: Any) -> Any:
     """A field of the state as JSON has it; digests are cut to two digits, which are unique here."""
     if isinstance(value, msgspec.Struct):
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        return {name: plain(field) for name, field in fields.items() if field is not msgspec.UNSET}
     if isinstance(value, Mapping):
         return {plain(name): plain(each) for name, each in sorted(value.items())}
     if isinstance(value, tuple | list):

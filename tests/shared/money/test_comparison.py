@@ -172,3 +172,16 @@ def test_too_few_changes_have_no_sharpe_ratio() -> None:
     line = EquityLine(100.0)
     line.mark(1)
     assert figures_of("a", line, EquityLine(100.0)).sharpe is None
+
+
+def test_a_line_without_trades_begins_with_its_first_prediction_whatever_the_order_in_which_they_are_noted() -> None:
+    told = entries(story("BTC", [(100.0, 100.0, "HOLD"), (100.0, 100.0, "HOLD"), (100.0, 150.0, "HOLD")]))
+    bars = [each.envelope.event for each in told if isinstance(each.envelope.event, BarClosed)]
+    comparison = MoneyComparison([FREE], 1)
+    key = ("BTC", MINUTE, False)
+    for bar in reversed(bars):
+        comparison.signal("model a", key, bar.open_time, None)
+    for bar in bars:
+        comparison.bar(0, key, TradedBar(bar.open_time, bar.origin, bar.open, bar.close, bar.volume))
+    _, alone = comparison.figures()
+    assert (alone.line, alone.net, alone.buy_and_hold) == ("model a", 0.0, 5_000.0)

@@ -28,11 +28,14 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from schemas.codec import SAMPLED, Encoded, encode
 from schemas.decisions import AbsentMember, BallotLate, CountedBallot, DecisionMade, IntentIssued
+from schemas.documentation.examples import examples
 from schemas.features import FeaturesComputed
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, GapDetected, Refusal
+from schemas.orders import IntentRefused, Reason
 from schemas.predictions import PredictionMade
 from schemas.readiness import ArtifactReady
+from schemas.venue import ClockMeasured, FeedInterrupted
 from shared.settings import TelemetrySettings
 from shared.telemetry import export, start
 from shared.telemetry.export import Exporting
@@ -348,6 +351,34 @@ def test_dead_letters_are_counted_by_reason(kept: Kept) -> None:
     assert counted == {"not_finite": 2, "duplicate": 1}
 
 
+def test_what_happens_at_an_exchange_is_counted_by_its_name(kept: Kept) -> None:
+    telemetry = kept.service("feed")
+    events = [each for each in examples() if each.stream == "venue"]
+    report(telemetry, *events, *events)
+    metrics = kept.metrics()
+    counted = {tuple(at.values()): point.value for at, point in metrics["conclave.exchange.events"]}
+    assert counted == {(each.envelope.event.exchange, each.envelope.event.__struct_config__.tag): 2 for each in events}
+    broken = next(each.envelope.event for each in events if isinstance(each.envelope.event, FeedInterrupted))
+    [(at, point)] = metrics["conclave.exchange.interrupted"]
+    assert tuple(at.values()) == (broken.exchange, broken.cause)
+    assert point.value == 2 * broken.length_ms / 1e3
+    clock = next(each.envelope.event for each in events if isinstance(each.envelope.event, ClockMeasured))
+    [(at, point)] = metrics["conclave.exchange.clock_offset"]
+    assert (at["conclave.exchange"], point.value) == (clock.exchange, clock.offset_ms / 1e3)
+
+
+def test_refused_intents_are_counted_by_reason(kept: Kept) -> None:
+    telemetry = kept.service("executor")
+    refused = next(each.envelope.event for each in examples() if isinstance(each.envelope.event, IntentRefused))
+    report(
+        telemetry, *(encode("orders", msgspec.structs.replace(refused, reason=each)) for each in ("expired", "no_bar"))
+    )
+    counted = {
+        attributes["conclave.reason"]: point.value for attributes, point in kept.metrics()["conclave.intents.refused"]
+    }
+    assert counted == {"expired": 1, "no_bar": 1}
+
+
 def test_the_age_of_the_last_commit_grows_while_nothing_is_committed(kept: Kept) -> None:
     telemetry = kept.service("feed")
     [(_, young)] = kept.metrics()["conclave.commit.age"]
@@ -422,6 +453,15 @@ def test_what_alarms_people_is_told_as_zero_before_it_happens(kept: Kept) -> Non
     assert {dict(point.attributes or {})["conclave.alarm"] for point in begun["conclave.alarms"]} >= {"gap.detected"}
     assert len(begun["conclave.dead_letters"]) == len(get_args(Refusal))
     assert [dict(point.attributes or {})["conclave.status"] for point in begun["conclave.decisions"]] == ["no_quorum"]
+
+
+def test_each_reason_to_refuse_an_intent_is_zero_before_it_happens(kept: Kept) -> None:
+    kept.service("executor")
+    data = kept.readers[0].get_metrics_data()
+    assert data is not None
+    begun = {metric.name: metric.data.data_points for metric in data.resource_metrics[0].scope_metrics[0].metrics}
+    reasons = {dict(point.attributes or {})["conclave.reason"] for point in begun["conclave.intents.refused"]}
+    assert reasons == set(get_args(Reason))
 
 
 def test_levels_that_are_told_no_more_are_shown_no_more(kept: Kept) -> None:

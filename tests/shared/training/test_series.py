@@ -2,12 +2,14 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from bench.toy import MINUTE, market
 from schemas.codec import encode
 from schemas.features import FeaturesComputed, FeaturesWithheld
 from schemas.market import BarClosed
 from schemas.training import Ends, Recipe, TrainingRequested, TrainingStarted
+from schemas.venue import BarRevised, BarValues
 from shared.archive.history import Reach
 from shared.features import SETS
 from shared.log import START, Entry, StreamKey
@@ -35,7 +37,7 @@ class Recording:
     """A history of one partition, as services would have written it."""
 
     def __init__(self, series: dict[str, SymbolSeries], *, other: bool = False) -> None:
-        self.streams: dict[str, list[Entry]] = {"market": [], "features": []}
+        self.streams: dict[str, list[Entry]] = {"market": [], "features": [], "venue": []}
         rows = [(int(at), symbol, row) for symbol, one in series.items() for row, at in enumerate(one.bars.open_time)]
         for at, symbol, row in sorted(rows):
             bars = series[symbol].bars
@@ -98,7 +100,13 @@ class Recording:
 
 
 def job(
-    first: int, last: int, *, market_end: str = "+", symbols: tuple[str, ...] = ()
+    first: int,
+    last: int,
+    *,
+    market_end: str = "+",
+    venue_end: str = "+",
+    symbols: tuple[str, ...] = (),
+    revised_bars: bool = False,
 ) -> tuple[TrainingRequested, TrainingStarted]:
     request = TrainingRequested(
         model="m",
@@ -110,6 +118,7 @@ def job(
         at=1,
         window_ms=1,
         symbols=symbols,
+        revised_bars=revised_bars,
     )
     started = TrainingStarted(
         request="0a" * 16,
@@ -117,7 +126,7 @@ def job(
         attempt=1,
         first=first,
         last=last,
-        ends=(Ends(0, market_end, "+"),),
+        ends=(Ends(0, market_end, "+", venue_end),),
         worker="here",
         at=1,
     )
@@ -147,6 +156,54 @@ async def test_no_entry_behind_the_ends_of_a_job_counts() -> None:
     recording = Recording(SERIES)
     found = await read(recording, *job(0, 700 * MINUTE, market_end="500-0"), SET)
     assert sum(len(one.bars) for one in found.series.values()) == 500
+
+
+def revised(recording: Recording, *bars: tuple[str, int, float]) -> None:
+    """Record that an exchange changed the close of bars: symbol, number of the bar, close."""
+    for symbol, number, close in bars:
+        was = BARS[symbol]
+        columns = (was.open, was.high, was.low, was.close, was.volume)
+        opened, high, low, last, volume = (float(column[number]) for column in columns)
+        values = BarValues(opened, high, low, last, volume)
+        later = structs.replace(values, close=close, high=max(values.high, close), low=min(values.low, close))
+        event = BarRevised(
+            exchange="local",
+            symbol=symbol,
+            interval_ms=MINUTE,
+            open_time=int(was.open_time[number]),
+            first=values,
+            revised=later,
+            fields=("close",),
+            at=1,
+        )
+        recording._add("venue", event)
+
+
+REVISED = (("AAA", 10, 7.0), ("AAA", 10, 8.0), ("AAA", 20, 9.0), ("BBB", 699, 3.0))
+
+
+async def test_labels_use_the_first_content_of_a_bar_unless_the_job_asks_for_the_later_one() -> None:
+    recording = Recording(SERIES)
+    revised(recording, *REVISED)
+    first = await read(recording, *job(0, 700 * MINUTE), SET)
+    later = await read(recording, *job(0, 700 * MINUTE, revised_bars=True), SET)
+    assert (first.revised, later.revised) == (3, 3)
+    assert digest_of_bars({name: one.bars for name, one in first.series.items()}) == digest_of_bars(BARS)
+    assert [float(later.series["AAA"].bars.close[at]) for at in (10, 20)] == [8.0, 9.0], "the newest content"
+    changed = np.flatnonzero(later.series["AAA"].bars.close != BARS["AAA"].close).tolist()
+    assert changed == [10, 20]
+    assert digest_of_vectors(later.series) == digest_of_vectors(SERIES), "vectors stay those that were served"
+
+
+async def test_no_revision_after_the_end_of_a_job_counts_and_none_outside_its_span() -> None:
+    recording = Recording(SERIES)
+    revised(recording, *REVISED)
+    found = await read(recording, *job(0, 700 * MINUTE, venue_end="1-0", revised_bars=True), SET)
+    assert (found.revised, float(found.series["AAA"].bars.close[10])) == (1, 7.0)
+    none = await read(recording, *job(0, 700 * MINUTE, venue_end="0-0", revised_bars=True), SET)
+    assert none.revised == 0, "a job of an earlier release did not read them"
+    cut = await read(recording, *job(400 * MINUTE, 690 * MINUTE, revised_bars=True), SET)
+    assert cut.revised == 0
 
 
 async def test_only_the_symbols_that_were_asked_for_are_read() -> None:

@@ -1,0 +1,135 @@
+"""Read the money of an installation from what it recorded: bars, predictions, orders and the configuration.
+
+Used by ``conclave money``, by reports and by the demo. Memory grows with the number of predictions that are not HOLD.
+"""
+
+import heapq
+from collections.abc import AsyncIterator, Sequence
+
+from msgspec import Struct
+
+from schemas.control import SetExecutionPolicy
+from schemas.market import BarClosed
+from schemas.orders import AccountEvent
+from schemas.predictions import PredictionMade
+from shared.archive import SegmentStore, stream_entries
+from shared.control import EMPTY, ControlReader, State
+from shared.control.stream import CONTROL
+from shared.log import Log, StreamKey
+from shared.log.events import OnUnreadable, events_of, reported_elsewhere
+from shared.money.account import Key, key_of
+from shared.money.comparison import MoneyComparison
+from shared.money.figures import MoneyFigures
+from shared.money.orders import TradeSignal
+from shared.money.venue import TradedBar
+from shared.voting.pool import own_action
+
+
+class MoneyReport(Struct, frozen=True):
+    """The figures of all lines, and how many bars they cover."""
+
+    bars: int
+    lines: Sequence[MoneyFigures]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there was neither a prediction nor a fill."""
+        return len(self.lines) == 1 and not self.lines[0].fills
+
+
+async def read_money(
+    log: Log,
+    partitions: int,
+    model: str | None = None,
+    since: int | None = None,
+    past: SegmentStore | None = None,
+    unreadable: OnUnreadable = reported_elsewhere,
+) -> MoneyReport:
+    """Read bars, predictions and orders, sealed ones included, and return the figures of all lines."""
+    versions = await _versions(log)
+    policies: list[SetExecutionPolicy] = [state.execution for state in versions]
+    comparison = MoneyComparison(policies, partitions, since)
+    for partition in range(partitions):
+        async for entry in stream_entries(log, StreamKey("predictions", partition), past):
+            for _, envelope in events_of([entry], unreadable):
+                made = envelope.event
+                if isinstance(made, PredictionMade) and model in (None, made.model):
+                    _note(comparison, versions, made, envelope.id.hex())
+        async for entry in stream_entries(log, StreamKey("orders", partition), past):
+            for _, envelope in events_of([entry], unreadable):
+                if not isinstance(envelope.event, AccountEvent):
+                    comparison.order(key_of(envelope.event), envelope.event)
+    bars = 0
+    async for partition, key, bar in _bars(log, partitions, past, unreadable):
+        comparison.bar(partition, key, bar)
+        bars += 1
+    return MoneyReport(bars, comparison.figures())
+
+
+async def _versions(log: Log) -> list[State]:
+    """Return the configuration of each version, from version 0 on."""
+    reader = ControlReader()
+    taken = [
+        reader.state async for entry in stream_entries(log, CONTROL) if reader.take(entry.id, entry.data) is not None
+    ]
+    return [EMPTY, *taken]
+
+
+def _note(comparison: MoneyComparison, versions: Sequence[State], made: PredictionMade, event: str) -> None:
+    """Note what a prediction decides alone: for the line of its model if it is the champion, else for its own."""
+    artifact = made.artifact.hex()
+    state = versions[made.control_version]
+    champion = state.model(made.model).champion == artifact
+    line = f"model {made.model}" if champion else f"shadow {made.model}@{artifact[:12]}"
+    key = key_of(made)
+    action = own_action(state.policy, made.probabilities)
+    if action == "HOLD":
+        comparison.signal(line, key, made.open_time, None)
+        return
+    signal = TradeSignal(
+        id=event,
+        symbol=made.symbol,
+        interval_ms=made.interval_ms,
+        open_time=made.open_time,
+        origin=made.origin,
+        decision=event,
+        control_version=made.control_version,
+        action=action,
+        valid_until=made.open_time + made.interval_ms + state.policy.valid_ms,
+    )
+    comparison.signal(line, key, made.open_time, signal)
+
+
+async def _bars(
+    log: Log, partitions: int, past: SegmentStore | None, unreadable: OnUnreadable
+) -> AsyncIterator[tuple[int, Key, TradedBar]]:
+    """Yield the bars of all partitions, merged by the time of their close. Of bars that were written twice, or out of
+    order, the first counts, as it does for all services."""
+    streams = [_of_partition(log, partition, past, unreadable) for partition in range(partitions)]
+    waiting: list[tuple[int, int, Key, TradedBar]] = []
+    last: dict[Key, int] = {}
+
+    async def next_of(partition: int) -> None:
+        async for key, bar in streams[partition]:
+            if bar.open_time > last.get(key, -1):
+                last[key] = bar.open_time
+                heapq.heappush(waiting, (bar.open_time + key[1], partition, key, bar))
+                return
+
+    for partition in range(partitions):
+        await next_of(partition)
+    while waiting:
+        _, partition, key, bar = heapq.heappop(waiting)
+        yield partition, key, bar
+        await next_of(partition)
+
+
+async def _of_partition(
+    log: Log, partition: int, past: SegmentStore | None, unreadable: OnUnreadable
+) -> AsyncIterator[tuple[Key, TradedBar]]:
+    async for entry in stream_entries(log, StreamKey("market", partition), past):
+        for _, envelope in events_of([entry], unreadable):
+            event = envelope.event
+            if isinstance(event, BarClosed):
+                bar = TradedBar(event.open_time, event.origin, event.open, event.close, event.volume)
+                yield key_of(event), bar
