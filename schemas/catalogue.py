@@ -249,7 +249,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="What a person should know: gaps, lost groups, a replaced owner.",
+            summary="What a person should know: lost or refused entries, replaced owners, clocks and disks that fail.",
         ),
         StreamSpec(
             name="venue",

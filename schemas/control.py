@@ -104,7 +104,7 @@ class Promote(Struct, frozen=True, omit_defaults=True, tag="promote"):
     that were read, one for each partition. If either is missing, ``forced`` is needed. ``weight`` is for a model that
     has no weight yet. ``accept_changes`` acknowledges that the artifact differs from the champion in feature set,
     interval, family or libraries. ``probation``: the promotion is reverted unless it is confirmed within this many
-    scored decisions."""
+    decisions that count a ballot of the artifact."""
 
     model: Name
     artifact: DigestHex
@@ -136,7 +136,8 @@ class ConfirmPromotion(Struct, frozen=True, tag="confirm_promotion"):
 
 class RevertProbation(Struct, frozen=True, tag="revert_probation"):
     """End a probation that was not confirmed in time; the former champion votes again.
-    ``decisions`` is the number of scored decisions during the probation, ``last`` the id of the last."""
+    ``decisions`` is the number of decisions during the probation that counted a ballot of the artifact, ``last`` the id
+    of the last of them."""
 
     model: Name
     artifact: DigestHex

@@ -101,7 +101,8 @@ Ending = Literal[
 class OrderEnded(Struct, frozen=True, tag="order.ended"):
     """An order ended before all of it was filled; the rest will not be.
 
-    ``expired``: the next bar opened after ``valid_until``, or it could not be sent to the exchange before.
+    ``expired``: the fill, ``latency_ms`` after the open of the next bar, would have been after ``valid_until``, or the
+    order could not be sent to the exchange before.
     ``partly_filled``: the volume of the bar was too small under the policy. Only at exchanges: ``limit``: the exchange
     filled no more within the order's limit. ``rounded``: it filled all that its steps allow; the rest is smaller than a
     step, or was the commission. ``rejected``: it refused the order, ``detail`` has its words. ``cancelled``: it, or a

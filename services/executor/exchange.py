@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from schemas.orders import Ending, OrderPlaced
 from services.executor.settlement import Settled
+from shared.distribution import install_command
 from shared.exchanges import TIMEOUT_S, Credentials, UnreachableError, asked, shown, turned
 from shared.money.venue import exchange_of
 from shared.settings import SettingsError
@@ -68,7 +69,7 @@ class Account:
             from ccxt import async_support  # noqa: PLC0415  # half a second to import, and an extra
         except ImportError as error:
             raise SettingsError(
-                f"orders at {exchange} need ccxt, which is not installed ({error}): install conclave-signals[exchange]"
+                f"orders at {exchange} need ccxt, which is not installed ({error}): {install_command('exchange')}"
             ) from None
         self._client: Any = getattr(async_support, exchange)(
             {

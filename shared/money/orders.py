@@ -56,7 +56,7 @@ def order_for(
     """Return the order for an intent, or the refusal. The first reason that applies is given.
 
     An intent closes what is held on the other side, and opens ``notional`` on its own, in addition to what is held
-    there. Where only the cap of all symbols forbids to open, the other side is closed. At an exchange only live intents
+    there. Where only the cap of all symbols forbids opening, the other side is closed. At an exchange only live intents
     are traded, and what is not held is not sold."""
     at = situation.at if signal.origin == "live" else None
     if signal.open_time <= holding.last_intent:

@@ -10,6 +10,7 @@ import anyio
 from services.feed.live.state import Candle, LiveSeries, Read
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
+from shared.distribution import install_command
 from shared.exchanges import TIMEOUT_S, UnreachableError, asked, turned
 
 EXTRAS: Final[Mapping[str, tuple[int | None, int | None, int | None, int | None]]] = {
@@ -86,7 +87,7 @@ def open_venue(
         from ccxt import pro  # noqa: PLC0415  # half a second to import, and an extra
     except ImportError as error:
         raise SourceError(
-            f"bars of {exchange} need ccxt, which is not installed ({error}): install conclave-signals[exchange]"
+            f"bars of {exchange} need ccxt, which is not installed ({error}): {install_command('exchange')}"
         ) from None
     if exchange not in pro.exchanges:
         raise SourceError(f"ccxt has no streams of an exchange {exchange!r}; it has {', '.join(pro.exchanges)}")
