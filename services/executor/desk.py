@@ -157,6 +157,8 @@ class Desk:
         self._seen: tuple[bytes, State] = (b"", State(b""))
         self._doubtful: dict[str, int] = {}
         """Until when a request of this process with this order may still arrive, by order."""
+        self._not_before: dict[str, int] = {}
+        """When an order is to be looked up again (the exchange's time), by order."""
         self._known: dict[str, Settled] = {}
         """What became of orders that the last committed snapshot has as open."""
 
@@ -220,12 +222,16 @@ class Desk:
             there = {each.order.order for each in self._seen[1].working()}
             self._known = {name: known for name, known in self._known.items() if name in there}
             self._doubtful = {name: until for name, until in self._doubtful.items() if name in there}
+            self._not_before = {name: at for name, at in self._not_before.items() if name in there}
         return self._seen[1]
 
     async def _follow(self, session: Session, order: OrderPlaced) -> None:
         """Find out what became of an order, and send it if it has to be sent."""
+        known = self._known.get(order.order)
+        if known is None and session.now() < self._not_before.get(order.order, 0):
+            return
         try:
-            known = self._known.get(order.order) or await self._act(session, order)
+            known = known or await self._act(session, order)
         except (BusyError, UnreachableError, ClockError) as error:
             session.failed(error)
             return
@@ -248,11 +254,14 @@ class Desk:
             return seen
         over = await self._over(session, order)
         if seen == "open":
+            self._not_before[order.order] = session.now() + TRY_AGAIN_MS
             if over is not None:
                 await session.account.cancel(order, market)
             return None
-        if session.now() <= max(session.quiet_until, self._doubtful.get(order.order, 0)):
-            return None  # an earlier request may still arrive
+        certain_at = max(session.quiet_until, self._doubtful.get(order.order, 0)) + 1
+        if session.now() < certain_at:  # an earlier request may still arrive
+            self._not_before[order.order] = min(certain_at, session.now() + ASK_AGAIN_MS)
+            return None
         if over is not None:
             return Settled(order.order, session.now(), ended=over)
         return await self._send(session, order, market)

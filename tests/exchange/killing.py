@@ -39,7 +39,7 @@ POLICY: Final = SetExecutionPolicy(
     venue="binance", notional=1_000.0, symbol_cap=3_000.0, total_cap=1_000_000.0, cooldown_bars=2
 )
 TRY_AGAIN: Final = 75
-TIMING: Final = Timing(window_ms=1_000, margin_ms=500, check_ms=500)
+TIMING: Final = Timing(window_ms=700, margin_ms=500, check_ms=500)
 STEPS: Final = ("before", "within", "after", "looking", "commit before", "commit within", "commit after", "suspended")
 """When a process is killed: before an order is sent, while it is under way, after its answer, after it was looked up;
 before, within or after a commit. Or it is suspended before it sends an order, and goes on when another process has
