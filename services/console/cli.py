@@ -50,7 +50,7 @@ MODULES: Final = {
     "blame": "audit.blame",
     "history": "control.history",
     "diff": "control.history",
-    "decisions": "run.status",
+    "decisions": "run.decisions",
     "doctor": "run.doctor",
     "groups": "run.status",
     "dead-letters": "run.dead_letters",

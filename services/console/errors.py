@@ -12,9 +12,9 @@ from shared.control.fence import FenceError
 from shared.control.issuing import RefusedError
 from shared.control.signing import KeyFileError
 from shared.families.libraries import LibraryMissingError
+from shared.importing.comparing import DiffersError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
-from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.connection import ServerError

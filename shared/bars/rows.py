@@ -65,6 +65,8 @@ class Bars:
     """One series as columns of equal length n, with strictly increasing ``open_time``. Bars may be missing.
 
     ``open_time`` is int64 [n], in milliseconds since 1970 UTC; prices and ``volume`` are float64 [n].
+    ``shared.features.BarArrays`` has the same columns without a symbol, checked; ``shared.training.series`` makes it
+    from this. It is a type of its own so that features depend on no source of bars.
     """
 
     symbol: str

@@ -18,7 +18,7 @@ from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
-from shared.control.readiness import with_evidence
+from shared.control.readiness import with_readiness
 from shared.control.signing import Signer, load_private
 from shared.control.stream import CONTROL, now_ms
 from shared.gates.passing import with_verdict
@@ -145,7 +145,7 @@ async def submit(
     """Issue a command with ``options`` (those of ``changing``) and show the result. The appended entry is copied to
     ``record``, from which `conclave recover` appends it again if the server loses it."""
     before = await writer.state()
-    command, unready = await with_evidence(writer.log, before, build(before))
+    command, unready = await with_readiness(writer.log, before, build(before))
     command, unjudged = await with_verdict(writer.log, before, command)
     waiting = options["wait"] and not options["dry_run"]
     after = await _ends(writer.log, before.partitions) if waiting else {}

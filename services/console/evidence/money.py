@@ -10,6 +10,7 @@ from rich.console import Console
 
 from schemas.control import SetExecutionPolicy
 from schemas.market import BarClosed
+from schemas.orders import AccountEvent
 from schemas.predictions import PredictionMade
 from services.console.context import asynchronous, settings_of
 from services.console.evidence.records import entries_in, pages
@@ -96,7 +97,8 @@ async def read_money(
         async for entry in pages(log, StreamKey("orders", partition), past=past):
             for _, envelope in events_of([entry], unreadable):
                 event = envelope.event
-                comparison.order((event.symbol, event.interval_ms, event.origin == "synthetic"), event)
+                if not isinstance(event, AccountEvent):
+                    comparison.order((event.symbol, event.interval_ms, event.origin == "synthetic"), event)
     bars = 0
     all_bars, total = _bars(log, partitions, past, unreadable), await entries_in(log, "market", partitions)
     with watched_async(all_bars, "reading bars", "bars", total) as read_bars:
