@@ -8,7 +8,9 @@ Where there is no ``/proc``, the start time and the namespace are not known, and
 
 import os
 import signal
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -97,3 +99,17 @@ def state_and_start(pid: int) -> tuple[str, int]:
         return fields[0].decode(), int(fields[19])
     except (OSError, IndexError, ValueError):
         return "", 0
+
+
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Ignore Ctrl-C, so that processes started in this context ignore it for ever: they inherit it, and the one that
+    started them ends them. Has no effect outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -22,6 +22,7 @@ from shared.families import complete, family_named
 from shared.families.libraries import library
 from shared.features import FeatureSet
 from shared.labels.batch import classes, kappa_for
+from shared.processes import without_ctrl_c
 from shared.training.collapse import Watcher
 from shared.training.fitting import Prepared, fit, uncalibrated
 from shared.training.series import SymbolSeries, assemble, one_interval
@@ -81,9 +82,12 @@ def run(
     joblib = library("joblib")
     work = [(number, fold) for number in range(len(recipes)) for fold in range(folds)]
     with _connected(how), joblib.parallel_config(backend=how.name, n_jobs=how.jobs, **_inner(how)):
-        yield from joblib.Parallel(return_as="generator_unordered")(
-            joblib.delayed(trial)(series, feature_set, recipes[number], number, fold, folds) for number, fold in work
-        )
+        with without_ctrl_c():  # the processes start here
+            made = joblib.Parallel(return_as="generator_unordered")(
+                joblib.delayed(trial)(series, feature_set, recipes[number], number, fold, folds)
+                for number, fold in work
+            )
+        yield from made
 
 
 def trial(

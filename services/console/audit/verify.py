@@ -2,8 +2,6 @@
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -40,6 +38,7 @@ from shared.audit.source import EntryRange, Recording, readable
 from shared.control import checkpoint
 from shared.control.alarmed import AlarmedEntries
 from shared.log import START, StreamKey
+from shared.processes import without_ctrl_c
 from shared.runtime.service import Service
 from shared.settings import Settings
 
@@ -180,24 +179,11 @@ def _run(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int, *, qu
 
 
 @contextmanager
-def _ignored(number: signal.Signals) -> Iterator[None]:
-    """Ignore a signal, where this may be said: in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-@contextmanager
 def _in_processes(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int) -> Iterator[list[Future[Findings]]]:
     """Start all checks in processes of their own. They ignore Ctrl-C, which this process handles: it ends them."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        with _ignored(signal.SIGINT):  # inherited by what is started meanwhile
+        with without_ctrl_c():
             futures = [pool.submit(check, where, span, task) for task in tasks]
         try:
             yield futures
