@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 import msgspec
 
-from schemas.control import Command, Halt
+from schemas.control import Command, Halt, Promote, RegisterArtifact, StartShadow
 from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.differences import Change, changes, table
@@ -18,7 +18,7 @@ from services.console.parsing import COUNT
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
-from shared.control.readiness import with_evidence
+from shared.control.readiness import require_worker, with_evidence
 from shared.control.signing import Signer, load_private
 from shared.control.stream import CONTROL, now_ms
 from shared.gates.passing import with_verdict
@@ -131,7 +131,7 @@ async def _carried_out(
     async with opened(settings, "conclave:console") as log:
         record = record_of(settings)
         writer = ControlWriter(log, signer_of(options["key"]), record.why if record is not None else None)
-        await submit(writer, build, options, record)
+        await submit(writer, build, options, settings, record)
 
 
 def signer_of(key: Path | None) -> Signer | None:
@@ -140,12 +140,19 @@ def signer_of(key: Path | None) -> Signer | None:
 
 
 async def submit(
-    writer: ControlWriter, build: Build, options: Mapping[str, Any], record: ControlRecord | None = None
+    writer: ControlWriter,
+    build: Build,
+    options: Mapping[str, Any],
+    settings: Settings,
+    record: ControlRecord | None = None,
 ) -> None:
     """Issue a command with ``options`` (those of ``changing``) and show the result. The appended entry is copied to
     ``record``, from which `conclave recover` appends it again if the server loses it."""
     before = await writer.state()
-    command, unready = await with_evidence(writer.log, before, build(before))
+    built = build(before)
+    if isinstance(built, RegisterArtifact | StartShadow | Promote):
+        await require_worker(writer.log, before, settings.models.names, built.model)
+    command, unready = await with_evidence(writer.log, before, built)
     command, unjudged = await with_verdict(writer.log, before, command)
     waiting = options["wait"] and not options["dry_run"]
     after = await _ends(writer.log, before.partitions) if waiting else {}

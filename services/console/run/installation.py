@@ -1,6 +1,7 @@
 """``conclave up | down``: run all services of an installation on this machine, and their server."""
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,8 +20,11 @@ from services.console.run.service import host
 from services.console.run.status import all_alive
 from services.console.run.up_file import FILE, UpFile, refuse_second, running, terminate, unidentified
 from services.watcher.main import addresses
+from shared.control import ControlError
 from shared.control.issuing import current
-from shared.log import UnavailableError
+from shared.control.serving import WORKER, unserved
+from shared.log import Log, UnavailableError
+from shared.log.connection import ServerError
 from shared.log.durability import check_server, fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
 from shared.server.embedded import EmbeddedError, EmbeddedServer
@@ -28,6 +32,9 @@ from shared.settings import LOOPBACK, VARIABLE, Settings, find, redis_url_with_p
 
 READY_WITHIN_S: Final = 60.0
 LOOK_AT_SERVER_S: Final = 0.5
+LOOK_AT_VOTES_S: Final = 2.0
+UNSERVED_S: Final = 5.0
+"""How long a voting model has no worker until one is started. A worker that starts again is away for less."""
 LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
 """The services that are not on the path from bar to decision."""
 
@@ -38,17 +45,19 @@ def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
     rows = [(name, ["run", name, "--partition", "0"], name) for name in ("archiver", "trainer")]
     for partition in range(settings.installation.partitions):
         where = ["--partition", str(partition)]
-        suffix = f".{partition}" if settings.installation.partitions > 1 else ""
-        rows += [(f"{name}{suffix}", ["run", name, *where], name) for name in partition_wide]
-        rows += [
-            (
-                f"model-worker.{model}{suffix}",
-                ["run", "model-worker", "--model", model, *where],
-                f"model-worker.{model}",
-            )
-            for model in settings.models.names
-        ]
+        rows += [(f"{name}{_suffix(settings, partition)}", ["run", name, *where], name) for name in partition_wide]
+        rows += [_worker(settings, model, partition) for model in settings.models.names]
     return rows
+
+
+def _worker(settings: Settings, model: str, partition: int) -> tuple[str, list[str], str]:
+    """Return the name, the command and the consumer group of a model-worker."""
+    words = ["run", "model-worker", "--model", model, "--partition", str(partition)]
+    return f"{WORKER}{model}{_suffix(settings, partition)}", words, f"{WORKER}{model}"
+
+
+def _suffix(settings: Settings, partition: int) -> str:
+    return f".{partition}" if settings.installation.partitions > 1 else ""
 
 
 def children_of(settings: Settings, file: Path | None) -> list[Child]:
@@ -219,7 +228,47 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
             if with_feed:
                 supervisor.add(_child("feed", ["run", "feed"], chosen, finishes=True))
-            await anyio.sleep_forever()
+
+            def start_worker(model: str, partition: int) -> None:
+                name, words, _ = _worker(settings, model, partition)
+                supervisor.add(_child(name, words, chosen))
+
+            await _serve_voting(settings, start_worker)
+
+
+async def _serve_voting(settings: Settings, start: Callable[[str, int], None]) -> None:
+    """Start a worker for each model that votes and has had none for ``UNSERVED_S``, though the settings do not list it:
+    its name was taken out of them, or it was promoted from a machine that has it. Bars from files would wait for its
+    answer without end. One whose last worker ran on another machine is left to that machine. Ends by cancellation."""
+    since: dict[tuple[str, int], float] = {}
+    started: set[tuple[str, int]] = set()
+    async with opened_log(settings, "conclave:up") as log:
+        while True:
+            with suppress(UnavailableError, ServerError, ControlError):  # services report it; the next turn tries again
+                places = {place for place in await _nobodys(settings, log) if place not in started}
+                now = time.monotonic()
+                since = {place: since.get(place, now) for place in places}
+                for model, partition in sorted(place for place in places if now - since[place] >= UNSERVED_S):
+                    click.echo(
+                        f"{model} votes, and no worker serves it in partition {partition}: one is started, though the "
+                        "settings do not list it. Add it to `names` in [models], or take it out of the vote"
+                    )
+                    started.add((model, partition))
+                    start(model, partition)
+            await anyio.sleep(LOOK_AT_VOTES_S)
+
+
+async def _nobodys(settings: Settings, log: Log) -> list[tuple[str, int]]:
+    """Return the voting models, each with a partition, that no worker serves and that no other machine served last."""
+    views = [view for each in range(settings.installation.partitions) for view in await log.groups(each)]
+    here = f" on {socket.gethostname()})"  # how the text of an owner ends
+    elsewhere = {(view.group, view.partition) for view in views if not view.owner.endswith(here)}
+    return [
+        (model, partition)
+        for model, partitions in unserved(await current(log), views).items()
+        for partition in partitions
+        if model not in settings.models.names and (f"{WORKER}{model}", partition) not in elsewhere
+    ]
 
 
 def _synced(state: Path) -> str:
@@ -243,6 +292,11 @@ async def _one_process(settings: Settings, with_feed: bool, file: UpFile) -> Non
             model = words[words.index("--model") + 1] if "--model" in words else None
             partition = int(words[words.index("--partition") + 1])
             tasks.start_soon(host, settings, words[1], model, partition, stop, name=name)
+
+        def start_worker(model: str, partition: int) -> None:
+            tasks.start_soon(host, settings, "model-worker", model, partition, stop)
+
+        tasks.start_soon(_serve_voting, settings, start_worker)
         if with_feed:
             await _feed(settings, stop)
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 import click
+from msgspec import structs
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from schemas.control import Promote, StartShadow
+from schemas.common import ACTIONS
+from schemas.control import Promote, RegisterArtifact, StartShadow
 from schemas.training import Imbalance
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
@@ -16,7 +18,10 @@ from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, LeftOut, SourceError, gather
-from shared.control.issuing import ControlWriter
+from shared.control import Rejected, State
+from shared.control.apply import apply
+from shared.control.issuing import ControlWriter, RefusedError, current
+from shared.control.readiness import require_worker
 from shared.families import FAMILIES, Epoch, complete, family_named
 from shared.features import DEFAULT, FeatureSet
 from shared.features.installed import FEATURE_SETS
@@ -33,6 +38,19 @@ def completed(family: str, params: dict[str, int | float], preset: str) -> dict[
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
+
+UNTRAINED: Final = RegisterArtifact(
+    model="any",
+    artifact="0" * 64,
+    family="any",
+    feature_set="0" * 64,
+    feature_set_name="any",
+    interval_ms=60_000,
+    classes=ACTIONS,
+    centre=(0.0, 0.0, 0.0),
+    prior=(0.25, 0.5, 0.25),
+)
+"""Stands for an artifact that is not trained yet, to see whether it could be registered and promoted."""
 
 IMBALANCE: Final = click.option(
     "--imbalance",
@@ -105,6 +123,8 @@ async def train_files(
     The report compares it with the class prior on bars that it never saw. Skill is in thousandths of a nat (mnat) of
     log loss, with a 95 % block-bootstrap interval. A collapsed model is refused."""
     settings = settings_of(context)
+    if then is not None:
+        await require_possible(settings, model, then, weight)
     source, name = chosen_source(options)
     bars = bars_of(Part(source, 0, rows))
     console = terminal()
@@ -151,6 +171,20 @@ def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, setti
         return train_model(bars, family, feature_set, bridge=settings.features.bridge, watch=watch, **how)
 
 
+async def require_possible(settings: Settings, model: str, then: str, weight: float | None = None) -> None:
+    """Raise what keeps an artifact of ``model`` from being registered, and promoted if ``then`` is that, before it is
+    trained: training may take hours."""
+    async with opened_log(settings, "conclave:console") as log:
+        state = await current(log)
+        await require_worker(log, state, settings.models.names, model)
+    outcome = apply(state, structs.replace(UNTRAINED, model=model), 0)
+    if then == "promote" and isinstance(outcome, State):
+        promotion = Promote(model, UNTRAINED.artifact, forced=True, weight=weight, accept_changes=True)
+        outcome = apply(outcome, promotion, 0)
+    if isinstance(outcome, Rejected):
+        raise RefusedError(f"nothing is trained, since it would be refused: {outcome.reason}")
+
+
 async def after_training(
     settings: Settings, model: str, digest: str, trained: Trained, then: str, weight: float | None, options: Any
 ) -> None:
@@ -159,9 +193,9 @@ async def after_training(
     async with opened_log(settings, "conclave:console") as log:
         writer = ControlWriter(log, signer_of(options["key"]))
         first = {**options, "wait": False, "expect": None, "command_id": None}
-        await submit(writer, lambda _: registration(model, digest, trained.manifest), first)
+        await submit(writer, lambda _: registration(model, digest, trained.manifest), first, settings)
         if then == "register" or options["dry_run"]:
             return
         shadow = then == "shadow"
         following = StartShadow(model, digest) if shadow else Promote(model, digest, True, weight, accept_changes=True)
-        await submit(writer, lambda _: following, {**first, "wait": options["wait"]})
+        await submit(writer, lambda _: following, {**first, "wait": options["wait"]}, settings)

@@ -11,7 +11,7 @@ from services.console.control.issuing import changing, store_of
 from services.console.output import terminal
 from services.console.parsing import POSITIVE, SHARE, parameters
 from services.console.sources import BARS_OPTIONS, chosen_source
-from services.console.training.files import after_training, bars_of
+from services.console.training.files import after_training, bars_of, require_possible
 from shared.artifacts.show import render
 from shared.features.installed import FEATURE_SETS
 from shared.importing.importer import import_weights
@@ -81,6 +81,8 @@ async def import_(
     --param. The import is compared with the layers of torch, calibrated and scored on the bars, and must pass every
     check that a model trained here must pass."""
     settings = settings_of(context)
+    if then is not None:
+        await require_possible(settings, model, then)
     source, name = chosen_source(options)
     imported = import_weights(
         weights,

@@ -14,7 +14,7 @@ import redis
 
 from services.console.cli import cli
 from shared.server.embedded import EmbeddedServer
-from tests.services.console.conftest import A1, TWO_MODELS, Desk
+from tests.services.console.conftest import A1, B1, TWO_MODELS, Desk
 
 LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("status",),
@@ -106,6 +106,7 @@ def own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         desk.settings.write_text(desk.settings.read_text().replace("ephemeral = true", "ephemeral = false"))
         desk.issue(*TWO_MODELS)
         desk.say_ready("a", A1)
+        desk.say_ready("b", B1)
         yield desk
 
 
