@@ -145,9 +145,10 @@ async def submit(
     options: Mapping[str, Any],
     settings: Settings,
     record: ControlRecord | None = None,
+    echo: Callable[[dict[str, Any]], None] = echo_json,
 ) -> None:
-    """Issue a command with ``options`` (those of ``changing``) and show the result. The appended entry is copied to
-    ``record``, from which `conclave recover` appends it again if the server loses it."""
+    """Issue a command with ``options`` (those of ``changing``) and show the result; as JSON by ``echo``. The appended
+    entry is copied to ``record``, from which `conclave recover` appends it again if the server loses it."""
     before = await writer.state()
     built = build(before)
     if isinstance(built, RegisterArtifact | StartShadow | Promote):
@@ -175,7 +176,7 @@ async def submit(
     else:
         accepted = await _intents(writer.log, before.partitions)
     if issued.repeated:
-        show(issued, command, [], options)
+        show(issued, command, [], options, echo=echo)
         return
     if record is not None and not options["dry_run"]:
         newest = writer.reader.newest_folded
@@ -188,7 +189,7 @@ async def submit(
     first = await _first(writer.log, issued, after, accepted, started)
     if first is not None and isinstance(command, Halt):
         await _refuse_passed(writer.log, issued, first)
-    show(issued, command, changes(before, issued.state), options, first)
+    show(issued, command, changes(before, issued.state), options, first, echo)
     if why := why_undecidable(issued.state):
         click.echo(f"but {why}", err=True)
 
@@ -199,8 +200,9 @@ def show(
     differences: list[Change],
     options: Mapping[str, Any],
     first: FirstDecision | None = None,
+    echo: Callable[[dict[str, Any]], None] = echo_json,
 ) -> None:
-    """Print what issuing a command changed."""
+    """Print what issuing a command changed, as JSON by ``echo``."""
     name = tag_of(command)
     dry_run = options["dry_run"]
     if options["output"] == "json":
@@ -212,7 +214,7 @@ def show(
             event = msgspec.to_builtins(first.decision)
             facts["first_decision"] = {"id": first.id, "ms": round(first.ms, 2), "event": event}
             facts["intents_since"] = first.intents
-        echo_json(facts)
+        echo(facts)
         return
     if issued.repaired:
         verb = "closed" if isinstance(command, Halt) else "opened"

@@ -8,16 +8,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import anyio
 import click
 
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import found_installation
-from services.console.run.processes import GRACE_S, LONGEST_DELAY_S, Child, Supervisor, console_command
+from services.console.run.processes import GRACE_S, Child, Supervisor, console_command
+from services.console.run.server import server_for
 from services.console.run.service import host
-from services.console.run.status import all_alive
 from services.console.run.up_file import FILE, UpFile, refuse_second, running, terminate, unidentified
 from services.watcher.main import addresses
 from shared.control import ControlError
@@ -25,13 +24,13 @@ from shared.control.issuing import current
 from shared.control.serving import WORKER, unserved
 from shared.log import Log, UnavailableError
 from shared.log.connection import ServerError
-from shared.log.durability import check_server, fsync_ms
+from shared.log.durability import fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
-from shared.server.embedded import EmbeddedError, EmbeddedServer
-from shared.settings import LOOPBACK, VARIABLE, Settings, find, redis_url_with_password
+from shared.settings import VARIABLE, Settings, find
 
 READY_WITHIN_S: Final = 60.0
-LOOK_AT_SERVER_S: Final = 0.5
+OWNED_WITHIN_S: Final = 15.0
+"""How long a service waits for the owner of its group to end. The lease of one that has ended runs ten seconds."""
 LOOK_AT_VOTES_S: Final = 2.0
 UNSERVED_S: Final = 5.0
 """How long a voting model has no worker until one is started. A worker that starts again is away for less."""
@@ -74,78 +73,6 @@ def _child(name: str, words: Sequence[str], file: Path | None, *, finishes: bool
     return Child(name, command, environment, low_priority=list(words[1:2]) in LOW_PRIORITY, finishes=finishes)
 
 
-@asynccontextmanager
-async def server_for(settings: Settings) -> AsyncIterator[bool]:
-    """Ensure that a server answers at the configured address. If none does, run an embedded one inside this context,
-    unless the log may be elsewhere (``_elsewhere``). Yields whether it was started here. Raises
-    ``UnavailableError``."""
-    answers = True
-    try:
-        await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
-    except UnavailableError as error:
-        if (why := _elsewhere(settings)) is not None:
-            raise UnavailableError(f"{error}{why}") from None
-        answers = False
-    if answers:
-        yield False
-        return
-    url = urlsplit(settings.redis.url)
-    data = Path(settings.installation.state) / "redis"
-    server = EmbeddedServer(data, port=url.port or 6379, die_with_parent=True)
-    server.start()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_keep_running, server)
-            yield True
-            tasks.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            server.stop()
-
-
-async def _keep_running(server: EmbeddedServer) -> None:
-    """Start the server again whenever it has ended. It is started in this thread: it ends with the thread that started
-    it."""
-    delay, failed = 0.0, False
-    code: int | None = None
-    while True:
-        await anyio.sleep(max(delay, LOOK_AT_SERVER_S))
-        if not failed:
-            code = server.ended()
-            if code is None:
-                delay = 0.0
-                continue
-        delay = min(max(2 * delay, 1.0), LONGEST_DELAY_S)
-        try:
-            server.start()
-        except EmbeddedError as error:
-            if not failed:
-                click.echo(f"the embedded server cannot be started, and is tried again: {error}", err=True)
-            failed = True
-        else:
-            click.echo(f"the embedded server had ended with code {code}; it was started again")
-            failed = False
-
-
-def _elsewhere(settings: Settings) -> str | None:
-    """Return why no server may be started in place of one that does not answer, as a sentence for people; None if one
-    may be started.
-
-    An address on loopback may be that of a master under Sentinel, of a tunnel, or of a server that is down for an hour.
-    An empty server in its place would look like the installation's. So none is started if this machine has the records
-    of an installation, and the state folder does not have its data."""
-    url = urlsplit(settings.redis.url)
-    if url.scheme != "redis" or url.hostname not in LOOPBACK:
-        return ""
-    data, record = Path(settings.installation.state) / "redis", record_of(settings)
-    if data.exists() or record is None or record.empty():
-        return None
-    return (
-        f" None is started in its place: {record.path.parent} has the records of an installation, whose log is not in "
-        f"{data}. Start the server that has it, or restore it (`conclave archive restore`)"
-    )
-
-
 async def found_if_new(settings: Settings, actor: str) -> None:
     """Create the installation if the stream ``control`` is empty.
 
@@ -169,28 +96,51 @@ async def services_up(
 ) -> AsyncIterator[Supervisor]:
     """Run every service as a process of its own. All are alive when this yields, and are drained on exit."""
     supervisor = Supervisor(children_of(settings, file), Path(settings.installation.state) / "log", report)
-    wanted = {group for _, _, group in service_names(settings)}
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         try:
-            await _until_alive(settings, wanted, supervisor)
+            await _until_alive(settings, supervisor)
             supervisor.lower_priorities()
             yield supervisor
         finally:
             supervisor.stop()
 
 
-async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervisor | None) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
+async def _until_alive(settings: Settings, supervisor: Supervisor | None) -> None:
+    """Wait until each service owns its group. Raises ``InstallationError``.
+
+    One that has ended is waited for while another process owns its group: that may be a service of a ``conclave up``
+    that was killed, and it ends too."""
+    begun, log_folder = time.monotonic(), f"{settings.installation.state}/log"
     async with opened_log(settings, "conclave:console") as log:
-        while not await all_alive(log, settings.installation.partitions, wanted):
+        while missing := await _missing(settings, log, supervisor):
+            waited = time.monotonic() - begun
             children = supervisor.children if supervisor is not None else ()
-            ended = [child.name for child in children if child.code is not None or child.refusal]
-            if ended or time.monotonic() > deadline:
-                late = f"not every service was alive within {READY_WITHIN_S:.0f} s"
-                what = f"{', '.join(ended)} ended" if ended else late
-                raise InstallationError(f"{what}; see {settings.installation.state}/log")
+            for child in children:
+                ended = child.code is not None or child.refusal
+                if ended and child.name in missing and (not missing[child.name] or waited > OWNED_WITHIN_S):
+                    raise InstallationError(f"{child.name} ended: {child.refusal or child.code}; see {log_folder}")
+            if waited > READY_WITHIN_S:
+                late = f"not alive within {READY_WITHIN_S:.0f} s: {', '.join(missing)}"
+                raise InstallationError(f"{late}; see {log_folder}")
             await anyio.sleep(0.02)
+
+
+async def _missing(settings: Settings, log: Log, supervisor: Supervisor | None) -> dict[str, str]:
+    """Return each service whose group is not owned by a child of ``supervisor``, with the owner that it has, or ''.
+    Without a supervisor any owner will do: services are tasks of this process, which end it if they are refused."""
+    views = [view for partition in range(settings.installation.partitions) for view in await log.groups(partition)]
+    owners = {(view.group, view.partition): view.owner for view in views if view.alive}
+    found = {name: owners.get((group, partition_in(words)), "") for name, words, group in service_names(settings)}
+    if supervisor is None:
+        return {name: owner for name, owner in found.items() if not owner}
+    here = tuple(f"(pid {child.pid} on {socket.gethostname()})" for child in supervisor.children)
+    return {name: owner for name, owner in found.items() if not owner.endswith(here)}
+
+
+def partition_in(words: Sequence[str]) -> int:
+    """Return the partition in the command of a service."""
+    return int(words[words.index("--partition") + 1])
 
 
 @click.command()
@@ -280,17 +230,16 @@ def _synced(state: Path) -> str:
 
 async def _one_process(settings: Settings, with_feed: bool, file: UpFile) -> None:
     stop = anyio.Event()
-    wanted = {group for _, _, group in service_names(settings)}
 
     async def note_ready() -> None:
-        await _until_alive(settings, wanted, None)
+        await _until_alive(settings, None)
         file.ready()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(note_ready)
         for name, words, _ in service_names(settings):
             model = words[words.index("--model") + 1] if "--model" in words else None
-            partition = int(words[words.index("--partition") + 1])
+            partition = partition_in(words)
             tasks.start_soon(host, settings, words[1], model, partition, stop, name=name)
 
         def start_worker(model: str, partition: int) -> None:
@@ -321,7 +270,9 @@ def _detach(state: Path, words: Sequence[str]) -> None:
     while (up := running(state)) is None or up.pid != process.pid or not up.ready:
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
-            raise InstallationError(f"it did not start; see {state / 'log' / 'up.log'}")
+            lines = (state / "log" / "up.log").read_text(errors="replace").splitlines()
+            why = f": {lines[-1].removeprefix('conclave: ')}" if lines and process.returncode else ""
+            raise InstallationError(f"it did not start{why}; see {state / 'log' / 'up.log'}")
         time.sleep(0.05)
     click.echo(f"up, as pid {process.pid}; `conclave status` shows it, `conclave down` ends it")
 

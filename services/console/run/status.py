@@ -261,11 +261,3 @@ async def skip(context: click.Context, /, group: str, stream: str, partition: in
         await log.commit(claim, Commit((), {stream: before}, {stream: after}, claim.memo, since))
         await log.release(claim)
     click.echo(f"{group} continues after {trimmed - before.seen} lost entries of {stream}: {reason}")
-
-
-async def all_alive(log: Log, partitions: int, wanted: set[str]) -> bool:
-    """Return whether every wanted group has a living owner in every partition."""
-    for partition in range(partitions):
-        if not wanted <= {view.group for view in await log.groups(partition) if view.alive}:
-            return False
-    return True

@@ -1,6 +1,6 @@
 """``conclave train files``: train a model on bars, compare it with the class prior, store and register it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, get_args
 
 import click
@@ -12,12 +12,12 @@ from schemas.control import Promote, RegisterArtifact, StartShadow
 from schemas.training import Imbalance
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
-from services.console.output import printable, terminal
+from services.console.output import echo_json, printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
-from services.console.sources import BARS_OPTIONS, Part, chosen_source
+from services.console.sources import BARS_OPTIONS, Part, chosen_source, series_of
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
-from shared.bars import Bars, BarSource, LeftOut, SourceError, gather
+from shared.bars import Bars, BarSource, LeftOut, Series, SourceError, gather, interval_text
 from shared.control import Rejected, State
 from shared.control.apply import apply
 from shared.control.issuing import ControlWriter, RefusedError, current
@@ -127,20 +127,16 @@ async def train_files(
         await require_possible(settings, model, then, weight)
     source, name = chosen_source(options)
     bars = bars_of(Part(source, 0, rows))
-    console = terminal()
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
     trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
-    digest = store_of(settings).save(trained.manifest, trained.files)
-    if options["output"] == "table":
-        console.print(render(trained.manifest, digest))
-    click.echo(digest)
-    if then is not None:
-        await after_training(settings, model, digest, trained, then, weight, options)
+    await finish(settings, model, trained, then, weight, options)
 
 
 def bars_of(source: BarSource) -> dict[str, Bars]:
-    """Return the bars of a source by symbol, and say on standard error which rows were left out. Raises ``SourceError``
-    if no bar is left, or if a symbol has several intervals."""
+    """Return the bars of a source by symbol, and say on standard error which rows and series were left out. Raises
+    ``SourceError`` if no bar is left, or if the source has several intervals."""
+    known = series_of(source)
+    _refuse_several_intervals(known)
     left_out = LeftOut()
     gathered = gather(source.rows(), left_out)
     sentence = left_out.sentence()
@@ -148,13 +144,23 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
         raise SourceError(f"{source.name}: no bar is left. {sentence or 'It has no rows'}")
     if sentence:
         click.echo(printable(f"{source.name}: {sentence}"), err=True)
-    bars = {symbol: columns for (symbol, _), columns in gathered.items()}
-    if len(bars) < len(gathered):
+    _refuse_several_intervals(gathered)
+    if absent := [symbol for symbol, interval in known if (symbol, interval) not in gathered]:
+        words = f"{source.name}: none of the rows that are used is a bar of {', '.join(absent)}"
+        click.echo(printable(words), err=True)
+    return {symbol: columns for (symbol, _), columns in gathered.items()}
+
+
+def _refuse_several_intervals(series: Iterable[Series]) -> None:
+    symbols: dict[int, list[str]] = {}
+    for symbol, interval_ms in sorted(series):
+        symbols.setdefault(interval_ms, []).append(symbol)
+    if len(symbols) > 1:
+        found = "; ".join(f"{interval_text(each)}: {', '.join(symbols[each])}" for each in sorted(symbols))
         raise SourceError(
-            f"expected one interval per symbol, found {', '.join(map(str, gathered))}; choose files of one interval, "
-            "or --only"
+            f"expected bars of one interval, found {found}. Choose files of one interval, or say which: --only "
+            f"{interval_text(min(symbols))}"
         )
-    return bars
 
 
 def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any) -> Trained:
@@ -185,17 +191,41 @@ async def require_possible(settings: Settings, model: str, then: str, weight: fl
         raise RefusedError(f"nothing is trained, since it would be refused: {outcome.reason}")
 
 
-async def after_training(
-    settings: Settings, model: str, digest: str, trained: Trained, then: str, weight: float | None, options: Any
+async def finish(
+    settings: Settings, model: str, trained: Trained, then: str | None, weight: float | None, options: Mapping[str, Any]
 ) -> None:
-    """Register an artifact, then start its shadow or promote it if ``then`` asks for that. The promotion is forced: no
-    gate has judged the artifact and no worker has loaded it."""
+    """Store an artifact and show it, then register it, and start its shadow or promote it if ``then`` asks for that.
+    The promotion is forced: no gate has judged the artifact and no worker has loaded it. JSON is one object, also if a
+    command is refused: the artifact is stored."""
+    digest = store_of(settings).save(trained.manifest, trained.files)
+    issued: list[dict[str, Any]] = []
+    if options["output"] == "table":
+        terminal().print(render(trained.manifest, digest))
+        click.echo(digest)
+    try:
+        if then is not None:
+            await _issue_after(settings, model, digest, trained, then, weight, options, issued.append)
+    finally:
+        if options["output"] == "json":
+            echo_json({"artifact": digest, "manifest": trained.manifest, "commands": issued})
+
+
+async def _issue_after(
+    settings: Settings,
+    model: str,
+    digest: str,
+    trained: Trained,
+    then: str,
+    weight: float | None,
+    options: Mapping[str, Any],
+    echo: Callable[[dict[str, Any]], None],
+) -> None:
     async with opened_log(settings, "conclave:console") as log:
         writer = ControlWriter(log, signer_of(options["key"]))
         first = {**options, "wait": False, "expect": None, "command_id": None}
-        await submit(writer, lambda _: registration(model, digest, trained.manifest), first, settings)
+        await submit(writer, lambda _: registration(model, digest, trained.manifest), first, settings, echo=echo)
         if then == "register" or options["dry_run"]:
             return
         shadow = then == "shadow"
         following = StartShadow(model, digest) if shadow else Promote(model, digest, True, weight, accept_changes=True)
-        await submit(writer, lambda _: following, {**first, "wait": options["wait"]}, settings)
+        await submit(writer, lambda _: following, {**first, "wait": options["wait"]}, settings, echo=echo)

@@ -247,3 +247,19 @@ def test_a_halt_at_a_replica_says_that_nothing_was_closed_and_where_to_go(
     assert ended.code == 2
     assert "Fences closed: none" in ended.err
     assert "write to the master" in ended.err
+
+
+def test_what_every_command_that_looks_prints_as_json_is_json(own: Desk) -> None:
+    tried = 0
+    for words in LOOKING:
+        command: click.Command = cli
+        for word in words:
+            if isinstance(command, click.Group):
+                with click.Context(command) as of:
+                    command = command.get_command(of, word) or command
+        if not any(option.name == "output" for option in command.params):
+            continue
+        tried += 1
+        for line in own(*words, "-o", "json").out.splitlines():
+            json.loads(line)
+    assert tried > 10
