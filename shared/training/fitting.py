@@ -269,6 +269,7 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
         prepared.prior,
         horizon=recipe.horizon,
         interval_ms=prepared.interval_ms,
+        calendar=[number for number, feature in enumerate(feature_set.features) if feature.calendar],
     )
     golden = Golden(windows, predict(windows), table.time[chosen])
     manifest = structs.replace(manifest, backtest=seen)
