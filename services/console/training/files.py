@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from schemas.common import ACTIONS
 from schemas.control import Promote, RegisterArtifact, StartShadow
 from schemas.training import Imbalance
-from services.console.context import asynchronous, settings_of
+from services.console.context import asynchronous, check_interrupt, ended_by_interrupt, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
 from services.console.output import echo_json, printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
@@ -126,9 +126,10 @@ async def train_files(
     if then is not None:
         await require_possible(settings, model, then, weight)
     source, name = chosen_source(options)
-    bars = bars_of(Part(source, 0, rows))
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
-    trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
+    with ended_by_interrupt("nothing is stored"):
+        bars = bars_of(Part(source, 0, rows))
+        trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
     await finish(settings, model, trained, then, weight, options)
 
 
@@ -171,6 +172,7 @@ def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, setti
         task = progress.add_task(words, total=None)
 
         def watch(epoch: Epoch) -> None:
+            check_interrupt()
             losses = f"{words}: log loss {epoch.train_loss:.4f}, held out {epoch.held_loss:.4f}"
             progress.update(task, completed=epoch.number, total=epoch.of, description=losses)
 

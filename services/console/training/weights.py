@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from schemas.common import ACTIONS
-from services.console.context import asynchronous, settings_of
+from services.console.context import asynchronous, ended_by_interrupt, settings_of
 from services.console.control.issuing import changing
 from services.console.parsing import POSITIVE, SHARE, parameters
 from services.console.sources import BARS_OPTIONS, chosen_source
@@ -82,19 +82,20 @@ async def import_(
     if then is not None:
         await require_possible(settings, model, then)
     source, name = chosen_source(options)
-    imported = import_weights(
-        weights,
-        bars_of(source),
-        FEATURE_SETS[set_name],
-        classes=classes,
-        params=params,
-        scaler=scaler,
-        unpickle=unpickle_scaler,
-        source=name,
-        horizon=horizon,
-        hold=hold,
-        bridge=settings.features.bridge,
-    )
+    with ended_by_interrupt("nothing is stored"):
+        imported = import_weights(
+            weights,
+            bars_of(source),
+            FEATURE_SETS[set_name],
+            classes=classes,
+            params=params,
+            scaler=scaler,
+            unpickle=unpickle_scaler,
+            source=name,
+            horizon=horizon,
+            hold=hold,
+            bridge=settings.features.bridge,
+        )
     known = imported.manifest.imported
     assert known is not None
     if options["output"] == "table":

@@ -1,7 +1,8 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -118,3 +119,31 @@ def test_symbols_that_the_first_rows_do_not_reach_are_named(desk: Any, tmp_path:
     words = ("train", "files", "--model", "a", "--family", "prior", "--bars", str(folder), *WHY)
     assert "none of the rows that are used is a bar of BUSDT" in desk(*words, "--rows", "300").err
     assert "none of the rows" not in desk(*words).err
+
+
+FITTED: Final = {"nhits": "--param epochs=400", "xgboost": "--param rounds=100000 --param patience=100000"}
+
+
+@pytest.mark.parametrize("family", FITTED)
+def test_ctrl_c_ends_a_fit_at_once_and_stores_nothing(tmp_path: Path, family: str) -> None:
+    """It is sent once the fit has begun, perhaps while a library calls back; the fit would take minutes."""
+    words = f"train files --model m --family {family} --synthetic sequence --symbols 2 --count 2500 {FITTED[family]}"
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "import os, signal, sys, threading\n"
+        "import shared.families as families\n"
+        "from services.console.cli import main\n"
+        f"kind = type(families.family_named({family!r}))\n"
+        "fit = kind.fit\n"
+        "def begun(*args, **options):\n"
+        "    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return fit(*args, **options)\n"
+        "kind.fit = begun\n"
+        f"sys.argv = ['conclave', *{words.split()!r}, '--reason', 'x']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted: nothing is stored"]), done.stderr
+    assert not (tmp_path / "var" / "artifacts").exists()
