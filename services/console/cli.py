@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconcl
 """
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,9 @@ def _inherited(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """Run the command line. An error that a user can act on becomes one message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal or a file need not be UTF-8
     try:
         cli(prog_name="conclave")
     except SettingsError as error:
