@@ -1,24 +1,34 @@
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from bench.toy import MINUTE, market
-from shared.artifacts import GOLDEN, ArtifactStore
+from schemas.training import Recipe
+from shared.artifacts import ArtifactStore
 from shared.artifacts.calibration import Calibration, VectorScaling, probabilities
 from shared.artifacts.show import render
 from shared.bars import Bars
 from shared.distribution import install_command
-from shared.families import FAMILIES, Epoch
+from shared.families import FAMILIES, Epoch, complete
 from shared.families.libraries import LibraryMissingError
 from shared.features import SETS
 from shared.labels.batch import classes
-from shared.training.fitting import NotStoredError, Trained, effect_of, refuse, train
+from shared.training.fitting import (
+    HOLD,
+    NotStoredError,
+    Origin,
+    Trained,
+    effect_of,
+    fit,
+    measure,
+    prepare,
+    refuse,
+    train,
+)
 from shared.training.series import assemble, computed, digest_of_bars, window_ends
 from shared.training.splits import SplitError
 
@@ -224,28 +234,21 @@ def test_a_calibration_that_makes_the_test_part_worse_is_kept_and_said_so(vector
     assert effect.test_after > effect.test_before
 
 
-def test_the_test_part_decides_nothing_about_what_is_served(results: dict[str, Trained]) -> None:
-    """A market in which the signal is reversed from its beginning on, so that the calibration does harm there."""
-    first = int(0.85 * len(PLANTED["AAA"].open_time))
-
-    def with_end_of_another(bars: Bars, other: Bars) -> Bars:
-        names = ("open", "high", "low", "close", "volume")
-        parts: dict[str, Any] = {
-            name: np.concatenate((getattr(bars, name)[:first], getattr(other, name)[first:])) for name in names
-        }
-        return replace(bars, **parts)
-
-    reversed_ = {name: market(name, 4000, -0.5, seed) for seed, name in enumerate(("AAA", "BBB"))}
-    changed = {name: with_end_of_another(bars, reversed_[name]) for name, bars in PLANTED.items()}
-    for family in ("logistic", "lightgbm"):
-        one, other = results[family], trained(changed, family)
-        effect = other.manifest.metrics.calibration
-        assert effect is not None
-        assert effect.test_after > effect.test_before
-        for field in ("temperature", "vector", "centre", "prior", "scaler", "label"):
-            assert getattr(one.manifest, field) == getattr(other.manifest, field), (family, field)
-        weights = [{name: data for name, data in each.files.items() if name != GOLDEN} for each in (one, other)]
-        assert weights[0] == weights[1]
+def test_the_test_part_decides_nothing_about_what_is_served() -> None:
+    """Its labels are shuffled, so that the calibration does harm there: the same model is served, calibrated alike."""
+    recipe = Recipe("logistic", SET.name, complete(FAMILIES["logistic"], {}), 3, HOLD, 1)
+    prepared = prepare(SERIES, SET, recipe)
+    fitted = fit(prepared)
+    y = prepared.y.copy()
+    y[prepared.parts.test] = np.random.default_rng(1).permutation(y[prepared.parts.test])
+    one, other = (measure(each, fitted, Origin("toy", 3, SERIES)) for each in (prepared, prepared._replace(y=y)))
+    effect = other.manifest.metrics.calibration
+    assert effect is not None
+    assert effect.test_after > effect.test_before
+    assert one.manifest.temperature == other.manifest.temperature != 1.0
+    for field in ("vector", "centre", "prior", "scaler", "label"):
+        assert getattr(one.manifest, field) == getattr(other.manifest, field), field
+    assert one.files == other.files
 
 
 def test_an_artifact_says_what_calibration_did_and_what_it_was_trained_with(results: dict[str, Trained]) -> None:
