@@ -14,11 +14,11 @@ from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.differences import Change, changes, table
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
-from services.console.parsing import COUNT
+from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
-from shared.control.readiness import require_worker, with_evidence
+from shared.control.readiness import require_worker, with_readiness
 from shared.control.signing import Signer, load_private
 from shared.control.stream import CONTROL, now_ms
 from shared.gates.passing import with_verdict
@@ -69,7 +69,7 @@ def issuing(command: F) -> F:
     """Add the options that every way of issuing a command has."""
     for option in (
         OUTPUT,
-        click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM)."),
+        click.option("--key", type=FilePath(), help="Sign with this private key (PEM)."),
         click.option("--wait", is_flag=True, help="Return after the first decision under the new version."),
         click.option("--dry-run", is_flag=True, help="Check it and show what would change, but append nothing."),
     ):
@@ -153,7 +153,7 @@ async def submit(
     built = build(before)
     if isinstance(built, RegisterArtifact | StartShadow | Promote):
         await require_worker(writer.log, before, settings.models.names, built.model)
-    command, unready = await with_evidence(writer.log, before, built)
+    command, unready = await with_readiness(writer.log, before, built)
     command, unjudged = await with_verdict(writer.log, before, command)
     waiting = options["wait"] and not options["dry_run"]
     after = await _ends(writer.log, before.partitions) if waiting else {}

@@ -5,7 +5,6 @@ from typing import Any, Final, get_args
 
 import click
 from msgspec import structs
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.common import ACTIONS
 from schemas.control import Promote, RegisterArtifact, StartShadow
@@ -14,7 +13,8 @@ from services.console.context import asynchronous, check_interrupt, ended_by_int
 from services.console.control.issuing import changing, signer_of, store_of, submit
 from services.console.output import echo_json, printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
-from services.console.sources import BARS_OPTIONS, Part, chosen_source, series_of
+from services.console.progress import progress, watched
+from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows, series_of
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, LeftOut, Series, SourceError, gather, interval_text
@@ -139,7 +139,8 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
     known = series_of(source)
     _refuse_several_intervals(known)
     left_out = LeftOut()
-    gathered = gather(source.rows(), left_out)
+    with watched(source.rows(), f"reading {source.name}", "rows", expected_rows(source), exact=False) as rows:
+        gathered = gather(rows, left_out)
     sentence = left_out.sentence()
     if not gathered:
         raise SourceError(f"{source.name}: no bar is left. {sentence or 'It has no rows'}")
@@ -167,14 +168,12 @@ def _refuse_several_intervals(series: Iterable[Series]) -> None:
 def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any) -> Trained:
     count = sum(len(columns.open_time) for columns in bars.values())
     words = f"training {family} on {count:,} bars of {len(bars)} symbols"
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
-        task = progress.add_task(words, total=None)
+    with progress(words, "epochs") as display:
 
         def watch(epoch: Epoch) -> None:
             check_interrupt()
             losses = f"{words}: log loss {epoch.train_loss:.4f}, held out {epoch.held_loss:.4f}"
-            progress.update(task, completed=epoch.number, total=epoch.of, description=losses)
+            display.update(losses, epoch.number, epoch.of)
 
         return train_model(bars, family, feature_set, bridge=settings.features.bridge, watch=watch, **how)
 

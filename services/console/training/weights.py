@@ -8,7 +8,8 @@ import click
 from schemas.common import ACTIONS
 from services.console.context import asynchronous, ended_by_interrupt, settings_of
 from services.console.control.issuing import changing
-from services.console.parsing import POSITIVE, SHARE, parameters
+from services.console.parsing import POSITIVE, SHARE, FilePath, parameters
+from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import bars_of, finish, require_possible
 from shared.features.installed import FEATURE_SETS
@@ -24,7 +25,7 @@ def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tu
 
 
 @click.command("import")
-@click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("weights", type=FilePath())
 @click.option("--model", required=True, help="The model that the artifact is for.")
 @click.option(
     "--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), required=True, help="The features it was trained on."
@@ -33,7 +34,7 @@ def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tu
     "--classes", required=True, callback=_classes, metavar="SELL,HOLD,BUY",
     help="The class of each output, in order. For a single output: the class when it is low, then when it is high.",
 )  # fmt: skip
-@click.option("--scaler", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its scaler, as JSON.")
+@click.option("--scaler", type=FilePath(), help="Its scaler, as JSON.")
 @click.option("--unpickle-scaler", is_flag=True, help="The scaler is a pickle: read it in a sandboxed child process.")
 @BARS_OPTIONS
 @click.option(
@@ -82,10 +83,11 @@ async def import_(
     if then is not None:
         await require_possible(settings, model, then)
     source, name = chosen_source(options)
-    with ended_by_interrupt("nothing is stored"):
+    bars = bars_of(source)
+    with ended_by_interrupt("nothing is stored"), progress(f"importing {weights.name}"):
         imported = import_weights(
             weights,
-            bars_of(source),
+            bars,
             FEATURE_SETS[set_name],
             classes=classes,
             params=params,

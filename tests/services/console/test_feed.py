@@ -5,8 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
+import pytest
+
 from schemas.market import BarClosed
 from services.feed import core
+from services.feed.main import Counts
 from shared.log import Commit, Log, Owner
 
 HOUR = 3_600_000
@@ -65,3 +69,14 @@ def test_a_feed_at_the_end_of_its_source_is_finished_and_one_in_its_middle_is_no
     doctor, status = shown(core.State("s", "bars.csv", 1, 5_000))
     assert doctor.startswith("NOT RUNNING")
     assert "finished" not in status
+
+
+def test_a_feed_that_is_interrupted_says_how_to_go_on(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*words: Any, **_: Any) -> Counts:
+        next(word for word in words if isinstance(word, anyio.Event)).set()
+        return Counts(7, 0, 0)
+
+    monkeypatch.setattr("services.console.run.feed._feed", interrupted)
+    found = two("feed", "--synthetic", "null", "--count", "9")
+    assert found.code == 130, found
+    assert "the same command resumes after the last bar that was sent" in found.err

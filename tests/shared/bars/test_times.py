@@ -49,13 +49,13 @@ def test_a_time_in_two_columns_of_parquet_is_asked_for_in_one(tmp_path: Path) ->
     """The date alone would be a time, too."""
     days = pa.array([(START + n * HOUR) // (24 * HOUR) * 24 * HOUR for n in range(60)], pa.timestamp("ms"))
     clocks = pa.array([f"{n % 24:02}:00" for n in range(60)])
-    with pytest.raises(SourceError, match="the time is in two columns, date and time; expected one"):
+    with pytest.raises(SourceError, match=r"--columns time=date \(.*--columns time=date\+time"):
         load(parquet(tmp_path / "AAA-1h.parquet", {"Date": days, "Time": clocks}))
 
 
 def test_two_times_in_parquet_are_compared(tmp_path: Path) -> None:
     starts, ends = ([START + n * HOUR + add for n in range(60)] for add in (0, HOUR))
-    with pytest.raises(SourceError, match="columns 1 and 2 both have times and differ"):
+    with pytest.raises(SourceError, match="timestamp, time could each be the time"):
         load(parquet(tmp_path / "AAA-1h.parquet", {"timestamp": pa.array(starts), "time": pa.array(ends)}))
     texts = pa.array([str(time) for time in starts])
     assert load(parquet(tmp_path / "AAA-1h.parquet", {"timestamp": pa.array(starts), "date": texts}))
@@ -81,7 +81,10 @@ def test_a_row_with_half_a_time_is_refused_by_itself(tmp_path: Path) -> None:
     ],
 )
 def test_two_times_that_differ_are_refused_with_both(names: list[str], times: list[list[str]], tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="columns 1 and 2 both have times and differ: 1733011200000 and"):
+    with pytest.raises(
+        SourceError,
+        match=f"({names[0]}, {names[1]}|{names[1]}, {names[0]}) could each be the time of a bar, and are not the same",
+    ):
         load(write(tmp_path / "AAA-1h.csv", names, times))
 
 
