@@ -41,21 +41,23 @@ class Found(Struct, frozen=True, tag="found"):
 Row = tuple[Real, ...]
 
 
-class Backtest(Struct, frozen=True):
+class Backtest(Struct, frozen=True, omit_defaults=True):
     """The reference values with which gates compare an artifact's live evidence. Training fixes them before the first
     live score.
 
     ``scale``: three standard deviations of the artifact's gain over the class prior in purged blocks of the test part
     (nats). ``response``: the largest change of a probability when one input of the last vector moves by one standard
     deviation. ``edges`` [F][<= 9]: for each input, the inner edges of bins of equal mass in the training part.
-    ``counts`` [F][edges + 1]: the number of training rows in each bin. ``effect``: the number of rows that count as
-    one independent row."""
+    An input without edges is not compared: it follows from the time alone. ``counts`` [F][edges + 1]: the number of
+    training rows in each bin. ``effect``: the number of rows that count as one independent row. ``span_ms``: the time
+    from the first training row to the last; earlier releases left it out."""
 
     scale: Annotated[float, Meta(gt=0.0, le=100.0)]
     response: Annotated[float, Meta(ge=0.0, le=1.0)]
     edges: tuple[Row, ...]
     counts: tuple[Row, ...]
     effect: Annotated[float, Meta(ge=1.0, le=1e12)]
+    span_ms: Annotated[int, Meta(ge=1)] | None = None
 
 
 class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_artifact"):

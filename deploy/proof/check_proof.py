@@ -135,7 +135,7 @@ def control_chain(entries, version, head):
 
 
 def check(pack, trusted=None):
-    """Raises ``BadError``, or says in one line what was proved."""
+    """Raises ``BadError``, or says what was proved; first, what speaks against the promotion."""
     whole = {name: value for name, value in pack.items() if name != "signature"}
     public = whole["signed_by"]["public_key"]
     holds(signed_by(public, pack["signature"], canonical(whole)), "the signature is not that of its key over this pack")
@@ -150,8 +150,10 @@ def check(pack, trusted=None):
     chain = control_chain(sorted(control, key=lambda one: one[0]), body["version"], body["head"])
     what, entry = body["what"], chain[body["version"]]
     artifact = what["artifact"]
-    said = (entry["command"]["type"], entry["command"].get("artifact"), entry["actor"], entry["reason"], entry["at"])
-    holds(said == ("promote", artifact, what["by"], what["why"], what["at"]), "the promotion is not the one recorded")
+    command, by = entry["command"], (entry["actor"], entry["reason"], entry["at"])
+    said = (command["type"], command.get("artifact"), *by, command["forced"])
+    stated = ("promote", artifact, what["by"], what["why"], what["at"], what["forced"])
+    holds(said == stated, "the promotion is not the one recorded")
     for one in body["loaded"]:
         stream, event = found.get(one["event"], ("", {}))
         holds(stream == "readiness" and event["artifact"] == artifact, f"readiness {one['event']} is not there")
@@ -166,14 +168,19 @@ def check(pack, trusted=None):
         if "event" in one:
             stream, event = found.get(one["event"], ("", []))
             # interference.checked ends with: equal, detail, checked, equal so far
-            good = (
-                stream == "scores"
-                and event[0] == "interference.checked"
-                and event[-2:] == [one["checked"], one["equal"]]
-            )
+            good = stream == "scores" and event[0] == "interference.checked"
+            good = good and event[-2:] == [one["checked"], one["equal"]]
             holds(good and one["checked"] == one["equal"], "the count of checked decisions is not the one recorded")
     who = f"{what['model']} {artifact[:12]} by {what['by']}"
-    return f"version {body['version']}: {who}; in shadow beside {beside} decisions"
+    proved = f"holds: version {body['version']}: {who}; in shadow beside {beside} decisions"
+    return "\n".join(filter(None, (reservations(what["forced"], [one["overall"] for one in body["gates"]]), proved)))
+
+
+def reservations(forced, verdicts):
+    """What speaks against the promotion: a pack may hold that proves a forced promotion of a model that failed."""
+    failed = f"FAILED: {verdicts.count('failed')} of {len(verdicts)} verdicts on it" if "failed" in verdicts else ""
+    failed = failed or ("passed" not in verdicts and "no verdict on it passed")
+    return "; ".join(filter(None, (forced and "FORCED: promoted without a passed verdict", failed)))
 
 
 def main(argv):
@@ -184,7 +191,7 @@ def main(argv):
     except (BadError, KeyError, ValueError, TypeError, IndexError, OSError) as error:
         sys.stderr.write(f"does not hold: {error or type(error).__name__}\n")
         return 1
-    sys.stdout.write(f"holds: {proved}\n")
+    sys.stdout.write(f"{proved}\n")
     return 0
 
 

@@ -3,8 +3,11 @@
 import functools
 import getpass
 import os
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, ParamSpec
 
 import anyio
 import click
@@ -12,6 +15,8 @@ import click
 from shared.settings import Settings
 
 P = ParamSpec("P")
+INTERRUPTED: Final = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 
 def settings_of(context: click.Context) -> Settings:
@@ -34,6 +39,48 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        anyio.run(functools.partial(command, *args, **kwargs))
+        with _interruptible():
+            anyio.run(functools.partial(command, *args, **kwargs))
 
     return run
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have Ctrl-C end the body at once. asyncio would only cancel it, which a body that computes notices when it is
+    done. A command that handles the signal itself is not affected."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _seen.clear()
+    former = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+_seen: Final = threading.Event()
+"""Set by Ctrl-C."""
+
+
+def _interrupt(*_: object) -> None:
+    _seen.set()
+    raise KeyboardInterrupt
+
+
+def check_interrupt() -> None:
+    """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed. The first one is lost where a library written in C has called
+    back into Python."""
+    if _seen.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def ended_by_interrupt(sentence: str) -> Iterator[None]:
+    """Print a sentence at Ctrl-C, and end with the exit code of that signal."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {sentence}", err=True)
+        raise SystemExit(INTERRUPTED) from None

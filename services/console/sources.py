@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from services.console.parsing import COUNT, POSITIVE
-from shared.bars import BarSource, RefusedRow, Row
+from shared.bars import BarSource, FileSource, RefusedRow, Row, Series
 from shared.bars.amount import estimated_rows
 from shared.bars.columns import Stated, stated_columns
 from shared.bars.feeds import MARK, open_bars
@@ -158,6 +158,19 @@ class Part:
         """Yield the rows of the part (see ``BarSource.rows``)."""
         left = None if self.limit is None else max(self.limit - skip, 0)
         return islice(self.source.rows(self.skip + skip), left)
+
+
+def series_of(source: BarSource) -> tuple[Series, ...]:
+    """Return the series of a source, as far as they are known before its rows are read."""
+    match source:
+        case Part():
+            return series_of(source.source)
+        case Only():
+            return tuple(series for series in series_of(source.source) if series[1] == source.interval_ms)
+        case FileSource():
+            return source.series
+        case _:
+            return ()
 
 
 def expected_rows(source: BarSource) -> int | None:

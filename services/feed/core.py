@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from schemas.catalogue import partition_of
-from schemas.codec import Encoded, UnwritableError, encode
+from schemas.codec import UNDECODABLE, Encoded, UnwritableError, encode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter
 from shared.bars.rows import Good, RefusedRow, Row, Series, SourceError, misplaced, values
@@ -106,6 +106,15 @@ def snapshot(state: State) -> bytes:
     return msgspec.msgpack.encode(
         Memo(state.source, state.name, state.partitions, state.rows, state.ended, newest, floor)
     )
+
+
+def finished(memo: bytes) -> str:
+    """Return which source was sent to its end, by the snapshot of a partition, as text for people; '' if none was."""
+    try:
+        former = msgspec.msgpack.decode(memo, type=Memo)
+    except UNDECODABLE:
+        return ""
+    return f"all {former.rows:,} rows of {former.name} are sent" if former.ended else ""
 
 
 def ticks(rows: Iterable[Row], skip: int, most: int) -> Iterator[Tick]:

@@ -16,10 +16,15 @@ from shared.gates.verdicts import Gate
 
 CHECK_EVERY: Final = 200
 """Drift is checked after so many vectors."""
+SPAN_SHARE: Final = 10
+SPAN_MOST_MS: Final = 7 * 86_400_000
+"""Vectors must span a tenth of the training part, or a week, before they are compared with it."""
 
 
 class InputDrift(Struct, array_like=True):
-    """The inputs of one artifact. ``since`` and ``until``: the first and last bar of its vectors (open times, ms)."""
+    """The inputs of one artifact. ``since`` and ``until``: the first and last bar of its vectors (open times, ms).
+    ``least_ms``: the span of vectors from which on they are compared; 0 for an artifact of an earlier release, whose
+    training part has no known span."""
 
     model: str
     artifact: str
@@ -29,6 +34,7 @@ class InputDrift(Struct, array_like=True):
     since: int = -1
     until: int = -1
     drifted: bool = False
+    least_ms: int = 0
 
 
 def initial(registered: RegisterArtifact) -> InputDrift | None:
@@ -38,7 +44,9 @@ def initial(registered: RegisterArtifact) -> InputDrift | None:
         return None
     training = TrainingBins(registered.features, backtest.edges, backtest.counts, backtest.effect)
     length = blocks.length_ms(registered.horizon, registered.interval_ms)
-    return InputDrift(registered.model, registered.artifact, length, registered.interval_ms, Inputs(training))
+    drift = InputDrift(registered.model, registered.artifact, length, registered.interval_ms, Inputs(training))
+    drift.least_ms = min((backtest.span_ms or 0) // SPAN_SHARE, SPAN_MOST_MS)
+    return drift
 
 
 def evolve(state: InputDrift, vector: FeaturesComputed, event: str) -> InputsDrifted | None:
@@ -49,7 +57,7 @@ def evolve(state: InputDrift, vector: FeaturesComputed, event: str) -> InputsDri
     inputs.observe(state.inputs, values)
     state.since = vector.open_time if state.since < 0 else min(state.since, vector.open_time)
     state.until = max(state.until, vector.open_time)
-    if state.inputs.seen % CHECK_EVERY:
+    if state.inputs.seen % CHECK_EVERY or state.until - state.since + state.interval_ms < state.least_ms:
         return None
     gate = judge(state)
     if gate.outcome == "inconclusive" or (gate.outcome == "failed") == state.drifted:

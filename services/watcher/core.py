@@ -21,7 +21,7 @@ from schemas.training import (
     TrainingRequested,
     TrainingStarted,
 )
-from services.watcher.groups import DOWN_MS, check_group, is_expected
+from services.watcher.groups import DOWN_MS, check_group, check_unserved, is_expected
 from services.watcher.money import observe_bar, observe_fill
 from services.watcher.state import (
     MINUTE_MS,
@@ -132,6 +132,7 @@ def observe_command(state: State, recorded: CommandRecorded) -> list[Notice]:
 def check(state: State, now: int, views: Sequence[GroupView], control: Control) -> list[Notice]:
     """Return the notices about the groups as they are at ``now`` (ms), and about what is overdue by then."""
     notices = [notice for view in views if is_expected(view, control) for notice in check_group(state, now, view)]
+    notices += check_unserved(state, now, views, control)
     notices += set_alert(state, "halted", "", "no intents are written", now, active=control.halted)
     for name, series in state.series.items():
         overdue = series.live and now - series.at > OVERDUE * series.interval_ms + MINUTE_MS

@@ -1,10 +1,11 @@
 """Check each consumer group: whether it runs, moves, keeps up and stays up. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.watcher.state import BURST_MS, MINUTE_MS, GroupState, Notice, State, duration, key_of, set_alert
 from shared.control import State as Control
+from shared.control.serving import WORKER
 from shared.log import GroupView
 
 DOWN_MS: Final = 30_000
@@ -43,6 +44,20 @@ def check_group(state: State, now: int, view: GroupView) -> Iterator[Notice]:
     text = f"{name} has had no running owner for {duration(now - (group.down or now))}; the last was {view.owner}"
     yield from set_alert(state, "group-down", name, text if down else f"{name} runs: {view.owner}", now, active=down)
     yield from _check_positions(state, now, view, name, group)
+
+
+def check_unserved(state: State, now: int, views: Sequence[GroupView], control: Control) -> Iterator[Notice]:
+    """Return the notices about voting models that never had a worker in a partition: they have no group there."""
+    there = {f"{view.group}/{view.partition}" for view in views}
+    for model in control.voting:
+        for partition in range(control.partitions):
+            name = f"{WORKER}{model}/{partition}"
+            if name in there:
+                continue
+            group = state.groups.setdefault(name, GroupState(epoch=0))
+            group.down = group.down if group.down is not None else now
+            text = f"{model} votes, and no worker has served it in partition {partition}; bars from files wait for it"
+            yield from set_alert(state, "group-down", name, text, now, active=now - group.down >= DOWN_MS)
 
 
 def _check_positions(state: State, now: int, view: GroupView, name: str, group: GroupState) -> Iterator[Notice]:

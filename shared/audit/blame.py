@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from schemas.catalogue import STREAMS
 from schemas.codec import Opened, UnreadableError, opened
 from schemas.control import CommandRecorded, Promote, RegisterArtifact, RevertProbation, Rollback
 from schemas.decisions import CountedBallot, DecisionMade
 from schemas.gates import VerdictReached
 from schemas.readiness import ArtifactReady
+from schemas.training import TrainingCompleted
 from shared.artifacts import ArtifactStore
 from shared.audit.artifacts import examine
 from shared.audit.configurations import Configurations
@@ -54,13 +54,19 @@ class BlamedEvent(NamedTuple):
 
 
 def find_decision(source: Recording, partitions: int, prefix: str) -> BlamedEvent | None:
-    """Return the first decision whose id begins with ``prefix`` (hexadecimal); None where there is none."""
+    """Return the decision whose id begins with ``prefix`` (hexadecimal); None where there is none. Raises
+    ``LookupError`` if several do: an answer about one of them would be taken for an answer about another."""
     needle = f'"id":"{prefix}'.encode()
+    matching = dict[str, BlamedEvent]()
     for partition in range(partitions):
         for candidate in _containing(source, StreamKey("decisions", partition), needle):
-            if candidate.opened.envelope.id.hex().startswith(prefix) and isinstance(candidate.event, DecisionMade):
-                return candidate
-    return None
+            name = candidate.opened.envelope.id.hex()
+            if name.startswith(prefix) and isinstance(candidate.event, DecisionMade):
+                matching.setdefault(name, candidate)
+    if len(matching) > 1:
+        shown = ", ".join(name[: len(prefix) + 6] for name in list(matching)[:5])
+        raise LookupError(f"{len(matching)} decisions begin with {prefix}: {shown}")
+    return next(iter(matching.values()), None)
 
 
 def links(
@@ -100,7 +106,10 @@ def _intent(source: Recording, configurations: Configurations, recorded: BlamedE
     if decision.intent != "issued":
         return
     name = recorded.opened.envelope.id.hex()
-    intent = _first(source, "intents", recorded.place.partition, f'"decision":"{name}"'.encode(), START)
+    place, needle = StreamKey("intents", recorded.place.partition), f'"decision":"{name}"'.encode()
+    intent = next(
+        (each for each in _containing(source, place, needle) if getattr(each.event, "decision", "") == name), None
+    )
     configuration = configurations.at(decision.control_version)
     if intent is None or configuration is None:
         yield Link("intent", "absent", "recorded as issued, but not on the stream")
@@ -116,23 +125,35 @@ def _ballot(source: Recording, recorded: BlamedEvent, ballot: CountedBallot) -> 
     if cast is None:
         yield Link(what, "absent", f"{ballot.event[:12]} is not on predictions")
         return
-    same = not cast.opened.fault and getattr(cast.event, "probabilities", None) == ballot.probabilities
+    same = not cast.opened.fault and _claimed(ballot, recorded.event) == _claimed(ballot, cast.event)
     description = f"{ballot.action} {ballot.confidence:.3f}, weight {ballot.weight:.2f}, effect {ballot.effect:+.3f}"
     yield Link(what, "checked" if same else "failed", description, cast.where)
     vector = _first(source, "features", partition, cast.event.vector, recorded.entry)
-    yield _step(f"{ballot.model}'s vector", vector, cast.event.vector.hex())
+    yield _step(f"{ballot.model}'s vector", vector, cast.event.vector.hex(), recorded.event)
     bar = _first(source, "market", partition, recorded.opened.envelope.correlation, recorded.entry)
-    yield _step(f"{ballot.model}'s bar", bar, recorded.opened.envelope.correlation.hex())
+    yield _step(f"{ballot.model}'s bar", bar, recorded.opened.envelope.correlation.hex(), recorded.event)
 
 
-def _step(what: str, recorded: BlamedEvent | None, name: str) -> Link:
+def _claimed(ballot: CountedBallot, event: Any) -> tuple[Any, ...]:
+    """Return what a counted ballot claims of its prediction: the bar, the artifact and the probabilities; or, for a
+    prediction, what it has of that."""
+    if isinstance(event, DecisionMade):
+        return (*_bar(event), ballot.model, ballot.artifact, ballot.probabilities)
+    return (*_bar(event), event.model, event.artifact.hex(), getattr(event, "probabilities", None))
+
+
+def _bar(event: Any) -> tuple[str, int, int]:
+    return event.symbol, event.interval_ms, event.open_time
+
+
+def _step(what: str, recorded: BlamedEvent | None, name: str, decision: DecisionMade) -> Link:
     if recorded is None:
         return Link(what, "absent", f"{name[:12]} is not on the stream, or cannot be read")
     event = recorded.event
-    description = f"{event.symbol}, bar {event.open_time}, {event.origin}"
-    return Link(
-        what, "failed" if recorded.opened.fault else "checked", recorded.opened.fault or description, recorded.where
-    )
+    description, fault = f"{event.symbol}, bar {event.open_time}, {event.origin}", recorded.opened.fault
+    if not fault and _bar(event) != _bar(decision):
+        fault = f"it is of another bar: {description}"
+    return Link(what, "failed" if fault else "checked", fault or description, recorded.where)
 
 
 def _artifact(
@@ -156,22 +177,31 @@ def _artifact(
         yield Link(f"{model}'s training data", "checked", f"{rows}, digest {data.digest[:12]}, from the manifest")
     yield from _training(source, model, artifact)
     entries = [envelope.event for envelope in configurations.envelopes[: decision.control_version]]
-    registered = [e for e in entries if isinstance(e.command, RegisterArtifact) and e.command.artifact == artifact]
+    registered = [
+        entry
+        for entry in entries
+        if isinstance(entry.command, RegisterArtifact)
+        and (entry.command.model, entry.command.artifact) == (model, artifact)
+    ]
     for entry in registered[-1:]:
         yield Link(f"{model} registered", "checked", _by(entry), f"control, version {entry.version}")
     yield from _promotion(source, configurations, entries, model, artifact)
 
 
 def _training(source: Recording, model: str, artifact: str) -> Iterator[Link]:
-    if "training" not in STREAMS:
-        yield Link(f"{model}'s training run", "absent", "no run was recorded: it was trained by hand")
-        return
-    runs = deque(_containing(source, StreamKey("training"), artifact.encode()), maxlen=1)
+    """Yield the newest job that made the artifact. Other events name it too: as the champion that a job was compared
+    with, for one."""
+    mentions = _containing(source, StreamKey("training"), artifact.encode())
+    runs = deque((run for run in mentions if _made(run.event, model, artifact)), maxlen=1)
     if not runs:
         yield Link(f"{model}'s training run", "absent", "no run was recorded: it was trained by hand, or imported")
     else:
-        fault, kind = runs[0].opened.fault, type(runs[0].event).__name__
-        yield Link(f"{model}'s training run", "failed" if fault else "checked", fault or kind, runs[0].where)
+        fault, job = runs[0].opened.fault, f"job {runs[0].event.request[:12]}"
+        yield Link(f"{model}'s training run", "failed" if fault else "checked", fault or job, runs[0].where)
+
+
+def _made(event: object, model: str, artifact: str) -> bool:
+    return isinstance(event, TrainingCompleted) and (event.model, event.artifact) == (model, artifact)
 
 
 def _promotion(
@@ -197,8 +227,8 @@ def _promotion(
         return
     yield _verdict(source, configurations.newest.partitions, command, model)
     for name in command.ready:
-        ready = _anywhere(source, "readiness", configurations.newest.partitions, f'"id":"{name}"'.encode())
-        good = ready is not None and not ready.opened.fault and isinstance(ready.event, ArtifactReady)
+        ready = _anywhere(source, "readiness", configurations.newest.partitions, name)
+        good = ready is not None and not ready.opened.fault and _loaded(ready.event, model, artifact)
         description = (
             f"loaded by {ready.event.owner} in {ready.event.took_ms} ms" if ready is not None and good else name[:12]
         )
@@ -208,11 +238,15 @@ def _promotion(
         yield Link(f"{model} was ready", "absent", "the promotion names no worker that had loaded it")
 
 
+def _loaded(event: object, model: str, artifact: str) -> bool:
+    return isinstance(event, ArtifactReady) and (event.model, event.artifact) == (model, artifact)
+
+
 def _verdict(source: Recording, partitions: int, command: Promote, model: str) -> Link:
     what = f"{model}'s verdict"
     if command.verdict is None:
         return Link(what, "absent", "promoted by force: no verdict")
-    recorded = _anywhere(source, "gates", partitions, f'"id":"{command.verdict}"'.encode())
+    recorded = _anywhere(source, "gates", partitions, command.verdict)
     if recorded is None:
         return Link(what, "absent", f"{command.verdict[:12]} is not on gates")
     event = recorded.event
@@ -227,17 +261,17 @@ def _by(entry: CommandRecorded) -> str:
     return f"{entry.actor} ({entry.reason}){key}"
 
 
-def _anywhere(source: Recording, stream: str, partitions: int, needle: bytes) -> BlamedEvent | None:
-    return next((f for p in range(partitions) for f in _containing(source, StreamKey(stream, p), needle)), None)
+def _anywhere(source: Recording, stream: str, partitions: int, name: str) -> BlamedEvent | None:
+    """Return the event of a JSON stream whose id is ``name`` (hexadecimal)."""
+    places, needle = [StreamKey(stream, partition) for partition in range(partitions)], f'"id":"{name}"'.encode()
+    mentions = (event for place in places for event in _containing(source, place, needle))
+    return next((event for event in mentions if event.opened.envelope.id.hex() == name), None)
 
 
-def _first(source: Recording, stream: str, partition: int, needle: bytes, until: str) -> BlamedEvent | None:
-    """Return the first event whose id is ``needle``; on a JSON stream, the first whose bytes contain it."""
-    place = StreamKey(stream, partition)
-    for recorded in _containing(source, place, needle, "+" if until == START else until):
-        if STREAMS[stream].codec == "json" or recorded.opened.envelope.id == needle:
-            return recorded
-    return None
+def _first(source: Recording, stream: str, partition: int, name: bytes, until: str) -> BlamedEvent | None:
+    """Return the first event whose id is ``name``, of a stream whose events have their ids as bytes."""
+    mentions = _containing(source, StreamKey(stream, partition), name, until)
+    return next((event for event in mentions if event.opened.envelope.id == name), None)
 
 
 def _containing(source: Recording, place: StreamKey, needle: bytes, until: str = "+") -> Iterator[BlamedEvent]:

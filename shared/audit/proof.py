@@ -10,7 +10,8 @@ described in ``docs/reference/proof-packs.md``.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -31,6 +32,8 @@ from shared.control.signing import Signer, sign, verify
 from shared.log import Entry, StreamKey
 
 FORMAT: Final = 1
+PROMOTION: Final = "promotion"
+"""The name of the check that only tells what speaks against the promotion."""
 SECTIONS: Final = ("what", "loaded", "non_interference", "behaviour", "gates", "rollback", "next_steps", "audit_trail")
 
 
@@ -251,16 +254,31 @@ def _next(body: dict[str, Any], command: Promote) -> list[str]:
     return steps or ["watch the guard (`conclave gates`), and confirm or roll back"]
 
 
+def reservations(forced: bool, verdicts: Sequence[str]) -> str:
+    """Return what speaks against a promotion, in words: that it was forced, and which of its ``verdicts`` are not
+    passed; '' if nothing does."""
+    failed, passed = verdicts.count("failed"), verdicts.count("passed")
+    parts = ["FORCED: promoted without a passed verdict"] if forced else []
+    if failed:
+        parts.append(f"FAILED: {failed} of {len(verdicts)} verdicts on it")
+    elif not passed:
+        parts.append("no verdict on it passed")
+    return "; ".join(parts)
+
+
 def check(pack: Any, trusted: str | None = None) -> list[ProofCheck]:
     """Check a pack by itself and return the results.
 
     Checked are its signature, the id of each entry, the control chain with its commands and signatures, and that the
-    evidence supports what the body states. ``trusted`` is the public key that must have signed it. Without ``trusted``
+    evidence supports what the body states. What speaks against the promotion comes first: a pack may hold that proves a
+    forced promotion of a model that failed. ``trusted`` is the public key that must have signed it. Without ``trusted``
     the signature only shows that the file is complete and unchanged since it was signed."""
     try:
         body, evidence = pack["body"], pack["evidence"]
         checks = [_of_signature(pack, trusted), *_of_evidence(evidence), *_of_control(body, evidence)]
-        return [*checks, *_of_claims(body, evidence)]
+        why = reservations(bool(body["what"]["forced"]), [verdict["overall"] for verdict in body["gates"]])
+        first = [ProofCheck(PROMOTION, True, why)] if why else []
+        return [*first, *checks, *_of_claims(body, evidence)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return [ProofCheck("format", False, f"not a proof pack: {type(error).__name__}: {error}")]
 
@@ -326,6 +344,7 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
     artifact = body["what"]["artifact"]
     promoted = [e for e in events.values() if isinstance(e, CommandRecorded) and e.version == body["version"]]
     good = [e for e in promoted if isinstance(e.command, Promote) and e.command.artifact == artifact
+            and e.command.forced == body["what"]["forced"]
             and (e.actor, e.reason, e.at) == (body["what"]["by"], body["what"]["why"], body["what"]["at"])]  # fmt: skip
     yield ProofCheck("what", bool(good), f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
     wrong = [
@@ -339,14 +358,16 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
         event = events.get(verdict["event"])
         if not isinstance(event, VerdictReached) or (event.artifact, event.overall) != (artifact, verdict["overall"]):
             wrong.append(verdict["event"][:12])
-    yield ProofCheck("gates", not wrong, ", ".join(wrong) or f"{len(body['gates'])} verdicts")
+    outcomes = Counter(verdict["overall"] for verdict in body["gates"])
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
+    yield ProofCheck("verdicts as recorded", not wrong, ", ".join(wrong) or counts)
     wrong, total, equal = [], 0, 0
     for claim in body["non_interference"]:
         total, equal = total + claim["decisions_in_shadow"], equal + claim["equal_without_it"]
         event = events.get(claim.get("event", ""))
-        counts = (claim.get("checked"), claim.get("equal"))
-        supported = isinstance(event, InterferenceChecked) and (event.checked, event.equal_so_far) == counts
-        if "event" in claim and not (supported and counts[0] == counts[1]):
+        stated = (claim.get("checked"), claim.get("equal"))
+        supported = isinstance(event, InterferenceChecked) and (event.checked, event.equal_so_far) == stated
+        if "event" in claim and not (supported and stated[0] == stated[1]):
             wrong.append(f"partition {claim['partition']}")
     yield ProofCheck("non-interference", not wrong and total == equal, ", ".join(wrong) or f"{equal} of {total}")
 

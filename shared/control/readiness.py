@@ -1,4 +1,5 @@
-"""Find out whether an artifact is loaded, verified and warm in every partition: a promotion relies on it.
+"""Find out whether a model has a worker, and whether an artifact is loaded, verified and warm in every partition: a
+promotion relies on both.
 
 The evidence is the ``readiness`` stream. A worker announces each artifact that it loads after a start. The latest
 announcement of the process that owns the group now counts; one from before its last start, or of an earlier owner, does
@@ -6,7 +7,8 @@ not.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from msgspec import structs
@@ -15,6 +17,8 @@ from schemas.codec import Envelope
 from schemas.control import Command, Promote
 from schemas.readiness import ArtifactFailed, ArtifactReady, ReadinessEvent
 from shared.control import State
+from shared.control.issuing import RefusedError
+from shared.control.serving import WORKER
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
 
@@ -51,7 +55,7 @@ async def with_readiness(log: Log, state: State, command: Command) -> tuple[Comm
 
 async def _in_partition(log: Log, partition: int, model: str, artifact: str) -> tuple[str, str]:
     """Return the id of the event that proves readiness, and ''; or '', and why there is none."""
-    group = f"model-worker.{model}"
+    group = f"{WORKER}{model}"
     where = f"{group}, partition {partition}"
     owner = next((view.owner for view in await log.groups(partition) if view.group == group and view.alive), None)
     if owner is None:
@@ -83,3 +87,23 @@ def _found(
                 return "", f"{where}: it did not load: {event.reason}"
             break
     return "", f"{where}: not loaded; start it in shadow first (`conclave shadow start {model} {artifact[:12]}`)"
+
+
+async def require_worker(log: Log, state: State, names: Collection[str], model: str) -> None:
+    """Raise ``RefusedError`` unless a living worker serves ``model``, or it is one of ``names``, for which this machine
+    starts workers. A name with a typing error would be recorded for ever."""
+    alive = {
+        view.group.removeprefix(WORKER)
+        for partition in range(state.partitions)
+        for view in await log.groups(partition)
+        if view.alive and view.group.startswith(WORKER)
+    }
+    known = sorted({*names, *alive})
+    if model in known:
+        return
+    close = get_close_matches(model, known, 1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    raise RefusedError(
+        f"no worker serves the model {model!r}: {guess}Served are: {', '.join(known) or 'none'}. For a new model, add "
+        "it to `names` in [models] of the settings and restart `conclave up`, or start its worker"
+    )

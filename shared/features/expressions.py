@@ -44,6 +44,11 @@ class Expression:
         """The number of bars on which a value depends."""
         return self.delay + max((x.lookback for x in self.inputs), default=1)
 
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The fields of bars on which a value depends."""
+        return frozenset[str]().union(*(x.fields for x in self.inputs)) if self.inputs else frozenset((self.text,))
+
     def __add__(self, other: "Expression") -> "Expression":
         return _join(f"({self.text} + {other.text})", operator.add, self, other)
 

@@ -48,6 +48,11 @@ class Feature:
         """The number of bars on which a value depends, its own bar included."""
         return self.expression.lookback
 
+    @property
+    def calendar(self) -> bool:
+        """Whether a value depends on the time of the bar alone. Such inputs repeat, and say nothing about a market."""
+        return self.expression.fields == {"open_time"}
+
 
 _log_close = log(close)
 _log_return = change(_log_close)

@@ -4,7 +4,7 @@ These are the scale of its gains, its response to changed inputs, and the bins o
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import numpy as np
@@ -35,20 +35,24 @@ def measure(
     *,
     horizon: int,
     interval_ms: int,
+    calendar: Collection[int] = (),
 ) -> Backtest:
-    """Return the backtest of an artifact.
+    """Return the backtest of an artifact. ``calendar``: the inputs that follow from the time alone, by index.
 
     ``training`` [N, F] holds the last vectors of the training part's windows, ``training_time`` [N] their open times
     (ms). ``test`` [M, T, F] holds the windows of the test part in the order of ``time`` [M]; ``classes`` [M] are their
     labels."""
     length = blocks.length_ms(horizon, interval_ms)
-    bins = inputs.reference([str(n) for n in range(training.shape[1])], training.T.astype(float).tolist())
+    names = [str(n) for n in range(training.shape[1])]
+    bins = inputs.reference(names, training.T.astype(float).tolist(), left_out=calendar)
+    span_ms = int(np.ptp(training_time)) + interval_ms
     return Backtest(
         scale=_scale(predict(test), classes, time, prior, length, horizon * interval_ms),
         response=_response(predict, test, training.astype(np.float64).std(axis=0)),
         edges=bins.edges,
         counts=bins.counts,
-        effect=effect_of(len(training), int(np.ptp(training_time)) + interval_ms, length),
+        effect=effect_of(len(training), span_ms, length),
+        span_ms=span_ms,
     )
 
 

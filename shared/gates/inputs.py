@@ -1,12 +1,13 @@
 """Measure whether the inputs still resemble those of training: one PSI for each feature, on frozen bins.
 
-The bins are ten of equal mass over the training part. Newer vectors count more: counts are halved every ``halve_every``
-vectors, so they represent about twice as many. The gate fails when more than a fifth of the features raise an alarm,
-and its detail names the worst.
+Inputs that follow from the calendar alone are left out: the first hours of any feed are unlike ten weeks, and no market
+has changed. The bins are ten of equal mass over the training part. Newer vectors count more: counts are halved every
+``halve_every`` vectors, so they represent about twice as many. The gate fails when more than a fifth of the features
+raise an alarm, and its detail names the worst.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec import Struct, field
@@ -20,7 +21,7 @@ FEWEST: Final = 200
 
 class TrainingBins(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The reference: for each feature the ascending inner edges of its bins, and the training part's counts (one more
-    than edges).
+    than edges). A feature without edges is not compared.
 
     ``effect`` is the number of training rows per effective row."""
 
@@ -44,12 +45,18 @@ class Inputs(Struct, array_like=True, forbid_unknown_fields=True):
             self.counts = [[0.0] * len(row) for row in self.training.counts]
 
 
-def reference(names: Sequence[str], columns: Sequence[Sequence[float]], effect: float = 1.0) -> TrainingBins:
-    """Return bins of equal mass over the training part. ``columns`` is [F][rows]. Equal values share a bin."""
+def reference(
+    names: Sequence[str],
+    columns: Sequence[Sequence[float]],
+    effect: float = 1.0,
+    left_out: Collection[int] = (),
+) -> TrainingBins:
+    """Return bins of equal mass over the training part. ``columns`` is [F][rows]. Equal values share a bin.
+    ``left_out``: the features that are not to be compared, by index."""
     edges, counts = [], []
-    for column in columns:
+    for number, column in enumerate(columns):
         ordered = sorted(column)
-        inner = sorted({ordered[len(ordered) * k // 10] for k in range(1, 10)})
+        inner = [] if number in left_out else sorted({ordered[len(ordered) * k // 10] for k in range(1, 10)})
         tally = [0.0] * (len(inner) + 1)
         for value in ordered:
             tally[bisect_left(inner, value)] += 1.0
@@ -77,6 +84,7 @@ def input_drift(state: Inputs, effect: float = 1.0) -> Gate:
     drifts = {
         name: drift.judge(now, then, effect, state.training.effect)
         for name, now, then in zip(state.training.names, state.counts, state.training.counts, strict=True)
+        if len(then) > 1
     }
     alarms = [name for name, feature_drift in drifts.items() if feature_drift.alarm]
     share = len(alarms) / max(1, len(drifts))

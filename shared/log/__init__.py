@@ -176,7 +176,7 @@ class GroupView(NamedTuple):
     """A group, as ``status`` shows it.
 
     ``alive``: whether its lease still runs. ``lag``: the number of entries not yet committed, by stream.
-    ``written``: its running digests by stream."""
+    ``written``: its running digests by stream. ``memo``: the snapshot of its last commit."""
 
     group: str
     partition: int
@@ -186,6 +186,7 @@ class GroupView(NamedTuple):
     positions: Mapping[str, Position]
     lag: Mapping[str, int]
     written: Mapping[str, Written] = {}
+    memo: bytes = b""
 
 
 class Lost(NamedTuple):

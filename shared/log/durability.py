@@ -45,7 +45,8 @@ class UnfitServerError(ValueError):
 class ServerReport(NamedTuple):
     """A server, as ``doctor`` shows it.
 
-    ``faults``: what ``check_server`` accepted because the log was declared ephemeral."""
+    ``faults``: what ``check_server`` accepted because the log was declared ephemeral. ``data``: the folder of its
+    files; '' if this user may not know."""
 
     where: str
     server: str
@@ -55,6 +56,7 @@ class ServerReport(NamedTuple):
     append_only: bool
     append_fsync: str
     faults: tuple[str, ...]
+    data: str = ""
 
 
 class RefusedWrites(NamedTuple):
@@ -92,6 +94,7 @@ async def check_server(url: str, ephemeral: bool) -> ServerReport:
         append_only=first.get("aof_enabled") == 1,
         append_fsync=first.get("appendfsync", "unknown"),
         faults=faults,
+        data=first.get("dir", ""),
     )
 
 
@@ -197,6 +200,7 @@ async def _facts(client: Redis) -> dict[str, Any]:
     for section in ("server", "memory", "persistence", "replication"):
         with suppress(ResponseError):
             facts |= await client.info(section)
-    with suppress(ResponseError):
-        facts |= {str(name): str(value) for name, value in (await client.config_get("appendfsync")).items()}
+    for setting in ("appendfsync", "dir"):
+        with suppress(ResponseError):
+            facts |= {str(name): str(value) for name, value in (await client.config_get(setting)).items()}
     return facts

@@ -291,6 +291,7 @@ class MemoryLog:
                     for stream, position in state.positions.items()
                 },
                 dict(state.written),
+                state.memo,
             )
             for (where, group), state in sorted(self._groups.items())
             if where == partition and state.epoch

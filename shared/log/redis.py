@@ -329,7 +329,8 @@ class RedisLog:
             lag = {stream: max(added[stream] - position.seen, 0) for stream, position in positions.items()}
             owner, alive = str(owner_of(held[b"owner"])), lease_runs(int(held[b"lease"]), now)
             written = of_fields({field.decode(): value for field, value in held.items()})
-            views.append(GroupView(name, partition, int(held[b"epoch"]), owner, alive, positions, lag, written))
+            epoch, memo = int(held[b"epoch"]), held.get(b"memo", b"")
+            views.append(GroupView(name, partition, epoch, owner, alive, positions, lag, written, memo))
         return views
 
     async def close(self) -> None:

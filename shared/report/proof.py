@@ -3,6 +3,7 @@
 import json
 from typing import Any, Final
 
+from shared.audit.proof import reservations
 from shared.report.pages import render
 from shared.report.tables import TextTable
 from shared.report.text import NONE, moment
@@ -26,6 +27,7 @@ def page(pack: dict[str, Any]) -> str:
     return render(
         "proof.html",
         body=body,
+        against=reservations(body["what"]["forced"], [verdict["overall"] for verdict in body["gates"]]),
         signer=pack["signed_by"] if "signature" in pack else None,
         decisions=sum(one["decisions_in_shadow"] for one in shadow),
         equal=sum(one["equal_without_it"] for one in shadow),

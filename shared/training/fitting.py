@@ -211,7 +211,7 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
         if kind.constant
         else calibrate(shifted(model.logits(x[held]), start), y[held], table.time[held], table.end[held])
     )
-    calibration, effect = judged(calibration, shifted(model.logits(x[parts.test]), start), y[parts.test])
+    effect = effect_of(calibration, shifted(model.logits(x[parts.test]), start), y[parts.test])
     served = _served(calibration, start)
 
     def served_probabilities(rows: NDArray[np.intp]) -> Floats:
@@ -269,6 +269,7 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
         prepared.prior,
         horizon=recipe.horizon,
         interval_ms=prepared.interval_ms,
+        calendar=[number for number, feature in enumerate(feature_set.features) if feature.calendar],
     )
     golden = Golden(windows, predict(windows), table.time[chosen])
     manifest = structs.replace(manifest, backtest=seen)
@@ -290,17 +291,16 @@ def _served(calibration: Calibration, start: Floats | None) -> Calibration:
     return calibration._replace(vector=VectorScaling(known.scale, (bias[0], bias[1], bias[2])))
 
 
-def judged(calibration: Calibration, logits: Floats, y: Ints) -> tuple[Calibration, CalibrationMetrics | None]:
-    """Return the calibration to serve with, and its effect on the log loss: on the held-out rows, which chose it, and
-    on the test part. A calibration that makes the log loss of the test part worse is not served."""
+def effect_of(calibration: Calibration, logits: Floats, y: Ints) -> CalibrationMetrics | None:
+    """Return the effect of a calibration on the log loss: on the held-out rows, which chose it or refused it, and on
+    the test part, which decides nothing. None if none was tried."""
     if math.isnan(calibration.loss_with):
-        return calibration, None
+        return None
     tried = calibration if calibration.method != "none" else calibration._replace(temperature=calibration.fitted)
     before, after = probabilities(logits, 1.0), probabilities(logits, tried.temperature, tried.vector)
     test_before, test_after = (float(log_losses(p, y).mean()) for p in (before, after))
-    kept = calibration if test_after <= test_before else calibration._replace(temperature=1.0, vector=None)
-    return kept, CalibrationMetrics(
-        method=kept.method,
+    return CalibrationMetrics(
+        method=calibration.method,
         tried="vector" if tried.vector is not None else "temperature",
         held_before=calibration.loss_without,
         held_after=calibration.loss_with,

@@ -103,10 +103,10 @@ class Jobs:
         return matching[0]
 
     def next(self) -> Job | None:
-        """Return the job to run next: one that was running when its trainer stopped, or else the one that has waited
-        longest."""
+        """Return the job to run next: one that was running when its trainer stopped, or else one that a person
+        requested, or else the one that has waited longest."""
         open_ = [job for job in self if job.ended is None]
-        return next((job for job in open_ if job.started is not None), open_[0] if open_ else None)
+        return min(open_, key=lambda job: (job.started is None, not _by_person(job.request)), default=None)
 
     def made(self, artifact: str) -> Job | None:
         """Return the newest job that produced an artifact. Several jobs may produce the same artifact."""
@@ -114,8 +114,11 @@ class Jobs:
         return makers[-1] if makers else None
 
     def refuses(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str | None:
-        """Return why a request is refused now, or None if it may be appended. ``request.at`` is the current time."""
-        of_model = [job for job in self if job.request.model == request.model]
+        """Return why a request is refused now, or None if it may be appended. ``request.at`` is the current time.
+
+        A person's request goes before automatic ones: those neither refuse it nor count against it."""
+        counted = [job for job in self if _by_person(job.request) or not _by_person(request)]
+        of_model = [job for job in counted if job.request.model == request.model]
         for job in of_model:
             if job.ended is None:
                 return f"job {job.id[:12]} for {request.model!r} is {job.state}; wait until it ends"
@@ -132,13 +135,17 @@ class Jobs:
                     f"{request.model!r} was requested less than {policy.cooldown_hours} h ago (the cooldown of the "
                     f"training policy), {hours:.1f} h are left; `--force` overrides it"
                 )
-        spent = sum(1 for job in self if job.request.at > request.at - BUDGET_OVER_MS)
+        spent = sum(1 for job in counted if job.request.at > request.at - BUDGET_OVER_MS)
         if spent >= policy.budget:
             return (
                 f"{spent} jobs within seven days, the budget of the training policy is {policy.budget}; "
                 "`--force` overrides it"
             )
         return None
+
+
+def _by_person(request: TrainingRequested) -> bool:
+    return request.cause == "operator"
 
 
 def scheduled(jobs: Jobs, voting: Mapping[str, int], policy: SetTrainingPolicy, now: int) -> list[str]:

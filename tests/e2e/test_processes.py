@@ -93,11 +93,16 @@ def test_an_unknown_feature_set_is_refused_by_name(tmp_path: Path) -> None:
     assert "no set core-29" in log
 
 
-def test_all_services_run_in_one_process_too(tmp_path: Path) -> None:
+def test_all_services_run_in_one_process_too_and_a_model_that_votes_is_served_whatever_the_settings_list(
+    tmp_path: Path,
+) -> None:
+    """Bars from files would wait without end for a voting model that was taken out of the settings."""
     installation = Installation(tmp_path, models=("prior",))
     with running(installation):
         installation.train("prior", *BARS)
         digest = status(installation)["models"]
+    settings = tmp_path / "conclave.toml"
+    settings.write_text(settings.read_text().replace('["prior"]', '["logistic"]'))
     process = installation.start("up", "--one-process")
     try:
         wait_until(lambda: len(set(installation.owners().values())) == 1)

@@ -30,7 +30,10 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
     store = store_of(settings)
     with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
-        found = find_decision(source, configurations.newest.partitions or 1, decision)
+        try:
+            found = find_decision(source, configurations.newest.partitions or 1, decision)
+        except LookupError as error:
+            raise click.BadParameter(str(error)) from None
         if found is None:
             raise click.BadParameter(f"no decision begins with {decision}")
         with progress("checking each link"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from schemas.control import Promote
 from services.console.audit.tasks import source_of, where_of
@@ -16,7 +17,7 @@ from services.console.parsing import FilePath
 from services.console.progress import progress
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import ProofCheck, ProofError, check, gather, sign_pack
+from shared.audit.proof import PROMOTION, ProofCheck, ProofError, check, gather, sign_pack
 from shared.control.signing import load_private
 from shared.report.proof import page
 
@@ -98,5 +99,8 @@ def _show(checks: list[ProofCheck], output: str, title: str) -> None:
         return
     table = Table("claim", "holds", "found", title=title)
     for one in checks:
-        table.add_row(one.what, coloured("yes" if one.good else "no"), one.detail)
+        if one.what == PROMOTION:
+            table.add_row(one.what, coloured("but"), Text(one.detail, "bold red"))
+        else:
+            table.add_row(one.what, coloured("yes" if one.good else "no"), one.detail)
     terminal().print(table)

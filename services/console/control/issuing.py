@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 import msgspec
 
-from schemas.control import Command, Halt
+from schemas.control import Command, Halt, Promote, RegisterArtifact, StartShadow
 from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.differences import Change, changes, table
@@ -18,7 +18,7 @@ from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
-from shared.control.readiness import with_readiness
+from shared.control.readiness import require_worker, with_readiness
 from shared.control.signing import Signer, load_private
 from shared.control.stream import CONTROL, now_ms
 from shared.gates.passing import with_verdict
@@ -131,7 +131,7 @@ async def _carried_out(
     async with opened(settings, "conclave:console") as log:
         record = record_of(settings)
         writer = ControlWriter(log, signer_of(options["key"]), record.why if record is not None else None)
-        await submit(writer, build, options, record)
+        await submit(writer, build, options, settings, record)
 
 
 def signer_of(key: Path | None) -> Signer | None:
@@ -140,12 +140,20 @@ def signer_of(key: Path | None) -> Signer | None:
 
 
 async def submit(
-    writer: ControlWriter, build: Build, options: Mapping[str, Any], record: ControlRecord | None = None
+    writer: ControlWriter,
+    build: Build,
+    options: Mapping[str, Any],
+    settings: Settings,
+    record: ControlRecord | None = None,
+    echo: Callable[[dict[str, Any]], None] = echo_json,
 ) -> None:
-    """Issue a command with ``options`` (those of ``changing``) and show the result. The appended entry is copied to
-    ``record``, from which `conclave recover` appends it again if the server loses it."""
+    """Issue a command with ``options`` (those of ``changing``) and show the result; as JSON by ``echo``. The appended
+    entry is copied to ``record``, from which `conclave recover` appends it again if the server loses it."""
     before = await writer.state()
-    command, unready = await with_readiness(writer.log, before, build(before))
+    built = build(before)
+    if isinstance(built, RegisterArtifact | StartShadow | Promote):
+        await require_worker(writer.log, before, settings.models.names, built.model)
+    command, unready = await with_readiness(writer.log, before, built)
     command, unjudged = await with_verdict(writer.log, before, command)
     waiting = options["wait"] and not options["dry_run"]
     after = await _ends(writer.log, before.partitions) if waiting else {}
@@ -168,7 +176,7 @@ async def submit(
     else:
         accepted = await _intents(writer.log, before.partitions)
     if issued.repeated:
-        show(issued, command, [], options)
+        show(issued, command, [], options, echo=echo)
         return
     if record is not None and not options["dry_run"]:
         newest = writer.reader.newest_folded
@@ -181,7 +189,7 @@ async def submit(
     first = await _first(writer.log, issued, after, accepted, started)
     if first is not None and isinstance(command, Halt):
         await _refuse_passed(writer.log, issued, first)
-    show(issued, command, changes(before, issued.state), options, first)
+    show(issued, command, changes(before, issued.state), options, first, echo)
     if why := why_undecidable(issued.state):
         click.echo(f"but {why}", err=True)
 
@@ -192,8 +200,9 @@ def show(
     differences: list[Change],
     options: Mapping[str, Any],
     first: FirstDecision | None = None,
+    echo: Callable[[dict[str, Any]], None] = echo_json,
 ) -> None:
-    """Print what issuing a command changed."""
+    """Print what issuing a command changed, as JSON by ``echo``."""
     name = tag_of(command)
     dry_run = options["dry_run"]
     if options["output"] == "json":
@@ -205,7 +214,7 @@ def show(
             event = msgspec.to_builtins(first.decision)
             facts["first_decision"] = {"id": first.id, "ms": round(first.ms, 2), "event": event}
             facts["intents_since"] = first.intents
-        echo_json(facts)
+        echo(facts)
         return
     if issued.repaired:
         verb = "closed" if isinstance(command, Halt) else "opened"

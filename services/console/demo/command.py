@@ -32,8 +32,9 @@ from services.console.demo.view import Board
 from services.console.evidence.money import show_money
 from services.console.output import terminal
 from services.console.parsing import COUNT, POSITIVE
-from services.console.run.installation import found_if_new, server_for, services_up
+from services.console.run.installation import found_if_new, services_up
 from services.console.run.processes import console_command
+from services.console.run.server import server_for
 from services.console.sources import symbol_names
 from shared.bars import Good, open_source
 from shared.bars.names import interval_text, parse_interval

@@ -12,6 +12,7 @@ from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.progress import progress, watched
+from services.console.run.server import server_for
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
@@ -21,7 +22,6 @@ from shared.archive.store import SegmentStore, open_store
 from shared.control.stream import now_ms
 from shared.log import StreamKey
 from shared.log.admin import opened_whole
-from shared.log.durability import check_server
 from shared.settings import redis_url_with_password
 
 LOCATION = click.option(
@@ -130,18 +130,22 @@ def _show(
 @click.pass_context
 @asynchronous
 async def restore(context: click.Context, /, location: str | None, reason: str, output: str) -> None:
-    """Restore an archive into an empty server: the same entry ids and bytes, and the groups at the newest cut.
+    """Restore an archive into an empty server: the same entry ids and bytes, and the groups at the newest cut. If none
+    answers at an address of this machine, an embedded one is started, and ended afterwards.
 
     Needs a user who may write every stream (admin). No service may run meanwhile."""
     settings = settings_of(context)
-    url = redis_url_with_password(settings)
-    await check_server(url, settings.redis.ephemeral)
     store = _store(context, location)
 
     def report(words: str) -> None:
         click.echo(words, err=True)
 
-    async with opened_whole(url, "conclave:restore") as whole:
+    async with (
+        server_for(settings, restoring=True) as started_here,
+        opened_whole(redis_url_with_password(settings), "conclave:restore") as whole,
+    ):
+        if started_here:
+            report(f"no server answers at {settings.redis.url}: an embedded one is started for the restore")
         cut, _ = newest(store)
         total = sum(end.added for end in cut.ends) if cut is not None else None
         with progress("restoring", "entries", total, exact=False) as display:

@@ -10,7 +10,9 @@ from rich.table import Table
 from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, coloured, echo_json, terminal
 from services.console.run.losses import MISSING, losses
-from services.console.run.machine import clocks, failing, state_folder
+from services.console.run.machine import clocks, failing, served, state_folder
+from services.console.run.status import running
+from services.feed.core import finished
 from shared.control import checkpoint
 from shared.control.issuing import current, refused
 from shared.log import StreamKey
@@ -63,7 +65,7 @@ async def doctor(context: click.Context, /, output: str) -> None:
         console = terminal()
         console.print(_facts(report))
         console.print(_table(checks, "in force at the server"))
-        console.print(_table(machine, "disks and clocks"))
+        console.print(_table(machine, "disks, clocks and workers"))
     context.exit(1 if "wrong" in verdicts else 3 if "unknown" in verdicts else 0)
 
 
@@ -91,7 +93,9 @@ async def _log_facts(settings: Settings) -> dict[str, Any]:
         report |= await losses(settings, log, state)
         for partition in range(settings.installation.partitions):
             for view in await log.groups(partition):
-                alive = "alive" if view.alive else "NOT RUNNING"
+                alive = {"yes": "alive", "finished": f"finished: {finished(view.memo)}"}.get(
+                    running(view), "NOT RUNNING"
+                )
                 report[f"group {view.group}/{partition}"] = f"{alive}, lag {dict(view.lag)}"
             dead = await log.extent(StreamKey("dead", partition))
             report[f"dead letters/{partition}"] = dead.length
@@ -110,7 +114,9 @@ def _facts(report: dict[str, Any]) -> Table:
 async def _seen_in_log(settings: Settings) -> list[SecurityCheck]:
     partitions = settings.installation.partitions
     async with reached_log(settings, "conclave:console") as log:
-        return [*await clocks(log, partitions), *await failing(log, partitions)]
+        views = [view for partition in range(partitions) for view in await log.groups(partition)]
+        workers = served(await current(log), views)
+        return [*await clocks(log, partitions), *await failing(log, partitions), *workers]
 
 
 def _table(checks: list[SecurityCheck], title: str) -> Table:

@@ -1,33 +1,39 @@
 """``conclave up | down``: run all services of an installation on this machine, and their server."""
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import anyio
 import click
 
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import found_installation
-from services.console.run.processes import GRACE_S, LONGEST_DELAY_S, Child, Supervisor, console_command
+from services.console.run.processes import GRACE_S, Child, Supervisor, console_command
+from services.console.run.server import server_for
 from services.console.run.service import host
-from services.console.run.status import all_alive
 from services.console.run.up_file import FILE, UpFile, refuse_second, running, terminate, unidentified
 from services.watcher.main import addresses
+from shared.control import ControlError
 from shared.control.issuing import current
-from shared.log import UnavailableError
-from shared.log.durability import check_server, fsync_ms
+from shared.control.serving import WORKER, unserved
+from shared.log import Log, UnavailableError
+from shared.log.connection import ServerError
+from shared.log.durability import fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
-from shared.server.embedded import EmbeddedError, EmbeddedServer
-from shared.settings import LOOPBACK, VARIABLE, Settings, find, redis_url_with_password
+from shared.settings import VARIABLE, Settings, find
 
 READY_WITHIN_S: Final = 60.0
-LOOK_AT_SERVER_S: Final = 0.5
+OWNED_WITHIN_S: Final = 15.0
+"""How long a service waits for the owner of its group to end. The lease of one that has ended runs ten seconds."""
+LOOK_AT_VOTES_S: Final = 2.0
+UNSERVED_S: Final = 5.0
+"""How long a voting model has no worker until one is started. A worker that starts again is away for less."""
 LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
 """The services that are not on the path from bar to decision."""
 
@@ -38,17 +44,19 @@ def service_names(settings: Settings) -> list[tuple[str, list[str], str]]:
     rows = [(name, ["run", name, "--partition", "0"], name) for name in ("archiver", "trainer")]
     for partition in range(settings.installation.partitions):
         where = ["--partition", str(partition)]
-        suffix = f".{partition}" if settings.installation.partitions > 1 else ""
-        rows += [(f"{name}{suffix}", ["run", name, *where], name) for name in partition_wide]
-        rows += [
-            (
-                f"model-worker.{model}{suffix}",
-                ["run", "model-worker", "--model", model, *where],
-                f"model-worker.{model}",
-            )
-            for model in settings.models.names
-        ]
+        rows += [(f"{name}{_suffix(settings, partition)}", ["run", name, *where], name) for name in partition_wide]
+        rows += [_worker(settings, model, partition) for model in settings.models.names]
     return rows
+
+
+def _worker(settings: Settings, model: str, partition: int) -> tuple[str, list[str], str]:
+    """Return the name, the command and the consumer group of a model-worker."""
+    words = ["run", "model-worker", "--model", model, "--partition", str(partition)]
+    return f"{WORKER}{model}{_suffix(settings, partition)}", words, f"{WORKER}{model}"
+
+
+def _suffix(settings: Settings, partition: int) -> str:
+    return f".{partition}" if settings.installation.partitions > 1 else ""
 
 
 def children_of(settings: Settings, file: Path | None) -> list[Child]:
@@ -63,78 +71,6 @@ def _child(name: str, words: Sequence[str], file: Path | None, *, finishes: bool
     environment = {VARIABLE: str(file)} if file else {}
     command = console_command(*words, "--parent", str(os.getpid()))
     return Child(name, command, environment, low_priority=list(words[1:2]) in LOW_PRIORITY, finishes=finishes)
-
-
-@asynccontextmanager
-async def server_for(settings: Settings) -> AsyncIterator[bool]:
-    """Ensure that a server answers at the configured address. If none does, run an embedded one inside this context,
-    unless the log may be elsewhere (``_elsewhere``). Yields whether it was started here. Raises
-    ``UnavailableError``."""
-    answers = True
-    try:
-        await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
-    except UnavailableError as error:
-        if (why := _elsewhere(settings)) is not None:
-            raise UnavailableError(f"{error}{why}") from None
-        answers = False
-    if answers:
-        yield False
-        return
-    url = urlsplit(settings.redis.url)
-    data = Path(settings.installation.state) / "redis"
-    server = EmbeddedServer(data, port=url.port or 6379, die_with_parent=True)
-    server.start()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_keep_running, server)
-            yield True
-            tasks.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            server.stop()
-
-
-async def _keep_running(server: EmbeddedServer) -> None:
-    """Start the server again whenever it has ended. It is started in this thread: it ends with the thread that started
-    it."""
-    delay, failed = 0.0, False
-    code: int | None = None
-    while True:
-        await anyio.sleep(max(delay, LOOK_AT_SERVER_S))
-        if not failed:
-            code = server.ended()
-            if code is None:
-                delay = 0.0
-                continue
-        delay = min(max(2 * delay, 1.0), LONGEST_DELAY_S)
-        try:
-            server.start()
-        except EmbeddedError as error:
-            if not failed:
-                click.echo(f"the embedded server cannot be started, and is tried again: {error}", err=True)
-            failed = True
-        else:
-            click.echo(f"the embedded server had ended with code {code}; it was started again")
-            failed = False
-
-
-def _elsewhere(settings: Settings) -> str | None:
-    """Return why no server may be started in place of one that does not answer, as a sentence for people; None if one
-    may be started.
-
-    An address on loopback may be that of a master under Sentinel, of a tunnel, or of a server that is down for an hour.
-    An empty server in its place would look like the installation's. So none is started if this machine has the records
-    of an installation, and the state folder does not have its data."""
-    url = urlsplit(settings.redis.url)
-    if url.scheme != "redis" or url.hostname not in LOOPBACK:
-        return ""
-    data, record = Path(settings.installation.state) / "redis", record_of(settings)
-    if data.exists() or record is None or record.empty():
-        return None
-    return (
-        f" None is started in its place: {record.path.parent} has the records of an installation, whose log is not in "
-        f"{data}. Start the server that has it, or restore it (`conclave archive restore`)"
-    )
 
 
 async def found_if_new(settings: Settings, actor: str) -> None:
@@ -160,28 +96,51 @@ async def services_up(
 ) -> AsyncIterator[Supervisor]:
     """Run every service as a process of its own. All are alive when this yields, and are drained on exit."""
     supervisor = Supervisor(children_of(settings, file), Path(settings.installation.state) / "log", report)
-    wanted = {group for _, _, group in service_names(settings)}
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         try:
-            await _until_alive(settings, wanted, supervisor)
+            await _until_alive(settings, supervisor)
             supervisor.lower_priorities()
             yield supervisor
         finally:
             supervisor.stop()
 
 
-async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervisor | None) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
+async def _until_alive(settings: Settings, supervisor: Supervisor | None) -> None:
+    """Wait until each service owns its group. Raises ``InstallationError``.
+
+    One that has ended is waited for while another process owns its group: that may be a service of a ``conclave up``
+    that was killed, and it ends too."""
+    begun, log_folder = time.monotonic(), f"{settings.installation.state}/log"
     async with opened_log(settings, "conclave:console") as log:
-        while not await all_alive(log, settings.installation.partitions, wanted):
+        while missing := await _missing(settings, log, supervisor):
+            waited = time.monotonic() - begun
             children = supervisor.children if supervisor is not None else ()
-            ended = [child.name for child in children if child.code is not None or child.refusal]
-            if ended or time.monotonic() > deadline:
-                late = f"not every service was alive within {READY_WITHIN_S:.0f} s"
-                what = f"{', '.join(ended)} ended" if ended else late
-                raise InstallationError(f"{what}; see {settings.installation.state}/log")
+            for child in children:
+                ended = child.code is not None or child.refusal
+                if ended and child.name in missing and (not missing[child.name] or waited > OWNED_WITHIN_S):
+                    raise InstallationError(f"{child.name} ended: {child.refusal or child.code}; see {log_folder}")
+            if waited > READY_WITHIN_S:
+                late = f"not alive within {READY_WITHIN_S:.0f} s: {', '.join(missing)}"
+                raise InstallationError(f"{late}; see {log_folder}")
             await anyio.sleep(0.02)
+
+
+async def _missing(settings: Settings, log: Log, supervisor: Supervisor | None) -> dict[str, str]:
+    """Return each service whose group is not owned by a child of ``supervisor``, with the owner that it has, or ''.
+    Without a supervisor any owner will do: services are tasks of this process, which end it if they are refused."""
+    views = [view for partition in range(settings.installation.partitions) for view in await log.groups(partition)]
+    owners = {(view.group, view.partition): view.owner for view in views if view.alive}
+    found = {name: owners.get((group, partition_in(words)), "") for name, words, group in service_names(settings)}
+    if supervisor is None:
+        return {name: owner for name, owner in found.items() if not owner}
+    here = tuple(f"(pid {child.pid} on {socket.gethostname()})" for child in supervisor.children)
+    return {name: owner for name, owner in found.items() if not owner.endswith(here)}
+
+
+def partition_in(words: Sequence[str]) -> int:
+    """Return the partition in the command of a service."""
+    return int(words[words.index("--partition") + 1])
 
 
 @click.command()
@@ -219,7 +178,47 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
             if with_feed:
                 supervisor.add(_child("feed", ["run", "feed"], chosen, finishes=True))
-            await anyio.sleep_forever()
+
+            def start_worker(model: str, partition: int) -> None:
+                name, words, _ = _worker(settings, model, partition)
+                supervisor.add(_child(name, words, chosen))
+
+            await _serve_voting(settings, start_worker)
+
+
+async def _serve_voting(settings: Settings, start: Callable[[str, int], None]) -> None:
+    """Start a worker for each model that votes and has had none for ``UNSERVED_S``, though the settings do not list it:
+    its name was taken out of them, or it was promoted from a machine that has it. Bars from files would wait for its
+    answer without end. One whose last worker ran on another machine is left to that machine. Ends by cancellation."""
+    since: dict[tuple[str, int], float] = {}
+    started: set[tuple[str, int]] = set()
+    async with opened_log(settings, "conclave:up") as log:
+        while True:
+            with suppress(UnavailableError, ServerError, ControlError):  # services report it; the next turn tries again
+                places = {place for place in await _nobodys(settings, log) if place not in started}
+                now = time.monotonic()
+                since = {place: since.get(place, now) for place in places}
+                for model, partition in sorted(place for place in places if now - since[place] >= UNSERVED_S):
+                    click.echo(
+                        f"{model} votes, and no worker serves it in partition {partition}: one is started, though the "
+                        "settings do not list it. Add it to `names` in [models], or take it out of the vote"
+                    )
+                    started.add((model, partition))
+                    start(model, partition)
+            await anyio.sleep(LOOK_AT_VOTES_S)
+
+
+async def _nobodys(settings: Settings, log: Log) -> list[tuple[str, int]]:
+    """Return the voting models, each with a partition, that no worker serves and that no other machine served last."""
+    views = [view for each in range(settings.installation.partitions) for view in await log.groups(each)]
+    here = f" on {socket.gethostname()})"  # how the text of an owner ends
+    elsewhere = {(view.group, view.partition) for view in views if not view.owner.endswith(here)}
+    return [
+        (model, partition)
+        for model, partitions in unserved(await current(log), views).items()
+        for partition in partitions
+        if model not in settings.models.names and (f"{WORKER}{model}", partition) not in elsewhere
+    ]
 
 
 def _synced(state: Path) -> str:
@@ -231,18 +230,22 @@ def _synced(state: Path) -> str:
 
 async def _one_process(settings: Settings, with_feed: bool, file: UpFile) -> None:
     stop = anyio.Event()
-    wanted = {group for _, _, group in service_names(settings)}
 
     async def note_ready() -> None:
-        await _until_alive(settings, wanted, None)
+        await _until_alive(settings, None)
         file.ready()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(note_ready)
         for name, words, _ in service_names(settings):
             model = words[words.index("--model") + 1] if "--model" in words else None
-            partition = int(words[words.index("--partition") + 1])
+            partition = partition_in(words)
             tasks.start_soon(host, settings, words[1], model, partition, stop, name=name)
+
+        def start_worker(model: str, partition: int) -> None:
+            tasks.start_soon(host, settings, "model-worker", model, partition, stop)
+
+        tasks.start_soon(_serve_voting, settings, start_worker)
         if with_feed:
             await _feed(settings, stop)
 
@@ -267,7 +270,9 @@ def _detach(state: Path, words: Sequence[str]) -> None:
     while (up := running(state)) is None or up.pid != process.pid or not up.ready:
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
-            raise InstallationError(f"it did not start; see {state / 'log' / 'up.log'}")
+            lines = (state / "log" / "up.log").read_text(errors="replace").splitlines()
+            why = f": {lines[-1].removeprefix('conclave: ')}" if lines and process.returncode else ""
+            raise InstallationError(f"it did not start{why}; see {state / 'log' / 'up.log'}")
         time.sleep(0.05)
     click.echo(f"up, as pid {process.pid}; `conclave status` shows it, `conclave down` ends it")
 

@@ -1,13 +1,15 @@
-"""What ``conclave doctor`` checks on this machine and in the alarms: the disk of the state folder, the clocks, and the
-files that services cannot write. It writes nothing."""
+"""What ``conclave doctor`` checks on this machine and in the alarms: the disk of the state folder, the clocks, the
+files that services cannot write, and the workers of the voting models. It writes nothing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
-from shared.log import Log, StreamKey
+from shared.control import State
+from shared.control.serving import why_unserved
+from shared.log import GroupView, Log, StreamKey
 from shared.log.events import events_of, reported_elsewhere
 from shared.log.leases import order
 from shared.runtime.clock import APART_MS, ServerClock
@@ -51,6 +53,13 @@ async def clocks(log: Log, partitions: int) -> list[SecurityCheck]:
         do = "docs/how-to/runbooks/clock-stepped.md"
         return [*checks, SecurityCheck("entries", "wrong", found, do)]
     return [*checks, _good("entries", "none is later than the server's clock")]
+
+
+def served(state: State, views: Sequence[GroupView]) -> list[SecurityCheck]:
+    """Check that a worker serves each model that votes, in each partition."""
+    what, do = "workers", "start the worker: `conclave up`, or `conclave run model-worker --model NAME`"
+    faults = [SecurityCheck(what, "wrong", why, do) for why in why_unserved(state, views)]
+    return faults or [_good(what, "each model that votes is served")]
 
 
 async def failing(log: Log, partitions: int) -> list[SecurityCheck]:

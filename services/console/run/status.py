@@ -12,10 +12,12 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
 from services.console.output import OUTPUT, coloured, echo_json, terminal
 from services.console.parsing import COUNT
+from services.feed.core import finished
 from shared.control import State
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
-from shared.log import CLOSED, Commit, GroupView, Log, Position, StreamKey, preceding
+from shared.control.serving import why_unserved
+from shared.log import CLOSED, Commit, GroupView, Position, StreamKey, preceding
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
 from shared.runtime.process import opened_log, owner, reached_log
@@ -36,12 +38,17 @@ async def status(context: click.Context, /, moment: str | None, output: str) -> 
         groups = [view for partition in partitions for view in await log.groups(partition)]
         fences = await each(partitions, log.fence)
     if output == "json":
-        shown = {} if moment is not None else {"fences": _fences(fences), "groups": [_group(view) for view in groups]}
+        shown: dict[str, Any] = {}
+        if moment is None:
+            shown = {"fences": _fences(fences), "groups": [_group(view) for view in groups]}
+            shown["unserved"] = why_unserved(state, groups)
         echo_json({**_configuration(state), **shown})
         return
     console = terminal()
     console.print(configuration_table(state))
     if moment is None:
+        for why in why_unserved(state, groups):
+            console.print(Text(why, "red"))
         for line in fence_lines(fences, halted=state.halted):
             console.print(line)
         console.print(groups_table(groups))
@@ -67,6 +74,7 @@ def _configuration(state: State) -> dict[str, Any]:
 
 def _group(view: GroupView) -> dict[str, Any]:
     facts = view._asdict()
+    del facts["memo"]
     facts["positions"] = {stream: position.id for stream, position in view.positions.items()}
     facts["written"] = {
         stream: {**written._asdict(), "digest": written.digest.hex()} for stream, written in view.written.items()
@@ -126,6 +134,13 @@ def configuration_table(state: State) -> Table:
     return table
 
 
+def running(view: GroupView) -> str:
+    """Return whether a group runs: ``yes``, ``no``, or ``finished`` for a feed whose source is sent."""
+    if view.alive:
+        return "yes"
+    return "finished" if view.group == "feed" and finished(view.memo) else "no"
+
+
 def groups_table(groups: list[GroupView]) -> Table:
     """Return a table of the consumer groups with their owners and lags."""
     table = Table(title="groups")
@@ -133,7 +148,7 @@ def groups_table(groups: list[GroupView]) -> Table:
         table.add_column(heading)
     for view in sorted(groups):
         lag = ", ".join(f"{stream} {count}" for stream, count in view.lag.items())
-        alive = coloured("yes" if view.alive else "no")
+        alive = coloured(running(view))
         table.add_row(view.group, str(view.partition), alive, view.owner, lag)
     return table
 
@@ -169,11 +184,3 @@ async def skip(context: click.Context, /, group: str, stream: str, partition: in
         await log.commit(claim, Commit((), {stream: before}, {stream: after}, claim.memo, since))
         await log.release(claim)
     click.echo(f"{group} continues after {trimmed - before.seen} lost entries of {stream}: {reason}")
-
-
-async def all_alive(log: Log, partitions: int, wanted: set[str]) -> bool:
-    """Return whether every wanted group has a living owner in every partition."""
-    for partition in range(partitions):
-        if not wanted <= {view.group for view in await log.groups(partition) if view.alive}:
-            return False
-    return True

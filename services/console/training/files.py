@@ -1,22 +1,27 @@
 """``conclave train files``: train a model on bars, compare it with the class prior, store and register it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, get_args
 
 import click
+from msgspec import structs
 
-from schemas.control import Promote, StartShadow
+from schemas.common import ACTIONS
+from schemas.control import Promote, RegisterArtifact, StartShadow
 from schemas.training import Imbalance
-from services.console.context import asynchronous, settings_of
+from services.console.context import asynchronous, check_interrupt, ended_by_interrupt, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
-from services.console.output import printable, terminal
+from services.console.output import echo_json, printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
 from services.console.progress import progress, watched
-from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows
+from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows, series_of
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
-from shared.bars import Bars, BarSource, LeftOut, SourceError, gather
-from shared.control.issuing import ControlWriter
+from shared.bars import Bars, BarSource, LeftOut, Series, SourceError, gather, interval_text
+from shared.control import Rejected, State
+from shared.control.apply import apply
+from shared.control.issuing import ControlWriter, RefusedError, current
+from shared.control.readiness import require_worker
 from shared.families import FAMILIES, Epoch, complete, family_named
 from shared.features import DEFAULT, FeatureSet
 from shared.features.installed import FEATURE_SETS
@@ -33,6 +38,19 @@ def completed(family: str, params: dict[str, int | float], preset: str) -> dict[
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
+
+UNTRAINED: Final = RegisterArtifact(
+    model="any",
+    artifact="0" * 64,
+    family="any",
+    feature_set="0" * 64,
+    feature_set_name="any",
+    interval_ms=60_000,
+    classes=ACTIONS,
+    centre=(0.0, 0.0, 0.0),
+    prior=(0.25, 0.5, 0.25),
+)
+"""Stands for an artifact that is not trained yet, to see whether it could be registered and promoted."""
 
 IMBALANCE: Final = click.option(
     "--imbalance",
@@ -105,22 +123,21 @@ async def train_files(
     The report compares it with the class prior on bars that it never saw. Skill is in thousandths of a nat (mnat) of
     log loss, with a 95 % block-bootstrap interval. A collapsed model is refused."""
     settings = settings_of(context)
-    source, name = chosen_source(options)
-    bars = bars_of(Part(source, 0, rows))
-    console = terminal()
-    how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
-    trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
-    digest = store_of(settings).save(trained.manifest, trained.files)
-    if options["output"] == "table":
-        console.print(render(trained.manifest, digest))
-    click.echo(digest)
     if then is not None:
-        await after_training(settings, model, digest, trained, then, weight, options)
+        await require_possible(settings, model, then, weight)
+    source, name = chosen_source(options)
+    how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
+    with ended_by_interrupt("nothing is stored"):
+        bars = bars_of(Part(source, 0, rows))
+        trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
+    await finish(settings, model, trained, then, weight, options)
 
 
 def bars_of(source: BarSource) -> dict[str, Bars]:
-    """Return the bars of a source by symbol, and say on standard error which rows were left out. Raises ``SourceError``
-    if no bar is left, or if a symbol has several intervals."""
+    """Return the bars of a source by symbol, and say on standard error which rows and series were left out. Raises
+    ``SourceError`` if no bar is left, or if the source has several intervals."""
+    known = series_of(source)
+    _refuse_several_intervals(known)
     left_out = LeftOut()
     with watched(source.rows(), f"reading {source.name}", "rows", expected_rows(source), exact=False) as rows:
         gathered = gather(rows, left_out)
@@ -129,13 +146,23 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
         raise SourceError(f"{source.name}: no bar is left. {sentence or 'It has no rows'}")
     if sentence:
         click.echo(printable(f"{source.name}: {sentence}"), err=True)
-    bars = {symbol: columns for (symbol, _), columns in gathered.items()}
-    if len(bars) < len(gathered):
+    _refuse_several_intervals(gathered)
+    if absent := [symbol for symbol, interval in known if (symbol, interval) not in gathered]:
+        words = f"{source.name}: none of the rows that are used is a bar of {', '.join(absent)}"
+        click.echo(printable(words), err=True)
+    return {symbol: columns for (symbol, _), columns in gathered.items()}
+
+
+def _refuse_several_intervals(series: Iterable[Series]) -> None:
+    symbols: dict[int, list[str]] = {}
+    for symbol, interval_ms in sorted(series):
+        symbols.setdefault(interval_ms, []).append(symbol)
+    if len(symbols) > 1:
+        found = "; ".join(f"{interval_text(each)}: {', '.join(symbols[each])}" for each in sorted(symbols))
         raise SourceError(
-            f"expected one interval per symbol, found {', '.join(map(str, gathered))}; choose files of one interval, "
-            "or --only"
+            f"expected bars of one interval, found {found}. Choose files of one interval, or say which: --only "
+            f"{interval_text(min(symbols))}"
         )
-    return bars
 
 
 def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any) -> Trained:
@@ -144,23 +171,62 @@ def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, setti
     with progress(words, "epochs") as display:
 
         def watch(epoch: Epoch) -> None:
+            check_interrupt()
             losses = f"{words}: log loss {epoch.train_loss:.4f}, held out {epoch.held_loss:.4f}"
             display.update(losses, epoch.number, epoch.of)
 
         return train_model(bars, family, feature_set, bridge=settings.features.bridge, watch=watch, **how)
 
 
-async def after_training(
-    settings: Settings, model: str, digest: str, trained: Trained, then: str, weight: float | None, options: Any
+async def require_possible(settings: Settings, model: str, then: str, weight: float | None = None) -> None:
+    """Raise what keeps an artifact of ``model`` from being registered, and promoted if ``then`` is that, before it is
+    trained: training may take hours."""
+    async with opened_log(settings, "conclave:console") as log:
+        state = await current(log)
+        await require_worker(log, state, settings.models.names, model)
+    outcome = apply(state, structs.replace(UNTRAINED, model=model), 0)
+    if then == "promote" and isinstance(outcome, State):
+        promotion = Promote(model, UNTRAINED.artifact, forced=True, weight=weight, accept_changes=True)
+        outcome = apply(outcome, promotion, 0)
+    if isinstance(outcome, Rejected):
+        raise RefusedError(f"nothing is trained, since it would be refused: {outcome.reason}")
+
+
+async def finish(
+    settings: Settings, model: str, trained: Trained, then: str | None, weight: float | None, options: Mapping[str, Any]
 ) -> None:
-    """Register an artifact, then start its shadow or promote it if ``then`` asks for that. The promotion is forced: no
-    gate has judged the artifact and no worker has loaded it."""
+    """Store an artifact and show it, then register it, and start its shadow or promote it if ``then`` asks for that.
+    The promotion is forced: no gate has judged the artifact and no worker has loaded it. JSON is one object, also if a
+    command is refused: the artifact is stored."""
+    digest = store_of(settings).save(trained.manifest, trained.files)
+    issued: list[dict[str, Any]] = []
+    if options["output"] == "table":
+        terminal().print(render(trained.manifest, digest))
+        click.echo(digest)
+    try:
+        if then is not None:
+            await _issue_after(settings, model, digest, trained, then, weight, options, issued.append)
+    finally:
+        if options["output"] == "json":
+            echo_json({"artifact": digest, "manifest": trained.manifest, "commands": issued})
+
+
+async def _issue_after(
+    settings: Settings,
+    model: str,
+    digest: str,
+    trained: Trained,
+    then: str,
+    weight: float | None,
+    options: Mapping[str, Any],
+    echo: Callable[[dict[str, Any]], None],
+) -> None:
     async with opened_log(settings, "conclave:console") as log:
         writer = ControlWriter(log, signer_of(options["key"]))
         first = {**options, "wait": False, "expect": None, "command_id": None}
-        await submit(writer, lambda _: registration(model, digest, trained.manifest), first)
+        await submit(writer, lambda _: registration(model, digest, trained.manifest), first, settings, echo=echo)
         if then == "register" or options["dry_run"]:
             return
         shadow = then == "shadow"
         following = StartShadow(model, digest) if shadow else Promote(model, digest, True, weight, accept_changes=True)
-        await submit(writer, lambda _: following, {**first, "wait": options["wait"]})
+        await submit(writer, lambda _: following, {**first, "wait": options["wait"]}, settings, echo=echo)

@@ -23,6 +23,7 @@ from services.console.training.job_view import policy_words, progress_text, show
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
 from shared.control.issuing import current
+from shared.control.readiness import require_worker
 from shared.families import FAMILIES, family_named
 from shared.features import DEFAULT
 from shared.features.installed import FEATURE_SETS
@@ -77,6 +78,7 @@ async def request(context: click.Context, /, model: str, wait: bool, **options: 
     settings = settings_of(context)
     async with opened_log(settings, "conclave:console") as log:
         state = await current(log)
+        await require_worker(log, state, settings.models.names, model)
         event = structs.replace(_requested(settings, state, model, options), at=await log.time())
         job = await TrainingWriter(log).request(event, state.training)
         if options["output"] == "json":

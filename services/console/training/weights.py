@@ -6,14 +6,12 @@ from typing import Any
 import click
 
 from schemas.common import ACTIONS
-from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import changing, store_of
-from services.console.output import terminal
+from services.console.context import asynchronous, ended_by_interrupt, settings_of
+from services.console.control.issuing import changing
 from services.console.parsing import POSITIVE, SHARE, FilePath, parameters
 from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, chosen_source
-from services.console.training.files import after_training, bars_of
-from shared.artifacts.show import render
+from services.console.training.files import bars_of, finish, require_possible
 from shared.features.installed import FEATURE_SETS
 from shared.importing.importer import import_weights
 from shared.training.fitting import HOLD, HORIZON
@@ -82,9 +80,11 @@ async def import_(
     --param. The import is compared with the layers of torch, calibrated and scored on the bars, and must pass every
     check that a model trained here must pass."""
     settings = settings_of(context)
+    if then is not None:
+        await require_possible(settings, model, then)
     source, name = chosen_source(options)
     bars = bars_of(source)
-    with progress(f"importing {weights.name}"):
+    with ended_by_interrupt("nothing is stored"), progress(f"importing {weights.name}"):
         imported = import_weights(
             weights,
             bars,
@@ -98,13 +98,9 @@ async def import_(
             hold=hold,
             bridge=settings.features.bridge,
         )
-    digest = store_of(settings).save(imported.manifest, imported.files)
     known = imported.manifest.imported
     assert known is not None
     if options["output"] == "table":
-        terminal().print(render(imported.manifest, digest))
         layout = known.layout or "a network of known layers"
         click.echo(f"recognised as {layout}; largest difference from the reference: {known.off:.2g}", err=True)
-    click.echo(digest)
-    if then is not None:
-        await after_training(settings, model, digest, imported, then, None, options)
+    await finish(settings, model, imported, then, None, options)

@@ -66,7 +66,8 @@ class Desk:
         self.url = url
         self.settings = folder / "conclave.toml"
         state = json.dumps(str(folder / "var"))
-        self.settings.write_text(f'[redis]\nurl = "{url}"\nephemeral = true\n\n[installation]\nstate = {state}\n')
+        sections = f'[redis]\nurl = "{url}"\nephemeral = true\n\n[installation]\nstate = {state}\n'
+        self.settings.write_text(f'{sections}\n[models]\nnames = ["a", "b"]\n')
         self._capture = capture
 
     def __call__(self, *words: str) -> Ended:

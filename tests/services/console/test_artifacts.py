@@ -1,12 +1,16 @@
 """Artifacts as a person looks at them."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.toy import market
+from schemas.control import Found
+from services.console.run.processes import console_command
 from shared.artifacts import ArtifactStore
 from shared.features import SETS
 from shared.training.fitting import train
@@ -79,3 +83,19 @@ def test_an_artifact_is_copied_away_and_back(stored: Any, tmp_path: Path) -> Non
     assert desk("artifacts", "pull", digest, there).code == 0
     assert desk("artifacts", "verify", digest[:6]).code == 0
     assert desk("artifacts", "pull", "ab" * 32, there).code == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_an_output_that_is_not_utf_8_ends_no_command(stored: Any, encoding: str) -> None:
+    desk, folder, digest = stored
+    desk.issue(Found(1, "log-of-a-test"))
+    odd = folder.parents[2] / "b\u0101rs \u4e16" / "conclave.toml"
+    odd.parent.mkdir()
+    odd.write_text(desk.settings.read_text(), encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "60"}
+    for words in (("artifacts", "list"), ("artifacts", "show", digest), ("doctor",)):
+        done = subprocess.run(
+            console_command("--settings", str(odd), *words), env=environment, capture_output=True, check=False
+        )
+        assert b"UnicodeEncodeError" not in done.stderr, (encoding, words)
+        assert done.stdout

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,13 @@ import redis
 from bench.installation import free_port
 from services.console.errors import exit_code
 from services.console.run import processes
-from services.console.run.installation import found_if_new, server_for
+from services.console.run.installation import _missing, found_if_new, partition_in, service_names
 from services.console.run.processes import Child, Supervisor, console_command
+from services.console.run.server import server_for
 from shared.control.issuing import current
+from shared.log import Owner
 from shared.log.durability import check_server
+from shared.log.memory import MemoryLog
 from shared.runtime.process import InstallationError, opened_log, record_of
 from shared.settings import Settings, load
 
@@ -212,3 +216,33 @@ async def test_a_child_whose_log_is_on_a_full_disk_runs_all_the_same(tmp_path: P
 def test_a_disk_that_refuses_ends_a_command_with_a_message(error: OSError) -> None:
     assert exit_code(error) == 2
     assert exit_code(FileNotFoundError(errno.ENOENT, "a bug", "x")) is None
+
+
+@pytest.mark.anyio
+async def test_the_embedded_server_of_another_folder_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    port, settings = site(tmp_path)
+    async with server_for(settings) as started:
+        assert started
+        other = tmp_path / "other"
+        other.mkdir()
+        file = other / "conclave.toml"
+        file.write_text(f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[installation]\nstate = "{other}"\n')
+        with pytest.raises(InstallationError, match=f"of another installation, with its data in {tmp_path}/redis"):
+            async with server_for(load(file, {})):
+                pass
+        async with server_for(settings) as again:  # another command of the same folder
+            assert not again
+
+
+@pytest.mark.anyio
+async def test_services_of_another_up_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    _, settings = site(tmp_path)
+    log = MemoryLog()
+    for number, (name, words, group) in enumerate(service_names(settings)):
+        await log.claim(group, (), partition_in(words), Owner(socket.gethostname(), 100 + number, name))
+    children = [Child(name, words, pid=2) for name, words, _ in service_names(settings)]
+    supervisor = Supervisor(children, tmp_path / "log", report=print)
+    assert set(await _missing(settings, log, supervisor)) == {child.name for child in children}
+    children[0].pid = 100
+    assert set(await _missing(settings, log, supervisor)) == {child.name for child in children[1:]}
+    assert await _missing(settings, log, None) == {}

@@ -19,7 +19,7 @@ from services.console.control.history import words
 from shared.control import State
 from shared.control.issuing import current
 from shared.gates.policies import digest_of
-from tests.services.console.conftest import A1, A2, TWO_MODELS
+from tests.services.console.conftest import A1, A2, TWO_MODELS, register
 
 ROOT = Path(__file__).parents[3]
 WHY = ("--reason", "a test", "--actor", "ada")
@@ -413,3 +413,60 @@ def test_every_number_that_a_command_takes_has_bounds() -> None:
         and not isinstance(parameter.type, (click.IntRange, click.FloatRange))
     ]
     assert unbounded == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("promote", "c", "c1", "--force", "--weight", "0.1"),
+        ("shadow", "start", "c", "c1"),
+        ("train", "files", "--model", "c", "--family", "prior", "--register"),
+        ("train", "files", "--model", "c", "--family", "prior", "--promote", "--weight", "0.1"),
+        ("train", "request", "--model", "c", "--family", "prior"),
+    ],
+    ids=" ".join,
+)
+def test_a_model_that_no_worker_serves_is_refused_before_any_work(two: Any, words: tuple[str, ...]) -> None:
+    two.issue(register("c", "c1" * 32))
+    before = state(two).version
+    ended = two(*words, *WHY)
+    assert (ended.code, state(two).version) == (1, before)
+    assert "no worker serves the model 'c'" in ended.err
+    assert "Served are: a, b" in ended.err
+    assert not (two.settings.parent / "var" / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--promote", "--weight", "1"), "weight 1 would leave nothing for b"),
+        (("--promote",), "'c' has no weight yet"),
+    ],
+)
+def test_a_promotion_that_would_be_refused_is_refused_before_training(
+    two: Any, words: tuple[str, ...], why: str
+) -> None:
+    two.say_ready("c", A1)
+    model = "c" if len(words) == 1 else "a"
+    ended = two("train", "files", "--model", model, "--family", "prior", *words, *WHY)
+    assert (ended.code, why in ended.err) == (1, True)
+    assert "nothing is trained" in ended.err
+    assert not (two.settings.parent / "var" / "artifacts").exists()
+
+
+def test_a_voting_model_without_a_worker_is_named_by_status_and_doctor(two: Any) -> None:
+    assert json.loads(two("status", "-o", "json").out)["unserved"] == []  # no service runs
+    two.say_ready("a", A1)
+    assert json.loads(two("status", "-o", "json").out)["unserved"][0].startswith("b votes, and no worker serves it")
+    assert "b votes, and no worker serves it" in two("status").out
+    report = json.loads(two("doctor", "-o", "json").out)
+    workers = [check for check in report["on this machine"] if check["what"] == "workers"]
+    assert [(check["verdict"], check["found"][:8]) for check in workers] == [("wrong", "b votes,")]
+
+
+def test_train_files_looks_for_the_server_before_it_trains(tmp_path: Path, desk: Any) -> None:
+    desk.settings.write_text(desk.settings.read_text().replace(desk.url, f"unix://{tmp_path}/nobody.sock"))
+    for then in ("--register", "--shadow", "--promote"):
+        ended = desk("train", "files", "--model", "a", "--family", "prior", then, *WHY)
+        assert (ended.code, "no server at" in ended.err) == (2, True)
+    assert not (tmp_path / "var" / "artifacts").exists()

@@ -1,5 +1,7 @@
-"""``conclave feed``: a source that was left in its middle, and what it says of rows that the market has."""
+"""``conclave feed``: a source that was left in its middle, what it says of rows that the market has, and how its end is
+shown."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,25 @@ def test_a_source_is_left_on_request_alone_and_what_the_market_has_is_passed_ove
     assert fed.code == 0
     assert fed.out.startswith("5 bars sent, 0 rows refused")
     assert "3 passed over: the market has them" in fed.out
+
+
+def test_a_feed_at_the_end_of_its_source_is_finished_and_one_in_its_middle_is_not(two: Any) -> None:
+    def shown(state: core.State) -> tuple[str, str]:
+        async def run(log: Log) -> None:
+            claim = await log.claim("feed", (), 0, Owner("here", 1, "feed"))
+            await log.commit(claim, Commit([], {}, {}, core.snapshot(state)))
+            await log.release(claim)
+
+        two.with_log(run)
+        [line] = [line for line in two("status").out.splitlines() if " feed " in line]
+        return json.loads(two("doctor", "-o", "json").out)["group feed/0"], line
+
+    doctor, status = shown(core.State("s", "bars.csv", 1, 5_000, ended=True))
+    assert doctor.startswith("finished: all 5,000 rows of bars.csv are sent")
+    assert "finished" in status
+    doctor, status = shown(core.State("s", "bars.csv", 1, 5_000))
+    assert doctor.startswith("NOT RUNNING")
+    assert "finished" not in status
 
 
 def test_a_feed_that_is_interrupted_says_how_to_go_on(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:

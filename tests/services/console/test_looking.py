@@ -14,7 +14,7 @@ import redis
 
 from services.console.cli import cli
 from shared.server.embedded import EmbeddedServer
-from tests.services.console.conftest import A1, TWO_MODELS, Desk
+from tests.services.console.conftest import A1, B1, TWO_MODELS, Desk
 
 LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("status",),
@@ -108,6 +108,7 @@ def own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         desk.settings.write_text(desk.settings.read_text().replace("ephemeral = true", "ephemeral = false"))
         desk.issue(*TWO_MODELS)
         desk.say_ready("a", A1)
+        desk.say_ready("b", B1)
         yield desk
 
 
@@ -248,3 +249,19 @@ def test_a_halt_at_a_replica_says_that_nothing_was_closed_and_where_to_go(
     assert ended.code == 2
     assert "Fences closed: none" in ended.err
     assert "write to the master" in ended.err
+
+
+def test_what_every_command_that_looks_prints_as_json_is_json(own: Desk) -> None:
+    tried = 0
+    for words in LOOKING:
+        command: click.Command = cli
+        for word in words:
+            if isinstance(command, click.Group):
+                with click.Context(command) as of:
+                    command = command.get_command(of, word) or command
+        if not any(option.name == "output" for option in command.params):
+            continue
+        tried += 1
+        for line in own(*words, "-o", "json").out.splitlines():
+            json.loads(line)
+    assert tried > 10

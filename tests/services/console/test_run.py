@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from bench.installation import free_port
-from services.console.run.installation import server_for
 from services.console.run.processes import console_command
+from services.console.run.server import server_for
 from shared.control import State
 from shared.log import UnavailableError
 from shared.runtime.process import record_of

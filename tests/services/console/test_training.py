@@ -1,13 +1,16 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from schemas.control import Found
 from shared.artifacts import ArtifactStore
 from shared.distribution import install_command
 
+WHY = ("--reason", "a test")
 SMALL = "--synthetic sequence --symbols 2 --count 1500 --reason test"
 
 
@@ -70,3 +73,77 @@ def test_a_sweep_from_the_command_line(desk: Any) -> None:
     said = json.loads(ended.out)
     assert said["trials"] == 4
     assert len(said["ranked"]) == 2
+
+
+def test_what_training_gives_is_one_json_object_with_the_commands_that_followed(desk: Any, tmp_path: Path) -> None:
+    desk.issue(Found(1, "log-of-a-test"))
+    ended = desk(*f"train files --model a --family prior {SMALL} --promote --weight 1 -o json".split())
+    assert ended.code == 0, ended.err
+    said = json.loads(ended.out)
+    assert [command["command"] for command in said["commands"]] == ["register_artifact", "promote"]
+    assert said["manifest"]["family"] == "prior"
+    assert ArtifactStore(tmp_path / "var" / "artifacts").load(said["artifact"]).manifest.family == "prior"
+
+
+def bars(folder: Path, name: str, minutes: int, count: int, start: int = 1_733_011_200_000) -> None:
+    rows = [
+        f"{start + n * minutes * 60_000},10,{12 + n % 3},{9 - n % 4},{10 + n % 3},{5 + n % 7}" for n in range(count)
+    ]
+    (folder / f"{name}.csv").write_text("\n".join(["open_time,open,high,low,close,volume", *rows]) + "\n")
+
+
+@pytest.mark.parametrize("words", ["", "--rows 50", "--rows 700"])
+@pytest.mark.parametrize("names", [("AUSDT-15m", "AUSDT-1h"), ("AUSDT-15m", "BUSDT-1h")])
+def test_a_folder_of_several_intervals_is_refused_however_many_rows_are_used(
+    desk: Any, tmp_path: Path, names: tuple[str, str], words: str
+) -> None:
+    """The first rows may be of one of them."""
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    bars(folder, names[0], 15, 600)
+    bars(folder, names[1], 60, 600, 1_733_011_200_000 + 50 * 3_600_000)
+    ended = desk("train", "files", "--model", "a", "--family", "prior", "--bars", str(folder), *words.split(), *WHY)
+    assert ended.code == 2
+    assert "expected bars of one interval, found 15m: AUSDT; 1h: " in ended.err
+    chosen = desk(
+        *("train", "files", "--model", "a", "--family", "prior", "--bars", str(folder), "--only", "15m", *WHY)
+    )
+    assert "expected bars of one interval" not in chosen.err
+
+
+def test_symbols_that_the_first_rows_do_not_reach_are_named(desk: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    bars(folder, "AUSDT-15m", 15, 600)
+    bars(folder, "BUSDT-15m", 15, 600, 1_733_011_200_000 + 100 * 3_600_000)
+    words = ("train", "files", "--model", "a", "--family", "prior", "--bars", str(folder), *WHY)
+    assert "none of the rows that are used is a bar of BUSDT" in desk(*words, "--rows", "300").err
+    assert "none of the rows" not in desk(*words).err
+
+
+FITTED: Final = {"nhits": "--param epochs=400", "xgboost": "--param rounds=100000 --param patience=100000"}
+
+
+@pytest.mark.parametrize("family", FITTED)
+def test_ctrl_c_ends_a_fit_at_once_and_stores_nothing(tmp_path: Path, family: str) -> None:
+    """It is sent once the fit has begun, perhaps while a library calls back; the fit would take minutes."""
+    words = f"train files --model m --family {family} --synthetic sequence --symbols 2 --count 2500 {FITTED[family]}"
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "import os, signal, sys, threading\n"
+        "import shared.families as families\n"
+        "from services.console.cli import main\n"
+        f"kind = type(families.family_named({family!r}))\n"
+        "fit = kind.fit\n"
+        "def begun(*args, **options):\n"
+        "    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return fit(*args, **options)\n"
+        "kind.fit = begun\n"
+        f"sys.argv = ['conclave', *{words.split()!r}, '--reason', 'x']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted: nothing is stored"]), done.stderr
+    assert not (tmp_path / "var" / "artifacts").exists()

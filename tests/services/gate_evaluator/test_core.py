@@ -455,6 +455,24 @@ def test_given_inputs_like_those_of_training_when_they_drift_and_return_then_eac
     assert [one.drifted for one in bench.of(InputsDrifted)] == [True, False]
 
 
+def test_given_a_feed_of_a_few_hours_then_its_inputs_are_not_compared_with_weeks_of_training() -> None:
+    bench = Bench(*WATCHED)  # trained on 1,000 hours
+    bench.take(vectors(0, 98, shift=2.0))
+    assert bench.of(InputsDrifted) == []
+    bench.take(vectors(98, 52, shift=2.0))
+    (drifted,) = bench.of(InputsDrifted)
+    assert drifted.samples == 400
+
+
+def test_given_an_artifact_of_an_earlier_release_then_its_inputs_are_compared_as_that_release_did() -> None:
+    old = msgspec.structs.replace(TOLD, span_ms=None)
+    assert b"span_ms" not in msgspec.json.encode(old)
+    bench = Bench(*WATCHED[:2], register(CANDIDATE, backtest=old, features=("rsi_14", "macd")), *BEFORE[3:])
+    bench.take(vectors(0, 98, shift=2.0))
+    (drifted,) = bench.of(InputsDrifted)
+    assert drifted.samples == 200
+
+
 def test_given_vectors_without_a_stamp_when_they_drift_then_they_count_under_the_newest_stamp_before() -> None:
     old = [msgspec.structs.replace(one, control_version=0, control_head=None) for one in vectors(0, 1000, shift=2.0)]
     bench = Bench(*WATCHED)

@@ -368,3 +368,21 @@ def test_a_probation_that_is_not_ended_in_time_is_reported_as_a_dead_guard_is() 
     assert kinds(check(state, 3 + MINUTE_MS, [], here)) == ["probation-overdue raised"]
     assert kinds(check(state, 4 + MINUTE_MS, [], Control())) == ["probation-overdue resolved"]
     assert state.trials == {}
+
+
+def test_a_voting_model_that_never_had_a_worker_is_told_once_and_resolved_by_one() -> None:
+    state, control = State(), Control(models={"xgbost": Model("a" * 64, weight=1.0)}, partitions=1)
+    views = [view()]
+    assert kinds(check(state, 0, views, control)) == []  # it may be starting
+    notices = check(state, MINUTE_MS, views, control)
+    assert kinds(notices) == ["group-down raised"]
+    assert "xgbost votes, and no worker has served it in partition 0" in notices[0].text
+    assert kinds(check(state, 2 * MINUTE_MS, views, control)) == []
+    served = [view(at="2-0"), view("model-worker.xgbost", at="2-0")]
+    assert kinds(check(state, 2 * MINUTE_MS + 1, served, control)) == ["group-down resolved"]
+
+
+def test_no_worker_is_missed_for_a_shadow_or_in_a_partition_that_has_one() -> None:
+    state, control = State(), Control(models={"shadowed": Model(None, ("a" * 64,))}, partitions=1)
+    for now in (0, MINUTE_MS):
+        assert kinds(check(state, now, [view(at=f"{now + 1}-0")], control)) == []

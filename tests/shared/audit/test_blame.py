@@ -2,19 +2,25 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from bench.locate import flipped, replace
 from bench.recorded_rounds import Recorded
 from bench.replayed import Replayed
-from schemas.codec import decode
+from schemas.codec import decode, encode, opened
 from schemas.decisions import DecisionMade
+from schemas.readiness import ArtifactReady
+from schemas.training import Gain, TrainingCompleted, TrainingEvent, TrainingFailed
 from shared.artifacts import ArtifactStore
-from shared.audit.blame import Link, find_decision, links
+from shared.audit.blame import BlamedEvent, Link, _loaded, _step, find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.log import StreamKey
+from shared.log import Entry, StreamKey
+
+TRAINING = StreamKey("training")
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +76,69 @@ def test_a_ballot_that_is_gone_is_absent_and_a_changed_artifact_fails(
     assert chain(replayed.source, name, ArtifactStore(store))["lightgbm's artifact"].outcome == "failed"
     shutil.rmtree(store)
     assert chain(replayed.source, name, ArtifactStore(store))["lightgbm's artifact"].outcome == "absent"
+
+
+def completed(model: str, artifact: str, **changes: Any) -> TrainingCompleted:
+    made = TrainingCompleted(
+        request="5e" * 16,
+        model=model,
+        artifact=artifact,
+        rows={},
+        log_loss=1.0,
+        prior_log_loss=1.1,
+        gains=(),
+        sanity=(),
+        seconds=1.0,
+        peak_mb=1.0,
+        version=3,
+        shadow=True,
+        at=1,
+    )
+    return structs.replace(made, **changes)
+
+
+def test_a_training_run_is_one_that_made_the_artifact_not_one_that_mentions_it(replayed: Replayed, name: str) -> None:
+    artifact = replayed.champions["lightgbm"]
+    against = Gain(over=f"champion {artifact}", value=0.0, low=-1.0, high=1.0)
+    failed = TrainingFailed(request="5e" * 16, model="lightgbm", reason="crashed", detail=f"after {artifact}", at=1)
+    others: list[TrainingEvent] = [
+        completed("lightgbm", "77" * 32, gains=(against,)),
+        completed("another", artifact),
+        failed,
+    ]
+
+    def link(*events: TrainingEvent) -> Link:
+        source = Recorded()
+        entries = [Entry(TRAINING, f"{n}-0", encode("training", event).data) for n, event in enumerate(events, 1)]
+        source.places = {**replayed.source.places, TRAINING: entries}
+        return chain(source, name, replayed.store)["lightgbm's training run"]
+
+    assert link(*others).outcome == "absent"
+    run = link(others[0], completed("lightgbm", artifact, request="6f" * 16), *others[1:])
+    assert (run.outcome, run.description, run.where) == ("checked", "job 6f6f6f6f6f6f", "training/0@2-0")
+
+
+def test_a_vector_or_a_bar_of_another_bar_fails(replayed: Replayed, name: str) -> None:
+    """An event is there under the id, and it is not what the decision claims of it."""
+    found = find_decision(replayed.source, 1, name)
+    assert found is not None
+    market = replayed.source.places[StreamKey("market")]
+    other = next(each for each in market if decode("market", each.data).event.open_time != found.event.open_time)
+    recorded = BlamedEvent(StreamKey("market"), other.id, other.data, opened("market", other.data))
+    link = _step("a bar", recorded, "77" * 16, found.event)
+    assert (link.outcome, link.description[:20]) == ("failed", "it is of another bar")
+
+
+def test_a_worker_that_loaded_another_artifact_is_no_evidence() -> None:
+    event = ArtifactReady(
+        model="m", artifact="a1" * 32, owner="me", life="6f1d09b2", control_version=1, took_ms=20, at=1
+    )
+    assert _loaded(event, "m", "a1" * 32)
+    assert not _loaded(event, "m", "b1" * 32)
+    assert not _loaded(event, "n", "a1" * 32)
+
+
+def test_digits_that_several_decisions_begin_with_are_refused(replayed: Replayed, name: str) -> None:
+    with pytest.raises(LookupError, match=r"\d+ decisions begin with : "):
+        find_decision(replayed.source, 1, "")
+    assert find_decision(replayed.source, 1, name) is not None

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from bench.replayed import Replayed
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import ProofError, check, gather, sign_pack
+from shared.audit.proof import PROMOTION, ProofError, check, gather, reservations, sign_pack
 from shared.control.signing import generate, load_private
 from shared.report.proof import page
 
@@ -60,6 +61,37 @@ def test_a_script_without_conclave_comes_to_the_same(pack: dict[str, Any], tmp_p
     assert scripted(pack, tmp_path, "ab" * 32).returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("forced", "verdicts", "words"),
+    [
+        (False, ["passed"], ""),
+        (False, ["failed", "passed"], "FAILED: 1 of 2 verdicts on it"),
+        (True, ["failed"], "FORCED: promoted without a passed verdict; FAILED: 1 of 1 verdicts on it"),
+        (True, ["inconclusive"], "FORCED: promoted without a passed verdict; no verdict on it passed"),
+        (True, [], "FORCED: promoted without a passed verdict; no verdict on it passed"),
+    ],
+)
+def test_what_speaks_against_a_promotion_comes_first_everywhere(
+    pack: dict[str, Any], forced: bool, verdicts: list[str], words: str
+) -> None:
+    assert reservations(forced, verdicts) == words
+    assert runpy.run_path(str(SCRIPT))["reservations"](forced, verdicts) == words
+    changed = copy.deepcopy(pack)
+    changed["body"]["what"]["forced"] = forced
+    changed["body"]["gates"] = [{"overall": overall, "event": "77" * 16} for overall in verdicts]
+    first = check(changed)[0]
+    assert (first.detail if first.what == PROMOTION else "") == words
+    shown = page(changed)
+    assert not words or shown.index(words) < shown.index("Promoted by")
+
+
+def test_a_forced_promotion_holds_and_says_so_first(pack: dict[str, Any], tmp_path: Path) -> None:
+    assert pack["body"]["what"]["forced"]
+    first = check(pack)[0]
+    assert (first.what, first.good, first.detail[:7]) == (PROMOTION, True, "FORCED:")
+    assert scripted(pack, tmp_path).stdout.splitlines()[0] == first.detail
+
+
 def changed_evidence(pack: dict[str, Any], stream: str) -> None:
     for one in pack["evidence"]:
         if one["stream"] == stream:
@@ -76,6 +108,7 @@ def changed_evidence(pack: dict[str, Any], stream: str) -> None:
         lambda p: p["body"]["what"].__setitem__("by", "mallory"),
         lambda p: p["body"]["what"].__setitem__("artifact", "ab" * 32),
         lambda p: p["body"].__setitem__("head", "ab" * 32),
+        lambda p: p["body"]["what"].__setitem__("forced", not p["body"]["what"]["forced"]),
         lambda p: p["body"]["loaded"][0].__setitem__("event", "ab" * 16),
         lambda p: p["body"]["non_interference"][0].__setitem__("checked", 10**6),
         lambda p: p["body"]["non_interference"][0].__setitem__("equal_without_it", 3),

@@ -1,12 +1,19 @@
 """Drift of the inputs."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.bars import Bars
+from shared.features import FeatureSet
+from shared.features.installed import FEATURE_SETS
 from shared.gates import inputs
 from shared.gates.inputs import Inputs
+from shared.training.series import computed
 
 RANDOM = np.random.default_rng(0)
 TRAINING = inputs.reference(list("abcde"), RANDOM.normal(size=(5, 4_000)).tolist())
@@ -71,3 +78,25 @@ def test_a_restart_changes_no_verdict(cut: int) -> None:
     for vector in vectors:
         inputs.observe(whole, vector)
     assert half == whole
+
+
+@pytest.mark.parametrize("feature_set", FEATURE_SETS.values(), ids=lambda each: each.name)
+def test_inputs_of_the_calendar_are_those_that_no_price_changes(feature_set: FeatureSet) -> None:
+    def vectors(seed: int) -> Any:
+        first, last, up, down, volume = np.random.default_rng(seed).uniform(1, 2, (5, 2_000))
+        high, low = np.maximum(first, last) + up, np.minimum(first, last) / (1 + down)
+        bars = Bars("S", 900_000, np.arange(2_000) * 900_000, first, high, low, last, volume)
+        return computed({"S": bars}, feature_set, 3)["S"].vectors[-200:]
+
+    one, other = vectors(1), vectors(2)
+    same = {name for number, name in enumerate(feature_set.names) if (one[:, number] == other[:, number]).all()}
+    assert same == {feature.name for feature in feature_set.features if feature.calendar}
+
+
+def test_what_is_left_out_never_alarms_and_is_not_counted() -> None:
+    columns = RANDOM.normal(size=(5, 4_000)).tolist()
+    state = Inputs(inputs.reference(list("abcde"), columns, left_out=[0, 1]))
+    for vector in np.random.default_rng(1).normal([9, 9, 0, 0, 0], size=(1_000, 5)).tolist():
+        inputs.observe(state, vector)
+    found = inputs.input_drift(state)
+    assert (found.outcome, found.detail[:24]) == ("passed", "0 of 3 features alarm; t")

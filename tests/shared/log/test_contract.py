@@ -605,7 +605,7 @@ async def test_groups_show_owner_lag_and_life(site: Any) -> None:
     feed, voter = await log.groups(0)
     assert (feed.group, feed.alive, feed.lag) == ("feed", False, {})
     positions = {"features": Position(), **commit.after}
-    assert voter == ("voter", 0, 1, str(ME), True, positions, {"market": 1, "features": 0}, {})
+    assert voter == ("voter", 0, 1, str(ME), True, positions, {"market": 1, "features": 0}, {}, b"memo")
     site.end_lease("voter")
     assert [view.alive for view in await log.groups(0)] == [False, False]
     assert await log.groups(7) == []

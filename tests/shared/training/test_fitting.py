@@ -7,16 +7,28 @@ import numpy as np
 import pytest
 
 from bench.toy import MINUTE, market
+from schemas.training import Recipe
 from shared.artifacts import ArtifactStore
 from shared.artifacts.calibration import Calibration, VectorScaling, probabilities
 from shared.artifacts.show import render
 from shared.bars import Bars
 from shared.distribution import install_command
-from shared.families import FAMILIES, Epoch
+from shared.families import FAMILIES, Epoch, complete
 from shared.families.libraries import LibraryMissingError
 from shared.features import SETS
 from shared.labels.batch import classes
-from shared.training.fitting import NotStoredError, Trained, judged, refuse, train
+from shared.training.fitting import (
+    HOLD,
+    NotStoredError,
+    Origin,
+    Trained,
+    effect_of,
+    fit,
+    measure,
+    prepare,
+    refuse,
+    train,
+)
 from shared.training.series import assemble, computed, digest_of_bars, window_ends
 from shared.training.splits import SplitError
 
@@ -204,30 +216,46 @@ def overconfident(rows: int, seed: int, true: float) -> tuple[np.ndarray, np.nda
     return logits, (p.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
 
 
-def test_a_calibration_that_helps_on_the_test_part_is_kept_with_both_figures() -> None:
-    kept, metrics = judged(Calibration(2.0, 2.0, 0.9, 1.0), *overconfident(2000, 1, 2.0))
-    assert metrics is not None
-    assert (kept.temperature, metrics.method, metrics.tried) == (2.0, "temperature", "temperature")
-    assert (metrics.held_before, metrics.held_after) == (1.0, 0.9)
-    assert metrics.test_after < metrics.test_before
-    assert metrics.error_after < metrics.error_before
+def test_the_effect_of_a_calibration_is_stated_on_held_out_rows_and_on_the_test_part() -> None:
+    effect = effect_of(Calibration(2.0, 2.0, 0.9, 1.0), *overconfident(2000, 1, 2.0))
+    assert effect is not None
+    assert (effect.method, effect.tried) == ("temperature", "temperature")
+    assert (effect.held_before, effect.held_after) == (1.0, 0.9)
+    assert effect.test_after < effect.test_before
+    assert effect.error_after < effect.error_before
 
 
 @pytest.mark.parametrize("vector", [None, VectorScaling((0.5, 0.5, 0.5), (0.0, 0.0, 0.0))])
-def test_a_calibration_that_makes_the_test_part_worse_is_refused_and_said_so(vector: VectorScaling | None) -> None:
-    found = Calibration(1.0 if vector else 2.0, 2.0, 0.9, 1.0, vector)
-    kept, metrics = judged(found, *overconfident(2000, 1, 1.0))
-    assert metrics is not None
-    assert (kept.temperature, kept.vector, metrics.method) == (1.0, None, "none")
-    assert metrics.tried == ("vector" if vector else "temperature")
-    assert metrics.test_after > metrics.test_before
+def test_a_calibration_that_makes_the_test_part_worse_is_kept_and_said_so(vector: VectorScaling | None) -> None:
+    chosen = Calibration(1.0 if vector else 2.0, 2.0, 0.9, 1.0, vector)
+    effect = effect_of(chosen, *overconfident(2000, 1, 1.0))
+    assert effect is not None
+    assert effect.method == effect.tried == ("vector" if vector else "temperature")
+    assert effect.test_after > effect.test_before
+
+
+def test_the_test_part_decides_nothing_about_what_is_served() -> None:
+    """Its labels are shuffled, so that the calibration does harm there: the same model is served, calibrated alike."""
+    recipe = Recipe("logistic", SET.name, complete(FAMILIES["logistic"], {}), 3, HOLD, 1)
+    prepared = prepare(SERIES, SET, recipe)
+    fitted = fit(prepared)
+    y = prepared.y.copy()
+    y[prepared.parts.test] = np.random.default_rng(1).permutation(y[prepared.parts.test])
+    one, other = (measure(each, fitted, Origin("toy", 3, SERIES)) for each in (prepared, prepared._replace(y=y)))
+    effect = other.manifest.metrics.calibration
+    assert effect is not None
+    assert effect.test_after > effect.test_before
+    assert one.manifest.temperature == other.manifest.temperature != 1.0
+    for field in ("vector", "centre", "prior", "scaler", "label"):
+        assert getattr(one.manifest, field) == getattr(other.manifest, field), field
+    assert one.files == other.files
 
 
 def test_an_artifact_says_what_calibration_did_and_what_it_was_trained_with(results: dict[str, Trained]) -> None:
     manifest = results["patchtst"].manifest
     done = manifest.metrics.calibration
     assert done is not None
-    assert done.method == "none" or done.test_after <= done.test_before
+    assert done.method == "none" or done.held_after <= done.held_before
     assert "torch" in manifest.trained_with
     assert "torch" not in manifest.libraries
     assert results["prior"].manifest.metrics.calibration is None

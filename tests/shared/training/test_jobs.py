@@ -192,3 +192,26 @@ async def test_what_became_of_a_job_descends_from_its_request(log: Log) -> None:
     first, second = heard
     assert first.causation.hex() == "1d" * 16
     assert (second.causation.hex(), second.correlation.hex()) == (job, job)
+
+
+@pytest.mark.parametrize("cause", ["drift", "decay", "schedule"])
+def test_a_request_of_a_person_is_not_refused_for_automatic_ones_and_goes_before_those_that_wait(cause: Any) -> None:
+    evidence = None if cause == "schedule" else "1d" * 16
+    automatic, other = asked(cause=cause, evidence=evidence), asked("other", NOW + 1, cause="schedule")
+    person = asked(at=NOW + 2)
+    policy = structs.replace(POLICY, budget=2)
+    for before in ([automatic], [automatic, started(automatic)], [automatic, ended(automatic)], [automatic, other]):
+        assert jobs(*before).refuses(person, policy) is None
+        assert jobs(*before).refuses(structs.replace(automatic, at=NOW + 3, evidence="2d" * 16), policy) is not None
+    following = jobs(other, automatic, person).next()
+    assert following is not None
+    assert following.request == person
+    running = jobs(other, automatic, started(automatic), person).next()
+    assert running is not None
+    assert running.request == automatic  # what runs is not ended
+    assert "is waiting" in (jobs(automatic, person).refuses(asked(at=NOW + 4, forced=True), policy) or "")
+
+
+def test_a_request_of_a_person_holds_back_automatic_ones() -> None:
+    done = (asked(), ended(asked()))
+    assert jobs(*done).refuses(asked(at=NOW + 1, cause="schedule"), POLICY) is not None
