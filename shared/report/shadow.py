@@ -61,11 +61,12 @@ def page(report: Report) -> str:
         interference=interference_words(report.interference),
         mean_trade=report.trades_net / trades if trades else None,
         overviews=[tables.overview("In shadow", report.candidates), tables.overview("Voting", report.members)],
-        sections=[_section(one) for one in report.candidates],
+        sections=[section_of(one) for one in report.candidates],
     )
 
 
-def _section(one: Candidate) -> CandidateSection:
+def section_of(one: Candidate, *, drawn: bool = True) -> CandidateSection:
+    """Return the section about one candidate, with its charts if ``drawn``. Raises ``ChartsMissingError``."""
     event = one.verdict.event if one.verdict else None
     return CandidateSection(
         candidate=one,
@@ -74,7 +75,7 @@ def _section(one: Candidate) -> CandidateSection:
         origins=origin_words(one.origins),
         lost=lost_words(one),
         tiles=list(_tiles(one)),
-        figures=list(_figures(one)) if one.rows else [],
+        figures=list(_figures(one)) if one.rows and drawn else [],
         facts=tables.facts(one),
         unscored=tables.unscored(one),
         gates=tables.gates(f"Gates by policy {event.policy}, after {event.scores:,} scores", event.gates)
