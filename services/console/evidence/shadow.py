@@ -13,10 +13,8 @@ from services.console.evidence.records import read_verdicts, recorded_scores
 from services.console.output import OUTPUT, echo_json, terminal, terminal_table
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
-from shared.control import State
 from shared.control.issuing import current
-from shared.gates.policies import chosen
-from shared.gates.policy import DefaultPolicy
+from shared.gates.policies import default_policy
 from shared.log import Log
 from shared.report import tables
 from shared.report.drawing import require_charts
@@ -68,19 +66,13 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
 async def read_report(log: Log, partitions: int, model: str | None = None, past: SegmentStore | None = None) -> Report:
     """Fold all recorded scores, sealed ones included, and return the report. E-values and intervals use the alpha of
     the policy in force."""
-    state = Shadows(default_policy(await current(log)), model)
+    state = Shadows(default_policy((await current(log)).gate), model)
     async for score in recorded_scores(log, partitions, past):
         if score.event is None:
             state.unreadable += 1
         else:
             evolve(state, score.event, score.partition)
     return summarise(state, (await read_verdicts(log, partitions)).newest())
-
-
-def default_policy(state: State) -> DefaultPolicy:
-    """Return the parameters of the policy ``default`` that are in force; its defaults under another policy."""
-    thresholds = chosen(state.gate).thresholds
-    return thresholds if isinstance(thresholds, DefaultPolicy) else DefaultPolicy()
 
 
 def show(found: Report, console: Console) -> None:
