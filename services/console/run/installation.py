@@ -15,7 +15,7 @@ import click
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import found_installation
 from services.console.run.processes import GRACE_S, LONGEST_DELAY_S, Child, Supervisor, console_command
-from services.console.run.service import host
+from services.console.run.service import host, missing_observatory
 from services.console.run.status import all_alive
 from services.console.run.up_file import FILE, UpFile, refuse_second, running, terminate, unidentified
 from services.watcher.main import addresses
@@ -24,11 +24,12 @@ from shared.log import UnavailableError
 from shared.log.durability import check_server, fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
 from shared.server.embedded import EmbeddedError, EmbeddedServer
-from shared.settings import LOOPBACK, VARIABLE, Settings, find, redis_url_with_password
+from shared.settings import LOOPBACK, VARIABLE, Settings, address_of, find, redis_url_with_password
 
 READY_WITHIN_S: Final = 60.0
 LOOK_AT_SERVER_S: Final = 0.5
-LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
+OBSERVATORY: Final = "observatory"
+LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"], [OBSERVATORY])
 """The services that are not on the path from bar to decision."""
 
 
@@ -56,6 +57,8 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
     processes = [(name, words) for name, words, _ in service_names(settings)] + [("guard", ["guard"])]
     if settings.telemetry.endpoint or addresses():
         processes.append(("watcher", ["run", "watcher"]))  # its alerts have a destination
+    if settings.observatory.port and missing_observatory() is None:
+        processes.append((OBSERVATORY, ["run", OBSERVATORY]))
     return [_child(name, words, file) for name, words in processes]
 
 
@@ -176,7 +179,8 @@ async def _until_alive(settings: Settings, wanted: set[str], supervisor: Supervi
     async with opened_log(settings, "conclave:console") as log:
         while not await all_alive(log, settings.installation.partitions, wanted):
             children = supervisor.children if supervisor is not None else ()
-            ended = [child.name for child in children if child.code is not None or child.refusal]
+            needed = [child for child in children if child.name != OBSERVATORY]  # its port may be taken
+            ended = [child.name for child in needed if child.code is not None or child.refusal]
             if ended or time.monotonic() > deadline:
                 late = f"not every service was alive within {READY_WITHIN_S:.0f} s"
                 what = f"{', '.join(ended)} ended" if ended else late
@@ -217,6 +221,8 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             file.ready()
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
+            if settings.observatory.port:
+                click.echo(missing_observatory() or f"look at it in a browser: {address_of(settings.observatory)}")
             if with_feed:
                 supervisor.add(_child("feed", ["run", "feed"], chosen, finishes=True))
             await anyio.sleep_forever()
