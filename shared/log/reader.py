@@ -178,10 +178,7 @@ class StreamReader:
             if sent is None or sent.read[:2] != read[:2] or sent.read.block_ms > read.block_ms:
                 if sent is not None:
                     await self._sent.pop(slot).connection.close()  # a read may still wait at the server
-                server = self._server(read)
-                connection = await self._connection(server)
-                await connection.send(read.command, read.limit_s)
-                self._sent[slot] = sent = _Sent(read, server, connection)
+                sent = await self._dispatch(slot, read, await self._connection(self._server(read)))
             rows = await self._taken(slot)
             if rows or sent.read.block_ms:
                 return rows
@@ -211,10 +208,17 @@ class StreamReader:
         slot, server = slot_of(next(iter(read.after)).key), self._server(read)
         free = self._free.get(server)
         if free and slot not in self._sent:
-            connection = free.pop()
             with suppress(UnavailableError):  # no loss: the read is sent again when it is needed
-                await connection.send(read.command, read.limit_s)
-                self._sent[slot] = _Sent(read, server, connection)
+                await self._dispatch(slot, read, free.pop())
+
+    async def _dispatch(self, slot: int, read: _Read, connection: Connection) -> _Sent:
+        try:
+            await connection.send(read.command, read.limit_s)
+        except BaseException:
+            await connection.close()
+            raise
+        self._sent[slot] = sent = _Sent(read, self._server(read), connection)
+        return sent
 
     def _set_aside(self, slot: int, read: _Read) -> _Aside:
         aside = self._aside.pop(slot, None)

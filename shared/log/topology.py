@@ -4,6 +4,7 @@ The log is on one server, on the master of a Sentinel service, or on the masters
 each time that a connection is opened, so that a new connection leads to the new master after a failover.
 """
 
+import asyncio
 import functools
 import random
 import ssl
@@ -12,13 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import (
-    AbstractConnection,
-    ConnectionPool,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
-from redis.asyncio.connection import Connection as PlainConnection
+from redis.asyncio import connection as links
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
@@ -50,7 +46,27 @@ class WrongAddressError(RuntimeError):
     """The servers at an address are of another kind than it says. The message has what to write instead."""
 
 
-class TlsConnection(SSLConnection):
+class _Cancellable(AbstractConnection):
+    """``asyncio.wait_for`` of Python 3.11, with which redis-py limits how long a client writes, loses a cancellation
+    that comes when the write has just ended (gh-86296). Here it is not lost."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        await super().send_packed_command(command, check_health)
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
+class PlainConnection(_Cancellable, links.Connection):
+    """A connection over TCP, without TLS."""
+
+
+class UnixConnection(_Cancellable, links.UnixDomainSocketConnection):
+    """A connection over a Unix socket."""
+
+
+class TlsConnection(_Cancellable, links.SSLConnection):
     """TLS 1.2 or later, to a server with a certificate for its host name.
 
     If the address names CA certificates, only those are trusted. redis-py would also trust those of the system."""
@@ -154,7 +170,7 @@ class Topology:
     def _connecting(self, host: str, port: int, name: str = "") -> tuple[type[AbstractConnection], dict[str, Any]]:
         options = {**self._options, "client_name": name.replace(" ", "-")}
         if not host:
-            return UnixDomainSocketConnection, options
+            return UnixConnection, options
         return TlsConnection if self.address.tls else PlainConnection, {**options, "host": host, "port": port}
 
 
@@ -172,9 +188,8 @@ class SentinelTopology(Topology):
         }
         kwargs = {**options, **address.sentinel}
         self._sentinel = Sentinel(address.nodes, sentinel_kwargs=kwargs)  # type: ignore[no-untyped-call]  # has none
-        if address.sentinel["ssl"]:
-            for sentinel in self._sentinel.sentinels:
-                sentinel.connection_pool.connection_class = TlsConnection
+        for sentinel in self._sentinel.sentinels:
+            sentinel.connection_pool.connection_class = TlsConnection if address.sentinel["ssl"] else PlainConnection
 
     async def node(self, server: int) -> tuple[str, int]:
         """See ``Topology.node``."""
@@ -199,10 +214,13 @@ class SentinelTopology(Topology):
         """See ``Topology.open_at``. A Sentinel that learns late of a failover names the former master, which may be a
         replica now: it would answer reads with what it has, so its role is checked."""
         connection = await super().open_at(host, port, name, asking=asking, limit_s=limit_s)
-        facts = await connection.call(("INFO", "replication"))
-        if b"role:master" not in facts:
+        try:
+            facts = await connection.call(("INFO", "replication"))
+            if b"role:master" not in facts:
+                raise UnavailableError(f"{host}:{port} is a replica now, and a Sentinel still names it as the master")
+        except BaseException:
             await connection.close()
-            raise UnavailableError(f"{host}:{port} is a replica now, and a Sentinel still names it as the master")
+            raise
         return connection
 
     async def _not_found(self) -> UnavailableError | ServerError:

@@ -1,5 +1,7 @@
 """Several servers: a failover that Sentinel decides, and slots of a cluster that move."""
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 import redis
+from redis.asyncio.connection import AbstractConnection
 
 from bench.servers import Node, free_port, started, watched
 from shared.log import START, Commit, Owner, StreamKey, UnavailableError
@@ -256,6 +259,65 @@ async def test_a_replica_that_a_sentinel_still_names_is_not_read(
     ):
         await topology.open_at("127.0.0.1", replica.port, "test")
     await topology.close()
+
+
+def left_open() -> list[AbstractConnection]:
+    """The connections of redis-py that were not closed."""
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, AbstractConnection) and each.is_connected]
+
+
+async def test_what_is_cancelled_at_any_moment_leaves_no_connection_open(
+    watched_master: tuple[Node, Node], cluster_url: str, empty_redis_url: str
+) -> None:
+    """Opening, looking up, a command, a read that waits and one that is sent in advance are cancelled early or late,
+    and then the log is closed."""
+
+    async def work(log: RedisLog) -> None:
+        claim = await log.claim("feed", [], 0, ME, take_over=True)
+        await log.read({CONTROL: START, MARKET: START}, count=1, block_ms=0)
+        await log.commit(claim, Commit(minute_bars(0), {}, {}))
+        await log.read({CONTROL: START, MARKET: START}, count=1, block_ms=1, ahead=True)
+        await log.read({CONTROL: START, MARKET: "9-0"}, count=1, block_ms=60_000)
+
+    for url in (address(watched_master[1]), cluster_url, empty_redis_url):
+        for tenths in range(0, 90, 5):
+            log = RedisLog(url, patience_s=5.0)
+            task = asyncio.create_task(work(log))
+            await asyncio.wait([task], timeout=tenths / 10_000)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await log.close()
+        assert not left_open(), url
+
+
+async def test_a_client_loses_no_cancellation(masters: list[Node]) -> None:
+    """One that comes at any step of the event loop."""
+    topology = topology_of(masters[0].url)
+    async with await topology.client(0, "test") as client:
+
+        async def ask() -> None:
+            while True:
+                await client.dbsize()
+
+        for steps in range(60):
+            task = asyncio.create_task(ask())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=1.0)
+            assert task.cancelled(), f"{steps} steps"
+    await topology.close()
+
+
+async def test_a_master_that_does_not_tell_its_role_is_left(watched_master: tuple[Node, Node]) -> None:
+    master, sentinel = watched_master
+    master.client.acl_setuser("clerk", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"])
+    topology = topology_of(address(sentinel).replace("://", "://clerk:x@"))
+    with pytest.raises(ServerError, match="NOPERM"):
+        await topology.open(0, "test")
+    await topology.close()
+    assert not left_open()
 
 
 async def test_a_sentinel_named_as_a_server_and_the_reverse_are_refused_with_the_line_to_write(
