@@ -111,19 +111,24 @@ class Projection:
         return time.monotonic() - self._turned_at
 
     async def begin(self) -> None:
-        """Read control, and go on from the file. Without one, or if it is of another installation, start as described in
-        ``services.observatory``."""
+        """Read control, and go on from the file. Without one, or if it is of another installation, start as
+        ``services.observatory`` describes."""
         await self.clock.read(self.log)
         await self._read_control()
-        kept = self._load()
+        await self._start(self._load())
+
+    async def _start(self, kept: Kept) -> None:
+        """Go on from ``kept``. A stream that it does not know is read from its beginning, or from some days ago."""
         self.state = core.initial(kept.state, default_policy(self.newest.gate))
         since = f"{max(self.now - self._days * 86_400_000, 0)}-0"
-        starts = dict.fromkeys(FROM_THE_BEGINNING, START) | dict.fromkeys(RECENT, since)
-        for stream, start in starts.items():
+        for stream in (*FROM_THE_BEGINNING, *RECENT):
             for number in range(1 if stream in GLOBAL else self.partitions):
                 place = StreamKey(stream, number)
                 self._places[place.key] = place
-                self.positions[place.key] = kept.positions.get(place.key, start)
+                first = START
+                if stream in RECENT:
+                    first = min(since, (await self.log.extent(place)).last, key=order)
+                self.positions[place.key] = kept.positions.get(place.key, first)
         for envelope in self.control.envelopes:
             core.apply_command(self.state, envelope.event)
 
@@ -206,23 +211,30 @@ class Projection:
         self.mark("status")
 
     async def _compare(self) -> None:
-        """Check that the log is the one that was read. If the server lost its last writes, read control again from its
-        beginning, and other streams from their end if that is before what was read; the services raise the alarm."""
+        """Check that the log is the one that was read. If the server lost its last writes, read all streams again: what
+        is shown must be on the log. The services raise the alarm."""
         if self.log.opened == self._connections and time.monotonic() - self._compared_at < COMPARE_S:
             return
-        if self.log.opened != self._connections:
-            for key, read in self.positions.items():
-                end = (await self.log.extent(self._places[key])).last
-                if order(end) < order(read) and end != START:
-                    _log.error("%s was read up to %s and ends at %s: the server lost its last writes", key, read, end)
-                    self.positions[key] = end
+        lost = await self._lost() if self.log.opened != self._connections else ""
         self._connections, self._compared_at = self.log.opened, time.monotonic()
         try:
             await self.log.check(marks_of(self.control.reader))
         except TruncatedLogError as error:
-            _log.error("%s", error)
-            self.control, self._connections = Configurations(), -1
+            lost = str(error)
+        if lost:
+            _log.error("%s; all streams are read again", lost)
+            self.control, self._connections, self.caught_up = Configurations(), -1, False
             await self._read_control()
+            await self._start(Kept())
+            self.mark("control", "status", *self.state.series)
+
+    async def _lost(self) -> str:
+        """Return which stream ends before what was read of it; '' if none does."""
+        for key, read in self.positions.items():
+            end = (await self.log.extent(self._places[key])).last
+            if order(end) < order(read):
+                return f"{key} was read up to {read} and ends at {end}: the server lost its last writes"
+        return ""
 
     def mark(self, *topics: str) -> None:
         """Note that topics changed (a series, a stream, ``status``), and wake the pages that follow."""

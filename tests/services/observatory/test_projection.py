@@ -99,6 +99,21 @@ async def test_a_server_that_does_not_answer_is_shown_and_read_on_from(replayed:
     assert projection.error == ""
 
 
+async def test_what_the_server_lost_is_no_longer_shown(replayed: Replayed, opened: Opened) -> None:
+    log = await filled(replayed, 0.5)
+    image = log.image()
+    await more(log, replayed, 0.5, 1.0)
+    projection = await caught_up(opened(log))
+    log.restore(image)
+    projection._connections = -1  # a server that was replaced broke them
+    await projection.turn()
+    while not projection.caught_up:
+        await projection.turn()
+    await projection.turn()
+    straight = await caught_up(Projection(await filled(replayed, 0.5), 1, Path("none"), clock=projection.clock))
+    assert screens(projection) == screens(straight)
+
+
 async def test_topics_that_changed_are_known_and_wake_whoever_waits(replayed: Replayed, opened: Opened) -> None:
     log = await filled(replayed, 0.5)
     projection = await caught_up(opened(log))
