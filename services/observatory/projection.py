@@ -40,19 +40,21 @@ PIECE_S: Final = 0.01
 LOOK_S: Final = 1.0
 """Between two looks at the consumer groups."""
 COMPARE_S: Final = 5.0
-SAVE_S: Final = 30.0
+SAVE_S: Final = 60.0
+LENGTH: Final = 4
+"""Bytes of the file that say how long its head is."""
 REMEMBERED: Final = 10_000
 """Series and topics whose last change is remembered for pages that follow them."""
 _log = logging.getLogger(GROUP)
 
 
 class Kept(Struct):
-    """The content of ``observatory.bin``. ``log_id``: the installation. ``positions``: the last entry read, by stream.
-    ``state``: that of the core, encoded."""
+    """What ``observatory.bin`` begins with; the state of the core follows, encoded, to the end of the file.
+
+    ``log_id``: the installation. ``positions``: the last entry read, by stream."""
 
     log_id: str = ""
     positions: dict[str, str] = field(default_factory=dict)
-    state: bytes = b""
 
 
 class Projection:
@@ -115,11 +117,12 @@ class Projection:
         ``services.observatory`` describes."""
         await self.clock.read(self.log)
         await self._read_control()
-        await self._start(self._load())
+        kept, state = self._load()
+        await self._start(kept, state)
 
-    async def _start(self, kept: Kept) -> None:
-        """Go on from ``kept``. A stream that it does not know is read from its beginning, or from some days ago."""
-        self.state = core.initial(kept.state, default_policy(self.newest.gate))
+    async def _start(self, kept: Kept, state: State | None) -> None:
+        """Go on from what was kept. A stream that is not known is read from its beginning, or from some days ago."""
+        self.state = state or core.initial(policy=default_policy(self.newest.gate))
         since = f"{max(self.now - self._days * 86_400_000, 0)}-0"
         for stream in (*FROM_THE_BEGINNING, *RECENT):
             for number in range(1 if stream in GLOBAL else self.partitions):
@@ -132,19 +135,21 @@ class Projection:
         for envelope in self.control.envelopes:
             core.apply_command(self.state, envelope.event)
 
-    def _load(self) -> Kept:
+    def _load(self) -> tuple[Kept, State | None]:
         try:
-            kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
-            core.initial(kept.state)
+            data = self._file.read_bytes()
+            begins = LENGTH + int.from_bytes(data[:LENGTH])
+            kept = msgspec.msgpack.decode(data[LENGTH:begins], type=Kept)
+            state = core.initial(data[begins:])
         except FileNotFoundError:
-            return Kept()
+            return Kept(), None
         except (OSError, *UNDECODABLE) as error:
             _log.warning("%s cannot be read, so the streams are read again: %s", self._file, error)
-            return Kept()
+            return Kept(), None
         if kept.log_id != self.newest.log_id:
             _log.warning("%s is of another installation, so the streams are read again", self._file)
-            return Kept()
-        return kept
+            return Kept(), None
+        return kept, state
 
     async def turn(self) -> None:
         """Wait for entries, at most ``BLOCK_MS``, and fold them; look at the groups once a second. A server that does
@@ -225,7 +230,7 @@ class Projection:
             _log.error("%s; all streams are read again", lost)
             self.control, self._connections, self.caught_up = Configurations(), -1, False
             await self._read_control()
-            await self._start(Kept())
+            await self._start(Kept(), None)
             self.mark("control", "status", *self.state.series)
 
     async def _lost(self) -> str:
@@ -268,9 +273,12 @@ class Projection:
         self._storage.attempt(self._file, self._replace)
 
     def _replace(self) -> None:
-        kept = Kept(self.newest.log_id, self.positions, core.snapshot(self.state))
+        head = msgspec.msgpack.encode(Kept(self.newest.log_id, self.positions))
         new = self._file.with_suffix(".new")
-        new.write_bytes(msgspec.msgpack.encode(kept))
+        with new.open("wb") as file:
+            file.write(len(head).to_bytes(LENGTH))
+            file.write(head)
+            file.write(core.snapshot(self.state))  # may be a hundred megabytes: not copied once more
         os.replace(new, self._file)
 
     def _count(self, entries: Sequence[Entry], started: int) -> None:

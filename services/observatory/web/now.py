@@ -14,7 +14,7 @@ from services.observatory.web.site import SiteOf, View
 async def now_page(site: SiteOf, search: FromQuery[str] = "", page: FromQuery[int] = 1) -> Response[str]:
     """Show whether all is well."""
     view = View("now", search=search[:64], page=page)
-    return whole(site, "now.html", here="now", live=query(view), screen=site.now(view), search=view.search)
+    return whole(site, "now.html", here="now", live=query(view), screen=site.now(view), search=view.search, cards="")
 
 
 def query(view: View) -> str:

@@ -85,10 +85,10 @@ def _now(site: Site, view: View) -> Parts:
         "side": render("parts/side.html", screen=screen, patch=True),
         "more": render("parts/more.html", screen=screen, search=view.search, patch=True),
     }
-    cards = {series.name: render("parts/card.html", series=series, patch=True) for series in screen.series}
+    cards = {f"card {one.name}": render("parts/card.html", series=one, patch=False) for one in screen.series}
     # The order of the cards is a part of its own: a page that has another one is sent all of them.
-    parts["series"] = render("parts/series.html", screen=screen, patch=True)
-    return {**parts, **{f"card {name}": card for name, card in cards.items()}}
+    parts["series"] = render("parts/series.html", screen=screen, cards="".join(cards.values()), patch=True)
+    return {**parts, **{name: card.replace("<li ", '<li hx-swap-oob="morph" ', 1) for name, card in cards.items()}}
 
 
 def _models(site: Site, view: View) -> Parts:

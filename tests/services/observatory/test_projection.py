@@ -9,7 +9,7 @@ from bench.replayed import Replayed
 from services.console.evidence.shadow import read_report
 from services.observatory import core
 from services.observatory.gathering import find
-from services.observatory.projection import Kept, Projection
+from services.observatory.projection import LENGTH, Kept, Projection
 from services.observatory.screens import history, models, now
 from services.observatory.screens.now import Around
 from shared.control.issuing import history as entries_of
@@ -54,7 +54,9 @@ async def test_a_file_that_is_damaged_or_of_another_installation_is_not_used(
     whole.save()
     file = tmp_path / "observatory.bin"
     good = file.read_bytes()
-    for damaged in (good[:100], b"nothing", msgspec.msgpack.encode(Kept("other", {}, core.snapshot(core.State())))):
+    head = msgspec.msgpack.encode(Kept("other"))
+    other = len(head).to_bytes(LENGTH) + head + core.snapshot(core.State())
+    for damaged in (good[:100], good[:-9], b"nothing", b"", other):
         file.write_bytes(damaged)
         assert screens(await caught_up(opened(log))) == screens(whole)
     file.write_bytes(good)
