@@ -84,7 +84,17 @@ def test_a_bar_that_was_written_twice_or_out_of_order_counts_once() -> None:
 
 def test_missing_bars_are_holes_with_the_reason_of_the_exchange() -> None:
     state = given(State(), "market", bar(0), bar(3), bar(6))
-    absent = BarsAbsent("binance", "BTCUSDT", MINUTE, BEGIN + MINUTE, 2, "not_published", "none", "", BEGIN)
+    absent = BarsAbsent(
+        exchange="binance",
+        symbol="BTCUSDT",
+        interval_ms=MINUTE,
+        first=BEGIN + MINUTE,
+        count=2,
+        reason="not_published",
+        policy="none",
+        detail="",
+        at=BEGIN,
+    )
     given(state, "venue", absent)
     screen = symbol.screen(state, Control(), Around(now=BEGIN), NAME)
     assert screen is not None
@@ -104,9 +114,9 @@ def test_the_gain_of_the_day_counts_from_the_last_close_before_it() -> None:
 
 
 def test_an_alert_stands_until_it_is_resolved_and_both_are_noted() -> None:
-    state = given(State(), "alarms", StorageFailed("voter", "vm", "x.bin", "full", BEGIN))
+    state = given(State(), "alarms", StorageFailed(group="voter", host="vm", file="x.bin", detail="full", at=BEGIN))
     assert [alert.alert for alert in shown(state).status.alerts] == ["storage-failed"]
-    given(state, "alarms", StorageRecovered("voter", "vm", "x.bin", BEGIN), begin=BEGIN + 5 * MINUTE)
+    given(state, "alarms", StorageRecovered(group="voter", host="vm", file="x.bin", at=BEGIN), begin=BEGIN + 5 * MINUTE)
     assert shown(state).status.alerts == ()
     assert [(notice.alert, notice.kind) for notice in shown(state).notices] == [
         ("storage-failed", "resolved"),

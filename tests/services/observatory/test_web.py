@@ -63,7 +63,7 @@ async def test_every_screen_answers_and_leads_nowhere_that_does_not(served: Serv
     seen, left = set[str](), await paths(served)
     while left:
         path = left.pop()
-        if path in seen or len(seen) > 60:
+        if path in seen or len(seen) > 30:
             continue
         seen.add(path)
         found = await answer(served, path)
