@@ -9,10 +9,11 @@ CONSOLE := docker compose run --rm console
 CONSOLE_ML := docker compose run --rm console-ml
 DEMO_BARS := --synthetic sequence --symbols 4 --count 3000 --source-seed 2
 FIRST := --actor demo --reason 'first models'
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: screenshots telemetry help demo test test-stack test-cluster fuzz lint types format bench schemas docs up down demo-stack wheels clean
+.PHONY: screenshots telemetry help demo test test-long test-stack test-cluster fuzz lint types format bench schemas docs up down demo-stack wheels clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +29,12 @@ $(VENV)/.%: pyproject.toml constraints.txt
 demo: $(VENV)/.demo ## Bars in, decisions out, on an embedded Redis; BARS=<file or folder> for real bars
 	@$(BIN)/conclave demo $(if $(BARS),--bars '$(BARS)') $(DEMO)
 
-test: $(VENV)/.test ## All tests that need neither Docker nor systemd
+test: $(VENV)/.test ## The tests that need neither Docker nor systemd nor half a minute each
 	@command -v chromium >/dev/null || echo 'no Chromium here: tests/services/observatory/test_browser.py is skipped (apt-get install chromium)'
-	@$(BIN)/python -m pytest -m 'not stack and not cluster' -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -m 'not long and not stack and not cluster' $(SIDE_BY_SIDE) $(TESTS)
+
+test-long: $(VENV)/.test ## The tests that take half a minute or more: whole installations over all their life, and fits
+	@$(BIN)/python -m pytest -m long $(SIDE_BY_SIDE) $(TESTS)
 
 test-stack: $(VENV)/.test ## The tests that need Docker, systemd or minutes
 	@$(BIN)/python -m pytest -m stack -rs $(TESTS)

@@ -137,19 +137,21 @@ async def storm(promotions: int, kills: int, seed: int) -> Tally:
     rng = random.Random(seed)
     log = MemoryLog()
     workers = [FakeWorker(log, model, rng) for model in MODELS]
-    doors = [ControlWriter(log), ControlWriter(log)]
+    writers = [ControlWriter(log), ControlWriter(log)]
     for command in _founding():
-        await doors[0].issue(command, actor="bench", reason="begin")
+        await writers[0].issue(command, actor="bench", reason="begin")
     done = refused = intrusions = 0
     bars: list[Bar] = []
     moments = set(rng.sample(range(promotions), kills))
 
-    async def operate(door: ControlWriter, name: str) -> None:
+    async def operate(writer: ControlWriter, name: str) -> None:
         nonlocal done, refused
-        state = await door.state()
+        state = await writer.state()
         try:
             command = _wish(rng, state)
-            await door.issue(command, actor=name, reason="swap", expects=state.version if rng.random() < 0.1 else None)
+            await writer.issue(
+                command, actor=name, reason="swap", expects=state.version if rng.random() < 0.1 else None
+            )
             done += isinstance(command, Promote)
         except RefusedError:
             refused += 1
@@ -161,10 +163,10 @@ async def storm(promotions: int, kills: int, seed: int) -> Tally:
             before = done
             if rng.random() < 0.2:
                 async with anyio.create_task_group() as race:
-                    race.start_soon(operate, doors[0], "ada")
-                    race.start_soon(operate, doors[1], "bo")
+                    race.start_soon(operate, writers[0], "ada")
+                    race.start_soon(operate, writers[1], "bo")
             else:
-                await operate(rng.choice(doors), "ada")
+                await operate(rng.choice(writers), "ada")
             if rng.random() < 0.01:
                 intrusions += await _intrude(log, rng)
             bars.append(Bar(rng.choice(SYMBOLS), (len(bars) + 1) * MINUTE))

@@ -1,15 +1,16 @@
 """Offer mutated inputs to everything that reads what others wrote: each is read, or refused with its reason.
 
-The readers are those of streams (every event type), command files, settings, bar files (CSV, JSON, Parquet,
-compressed), manifests, golden vectors, safetensors, state dicts, scalers, sealed files of the archive, and cuts. An
-input is a valid sample that was changed by one to four random mutations: flipped bits, bytes that parsers trip over,
-parts that were removed, repeated, or taken from another sample. Where a digest protects the content, half of the inputs
-get the digest that fits, so that the reader goes on to the content.
+The readers are those of streams (every event type), command files, settings, bar files (text and JSON of all formats,
+Parquet, Feather, compressed), manifests, golden vectors, safetensors, state dicts, scalers, sealed files of the
+archive, and cuts. An input is a valid sample that was changed by one to four random mutations: flipped bits, bytes that
+parsers trip over, parts that were removed, repeated, or taken from another sample. Where a digest protects the content,
+half of the inputs get the digest that fits, so that the reader goes on to the content.
 
 A failure is any exception except the one that the reader documents. It is printed with its seed. Weights of XGBoost and
 LightGBM are left out: a child process opens them (``shared.artifacts``), since their libraries can crash.
 
-``SEED=<number>`` chooses other inputs, ``INPUTS=<number>`` how many.
+Command lines follow (``bench.fuzz_commands``). ``SEED=<number>`` chooses other inputs, ``INPUTS=<number>`` and
+``LINES=<number>`` how many.
 """
 
 import gzip
@@ -23,10 +24,12 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import click
 from rich.progress import track
 
+from bench import fuzz_commands
 from bench import fuzz_samples as samples
 from bench.harness import Figure
 from schemas.codec import UnreadableError, opened
@@ -35,7 +38,8 @@ from services.console.control.issue import command_file, command_of
 from shared.archive import cuts, sealed
 from shared.artifacts.artifact import ArtifactError, read_golden
 from shared.artifacts.manifest import ManifestError, parse
-from shared.bars.rows import SourceError
+from shared.bars.columns import stated_columns
+from shared.bars.rows import Good, SourceError
 from shared.bars.source import open_source
 from shared.families.base import WeightsError
 from shared.families.tensors import arrays_in
@@ -97,7 +101,19 @@ def _in_file(folder: Path, name: str, read: Callable[[Path], object], data: byte
 
 
 def _bars(path: Path) -> int:
-    return sum(1 for _ in open_source(path, symbol="BTC", interval_ms=60_000).rows())
+    try:
+        source = open_source(path)
+    except SourceError as error:
+        if "--zone" not in str(error):
+            raise
+        source = open_source(path, zone=ZoneInfo("Europe/Athens"))
+    return sum(isinstance(row, Good) for row in source.rows())
+
+
+def _stated_bars(path: Path) -> int:
+    columns = stated_columns(["time=1,open=2,high=3", "low=4,close=5,volume=6"])
+    rows = open_source(path, symbol="BTC", interval_ms=60_000, columns=columns).rows()
+    return sum(isinstance(row, Good) for row in rows)
 
 
 def _command(data: bytes) -> object:
@@ -139,17 +155,25 @@ def targets(folder: Path) -> list[Target]:
         Target(f"stream {stream}", encoded_events, partial(opened, stream), (UnreadableError,))
         for stream, encoded_events in by_stream.items()
     ]
+    parquet, feather = samples.tables(folder)
     sealed_file = samples.sealed_file(MARKET, by_stream["market"][0])
     assert _sealed(sealed_file)
     in_file = partial(partial, _in_file, folder)
+    bars = [
+        Target("bars, text", samples.texts_of_programs(), in_file("BTC-USDT-1m.csv", _bars), (SourceError,)),
+        Target("bars, JSON", samples.responses(), in_file("BTC-USDT-1m.json", _bars), (SourceError,)),
+        Target("bars, gzip", [gzip.compress(samples.CSV)], in_file("BTC-USDT-1m.csv.gz", _bars), (SourceError,)),
+        Target("bars, zip", [samples.zipped()], in_file("BTC-USDT-1m.zip", _bars), (SourceError,)),
+        Target("bars, Parquet", parquet, in_file("BTC-USDT-1m.parquet", _bars), (SourceError,)),
+        Target("bars, Feather", feather, in_file("BTC-USDT-1m.feather", _bars), (SourceError,)),
+        Target("bars, stated", samples.rows_without_names(), in_file("bars.csv", _stated_bars), (SourceError,)),
+    ]
+    assert all(target.read(sample) for target in bars for sample in target.samples)
     return [
         *found,
         Target("command file", [samples.COMMAND], _command, (click.UsageError,)),
         Target("settings", [samples.settings()], in_file("s.toml", lambda path: load(path, {})), (SettingsError,)),
-        Target("bars, CSV", [samples.CSV], in_file("bars.csv", _bars), (SourceError,)),
-        Target("bars, JSON", [samples.JSON], in_file("bars.json", _bars), (SourceError,)),
-        Target("bars, gzip", [gzip.compress(samples.CSV)], in_file("bars.csv.gz", _bars), (SourceError,)),
-        Target("bars, Parquet", [samples.parquet(folder)], in_file("bars.parquet", _bars), (SourceError,)),
+        *bars,
         Target("manifest", [samples.manifest()], parse, (ManifestError,)),
         Target("golden vectors", [samples.golden()], read_golden, (ArtifactError,)),
         Target("safetensors", [samples.weights()], lambda data: arrays_in(data, "w"), (WeightsError,)),
@@ -191,7 +215,7 @@ def offer(inputs: int, seed: int, folder: Path) -> Outcome:
 
 
 def run(quick: bool) -> dict[str, Figure]:
-    """Return the numbers of inputs that were read, refused, and failed."""
+    """Return the numbers of inputs that were read, refused, and failed, and those of command lines."""
     inputs = int(os.environ.get("INPUTS", QUICK_INPUTS if quick else INPUTS))
     with tempfile.TemporaryDirectory(prefix="conclave-fuzz-") as name:
         kinds, failures = offer(inputs, int(os.environ.get("SEED", "1")), Path(name))
@@ -203,4 +227,5 @@ def run(quick: bool) -> dict[str, Figure]:
         "refused": Figure(kinds["refused"], "inputs"),
         "refused_without_reason": Figure(kinds["no reason"], "inputs", "<= 0"),
         "failed": Figure(kinds["failed"], "inputs", "<= 0"),
+        **fuzz_commands.measured(quick),
     }

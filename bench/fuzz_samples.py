@@ -1,6 +1,9 @@
 """Valid inputs of every reader that ``bench.fuzz`` tries."""
 
 import io
+import json
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +20,7 @@ from shared.labels.batch import LabelSpec
 from shared.log import Entry, StreamKey
 from shared.settings import describe
 
-FIRST_MS: Final = 1_600_000_000_000
+FIRST_MS: Final = 1_600_000_020_000
 ROWS: Final = [f"{FIRST_MS + 60_000 * n},1.0,2.0,0.5,1.5,{n}" for n in range(40)]
 CSV: Final = "\n".join(["open_time,open,high,low,close,volume", *ROWS]).encode()
 KLINE: Final = '[{},"1.0","2.0","0.5","1.5","10.0",{},"12.0",5,"4.0","6.0","0"]'
@@ -39,16 +42,79 @@ def settings() -> bytes:
     return "\n".join("\n".join([f"[{name}]", *lines]) for name, lines in sections.items()).encode()
 
 
-def parquet(folder: Path) -> bytes:
-    """Return bars as Parquet. It is written to ``folder`` first."""
+FIRST_S: Final = FIRST_MS // 1000
+LISTS: Final = [[FIRST_S + 60 * n, 1.0, 2.5, 0.5, 1.5 + n / 100, 2.0] for n in range(20)]
+
+
+def _lines(header: str, rows: Sequence[Sequence[object]], separator: str = ",") -> bytes:
+    return "\n".join([*([header] if header else []), *(separator.join(map(str, row)) for row in rows)]).encode()
+
+
+def zipped() -> bytes:
+    """Return bars as the only file of a zip archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bars.csv", CSV)
+    return buffer.getvalue()
+
+
+def rows_without_names() -> list[bytes]:
+    """Return bars as text, of which only the caller can state the columns."""
+    return [_lines("", LISTS), _lines("", [[*row, "x"] for row in LISTS], ";")]
+
+
+def texts_of_programs() -> list[bytes]:
+    """Return bars as text, as different programs write them."""
+    clocks = [f"2024.12.01\t00:{n:02}:00" for n in range(20)]
+    okx = "instrument_name,open,high,low,close,vol,vol_ccy,vol_quote,open_time,confirm"
+    terminal = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<VOL>"
+    site = "https://www.CryptoDataDownload.com\nunix,date,open,high,low,close,Volume BTC,Volume USD"
+    return [
+        CSV,
+        _lines("", [[*row, 7] for row in LISTS]),
+        _lines("", [[at * 1000, *row, at * 1000 + 59_999, 1, 1, 1, 1, 0] for at, *row in LISTS]),
+        _lines(okx, [["A-B", *row, 1, 1, at * 1000, 1] for at, *row in LISTS]),
+        _lines(terminal, [[clock, *row[1:]] for clock, row in zip(clocks, LISTS, strict=True)], "\t"),
+        _lines("", [[clock[:16].replace("\t", " "), *row[1:]] for clock, row in zip(clocks, LISTS, strict=True)]),
+        _lines(site, [[at, f"2020-09-13 12:{27 + n:02}:00", *row, 1] for n, (at, *row) in enumerate(LISTS)]),
+        _lines("time,open,high,low,close,Volume,Volume MA", [[*row, ""] for row in LISTS]),
+    ]
+
+
+def responses() -> list[bytes]:
+    """Return bars as JSON, as different interfaces answer."""
+    named = [
+        dict(zip(("start", "open", "high", "low", "close", "volume"), map(str, row), strict=True)) for row in LISTS
+    ]
+    texts = [[str(at * 1000), *map(str, row), "1"] for at, *row in reversed(LISTS)]
+    answers: list[object] = [
+        [[at * 1000, *row] for at, *row in LISTS],
+        [[at, low, high, first, last, volume] for at, first, high, low, last, volume in LISTS],
+        {"candles": named},
+        {"data": {"pair": "BTC/USD", "ohlc": [{"timestamp": row["start"], **row} for row in named]}},
+        {"retCode": 0, "result": {"symbol": "BTCUSDT", "list": texts}},
+        {"code": "0", "data": [[*row, "1", "1"] for row in texts]},
+        {"error": [], "result": {"XXBTZUSD": [[*row[:5], "1.0", row[5], 7] for row in LISTS], "last": 1}},
+    ]
+    return [JSON, *(json.dumps(answer).encode() for answer in answers)]
+
+
+def tables(folder: Path) -> tuple[list[bytes], list[bytes]]:
+    """Return bars as Parquet and as Feather. They are written to ``folder`` first."""
     import pyarrow as pa  # an optional dependency
+    from pyarrow import feather  # an optional dependency
     from pyarrow import parquet as files  # an optional dependency
 
     times = [FIRST_MS + 60_000 * number for number in range(40)]
-    columns: dict[str, Any] = {"open_time": times, **{name: [1.0] * 40 for name in ("open", "high", "low", "close")}}
-    path = folder / "sample.parquet"
-    files.write_table(pa.table({**columns, "volume": [2.0] * 40}), path)
-    return path.read_bytes()
+    columns: dict[str, Any] = {name: [1.0] * 40 for name in ("open", "high", "low", "close", "volume")}
+    as_parquet, as_feather = [], []
+    for kind in (pa.int64(), pa.timestamp("ms"), pa.timestamp("ms", "UTC")):
+        table = pa.table({"open_time": pa.array(times, kind), **columns})
+        files.write_table(table, folder / "sample.parquet")
+        as_parquet.append((folder / "sample.parquet").read_bytes())
+        feather.write_feather(table, str(folder / "sample.feather"), compression="lz4")
+        as_feather.append((folder / "sample.feather").read_bytes())
+    return as_parquet, as_feather
 
 
 def weights() -> bytes:

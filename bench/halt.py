@@ -65,9 +65,9 @@ async def found(log: Log) -> None:
             prior=(0.25, 0.5, 0.25),
         )
         commands += [registered, Promote(model, artifact, forced=True, weight=weight)]
-    door = ControlWriter(log)
+    writer = ControlWriter(log)
     for command in (*commands, SetVotingPolicy(quorum_count=2, edge=0.05)):
-        await door.issue(command, actor="bench", reason="begin")
+        await writer.issue(command, actor="bench", reason="begin")
 
 
 def ballots(bar: int, version: int, head: bytes) -> list[Encoded]:
@@ -168,7 +168,7 @@ class Operator:
     """Halts and resumes."""
 
     def __init__(self, log: Log, voter: "subprocess.Popen[bytes]") -> None:
-        self.log, self.voter, self.door = log, voter, ControlWriter(log)
+        self.log, self.voter, self.writer = log, voter, ControlWriter(log)
 
     async def round(self, *, suspended: bool) -> Round:
         """Halt and resume once. ``suspended``: the voter is suspended during the halt, and continued afterwards."""
@@ -182,7 +182,7 @@ class Operator:
             await self.log.fence(0)
         floor = 1000 * (time.perf_counter() - begun)
         begun = time.perf_counter()
-        await self.door.issue(Halt(), actor="bench", reason="a halt")
+        await self.writer.issue(Halt(), actor="bench", reason="a halt")
         took = 1000 * (time.perf_counter() - begun)
         accepted, mark = await added(self.log, INTENTS), (await self.log.extent(DECISIONS)).last
         if suspended:
@@ -196,7 +196,7 @@ class Operator:
         ]
         halted = sum(isinstance(event, DecisionMade) and event.intent == "halted" for event in decided)
         assert halted == len(decided), f"{len(decided) - halted} of {len(decided)} decisions after a halt do not say so"
-        await self.door.issue(Resume(), actor="bench", reason="its end")
+        await self.writer.issue(Resume(), actor="bench", reason="its end")
         return Round(took, floor, after - accepted, halted, accepted - before)
 
     async def _more(self, place: StreamKey, count: int) -> None:

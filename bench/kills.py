@@ -6,7 +6,8 @@ operator promotes, rolls back, changes weights, starts and stops shadows, halts 
 victims take turns: each service, the feed and the server, at each step of a commit; a service that commits rarely is
 killed at a random moment. One kill in twelve is a suspension beyond the lease, one a SIGTERM. In between, their
 connections are disturbed: some are left half open, all are slow, all are closed again and again, the server pauses, is
-out of memory or becomes a replica, and a service has no file descriptor left for a new connection.
+out of memory, accepts half as many connections or becomes a replica, and a service has no file descriptor left for a
+new connection.
 
 At the end the feed stops and everything drains. ``verify`` recomputes all layers: whatever was lost, doubled or made
 under two configurations is a difference. Bars are compared with the source. The time to be live is measured from the
@@ -66,7 +67,7 @@ DISTURBED_S: Final = 3.0
 SLOW_S: Final = 0.05
 MOVED: Final = 40
 """When so many decisions were made after a disturbance of connections, and every group got on, it is over."""
-CONNECTIONS: Final = ("half_open", "no_descriptor", "slow", "closed", "paused", "no_memory", "replica")
+CONNECTIONS: Final = ("half_open", "no_descriptor", "slow", "closed", "paused", "no_memory", "no_clients", "replica")
 COMMITTING: Final = ("feature-builder", "ensemble-voter", "executor", "shadow-recorder", "gate-evaluator", "feed")
 
 
@@ -231,6 +232,12 @@ class Bench:
                 client.config_set("maxmemory", 1)
                 time.sleep(DISTURBED_S)
                 client.config_set("maxmemory", 0)
+            case "no_clients":
+                most = str(client.config_get("maxclients")["maxclients"])
+                client.config_set("maxclients", len(client.client_list()) // 2)
+                client.client_kill_filter(_type="normal")
+                time.sleep(DISTURBED_S)
+                client.config_set("maxclients", most)
             case _:
                 client.replicaof("127.0.0.1", 1)
                 time.sleep(DISTURBED_S)

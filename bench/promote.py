@@ -35,7 +35,7 @@ from schemas.control import Promote, Rollback
 from schemas.decisions import DecisionMade
 from shared.control import EMPTY, State, fold
 from shared.control.issuing import ControlWriter, current, history
-from shared.control.readiness import evidence, with_evidence
+from shared.control.readiness import evidence, with_readiness
 from shared.log import Mark, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import owner
@@ -75,8 +75,8 @@ async def operate(url: str, first: str, second: str, kind: str, count: int) -> N
         return await append(place, entry_id, data, marks=marks)
 
     log.append_at = timed  # type: ignore[method-assign]  # only measures the time
-    door, dice = ControlWriter(log), random.Random(count)
-    state = await door.state()
+    writer, dice = ControlWriter(log), random.Random(count)
+    state = await writer.state()
     print("ready", flush=True)
     sys.stdin.readline()
     appended = {}
@@ -84,9 +84,9 @@ async def operate(url: str, first: str, second: str, kind: str, count: int) -> N
         await anyio.sleep(dice.uniform(*GAPS_S))
         other = second if state.models[MODEL].champion == first else first
         wanted = Rollback() if kind == "rollback" else Promote(MODEL, other, forced=True)
-        command, missing = await with_evidence(log, state, wanted)
+        command, missing = await with_readiness(log, state, wanted)
         assert not missing, missing
-        state = (await door.issue(command, actor="bench", reason="a swap")).state
+        state = (await writer.issue(command, actor="bench", reason="a swap")).state
         appended[state.version] = moments[-1]
     print(json.dumps(appended), flush=True)
     await log.close()

@@ -47,8 +47,8 @@ class Pair(NamedTuple):
 class Swaps:
     """Starts and stops shadows, and times the bars in between."""
 
-    def __init__(self, market: Market, door: ControlWriter, log: RedisLog, bars: Iterator[list[Encoded]]) -> None:
-        self.market, self.door, self.log = market, door, log
+    def __init__(self, market: Market, writer: ControlWriter, log: RedisLog, bars: Iterator[list[Encoded]]) -> None:
+        self.market, self.writer, self.log = market, writer, log
         self.bars = bars
         self.after = START
         self.loads: list[int] = []
@@ -73,11 +73,11 @@ class Swaps:
         return found
 
     async def _issue(self, command: StartShadow | StopShadow | Promote) -> None:
-        await self.door.issue(command, actor="bench", reason="a swap")
+        await self.writer.issue(command, actor="bench", reason="a swap")
 
     async def prepare(self, pair: Pair) -> None:
         """Make the warm artifact a former champion that is not in shadow."""
-        state = await self.door.state()
+        state = await self.writer.state()
         champion = state.models[pair.model].champion
         assert champion is not None
         for artifact in (pair.warm, champion):

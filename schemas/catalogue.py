@@ -14,7 +14,7 @@ from schemas.features import FeatureEvent
 from schemas.gates import GateEvent
 from schemas.market import MarketEvent
 from schemas.operations import AlarmEvent, DeadEvent
-from schemas.orders import OrderEvent
+from schemas.orders import OrdersEvent
 from schemas.predictions import PredictionEvent
 from schemas.readiness import ReadinessEvent
 from schemas.scores import ScoreEvent
@@ -167,9 +167,9 @@ STREAMS: Final[dict[str, StreamSpec]] = {
         StreamSpec(
             name="orders",
             codec="json",
-            events=OrderEvent,
+            events=OrdersEvent,
             writers=("executor",),
-            readers=("archiver", "observatory", "console"),
+            readers=("archiver", "watcher", "observatory", "console"),
             partitioned=True,
             retention_ms=None,
             version=1,
@@ -259,7 +259,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=None,
             version=1,
-            summary="What a person should know: gaps, lost groups, a replaced owner.",
+            summary="What a person should know: lost or refused entries, replaced owners, clocks and disks that fail.",
         ),
         StreamSpec(
             name="venue",

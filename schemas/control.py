@@ -104,7 +104,7 @@ class Promote(Struct, frozen=True, omit_defaults=True, tag="promote"):
     that were read, one for each partition. If either is missing, ``forced`` is needed. ``weight`` is for a model that
     has no weight yet. ``accept_changes`` acknowledges that the artifact differs from the champion in feature set,
     interval, family or libraries. ``probation``: the promotion is reverted unless it is confirmed within this many
-    scored decisions."""
+    decisions that count a ballot of the artifact."""
 
     model: Name
     artifact: DigestHex
@@ -136,7 +136,8 @@ class ConfirmPromotion(Struct, frozen=True, tag="confirm_promotion"):
 
 class RevertProbation(Struct, frozen=True, tag="revert_probation"):
     """End a probation that was not confirmed in time; the former champion votes again.
-    ``decisions`` is the number of scored decisions during the probation, ``last`` the id of the last."""
+    ``decisions`` is the number of decisions during the probation that counted a ballot of the artifact, ``last`` the id
+    of the last of them."""
 
     model: Name
     artifact: DigestHex
@@ -218,7 +219,10 @@ class SetExecutionPolicy(Struct, frozen=True, omit_defaults=True, tag="set_execu
     """Set how the executor acts on intents, and what trading costs. The policy has no effect on votes, so a rollback
     does not change it. An intent is executed under the policy of the version with which it is stamped.
 
-    ``venue``: where orders go; ``paper`` computes fills from the next bar, ``none`` refuses all intents. ``equity``:
+    ``venue``: where orders go; ``paper`` computes fills from the next bar, ``none`` refuses all intents. Any other is
+    an exchange (``shared.money.venue.EXCHANGES``), which only a signed command may name. ``sandbox``: whether orders go
+    to the exchange's sandbox, without money. ``price_limit``: the largest distance of an order's price at an exchange
+    from the close of its bar, as a fraction of it; None: 0.002. ``equity``:
     the money of the account at its beginning (quote currency). ``notional``: how much an intent buys or sells.
     ``symbol_cap``: the largest exposure of one symbol and interval; ``total_cap``: of all together, shared equally
     among the partitions. ``fee``, ``half_spread`` and ``slippage``: costs of each fill, as fractions of the price.
@@ -239,6 +243,8 @@ class SetExecutionPolicy(Struct, frozen=True, omit_defaults=True, tag="set_execu
     volume_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     cooldown_bars: Annotated[int, Meta(ge=0, le=100_000)] = 0
     flat_on_halt: bool = False
+    sandbox: bool = True
+    price_limit: Annotated[float, Meta(gt=0.0, le=0.1)] | None = None
 
 
 class TrustKey(Struct, frozen=True, tag="trust_key"):

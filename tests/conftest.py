@@ -231,6 +231,7 @@ def _embedded(data: Path) -> Iterator[str]:
 
 LEFT_OUT: dict[str, list[str]] = {}
 NEEDED: Final = {
+    "long": "half a minute or more",
     "stack": "a Docker engine, a booted systemd or minutes",
     "cluster": "servers under Sentinel and in a cluster",
 }
@@ -250,7 +251,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("NOT RUN", sep="!", red=True)
         terminalreporter.line(
             f"{len(names)} tests that need {NEEDED[marker]} were left out. "
-            f"`make test-{marker}` runs them where there is one:"
+            f"`make test-{marker}` runs them where there is that:"
         )
         for name in sorted({name.partition("::")[0] for name in names}):
             terminalreporter.line(f"  {name}")

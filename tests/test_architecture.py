@@ -337,6 +337,7 @@ def test_an_import_along_the_layers_is_allowed(name: str, code: str) -> None:
 
 WALL_CLOCK = {
     # Which modules read the time of day of their machine, and why it decides nothing there.
+    "services.console.bars.commands": "whether a bar of a file is over, in a report for people",
     "services.console.control.issuing": "the time in a note outside the log",
     "services.console.control.membership": "part of the name of a new log",
     "services.console.run.archive": "a preview, which needs no server",

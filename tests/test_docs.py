@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Final
+from typing import Final, get_args
 
 import pytest
+
+from schemas.catalogue import STREAMS
+from schemas.control import Command
+from shared.log.written import WRITERS
 
 ROOT: Final = Path(__file__).parents[1]
 RECORDS: Final = ROOT / "docs" / "adr"
@@ -77,3 +81,60 @@ def test_a_decision_record_has_number_context_decision_and_consequences(record: 
     text = record.read_text(encoding="utf-8")
     assert text.startswith(f"# {int(record.name[:4])}. ")
     assert re.findall(r"^##? (.*)$", text, re.MULTILINE)[1:] == ["Context", "Decision", "Consequences"]
+
+
+ISSUED_IN: Final = {
+    "gate-evaluator": "services/gate_evaluator/main.py",
+    "trainer": "services/trainer/main.py",
+    "guard": "services/guard/core.py",
+}
+"""The module in which each service that writes control makes its commands."""
+
+
+def test_the_page_of_control_lists_its_writers_and_what_each_issues() -> None:
+    text = (ROOT / "docs" / "explanation" / "control.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z-]+)`[^|]* \| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE))
+    commands = {command.__name__ for command in get_args(Command)}
+    assert set(rows) == set(STREAMS["control"].writers) == {"console", *ISSUED_IN}
+    for service, file in ISSUED_IN.items():
+        imported = re.findall(r"^from schemas\.control import (.+)$", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+        issued = commands & {name.strip() for name in imported[0].split(",")}
+        assert set(re.findall(r"`(\w+)`", rows[service])) == issued, service
+
+
+def test_the_page_of_lost_writes_names_each_service_that_rebuilds_a_deleted_record() -> None:
+    text = (ROOT / "docs" / "how-to" / "after-a-server-lost-its-last-writes.md").read_text(encoding="utf-8")
+    named = re.search(r"still there\. The ([^.]+) continue by themselves", text)
+    assert named is not None
+    cores = (ROOT / "services").glob("*/core.py")
+    rebuilding = {core.parent.name for core in cores if "def recall(" in core.read_text(encoding="utf-8")}
+    services = {name.replace("_", "-") for name in rebuilding}
+    assert {name for name in services if name in named[1]} == services
+    assert named[1].replace(" of each model", "").replace("\n", " ").count("the ") + 1 == len(services)
+
+
+def test_the_table_of_lost_entries_has_a_row_for_every_service_and_names_every_stream() -> None:
+    text = (ROOT / "docs" / "explanation" / "crash-anywhere.md").read_text(encoding="utf-8")
+    lost = text[text.index("| gone | what happens |") : text.index("**By service.**")]
+    services = text[text.index("| service | notices by |") : text.index("**How the loss is named.**")]
+    rows = {name for cell in re.findall(r"^\| ([^|]+) \|", services, re.MULTILINE) for name in cell.split(", ")}
+    holders = {service for spec in STREAMS.values() for service in (*spec.writers, *spec.readers)} - {"console"}
+    assert holders <= rows
+    words = {"market": "bars", "gates": "verdicts", "dead": "dead letter", "alarms": "alarm"}
+    assert [name for name in STREAMS if words.get(name, name) not in lost] == []
+
+
+def page(*path: str) -> str:
+    return ROOT.joinpath("docs", *path).read_text(encoding="utf-8")
+
+
+def test_the_pages_of_archive_and_digests_name_the_streams_that_they_are_about() -> None:
+    kept = re.search(r"Streams without a retention \(([^)]+)\)", page("explanation", "archive.md"))
+    assert kept is not None
+    assert {*kept[1].split(", ")} == {name for name, spec in STREAMS.items() if spec.retention_ms is None}
+    digests = page("explanation", "digests.md")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([a-z-]+)", digests, re.MULTILINE))
+    assert rows == dict(WRITERS)
+    others = re.search(r"\*\*Streams that are not in the table\*\*:(.*?)own chain", digests, re.DOTALL)
+    assert others is not None
+    assert {*re.findall(r"`(\w+)`", others[1])} == {*STREAMS} - {*WRITERS}

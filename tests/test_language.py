@@ -62,9 +62,8 @@ PINNED: Final = (
     "nobody: the server was emptied",
     "over the ghost's",
     "register it anew",
-    "written past the door",
 )
-"""Texts that are recorded, pinned by histories, a key that a command prints, or a message that is kept."""
+"""Texts that are recorded, pinned by histories, or a message that is kept."""
 PROSE: Final = {"STRING", "COMMENT", "FSTRING_MIDDLE"}
 MISUSED: Final = re.compile(
     r"\b(behind|doors?|rosters?|summons?|ghosts?|incumbents?|anew|whoever|nobody|somebody|told|voices?|lets? go)\b",

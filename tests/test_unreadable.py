@@ -22,7 +22,7 @@ from schemas.readiness import ArtifactReady
 from services.console.evidence.contributions import newest as newest_contributions
 from services.console.evidence.gates import statuses, verdict_by
 from services.console.evidence.records import read_verdicts, recorded_scores
-from services.console.run.status import new_decisions
+from services.console.run.decisions import Decisions
 from services.ensemble_voter.main import service as voter
 from services.feature_builder.main import service as feature_builder
 from services.gate_evaluator.main import issue_due
@@ -263,7 +263,7 @@ async def verdicts(log: Log, _: Path) -> None:
 
 
 async def decisions(log: Log, _: Path) -> None:
-    async for _decision in new_decisions(log, 1, last=100, follow=False):
+    async for _decision in Decisions(log, 1).newest(100):
         pass
 
 

@@ -115,7 +115,7 @@ def control_chain(entries, version, head):
     chain, now, keys, revoked = {}, GENESIS, {}, set()
     for _, payload, event in entries:
         if event["previous"] != now or event["version"] != len(chain) + 1:
-            continue  # written past the door: it does not count
+            continue  # not written by a control writer: it does not count
         if keys:
             public = keys.get(event.get("key"))
             bare = payload.replace(b',"signature":"' + event.get("signature", "").encode() + b'"', b"")

@@ -21,7 +21,7 @@ EVERYTHING: Final = ("archiver", "watcher", "observatory", "console")
 """Services that read every stream to archive or show it."""
 
 FLOW: Final = """\
-The diagram omits `dead` and `alarms`, which every service writes and the console reads. It also omits the archiver,
+The diagram omits `dead` and `alarms`, which most services write and the console reads. It also omits the archiver,
 the watcher, the observatory and the console as readers of streams that have other readers.
 """
 
@@ -53,7 +53,7 @@ def _rows() -> Iterator[str]:
 def _drawing() -> Iterator[str]:
     """Yield the Mermaid diagram: services as boxes, streams as cylinders.
 
-    Streams that every service writes are omitted. The services in ``EVERYTHING`` are drawn as readers only if a stream
+    Streams that most services write are omitted. The services in ``EVERYTHING`` are drawn as readers only if a stream
     has no other. Only the first writer is drawn, since an operator's halt, which the console writes to ``decisions``,
     is not part of the flow.
     """

@@ -1,16 +1,17 @@
 """``conclave``: the entry point of the command line.
 
-Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconclusive.
+Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconclusive; 130 interrupted by Ctrl-C.
 """
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -21,6 +22,7 @@ MODULES: Final = {
     "run": "run.service",
     "up": "run.installation",
     "down": "run.installation",
+    "bars": "bars.commands",
     "feed": "run.feed",
     "train": "training.commands",
     "artifacts": "training.artifacts",
@@ -49,7 +51,7 @@ MODULES: Final = {
     "blame": "audit.blame",
     "history": "control.history",
     "diff": "control.history",
-    "decisions": "run.status",
+    "decisions": "run.decisions",
     "doctor": "run.doctor",
     "groups": "run.status",
     "dead-letters": "run.dead_letters",
@@ -63,6 +65,10 @@ MODULES: Final = {
 }
 """The module of each command. A module is imported when its command runs, so that the process of a service does not
 load what only training needs."""
+
+
+INTERRUPTED: Final = "interrupted before it was done; what it had recorded by then stays"
+"""What is said of a command that Ctrl-C ends."""
 
 
 class Commands(click.Group):
@@ -121,19 +127,40 @@ def _inherited(path: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command line. An error that a user can act on becomes one message and an exit code."""
+    """Run the command line. An error that a user can act on, and Ctrl-C, become one message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may be of another encoding
+    for word in sys.argv[1:]:
+        if word != word.encode(errors="replace").decode():
+            _end(f"{word!r:.200} is not UTF-8; a name of a file that is not can be reached by a link", 2)
     try:
-        cli(prog_name="conclave")
+        code = cli.main(prog_name="conclave", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
+        _end(INTERRUPTED, 130 if isinstance(error.__cause__ or error, KeyboardInterrupt) else 1)
+    except BaseExceptionGroup as error:
+        _end_with(_first(error))
     except SettingsError as error:
         _end(error, 2)
     except Exception as error:
-        from services.console.errors import exit_code  # noqa: PLC0415  # slow to import, rarely needed
+        _end_with(error)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
 
-        first = _first(error)
-        code = exit_code(first)
-        if code is None:
-            raise
-        _end(first, code)
+
+def _end_with(error: BaseException) -> NoReturn:
+    """End with the message and the exit code of an error. Raises the error if it is a bug."""
+    from services.console.errors import exit_code, message  # noqa: PLC0415  # slow to import, rarely needed
+
+    if isinstance(error, KeyboardInterrupt):
+        _end(INTERRUPTED, 130)
+    code = exit_code(error)
+    if code is None:
+        raise error
+    _end(message(error), code)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -143,7 +170,7 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _end(error: BaseException, code: int) -> None:
+def _end(error: BaseException | str, code: int) -> NoReturn:
     click.echo(f"conclave: {error}", err=True)
     sys.exit(code)
 

@@ -1,8 +1,8 @@
 """The errors that are shown as a message, and their exit codes. Any other error is a bug and shows its traceback."""
 
-import errno
 from typing import Final
 
+from schemas.codec import UnwritableError
 from services.console.control.issuing import NoDecisionError, OtherLogError, PassedError
 from shared.archive import CorruptError, LostError, StoreError
 from shared.artifacts import ArtifactError, ManifestError
@@ -12,9 +12,9 @@ from shared.control.fence import FenceError
 from shared.control.issuing import RefusedError
 from shared.control.signing import KeyFileError
 from shared.families.libraries import LibraryMissingError
+from shared.importing.comparing import DiffersError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
-from shared.importing.reference import DiffersError
 from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.connection import ServerError
@@ -66,18 +66,20 @@ CODES: Final[dict[type[Exception], int]] = {
     TruncatedLogError: 2,
     UnavailableError: 2,
     UnfitServerError: 2,
+    UnwritableError: 2,
     WrongAddressError: 2,
 }
 
 
-DISK: Final = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENOTDIR)
-)
-"""What a file system answers that is full, read-only, damaged, or not for this user."""
+def message(error: BaseException) -> str:
+    """Return what is shown of an error. Of an event that cannot be written, because of a word that was given, only the
+    field and what is expected of it."""
+    return str(error).partition("; event: ")[0] if isinstance(error, UnwritableError) else str(error)
 
 
 def exit_code(error: BaseException) -> int | None:
-    """Return the exit code of an error that is shown as a message; None for a bug."""
-    if type(error) in {OSError, PermissionError, NotADirectoryError} and getattr(error, "errno", None) in DISK:
+    """Return the exit code of an error that is shown as a message; None for a bug. What the system answers about a file
+    or a connection is none: a full disk, a name that is too long, a folder in place of a file."""
+    if isinstance(error, OSError) and error.errno is not None:
         return 2
     return next((code for kind, code in CODES.items() if isinstance(error, kind)), None)

@@ -1,8 +1,10 @@
 """Parse arguments: times, and words of the form NAME=VALUE."""
 
+import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
@@ -11,6 +13,21 @@ POSITIVE: Final = click.IntRange(min=1)
 WEIGHT: Final = click.FloatRange(0, 1)
 SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
 """A part of a whole: neither nothing nor all."""
+
+
+class FilePath(click.Path):
+    """The path of a file that exists and ends: not a folder, and not a device such as ``/dev/zero``."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See ``click.Path``."""
+        path = super().convert(value, param, ctx)
+        file = Path(os.fsdecode(path))
+        if file.is_char_device() or file.is_block_device():
+            self.fail(f"{str(file)!r} is a device, not a file", param, ctx)
+        return path
 
 
 def moment_ms(text: str, *, otherwise: str = "") -> int:

@@ -13,7 +13,8 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 HEAD: Final = """# Commands
 
 Written by `make docs` from the help texts of the commands. Exit codes: 0 done, 1 a check failed or a command was
-refused, 2 wrong usage or it cannot run, 3 inconclusive. Commands that change something need `--reason`.
+refused, 2 wrong usage or it cannot run, 3 inconclusive, 130 interrupted by Ctrl-C (what runs until then, as `up`, ends
+with 0). Commands that change something need `--reason`.
 """
 
 

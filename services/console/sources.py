@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from services.console.parsing import COUNT, POSITIVE
 from shared.bars import BarSource, RefusedRow, Row
+from shared.bars.amount import estimated_rows
+from shared.bars.columns import Stated, stated_columns
 from shared.bars.feeds import MARK, open_bars
 from shared.bars.names import interval_text, parse_interval
+from shared.bars.times import parse_zone
 from shared.synthetic import SCENARIOS, SYMBOLS, SyntheticMarket
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +29,29 @@ class _Address(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return an address unchanged, anything else as a ``Path``."""
         return value if isinstance(value, str) and MARK in value else super().convert(value, param, ctx)
+
+
+STATED: Final = (
+    click.option("--zone", help="Time zone of times that have none, such as +03:00 or Europe/Athens (default: UTC)."),
+    click.option(
+        "--columns",
+        multiple=True,
+        help="Which column is what, such as time=Date+Time,volume=7: names, or numbers from 1. Default: as recognised.",
+    ),
+    click.option("--interval", help="Bar length, such as 15m, of files that do not contain it."),
+    click.option("--symbol", help="Symbol of files that do not contain it."),
+)
+"""Options by which a person states what files leave open."""
+
+
+def stated(options: Mapping[str, Any]) -> Stated:
+    """Return what the options state about files. Raises ``SourceError``."""
+    return Stated(
+        options["symbol"],
+        parse_interval(options["interval"]) if options["interval"] else None,
+        stated_columns(options["columns"]),
+        parse_zone(options["zone"]) if options["zone"] else None,
+    )
 
 
 def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
@@ -54,8 +80,7 @@ def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
         ),
         click.option("--synthetic", type=click.Choice(sorted(SCENARIOS)), help="A synthetic market of this scenario."),
         click.option("--only", help="Use only bars of this length, such as 15m, if the source has several."),
-        click.option("--interval", help="Bar length, such as 15m, of files that do not contain it."),
-        click.option("--symbol", help="Symbol of files that do not contain it."),
+        *STATED,
         click.option("--bars", type=_Address(), help="A file or folder of bars, or NAME://... for an installed feed."),
     ):
         command = option(command)
@@ -67,8 +92,7 @@ def chosen_source(options: Mapping[str, Any]) -> tuple[BarSource, str]:
     if options["bars"] is not None and options["synthetic"] is not None:
         raise click.UsageError("--bars and --synthetic exclude each other")
     if options["bars"] is not None:
-        interval = parse_interval(options["interval"]) if options["interval"] else None
-        source = open_bars(options["bars"], symbol=options["symbol"], interval_ms=interval)
+        source = open_bars(options["bars"], **stated(options)._asdict())
         if options["only"]:
             source = Only(source, parse_interval(options["only"]))
         return source, source.name
@@ -134,3 +158,18 @@ class Part:
         """Yield the rows of the part (see ``BarSource.rows``)."""
         left = None if self.limit is None else max(self.limit - skip, 0)
         return islice(self.source.rows(self.skip + skip), left)
+
+
+def expected_rows(source: BarSource) -> int | None:
+    """Return about how many rows a source has; None if that is not known without reading it."""
+    match source:
+        case Part(source=inner, skip=skip, limit=limit):
+            rows = expected_rows(inner)
+            left = None if rows is None else max(rows - skip, 0)
+            return left if limit is None or left is None else min(left, limit)
+        case Only(source=inner):
+            return expected_rows(inner)
+        case SyntheticMarket():
+            return None if source.bars is None else source.bars * len(source.symbols)
+        case _:
+            return estimated_rows(source)

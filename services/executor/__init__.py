@@ -6,16 +6,17 @@ Reads
     that are still to be read.
 Writes
     ``orders``. For each intent exactly one ``OrderPlaced`` or ``IntentRefused``, in the order of the intents. For each
-    order ``OrderFilled``, ``OrderEnded``, or one of each. ``trades``: ``TradeClosed`` when all that a decision opened
-    is closed.
+    order ``OrderFilled``, ``OrderEnded``, or one of each. ``AccountReconciled`` and ``AccountDiffers``, about an
+    account at an exchange. ``trades``: ``TradeClosed`` when all that a decision opened is closed.
 Remembers
     In its snapshot: what is held of each symbol, the open order, the last intent and the last order; how far each
     symbol is decided and read. Bars that intents may still need, and intents that wait for their bar, are read again
     after a restart. If the snapshot is lost, it is made again from ``orders``.
 Refuses
     An intent of a halted partition; a live one after its ``valid_until``, by the server's clock; one that the policy's
-    caps or its cool-down forbid; a second one for a bar. ``IntentRefused`` has the reason, and the intent is never
-    traded later.
+    caps or its cool-down forbid; a second one for a bar. At an exchange also an intent that is not live, a sale of what
+    is not held, and everything while the account differs from the log. ``IntentRefused`` has the reason, and the intent
+    is never traded later.
 
 Which policy
     Intents are executed under ``SetExecutionPolicy`` of the version with which they are stamped. Whether a halt closes
@@ -30,6 +31,11 @@ A halt
     Each batch is handled and committed under the mark of the partition's fence. Once the fence is closed, no commit
     with an order for an intent is accepted. An order that was placed before is filled, as a market order would have
     been. If the policy says so, a halt closes all positions, by orders whose cause is ``halt``.
+
+At an exchange
+    ``desk`` sends the orders that are committed, looks up what became of them, and hands it to the core
+    (``Executor.answered``), which writes it: so positions are a fold of ``orders`` there too. An intent waits until the
+    exchange has answered about the earlier order of its series, and about the account, but no longer than it is valid.
 
 The order of reading
     An intent at bar t is decided once bar t of its symbol was read, and filled by the next bar of its symbol. Intents

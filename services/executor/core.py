@@ -2,20 +2,22 @@
 rules."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from schemas.codec import ROOT, Encoded, Envelope, encode
 from schemas.control import SetExecutionPolicy
 from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened, IntentIssued
 from schemas.market import BarClosed
-from schemas.orders import OrderEvent, OrderPlaced
+from schemas.orders import AccountDiffers, AccountEvent, AccountReconciled, OrderEvent, OrderFilled, OrderPlaced
+from services.executor.reconciliation import Checked, compare
+from services.executor.settlement import Settled, settled
 from services.executor.state import KEPT, State, Waiting
 from shared.log import preceding
 from shared.log.leases import order
 from shared.money.account import Key, executed
-from shared.money.orders import NO_VENUE, TradeSignal, closing_order
+from shared.money.orders import NO_VENUE, Forbidden, TradeSignal, closing_order
 from shared.money.positions import Working, apply
-from shared.money.venue import TradedBar
+from shared.money.venue import TradedBar, exchange_of, venue_of
 from shared.runtime.service import Batch, Received
 
 GROUP: Final = "executor"
@@ -100,6 +102,21 @@ class Executor:
             turn.take(received)
         return outputs
 
+    def answered(self, state: State, batch: Batch, answers: Sequence[Settled | Checked]) -> Sequence[Encoded]:
+        """Apply what an exchange answered, after ``handle`` of the same batch, and return what follows from it.
+
+        An answer about an order that is not open any more, or about an account as it was before the last order, leads
+        to nothing: so each may be given more than once."""
+        outputs: list[Encoded] = []
+        turn = _Turn(state, batch, outputs)
+        for answer in answers:
+            if isinstance(answer, Settled):
+                turn.settle(answer)
+            else:
+                turn.reconcile(answer)
+        turn.decide_intents()
+        return outputs
+
     @property
     def recalls(self) -> tuple[str, ...]:
         """The stream from which the holdings are made again."""
@@ -147,12 +164,12 @@ class _Turn:
             case BarClosed() as bar:
                 state.market_at = order(received.entry)[0]
                 self._bar(_key(bar), bar, received.entry)
-                self._decide_intents()
+                self.decide_intents()
             case DecisionMade() as decision:
                 state.decided(_key(decision), decision)
             case IntentIssued():
                 state.intents.append(Waiting(received.envelope, received.entry))
-                self._decide_intents()
+                self.decide_intents()
             case BallotLate() | FenceClosed() | FenceOpened():
                 pass
             case other:
@@ -163,7 +180,7 @@ class _Turn:
         for key, holding in self.state.account.holdings.items():
             if holding.working is not None:
                 self._execute(key, self.state.bar_after(key, holding.working.order.open_time))
-        self._decide_intents()
+        self.decide_intents()
 
     def flatten(self, keys: Sequence[Key]) -> None:
         """Place orders that close these holdings, if the newest policy says so. One that has an open order is closed
@@ -174,9 +191,42 @@ class _Turn:
         for key in keys:
             holding, frontier = self.state.account.of(key), self.state.frontier(key)
             if holding.lots and holding.working is None and frontier.last >= 0:
-                version = self.state.control.version
-                closing = closing_order(holding, frontier.last, frontier.close, version, policy.venue, self.at)
-                self._write(key, closing, ROOT, ROOT, 0)
+                venue, at_exchange = venue_of(policy), bool(exchange_of(holding.venue))
+                if holding.venue != venue or (at_exchange and self._differs()):
+                    continue  # another venue cannot close it
+                version, limited = self.state.control.version, policy if at_exchange else None
+                closing = closing_order(holding, frontier.last, frontier.close, version, venue, self.at, limited)
+                if closing.order != holding.last_closing:
+                    self._write(key, closing, ROOT, ROOT, 0)
+
+    def settle(self, answer: Settled) -> None:
+        """Write what became of an order at an exchange."""
+        for key, holding in self.state.account.holdings.items():
+            working = holding.working
+            if working is not None and working.order.order == answer.order and working.order.limit is not None:
+                policy = self._policy(working.order.control_version)
+                for event in list(settled(holding, answer, policy)):
+                    self._write(key, event, working.event, working.correlation, working.flags)
+                self.state.drop(key)
+                return
+
+    def reconcile(self, checked: Checked) -> None:
+        """Compare an account with the log, unless either has changed since the exchange was asked."""
+        state, ledger = self.state, self.state.ledger
+        policy = state.control.execution
+        now = (venue_of(policy), state.policy_version, ledger.changes)
+        if (checked.venue, checked.version, checked.changes) != now or state.working() or self._differs():
+            return
+        positions: dict[str, float] = {}
+        for holding in state.account.holdings.values():
+            if holding.lots and holding.venue == checked.venue:
+                positions[holding.symbol] = positions.get(holding.symbol, 0.0) + holding.position
+        event = compare(ledger, checked, positions, self.at or 0)
+        if event is not None:
+            self.outputs.append(encode("orders", event, causation=ROOT, correlation=ROOT))
+            _apply_to_account(state, event)
+        if not isinstance(event, AccountDiffers):
+            state.compared = (state.policy_version, frozenset(checked.bases))
 
     def _bar(self, key: Key, bar: BarClosed, entry: str) -> None:
         state = self.state
@@ -200,8 +250,9 @@ class _Turn:
         if self.halted:
             self.flatten([key])
 
-    def _decide_intents(self) -> None:
-        """Decide the intents that wait, in their order, up to the first whose bar may still come."""
+    def decide_intents(self) -> None:
+        """Decide the intents that wait, in their order, up to the first whose bar may still come, or whose exchange has
+        still to answer."""
         state = self.state
         while state.intents:
             waiting = state.intents[0]
@@ -210,20 +261,23 @@ class _Turn:
             missing = state.market_at > order(waiting.entry)[0] + MARGIN_MS
             if state.frontier(key).last < intent.open_time and not missing:
                 return
+            if self._unanswered(key, intent):
+                return
             state.intents.popleft()
             self._decide(key, waiting.envelope)
 
     def _decide(self, key: Key, envelope: Envelope[IntentIssued]) -> None:
         state, intent = self.state, envelope.event
-        bar = state.bar_at(key, intent.open_time)
+        bar, policy = state.bar_at(key, intent.open_time), self._policy(intent.control_version)
         outcome = state.account.decide(
             key,
             _signal(envelope),
-            self._policy(intent.control_version),
+            policy,
             bar.close if bar is not None else None,
             state.control.partitions,
             at=self.at,
             halted=self.halted,
+            forbidden=self._forbidden(policy),
         )
         following = state.bar_after(key, intent.open_time)
         self._write(key, outcome, envelope.id, envelope.correlation, envelope.flags)
@@ -232,6 +286,35 @@ class _Turn:
 
     def _policy(self, version: int) -> SetExecutionPolicy:
         return self.state.policies[version]
+
+    def _unanswered(self, key: Key, intent: IntentIssued) -> bool:
+        """Return whether a live intent has to wait for an exchange: for its answer about an earlier order of the
+        series, or about the account. Never longer than the intent is valid, nor in a halt."""
+        state = self.state
+        if intent.origin != "live" or self.halted or self.at is None or self.at > intent.valid_until:
+            return False
+        working = state.account.of(key).working
+        if working is not None and working.order.limit is not None:
+            return True
+        policy = self._policy(intent.control_version)
+        if not exchange_of(policy.venue) or self._forbidden(policy) is not None:
+            return False
+        version, symbols = state.compared
+        return version != state.policy_version or intent.symbol not in symbols
+
+    def _forbidden(self, policy: SetExecutionPolicy) -> Forbidden | None:
+        """Return why no order may go to the exchange of a policy; None if orders may, or it has none."""
+        newest = self.state.control.execution
+        if not exchange_of(policy.venue):
+            return None
+        if venue_of(newest) != venue_of(policy):
+            return Forbidden("no_venue", f"the newest policy trades at {venue_of(newest)}, not at {venue_of(policy)}")
+        if self._differs():
+            return Forbidden("account_differs", "the account does not hold what follows from the log")
+        return None
+
+    def _differs(self) -> bool:
+        return self.state.ledger.differs == self.state.policy_version
 
     def _write(self, key: Key, event: OrderEvent, causation: bytes, correlation: bytes, flags: int) -> None:
         """Write an event of a holding and the trades that it closes, and apply both."""
@@ -250,13 +333,28 @@ def _applied(state: State, key: Key, envelope: Envelope[OrderEvent]) -> Iterator
         Working(event, envelope.id, envelope.correlation, envelope.flags) if isinstance(event, OrderPlaced) else None
     )
     state.frontier(key)
+    if isinstance(event, OrderPlaced):
+        state.ledger.placed(event)
+    elif isinstance(event, OrderFilled):
+        state.ledger.filled(event)
     return apply(state.account.of(key), event, working)
 
 
-def _apply_own(state: State, envelope: Envelope[OrderEvent]) -> None:
+def _apply_own(state: State, envelope: Envelope[OrderEvent | AccountEvent]) -> None:
     """Apply an event that this service wrote."""
-    for _ in _applied(state, _key(envelope.event), envelope):
-        pass
+    event = envelope.event
+    if isinstance(event, AccountReconciled | AccountDiffers):
+        _apply_to_account(state, event)
+    else:
+        for _ in _applied(state, _key(event), cast("Envelope[OrderEvent]", envelope)):
+            pass
+
+
+def _apply_to_account(state: State, event: AccountEvent) -> None:
+    if isinstance(event, AccountReconciled):
+        state.ledger.reconciled(event)
+    else:
+        state.ledger.differs = event.control_version
 
 
 def _signal(envelope: Envelope[IntentIssued]) -> TradeSignal:

@@ -10,12 +10,13 @@ from schemas.codec import Envelope
 from schemas.control import CommandRecorded, SetExecutionPolicy
 from schemas.decisions import DecisionMade, IntentIssued
 from schemas.market import BarClosed
+from services.executor.reconciliation import Ledger
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.log.leases import order
 from shared.money.account import Account, Key
-from shared.money.positions import Holding
-from shared.money.venue import TradedBar
+from shared.money.positions import Holding, Working
+from shared.money.venue import TradedBar, exchange_of
 
 KEPT: Final = 4096
 """Bars of a symbol that are kept after its last decision."""
@@ -57,15 +58,26 @@ class Row(Struct, array_like=True):
     frontier: Frontier
 
 
+class Memo(Struct):
+    """The snapshot of an executor that has traded at an exchange. Of any other it is the rows alone."""
+
+    rows: list[Row]
+    ledger: Ledger
+
+
 class State:
     """See the module.
 
     ``bars``: of each series, those that an intent may still need, oldest first. ``intents``: those that are not decided
     yet, in their order. ``market_at``: the time (ms) of the last entry of ``market`` that was read. ``started``: False
-    until the first batch after a start. ``paused``: turns for which a stream has been paused."""
+    until the first batch after a start. ``paused``: turns for which a stream has been paused.
+
+    ``ledger``: what the account at an exchange should hold. ``policy_version``: the version of the last
+    ``SetExecutionPolicy``. ``compared``: the symbols that were reconciled since the start, with that version."""
 
     def __init__(self, memo: bytes) -> None:
-        rows = msgspec.msgpack.decode(memo, type=list[Row]) if memo else []
+        decoded = msgspec.msgpack.decode(memo, type=list[Row] | Memo) if memo else []
+        rows, self.ledger = (decoded.rows, decoded.ledger) if isinstance(decoded, Memo) else (decoded, Ledger())
         keys: list[Key] = [(row.holding.symbol, row.holding.interval_ms, row.synthetic) for row in rows]
         self.account = Account({key: row.holding for key, row in zip(keys, rows, strict=True)})
         self.frontiers = {key: row.frontier for key, row in zip(keys, rows, strict=True)}
@@ -73,6 +85,8 @@ class State:
         self.intents: deque[Waiting] = deque()
         self.control: Control = EMPTY
         self.policies: list[SetExecutionPolicy] = [SetExecutionPolicy()]
+        self.policy_version = 0
+        self.compared: tuple[int, frozenset[str]] = (-1, frozenset())
         self.market_at = 0
         self.started = False
         self.paused = 0
@@ -80,7 +94,16 @@ class State:
     def snapshot(self) -> bytes:
         """Return the snapshot of all symbols."""
         rows = [Row(key[2], self.account.of(key), frontier) for key, frontier in self.frontiers.items()]
-        return msgspec.msgpack.encode(rows)
+        return msgspec.msgpack.encode(rows if self.ledger == Ledger() else Memo(rows, self.ledger))
+
+    def working(self) -> list[Working]:
+        """Return the open orders at exchanges."""
+        holdings = self.account.holdings.values()
+        return [each.working for each in holdings if each.working and exchange_of(each.working.order.venue)]
+
+    def symbols(self) -> frozenset[str]:
+        """Return all symbols whose bars are no simulated ones."""
+        return frozenset(symbol for symbol, _, synthetic in self.frontiers if not synthetic)
 
     def frontier(self, key: Key) -> Frontier:
         """Return how far a series was read, and make its holding if it is new."""
@@ -94,6 +117,8 @@ class State:
         """Fold commands, and keep the execution policy of each version."""
         for envelope in commands:
             self.control = fold(self.control, envelope.event)
+            if isinstance(envelope.event.command, SetExecutionPolicy):
+                self.policy_version = self.control.version
             self.policies.append(self.control.execution)
 
     def keep(self, key: Key, event: BarClosed, entry: str) -> None:

@@ -12,21 +12,21 @@ from anyio import to_thread
 
 from schemas.codec import Encoded, encode
 from services.feed import core
+from services.feed.backlog import Backlog
 from services.feed.core import Numbered, State, Tick
 from services.feed.pace import Pace
-from services.feed.room import Room
 from shared.bars.rows import BarSource
 from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop, wait
 from shared.runtime.losses import truncation
 
 BATCH: Final = 500
-"""Rows that are committed together at most, unless more close at once."""
+"""The largest number of rows in one commit, unless more close at the same time."""
 MOST_AT_ONCE: Final = 10_000
-"""Rows that are committed together at most because they close at once."""
+"""The largest number of rows in one commit that close at the same time."""
 MEMO_LAG: Final = 5_000
-"""Rows by which the memo of a partition without rows of its own may lag. A restart reads so many rows once more, and
-writes nothing for them."""
+"""The largest number of rows that the memo of a partition lacks while none of them is its own. A restart reads these
+rows again, and writes nothing for them."""
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +100,7 @@ class _Run:
         self.states = states
         self.window = window
         self.sample = sample
-        self.room = Room(loop.log, window, len(states))
+        self.backlog = Backlog(loop.log, window, len(states))
         self.committed = [state.rows for state in states]
         self.counts = Counts()
 
@@ -151,7 +151,7 @@ class _Run:
         until = rows[-1].number + 1
         parts = core.split(rows, len(self.states))
         for partition, part in enumerate(parts):
-            if part and not await self.room.wait(partition, len(part), stop):
+            if part and not await self.backlog.wait(partition, len(part), stop):
                 return False
         for partition, (state, part) in enumerate(zip(self.states, parts, strict=True)):
             started = self.loop.clock.now_ns()
@@ -159,7 +159,7 @@ class _Run:
             self.counts = self.counts.plus(handled)
             if handled.outputs or until - self.committed[partition] >= MEMO_LAG:
                 await self._commit(partition, state, handled.outputs, started)
-                self.room.used(partition, len(handled.outputs))
+                self.backlog.used(partition, len(handled.outputs))
         return True
 
     async def _commit(

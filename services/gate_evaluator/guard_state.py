@@ -6,7 +6,7 @@ from msgspec import Struct, field, structs
 
 from schemas.scores import PredictionScored
 from shared.gates import guard
-from shared.gates.guard import DEFAULT_GUARD, Finding, Guard
+from shared.gates.guard import DEFAULT_GUARD, ChampionWatch, Finding
 from shared.gates.rows import Row, row_of
 
 CHECK_EVERY: Final = 20
@@ -27,7 +27,7 @@ class ChampionGuard(Struct, array_like=True):
     artifact: str
     former: str
     version: int
-    guard: Guard
+    guard: ChampionWatch
     stage: str = "continue"
     confirmed: bool = False
     seen: int = 0

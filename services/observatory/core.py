@@ -17,6 +17,7 @@ from schemas.decisions import BallotLate, DecisionMade
 from schemas.gates import VerdictReached
 from schemas.market import BarClosed
 from schemas.operations import AlarmEvent, DeadLetter
+from schemas.orders import IntentRefused, OrderEnded, OrderFilled, OrderPlaced
 from schemas.readiness import ArtifactReady
 from schemas.scores import ScoreEvent
 from schemas.venue import BarsAbsent
@@ -49,7 +50,7 @@ FROM_THE_BEGINNING: Final = ("orders", "gates", "readiness", "training")
 """Streams of few entries, all of which count: positions are a fold of all fills."""
 RECENT: Final = ("market", "decisions", "scores", "dead", "alarms", "venue")
 """Streams of which the last days are enough."""
-WATCHED: Final = frozenset({"decisions", "gates", "training", "dead", "alarms", "venue"})
+WATCHED: Final = frozenset({"decisions", "orders", "gates", "training", "dead", "alarms", "venue"})
 NOTICES: Final = 100
 SERIES: Final = 5_000
 ARTIFACTS: Final = 100
@@ -110,7 +111,7 @@ def apply(state: State, place: StreamKey, entry: str, envelope: Envelope[Any]) -
         case "decisions" if isinstance(event, BallotLate):
             series = _series_of(state, event, partition)
             series.late += 1
-        case "orders":
+        case "orders" if isinstance(event, OrderPlaced | IntentRefused | OrderFilled | OrderEnded):
             series = _series_of(state, event, partition)
             add_order(series, entry, event)
             changed = series.name

@@ -293,7 +293,7 @@ def _order_point(entry: str, event: OrderEvent) -> OrderPoint:
                 open_time=event.open_time,
                 decision=event.decision,
                 quantity=event.unfilled,
-                detail=event.reason,
+                detail=f"{event.reason}: {event.detail}"[:REASON] if event.detail else event.reason,
             )
 
 

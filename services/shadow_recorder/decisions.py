@@ -21,7 +21,7 @@ ArtifactKey = tuple[str, str]
 """A model and an artifact (hex)."""
 
 
-class Ballot(Struct, frozen=True, array_like=True):
+class ListedBallot(Struct, frozen=True, array_like=True):
     """A ballot that a decision lists. ``probabilities``: None for that of a shadow, where the join does not need
     them."""
 
@@ -38,7 +38,7 @@ class JoinedDecision(Struct, frozen=True, array_like=True):
     at: int
     control_version: int
     action: Action
-    ballots: tuple[Ballot, ...]
+    ballots: tuple[ListedBallot, ...]
 
     def lists(self, event: bytes) -> bool:
         """Return whether a prediction was in the round when it closed."""
@@ -73,10 +73,10 @@ def kept(envelope: Envelope[DecisionMade], entry: str) -> KeptDecision:
     decision = envelope.event
     ballots = (
         *(
-            Ballot(b.model, bytes.fromhex(b.artifact), bytes.fromhex(b.event), b.probabilities)
+            ListedBallot(b.model, bytes.fromhex(b.artifact), bytes.fromhex(b.event), b.probabilities)
             for b in decision.counted
         ),
-        *(Ballot(b.model, bytes.fromhex(b.artifact), bytes.fromhex(b.event), None) for b in decision.shadow),
+        *(ListedBallot(b.model, bytes.fromhex(b.artifact), bytes.fromhex(b.event), None) for b in decision.shadow),
     )
     joined = JoinedDecision(envelope.id, order(entry)[0], decision.control_version, decision.action, ballots)
     return KeptDecision(entry, msgspec.msgpack.encode(joined))

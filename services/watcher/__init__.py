@@ -1,8 +1,8 @@
 """The watcher: notify people of what needs them, and export the state of the installation as gauges.
 
 Reads
-    ``control`` and ``training``; ``decisions``, ``gates``, ``dead`` and ``alarms`` of all partitions; the position, lag
-    and lease of every consumer group. One process serves the whole installation.
+    ``control`` and ``training``; ``decisions``, ``gates``, ``orders``, ``venue``, ``dead`` and ``alarms`` of all
+    partitions; the position, lag and lease of every consumer group. One process serves the whole installation.
 Writes
     Nothing to the log; its Redis user may not. Notices by webhook, Telegram, Slack and whatever else Apprise supports,
     to the addresses in ``$CONCLAVE_NOTIFY_FILE``; each notice is also a line of the watcher's own log. Gauges, to the

@@ -47,6 +47,8 @@ ALERTS: Final[dict[str, Alert]] = {
     "symbol-stopped": Alert("critical", "a symbol is no longer read: delisted, halted, or its rows cannot be used"),
     "symbol-resumed": Alert("info", "a symbol that had stopped is read again"),
     "exchange-clock": Alert("critical", "an exchange's clock differs from the server's, so no bar is live"),
+    "account-differs": Alert("critical", "an account at an exchange does not hold what follows from the log"),
+    "order-rejected": Alert("warning", "an exchange refused an order"),
     "promoted": Alert("info", "another artifact votes for a model"),
     "rolled-back": Alert("warning", "a person, the guard or the evaluator rolled the configuration back"),
 }

@@ -11,6 +11,7 @@ from schemas.control import CommandRecorded, Halt, Promote, Resume, RevertProbat
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
 from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
+from schemas.orders import AccountDiffers, AccountReconciled
 from schemas.training import (
     TrainingCompleted,
     TrainingFailed,
@@ -73,6 +74,12 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
             if group == "archiver":  # its failure was reported, and not raised
                 return report(state, "archive-works", "", text, at)
             return list(set_alert(state, "storage-failed", f"{group} {host} {file}", text, at, active=False))
+        case AccountDiffers(venue=venue):
+            text = f"no order goes to {venue} from partition {partition}: {event.detail}"
+            return list(set_alert(state, "account-differs", f"{venue}/{partition}", text, at, active=True))
+        case AccountReconciled(venue=venue):
+            text = f"orders go to {venue} from partition {partition} again"
+            return list(set_alert(state, "account-differs", f"{venue}/{partition}", text, at, active=False))
         case _:
             _follow_training(state, event)
             described = describe(event)

@@ -14,6 +14,7 @@ from schemas.operations import (
     LogTruncated,
     OwnerReplaced,
 )
+from schemas.orders import OrderEnded
 from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
 from schemas.venue import BarRevised, BarsAbsent, ClockMeasured, FeedInterrupted, SymbolResumed, SymbolStopped
 
@@ -87,5 +88,8 @@ def describe(event: Any) -> tuple[str, str, str] | None:
                 f"the clock of {event.exchange} is {event.offset_ms / 1000:.1f} s ahead of the server's: {event.detail}"
             )
             return "exchange-clock", event.exchange, text
+        case OrderEnded(reason="rejected"):
+            text = f"order {event.order} of {event.symbol} was refused: {event.detail or 'without a reason'}"
+            return "order-rejected", event.symbol, text
         case _:
             return None

@@ -20,8 +20,14 @@ class Restored(NamedTuple):
     groups: int
 
 
-async def restore(store: SegmentStore, whole: Whole, progress: Callable[[str], None] = lambda _: None) -> Restored:
-    """Restore an archive into an empty server.
+async def restore(
+    store: SegmentStore,
+    whole: Whole,
+    progress: Callable[[str], None] = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Restored:
+    """Restore an archive into an empty server. ``progress`` is called with what is done next, ``advance`` with the
+    number of entries that were restored.
 
     Everything is checked against its digests before the first entry is written. The control stream is restored last:
     no service runs on a server without it, so none runs on one that was restored in part. Raises ``CorruptError``,
@@ -40,10 +46,12 @@ async def restore(store: SegmentStore, whole: Whole, progress: Callable[[str], N
     for end in sorted(cut.ends, key=lambda end: end.stream == "control"):
         progress(f"restoring {end.place.key}")
         counts[end.place.key] = await whole.restore(
-            end.place, _up_to(store, end), StreamEnd(last=end.last, added=end.added)
+            end.place, _up_to(store, end, advance), StreamEnd(last=end.last, added=end.added)
         )
     return Restored(cut, counts, len(cut.groups))
 
 
-def _up_to(store: SegmentStore, end: SealedEnd) -> Iterator[Sequence[Entry]]:
-    return SealedHistory(store).read(end.place, until=end.last)
+def _up_to(store: SegmentStore, end: SealedEnd, advance: Callable[[int], None]) -> Iterator[Sequence[Entry]]:
+    for entries in SealedHistory(store).read(end.place, until=end.last):
+        yield entries
+        advance(len(entries))

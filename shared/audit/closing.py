@@ -33,7 +33,7 @@ class Fault(NamedTuple):
     missing: bool = False
 
 
-class Electorate(NamedTuple):
+class RoundMembers(NamedTuple):
     """The artifacts that vote under a version, and all whose predictions enter its rounds: members and shadows."""
 
     members: frozenset[ArtifactKey]
@@ -49,11 +49,11 @@ class OpenRounds:
     def __init__(self, configurations: Configurations) -> None:
         self._configurations = configurations
         self.reached = 0
-        self._overdue: list[tuple[int, str, Cast]] = []
+        self._too_late: list[tuple[int, str, Cast]] = []
         self._complete: list[tuple[int, Bar]] = []
         self._predicted: dict[Bar, set[ArtifactKey]] = {}
         self._late: set[str] = set()
-        self._electorates: dict[int, Electorate] = {}
+        self._members: dict[int, RoundMembers] = {}
 
     def enters_round(self, event: PredictionEvent, key: ArtifactKey) -> bool:
         """Return whether the voter puts a prediction into a round.
@@ -64,20 +64,20 @@ class OpenRounds:
         return event.control_head is not None or self._counts(max(event.control_version - 1, 1), key)
 
     def _counts(self, version: int, key: ArtifactKey) -> bool:
-        electorate_of_version = self._electorates.get(version)
-        if electorate_of_version is None:
-            electorate_of_version = self._electorates[version] = electorate(self._configurations.at(version))
-        return key in electorate_of_version.keys
+        members = self._members.get(version)
+        if members is None:
+            members = self._members[version] = members_of(self._configurations.at(version))
+        return key in members.keys
 
-    def arrived(self, cast: Cast, overdue: bool) -> None:
-        """Record a prediction that the voter read: after the decision of its bar (``overdue``), or into its round."""
-        if overdue:
-            insort(self._overdue, (cast.number, cast.event, cast))
+    def arrived(self, cast: Cast, too_late: bool) -> None:
+        """Record a prediction that the voter read: after the decision of its bar (``too_late``), or into its round."""
+        if too_late:
+            insort(self._too_late, (cast.number, cast.event, cast))
             return
         event = cast.envelope.event
         if event.control_head is None:
             return
-        members = self._electorates[event.control_version].members
+        members = self._members[event.control_version].members
         bar = (event.symbol, event.interval_ms, event.open_time)
         predicted = self._predicted.setdefault(bar, set())
         predicted.add(cast.key)
@@ -148,8 +148,8 @@ class OpenRounds:
 
     def unrecorded(self, window: Window) -> Iterator[Fault]:
         """Yield a fault for each prediction that was read after the decision of its bar and not recorded as late."""
-        while self._overdue and self._overdue[0][0] < self.reached:
-            _, event, cast = self._overdue.pop(0)
+        while self._too_late and self._too_late[0][0] < self.reached:
+            _, event, cast = self._too_late.pop(0)
             window.forget(event)
             if event in self._late:
                 self._late.discard(event)
@@ -192,9 +192,9 @@ def named_in(decision: DecisionMade) -> set[str]:
     return named | {absent.event for absent in decision.absent if absent.event}
 
 
-def electorate(configuration: Configuration | None) -> Electorate:
+def members_of(configuration: Configuration | None) -> RoundMembers:
     """Return who votes under a configuration and whose predictions enter its rounds; empty where no model votes."""
     if configuration is None or not configuration.panel.members:
-        return Electorate(frozenset(), frozenset())
+        return RoundMembers(frozenset(), frozenset())
     members = frozenset((member.model, member.artifact) for member in configuration.panel.members)
-    return Electorate(members, members | configuration.panel.shadows)
+    return RoundMembers(members, members | configuration.panel.shadows)

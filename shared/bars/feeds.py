@@ -1,5 +1,7 @@
 """Open a source of bars by its address: a path, or ``NAME://...`` for a feed that another distribution adds."""
 
+from collections.abc import Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -29,12 +31,21 @@ def _fault(_: str, loaded: object) -> str | None:
 FEEDS: Final[Plugins[FeedOpener]] = Plugins("conclave.feeds", {}, _fault)
 
 
-def open_bars(address: Path | str, *, symbol: str | None = None, interval_ms: int | None = None) -> BarSource:
+def open_bars(
+    address: Path | str,
+    *,
+    symbol: str | None = None,
+    interval_ms: int | None = None,
+    columns: Sequence[tuple[str, str]] = (),
+    zone: tzinfo | None = None,
+) -> BarSource:
     """Return the source of the files at a path, or of the feed that the address names. Raises ``SourceError``, and
     ``PluginError`` if the feed cannot be used."""
     name, mark, _ = str(address).partition(MARK)
     if not mark or isinstance(address, Path):
-        return open_source(address, symbol=symbol, interval_ms=interval_ms)
+        return open_source(address, symbol=symbol, interval_ms=interval_ms, columns=columns, zone=zone)
+    if columns or zone is not None:
+        raise SourceError(f"{address}: columns and a zone are stated of files only, and this is an installed feed")
     if name not in FEEDS:
         raise SourceError(f"{address}: no feed {name!r} is installed; installed feeds: {', '.join(FEEDS) or 'none'}")
     return FEEDS[name](str(address), symbol=symbol, interval_ms=interval_ms)

@@ -29,11 +29,12 @@ def _series(text: str) -> Iterator[NamedMarket]:
         symbol, words = words[-1], words[:-2]
     if len(words) < 3:
         raise SourceError(
-            f'{text!r} is no market: expected an exchange, a market and intervals, such as "binance BTC/USDT 1m 15m"'
+            f"{text!r} does not name a market: expected an exchange, a market and intervals, such as "
+            '"binance BTC/USDT 1m 15m"'
         )
     exchange, market, *intervals = words
     symbol = symbol or market
     if not SYMBOL.fullmatch(symbol):
-        raise SourceError(f"{text!r}: {symbol!r} is no symbol: expected at most 32 letters, digits and . _ : / -")
+        raise SourceError(f"{text!r}: {symbol!r} is not a symbol: expected at most 32 letters, digits and . _ : / -")
     for interval in intervals:
         yield NamedMarket(exchange, market, symbol, parse_interval(interval))

@@ -13,6 +13,13 @@ _NAME: Final = re.compile(
     rf"(?<![A-Z0-9])(?<![A-Z0-9][-_])(?P<symbol>(?=\d*[A-Z])[A-Z0-9]+(?:[-_][A-Z0-9]*[A-Z][A-Z0-9]*){{0,3}})"
     rf"[-_](?P<interval>{_INTERVAL})(?![A-Za-z0-9])"
 )
+_CHART: Final = re.compile(
+    r"[A-Z0-9]+_(?P<symbol>[A-Z0-9.]+), (?P<interval>\d*[A-Z]?)(?:_[0-9a-f]{5})?(?: \(\d+\))?\.csv"
+)
+"""The names of TradingView: ``BINANCE_BTCUSDT, 60.csv`` is minutes, ``1D`` days, ``30S`` seconds."""
+_CHART_UNITS: Final = {"": "m", "S": "s", "D": "d"}
+_TERMINAL: Final = re.compile(r"(?P<symbol>[A-Za-z0-9.]+)_(?P<interval>M\d{1,2}|H\d{1,2}|Daily)_\d{12}_\d{12}\.csv")
+"""The names of MetaTrader 5: ``EURUSD_H1_202101040000_202112312300.csv``."""
 SYMBOL: Final = re.compile(r"[A-Za-z0-9._:/-]{1,32}")
 """The pattern of ``schemas.common.Symbol``, for ``fullmatch``."""
 
@@ -26,13 +33,23 @@ class SeriesName(NamedTuple):
 
 def from_name(name: str) -> SeriesName:
     """Parse the name of a file, without folders. Raises ``SourceError`` for a weekly or monthly interval."""
-    match = _NAME.search(name)
-    if match is None:
-        return SeriesName(None, None)
-    try:
-        return SeriesName(match["symbol"], parse_interval(match["interval"]))
-    except SourceError as error:
-        raise SourceError(f"{name}: {error}") from None
+    for pattern, interval in ((_CHART, _chart_interval), (_TERMINAL, _terminal_interval), (_NAME, str)):
+        match = pattern.search(name) if pattern is _NAME else pattern.fullmatch(name)
+        if match is not None:
+            try:
+                return SeriesName(match["symbol"], parse_interval(interval(match["interval"])))
+            except SourceError as error:
+                raise SourceError(f"{name}: {error}") from None
+    return SeriesName(None, None)
+
+
+def _chart_interval(text: str) -> str:
+    number, unit = text.rstrip("SDWM"), text.lstrip("0123456789")
+    return f"{number or 1}{_CHART_UNITS.get(unit, unit)}"
+
+
+def _terminal_interval(text: str) -> str:
+    return "1d" if text == "Daily" else f"{text[1:]}{text[0].lower()}"
 
 
 def parse_interval(text: str) -> int:

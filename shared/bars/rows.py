@@ -65,6 +65,8 @@ class Bars:
     """One series as columns of equal length n, with strictly increasing ``open_time``. Bars may be missing.
 
     ``open_time`` is int64 [n], in milliseconds since 1970 UTC; prices and ``volume`` are float64 [n].
+    ``shared.features.BarArrays`` has the same columns without a symbol, checked; ``shared.training.series`` makes it
+    from this. It is a type of its own so that features depend on no source of bars.
     """
 
     symbol: str
@@ -115,11 +117,14 @@ class LeftOut:
         self.counts[row.reason] += 1
         self._first.setdefault(row.reason, row)
 
+    def reasons(self) -> list[tuple[Refusal, int, RefusedRow]]:
+        """Return each reason with its number of rows and the first of them, the commonest reason first."""
+        return [(reason, count, self._first[reason]) for reason, count in self.counts.most_common()]
+
     def sentence(self) -> str:
         """Return how many rows were left out and why, the commonest reason first; '' if there were none."""
         parts = [
-            f"{count:,} {reason} (first at {self._first[reason].where}: {self._first[reason].detail})"
-            for reason, count in self.counts.most_common()
+            f"{count:,} {reason} (first at {first.where}: {first.detail})" for reason, count, first in self.reasons()
         ]
         return f"{self.counts.total():,} rows left out: {'; '.join(parts)}" if parts else ""
 

@@ -1,8 +1,9 @@
 """Read a file, or a folder of files, as one source in time order."""
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -10,11 +11,12 @@ from typing import Any, Final
 from schemas.common import Origin
 from schemas.market import BarClosed
 from shared.bars.chunks import Chunk, Fault, faults
+from shared.bars.columns import Stated
 from shared.bars.files import BarFile, probe
 from shared.bars.names import SYMBOL, interval_text
 from shared.bars.rows import Bars, Good, RefusedRow, Row, Series, SourceError, gather
 
-SUFFIXES: Final = {".csv", ".gz", ".zip", ".json", ".parquet"}
+SUFFIXES: Final = {".csv", ".feather", ".gz", ".json", ".parquet", ".tsv", ".zip"}
 """The endings of files that are read in a folder; other files (checksums, notes) are ignored."""
 SAMPLE: Final = 65_536
 RAW: Final = 2000
@@ -117,18 +119,26 @@ class FileSource:
 
 
 def open_source(
-    path: Path | str, *, symbol: str | None = None, interval_ms: int | None = None, origin: Origin = "replay"
+    path: Path | str,
+    *,
+    symbol: str | None = None,
+    interval_ms: int | None = None,
+    columns: Iterable[tuple[str, str]] = (),
+    zone: tzinfo | None = None,
+    origin: Origin = "replay",
 ) -> FileSource:
     """Return a source of the bars in a file, or in all files of a folder and its subfolders.
 
-    ``symbol`` and ``interval_ms`` apply to every file and override file names. Raises ``SourceError`` if a file has no
-    bars, cannot be read, or has an unknown symbol or interval. Only the beginning of each file is read, unless its rows
-    have a symbol column.
+    What is stated (``shared.bars.columns.Stated``) applies to every file and overrides file names. Raises
+    ``SourceError`` if a file has no bars, cannot be read, or has an unknown symbol, interval, column or zone. Only the
+    beginning of each file is read, unless its rows have a symbol column.
     """
     root = Path(path)
-    files = tuple(probe(file, _named(file, root), symbol, interval_ms) for file in _listed(root))
+    stated = Stated(symbol, interval_ms, tuple(columns), zone)
+    files = tuple(probe(file, named_in(file, root), stated) for file in files_in(root))
     _refuse_two_contents(files)
-    digest = blake2b(repr((1, origin, symbol, interval_ms)).encode(), digest_size=16)
+    more = (stated.columns, str(zone)) if stated.columns or zone is not None else ()
+    digest = blake2b(repr((1, origin, symbol, interval_ms, *more)).encode(), digest_size=16)
     for file in files:
         digest.update(repr((file.name, file.symbol, file.interval_ms, *_sampled(file.path))).encode())
     return FileSource(root.name or str(root), digest.hexdigest(), files, origin)
@@ -139,11 +149,14 @@ def load(
     *,
     symbol: str | None = None,
     interval_ms: int | None = None,
+    columns: Iterable[tuple[str, str]] = (),
+    zone: tzinfo | None = None,
     refused: Callable[[RefusedRow], Any] | None = None,
 ) -> dict[Series, Bars]:
     """Return all series of a file or folder as columns. ``refused`` is called with every row that is left out. Raises
     ``SourceError``."""
-    return gather(open_source(path, symbol=symbol, interval_ms=interval_ms).rows(), refused)
+    source = open_source(path, symbol=symbol, interval_ms=interval_ms, columns=columns, zone=zone)
+    return gather(source.rows(), refused)
 
 
 def _refuse_two_contents(files: Sequence[BarFile]) -> None:
@@ -170,7 +183,8 @@ def _first_bar(file: BarFile) -> list[float]:
     return found
 
 
-def _listed(root: Path) -> list[Path]:
+def files_in(root: Path) -> list[Path]:
+    """Return the file at a path, or the files of bars in the folder there. Raises ``SourceError``."""
     if root.is_file():
         return [root]
     if not root.is_dir():
@@ -185,7 +199,8 @@ def _listed(root: Path) -> list[Path]:
     return files
 
 
-def _named(file: Path, root: Path) -> str:
+def named_in(file: Path, root: Path) -> str:
+    """Return the name of a file for people: without the folder that was named."""
     return file.name if file == root else file.relative_to(root).as_posix()
 
 

@@ -1,58 +1,65 @@
-"""Read text formats: CSV with a header, an exchange's klines without a header, and its REST responses in JSON.
+"""Read text with one row a line: with a header, or the rows of a known format without one.
 
-A row is split at commas and its numbers are parsed by ``int`` and ``float``, so that a price is the double nearest to
-its decimal text, as everywhere in Python. If a chunk cannot be parsed at once, it is parsed row by row, to find the
-faulty rows.
+A row is split at its delimiter and its numbers are parsed by ``int`` and ``float``, so that a price is the double
+nearest to its decimal text, as everywhere in Python. If a chunk cannot be parsed at once, it is parsed row by row, to
+find the faulty rows.
 """
 
 import gzip
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final, NamedTuple, cast
+from typing import IO, Final, cast
 
-import msgspec
 import numpy as np
 
-from schemas.codec import UNDECODABLE
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
+from shared.bars.columns import PRICE_NAMES, TIME_NAMES, Layout, Stated, by_names, by_position
+from shared.bars.formats import Positional
 from shared.bars.rows import SourceError
+from shared.bars.times import EARLIEST_S, joined, moment
 
-BROKEN: Final = (EOFError, OSError, zlib.error, zipfile.BadZipFile)
-KLINE_WIDTH: Final = 12
-TIME_NAMES: Final = ("open_time", "timestamp", "datetime", "date", "time")
-PRICE_NAMES: Final = ("open", "high", "low", "close", "volume")
+BROKEN: Final = (
+    EOFError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    UnicodeDecodeError,
+)
+"""What is raised for a file that is damaged, and for an archive that is encrypted or of another kind."""
+DELIMITERS: Final = (",", "\t", ";")
 
 
-class Layout(NamedTuple):
-    """The indices of the columns; ``prices`` are open, high, low, close, volume."""
-
-    width: int
-    time: int
-    prices: tuple[int, int, int, int, int]
-    close_time: int | None
-    symbol: int | None
-    header: bool
+GZIP: Final = b"\x1f\x8b"
+ZIP: Final = b"PK\x03\x04"
 
 
-KLINES: Final = Layout(KLINE_WIDTH, 0, (1, 2, 3, 4, 5), 6, None, header=False)
-"""An exchange's kline row: open time, OHLCV, close time, quote volume, trades, taker volumes, unused."""
+def compressed(path: Path) -> bytes | None:
+    """Return the first bytes of a compressed file, ``GZIP`` or ``ZIP``; None if it is not compressed."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+    return next((known for known in (GZIP, ZIP) if magic.startswith(known)), None)
 
 
 def open_binary(path: Path) -> IO[bytes]:
     """Open a file for reading, decompressed if its first bytes are those of gzip or zip."""
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic[:2] == b"\x1f\x8b":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    if magic == b"PK\x03\x04":
-        return _only_member(path)
-    return path.open("rb")
+    match compressed(path):
+        case b"\x1f\x8b":
+            return cast(IO[bytes], gzip.open(path, "rb"))
+        case None:
+            return path.open("rb")
+        case _:
+            return _only_member(path)
 
 
 def _only_member(path: Path) -> IO[bytes]:
@@ -63,57 +70,50 @@ def _only_member(path: Path) -> IO[bytes]:
         return archive.open(members[0])
 
 
-def layout_of(head: Sequence[str], name: str) -> Layout:
-    """Return the columns of a file by its first lines: by the names of a header, or else by the shape of klines.
+def layout_of(head: Sequence[str], name: str, stated: Stated, symbol: str | None) -> tuple[Layout, Positional | None]:
+    """Return the columns of a file by its first lines: by the names of a header, or else by the rows of a format.
 
-    Raises ``SourceError`` with the first line.
+    A line without a delimiter may precede the header, as some sites write their address there. Raises ``SourceError``
+    with the first line.
     """
-    cells = [_bare(cell).lower().replace(" ", "_") for cell in head[0].split(",")]
-    layout = by_names(cells, name)
-    if layout is not None:
-        return layout
-    if any(_is_kline(line.split(",")) for line in head):
-        return KLINES
-    raise SourceError(
-        f"{name}: not a file of bars: expected a header with {TIME_NAMES[0]} (or {', '.join(TIME_NAMES[1:])}), "
-        f"{', '.join(PRICE_NAMES)}, or an exchange's {KLINE_WIDTH} columns without one;"
-        f" the first line is {head[0][:200]!r}"
-    )
+    for skip, line in enumerate(head[:2]):
+        for delimiter in DELIMITERS:
+            rows = _split(head[skip + 1 :], delimiter)
+            if delimiter in line and not _is_row(line, delimiter):
+                layout = by_names(line.split(delimiter), rows, name, stated, symbol)
+                if layout is not None:
+                    return layout._replace(skip=skip + 1, delimiter=delimiter), None
+        if any(delimiter in line for delimiter in DELIMITERS):
+            break
+    delimiter = max(DELIMITERS, key=lambda each: max(line.count(each) for line in head))
+    rows = _split(head, delimiter)
+    if not any(len(row) > 1 and _is_row(delimiter.join(row), delimiter) for row in rows):
+        raise SourceError(
+            f"{name}: not a file of bars: expected a header with {TIME_NAMES[0]} (or {', '.join(TIME_NAMES[1:5])}), "
+            f"{', '.join(PRICE_NAMES)}, volume, or rows of a known format without one;"
+            f" the first line is {head[0][:200]!r}"
+        )
+    layout, form = by_position(rows, "text", name, stated)
+    return layout._replace(delimiter=delimiter), form
 
 
-def by_names(cells: Sequence[str], name: str) -> Layout | None:
-    """Return the columns by their lower-case names; None if no name is known. Raises ``SourceError`` if some are
-    missing."""
-    times = [name for name in TIME_NAMES if name in cells]
-    missing = [name for name in PRICE_NAMES if name not in cells]
-    if not times and len(missing) == len(PRICE_NAMES):
-        return None
-    if not times or missing:
-        lacking = missing if times else [f"one of {', '.join(TIME_NAMES)}", *missing]
-        raise SourceError(f"{name}: the header has no {', '.join(lacking)}; it has {', '.join(cells)[:500]}")
-    first, high, low, last, volume = (cells.index(name) for name in PRICE_NAMES)
-    return Layout(
-        len(cells),
-        cells.index(times[0]),
-        (first, high, low, last, volume),
-        cells.index("close_time") if "close_time" in cells else None,
-        cells.index("symbol") if "symbol" in cells else None,
-        header=True,
-    )
+def _split(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    return [[bare(cell) for cell in line.split(delimiter)] for line in lines if line.strip()]
 
 
-def _is_kline(cells: Sequence[str]) -> bool:
-    return len(cells) == KLINE_WIDTH and _bare(cells[0]).isdecimal()
+def _is_row(line: str, delimiter: str) -> bool:
+    """Return whether a line begins like a row, with a digit."""
+    return bare(line.split(delimiter, maxsplit=1)[0])[:1].isdecimal()
 
 
-def _bare(cell: str) -> str:
+def bare(cell: str) -> str:
+    """Return a cell without spaces and quotes around it."""
     return cell.strip().strip('"').strip()
 
 
 @dataclass(frozen=True)
-class Csv:
-    """A comma-separated file. Blank lines are ignored. Bytes that are not UTF-8 are shown as ``\\xNN``. A time is a
-    whole number, or ISO 8601 text, which is UTC if it has no time zone."""
+class Text:
+    """A file of lines. Blank lines are ignored. Bytes that are not UTF-8 are shown as ``\\xNN``."""
 
     path: Path
     name: str
@@ -129,7 +129,7 @@ class Csv:
         number = 1
         try:
             with text_of(self.path) as file:
-                if self.layout.header:
+                for _ in range(self.layout.skip):
                     file.readline()
                     number += 1
                 while lines := list(islice(file, CHUNK)):
@@ -144,7 +144,7 @@ class Csv:
         if not all(rows):
             numbers = [line for line, row in zip(numbers, rows, strict=True) if row]
             rows = [row for row in rows if row]
-        cells = [row.split(",") for row in rows]
+        cells = [row.split(self.layout.delimiter) for row in rows]
         return parse(cells, self.layout, numbers, rows)
 
 
@@ -153,42 +153,10 @@ def text_of(path: Path) -> IO[str]:
     return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", errors="backslashreplace", newline="\n")
 
 
-@dataclass(frozen=True)
-class Json:
-    """A REST response: an array of kline arrays, with prices as text. The whole file is in memory while it is read.
-    ``Chunk.lines`` are row numbers."""
-
-    path: Path
-    name: str
-    has_symbol: bool = False
-
-    def chunks(self) -> Iterator[Chunk]:
-        """See ``RowReader.chunks``."""
-        try:
-            with open_binary(self.path) as file:
-                rows = msgspec.json.decode(file.read(), type=list[msgspec.Raw])
-        except BROKEN as error:
-            raise SourceError(f"{self.name}: cannot be read: {error}") from error
-        except UNDECODABLE as error:
-            raise SourceError(f"{self.name}: not a REST response with bars: {error}") from None
-        for start in range(0, len(rows), CHUNK):
-            raw = [bytes(row).decode(errors="backslashreplace") for row in rows[start : start + CHUNK]]
-            numbers = range(start + 1, start + 1 + len(raw))
-            yield parse([_json_cells(text) for text in raw], KLINES, numbers, raw)
-
-
-def _json_cells(text: str) -> list[str]:
-    try:
-        row = msgspec.json.decode(text)
-    except UNDECODABLE:
-        return [text]
-    return [cell if isinstance(cell, str) else str(cell) for cell in row] if isinstance(row, list) else [text]
-
-
 def parse(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw: Sequence[str]) -> Chunk:
     """Return a chunk of rows, parsed at once if every row is well formed, or else row by row."""
     try:
-        if not _plain("".join(raw)):
+        if layout.clock is not None or layout.closed is not None or not _plain("".join(raw)):
             raise ValueError
         return _parse_all(cells, layout, lines, raw)
     except (ValueError, OverflowError):
@@ -205,6 +173,8 @@ def _parse_all(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw
     if len(columns) != layout.width:
         raise ValueError
     opened = np.array(list(map(int, columns[layout.time])), dtype=np.int64)
+    if (opened < EARLIEST_S).any():
+        raise ValueError
     closed = None
     if layout.close_time is not None:
         closed = np.array(list(map(int, columns[layout.close_time])), dtype=np.int64)
@@ -223,42 +193,29 @@ def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], ra
         try:
             if len(row) != layout.width:
                 raise ValueError(f"expected {layout.width} columns, found {len(row)}")
-            opened[index] = _moment(row[layout.time])
+            opened[index] = _open_time(row, layout)
             if closed is not None and layout.close_time is not None:
-                closed[index] = _moment(row[layout.close_time])
+                closed[index] = moment(bare(row[layout.close_time]), layout.zone)
             values[index] = [_number(row[price]) for price in layout.prices]
             if symbols is not None and layout.symbol is not None:
-                symbols[index] = _bare(row[layout.symbol])
+                symbols[index] = bare(row[layout.symbol])
+            if layout.closed is not None and bare(row[layout.closed]).lower() not in {"1", "true"}:
+                raise ValueError(f"incomplete bar: it was still open ({bare(row[layout.closed])[:50]!r})")
         except (ValueError, OverflowError) as error:
             bad[index] = str(error)
     return Chunk(lines, opened, closed, values, symbols, raw, bad)
 
 
+def _open_time(row: Sequence[str], layout: Layout) -> int:
+    time = bare(row[layout.time])
+    return moment(time, layout.zone) if layout.clock is None else joined(time, bare(row[layout.clock]), layout.zone)
+
+
 def _number(cell: str) -> float:
-    text = _bare(cell)
+    text = bare(cell)
     try:
         if _plain(text):
             return float(text)
     except ValueError:
         pass
     raise ValueError(f"{cell[:50]!r} is not a number")
-
-
-def _moment(cell: str) -> int:
-    text = _bare(cell)
-    if text.isascii() and text.isdecimal():
-        return int(text)
-    try:
-        if (number := _number(text)).is_integer():
-            return int(number)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{cell[:50]!r} is not a time: expected a whole number or ISO 8601") from None
-    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
-
-
-_MICROSECOND: Final = datetime.resolution

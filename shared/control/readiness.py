@@ -40,7 +40,7 @@ async def evidence(log: Log, partitions: int, model: str, artifact: str) -> Read
     )
 
 
-async def with_evidence(log: Log, state: State, command: Command) -> tuple[Command, tuple[str, ...]]:
+async def with_readiness(log: Log, state: State, command: Command) -> tuple[Command, tuple[str, ...]]:
     """Return a ``Promote`` that names no evidence with the evidence there is, and the sentences about what is missing.
     Return any other command unchanged."""
     if not isinstance(command, Promote) or command.ready:

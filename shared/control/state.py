@@ -35,7 +35,8 @@ class Model(Struct, frozen=True, gc=False):
 
 
 class Probation(Struct, frozen=True):
-    """A promotion that is reverted unless it is confirmed within ``decisions`` scored decisions.
+    """A promotion that is reverted unless it is confirmed within ``decisions`` decisions that
+    count a ballot of it.
 
     ``version``: the one that the promotion made. ``at``: when it was recorded (ms since the epoch)."""
 

@@ -16,7 +16,10 @@ PRICES_AND_VOLUME: Final = ("open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True, eq=False)
 class BarArrays:
-    """The history of one symbol, as arrays of equal length.
+    """The history of one symbol, as arrays of equal length: the input of every formula.
+
+    ``shared.bars.Bars`` is the same with its symbol, as a source gives it. This is a type of its own so that features
+    depend on no source of bars.
 
     ``open_time`` is in milliseconds, strictly increasing, in multiples of ``interval_ms``. Raises ``ValueError``
     otherwise, with the first faulty row.

@@ -50,7 +50,7 @@ class OperatorGraph:
         self.outputs: Final = [[self._read(feature.expression) for feature in chosen.features] for chosen in self.sets]
 
     def _read(self, expression: Expression) -> DelayedRead:
-        """Return the read of a expression's value. Adds a node for a new expression."""
+        """Return the read of an expression's value. Adds a node for a new expression."""
         delay = 0
         while expression.delay:
             delay += expression.delay

@@ -37,7 +37,7 @@ from shared.features.expressions import (
 
 @dataclass(frozen=True)
 class Feature:
-    """A named formula. ``source`` is its source, with units and remarks."""
+    """A named formula. ``source``: where it is defined or comes from, its unit, and remarks."""
 
     name: str
     expression: Expression

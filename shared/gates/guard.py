@@ -1,4 +1,4 @@
-"""Guard a newly promoted champion: compare it bar by bar with the former champion, which continues in shadow. Pure
+"""Watch a newly promoted champion: compare it bar by bar with the former champion, which continues in shadow. Pure
 folds.
 
 - ``harm``: an e-CUSUM of the loss minus the former champion's, in purged blocks of at least two hours. At 20 it
@@ -8,7 +8,8 @@ folds.
   ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more), and too many ``failures``.
 
 A correct model of low skill may give few distinct confidences in a narrow range: the defaults of ``GuardPolicy`` allow
-for that. The details of findings are recorded in events, so their wording is fixed (``ghost``: the former champion).
+for that. The details of findings are recorded in events, so their wording is fixed (``ghost``: the former champion;
+``guard``: a check of this watch, not the service that reverts probations).
 """
 
 import math
@@ -62,7 +63,7 @@ class Finding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     detail: str = ""
 
 
-class Guard(Struct, array_like=True, forbid_unknown_fields=True):
+class ChampionWatch(Struct, array_like=True, forbid_unknown_fields=True):
     """The state of one guarded champion.
 
     ``scale`` is three standard deviations of the block means of the loss difference in the backtest. ``recent`` is a
@@ -90,14 +91,14 @@ class Guard(Struct, array_like=True, forbid_unknown_fields=True):
 
 def initial(
     *, horizon: int, interval_ms: int, scale: float = 0.05, policy: GuardPolicy = DEFAULT_GUARD, fewest: int = 20
-) -> Guard:
+) -> ChampionWatch:
     """Start guarding. A block is two hours, or twice the horizon where that is longer."""
     bars = max(2 * horizon, math.ceil(TWO_HOURS / interval_ms))
     open_block = Blocks(bars * interval_ms, horizon * interval_ms, 2, fewest)
-    return Guard(scale, interval_ms, open_block, policy.window, catastrophe=policy.catastrophe)
+    return ChampionWatch(scale, interval_ms, open_block, policy.window, catastrophe=policy.catastrophe)
 
 
-def evolve(state: Guard, row: Row) -> Guard:
+def evolve(state: ChampionWatch, row: Row) -> ChampionWatch:
     """Add one scored prediction of the champion.
 
     ``row.champion`` is the prediction of the *former* champion for the same bar, None where it made none."""
@@ -121,14 +122,16 @@ def evolve(state: Guard, row: Row) -> Guard:
     return state
 
 
-def fail(state: Guard) -> Guard:
+def fail(state: ChampionWatch) -> ChampionWatch:
     """Count a prediction that was due and failed."""
     _ring(state.missed, state.missed_place, 1, state.window)
     state.missed_place += 1
     return state
 
 
-def findings(state: Guard, policy: GuardPolicy = DEFAULT_GUARD, latest: int | None = None) -> tuple[Finding, ...]:
+def findings(
+    state: ChampionWatch, policy: GuardPolicy = DEFAULT_GUARD, latest: int | None = None
+) -> tuple[Finding, ...]:
     """Return the result of every check at present. ``latest`` is the open time of the market's newest bar."""
     return (
         _harm(state, policy),
@@ -145,7 +148,7 @@ def verdict(findings_now: tuple[Finding, ...]) -> Stage:
     return max((one.stage for one in findings_now), key=_ORDER.__getitem__, default="continue")
 
 
-def _close(state: Guard, means: blocks.Means) -> None:
+def _close(state: ChampionWatch, means: blocks.Means) -> None:
     harm, over_prior = means[_HARM], means[_OVER_PRIOR]
     if harm is not None:
         ecusum.observe(state.watch, harm / state.scale)
@@ -168,7 +171,7 @@ def _finding(name: str, bad: bool, value: float, line: float, samples: int, deta
     return Finding(name, "rollback" if bad else "continue", float(value), float(line), samples, detail)
 
 
-def _harm(state: Guard, policy: GuardPolicy) -> Finding:
+def _harm(state: ChampionWatch, policy: GuardPolicy) -> Finding:
     peak = state.watch.peak
     value = peak if peak >= policy.rollback_at else state.watch.value
     stage: Stage = "rollback" if value >= policy.rollback_at else "demote" if value >= policy.demote_at else "continue"
@@ -176,13 +179,13 @@ def _harm(state: Guard, policy: GuardPolicy) -> Finding:
     return Finding("harm", stage, value, line, state.watch.blocks, "e-CUSUM of the loss over the ghost's")
 
 
-def _catastrophe(state: Guard, policy: GuardPolicy) -> Finding:
+def _catastrophe(state: ChampionWatch, policy: GuardPolicy) -> Finding:
     bad = state.bad_blocks >= policy.catastrophe_blocks and state.bad_rows >= policy.catastrophe_rows
     detail = f"blocks in a row over {state.catastrophe} nats worse than the prior, {state.bad_rows} rows"
     return _finding("catastrophe", bad, state.bad_blocks, policy.catastrophe_blocks, state.watch.blocks, detail)
 
 
-def _window(state: Guard, policy: GuardPolicy) -> list[Finding]:
+def _window(state: ChampionWatch, policy: GuardPolicy) -> list[Finding]:
     recent = state.recent
     full = len(recent) >= state.window
     count = max(1, len(recent))
@@ -200,13 +203,13 @@ def _window(state: Guard, policy: GuardPolicy) -> list[Finding]:
     ]
 
 
-def _failures(state: Guard, policy: GuardPolicy) -> Finding:
+def _failures(state: ChampionWatch, policy: GuardPolicy) -> Finding:
     asked = len(state.missed)
     share = sum(state.missed) / max(1, asked)
     bad = asked >= 20 and share > policy.most_failures
     return _finding("failures", bad, share, policy.most_failures, asked, "of the last predictions")
 
 
-def _stale(state: Guard, policy: GuardPolicy, latest: int) -> Finding:
+def _stale(state: ChampionWatch, policy: GuardPolicy, latest: int) -> Finding:
     lag = (latest - state.last) / state.interval_ms if state.last >= 0 else 0.0
     return _finding("stale", lag > policy.most_stale_bars, lag, policy.most_stale_bars, state.answered, "bars")

@@ -1,4 +1,4 @@
-"""Measure whether a candidate predicts at all, and in time: counts of failures, and a histogram of latencies."""
+"""Count a candidate's failures, and keep a histogram of its latencies; ``critical`` judges them."""
 
 import math
 from typing import Final

@@ -12,7 +12,7 @@ from shared.families import complete
 from shared.families.base import Params
 from shared.families.imported import IMPORTED
 from shared.features import BRIDGE, FeatureSet
-from shared.importing import layouts, reading, reference
+from shared.importing import comparing, layouts, reading
 from shared.training.fitting import Given, Trained, train
 
 PROBES: Final = 64
@@ -36,9 +36,11 @@ def import_weights(
 ) -> Trained:
     """Return an artifact with the state dict in ``weights``.
 
-    It is calibrated and measured on ``bars``; prior and centre are computed from them too. A network with one output
-    gives HOLD the probability ``hold``. Without a ``scaler`` the features are not scaled. Raises ``SourceFileError``,
-    ``LayoutError``, ``WeightsError``, ``DiffersError``, and what ``shared.training.train`` raises.
+    It is calibrated and measured on ``bars``; prior and centre are computed from them too. ``horizon`` (bars) and
+    ``hold``, the share of bars whose label is HOLD, describe the label as in ``shared.training.train``. A network with
+    one output has no HOLD: it gets this share as its probability. Without a ``scaler`` the features are not scaled.
+    Raises ``SourceFileError``, ``LayoutError``, ``WeightsError``, ``DiffersError``, and what ``shared.training.train``
+    raises.
     """
     state = reading.state_dict(weights)
     network = layouts.recognise(state, len(feature_set.names), params, classes)
@@ -46,7 +48,7 @@ def import_weights(
     settings = complete(family, {**network.params, **({"hold": hold} if network.params["sigmoid"] else {})})
     model = family.network(network.weights, len(feature_set.names), settings)
     probes = np.random.default_rng(0).standard_normal((PROBES, family.window(settings), len(feature_set.names)))
-    off = reference.compare(network.family, network.weights, settings, model.logits(probes), probes)
+    off = comparing.compare(network.family, network.weights, settings, model.logits(probes), probes)
     return train(
         bars,
         network.family,

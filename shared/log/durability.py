@@ -4,7 +4,9 @@ A server is refused if it has no append-only file, or if its memory is limited (
 other than ``noeviction``. Without a limit nothing is evicted, whatever the policy. A server is also refused if its
 policy or its persistence is unknown, because ``INFO`` is not allowed to this user.
 
-Nothing is written to the server: everything here is read from ``INFO`` and ``CONFIG GET``.
+The checks write nothing: they read ``INFO`` and ``CONFIG GET``. Two functions are no checks:
+``rewrite_append_only_file`` asks the server to rewrite its file, and ``fsync_ms`` writes a temporary file on this
+machine to time its disk.
 """
 
 import os

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from schemas.control import SetExecutionPolicy
 from schemas.orders import IntentRefused, OrderEnded, OrderFilled, OrderPlaced
-from shared.money.orders import Situation, TradeSignal, order_for
+from shared.money.orders import Forbidden, Situation, TradeSignal, order_for
 from shared.money.positions import SIGN, Holding
-from shared.money.venue import PAPER, TradedBar, Venue
+from shared.money.venue import EXCHANGE, PAPER, TradedBar, Venue
 
 VENUES: Final[dict[str, Venue]] = {"paper": PAPER}
 
@@ -44,12 +44,14 @@ class Account:
         *,
         at: int | None = None,
         halted: bool = False,
+        forbidden: Forbidden | None = None,
     ) -> OrderPlaced | IntentRefused:
-        """Return the order that follows from an intent, or the refusal. ``reference``: the close of its bar."""
+        """Return the order that follows from an intent, or the refusal. ``reference``: the close of its bar.
+        ``forbidden``: why no order may go to the policy's venue now."""
         # An exact sum does not depend on the order of its terms, which differs after a restart.
         others = fsum([each.committed for other, each in self.holdings.items() if other != key])
         share = policy.total_cap / max(partitions, 1)
-        return order_for(self.of(key), signal, policy, Situation(reference, others, share, at, halted))
+        return order_for(self.of(key), signal, policy, Situation(reference, others, share, at, halted, forbidden))
 
 
 def executed(holding: Holding, bar: TradedBar, policy: SetExecutionPolicy) -> Iterator[OrderFilled | OrderEnded]:
@@ -58,7 +60,7 @@ def executed(holding: Holding, bar: TradedBar, policy: SetExecutionPolicy) -> It
     if working is None:
         return
     order = working.order
-    execution = VENUES[order.venue].execute(order, bar, policy)
+    execution = VENUES.get(order.venue, EXCHANGE).execute(order, bar, policy)
     if execution is None:
         return
     where: dict[str, Any] = {

@@ -48,7 +48,8 @@ class Holding(Struct, array_like=True):
 
     ``lots``: oldest first, all bought or all sold (``side``). ``working``: the open order. ``committed``: the notional
     amount that the last order aims at, which counts against the cap of all symbols. ``last_intent``, ``last_order``:
-    the open times of the bars of the last intent that was read, and of the last order that followed from one."""
+    the open times of the bars of the last intent that was read, and of the last order that followed from one.
+    ``venue``: where the last order went. ``last_closing``: the last order that a halt caused."""
 
     symbol: str
     interval_ms: int
@@ -58,6 +59,13 @@ class Holding(Struct, array_like=True):
     committed: float = 0.0
     last_intent: int = -1
     last_order: int = -1
+    venue: str = "paper"
+    last_closing: str = ""
+
+    @property
+    def held_at(self) -> str:
+        """The venue of what is held, or of the open order; '' if there is neither."""
+        return self.venue if self.lots or self.working is not None else ""
 
     @property
     def position(self) -> float:
@@ -74,11 +82,13 @@ def apply(holding: Holding, event: OrderEvent, working: Working | None = None) -
     ``OrderPlaced``. The result must be consumed."""
     match event:
         case OrderPlaced():
-            holding.working = working
+            holding.working, holding.venue = working, event.venue
             opened = (event.quantity - event.closes) * event.reference
             holding.committed = holding.exposure(event.side) + opened if event.cause == "intent" else 0.0
             if event.cause == "intent":
                 holding.last_intent = holding.last_order = event.open_time
+            else:
+                holding.last_closing = event.order
         case IntentRefused():
             holding.last_intent = max(holding.last_intent, event.open_time)
             if event.reason != "repeated" and holding.working is None:
@@ -86,6 +96,8 @@ def apply(holding: Holding, event: OrderEvent, working: Working | None = None) -
         case OrderFilled():
             yield from _fill(holding, event)
         case OrderEnded():
+            if holding.working is not None and holding.working.order.limit is not None:
+                holding.committed = holding.exposure(holding.side)  # on paper it counts as of the last intent
             holding.working = None
 
 

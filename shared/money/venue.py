@@ -1,11 +1,34 @@
-"""Where orders are executed. There is one venue, paper; an exchange is another implementation of ``Venue``."""
+"""Where orders are executed: on paper, or at an exchange."""
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schemas.common import Origin
 from schemas.control import SetExecutionPolicy
 from schemas.orders import OrderPlaced
 from shared.money.costs import fill_price, market_price
+
+EXCHANGES: Final = ("binance",)
+"""The exchanges to which the executor can send orders, as ccxt names them. It is known of each how it treats a repeated
+order id, and a request that arrives late."""
+PRICE_LIMIT: Final = 0.002
+"""See ``SetExecutionPolicy.price_limit``."""
+
+
+def venue_of(policy: SetExecutionPolicy) -> str:
+    """Return the name of a policy's venue, as orders have it: ``paper``, ``binance``, ``binance.sandbox``."""
+    return f"{policy.venue}.sandbox" if policy.venue in EXCHANGES and policy.sandbox else policy.venue
+
+
+def exchange_of(venue: str) -> str:
+    """Return the exchange of a venue (``venue_of``), '' if it is none."""
+    exchange = venue.removesuffix(".sandbox")
+    return exchange if exchange in EXCHANGES else ""
+
+
+def limit_price(policy: SetExecutionPolicy, side: str, reference: float) -> float:
+    """Return the worst price at which an order may be filled at an exchange."""
+    away = policy.price_limit if policy.price_limit is not None else PRICE_LIMIT
+    return reference * (1.0 + away if side == "BUY" else 1.0 - away)
 
 
 class TradedBar(NamedTuple):
@@ -61,4 +84,13 @@ class Paper:
         return Execution(quantity, price, market, policy.fee * quantity * price, at, ended)
 
 
+class Exchange:
+    """Executed by no bar: what became of an order is what the exchange answers (``services.executor.settlement``)."""
+
+    def execute(self, order: OrderPlaced, bar: TradedBar, policy: SetExecutionPolicy) -> Execution | None:
+        """See ``Venue``."""
+        return None
+
+
 PAPER: Venue = Paper()
+EXCHANGE: Venue = Exchange()

@@ -14,6 +14,8 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
+from shared.distribution import install_command
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -23,7 +25,6 @@ WIDTH: Final = 560
 HEIGHT: Final = 260
 COLOURS: Final = ("ink", "soft", "faint", "sell", "hold", "buy", "prior", "champion", "pool", "bad")
 """The names of colours: variables of ``templates/style.css``."""
-COMMAND: Final = "pip install 'conclave[report]'"
 TITLE: Final = "title:"
 SVG: Final = "{http://www.w3.org/2000/svg}"
 LINK: Final = "{http://www.w3.org/1999/xlink}href"
@@ -49,7 +50,9 @@ def require_charts() -> None:
     try:
         import matplotlib.style  # noqa: F401, PLC0415  # an optional extra
     except ImportError as error:
-        raise ChartsMissingError(f"a page with charts needs Matplotlib: {COMMAND} ({error})") from None
+        raise ChartsMissingError(
+            f"a page with charts needs Matplotlib: {install_command('report')} ({error})"
+        ) from None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -189,13 +189,19 @@ async def serve(
     stop: anyio.Event,
     *,
     take_over: bool = False,
+    alongside: Callable[[Host[Any]], Awaitable[None]] | None = None,
 ) -> None:
-    """Host a service until ``stop``, and give its supervisor a sign of life after each turn. Raises
-    ``InstallationError``, and what ``Host.run`` does."""
+    """Host a service until ``stop``, and give its supervisor a sign of life after each turn. ``alongside`` is run from
+    the end of the start until the end. Raises ``InstallationError``, and what ``Host.run`` does."""
     if not 0 <= partition < settings.installation.partitions:
         raise InstallationError(f"partition {partition} of {settings.installation.partitions} does not exist")
     telemetry = start(settings.telemetry, service.group, partition)
-    supervised = Supervised()
+    supervised, started = Supervised(), anyio.Event()
+
+    def ready() -> None:
+        supervised.ready()
+        started.set()
+
     try:
         async with opened_log(settings, f"conclave:{service.group}:{partition}") as log:
             state = await current(log)
@@ -216,7 +222,7 @@ async def serve(
                 owner(service.group),
                 telemetry=telemetry,
                 take_over=take_over,
-                ready=supervised.ready,
+                ready=ready,
                 note_head=note_head,
                 note_digests=note_digests,
                 alive=supervised.alive,
@@ -228,7 +234,25 @@ async def serve(
                 noted=record.lost if record is not None else None,
                 reconnected=partial(rewrite_append_only_file, server_url(settings)),
             )
-            await host.run(stop)
+            if alongside is None:
+                await host.run(stop)
+            else:
+                await _both(host, stop, started, alongside)
     finally:
         supervised.stopping()
         telemetry.stop()
+
+
+async def _both(
+    host: Host[Any], stop: anyio.Event, started: anyio.Event, alongside: Callable[[Host[Any]], Awaitable[None]]
+) -> None:
+    """Run the host, and ``alongside`` once it has started, until the host ends."""
+
+    async def when_started() -> None:
+        await started.wait()
+        await alongside(host)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(when_started)
+        await host.run(stop)
+        tasks.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Tell whether a configuration can decide anything."""
+"""Say why no quorum can be reached under a configuration."""
 
 from shared.control.state import State
 from shared.voting.pool import FLOOR

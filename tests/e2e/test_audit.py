@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from bench.installation import ONE_PROCESS, Installation, running
 
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "2500")
 WHY = ("--reason", "a test")
 
 
+@pytest.mark.long
 def test_what_ran_is_the_same_again_and_can_be_proved(tmp_path: Path) -> None:
     installation = Installation(tmp_path, models=("m",))
     with running(installation, ONE_PROCESS):

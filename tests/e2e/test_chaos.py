@@ -127,6 +127,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
         yield Run(installation, server)
 
 
+@pytest.mark.long
 def test_ten_kills_change_no_byte_of_any_decision(run: Run) -> None:
     expected, expected_intents = run.decisions(lambda _: None)
     victims, killed = cycle(VICTIMS), list[str]()

@@ -4,6 +4,7 @@ no shadow touches a vote, and the candidate gets a verdict."""
 from pathlib import Path
 
 import anyio
+import pytest
 
 from bench.installation import ONE_PROCESS, Installation, all_entries, running, wait_until
 from schemas.codec import decode
@@ -27,6 +28,7 @@ def events(installation: Installation, stream: str) -> list[object]:
     return anyio.run(read)
 
 
+@pytest.mark.long
 def test_a_shadow_is_scored_beside_the_champion_and_judged(tmp_path: Path) -> None:
     installation = Installation(tmp_path, models=("m",))
     with running(installation, ONE_PROCESS):

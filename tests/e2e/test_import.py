@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import anyio
+import pytest
 import torch
 
 from bench import old_models
@@ -13,6 +14,7 @@ BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000")
 WHY = ("--reason", "a test")
 
 
+@pytest.mark.long
 def test_a_v2_and_a_v3_model_vote_side_by_side(tmp_path: Path) -> None:
     torch.manual_seed(5)
     torch.save(old_models.v2_patches(), tmp_path / "v2.pth")

@@ -110,6 +110,7 @@ def decided_once(decisions: Sequence[DecisionMade]) -> None:
     assert twice == {}
 
 
+@pytest.mark.long
 def test_a_halt_after_the_loss_halts_and_the_loss_is_given_up(site: Site) -> None:
     lost = site.state()
     site.lose()
@@ -140,6 +141,7 @@ def test_a_halt_after_the_loss_halts_and_the_loss_is_given_up(site: Site) -> Non
     decided_once(site.decisions())
 
 
+@pytest.mark.long
 def test_the_lost_commands_come_back_byte_for_byte(site: Site) -> None:
     lost = site.state()
     site.lose()

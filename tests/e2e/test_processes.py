@@ -141,6 +141,7 @@ def few_bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "moment", ["server:", "services:", pytest.param("trained:", marks=pytest.mark.stack), "weights:"]
 )

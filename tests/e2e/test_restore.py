@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import pytest
 import redis
 
 from bench.installation import ONE_PROCESS, Installation, all_entries, running, wait_until
@@ -50,6 +51,7 @@ def told(installation: Installation) -> dict[str, Any]:
     return {row["key"]: row["entries"] for row in facts["streams"]}
 
 
+@pytest.mark.long
 def test_what_is_restored_decides_on_with_the_same_bytes(tmp_path: Path) -> None:
     lost = Installation(tmp_path / "lost", models=("m",), extra=OFTEN)
     found = Installation(tmp_path / "found", models=("m",), extra=OFTEN)

@@ -11,6 +11,8 @@ from bench.installation import Installation, running
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
 WHY = ("--reason", "a test")
 
+pytestmark = pytest.mark.long
+
 
 def jobs(installation: Installation, *words: str) -> Any:
     return json.loads(installation.conclave("train", "status", *words, "-o", "json"))["jobs"]

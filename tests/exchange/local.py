@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from tests.exchange.dialects import Binance, dialect_of
+from tests.exchange.trading import PATHS, Trading
 
 MINUTE = 60_000
 START = 1_700_000_040_000
@@ -76,6 +77,7 @@ class Market:
         steps = [
             {"filterType": "PRICE_FILTER", "minPrice": "0.0001", "maxPrice": "1000000", "tickSize": "0.0001"},
             {"filterType": "LOT_SIZE", "minQty": "0.0001", "maxQty": "1000000", "stepSize": "0.0001"},
+            {"filterType": "NOTIONAL", "minNotional": "5", "applyMinToMarket": True, "maxNotional": "9000000"},
         ]
         return {
             "symbol": self.id,
@@ -115,7 +117,7 @@ class LocalExchange:
     nothing. ``frozen``: the stream repeats the bar of this number. ``again``: the stream shows older bars again.
     ``since_shift``: intervals by which the start of a page is off. ``hide_open``: pages end before the open bar.
     ``end_stamped``: times are ends of bars. ``clock_off``: how far its clock is ahead. ``lagging``: REST shows a bar so
-    late."""
+    late. ``trading``: its accounts, if it has any."""
 
     def __init__(self, markets: list[Market], now: Callable[[], int]) -> None:
         self.markets = {market.id: market for market in markets}
@@ -134,6 +136,7 @@ class LocalExchange:
         self.end_stamped = False
         self.clock_off = 0
         self.lagging = 0
+        self.trading: Trading | None = None
 
     def now(self) -> int:
         return self._now() + self.clock_off
@@ -141,7 +144,7 @@ class LocalExchange:
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator["LocalExchange"]:
         app = web.Application()
-        app.router.add_get("/{host}/{path:.*}", self._answer)
+        app.router.add_route("*", "/{host}/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
@@ -157,6 +160,8 @@ class LocalExchange:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._stream(request)
+        if self.trading is not None and request.match_info["path"].rpartition("/")[2] in PATHS:
+            return await self.trading.answer(request)
         dialect = dialect_of(request.match_info["host"])
         original = dict(request.query)
         what, query = dialect.asked(request.match_info["path"], original)

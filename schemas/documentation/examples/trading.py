@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from schemas.codec import Encoded
+from schemas.codec import ROOT, Encoded, encode
 from schemas.documentation.examples.values import MINUTE, OPEN, WHERE, caused
-from schemas.orders import IntentRefused, OrderEnded, OrderFilled, OrderPlaced
+from schemas.orders import AccountDiffers, AccountReconciled, IntentRefused, OrderEnded, OrderFilled, OrderPlaced
 
 
 def orders(intent: Encoded) -> Iterator[Encoded]:
-    """Yield an order with its fill, an order that was not filled, and a refused intent."""
+    """Yield an order with its fill, one that was not filled, a refused intent, and an account that was compared."""
     event, decision = intent.envelope.id.hex(), intent.envelope.event.decision
     placed = caused(
         intent,
@@ -61,3 +61,13 @@ def orders(intent: Encoded) -> Iterator[Encoded]:
         detail="20000.00 of at most 10000.00",
     )
     yield caused(intent, "orders", refused)
+    compared = AccountReconciled("binance.sandbox", 7, {"BTC": 0.5}, OPEN + MINUTE)
+    yield encode("orders", compared, causation=ROOT, correlation=ROOT)
+    differs = AccountDiffers(
+        venue="binance.sandbox",
+        control_version=7,
+        reason="balance",
+        detail="the account holds 0.25 BTC, and 0.75 BTC follow from the log",
+        at=OPEN + 2 * MINUTE,
+    )
+    yield encode("orders", differs, causation=ROOT, correlation=ROOT)

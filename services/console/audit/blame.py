@@ -7,6 +7,7 @@ from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, coloured, echo_json, terminal
+from services.console.progress import progress
 from shared.audit.blame import find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
@@ -32,7 +33,8 @@ def blame(context: click.Context, decision: str, archive: str | None, output: st
         found = find_decision(source, configurations.newest.partitions or 1, decision)
         if found is None:
             raise click.BadParameter(f"no decision begins with {decision}")
-        chain = list(links(source, configurations, found, store))
+        with progress("checking each link"):
+            chain = list(links(source, configurations, found, store))
     if output == "json":
         echo_json({"decision": found.opened.envelope.id.hex(), "links": [link._asdict() for link in chain]})
     else:

@@ -12,6 +12,8 @@ from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, coloured, echo_json, terminal
+from services.console.parsing import FilePath
+from services.console.progress import progress
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import ProofCheck, ProofError, check, gather, sign_pack
@@ -35,7 +37,7 @@ def proof() -> None:
 
 @proof.command()
 @click.argument("what", metavar="VERSION|MODEL")
-@click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM).")
+@click.option("--key", type=FilePath(), help="Sign with this private key (PEM).")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=".", help="Folder for the files.")
 @click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
 @OUTPUT
@@ -50,7 +52,8 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
     with source_of(where_of(settings, archive, store.path)) as source:
         configurations = Configurations(source, Findings())
         try:
-            pack = gather(source, configurations, _version(configurations, what), store)
+            with progress("gathering the evidence"):
+                pack = gather(source, configurations, _version(configurations, what), store)
         except ProofError as error:
             raise click.UsageError(str(error)) from None
     if key is not None:
@@ -65,7 +68,7 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
 
 
 @proof.command("check")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=FilePath())
 @click.option("--public", metavar="PUBLIC", help="The public key (64 hexadecimal digits) that must have signed it.")
 @OUTPUT
 @click.pass_context

@@ -2,15 +2,17 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Group, RenderableType
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +31,7 @@ from services.console.audit.tasks import (
 from services.console.context import settings_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import moment_ms
+from services.console.progress import watched
 from shared.archive import CorruptError
 from shared.artifacts import ArtifactStore
 from shared.audit.configurations import Configurations
@@ -167,17 +170,42 @@ def _tasks(kinds: Sequence[str], partitions: int, models: Sequence[str]) -> Iter
 
 
 def _run(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int, *, quiet: bool) -> list[Findings]:
-    if jobs == 1 or len(tasks) <= 1:
-        return [check(where, span, task) for task in tasks]
+    with ExitStack() as stack:
+        if jobs == 1 or len(tasks) <= 1:
+            made = (check(where, span, task) for task in tasks)
+        else:
+            futures = stack.enter_context(_in_processes(where, span, tasks, jobs))
+            made = (future.result() for future in futures)
+        return list(made if quiet else stack.enter_context(watched(made, "verifying", "checks", len(tasks))))
+
+
+@contextmanager
+def _ignored(number: signal.Signals) -> Iterator[None]:
+    """Ignore a signal, where this may be said: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
+def _in_processes(where: Where, span: EntryRange, tasks: Sequence[Task], jobs: int) -> Iterator[list[Future[Findings]]]:
+    """Start all checks in processes of their own. They ignore Ctrl-C, which this process handles: it ends them."""
     spawn = multiprocessing.get_context("spawn")
-    with Progress(disable=quiet, transient=True) as progress, ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        line = progress.add_task("verifying", total=len(tasks))
-        futures = [pool.submit(check, where, span, task) for task in tasks]
-        findings = []
-        for future in futures:
-            findings.append(future.result())
-            progress.advance(line)
-        return findings
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        with _ignored(signal.SIGINT):  # inherited by what is started meanwhile
+            futures = [pool.submit(check, where, span, task) for task in tasks]
+        try:
+            yield futures
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def check(where: Where, span: EntryRange, task: Task) -> Findings:

@@ -20,6 +20,10 @@ from services.console.control.issuing import carry_out, halt_by_all_means, issui
 COMMANDS: Final[dict[str, Any]] = {str(each.__struct_config__.tag): each for each in get_args(Command)}
 
 
+MOST_BYTES: Final = 1 << 20
+"""A file of commands that is longer is not read: it may be a device that never ends."""
+
+
 class CommandFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A command, its actor and its reason. ``command_id`` is required: with it, issuing the same file twice has the
     effect of issuing it once."""
@@ -40,7 +44,10 @@ async def issue(context: click.Context, /, file: IO[bytes], **options: Any) -> N
     """Issue the command in a JSON file (- reads standard input).
 
     The file contains command (with its type and fields), actor, reason, command_id and, optionally, expects."""
-    read = command_file(file.read(), file.name)
+    data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise click.UsageError(f"{file.name}: longer than {MOST_BYTES:,} bytes, so it is no command")
+    read = command_file(data, file.name)
     command = command_of(read.command, file.name)
     who = {"actor": read.actor, "reason": read.reason, "command_id": read.command_id, "expect": read.expects}
     if isinstance(command, Halt):

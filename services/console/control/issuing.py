@@ -14,12 +14,12 @@ from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.history import table
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
-from services.console.parsing import COUNT
+from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
 from shared.control.changes import Change, changes
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
-from shared.control.readiness import with_evidence
+from shared.control.readiness import with_readiness
 from shared.control.signing import Signer, load_private
 from shared.control.stream import CONTROL, now_ms
 from shared.gates.passing import with_verdict
@@ -70,7 +70,7 @@ def issuing(command: F) -> F:
     """Add the options that every way of issuing a command has."""
     for option in (
         OUTPUT,
-        click.option("--key", type=click.Path(exists=True, path_type=Path), help="Sign with this private key (PEM)."),
+        click.option("--key", type=FilePath(), help="Sign with this private key (PEM)."),
         click.option("--wait", is_flag=True, help="Return after the first decision under the new version."),
         click.option("--dry-run", is_flag=True, help="Check it and show what would change, but append nothing."),
     ):
@@ -146,7 +146,7 @@ async def submit(
     """Issue a command with ``options`` (those of ``changing``) and show the result. The appended entry is copied to
     ``record``, from which `conclave recover` appends it again if the server loses it."""
     before = await writer.state()
-    command, unready = await with_evidence(writer.log, before, build(before))
+    command, unready = await with_readiness(writer.log, before, build(before))
     command, unjudged = await with_verdict(writer.log, before, command)
     waiting = options["wait"] and not options["dry_run"]
     after = await _ends(writer.log, before.partitions) if waiting else {}

@@ -22,6 +22,8 @@ from schemas.control import (
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing, halt_by_all_means
 from services.console.parsing import WEIGHT, pairs
+from shared.control import State
+from shared.control.issuing import RefusedError
 from shared.gates.policies import policy_of
 
 P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy, SetExecutionPolicy)
@@ -82,7 +84,13 @@ def policy() -> None:
 async def voting(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Set how ballots become decisions: rule, quorum_weight, quorum_count, deadline_ms, valid_ms, edge,
     temperature. Fields that are not named keep their values."""
-    await carry_out(context, lambda state: _changed(state.policy, fields), options)
+
+    def build(state: State) -> SetVotingPolicy:
+        changed = _changed(state.policy, fields)
+        _refuse_untradable(changed, state.execution)
+        return changed
+
+    await carry_out(context, build, options)
 
 
 @policy.command()
@@ -103,9 +111,15 @@ async def training(context: click.Context, /, fields: tuple[str, ...], **options
 @asynchronous
 async def execution(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Set how intents are traded, and what that costs: venue, equity, notional, symbol_cap, total_cap, fee,
-    half_spread, slippage, latency_ms, volume_share, cooldown_bars, flat_on_halt. Fields that are not named keep their
-    values."""
-    await carry_out(context, lambda state: _changed(state.execution, fields), options)
+    half_spread, slippage, latency_ms, volume_share, cooldown_bars, flat_on_halt; at an exchange also sandbox and
+    price_limit. Fields that are not named keep their values."""
+
+    def build(state: State) -> SetExecutionPolicy:
+        changed = _changed(state.execution, fields)
+        _refuse_untradable(state.policy, changed)
+        return changed
+
+    await carry_out(context, build, options)
 
 
 @policy.command()
@@ -153,6 +167,18 @@ def _changed(known: P, fields: Sequence[str]) -> P:
         return msgspec.convert({**structs.asdict(known), **given}, type(known), strict=False)
     except msgspec.ValidationError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _refuse_untradable(voting: SetVotingPolicy, execution: SetExecutionPolicy) -> None:
+    """Raise ``RefusedError`` if every order on paper would expire before it is filled.
+
+    The fold accepts such a pair of policies: it did before this check, and a log that has one must stay readable."""
+    if execution.venue == "paper" and execution.latency_ms > voting.valid_ms:
+        raise RefusedError(
+            f"an order would be filled {execution.latency_ms} ms (latency_ms) after the close of the bar, and an "
+            f"intent is valid for {voting.valid_ms} ms after it (valid_ms): nothing would be traded; lower latency_ms "
+            "(`conclave policy execution`), or raise valid_ms (`conclave policy voting`)"
+        )
 
 
 def _value(text: str) -> bool | int | float | str:

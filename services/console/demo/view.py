@@ -14,8 +14,8 @@ from rich.text import Text
 from schemas.codec import Envelope
 from schemas.decisions import DecisionMade
 from schemas.orders import OrderFilled
+from services.console.run.decisions import decision_line
 from services.console.run.processes import Supervisor
-from services.console.run.status import decision_line
 from shared.log import START, Log, StreamKey
 from shared.log.events import events_of, reported_elsewhere
 

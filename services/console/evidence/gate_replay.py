@@ -13,9 +13,10 @@ from schemas.codec import UNDECODABLE
 from schemas.control import SetGatePolicy
 from schemas.gates import Judgement
 from services.console.context import asynchronous, settings_of
-from services.console.evidence.records import Verdicts, read_verdicts, recorded_scores
+from services.console.evidence.records import Verdicts, entries_in, read_verdicts, recorded_scores
 from services.console.evidence.rejudging import Judged, Mark, Replay, Replaying
 from services.console.output import OUTPUT, coloured, echo_json, terminal
+from services.console.progress import watched_async
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
 from shared.control import ControlReader
@@ -80,9 +81,12 @@ def read_policy(named: str) -> Policy:
 async def replayed(log: Log, partitions: int, policy: Policy, past: SegmentStore | None = None) -> Replay:
     """Fold all recorded scores, sealed ones included, under ``policy``."""
     replaying = Replaying(policy, await read_control(log, ControlReader()))
-    async for score in recorded_scores(log, partitions, past):
-        if score.envelope is not None:
-            replaying.apply(Received("scores", score.entry, score.envelope), score.at)
+    scores = recorded_scores(log, partitions, past)
+    total = await entries_in(log, "scores", partitions)
+    with watched_async(scores, "judging recorded scores", "scores", total) as judged:
+        async for score in judged:
+            if score.envelope is not None:
+                replaying.apply(Received("scores", score.entry, score.envelope), score.at)
     return replaying.finish()
 
 

@@ -10,11 +10,13 @@ from rich.console import Console
 
 from schemas.control import SetExecutionPolicy
 from schemas.market import BarClosed
+from schemas.orders import AccountEvent
 from schemas.predictions import PredictionMade
 from services.console.context import asynchronous, settings_of
-from services.console.evidence.records import pages
+from services.console.evidence.records import entries_in, pages
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal, terminal_table
 from services.console.parsing import moment_ms
+from services.console.progress import watched_async
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
 from shared.control import EMPTY, ControlReader, State
@@ -84,19 +86,25 @@ async def read_money(
     policies: list[SetExecutionPolicy] = [state.execution for state in versions]
     comparison = MoneyComparison(policies, partitions, since)
     for partition in range(partitions):
-        async for entry in pages(log, StreamKey("predictions", partition), past=past):
-            for _, envelope in events_of([entry], unreadable):
-                made = envelope.event
-                if isinstance(made, PredictionMade) and model in (None, made.model):
-                    _note(comparison, versions, made, envelope.id.hex())
+        predictions = pages(log, StreamKey("predictions", partition), past=past)
+        total = (await log.extent(StreamKey("predictions", partition))).added
+        with watched_async(predictions, "reading predictions", "entries", total) as read:
+            async for entry in read:
+                for _, envelope in events_of([entry], unreadable):
+                    made = envelope.event
+                    if isinstance(made, PredictionMade) and model in (None, made.model):
+                        _note(comparison, versions, made, envelope.id.hex())
         async for entry in pages(log, StreamKey("orders", partition), past=past):
             for _, envelope in events_of([entry], unreadable):
                 event = envelope.event
-                comparison.order((event.symbol, event.interval_ms, event.origin == "synthetic"), event)
+                if not isinstance(event, AccountEvent):
+                    comparison.order((event.symbol, event.interval_ms, event.origin == "synthetic"), event)
     bars = 0
-    async for partition, key, bar in _bars(log, partitions, past, unreadable):
-        comparison.bar(partition, key, bar)
-        bars += 1
+    all_bars, total = _bars(log, partitions, past, unreadable), await entries_in(log, "market", partitions)
+    with watched_async(all_bars, "reading bars", "bars", total) as read_bars:
+        async for partition, key, bar in read_bars:
+            comparison.bar(partition, key, bar)
+            bars += 1
     return MoneyReport(bars, comparison.figures())
 
 

@@ -49,6 +49,11 @@ async def pages(
         after = entries[-1].id
 
 
+async def entries_in(log: Log, stream: str, partitions: int) -> int:
+    """Return how many entries were ever added to a stream, over its partitions."""
+    return sum([(await log.extent(StreamKey(stream, partition))).added for partition in range(partitions)])
+
+
 async def recorded_scores(log: Log, partitions: int, past: SegmentStore | None = None) -> AsyncIterator[Recorded]:
     """Yield all entries of ``scores``, merged over the partitions by the time of the bar. Within a partition the order
     of the stream is kept, also for entries that cannot be decoded."""

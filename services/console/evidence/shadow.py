@@ -9,8 +9,9 @@ from rich.console import Console
 
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import shadow
-from services.console.evidence.records import read_verdicts, recorded_scores
+from services.console.evidence.records import entries_in, read_verdicts, recorded_scores
 from services.console.output import OUTPUT, echo_json, terminal, terminal_table
+from services.console.progress import watched_async
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
 from shared.control.issuing import current
@@ -67,11 +68,14 @@ async def read_report(log: Log, partitions: int, model: str | None = None, past:
     """Fold all recorded scores, sealed ones included, and return the report. E-values and intervals use the alpha of
     the policy in force."""
     state = Shadows(default_policy((await current(log)).gate), model)
-    async for score in recorded_scores(log, partitions, past):
-        if score.event is None:
-            state.unreadable += 1
-        else:
-            evolve(state, score.event, score.partition)
+    scores = recorded_scores(log, partitions, past)
+    total = await entries_in(log, "scores", partitions)
+    with watched_async(scores, "reading scores", "scores", total) as read:
+        async for score in read:
+            if score.event is None:
+                state.unreadable += 1
+            else:
+                evolve(state, score.event, score.partition)
     return summarise(state, (await read_verdicts(log, partitions)).newest())
 
 

@@ -19,6 +19,7 @@ from services.console.context import settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json, terminal, terminal_table
 from services.console.parsing import pairs
+from services.console.progress import progress
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
 from shared.artifacts.registration import registration
@@ -71,7 +72,8 @@ def whatif(
                 pairs(policy),
             )
             span = entry_range(since, until)
-            result = whatif_result(source, configurations, wanted, store, span)
+            with progress("counting recorded ballots again"):
+                result = whatif_result(source, configurations, wanted, store, span)
         except (ChangesError, ArtifactError, ValueError) as error:
             raise click.UsageError(str(error)) from None
     words = _words(wanted)

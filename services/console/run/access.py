@@ -35,7 +35,10 @@ def access(folder: Path, names: Sequence[str]) -> None:
     made.replace(file)
     click.echo(f"{file}: {len(hashes)} users; the default user is off")
     if names:
-        certificate = certificates.make(folder / "tls", names)
+        try:
+            certificate = certificates.make(folder / "tls", names)
+        except ValueError as error:
+            raise click.BadParameter(f"{', '.join(names)!r:.200}: no host names: {error}", param_hint="--tls") from None
         for user in hashes:
             shutil.copyfile(certificate, folder / user / certificate.name)
         click.echo(f"{certificate}: copied to every user")

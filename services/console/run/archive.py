@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.progress import track
 from rich.table import Table
 
 from services.archiver.core import Trim, trim
 from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json, terminal
+from services.console.progress import progress, watched
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
@@ -88,11 +88,13 @@ def verify(context: click.Context, location: str | None, output: str) -> None:
     empty."""
     store = _store(context, location)
     streams, faults = [], list[str]()
-    for place in track(Files.places(store), "reading", console=terminal(stderr=True), disable=output == "json"):
-        try:
-            streams.append(check(store, place))
-        except CorruptError as error:
-            faults.append(str(error))
+    places = list(Files.places(store))
+    with watched(places, "verifying sealed files", "streams", len(places)) as left:
+        for place in left:
+            try:
+                streams.append(check(store, place))
+            except CorruptError as error:
+                faults.append(str(error))
     try:
         cut = check_cuts(store)
     except CorruptError as error:
@@ -136,11 +138,14 @@ async def restore(context: click.Context, /, location: str | None, reason: str, 
     await check_server(url, settings.redis.ephemeral)
     store = _store(context, location)
 
-    def report(progress: str) -> None:
-        click.echo(progress, err=True)
+    def report(words: str) -> None:
+        click.echo(words, err=True)
 
     async with opened_whole(url, "conclave:restore") as whole:
-        done = await restored(store, whole, report)
+        cut, _ = newest(store)
+        total = sum(end.added for end in cut.ends) if cut is not None else None
+        with progress("restoring", "entries", total, exact=False) as display:
+            done = await restored(store, whole, report, display.advance)
     if output == "json":
         facts = {"cut": done.cut.number, "at": done.cut.at, "entries": done.entries, "groups": done.groups}
         echo_json(facts | {"actor": login(), "reason": reason})

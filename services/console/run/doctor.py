@@ -84,7 +84,7 @@ async def _log_facts(settings: Settings) -> dict[str, Any]:
         except OSError as error:
             report["checkpoints"] = f"not read: {error}"
         report["control"] = f"version {state.version}, chain intact, head {state.head[:12]}"
-        report["written past the door"] = len(await refused(log))
+        report["not written by a control writer"] = len(await refused(log))
         report["commands"] = (
             "open to everyone with access to the log" if state.open else f"signed by one of {len(state.keys)} keys"
         )

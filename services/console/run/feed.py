@@ -6,11 +6,11 @@ from typing import Any
 import anyio
 import click
 import msgspec
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.console.context import asynchronous, settings_of
-from services.console.output import echo_json, echo_unreadable, terminal
+from services.console.output import echo_json, echo_unreadable
 from services.console.parsing import COUNT
+from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, Part, chosen_source
 from services.feed.live.main import feed_markets
 from services.feed.main import Counts
@@ -52,6 +52,9 @@ async def feed(context: click.Context, /, **options: Any) -> None:
         counts = await _feed(loop, part, settings, speed, stop, name, restart=options["restart"])
     passed = f"; {counts.skipped:,} passed over: the market has them, or later ones" if counts.skipped else ""
     click.echo(f"{counts.sent:,} bars sent, {counts.refused:,} rows refused (see the stream `dead`){passed}")
+    if stop.is_set():
+        click.echo("interrupted before the end; the same command resumes after the last bar that was sent", err=True)
+        context.exit(130)
 
 
 @feed.command()
@@ -141,13 +144,12 @@ async def _feed(
 async def _show(log: Log, partitions: int, name: str) -> None:
     """Show the number of bars sent and of decisions made, until cancelled."""
     before = await _added(log, partitions)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{name}: decided of sent", total=None)
+    words = f"{name}: decided of sent"
+    with progress(words, "bars") as display:
         while True:
             now = await _added(log, partitions)
             sent, decided = now["market"] - before["market"], now["decisions"] - before["decisions"]
-            progress.update(task, completed=decided, total=sent or None)
+            display.update(words, decided, sent or None)
             await anyio.sleep(0.2)
 
 

@@ -6,7 +6,7 @@ import click
 
 from services.console.context import settings_of
 from services.console.control.issuing import signer_of
-from services.console.parsing import POSITIVE
+from services.console.parsing import POSITIVE, FilePath
 from services.console.run.service import supervised
 from services.guard.main import run
 from shared.runtime.process import die_with_parent, stop_on_signal
@@ -14,9 +14,7 @@ from shared.telemetry import logs
 
 
 @click.command()
-@click.option(
-    "--key", type=click.Path(exists=True, path_type=Path), help="Private key (PEM) to sign with, if keys are trusted."
-)
+@click.option("--key", type=FilePath(), help="Private key (PEM) to sign with, if keys are trusted.")
 @click.option("--parent", type=POSITIVE, hidden=True, help="End when this process ends.")
 @click.pass_context
 @supervised

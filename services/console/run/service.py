@@ -123,6 +123,10 @@ async def host(
         from services.trainer import main as trainer  # noqa: PLC0415  # imported where needed
 
         await trainer.run(settings, stop, take_over=take_over)
+    elif service == "executor":
+        from services.executor import main as executor  # noqa: PLC0415  # imported where needed
+
+        await executor.run(settings, partition, stop, take_over=take_over)
     elif service == "watcher":
         from services.watcher import main as watcher  # noqa: PLC0415  # imported where needed
 
@@ -158,10 +162,6 @@ def service_of(service: str, model: str | None, settings: Settings) -> Service[A
             from services.ensemble_voter import main as voter  # noqa: PLC0415  # imported where needed
 
             return voter.service()
-        case "executor":
-            from services.executor import main as executor  # noqa: PLC0415  # imported where needed
-
-            return executor.service()
         case "shadow-recorder":
             from services.shadow_recorder import main as recorder  # noqa: PLC0415  # imported where needed
 

@@ -1,8 +1,6 @@
-"""``conclave status | decisions | groups``: show the state of an installation, and repair a group after a gap."""
+"""``conclave status | groups``: show the state of an installation, and repair a group after a gap."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
@@ -10,24 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.catalogue import STREAMS
-from schemas.codec import Envelope
-from schemas.decisions import DecisionMade
 from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
-from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_unreadable, terminal
+from services.console.output import OUTPUT, coloured, echo_json, terminal
 from services.console.parsing import COUNT
 from shared.control import State
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
-from shared.log import CLOSED, Commit, Entry, GroupView, Log, Position, StreamKey, preceding
-from shared.log.events import Unreadable, events_of
+from shared.log import CLOSED, Commit, GroupView, Log, Position, StreamKey, preceding
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
 from shared.runtime.process import opened_log, owner, reached_log
 from shared.voting.quorum import why_undecidable
-
-SHORT_ID: Final = 12
-"""Hexadecimal digits of an id in a table; `conclave blame` takes six or more."""
 
 
 @click.command()
@@ -144,75 +136,6 @@ def groups_table(groups: list[GroupView]) -> Table:
         alive = coloured("yes" if view.alive else "no")
         table.add_row(view.group, str(view.partition), alive, view.owner, lag)
     return table
-
-
-async def new_decisions(log: Log, partitions: int, *, last: int, follow: bool) -> AsyncIterator[Envelope[DecisionMade]]:
-    """Yield the newest ``last`` decisions of each partition and, with ``follow``, every later one."""
-    after: dict[StreamKey, str] = {}
-    unreadable = Unreadable()
-    for partition in range(partitions):
-        place = StreamKey("decisions", partition)
-        entries = await log.tail(place, last)
-        after[place] = entries[-1].id if entries else (await log.extent(place)).last
-        for decision in _decisions(entries, unreadable):
-            yield decision
-    echo_unreadable(unreadable)
-    while follow:
-        entries = await log.read(after, count=1000, block_ms=500)
-        after |= {entry.place: entry.id for entry in entries}
-        for decision in _decisions(entries, unreadable):
-            yield decision
-        echo_unreadable(unreadable)
-
-
-def _decisions(entries: Sequence[Entry], unreadable: Unreadable) -> Iterator[Envelope[DecisionMade]]:
-    envelopes = (envelope for _, envelope in events_of(entries, unreadable))
-    return (envelope for envelope in envelopes if isinstance(envelope.event, DecisionMade))
-
-
-def decision_line(decision: DecisionMade) -> Text:
-    """Return a decision and its ballots as one line."""
-    when = datetime.fromtimestamp(decision.open_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-    verdict = Text.assemble((f"{decision.action:<4}", COLOURS[decision.action]), f" {decision.confidence:.2f}")
-    if decision.status == "no_quorum":
-        verdict = Text("no quorum", "yellow")
-    ballots = [
-        Text.assemble(f"{ballot.model} ", coloured(ballot.action), f" {ballot.confidence:.2f}")
-        for ballot in decision.counted
-    ]
-    ballots += [Text(f"{absent.model}: {absent.reason[:40]}", "yellow") for absent in decision.absent]
-    return Text.assemble(
-        f"{when}  {decision.symbol:<10} ",
-        verdict,
-        f"  {decision.consensus_count}/{decision.total_models}  v{decision.control_version}  {decision.intent:<9}  ",
-        Text("  ").join(ballots),
-    )
-
-
-@click.command()
-@click.option("--follow", "-f", is_flag=True, help="Also show new decisions as they are made.")
-@click.option(
-    "--last",
-    "-n",
-    type=COUNT,
-    default=20,
-    show_default=True,
-    help="Number of decisions per partition to start with.",
-)
-@OUTPUT
-@click.pass_context
-@asynchronous
-async def decisions(context: click.Context, /, follow: bool, last: int, output: str) -> None:
-    """Show the newest decisions and their ballots. Each begins with its id, which `conclave blame` takes."""
-    settings = settings_of(context)
-    console = terminal()
-    async with reached_log(settings, "conclave:console") as log:
-        async for decision in new_decisions(log, settings.installation.partitions, last=last, follow=follow):
-            if output == "json":
-                echo_json({"id": decision.id.hex(), **msgspec.to_builtins(decision.event)})
-            else:
-                line = Text.assemble(f"{decision.id.hex()[:SHORT_ID]}  ", decision_line(decision.event))
-                console.print(line, soft_wrap=True)
 
 
 @click.group()

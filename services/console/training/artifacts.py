@@ -6,6 +6,7 @@ from rich.table import Table
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, coloured, echo_json, terminal
+from services.console.progress import watched
 from shared.archive.store import open_store
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.card import card as card_of
@@ -85,7 +86,8 @@ def verify(context: click.Context, /, named: tuple[str, ...], output: str) -> No
     Exit code 0 all passed, 1 one did not."""
     store = store_of(settings_of(context))
     digests = [store.find(prefix) for prefix in named] or list(store.list())
-    ok = [_verify(store, digest, output) for digest in digests]
+    with watched(digests, "verifying", "artifacts", len(digests)) as left:
+        ok = [_verify(store, digest, output) for digest in left]
     if output == "table":
         click.echo(f"{sum(ok)} of {len(ok)} artifacts passed")
     context.exit(0 if all(ok) else 1)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 import click
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.control import Promote, StartShadow
 from schemas.training import Imbalance
@@ -12,7 +11,8 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, signer_of, store_of, submit
 from services.console.output import printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
-from services.console.sources import BARS_OPTIONS, Part, chosen_source
+from services.console.progress import progress, watched
+from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, LeftOut, SourceError, gather
@@ -122,7 +122,8 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
     """Return the bars of a source by symbol, and say on standard error which rows were left out. Raises ``SourceError``
     if no bar is left, or if a symbol has several intervals."""
     left_out = LeftOut()
-    gathered = gather(source.rows(), left_out)
+    with watched(source.rows(), f"reading {source.name}", "rows", expected_rows(source), exact=False) as rows:
+        gathered = gather(rows, left_out)
     sentence = left_out.sentence()
     if not gathered:
         raise SourceError(f"{source.name}: no bar is left. {sentence or 'It has no rows'}")
@@ -140,13 +141,11 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
 def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any) -> Trained:
     count = sum(len(columns.open_time) for columns in bars.values())
     words = f"training {family} on {count:,} bars of {len(bars)} symbols"
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
-        task = progress.add_task(words, total=None)
+    with progress(words, "epochs") as display:
 
         def watch(epoch: Epoch) -> None:
             losses = f"{words}: log loss {epoch.train_loss:.4f}, held out {epoch.held_loss:.4f}"
-            progress.update(task, completed=epoch.number, total=epoch.of, description=losses)
+            display.update(losses, epoch.number, epoch.of)
 
         return train_model(bars, family, feature_set, bridge=settings.features.bridge, watch=watch, **how)
 

@@ -7,7 +7,6 @@ import anyio
 import click
 import msgspec
 from msgspec import structs
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from schemas.training import (
@@ -18,6 +17,7 @@ from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, moment_ms, parameters
+from services.console.progress import progress
 from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, progress_text, show, table_of
 from shared.artifacts.artifact import ArtifactError
@@ -176,16 +176,14 @@ async def watch(context: click.Context, /, job: str | None) -> None:
         open_ = jobs.next()
         if job is None and open_ is None:
             raise click.UsageError("no job runs or waits; see `conclave train status`")
-        chosen = _job(jobs, job) if job else open_
+        chosen = open_ if job is None else _job(jobs, job)
         assert chosen is not None
         context.exit(await _watched(ledger, chosen.id))
 
 
 async def _watched(ledger: TrainingWriter, job: str) -> int:
     """Show the progress of a job until it ends, and return the exit code."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
-        bar = progress.add_task("waiting for the trainer", total=None)
+    with progress("waiting for the trainer", "epochs") as display:
         async for one in _states(ledger, job):
             words = f"{one.request.model}: {one.state}"
             at = one.progress
@@ -193,7 +191,7 @@ async def _watched(ledger: TrainingWriter, job: str) -> int:
                 words = f"{one.request.model}: {progress_text(at)}"
             fitting = at is not None and at.stage == "fitting"
             done, of = (at.number, at.of) if at is not None and fitting else (0, None)
-            progress.update(bar, description=words, completed=done, total=of)
+            display.update(words, done, of)
     show(terminal(), one)
     return {"completed": 0, "rejected": 1}.get(one.state, 2)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from schemas.training import (
     DataAssessed,
@@ -17,7 +16,8 @@ from schemas.training import (
 )
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import store_of
-from services.console.output import OUTPUT, echo_json, terminal
+from services.console.output import OUTPUT, echo_json
+from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import bars_of
 from services.console.training.job_view import outcome_of
@@ -60,7 +60,7 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
             f"no job of the trainer made {digest[:12]}; see `conclave train status`, or give the bars with --bars"
         )
     started = time.monotonic()
-    with terminal(stderr=True).status(Text(f"training {job.request.model} again as job {job.id[:12]}")):
+    with progress(f"training {job.request.model} again as job {job.id[:12]}"):
         again = await train_again(settings, job, job.started)
     ended = _ended(again)
     same = isinstance(ended, TrainingCompleted) and ended.artifact == digest
@@ -92,8 +92,9 @@ def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:
     facts: dict[str, Any] = {"artifact": known.digest, "exact": known.exact}
     facts["bars"] = _same(data.digest, digest_of_bars({symbol: one.bars for symbol, one in series.items()}))
     facts["vectors"] = _same(data.vectors, digest_of_vectors(series))
-    prepared = prepare(series, feature_set, recipe)
-    again = measure(prepared, fit(prepared), Origin(data.source, data.bridge, series))
+    with progress(f"training {known.manifest.family} again"):
+        prepared = prepare(series, feature_set, recipe)
+        again = measure(prepared, fit(prepared), Origin(data.source, data.bridge, series))
     with tempfile.TemporaryDirectory() as folder:
         facts["again"] = ArtifactStore(Path(folder)).save(*again)
     facts["same"] = facts["again"] == known.digest

@@ -3,13 +3,13 @@
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from schemas.training import Imbalance, Recipe
 from services.console.context import settings_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import POSITIVE, SHARE, parameters, varied
+from services.console.progress import watched
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import IMBALANCE, bars_of, completed
 from shared.families import FAMILIES
@@ -18,7 +18,7 @@ from shared.features.installed import FEATURE_SETS
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.series import computed
-from shared.training.sweeps import Backend, Ranked, Trial, grid, ranked, run
+from shared.training.sweeps import Backend, Ranked, grid, ranked, run
 
 
 def seeds_of(context: click.Context, option: click.Parameter, given: str) -> list[int]:
@@ -104,13 +104,9 @@ def sweep(
         raise click.UsageError(str(error)) from None
     series = computed(bars_of(source), FEATURE_SETS[set_name], settings.features.bridge)
     how = backend_of(settings, jobs)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    trials: list[Trial] = []
-    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
-        bar = progress.add_task(f"{len(recipes)} recipes, {folds} folds, {how.name}", total=len(recipes) * folds)
-        for trial in run(series, FEATURE_SETS[set_name], recipes, folds=folds, how=how):
-            trials.append(trial)
-            progress.advance(bar)
+    words, of = f"{len(recipes)} recipes, {folds} folds, {how.name}", len(recipes) * folds
+    with watched(run(series, FEATURE_SETS[set_name], recipes, folds=folds, how=how), words, "trials", of) as made:
+        trials = list(made)
     ranking = ranked(trials)
     if output == "json":
         echo_json({"trials": len(trials), "ranked": ranking})

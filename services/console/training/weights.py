@@ -9,7 +9,8 @@ from schemas.common import ACTIONS
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import changing, store_of
 from services.console.output import terminal
-from services.console.parsing import POSITIVE, SHARE, parameters
+from services.console.parsing import POSITIVE, SHARE, FilePath, parameters
+from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import after_training, bars_of
 from shared.artifacts.show import render
@@ -26,7 +27,7 @@ def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tu
 
 
 @click.command("import")
-@click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("weights", type=FilePath())
 @click.option("--model", required=True, help="The model that the artifact is for.")
 @click.option(
     "--set", "set_name", type=click.Choice(sorted(FEATURE_SETS)), required=True, help="The features it was trained on."
@@ -35,7 +36,7 @@ def _classes(_context: click.Context, _option: click.Parameter, text: str) -> tu
     "--classes", required=True, callback=_classes, metavar="SELL,HOLD,BUY",
     help="The class of each output, in order. For a single output: the class when it is low, then when it is high.",
 )  # fmt: skip
-@click.option("--scaler", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its scaler, as JSON.")
+@click.option("--scaler", type=FilePath(), help="Its scaler, as JSON.")
 @click.option("--unpickle-scaler", is_flag=True, help="The scaler is a pickle: read it in a sandboxed child process.")
 @BARS_OPTIONS
 @click.option(
@@ -82,19 +83,21 @@ async def import_(
     check that a model trained here must pass."""
     settings = settings_of(context)
     source, name = chosen_source(options)
-    imported = import_weights(
-        weights,
-        bars_of(source),
-        FEATURE_SETS[set_name],
-        classes=classes,
-        params=params,
-        scaler=scaler,
-        unpickle=unpickle_scaler,
-        source=name,
-        horizon=horizon,
-        hold=hold,
-        bridge=settings.features.bridge,
-    )
+    bars = bars_of(source)
+    with progress(f"importing {weights.name}"):
+        imported = import_weights(
+            weights,
+            bars,
+            FEATURE_SETS[set_name],
+            classes=classes,
+            params=params,
+            scaler=scaler,
+            unpickle=unpickle_scaler,
+            source=name,
+            horizon=horizon,
+            hold=hold,
+            bridge=settings.features.bridge,
+        )
     digest = store_of(settings).save(imported.manifest, imported.files)
     known = imported.manifest.imported
     assert known is not None

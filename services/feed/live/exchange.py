@@ -8,9 +8,10 @@ import anyio
 
 from services.feed.live import core, health
 from services.feed.live.state import Effects, Live, LiveSeries, Page, Read, Rules, SeriesState, StoppedError
-from services.feed.live.venue import BusyError, ClosedError, UnreachableError, Venue
+from services.feed.live.venue import ClosedError, Venue
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
+from shared.exchanges import BusyError, UnreachableError
 from shared.runtime.loop import Loop, wait
 
 POLL_S: Final = 0.02

@@ -13,11 +13,11 @@ from schemas.catalogue import partition_of
 from schemas.codec import encode
 from schemas.market import BarClosed
 from services.feed import core as files
+from services.feed.backlog import Backlog
 from services.feed.live import core
 from services.feed.live.exchange import Exchange
 from services.feed.live.state import GROUP, Clock, Effects, Live, LiveSeries, Rules, StoppedError
 from services.feed.live.venue import PAGE, PAGES, Venue, open_venue
-from services.feed.room import Room
 from shared.bars.markets import named_markets
 from shared.bars.rows import Series, SourceError
 from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
@@ -148,7 +148,7 @@ class Writer:
         self._sample = sample
         self._stop = stop
         partitions = len(loop.claims)
-        self._room = Room(loop.log, window, partitions)
+        self._backlog = Backlog(loop.log, window, partitions)
         chosen = {(each.symbol, each.interval_ms) for each in plan.series}
         for claim in loop.claims:
             files.initial(claim.memo, core.SOURCE, TITLE, partitions)  # refuses a source that was left in its middle
@@ -183,12 +183,12 @@ class Writer:
         partitions = len(self.loop.claims)
         for partition, outputs in core.encoded(effects, partitions, self._sample).items():
             started = self.loop.clock.now_ns()
-            if not await self._room.wait(partition, len(outputs), self._stop):
+            if not await self._backlog.wait(partition, len(outputs), self._stop):
                 raise StoppedError
             memo = msgspec.msgpack.encode(core.snapshot(self.live, self._others[partition], partition, partitions))
             claim = self.loop.claims[partition]
             await self.loop.commit(claim, Commit(outputs, {}, {}, memo), started_ns=started)
-            self._room.used(partition, len(outputs))
+            self._backlog.used(partition, len(outputs))
 
     async def report_lost(self, sent: Mapping[Series, int]) -> None:
         """Raise ``LogTruncated`` in each partition that had later bars than it has now."""

@@ -1,21 +1,18 @@
-"""One exchange, through ccxt: its markets, its time, pages of bars, and rows of its streams. The only module that
-imports ccxt."""
+"""One exchange, through ccxt: its markets, its time, pages of bars, and rows of its streams."""
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 import anyio
 
 from services.feed.live.state import Candle, LiveSeries, Read
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
+from shared.distribution import install_command
+from shared.exchanges import TIMEOUT_S, UnreachableError, asked, turned
 
-TIMEOUT_S: Final = 10.0
-"""How long one answer may take."""
-BANNED: Final = re.compile(r"(?:banned until|retry after)\D{0,3}(\d{13})", re.IGNORECASE)
 EXTRAS: Final[Mapping[str, tuple[int | None, int | None, int | None, int | None]]] = {
     "binance": (8, 7, 9, 6),
     "binanceus": (8, 7, 9, 6),
@@ -28,20 +25,6 @@ EXTRAS: Final[Mapping[str, tuple[int | None, int | None, int | None, int | None]
 millisecond of the bar. Of ccxt's own fields a row has six."""
 OPENS: Final = frozenset({*EXTRAS, "bitget", "bitstamp", "coinbase", "gate", "htx", "kucoin", "mexc"})
 """Exchanges whose rows have the open time of their bar, as ccxt documents it."""
-
-
-class BusyError(Exception):
-    """The exchange refuses for the number of requests. ``wait_s``: how long it asks to wait; ``until_ms``: until which
-    time of its clock. Each is 0 if it does not say."""
-
-    def __init__(self, detail: str, wait_s: float, until_ms: int) -> None:
-        super().__init__(detail)
-        self.wait_s = wait_s
-        self.until_ms = until_ms
-
-
-class UnreachableError(Exception):
-    """The exchange did not answer, or with an error that may pass."""
 
 
 class ClosedError(Exception):
@@ -104,7 +87,7 @@ def open_venue(
         from ccxt import pro  # noqa: PLC0415  # half a second to import, and an extra
     except ImportError as error:
         raise SourceError(
-            f"bars of {exchange} need ccxt, which is not installed ({error}): install conclave-signals[exchange]"
+            f"bars of {exchange} need ccxt, which is not installed ({error}): {install_command('exchange')}"
         ) from None
     if exchange not in pro.exchanges:
         raise SourceError(f"ccxt has no streams of an exchange {exchange!r}; it has {', '.join(pro.exchanges)}")
@@ -131,7 +114,7 @@ class CcxtVenue:
             types = [kind for kind, wanted in (("spot", spot), ("linear", linear)) if wanted]
             self._client.options["fetchMarkets"] = {"types": types}
         if local:
-            self._client.urls["api"] = _turned(self._client.urls["api"], local)
+            self._client.urls["api"] = turned(self._client.urls["api"], local)
             self._client.enableRateLimit = False
 
     async def markets(self) -> dict[str, Listing]:
@@ -191,25 +174,7 @@ class CcxtVenue:
         await self._client.close()
 
     async def _asked(self, request: Any) -> Any:
-        """Return the answer to a request. Raises ``BusyError`` and ``UnreachableError``."""
-        from ccxt.base import errors  # noqa: PLC0415  # an extra
-
-        try:
-            with anyio.fail_after(2 * TIMEOUT_S):
-                return await request
-        except (errors.RateLimitExceeded, errors.DDoSProtection) as error:
-            until = BANNED.search(str(error))
-            raise BusyError(str(error)[:500], self._stated_wait(), int(until[1]) if until else 0) from None
-        except (errors.BaseError, OSError, TimeoutError, ValueError) as error:
-            raise UnreachableError(f"{type(error).__name__}: {error}"[:500]) from None
-
-    def _stated_wait(self) -> float:
-        """Return how many seconds the header of an answer asks to wait; 0 if it does not."""
-        headers = {name.lower(): value for name, value in (self._client.last_response_headers or {}).items()}
-        try:
-            return float(headers.get("retry-after", 0))
-        except ValueError:
-            return 0.0
+        return await asked(self._client, request)
 
     def _candle(self, row: Sequence[Any], shift: int) -> Candle:
         """Return a row as numbers. What is missing or not a number is NaN, which the fold refuses."""
@@ -250,18 +215,6 @@ def _number(cell: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) and number >= 0 else None
-
-
-def _turned(addresses: Any, local: str) -> Any:
-    """Return addresses turned to a local exchange: the host becomes the first part of the path."""
-    if isinstance(addresses, dict):
-        return {name: _turned(each, local) for name, each in addresses.items()}
-    if not isinstance(addresses, str):
-        return addresses
-    scheme, _, rest = addresses.partition("://")
-    own = urlsplit(local)
-    turned = own.scheme.replace("http", "ws") if scheme in {"ws", "wss"} else own.scheme
-    return f"{turned}://{own.netloc}/{rest}"
 
 
 def _dropped() -> Exception:

@@ -6,9 +6,10 @@ from msgspec import structs
 
 from schemas.control import Found, SetExecutionPolicy, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
 from shared.control.state import Rejected, State
+from shared.money.venue import EXCHANGES
 
 VENUES: Final = ("paper", "none")
-"""The venues to which an executor of this release can send orders."""
+"""The venues that need no key. A refusal names no others, since its text is part of recorded alarms."""
 
 
 def found(state: State, command: Found) -> State | Rejected:
@@ -50,7 +51,11 @@ def set_training_policy(state: State, command: SetTrainingPolicy) -> State:
 
 def set_execution_policy(state: State, command: SetExecutionPolicy) -> State | Rejected:
     """Set how the executor acts on intents. No rollback touches it, so it does not count as a change to go back to."""
-    if command.venue not in VENUES:
+    if command.venue in EXCHANGES and state.open:
+        return Rejected(
+            f"orders at {command.venue} need a signed command, and no key is trusted yet: see `conclave keys trust`"
+        )
+    if command.venue not in VENUES + EXCHANGES:
         return Rejected(f"no venue {command.venue!r}; there are: {', '.join(VENUES)}")
     if command.notional > command.symbol_cap:
         return Rejected(

@@ -321,7 +321,7 @@ def test_an_entry_past_the_door_is_told_and_does_not_count(two: Any) -> None:
     assert ended.code == 0
     assert "entry 7-0 does not count" in ended.err
     report = json.loads(two("doctor", "-o", "json").out)
-    assert report["written past the door"] == 1
+    assert report["not written by a control writer"] == 1
     assert report["control"].startswith("version 6, chain intact")
     assert two("halt", *WHY).code == 0
     assert state(two).version == 7

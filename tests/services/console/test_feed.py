@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import anyio
+import pytest
+
 from schemas.market import BarClosed
 from services.feed import core
+from services.feed.main import Counts
 from shared.log import Commit, Log, Owner
 
 HOUR = 3_600_000
@@ -44,3 +48,14 @@ def test_a_source_is_left_on_request_alone_and_what_the_market_has_is_passed_ove
     assert fed.code == 0
     assert fed.out.startswith("5 bars sent, 0 rows refused")
     assert "3 passed over: the market has them" in fed.out
+
+
+def test_a_feed_that_is_interrupted_says_how_to_go_on(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*words: Any, **_: Any) -> Counts:
+        next(word for word in words if isinstance(word, anyio.Event)).set()
+        return Counts(7, 0, 0)
+
+    monkeypatch.setattr("services.console.run.feed._feed", interrupted)
+    found = two("feed", "--synthetic", "null", "--count", "9")
+    assert found.code == 130, found
+    assert "the same command resumes after the last bar that was sent" in found.err

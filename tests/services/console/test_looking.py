@@ -48,6 +48,7 @@ LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("dead-letters", "show", "77"),
     ("feed", "events"),
     ("down",),
+    ("bars", "check", __file__),
 )
 """Commands that only look, or end processes."""
 DOCTOR: Final = {"healthy": 0, "replica": 1, "full memory": 1, "reader": 1, "full disk": 0}
@@ -56,6 +57,7 @@ server, and a user whom the catalogue lacks."""
 FOLLOWING: Final = {("gates", "watch")}
 """Commands that look until Ctrl-C; they open the log as the others do."""
 WRITING: Final = {
+    *(("bars", name) for name in ("merge", "resample")),
     *(("train", name) for name in ("files", "request", "sweep")),
     *(("artifacts", name) for name in ("pull", "push")),
     *(("shadow", name) for name in ("start", "stop")),

@@ -77,7 +77,7 @@ def test_without_the_extra_one_sentence_names_the_command(
     monkeypatch.setitem(sys.modules, "matplotlib.style", None)
     ended = two("shadow", "report", "--html", str(tmp_path / "report.html"))
     assert ended.code == 2
-    assert "a page with charts needs Matplotlib: pip install 'conclave[report]'" in ended.err
+    assert "a page with charts needs Matplotlib: pip install 'conclave-signals[report]'" in ended.err
     assert "Traceback" not in ended.err
     assert two("shadow", "report").code == 3, "tables need no extra"
 

@@ -83,6 +83,7 @@ async def screens(served: Served) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 async def test_every_screen_fits_desk_and_phone_has_no_serious_fault_of_access_and_asks_nothing_outside(
     served: Served, browser: Browser
 ) -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from schemas.market import BarClosed
 from shared.bars import Good, SourceError, load, open_source
 from shared.bars.chunks import milliseconds
-from shared.bars.text import KLINES, parse
+from shared.bars.columns import Layout
+from shared.bars.text import parse
 from shared.distribution import install_command
 
 HOUR = 3_600_000
@@ -174,7 +175,7 @@ def test_columns_are_the_rows(tmp_path: Path) -> None:
 def test_a_price_is_the_double_that_python_reads(numbers: list[object]) -> None:
     texts = [str(number) for number in numbers]
     row = ["1733011200000", *texts, "1733014799999", "0", "0", "0", "0", "0"]
-    chunk = parse([row], KLINES, [1], [",".join(row)])
+    chunk = parse([row], Layout(12, 0, (1, 2, 3, 4, 5), 6), [1], [",".join(row)])
     assert chunk.values[0].tolist() == [float(text) for text in texts]
     assert not chunk.bad
 
@@ -203,8 +204,9 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         (b"\n \n", "is empty"),
         (b"date,HUFL,HULL\n2016-07-01,5.8,2.0\n", "has no open, high, low, close, volume"),
         (b"open_time,open,high,low,close\n", "has no volume; it has open_time, open"),
-        (b"1733011200000,1,2,0.5,1.5,9\n", "expected a header"),
-        (b"[[1,2,", "not a REST response"),
+        (b"1733011200000,1,2,0.5,1.5,9\n", "no names for their columns .* --columns time=1,open=2"),
+        (b"some text\nand more of it\n", "expected a header"),
+        (b"[[1,2,", "not JSON with bars"),
         (b"PAR1 and nothing", "not a readable Parquet file"),
         (b"\x1f\x8b\x08\x00broken", "cannot be read"),
     ],

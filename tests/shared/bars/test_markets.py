@@ -23,7 +23,7 @@ def test_a_market_may_have_another_name_on_the_log() -> None:
     [
         ("binance BTC/USDT", "expected an exchange, a market and intervals"),
         ("binance BTC/USDT 1w", "weeks and months"),
-        ("binance BTC/USDT 1m as BTC?", "'BTC\\?' is no symbol"),
+        ("binance BTC/USDT 1m as BTC?", "'BTC\\?' is not a symbol"),
         (f"binance {'X' * 40}/USDT 1m", "at most 32"),
     ],
 )

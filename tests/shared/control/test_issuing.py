@@ -1,4 +1,4 @@
-"""The door: one of two racing operators wins, the other is told; what came past it does not stop it."""
+"""The control writer: one of two racing operators wins, the other is told; what came past it does not stop it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -506,29 +506,29 @@ async def test_a_halt_whose_entry_the_stream_does_not_take_leaves_the_fence_clos
 async def test_a_door_notices_that_the_log_it_read_lost_its_tail_and_begins_again_with_what_is_there() -> None:
     log = MemoryLog()
     await issued(log, FOUNDED)
-    image, door = log.image(), ControlWriter(log)
-    await door.issue(Halt(), actor="ada", reason="test")
+    image, writer = log.image(), ControlWriter(log)
+    await writer.issue(Halt(), actor="ada", reason="test")
     log.restore(image)
     with pytest.raises(TruncatedLogError, match="entry 2-0 is gone"):
-        await door.state()
-    assert (await door.state()).version == 1
-    assert (await door.issue(Halt(), actor="ada", reason="test")).version == 2
+        await writer.state()
+    assert (await writer.state()).version == 1
+    assert (await writer.issue(Halt(), actor="ada", reason="test")).version == 2
 
 
 async def test_a_door_notices_that_another_command_took_the_place_of_the_one_it_read() -> None:
     log = MemoryLog()
     await issued(log, FOUNDED)
-    image, door = log.image(), ControlWriter(log)
-    await door.issue(Halt(), actor="ada", reason="test")
+    image, writer = log.image(), ControlWriter(log)
+    await writer.issue(Halt(), actor="ada", reason="test")
     log.restore(image)
     await issue(log, SetVotingPolicy(quorum_count=2), actor="bo", reason="after the loss")
     with pytest.raises(TruncatedLogError, match="another entry has the id 2-0"):
-        await door.state()
-    assert not (await door.state()).halted
+        await writer.state()
+    assert not (await writer.state()).halted
 
 
 class Cut(MemoryLog):
-    """Loses its tail between the moment a door decided and the moment it appends."""
+    """Loses its tail between the moment a writer decided and the moment it appends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -546,18 +546,18 @@ async def test_nothing_is_appended_to_a_log_that_lost_its_tail_meanwhile() -> No
     await issued(log, FOUNDED)
     image = log.image()
     await issued(log, Halt())
-    door = ControlWriter(log)
-    await door.state()
+    writer = ControlWriter(log)
+    await writer.state()
     log.before = image
     with pytest.raises(TruncatedLogError):
-        await door.issue(Resume(), actor="ada", reason="test")
+        await writer.issue(Resume(), actor="ada", reason="test")
     assert [entry.id for entry in await log.scan(CONTROL)] == ["1-0"]
 
 
 async def test_while_commands_are_missing_only_a_halt_is_appended() -> None:
     log = MemoryLog()
     await issued(log, FOUNDED)
-    door = ControlWriter(log, missing=lambda state: f"version {state.version + 1} is missing")
+    writer = ControlWriter(log, missing=lambda state: f"version {state.version + 1} is missing")
     with pytest.raises(RefusedError, match="version 2 is missing"):
-        await door.issue(SetVotingPolicy(quorum_count=2), actor="ada", reason="test")
-    assert (await door.issue(Halt(), actor="ada", reason="test")).version == 2
+        await writer.issue(SetVotingPolicy(quorum_count=2), actor="ada", reason="test")
+    assert (await writer.issue(Halt(), actor="ada", reason="test")).version == 2

@@ -6,7 +6,7 @@ from schemas.codec import encode
 from schemas.control import Halt, Promote
 from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 from shared.control import State
-from shared.control.readiness import evidence, with_evidence
+from shared.control.readiness import evidence, with_readiness
 from shared.log import Commit, Log, Owner, StreamKey
 
 pytestmark = pytest.mark.anyio
@@ -100,10 +100,10 @@ async def test_every_partition_must_hold_it(log: Log) -> None:
 async def test_a_promotion_is_given_its_evidence_and_other_commands_are_left_alone(log: Log) -> None:
     (one,) = await announce(log, FIRST, ready(FIRST))
     state = State(partitions=1)
-    assert await with_evidence(log, state, Promote("m", ONE)) == (Promote("m", ONE, ready=(one,)), ())
+    assert await with_readiness(log, state, Promote("m", ONE)) == (Promote("m", ONE, ready=(one,)), ())
     named = Promote("m", TWO, ready=("ab" * 16,))
-    assert await with_evidence(log, state, named) == (named, ())
-    assert await with_evidence(log, state, Halt()) == (Halt(), ())
+    assert await with_readiness(log, state, named) == (named, ())
+    assert await with_readiness(log, state, Halt()) == (Halt(), ())
 
 
 async def test_the_stream_is_kept_by_partition(log: Log) -> None:

@@ -36,6 +36,8 @@ VECTORS = {
     "user-23": "083925f3303ada96333f5c805202a6eae249f8c860aabf500634978e7fb281e2",
 }
 
+LOOKBACKS = {"core-28": 319, "window-7": 258, "user-8": 257, "user-18": 512, "user-23": 512}
+
 GOLDEN = """
 import hashlib, sys
 sys.path.insert(0, "tests/shared/features")
@@ -93,13 +95,7 @@ def test_the_missing_weight_is_within_its_bound() -> None:
 
 
 def test_the_lookback_of_a_set_is_that_of_its_longest_feature() -> None:
-    assert {name: chosen.lookback for name, chosen in SETS.items()} == {
-        "core-28": 319,
-        "window-7": 258,
-        "user-8": 257,
-        "user-18": 512,
-        "user-23": 512,
-    }
+    assert {name: chosen.lookback for name, chosen in SETS.items()} == LOOKBACKS
     assert isinstance(SETS["user-8"], FeatureSet)
     assert len(SETS["user-8"]) == 8
 

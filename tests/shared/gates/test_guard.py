@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.gates import guard
-from shared.gates.guard import Guard, GuardPolicy
+from shared.gates.guard import ChampionWatch, GuardPolicy
 from shared.gates.rows import Row, Triple
 
 BAR = 300_000
@@ -36,18 +36,20 @@ def served(bars: int, lead: float, ghost: float | None = 0.1, seed: int = 0, sym
     return out
 
 
-def begun(policy: GuardPolicy = guard.DEFAULT_GUARD) -> Guard:
+def begun(policy: GuardPolicy = guard.DEFAULT_GUARD) -> ChampionWatch:
     return guard.initial(horizon=1, interval_ms=BAR, scale=0.3, policy=policy)
 
 
-def told(rows: list[Row], policy: GuardPolicy = guard.DEFAULT_GUARD) -> Guard:
+def told(rows: list[Row], policy: GuardPolicy = guard.DEFAULT_GUARD) -> ChampionWatch:
     state = begun(policy)
     for row in rows:
         guard.evolve(state, row)
     return state
 
 
-def stages(state: Guard, policy: GuardPolicy = guard.DEFAULT_GUARD, latest: int | None = None) -> dict[str, str]:
+def stages(
+    state: ChampionWatch, policy: GuardPolicy = guard.DEFAULT_GUARD, latest: int | None = None
+) -> dict[str, str]:
     return {one.guard: one.stage for one in guard.findings(state, policy, latest) if one.stage != "continue"}
 
 
@@ -137,7 +139,7 @@ def test_a_restart_changes_no_finding(cut: int) -> None:
     half = begun()
     for number, row in enumerate(rows):
         if number == cut:
-            half = msgspec.msgpack.decode(msgspec.msgpack.encode(half), type=Guard)
+            half = msgspec.msgpack.decode(msgspec.msgpack.encode(half), type=ChampionWatch)
         guard.evolve(half, row)
     assert guard.findings(half) == guard.findings(told(rows))
 

@@ -28,7 +28,7 @@ from shared.artifacts.checks import check_stored
 from shared.families import WeightsError, complete
 from shared.families.imported import IMPORTED
 from shared.features import SETS
-from shared.importing import layouts, reading, reference
+from shared.importing import comparing, layouts, reading
 from shared.importing.importer import import_weights
 from shared.importing.layouts import DetectedLayout, LayoutError
 from shared.importing.order import OrderError, Widths, ordered
@@ -68,7 +68,7 @@ def test_an_old_network_is_recognised_and_answers_as_torch_does(name: str) -> No
     model = family.network(found.weights, features, settings)
     windows = np.random.default_rng(2).standard_normal((33, family.window(settings), features))
     served = model.logits(windows)
-    assert reference.compare(found.family, found.weights, settings, served, windows) < 1e-5
+    assert comparing.compare(found.family, found.weights, settings, served, windows) < 1e-5
     again = family.load(family.save(model), features, settings)
     assert again.logits(windows).tobytes() == served.tobytes()
     assert np.concatenate([again.logits(windows[row : row + 1]) for row in range(33)]).tobytes() == served.tobytes()

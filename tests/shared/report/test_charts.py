@@ -233,7 +233,7 @@ def test_a_users_settings_of_matplotlib_change_nothing() -> None:
 
 def test_without_matplotlib_one_sentence_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.style", None)
-    with pytest.raises(ChartsMissingError, match=r"needs Matplotlib: pip install 'conclave\[report\]'"):
+    with pytest.raises(ChartsMissingError, match=r"needs Matplotlib: pip install 'conclave-signals\[report\]'"):
         cumulative([Curve("x", "prior", [(0, 1.0)])])
 
 

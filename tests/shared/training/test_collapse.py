@@ -82,6 +82,7 @@ def test_logits_that_are_not_finite_are_read_as_diverged() -> None:
     assert watcher.collapse.reason == "diverged"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("past", "why", "within"), [(collapsed.P04, "no_information", 5), (collapsed.P06, "constant", 2)]
 )

@@ -41,6 +41,7 @@ def test_processes_of_this_machine_find_the_same(here: list[Trial]) -> None:
     assert trials("loky", jobs=2) == here
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed", "ignore::ResourceWarning", "ignore::UserWarning")
 def test_a_dask_cluster_finds_the_same(here: list[Trial]) -> None:
     distributed = pytest.importorskip("distributed")

@@ -1,4 +1,4 @@
-"""Wait until the readers of a partition leave room for more entries."""
+"""Backpressure: wait while the readers of a partition have a backlog as large as the window."""
 
 import logging
 import time
@@ -15,9 +15,9 @@ WARN_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Room:
-    """How many entries each partition may be sent before the lag of its groups is read again. A group without lag gets
-    at least one batch."""
+class Backlog:
+    """Keeps the lag of the groups of each partition within ``window`` entries. A group without lag gets at least one
+    batch, however large."""
 
     def __init__(self, log: Log, window: int, partitions: int) -> None:
         self._log = log

@@ -1,0 +1,55 @@
+"""Words and paths that cannot be used end in a sentence and exit code 2, whatever they are."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.console.cli import main
+from tests.services.console.conftest import Desk, Ended
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> Ended:
+    monkeypatch.setattr(sys, "argv", ["conclave", *words])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    return Ended(int(ended.value.code or 0), out, err)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("keys", "new", "x" * 300), "File name too long"),
+        (("keys", "new", "/dev/null/key"), "Not a directory"),
+        (("keys", "new", "loop/key"), "Too many levels of symbolic links"),
+        (("proof", "check", "/dev/zero"), "is a device, not a file"),
+        (("issue", "/dev/zero"), "so it is no command"),
+        (("bars", "check", "."), "no file of bars in it"),
+        (("bars", "merge", "bars.csv", "--out", "bars.csv"), "expected the name of a new file"),
+        (("no-such-\udcff",), "is not UTF-8"),
+        (("halt", "--reason", "\udcff"), "is not UTF-8"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_a_sentence(
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    if "merge" in words:
+        Path("bars.csv").write_text("mine")
+    found = run(capsys, monkeypatch, *words)
+    assert found.code == 2, found
+    assert said in found.err
+
+
+def test_a_word_that_no_event_may_have_is_a_sentence(two: Desk) -> None:
+    found = two("train", "request", "--model", "+03:00", "--family", "prior", "--reason", "x")
+    assert found.code == 2, found
+    assert "at `$.model`" in found.err
+    assert "event: " not in found.err
