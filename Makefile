@@ -15,7 +15,7 @@ SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: telemetry help demo test test-long test-stack test-cluster fuzz lint types format bench schemas docs up down demo-stack wheels clean
+.PHONY: screenshots telemetry help demo test test-long test-stack test-cluster fuzz lint types format bench schemas docs up down demo-stack wheels clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,7 @@ else
 endif
 
 test: $(VENV)/.test ## The tests that need neither Docker nor systemd nor half a minute each
+	@command -v chromium >/dev/null || echo 'no Chromium here: tests/services/observatory/test_browser.py is skipped (apt-get install chromium)'
 	@$(BIN)/python -m pytest -m 'not long and not stack and not cluster' $(SIDE_BY_SIDE) $(TESTS)
 
 test-long: $(VENV)/.test ## The tests that take half a minute or more: whole installations over all their life, and fits
@@ -50,6 +51,9 @@ test-cluster: $(VENV)/.test ## The tests with servers under Sentinel and in a cl
 
 fuzz: $(VENV)/.test ## Property tests with fresh seeds for FUZZ_MINUTES (60), until one is falsified
 	@$(BIN)/python tests/fuzz.py --minutes $(FUZZ_MINUTES) $(TESTS)
+
+screenshots: $(VENV)/.test ## Every screen of the observatory, on desk and phone, light and dark, as PNG in bench/out/screenshots
+	@SCREENSHOTS=bench/out/screenshots $(BIN)/python -m pytest -rs tests/services/observatory/test_browser.py
 
 lint: $(VENV)/.test ## Style and formatting
 	@$(BIN)/ruff check .
@@ -95,7 +99,7 @@ wheels: ## Fill wheels/ with what an image is made from, for a build without a r
 	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt --no-deps \
 	    $(TORCH_INDEX:%=--extra-index-url %) torch
 	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt --find-links wheels \
-	    setuptools wheel async-timeout '.[train,ml,parquet,telemetry,notify,exchange]'
+	    setuptools wheel async-timeout '.[train,ml,parquet,telemetry,notify,exchange,observatory]'
 	@rm wheels/conclave_signals-*.whl
 
 clean: ## Remove what was installed and generated here

@@ -51,6 +51,7 @@ class Installation:
             f'[redis]\nmode = "{mode}"\nurl = "{self.url}"\n\n'
             f"[installation]\npartitions = {partitions}\n\n"
             f"[models]\nnames = {json.dumps(list(self.models))}\n{extra}"
+            + ("" if "[observatory]" in extra else "\n[observatory]\nport = 0\n")
         )
 
     def command(self, *words: str) -> list[str]:

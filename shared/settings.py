@@ -229,6 +229,37 @@ class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 10_000
 
 
+class ObservatorySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The pages and the API that show the installation. They need the extra `observatory`, and change nothing."""
+
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address that it listens at. There is no sign-in: an address other than loopback is for a "
+            "container, or for a proxy that asks for one.",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65_535, description="Port that it listens at. 0: `conclave up` does not start it.")
+    ] = 8420
+    names: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Host names under which people reach it, besides `host` and those of loopback. A request for "
+            "any other host is refused."
+        ),
+    ] = ()
+    days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3_650,
+            description="Days of bars, decisions and scores that it reads when it starts without a snapshot.",
+        ),
+    ] = 7
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. In the settings that ``load`` returns, paths are absolute."""
 
@@ -241,6 +272,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     archive: Archive = Archive()
     training: TrainingSettings = TrainingSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    observatory: ObservatorySettings = ObservatorySettings()
 
 
 class Setting(NamedTuple):
@@ -306,6 +338,12 @@ def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.
     user, _, place = parts.netloc.rpartition("@")
     user = quote(environ.get(USER, ""), safe="") or user
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
+
+
+def address_of(observatory: ObservatorySettings) -> str:
+    """Return the address of the observatory, for a browser."""
+    host = f"[{observatory.host}]" if ":" in observatory.host else observatory.host
+    return f"http://{host}:{observatory.port}/"
 
 
 def describe() -> list[Setting]:

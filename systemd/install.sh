@@ -17,7 +17,7 @@ tree=$(cd "$(dirname "$0")/.." && pwd)
 home=/opt/conclave
 etc=/etc/conclave
 units=/etc/systemd/system
-extras=${EXTRAS:-train,networks,notify,telemetry,exchange}
+extras=${EXTRAS:-train,networks,notify,telemetry,exchange,observatory}
 
 say() { printf 'conclave: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 2; }

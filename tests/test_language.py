@@ -19,6 +19,7 @@ CLEAN: Final = [
     "services/gate_evaluator",
     "services/guard",
     "services/model_worker",
+    "services/observatory",
     "services/shadow_recorder",
     "services/trainer",
     "services/watcher",

@@ -29,6 +29,7 @@ from services.gate_evaluator.main import issue_due
 from services.gate_evaluator.main import service as evaluator
 from services.guard.main import Guard
 from services.model_worker.main import service as model_worker
+from services.observatory.projection import Projection
 from services.shadow_recorder.main import service as recorder
 from services.trainer.main import READS, Trainer
 from services.watcher.main import Channels, Watcher
@@ -230,6 +231,17 @@ async def watcher(log: Log, tmp_path: Path) -> None:
     await watcher.turn()
 
 
+async def observatory(log: Log, tmp_path: Path) -> None:
+    projection = Projection(log, 1, tmp_path / "observatory.bin")
+    await projection.begin()
+    while not projection.caught_up:
+        await projection.turn()
+    await projection.turn()
+    for key, read in projection.positions.items():
+        extent = await log.extent(StreamKey(key.rpartition(":")[2]))
+        assert not extent.length or read == extent.last
+
+
 async def commands_that_are_due(log: Log, _: Path) -> None:
     with anyio.move_on_after(0.05):
         await issue_due(log)
@@ -281,7 +293,7 @@ async def guard(log: Log, _: Path) -> None:
 
 READERS: Final = (
     trainer, watcher, commands_that_are_due, readiness, verdicts, decisions, scores, training_jobs, training_data,
-    commands, guard,
+    commands, guard, observatory,
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ MODULES: Final = {
     "artifacts": "training.artifacts",
     "import": "training.weights",
     "status": "run.status",
+    "observatory": "run.observatory",
     "found": "control.membership",
     "register": "control.membership",
     "shadow": "evidence.shadow",

@@ -39,14 +39,13 @@ from services.watcher.state import (
 from services.watcher.text import describe
 from shared.control import State as Control
 from shared.log import GroupView
+from shared.voting.deadline import is_overdue
 
 SLOW_MS: Final = 15 * MINUTE_MS
 """For bars of at least this length one round without quorum raises the alert, for shorter ones ``ROUNDS`` in a row."""
 ROUNDS: Final = 3
 FORGOTTEN_MS: Final = 60 * MINUTE_MS
 """A replayed series without a decision for so long is dropped."""
-OVERDUE: Final = 3
-"""A live series is overdue this many bars and a minute after its last decision."""
 
 
 def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
@@ -135,7 +134,7 @@ def check(state: State, now: int, views: Sequence[GroupView], control: Control) 
     notices += check_unserved(state, now, views, control)
     notices += set_alert(state, "halted", "", "no intents are written", now, active=control.halted)
     for name, series in state.series.items():
-        overdue = series.live and now - series.at > OVERDUE * series.interval_ms + MINUTE_MS
+        overdue = series.live and is_overdue(now, series.at, series.interval_ms)
         text = f"{name}: the last decision was written {duration(now - series.at)} ago"
         notices += set_alert(state, "no-decisions", name, text, now, active=overdue)
     notices += _drop_replays(state, now)

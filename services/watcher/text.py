@@ -18,8 +18,11 @@ from schemas.orders import IntentRefused, OrderEnded
 from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
 from schemas.venue import BarRevised, BarsAbsent, ClockMeasured, FeedInterrupted, SymbolResumed, SymbolStopped
 
-CHOSEN: Final = frozenset(("cooldown", "halted", "no_venue", "symbol_cap", "total_cap"))
-"""Reasons for which a command wants an intent refused. They are counted and not reported."""
+CHOSEN: Final = frozenset(
+    ("cooldown", "halted", "no_venue", "symbol_cap", "total_cap", "not_live", "no_short", "account_differs")
+)
+"""Reasons for which a command wants an intent refused, or of which another alert tells. They are counted and not
+reported."""
 LONG_MS: Final = 60_000
 """An interruption of an exchange that took less is not reported: its bars were read by REST meanwhile."""
 

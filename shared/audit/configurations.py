@@ -8,7 +8,7 @@ from shared.audit.findings import Difference, Findings
 from shared.audit.source import Recording
 from shared.control import ControlError, ControlReader, State
 from shared.control.alarmed import AlarmedEntries
-from shared.log import StreamKey
+from shared.log import Entry, StreamKey
 from shared.voting.pool import Panel, panel_of
 
 CONTROL = StreamKey("control")
@@ -22,32 +22,46 @@ class Configuration(NamedTuple):
 
 
 class Configurations:
-    """Every version that the control stream makes.
+    """Every version that the control stream makes: that of ``source``, or of the entries that ``take`` is given.
 
     ``trusted`` is False where the stream could not be read to its end; later versions are then unknown. ``alarmed``
     holds entries that no control writer wrote and for which an alarm was raised at the time; they are no difference."""
 
-    def __init__(self, source: Recording, findings: Findings, alarmed: AlarmedEntries | None = None) -> None:
+    def __init__(
+        self,
+        source: Recording | None = None,
+        findings: Findings | None = None,
+        alarmed: AlarmedEntries | None = None,
+    ) -> None:
         self.reader = ControlReader()
         self.states: list[State] = []
         self.entries: list[str] = []
         self.envelopes: list[Envelope[CommandRecorded]] = []
         self._cached: dict[int, Configuration] = {}
         self.trusted = True
+        if source is not None:
+            self._read(source, findings or Findings(), alarmed or AlarmedEntries())
+
+    def take(self, entry: Entry) -> Envelope[CommandRecorded] | None:
+        """Fold the next entry of the control stream, and return it if it counts. Raises ``ControlError``."""
+        envelope = self.reader.take(entry.id, entry.data)
+        if envelope is not None:
+            self.states.append(self.reader.state)
+            self.entries.append(entry.id)
+            self.envelopes.append(envelope)
+        return envelope
+
+    def _read(self, source: Recording, findings: Findings, alarmed: AlarmedEntries) -> None:
         broken = None
         for entry in source.entries(CONTROL):
             try:
-                envelope = self.reader.take(entry.id, entry.data)
+                self.take(entry)
             except ControlError as error:
                 broken = self._broken(entry.id, str(error))
                 self.trusted = False
                 break
-            if envelope is not None:
-                self.states.append(self.reader.state)
-                self.entries.append(entry.id)
-                self.envelopes.append(envelope)
             findings.see("control")
-        for index in (alarmed or AlarmedEntries()).missing(self.reader.refused):
+        for index in alarmed.missing(self.reader.refused):
             refused = self.reader.refused[index]
             findings.differ(Difference("configuration", "control", 0, refused.entry, "", refused.reason))
         if broken is not None:

@@ -66,3 +66,9 @@ def chosen(policy: SetGatePolicy | None) -> Policy:
     except ValueError as fault:
         thresholds = KINDS.get(command.name, DefaultPolicy)()
         return Policy(command.name, digest_of(policy), thresholds, frozenset(), str(fault))
+
+
+def default_policy(policy: SetGatePolicy | None) -> DefaultPolicy:
+    """Return the parameters of the policy ``default`` that are in force; its defaults under another policy."""
+    thresholds = chosen(policy).thresholds
+    return thresholds if isinstance(thresholds, DefaultPolicy) else DefaultPolicy()

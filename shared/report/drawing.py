@@ -1,11 +1,12 @@
 """Draw with Matplotlib, and convert a figure to an SVG element for a page.
 
-The element has no script, no link and no identifier. Its colours are variables of the page's style sheet, so it follows
-the light and the dark theme. Matplotlib is in the extra ``report`` and is imported only when a chart is drawn.
+The element has no script, no link, no identifier and no inline style. Its colours are variables of the page's style
+sheet, so it follows the light and the dark theme. Matplotlib is in the extra ``report`` and is imported only when a
+chart is drawn.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -151,9 +152,20 @@ def _marks(element: ET.Element, shapes: Mapping[str, str]) -> list[ET.Element]:
         element = ET.Element("path", {**element.attrib, "d": shapes[element.get(LINK, "")], "transform": place})
         del element.attrib["x"], element.attrib["y"]
     kept = ((name, _short(element.attrib[name])) for name in KEPT if name in element.attrib)
-    mark = ET.Element(element.tag.removeprefix(SVG), {name: value for name, value in kept if value})
+    mark = ET.Element(element.tag.removeprefix(SVG), dict(_attributes(kept)))
     mark.text = element.text if tag == "text" else None
     return [mark]
+
+
+def _attributes(kept: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield attributes that are not empty, with each declaration of a style as an attribute of its own: a page whose
+    policy forbids inline styles shows them too."""
+    for name, value in kept:
+        if name == "style":
+            declarations = (declaration.partition(":") for declaration in value.split(";"))
+            yield from ((what.strip(), which.strip()) for what, _, which in declarations if which.strip())
+        elif value:
+            yield name, value
 
 
 def _short(value: str) -> str:

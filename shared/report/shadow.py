@@ -64,11 +64,12 @@ def page(report: Report) -> str:
         overviews=[tables.overview("In shadow", report.candidates), tables.overview("Voting", report.members)],
         money=money_tables(report.money.lines, "Money") if report.money else (),
         money_caption=CAPTION,
-        sections=[_section(one) for one in report.candidates],
+        sections=[section_of(one) for one in report.candidates],
     )
 
 
-def _section(one: Candidate) -> CandidateSection:
+def section_of(one: Candidate, *, drawn: bool = True) -> CandidateSection:
+    """Return the section about one candidate, with its charts if ``drawn``. Raises ``ChartsMissingError``."""
     event = one.verdict.event if one.verdict else None
     return CandidateSection(
         candidate=one,
@@ -77,7 +78,7 @@ def _section(one: Candidate) -> CandidateSection:
         origins=origin_words(one.origins),
         lost=lost_words(one),
         tiles=list(_tiles(one)),
-        figures=list(_figures(one)) if one.rows else [],
+        figures=list(_figures(one)) if one.rows and drawn else [],
         facts=tables.facts(one),
         unscored=tables.unscored(one),
         gates=tables.gates(f"Gates by policy {event.policy}, after {event.scores:,} scores", event.gates)

@@ -25,6 +25,8 @@ USERS: Final[tuple[str, ...]] = get_args(Service)
 """A user for each service; ``console`` is for operators."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
 """Patterns for the groups of a service whose groups do not have its name."""
+ONLOOKERS: Final = frozenset({"watcher", "observatory"})
+"""Users that read, and write nothing."""
 CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time +cluster|slots +asking +wait"
 """What every client may do. The last three are for servers that are replicated, or are nodes of a cluster."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
@@ -64,8 +66,8 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 def rule(user: str) -> str:
     """Return the permissions of one user as words of an ACL rule. The server refuses everything else."""
-    own = {"console": _operator, "archiver": _archiver, "guard": _guard, "watcher": _watcher}.get(
-        user, lambda: _service(user)
+    own = {"console": _operator, "archiver": _archiver, "guard": _guard}.get(
+        user, lambda: _onlooker(user) if user in ONLOOKERS else _service(user)
     )
     together = ["+multi +exec"] if user == "archiver" else []
     return " ".join(["resetchannels -@all", CONNECTION, *together, *own()])
@@ -191,11 +193,11 @@ def _guard() -> list[str]:
     return [_rule(READING, reads), _rule("+xadd", [_key(spec) for spec in STREAMS.values() if "guard" in spec.writers])]
 
 
-def _watcher() -> list[str]:
-    """Return the rules of ``watcher``.
+def _onlooker(user: str) -> list[str]:
+    """Return the rules of ``watcher`` and ``observatory``.
 
-    It reads its streams, and the positions of all groups and streams. It writes nothing."""
-    seen = [f"%R{_key(spec)}" for spec in STREAMS.values() if "watcher" in spec.readers]
+    Each reads its streams, and the positions of all groups and streams. It writes nothing."""
+    seen = [f"%R{_key(spec)}" for spec in STREAMS.values() if user in spec.readers]
     return [_rule(READING, seen), _rule("+hgetall +smembers +xinfo|stream", [f"%R{_tagged('*')}"])]
 
 

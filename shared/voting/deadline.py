@@ -1,9 +1,21 @@
-"""How long a round of a live bar waits for its members. Pure.
+"""How long a round of a live bar waits for its members, and when a decision is overdue. Pure.
 
 The server's time at the opening of a round decides how much of the deadline is left. From then on a clock that is never
 set measures the wait. So a server whose clock is wrong, or is set while the round is open, can neither close a round
 too early nor keep it open.
 """
+
+from typing import Final
+
+OVERDUE: Final = 3
+"""Bars after which a decision is overdue."""
+GRACE_MS: Final = 60_000
+
+
+def is_overdue(now: int, decided_at: int, interval_ms: int) -> bool:
+    """Return whether a live series should have had another decision by ``now`` (ms): its last was written at
+    ``decided_at``, more than three bars and a minute ago."""
+    return now - decided_at > OVERDUE * interval_ms + GRACE_MS
 
 
 def wait_ms(close: int, opened_at: int, deadline_ms: int) -> int:

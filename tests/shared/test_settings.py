@@ -118,6 +118,11 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         sample = 1
         service_prefix = "desk"
         export_ms = 1000
+        [observatory]
+        host = "0.0.0.0"
+        port = 8421
+        names = ["conclave.example.org"]
+        days = 30
         """
     )
     settings = load(path, {})

@@ -23,11 +23,11 @@ from shared.runtime.supervision import STALE_S
 from shared.settings import load
 
 ROOT = Path(__file__).parents[2]
-GLOBAL = ("archiver", "trainer", "watcher")
+GLOBAL = ("archiver", "trainer", "watcher", "observatory")
 """Services that serve all partitions."""
 KILLED = (
     "ensemble-voter", "feature-builder", "model-worker-xgboost", "model-worker-nhits", "feed",
-    "executor", "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher", "guard", "redis",
+    "executor", "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher", "observatory", "guard", "redis",
 )  # fmt: skip
 BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "3000", "--source-seed", "2")
 
@@ -363,7 +363,7 @@ FORBIDDEN: Final = (
 @pytest.mark.stack
 @pytest.mark.parametrize("user", ["feed", "feature-builder", "model-worker-nhits", "ensemble-voter", "executor",
                                   "shadow-recorder", "gate-evaluator", "archiver", "trainer", "watcher",
-                                  "guard"])  # fmt: skip
+                                  "observatory", "guard"])  # fmt: skip
 def test_the_server_refuses_a_service_what_is_not_its_own(stack: Stack, user: str) -> None:
     name = "model-worker" if user.startswith("model-worker") else user
     others = [

@@ -182,6 +182,7 @@ def test_what_is_not_a_units_own_is_refused_to_it(machine: Machine, file: Path) 
         "conclave-trainer": {"/var/lib/conclave/artifacts", "keys", "code"},
         "conclave-gate-evaluator@": {"keys"},
         "conclave-watcher": {"AF_INET", "AF_INET6"},
+        "conclave-observatory": {"AF_INET", "AF_INET6"},
     }.get(file.stem, set())
     assert len(found) == 25
     assert {name for name, what in found.items() if what == "done"} == allowed

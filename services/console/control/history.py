@@ -2,28 +2,24 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import click
-import msgspec
 from rich.table import Table
 
-from schemas.control import Command, CommandRecorded
+from schemas.control import CommandRecorded
 from services.console.context import asynchronous, settings_of
-from services.console.control.differences import changes, short, table
 from services.console.output import OUTPUT, echo_json, printable, terminal
 from services.console.parsing import moment_ms
 from shared.control import State
+from shared.control.changes import Change, changes, words
 from shared.control.issuing import current, refused
 from shared.control.issuing import history as entries_of
 from shared.log import Log
 from shared.runtime.process import reached_log
 
-DIGEST = 64
 REFUSALS: Final = 20
 """The most entries without effect that are listed; the others are counted."""
-LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backtest"}
-"""Fields that are too long to show on a line."""
 
 
 @click.command()
@@ -78,6 +74,14 @@ async def diff(context: click.Context, /, a: str, b: str | None, output: str) ->
         terminal().print(table(differences, f"version {before.version} to {after.version}"))
 
 
+def table(differences: Sequence[Change], title: str) -> Table:
+    """Return the changes for a terminal."""
+    shown = Table("what", "before", "after", title=title)
+    for change in differences:
+        shown.add_row(*change)
+    return shown
+
+
 async def at_version(log: Log, version: int) -> State:
     """Return the configuration as of ``version``. Raises ``click.BadParameter`` if there is no such version."""
     state = await current(log, version)
@@ -97,29 +101,6 @@ async def at(log: Log, moment: str) -> State:
 def _newest(entries: Sequence[CommandRecorded], until: int) -> int:
     """Return the last version issued until ``until`` (ms), by the clocks of the issuers."""
     return max((entry.version for entry in entries if entry.at <= until), default=0)
-
-
-def words(command: Command) -> str:
-    """Return a command in one line: its name, and the fields that differ from their defaults."""
-    fields: dict[str, Any] = msgspec.to_builtins(command)
-    kind = type(command)
-    defaults = dict(zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False))
-    shown = [str(fields.pop("type"))]
-    for name in kind.__struct_fields__:
-        value = getattr(command, name)
-        if value != defaults.get(name, ...) and name not in LEFT_OUT:
-            shown.append(f"{name}={_short(value)}")
-    return " ".join(shown)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str):
-        return short(value) if len(value) == DIGEST else value
-    if isinstance(value, tuple):
-        return ",".join(str(each)[:12] for each in value)
-    if isinstance(value, dict):
-        return ",".join(f"{key}:{each}" for key, each in value.items())
-    return str(value)
 
 
 def _moment(at_ms: int) -> str:

@@ -12,11 +12,12 @@ import msgspec
 from schemas.control import Command, Halt, Promote, RegisterArtifact, StartShadow
 from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
-from services.console.control.differences import Change, changes, table
+from services.console.control.history import table
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
 from shared.control import State
+from shared.control.changes import Change, changes
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
 from shared.control.readiness import require_worker, with_readiness
 from shared.control.signing import Signer, load_private

@@ -35,12 +35,13 @@ from services.console.parsing import COUNT, POSITIVE
 from services.console.run.installation import found_if_new, services_up
 from services.console.run.processes import console_command
 from services.console.run.server import server_for
+from services.console.run.service import missing_observatory
 from services.console.sources import symbol_names
 from shared.bars import Good, open_source
 from shared.bars.names import interval_text, parse_interval
 from shared.money.recorded import read_money
 from shared.runtime.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
-from shared.settings import VARIABLE, Settings, load
+from shared.settings import VARIABLE, Settings, address_of, load
 
 TRAINED_SHARE: Final = 0.6
 PACE: Final = 50.0
@@ -111,14 +112,16 @@ def _market(bars: Path | None, symbol: str | None, interval: str | None) -> Mark
 
 
 def _settings(folder: Path, models: Iterable[str] = MODELS, more: str = "") -> Settings:
-    """Write settings for the demo, with a free port of the loopback interface, and return them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Write settings for the demo, with free ports of the loopback interface, and return them."""
+    with socket.socket() as server, socket.socket() as page:
+        server.bind(("127.0.0.1", 0))
+        page.bind(("127.0.0.1", 0))
+        port, pages = server.getsockname()[1], page.getsockname()[1]
     names = json.dumps(list(models))
     file = folder / "conclave.toml"
     file.write_text(
-        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {names}\n\n[training]\nfree_gb = 0.2\n{more}'
+        f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n\n[models]\nnames = {names}\n\n[training]\nfree_gb = 0.2\n'
+        f"\n[observatory]\nport = {pages}\n{more}"
     )
     return load(file)
 
@@ -136,6 +139,7 @@ async def _demo(console: Console, folder: Path, market: Market, limit: int | Non
         async with services_up(settings, console.print, folder / "conclave.toml") as supervisor:
             names = ", ".join(f"{child.name} ({child.pid})" for child in supervisor.children)
             console.print(f"services: {names}")
+            console.print(missing_observatory() or f"in a browser: {address_of(settings.observatory)}")
             digests = await train_all(console, run, (*market.words, "--rows", str(trained)), settings)
             await promote(console, run, digests)
             async with opened_log(settings, "conclave:demo") as log:

@@ -15,10 +15,8 @@ from services.console.output import OUTPUT, echo_json, terminal, terminal_table
 from services.console.progress import watched_async
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
-from shared.control import State
 from shared.control.issuing import current
-from shared.gates.policies import chosen
-from shared.gates.policy import DefaultPolicy
+from shared.gates.policies import default_policy
 from shared.log import Log
 from shared.money.recorded import read_money
 from shared.report import tables
@@ -71,7 +69,7 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
 async def read_report(log: Log, partitions: int, model: str | None = None, past: SegmentStore | None = None) -> Report:
     """Fold all recorded scores and the money, sealed ones included, and return the report. E-values and intervals use
     the alpha of the policy in force."""
-    state = Shadows(default_policy(await current(log)), model)
+    state = Shadows(default_policy((await current(log)).gate), model)
     scores = recorded_scores(log, partitions, past)
     total = await entries_in(log, "scores", partitions)
     with watched_async(scores, "reading scores", "scores", total) as read:
@@ -82,12 +80,6 @@ async def read_report(log: Log, partitions: int, model: str | None = None, past:
                 evolve(state, score.event, score.partition)
     money = await read_money(log, partitions, model, past=past)
     return summarise(state, (await read_verdicts(log, partitions)).newest(), money)
-
-
-def default_policy(state: State) -> DefaultPolicy:
-    """Return the parameters of the policy ``default`` that are in force; its defaults under another policy."""
-    thresholds = chosen(state.gate).thresholds
-    return thresholds if isinstance(thresholds, DefaultPolicy) else DefaultPolicy()
 
 
 def show(found: Report, console: Console) -> None:

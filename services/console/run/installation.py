@@ -16,7 +16,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.membership import found_installation
 from services.console.run.processes import GRACE_S, Child, Supervisor, console_command
 from services.console.run.server import server_for
-from services.console.run.service import host
+from services.console.run.service import host, missing_observatory
 from services.console.run.up_file import FILE, UpFile, refuse_second, running, terminate, unidentified
 from services.watcher.main import addresses
 from shared.control import ControlError
@@ -26,7 +26,7 @@ from shared.log import Log, UnavailableError
 from shared.log.connection import ServerError
 from shared.log.durability import fsync_ms
 from shared.runtime.process import InstallationError, cancelled_by_signal, opened_log, record_of
-from shared.settings import VARIABLE, Settings, find
+from shared.settings import VARIABLE, Settings, address_of, find
 
 READY_WITHIN_S: Final = 60.0
 OWNED_WITHIN_S: Final = 15.0
@@ -34,7 +34,8 @@ OWNED_WITHIN_S: Final = 15.0
 LOOK_AT_VOTES_S: Final = 2.0
 UNSERVED_S: Final = 5.0
 """How long a voting model has no worker until one is started. A worker that starts again is away for less."""
-LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"])
+OBSERVATORY: Final = "observatory"
+LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"], [OBSERVATORY])
 """The services that are not on the path from bar to decision."""
 
 
@@ -64,6 +65,8 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
     processes = [(name, words) for name, words, _ in service_names(settings)] + [("guard", ["guard"])]
     if settings.telemetry.endpoint or addresses():
         processes.append(("watcher", ["run", "watcher"]))  # its alerts have a destination
+    if settings.observatory.port and missing_observatory() is None:
+        processes.append((OBSERVATORY, ["run", OBSERVATORY]))
     return [_child(name, words, file) for name, words in processes]
 
 
@@ -176,6 +179,8 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             file.ready()
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
+            if settings.observatory.port:
+                click.echo(missing_observatory() or f"look at it in a browser: {address_of(settings.observatory)}")
             if with_feed:
                 supervisor.add(_child("feed", ["run", "feed"], chosen, finishes=True))
 

@@ -8,6 +8,7 @@ not answer, refuses this user or lost its last writes.
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, ParamSpec
 
@@ -16,6 +17,7 @@ import click
 
 from services.console.context import settings_of
 from services.console.parsing import COUNT, POSITIVE
+from shared.distribution import install_command
 from shared.log import TruncatedLogError, UnavailableError
 from shared.log.connection import ServerError
 from shared.runtime.process import die_with_parent, serve, stop_on_signal
@@ -37,6 +39,7 @@ SERVICES: Final = (
     "archiver",
     "trainer",
     "watcher",
+    "observatory",
     "feed",
 )
 
@@ -128,8 +131,27 @@ async def host(
         from services.watcher import main as watcher  # noqa: PLC0415  # imported where needed
 
         await watcher.run(settings, stop)
+    elif service == "observatory":
+        await observatory_of()(settings, stop)
     else:
         await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
+
+
+def observatory_of() -> Callable[[Settings, anyio.Event], Coroutine[Any, Any, None]]:
+    """Return the function that runs the observatory. Raises ``SettingsError`` if its extra is not installed."""
+    if (missing := missing_observatory()) is not None:
+        raise SettingsError(missing)
+    from services.observatory import main as observatory  # noqa: PLC0415  # imported where needed
+
+    return observatory.run
+
+
+def missing_observatory() -> str | None:
+    """Return why the observatory cannot run, in a sentence; None if what it needs is installed."""
+    missing = [name for name in ("litestar", "uvicorn") if find_spec(name) is None]
+    if not missing:
+        return None
+    return f"the observatory needs {' and '.join(missing)}: {install_command('observatory')}"
 
 
 def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:

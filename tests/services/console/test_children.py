@@ -211,11 +211,16 @@ async def test_a_child_whose_log_is_on_a_full_disk_runs_all_the_same(tmp_path: P
         OSError(errno.EROFS, "Read-only file system", "x"),
         PermissionError(errno.EACCES, "Permission denied", "x"),
         NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
     ],
 )
 def test_a_disk_that_refuses_ends_a_command_with_a_message(error: OSError) -> None:
     assert exit_code(error) == 2
-    assert exit_code(FileNotFoundError(errno.ENOENT, "a bug", "x")) is None
+
+
+def test_an_error_that_no_answer_of_the_system_explains_is_a_bug() -> None:
+    assert exit_code(OSError("no number")) is None
+    assert exit_code(KeyError("x")) is None
 
 
 @pytest.mark.anyio

@@ -15,8 +15,8 @@ from bench.recorded import record, verdict
 from schemas.common import ACTIONS
 from schemas.control import Backtest, Halt, RegisterArtifact
 from services.console.cli import MODULES, Commands
-from services.console.control.history import words
 from shared.control import State
+from shared.control.changes import words
 from shared.control.issuing import current
 from shared.gates.policies import digest_of
 from tests.services.console.conftest import A1, A2, TWO_MODELS, register

@@ -64,7 +64,21 @@ WRITING: Final = {
     *(("ladder", name) for name in ("set", "step")),
     *(("policy", name) for name in ("execution", "gates", "training", "voting")),
     *(("keys", name) for name in ("new", "revoke", "trust")),
-    *((name,) for name in ("run", "up", "feed", "import", "found", "register", "promote", "confirm", "rollback")),
+    *(
+        (name,)
+        for name in (
+            "run",
+            "up",
+            "observatory",
+            "feed",
+            "import",
+            "found",
+            "register",
+            "promote",
+            "confirm",
+            "rollback",
+        )
+    ),
     *((name,) for name in ("retire", "halt", "resume", "weights", "issue", "guard", "notify", "access", "prepare")),
     ("proof", "make"),
     ("groups", "skip"),

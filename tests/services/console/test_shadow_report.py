@@ -10,9 +10,9 @@ import pytest
 
 from bench.recorded import CANDIDATE, CHAMPION, checked, market, record, scored, unscored, verdict
 from schemas.control import SetGatePolicy
-from services.console.evidence.shadow import default_policy, read_report
+from services.console.evidence.shadow import read_report
 from services.console.output import terminal, terminal_table
-from shared.control import State
+from shared.gates.policies import default_policy
 from shared.gates.policy import DefaultPolicy
 from shared.log import StreamKey
 from shared.log.memory import MemoryLog
@@ -45,9 +45,9 @@ async def test_the_report_reads_scores_and_verdicts_of_all_partitions() -> None:
 
 def test_the_policy_in_force_gives_the_error_rate() -> None:
     asked = SetGatePolicy("default", {"alpha": 0.01, "automatic": True})
-    assert default_policy(State(gate=asked)) == DefaultPolicy(alpha=0.01)
-    assert default_policy(State(gate=SetGatePolicy("classic", {"least_passed": 2}))) == DefaultPolicy()
-    assert default_policy(State()) == DefaultPolicy()
+    assert default_policy(asked) == DefaultPolicy(alpha=0.01)
+    assert default_policy(SetGatePolicy("classic", {"least_passed": 2})) == DefaultPolicy()
+    assert default_policy(None) == DefaultPolicy()
 
 
 def test_the_command_prints_a_table_json_and_a_page(two: Any, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_drawdown_is_measured_from_the_highest_equity_at_any_bar() -> None:
 @pytest.mark.parametrize("reason", get_args(Reason))
 def test_a_refused_intent_is_an_alert_unless_a_command_asks_for_it(reason: str) -> None:
     described = describe(msgspec.structs.replace(EXAMPLES[IntentRefused], reason=reason))
-    assert (described is not None) == (reason in {"expired", "no_bar", "repeated"})
+    assert (described is not None) == (reason in {"expired", "no_bar", "repeated", "other_venue"})
     assert described is None or described[0] == "intents-refused"
 
 

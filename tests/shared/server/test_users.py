@@ -93,18 +93,20 @@ def test_nobody_but_the_administrator_changes_the_server(server: redis.Redis, us
     assert [command for command in NEVER if not may(server, "admin", command)] == []
 
 
-def test_the_watcher_sees_where_everything_stands_and_writes_nothing(server: redis.Redis) -> None:
+@pytest.mark.parametrize("user", sorted(users.ONLOOKERS))
+def test_an_onlooker_sees_where_everything_stands_and_writes_nothing(server: redis.Redis, user: str) -> None:
     for group in (*users.USERS, "model-worker.xgboost"):
         key = f"conclave:{{p0}}:group:{group}"
-        assert may(server, "watcher", f"HGETALL {key}")
-        assert not may(server, "watcher", f"HSET {key} memo x")
-        assert not may(server, "watcher", f"FCALL conclave_commit 1 {key}")
-    assert may(server, "watcher", "SMEMBERS conclave:{p0}:groups")
-    assert not may(server, "watcher", "SADD conclave:{p0}:groups x")
-    assert all(may(server, "watcher", f"XINFO STREAM {spec.key()}") for spec in STREAMS.values() if spec.partitioned)
+        assert may(server, user, f"HGETALL {key}")
+        assert not may(server, user, f"HSET {key} memo x")
+        assert not may(server, user, f"FCALL conclave_commit 1 {key}")
+    assert may(server, user, "SMEMBERS conclave:{p0}:groups")
+    assert not may(server, user, "SADD conclave:{p0}:groups x")
+    assert all(may(server, user, f"XINFO STREAM {spec.key()}") for spec in STREAMS.values() if spec.partitioned)
+    assert not any(may(server, user, f"XADD {spec.key()} * e x") for spec in STREAMS.values())
 
 
-@pytest.mark.parametrize("user", [user for user in users.USERS if user not in {"console", "watcher"}])
+@pytest.mark.parametrize("user", [user for user in users.USERS if user not in {"console", *users.ONLOOKERS}])
 def test_a_service_holds_its_own_group_alone_and_loads_no_function(server: redis.Redis, user: str) -> None:
     mine = "model-worker.xgboost" if user == "model-worker" else user
     for other in (mine, *users.USERS):

@@ -1,16 +1,18 @@
-"""The differences between two configurations, model by model. Features are compared by name."""
+"""Describe the changes of the configuration: a command in one line, and how two versions differ, model by model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from immutables import Map
-from rich.table import Table
 
-from schemas.control import RegisterArtifact
-from shared.control import Model, State
+from schemas.control import Command, RegisterArtifact
+from shared.control.state import Model, State
 
 NOTHING: Final = "-"
+DIGEST: Final = 64
+LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backtest"}
+"""Fields that are too long to show on a line."""
 ELSEWHERE: Final = frozenset(["version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"])
 """Fields of a state that are not compared one by one: models and artifacts have their own rows, and the others count
 versions or chain them, but do not change a decision."""
@@ -25,7 +27,7 @@ class Change(NamedTuple):
 
 
 def changes(before: State, after: State) -> list[Change]:
-    """Return every difference: first models, then artifacts, then other fields, then features."""
+    """Return every difference, features by name: first models, then artifacts, then other fields, then features."""
     was, now = dict(_rows(before)), dict(_rows(after))
     differences = [
         Change(what, was.get(what, NOTHING), now.get(what, NOTHING))
@@ -35,12 +37,27 @@ def changes(before: State, after: State) -> list[Change]:
     return differences + list(_features(before, after))
 
 
-def table(differences: Sequence[Change], title: str) -> Table:
-    """Return the changes for a terminal."""
-    shown = Table("what", "before", "after", title=title)
-    for change in differences:
-        shown.add_row(*change)
-    return shown
+def words(command: Command) -> str:
+    """Return a command in one line: its name, and the fields that differ from their defaults."""
+    fields: dict[str, Any] = msgspec.to_builtins(command)
+    kind = type(command)
+    defaults = dict(zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False))
+    shown = [str(fields.pop("type"))]
+    for name in kind.__struct_fields__:
+        value = getattr(command, name)
+        if value != defaults.get(name, ...) and name not in LEFT_OUT:
+            shown.append(f"{name}={_short_value(value)}")
+    return " ".join(shown)
+
+
+def _short_value(value: Any) -> str:
+    if isinstance(value, str):
+        return short(value) if len(value) == DIGEST else value
+    if isinstance(value, tuple):
+        return ",".join(str(each)[:12] for each in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{each}" for key, each in value.items())
+    return str(value)
 
 
 def short(digest: str | None) -> str:
@@ -76,7 +93,7 @@ def _leaves(where: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _leaves(f"{where} {key}", each)
     elif isinstance(value, frozenset):
         yield from ((f"{where} {each}", "yes") for each in sorted(value))
-    elif isinstance(value, str) and len(value) == 64:
+    elif isinstance(value, str) and len(value) == DIGEST:
         yield where, short(value)
     else:
         yield where, str(value)

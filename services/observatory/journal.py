@@ -1,0 +1,205 @@
+"""What is kept of alerts, exchanges, refused input, workers and verdicts, and of the decisions of each version. Pure.
+
+Everything is bounded: the newest are kept.
+"""
+
+from typing import Any, Final, TypeVar
+
+from msgspec import Struct, field
+
+from schemas.common import Origin
+from schemas.decisions import DecisionMade
+from schemas.gates import VerdictReached
+from schemas.operations import DeadLetter
+from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady, ReadinessEvent
+from schemas.venue import (
+    BarRevised,
+    BarsAbsent,
+    ClockMeasured,
+    FeedInterrupted,
+    SymbolResumed,
+    SymbolStopped,
+    VenueEvent,
+)
+
+VERSIONS: Final = 500
+"""The newest versions whose decisions are counted."""
+OF_VERSION: Final = 10
+"""The last decisions of a version that are kept."""
+INDEXED: Final = 20_000
+"""The newest verdicts and loads whose entries are known by event id."""
+VERDICTS: Final = 200
+LETTERS: Final = 20
+STOPPED: Final = 100
+
+T = TypeVar("T")
+
+
+class VersionDecision(Struct, array_like=True, frozen=True):
+    """One decision under a version."""
+
+    series: str
+    id: str
+    open_time: int
+    origin: Origin
+    action: str
+    confidence: float
+    intent: str
+
+
+class VersionDecisions(Struct):
+    """The decisions that were made under one version: how many by action and by the fate of their intent, and the last
+    ones."""
+
+    actions: dict[str, int] = field(default_factory=dict)
+    intents: dict[str, int] = field(default_factory=dict)
+    recent: list[VersionDecision] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """The number of decisions."""
+        return sum(self.actions.values())
+
+
+class RecordedVerdict(Struct):
+    """The newest verdict on an artifact in one partition: its event id, its entry, and when it was written (ms)."""
+
+    id: str
+    entry: str
+    at: int
+    partition: int
+    event: VerdictReached
+
+
+class WorkerState(Struct):
+    """The last report of a worker about an artifact: ``ready``, ``failed`` or ``freed``."""
+
+    model: str
+    artifact: str
+    partition: int
+    state: str
+    owner: str
+    detail: str = ""
+    took_ms: int = 0
+
+
+class ExchangeState(Struct):
+    """An exchange: whether its clock can be used, its last interruption, the symbols that stopped, and how many bars
+    were revised or are missing."""
+
+    usable: bool = True
+    offset_ms: int = 0
+    cause: str = ""
+    began: int = 0
+    length_ms: int = 0
+    revised: int = 0
+    missing: int = 0
+    stopped: dict[str, str] = field(default_factory=dict)
+
+
+class Letter(Struct, array_like=True):
+    """A dead letter, and when it was written (ms)."""
+
+    at: int
+    service: str
+    source: str
+    reason: str
+    detail: str
+
+
+class DeadLetters(Struct):
+    """How many dead letters were read, and the last ones."""
+
+    count: int = 0
+    recent: list[Letter] = field(default_factory=list)
+
+
+def note_version(versions: dict[int, VersionDecisions], series: str, name: str, made: DecisionMade) -> None:
+    """Count a decision for its version."""
+    version = versions.setdefault(made.control_version, VersionDecisions())
+    action = made.action if made.status == "decided" else "no_quorum"
+    version.actions[action] = version.actions.get(action, 0) + 1
+    version.intents[made.intent] = version.intents.get(made.intent, 0) + 1
+    version.recent.append(
+        VersionDecision(
+            series=series,
+            id=name,
+            open_time=made.open_time,
+            origin=made.origin,
+            action=action,
+            confidence=made.confidence,
+            intent=made.intent,
+        )
+    )
+    del version.recent[:-OF_VERSION]
+    if len(versions) > VERSIONS:
+        del versions[min(versions)]
+
+
+def note_verdict(verdicts: dict[str, RecordedVerdict], verdict: RecordedVerdict) -> None:
+    """Keep a verdict in place of an earlier one on the same artifact in the same partition."""
+    put_newest(verdicts, f"{verdict.event.artifact} {verdict.partition}", verdict, VERDICTS)
+
+
+def note_worker(workers: dict[str, WorkerState], partition: int, event: ReadinessEvent) -> None:
+    """Keep the last report about an artifact."""
+    state, detail, took_ms = _report_of(event)
+    report = WorkerState(
+        model=event.model,
+        artifact=event.artifact,
+        partition=partition,
+        state=state,
+        owner=event.owner,
+        detail=detail,
+        took_ms=took_ms,
+    )
+    put_newest(workers, f"{event.artifact} {partition}", report, VERDICTS)
+
+
+def _report_of(event: ReadinessEvent) -> tuple[str, str, int]:
+    match event:
+        case ArtifactReady():
+            return "ready", "", event.took_ms
+        case ArtifactFailed():
+            return "failed", event.reason, 0
+        case ArtifactFreed():
+            return "freed", "", 0
+
+
+def note_exchange(exchanges: dict[str, ExchangeState], event: VenueEvent) -> None:
+    """Apply what happened at an exchange."""
+    exchange = exchanges.setdefault(event.exchange, ExchangeState())
+    match event:
+        case ClockMeasured():
+            exchange.usable, exchange.offset_ms = event.usable, event.offset_ms
+        case FeedInterrupted():
+            exchange.cause, exchange.began, exchange.length_ms = event.cause, event.began, event.length_ms
+        case SymbolStopped():
+            put_newest(exchange.stopped, event.symbol, f"{event.reason}: {event.detail}", STOPPED)
+        case SymbolResumed():
+            exchange.stopped.pop(event.symbol, None)
+        case BarRevised():
+            exchange.revised += 1
+        case BarsAbsent():
+            exchange.missing += event.count if event.reason != "no_trades" else 0
+
+
+def note_letter(letters: DeadLetters, at: int, letter: DeadLetter) -> None:
+    """Count a dead letter."""
+    letters.count += 1
+    letters.recent.append(Letter(at, letter.service, letter.source[:200], letter.reason, letter.detail[:200]))
+    del letters.recent[:-LETTERS]
+
+
+def put_newest(kept: dict[str, T], key: str, value: T, most: int) -> None:
+    """Put a value as the newest under its key, and drop the oldest above ``most``."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > most:
+        del kept[next(iter(kept))]
+
+
+def artifact_of(event: Any) -> str | None:
+    """Return the artifact that a training event names; None if it names none."""
+    artifact = getattr(event, "artifact", None)
+    return artifact if isinstance(artifact, str) and artifact else None

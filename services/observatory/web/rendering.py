@@ -1,0 +1,125 @@
+"""Render templates. All text is escaped; only charts of ``shared.report`` are inserted as they are."""
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from services.observatory.web.assets import address
+from shared.bars.names import interval_text
+from shared.distribution import version
+from shared.report.text import moment
+
+GLYPHS: Final = {"BUY": "▲", "SELL": "▼", "HOLD": "■"}
+MINUTE_MS: Final = 60_000
+MILLISECONDS: Final = re.compile(r"\b1\d{12}\b")
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page or a part of one. A value that the template uses and ``values`` lacks is an error."""
+    return environment().get_template(template).render(**values)
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates of the observatory, and those of the reports."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader("services.observatory"), PackageLoader("shared.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "moment": moment,
+        "second": second,
+        "dated": dated,
+        "iso": iso,
+        "price": price,
+        "money": money,
+        "share": share,
+        "duration": duration,
+        "interval": interval_text,
+        "slug": slug,
+        "words": words,
+        "glyph": GLYPHS.get,
+        "e_value": e_value,
+        "signed": signed,
+    }
+    made.globals |= {"asset": address, "release": version(), "points": points}
+    return made
+
+
+def second(ms: float) -> str:
+    """Return a time (ms) as date, hour, minute and second, UTC."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def dated(text: str) -> str:
+    """Return a text with its times in milliseconds as date, hour and minute, UTC."""
+    return MILLISECONDS.sub(lambda found: moment(int(found[0])), text)
+
+
+def iso(ms: float) -> str:
+    """Return a time (ms) as ISO 8601."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{int(ms) % 1000:03d}Z"
+
+
+def price(value: float) -> str:
+    """Return a price with as many digits as it needs."""
+    size = abs(value)
+    digits = 2 if size >= 100 else 3 if size >= 1 else 6
+    return f"{value:,.{digits}f}"
+
+
+def money(value: float) -> str:
+    """Return a sum of money, with its sign."""
+    if value == 0:
+        return "0"
+    return f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+,.2f}"
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign and three digits."""
+    return f"{value:+.3f}"
+
+
+def share(value: float) -> str:
+    """Return a share as a percentage."""
+    return f"{value:.0%}"
+
+
+def duration(ms: float) -> str:
+    """Return a duration (ms) in words."""
+    if ms < 1_000:
+        return f"{ms:.0f} ms"
+    if ms < 2 * MINUTE_MS:
+        return f"{ms / 1000:.1f} s"
+    return f"{ms / MINUTE_MS:,.0f} min" if ms < 120 * MINUTE_MS else f"{ms / 3_600_000:,.0f} h"
+
+
+def slug(name: str) -> str:
+    """Return a name as an id of an element."""
+    return "".join(each if each.isalnum() else f"_{ord(each):x}_" for each in name)
+
+
+def words(name: str) -> str:
+    """Return a name of the schemas as words."""
+    return name.replace("_", " ")
+
+
+def e_value(value: float) -> str:
+    """Return an e-value as text."""
+    return f"{value:.3g}" if value < 1e6 else f"{value:.0e}"
+
+
+def points(values: tuple[float, ...], width: int = 120, height: int = 30) -> str:
+    """Return the points of a line through ``values``, for an SVG of this size."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    step = width / (len(values) - 1)
+    return " ".join(f"{i * step:.1f},{height - 2 - (v - low) / span * (height - 4):.1f}" for i, v in enumerate(values))

@@ -1,0 +1,115 @@
+"""What all routes share: the projections, the store of artifacts, and the parts of pages that change."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import anyio
+from litestar.di import NamedDependency
+from msgspec import Struct
+
+from services.observatory.projection import Projection
+from services.observatory.screens import history, models, now, symbol
+from services.observatory.screens.now import Around
+from services.observatory.web.rendering import render
+from shared.artifacts import ArtifactStore
+
+MOST_VIEWS: Final = 200
+"""Views whose parts are kept until the next change."""
+
+Parts = dict[str, str]
+"""The parts of a page by the id of their element, as HTML. Each is replaced when it changes."""
+
+
+class View(Struct, frozen=True):
+    """What a person looks at: a screen and its parameters."""
+
+    screen: str
+    name: str = ""
+    search: str = ""
+    page: int = 1
+    partition: int = 0
+
+
+class Site:
+    """One observatory. ``stop`` is set when the process ends, so that open streams of updates end too."""
+
+    def __init__(self, projection: Projection, store: ArtifactStore, stop: anyio.Event) -> None:
+        self.projection = projection
+        self.store = store
+        self.stop = stop
+        self.checking = anyio.CapacityLimiter(1)
+        """Links are checked, and charts drawn, one at a time: Matplotlib is not made for threads."""
+        self._parts: dict[View, tuple[int, Parts]] = {}
+
+    @property
+    def around(self) -> Around:
+        """What is known beside the projections."""
+        projection = self.projection
+        return Around(
+            now=projection.now,
+            views=projection.views,
+            error=projection.error,
+            caught_up=projection.caught_up,
+        )
+
+    def status(self) -> now.StatusNow:
+        """Return what stands at the top of every page."""
+        return now.status_of(self.projection.state, self.projection.newest, self.around)
+
+    def parts(self, view: View) -> Parts:
+        """Return the parts of a page that change. All who look at the same view share one rendering."""
+        revision, kept = self.projection.revision, self._parts.get(view)
+        if kept is None or kept[0] != revision:
+            parts = {"status": render("parts/status.html", status=self.status(), patch=True)}
+            make: Callable[[Site, View], Parts] | None = MAKERS.get(view.screen)
+            parts |= make(self, view) if make is not None else {}
+            kept = self._parts[view] = revision, parts
+            while len(self._parts) > MOST_VIEWS:
+                del self._parts[next(iter(self._parts))]
+        return kept[1]
+
+    def now(self, view: View) -> now.Now:
+        """Return the screen Now."""
+        state, control = self.projection.state, self.projection.newest
+        return now.screen(state, control, self.around, search=view.search, page=view.page)
+
+
+SiteOf: TypeAlias = NamedDependency[Site]
+"""The site, as routes ask for it."""
+
+
+def _now(site: Site, view: View) -> Parts:
+    screen = site.now(view)
+    parts = {
+        "tiles": render("parts/tiles.html", screen=screen, patch=True),
+        "side": render("parts/side.html", screen=screen, patch=True),
+        "more": render("parts/more.html", screen=screen, search=view.search, patch=True),
+    }
+    cards = {f"card {one.name}": render("parts/card.html", series=one, patch=False) for one in screen.series}
+    # The order of the cards is a part of its own: a page that has another one is sent all of them.
+    parts["series"] = render("parts/series.html", screen=screen, cards="".join(cards.values()), patch=True)
+    return {**parts, **{name: card.replace("<li ", '<li hx-swap-oob="morph" ', 1) for name, card in cards.items()}}
+
+
+def _models(site: Site, view: View) -> Parts:
+    screen = models.screen(site.projection.state, site.projection.newest, view.partition)
+    return {"models": render("parts/models.html", screen=screen, patch=True)}
+
+
+def _history(site: Site, view: View) -> Parts:
+    screen = history.screen(site.projection.state, site.projection.control, page=view.page)
+    return {"timeline": render("parts/timeline.html", screen=screen, patch=True)}
+
+
+def _symbol(site: Site, view: View) -> Parts:
+    projection = site.projection
+    screen = symbol.screen(projection.state, projection.newest, site.around, view.name)
+    if screen is None:
+        return {}
+    return {
+        "card": render("parts/card.html", series=screen.series, patch=True),
+        "lists": render("parts/lists.html", screen=screen, patch=True),
+    }
+
+
+MAKERS: Final[Mapping[str, Any]] = {"now": _now, "models": _models, "history": _history, "symbol": _symbol}

@@ -1,0 +1,212 @@
+"""The pages in a real browser: the system's Chromium, headless. Skipped where there is none.
+
+``make screenshots`` also writes each screen to ``$SCREENSHOTS``: look at them after a change."""
+
+import os
+import shutil
+import warnings
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from schemas.codec import encode
+from schemas.control import Halt
+from schemas.orders import OrderPlaced
+from services.observatory.main import Server, listen
+from services.observatory.web.site import Site
+from shared.control.issuing import issue
+from shared.log import StreamKey
+from tests.services.observatory.conftest import Served
+from tests.services.observatory.events import EVENT, decision
+
+CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+]
+AXE: Final = Path(__file__).parent / "axe" / "axe.min.js"
+AXE_DIGEST: Final = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
+"""axe-core 4.14.1 as published; licence MPL-2.0, beside it."""
+SIZES: Final = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+
+
+class Browser:
+    """A browser, and what its pages complained of."""
+
+    def __init__(self, browser: Any, base: str) -> None:
+        self.browser, self.base = browser, base
+        self.faults: list[str] = []
+
+    async def page(self, size: str = "desk", scheme: str = "light") -> Any:
+        context = await self.browser.new_context(viewport=SIZES[size], color_scheme=scheme)
+        page = await context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda said: self.faults.append(said.text) if said.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("request", lambda sent: None if sent.url.startswith(self.base) else self.faults.append(sent.url))
+        return page
+
+
+@pytest.fixture
+async def browser(served: Served) -> AsyncIterator[Browser]:
+    from playwright.async_api import async_playwright
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own transport
+        async with async_playwright() as playwright:
+            started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            opened = Browser(started, served.url)
+            yield opened
+            await started.close()
+    assert opened.faults == []
+
+
+async def screens(served: Served) -> dict[str, str]:
+    """The address of each screen."""
+    now = served.site.projection.state.series
+    series = next(each for each in now.values() if each.decision is not None)
+    assert series.decision is not None
+    control = served.site.projection.newest
+    artifact = control.model("logistic").shadows[0]
+    return {
+        "now": "/",
+        "symbol": f"/symbol?name={series.name}",
+        "decision": f"/decision/{series.decision.id}",
+        "models": "/models",
+        "artifact": f"/models/{artifact}",
+        "history": "/history",
+    }
+
+
+@pytest.mark.long
+async def test_every_screen_fits_desk_and_phone_has_no_serious_fault_of_access_and_asks_nothing_outside(
+    served: Served, browser: Browser
+) -> None:
+    axe = AXE.read_text(encoding="utf-8")
+    assert sha256(AXE.read_bytes()).hexdigest() == AXE_DIGEST
+    folder = os.environ.get("SCREENSHOTS")
+    for size, scheme in (("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")):
+        page = await browser.page(size, scheme)
+        for name, path in (await screens(served)).items():
+            await page.goto(served.url + path)
+            await page.get_by_text("live", exact=True).wait_for()
+            if name == "symbol":
+                await page.locator("#hover a").wait_for()
+            if folder:
+                await page.wait_for_timeout(300)
+                await page.screenshot(path=Path(folder) / f"{name}-{size}-{scheme}.png", full_page=True)
+            wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert wide <= 0, f"{name} on {size} is {wide} pixels too wide"
+            await page.evaluate(axe)
+            found = await page.evaluate("axe.run({resultTypes: ['violations']})")
+            faults = [
+                f"{fault['id']}: {fault['nodes'][0]['html'][:150]} {fault['nodes'][0]['failureSummary'][:300]}"
+                for fault in found["violations"]
+                if fault["impact"] in {"serious", "critical"}
+            ]
+            assert faults == [], f"{name} {size} {scheme}"
+        await page.context.close()
+
+
+async def test_what_happens_is_on_an_open_page_within_a_second(served: Served, browser: Browser) -> None:
+    page = await browser.page()
+    await page.goto(served.url)
+    await page.get_by_text("live", exact=True).wait_for()
+    projection = served.site.projection
+    made = encode("decisions", decision(1, "SELL", symbol="NEWUSDT"))
+    await projection.log.append_at(StreamKey("decisions"), f"{projection.now}-0", made.data)
+    begun = anyio.current_time()
+    await served.turn()
+    await page.get_by_role("link", name="NEWUSDT").wait_for()
+    assert anyio.current_time() - begun < 1.5  # one second, and the time that a busy machine takes to look
+    await issue(projection.log, Halt(), actor="ada", reason="an outage")
+    await served.turn()
+    await page.locator("#status").get_by_text("HALTED", exact=True).wait_for()
+
+
+async def test_a_decision_is_verified_in_the_page_and_all_of_it_works_by_keyboard(
+    served: Served, browser: Browser
+) -> None:
+    page = await browser.page()
+    await page.goto(served.url)
+    await page.get_by_text("live", exact=True).wait_for()
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    await page.keyboard.press("/")
+    assert await page.evaluate("document.activeElement.id") == "search"
+    await page.keyboard.type("ETH")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/?search=ETH")
+    assert await page.locator("#series > li").count() == 1
+    await page.locator("#series .decided a").focus()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/decision/*")
+    before = await page.locator("#chain").inner_text()
+    await page.locator("#chain").evaluate("element => { element.dataset.old = 'yes' }")
+    await page.keyboard.press("v")
+    await page.locator("#chain:not([data-old])").wait_for()
+    assert (await page.locator("#chain").inner_text()).split("Checked at")[0] == before.split("Checked at")[0]
+    first = page.url
+    await page.keyboard.press("[")
+    await page.wait_for_url(lambda url: url != first)
+    await page.keyboard.press("]")
+    await page.wait_for_url(first)
+    await page.keyboard.press("g")
+    await page.keyboard.press("h")
+    await page.wait_for_url("**/history")
+    await page.locator("#slider").focus()
+    await page.keyboard.press("Home")
+    await page.locator("#version-shown[data-version='1']").wait_for()
+    assert await page.locator("#version").input_value() == "1"
+
+
+async def test_a_page_whose_server_ends_says_so_and_is_whole_again_when_it_is_back(
+    served: Served, browser: Browser
+) -> None:
+    page = await browser.page()
+    second = Served(Site(served.site.projection, served.site.store, anyio.Event()), 0)
+    listening = listen(served_settings := await to_thread.run_sync(free_settings))
+    url = f"http://127.0.0.1:{served_settings.port}"
+    browser.base = "http://127.0.0.1:"
+    async with anyio.create_task_group() as tasks:
+        server = Server(second.site, served_settings)
+        tasks.start_soon(server.serve, [listening])
+        await page.goto(url)
+        await page.get_by_text("live", exact=True).wait_for()
+        second.site.stop.set()
+        server.should_exit = True
+        await page.get_by_text("connection lost, trying again").wait_for()
+    listening.close()
+    placed = OrderPlaced(
+        symbol="NEWUSDT", interval_ms=60_000, open_time=1_704_067_200_000, origin="live", order=EVENT, decision=EVENT,
+        control_version=3, venue="paper", cause="intent", side="BUY", quantity=1.0, closes=0.0, reference=1.0,
+        valid_until=None,
+    )  # fmt: skip
+    projection = served.site.projection
+    await projection.log.append_at(StreamKey("orders"), f"{projection.now}-0", encode("orders", placed).data)
+    await served.turn()
+    again = Site(projection, served.site.store, anyio.Event())
+    listening = listen(served_settings)
+    async with anyio.create_task_group() as tasks:
+        server = Server(again, served_settings)
+        tasks.start_soon(server.serve, [listening])
+        await page.get_by_role("link", name="NEWUSDT").wait_for()
+        await page.get_by_text("live", exact=True).wait_for()
+        again.stop.set()
+        server.should_exit = True
+        await page.context.close()
+    listening.close()
+    browser.faults = [fault for fault in browser.faults if "net::ERR" not in fault and "[object Event" not in fault]
+
+
+def free_settings() -> Any:
+    """Settings with a free port."""
+    from bench.installation import free_port
+    from shared.settings import ObservatorySettings
+
+    return ObservatorySettings(port=free_port())
