@@ -13,7 +13,7 @@ from schemas.decisions import DecisionMade, IntentStatus
 from schemas.market import BarClosed
 from schemas.orders import IntentRefused, OrderEnded, OrderEvent, OrderFilled, OrderPlaced
 from schemas.venue import BarsAbsent, HoleReason
-from shared.money.positions import SIGN
+from shared.money.equity import SeriesMoney
 
 DAY_MS: Final = 86_400_000
 KEPT: Final = 300
@@ -130,12 +130,10 @@ class HolePoint(Struct, array_like=True, frozen=True):
     reason: HoleReason
 
 
-class SeriesMoney(Struct, array_like=True):
-    """The fills of a series: what they paid and received (``cash``), and what is held. ``day`` is the UTC day of the
-    last fill; the fields that begin with it are as of before its first fill."""
+class DailyMoney(SeriesMoney, array_like=True):
+    """The money of a series, its fees and fills. ``day`` is the UTC day of the last fill; the fields that begin with it
+    are as of before its first fill."""
 
-    cash: float = 0.0
-    held: float = 0.0
     fees: float = 0.0
     fills: int = 0
     day: int = 0
@@ -147,8 +145,7 @@ class SeriesMoney(Struct, array_like=True):
         day = fill.filled_at // DAY_MS
         if day > self.day:
             self.day, self.day_cash, self.day_held = day, self.cash, self.held
-        self.cash -= SIGN[fill.side] * fill.quantity * fill.price + fill.fee
-        self.held = fill.position
+        super().fill(fill)
         self.fees += fill.fee
         self.fills += 1
 
@@ -170,7 +167,7 @@ class SeriesState(Struct):
     orders: Ring = field(default_factory=Ring)
     bar: BarPoint | None = None
     decision: DecisionPoint | None = None
-    money: SeriesMoney = field(default_factory=SeriesMoney)
+    money: DailyMoney = field(default_factory=DailyMoney)
     holes: list[HolePoint] = field(default_factory=list)
     day: int = -1
     day_open: float = 0.0
