@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from hashlib import blake2b
+from math import isnan
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ class _View:
         self.file, self.chunk, self.origin = file, chunk, origin
         self.opened: list[int] = opened.tolist()
         self.values: list[list[float]] = chunk.values.tolist()
+        self.further: list[list[float]] | None = chunk.further.tolist() if chunk.further is not None else None
         self.symbols = chunk.symbols or [file.symbol or ""] * len(chunk.lines)
         if chunk.symbols is not None:
             for index, symbol in enumerate(chunk.symbols):
@@ -57,9 +59,20 @@ class _View:
                 close=last,
                 volume=volume,
                 origin=self.origin,
+                **(_further(self.further[index]) if self.further is not None else {}),
             ),
             where,
         )
+
+
+def _further(numbers: list[float]) -> dict[str, Any]:
+    """Return the further fields of a bar that are not NaN."""
+    trades, quote_volume, taker_volume = (None if isnan(number) else number for number in numbers)
+    return {
+        "trades": None if trades is None else int(trades),
+        "quote_volume": quote_volume,
+        "taker_volume": taker_volume,
+    }
 
 
 _Item = tuple[int, str, int, int, int, _View | None, int]
