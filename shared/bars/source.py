@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from hashlib import blake2b
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ SUFFIXES: Final = {".csv", ".feather", ".gz", ".json", ".parquet", ".tsv", ".zip
 """The endings of files that are read in a folder; other files (checksums, notes) are ignored."""
 SAMPLE: Final = 65_536
 RAW: Final = 2000
+NO_FURTHER: Final = (nan, nan, nan)
 
 
 class _View:
@@ -47,6 +48,7 @@ class _View:
             named = symbol if SYMBOL.fullmatch(symbol) else None
             return RefusedRow(reason, detail, where, self.chunk.raw[index][:RAW], named)
         first, high, low, last, volume = self.values[index]
+        trades, quote_volume, taker_volume = self.further[index] if self.further is not None else NO_FURTHER
         span = self.file.interval_ms
         return Good(
             BarClosed(
@@ -59,20 +61,12 @@ class _View:
                 close=last,
                 volume=volume,
                 origin=self.origin,
-                **(_further(self.further[index]) if self.further is not None else {}),
+                trades=None if isnan(trades) else int(trades),
+                quote_volume=None if isnan(quote_volume) else quote_volume,
+                taker_volume=None if isnan(taker_volume) else taker_volume,
             ),
             where,
         )
-
-
-def _further(numbers: list[float]) -> dict[str, Any]:
-    """Return the further fields of a bar that are not NaN."""
-    trades, quote_volume, taker_volume = (None if isnan(number) else number for number in numbers)
-    return {
-        "trades": None if trades is None else int(trades),
-        "quote_volume": quote_volume,
-        "taker_volume": taker_volume,
-    }
 
 
 _Item = tuple[int, str, int, int, int, _View | None, int]
