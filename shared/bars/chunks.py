@@ -12,6 +12,8 @@ CHUNK: Final = 1024
 """Rows parsed at once: enough for vectorised code, and few enough to keep one chunk for each of many symbols."""
 UNREADABLE: Final = -1
 """The value of a time that could not be read."""
+LIMITS: Final = np.array([2.0**53, 1e18, 1e18])
+"""What the further fields of a bar must be less than: number of trades, quote volume, taker volume."""
 
 Fault = tuple[Refusal, str]
 
@@ -23,6 +25,8 @@ class Chunk(NamedTuple):
     [n], are open and close times in the unit of the file; ``closed`` is None if the file has no close times.
     ``values``, float64 [n, 5], are open, high, low, close, volume. ``symbols`` [n] is None if rows have no symbol.
     ``raw`` [n] are the rows as text. ``bad`` has an error message for each row that could not be parsed, by index.
+    ``further``, float64 [n, 3], are the number of trades, the volume in the quote currency and the volume that takers
+    bought, NaN where a row has none; None if the file has none of these columns.
     """
 
     lines: Sequence[int]
@@ -32,6 +36,7 @@ class Chunk(NamedTuple):
     symbols: Sequence[str] | None
     raw: Sequence[Any]
     bad: dict[int, str]
+    further: NDArray[np.float64] | None = None
 
 
 class RowReader(Protocol):
@@ -79,12 +84,22 @@ def faults(chunk: Chunk, interval_ms: int) -> tuple[NDArray[np.int64], dict[int,
             & (closed - opened >= interval_ms - 1)
             & (closed - opened <= interval_ms)
         )
+        if chunk.further is not None:
+            good &= _usable(chunk.further).all(axis=1)
     by_row: dict[int, Fault] = {row: ("bad_row", text) for row, text in chunk.bad.items()}
     for row in np.flatnonzero(~good).tolist():
         if row not in by_row:
             times = (int(opened[row]), bool(exact[row]), int(closed[row]))
-            by_row[row] = explain(times, chunk.values[row].tolist(), interval_ms)
+            further = chunk.further[row] if chunk.further is not None else None
+            by_row[row] = explain(times, chunk.values[row].tolist(), interval_ms, further)
     return opened, by_row
+
+
+def _usable(further: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether each further field is absent or within its limits."""
+    within = (further >= 0) & (further < LIMITS)
+    within[..., 0] &= np.floor(further[..., 0]) == further[..., 0]
+    return np.isnan(further) | within
 
 
 def _ends(opened: NDArray[np.int64], closed: NDArray[np.int64], interval_ms: int) -> NDArray[np.int64]:
@@ -93,7 +108,9 @@ def _ends(opened: NDArray[np.int64], closed: NDArray[np.int64], interval_ms: int
     return np.where((closed < 10**11) & (ends - opened == interval_ms - 1000), ends + 1000, ends)
 
 
-def explain(times: tuple[int, bool, int], numbers: list[float], interval_ms: int) -> Fault:
+def explain(
+    times: tuple[int, bool, int], numbers: list[float], interval_ms: int, further: NDArray[np.float64] | None = None
+) -> Fault:
     """Return why a row is refused. ``times`` is the open time (ms), whether it is exact, and the close time (ms)."""
     opened, exact, closed = times
     first, high, low, last, volume = numbers
@@ -111,6 +128,8 @@ def explain(times: tuple[int, bool, int], numbers: list[float], interval_ms: int
     if not exact or opened % interval_ms:
         part = "" if exact else " and a fraction"
         return "off_grid", f"open_time {opened}{part} is not a multiple of {interval_ms} ms"
+    if further is not None and not _usable(further).all():
+        return "bad_row", f"expected a whole number of trades, and volumes from 0 to 1e18; got {further.tolist()}"
     length = closed - opened
     if length < interval_ms - 1:
         return (

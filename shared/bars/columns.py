@@ -9,7 +9,7 @@ from datetime import UTC, tzinfo
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
-from shared.bars.formats import NAMED, POSITIONAL, Container, Named, Positional
+from shared.bars.formats import FURTHER, NAMED, POSITIONAL, Container, Further, Named, Positional, is_coin_margined
 from shared.bars.rows import SourceError
 from shared.bars.times import has_zone, moment, unit_of, whole
 
@@ -18,7 +18,7 @@ TIME_NAMES: Final[tuple[str, ...]] = (
 )  # fmt: skip
 PRICE_NAMES: Final = ("open", "high", "low", "close")
 SYMBOL_NAMES: Final = ("symbol", "ticker", "pair", "instrument_name", "instrument", "product_id", "tic")
-ROLES: Final = ("time", *PRICE_NAMES, "volume", "close_time", "symbol")
+ROLES: Final = ("time", *PRICE_NAMES, "volume", "close_time", "symbol", *FURTHER)
 """What a column can be stated to be."""
 
 
@@ -39,7 +39,8 @@ NOTHING_STATED: Final = Stated()
 
 
 class Layout(NamedTuple):
-    """The indices of the columns; ``prices`` are open, high, low, close, volume. ``clock`` is the time of day if
+    """The indices of the columns; ``prices`` are open, high, low, close, volume; ``further``: see ``FURTHER``, None
+    where there is no such column. ``clock`` is the time of day if
     ``time`` is the date alone. ``closed``: a column that is 1 or true if the bar is closed. ``zone`` is that of times
     without one. ``skip``: the lines before the first row. ``times``: what the times are, if no whole numbers."""
 
@@ -56,6 +57,7 @@ class Layout(NamedTuple):
     program: str = "columns by name"
     times: str = ""
     last_open: bool = False
+    further: Further = (None, None, None)
 
 
 def stated_columns(words: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -121,6 +123,7 @@ class _Names:
             zone=zone_for(texts, self.name, self.stated.zone, local),
             times=kind_of(texts, self.stated.zone),
             program=known.program if known is not None else "columns by name",
+            further=self._further(volume, named),
         )
 
     def _refuse_missing(self, times: list[str]) -> None:
@@ -179,6 +182,19 @@ class _Names:
             raise self._ambiguous("volume", found, "" if any(symbols) else "; or state the symbol, if it shows it")
         return self._index("volume", choice)
 
+    def _further(self, volume: int, symbols: Collection[str]) -> Further:
+        """Return the columns of the further fields. One that could be any of two is none, unless it is stated."""
+        by_name: list[int | None] = []
+        for names in FURTHER.values():
+            places = [index for index, cell in enumerate(self.cells) if cell in names]
+            by_name.append(places[0] if len(places) == 1 else None)
+        trades, quote, taker = usable_further(by_name, volume, symbols)
+        if self.cells[volume] != "volume":
+            taker = None  # a part of another volume
+        found = zip(FURTHER, (trades, quote, taker), strict=True)
+        trades, quote, taker = (self._index(role, "") if role in self.said else index for role, index in found)
+        return trades, quote, taker
+
     def _time(self, times: list[str]) -> tuple[int, int | None]:
         """Return the column of the time, and that of the time of day if the former is a date alone."""
         said = self.said.get("time")
@@ -221,6 +237,13 @@ class _Names:
             f"{self.name}: {', '.join(names)} could each be the {role} of a bar, and are not the same; state which:"
             f" --columns {role}={names[0]}{also}{otherwise}"
         )
+
+
+def usable_further(columns: Sequence[int | None], volume: int, symbols: Collection[str]) -> Further:
+    """Return the columns of the further fields without the one that is the volume, and without a quote volume that is
+    in another currency."""
+    trades, quote, taker = (None if index == volume else index for index in columns)
+    return trades, None if any(map(is_coin_margined, symbols)) else quote, taker
 
 
 def _is_in_base(name: str, symbol: str) -> bool:
@@ -299,7 +322,7 @@ def kind_of(texts: Sequence[str], zone: tzinfo | None) -> str:
 
 
 def by_position(
-    rows: Sequence[Sequence[str]], container: Container, name: str, stated: Stated
+    rows: Sequence[Sequence[str]], container: Container, name: str, stated: Stated, symbol: str | None
 ) -> tuple[Layout, Positional | None]:
     """Return the columns of rows without names, as stated or by the only format that they can have, and that format.
 
@@ -316,7 +339,7 @@ def by_position(
             f"{name}: its rows have no names for their columns and {which}; the first row is {list(rows[0])!r:.200}."
             " State the columns by their numbers: --columns time=1,open=2,high=3,low=4,close=5,volume=6"
         )
-    return placed(fitting[0], rows, name, stated, stated.symbol), fitting[0]
+    return placed(fitting[0], rows, name, stated, symbol), fitting[0]
 
 
 def placed(form: Positional, rows: Sequence[Sequence[str]], name: str, stated: Stated, symbol: str | None) -> Layout:
@@ -345,6 +368,7 @@ def placed(form: Positional, rows: Sequence[Sequence[str]], name: str, stated: S
         times=kind_of(texts, stated.zone),
         program=form.program,
         last_open=form.last_open,
+        further=usable_further(form.further, volume, (symbol or "",)),
     )
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import nan
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 from shared.bars.checking import Gap
 from shared.bars.columns import Stated
 from shared.bars.files import probe
+from shared.bars.formats import FURTHER
 from shared.bars.names import interval_text
 from shared.bars.rows import Good, LeftOut, RefusedRow, Row, Series, SourceError
 from shared.bars.source import FileSource, files_in, named_in
@@ -28,9 +30,11 @@ HOW: Final = {
     "low": "min",
     "close": "last",
     "volume": "sum",
+    **dict.fromkeys(FURTHER, "sum"),
     "open_time": "count",
 }
 """How the values of bars become those of a longer bar."""
+COLUMNS: Final = (*VALUES, *FURTHER)
 SUFFIXES: Final = (".parquet", ".feather", ".csv", ".csv.gz")
 """The endings of files that are written; each shows its format."""
 
@@ -46,8 +50,9 @@ class BarConflict(NamedTuple):
 
 @dataclass
 class MergedBars:
-    """One series as a table of Arrow, with the columns ``open_time`` and ``VALUES``, in the order of time, each bar
-    once. ``duplicates``: rows that only repeated a bar. ``conflicts`` are left out of the table."""
+    """One series as a table of Arrow, with the columns ``open_time``, ``VALUES`` and ``FURTHER`` (NaN where a bar
+    has no such field), in the order of time, each bar once. ``duplicates``: rows that only repeated a bar.
+    ``conflicts`` are left out of the table."""
 
     symbol: str
     interval_ms: int
@@ -95,7 +100,8 @@ def merge(rows: Iterable[Row], left_out: LeftOut) -> dict[Series, MergedBars]:
             case Good(bar=bar, where=where):
                 times, values, places = columns.setdefault((bar.symbol, bar.interval_ms), ([], [], []))
                 times.append(bar.open_time)
-                values.append((bar.open, bar.high, bar.low, bar.close, bar.volume))
+                further = (nan if each is None else each for each in (bar.trades, bar.quote_volume, bar.taker_volume))
+                values.append((bar.open, bar.high, bar.low, bar.close, bar.volume, *further))
                 places.append(where)
     return {series: _merged(series, *columns[series]) for series in sorted(columns)}
 
@@ -107,7 +113,11 @@ def _merged(series: Series, times: list[int], values: list[tuple[float, ...]], p
     opened, numbers = opened[order], numbers[order]
     repeats = np.flatnonzero(np.diff(opened) == 0) + 1
     starts = np.searchsorted(opened, opened[repeats])
-    differ = (numbers[repeats] != numbers[starts]).any(axis=1)
+    says_more = (np.isnan(numbers[starts]) & ~np.isnan(numbers[repeats])).any(axis=1)
+    for first, second in zip(starts[says_more].tolist(), repeats[says_more].tolist(), strict=True):
+        absent = np.isnan(numbers[first])
+        numbers[first, absent] = numbers[second, absent]
+    differ = ((numbers[repeats] != numbers[starts]) & ~np.isnan(numbers[repeats])).any(axis=1)
     conflicts = [
         BarConflict(series[0], int(opened[second]), places[order[first]], places[order[second]])
         for first, second in zip(starts[differ].tolist(), repeats[differ].tolist(), strict=True)
@@ -115,14 +125,14 @@ def _merged(series: Series, times: list[int], values: list[tuple[float, ...]], p
     keep = np.ones(len(opened), dtype=bool)
     keep[repeats] = False
     keep &= ~np.isin(opened, opened[repeats[differ]])
-    table = pyarrow.table({"open_time": opened[keep], **{name: numbers[keep, at] for at, name in enumerate(VALUES)}})
+    table = pyarrow.table({"open_time": opened[keep], **{name: numbers[keep, at] for at, name in enumerate(COLUMNS)}})
     return MergedBars(*series, table, int((~differ).sum()), conflicts)
 
 
 def resample(bars: MergedBars, interval_ms: int) -> Resampled:
-    """Return bars of another length, each made of all its parts: the first open, the highest high, the lowest low, the
-    last close and the sum of the volumes. They open at multiples of their length since 1970. Raises ``SourceError`` if
-    the length is no multiple."""
+    """Return bars of another length, each made of all its parts: the first open, the highest high, the lowest low,
+    the last close and the sum of the volumes and of the numbers of trades. A further field that a part lacks is
+    absent. They open at multiples of their length since 1970. Raises ``SourceError`` if the length is no multiple."""
     if interval_ms <= bars.interval_ms or interval_ms % bars.interval_ms:
         raise SourceError(
             f"{bars.symbol}: bars of {interval_text(interval_ms)} cannot be made of bars of"
@@ -141,7 +151,7 @@ def resample(bars: MergedBars, interval_ms: int) -> Resampled:
     opened = grouped.column("bucket").to_numpy()
     whole = grouped.filter(pyarrow.array(counts == parts))
     table = pyarrow.table(
-        {"open_time": whole.column("bucket"), **{name: whole.column(f"{name}_{HOW[name]}") for name in VALUES}}
+        {"open_time": whole.column("bucket"), **{name: whole.column(f"{name}_{HOW[name]}") for name in COLUMNS}}
     )
     short = np.flatnonzero(counts < parts).tolist()
     made = MergedBars(bars.symbol, interval_ms, table, 0, [])
@@ -168,13 +178,29 @@ def write(path: Path, series: Sequence[MergedBars]) -> None:
         for bars in series
     ]
     table = pyarrow.concat_tables(tables).sort_by([("open_time", "ascending"), ("symbol", "ascending")])
+    table = _without_absent(pyarrow, table)
     part = path.with_name(f".{path.name}.part")
     try:
-        _write(pyarrow, table.select(["symbol", "open_time", *VALUES]), part, path.name)
+        written = [name for name in ("symbol", "open_time", *COLUMNS) if name in table.column_names]
+        _write(pyarrow, table.select(written), part, path.name)
         os.replace(part, path)
     except (OSError, pyarrow.ArrowException) as error:
         part.unlink(missing_ok=True)
         raise SourceError(f"{path}: cannot be written: {error}") from error
+
+
+def _without_absent(pyarrow: Any, table: Any) -> Any:
+    """Return a table with null for further fields that a bar lacks, and without those that all lack."""
+    for name in FURTHER:
+        column = table.column(name).to_numpy()
+        absent, at = np.isnan(column), table.column_names.index(name)
+        if absent.all():
+            table = table.remove_column(at)
+        else:
+            kind = pyarrow.int64() if name == "trades" else pyarrow.float64()
+            whole = np.where(absent, 0, column)
+            table = table.set_column(at, name, pyarrow.array(whole, mask=absent).cast(kind, safe=False))
+    return table
 
 
 def _write(pyarrow: Any, table: Any, part: Path, name: str) -> None:

@@ -91,7 +91,7 @@ def recognise_json(
     elif form is not None and not set(dict(stated.columns)) - {"volume"}:
         layout = placed(form, head, name, stated, known)
     else:
-        layout, form = by_position(head, "json", name, stated)
+        layout, form = by_position(head, "json", name, stated, known)
     return Json(path, name, layout, names), inner, form
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ from schemas.operations import Refusal
 
 Series = tuple[str, int]
 """A symbol and an interval in milliseconds. The bars of one series have an order."""
+
+
+COMMON: Final = 9
+"""The fields of ``BarClosed`` that every bar has. The further ones follow them."""
 
 
 class SourceError(ValueError):
@@ -95,9 +99,18 @@ def misplaced(last: BarClosed | None, bar: BarClosed) -> tuple[Refusal, str] | N
     if bar.open_time < last.open_time:
         earlier = last.open_time - bar.open_time
         return "out_of_order", f"open_time {bar.open_time} is {earlier} ms before the newest bar, {last.open_time}"
-    if bar == last:
+    if _same(last, bar):
         return "duplicate", f"there was already a bar of open_time {bar.open_time}, with the same content"
     return "conflict", f"there was already a bar of open_time {bar.open_time}: {values(last)}"
+
+
+def _same(last: BarClosed, bar: BarClosed) -> bool:
+    """Return whether two bars have the same content. A further field that one of them lacks does not count: earlier
+    releases did not read these from files."""
+    pairs = [(getattr(last, name), getattr(bar, name)) for name in last.__struct_fields__]
+    return all(one == other for one, other in pairs[:COMMON]) and all(
+        one == other or one is None or other is None for one, other in pairs[COMMON:]
+    )
 
 
 def values(bar: BarClosed) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from hashlib import blake2b
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ SUFFIXES: Final = {".csv", ".feather", ".gz", ".json", ".parquet", ".tsv", ".zip
 """The endings of files that are read in a folder; other files (checksums, notes) are ignored."""
 SAMPLE: Final = 65_536
 RAW: Final = 2000
+NO_FURTHER: Final = (nan, nan, nan)
 
 
 class _View:
@@ -30,6 +32,7 @@ class _View:
         self.file, self.chunk, self.origin = file, chunk, origin
         self.opened: list[int] = opened.tolist()
         self.values: list[list[float]] = chunk.values.tolist()
+        self.further: list[list[float]] | None = chunk.further.tolist() if chunk.further is not None else None
         self.symbols = chunk.symbols or [file.symbol or ""] * len(chunk.lines)
         if chunk.symbols is not None:
             for index, symbol in enumerate(chunk.symbols):
@@ -45,6 +48,7 @@ class _View:
             named = symbol if SYMBOL.fullmatch(symbol) else None
             return RefusedRow(reason, detail, where, self.chunk.raw[index][:RAW], named)
         first, high, low, last, volume = self.values[index]
+        trades, quote_volume, taker_volume = self.further[index] if self.further is not None else NO_FURTHER
         span = self.file.interval_ms
         return Good(
             BarClosed(
@@ -57,6 +61,9 @@ class _View:
                 close=last,
                 volume=volume,
                 origin=self.origin,
+                trades=None if isnan(trades) else int(trades),
+                quote_volume=None if isnan(quote_volume) else quote_volume,
+                taker_volume=None if isnan(taker_volume) else taker_volume,
             ),
             where,
         )

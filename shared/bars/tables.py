@@ -16,6 +16,7 @@ from schemas.codec import UNDECODABLE
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
 from shared.bars.columns import Layout, Stated, by_names
 from shared.bars.rows import SourceError
+from shared.bars.text import number_or_absent
 from shared.bars.times import EARLIEST_S, EARLY, joined, moment, since_1970
 from shared.distribution import install_command
 
@@ -155,7 +156,8 @@ class ArrowTable:
         pyarrow = arrow(f"{self.name} is a {self.kind} file")
         number = 1
         layout = self.layout
-        indices = {layout.time, *layout.prices, layout.close_time, layout.symbol, layout.clock, layout.closed} - {None}
+        others = (layout.close_time, layout.symbol, layout.clock, layout.closed, *layout.further)
+        indices = {layout.time, *layout.prices, *others} - {None}
         wanted = [column for index, column in enumerate(self.columns) if index in indices]
         try:
             with _readable(pyarrow, ""):
@@ -201,9 +203,11 @@ class _Batch:
             for row, value in enumerate(_values(self._column(layout.closed))):
                 if str(value).lower() not in {"1", "true"}:
                     self.bad.setdefault(row, f"incomplete bar: it was still open ({value})")
-        return Chunk(
-            range(number, number + self.batch.num_rows), opened, closed, values, symbols, _Raw(self.batch), self.bad
-        )
+        further = None
+        if any(index is not None for index in layout.further):
+            further = np.stack([self._further(index) for index in layout.further], axis=1)
+        numbers = range(number, number + self.batch.num_rows)
+        return Chunk(numbers, opened, closed, values, symbols, _Raw(self.batch), self.bad, further)
 
     def _column(self, index: int) -> Any:
         return self.batch.column(self.table.columns[index])
@@ -216,6 +220,22 @@ class _Batch:
     def _prices(self, index: int) -> NDArray[np.float64]:
         column = self._column(index).cast(self.pyarrow.float64())
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    def _further(self, index: int | None) -> NDArray[np.float64]:
+        """Return the numbers of a column that a bar may lack, NaN where it does."""
+        found = np.full(self.batch.num_rows, np.nan)
+        if index is None:
+            return found
+        column, types = self._column(index), self.pyarrow.types
+        if any(is_kind(column.type) for is_kind in (types.is_integer, types.is_floating, types.is_decimal)):
+            numbers = column.cast(self.pyarrow.float64(), safe=False)
+            return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+        for row, value in enumerate(_values(column)):
+            try:
+                found[row] = number_or_absent(_text(value))
+            except ValueError as error:
+                self.bad.setdefault(row, str(error))
+        return found
 
     def _moments(self, index: int, clock: int | None = None) -> NDArray[np.int64]:
         """Return the times of a column, each in a unit that its size shows."""

@@ -38,6 +38,7 @@ BROKEN: Final = (
 )
 """What is raised for a file that is damaged, and for an archive that is encrypted or of another kind."""
 DELIMITERS: Final = (",", "\t", ";")
+MISSING: Final = ("", "null", "none", "na", "nan")
 
 
 GZIP: Final = b"\x1f\x8b"
@@ -93,7 +94,7 @@ def layout_of(head: Sequence[str], name: str, stated: Stated, symbol: str | None
             f"{', '.join(PRICE_NAMES)}, volume, or rows of a known format without one;"
             f" the first line is {head[0][:200]!r}"
         )
-    layout, form = by_position(rows, "text", name, stated)
+    layout, form = by_position(rows, "text", name, stated, symbol)
     return layout._replace(delimiter=delimiter), form
 
 
@@ -180,7 +181,13 @@ def _parse_all(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw
         closed = np.array(list(map(int, columns[layout.close_time])), dtype=np.int64)
     values = np.array([list(map(float, columns[price])) for price in layout.prices]).T
     symbols = columns[layout.symbol] if layout.symbol is not None else None
-    return Chunk(lines, opened, closed, values, symbols, raw, {})
+    further = None
+    if any(index is not None for index in layout.further):
+        absent = [np.nan] * len(cells)
+        further = np.array(
+            [absent if index is None else list(map(float, columns[index])) for index in layout.further]
+        ).T
+    return Chunk(lines, opened, closed, values, symbols, raw, {}, further)
 
 
 def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw: Sequence[str]) -> Chunk:
@@ -188,6 +195,7 @@ def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], ra
     closed = opened.copy() if layout.close_time is not None else None
     values = np.full((len(cells), 5), np.nan)
     symbols = [""] * len(cells) if layout.symbol is not None else None
+    further = np.full((len(cells), 3), np.nan) if any(each is not None for each in layout.further) else None
     bad = {}
     for index, row in enumerate(cells):
         try:
@@ -199,11 +207,18 @@ def _parse_each(cells: list[list[str]], layout: Layout, lines: Sequence[int], ra
             values[index] = [_number(row[price]) for price in layout.prices]
             if symbols is not None and layout.symbol is not None:
                 symbols[index] = bare(row[layout.symbol])
+            if further is not None:
+                further[index] = [np.nan if each is None else number_or_absent(row[each]) for each in layout.further]
             if layout.closed is not None and bare(row[layout.closed]).lower() not in {"1", "true"}:
                 raise ValueError(f"incomplete bar: it was still open ({bare(row[layout.closed])[:50]!r})")
         except (ValueError, OverflowError) as error:
             bad[index] = str(error)
-    return Chunk(lines, opened, closed, values, symbols, raw, bad)
+    return Chunk(lines, opened, closed, values, symbols, raw, bad, further)
+
+
+def number_or_absent(cell: str) -> float:
+    """Return a number; NaN for an empty cell or the text of a missing value. Raises ``ValueError``."""
+    return np.nan if bare(cell).lower() in MISSING else _number(cell)
 
 
 def _open_time(row: Sequence[str], layout: Layout) -> int:

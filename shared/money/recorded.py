@@ -4,7 +4,9 @@ Used by ``conclave money``, by reports and by the demo. Memory grows with the nu
 """
 
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -23,6 +25,22 @@ from shared.money.figures import MoneyFigures
 from shared.money.orders import TradeSignal
 from shared.money.venue import TradedBar
 from shared.voting.pool import own_action
+
+T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """A function that gives items as they come, and shows how many of the ``total`` were taken."""
+
+    def __call__(
+        self, items: AsyncIterator[T], words: str, unit: str, total: float, /
+    ) -> AbstractContextManager[AsyncIterator[T]]:
+        """Return a context in which the items are taken. ``total`` may be an estimate."""
+
+
+@contextmanager
+def _unwatched(items: AsyncIterator[T], _words: str, _unit: str, _total: float, /) -> Iterator[AsyncIterator[T]]:
+    yield items
 
 
 class MoneyReport(Struct, frozen=True):
@@ -44,25 +62,32 @@ async def read_money(
     since: int | None = None,
     past: SegmentStore | None = None,
     unreadable: OnUnreadable = reported_elsewhere,
+    watch: Watch = _unwatched,
 ) -> MoneyReport:
-    """Read bars, predictions and orders, sealed ones included, and return the figures of all lines."""
+    """Read bars, predictions and orders, sealed ones included, and return the figures of all lines. ``watch`` shows
+    the progress of what is long."""
     versions = await _versions(log)
     policies: list[SetExecutionPolicy] = [state.execution for state in versions]
     comparison = MoneyComparison(policies, partitions, since)
     for partition in range(partitions):
-        async for entry in stream_entries(log, StreamKey("predictions", partition), past):
-            for _, envelope in events_of([entry], unreadable):
-                made = envelope.event
-                if isinstance(made, PredictionMade) and model in (None, made.model):
-                    _note(comparison, versions, made, envelope.id.hex())
+        place = StreamKey("predictions", partition)
+        predictions, total = stream_entries(log, place, past), (await log.extent(place)).added
+        with watch(predictions, "reading predictions", "entries", total) as entries:
+            async for entry in entries:
+                for _, envelope in events_of([entry], unreadable):
+                    made = envelope.event
+                    if isinstance(made, PredictionMade) and model in (None, made.model):
+                        _note(comparison, versions, made, envelope.id.hex())
         async for entry in stream_entries(log, StreamKey("orders", partition), past):
             for _, envelope in events_of([entry], unreadable):
                 if not isinstance(envelope.event, AccountEvent):
                     comparison.order(key_of(envelope.event), envelope.event)
     bars = 0
-    async for partition, key, bar in _bars(log, partitions, past, unreadable):
-        comparison.bar(partition, key, bar)
-        bars += 1
+    total = sum([(await log.extent(StreamKey("market", partition))).added for partition in range(partitions)])
+    with watch(_bars(log, partitions, past, unreadable), "reading bars", "bars", total) as read:
+        async for partition, key, bar in read:
+            comparison.bar(partition, key, bar)
+            bars += 1
     return MoneyReport(bars, comparison.figures())
 
 

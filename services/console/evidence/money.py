@@ -8,6 +8,7 @@ from rich.console import Console
 from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal, terminal_table
 from services.console.parsing import moment_ms
+from services.console.progress import watched_async
 from shared.archive.location import open_archive
 from shared.log.events import Unreadable
 from shared.money.figures import MoneyFigures
@@ -32,7 +33,7 @@ async def money(context: click.Context, /, model: str | None, since: str | None,
     async with reached_log(settings, "conclave:console") as log:
         moment = moment_ms(since) if since else None
         partitions = settings.installation.partitions
-        found = await read_money(log, partitions, model, moment, open_archive(settings), unreadable)
+        found = await read_money(log, partitions, model, moment, open_archive(settings), unreadable, watched_async)
     if output == "json":
         echo_json(found)
     else:

@@ -78,7 +78,7 @@ async def read_report(log: Log, partitions: int, model: str | None = None, past:
                 state.unreadable += 1
             else:
                 evolve(state, score.event, score.partition)
-    money = await read_money(log, partitions, model, past=past)
+    money = await read_money(log, partitions, model, past=past, watch=watched_async)
     return summarise(state, (await read_verdicts(log, partitions)).newest(), money)
 
 

@@ -1,6 +1,8 @@
 """``conclave money``: the ensemble as recorded, each model and shadow alone."""
 
 import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from schemas.codec import Encoded, decode, encode
 from schemas.predictions import PredictionMade
+from services.console.evidence import money, shadow
 from services.executor.core import GROUP
 from shared.control.issuing import current
 from shared.log import Commit, Log, StreamKey
@@ -77,6 +80,32 @@ def test_a_model_may_be_chosen_and_a_table_is_shown(traded: Desk) -> None:
     ended = traded("money", "--since", "2023-11-14T22:16")
     assert ended.code == 0
     assert "model a" in ended.out
+
+
+@pytest.mark.parametrize("command", [("money",), ("shadow", "report")])
+def test_what_is_read_is_counted_while_it_is_read(
+    command: tuple[str, ...], traded: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, tuple[int, float]] = {}
+
+    @contextmanager
+    def noted(items: AsyncIterator[Any], words: str, _: str, total: float) -> Iterator[AsyncIterator[Any]]:
+        taken: list[Any] = []
+
+        async def each() -> AsyncIterator[Any]:
+            async for item in items:
+                taken.append(item)
+                yield item
+
+        yield each()
+        before = shown.get(words, (0, 0))
+        shown[words] = before[0] + len(taken), before[1] + total
+
+    for module in (money, shadow):
+        monkeypatch.setattr(module, "watched_async", noted)
+    traded(*command)
+    bars = len(PRICES)
+    assert (shown["reading predictions"], shown["reading bars"]) == ((2 * bars, 2 * bars), (bars, bars))
 
 
 def test_without_predictions_and_orders_there_is_nothing_to_show(desk: Desk) -> None:

@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import math
 import re
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
+from pyarrow import feather
 
+from schemas.codec import encode
 from schemas.market import BarClosed
-from shared.bars import Good, SourceError, load, open_source
+from shared.bars import Good, RefusedRow, Row, SourceError, load, open_source
 from shared.bars.chunks import milliseconds
-from shared.bars.columns import Layout
+from shared.bars.columns import Layout, stated_columns
 from shared.bars.text import parse
 from shared.distribution import install_command
 
@@ -114,20 +119,54 @@ def parquet_timestamps(path: Path) -> None:
     pq.write_table(pa.table(columns() | {"open_time": times, "symbol": ["BTCUSDT"] * len(BARS)}), path)
 
 
-WRITERS: list[Callable[[Path], None]] = [
-    plain,
-    other_order,
-    quoted,
-    iso,
-    seconds,
+FURTHER: dict[str, list[float]] = {
+    "number_of_trades": [9] * 30,
+    "Quote asset volume": [1.5] * 30,
+    "taker_buy_base_asset_volume": [0.5] * 30,
+}
+
+
+def parquet_klines(path: Path) -> None:
+    pq.write_table(pa.table(columns() | FURTHER), path)
+
+
+def feather_klines_as_text(path: Path) -> None:
+    texts = {name: [str(value) for value in values] for name, values in FURTHER.items()}
+    feather.write_feather(pa.table(columns() | texts), str(path))
+
+
+def objects(path: Path) -> None:
+    rows = zip(*(columns() | FURTHER).values(), strict=True)
+    path.write_text(json.dumps([dict(zip([*HEADER.split(","), *FURTHER], row, strict=True)) for row in rows]))
+
+
+def klines_of_a_client(path: Path) -> None:
+    further = "Quote asset volume,Number of trades,Taker buy base asset volume"
+    head = f"Open time,Open,High,Low,Close,Volume,Close time,{further}"
+    path.write_text("\n".join([head, *(",".join(kline(bar)[:10]) for bar in BARS)]) + "\n")
+
+
+KLINE_WRITERS: list[Callable[[Path], None]] = [
     spot_milliseconds,
     spot_microseconds,
     unit_changes_within,
     futures,
     rest,
     rest_gzipped,
-    gzipped,
     zipped,
+    parquet_klines,
+    feather_klines_as_text,
+    objects,
+    klines_of_a_client,
+]
+WRITERS: list[Callable[[Path], None]] = [
+    *KLINE_WRITERS,
+    plain,
+    other_order,
+    quoted,
+    iso,
+    seconds,
+    gzipped,
     parquet,
     parquet_timestamps,
 ]
@@ -140,6 +179,7 @@ def test_every_format_gives_the_same_bars(write: Callable[[Path], None], tmp_pat
     named = write in (other_order, parquet_timestamps)
     source = open_source(path, symbol=None if named else "BTCUSDT")
     found = [row.bar for row in source if isinstance(row, Good)]
+    further: dict[str, Any] = {"trades": 9, "quote_volume": 1.5, "taker_volume": 0.5} if write in KLINE_WRITERS else {}
     assert found == [
         BarClosed(
             symbol="BTCUSDT",
@@ -151,9 +191,118 @@ def test_every_format_gives_the_same_bars(write: Callable[[Path], None], tmp_pat
             close=close,
             volume=volume,
             origin="replay",
+            **further,
         )
         for open_time, open_, high, low, close, volume in BARS
     ]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_a_further_field_that_a_file_lacks_is_not_written(write: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "anything.bin"
+    write(path)
+    named = write in (other_order, parquet_timestamps)
+    row = next(iter(open_source(path, symbol=None if named else "BTCUSDT")))
+    assert isinstance(row, Good)
+    without = structs.replace(row.bar, trades=None, quote_volume=None, taker_volume=None)
+    same = encode("market", row.bar).data == encode("market", without).data
+    assert same == (write not in KLINE_WRITERS)
+
+
+@pytest.mark.parametrize(
+    ("cells", "trades", "quote_volume", "taker_volume"),
+    [
+        (("1.5", "9", "0.5"), 9, 1.5, 0.5),
+        (("", "", ""), None, None, None),
+        (("1.5", "", "NaN"), None, 1.5, None),
+        (("null", "0", "0.0"), 0, None, 0.0),
+    ],
+)
+def test_a_further_field_that_a_row_lacks_is_absent(
+    cells: tuple[str, ...], trades: int | None, quote_volume: float | None, taker_volume: float | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "BTCUSDT-1h.csv"
+    rows = [[*kline(bar)[:7], *cells, "0.25", "0"] for bar in BARS[:2]]
+    path.write_text("".join(",".join(row) + "\n" for row in [kline(BARS[0]), *rows[1:]]))
+    *_, row = open_source(path)
+    assert isinstance(row, Good)
+    assert (row.bar.trades, row.bar.quote_volume, row.bar.taker_volume) == (trades, quote_volume, taker_volume)
+
+
+@pytest.mark.parametrize(
+    "cells", [("-1", "9", "0.5"), ("1.5", "9.5", "0.5"), ("1.5", "9", "inf"), ("1.5", "9", "many"), ("1e18", "9", "0")]
+)
+def test_a_row_with_an_impossible_further_field_is_refused(cells: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSDT-1h.csv"
+    path.write_text("".join(",".join(row) + "\n" for row in [kline(BARS[0]), [*kline(BARS[1])[:7], *cells, "0", "0"]]))
+    first, second = open_source(path)
+    assert isinstance(first, Good)
+    assert isinstance(second, RefusedRow)
+    assert second.reason == "bad_row"
+
+
+@pytest.mark.parametrize("absent", [None, math.nan, "", "null"])
+def test_a_further_field_that_a_row_of_a_table_lacks_is_absent(absent: object, tmp_path: Path) -> None:
+    texts = isinstance(absent, str)
+    further: dict[str, list[Any]] = {
+        name: [absent, *(map(str, values[1:]) if texts else values[1:])] for name, values in FURTHER.items()
+    }
+    pq.write_table(pa.table(columns() | further), tmp_path / "BTCUSDT-1h.parquet")
+    first, second, *_ = open_source(tmp_path / "BTCUSDT-1h.parquet")
+    assert kept(first) == (None, None, None)
+    assert kept(second) == (9, 1.5, 0.5)
+
+
+@pytest.mark.parametrize("impossible", [-1.0, 9.5, 2.0**53, math.inf, 2**60, "many", True])
+def test_a_row_of_a_table_with_an_impossible_number_of_trades_is_refused(impossible: object, tmp_path: Path) -> None:
+    trades = [impossible] if isinstance(impossible, bool) else ["9" if isinstance(impossible, str) else 9, impossible]
+    few = {name: values[: len(trades)] for name, values in columns().items()}
+    path = tmp_path / "BTCUSDT-1h.parquet"
+    pq.write_table(pa.table(few | {"trades": trades}), path)
+    *before, last = open_source(path)
+    assert all(isinstance(row, Good) for row in before)
+    assert isinstance(last, RefusedRow)
+    assert last.reason == "bad_row"
+
+
+def kept(row: Row) -> tuple[int | None, float | None, float | None]:
+    assert isinstance(row, Good), row
+    return row.bar.trades, row.bar.quote_volume, row.bar.taker_volume
+
+
+def by_header(path: Path, further: dict[str, float], *stated: str, symbol: str = "BTCUSDT") -> Row:
+    rows = [",".join(map(str, (*bar, *further.values()))) for bar in BARS]
+    path.write_text("\n".join([",".join([HEADER, *further]), *rows]))
+    return next(iter(open_source(path, symbol=symbol, columns=stated_columns(stated))))
+
+
+def test_a_further_field_that_could_be_one_of_two_columns_is_absent_unless_stated(tmp_path: Path) -> None:
+    two = {"count": 9.0, "trades": 8.0}
+    assert kept(by_header(tmp_path / "a.csv", two)) == (None, None, None)
+    assert kept(by_header(tmp_path / "a.csv", two, "trades=trades")) == (8, None, None)
+
+
+def test_further_fields_are_stated_as_other_columns_are(tmp_path: Path) -> None:
+    own = {"ticks": 9.0, "turnover": 1.5, "bought": 0.5}
+    assert kept(by_header(tmp_path / "a.csv", own)) == (None, None, None)
+    stated = ("trades=ticks,quote_volume=8", "taker_volume=Bought")
+    assert kept(by_header(tmp_path / "a.csv", own, *stated)) == (9, 1.5, 0.5)
+
+
+def test_fields_in_another_unit_than_the_volume_that_is_stated_are_absent(tmp_path: Path) -> None:
+    published = {"quote_volume": 1.5, "count": 9.0, "taker_buy_volume": 0.5}
+    assert kept(by_header(tmp_path / "a.csv", published, "volume=quote_volume")) == (9, None, None)
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSD_PERP", "BTCUSD_241227"])
+def test_the_amount_of_the_asset_of_a_coin_margined_contract_is_no_quote_volume(symbol: str, tmp_path: Path) -> None:
+    published = {"quote_volume": 1.5, "count": 9.0, "taker_buy_volume": 0.5}
+    assert kept(by_header(tmp_path / "a.csv", published, symbol=symbol)) == (9, None, 0.5)
+    assert kept(by_header(tmp_path / "a.csv", published, symbol="BTCUSDT_241227")) == (9, 1.5, 0.5)
+    spot_milliseconds(tmp_path / "b.csv")
+    assert kept(next(iter(open_source(tmp_path / "b.csv", symbol=symbol)))) == (9, None, 0.5)
+    spot_milliseconds(tmp_path / "BTCUSD_PERP-1h.csv")
+    assert kept(next(iter(open_source(tmp_path / "BTCUSD_PERP-1h.csv")))) == (9, None, 0.5)
 
 
 def test_a_row_says_its_line(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Files are put together without a last one that wins, and longer bars are made only of all their parts."""
 
+import math
 import os
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from shared.bars import Good, LeftOut, Row, SourceError, load, open_source
 from shared.bars.columns import Stated
+from shared.bars.formats import FURTHER
 from shared.bars.merging import MergedBars, merge, refuse_output, resample, rows_of, sources_of, write
 from tests.shared.bars.test_refused import HEADER, HOUR, START, bar
 
@@ -60,9 +64,15 @@ def test_a_longer_bar_is_made_of_all_its_parts_alone(rows: list[tuple[int, float
     opened = np.array(sorted(row[0] for row in rows), dtype=np.int64) * HOUR + START
     prices = {row[0] * HOUR + START: row[1:] for row in rows}
     close, volume = (np.array([prices[time][at] for time in opened.tolist()], dtype=np.float64) for at in (0, 1))
-    table = pa.table(
-        {"open_time": opened, "open": close, "high": close + 1, "low": close / 2, "close": close, "volume": volume}
-    )
+    columns = {
+        "open_time": opened,
+        "open": close,
+        "high": close + 1,
+        "low": close / 2,
+        "close": close,
+        "volume": volume,
+    }
+    table = pa.table(columns | dict.fromkeys(FURTHER, np.full(len(opened), np.nan)))
     found = resample(MergedBars("A", HOUR, table, 0, []), parts * HOUR)
     expected = {}
     for bucket in sorted({time - time % (parts * HOUR) for time in opened.tolist()}):
@@ -93,6 +103,38 @@ def test_what_is_written_is_read_as_the_same_bars(name: str, tmp_path: Path) -> 
     bars = load(tmp_path / name)["BTCUSDT", HOUR]
     assert bars.open_time.tolist() == found.table.column("open_time").to_pylist()
     assert bars.close.tolist() == found.table.column("close").to_pylist()
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.feather", "x.csv", "x.csv.gz"])
+def test_further_fields_are_kept_where_bars_have_them(name: str, tmp_path: Path) -> None:
+    bars = [structs.replace(bar(0), trades=9, quote_volume=1.5), bar(1), structs.replace(bar(2), trades=8)]
+    write(tmp_path / name, [series(*(Good(each, "") for each in bars))])
+    assert [row.bar for row in open_source(tmp_path / name) if isinstance(row, Good)] == bars
+
+
+def test_of_two_rows_for_one_bar_the_further_fields_of_both_are_kept_whichever_comes_first() -> None:
+    rows = [
+        Good(bar(0), "a"),
+        Good(structs.replace(bar(0), trades=9), "b"),
+        Good(structs.replace(bar(0), quote_volume=1.5), "c"),
+    ]
+    for order in permutations(rows):
+        found = series(*order)
+        assert (found.duplicates, found.conflicts) == (2, [])
+        (row,) = found.table.to_pylist()
+        assert (row["trades"], row["quote_volume"]) == (9, 1.5)
+    other = Good(structs.replace(bar(0), trades=8), "d")
+    assert all(series(*order).conflicts for order in permutations([*rows, other]))
+
+
+def test_a_longer_bar_has_a_further_field_only_if_all_its_parts_have_it() -> None:
+    counts = [9, 8, 7, None]
+    bars = [structs.replace(bar(n), trades=count, quote_volume=1.5) for n, count in enumerate(counts)]
+    found = resample(series(*(Good(each, "") for each in bars)), 2 * HOUR).merged.table.to_pylist()
+    assert [(row["trades"], row["quote_volume"]) for row in found] == [
+        (17, 3.0),
+        (pytest.approx(math.nan, nan_ok=True), 3.0),
+    ]
 
 
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:

@@ -255,6 +255,19 @@ SAMPLES: list[tuple[str, str, Any, str, str]] = [
 ]
 
 
+# name of the sample, further fields: number of trades, quote volume, taker volume
+KEPT: dict[str, tuple[int | None, float | None, float | None]] = {
+    "BTCUSDT-1h-2024-12.csv": (9, 1.5, 0.5),
+    "BTCUSDT-1h-2025-01.csv": (9, 1.5, 0.5),
+    "BTCUSDT-1h-2023-01.csv": (9, 1.5, 0.5),
+    "BTCUSDT-1h.json": (9, 1.5, 0.5),
+    "BTC-USDT-candlesticks-2024-12.csv": (None, 2.0, None),
+    "swap.csv": (None, 2.0, None),
+    "BTC-USDT-1h.json": (None, 2.0, None),
+    "XBTUSD_60.csv": (17, None, None),
+}
+
+
 @pytest.mark.parametrize(
     ("program", "name", "content", "asked", "symbol"), SAMPLES, ids=[f"{s[0]}:{s[1]}" for s in SAMPLES]
 )
@@ -267,6 +280,12 @@ def test_a_format_is_read_as_it_is_documented(
     assert [values(row) for row in rows] == [(bar[0] * 1000, *bar[1:]) for bar in BARS]
     assert {(row.bar.symbol, row.bar.interval_ms) for row in rows if isinstance(row, Good)} == {(symbol, HOUR * 1000)}
     assert source.files[0].program == program
+    assert {further(row) for row in rows} == {KEPT.get(name, (None, None, None))}
+
+
+def further(row: Row) -> tuple[int | None, float | None, float | None]:
+    assert isinstance(row, Good), row
+    return row.bar.trades, row.bar.quote_volume, row.bar.taker_volume
 
 
 def values(row: Row) -> tuple[Any, ...]:
@@ -304,6 +323,7 @@ def test_the_last_row_of_an_answer_of_kraken_is_never_a_whole_bar(tmp_path: Path
     path = write(tmp_path / "answer.json", json.dumps(answer))
     found = list(open_source(path))
     assert [values(row) for row in found[:3]] == [(bar[0] * 1000, *bar[1:]) for bar in BARS[:3]]
+    assert {further(row) for row in found[:3]} == {(17, None, None)}
     assert isinstance(found[3], RefusedRow)
     assert "still open" in found[3].detail
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.market import BarClosed
 from shared.bars import Good, RefusedRow, gather, load, misplaced, open_source
@@ -186,3 +187,14 @@ def test_training_is_told_what_it_does_not_get(tmp_path: Path) -> None:
         ("out_of_order", "BTCUSDT-1h.csv:5"),
         ("not_finite", "BTCUSDT-1h.csv:6"),
     ]
+
+
+def test_a_bar_that_was_read_before_its_further_fields_were_is_a_duplicate() -> None:
+    known, again = bar(1), structs.replace(bar(1), trades=9, quote_volume=1.5)
+    for last, other in ((known, again), (again, known)):
+        found = misplaced(last, other)
+        assert found is not None
+        assert found[0] == "duplicate"
+    found = misplaced(structs.replace(bar(1), trades=8), again)
+    assert found is not None
+    assert found[0] == "conflict"
