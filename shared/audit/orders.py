@@ -115,7 +115,7 @@ class _Replay:
             return
         follows = self._decided(intent, policy, event, order(read.entry)[0])
         self._compare(read, follows, self._fault(read, event))
-        self._apply(follows, read)
+        self._apply(follows, read.entry)
 
     def _intent(self, name: str) -> ReadEvent | None:
         """Return the intent with this id, and report those before it, which have no outcome. None: it is not among
@@ -140,7 +140,7 @@ class _Replay:
         policy = self._policy(event.control_version)
         self._missing("intents", intent.entry, intent.opened.envelope, "it has no outcome on orders")
         if policy is not None and (policy.venue == NO_VENUE or policy.venue in VENUES):
-            self._apply(self._decided(intent, policy, None, order(intent.entry)[0]), intent)
+            self._apply(self._decided(intent, policy, None, order(intent.entry)[0]), intent.entry)
 
     def _decided(
         self, intent: ReadEvent, policy: SetExecutionPolicy, recorded: OrderPlaced | IntentRefused | None, moment: int
@@ -203,7 +203,7 @@ class _Replay:
             closing = closing_order(holding, event.open_time, close, event.control_version, policy.venue, at)
             follows = encode("orders", closing, causation=ROOT, correlation=ROOT, flags=0)
             self._compare(read, follows, self._fault(read, event))
-            self._apply(follows, read)
+            self._apply(follows, read.entry)
 
     def _execution(self, read: ReadEvent, event: OrderFilled | OrderEnded) -> None:
         """Compare what became of an order with what its next bar makes of it."""
@@ -223,7 +223,7 @@ class _Replay:
             self._not_there(due.popleft())
         follows = due.popleft().encoded
         self._compare(read, follows)
-        self._apply(follows, read)
+        self._apply(follows, read.entry)
 
     def _execute(self, key: Key) -> deque[DueEvent]:
         """Return what follows from the open order of a series and its next bar; nothing if there is no bar."""
@@ -254,7 +254,7 @@ class _Replay:
         """Report an event that must be there, and go on as if it were."""
         event = due.encoded.envelope.event
         self._missing("orders", due.entry, due.encoded.envelope, f"its {type(event).__name__} is missing", due.event)
-        self._apply(due.encoded, None)
+        self._apply(due.encoded, due.entry)
 
     def _trade_missing(self, due: DueEvent, detail: str) -> None:
         self._missing("orders", due.entry, due.encoded.envelope, detail, due.event)
@@ -271,7 +271,7 @@ class _Replay:
         """Apply an event of an exchange as it was recorded: only the exchange knows whether it is true."""
         if self.compared.span.holds(read.entry):
             self.compared.findings.skip(f"orders: at the venue {venue}, which alone knows what was traded")
-        self._apply(Encoded(self.compared.place.stream, read.opened.envelope, read.data), read)
+        self._apply(Encoded(self.compared.place.stream, read.opened.envelope, read.data), read.entry)
 
     def _unknown(self, read: ReadEvent, kind: str) -> None:
         if self.compared.span.holds(read.entry):
@@ -283,8 +283,9 @@ class _Replay:
         elif not self.compared.settled(read, follows):
             self.compared.count("order", read, differences(read.opened.envelope.event, follows.envelope.event))
 
-    def _apply(self, written: Encoded, read: ReadEvent | None) -> None:
-        """Apply an event to the account, and note the trades that it closes."""
+    def _apply(self, written: Encoded, entry: str) -> None:
+        """Apply an event to the account, and note the trades that it closes. ``entry``: its entry, or of an event that
+        is not there that of the one before it."""
         envelope = written.envelope
         event: OrderEvent = envelope.event
         key = key_of(event)
@@ -293,11 +294,11 @@ class _Replay:
             self.traded.add(event.decision)
             working = Working(event, envelope.id, envelope.correlation, envelope.flags)
             self.due[key].clear()
-            self.placed[key] = (read.entry if read is not None else "", envelope.id.hex())
+            self.placed[key] = (entry, envelope.id.hex())
         for trade in apply(holding, event, working):
             caused: dict[str, Any] = {"causation": envelope.id, "correlation": envelope.correlation}
             encoded = encode("trades", trade, **caused, flags=envelope.flags)
-            self.trades.append(DueEvent(encoded, read.entry if read is not None else "", envelope.id.hex()))
+            self.trades.append(DueEvent(encoded, entry, envelope.id.hex()))
         oldest = holding.working.order.open_time if holding.working is not None else holding.last_intent
         self.bars.drop(key, min(oldest, holding.last_intent))
 

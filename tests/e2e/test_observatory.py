@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import pytest
+
 from bench.installation import ONE_PROCESS, Installation, free_port, kill, running, wait_until
 
 MARKET = ("--synthetic", "sequence", "--symbols", "2")
 TIMELESS = ("conditions", "series", "count", "money")
 
 
+@pytest.mark.long
 def test_a_killed_observatory_shows_the_same_again_and_what_happened_meanwhile(tmp_path: Path) -> None:
     port = free_port()
     installation = Installation(tmp_path, models=("prior",), extra=f"\n[observatory]\nport = {port}\n")

@@ -93,6 +93,7 @@ def test_an_unknown_feature_set_is_refused_by_name(tmp_path: Path) -> None:
     assert "no set core-29" in log
 
 
+@pytest.mark.long
 def test_all_services_run_in_one_process_too_and_a_model_that_votes_is_served_whatever_the_settings_list(
     tmp_path: Path,
 ) -> None:

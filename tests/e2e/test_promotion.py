@@ -24,6 +24,8 @@ WHY = ("--reason", "a test")
 PROMOTE = ("promote", "m")
 NOT_PASSED = "no passing gate verdict"
 
+pytestmark = pytest.mark.long
+
 
 class Site:
     """A running installation under bars, with one voting artifact and a rival of it."""

@@ -93,7 +93,7 @@ def test_late_ballots_are_not_counted_as_decisions(desk: Desk) -> None:
 
 
 def test_only_the_partition_of_a_symbol_is_searched(desk: Desk) -> None:
-    desk.settings.write_text(desk.settings.read_text() + "partitions = 2\n")
+    desk.settings.write_text(desk.settings.read_text().replace("[installation]", "[installation]\npartitions = 2"))
     for name in ("BTCUSDT", "ETHUSDT"):
         events = [decision(hour, name) for hour in range(3)]
         desk.with_log(partial(record, stream="decisions", events=events, partition=partition_of(name, 2)))

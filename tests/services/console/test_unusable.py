@@ -49,7 +49,7 @@ def test_a_path_that_cannot_be_used_is_a_sentence(
 
 
 def test_a_word_that_no_event_may_have_is_a_sentence(two: Desk) -> None:
-    found = two("train", "request", "--model", "+03:00", "--family", "prior", "--reason", "x")
+    found = two("train", "request", "--model", "a", "--family", "prior", "--reason", "x" * 3000)
     assert found.code == 2, found
-    assert "at `$.model`" in found.err
+    assert "at `$.reason`" in found.err
     assert "event: " not in found.err
