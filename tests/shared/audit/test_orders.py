@@ -212,6 +212,18 @@ def test_a_closed_trade_follows_from_its_fill(how: str) -> None:
     assert first(record.audit()).entry == expected
 
 
+@pytest.mark.parametrize("kind", [OrderPlaced, IntentRefused, OrderFilled, OrderEnded])
+def test_events_that_are_missing_with_the_first_trade_are_differences_at_places_that_exist(kind: type) -> None:
+    made = traded(FREE if kind is not OrderEnded else CAPPED)
+    for at in range(len(made.places(kind))):
+        told = traded(FREE if kind is not OrderEnded else CAPPED)
+        del told.source.places[ORDERS][told.places(kind)[at]]
+        del told.source.places[TRADES][0]
+        findings = told.audit()
+        assert findings.differences
+        assert first(findings).entry
+
+
 def test_a_trade_of_a_decision_that_was_never_traded_may_be_of_another_program() -> None:
     record = traded(SetExecutionPolicy(venue="none"))
     honest = traded()
