@@ -329,7 +329,7 @@ def prepared(folder: Path, models: Sequence[str]) -> Iterator[tuple[Installation
     behind = free_port()
     proxy = Proxy(behind)
     with (
-        EmbeddedServer(folder / "server", port=behind, fsync="always", die_with_parent=True) as server,
+        EmbeddedServer(folder / "var" / "redis", port=behind, fsync="always", die_with_parent=True) as server,
         proxy.listening(port),
     ):
         yield installation, server, proxy

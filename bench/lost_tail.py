@@ -61,7 +61,7 @@ class Site:
     def __init__(self, folder: Path, limit: int) -> None:
         self.installation = Installation(folder, models=("a", "b"))
         self.port = int(self.installation.url.rsplit(":", 1)[1].split("/")[0])
-        self.server = EmbeddedServer(folder / "server", port=self.port, die_with_parent=True)
+        self.server = EmbeddedServer(folder / "var" / "redis", port=self.port, die_with_parent=True)
         self.server.start()
         self._limit = limit
         self._feed: subprocess.Popen[str] | None = None

@@ -121,7 +121,7 @@ def with_digests(installation: Installation) -> Findings:
 def run(tmp_path: Path) -> Iterator[Run]:
     installation = Installation(tmp_path)
     port = int(installation.url.rsplit(":", 1)[1].split("/")[0])
-    with EmbeddedServer(tmp_path / "server", port=port, die_with_parent=True) as server:
+    with EmbeddedServer(tmp_path / "var" / "redis", port=port, die_with_parent=True) as server:
         with running(installation):
             installation.train_all(*source(), "--rows", str(TRAINED))
         yield Run(installation, server)

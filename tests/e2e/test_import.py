@@ -33,7 +33,7 @@ def test_a_v2_and_a_v3_model_vote_side_by_side(tmp_path: Path) -> None:
                 "import", str(tmp_path / f"{model}.pth"), "--model", model, "--set", set_name, *more,
                 "--scaler", str(tmp_path / f"{set_name}.json"), *BARS, "--register", *WHY, "-o", "json",
             )  # fmt: skip
-            digest = shown.split()[0]
+            digest = json.loads(shown)["artifact"]
             weight = "1" if model == "v2" else "0.5"
             installation.conclave("promote", model, digest, "--force", "--weight", weight, *WHY)
         installation.conclave("feed", *BARS, "--limit", "1200")

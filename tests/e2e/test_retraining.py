@@ -21,7 +21,7 @@ def jobs(installation: Installation, *words: str) -> Any:
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder: Path = tmp_path_factory.mktemp("retraining")
-    made = Installation(folder, models=("m",), extra="\n[training]\nfree_gb = 0.0\n")
+    made = Installation(folder, models=("m", "other"), extra="\n[training]\nfree_gb = 0.0\n")
     with running(made):
         made.conclave("policy", "training", "on_drift=false", "on_decay=false", *WHY)
         made.train("m", *BARS, family="logistic")
