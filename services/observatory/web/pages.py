@@ -1,4 +1,4 @@
-"""Helpers of the routes: a page, an error page, and what a route was asked for."""
+"""What the routes share: a page, an error page, and what a route was asked for."""
 
 from typing import Any
 
