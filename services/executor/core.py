@@ -14,7 +14,7 @@ from services.executor.settlement import Settled, settled
 from services.executor.state import KEPT, State, Waiting
 from shared.log import preceding
 from shared.log.leases import order
-from shared.money.account import Key, executed
+from shared.money.account import Key, executed, key_of
 from shared.money.orders import NO_VENUE, Bounds, Forbidden, closing_order, signal_of
 from shared.money.positions import Working, apply
 from shared.money.venue import TradedBar, exchange_of, venue_of
@@ -83,7 +83,7 @@ class Executor:
         for received in batch.events:
             match received.envelope.event:
                 case BarClosed() as bar:
-                    state.keep(_key(bar), bar, received.entry)
+                    state.keep(key_of(bar), bar, received.entry)
                 case IntentIssued():
                     state.intents.append(Waiting(received.envelope, received.entry))
                 case _:
@@ -136,14 +136,14 @@ class Executor:
         for received in batch.events:
             match received.envelope.event:
                 case BarClosed() as bar:
-                    frontier = state.frontier(_key(bar))
+                    frontier = state.frontier(key_of(bar))
                     if bar.open_time > frontier.last:
                         frontier.last, frontier.close = bar.open_time, bar.close
-                        state.keep(_key(bar), bar, received.entry)
+                        state.keep(key_of(bar), bar, received.entry)
                 case DecisionMade() as decision:
-                    state.decided(_key(decision), decision)
+                    state.decided(key_of(decision), decision)
                 case IntentIssued() as intent:
-                    if intent.open_time > state.account.of(_key(intent)).last_intent:
+                    if intent.open_time > state.account.of(key_of(intent)).last_intent:
                         state.intents.append(Waiting(received.envelope, received.entry))
                 case _:
                     pass
@@ -164,10 +164,10 @@ class _Turn:
         match received.envelope.event:
             case BarClosed() as bar:
                 state.market_at = order(received.entry)[0]
-                self._bar(_key(bar), bar, received.entry)
+                self._bar(key_of(bar), bar, received.entry)
                 self.decide_intents()
             case DecisionMade() as decision:
-                state.decided(_key(decision), decision)
+                state.decided(key_of(decision), decision)
             case IntentIssued():
                 state.intents.append(Waiting(received.envelope, received.entry))
                 self.decide_intents()
@@ -258,7 +258,7 @@ class _Turn:
         while state.intents:
             waiting = state.intents[0]
             intent = waiting.envelope.event
-            key = _key(intent)
+            key = key_of(intent)
             missing = state.market_at > order(waiting.entry)[0] + MARGIN_MS
             if state.frontier(key).last < intent.open_time and not missing:
                 return
@@ -347,7 +347,7 @@ def _apply_own(state: State, envelope: Envelope[OrderEvent | AccountEvent]) -> N
     if isinstance(event, AccountReconciled | AccountDiffers):
         _apply_to_account(state, event)
     else:
-        for _ in _applied(state, _key(event), cast("Envelope[OrderEvent]", envelope)):
+        for _ in _applied(state, key_of(event), cast("Envelope[OrderEvent]", envelope)):
             pass
 
 
@@ -363,7 +363,3 @@ def _series(state: State) -> Iterator[Collection[object]]:
     decided = [key for key in state.bars if state.frontiers[key].decided >= 0]
     for key in decided or state.bars:
         yield state.bars[key]
-
-
-def _key(event: BarClosed | DecisionMade | IntentIssued | OrderEvent) -> Key:
-    return event.symbol, event.interval_ms, event.origin == "synthetic"

@@ -20,8 +20,6 @@ PRICE_NAMES: Final = ("open", "high", "low", "close")
 SYMBOL_NAMES: Final = ("symbol", "ticker", "pair", "instrument_name", "instrument", "product_id", "tic")
 ROLES: Final = ("time", *PRICE_NAMES, "volume", "close_time", "symbol", *FURTHER)
 """What a column can be stated to be."""
-
-
 _CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?|\d{6}")
 
 
@@ -40,9 +38,9 @@ NOTHING_STATED: Final = Stated()
 
 class Layout(NamedTuple):
     """The indices of the columns; ``prices`` are open, high, low, close, volume; ``further``: see ``FURTHER``, None
-    where there is no such column. ``clock`` is the time of day if
-    ``time`` is the date alone. ``closed``: a column that is 1 or true if the bar is closed. ``zone`` is that of times
-    without one. ``skip``: the lines before the first row. ``times``: what the times are, if no whole numbers."""
+    where there is no such column. ``clock`` is the time of day if ``time`` is the date alone. ``closed``: a column that
+    is 1 or true if the bar is closed. ``zone`` is that of times without one. ``skip``: the lines before the first row.
+    ``times``: what the times are, if no whole numbers."""
 
     width: int
     time: int
@@ -141,7 +139,10 @@ class _Names:
 
     def _index(self, role: str, name: str) -> int:
         """Return the column that is stated for a role, or else the one with this name."""
-        name = self.said.get(role, name)
+        return self._place(role, self.said.get(role, name))
+
+    def _place(self, role: str, name: str) -> int:
+        """Return the column with this name, or with this number from 1. Raises ``SourceError``."""
         places = [index for index, cell in enumerate(self.cells) if cell == plain(name)]
         if not places and whole(name) and 0 < int(name) <= len(self.cells):
             places = [int(name) - 1]
@@ -200,11 +201,11 @@ class _Names:
         said = self.said.get("time")
         if said is not None:
             date, plus, clock = said.partition("+")
-            return self._index_of_time(date), self._index_of_time(clock) if plus else None
+            return self._place("time", date), self._place("time", clock) if plus else None
         if self.known is not None:
             date, *clocks = (name for name in self.known.times if name in self.cells)
-            return self._index_of_time(date), self._index_of_time(clocks[0]) if clocks else None
-        places = {name: self._index_of_time(name) for name in times}
+            return self._place("time", date), self._place("time", clocks[0]) if clocks else None
+        places = {name: self._place("time", name) for name in times}
         if len(times) == 1 or not self.rows:
             return places[times[0]], None
         columns = {name: [row[at].strip().strip('"').strip() for row in self.rows] for name, at in places.items()}
@@ -223,9 +224,6 @@ class _Names:
             date, _, clock = together.partition("+")
             return places[date], places[clock]
         return places[agreeing], None
-
-    def _index_of_time(self, name: str) -> int:
-        return _Names(self.cells, self.rows, self.name, Stated())._index("time", name)
 
     def _text(self, row: Sequence[str], time: int, clock: int | None) -> str:
         return row[time] if clock is None else f"{row[time]} {row[clock]}"

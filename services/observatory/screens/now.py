@@ -6,6 +6,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from schemas.common import Action, Origin
+from services.feed.core import finished
 from services.observatory.core import State
 from services.observatory.series import PARTS, DecisionPoint, MemberPoint, SeriesState, bars_of
 from services.watcher.alerts import ALERTS
@@ -101,19 +102,15 @@ class SeriesNow(Struct, frozen=True):
 
 
 class GroupNow(Struct, frozen=True):
-    """A consumer group in one partition: whether it runs, its owner, and the entries that it has not read, by
-    stream."""
+    """A consumer group in one partition: whether it runs, or ``finished`` since all of its source is sent; its owner,
+    and the entries that it has not read, by stream."""
 
     group: str
     partition: int
     alive: bool
+    finished: bool
     owner: str
     lag: dict[str, int]
-
-    @property
-    def ended(self) -> bool:
-        """Whether it does not run and need not: a feed may be at its end."""
-        return not self.alive and self.group == "feed"
 
     @property
     def unread(self) -> int:
@@ -226,7 +223,7 @@ def status_of(state: State, control: Control, around: Around) -> StatusNow:
         caught_up=around.caught_up,
         read=sum(state.read.values()),
         alerts=tuple(_alerts(state)),
-        groups_down=sum(not view.alive for view in around.views if view.group != "feed"),
+        groups_down=sum(not view.alive and not _is_finished(view) for view in around.views),
     )
 
 
@@ -405,7 +402,12 @@ def _notices(state: State) -> Iterator[NoticeNow]:
 
 def _groups(views: Sequence[GroupView]) -> Iterator[GroupNow]:
     for view in sorted(views, key=lambda each: (each.alive, each.group, each.partition)):
-        yield GroupNow(view.group, view.partition, view.alive, view.owner, dict(view.lag))
+        yield GroupNow(view.group, view.partition, view.alive, _is_finished(view), view.owner, dict(view.lag))
+
+
+def _is_finished(view: GroupView) -> bool:
+    """Return whether a group does not run and need not: a feed that sent all of its source."""
+    return not view.alive and view.group == "feed" and bool(finished(view.memo))
 
 
 def _exchanges(state: State) -> Iterator[ExchangeNow]:

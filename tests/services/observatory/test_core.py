@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from schemas.codec import encode
 from schemas.operations import StorageFailed, StorageRecovered
 from schemas.venue import BarsAbsent
+from services.feed.core import Memo
 from services.observatory import core
 from services.observatory.core import State
 from services.observatory.screens import now, symbol
 from services.observatory.screens.now import Around
 from services.observatory.series import KEPT, KEPT_BYTES, Ring, bars_of, decisions_of
 from shared.control.state import State as Control
-from shared.log import StreamKey
+from shared.log import GroupView, StreamKey
 from tests.services.observatory.events import BEGIN, DAY, MINUTE, bar, decision, fill, given
 
 NAME = "BTCUSDT.60000"
@@ -24,6 +25,15 @@ NAME = "BTCUSDT.60000"
 
 def shown(state: State, at: int = BEGIN + 2 * MINUTE, control: Control | None = None) -> now.Now:
     return now.screen(state, control or Control(), Around(now=at))
+
+
+@pytest.mark.parametrize(("ended", "down"), [(True, 0), (False, 1)])
+def test_a_feed_that_does_not_run_is_finished_only_if_all_of_its_source_is_sent(ended: bool, down: int) -> None:
+    memo = msgspec.msgpack.encode(Memo("1f", "bars.csv", 1, 500, ended, ()))
+    feed = GroupView("feed", 0, 1, "nobody", False, {}, {}, memo=memo)
+    screen = now.screen(State(), Control(), Around(now=BEGIN, views=[feed]))
+    assert [group.finished for group in screen.groups] == [ended]
+    assert screen.status.groups_down == down
 
 
 def test_a_decision_is_shown_with_every_ballot_and_who_is_absent() -> None:
