@@ -12,9 +12,11 @@ import msgspec
 
 from schemas.codec import UNDECODABLE
 from shared.bars.chunks import CHUNK, Chunk, milliseconds
-from shared.bars.columns import Layout, Stated, by_names, by_position, placed
+from shared.bars.columns import Layout, Stated
 from shared.bars.formats import ENVELOPES, Envelope, Positional
+from shared.bars.headers import by_names
 from shared.bars.names import SYMBOL
+from shared.bars.positions import by_position, placed
 from shared.bars.rows import SourceError
 from shared.bars.text import BROKEN, open_binary, parse
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from schemas.codec import UNDECODABLE
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
-from shared.bars.columns import Layout, Stated, by_names
+from shared.bars.columns import Layout, Stated
+from shared.bars.headers import by_names
 from shared.bars.rows import SourceError
 from shared.bars.text import number_or_absent
 from shared.bars.times import EARLIEST_S, EARLY, joined, moment, since_1970

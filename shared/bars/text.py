@@ -20,8 +20,10 @@ from typing import IO, Final, cast
 import numpy as np
 
 from shared.bars.chunks import CHUNK, UNREADABLE, Chunk
-from shared.bars.columns import PRICE_NAMES, TIME_NAMES, Layout, Stated, by_names, by_position
+from shared.bars.columns import PRICE_NAMES, TIME_NAMES, Layout, Stated
 from shared.bars.formats import Positional
+from shared.bars.headers import by_names
+from shared.bars.positions import by_position
 from shared.bars.rows import SourceError
 from shared.bars.times import EARLIEST_S, joined, moment
 
