@@ -35,7 +35,7 @@ from services.model_worker.core import ModelWorker
 from services.model_worker.members import Fault, Loaded
 from shared.audit.source import Ends, RecordedExtent, places_of
 from shared.log import START, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.service import Backpressure, Batch, Received, Service
 from tests.simulation.artifacts import SET, Opinion
 
@@ -275,7 +275,7 @@ class World:
         return [
             Received(stream, entry.id, decode(stream, entry.data))
             for entry in self.source.replay_from(StreamKey(stream), after)
-            if until == "+" or order(entry.id) <= order(until)
+            if until == "+" or id_order(entry.id) <= id_order(until)
         ]
 
     def feed(self) -> None:

@@ -29,7 +29,7 @@ from shared.control import EMPTY, ControlReader, State, fold, following
 from shared.control.alarmed import AlarmedEntries
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.control.stream import CONTROL
-from shared.log import START, FencedError, Owner, StreamKey
+from shared.log import START, Owner, StreamKey, SupersededError
 from shared.log.memory import MemoryLog
 from shared.runtime.host import Host
 from shared.voting.pool import panel_of, vote
@@ -117,7 +117,7 @@ class Keeper:
             host = Host(Voter(), self.log, 0, owner, take_over=True, ready=task_status.started)
             try:
                 await host.run(anyio.Event())
-            except FencedError:
+            except SupersededError:
                 self.fenced += 1
 
 

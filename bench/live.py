@@ -17,11 +17,11 @@ from bench.harness import Figure
 from bench.live_kills import killed
 from schemas.codec import decode
 from schemas.venue import BarRevised, BarsAbsent, FeedInterrupted
+from services.feed.live.client import open_client
 from services.feed.live.main import Plan, feed_exchanges
 from services.feed.live.state import LiveSeries, Rules
-from services.feed.live.venue import open_venue
 from shared.log import StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.memory import MemoryLog
 from shared.runtime.loop import Loop
 from tests.exchange.installation import Installation, ManualClock, holes
@@ -205,14 +205,14 @@ async def in_real_time(seconds: int) -> dict[str, Figure]:
         await feed_exchanges(
             Loop(log, "feed"),
             Plan(series, {"binance": Rules()}, 0),
-            lambda name: open_venue(name, [each.market for each in series], local=exchange.url),
+            lambda name: open_client(name, [each.market for each in series], local=exchange.url),
             stop=stop,
         )
     entries = await log.scan(StreamKey("market"), count=1_000_000)
     late = []
     for entry in entries[len(BASES) * 2 :]:
         bar = decode("market", entry.data).event
-        late.append(order(entry.id)[0] - bar.open_time - bar.interval_ms)
+        late.append(id_order(entry.id)[0] - bar.open_time - bar.interval_ms)
     cuts = quantiles(late, n=100)
     return {
         "late after close, p50": Figure(median(late), "ms"),

@@ -19,7 +19,7 @@ from bench.servers import default_program
 from schemas.codec import decode
 from schemas.venue import BarsAbsent
 from shared.log import Entry, StreamKey, UnavailableError
-from shared.log.leases import order
+from shared.log.leases import id_order
 from tests.exchange.local import LocalExchange, Market
 
 BASES = tuple(f"S{n:02}" for n in range(5))
@@ -154,7 +154,7 @@ def _compared(
         rows = [[float(cell) for cell in market.row(number, 0)[1:6]] for number in numbers]
         found = [[bar.open, bar.high, bar.low, bar.close, bar.volume] for bar in own]
         half += sum(one != row for one, row in zip(found, rows, strict=True))
-    written = [order(entry.id)[0] for entry in entries]
+    written = [id_order(entry.id)[0] for entry in entries]
     heal = {
         which: [(min(at for at in written if at > moment) - moment) / 1000 for each, moment in moments if each == which]
         for which in ("feed", "server")

@@ -20,7 +20,7 @@ from shared.audit.configurations import Configurations
 from shared.audit.findings import LAYERS, Findings, Layer
 from shared.audit.votes import round_of
 from shared.log import Entry, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.voting.decision import causation_of, decision_of, intent_of
 
 DECISIONS, INTENTS, PREDICTIONS, SCORES = (
@@ -289,7 +289,7 @@ def _state_halted(record: Record, decision: DecisionMade) -> bool:
 
 def _lasts(record: Record, at: int, mark: FenceClosed | FenceOpened) -> bool:
     """Return whether a mark belongs to a recorded halt that no resume ended within three minutes."""
-    moment = order(record.source.places[DECISIONS][at].id)[0] + 180_000
+    moment = id_order(record.source.places[DECISIONS][at].id)[0] + 180_000
     commands = [each.event for each in record.configurations.envelopes]
     halts = [each.version for each in commands if each.command_id == mark.command_id and isinstance(each.command, Halt)]
     ended = [each for each in commands if isinstance(each.command, Resume) and each.at < moment]

@@ -36,7 +36,7 @@ from schemas.decisions import DecisionMade
 from shared.control import EMPTY, State, fold
 from shared.control.issuing import ControlWriter, current, history
 from shared.control.readiness import evidence, with_readiness
-from shared.log import Mark, StreamKey
+from shared.log import ReadMark, StreamKey
 from shared.log.redis import RedisLog
 from shared.runtime.process import owner
 
@@ -70,7 +70,7 @@ async def operate(url: str, first: str, second: str, kind: str, count: int) -> N
     log = RedisLog(url)
     append, moments = log.append_at, list[float]()
 
-    async def timed(place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def timed(place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         moments.append(time.perf_counter())
         return await append(place, entry_id, data, marks=marks)
 

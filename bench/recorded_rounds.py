@@ -26,7 +26,7 @@ from services.ensemble_voter.core import Voter
 from shared.audit.source import RecordedExtent
 from shared.control import EMPTY, Rejected, State, fold, propose
 from shared.log import START, Entry, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.service import Batch, Received
 
 MODELS = ("lightgbm", "nhits", "patchtst", "xgboost")
@@ -169,7 +169,7 @@ class Recorded:
         """Append an entry with the id that a server would assign at the time ``now`` (ms)."""
         place = StreamKey(stream, partition)
         entries = self.places.setdefault(place, [])
-        moment, number = order(entries[-1].id) if entries else (0, 0)
+        moment, number = id_order(entries[-1].id) if entries else (0, 0)
         made = f"{now}-0" if now > moment else f"{moment}-{number + 1}"
         entries.append(Entry(place, made, data))
         return entries[-1]
@@ -177,7 +177,7 @@ class Recorded:
     def replay_from(self, place: StreamKey, after: str) -> list[Entry]:
         """Return the entries after an id."""
         entries = self.places.get(place, [])
-        return entries[bisect_right(entries, order(after), key=lambda entry: order(entry.id)) :]
+        return entries[bisect_right(entries, id_order(after), key=lambda entry: id_order(entry.id)) :]
 
     def entries(self, place: StreamKey, after: str = "0-0", until: str = "+") -> Iterator[Entry]:
         """See ``Source``."""

@@ -43,7 +43,7 @@ from shared.features import SETS
 from shared.gates.passing import NoVerdict, passing_verdict
 from shared.log import START, Log, StreamKey
 from shared.log.events import events_of, reported_elsewhere
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.memory import MemoryLog
 from shared.log.redis import RedisLog
 from shared.runtime.host import Host
@@ -138,7 +138,7 @@ async def spoil(log: Log, stream: str) -> int:
     """Append each kind to a stream, and return how many."""
     place = StreamKey(stream)
     for kind in KINDS.values():
-        newest = order((await log.extent(place)).last)[0]
+        newest = id_order((await log.extent(place)).last)[0]
         assert await log.append_at(place, f"{max(newest, now_ms()) + 1}-0", kind(stream))
     return len(KINDS)
 
@@ -210,7 +210,9 @@ async def test_refused_commands_get_their_alarms_whatever_is_on_the_other_stream
     """One bad entry on control and one on `alarms` once ended every service."""
     log = await founded(MemoryLog())
     await spoil(log, stream)
-    await log.append_at(StreamKey("control"), f"{order((await log.extent(StreamKey('control'))).last)[0] + 1}-0", b"x")
+    await log.append_at(
+        StreamKey("control"), f"{id_order((await log.extent(StreamKey('control'))).last)[0] + 1}-0", b"x"
+    )
     await hosted(log, voter())
     assert await alarms(log)
 

@@ -9,7 +9,7 @@ from schemas.catalogue import STREAMS
 from shared.archive.cuts import ArchivedGroup, Cut, SealedEnd
 from shared.log import START, StreamKey
 from shared.log.admin import PartitionCut, StreamEnd
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 GROUP: Final = "archiver"
 
@@ -31,7 +31,7 @@ def read_through(group: ArchivedGroup) -> Mapping[str, str]:
     for field, value in group.fields.items():
         if field.startswith("pos:"):
             stream, position = field[4:], value.decode().partition(" ")[0]
-            entries[stream] = min(position, replay_from.get(stream, position), key=order)
+            entries[stream] = min(position, replay_from.get(stream, position), key=id_order)
     return entries
 
 
@@ -46,13 +46,13 @@ def trim(place: StreamKey, cut: Cut, now: int) -> Trim:
         for group in cut.groups
         if group.partition == place.partition and (entry := read_through(group).get(place.stream)) is not None
     ]
-    through, held_by = min(bounds, key=lambda bound: order(bound[0]))
+    through, held_by = min(bounds, key=lambda bound: id_order(bound[0]))
     return Trim(place, through, held_by)
 
 
 def lost_tail(place: StreamKey, sealed: str, end: StreamEnd) -> str | None:
     """Return why a stream that ends at ``end`` cannot be the one that was sealed up to ``sealed``; None if it can."""
-    if order(end.last) >= order(sealed):
+    if id_order(end.last) >= id_order(sealed):
         return None
     return (
         f"{place.key} ends with {end.last}, but {sealed} was sealed: this server lost entries, or is another one. "

@@ -12,16 +12,16 @@ from shared.archive.cuts import FORMAT, ArchivedGroup, Cut, SealedEnd, encode, n
 from shared.archive.files import Files
 from shared.archive.sealed import FILE_RAW, NOTHING, CorruptError, build
 from shared.archive.store import SegmentStore, StoreError
-from shared.log import START, Entry, Log, Mark, Position, StreamKey, TruncatedLogError, preceding
+from shared.log import START, Entry, Log, Position, ReadMark, StreamKey, TruncatedLogError, preceding
 from shared.log.admin import StreamEnd, Whole
 from shared.log.identity import digest_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 GLOBAL: Final = tuple(StreamKey(spec.name) for spec in STREAMS.values() if not spec.partitioned)
 READ_AT_ONCE: Final = 500
 """Entries that are read from the log at a time."""
 Renew = Callable[[], Awaitable[None]]
-"""Renews the claims of this process. Raises ``FencedError`` if another process has taken over."""
+"""Renews the claims of this process. Raises ``SupersededError`` if another process has taken over."""
 
 
 class Round(NamedTuple):
@@ -122,7 +122,7 @@ async def _refuse_another(log: Log, store: SegmentStore, place: StreamKey, seale
     frames = Files(store, place).frames(after=preceding(sealed.id), until=sealed.id)
     digests = [digest_of(entry.data) for frame in frames for entry in frame if entry.id == sealed.id]
     try:
-        await log.check([Mark(place, sealed._replace(digest=digest)) for digest in digests])
+        await log.check([ReadMark(place, sealed._replace(digest=digest)) for digest in digests])
     except TruncatedLogError as error:
         raise ArchiveError(
             "behind",
@@ -184,7 +184,7 @@ async def _trim(log: Log, server: Whole, store: SegmentStore, free: Trim, renew:
     """Trim what may be trimmed of one stream, after every file of it was verified and the range was compared with the
     log byte by byte. Return the number of entries removed."""
     oldest = (await log.extent(free.place)).first
-    if oldest == START or order(oldest) > order(free.through):
+    if oldest == START or id_order(oldest) > id_order(free.through):
         return 0
     for _ in verified(store, free.place):
         await renew()
@@ -192,7 +192,7 @@ async def _trim(log: Log, server: Whole, store: SegmentStore, free: Trim, renew:
     if last is None:
         return 0
     await renew()
-    milliseconds, sequence = order(last)
+    milliseconds, sequence = id_order(last)
     return await server.trim(free.place, f"{milliseconds}-{sequence + 1}")
 
 

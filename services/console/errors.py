@@ -15,7 +15,7 @@ from shared.families.libraries import LibraryMissingError
 from shared.importing.comparing import DiffersError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
-from shared.log import FencedError, OwnedError, TruncatedLogError, UnavailableError
+from shared.log import OwnedError, SupersededError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError
@@ -47,7 +47,7 @@ CODES: Final[dict[type[Exception], int]] = {
     DiffersError: 1,
     EmbeddedError: 2,
     FenceError: 2,
-    FencedError: 2,
+    SupersededError: 2,
     GapError: 2,
     InstallationError: 2,
     KeyFileError: 2,

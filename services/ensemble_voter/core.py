@@ -14,7 +14,7 @@ from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMad
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.log import preceding
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.service import Batch, Received
 from shared.voting.deadline import wait_ms
 from shared.voting.decision import SILENT, ArtifactKey, Ballot, ClosedBy, Round, Series, decide
@@ -177,7 +177,7 @@ def _resume_waits(state: State, moment: Moment) -> None:
     ballot."""
     for restored in _live(state.rounds.values()):
         if restored.opened_steady is None:
-            restored.opened_at = min(order(restored.entry)[0], moment.at)
+            restored.opened_at = min(id_order(restored.entry)[0], moment.at)
             restored.opened_steady = moment.steady - (moment.at - restored.opened_at)
 
 

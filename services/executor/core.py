@@ -13,7 +13,7 @@ from services.executor.reconciliation import Checked, compare
 from services.executor.settlement import Settled, settled
 from services.executor.state import KEPT, State, Waiting
 from shared.log import preceding
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.money.account import Key, executed, key_of
 from shared.money.orders import NO_VENUE, Bounds, Forbidden, closing_order, signal_of
 from shared.money.positions import Working, apply
@@ -163,7 +163,7 @@ class _Turn:
         state = self.state
         match received.envelope.event:
             case BarClosed() as bar:
-                state.market_at = order(received.entry)[0]
+                state.market_at = id_order(received.entry)[0]
                 self._bar(key_of(bar), bar, received.entry)
                 self.decide_intents()
             case DecisionMade() as decision:
@@ -259,7 +259,7 @@ class _Turn:
             waiting = state.intents[0]
             intent = waiting.envelope.event
             key = key_of(intent)
-            missing = state.market_at > order(waiting.entry)[0] + MARGIN_MS
+            missing = state.market_at > id_order(waiting.entry)[0] + MARGIN_MS
             if state.frontier(key).last < intent.open_time and not missing:
                 return
             if self._unanswered(key, intent):

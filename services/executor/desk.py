@@ -26,7 +26,7 @@ from services.executor.reconciliation import Checked
 from services.executor.settlement import Settled
 from services.executor.state import State
 from shared.exchanges import BusyError, UnreachableError
-from shared.log import FencedError, Log, UnavailableError
+from shared.log import Log, SupersededError, UnavailableError
 from shared.log.leases import is_open
 from shared.money.venue import exchange_of
 from shared.runtime.clock import ServerClock
@@ -174,7 +174,7 @@ class Desk:
                     _log.error("no order is sent: %s", error)
                     await anyio.sleep(LONGEST_MS / 1000)
                 await anyio.sleep(POLL_S)
-        except* FencedError:
+        except* SupersededError:
             _log.error("another process owns the group: no order is sent any more")
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):

@@ -13,7 +13,7 @@ from schemas.market import BarClosed
 from services.executor.reconciliation import Ledger
 from shared.control import EMPTY, fold
 from shared.control import State as Control
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.money.account import Account, Key
 from shared.money.positions import Holding, Working
 from shared.money.venue import TradedBar, exchange_of
@@ -127,7 +127,7 @@ class State:
         if bars and event.open_time <= bars[-1].bar.open_time:
             return
         bar = TradedBar(event.open_time, event.origin, event.open, event.close, event.volume)
-        bars.append(KeptBar(bar, order(entry)))
+        bars.append(KeptBar(bar, id_order(entry)))
         if len(bars) > KEPT:
             bars.popleft()
         self.drop(key)

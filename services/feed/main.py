@@ -63,8 +63,8 @@ async def feed(
 
     If the server lost the last bars, they are sent again from the source, after ``LogTruncated`` was raised.
 
-    Raises ``OwnedError`` (another feed runs), ``FencedError`` (another process took over), ``SourceError`` (the source
-    cannot be read further, or is another than that of the last run), ``UnavailableError``."""
+    Raises ``OwnedError`` (another feed runs), ``SupersededError`` (another process took over), ``SourceError`` (the
+    source cannot be read further, or is another than that of the last run), ``UnavailableError``."""
     if window < 1 or partitions < 1 or (speed is not None and not 0 < speed < math.inf):
         raise ValueError(f"expected window, partitions and speed above 0; got {window}, {partitions}, {speed}")
     async with loop.owned(partitions, take_over=take_over):

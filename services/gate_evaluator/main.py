@@ -15,7 +15,7 @@ from shared.control.issuing import ControlWriter, Missing, RefusedError
 from shared.control.signing import Signer, service_signer
 from shared.log import Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.events import Unreadable, events_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.process import missing_by, opened_log, serve
 from shared.settings import Settings
 
@@ -59,7 +59,7 @@ async def issue_due(log: Log, signer: Signer | None = None, partition: int = 0, 
                 continue
             entries = await log.read({gates: after}, count=1000, block_ms=500)
             for entry, envelope in events_of(entries, unreadable):
-                if order(entry.id) > order(await _stale_until(log, partition)):
+                if id_order(entry.id) > id_order(await _stale_until(log, partition)):
                     await issue_for(control, envelope.event, envelope.id.hex())
                 after = entry.id
             after = entries[-1].id if entries else after

@@ -43,7 +43,7 @@ from services.watcher.state import State as Alerts
 from shared.control import State as Control
 from shared.gates.policy import DefaultPolicy
 from shared.log import GroupView, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.report.fold import Shadows, evolve
 
 FROM_THE_BEGINNING: Final = ("orders", "gates", "readiness", "training")
@@ -94,7 +94,7 @@ def snapshot(state: State) -> bytes:
 
 def apply(state: State, place: StreamKey, entry: str, envelope: Envelope[Any]) -> str:
     """Apply an event of a stream other than control. Return the name of the series that it changed; '' if none."""
-    event, partition, at = envelope.event, place.partition, order(entry)[0]
+    event, partition, at = envelope.event, place.partition, id_order(entry)[0]
     state.read[place.stream] = state.read.get(place.stream, 0) + 1
     changed = ""
     match place.stream:

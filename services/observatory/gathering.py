@@ -18,7 +18,7 @@ from shared.audit.blame import BlamedEvent
 from shared.audit.configurations import Configurations
 from shared.audit.source import END
 from shared.log import START, Entry, Log, StreamKey, preceding
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 WINDOWS_MS: Final = (100, 1_000, 10_000, 120_000)
 """How far before a decision its ballots and vectors are looked for, step by step."""
@@ -40,7 +40,7 @@ class Gathered(Struct):
     def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
         """Yield the entries of a stream, oldest first."""
         for entry in self.found.get(place, ()):
-            if order(entry.id) > order(after) and (until == END or order(entry.id) <= order(until)):
+            if id_order(entry.id) > id_order(after) and (until == END or id_order(entry.id) <= id_order(until)):
                 yield entry
 
     def whole(self, place: StreamKey) -> bool:
@@ -93,13 +93,13 @@ async def _around(log: Log, gathered: Gathered, series: SeriesState, made: Decis
     await _before(log, gathered, StreamKey("features", partition), entry, vectors)
     if made.intent == "issued":
         place = StreamKey("intents", partition)
-        after = f"{max(order(entry)[0] - 1, 0)}-0"
+        after = f"{max(id_order(entry)[0] - 1, 0)}-0"
         gathered.found[place] = await log.scan(place, after=after, count=AFTER)
 
 
 async def _before(log: Log, gathered: Gathered, place: StreamKey, until: str, wanted: set[bytes]) -> list[object]:
     """Fetch the events of a stream with the ``wanted`` ids, written before ``until``, and return them."""
-    at, found, read = order(until)[0], dict[bytes, tuple[Entry, object]](), 0
+    at, found, read = id_order(until)[0], dict[bytes, tuple[Entry, object]](), 0
     for window in WINDOWS_MS if wanted else ():
         after, entries = f"{max(at - window, 0)}-0", list[Entry]()
         while read < MOST and (page := await log.scan(place, after=after, until=until, count=1000)):
@@ -114,7 +114,7 @@ async def _before(log: Log, gathered: Gathered, place: StreamKey, until: str, wa
             break
     if wanted - found.keys():
         gathered.limited.append(place.stream)
-    gathered.found[place] = sorted((entry for entry, _ in found.values()), key=lambda entry: order(entry.id))
+    gathered.found[place] = sorted((entry for entry, _ in found.values()), key=lambda entry: id_order(entry.id))
     return [event for _, event in found.values()]
 
 
@@ -150,7 +150,7 @@ async def _keep(log: Log, gathered: Gathered, place: StreamKey, entry: str) -> N
     found = gathered.found.setdefault(place, [])
     if all(each.id != entry for each in found) and (fetched := await _at(log, place, entry)) is not None:
         found.append(fetched)
-        found.sort(key=lambda each: order(each.id))
+        found.sort(key=lambda each: id_order(each.id))
 
 
 async def _at(log: Log, place: StreamKey, entry: str) -> Entry | None:

@@ -23,7 +23,7 @@ from shared.control.stream import CONTROL, marks_of
 from shared.gates.policies import default_policy
 from shared.log import START, Entry, GroupView, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.events import Unreadable, events_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.recovery.storage import Storage
 from shared.runtime.clock import ServerClock
 from shared.telemetry.reporting import BatchReport, Telemetry
@@ -130,7 +130,7 @@ class Projection:
                 self._places[place.key] = place
                 first = START
                 if stream in RECENT:
-                    first = min(since, (await self.log.extent(place)).last, key=order)
+                    first = min(since, (await self.log.extent(place)).last, key=id_order)
                 self.positions[place.key] = kept.positions.get(place.key, first)
         for envelope in self.control.envelopes:
             core.apply_command(self.state, envelope.event)
@@ -237,7 +237,7 @@ class Projection:
         """Return which stream ends before what was read of it; '' if none does."""
         for key, read in self.positions.items():
             end = (await self.log.extent(self._places[key])).last
-            if order(end) < order(read):
+            if id_order(end) < id_order(read):
                 return f"{key} was read up to {read} and ends at {end}: the server lost its last writes"
         return ""
 

@@ -26,7 +26,7 @@ from services.shadow_recorder.state import (
 )
 from services.shadow_recorder.trades import join_trades
 from shared.labels import stream
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.service import Batch, Received
 
 GROUP: Final = "shadow-recorder"
@@ -119,7 +119,7 @@ def _handle(state: State, received: Received) -> Iterator[Encoded]:
                 series.history.ended = False
                 yield from _advance(state, series)
             if state.count % SWEEP == 0:
-                yield from _sweep(state, order(received.entry)[0])
+                yield from _sweep(state, id_order(received.entry)[0])
         case other:
             raise TypeError(f"{GROUP} does not handle {type(other).__name__} on {received.stream}")
 
@@ -150,11 +150,11 @@ def _note_place(state: State, received: Received) -> None:
     """Note how far a stream was read that shows which entries will not follow any more."""
     match received.stream:
         case "features":
-            state.features_at = order(received.entry)[0]
+            state.features_at = id_order(received.entry)[0]
         case "predictions":
-            state.predictions_at = order(received.entry)[0]
+            state.predictions_at = id_order(received.entry)[0]
         case "decisions":
-            state.decisions_at = order(received.entry)[0]
+            state.decisions_at = id_order(received.entry)[0]
         case _:
             pass
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from schemas.codec import Envelope
 from schemas.common import Action, Origin, Probabilities
 from schemas.decisions import DecisionMade
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 RECALLED: Final = 8192
 """Decisions with an intent that are kept for trades."""
@@ -78,7 +78,7 @@ def kept(envelope: Envelope[DecisionMade], entry: str) -> KeptDecision:
         ),
         *(ListedBallot(b.model, bytes.fromhex(b.artifact), bytes.fromhex(b.event), None) for b in decision.shadow),
     )
-    joined = JoinedDecision(envelope.id, order(entry)[0], decision.control_version, decision.action, ballots)
+    joined = JoinedDecision(envelope.id, id_order(entry)[0], decision.control_version, decision.action, ballots)
     return KeptDecision(entry, msgspec.msgpack.encode(joined))
 
 

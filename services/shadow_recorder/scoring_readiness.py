@@ -11,7 +11,7 @@ from services.shadow_recorder.ordering import first_row, may_write
 from services.shadow_recorder.scoring import scored
 from services.shadow_recorder.state import LATE, PendingPrediction, State, SymbolState
 from shared.labels.stream import Unlabelled
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 SUMS_WITHIN: Final = 1e-6
 UNHEARD: Final = (
@@ -62,7 +62,7 @@ def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: Pe
         return unscored(state, pending.envelope, "warming" if outcome.reason == "warming" else "gap", outcome.detail)
     if outcome is None:
         return None
-    latency = max(pending.at - order(outcome.entry)[0], 0)
+    latency = max(pending.at - id_order(outcome.entry)[0], 0)
     return scored(state.configurations, made, pending.envelope.id, decision, outcome, latency)
 
 
@@ -93,7 +93,7 @@ def _was_due(state: State, series: SymbolState, artifact: ArtifactKey, pending: 
     latest = pending.at + MARGIN_MS
     if stamp is None:
         return False if series.featured >= made.open_time or state.features_at > latest else None
-    if order(stamp.entry)[0] > latest:
+    if id_order(stamp.entry)[0] > latest:
         return False
     if stamp.version is None:
         return True

@@ -14,7 +14,7 @@ from services.shadow_recorder.configurations import Configurations
 from services.shadow_recorder.decisions import ArtifactKey, IssuedDecisions, KeptDecision
 from shared.labels.stream import BarHistory, Volatility
 from shared.log import START, preceding
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 LATE: Final = 2048
 """A prediction that no decision lists is scored unless an artifact answered a bar this many bars later before it."""
@@ -43,7 +43,7 @@ class PendingPrediction(NamedTuple):
     @property
     def at(self) -> int:
         """The time (ms) of its entry."""
-        return order(self.entry)[0]
+        return id_order(self.entry)[0]
 
 
 class PendingPredictions:
@@ -276,4 +276,4 @@ def _kept(key: SeriesKey, series: SymbolState) -> KeptSeries:
 
 
 def _first(entries: Iterator[str]) -> str | None:
-    return min(entries, key=order, default=None)
+    return min(entries, key=id_order, default=None)

@@ -17,19 +17,19 @@ from services.shadow_recorder.decisions import MARGIN_MS, RECALLED, Issued
 from services.shadow_recorder.scoring import SIGN
 from services.shadow_recorder.scoring_readiness import caused
 from services.shadow_recorder.state import State
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 
 def join_trades(state: State, named: str | None = None) -> Iterator[Encoded]:
     """Write the waiting trades that name the decision ``named``, which was just read, and those whose decision does not
     exist."""
-    overdue = takewhile(lambda entry: order(entry)[0] + MARGIN_MS < state.decisions_at, state.trades)
+    overdue = takewhile(lambda entry: id_order(entry)[0] + MARGIN_MS < state.decisions_at, state.trades)
     ready = [*overdue, *(entry for entry, trade in state.trades.items() if trade.event.decision == named)]
     for entry in dict.fromkeys(ready):
         envelope = state.trades.pop(entry)
         trade = envelope.event
         decision = state.issued.find(trade.decision)
-        if decision is not None and order(decision.entry)[0] > order(entry)[0] + MARGIN_MS:
+        if decision is not None and id_order(decision.entry)[0] > id_order(entry)[0] + MARGIN_MS:
             decision = None
         yield caused(envelope, _joined(trade, envelope.id, trade.decision, decision))
 

@@ -27,7 +27,7 @@ from shared.control.issuing import current
 from shared.control.stream import CONTROL, folded, marks_of
 from shared.log import START, Entry, Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.events import events_of, reported_elsewhere
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.recovery.storage import Storage
 from shared.runtime.clock import ClockAlarms, ServerClock
 from shared.runtime.loop import opened_loop
@@ -189,7 +189,7 @@ class Watcher:
         went_back = False
         for key, read in self._kept.positions.items():
             end = (await self._log.extent(self._places[key])).last
-            if order(end) < order(read):
+            if id_order(end) < id_order(read):
                 _log.error("%s was read up to %s and ends at %s: the server lost its last writes", key, read, end)
                 there = await self._log.tail(self._places[key], RECENT)
                 left = [entry.id for entry in there if entry.id in self._recent[key]]
@@ -287,4 +287,4 @@ class Watcher:
     def _written_at(self, entry: Entry) -> int:
         """Return when an entry was written (ms), by its id; not later than now. A client may append an entry under any
         id, and a notice of the future would hold back all like it until then."""
-        return min(order(entry.id)[0], self._clock.now_ms())
+        return min(id_order(entry.id)[0], self._clock.now_ms())

@@ -8,7 +8,7 @@ from shared.archive.files import Files
 from shared.archive.sealed import NOTHING, CorruptError, SealedFile, open_frame
 from shared.archive.store import SegmentStore
 from shared.log import Log, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 
 class ArchiveCheck(NamedTuple):
@@ -91,8 +91,8 @@ async def compared(log: Log, store: SegmentStore, place: StreamKey, through: str
         for entry in page:
             while entry.id not in sealed and (frame := next(frames, None)) is not None:
                 # Frames and log are in order: entries before this one, or before the oldest in the log, are dropped.
-                sealed = {key: data for key, data in sealed.items() if order(key) >= order(entry.id)}
-                sealed |= {later.id: later.data for later in frame if order(later.id) >= order(oldest)}
+                sealed = {key: data for key, data in sealed.items() if id_order(key) >= id_order(entry.id)}
+                sealed |= {later.id: later.data for later in frame if id_order(later.id) >= id_order(oldest)}
             if sealed.get(entry.id) != entry.data:
                 raise CorruptError(f"{store}: entry {entry.id} of {place.key} is missing, or differs from Redis")
         last = after = page[-1].id

@@ -12,7 +12,7 @@ from schemas.catalogue import STREAMS
 from shared.archive.sealed import CorruptError, SealedFile, check_follows, open_frame, open_header
 from shared.archive.store import SegmentStore
 from shared.log import START, Entry, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 ENDING: Final = ".sealed"
 GLOBAL: Final = "global"
@@ -109,7 +109,7 @@ class Files:
         A frame is complete: it may also contain other entries. Each frame is checked against its digest, and each file
         against the file before it. Raises ``CorruptError``, ``StoreError``.
         """
-        lower = order(after)
+        lower = id_order(after)
         numbers = self.numbers()
         at = self._first(numbers, lower)
         former = self.open(numbers[at - 1]) if at else None
@@ -117,13 +117,13 @@ class Files:
             file = self.open(number)
             if former is not None or number == 1:
                 check_follows(former, file, self.place, number, self.name(number))
-            elif lower < order(file.header.after):
+            elif lower < id_order(file.header.after):
                 raise CorruptError(f"{self.store}/{self.name(number - 1)} is missing: the first file is {number}")
             offset = file.offset
             for frame in file.header.frames:
-                if until != "+" and order(frame.first) > order(until):
+                if until != "+" and id_order(frame.first) > id_order(until):
                     return
-                if order(frame.last) > lower:
+                if id_order(frame.last) > lower:
                     yield open_frame(
                         frame, self.store.read(self.name(number), offset, frame.size), self.place, self.name(number)
                     )
@@ -135,7 +135,7 @@ class Files:
         low, high = 0, len(numbers)
         while low < high:
             middle = (low + high) // 2
-            if order(self.open(numbers[middle]).header.last) > lower:
+            if id_order(self.open(numbers[middle]).header.last) > lower:
                 high = middle
             else:
                 low = middle + 1

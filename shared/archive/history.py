@@ -21,7 +21,7 @@ from shared.archive.files import Files, SegmentEnd
 from shared.archive.store import SegmentStore
 from shared.log import START, Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 NEWEST: Final = "+"
 PAGE: Final = 1000
@@ -120,11 +120,11 @@ class SealedHistory:
 
     def read(self, place: StreamKey, *, after: str = START, until: str = NEWEST) -> Iterator[Sequence[Entry]]:
         """See ``ArchivedHistory.slices``."""
-        lower, upper = order(after), _upper(until)
+        lower, upper = id_order(after), _upper(until)
         for frame in Files(self.store, place).frames(after=after, until=until):
             kept = frame
-            if order(frame[0].id) <= lower or order(frame[-1].id) > upper:
-                kept = [entry for entry in frame if lower < order(entry.id) <= upper]
+            if id_order(frame[0].id) <= lower or id_order(frame[-1].id) > upper:
+                kept = [entry for entry in frame if lower < id_order(entry.id) <= upper]
             if kept:
                 yield kept
 
@@ -149,25 +149,25 @@ class WholeHistory:
         extent = await self.log.extent(place)
         sealed = await self.sealed.reach(place) if self.sealed else Reach()
         first = sealed.first if sealed.first != START else extent.first
-        return Reach(first, max(sealed.last, extent.last, key=order))
+        return Reach(first, max(sealed.last, extent.last, key=id_order))
 
     async def slices(
         self, place: StreamKey, *, after: str = START, until: str = NEWEST
     ) -> AsyncIterator[Sequence[Entry]]:
         """See ``ArchivedHistory.slices``."""
         at, upper, seen = after, _upper(until), 0
-        while order(at) < upper:
+        while id_order(at) < upper:
             if self.sealed is not None and (end := self._sealed_end(place)) is not None:
-                if order(end.last) > order(at):
+                if id_order(end.last) > id_order(at):
                     async for page in self.sealed.slices(place, after=at, until=until):
                         yield page
                         at = page[-1].id
-                    at = max(at, end.last, key=order)
+                    at = max(at, end.last, key=id_order)
                 seen = max(seen, end.seen)
             page = await self.log.scan(place, after=at, until=until, count=self._count)
             if await self._trimmed(place, at, page, seen):
                 again = self._sealed_end(place)
-                if again is not None and order(again.last) > order(at):
+                if again is not None and id_order(again.last) > id_order(at):
                     continue  # sealed and trimmed in the meantime
                 first = page[0].id if page else "the end"
                 raise LostError(
@@ -190,9 +190,9 @@ class WholeHistory:
         """
         extent = await self.log.extent(place)
         gone = extent.added - extent.length
-        oldest = bool(page) and page[0].id == extent.first and order(extent.first) > order(at)
+        oldest = bool(page) and page[0].id == extent.first and id_order(extent.first) > id_order(at)
         return gone > seen and (oldest or not extent.length)
 
 
 def _upper(until: str) -> tuple[int, int]:
-    return (2**64, 0) if until == NEWEST else order(until)
+    return (2**64, 0) if until == NEWEST else id_order(until)

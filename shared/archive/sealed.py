@@ -21,7 +21,7 @@ from schemas.catalogue import STREAMS
 from schemas.codec import UNDECODABLE
 from schemas.common import DigestHex
 from shared.log import START, Entry, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 FORMAT: Final = "conclave-sealed-1"
 NOTHING: Final = "0" * 64
@@ -103,7 +103,7 @@ def build(
     ``ValueError`` for no entries, and for entries out of order."""
     frames, packed = [], []
     for part in _split(entries):
-        raw = b"".join(_HEAD.pack(*order(entry.id), len(entry.data)) + entry.data for entry in part)
+        raw = b"".join(_HEAD.pack(*id_order(entry.id), len(entry.data)) + entry.data for entry in part)
         data = zlib.compress(raw, LEVEL)
         digest = sha256(data).hexdigest()
         frames.append(Frame(part[0].id, part[-1].id, len(part), len(raw), len(data), digest))
@@ -201,7 +201,7 @@ def _unpack(raw: bytes, place: StreamKey) -> Iterator[Entry]:
 
 
 def _in_order(ids: Sequence[str], place: StreamKey) -> None:
-    orders = [order(entry_id) for entry_id in ids]
+    orders = [id_order(entry_id) for entry_id in ids]
     if len(ids) < 2 or any(a >= b for a, b in pairwise(orders)):
         raise ValueError(
             f"cannot seal a range of {place.key}: expected one or more entries in order, all later than {ids[0]} "

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from schemas.operations import ControlRefused
 from shared.control.reader import RefusedEntry
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 Order = tuple[int, int]
 
@@ -27,7 +27,7 @@ class AlarmedEntries:
             self._entries.add(alarm.entry)
             return
         with suppress(ValueError):
-            self._ranges.add((order(alarm.entry), order(alarm.until), (alarm.more or 0) + 1))
+            self._ranges.add((id_order(alarm.entry), id_order(alarm.until), (alarm.more or 0) + 1))
 
     def missing(self, refused: Sequence[RefusedEntry], start: int = 0) -> list[int]:
         """Return which of the refused entries have no alarm, from the one with index ``start`` on, by their indices.
@@ -45,4 +45,4 @@ class AlarmedEntries:
 
 
 def _order(refused: RefusedEntry) -> Order:
-    return order(refused.entry)
+    return id_order(refused.entry)

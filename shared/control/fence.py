@@ -29,7 +29,7 @@ class FenceError(RuntimeError):
     """The command is recorded, but the fences of some partitions could not be set. The message names them."""
 
 
-class Order(NamedTuple):
+class Authority(NamedTuple):
     """The command under which a fence is moved, who issued it, and the reason."""
 
     command_id: str
@@ -82,9 +82,9 @@ async def each(partitions: Iterable[int], act: Callable[[int], Awaitable[str]]) 
 class Move:
     """Move the fences for one command, before and after it is appended. Most commands move none."""
 
-    def __init__(self, log: Log, command: Command, order: Order, partitions: int) -> None:
+    def __init__(self, log: Log, command: Command, authority: Authority, partitions: int) -> None:
         self.log = log
-        self.order = order
+        self.authority = authority
         self.partitions = range(command.partitions if isinstance(command, Found) else partitions)
         self.closes = isinstance(command, Halt)
         self.opens = isinstance(command, Found | Resume)
@@ -117,8 +117,8 @@ class Move:
         the partitions whose fence stays closed."""
 
         async def reopen(partition: int) -> str:
-            mark = self.order.opened
-            return await self.log.set_fence(partition, mark, self.order.note(mark), expected=self.order.closed)
+            mark = self.authority.opened
+            return await self.log.set_fence(partition, mark, self.authority.note(mark), expected=self.authority.closed)
 
         if not self.closes:
             return ()
@@ -138,16 +138,16 @@ class Move:
         return f". Fences closed: {closed}. Not closed: {faults}"
 
     async def _close(self, partition: int) -> str:
-        mark = self.order.closed
+        mark = self.authority.closed
         there = await self.log.fence(partition)
         while there != mark:
             self.former[partition] = there
-            there = await self.log.set_fence(partition, mark, self.order.note(mark), expected=there)
+            there = await self.log.set_fence(partition, mark, self.authority.note(mark), expected=there)
         return there
 
     async def _open(self, partition: int) -> str:
-        mark = self.order.opened
-        return await self.log.set_fence(partition, mark, self.order.note(mark), expected=self.former[partition])
+        mark = self.authority.opened
+        return await self.log.set_fence(partition, mark, self.authority.note(mark), expected=self.former[partition])
 
     def _message(self, command: str, faults: Mapping[int, str]) -> str:
         verb, then = (
@@ -160,16 +160,16 @@ class Move:
         return f"{command}, but not every fence could be {verb} ({then}). {where}. Issue `conclave {again}` again"
 
 
-async def repair(log: Log, partitions: int, order: Order, *, halted: bool) -> Reached:
+async def repair(log: Log, partitions: int, authority: Authority, *, halted: bool) -> Reached:
     """Set the fences that do not match ``control``: close the open ones during a halt, open the closed ones otherwise.
     Return the marks of those that were set."""
     moved: dict[int, str] = {}
 
     async def align(partition: int) -> str:
-        there, mark = await log.fence(partition), order.closed if halted else order.opened
+        there, mark = await log.fence(partition), authority.closed if halted else authority.opened
         if is_open(there) == (not halted):
             return there
-        now = await log.set_fence(partition, mark, order.note(mark), expected=there)
+        now = await log.set_fence(partition, mark, authority.note(mark), expected=there)
         if now == mark:
             moved[partition] = mark
         return now
@@ -186,9 +186,9 @@ async def restored(log: Log, partition: int, there: str, last: str, by: str, *, 
     prevails. ``last``: the id of the last command that moves fences."""
     if not last or (there and not (halted and is_open(there))):
         return there
-    order = Order(last, by, RESTORED)
-    mark = order.closed if halted else order.opened
-    return await log.set_fence(partition, mark, order.note(mark), expected=there)
+    authority = Authority(last, by, RESTORED)
+    mark = authority.closed if halted else authority.opened
+    return await log.set_fence(partition, mark, authority.note(mark), expected=there)
 
 
 def last_move(commands: Iterable[CommandRecorded]) -> str:

@@ -32,7 +32,7 @@ from shared.control import (
     may,
     propose,
 )
-from shared.control.fence import FenceError, Move, Order, each, last_move, repair
+from shared.control.fence import Authority, FenceError, Move, each, last_move, repair
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL, marks_of, read_control
 from shared.log import CLOSED, Log, TruncatedLogError, UnavailableError
@@ -105,7 +105,7 @@ class ControlWriter:
         state = await self.state()
         if not isinstance(command, Halt) and (missing := self.missing()) is not None:
             raise RefusedError(missing)
-        fences = Move(self.log, command, Order(chosen, actor, reason), state.partitions)
+        fences = Move(self.log, command, Authority(chosen, actor, reason), state.partitions)
         known = state.version if expects is None else min(expects, state.version)
         for _ in range(RACES):
             answer = propose(
@@ -164,12 +164,12 @@ class ControlWriter:
     async def _repaired(self, state: State, actor: str, reason: str) -> tuple[int, ...]:
         """Set the fences that do not match ``control``, as after a crash between the two steps of a command, and return
         their partitions. Raises ``FenceError``."""
-        order = Order(last_move(await self._since(0)), actor, reason)
+        authority = Authority(last_move(await self._since(0)), actor, reason)
         if not state.halted and await self._halt_under_way(state):
             await anyio.sleep(UNDER_WAY_S)
             if (await self.state()).halted:
                 return ()
-        reached = await repair(self.log, state.partitions, order, halted=state.halted)
+        reached = await repair(self.log, state.partitions, authority, halted=state.halted)
         if reached.faults:
             where = "; ".join(f"partition {partition}: {fault}" for partition, fault in sorted(reached.faults.items()))
             raise FenceError(f"fences were not reached, and count as closed. {where}. Issue the command again")

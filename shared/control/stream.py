@@ -13,7 +13,7 @@ from schemas.codec import Encoded, Envelope, encode
 from schemas.control import CommandRecorded
 from schemas.operations import ControlRefused
 from shared.control import ControlReader, RefusedEntry
-from shared.log import START, Entry, Log, Mark, Position, StreamKey, preceding
+from shared.log import START, Entry, Log, Position, ReadMark, StreamKey, preceding
 from shared.log.identity import digest_of
 
 CONTROL: Final = StreamKey("control")
@@ -25,13 +25,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def marks_of(reader: ControlReader) -> tuple[Mark, ...]:
+def marks_of(reader: ControlReader) -> tuple[ReadMark, ...]:
     """Return the marks that identify the log which was read: its last entry, and the last one that counts. The latter
     must still be there; a refused one may have been deleted since."""
     marks = []
     for read, kept in ((reader.newest_folded, True), (reader.newest, False)):
         if read is not None and (kept or read != reader.newest_folded):
-            marks.append(Mark(CONTROL, Position(read.entry, read.number, digest_of(read.data)), kept))
+            marks.append(ReadMark(CONTROL, Position(read.entry, read.number, digest_of(read.data)), kept))
     return tuple(marks)
 
 

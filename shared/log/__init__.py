@@ -7,7 +7,7 @@ Guaranteed
     A commit is atomic. It writes all of its outputs, the new positions, the snapshot (``memo``), the group's running
     digests (``shared.log.written``) and the offsets of the consumer groups, or it writes nothing.
 
-    A commit is refused (``FencedError``) unless it is made under the newest claim of its group, and starts from the
+    A commit is refused (``SupersededError``) unless it is made under the newest claim of its group, and starts from the
     positions that the group has.
 
     A commit whose reply was lost may be sent again. It is applied once.
@@ -95,7 +95,7 @@ class Owner(NamedTuple):
         return f"{self.label} (pid {self.pid} on {self.host})"
 
 
-class Mark(NamedTuple):
+class ReadMark(NamedTuple):
     """An entry that was read: its stream, and the position after it.
 
     ``kept``: the entry must still exist. If this is false, it may have been trimmed or deleted since."""
@@ -145,7 +145,7 @@ class Commit(NamedTuple):
     memo: bytes = b""
     since: Mapping[str, str] = {}
     fence: str | None = None
-    known: Sequence[Mark] = ()
+    known: Sequence[ReadMark] = ()
 
 
 class Committed(NamedTuple):
@@ -213,7 +213,7 @@ class TruncatedLogError(RuntimeError):
         self.lost = lost
 
 
-class FencedError(RuntimeError):
+class SupersededError(RuntimeError):
     """Another process owns the group now, or the group is not at the positions that the commit starts from.
 
     The process that gets this error must stop. Nothing of its batch was written."""
@@ -268,7 +268,7 @@ class Log(Protocol):
         Entry ids never fall, but this clock may be set back; then ids do not advance until it has caught up. Raises
         ``UnavailableError``."""
 
-    async def check(self, marks: Sequence[Mark]) -> None:
+    async def check(self, marks: Sequence[ReadMark]) -> None:
         """Compare entries that were read with the log, in one round trip to each server unless an entry is missing.
 
         Raises ``TruncatedLogError`` for the first mark that the log contradicts."""
@@ -285,7 +285,7 @@ class Log(Protocol):
         process of this host that no longer exists."""
 
     async def renew(self, claim: Claim) -> None:
-        """Extend the lease. Raises ``FencedError``, ``TruncatedLogError``."""
+        """Extend the lease. Raises ``SupersededError``, ``TruncatedLogError``."""
 
     async def release(self, claim: Claim) -> None:
         """End the lease, so that the next claim need not wait. Do nothing if there is a newer claim."""
@@ -293,7 +293,7 @@ class Log(Protocol):
     async def commit(self, claim: Claim, commit: Commit) -> Committed:
         """Write the batch atomically, and extend the lease. The same commit may be sent again: it is applied once.
 
-        Raises ``FencedError``, ``HaltedError``, ``TruncatedLogError``, ``UnavailableError``."""
+        Raises ``SupersededError``, ``HaltedError``, ``TruncatedLogError``, ``UnavailableError``."""
 
     async def fence(self, partition: int) -> str:
         """Return the mark of a partition's fence: ``open <command id>`` or ``closed <command id>``.
@@ -327,7 +327,7 @@ class Log(Protocol):
     async def tail(self, place: StreamKey, count: int) -> list[Entry]:
         """Return the newest ``count`` entries, oldest first."""
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         """Append an entry under exactly ``entry_id``, and return true. If the id is not greater than the newest, return
         false; nothing is written then.
 

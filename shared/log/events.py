@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.codec import Envelope, UnreadableError, decode
 from shared.log import Entry, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 OnUnreadable = Callable[[Entry, str], None]
 """Is called with each entry that cannot be decoded, and the reason."""
@@ -41,11 +41,11 @@ class _Span:
         self.count, self.detail = 0, detail
 
     def holds(self, entry: Entry) -> bool:
-        return order(self.first) <= order(entry.id) <= order(self.last)
+        return id_order(self.first) <= id_order(entry.id) <= id_order(self.last)
 
     def add(self, entry: Entry) -> None:
         self.count += 1
-        self.first, self.last = min(self.first, entry.id, key=order), max(self.last, entry.id, key=order)
+        self.first, self.last = min(self.first, entry.id, key=id_order), max(self.last, entry.id, key=id_order)
 
 
 class Unreadable:

@@ -7,8 +7,8 @@ that it read, and compares it with the log.
 
 from hashlib import sha1
 
-from shared.log import START, Claim, Extent, Lost, Mark, Position, StreamKey, TruncatedLogError
-from shared.log.leases import order
+from shared.log import START, Claim, Extent, Lost, Position, ReadMark, StreamKey, TruncatedLogError
+from shared.log.leases import id_order
 
 
 def digest_of(data: bytes) -> str:
@@ -19,7 +19,7 @@ def digest_of(data: bytes) -> str:
     return sha1(data, usedforsecurity=False).hexdigest()
 
 
-def fault(mark: Mark, there: bytes | None, extent: Extent | None) -> str | None:
+def fault(mark: ReadMark, there: bytes | None, extent: Extent | None) -> str | None:
     """Return in words how the log contradicts a mark, or None if it does not.
 
     ``there``: the bytes of the entry with the mark's id, None if there is no such entry. ``extent``: the extent of the
@@ -33,13 +33,13 @@ def fault(mark: Mark, there: bytes | None, extent: Extent | None) -> str | None:
     if extent is None:
         raise TypeError("where the entry is not there, the extent of the stream is needed")
     trimmed = position.seen <= extent.added - extent.length
-    deleted = order(position.id) <= order(extent.deleted)
+    deleted = id_order(position.id) <= id_order(extent.deleted)
     if (trimmed or deleted) and not mark.kept:
         return None
     return f"entry {position.id} is gone, {position.seen} were read and {extent.added} were ever written"
 
 
-def truncated(mark: Mark, last: str, why: str) -> TruncatedLogError:
+def truncated(mark: ReadMark, last: str, why: str) -> TruncatedLogError:
     """Return the error for a mark that the log contradicts. ``last``: the newest id of the stream."""
     return TruncatedLogError(
         f"{mark.place.key} is not the stream that was read up to {mark.position.id}: {why}. The server lost its last "

@@ -36,7 +36,7 @@ from typing import Any
 import msgspec
 
 from schemas.catalogue import STREAMS
-from shared.log import START, Claim, Extent, FencedError, Owner, Position, TruncatedLogError
+from shared.log import START, Claim, Extent, Owner, Position, SupersededError, TruncatedLogError
 from shared.log.identity import rolled_back
 from shared.log.written import FIELD, RunningDigest
 
@@ -111,7 +111,7 @@ def digest_words(
     return f"{FIELD}{stream}", "on" if stream in before else "new", f"{grown.entries} {grown.digest.hex()}"
 
 
-def refusal(claim: Claim, reply: Sequence[bytes]) -> FencedError | TruncatedLogError:
+def refusal(claim: Claim, reply: Sequence[bytes]) -> SupersededError | TruncatedLogError:
     """Return the error for a reply that refuses a commit or a renewal."""
     what = f"group {claim.group!r} of partition {claim.partition}"
     if reply[0] == b"FENCED":
@@ -120,12 +120,12 @@ def refusal(claim: Claim, reply: Sequence[bytes]) -> FencedError | TruncatedLogE
             f"{owner_of(held)} under epoch {epoch}" if held else "nobody: the server was emptied, or the hash deleted"
         )
         said = f"{what} belongs to {holder}; {claim.owner} held epoch {claim.epoch}; nothing was written"
-        return FencedError(said) if epoch > claim.epoch else rolled_back(claim, said)
+        return SupersededError(said) if epoch > claim.epoch else rolled_back(claim, said)
     if reply[0] == b"MOVED":
         stream, stands, starts = (part.decode() for part in reply[1:4])
-        return FencedError(
+        return SupersededError(
             f"{what} stands at {stands} on {stream!r}, the commit starts at {starts}; nothing was written"
         )
     said = f"{what}: the commit does not follow the last one that was applied; nothing was written"
     other = owner_of(reply[1]) if reply[1] else None
-    return FencedError(f"{said}. It belongs to {other}") if other != claim.owner else rolled_back(claim, said)
+    return SupersededError(f"{said}. It belongs to {other}") if other != claim.owner else rolled_back(claim, said)

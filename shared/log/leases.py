@@ -20,7 +20,7 @@ CONTAINER: Final = re.compile("[0-9a-f]{12}")
 """The host name that Docker gives a container: its id. A restarted container keeps it and has a new namespace."""
 
 
-def order(entry_id: str) -> tuple[int, int]:
+def id_order(entry_id: str) -> tuple[int, int]:
     """Return the sort key of an entry id: milliseconds and sequence."""
     moment, _, sequence = entry_id.partition("-")
     return int(moment), int(sequence or 0)

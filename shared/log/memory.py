@@ -21,12 +21,12 @@ from shared.log import (
     Committed,
     Entry,
     Extent,
-    FencedError,
     GroupView,
-    Mark,
     Owner,
     Position,
+    ReadMark,
     StreamKey,
+    SupersededError,
 )
 from shared.log.identity import fault, rolled_back, truncated
 from shared.log.leases import (
@@ -36,9 +36,9 @@ from shared.log.leases import (
     check_partitioned,
     group_owned_error,
     halted,
+    id_order,
     is_open,
     lease_runs,
-    order,
     owner_is_dead,
     owner_is_running,
 )
@@ -62,7 +62,7 @@ class _Stream:
 
     def behind(self, entry_id: str) -> int:
         """Return the index of the first entry after ``entry_id``."""
-        return bisect_right(self.orders, order(entry_id))
+        return bisect_right(self.orders, id_order(entry_id))
 
 
 @dataclass
@@ -105,7 +105,7 @@ class MemoryLog:
         await checkpoint()
         return self._now()
 
-    async def check(self, marks: Sequence[Mark]) -> None:
+    async def check(self, marks: Sequence[ReadMark]) -> None:
         """See ``Log.check``."""
         await checkpoint()
         self._compare(marks)
@@ -171,12 +171,12 @@ class MemoryLog:
         self._refuse_halted(claim, commit)
         for stream, before in commit.before.items():
             if state.positions[stream][:2] != before[:2]:
-                raise FencedError(
+                raise SupersededError(
                     f"group {claim.group!r} stands at {state.positions[stream].id} on {stream!r}, "
                     f"the commit starts at {before.id}; nothing was written"
                 )
         self._compare(
-            [Mark(StreamKey(stream, claim.partition), at) for stream, at in commit.after.items() if at.digest]
+            [ReadMark(StreamKey(stream, claim.partition), at) for stream, at in commit.after.items() if at.digest]
         )
         first: dict[str, str] = {}
         last: dict[str, str] = {}
@@ -254,13 +254,13 @@ class MemoryLog:
         entries = self._streams.get(place, _Stream()).entries
         return entries[max(len(entries) - count, 0) :]
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         """See ``Log.append_at``."""
         await checkpoint()
         self._compare(marks)
-        if order(entry_id) <= self._streams.get(place, _Stream()).last:
+        if id_order(entry_id) <= self._streams.get(place, _Stream()).last:
             return False
-        self._append(place, order(entry_id), data)
+        self._append(place, id_order(entry_id), data)
         self._wake()
         return True
 
@@ -303,7 +303,7 @@ class MemoryLog:
     def trim(self, place: StreamKey, first: str) -> None:
         """Drop the entries before ``first``, as an operator's ``XTRIM MINID`` would."""
         stream = self._streams.setdefault(place, _Stream())
-        count = sum(1 for held in stream.orders if held < order(first))
+        count = sum(1 for held in stream.orders if held < id_order(first))
         if count:
             stream.deleted = stream.entries[count - 1].id
             del stream.entries[:count], stream.orders[:count]
@@ -346,7 +346,7 @@ class MemoryLog:
         found = {stream: self._shown.get((group, StreamKey(stream, partition)), Position()) for stream in streams}
         return {stream: Position(*at[:2]) for stream, at in found.items() if at.id != START}
 
-    def _compare(self, marks: Sequence[Mark]) -> None:
+    def _compare(self, marks: Sequence[ReadMark]) -> None:
         for mark in marks:
             stream = self._streams.get(mark.place, _Stream())
             at = stream.behind(mark.position.id) - 1
@@ -374,7 +374,7 @@ class MemoryLog:
                 f"group {claim.group!r} of partition {claim.partition} belongs to {holder}; "
                 f"{claim.owner} held epoch {claim.epoch}; nothing was written"
             )
-            raise rolled_back(claim, said) if state is None or state.epoch < claim.epoch else FencedError(said)
+            raise rolled_back(claim, said) if state is None or state.epoch < claim.epoch else SupersededError(said)
         return state
 
     def _token(self, group: str, partition: int, state: _Group, owner: Owner) -> None:
@@ -384,13 +384,13 @@ class MemoryLog:
     def _follows(self, claim: Claim, state: _Group) -> None:
         if state.token != self._tokens[claim.group, claim.partition, claim.epoch, claim.owner]:
             said = f"group {claim.group!r}: the commit does not follow the last one that was applied"
-            raise FencedError(said) if state.owner != claim.owner else rolled_back(claim, said)
+            raise SupersededError(said) if state.owner != claim.owner else rolled_back(claim, said)
 
     def _collect(self, after: Mapping[StreamKey, str], count: int) -> list[Entry]:
         found: list[Entry] = []
         for place, entry_id in after.items():
             stream = self._streams.get(place)
-            if stream is not None and stream.last > order(entry_id):
+            if stream is not None and stream.last > id_order(entry_id):
                 start = stream.behind(entry_id)
                 found += stream.entries[start : start + count]
         return found

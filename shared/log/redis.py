@@ -28,8 +28,8 @@ from shared.log import (
     Entry,
     Extent,
     GroupView,
-    Mark,
     Owner,
+    ReadMark,
     StreamKey,
     UnavailableError,
     preceding,
@@ -107,7 +107,7 @@ class RedisLog:
         """See ``Log.time``."""
         return await self._router.at(groups_key(partition), _now_ms)
 
-    async def check(self, marks: Sequence[Mark]) -> None:
+    async def check(self, marks: Sequence[ReadMark]) -> None:
         """See ``Log.check``."""
 
         async def compare() -> None:
@@ -277,7 +277,7 @@ class RedisLog:
                 break
         return entries[::-1]
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         """See ``Log.append_at``. A server cannot lose entries between two commands of one connection, so comparing and
         appending over the same one is as safe as a single atomic command."""
         sent = 0
@@ -356,8 +356,8 @@ class RedisLog:
                     f"needs Redis 7.0 or Valkey, and once a user who may call FUNCTION LOAD (`conclave prepare`)"
                 ) from None
 
-    def _by_server(self, marks: Sequence[Mark]) -> dict[int, list[Mark]]:
-        servers: dict[int, list[Mark]] = {}
+    def _by_server(self, marks: Sequence[ReadMark]) -> dict[int, list[ReadMark]]:
+        servers: dict[int, list[ReadMark]] = {}
         for mark in marks:
             servers.setdefault(self._router.server_of(mark.place.key), []).append(mark)
         return servers
@@ -408,7 +408,7 @@ class RedisLog:
         return await self._router.at(key, lambda connection: connection.call((verb, key, *words)))
 
 
-async def _compare(connection: Connection, marks: Sequence[Mark]) -> None:
+async def _compare(connection: Connection, marks: Sequence[ReadMark]) -> None:
     """Compare entries that were read with the log, over this connection. Raises ``TruncatedLogError``."""
     if not marks:
         return
@@ -446,9 +446,11 @@ async def _extent(connection: Connection, place: StreamKey) -> Extent:
         raise
 
 
-def _known(claim: Claim, commit: Commit) -> list[Mark]:
+def _known(claim: Claim, commit: Commit) -> list[ReadMark]:
     """Return the entries that a commit depends on: those in its ``known``, and those at its new positions."""
-    read = (Mark(StreamKey(stream, claim.partition), after) for stream, after in commit.after.items() if after.digest)
+    read = (
+        ReadMark(StreamKey(stream, claim.partition), after) for stream, after in commit.after.items() if after.digest
+    )
     return [*commit.known, *read]
 
 

@@ -11,7 +11,7 @@ The process dies after its commit is applied
     All of the batch is on the log. The next process goes on with the entry after it.
 The reply to a commit is lost
     The log sends the same commit again. The server applies it once.
-Another process has taken the group over (``FencedError``)
+Another process has taken the group over (``SupersededError``)
     Nothing is written. The process stops.
 The fence of the partition was moved since the batch was handled (``HaltedError``)
     Nothing is written. The host rebuilds the state and handles the batch again, under the new mark.
@@ -27,9 +27,9 @@ from typing import Final
 
 from schemas.codec import Encoded, encode
 from schemas.operations import GroupRecreated
-from shared.log import START, Claim, Commit, Entry, Log, Lost, Mark, Owner, Position, StreamKey
+from shared.log import START, Claim, Commit, Entry, Log, Lost, Owner, Position, ReadMark, StreamKey
 from shared.log.identity import digest_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.written import RunningDigest, Written, running
 from shared.runtime.claims import claim_group
 from shared.runtime.clock import ServerClock
@@ -163,18 +163,18 @@ class Commits:
         self.report((), outputs, started_ns=now, handled_ns=now)
 
     async def renew(self) -> None:
-        """Renew the lease without a commit. Raises ``FencedError``."""
+        """Renew the lease without a commit. Raises ``SupersededError``."""
         await self.log.renew(self.claim)
         self.committed_at = time.monotonic()
 
     async def renew_if_due(self) -> None:
-        """Renew the lease, if that is due. Called wherever work may take long. Raises ``FencedError``."""
+        """Renew the lease, if that is due. Called wherever work may take long. Raises ``SupersededError``."""
         if time.monotonic() - self.committed_at > RENEW_AFTER_S:
             await self.renew()
 
     async def check(self) -> None:
         """Compare the entries read last with what the log has in their place. Raises ``TruncatedLogError``."""
-        read = (Mark(key, self.positions[stream]) for stream, key in self.keys.items())
+        read = (ReadMark(key, self.positions[stream]) for stream, key in self.keys.items())
         await self.log.check([*self.control.marks, *read])
 
     async def check_new_connection(self) -> None:
@@ -223,7 +223,7 @@ class Commits:
         for entry in entries:
             if entry.place is not key:  # the first of its stream
                 key = entry.place
-                written_ms = order(entry.id)[0]
+                written_ms = id_order(entry.id)[0]
                 oldest_ms = written_ms if oldest_ms is None else min(oldest_ms, written_ms)
             consumed[key.stream] = consumed.get(key.stream, 0) + 1
         self.telemetry.batch(

@@ -11,7 +11,7 @@ from schemas.control import CommandRecorded
 from shared.control import ControlReader, State
 from shared.control.stamps import Stamp, TruncatedError, holds
 from shared.control.stream import folded, marks_of, read_control
-from shared.log import Entry, Log, Mark
+from shared.log import Entry, Log, ReadMark
 
 
 class ControlFollower:
@@ -24,7 +24,7 @@ class ControlFollower:
         self._log = log
         self._new_reader = new_reader
         self.reader = new_reader()
-        self._marks: tuple[object, tuple[Mark, ...]] = (None, ())
+        self._marks: tuple[object, tuple[ReadMark, ...]] = (None, ())
 
     @property
     def state(self) -> State:
@@ -32,7 +32,7 @@ class ControlFollower:
         return self.reader.state
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[ReadMark, ...]:
         """The marks of the entries read. Every commit needs them, so they are kept until another entry is read."""
         if self._marks[0] is not self.reader.newest:
             self._marks = self.reader.newest, marks_of(self.reader)

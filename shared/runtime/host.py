@@ -30,7 +30,7 @@ The clock
 
 The end
     After ``stop``: finish the batch, commit, release the claim. The host never ends silently otherwise. It raises
-    ``FencedError`` (another process owns the group), ``GapError`` (entries were trimmed before they were read),
+    ``SupersededError`` (another process owns the group), ``GapError`` (entries were trimmed before they were read),
     ``ControlError`` (the control log cannot be trusted or understood), or ``LostGroupError`` (the group's record is
     gone, and its state cannot be rebuilt).
 """
@@ -46,8 +46,18 @@ from schemas.control import CommandRecorded
 from shared.control import ControlError, ControlReader, State
 from shared.control.stamps import Stamp, TruncatedError, missing_stamp
 from shared.control.stream import CONTROL
-from shared.log import Entry, FencedError, HaltedError, Log, Lost, Owner, StreamKey, TruncatedLogError, UnavailableError
-from shared.log.leases import order
+from shared.log import (
+    Entry,
+    HaltedError,
+    Log,
+    Lost,
+    Owner,
+    StreamKey,
+    SupersededError,
+    TruncatedLogError,
+    UnavailableError,
+)
+from shared.log.leases import id_order
 from shared.log.written import Written
 from shared.recovery.storage import Storage
 from shared.runtime.clock import ClockAlarms, ServerClock
@@ -237,7 +247,7 @@ class Host(Generic[S]):
     async def _follow_clock(self, events: Sequence[Entry]) -> None:
         """Read the clock again if the newest of these entries does not fit it: this process lags, or a clock was
         set."""
-        if events and abs(order(events[-1].id)[0] - self.clock.now_ms()) > NEW_MS:
+        if events and abs(id_order(events[-1].id)[0] - self.clock.now_ms()) > NEW_MS:
             await self._read_clock()
 
     async def _on_new_connection(self) -> None:
@@ -269,7 +279,7 @@ class Host(Generic[S]):
             if self.service.ticks:
                 await self._follow_clock(events)
             paused_ns = await self._hand_over(commands, received, outputs)
-        except (ControlError, FencedError, TruncatedLogError, UnavailableError):
+        except (ControlError, SupersededError, TruncatedLogError, UnavailableError):
             raise
         except Exception as error:
             await self._recover(events, error)

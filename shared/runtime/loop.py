@@ -134,8 +134,8 @@ class Loop:
         self._supervised.ready()
 
     async def alive(self) -> None:
-        """Renew the leases and give a sign of life, at most once a second. Raises ``FencedError`` if another process
-        has taken a group over."""
+        """Renew the leases and give a sign of life, at most once a second. Raises ``SupersededError`` if another
+        process has taken a group over."""
         if time.monotonic() - self._renewed_at >= RENEW_S:
             for claim in self.claims:
                 await self.log.renew(claim)

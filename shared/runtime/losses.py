@@ -31,9 +31,9 @@ from shared.control import ControlError, ControlReader, State
 from shared.control.issuing import current
 from shared.control.stamps import Stamp, holds, stamp_of
 from shared.control.stream import CONTROL, read_control
-from shared.log import START, Entry, Log, Lost, Mark, Position, StreamKey, TruncatedLogError
+from shared.log import START, Entry, Log, Lost, Position, ReadMark, StreamKey, TruncatedLogError
 from shared.log.identity import digest_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.recovery.fencing import close_fence
 from shared.runtime.commits import Commits
 from shared.runtime.entries import dead_letter
@@ -76,7 +76,7 @@ class Losses:
         commits = self._commits
         for stream, key in commits.keys.items():
             extent = await self._log.extent(key)
-            self.newest_ms = max(self.newest_ms, order(extent.last)[0])
+            self.newest_ms = max(self.newest_ms, id_order(extent.last)[0])
             position = commits.positions[stream]
             trimmed = extent.added - extent.length
             if position.id == START and position.seen < trimmed:
@@ -133,7 +133,7 @@ class Losses:
         for stream, key in commits.keys.items():
             position = commits.positions[stream]
             try:
-                await self._log.check([Mark(key, position)])
+                await self._log.check([ReadMark(key, position)])
                 continue
             except TruncatedLogError as error:
                 lost.append(error.lost)

@@ -18,7 +18,7 @@ from shared.control.alarmed import AlarmedEntries
 from shared.control.stream import alarm_of, patience
 from shared.log import START, Entry, StreamKey
 from shared.log.events import Unreadable, events_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.written import Written
 from shared.runtime.commits import Commits
 
@@ -98,7 +98,7 @@ class ControlAlarms:
 
     def _age_s(self, entry: Entry, newest: Entry) -> float:
         """Return how much older an entry is than the newest one, by the server's clock."""
-        return max(order(newest.id)[0] - order(entry.id)[0], 0) / 1000
+        return max(id_order(newest.id)[0] - id_order(entry.id)[0], 0) / 1000
 
 
 class Notes:

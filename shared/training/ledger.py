@@ -14,10 +14,10 @@ from schemas.codec import Envelope, encode
 from schemas.control import SetTrainingPolicy
 from schemas.training import TrainingEvent, TrainingRequested
 from shared.control.issuing import RefusedError
-from shared.log import START, Log, Mark, Position, StreamKey
+from shared.log import START, Log, Position, ReadMark, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.log.identity import digest_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.training.jobs import Jobs
 
 TRAINING: Final = StreamKey("training")
@@ -82,11 +82,11 @@ class TrainingWriter:
                 return
         raise RefusedError(f"{RACES} other events were appended first, one after another; try again")
 
-    def _marks(self) -> list[Mark]:
-        return [Mark(TRAINING, self._newest, kept=True)]
+    def _marks(self) -> list[ReadMark]:
+        return [ReadMark(TRAINING, self._newest, kept=True)]
 
     def _next(self, at: int) -> str:
         """Return an id after the last one: from the given time (ms), or from the last id where the clock is earlier
         than it."""
-        moment, sequence = order(self.last)
+        moment, sequence = id_order(self.last)
         return f"{at}-0" if at > moment else f"{moment}-{sequence + 1}"

@@ -10,9 +10,9 @@ import anyio
 from schemas.codec import decode
 from schemas.market import BarClosed
 from schemas.venue import BarsAbsent
+from services.feed.live.client import open_client
 from services.feed.live.main import Plan, feed_exchanges
 from services.feed.live.state import LiveSeries, Rules
-from services.feed.live.venue import open_venue
 from shared.log import StreamKey
 from shared.log.memory import MemoryLog
 from shared.runtime.clock import ProcessClock, ServerClock
@@ -58,7 +58,7 @@ class Installation:
             self.counts += await feed_exchanges(
                 loop,
                 self.plan,
-                lambda name: open_venue(
+                lambda name: open_client(
                     name,
                     [each.market for each in self.plan.series],
                     local=self.exchange.url,

@@ -23,7 +23,7 @@ from services.executor.settlement import Settled
 from services.executor.state import State
 from shared.control import State as Control
 from shared.exchanges import Credentials
-from shared.log import FencedError, UnavailableError
+from shared.log import SupersededError, UnavailableError
 from shared.log.redis import RedisLog
 from shared.runtime.clock import ServerClock
 from shared.runtime.host import Host
@@ -139,7 +139,7 @@ async def _trade(url: str, address: str, draw: random.Random, step: str, take_ov
             while host.commits.uncommitted:
                 await anyio.sleep(0.02)
             tasks.cancel_scope.cancel()
-    except* FencedError:
+    except* SupersededError:
         code = FENCED
     except* UnavailableError:
         code = TRY_AGAIN  # a supervisor would start it again

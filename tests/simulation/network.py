@@ -25,11 +25,11 @@ from shared.log import (
     Committed,
     Entry,
     Extent,
-    FencedError,
     GroupView,
-    Mark,
     Owner,
+    ReadMark,
     StreamKey,
+    SupersededError,
     UnavailableError,
     preceding,
 )
@@ -71,7 +71,7 @@ class ServerLog(MemoryLog):
     def _follows(self, claim: Claim, state: Any) -> None:
         super()._follows(claim, state)
         if self._sent_after is not None and state.token != self._sent_after:
-            raise FencedError(f"group {claim.group!r}: the commit does not follow the last one that was applied")
+            raise SupersededError(f"group {claim.group!r}: the commit does not follow the last one that was applied")
 
     def _append(self, place: StreamKey, at: tuple[int, int], data: bytes) -> None:
         super()._append(place, at, data)
@@ -283,7 +283,7 @@ class Connection:
         """See ``Log.time``."""
         return int(await self._call("time", partition))
 
-    async def check(self, marks: Sequence[Mark]) -> None:
+    async def check(self, marks: Sequence[ReadMark]) -> None:
         """See ``Log.check``."""
         if marks:
             await self._call("check", list(marks))
@@ -338,7 +338,7 @@ class Connection:
         entries: list[Entry] = await self._call("tail", place, count)
         return entries
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         """See ``Log.append_at``. If it was sent more than once, the entry may be there because of the first time."""
         added, sent = await self._persist("append_at", (place, entry_id, data), {"marks": marks})
         if added or sent == 1:

@@ -22,7 +22,7 @@ from services.console.run.retrying import Letter, original, retry, unsound
 from shared.archive import stream_entries
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.process import opened_log, reached_log
 
 SHOWN_BYTES: Final = 4096
@@ -142,7 +142,7 @@ async def newest(log: Log, partitions: int, filters: Filters, last: int) -> tupl
                 count += 1
         found += letters
     echo_unreadable(unreadable)
-    found.sort(key=lambda letter: order(letter.entry))
+    found.sort(key=lambda letter: id_order(letter.entry))
     return [letter._replace(retried=retried.get(letter.id)) for letter in found[max(len(found) - last, 0) :]], count
 
 
@@ -182,7 +182,7 @@ def as_json(letter: Letter) -> dict[str, Any]:
     event, place = letter.event, letter.place
     return {
         "letter": letter.id,
-        "at": order(letter.entry)[0],
+        "at": id_order(letter.entry)[0],
         "partition": letter.partition,
         "entry": letter.entry,
         "service": event.service,
@@ -240,5 +240,5 @@ def hexdump(data: bytes) -> Iterator[str]:
 
 
 def _moment(letter: Letter) -> str:
-    ms = min(order(letter.entry)[0], 253_402_300_799_000)  # an id may name any time; 9999-12-31 is the last date
+    ms = min(id_order(letter.entry)[0], 253_402_300_799_000)  # an id may name any time; 9999-12-31 is the last date
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

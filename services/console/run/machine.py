@@ -11,7 +11,7 @@ from shared.control import State
 from shared.control.serving import why_unserved
 from shared.log import GroupView, Log, StreamKey
 from shared.log.events import events_of, reported_elsewhere
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.clock import APART_MS, ServerClock
 from shared.server.security import SecurityCheck
 
@@ -45,7 +45,7 @@ async def clocks(log: Log, partitions: int) -> list[SecurityCheck]:
     apart = f"this machine is {clock.apart_ms / 1000:+.1f} s from the server"
     checks = [SecurityCheck("clock", "wrong", apart, do) if abs(clock.apart_ms) > APART_MS else _good("clock", apart)]
     places = [StreamKey(stream, partition) for partition in range(partitions) for stream in CLOCKED]
-    extents = {place.key: order((await log.extent(place)).last)[0] for place in places}
+    extents = {place.key: id_order((await log.extent(place)).last)[0] for place in places}
     key, newest_ms = max(extents.items(), key=lambda each: each[1])
     behind_s = (newest_ms - clock.now_ms()) / 1000
     if behind_s * 1000 > APART_MS:

@@ -13,7 +13,7 @@ from shared.control.issuing import RefusedError, current
 from shared.log import Entry, Log, StreamKey, preceding
 from shared.log.connection import ServerError
 from shared.log.events import events_of, reported_elsewhere
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.training.ledger import TrainingWriter
 
 RAW_CHARACTERS: Final = 2000
@@ -155,7 +155,7 @@ async def _copy(log: Log, entry: Entry) -> str | None:
 
 async def _append(log: Log, place: StreamKey, data: bytes) -> str:
     for _ in range(RACES):
-        newest = order((await log.extent(place)).last)[0]
+        newest = id_order((await log.extent(place)).last)[0]
         entry_id = f"{max(await log.time(place.partition), newest + 1)}-0"
         if await log.append_at(place, entry_id, data):
             return entry_id

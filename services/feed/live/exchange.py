@@ -7,8 +7,8 @@ from typing import Final, Protocol
 import anyio
 
 from services.feed.live import core, health
+from services.feed.live.client import ClosedError, ExchangeClient
 from services.feed.live.state import Effects, Live, LiveSeries, Page, Read, Rules, SeriesState, StoppedError
-from services.feed.live.venue import ClosedError, Venue
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
 from shared.exchanges import BusyError, UnreachableError
@@ -47,10 +47,10 @@ class Exchange:
     """One exchange, from its start to ``stop``. All times are the exchange's, in milliseconds."""
 
     def __init__(
-        self, name: str, venue: Venue, live: Live, rules: Rules, writer: Committing, stop: anyio.Event
+        self, name: str, client: ExchangeClient, live: Live, rules: Rules, writer: Committing, stop: anyio.Event
     ) -> None:
         self._name = name
-        self._venue = venue
+        self._client = client
         self._live = live
         self._rules = rules
         self._writer = writer
@@ -98,10 +98,10 @@ class Exchange:
         self._writer.begin(self._name, history, self.now())
         for state in self._live.of(self._name):
             interval = interval_text(state.series.interval_ms)
-            if interval not in self._venue.intervals():
+            if interval not in self._client.intervals():
                 raise SourceError(
                     f"{self._name} has no bars of {interval} for {state.series.market}; it has"
-                    f" {', '.join(self._venue.intervals())}"
+                    f" {', '.join(self._client.intervals())}"
                 )
         await self._list()
         if all(state.stopped for state in self._live.of(self._name)):
@@ -112,7 +112,7 @@ class Exchange:
         """Measure the clock. Return false if there was no answer, or it took so long that it says little."""
         before = self._writer.loop.clock.now_ms()
         try:
-            time_ms = await self._venue.time_ms()
+            time_ms = await self._client.time_ms()
         except (BusyError, UnreachableError) as error:
             self._failed(error)
             return False
@@ -125,7 +125,7 @@ class Exchange:
     async def _list(self) -> bool:
         """Read which markets are traded. Return false if the exchange did not answer."""
         try:
-            listings = await self._venue.markets()
+            listings = await self._client.markets()
         except (BusyError, UnreachableError) as error:
             self._failed(error)
             return False
@@ -176,7 +176,7 @@ class Exchange:
                 if asked_at < self._busy_until:
                     core.failed(state, asked_at, self._busy_until - asked_at)
                     return
-                rows = await self._venue.page(read)
+                rows = await self._client.page(read)
             except (BusyError, UnreachableError) as error:
                 wait_ms = self._failed(error)
                 core.failed(state, self.now(), wait_ms)
@@ -219,7 +219,7 @@ class Exchange:
             if state.subscribed_at is None:
                 state.subscribed_at = self.now()
             try:
-                rows = await self._venue.next_rows(state.series)
+                rows = await self._client.next_rows(state.series)
             except ClosedError as error:
                 fruitless += 1
                 self._closed(error)
@@ -262,7 +262,7 @@ class Exchange:
         )
         if every:
             health.interrupted(self._live, self._name, "silent", now, "the connection lived, and brought no row")
-        await self._venue.drop(None if every else series)
+        await self._client.drop(None if every else series)
 
     def _show_progress(self, now: int) -> None:
         late = [state for state in self._live.of(self._name) if not state.stopped and state.missing_bars(now) > 2]

@@ -15,9 +15,9 @@ from schemas.market import BarClosed
 from services.feed import core as files
 from services.feed.backlog import Backlog
 from services.feed.live import core
+from services.feed.live.client import PAGE, PAGES, ExchangeClient, open_client
 from services.feed.live.exchange import Exchange
 from services.feed.live.state import GROUP, Clock, Effects, Live, LiveSeries, Rules, StoppedError
-from services.feed.live.venue import PAGE, PAGES, Venue, open_venue
 from shared.bars.markets import named_markets
 from shared.bars.rows import Series, SourceError
 from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
@@ -57,8 +57,8 @@ async def feed_markets(loop: Loop, settings: Settings, markets: Iterable[str], s
         for name in {each.exchange for each in series}
     }
 
-    def opened(name: str) -> Venue:
-        return open_venue(
+    def opened(name: str) -> ExchangeClient:
+        return open_client(
             name,
             [each.market for each in series if each.exchange == name],
             local=chosen.local,
@@ -80,7 +80,7 @@ async def feed_markets(loop: Loop, settings: Settings, markets: Iterable[str], s
 async def feed_exchanges(
     loop: Loop,
     plan: Plan,
-    open_venue: Callable[[str], Venue],
+    open_client: Callable[[str], ExchangeClient],
     *,
     partitions: int = 1,
     window: int = 2000,
@@ -92,7 +92,8 @@ async def feed_exchanges(
 
     A server that lost its last writes is noticed: ``LogTruncated`` is raised, and the bars are read again.
 
-    Raises ``OwnedError``, ``FencedError``, ``UnavailableError``, and ``SourceError`` if the plan cannot be followed."""
+    Raises ``OwnedError``, ``SupersededError``, ``UnavailableError``, and ``SourceError`` if the plan cannot be
+    followed."""
     _check(plan)
     async with loop.owned(partitions, take_over=take_over):
         sent: dict[Series, int] = {}
@@ -106,7 +107,7 @@ async def feed_exchanges(
                 await writer.report_lost(sent)
             loop.ready()
             try:
-                await loop.alongside(partial(_watch_all, writer, plan, open_venue, stop))
+                await loop.alongside(partial(_watch_all, writer, plan, open_client, stop))
                 return counts + writer.live.counts
             except TruncatedLogError as error:
                 _log.error("%s", error)
@@ -114,22 +115,24 @@ async def feed_exchanges(
                 counts += writer.live.counts
 
 
-async def _watch_all(writer: "Writer", plan: Plan, open_venue: Callable[[str], Venue], stop: anyio.Event) -> None:
-    venues: list[Venue] = []
+async def _watch_all(
+    writer: "Writer", plan: Plan, open_client: Callable[[str], ExchangeClient], stop: anyio.Event
+) -> None:
+    clients: list[ExchangeClient] = []
     try:
         try:
             async with anyio.create_task_group() as tasks:
                 for name in plan.exchanges:
-                    venue = open_venue(name)
-                    venues.append(venue)
-                    exchange = Exchange(name, venue, writer.live, plan.rules[name], writer, stop)
+                    client = open_client(name)
+                    clients.append(client)
+                    exchange = Exchange(name, client, writer.live, plan.rules[name], writer, stop)
                     tasks.start_soon(exchange.run, plan.history)
         except BaseExceptionGroup as group:
             raise _first(group) from None
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
-            for venue in venues:
-                await venue.close()
+            for client in clients:
+                await client.close()
 
 
 class Writer:

@@ -21,7 +21,7 @@ from shared.artifacts import ArtifactStore
 from shared.audit.blame import links
 from shared.audit.configurations import Configurations
 from shared.log import StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 SHORT: Final = 12
 
@@ -175,7 +175,7 @@ def screen(
         symbol=made.symbol,
         interval_ms=made.interval_ms,
         open_time=made.open_time,
-        written_at=order(recorded.entry)[0],
+        written_at=id_order(recorded.entry)[0],
         origin=made.origin,
         version=made.control_version,
         head=made.control_head,
@@ -300,7 +300,7 @@ def _features(artifact: RegisterArtifact, values: Sequence[float]) -> Iterator[F
 def _order(point: OrderPoint) -> OrderShown:
     return OrderShown(
         kind=point.kind,
-        at=order(point.entry)[0],
+        at=id_order(point.entry)[0],
         side=point.side,
         quantity=point.quantity,
         price=point.price,

@@ -12,7 +12,7 @@ from services.observatory.series import PARTS, DecisionPoint, MemberPoint, Serie
 from services.watcher.alerts import ALERTS
 from shared.control import State as Control
 from shared.log import GroupView
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.voting.deadline import is_overdue
 from shared.voting.quorum import why_undecidable
 
@@ -285,7 +285,7 @@ def condition_of(series: SeriesState, control: Control, now: int) -> Condition:
         return "undecided"
     if decision.status == "no_quorum":
         return "no_quorum"
-    if decision.origin == "live" and is_overdue(now, order(decision.entry)[0], series.interval_ms):
+    if decision.origin == "live" and is_overdue(now, id_order(decision.entry)[0], series.interval_ms):
         return "overdue"
     if control.halted or decision.intent == "halted":
         return "halted"
@@ -305,7 +305,7 @@ def last_decision(series: SeriesState, decision: DecisionPoint) -> LastDecision:
     return LastDecision(
         id=decision.id,
         open_time=decision.open_time,
-        written_at=order(decision.entry)[0],
+        written_at=id_order(decision.entry)[0],
         origin=decision.origin,
         version=decision.version,
         action=decision.action,
@@ -343,7 +343,7 @@ def latency_of(series: SeriesState, decision: DecisionPoint | None) -> int | Non
     another bar."""
     if decision is None or series.bar is None or series.bar.open_time != decision.open_time:
         return None
-    return max(order(decision.entry)[0] - order(series.bar.entry)[0], 0)
+    return max(id_order(decision.entry)[0] - id_order(series.bar.entry)[0], 0)
 
 
 def day_of(state: State) -> int:

@@ -8,7 +8,7 @@ from services.observatory.core import State
 from services.observatory.screens.now import Around, LastDecision, SeriesNow, day_of, last_decision, series_now
 from services.observatory.series import bars_of, decisions_of, orders_of
 from shared.control import State as Control
-from shared.log.leases import order
+from shared.log.leases import id_order
 
 
 class Candle(Struct, frozen=True):
@@ -81,7 +81,7 @@ def screen(state: State, control: Control, around: Around, name: str, *, after: 
             OrderMark(
                 kind=each.kind,
                 open_time=each.open_time,
-                at=order(each.entry)[0],
+                at=id_order(each.entry)[0],
                 decision=each.decision,
                 side=each.side,
                 quantity=each.quantity,

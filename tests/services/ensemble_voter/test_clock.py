@@ -15,7 +15,7 @@ from schemas.control import SetVotingPolicy
 from schemas.decisions import DecisionMade
 from schemas.operations import ClockApart
 from services.ensemble_voter.core import Voter
-from shared.control.fence import Order
+from shared.control.fence import Authority
 from shared.log import Commit, Owner, StreamKey
 from shared.log.memory import MemoryLog, wall_ms
 from shared.runtime.clock import ProcessClock, ServerClock
@@ -190,7 +190,7 @@ async def test_given_a_hosted_voter_with_a_wrong_clock_when_a_member_is_dead_the
         assert await log.append_at(
             StreamKey("control"), f"{entry.event.version}-0", encode("control", entry.event).data
         )
-    await log.set_fence(0, "open t", Order("t", "ada", "a test").note("open t"))
+    await log.set_fence(0, "open t", Authority("t", "ada", "a test").note("open t"))
     stop = anyio.Event()
     first = wall_ms() - MINUTE
     async with anyio.create_task_group() as tasks:

@@ -12,7 +12,7 @@ from schemas.codec import Encoded, decode
 from schemas.control import SetExecutionPolicy
 from services.executor.core import GROUP, Executor
 from shared.control import State
-from shared.log import Claim, Commit, Committed, Entry, FencedError, Log, StreamKey
+from shared.log import Claim, Commit, Committed, Entry, Log, StreamKey, SupersededError
 from shared.log.redis import RedisLog
 from shared.runtime.entries import decoded
 from shared.runtime.host import Host
@@ -125,7 +125,7 @@ async def _serve(log: RedisLog, take_over: bool) -> int:
             while not await drained(log):
                 await anyio.sleep(0.01)
             stop.set()
-    except* FencedError:
+    except* SupersededError:
         code = FENCED
     return code
 

@@ -14,7 +14,7 @@ from schemas.market import BarClosed
 from services.executor.core import Executor
 from services.executor.state import State
 from shared.control import EMPTY, fold, propose
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.runtime.service import Batch, Received
 
 MINUTE = 60_000
@@ -135,7 +135,7 @@ class Run:
         self.state = self.service.initial(memo)
         self.service.apply(self.state, Batch(self.control, ()))
         for stream, after in since.items():
-            again = [each for each in self.read if each.stream == stream and order(each.entry) > order(after)]
+            again = [each for each in self.read if each.stream == stream and id_order(each.entry) > id_order(after)]
             self.service.apply(self.state, Batch((), again))
 
     def events(self, kind: type) -> list[Any]:

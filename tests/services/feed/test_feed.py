@@ -17,7 +17,7 @@ from services.feed import main
 from services.feed.core import OtherSourceError
 from services.feed.main import Counts
 from shared.bars import BarSource, Good, RefusedRow, Row, SourceError
-from shared.log import Claim, Commit, Committed, FencedError, GroupView, Log, OwnedError, Owner, Position, StreamKey
+from shared.log import Claim, Commit, Committed, GroupView, Log, OwnedError, Owner, Position, StreamKey, SupersededError
 from shared.log.memory import MemoryLog
 from shared.runtime import loop
 from shared.synthetic import SyntheticMarket
@@ -280,7 +280,7 @@ async def test_a_feed_that_was_replaced_stops_with_an_error() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(replace)
-        with pytest.raises(FencedError, match="belongs to"):
+        with pytest.raises(SupersededError, match="belongs to"):
             await feed(log, Replaced(ROWS), window=40)
 
 

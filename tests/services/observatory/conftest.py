@@ -12,7 +12,7 @@ from services.observatory.main import Server, listen
 from services.observatory.projection import Projection
 from services.observatory.web.site import Site
 from shared.log import Log
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.memory import MemoryLog
 from shared.runtime.clock import ServerClock
 from shared.settings import ObservatorySettings
@@ -29,7 +29,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
 
 async def filled(replayed: Replayed, share: float = 1.0) -> MemoryLog:
     """A log with the first part of each stream of a recording, whose clock is a second after its last entry."""
-    newest = max(order(entries[-1].id)[0] for entries in replayed.source.places.values())
+    newest = max(id_order(entries[-1].id)[0] for entries in replayed.source.places.values())
     log = MemoryLog(now=lambda: newest + 1000)
     await more(log, replayed, 0.0, share)
     return log

@@ -14,7 +14,7 @@ from services.observatory.screens import history, models, now
 from services.observatory.screens.now import Around
 from shared.control.issuing import history as entries_of
 from shared.log import StreamKey, UnavailableError
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.memory import MemoryLog
 from tests.services.observatory.conftest import Opened, caught_up, filled, more
 
@@ -66,7 +66,7 @@ async def test_a_file_that_is_damaged_or_of_another_installation_is_not_used(
 
 
 async def test_without_a_file_only_the_last_days_of_busy_streams_are_read(replayed: Replayed, tmp_path: Path) -> None:
-    newest = max(order(entries[-1].id)[0] for entries in replayed.source.places.values())
+    newest = max(id_order(entries[-1].id)[0] for entries in replayed.source.places.values())
     late = MemoryLog(now=lambda: newest + 3 * 86_400_000)
     await more(late, replayed, 0.0, 1.0)
     seen = await caught_up(Projection(late, 1, tmp_path / "x.bin", days=2))

@@ -8,7 +8,7 @@ from shared.archive.files import Files
 from shared.archive.sealed import FRAME_RAW, NOTHING, CorruptError, build, open_frame, open_header
 from shared.archive.store import FolderStore
 from shared.log import START, Entry
-from shared.log.leases import order
+from shared.log.leases import id_order
 from tests.shared.archive.conftest import MARKET, market, put
 
 IDS = st.lists(
@@ -73,4 +73,4 @@ def test_entries_out_of_order_are_not_sealed() -> None:
             build(MARKET, wrong, number=1, previous=NOTHING, after=START, before=0)
     with pytest.raises(ValueError, match="in order"):
         build(MARKET, held, number=2, previous=NOTHING, after=held[1].id, before=0)
-    assert order(held[0].id) < order(held[1].id)
+    assert id_order(held[0].id) < id_order(held[1].id)

@@ -13,7 +13,7 @@ from shared.audit.findings import Findings
 from shared.audit.source import END, EntryRange
 from shared.audit.written import KnownDigest, check_written
 from shared.log import START, Commit, Entry, Owner, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.memory import MemoryLog
 
 PREDICTIONS = StreamKey("predictions")
@@ -29,8 +29,8 @@ class Entries:
 
     def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
         for entry in self.held:
-            if entry.place == place and order(entry.id) > order(after):
-                if until != END and order(entry.id) > order(until):
+            if entry.place == place and id_order(entry.id) > id_order(after):
+                if until != END and id_order(entry.id) > id_order(until):
                     return
                 yield entry
 
@@ -96,7 +96,7 @@ def replaced(entries: list[Entry], at: int) -> list[Entry]:
 
 
 def doubled(entries: list[Entry], at: int) -> list[Entry]:
-    again = entries[at]._replace(id=f"{order(entries[at].id)[0]}-7")
+    again = entries[at]._replace(id=f"{id_order(entries[at].id)[0]}-7")
     return [*entries[: at + 1], again, *entries[at + 1 :]]
 
 
@@ -211,7 +211,7 @@ def test_honest_records_are_never_accused_and_every_removal_before_a_note_is_fou
         return
     at = data.draw(st.integers(0, len(entries) - 1))
     (group,) = [each for each in GROUPS if each.endswith(_model(entries[at]))]
-    covered = any(each.group == group and order(each.written.last) >= order(entries[at].id) for each in kept)
+    covered = any(each.group == group and id_order(each.written.last) >= id_order(entries[at].id) for each in kept)
     assert bool(check_written(Entries(removed(entries, at)), kept, 0).count) == covered
 
 

@@ -24,7 +24,7 @@ from schemas.control import (
 )
 from schemas.decisions import FenceClosed, FenceOpened
 from shared.control import ControlError, issuing
-from shared.control.fence import FenceError, Order
+from shared.control.fence import Authority, FenceError
 from shared.control.issuing import (
     ControlWriter,
     Issued,
@@ -36,7 +36,7 @@ from shared.control.issuing import (
 )
 from shared.control.signing import Signer
 from shared.control.stream import CONTROL
-from shared.log import Log, Mark, StreamKey, TruncatedLogError, UnavailableError
+from shared.log import Log, ReadMark, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.memory import MemoryLog
 
 pytestmark = pytest.mark.anyio
@@ -124,7 +124,7 @@ class Overtaken(MemoryLog):
         super().__init__()
         self.faster: Command | None = command
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         faster, self.faster = self.faster, None
         if faster is not None and entry_id != "1-0":
             await issue(self, faster, actor="bo", reason="was faster")
@@ -299,7 +299,7 @@ class Slow(MemoryLog):
         self.first: list[Callable[[], Awaitable[object]]] = []
         self.then: list[Callable[[], Awaitable[object]]] = []
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         while self.first:
             await self.first.pop(0)()
         appended = await super().append_at(place, entry_id, data, marks=marks)
@@ -344,16 +344,16 @@ async def test_a_halt_that_is_refused_after_it_closed_the_fence_opens_it_again()
 async def test_a_refused_halt_does_not_open_a_fence_that_was_closed_before_it_or_moved_since() -> None:
     log = Slow()
     await order(log, FOUNDED, "f")
-    await log.set_fence(0, "closed x", Order("x", "ada", "crashed").note("closed x"))
+    await log.set_fence(0, "closed x", Authority("x", "ada", "crashed").note("closed x"))
     log.first = [partial(order, log, SetVotingPolicy(edge=0.1), "faster")]
     with pytest.raises(RefusedError, match="expected version 1"):
         await order(log, Halt(), "h", expects=1)
     assert await marks(log) == ["closed h"]
     log.first = [
         partial(order, log, SetVotingPolicy(edge=0.2), "faster still"),
-        partial(log.set_fence, 0, "closed y", Order("y", "bo", "another halt").note("closed y")),
+        partial(log.set_fence, 0, "closed y", Authority("y", "bo", "another halt").note("closed y")),
     ]
-    await log.set_fence(0, "open z", Order("z", "ada", "opened").note("open z"))
+    await log.set_fence(0, "open z", Authority("z", "ada", "opened").note("open z"))
     with pytest.raises(RefusedError, match="expected version 2"):
         await order(log, Halt(), "i", expects=2)
     assert await marks(log) == ["closed y"]
@@ -386,7 +386,7 @@ async def test_a_halt_closes_again_what_was_opened_while_it_was_appended() -> No
 
 async def test_a_halt_that_crashed_before_its_entry_is_ended_by_a_resume(log: Log) -> None:
     await order(log, FOUNDED, "f")
-    await log.set_fence(0, "closed crashed", Order("crashed", "ada", "test").note("closed crashed"))
+    await log.set_fence(0, "closed crashed", Authority("crashed", "ada", "test").note("closed crashed"))
     made = await order(log, Resume(), "r")
     assert (made.version, made.repeated, made.repaired) == (1, True, (0,))
     assert await marks(log) == ["open f"]
@@ -397,7 +397,7 @@ async def test_a_halt_that_crashed_before_its_entry_is_ended_by_a_resume(log: Lo
 async def test_a_resume_does_not_open_the_fences_of_a_halt_that_is_being_issued(log: Log) -> None:
     """A halt closes fences before its entry is appended: an intent between the two would be one too many."""
     await order(log, FOUNDED, "f")
-    await log.set_fence(0, "closed h", Order("h", "ada", "test").note("closed h"))
+    await log.set_fence(0, "closed h", Authority("h", "ada", "test").note("closed h"))
     async with anyio.create_task_group() as tasks:
 
         async def hasty() -> None:
@@ -412,7 +412,7 @@ async def test_a_resume_does_not_open_the_fences_of_a_halt_that_is_being_issued(
 async def test_a_fence_that_is_open_in_a_halt_is_closed_by_a_halt(log: Log) -> None:
     await order(log, FOUNDED, "f")
     await order(log, Halt(), "h")
-    await log.set_fence(0, "open crashed", Order("crashed", "ada", "test").note("open crashed"))
+    await log.set_fence(0, "open crashed", Authority("crashed", "ada", "test").note("open crashed"))
     made = await order(log, Halt(), "i")
     assert (made.version, made.repeated, made.repaired) == (2, True, (0,))
     assert await marks(log) == ["closed h"]
@@ -423,7 +423,7 @@ async def test_a_fence_that_is_open_in_a_halt_is_closed_by_a_halt(log: Log) -> N
 @pytest.mark.parametrize("options", [{"dry_run": True}, {"expects": 7}])
 async def test_a_fence_is_not_repaired_by_a_dry_run_or_for_another_version(log: Log, options: Any) -> None:
     await order(log, FOUNDED, "f")
-    await log.set_fence(0, "closed crashed", Order("crashed", "ada", "test").note("closed crashed"))
+    await log.set_fence(0, "closed crashed", Authority("crashed", "ada", "test").note("closed crashed"))
     with pytest.raises(RefusedError):
         await order(log, Resume(), "r", **options)
     assert await marks(log) == ["closed crashed"]
@@ -434,7 +434,7 @@ async def test_a_fence_is_not_repaired_for_one_who_may_not_resume(log: Log) -> N
     await order(log, FOUNDED, "f")
     await order(log, TrustKey("ada", ada.public_key, "Ada"), "t")
     await order(log, TrustKey("bo", bo.public_key, "Bo", ("halt",)), "u", signer=ada)
-    await log.set_fence(0, "closed crashed", Order("crashed", "ada", "test").note("closed crashed"))
+    await log.set_fence(0, "closed crashed", Authority("crashed", "ada", "test").note("closed crashed"))
     for signer in (None, bo, Signer("ada", bo.private)):
         with pytest.raises(RefusedError, match="not halted"):
             await order(log, Resume(), "r", signer=signer)
@@ -534,7 +534,7 @@ class Cut(MemoryLog):
         super().__init__()
         self.before: object = None
 
-    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[Mark] = ()) -> bool:
+    async def append_at(self, place: StreamKey, entry_id: str, data: bytes, *, marks: Sequence[ReadMark] = ()) -> bool:
         before, self.before = self.before, None
         if before is not None:
             self.restore(before)

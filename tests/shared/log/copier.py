@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from schemas.codec import decode, encode
 from schemas.features import FeaturesWithheld
-from shared.log import Commit, FencedError, Owner, Position, StreamKey
+from shared.log import Commit, Owner, Position, StreamKey, SupersededError
 from shared.log.redis import RedisLog
 
 MARKET = StreamKey("market")
@@ -49,6 +49,6 @@ async def copy(url: str, label: str, batch: int) -> None:
 if __name__ == "__main__":
     try:
         anyio.run(copy, sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    except FencedError as error:
+    except SupersededError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(3)

@@ -20,15 +20,15 @@ from shared.log import (
     Committed,
     Entry,
     Extent,
-    FencedError,
     HaltedError,
     Log,
     OwnedError,
     Owner,
     Position,
     StreamKey,
+    SupersededError,
 )
-from shared.log.leases import MOST_OUTPUTS, order
+from shared.log.leases import MOST_OUTPUTS, id_order
 from shared.processes import process_start_time
 from tests.minute_bars import minute_bar
 
@@ -319,7 +319,7 @@ async def test_a_second_owner_fences_the_first(site: Any) -> None:
     old = await first.claim("voter", ["market"], 0, ME)
     batch = await consume(first, old, 1, [letter("old")])
     new = await second.claim("voter", ["market"], 0, OTHER, take_over=True)
-    with pytest.raises(FencedError, match=r"other \(pid 4000002 on there\)"):
+    with pytest.raises(SupersededError, match=r"other \(pid 4000002 on there\)"):
         await first.commit(old, batch)
     assert await data(first, DEAD) == []
     assert (await first.claim("voter", ["market"], 0, OTHER)).positions == new.positions
@@ -330,7 +330,7 @@ async def test_an_owner_that_comes_back_from_the_dead_cannot_do_anything(site: A
     old = await first.claim("voter", ["market"], 0, ME)
     site.end_lease("voter")
     new = await second.claim("voter", ["market"], 0, OTHER)
-    with pytest.raises(FencedError):
+    with pytest.raises(SupersededError):
         await first.renew(old)
     await first.release(old)
     with pytest.raises(OwnedError):
@@ -343,7 +343,7 @@ async def test_a_commit_from_another_position_is_refused(log: Log) -> None:
     claim = await log.claim("voter", ["market"], 0, ME)
     one, two = await consume(log, claim, 1, [letter("a")]), await consume(log, claim, 2, [letter("b")])
     await log.commit(claim, one)
-    with pytest.raises(FencedError, match="market"):
+    with pytest.raises(SupersededError, match="market"):
         await log.commit(claim, two)
     assert await data(log, DEAD) == [letter("a").data]
     assert (await log.claim("voter", ["market"], 0, ME)).positions == one.after
@@ -461,7 +461,7 @@ async def test_the_time_is_that_of_the_clock_that_gives_the_ids(log: Log) -> Non
     before = await log.time()
     await publish(log, bars(0))
     [entry] = await log.tail(MARKET, 1)
-    assert before <= order(entry.id)[0] <= await log.time()
+    assert before <= id_order(entry.id)[0] <= await log.time()
 
 
 @pytest.mark.parametrize("sign", ["renew", "commit"])
@@ -534,7 +534,7 @@ async def test_of_two_that_find_a_dead_owner_the_last_to_claim_wins_alone(site: 
         if claim.epoch == 5:
             await log.renew(claim)
         else:
-            with pytest.raises(FencedError):
+            with pytest.raises(SupersededError):
                 await log.renew(claim)
 
 
@@ -742,5 +742,5 @@ async def test_who_reads_intents_commits_without_a_fence(log: Log) -> None:
 async def test_another_owner_is_told_before_the_fence(log: Log) -> None:
     claim = await log.claim("ensemble-voter", [], 0, ME)
     await log.claim("ensemble-voter", [], 0, OTHER, take_over=True)
-    with pytest.raises(FencedError):
+    with pytest.raises(SupersededError):
         await log.commit(claim, Commit([INTENT], {}, {}, fence="open a"))

@@ -9,7 +9,18 @@ import pytest
 import redis
 
 from schemas.codec import Encoded
-from shared.log import Claim, Commit, FencedError, Log, Mark, Owner, Position, StreamKey, TruncatedLogError, preceding
+from shared.log import (
+    Claim,
+    Commit,
+    Log,
+    Owner,
+    Position,
+    ReadMark,
+    StreamKey,
+    SupersededError,
+    TruncatedLogError,
+    preceding,
+)
 from shared.log.identity import digest_of
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
@@ -51,13 +62,13 @@ async def test_a_position_is_kept_with_the_digest_of_its_entry(site: Any) -> Non
 async def test_what_was_read_and_is_there_passes(log: Log) -> None:
     await publish(log, minute_bars(0, 1))
     commit = await consumed(log, await log.claim("voter", ["market"], 0, ME))
-    await log.check([Mark(MARKET, commit.after["market"], kept=True), Mark(CONTROL, Position())])
+    await log.check([ReadMark(MARKET, commit.after["market"], kept=True), ReadMark(CONTROL, Position())])
 
 
 async def test_an_entry_with_the_same_id_and_other_bytes_is_another(log: Log) -> None:
     await log.append_at(CONTROL, "1-0", b"one")
     with pytest.raises(TruncatedLogError, match="another entry has the id 1-0") as caught:
-        await log.check([Mark(CONTROL, Position("1-0", 1, digest_of(b"uno")))])
+        await log.check([ReadMark(CONTROL, Position("1-0", 1, digest_of(b"uno")))])
     assert caught.value.lost[:3] == (CONTROL, "1-0", "1-0")
 
 
@@ -65,7 +76,7 @@ async def test_a_lost_entry_is_missed_though_later_ones_came(log: Log) -> None:
     await log.append_at(CONTROL, "1-0", b"one")
     await log.append_at(CONTROL, "3-0", b"three")
     with pytest.raises(TruncatedLogError, match="entry 2-0 is gone") as caught:
-        await log.check([Mark(CONTROL, Position("2-0", 2, digest_of(b"two")))])
+        await log.check([ReadMark(CONTROL, Position("2-0", 2, digest_of(b"two")))])
     assert caught.value.lost.last == "3-0"
 
 
@@ -74,9 +85,9 @@ async def test_a_trimmed_entry_is_no_fault_unless_it_has_to_be_there(site: Any) 
     await publish(log, minute_bars(0, 1, 2))
     commit = await consumed(log, await log.claim("voter", ["market"], 0, ME), count=2)
     site.trim(MARKET, (await log.scan(MARKET))[2].id)
-    await log.check([Mark(MARKET, commit.after["market"])])
+    await log.check([ReadMark(MARKET, commit.after["market"])])
     with pytest.raises(TruncatedLogError):
-        await log.check([Mark(MARKET, commit.after["market"], kept=True)])
+        await log.check([ReadMark(MARKET, commit.after["market"], kept=True)])
 
 
 # Commits
@@ -117,7 +128,7 @@ async def test_two_claims_of_one_epoch_are_told_apart(site: Any) -> None:
     other = site.connect()
     second = await other.claim("voter", ["market"], 0, OTHER)
     assert first.epoch == second.epoch
-    with pytest.raises(FencedError):
+    with pytest.raises(SupersededError):
         await log.commit(first, Commit(minute_bars(0), {}, {}))
     await other.commit(second, Commit(minute_bars(1), {}, {}))
     assert [entry.data for entry in await log.scan(MARKET)] == [minute_bars(1)[0].data]
@@ -179,11 +190,11 @@ async def test_a_claim_that_is_gone_is_no_other_owner(site: Any) -> None:
 
 async def test_nothing_is_appended_to_a_log_whose_end_was_read_and_is_gone(log: Log) -> None:
     await log.append_at(CONTROL, "1-0", b"one")
-    marks = [Mark(CONTROL, Position("2-0", 2, digest_of(b"two")), kept=True)]
+    marks = [ReadMark(CONTROL, Position("2-0", 2, digest_of(b"two")), kept=True)]
     with pytest.raises(TruncatedLogError):
         await log.append_at(CONTROL, "3-0", b"three", marks=marks)
     assert [entry.id for entry in await log.scan(CONTROL)] == ["1-0"]
-    assert await log.append_at(CONTROL, "2-0", b"two", marks=[Mark(CONTROL, Position("1-0", 1, digest_of(b"one")))])
+    assert await log.append_at(CONTROL, "2-0", b"two", marks=[ReadMark(CONTROL, Position("1-0", 1, digest_of(b"one")))])
 
 
 # A deleted hash
@@ -234,7 +245,7 @@ async def test_a_commit_depends_on_control_over_a_new_connection_too(tmp_path: P
         server = EmbeddedServer(tmp_path / "data", port=port, die_with_parent=True)
         server.start()
         opened = log.opened
-        known = (Mark(CONTROL, Position("2-0", 2, digest_of(b"two")), kept=True),)
+        known = (ReadMark(CONTROL, Position("2-0", 2, digest_of(b"two")), kept=True),)
         with pytest.raises(TruncatedLogError, match="entry 2-0 is gone"):
             await log.commit(claim, Commit(minute_bars(0), {}, {}, known=known))
         assert log.opened > opened

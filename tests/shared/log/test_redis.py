@@ -21,9 +21,9 @@ from shared.log import (
     Claim,
     Commit,
     Committed,
-    Mark,
     Owner,
     Position,
+    ReadMark,
     StreamKey,
     TruncatedLogError,
     UnavailableError,
@@ -594,7 +594,7 @@ async def test_a_server_that_reads_its_file_is_waited_for(tmp_path: Path) -> Non
         [read] = await log.read({MARKET: START}, count=10, block_ms=0)
         after = {"market": Position(read.id, 1, digest_of(read.data))}
         with loading(server, tmp_path):
-            await log.check([Mark(MARKET, after["market"])])
+            await log.check([ReadMark(MARKET, after["market"])])
             await log.commit(claim, Commit([], {"market": Position()}, after))
         await log.close()
 

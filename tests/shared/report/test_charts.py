@@ -27,7 +27,7 @@ from shared.report.drawing import HEIGHT, WIDTH, Chart, ChartsMissingError, colo
 HOUR = 3_600_000
 
 
-class Mark(NamedTuple):
+class ReadMark(NamedTuple):
     """A mark with a title: its place in pixels from the top left, and its look."""
 
     title: str
@@ -55,13 +55,13 @@ def look(path: ET.Element) -> str:
     return " ".join(f"{name}={value}" for name, value in path.attrib.items() if name not in {"d", "transform"})
 
 
-def marks(chart: Chart) -> list[Mark]:
+def marks(chart: Chart) -> list[ReadMark]:
     found = []
     for group in svg_of(chart).iter("g"):
         path = group.find("path")
         assert path is not None
         x, y = place(path)
-        mark = Mark(group.findtext("title", ""), min(x), max(x), min(y), max(y), look(path))
+        mark = ReadMark(group.findtext("title", ""), min(x), max(x), min(y), max(y), look(path))
         found.append(mark)
     return found
 

@@ -18,7 +18,7 @@ from shared.control.alarmed import AlarmedEntries
 from shared.control.issuing import issue
 from shared.control.stream import CONTROL, alarm_of, read_control
 from shared.log import START, Entry, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.memory import MemoryLog
 from shared.runtime import notices
 from shared.runtime.host import Host
@@ -42,7 +42,7 @@ async def founded() -> MemoryLog:
 
 
 async def flood(log: MemoryLog, count: int) -> None:
-    first = order((await log.extent(CONTROL)).last)[0] + 1
+    first = id_order((await log.extent(CONTROL)).last)[0] + 1
     for number in range(first, first + count):
         assert await log.append_at(CONTROL, f"{number}-0", b"hello %d" % number)
 
@@ -144,10 +144,10 @@ async def test_no_turn_reads_more_than_a_page_of_alarms() -> None:
         await log.append_at(ALARMS, f"{number}-0", b"x")
     await flood(log, 1)
     async with running(log, voter()) as host:
-        scanned = [order(host._alarms._scanned)[0]]
+        scanned = [id_order(host._alarms._scanned)[0]]
         with anyio.fail_after(20):
             while await untold_alarms(log):
-                if (now := order(host._alarms._scanned)[0]) != scanned[-1]:
+                if (now := id_order(host._alarms._scanned)[0]) != scanned[-1]:
                     scanned.append(now)
                 await anyio.sleep(0.001)
     assert max(later - earlier for earlier, later in pairwise(scanned)) <= notices.PAGE

@@ -17,7 +17,7 @@ from schemas.documentation.examples import examples
 from schemas.market import BarClosed
 from schemas.operations import ControlRefused, DeadLetter, GapDetected, GroupRecreated, OwnerReplaced
 from shared.control import EMPTY, ControlError, fold, head_of, propose
-from shared.control.fence import Order
+from shared.control.fence import Authority
 from shared.control.issuing import issue
 from shared.control.stream import CONTROL
 from shared.log import (
@@ -25,12 +25,12 @@ from shared.log import (
     Claim,
     Commit,
     Committed,
-    FencedError,
     HaltedError,
     OwnedError,
     Owner,
     Position,
     StreamKey,
+    SupersededError,
     preceding,
 )
 from shared.log.identity import digest_of
@@ -308,7 +308,7 @@ async def test_a_lease_does_not_run_out_while_a_long_batch_is_handled(slow: Slow
 async def test_a_process_that_is_replaced_within_a_long_batch_ends_without_writing(slow: Slow) -> None:
     log = Renewals(slow, taken=1)
     await publish_two_batches(log)
-    with anyio.fail_after(10), pytest.raises(FencedError):
+    with anyio.fail_after(10), pytest.raises(SupersededError):
         await Host(slow, log, 0, OTHER).run(anyio.Event())
     assert slow.handed == [BATCH]
     assert await said(log) == []
@@ -364,7 +364,7 @@ async def test_a_take_over_fences_the_former_owner_and_is_an_alarm() -> None:
     fenced = anyio.Event()
 
     async def former() -> None:
-        with pytest.raises(FencedError):
+        with pytest.raises(SupersededError):
             await Host(Sums(), log, 0, OTHER).run(anyio.Event())
         fenced.set()
 
@@ -635,7 +635,7 @@ async def test_a_fence_that_is_open_in_a_halt_is_closed_at_the_next_start() -> N
     log = MemoryLog()
     await ordered(log, Found(1, "log-of-a-test"), "f")
     await ordered(log, Halt(), "h")
-    await log.set_fence(0, "open f", Order("f", "nobody", "a lost write").note("open f"))
+    await log.set_fence(0, "open f", Authority("f", "nobody", "a lost write").note("open f"))
     async with trading(log):
         await publish(log, 1)
         await until(heard(log, 1))

@@ -18,7 +18,7 @@ from shared.control import EMPTY, ControlError, ControlReader, State, fold, prop
 from shared.control.stamps import Stamp
 from shared.control.stream import CONTROL
 from shared.log import Commit, Lost, Owner, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.log.memory import MemoryLog
 from shared.recovery.fencing import open_fence
 from shared.runtime.host import Host
@@ -353,7 +353,7 @@ async def test_events_that_are_lost_are_made_again_although_no_other_entry_arriv
         stream = log._streams[MARKET]
         stream.entries.append(bar_lost)
         stream.orders.append(stream.last)
-        stream.last = stream.orders[-1] = order(position.id)
+        stream.last = stream.orders[-1] = id_order(position.id)
         stream.added += 1
         await until(has_said(log, "2 under 1"))
     assert await said(log) == ["1 under 1", "2 under 1"]

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.codec import decode, encode
 from schemas.operations import ClockApart, DeadLetter, OwnerReplaced
-from shared.log import Claim, Commit, FencedError, Log, OwnedError, Owner, Position, StreamKey
+from shared.log import Claim, Commit, Log, OwnedError, Owner, Position, StreamKey, SupersededError
 from shared.log.memory import MemoryLog
 from shared.runtime import loop as module
 from shared.runtime.clock import ProcessClock, ServerClock
@@ -69,7 +69,7 @@ async def test_a_loop_that_was_replaced_ends_before_its_next_turn(log: Log, monk
         await log.claim("trainer", (), 0, NEIGHBOUR, take_over=True)
 
     async with loop.owned(1):
-        with anyio.fail_after(10), pytest.raises(FencedError):
+        with anyio.fail_after(10), pytest.raises(SupersededError):
             await loop.repeat(turn, 0.002, anyio.Event())
     assert turns == [1]
 
@@ -120,7 +120,7 @@ async def test_work_that_waits_long_ends_with_the_error_of_the_lost_lease(
     loop = loop_on(log)
     async with loop.owned(1):
         await log.claim("trainer", (), 0, NEIGHBOUR, take_over=True)
-        with anyio.fail_after(10), pytest.raises(FencedError):
+        with anyio.fail_after(10), pytest.raises(SupersededError):
             await loop.alongside(anyio.Event().wait)
 
 

@@ -13,7 +13,7 @@ from schemas.venue import BarRevised, BarValues
 from shared.archive.history import Reach
 from shared.features import SETS
 from shared.log import START, Entry, StreamKey
-from shared.log.leases import order
+from shared.log.leases import id_order
 from shared.training.recorded import UnfitError, read
 from shared.training.series import (
     SymbolSeries,
@@ -95,8 +95,8 @@ class Recording:
         raise NotImplementedError
 
     async def slices(self, place: StreamKey, *, after: str = START, until: str = "+") -> AsyncIterator[Sequence[Entry]]:
-        last = (2**64, 0) if until == "+" else order(until)
-        yield [entry for entry in self.streams[place.stream] if order(after) < order(entry.id) <= last]
+        last = (2**64, 0) if until == "+" else id_order(until)
+        yield [entry for entry in self.streams[place.stream] if id_order(after) < id_order(entry.id) <= last]
 
 
 def job(

@@ -42,7 +42,7 @@ class Listing(NamedTuple):
     active: bool
 
 
-class Venue(Protocol):
+class ExchangeClient(Protocol):
     """One exchange. Methods raise ``BusyError`` and ``UnreachableError``; ``next_rows`` raises ``ClosedError``."""
 
     async def markets(self) -> dict[str, Listing]:
@@ -72,7 +72,7 @@ PAGES: Final[Mapping[str, int]] = {"okx": 300, "kraken": 700}
 PAGE: Final = 500
 
 
-def open_venue(
+def open_client(
     exchange: str,
     markets: Iterable[str],
     *,
@@ -100,7 +100,7 @@ def open_venue(
 
 
 class CcxtVenue:
-    """An exchange of ccxt. See ``Venue``."""
+    """An exchange of ccxt. See ``ExchangeClient``."""
 
     def __init__(self, kind: Any, name: str, markets: Sequence[str], local: str, *, end_stamped: bool) -> None:
         self._name = name
@@ -118,22 +118,22 @@ class CcxtVenue:
             self._client.enableRateLimit = False
 
     async def markets(self) -> dict[str, Listing]:
-        """See ``Venue``."""
+        """See ``ExchangeClient``."""
         loaded = await self._asked(self._client.load_markets(True))
         return {symbol: Listing(symbol, market.get("active") is not False) for symbol, market in loaded.items()}
 
     def intervals(self) -> Sequence[str]:
-        """See ``Venue``."""
+        """See ``ExchangeClient``."""
         return list(self._client.timeframes or {})
 
     async def time_ms(self) -> int:
-        """See ``Venue``."""
+        """See ``ExchangeClient``."""
         if not self._client.has.get("fetchTime"):
             raise UnreachableError(f"{self._name} has no request for its time")
         return int(await self._asked(self._client.fetch_time()))
 
     async def page(self, read: Read) -> tuple[Candle, ...]:
-        """See ``Venue``."""
+        """See ``ExchangeClient``."""
         series, shift = read.series, read.series.interval_ms if self._end_stamped else 0
         more = {} if read.until is None else {"until": read.until + shift}
         interval = interval_text(series.interval_ms)
@@ -143,7 +143,7 @@ class CcxtVenue:
         return tuple(self._candle(row, shift) for row in rows)
 
     async def next_rows(self, series: LiveSeries) -> Sequence[Candle]:
-        """See ``Venue``."""
+        """See ``ExchangeClient``."""
         from ccxt.base import errors  # noqa: PLC0415  # an extra
 
         shift = series.interval_ms if self._end_stamped else 0
@@ -157,7 +157,7 @@ class CcxtVenue:
         return [self._candle(row, shift) for row in rows]
 
     async def drop(self, series: LiveSeries | None) -> None:
-        """See ``Venue``."""
+        """See ``ExchangeClient``."""
         if series is not None and self._client.has.get("unWatchOHLCV"):
             with anyio.move_on_after(TIMEOUT_S / 5):
                 try:
@@ -170,7 +170,7 @@ class CcxtVenue:
             client.on_error(_dropped())
 
     async def close(self) -> None:
-        """See ``Venue``."""
+        """See ``ExchangeClient``."""
         await self._client.close()
 
     async def _asked(self, request: Any) -> Any:
