@@ -16,9 +16,7 @@ from bench.recorded_rounds import Recorded, recorded
 from bench.replayed import Replayed
 from schemas.codec import decode, encode
 from schemas.decisions import DecisionMade
-from schemas.gates import VerdictReached
 from schemas.predictions import PredictionMade
-from schemas.scores import PredictionScored
 from services.console.audit.verify import audited
 from shared.artifacts import ArtifactStore
 from shared.audit.artifacts import examine, field_at, flipped
@@ -220,45 +218,3 @@ def test_a_temperature_alone_is_told_from_another_answer() -> None:
     q = tuple(x / sum(cooler) for x in cooler)
     assert differ_by_temperature(q, p)
     assert not differ_by_temperature((0.3, 0.4, 0.3), p)
-
-
-def without_prices(data: bytes) -> bytes:
-    """A score as a release wrote it that recorded no prices; any other event as it is."""
-    envelope = decode("scores", data)
-    if not isinstance(envelope.event, PredictionScored):
-        return data
-    event = structs.replace(envelope.event, prices=None)
-    return encode(
-        "scores", event, causation=envelope.causation, correlation=envelope.correlation, flags=envelope.flags
-    ).data
-
-
-def test_scores_of_a_release_without_prices_are_recomputed_and_one_that_lost_its_prices_later_is_found(
-    replayed: Replayed,
-) -> None:
-    place, made = StreamKey("scores"), Recorded()
-    entries = replayed.source.places[place]
-    made.places = dict(replayed.source.places)
-    made.places[place] = [Entry(place, entry.id, without_prices(entry.data)) for entry in entries]
-    found = audited(made, replayed.store.path, ("scores",))
-    assert found.differences == []
-    assert found.equal["scores"] == found.checked["scores"] > 1000
-    upgraded = entries[len(entries) // 2 :]
-    made.places[place] = [*made.places[place][: len(entries) // 2], *upgraded]
-    assert audited(made, replayed.store.path, ("scores",)).differences == []
-    number = next(n for n, entry in enumerate(upgraded[500:], 500) if without_prices(entry.data) != entry.data)
-    lost = replace(made, place, len(entries) // 2 + number, without_prices(upgraded[number].data))
-    first = audited(lost, replayed.store.path, ("scores",)).first
-    assert first is not None
-    assert (first.layer, first.entry) == ("score", upgraded[number].id)
-    assert "prices" in first.detail
-
-
-def test_a_verdict_about_money_is_recomputed_from_scores_and_control(replayed: Replayed) -> None:
-    """Both the candidate in shadow and, after its promotion, the former champion have a gate ``money`` with rows."""
-    gates = [decode("gates", entry.data).event for entry in replayed.source.places[StreamKey("gates")]]
-    verdicts = [event for event in gates if isinstance(event, VerdictReached)]
-    assert any(gate.name == "money" for event in verdicts for gate in event.gates)
-    found = audited(replayed.source, replayed.store.path, ("gates",))
-    assert found.differences == []
-    assert found.equal["gates"] == found.checked["gates"] > 0
