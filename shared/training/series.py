@@ -13,6 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from shared.bars import Bars
+from shared.families.windows import CutWindows
 from shared.features import BarArrays as Columns
 from shared.features import FeatureSet, history
 from shared.labels.batch import moves
@@ -40,12 +41,13 @@ class TrainingSpan(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(NamedTuple):
-    """Labelled windows of all symbols, ordered by time and then by symbol: windows [N, T, F] float32, the rest [N].
+    """Labelled windows of all symbols, ordered by time and then by symbol: windows [N, T, F] float32, which are cut as
+    they are used, the rest [N].
 
     ``time`` is the open time of the window's last bar, ``end`` that of the label's last bar (ms), ``z`` the move in
     units of volatility, ``symbol`` the symbol's position in the order of names."""
 
-    windows: Float32s
+    windows: CutWindows
     time: Ints
     end: Ints
     z: Floats
@@ -81,7 +83,8 @@ def _inside(open_time: Ints, span: TrainingSpan) -> NDArray[np.bool_]:
 
 def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: int, horizon: int) -> Table:
     """Return windows and labels of all symbols, joined by bar. No window and no label spans a gap or two symbols."""
-    columns: list[tuple[Float32s, Ints, Ints, Floats, Ints]] = []
+    columns: list[tuple[Float32s, NDArray[np.intp], Ints, Ints, Floats, Ints]] = []
+    before = 0
     for number, symbol in enumerate(sorted(series)):
         one = series[symbol]
         labelled = moves(one.bars.open_time, one.bars.close, interval_ms, horizon)
@@ -89,14 +92,15 @@ def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: in
         _, of_vector, of_label = np.intersect1d(
             one.open_time[ends], labelled.open_time, assume_unique=True, return_indices=True
         )
-        rows = ends[of_vector][:, None] + np.arange(1 - window, 1)
-        time = labelled.open_time[of_label]
+        time, last = labelled.open_time[of_label], before + ends[of_vector]
         columns.append(
-            (one.vectors[rows], time, labelled.end[of_label], labelled.z[of_label], np.full(len(time), number))
+            (one.vectors, last, time, labelled.end[of_label], labelled.z[of_label], np.full(len(time), number))
         )
-    windows, time, end, z, symbols = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+        before += len(one.vectors)
+    vectors, lasts, time, end, z, symbols = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order = np.argsort(time, kind="stable")
-    return Table(windows[order], time[order], end[order], z[order], symbols[order])
+    windows = CutWindows(vectors, lasts[order], window)
+    return Table(windows, time[order], end[order], z[order], symbols[order])
 
 
 def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.intp]:
