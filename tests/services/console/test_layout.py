@@ -34,7 +34,8 @@ def printed(renderable: Any, width: int) -> str:
 
 
 def words_of(output: str) -> set[str]:
-    return set(FRAME.sub(" ", output).split())
+    words = FRAME.sub(" ", output).split()
+    return {*words, *(word.removesuffix(":") for word in words)}
 
 
 word = st.one_of(
