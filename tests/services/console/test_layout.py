@@ -2,7 +2,6 @@
 
 import io
 import re
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -20,7 +19,6 @@ from shared.gates.policies import digest_of
 from shared.report.tables import TextTable
 from tests.services.console.conftest import Desk
 
-ROOT: Final = Path(__file__).parents[3]
 FRAME: Final = re.compile(r"[─-╿]")
 SHA: Final = "0123456789abcdef" * 4
 
@@ -111,13 +109,6 @@ def test_a_table_within_another_thing_is_fitted_too(within: Any) -> None:
 @pytest.mark.parametrize("text", [f"stored {SHA}{SHA}", Text(f"stored {SHA}{SHA}", "red")])
 def test_a_word_of_a_text_that_is_longer_than_a_line_runs_over_its_end(text: Any) -> None:
     assert printed(text, 60) == f"stored\n{SHA}{SHA}\n"
-
-
-def test_there_is_no_console_beside_that_of_the_module_output() -> None:
-    pattern = re.compile(r"\bConsole\(|from rich import print|rich\.print\(")
-    sources = [path for room in ("services", "shared") for path in (ROOT / room).rglob("*.py")]
-    makers = {str(path.relative_to(ROOT)) for path in sources if pattern.search(path.read_text(encoding="utf-8"))}
-    assert makers == set()
 
 
 COMMANDS: Final[tuple[tuple[str, ...], ...]] = (
