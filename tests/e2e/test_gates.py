@@ -50,7 +50,7 @@ def test_a_shadow_is_scored_beside_the_champion_and_judged(tmp_path: Path) -> No
 
 
 HOUR = 3_600_000
-TRAINED = 2_000
+TRAINED = 6_000
 """Bars of each symbol that the models are trained on. The others are fed: 83 days."""
 
 
@@ -87,7 +87,7 @@ def test_a_shadow_that_is_judged_on_a_backfilled_history_alone_passes_and_is_pro
             verdicts = [event for event in events(installation, "gates") if isinstance(event, VerdictReached)]
             return verdicts[-1] if verdicts and verdicts[-1].overall == "passed" else None
 
-        wait_until(passed, told="no verdict passed")
+        wait_until(passed, 240, told="no verdict passed")
         verdict = passed()
         assert verdict is not None
         assert verdict.advice.endswith("only live bars can answer: latency, staleness")
