@@ -91,7 +91,7 @@ def test_a_shadow_that_is_judged_on_a_backfilled_history_alone_passes_and_is_pro
         verdict = passed()
         assert verdict is not None
         assert verdict.advice.endswith("only live bars can answer: latency, staleness")
-        installation.conclave("promote", "m", verdict.artifact, *WHY)
+        installation.conclave("promote", "m", verdict.artifact, "--accept-changes", *WHY)
         assert {event.origin for event in events(installation, "scores") if isinstance(event, PredictionScored)} == {
             "replay"
         }
