@@ -49,6 +49,7 @@ from shared.training.series import (
     digest_of_bars,
     digest_of_vectors,
     one_interval,
+    require_rows,
 )
 from shared.training.splits import Parts, require_all_classes, split
 
@@ -156,6 +157,7 @@ def prepare(series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe:
     interval_ms = one_interval(series)
     window = family_named(recipe.family).window(recipe.params)
     table = assemble(series, window, interval_ms=interval_ms, horizon=recipe.horizon)
+    require_rows(table, series, recipe.horizon)
     return cut(table, feature_set, recipe, interval_ms)
 
 

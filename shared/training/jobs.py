@@ -116,7 +116,8 @@ class Jobs:
     def refuses(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str | None:
         """Return why a request is refused now, or None if it may be appended. ``request.at`` is the current time.
 
-        A person's request goes before automatic ones: those neither refuse it nor count against it."""
+        A person's request goes before automatic ones: those neither refuse it nor count against it. The cooldown is for
+        automatic requests; a person's starts it, too."""
         counted = [job for job in self if _by_person(job.request) or not _by_person(request)]
         of_model = [job for job in counted if job.request.model == request.model]
         for job in of_model:
@@ -126,14 +127,14 @@ class Jobs:
             return f"a job was already requested because of {request.evidence}"
         if request.forced:
             return None
-        if of_model:
+        if of_model and not _by_person(request):
             newest = max(job.request.at for job in of_model)
             ready = newest + policy.cooldown_hours * HOUR_MS
             if request.at < ready:
                 hours = (ready - request.at) / HOUR_MS
                 return (
                     f"{request.model!r} was requested less than {policy.cooldown_hours} h ago (the cooldown of the "
-                    f"training policy), {hours:.1f} h are left; `--force` overrides it"
+                    f"training policy), {hours:.1f} h are left"
                 )
         spent = sum(1 for job in counted if job.request.at > request.at - BUDGET_OVER_MS)
         if spent >= policy.budget:

@@ -4,8 +4,9 @@ Both give the same bits (``shared.features``), so a data set has the same digest
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from shared.families.windows import CutWindows
 from shared.features import BarArrays as Columns
 from shared.features import FeatureSet, history
 from shared.labels.batch import moves
+from shared.training.splits import SplitError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,11 +28,13 @@ Float32s = NDArray[np.float32]
 @dataclass(frozen=True, eq=False)
 class SymbolSeries:
     """One symbol: its ``bars``, and ``vectors`` [N, F] float32 of one feature set for the bars at ``open_time`` [N]. A
-    bar has no vector during the warm-up and where its window has a gap."""
+    bar has no vector during the warm-up, where its window has a gap, and where a feature is undefined. ``undefined``
+    counts those bars by feature, if the vectors were computed from the bars."""
 
     bars: Bars
     open_time: Ints
     vectors: Float32s
+    undefined: Mapping[str, int] = field(default_factory=dict)
 
 
 class TrainingSpan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +63,7 @@ def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> 
     by_symbol = {}
     for symbol, series in bars.items():
         vectors = history(feature_set, _columns(series), bridge)
-        by_symbol[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors)
+        by_symbol[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors, vectors.undefined_features)
     return by_symbol
 
 
@@ -101,6 +105,27 @@ def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: in
     order = np.argsort(time, kind="stable")
     windows = CutWindows(vectors, lasts[order], window)
     return Table(windows, time[order], end[order], z[order], symbols[order])
+
+
+def require_rows(table: Table, series: Mapping[str, SymbolSeries], horizon: int) -> None:
+    """Check that a table has rows. Raises ``SplitError`` with the reason why no bar has both a vector and a label."""
+    if len(table.time):
+        return
+    bars = sum(len(one.bars.open_time) for one in series.values())
+    vectors = sum(len(one.open_time) for one in series.values())
+    undefined = sum((Counter(one.undefined) for one in series.values()), Counter[str]())
+    if undefined:
+        which = ", ".join(f"{name} of {count:,}" for name, count in undefined.most_common(5))
+        raise SplitError(
+            f"no labelled rows at all: of {bars:,} bars {vectors:,} have a vector, since features are undefined:"
+            f" {which}. A feature is undefined where it divides by zero, as when prices or volumes do not change; take"
+            " a feature set without them (--set), or other bars"
+        )
+    raise SplitError(
+        f"no labelled rows at all: {bars:,} bars have {vectors:,} vectors, and none has both a whole window of"
+        f" {table.windows.shape[1]} and a label over the next {horizon} bars: the bars are fewer than the warm-up plus"
+        " the horizon, or full of gaps"
+    )
 
 
 def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.intp]:
