@@ -28,6 +28,7 @@ CLEAN: Final = [
     "shared/audit",
     "shared/bars",
     "shared/control",
+    "shared/doctor",
     "shared/families",
     "shared/features",
     "shared/gates",

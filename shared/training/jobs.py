@@ -29,6 +29,8 @@ ATTEMPTS: Final = 3
 """How often a job is started before it fails: its process may be killed by an upgrade, or by its own memory use."""
 
 Ended: TypeAlias = TrainingCompleted | TrainingRejected | TrainingFailed
+JobEvent: TypeAlias = TrainingStarted | DataAssessed | TrainingProgressed | Ended
+"""An event of a job that was requested."""
 
 
 class Job(Struct):
@@ -55,6 +57,19 @@ class Job(Struct):
             case None:
                 return "running" if self.started is not None else "waiting"
 
+    def apply(self, event: JobEvent) -> None:
+        """Apply the next event of this job, which has not ended."""
+        match event:
+            case TrainingStarted():
+                self.began = [*self.began, event.at]
+                self.started = event
+            case DataAssessed():
+                self.report = event.report
+            case TrainingProgressed():
+                self.progress = event
+            case TrainingCompleted() | TrainingRejected() | TrainingFailed():
+                self.ended = event
+
 
 class Jobs:
     """All jobs, oldest first."""
@@ -72,18 +87,8 @@ class Jobs:
                 self._evidence.add(event.evidence)
             return
         job = self._jobs.get(event.request)
-        if job is None or job.ended is not None:
-            return
-        match event:
-            case TrainingStarted():
-                job.began = [*job.began, event.at]
-                job.started = event
-            case DataAssessed():
-                job.report = event.report
-            case TrainingProgressed():
-                job.progress = event
-            case TrainingCompleted() | TrainingRejected() | TrainingFailed():
-                job.ended = event
+        if job is not None and job.ended is None:
+            job.apply(event)
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())

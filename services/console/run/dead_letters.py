@@ -14,12 +14,12 @@ from rich.text import Text
 from schemas.catalogue import STREAMS
 from schemas.codec import UnreadableError, UnwritableError, decode
 from schemas.operations import DeadLetterRetried, Refusal
-from services.archiver.main import store_of
 from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable, printable, terminal
 from services.console.parsing import COUNT
 from services.console.run.retrying import Letter, original, retry, unsound
 from shared.archive import stream_entries
+from shared.archive.installed import store_of
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.log.leases import id_order
