@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 from numpy.typing import NDArray
 
 from schemas.common import ACTIONS, Probabilities
@@ -29,7 +29,7 @@ from shared.artifacts.manifest import (
     TrainingData,
     processor,
 )
-from shared.artifacts.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares
+from shared.artifacts.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares, spread
 from shared.bars import Bars
 from shared.families import Family, Fitted, Params, Sample, Watch, Windows, complete, family_named
 from shared.families.base import shifted
@@ -37,6 +37,7 @@ from shared.families.libraries import Library, library
 from shared.features import BRIDGE, FeatureSet
 from shared.gates import backtest
 from shared.labels.batch import DECAY, LabelSpec, classes, kappa_for
+from shared.labels.parts import HOLD as HOLD_CLASS
 from shared.training.imbalance import fitting_offset, offset, weights
 from shared.training.scaling import calibrate
 from shared.training.series import (
@@ -47,6 +48,7 @@ from shared.training.series import (
     digest_of_bars,
     digest_of_vectors,
     one_interval,
+    returns_of,
 )
 from shared.training.splits import Parts, require_all_classes, split
 
@@ -178,7 +180,7 @@ def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
         for name in NEEDED:
             library(name)
     recipe, parts, y, prior = prepared.recipe, prepared.parts, prepared.y, prepared.prior
-    x = _inputs(prepared, _scaler_of(prepared))
+    x = _inputs(prepared.table.windows, _scaler_of(prepared))
     policy = recipe.imbalance
     # All labels have the same length, so all rows are equally unique and have the same weight.
     train, held = parts.train, parts.validation
@@ -189,9 +191,13 @@ def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
 
 def uncalibrated(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:
     """Return the uncalibrated probabilities [N, 3] of a fitted model for ``rows``."""
-    x = _inputs(prepared, _scaler_of(prepared))[rows]
-    start = offset(prepared.recipe.imbalance, prepared.prior)
-    return probabilities(shifted(fitted.model.logits(x), start), 1.0)
+    return probabilities(logits_of(prepared, fitted, rows), 1.0)
+
+
+def logits_of(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:
+    """Return the logits [N, 3] of a fitted model for ``rows``, before any calibration."""
+    x = _inputs(prepared.table.windows[rows], _scaler_of(prepared))
+    return shifted(fitted.model.logits(x), offset(prepared.recipe.imbalance, prepared.prior))
 
 
 def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | None = None) -> Trained:
@@ -199,7 +205,7 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
     ``NotStoredError``, which holds the refused artifact."""
     recipe, kind, parts, y, table = prepared.recipe, prepared.family, prepared.parts, prepared.y, prepared.table
     scaler = _scaler_of(prepared) if given is None else given.scaler
-    x = _inputs(prepared, scaler)
+    x = _inputs(table.windows, scaler)
     files = kind.save(fitted.model)
     model = kind.load(files, x.shape[2], recipe.params)
     start = offset(recipe.imbalance, prepared.prior)
@@ -222,7 +228,8 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
         p = served_probabilities(rows)
         return score(p, y[rows], table.time[rows], prepared.prior, horizon=horizon, seed=seed)
 
-    centre = np.log(served_probabilities(held)).mean(axis=0).tolist()
+    over_held = served_probabilities(held)
+    centre = np.log(over_held).mean(axis=0).tolist()
     metrics = Metrics(
         test=scored(parts.test),
         validation=scored(parts.validation),
@@ -254,6 +261,8 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
         trained_with=dict(fitted.libraries),
         imported=None if given is None else given.source,
         imbalance=recipe.imbalance,
+        spread=spread(over_held),
+        reach=_reach(prepared, origin),
     )
     refuse(kind, metrics, Trained(manifest, files))
     chosen = _golden_rows(table.time, parts.test)
@@ -331,6 +340,15 @@ def refuse(family: Family, metrics: Metrics, trained: Trained) -> None:
         )
 
 
+def _reach(prepared: Prepared, origin: Origin) -> float | UnsetType:
+    """Return the mean absolute return of the moving rows of the calibration part."""
+    rows = prepared.parts.calibration
+    moving = rows[prepared.y[rows] != HOLD_CLASS]
+    if not len(moving):
+        return UNSET
+    return float(np.abs(returns_of(prepared.table, origin.series, moving)).mean())
+
+
 def _golden_rows(time: Ints, test: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return rows at times spread over the test part, with up to ``GOLDEN_SYMBOLS`` symbols at each time."""
     moments = np.unique(time[test])
@@ -351,10 +369,9 @@ def _scaler_of(prepared: Prepared) -> Scaler | None:
     return Scaler(tuple(mean.tolist()), tuple(scale.tolist()), LIMIT)
 
 
-def _inputs(prepared: Prepared, scaler: Scaler | None) -> Windows:
+def _inputs(windows: Windows, scaler: Scaler | None) -> Windows:
     """Return the family's input [N, T, F]. Windows of several vectors are scaled to float32, the type that networks
     compute in, a chunk at a time: all windows as float64 would be the peak of memory of a training."""
-    windows = prepared.table.windows
     if scaler is None:
         return windows
     if windows.shape[1] == 1:
