@@ -93,7 +93,7 @@ def _by_skill(rows: Fold, members: Sequence[str]) -> Floats:
     base = log_losses(rows.prior, rows.y)
     gains = np.stack([base - log_losses(rows.answers[name].p, rows.y) for name in members], axis=1)
     every = np.stack([rows.answers[name].p for name in members])
-    out = np.empty_like(every[0])
+    out: Floats = np.empty_like(every[0])
     for number in np.unique(rows.fold):
         before, now = rows.fold < number, rows.fold == number
         skill = np.maximum(gains[before].mean(axis=0), 0.0) if before.any() else np.ones(len(members))

@@ -118,8 +118,8 @@ def load(folder: Path, interval: str, symbols: tuple[str, ...] = SYMBOLS) -> Dat
 
 def _in_both(one: Table, other: Table) -> tuple[Table, Table]:
     """Return the rows of the bars that both tables have."""
-    keys = [table.time * 64 + table.symbol for table in (one, other)]
-    _, first, second = np.intersect1d(*keys, assume_unique=True, return_indices=True)
+    first, second = (table.time * 64 + table.symbol for table in (one, other))
+    _, first, second = np.intersect1d(first, second, assume_unique=True, return_indices=True)
     return _rows(one, first), _rows(other, second)
 
 
@@ -244,7 +244,12 @@ def joined(parts: list[Fold]) -> Fold:
 
     columns = [np.concatenate([np.asarray(fold[at]) for fold in parts]) for at in range(6)]
     return Fold(
-        *columns,
+        columns[0],
+        columns[1],
+        columns[2],
+        columns[3],
+        columns[4],
+        columns[5],
         each(lambda fold: fold.prior),
         {name: answers(name) for name in parts[0].answers},
     )

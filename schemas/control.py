@@ -88,8 +88,8 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
     horizon: Annotated[int, Meta(ge=1)] | None = None
     kappa: Annotated[float, Meta(ge=0.0, le=1e6)] | None = None
     backtest: Backtest | None = None
-    spread: Annotated[float, Meta(ge=0.0, le=100.0)] | None = None
-    reach: Annotated[float, Meta(gt=0.0, le=1e6)] | None = None
+    spread: Annotated[float, Meta(ge=0.0, le=100.0)] | UnsetType = UNSET
+    reach: Annotated[float, Meta(gt=0.0, le=1e6)] | UnsetType = UNSET
 
 
 class StartShadow(Struct, frozen=True, tag="start_shadow"):

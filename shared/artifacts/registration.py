@@ -1,7 +1,5 @@
 """Make the command that registers an artifact in an installation."""
 
-from msgspec import UNSET
-
 from schemas.control import RegisterArtifact
 from shared.artifacts.manifest import Manifest
 
@@ -23,6 +21,6 @@ def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifac
         horizon=manifest.label.horizon,
         kappa=manifest.label.kappa,
         backtest=manifest.backtest,
-        spread=None if manifest.spread is UNSET else manifest.spread,
-        reach=None if manifest.reach is UNSET else manifest.reach,
+        spread=manifest.spread,
+        reach=manifest.reach,
     )

@@ -41,6 +41,7 @@ from shared.labels.parts import HOLD as HOLD_CLASS
 from shared.training.imbalance import fitting_offset, offset, weights
 from shared.training.scaling import calibrate
 from shared.training.series import (
+    Float32s,
     SymbolSeries,
     Table,
     assemble,
@@ -369,7 +370,7 @@ def _scaler_of(prepared: Prepared) -> Scaler | None:
     return Scaler(tuple(mean.tolist()), tuple(scale.tolist()), LIMIT)
 
 
-def _inputs(windows: Windows, scaler: Scaler | None) -> Windows:
+def _inputs(windows: Float32s, scaler: Scaler | None) -> Windows:
     """Return the family's input [N, T, F]. Windows of several vectors are scaled to float32, the type that networks
     compute in, a chunk at a time: all windows as float64 would be the peak of memory of a training."""
     if scaler is None:

@@ -145,9 +145,9 @@ def pool_of(policy: SetVotingPolicy) -> PoolRule:
 
 def member_of(registered: RegisterArtifact, model: str, weight: float) -> Member:
     """Return an artifact as a member of a panel."""
-    return Member(
-        model, registered.artifact, weight, registered.centre, registered.prior, moving_of(registered), registered.reach
-    )
+    reach = None if registered.reach is UNSET else registered.reach
+    moving = moving_of(registered)
+    return Member(model, registered.artifact, weight, registered.centre, registered.prior, moving, reach)
 
 
 def moving_of(registered: RegisterArtifact) -> float:
@@ -155,7 +155,7 @@ def moving_of(registered: RegisterArtifact) -> float:
 
     Registrations of earlier releases have no spread: their artifact counts unless its backtest had no response to its
     inputs."""
-    if registered.spread is not None:
+    if registered.spread is not UNSET:
         return min(1.0, registered.spread / FULL_SPREAD)
     return 0.0 if registered.backtest is not None and not registered.backtest.response else 1.0
 

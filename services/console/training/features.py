@@ -61,8 +61,15 @@ def check(
 
 
 def _newest(bars: Bars) -> BarArrays:
-    prices = (column[-LARGEST:] for column in (bars.open, bars.high, bars.low, bars.close, bars.volume))
-    return BarArrays(bars.open_time[-LARGEST:], *prices, bars.interval_ms)
+    return BarArrays(
+        bars.open_time[-LARGEST:],
+        bars.open[-LARGEST:],
+        bars.high[-LARGEST:],
+        bars.low[-LARGEST:],
+        bars.close[-LARGEST:],
+        bars.volume[-LARGEST:],
+        bars.interval_ms,
+    )
 
 
 def _found(feature_set: FeatureSet, series: list[BarArrays], trials: int, seed: int) -> list[Leak]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from bench.toy import MINUTE, market
 from schemas.training import Recipe
@@ -93,7 +94,7 @@ def test_an_artifact_registers_how_far_its_predictions_move_and_how_far_a_move_g
         registered = registration("m", "a" * 64, result.manifest)
         assert moving_of(registered) == (0.0 if family == "prior" else 1.0), family
         assert registered.reach == results["prior"].manifest.reach or family in {"patchtst", "nhits"}
-        assert registered.reach is not None
+        assert registered.reach is not UNSET
         assert float(np.abs(moves).mean()) < registered.reach < float(np.quantile(np.abs(moves), 0.99))
 
 
