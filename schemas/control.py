@@ -32,10 +32,12 @@ _SHOWN_AS_FALSE: Final = Meta(extra_json_schema={"default": False})
 
 class Found(Struct, frozen=True, tag="found"):
     """Create an installation, as its first command. The number of partitions is fixed for ever; ``log_id`` is random
-    and distinguishes this log from any other."""
+    and distinguishes this log from any other. ``voting``: the voting policy with which the installation begins. Earlier
+    releases left it out: then it is ``SetVotingPolicy`` with its defaults."""
 
     partitions: Annotated[int, Meta(ge=1, le=1024)]
     log_id: Annotated[str, Meta(min_length=8, max_length=64)]
+    voting: "SetVotingPolicy | UnsetType" = UNSET
 
 
 Row = tuple[Real, ...]
@@ -67,7 +69,10 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
     the training part. ``features`` are the names in the feature set, in order; ``libraries`` are the versions with
     which it was trained. A promotion lists by name what differs from the champion in both. ``horizon`` (bars) and
     ``kappa`` define the classes (label ``vfh1``, ``shared.labels.batch``); without them predictions cannot be scored.
-    ``backtest`` is None for an artifact that was not trained by Conclave."""
+    ``backtest`` is None for an artifact that was not trained by Conclave. ``spread`` (nats) is the mean
+    Kullback-Leibler divergence of its predictions from their mean, over the calibration part: 0 for a constant.
+    ``reach``: the mean absolute return of the moving rows there, over the horizon (a fraction). Earlier releases left
+    both out."""
 
     model: Name
     artifact: DigestHex
@@ -83,6 +88,8 @@ class RegisterArtifact(Struct, frozen=True, omit_defaults=True, tag="register_ar
     horizon: Annotated[int, Meta(ge=1)] | None = None
     kappa: Annotated[float, Meta(ge=0.0, le=1e6)] | None = None
     backtest: Backtest | None = None
+    spread: Annotated[float, Meta(ge=0.0, le=100.0)] | UnsetType = UNSET
+    reach: Annotated[float, Meta(gt=0.0, le=1e6)] | UnsetType = UNSET
 
 
 class StartShadow(Struct, frozen=True, tag="start_shadow"):
@@ -156,19 +163,22 @@ class SetWeights(Struct, frozen=True, tag="set_weights"):
 class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
     """Set how ballots become a decision. Formulas: ``shared.voting.pool``.
 
-    ``rule``: ``logpool`` (default) or ``consensus`` (votes by weight, agreement multipliers). ``quorum_weight`` and
-    ``quorum_count``: the smallest share of weight and the smallest number of members for a quorum. ``deadline_ms``:
-    how long a round waits after the close of a live bar. ``valid_ms``: how long after the close of the bar an intent
-    is valid. ``edge``: the smallest |P(BUY) - P(SELL)| for an action other than HOLD. ``temperature``: the divisor of
-    the pooled logits."""
+    ``rule``: ``logpool`` (default), ``mean``, ``logmean``, or ``consensus`` (votes by weight, agreement multipliers).
+    ``quorum_weight`` and ``quorum_count``: the smallest share of weight and the smallest number of members for a
+    quorum. ``deadline_ms``: how long a round waits after the close of a live bar. ``valid_ms``: how long after the
+    close of the bar an intent is valid. ``edge``: the smallest |P(BUY) - P(SELL)| for an action other than HOLD.
+    ``temperature``: the divisor of the pooled logits. ``cost``: what it costs to enter and leave a position, as a
+    fraction of the price. If it is set, it takes the place of ``edge``: an action is one whose expected return is at
+    least the cost."""
 
-    rule: Literal["logpool", "consensus"] = "logpool"
+    rule: Literal["logpool", "consensus", "mean", "logmean"] = "logpool"
     quorum_weight: Weight = 0.5
     quorum_count: Annotated[int, Meta(ge=1)] = 2
     deadline_ms: Milliseconds = 5_000
     valid_ms: Milliseconds = 60_000
     edge: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.10
     temperature: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
+    cost: Annotated[float, Meta(ge=0.0, le=1.0)] | UnsetType = UNSET
 
 
 class SetGatePolicy(Struct, frozen=True, tag="set_gate_policy"):

@@ -56,11 +56,11 @@ class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.sco
 
     ``incumbent`` is the prediction of the champion of the same model for the same bar, ``incumbent_return`` its signed
     return. They are None if the model has no champion, if this artifact is the champion, or if the champion did not
-    predict. ``pool_with`` and ``pool_without`` are the log-linear pools with and without this artifact. Without: a
-    voting artifact is left out. With: a shadow replaces its champion at the champion's weight, or joins at an equal
-    share if its model has none. ``prior`` are the class frequencies of the training part; ``decided`` is the action of
-    the ensemble. ``latency_ms``: from the bar's entry on the log to the prediction's. A score without ``prices`` was
-    written by a release that did not record them."""
+    predict. ``pool_with`` and ``pool_without`` are the pools of the voting policy (the log-linear one under
+    ``consensus``) with and without this artifact. Without: a voting artifact is left out. With: a shadow replaces its
+    champion at the champion's weight, or joins at an equal share if its model has none. ``prior`` are the class
+    frequencies of the training part; ``decided`` is the action of the ensemble. ``latency_ms``: from the bar's entry on
+    the log to the prediction's. A score without ``prices`` was written by a release that did not record them."""
 
     symbol: Symbol
     interval_ms: IntervalMs

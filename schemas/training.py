@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, Probabilities, Real, Symbol, Text
 
@@ -148,13 +148,17 @@ class TrainingProgressed(Struct, frozen=True, tag="training.progressed"):
 
 class Gain(Struct, frozen=True):
     """The gain of an artifact in log loss over ``over`` on the test part: thousandths of a nat a row, with a 95 %
-    block-bootstrap interval. ``note`` is a limitation of the comparison."""
+    block-bootstrap interval. ``note`` is a limitation of the comparison. ``moves`` and ``direction`` are the parts of
+    ``value`` that are about whether the price moves, and about where (``shared.labels.parts``); earlier releases left
+    them out."""
 
     over: Text
     value: Real
     low: Real
     high: Real
     note: Text = ""
+    moves: Real | UnsetType = UNSET
+    direction: Real | UnsetType = UNSET
 
 
 class SanityCheck(Struct, frozen=True):

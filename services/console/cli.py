@@ -27,6 +27,7 @@ MODULES: Final = {
     "train": "training.commands",
     "artifacts": "training.artifacts",
     "import": "training.weights",
+    "features": "training.features",
     "status": "run.status",
     "observatory": "run.observatory",
     "found": "control.membership",

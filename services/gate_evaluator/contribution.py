@@ -12,7 +12,7 @@ from services.gate_evaluator.events import member_score
 from shared.control.state import Past
 from shared.gates import contribution
 from shared.gates.contribution import MOST_MEMBERS, ContributionPanel, Contributions
-from shared.voting.pool import log_prior
+from shared.voting.pool import log_prior, member_of, pool_of
 
 GROWTH: Final = 8
 """The contributions are written again once the number of rounds has grown by an eighth."""
@@ -31,29 +31,35 @@ class ContributionState(Struct, array_like=True):
 def follow(
     state: ContributionState | None, version: int, past: Past, artifacts: Mapping[str, RegisterArtifact]
 ) -> ContributionState | None:
-    """Return the state for the configuration of a score: a new one if champions, weights or temperature have changed.
+    """Return the state for the configuration of a score: a new one if champions, weights or the pool have changed.
     None if there are fewer than two champions, or too many for exact values."""
     if state is not None and state.version >= version:
         return state
     champions = tuple(
         sorted((name, slot.champion, slot.weight or 0.0) for name, slot in past.models.items() if slot.champion)
     )
-    temperature = past.policy.temperature
-    if state is not None and (champions, temperature) == (state.champions, state.fold.panel.temperature):
+    temperature, rule = past.policy.temperature, pool_of(past.policy)
+    if state is not None and state.champions == champions and _pool(state) == (temperature, rule):
         state.version = version
         return state
     if not 2 <= len(champions) <= MOST_MEMBERS:
         return None
-    registered = [artifacts[artifact] for _, artifact, _ in champions]
-    weights = [weight for *_, weight in champions]
+    members = [member_of(artifacts[artifact], name, weight) for name, artifact, weight in champions]
     panel = ContributionPanel(
-        members=tuple(name for name, *_ in champions),
-        weights=tuple(weights),
-        centres=tuple(artifact.centre for artifact in registered),
-        log_prior=log_prior((weight, artifact.prior) for artifact, weight in zip(registered, weights, strict=True)),
+        members=tuple(member.model for member in members),
+        weights=tuple(member.weight for member in members),
+        centres=tuple(member.centre for member in members),
+        log_prior=log_prior((member.weight, member.prior) for member in members),
         temperature=temperature,
+        rule=rule,
+        moving=() if rule == "logpool" else tuple(member.moving for member in members),
     )
     return ContributionState(version, champions, contribution.initial(panel))
+
+
+def _pool(state: ContributionState) -> tuple[float, str]:
+    panel = state.fold.panel
+    return panel.temperature, panel.rule
 
 
 def evolve(state: ContributionState, score: PredictionScored, event: str, version: int) -> ContributionsMeasured | None:

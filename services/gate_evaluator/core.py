@@ -268,7 +268,7 @@ def _learn_weights(state: State, envelope: Envelope[PredictionScored]) -> Iterat
     memory, version = state.memory, score.control_version
     past = state.past(version)
     learning = memory.weight_learning = weight_learning.follow(
-        memory.weight_learning, version, past.models, state.control.artifacts, past.policy.temperature, score
+        memory.weight_learning, version, past.models, state.control.artifacts, past.policy, score
     )
     step = weight_learning.evolve(learning, score) if learning is not None else None
     if step is not None and learning is not None:

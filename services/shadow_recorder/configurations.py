@@ -11,13 +11,12 @@ from schemas.control import CommandRecorded, RegisterArtifact, SetVotingPolicy
 from services.shadow_recorder.decisions import ArtifactKey, JoinedDecision
 from shared.control import EMPTY, State, fold
 from shared.control.state import Model
-from shared.voting.pool import Member, Panel, log_prior, own_action, panel_of, vote
+from shared.voting.pool import Member, Panel, member_of, own_action, panel_of, panel_with, pool_of, vote
 
 COST_PER_SIDE: Final = 0.001
 """Fee, half spread and slippage of one order, as a fraction, unless the gate policy has ``cost_per_side``."""
 KEPT: Final = 64
 """Versions whose panels are kept in memory."""
-_POOLED: Final = SetVotingPolicy(quorum_weight=0.0, quorum_count=1)
 
 
 class Configurations:
@@ -107,35 +106,30 @@ class Configurations:
     def pools(
         self, version: int, decision: JoinedDecision | None, model: str, artifact: str, probabilities: Probabilities
     ) -> tuple[Probabilities, Probabilities]:
-        """Return the log-linear pool with an artifact's prediction, and the one without it."""
+        """Return the pool of the voting policy with an artifact's prediction, and the one without it; the log-linear
+        pool under ``consensus``."""
         counted = decision.counted() if decision else {}
         members = list(self.panel(version).members) if version else []
-        temperature = self.policy(version).temperature
+        policy = self.policy(version)
         if self.is_champion(version, model, artifact):
             rest = {name: p for name, p in counted.items() if name != model}
-            return self._pool(members, {**rest, model: probabilities}, temperature), self._pool(
-                members, rest, temperature
-            )
-        without = self._pool(members, counted, temperature)
-        return self._pool(self._with(members, model, artifact), {**counted, model: probabilities}, temperature), without
+            return _pool(members, {**rest, model: probabilities}, policy), _pool(members, rest, policy)
+        without = _pool(members, counted, policy)
+        joined = self._with(members, model, artifact)
+        return _pool(joined, {**counted, model: probabilities}, policy), without
 
     def _with(self, members: Sequence[Member], model: str, artifact: str) -> list[Member]:
         """Return the members with a shadow in place of its champion; with an equal share if its model has no
         champion."""
-        centre = self.registered(artifact).centre
+        shadow = member_of(self.registered(artifact), model, 0.0)
         if any(member.model == model for member in members):
-            return [
-                Member(model, artifact, member.weight, centre) if member.model == model else member
-                for member in members
-            ]
+            return [shadow._replace(weight=member.weight) if member.model == model else member for member in members]
         share = 1.0 / (len(members) + 1)
         others = [member._replace(weight=member.weight * (1.0 - share)) for member in members]
-        return sorted([*others, Member(model, artifact, share, centre)])
+        return sorted([*others, shadow._replace(weight=share)])
 
-    def _pool(
-        self, members: Sequence[Member], ballots: Mapping[str, Probabilities], temperature: float
-    ) -> Probabilities:
-        priors = [(member.weight, self.registered(member.artifact).prior) for member in members]
-        policy = structs.replace(_POOLED, temperature=temperature)
-        panel = Panel(tuple(members), frozenset(), log_prior(priors), policy)
-        return vote(panel, ballots).probabilities
+
+def _pool(members: Sequence[Member], ballots: Mapping[str, Probabilities], policy: SetVotingPolicy) -> Probabilities:
+    """Return the pool of ballots without any quorum."""
+    pooled = structs.replace(policy, rule=pool_of(policy), quorum_weight=0.0, quorum_count=1)
+    return vote(panel_with(members, frozenset(), pooled), ballots).probabilities

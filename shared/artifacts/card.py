@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from schemas.common import ACTIONS
 from shared.artifacts.manifest import Manifest
-from shared.artifacts.scoring import Scores
+from shared.artifacts.scoring import Scores, interval_text
 from shared.artifacts.show import calibration_text
 
 
@@ -87,7 +87,9 @@ def _rows(test: Scores, validation: Scores) -> list[str]:
 
     both = (test, validation)
     return [
-        row("skill (mnat)", *(f"{s.skill.value:+.1f} [{s.skill.low:+.1f}, {s.skill.high:+.1f}]" for s in both)),
+        row("skill (mnat)", *(interval_text(s.skill) for s in both)),
+        row("of it about moves", *(interval_text(s.moves) for s in both)),
+        row("of it about direction", *(interval_text(s.direction) for s in both)),
         row("log loss (class prior)", *(f"{s.log_loss:.4f} ({s.prior_log_loss:.4f})" for s in both)),
         row("Brier (class prior)", *(f"{s.brier:.4f} ({s.prior_brier:.4f})" for s in both)),
         row("accuracy (majority class)", *(f"{s.accuracy:.3f} ({s.majority:.3f})" for s in both)),

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from schemas.codec import UNDECODABLE
@@ -148,7 +148,9 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     ``vector`` is applied to the logits before the ``temperature``. ``centre`` is the mean log probability of each class
     over the calibration part, which the pool subtracts. ``prior`` are the class frequencies of the training part.
     ``backtest`` are the reference values for gates. ``imbalance`` is the correction for unequal class frequencies.
-    ``trained_with`` are libraries that were used in training and are not used in serving.
+    ``trained_with`` are libraries that were used in training and are not used in serving. ``spread``: the mean
+    divergence (nats) of the predictions over the calibration part from their mean, and ``reach`` the mean
+    absolute return of the moving rows there (a fraction); earlier releases left both out.
     """
 
     format: Literal[1]
@@ -174,6 +176,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     imported: ImportedFrom | None = None
     trained_with: dict[str, str] = {}
     imbalance: Imbalance = "none"
+    spread: Annotated[float, Meta(ge=0.0)] | UnsetType = UNSET
+    reach: Annotated[float, Meta(gt=0.0)] | UnsetType = UNSET
 
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

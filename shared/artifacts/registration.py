@@ -21,4 +21,6 @@ def registration(model: str, digest: str, manifest: Manifest) -> RegisterArtifac
         horizon=manifest.label.horizon,
         kappa=manifest.label.kappa,
         backtest=manifest.backtest,
+        spread=manifest.spread,
+        reach=manifest.reach,
     )

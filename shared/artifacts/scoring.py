@@ -9,14 +9,18 @@ import math
 from typing import Final
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
+
+from shared.labels.parts import gain_parts
 
 Matrix = NDArray[np.float64]
 Classes = NDArray[np.int64]
 Times = NDArray[np.int64]
 
 DRAWS: Final = 2000
+SMALLEST: Final = 1e-304
+"""Smaller probabilities count as this one."""
 DISTINCT_AT_LEAST: Final = 20
 """A model with fewer different predictions, rounded to 1e-3, does not depend on its input."""
 Triple = tuple[float, float, float]
@@ -30,12 +34,19 @@ class Interval(Struct, frozen=True, forbid_unknown_fields=True):
     high: float
 
 
+def interval_text(interval: Interval | UnsetType) -> str:
+    """Return a gain (mnat) with its interval as text; ``-`` where an earlier release did not measure it."""
+    return "-" if interval is UNSET else f"{interval.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+
+
 class Scores(Struct, frozen=True, forbid_unknown_fields=True):
     """Scores on rows that were not used in fitting.
 
     ``skill`` is in mnat. ``majority`` is the share of the most frequent class, the accuracy of a constant forecast.
     ``classes`` are the observed shares of SELL, HOLD and BUY; ``actions`` are the shares of the classes that the model
-    predicted as most likely. ``distinct`` is the number of different predictions, rounded to 1e-3.
+    predicted as most likely. ``distinct`` is the number of different predictions, rounded to 1e-3. ``moves`` and
+    ``direction`` are the parts of ``skill`` (``shared.labels.parts``), a row of all rows each; earlier releases left
+    them out.
     """
 
     rows: int
@@ -49,11 +60,13 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
     classes: Triple
     actions: Triple
     distinct: int
+    moves: Interval | UnsetType = UNSET
+    direction: Interval | UnsetType = UNSET
 
 
 def log_losses(p: Matrix, y: Classes) -> Matrix:
     """Return minus the log of the probability of the observed class, [N], at most 700."""
-    return np.minimum(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-304)), 700.0)
+    return np.minimum(-np.log(np.maximum(p[np.arange(len(y)), y], SMALLEST)), 700.0)
 
 
 def brier(p: Matrix, y: Classes) -> float:
@@ -64,6 +77,14 @@ def brier(p: Matrix, y: Classes) -> float:
 def distinct(p: Matrix) -> int:
     """Return the number of different predictions, rounded to 1e-3."""
     return len(np.unique(np.rint(p * 1000).astype(np.int64), axis=0))
+
+
+def spread(p: Matrix) -> float:
+    """Return the mean Kullback-Leibler divergence of predictions from their mean (nats), at least 0: 0 for a
+    constant."""
+    p = np.maximum(p, SMALLEST)
+    divergences = (p * np.log(p / p.mean(axis=0))).sum(axis=1)
+    return max(0.0, round(float(divergences.mean()), 12))
 
 
 def shares(labels: Classes) -> Triple:
@@ -91,11 +112,21 @@ def block_of(time: Times, horizon: int) -> int:
     return max(4 * horizon, math.isqrt(len(np.unique(time))))
 
 
+def split_gains(p: Matrix, base: Matrix, y: Classes) -> tuple[Matrix, Matrix]:
+    """Return the gains of ``p`` over ``base`` in nats, [N] each: about moves and about direction."""
+    rows = zip(p.tolist(), base.tolist(), y.tolist(), strict=True)
+    parts = [gain_parts(predicted, other, outcome, SMALLEST)[1:] for predicted, other, outcome in rows]
+    columns = np.array(parts).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
+
+
 def score(p: Matrix, y: Classes, time: Times, prior: Triple, *, horizon: int, seed: int = 0) -> Scores:
     """Return the scores of probabilities ``p`` [N, 3] for classes ``y`` [N] at times ``time`` [N]."""
     base = np.tile(np.array(prior), (len(y), 1))
     model_loss, base_loss = log_losses(p, y), log_losses(base, y)
-    gain = block_interval(1000.0 * (base_loss - model_loss), time, block_of(time, horizon), seed)
+    block = block_of(time, horizon)
+    gain = block_interval(1000.0 * (base_loss - model_loss), time, block, seed)
+    moves, direction = (block_interval(1000.0 * part, time, block, seed) for part in split_gains(p, base, y))
     frequencies = shares(y)
     return Scores(
         rows=len(y),
@@ -109,4 +140,6 @@ def score(p: Matrix, y: Classes, time: Times, prior: Triple, *, horizon: int, se
         classes=frequencies,
         actions=shares(p.argmax(axis=1)),
         distinct=distinct(p),
+        moves=moves,
+        direction=direction,
     )

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from schemas.common import ACTIONS
 from shared.artifacts.manifest import Manifest
-from shared.artifacts.scoring import Scores
+from shared.artifacts.scoring import Scores, interval_text
 
 
 def render(manifest: Manifest, digest: str = "") -> Table:
@@ -22,6 +22,8 @@ def render(manifest: Manifest, digest: str = "") -> Table:
     both = (manifest.metrics.test, manifest.metrics.validation)
     rows: dict[str, Callable[[Scores], str | Text]] = {
         "skill over the class prior, mnat [95 %]": _skill,
+        "of it about moves": lambda s: interval_text(s.moves),
+        "of it about direction": lambda s: interval_text(s.direction),
         "log loss (class prior)": lambda s: f"{s.log_loss:.4f} ({s.prior_log_loss:.4f})",
         "Brier (class prior)": lambda s: f"{s.brier:.4f} ({s.prior_brier:.4f})",
         "accuracy (majority class)": lambda s: f"{s.accuracy:.3f} ({s.majority:.3f})",

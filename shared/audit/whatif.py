@@ -24,6 +24,7 @@ from shared.audit.votes import Basis
 from shared.control import State
 from shared.log import StreamKey
 from shared.log.events import events_of, reported_elsewhere
+from shared.voting.changes import changed_policy
 from shared.voting.pool import FLOOR, Panel, panel_of, vote
 
 SIGN: Final[dict[Action, int]] = {"SELL": -1, "HOLD": 0, "BUY": 1}
@@ -148,7 +149,7 @@ def with_changes(state: State, changes: Changes, known: Mapping[str, RegisterArt
 def with_policy(policy: SetVotingPolicy, given: Mapping[str, str]) -> SetVotingPolicy:
     """Return a voting policy with some fields changed. Raises ``ChangesError``."""
     try:
-        return msgspec.convert({**structs.asdict(policy), **given}, SetVotingPolicy, strict=False)
+        return changed_policy(policy, given)
     except msgspec.ValidationError as error:
         raise ChangesError(str(error)) from None
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from immutables import Map
 
-from schemas.control import Command, RegisterArtifact
+from schemas.control import Command, RegisterArtifact, SetVotingPolicy
 from shared.control.state import Model, State
 
 NOTHING: Final = "-"
@@ -55,6 +55,8 @@ def _short_value(value: Any) -> str:
         return short(value) if len(value) == DIGEST else value
     if isinstance(value, tuple):
         return ",".join(str(each)[:12] for each in value)
+    if isinstance(value, SetVotingPolicy):
+        return f"({words(value)})"
     if isinstance(value, dict):
         return ",".join(f"{key}:{each}" for key, each in value.items())
     return str(value)
@@ -96,7 +98,7 @@ def _leaves(where: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, str) and len(value) == DIGEST:
         yield where, short(value)
     else:
-        yield where, str(value)
+        yield where, NOTHING if value is msgspec.UNSET else str(value)
 
 
 def _features(before: State, after: State) -> Iterator[Change]:

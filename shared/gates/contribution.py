@@ -1,15 +1,14 @@
 """Value each member's contribution to the ensemble: leave-one-out and exact Shapley values.
 
-The value of a coalition is minus the mean log loss of its log-linear pool (``shared.voting.pool``: log prior plus
-weighted centred evidence, over T), with the weights unchanged. The Shapley value of a member is its mean gain over all
-orders of joining (Shapley 1953), here computed over all 2^N coalitions. The values of the members sum to the gain of
-the whole ensemble over its prior. A copy of another member has a leave-one-out value near zero and shares the Shapley
-value with it. A constant member has exactly zero of both.
+The value of a coalition is minus the mean log loss of its pool (``shared.voting.pool``) with the weights unchanged. The
+Shapley value of a member is its mean gain over all orders of joining (Shapley 1953), here computed over all 2^N
+coalitions. The values of the members sum to the gain of the whole ensemble over its prior. A copy of another member has
+a leave-one-out value near zero and shares the Shapley value with it. A constant member has exactly zero of both.
 
 Rounds are valued 256 at a time, at fixed counts, so that a restart changes no bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import factorial
 from typing import Final
 
@@ -21,6 +20,7 @@ from shared.gates.evidence import FLOOR
 from shared.gates.rounds import MemberScore, RoundAssembly, ScoredRound, join
 from shared.gates.rows import Triple
 from shared.voting.pool import FLOOR as LOG_FLOOR
+from shared.voting.pool import PoolRule
 
 CHUNK: Final = 256
 MOST_MEMBERS: Final = 10
@@ -29,13 +29,16 @@ Values = NDArray[np.float64]
 
 
 class ContributionPanel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The voting ensemble: members sorted by name, with weights and centres; the pool's log prior and temperature."""
+    """The voting ensemble: members sorted by name, with weights and centres; the pool's log prior, temperature and
+    rule. ``moving``: how far each member counts in a mean, empty under ``logpool``."""
 
     members: tuple[str, ...]
     weights: tuple[float, ...]
     centres: tuple[Triple, ...]
     log_prior: Triple
     temperature: float = 1.0
+    rule: PoolRule = "logpool"
+    moving: tuple[float, ...] = ()
 
 
 class Contributions(Struct, array_like=True, forbid_unknown_fields=True):
@@ -84,22 +87,46 @@ def coalition_gains(panel: ContributionPanel, probabilities: Values, outcomes: N
     """Return [2^N] the gain in log score of each coalition's pool over the prior's, summed over the rounds.
 
     ``probabilities`` is [R, N, 3], ``outcomes`` [R]."""
-    weights, centres = np.array(panel.weights), np.array(panel.centres)
-    evidence = (np.log(np.maximum(probabilities, LOG_FLOOR)) - centres) * weights[:, None]
     scores = np.empty(2 ** len(panel.members))
     rows = np.arange(len(outcomes))
-    sums = [np.zeros((len(outcomes), 3))]
-    for coalition in range(len(scores)):
-        if coalition:
-            last = coalition.bit_length() - 1
-            sums.append(sums[coalition ^ 1 << last] + evidence[:, last])
-        logits = (np.array(panel.log_prior) + sums[coalition]) / panel.temperature
-        logits -= logits.max(axis=1, keepdims=True)
-        powers = np.exp(logits)
-        chosen = powers[rows, outcomes] / powers.sum(axis=1)
-        scores[coalition] = np.log(np.maximum(chosen, FLOOR)).sum()
+    for coalition, pooled in enumerate(coalition_pools(panel, probabilities)):
+        scores[coalition] = np.log(np.maximum(pooled[rows, outcomes], FLOOR)).sum()
     gains: Values = scores - scores[0]
     return gains
+
+
+def coalition_pools(panel: ContributionPanel, probabilities: Values) -> Iterator[Values]:
+    """Yield the pool [R, 3] of each coalition, in the order of their bit sets: what ``shared.voting.pool.vote`` returns
+    where only its members have a ballot."""
+    weights, prior = np.array(panel.weights), np.array(panel.log_prior)
+    votes = probabilities if panel.rule == "mean" else np.log(np.maximum(probabilities, LOG_FLOOR))
+    if panel.rule == "logpool":
+        votes = votes - np.array(panel.centres)
+    else:
+        weights = weights * np.array(panel.moving)
+    votes = votes * weights[:, None]
+    sums = [np.zeros((len(probabilities), 3))]
+    totals = [0.0]
+    for coalition in range(2 ** len(panel.members)):
+        if coalition:
+            last = coalition.bit_length() - 1
+            sums.append(sums[coalition ^ 1 << last] + votes[:, last])
+            totals.append(totals[coalition ^ 1 << last] + float(weights[last]))
+        if panel.rule == "logpool":
+            logits = prior + sums[coalition]
+        elif not totals[coalition]:
+            yield np.tile(_softmax(prior), (len(probabilities), 1))
+            continue
+        else:
+            mean = sums[coalition] / totals[coalition]
+            logits = np.log(np.maximum(mean, LOG_FLOOR)) if panel.rule == "mean" else mean
+        yield _softmax(logits / panel.temperature)
+
+
+def _softmax(logits: Values) -> Values:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    pooled: Values = powers / powers.sum(axis=-1, keepdims=True)
+    return pooled
 
 
 def shapley(gains: Sequence[float], members: int) -> list[float]:

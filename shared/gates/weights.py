@@ -6,9 +6,14 @@ c_mk the centred evidence and P the pool,
     g_m = mean over rounds of sum_k (P_k - 1{y = k}) z_mk / T,  less its mean over the members
     G_m <- 0.97 G_m + g_m^2,  w <- projection of (w_m - D g_m / sqrt(G_m)) on the simplex,  D = 0.10, G_0 = 1e-4
 
-The loss is convex in w; regret is O(sqrt(blocks)). A constant member has z = 0, whatever its weight. On the simplex
-only differences between gradients change weights, so the common part is subtracted first. Weights sum to one, as
-control requires; the scale of SCIENCE.md's free weights is carried by the temperature.
+Under ``mean`` and ``logmean`` (``shared.voting.pool``; s_m and V there, M the mean of probabilities or of logs)
+
+    g_m = mean over rounds of s_m / V sum_k (P_k - 1{y = k}) (log p_mk - M_k) / T                  logmean
+    g_m = mean over rounds of s_m / V sum_k (P_k - 1{y = k}) (p_mk - M_k) / M_k / T                mean
+
+The loss is convex in w (in a mean, where all members move fully); regret is O(sqrt(blocks)). A constant member has
+z = 0, whatever its weight. On the simplex only differences between gradients change weights, so the common part is
+subtracted first. Weights sum to one, as control requires; the scale of free weights is carried by the temperature.
 
 No weight moves by more than ``most_step`` a block, none exceeds its ``cap`` (the ladder's). A block's weights
 take effect in the next block. Sums are kept as whole numbers of 2^-40, so the order of the rounds does not matter;
@@ -24,7 +29,7 @@ from msgspec import Struct, field
 from shared.gates import blocks
 from shared.gates.rounds import MemberScore, RoundAssembly, ScoredRound, join
 from shared.gates.rows import Triple
-from shared.voting.pool import evidence_of, log_prior, softmax
+from shared.voting.pool import FLOOR, ZERO, PoolRule, evidence_of, log_prior, softmax
 
 ONE: Final = 1 << 40
 DIGITS: Final = 12
@@ -41,13 +46,14 @@ class Learning(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
 
 
 class WeightedMember(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A voting member. ``cap`` is its largest weight."""
+    """A voting member. ``cap`` is its largest weight, ``moving`` how far it counts in a mean."""
 
     model: str
     weight: float
     centre: Triple
     prior: Triple
     cap: float = 1.0
+    moving: float = 1.0
 
 
 class Weights(Struct, array_like=True, forbid_unknown_fields=True):
@@ -70,6 +76,7 @@ class Weights(Struct, array_like=True, forbid_unknown_fields=True):
     counted: int = 0
     steps: int = 0
     late: int = 0
+    rule: PoolRule = "logpool"
 
 
 class Step(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -89,6 +96,7 @@ def initial(
     learning: Learning | None = None,
     temperature: float = 1.0,
     block_ms: int = 0,
+    rule: PoolRule = "logpool",
 ) -> Weights:
     """Start from the members' weights, scaled to sum one.
 
@@ -113,6 +121,7 @@ def initial(
         [1e-4] * len(chosen),
         [0] * len(chosen),
         log_prior(zip(current, (member.prior for member in chosen), strict=True)),
+        rule=rule,
     )
 
 
@@ -138,6 +147,33 @@ def _add_round(state: Weights, complete: ScoredRound) -> Step | None:
 
 
 def _add(state: Weights, complete: ScoredRound) -> None:
+    slopes = _of_evidence(state, complete) if state.rule == "logpool" else _of_mean(state, complete)
+    for m, slope in enumerate(slopes):
+        state.gradient[m] += round(slope * ONE)
+    state.counted += 1
+
+
+def _of_mean(state: Weights, complete: ScoredRound) -> list[float]:
+    """Return the slope of the log loss of the mean of probabilities or logs in each weight."""
+    logs, temperature = state.rule == "logmean", state.temperature
+    votes = [evidence_of(p, ZERO) if logs else p for p in complete.probabilities]
+    shares = [weight * member.moving for weight, member in zip(state.current, state.members, strict=True)]
+    total = sum(shares)
+    if total <= 0.0:
+        return [0.0] * len(votes)
+    mean = [sum(share * vote[k] for share, vote in zip(shares, votes, strict=True)) / total for k in range(3)]
+    logits = mean if logs else [math.log(max(share, FLOOR)) for share in mean]
+    errors = [*softmax(logits[0] / temperature, logits[1] / temperature, logits[2] / temperature)]
+    errors[complete.outcome] -= 1.0
+    scaled = errors if logs else [error / max(share, FLOOR) for error, share in zip(errors, mean, strict=True)]
+    return [
+        member.moving / total / temperature * sum(scaled[k] * (vote[k] - mean[k]) for k in range(3))
+        for member, vote in zip(state.members, votes, strict=True)
+    ]
+
+
+def _of_evidence(state: Weights, complete: ScoredRound) -> list[float]:
+    """Return the slope of the log loss of the log-linear pool in each weight."""
     evidence = []
     logits = list(state.log_prior)
     for member, weight, probabilities in zip(state.members, state.current, complete.probabilities, strict=True):
@@ -149,10 +185,7 @@ def _add(state: Weights, complete: ScoredRound) -> None:
     sell, hold, buy = ((logit - top) / state.temperature for logit in logits)
     errors = [*softmax(sell, hold, buy)]
     errors[complete.outcome] -= 1.0
-    for m, z in enumerate(evidence):
-        slope = (errors[0] * z[0] + errors[1] * z[1] + errors[2] * z[2]) / state.temperature
-        state.gradient[m] += round(slope * ONE)
-    state.counted += 1
+    return [(errors[0] * z[0] + errors[1] * z[1] + errors[2] * z[2]) / state.temperature for z in evidence]
 
 
 def _close(state: Weights) -> Step:

@@ -25,6 +25,9 @@ from shared.gates.classic import Tally
 from shared.gates.evidence import CHAMPION, FLOOR, POOL, PRIOR, Evidence
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import Key, Plan, Triple, row_of
+from shared.labels.parts import gain_parts
+from shared.report import acting
+from shared.report.acting import ActingFold
 from shared.report.timeline import Path, Timeline, add, follow
 
 ROWS, SELL, HOLD, BUY, GAIN, COMPARED, CHAMPION_GAIN = range(7)
@@ -37,6 +40,10 @@ def _matrix() -> list[list[int]]:
     return [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
+def _no_gains() -> list[float]:
+    return [0.0, 0.0, 0.0]
+
+
 class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
     """The scores of one artifact in one role against one champion. Sums are over scored rows; returns are fractions.
 
@@ -44,12 +51,16 @@ class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
     - ``decided``: counts by [action of the artifact][action of the decision].
     - ``earlier``: the number of scores in another role or against another champion.
     - ``unscored``: rows without a score, by reason. ``details``: the newest detail of each reason.
-    - ``losses``: log loss of the artifact and of the class prior."""
+    - ``losses``: log loss of the artifact and of the class prior.
+    - ``gains``: gain in log score over the class prior, over the champion, and of the ensemble by the artifact.
+    - ``moves``: the part of each gain that is about moves (``shared.labels.parts``). It has no default, so that a file
+      of a release without it is not read, and the streams are folded again."""
 
     model: str
     artifact: str
     role: Role
     champion: str | None
+    moves: list[float]
     evidence: Evidence
     tally: Tally
     timeline: Timeline
@@ -61,7 +72,7 @@ class ReportSeries(Struct, array_like=True, forbid_unknown_fields=True):
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
     brier: float = 0.0
     signed_return: float = 0.0
-    gains: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    gains: list[float] = field(default_factory=_no_gains)
     compared: int = 0
     came: list[list[int]] = field(default_factory=_matrix)
     decided: list[list[int]] = field(default_factory=_matrix)
@@ -85,7 +96,8 @@ class Trades(Struct, array_like=True, forbid_unknown_fields=True):
 
 class Shadows(Struct, array_like=True, forbid_unknown_fields=True):
     """The state of the fold. ``checked``: (decisions checked, decisions equal) by partition. ``unequal``: the ids of
-    the first decisions that are not equal. ``model``: fold only this model; None: all."""
+    the first decisions that are not equal. ``model``: fold only this model; None: all. ``acting``: how often the
+    ensemble acts."""
 
     policy: DefaultPolicy
     model: str | None = None
@@ -94,6 +106,7 @@ class Shadows(Struct, array_like=True, forbid_unknown_fields=True):
     unequal: list[str] = field(default_factory=list)
     trades: Trades = field(default_factory=Trades)
     unreadable: int = 0
+    acting: ActingFold = field(default_factory=ActingFold)
 
 
 def evolve(state: Shadows, event: ScoreEvent, partition: int = 0) -> Shadows:
@@ -109,6 +122,7 @@ def evolve(state: Shadows, event: ScoreEvent, partition: int = 0) -> Shadows:
             trades.alone += not event.joined
             trades.net += event.net
         case PredictionScored() if state.model in {None, event.model}:
+            acting.evolve(state.acting, event)
             series = _series_of(state, event)
             if series is not None:
                 _score(series, event)
@@ -151,6 +165,7 @@ def _started(policy: DefaultPolicy, event: PredictionScored, champion: str | Non
         artifact,
         event.role,
         champion,
+        _no_gains(),
         evidence.initial(plan, policy.margin, block_of(policy, event)),
         classic.initial(),
         Timeline(event.interval_ms),
@@ -180,10 +195,20 @@ def _score(series: ReportSeries, event: PredictionScored) -> None:
     series.gains[0] += gain
     series.gains[1] += champion
     series.gains[2] += pool
+    _add_moves(series, event, row.outcome)
     series.compared += event.incumbent is not None
     series.came[row.action][row.outcome] += 1
     if 0 <= row.ensemble <= 2:
         series.decided[row.action][row.ensemble] += 1
+
+
+def _add_moves(series: ReportSeries, event: PredictionScored, outcome: int) -> None:
+    """Add what the gains are about moves. The rest of each is about direction."""
+    predicted = event.probabilities
+    pairs = ((predicted, event.prior), (predicted, event.incumbent), (event.pool_with, event.pool_without))
+    for number, (one, base) in enumerate(pairs):
+        if base is not None:
+            series.moves[number] += gain_parts(one, base, outcome, FLOOR).moves
 
 
 def _count(series: ReportSeries, event: PredictionScored) -> None:
@@ -218,7 +243,7 @@ def _silent(policy: DefaultPolicy, event: PredictionUnscored | BallotMissing) ->
     empty = evidence.initial(plan, policy.margin)
     timeline = Timeline(event.interval_ms)
     return ReportSeries(
-        event.model, artifact, event.role, None, empty, classic.initial(), timeline, since=event.open_time
+        event.model, artifact, event.role, None, _no_gains(), empty, classic.initial(), timeline, since=event.open_time
     )
 
 

@@ -13,6 +13,7 @@ from shared.report.summary import Candidate, Report, Skill
 from shared.report.tables import TextTable
 from shared.report.text import (
     NONE,
+    acting_words,
     best_mean,
     champion_words,
     e_words,
@@ -21,6 +22,7 @@ from shared.report.text import (
     lost_words,
     mnat,
     origin_words,
+    parts_words,
     version_words,
 )
 
@@ -60,6 +62,7 @@ def page(report: Report) -> str:
         end=max((one.until for one in known), default=None),
         origins=origin_words(report.origins),
         interference=interference_words(report.interference),
+        acting=acting_words(report.acting) if report.acting else (),
         mean_trade=report.trades_net / trades if trades else None,
         overviews=[tables.overview("In shadow", report.candidates), tables.overview("Voting", report.members)],
         money=money_tables(report.money.lines, "Money") if report.money else (),
@@ -102,7 +105,8 @@ def _tiles(one: Candidate) -> Iterator[Tile]:
 
 
 def _skill_tile(what: str, skill: Skill) -> Tile:
-    return Tile(f"{mnat(best_mean(skill))} mnat", f"{what}: {interval(skill)}; E = {e_words(skill.log_e)}")
+    words = f"{what}: {interval(skill)}; {parts_words(skill.moves, skill.direction)}; E = {e_words(skill.log_e)}"
+    return Tile(f"{mnat(best_mean(skill))} mnat", words)
 
 
 def _figures(one: Candidate) -> Iterator[PageFigure]:

@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from schemas.gates import VerdictReached
 from shared.gates import betting, calibration, degeneracy, operations
-from shared.gates.betting import Bets
 from shared.gates.evidence import CHAMPION, POOL, PRIOR, design_effect
 from shared.money.recorded import MoneyReport
+from shared.report.acting import Acting, acting_of
 from shared.report.fold import CHAMPION_GAIN as OVER
 from shared.report.fold import COMPARED, GAIN, ROWS, ReportSeries, Shadows
 from shared.report.timeline import points, spans
@@ -24,12 +24,15 @@ Matrix = tuple[tuple[int, int, int], ...]
 class Skill(Struct, frozen=True):
     """A gain in log score, in mnat per row (probabilities cut at 0.01).
 
-    ``all_rows``: the mean over all rows. ``mean``: the mean over ``blocks`` purged blocks, with the asymptotic
+    ``all_rows``: the mean over all rows, the sum of its parts ``moves`` and ``direction`` (``shared.labels.parts``).
+    ``mean``: the mean over ``blocks`` purged blocks, with the asymptotic
     confidence sequence ``low`` to ``high`` (None before 20 blocks; each bound by itself is valid at level alpha at any
     time). ``log_e``: ln of the e-value now; ``peak``: its largest value so far; ``line``: the threshold."""
 
     rows: int
     all_rows: float
+    moves: float
+    direction: float
     blocks: int
     mean: float
     low: float | None
@@ -143,7 +146,8 @@ class Interference(Struct, frozen=True):
 
 class Report(Struct, frozen=True):
     """The whole report. ``origins``: scored rows by the origin of their bars. ``candidates``: artifacts whose last
-    scores are in shadow; ``members``: those whose last scores are as voters. ``money``: None if there is no bar."""
+    scores are in shadow; ``members``: those whose last scores are as voters. ``money``: None if there is no bar.
+    ``acting``: how often the ensemble acts, None before the first outcome of a decision."""
 
     origins: dict[str, int]
     candidates: tuple[Candidate, ...]
@@ -154,6 +158,7 @@ class Report(Struct, frozen=True):
     trades_net: float
     unreadable: int
     money: MoneyReport | None = None
+    acting: Acting | None = None
 
 
 def summarise(
@@ -183,6 +188,7 @@ def summarise(
         trades.net,
         state.unreadable,
         money if money is not None and money.bars else None,
+        acting_of(state.acting),
     )
 
 
@@ -191,7 +197,7 @@ def _candidate(series: ReportSeries, alpha: float, verdict: Verdict | None) -> C
     outcomes = [sum(row[k] for row in series.came) for k in range(3)]
     compared = sum(map(sum, series.decided))
     agreed = sum(series.decided[k][k] for k in range(3))
-    tally, bets = series.tally, series.evidence.bets
+    tally = series.tally
     mean = tally.total / rows
     ops = series.evidence.operations
     return Candidate(
@@ -215,9 +221,9 @@ def _candidate(series: ReportSeries, alpha: float, verdict: Verdict | None) -> C
         hit_rate=series.hits / rows,
         majority=max(outcomes) / rows,
         signed_return=series.signed_return / rows,
-        over_prior=_skill(bets[PRIOR], series.rows, series.gains[0], alpha),
-        over_champion=_skill(bets[CHAMPION], series.compared, series.gains[1], alpha) if series.compared else None,
-        to_ensemble=_skill(bets[POOL], series.rows, series.gains[2], alpha),
+        over_prior=_skill(series, PRIOR, series.rows, alpha),
+        over_champion=_skill(series, CHAMPION, series.compared, alpha) if series.compared else None,
+        to_ensemble=_skill(series, POOL, series.rows, alpha),
         actions=_triple([count / rows for count in tally.actions]),
         came=_frozen(series.came),
         decided=_frozen(series.decided),
@@ -235,12 +241,17 @@ def _candidate(series: ReportSeries, alpha: float, verdict: Verdict | None) -> C
     )
 
 
-def _skill(bets: Bets, rows: int, gain: float, alpha: float) -> Skill:
+def _skill(series: ReportSeries, over: int, rows: int, alpha: float) -> Skill:
+    """Return the gain over one base: PRIOR, CHAMPION or POOL."""
+    bets = series.evidence.bets[over]
     low, high = betting.interval(bets, alpha)
     known = math.isfinite(low)
+    all_rows, moves = (1000 * sums[over] / max(1, rows) for sums in (series.gains, series.moves))
     return Skill(
         rows,
-        1000 * gain / max(1, rows),
+        all_rows,
+        moves,
+        all_rows - moves,
         bets.blocks,
         1000 * bets.mean,
         1000 * low if known else None,

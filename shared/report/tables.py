@@ -18,6 +18,7 @@ from shared.report.text import (
     mnat,
     moment,
     origin_words,
+    parts_words,
     version_words,
 )
 
@@ -97,8 +98,19 @@ def evidence(candidate: Candidate) -> TextTable:
 
 def gains(candidate: Candidate) -> TextTable:
     """Return the gain in each comparison over all rows, and its confidence interval over blocks."""
-    rows = [(name, mnat(skill.all_rows), f"{skill.rows:,}", interval(skill)) for name, skill in _skills(candidate)]
-    return TextTable("Skill", ("comparison", "mnat a row", "rows", "interval of the mean, mnat"), rows)
+    rows = [
+        (
+            name,
+            mnat(skill.all_rows),
+            mnat(skill.moves),
+            mnat(skill.direction),
+            f"{skill.rows:,}",
+            interval(skill),
+        )
+        for name, skill in _skills(candidate)
+    ]
+    heads = ("comparison", "mnat a row", "of it moves", "direction", "rows", "interval of the mean, mnat")
+    return TextTable("Skill", heads, rows)
 
 
 def _skills(candidate: Candidate) -> list[tuple[str, Skill]]:
@@ -193,4 +205,4 @@ def bounds(gate: GateVerdict) -> str:
 
 
 def _mean_and_interval(skill: Skill) -> str:
-    return f"{mnat(best_mean(skill))}, {interval(skill)}"
+    return f"{mnat(best_mean(skill))}, {interval(skill)}; {parts_words(skill.moves, skill.direction)}"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from schemas.training import DataReport
+from shared.report.acting import Acting
 from shared.report.summary import Candidate, Interference, Skill
 
 SHORT: Final = 12
@@ -53,6 +54,11 @@ def best_mean(skill: Skill) -> float:
     return skill.mean if skill.blocks else skill.all_rows
 
 
+def parts_words(moves: float, direction: float) -> str:
+    """Return the parts of a gain (mnat) as text."""
+    return f"moves {moves:+.2f}, direction {direction:+.2f}"
+
+
 def version_words(one: Candidate) -> str:
     """Return the versions of the configuration under which a candidate was scored."""
     first, last = one.versions
@@ -88,3 +94,24 @@ def revised_words(report: DataReport, *, taken: bool) -> str:
     """Return a sentence about the bars that their exchange changed. ``taken``: whether labels use the later content."""
     content = "later" if taken else "first"
     return f"{report.revised:,} bars were changed by their exchange; labels use their {content} content"
+
+
+def acting_words(acting: Acting) -> tuple[str, str]:
+    """Return two sentences: how often the ensemble acted, and what its actions earned against never and always."""
+    acted = acting.sell + acting.buy
+    share = f"{acted / acting.rounds:.2%}"
+    often = (
+        f"The ensemble acted in {acted:,} of {acting.rounds:,} decisions with an outcome ({share}): "
+        f"BUY {acting.buy:,}, SELL {acting.sell:,}, HOLD {acting.hold:,}; bars {moment(acting.since)} to "
+        f"{moment(acting.until)} UTC."
+    )
+    return often, (
+        f"Mean return a decision over the label's horizon, after costs: as decided "
+        f"{_basis_points(acting.decided, acting)} (costs {_basis_points(acting.decided_costs, acting, '')}), never "
+        f"acting 0, always acting {_basis_points(acting.always, acting)} (costs "
+        f"{_basis_points(acting.always_costs, acting, '')})."
+    )
+
+
+def _basis_points(total: float, acting: Acting, sign: str = "+") -> str:
+    return f"{1e4 * total / acting.rounds:{sign}.2f} bp"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from schemas.common import ACTIONS
@@ -14,7 +15,7 @@ from shared.report.charts import Curve, Dot
 from shared.report.drawing import Chart
 from shared.report.pages import PageFigure, render
 from shared.report.tables import TextTable, cross, symbols
-from shared.report.text import SHORT, revised_words
+from shared.report.text import NONE, SHORT, revised_words
 from shared.training.collapse import EpochReading
 
 BINS: Final = 10
@@ -52,8 +53,19 @@ def page(results: Results) -> str:
 
 def gains(found: Sequence[Gain]) -> TextTable:
     """Return the reduction of log loss on the test part against each comparison."""
-    rows = [(one.over, f"{one.value:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}", one.note) for one in found]
-    return TextTable("Skill on the test part", ("over", "mnat a row", "95 % interval", "note"), rows, ("note",))
+    rows = [
+        (
+            one.over,
+            f"{one.value:+.1f}",
+            NONE if one.moves is UNSET else f"{one.moves:+.1f}",
+            NONE if one.direction is UNSET else f"{one.direction:+.1f}",
+            f"{one.low:+.1f} to {one.high:+.1f}",
+            one.note,
+        )
+        for one in found
+    ]
+    heads = ("over", "mnat a row", "of it moves", "direction", "95 % interval", "note")
+    return TextTable("Skill on the test part", heads, rows, ("note",))
 
 
 def sanity(checks: Sequence[SanityCheck]) -> TextTable:

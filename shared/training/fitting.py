@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 from numpy.typing import NDArray
 
 from schemas.common import ACTIONS, Probabilities
@@ -30,7 +30,7 @@ from shared.artifacts.manifest import (
     TrainingData,
     processor,
 )
-from shared.artifacts.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares
+from shared.artifacts.scoring import DISTINCT_AT_LEAST, Scores, log_losses, score, shares, spread
 from shared.bars import Bars
 from shared.families import Family, Fitted, Params, Sample, Watch, Windows, complete, family_named
 from shared.families.base import shifted
@@ -39,6 +39,7 @@ from shared.families.windows import CutWindows
 from shared.features import BRIDGE, FeatureSet
 from shared.gates import backtest
 from shared.labels.batch import DECAY, LabelSpec, classes, kappa_for
+from shared.labels.parts import HOLD as HOLD_CLASS
 from shared.training.imbalance import fitting_offset, offset, weights
 from shared.training.scaling import calibrate
 from shared.training.series import (
@@ -50,6 +51,7 @@ from shared.training.series import (
     digest_of_vectors,
     one_interval,
     require_rows,
+    returns_of,
 )
 from shared.training.splits import Parts, require_all_classes, split
 
@@ -192,9 +194,13 @@ def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
 
 def uncalibrated(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:
     """Return the uncalibrated probabilities [N, 3] of a fitted model for ``rows``."""
+    return probabilities(logits_of(prepared, fitted, rows), 1.0)
+
+
+def logits_of(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:
+    """Return the logits [N, 3] of a fitted model for ``rows``, before any calibration."""
     x = _inputs(prepared, _scaler_of(prepared)).of(rows)
-    start = offset(prepared.recipe.imbalance, prepared.prior)
-    return probabilities(shifted(x.each(fitted.model.logits), start), 1.0)
+    return shifted(x.each(fitted.model.logits), offset(prepared.recipe.imbalance, prepared.prior))
 
 
 def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | None = None) -> Trained:
@@ -228,7 +234,8 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
         p = served_probabilities(rows)
         return score(p, y[rows], table.time[rows], prepared.prior, horizon=horizon, seed=seed)
 
-    centre = np.log(served_probabilities(held)).mean(axis=0).tolist()
+    over_held = served_probabilities(held)
+    centre = np.log(over_held).mean(axis=0).tolist()
     metrics = Metrics(
         test=scored(parts.test),
         validation=scored(parts.validation),
@@ -260,6 +267,8 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
         trained_with=dict(fitted.libraries),
         imported=None if given is None else given.source,
         imbalance=recipe.imbalance,
+        spread=spread(over_held),
+        reach=_reach(prepared, origin),
     )
     refuse(kind, metrics, Trained(manifest, files))
     chosen = _golden_rows(table.time, parts.test)
@@ -339,6 +348,15 @@ def refuse(family: Family, metrics: Metrics, trained: Trained) -> None:
             reason="collapsed",
             trained=trained,
         )
+
+
+def _reach(prepared: Prepared, origin: Origin) -> float | UnsetType:
+    """Return the mean absolute return of the moving rows of the calibration part."""
+    rows = prepared.parts.calibration
+    moving = rows[prepared.y[rows] != HOLD_CLASS]
+    if not len(moving):
+        return UNSET
+    return float(np.abs(returns_of(prepared.table, origin.series, moving)).mean())
 
 
 def _golden_rows(time: Ints, test: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -128,6 +128,17 @@ def require_rows(table: Table, series: Mapping[str, SymbolSeries], horizon: int)
     )
 
 
+def returns_of(table: Table, series: Mapping[str, SymbolSeries], rows: NDArray[np.intp]) -> Floats:
+    """Return the plain return over the horizon of rows of a table that was assembled from the series."""
+    out = np.empty(len(rows))
+    for number, symbol in enumerate(sorted(series)):
+        of_symbol = np.flatnonzero(table.symbol[rows] == number)
+        chosen, bars = rows[of_symbol], series[symbol].bars
+        first, last = (np.searchsorted(bars.open_time, times[chosen]) for times in (table.time, table.end))
+        out[of_symbol] = bars.close[last] / bars.close[first] - 1.0
+    return out
+
+
 def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.intp]:
     """Return the rows that end a window of ``window`` successive vectors without a gap."""
     ends: NDArray[np.intp] = np.arange(window - 1, len(open_time))

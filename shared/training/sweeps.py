@@ -8,13 +8,14 @@ are ranked by their validation loss, never by the test part. The best of many tr
 shown with the number of trials.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from schemas.training import Recipe
 from shared.artifacts.scoring import Interval, Scores, log_losses, score, shares
@@ -56,13 +57,16 @@ class Trial(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """One recipe over its folds. ``skill``: mean and range of the test parts' skill over folds (mnat)."""
+    """One recipe over its folds. ``skill``: mean and range of the test parts' skill over folds (mnat). ``moves``,
+    ``direction``: the means of its parts."""
 
     recipe: Recipe
     trials: tuple[Trial, ...]
     gain: float
     skill: Interval
     rejected: int
+    moves: float = math.nan
+    direction: float = math.nan
 
 
 def grid(base: Recipe, seeds: Sequence[int], params: Mapping[str, Sequence[int | float]]) -> list[Recipe]:
@@ -114,10 +118,14 @@ def ranked(trials: Sequence[Trial]) -> list[Ranked]:
     recipes = []
     for number in sorted({trial.number for trial in trials}):
         own = sorted((one for one in trials if one.number == number), key=lambda one: one.fold)
-        skills = [one.test.skill.value for one in own if one.test is not None] or [float("nan")]
+        tests = [one.test for one in own if one.test is not None]
+        skills = [test.skill.value for test in tests] or [math.nan]
+        moves = [test.moves.value for test in tests if test.moves is not UNSET] or [math.nan]
+        mean_gain, mean_moves = float(np.mean([one.gain for one in own])), float(np.mean(moves))
         rejected = sum(1 for one in own if one.rejected)
         skill = Interval(float(np.mean(skills)), float(np.min(skills)), float(np.max(skills)))
-        recipes.append(Ranked(own[0].recipe, tuple(own), float(np.mean([one.gain for one in own])), skill, rejected))
+        direction = skill.value - mean_moves
+        recipes.append(Ranked(own[0].recipe, tuple(own), mean_gain, skill, rejected, mean_moves, direction))
     return sorted(recipes, key=lambda one: (one.rejected, -one.gain))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.training import Gain, SanityCheck
 from shared.artifacts.artifact import Artifact
-from shared.artifacts.scoring import block_interval, block_of, log_losses
+from shared.artifacts.scoring import block_interval, block_of, log_losses, split_gains
 from shared.families import complete, family_named
 from shared.training.fitting import Prepared, fit, uncalibrated
 from shared.training.series import SymbolSeries, assemble
@@ -81,7 +81,8 @@ def _gain(over: str, prepared: Prepared, predicted: Probabilities, others: Proba
     y, time = prepared.y[test], prepared.table.time[test]
     saved = 1000.0 * (log_losses(others, y) - log_losses(predicted, y))
     interval = block_interval(saved, time, block_of(time, prepared.recipe.horizon), prepared.recipe.seed)
-    return Gain(over, interval.value, interval.low, interval.high)
+    moves, direction = (1000.0 * float(part.mean()) for part in split_gains(predicted, others, y))
+    return Gain(over, interval.value, interval.low, interval.high, moves=moves, direction=direction)
 
 
 def sanity(predicted: Probabilities) -> tuple[SanityCheck, ...]:

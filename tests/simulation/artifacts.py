@@ -10,6 +10,7 @@ from schemas.control import Command, Found, Promote, RegisterArtifact, SetVoting
 from services.model_worker.core import ModelWorker
 from services.model_worker.members import Fault, Loaded
 from shared.features.sets import FeatureSet, feature_set
+from shared.voting.pool import PoolRule
 from tests.simulation.loop import EPOCH_MS, SimulatedLoop
 
 SET: Final[FeatureSet] = feature_set("tiny", "close", "price_change")
@@ -127,6 +128,9 @@ def promotions() -> list[Command]:
     return [*commands, policy(0.02, 1)]
 
 
-def policy(edge: float, quorum: int) -> SetVotingPolicy:
+POOLS: tuple[PoolRule, ...] = ("logpool", "mean", "logmean")
+
+
+def policy(edge: float, quorum: int, rule: PoolRule = "mean") -> SetVotingPolicy:
     """Return a voting policy under which intents of the past are valid, since the bars are of the past."""
-    return SetVotingPolicy(edge=edge, quorum_count=quorum, deadline_ms=1000, valid_ms=10**12)
+    return SetVotingPolicy(rule=rule, edge=edge, quorum_count=quorum, deadline_ms=1000, valid_ms=10**12)

@@ -23,7 +23,7 @@ from schemas.control import (
     StepWeight,
     StopShadow,
 )
-from tests.simulation.artifacts import ARTIFACTS, MODELS, artifact_of, policy
+from tests.simulation.artifacts import ARTIFACTS, MODELS, POOLS, artifact_of, policy
 from tests.simulation.network import Mishap
 
 SERVER: Final = "server"
@@ -235,7 +235,7 @@ def _command(draw: random.Random, ends: float) -> Issue:
         StopShadow(model, artifact),
         Rollback(),
         Rollback(model=model),
-        policy(draw.choice((0.02, 0.1)), draw.choice((1, 2))),
+        policy(draw.choice((0.02, 0.1)), draw.choice((1, 2)), draw.choice(POOLS)),
         SetGatePolicy(draw.choice(("default", "classic"))),
         SetLadder(),
         StepWeight(model, up=draw.random() < 0.5),

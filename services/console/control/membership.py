@@ -1,7 +1,7 @@
 """``conclave found | register | promote | rollback | confirm | shadow | retire``: which artifacts vote."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -12,6 +12,7 @@ from schemas.control import (
     Promote,
     Retire,
     Rollback,
+    SetVotingPolicy,
     StartShadow,
     StopShadow,
 )
@@ -26,6 +27,11 @@ from shared.control.stream import now_ms
 from shared.log import Log
 from shared.settings import Settings
 
+FIRST_VOTING: Final = SetVotingPolicy(rule="mean", cost=0.0016)
+"""The voting policy of new installations, by the evidence of ``bench.skill``. The cost is that of entry and exit under
+the default execution policy. The default of ``SetVotingPolicy`` is that of installations that were created before, and
+cannot change."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,8 +41,10 @@ def of_an_artifact(command: F) -> F:
 
 
 def found_command(settings: Settings) -> Found:
-    """Return the first command of an installation: the number of partitions, and an id that is unique to this log."""
-    return Found(settings.installation.partitions, f"{now_ms():x}-{settings.installation.partitions}")
+    """Return the first command of an installation: the number of partitions, an id that is unique to this log, and the
+    voting policy of new installations."""
+    partitions = settings.installation.partitions
+    return Found(partitions, f"{now_ms():x}-{partitions}", FIRST_VOTING)
 
 
 async def found_installation(log: Log, settings: Settings, actor: str, reason: str) -> Issued:

@@ -1,6 +1,6 @@
 """``conclave weights | ladder | policy | halt | resume``: weights, policies, and whether intents may be written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -24,6 +24,7 @@ from services.console.parsing import WEIGHT, pairs
 from shared.control import State
 from shared.control.issuing import RefusedError
 from shared.gates.policies import policy_of
+from shared.voting.changes import changed_policy
 
 P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy, SetExecutionPolicy)
 
@@ -81,11 +82,12 @@ def policy() -> None:
 @click.pass_context
 @asynchronous
 async def voting(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
-    """Set how ballots become decisions: rule, quorum_weight, quorum_count, deadline_ms, valid_ms, edge,
-    temperature. Fields that are not named keep their values."""
+    """Set how ballots become decisions: rule (mean, logmean, logpool, consensus), quorum_weight, quorum_count,
+    deadline_ms, valid_ms, temperature, and when they are BUY or SELL: edge, or cost. Fields that are not named keep
+    their values; a new edge removes the cost."""
 
     def build(state: State) -> SetVotingPolicy:
-        changed = _changed(state.policy, fields)
+        changed = _changed(state.policy, fields, changed_policy)
         _refuse_untradable(changed, state.execution)
         return changed
 
@@ -156,15 +158,19 @@ async def resume(context: click.Context, /, **options: Any) -> None:
     await carry_out(context, lambda _: Resume(), options)
 
 
-def _changed(known: P, fields: Sequence[str]) -> P:
-    """Return the policy with some fields set. Raises ``click.BadParameter``."""
+def _converted(known: P, given: Mapping[str, str]) -> P:
+    return msgspec.convert({**msgspec.to_builtins(known), **given}, type(known), strict=False)
+
+
+def _changed(known: P, fields: Sequence[str], change: Callable[[P, Mapping[str, str]], P] = _converted) -> P:
+    """Return the policy with some fields set, by ``change``. Raises ``click.BadParameter``."""
     given = pairs(fields)
     names = known.__struct_fields__
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise click.BadParameter(f"no field {', '.join(unknown)}; there are: {', '.join(names)}")
     try:
-        return msgspec.convert({**msgspec.to_builtins(known), **given}, type(known), strict=False)
+        return change(known, given)
     except msgspec.ValidationError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -37,8 +37,10 @@ from services.console.run.processes import console_command
 from services.console.run.server import server_for
 from services.console.run.service import missing_observatory
 from services.console.sources import symbol_names
+from services.console.training.sets import OF_WINDOWS
 from shared.bars import Good, open_source
 from shared.bars.names import interval_text, parse_interval
+from shared.features import DEFAULT
 from shared.money.recorded import read_money
 from shared.runtime.process import ONE_THREAD, InstallationError, cancelled_by_signal, opened_log
 from shared.settings import VARIABLE, Settings, address_of, load
@@ -127,7 +129,7 @@ def _settings(folder: Path, models: Iterable[str] = MODELS, more: str = "") -> S
 
 
 async def _demo(console: Console, folder: Path, market: Market, limit: int | None, started: float) -> None:
-    settings = _settings(folder)
+    settings = _settings(folder, more=f'\n[features]\nsets = ["{DEFAULT}", "{OF_WINDOWS}"]\n')
     trained = int(market.rows * TRAINED_SHARE)
     console.rule(Text("Conclave", "bold"))
     streamed = f", {market.rows:,} bars; the first {trained:,} train, the rest is streamed"

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import anyio
+from msgspec import UNSET
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -86,7 +87,7 @@ async def promote(
 def _compared(manifests: Mapping[str, Manifest], models: Mapping[str, Slot]) -> Table:
     """Return the scores of each model on its test part, compared with the class prior."""
     table = Table(title="trained: scores on bars that no model saw, against the class prior", caption=_caption(models))
-    for heading in ("model", "weight", "skill [95 %]", "log loss", "accuracy", "steps"):
+    for heading in ("model", "weight", "skill [95 %]", "moves", "direction", "log loss", "accuracy", "steps"):
         table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
     for model, manifest in manifests.items():
         scores, skill = manifest.metrics.test, manifest.metrics.test.skill
@@ -94,6 +95,7 @@ def _compared(manifests: Mapping[str, Manifest], models: Mapping[str, Slot]) -> 
             model,
             f"{models[model].weight:.0%}",
             f"{skill.value:+.0f} [{skill.low:+.0f}, {skill.high:+.0f}]",
+            *("-" if part is UNSET else f"{part.value:+.0f}" for part in (scores.moves, scores.direction)),
             f"{scores.log_loss:.3f} ({scores.prior_log_loss:.3f})",
             f"{scores.accuracy:.3f} ({scores.majority:.3f})",
             str(manifest.metrics.steps),
@@ -105,6 +107,6 @@ def _caption(models: Mapping[str, Slot]) -> str:
     short = " and ".join(model for model, slot in models.items() if slot.words)
     fewer = f"\n{short}: default sizes, fewer epochs than the default, to save a minute" if short else ""
     return (
-        "skill: thousandths of a nat of log loss saved; in round brackets the class prior's log loss, and the "
-        f"share of the most frequent class{fewer}"
+        "skill: thousandths of a nat of log loss saved, and its parts: whether the price moves, and in which "
+        "direction; in round brackets the class prior's log loss, and the share of the most frequent class" + fewer
     )

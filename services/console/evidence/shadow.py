@@ -24,7 +24,7 @@ from shared.report.drawing import require_charts
 from shared.report.fold import Shadows, evolve
 from shared.report.shadow import page
 from shared.report.summary import Report, summarise
-from shared.report.text import interference_words, origin_words
+from shared.report.text import acting_words, interference_words, origin_words
 from shared.runtime.process import reached_log
 
 __all__ = ["report", "shadow"]
@@ -89,6 +89,8 @@ def show(found: Report, console: Console) -> None:
     console.print(interference_words(found.interference), style="bold red" if broken else "")
     if found.unreadable:
         console.print(f"{found.unreadable} entries of the stream could not be read", style="bold red")
+    for sentence in acting_words(found.acting) if found.acting else ():
+        console.print(sentence)
     for title, group in (("in shadow", found.candidates), ("voting", found.members)):
         if group:
             caption = "skill in mnat per row; each bound of an interval is valid at all times, however often you look"

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import UNSET
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +13,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.history import at
 from services.console.output import OUTPUT, coloured, echo_json, terminal
 from services.console.parsing import COUNT
+from services.console.run.acting import recent_acting
 from services.feed.core import finished
 from shared.control import State
 from shared.control.fence import Reached, each
@@ -20,7 +22,9 @@ from shared.control.serving import why_unserved
 from shared.log import CLOSED, Commit, GroupView, Position, StreamKey, preceding
 from shared.log.leases import is_open
 from shared.recovery.fencing import COMMAND
+from shared.report.text import acting_words
 from shared.runtime.process import opened_log, owner, reached_log
+from shared.voting.pool import panel_of
 from shared.voting.quorum import why_undecidable
 
 
@@ -30,18 +34,21 @@ from shared.voting.quorum import why_undecidable
 @click.pass_context
 @asynchronous
 async def status(context: click.Context, /, moment: str | None, output: str) -> None:
-    """Show the configuration, the fences, and the lag of every consumer group."""
+    """Show the configuration, the fences, the lag of every consumer group, and how often the ensemble acts: in its
+    newest decisions with an outcome, and what never and always acting would have earned there."""
     settings = settings_of(context)
     async with reached_log(settings, "conclave:console") as log:
         state = await (current(log) if moment is None else at(log, moment))
         partitions = range(settings.installation.partitions if moment is None else 0)
         groups = [view for partition in partitions for view in await log.groups(partition)]
         fences = await each(partitions, log.fence)
+        acted = await recent_acting(log, partitions)
     if output == "json":
         shown: dict[str, Any] = {}
         if moment is None:
             shown = {"fences": _fences(fences), "groups": [_group(view) for view in groups]}
             shown["unserved"] = why_unserved(state, groups)
+            shown["acting"] = acted
         echo_json({**_configuration(state), **shown})
         return
     console = terminal()
@@ -52,6 +59,8 @@ async def status(context: click.Context, /, moment: str | None, output: str) -> 
         for line in fence_lines(fences, halted=state.halted):
             console.print(line)
         console.print(groups_table(groups))
+        for sentence in acting_words(acted) if acted is not None else ():
+            console.print(sentence)
 
 
 def _configuration(state: State) -> dict[str, Any]:
@@ -63,6 +72,7 @@ def _configuration(state: State) -> dict[str, Any]:
         "undecidable": why_undecidable(state),
         "open": state.open,
         "policy": msgspec.to_builtins(state.policy),
+        "edge_in_force": panel_of(state).policy.edge,
         "gate": msgspec.to_builtins(state.gate),
         "ladder": msgspec.to_builtins(state.ladder),
         "training": msgspec.to_builtins(state.training),
@@ -118,6 +128,7 @@ def configuration_table(state: State) -> Table:
     caption = Text("\n").join(
         [
             *([Text(why, "yellow")] if (why := why_undecidable(state)) else []),
+            *([edge_words(state)] if state.voting else []),
             *([Text(open_to_all)] if state.open else []),
         ]
     )
@@ -132,6 +143,15 @@ def configuration_table(state: State) -> Table:
             champion.append(f" on probation for {state.probations[name].decisions} decisions", "yellow")
         table.add_row(name, f"{model.weight or 0:.0%}", champion, shadows)
     return table
+
+
+def edge_words(state: State) -> Text:
+    """Return from which lead on a decision is BUY or SELL, and why."""
+    edge, policy = panel_of(state).policy.edge, state.policy
+    if policy.rule == "consensus":
+        return Text("BUY or SELL where most weight agrees on it")
+    why = "edge" if policy.cost is UNSET or edge == policy.edge else f"cost {policy.cost:.2%} over the return of a move"
+    return Text(f"BUY or SELL from |P(BUY) - P(SELL)| = {edge:.3f} on: {why}")
 
 
 def running(view: GroupView) -> str:

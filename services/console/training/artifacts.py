@@ -1,6 +1,7 @@
 """``conclave artifacts``: list, show, verify and copy the artifacts of the store."""
 
 import click
+from msgspec import UNSET
 from rich.table import Table
 
 from services.console.context import settings_of
@@ -12,6 +13,7 @@ from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.card import card as card_of
 from shared.artifacts.checks import check_stored
 from shared.artifacts.copies import pull, push
+from shared.artifacts.scoring import interval_text
 from shared.artifacts.show import render
 from shared.artifacts.store import ArtifactStore
 from shared.report.text import moment
@@ -34,16 +36,27 @@ def list_(context: click.Context, /, output: str) -> None:
             echo_json({"digest": digest, "manifest": manifest})
         return
     table = Table(title=f"{len(stored)} artifacts in {store.path}")
-    for heading in ("artifact", "family", "features", "window", "skill (mnat)", "trained on", "until"):
+    for heading in (
+        "artifact",
+        "family",
+        "features",
+        "window",
+        "skill (mnat)",
+        "of it moves",
+        "direction",
+        "trained on",
+        "until",
+    ):
         table.add_column(heading)
     for digest, manifest in stored:
-        skill = manifest.metrics.test.skill
+        test = manifest.metrics.test
         table.add_row(
             digest[:12],
             manifest.family,
             manifest.feature_set.name,
             str(manifest.window),
-            f"{skill.value:+.1f} [{skill.low:+.1f}, {skill.high:+.1f}]",
+            interval_text(test.skill),
+            *("-" if part is UNSET else f"{part.value:+.1f}" for part in (test.moves, test.direction)),
             ", ".join(manifest.data.symbols),
             moment(manifest.data.last_open_time),
         )

@@ -15,6 +15,7 @@ from services.console.output import echo_json, printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
 from services.console.progress import progress, watched
 from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows, series_of
+from services.console.training.sets import SET, set_for
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, LeftOut, Series, SourceError, gather, interval_text
@@ -23,7 +24,7 @@ from shared.control.apply import apply
 from shared.control.issuing import ControlWriter, RefusedError, current
 from shared.control.readiness import require_worker
 from shared.families import FAMILIES, Epoch, complete, family_named
-from shared.features import DEFAULT, FeatureSet
+from shared.features import FeatureSet
 from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log
 from shared.settings import Settings
@@ -66,14 +67,7 @@ IMBALANCE: Final = click.option(
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the model.")
 @BARS_OPTIONS
 @click.option("--rows", type=POSITIVE, help="Use only the first ROWS rows of the source (symbols merged by time).")
-@click.option(
-    "--set",
-    "set_name",
-    type=click.Choice(sorted(FEATURE_SETS)),
-    default=DEFAULT,
-    show_default=True,
-    help="Feature set.",
-)
+@SET
 @click.option(
     "--horizon",
     type=POSITIVE,
@@ -107,7 +101,7 @@ async def train_files(
     model: str,
     family: str,
     rows: int | None,
-    set_name: str,
+    set_name: str | None,
     horizon: int,
     hold: float,
     seed: int,
@@ -129,7 +123,8 @@ async def train_files(
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
     with ended_by_interrupt("nothing is stored"):
         bars = bars_of(Part(source, 0, rows))
-        trained = _train(bars, family, FEATURE_SETS[set_name], settings, source=name, imbalance=imbalance, **how)
+        chosen = FEATURE_SETS[set_for(family, set_name, settings)]
+        trained = _train(bars, family, chosen, settings, source=name, imbalance=imbalance, **how)
     await finish(settings, model, trained, then, weight, options)
 
 

@@ -1,12 +1,14 @@
 """Show training jobs on a terminal."""
 
 import msgspec
+from msgspec import UNSET
 from rich.console import Console
 from rich.table import Table
 
 from schemas.control import SetTrainingPolicy
 from schemas.training import (
     DataReport,
+    Gain,
     TrainingCompleted,
     TrainingFailed,
     TrainingProgressed,
@@ -52,7 +54,7 @@ def _brief(job: Job) -> str:
     match job.ended:
         case TrainingCompleted(artifact=artifact, gains=gains, shadow=shadow):
             where = "in shadow" if shadow else "registered"
-            prior = f"; {gains[0].value:+.1f} [{gains[0].low:+.1f}, {gains[0].high:+.1f}] mnat" if gains else ""
+            prior = f"; {_gain(gains[0])}" if gains else ""
             return f"{artifact[:12]} {where}{prior}"
         case TrainingRejected(reason=why) | TrainingFailed(reason=why):
             return why
@@ -60,14 +62,19 @@ def _brief(job: Job) -> str:
             return outcome(job)
 
 
+def _gain(gain: Gain) -> str:
+    words = f"{gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}] mnat"
+    if gain.moves is UNSET or gain.direction is UNSET:
+        return words
+    return f"{words} (moves {gain.moves:+.1f}, direction {gain.direction:+.1f})"
+
+
 def outcome(job: Job) -> str:
     """Return the outcome of a job in one line; its progress if it has not ended."""
     match job.ended:
         case TrainingCompleted(artifact=artifact, gains=gains, shadow=shadow):
             where = "in shadow" if shadow else "registered"
-            return f"{artifact[:12]} {where}; " + "; ".join(
-                f"over {gain.over} {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}] mnat" for gain in gains
-            )
+            return f"{artifact[:12]} {where}; " + "; ".join(f"over {gain.over} {_gain(gain)}" for gain in gains)
         case TrainingRejected(reason=reason, evidence=evidence):
             return f"{reason}: {evidence}"
         case TrainingFailed(reason=why, detail=detail):

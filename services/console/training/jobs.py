@@ -20,12 +20,12 @@ from services.console.parsing import COUNT, POSITIVE, SHARE, moment_ms, paramete
 from services.console.progress import progress
 from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, progress_text, show, table_of
+from services.console.training.sets import set_for
 from shared.artifacts.artifact import ArtifactError
 from shared.control import State
 from shared.control.issuing import current
 from shared.control.readiness import require_worker
 from shared.families import FAMILIES, family_named
-from shared.features import DEFAULT
 from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log, reached_log
 from shared.settings import Settings
@@ -100,7 +100,7 @@ def _requested(settings: Settings, state: State, model: str, options: dict[str, 
     if options["family"] is None and isinstance(base, str):
         raise click.UsageError(f"--family is needed: {base}")
     try:
-        recipe = _recipe(base, options)
+        recipe = _recipe(base, options, settings)
         family_named(recipe.family).window(recipe.params)
         return TrainingRequested(
             model=model,
@@ -128,13 +128,13 @@ def _until(text: str) -> int:
     return int(text) if text.isdecimal() else moment_ms(text, otherwise="milliseconds")
 
 
-def _recipe(base: Recipe | str, options: dict[str, Any]) -> Recipe:
+def _recipe(base: Recipe | str, options: dict[str, Any], settings: Settings) -> Recipe:
     """Return the recipe of the champion with the given options changed. If there is none, or another family is named,
     start from the defaults."""
     family, imbalance = options["family"], options["imbalance"]
     if isinstance(base, str) or (family is not None and family != base.family):
         params = completed(family, options["params"], options["preset"])
-        start = Recipe(family, DEFAULT, params, HORIZON, HOLD, 1)
+        start = Recipe(family, set_for(family, None, settings), params, HORIZON, HOLD, 1)
     else:
         params = {**base.params, **FAMILIES[base.family].presets.get(options["preset"], {}), **options["params"]}
         start = structs.replace(base, params=completed(base.family, params, ""))

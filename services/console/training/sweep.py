@@ -12,8 +12,8 @@ from services.console.parsing import POSITIVE, SHARE, parameters, varied
 from services.console.progress import watched
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import IMBALANCE, bars_of, completed
+from services.console.training.sets import SET, set_for
 from shared.families import FAMILIES
-from shared.features import DEFAULT
 from shared.features.installed import FEATURE_SETS
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
@@ -32,14 +32,7 @@ def seeds_of(context: click.Context, option: click.Parameter, given: str) -> lis
 @click.command("sweep")
 @click.option("--family", required=True, type=click.Choice(sorted(FAMILIES)), help="Family of the models.")
 @BARS_OPTIONS
-@click.option(
-    "--set",
-    "set_name",
-    type=click.Choice(sorted(FEATURE_SETS)),
-    default=DEFAULT,
-    show_default=True,
-    help="Feature set.",
-)
+@SET
 @click.option(
     "--horizon",
     type=POSITIVE,
@@ -79,7 +72,7 @@ def sweep(
     context: click.Context,
     /,
     family: str,
-    set_name: str,
+    set_name: str | None,
     horizon: int,
     hold: float,
     preset: str,
@@ -96,16 +89,17 @@ def sweep(
 
     Nothing is stored. Trials run on the backend in [training] of the settings."""
     settings = settings_of(context)
+    chosen = FEATURE_SETS[set_for(family, set_name, settings)]
     source, _ = chosen_source(options)
-    base = Recipe(family, set_name, completed(family, params, preset), horizon, hold, seeds[0], imbalance)
+    base = Recipe(family, chosen.name, completed(family, params, preset), horizon, hold, seeds[0], imbalance)
     try:
         recipes = grid(base, seeds, vary)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    series = computed(bars_of(source), FEATURE_SETS[set_name], settings.features.bridge)
+    series = computed(bars_of(source), chosen, settings.features.bridge)
     how = backend_of(settings, jobs)
     words, of = f"{len(recipes)} recipes, {folds} folds, {how.name}", len(recipes) * folds
-    with watched(run(series, FEATURE_SETS[set_name], recipes, folds=folds, how=how), words, "trials", of) as made:
+    with watched(run(series, chosen, recipes, folds=folds, how=how), words, "trials", of) as made:
         trials = list(made)
     ranking = ranked(trials)
     if output == "json":
@@ -127,10 +121,12 @@ def _table(ranking: list[Ranked], names: list[str], trials: int) -> Table:
     table = Table(caption=caption)
     for name in names:
         table.add_column(name, justify="right")
-    for heading in ("held-out gain", "test skill [worst, best fold]", "rejected"):
+    for heading in ("held-out gain", "test skill [worst, best fold]", "of it moves", "direction", "rejected"):
         table.add_column(heading, justify="right")
     for one in ranking:
         values = {**one.recipe.params, "seed": one.recipe.seed}
         skill = f"{one.skill.value:+.1f} [{one.skill.low:+.1f}, {one.skill.high:+.1f}]"
-        table.add_row(*(f"{values[name]:g}" for name in names), f"{one.gain:+.1f}", skill, str(one.rejected or ""))
+        parts = (f"{one.moves:+.1f}", f"{one.direction:+.1f}")
+        own = (f"{values[name]:g}" for name in names)
+        table.add_row(*own, f"{one.gain:+.1f}", skill, *parts, str(one.rejected or ""))
     return table

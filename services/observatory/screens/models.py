@@ -13,6 +13,7 @@ from shared.control import State as Control
 from shared.gates.policies import default_policy
 from shared.report.fold import Shadows
 from shared.report.summary import Candidate, Skill, Verdict, summarise
+from shared.report.text import acting_words
 
 SHORT: Final = 12
 
@@ -50,9 +51,12 @@ class VerdictShown(Struct, frozen=True):
 
 class SkillShown(Struct, frozen=True):
     """A gain in log score (mnat a row): its mean, its interval (None before 20 blocks), and its e-value. ``share``: how
-    far ln E is on the way to its line (0 to 1)."""
+    far ln E is on the way to its line (0 to 1). ``moves`` and ``direction``: the parts of its mean over all rows
+    (``shared.labels.parts``)."""
 
     mean: float
+    moves: float
+    direction: float
     low: float | None
     high: float | None
     blocks: int
@@ -106,7 +110,7 @@ class ModelShown(Struct, frozen=True):
 
 
 class ModelsScreen(Struct, frozen=True):
-    """The whole screen, for one partition."""
+    """The whole screen, for one partition. ``acting``: sentences on how often the ensemble acts."""
 
     partition: int
     partitions: int
@@ -116,6 +120,7 @@ class ModelsScreen(Struct, frozen=True):
     checked: int
     equal: int
     models: tuple[ModelShown, ...]
+    acting: tuple[str, ...]
 
 
 def screen(state: State, control: Control, partition: int = 0) -> ModelsScreen:
@@ -139,6 +144,7 @@ def screen(state: State, control: Control, partition: int = 0) -> ModelsScreen:
         checked=report.interference.checked,
         equal=report.interference.equal,
         models=tuple(models),
+        acting=acting_words(report.acting) if report.acting is not None else (),
     )
 
 
@@ -208,6 +214,8 @@ def skill_of(skill: Skill) -> SkillShown:
     share = min(max(skill.log_e / skill.line, 0.0), 1.0) if skill.line > 0 else 0.0
     return SkillShown(
         mean=mean,
+        moves=skill.moves,
+        direction=skill.direction,
         low=skill.low,
         high=skill.high,
         blocks=skill.blocks,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from schemas.control import Found, SetExecutionPolicy, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
 from shared.control.state import Rejected, State
@@ -13,10 +13,12 @@ VENUES: Final = ("paper", "none")
 
 
 def found(state: State, command: Found) -> State | Rejected:
-    """Set the number of partitions and the id of the log. Only the first command of a log can."""
+    """Set the number of partitions, the id of the log, and the first voting policy. Only the first command of a log
+    can."""
     if state.version:
         return Rejected("this installation was founded before; a log is founded once")
-    return structs.replace(state, partitions=command.partitions, log_id=command.log_id)
+    policy = state.policy if command.voting is UNSET else command.voting
+    return structs.replace(state, partitions=command.partitions, log_id=command.log_id, policy=policy)
 
 
 def halt(state: State) -> State | Rejected:

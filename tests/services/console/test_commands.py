@@ -9,16 +9,20 @@ from typing import Any, Final
 import click
 import pytest
 import redis
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from bench.recorded import record, verdict
+from bench.recorded import PRIOR, record, scored, verdict
+from schemas.codec import encode
 from schemas.common import ACTIONS
-from schemas.control import Backtest, Halt, RegisterArtifact
+from schemas.control import Backtest, Halt, Promote, RegisterArtifact
 from services.console.cli import MODULES, Commands
 from shared.control import State
 from shared.control.changes import words
 from shared.control.issuing import current
 from shared.gates.policies import digest_of
+from shared.log import Commit, Log
+from shared.runtime.process import owner
 from tests.services.console.conftest import A1, A2, TWO_MODELS, register
 
 ROOT = Path(__file__).parents[3]
@@ -361,6 +365,39 @@ def test_diff_names_members_weights_policy_and_features(two: Any) -> None:
     assert (found["policy edge"]["before"], found["policy edge"]["after"]) == ("0.1", "0.2")
     assert "versions 9 and 9 are equal" in two("diff", "9", "9").out
     assert two("diff", "8", "99").code == 2
+
+
+def test_a_new_installation_begins_with_the_mean_and_a_cost_and_status_says_from_which_lead_it_acts(desk: Any) -> None:
+    assert desk("found", *WHY).code == 0
+    begun = state(desk).policy
+    assert (begun.rule, begun.cost) == ("mean", 0.0016)
+    assert "rule=mean cost=0.0016" in " ".join(desk("history").out.split())
+    registered = replace(TWO_MODELS[1], reach=0.02)
+    desk.issue(registered, Promote("a", A1, forced=True, weight=1.0))
+    assert json.loads(desk("status", "-o", "json").out)["edge_in_force"] == pytest.approx(0.08)
+    assert "0.080 on: cost 0.16% over the return of a move" in " ".join(desk("status").out.split())
+    assert desk("policy", "voting", "edge=0.2", "quorum_count=1", *WHY).code == 0
+    assert (state(desk).policy.rule, state(desk).policy.edge, state(desk).policy.cost) == ("mean", 0.2, UNSET)
+
+
+def test_status_says_how_often_the_ensemble_acts_and_what_never_and_always_acting_would_have_earned(two: Any) -> None:
+    assert json.loads(two("status", "-o", "json").out)["acting"] is None
+    rows = [
+        scored(bar, "A", PRIOR, 1, role="voting", decided="BUY" if bar == 0 else "HOLD", pool_with=PRIOR, late=False)
+        for bar in range(4)
+    ]
+
+    async def append(log: Log) -> None:
+        group = "shadow-recorder"
+        claim = await log.claim(group, ("market",), 0, owner(group), take_over=True)
+        await log.commit(claim, Commit([encode("scores", row) for row in rows], {}, {}))
+
+    two.with_log(append)
+    acting = json.loads(two("status", "-o", "json").out)["acting"]
+    assert (acting["rounds"], acting["buy"], acting["hold"], acting["sell"]) == (4, 1, 3, 0)
+    said = " ".join(two("status").out.split())
+    assert "acted in 1 of 4 decisions with an outcome (25.00%): BUY 1, SELL 0, HOLD 3" in said
+    assert "never acting 0, always acting" in said
 
 
 def test_status_shows_any_version_and_any_time(two: Any) -> None:

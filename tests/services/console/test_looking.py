@@ -49,6 +49,7 @@ LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("feed", "events"),
     ("down",),
     ("bars", "check", __file__),
+    ("features", "check", "user-8", "--synthetic", "null", "--symbols", "1", "--count", "600", "--trials", "3"),
 )
 """Commands that only look, or end processes."""
 DOCTOR: Final = {"healthy": 0, "replica": 1, "full memory": 1, "reader": 1, "full disk": 0}

@@ -71,6 +71,15 @@ TWO_MODELS = (
 )
 
 
+def test_the_first_command_has_the_voting_policy_that_an_installation_begins_with() -> None:
+    """A log of an earlier release has none there, and keeps the default that it always had, byte for byte."""
+    begun = SetVotingPolicy(rule="mean", cost=0.0016)
+    assert given_log(Found(1, "log-of-a-test", begun)).policy == begun
+    assert given_log(FOUNDED).policy == SetVotingPolicy() == SetVotingPolicy(rule="logpool", edge=0.10)
+    assert msgspec.json.encode(FOUNDED) == b'{"type":"found","partitions":1,"log_id":"log-of-a-test"}'
+    assert b"cost" not in msgspec.json.encode(SetVotingPolicy())
+
+
 def test_the_first_champion_has_all_the_weight_and_later_ones_shrink_it_in_proportion() -> None:
     state = given_log(*TWO_MODELS)
     assert state.voting == ("a", "b")

@@ -6,12 +6,15 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.control import SetVotingPolicy
 from shared.gates import contribution, rounds
 from shared.gates.contribution import ContributionPanel, Contributions
 from shared.gates.rounds import MemberScore, RoundAssembly
+from shared.gates.rows import UNIFORM, Triple
+from shared.voting.pool import Member, Panel, PoolRule, vote
 
 LOG_PRIOR = (math.log(0.3), math.log(0.4), math.log(0.3))
 
@@ -37,6 +40,11 @@ def said(count: int, members: int, seed: int = 0, copy: bool = False, constant: 
                 p = np.exp(np.array(LOG_PRIOR))
             out.append(MemberScore("abcdef"[member], "S", bar, (float(p[0]), float(p[1]), float(p[2])), outcome))
     return out
+
+
+def triple(values: list[float]) -> Triple:
+    sell, hold, buy = values
+    return sell, hold, buy
 
 
 def worths(answers: list[MemberScore], of: ContributionPanel) -> dict[str, tuple[float, float]]:
@@ -69,8 +77,11 @@ def test_members_share_the_gain_of_the_whole() -> None:
     assert total > 0
 
 
-def test_a_constant_member_is_worth_exactly_nothing() -> None:
-    found = worths(said(256, 3, constant=True), panel(0.3, 0.4, 0.3))
+@pytest.mark.parametrize("rule", ["logpool", "mean", "logmean"])
+def test_a_constant_member_is_worth_exactly_nothing(rule: PoolRule) -> None:
+    found = worths(
+        said(256, 3, constant=True), msgspec.structs.replace(panel(0.3, 0.4, 0.3), rule=rule, moving=(1.0, 0.0, 1.0))
+    )
     assert found["b"] == pytest.approx((0.0, 0.0), abs=1e-12)
 
 
@@ -95,6 +106,37 @@ def test_rounds_are_valued_as_the_vote_would_be() -> None:
         ]
         total += logits[first.outcome] - math.log(sum(map(math.exp, logits))) - LOG_PRIOR[first.outcome]
     assert state.gains[3] == pytest.approx(total)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from(["logpool", "mean", "logmean"]),
+    st.sampled_from([0.7, 1.0, 1.6]),
+    st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3),
+)
+def test_the_pool_of_each_coalition_is_the_vote_of_its_members(
+    seed: int, rule: PoolRule, temperature: float, shares: list[float]
+) -> None:
+    random = np.random.default_rng(seed)
+    weights = [share / sum(shares) for share in shares]
+    centres = [triple(np.log(row).tolist()) for row in random.dirichlet((3, 4, 3), 3)]
+    policy = SetVotingPolicy(rule=rule, quorum_weight=0.0, quorum_count=1, temperature=temperature)
+    moving = (1.0, 0.0, 0.5) if seed % 2 else (1.0, 1.0, 1.0)
+    members = zip("abc", weights, centres, moving, strict=True)
+    voting = Panel(
+        tuple(Member(name, name, weight, centre, UNIFORM, share) for name, weight, centre, share in members),
+        frozenset(),
+        LOG_PRIOR,
+        policy,
+    )
+    valued = ContributionPanel(("a", "b", "c"), tuple(weights), tuple(centres), LOG_PRIOR, temperature, rule, moving)
+    ballots = random.dirichlet((2, 3, 2), (4, 3))
+    for coalition, pooled in enumerate(contribution.coalition_pools(valued, ballots)):
+        for round_, p in zip(ballots.tolist(), pooled.tolist(), strict=True):
+            cast = {name: triple(round_[n]) for n, name in enumerate("abc") if coalition >> n & 1}
+            if cast:
+                assert p == pytest.approx(vote(voting, cast).probabilities, abs=1e-12)
 
 
 @given(st.integers(0, 1200))

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.control import SetVotingPolicy
 from shared.gates import weights
 from shared.gates.rounds import MemberScore
 from shared.gates.weights import Learning, Step, WeightedMember, Weights
+from shared.voting.pool import Member, PoolRule, panel_with, vote
 
 BAR = 300_000
 PRIOR = (0.3, 0.4, 0.3)
@@ -93,6 +95,39 @@ def test_the_gradient_is_that_of_the_pools_loss() -> None:
 
     numeric = (loss(0.5 + 1e-6) - loss(0.5 - 1e-6)) / 2e-6
     assert state.gradient[0] / weights.ONE == pytest.approx(numeric, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.8])
+@pytest.mark.parametrize("rule", ["mean", "logmean"])
+def test_the_gradient_of_a_mean_is_that_of_its_loss(rule: PoolRule, temperature: float) -> None:
+    said = answers(60, (0.5, 0.2))
+    state = weights.initial(members(0.5, 0.5), horizon=2, interval_ms=BAR, temperature=temperature, rule=rule)
+    for one in said:
+        weights.evolve(state, one)
+
+    def loss(first: float) -> float:
+        total = 0.0
+        for a, b in zip(said[::2], said[1::2], strict=True):
+            panel = panel_with(
+                [Member("a", "a", first, CENTRE, PRIOR), Member("b", "b", 0.5, CENTRE, PRIOR)],
+                frozenset(),
+                SetVotingPolicy(rule=rule, quorum_weight=0.0, quorum_count=1, temperature=temperature),
+            )
+            total -= math.log(vote(panel, {"a": a.probabilities, "b": b.probabilities}).probabilities[a.outcome])
+        return total
+
+    numeric = (loss(0.5 + 1e-6) - loss(0.5 - 1e-6)) / 2e-6
+    assert state.gradient[0] / weights.ONE == pytest.approx(numeric, rel=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["mean", "logmean"])
+def test_a_constant_member_has_no_gradient_in_a_mean_either(rule: PoolRule) -> None:
+    ours = members(0.5, 0.5)
+    constant = msgspec.structs.replace(ours[1], moving=0.0)
+    state = weights.initial([ours[0], constant], horizon=2, interval_ms=BAR, rule=rule)
+    for one in answers(80, (0.5, 0.0)):
+        weights.evolve(state, one)
+    assert state.gradient[1] == 0
 
 
 def test_a_cap_holds_unless_the_weight_is_over_it_and_then_falls_by_steps() -> None:

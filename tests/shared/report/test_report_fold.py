@@ -15,6 +15,7 @@ from shared.gates.evidence import CHAMPION as AGAINST
 from shared.gates.evidence import PRIOR as OVER_PRIOR
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import Key, Plan, row_of
+from shared.labels.parts import gain_parts
 from shared.report.fold import Shadows, block_of, evolve
 from shared.report.summary import Candidate, Report, Verdict, summarise
 
@@ -43,6 +44,17 @@ def test_skill_is_the_mean_gain_in_log_score_over_prior_and_champion() -> None:
     assert one.prior_log_loss == pytest.approx(sum(prior) / len(events))
     assert one.over_champion is not None
     assert 0 < one.over_champion.all_rows < one.over_prior.all_rows
+
+
+def test_the_parts_of_each_skill_sum_to_it() -> None:
+    one = only(folded(*market(40)))
+    assert one.over_champion is not None
+    for skill in (one.over_prior, one.over_champion, one.to_ensemble):
+        assert skill.moves + skill.direction == pytest.approx(skill.all_rows)
+    floor = evidence.FLOOR
+    rows = [(event, ["SELL", "HOLD", "BUY"].index(event.outcome)) for event in market(40)]
+    moves = [gain_parts(event.probabilities, event.prior, outcome, floor).moves for event, outcome in rows]
+    assert one.over_prior.moves == pytest.approx(1000 * sum(moves) / len(moves))
 
 
 def test_e_values_and_intervals_are_those_of_the_gates() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from bench.toy import MINUTE, market
 from schemas.training import Recipe
 from shared.artifacts import ArtifactStore
 from shared.artifacts.calibration import Calibration, VectorScaling, probabilities
+from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars
 from shared.distribution import install_command
@@ -32,6 +34,7 @@ from shared.training.fitting import (
 )
 from shared.training.series import assemble, computed, digest_of_bars, window_ends
 from shared.training.splits import SplitError
+from shared.voting.pool import moving_of
 
 SET = SETS["core-28"]
 SMALL: dict[str, dict[str, int | float]] = {
@@ -81,6 +84,19 @@ def test_the_prior_is_the_share_of_the_training_part_and_has_about_no_skill(resu
     assert manifest.metrics.test.skill.value == pytest.approx(0, abs=1e-9)
     assert manifest.prior[1] == pytest.approx(manifest.label.hold, abs=0.001)
     assert np.exp(manifest.centre) == pytest.approx(manifest.prior)
+
+
+def test_an_artifact_registers_how_far_its_predictions_move_and_how_far_a_move_goes(
+    results: dict[str, Trained],
+) -> None:
+    """A pool counts a member by the first, and the edge of a policy with a cost follows from the second."""
+    moves = PLANTED["AAA"].close[3:] / PLANTED["AAA"].close[:-3] - 1
+    for family, result in results.items():
+        registered = registration("m", "a" * 64, result.manifest)
+        assert moving_of(registered) == (0.0 if family == "prior" else 1.0), family
+        assert registered.reach == results["prior"].manifest.reach or family in {"patchtst", "nhits"}
+        assert registered.reach is not UNSET
+        assert float(np.abs(moves).mean()) < registered.reach < float(np.quantile(np.abs(moves), 0.99))
 
 
 def test_an_artifact_names_what_it_was_trained_on(results: dict[str, Trained]) -> None:

@@ -1,0 +1,116 @@
+"""Look for leaks in a feature set: values that depend on anything but the last ``lookback`` bars.
+
+A vector of a long history is computed again from a piece of it that is cut after its bar and begins at a random place
+before its window; in half of the trials it is moved in time by whole weeks. The bits must be the same. A value that
+moves depends on bars that were still to come, on bars before its lookback, or on the date: a model with it is trained
+on what it can never be served.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from shared.features.bars import BarArrays
+from shared.features.history import history
+from shared.features.sets import FeatureSet
+
+Floats = NDArray[np.float32]
+TRIALS: Final = 10_000
+MOST_BEFORE: Final = 64
+"""Bars before the window with which a piece begins, at most."""
+WEEK_MS: Final = 7 * 86_400_000
+WEEKS: Final = 50
+
+
+class Alteration(Struct, frozen=True):
+    """How a piece differs from the history. ``later``: bars after the vector's that stay; ``before``: bars before its
+    window that stay (None: all); ``weeks``: how far it is moved in time."""
+
+    later: int
+    before: int | None
+    weeks: int
+
+
+class Leak(Struct, frozen=True):
+    """One feature that moved: in how many trials, what it depends on, and the first bar (open time, ms) at which it
+    moved, with its value in the history and in the piece (None: it has no vector there)."""
+
+    feature: str
+    moved: int
+    depends_on: tuple[str, ...]
+    open_time: int
+    whole: float
+    piece: float | None
+
+
+class LeakError(ValueError):
+    """The bars are too few for the set."""
+
+
+def leaks(feature_set: FeatureSet, bars: BarArrays, trials: Iterable[int], seed: int = 1) -> list[Leak]:
+    """Return every feature of a set that moved, in the order of the set.
+
+    ``trials``: one item for each trial. Raises ``LeakError`` where no bar has a vector."""
+    whole = history(feature_set, bars)
+    if not len(whole.rows):
+        raise LeakError(
+            f"no bar has a vector of {feature_set.name}: it needs {feature_set.lookback} bars without a gap, and there "
+            f"are {len(bars)}"
+        )
+    random = np.random.default_rng(seed)
+    counts = [0] * len(feature_set)
+    found: dict[int, Leak] = {}
+    for _ in trials:
+        at = int(random.integers(len(whole.rows)))
+        row, expected = int(whole.rows[at]), whole.vectors[at]
+        weeks = int(random.integers(1, WEEKS + 1)) if random.random() < 0.5 else 0
+        altered = Alteration(0, int(random.integers(MOST_BEFORE + 1)), weeks)
+        piece = _vector(feature_set, bars, row, altered)
+        for number in _differing(expected, piece):
+            if weeks and feature_set.features[number].calendar:
+                continue  # a date is no leak
+            counts[number] += 1
+            if number not in found:
+                value = None if piece is None else float(piece[number])
+                why = _depends_on(feature_set, bars, row, number, expected, altered)
+                name = feature_set.names[number]
+                found[number] = Leak(name, 0, why, int(bars.open_time[row]), float(expected[number]), value)
+    return [
+        Leak(one.feature, counts[number], one.depends_on, one.open_time, one.whole, one.piece)
+        for number, one in sorted(found.items())
+    ]
+
+
+def _vector(feature_set: FeatureSet, bars: BarArrays, row: int, altered: Alteration) -> Floats | None:
+    """Return the vector of bar ``row``, computed from a piece of the bars; None if it has none there."""
+    first = 0 if altered.before is None else max(0, row - feature_set.lookback + 1 - altered.before)
+    last = min(len(bars), row + 1 + altered.later)
+    moved = bars.open_time[first:last] + altered.weeks * WEEK_MS
+    prices = {name: column[first:last] for name, column in bars.fields().items()}
+    piece = history(feature_set, BarArrays(moved, interval_ms=bars.interval_ms, **prices))
+    at = np.flatnonzero(piece.rows == row - first)
+    return piece.vectors[at[0]] if len(at) else None
+
+
+def _differing(expected: Floats, piece: Floats | None) -> list[int]:
+    if piece is None:
+        return list(range(len(expected)))
+    moved: list[int] = np.flatnonzero(expected.view(np.uint32) != piece.view(np.uint32)).tolist()
+    return moved
+
+
+def _depends_on(
+    feature_set: FeatureSet, bars: BarArrays, row: int, number: int, expected: Floats, altered: Alteration
+) -> tuple[str, ...]:
+    """Return which alterations move a value by themselves."""
+    alone = {
+        "later bars": Alteration(0, None, 0),
+        "bars before its lookback": Alteration(len(bars), altered.before, 0),
+        "the date": Alteration(len(bars), None, altered.weeks),
+    }
+    return tuple(
+        name for name, one in alone.items() if number in _differing(expected, _vector(feature_set, bars, row, one))
+    ) or ("several of these together",)

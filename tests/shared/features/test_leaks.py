@@ -1,0 +1,68 @@
+"""A value that depends on more than the bars of its lookback is found and named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from shared.features import SETS, BarArrays, FeatureSet
+from shared.features.expressions import Expression, close
+from shared.features.leaks import LeakError, leaks
+from shared.features.table import FEATURES, Feature
+
+HOUR = 3_600_000
+RANDOM = np.random.default_rng(3)
+CLOSE = 100.0 * np.exp(np.cumsum(RANDOM.normal(0, 0.01, 900)))
+BARS = BarArrays(
+    HOUR * np.arange(480_000, 480_900),
+    CLOSE * 0.999,
+    CLOSE * 1.002,
+    CLOSE * 0.997,
+    CLOSE,
+    RANDOM.uniform(1.0, 9.0, 900),
+    HOUR,
+)
+
+
+def with_leak(apply: object, name: str = "leaking") -> FeatureSet:
+    """A set of one honest feature and of one whose formula computes over the whole array of closes."""
+    formula = Expression(f"{name}(close)", (close,), apply)  # type: ignore[arg-type]  # an operation
+    return FeatureSet("mine-2", (FEATURES["z_return_1"], Feature(name, formula, "a test")))
+
+
+@pytest.mark.parametrize("name", ["core-28", "window-7", "user-8"])
+def test_the_sets_of_this_release_do_not_leak(name: str) -> None:
+    assert leaks(SETS[name], BARS, range(40)) == []
+
+
+def test_a_formula_that_looks_at_the_next_bar_is_named() -> None:
+    [leak] = leaks(with_leak(lambda x: np.roll(x, -1, axis=0)), BARS, range(30))
+    assert leak.feature == "leaking"
+    assert leak.moved == 30
+    assert "later bars" in leak.depends_on
+
+
+def test_a_formula_that_is_scaled_by_the_whole_series_is_named() -> None:
+    [leak] = leaks(with_leak(lambda x: x / x.mean(axis=0)), BARS, range(30))
+    assert leak.feature == "leaking"
+    assert {"later bars", "bars before its lookback"} <= set(leak.depends_on)
+
+
+def test_a_formula_with_more_bars_than_its_lookback_is_named() -> None:
+    [leak] = leaks(with_leak(lambda x: x - np.roll(x, 1, axis=0)), BARS, range(30))
+    assert leak.feature == "leaking"
+    assert leak.depends_on != ()
+
+
+def test_a_value_of_the_date_alone_is_no_leak() -> None:
+    formula = Expression("day(open_time)", (Expression("open_time"),), lambda t: t / 86_400_000.0)
+    date = Feature("day", formula, "a test")
+    assert date.calendar
+    assert leaks(FeatureSet("mine-2", (FEATURES["z_return_1"], date)), BARS, range(30)) == []
+
+
+def test_bars_without_any_vector_are_an_error_that_names_the_number_needed() -> None:
+    names = ("open_time", "open", "high", "low", "close", "volume")
+    few = replace(BARS, **{name: getattr(BARS, name)[:5] for name in names})
+    with pytest.raises(LeakError, match="bars without a gap, and there are 5"):
+        leaks(SETS["core-28"], few, range(3))
