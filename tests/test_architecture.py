@@ -75,6 +75,7 @@ ROOMS = ("shared.control", "shared.gates", "shared.labels", "shared.voting")
 """Packages whose modules are as pure as a core, except these shells."""
 SHELLS = {
     "shared.control.checkpoint": "writes and reads the files that note what the server held",
+    "shared.control.drafting": "appends to the control stream what was signed elsewhere",
     "shared.control.fence": "moves the fences of the partitions on the log",
     "shared.control.issuing": "appends to the control stream",
     "shared.control.readiness": "reads from the log which artifacts are loaded",
