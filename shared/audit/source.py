@@ -17,7 +17,7 @@ from shared.audit.findings import Difference, Findings, Layer
 from shared.log import START, Entry, StreamKey, leases
 from shared.log.events import events_of, reported_elsewhere
 
-order: Final = leases.order
+order: Final = leases.id_order
 """Return an entry id as a sort key: milliseconds and sequence."""
 PAGE: Final = 1000
 END: Final = "+"
