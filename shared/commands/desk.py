@@ -110,6 +110,11 @@ class CommandDesk:
         async with (turns := self._turns(None)).lock:
             return await turns.writer.state()
 
+    async def state_for(self, command: Command) -> State:
+        """Return the configuration now; for a halt it is read by the writer of halts, so it waits for nothing else."""
+        async with (turns := self._turns(command)).lock:
+            return await turns.writer.state()
+
     async def preview(self, command: Command) -> Preview:
         """Return what a command would change. Nothing is appended, and nothing signed. Raises ``RefusedError`` with
         all that is missing."""

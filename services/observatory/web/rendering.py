@@ -8,6 +8,7 @@ from typing import Any, Final
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from services.observatory.web.assets import address
+from services.observatory.web.sessions import VIEWER
 from shared.bars.names import interval_text
 from shared.distribution import version
 from shared.report.text import moment
@@ -48,7 +49,7 @@ def environment() -> Environment:
         "e_value": e_value,
         "signed": signed,
     }
-    made.globals |= {"asset": address, "release": version(), "points": points}
+    made.globals |= {"asset": address, "release": version(), "points": points, "viewer": VIEWER.get}
     return made
 
 

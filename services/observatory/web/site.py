@@ -11,7 +11,9 @@ from services.observatory.projection import Projection
 from services.observatory.screens import history, models, now, symbol
 from services.observatory.screens.now import Around
 from services.observatory.web.rendering import render
+from services.observatory.web.sessions import Access
 from shared.artifacts import ArtifactStore
+from shared.commands.desk import CommandDesk
 
 MOST_VIEWS: Final = 200
 """Views whose parts are kept until the next change."""
@@ -31,9 +33,20 @@ class View(Struct, frozen=True):
 
 
 class Site:
-    """One observatory. ``stop`` is set when the process ends, so that open streams of updates end too."""
+    """One observatory. ``stop`` is set when the process ends, so that open streams of updates end too. ``access``: who
+    may sign in; without it there is no sign-in. ``desk``: where their commands are issued."""
 
-    def __init__(self, projection: Projection, store: ArtifactStore, stop: anyio.Event) -> None:
+    def __init__(
+        self,
+        projection: Projection,
+        store: ArtifactStore,
+        stop: anyio.Event,
+        *,
+        access: Access | None = None,
+        desk: CommandDesk | None = None,
+    ) -> None:
+        self.access = access
+        self.desk = desk
         self.projection = projection
         self.store = store
         self.stop = stop

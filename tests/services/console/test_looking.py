@@ -49,6 +49,8 @@ LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("feed", "events"),
     ("down",),
     ("bars", "check", __file__),
+    ("observatory", "user", "list"),
+    ("observatory", "sign-ins"),
 )
 """Commands that only look, or end processes."""
 DOCTOR: Final = {"healthy": 0, "replica": 1, "full memory": 1, "reader": 1, "full disk": 0}
@@ -64,6 +66,8 @@ WRITING: Final = {
     *(("ladder", name) for name in ("set", "step")),
     *(("policy", name) for name in ("execution", "gates", "training", "voting")),
     *(("keys", name) for name in ("new", "revoke", "trust")),
+    *(("observatory", "user", name) for name in ("add", "remove")),
+    ("observatory", "token"),
     *(
         (name,)
         for name in (
