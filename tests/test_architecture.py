@@ -91,7 +91,7 @@ TAKEN = {
     "shared.control.stream": {"CONTROL"},
     "shared.log": {"START", "Entry", "GroupView", "Lost", "StreamKey", "preceding"},
     "shared.log.admin": {"PartitionCut", "StreamEnd"},
-    "shared.log.leases": {"order"},
+    "shared.log.leases": {"id_order"},
     "shared.telemetry.reporting": {"flags_of"},
 }
 INTERFACES = ("nhits.net", "patchtst.net")

@@ -17,9 +17,10 @@ from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
 from shared.audit.silence import Silence
-from shared.audit.source import EntryRange, ReadEvent, Recording, order, readable
+from shared.audit.source import EntryRange, ReadEvent, Recording, readable
 from shared.audit.window import Cast, Window
 from shared.log import StreamKey
+from shared.log.leases import id_order
 from shared.voting.decision import Series
 
 LayerFault = tuple[Layer, str]
@@ -58,7 +59,7 @@ class _Check:
                     self._decision(read, event)
                 case BallotLate():
                     self.rounds.late(event.event)
-                    cast = self.window.find(event.event, order(read.entry)[0])
+                    cast = self.window.find(event.event, id_order(read.entry)[0])
                     if cast is None:
                         self.compared.differ(
                             "ballot", read, f"{event.model}'s late ballot {event.event[:12]} is not on predictions"
@@ -79,7 +80,7 @@ class _Check:
             what = "a second decision on this bar" if decision.open_time == decided else "decided after a later bar"
             self._count(read, ("vote", what))
             return
-        moment = order(read.entry)[0]
+        moment = id_order(read.entry)[0]
         casts: list[Cast] = []
         fault = self._ballot_fault(decision, moment, casts)
         for cast in casts:

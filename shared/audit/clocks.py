@@ -17,7 +17,8 @@ from msgspec import UNSET
 from schemas.decisions import DecisionMade
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.source import ReadEvent, order
+from shared.audit.source import ReadEvent
+from shared.log.leases import id_order
 from shared.voting.deadline import wait_ms
 from shared.voting.decision import Series
 
@@ -49,7 +50,7 @@ class Clocks:
             if decision.closed_by == "deadline" or decision.intent == "stale":
                 self._findings.skip("votes: a deadline of an earlier release, which did not record its clock")
             return ""
-        written = order(read.entry)[0]
+        written = id_order(read.entry)[0]
         fault = self._wait_fault(decision, at, written)
         if fault:
             return fault

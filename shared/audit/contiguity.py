@@ -13,8 +13,9 @@ from typing import Final
 
 from shared.archive import LostError
 from shared.audit.findings import Difference, Findings
-from shared.audit.source import CountedSource, RecordedExtent, Recording, order
+from shared.audit.source import CountedSource, RecordedExtent, Recording
 from shared.log import START, StreamKey
+from shared.log.leases import id_order
 
 NAMED: Final = 5
 """Number of holes that are named for each stream."""
@@ -41,7 +42,7 @@ def _check(source: Recording, place: StreamKey, findings: Findings) -> None:
             last = entry.id
             count += 1
     except LostError as error:
-        if extent is not None and order(extent.deleted) > (0, 0):
+        if extent is not None and id_order(extent.deleted) > (0, 0):
             _deleted(findings, place, extent)
         else:
             findings.skip(f"streams: {error}")
@@ -62,7 +63,7 @@ def _check(source: Recording, place: StreamKey, findings: Findings) -> None:
 
 
 def _counted(findings: Findings, place: StreamKey, extent: RecordedExtent, count: int, first: str, last: str) -> None:
-    if order(extent.deleted) > (0, 0):
+    if id_order(extent.deleted) > (0, 0):
         _deleted(findings, place, extent)
         return
     if extent.before is None:
@@ -103,7 +104,7 @@ def _differ(findings: Findings, place: StreamKey, entry: str, detail: str, *, mi
 
 def _left_out(before: str, entry: str) -> str:
     """Return how many entries are missing between two, as far as their ids show."""
-    (moment, number), (later, following) = order(before), order(entry)
+    (moment, number), (later, following) = id_order(before), id_order(entry)
     least = following - number - 1 if later == moment else following
     return f"{'' if later == moment else 'at least '}{least:,} {'entry is' if least == 1 else 'entries are'}"
 
@@ -112,5 +113,5 @@ def _hole(before: str, entry: str) -> bool:
     """Return whether an id between two belongs to an entry that is missing.
 
     A server numbers the entries of one millisecond from 0 on."""
-    (moment, number), (later, following) = order(before), order(entry)
+    (moment, number), (later, following) = id_order(before), id_order(entry)
     return following != (number + 1 if later == moment else 0)

@@ -19,8 +19,8 @@ from schemas.control import Found, Halt, Resume
 from schemas.decisions import FenceClosed, FenceOpened
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.source import order
 from shared.log import Entry
+from shared.log.leases import id_order
 
 Mark = FenceClosed | FenceOpened
 _mark: Final = msgspec.json.Decoder(Mark).decode
@@ -50,7 +50,7 @@ class Fence:
 
     def mark(self, mark: Mark, entry: str, findings: Findings) -> str:
         """Apply a mark and return what is wrong with it; empty where nothing is."""
-        moment = order(entry)[0] + APART_MS
+        moment = id_order(entry)[0] + APART_MS
         self.marked, self.closed = True, isinstance(mark, FenceClosed)
         version = self._version(mark.command_id)
         command = None if version is None else self._configurations.envelopes[version - 1].event.command

@@ -11,8 +11,9 @@ from schemas.codec import Encoded, Envelope
 from schemas.control import CommandRecorded
 from shared.audit.findings import Findings
 from shared.audit.set_aside import set_aside
-from shared.audit.source import EntryRange, ReadEvent, Recording, order, readable
+from shared.audit.source import EntryRange, ReadEvent, Recording, readable
 from shared.log import StreamKey
+from shared.log.leases import id_order
 from shared.runtime.service import Backpressure, Batch, Received, Service
 
 BATCH: Final = 200
@@ -85,4 +86,4 @@ class _Ahead:
     def _advance(self) -> None:
         self.head = next(self._reads, None)
         if self.head is not None:
-            self.at = order(self.head.entry)
+            self.at = id_order(self.head.entry)

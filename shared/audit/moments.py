@@ -9,9 +9,10 @@ from schemas.common import Origin
 from schemas.decisions import FenceClosed, FenceOpened
 from schemas.market import BarClosed
 from shared.audit.findings import Findings
-from shared.audit.source import EntryRange, ReadEvent, Recording, order, readable
+from shared.audit.source import EntryRange, ReadEvent, Recording, readable
 from shared.log import StreamKey
 from shared.log.events import events_of, reported_elsewhere
+from shared.log.leases import id_order
 from shared.money.account import Key, key_of
 from shared.money.venue import TradedBar
 
@@ -48,7 +49,7 @@ class TradedBars:
             self._ahead = None
             if read is None:
                 return
-            entry = order(read.entry)
+            entry = id_order(read.entry)
             if entry[0] > until_ms:
                 self._ahead = read
                 return
@@ -95,7 +96,7 @@ class Closures:
         marks = (entry for entry in source.entries(StreamKey("decisions", partition)) if b'"fence.' in entry.data)
         for entry, envelope in events_of(marks, reported_elsewhere):
             if isinstance(envelope.event, FenceClosed | FenceOpened):
-                self._marks.append((order(entry.id)[0], isinstance(envelope.event, FenceClosed)))
+                self._marks.append((id_order(entry.id)[0], isinstance(envelope.event, FenceClosed)))
         self._closed = [(at, until) for (at, closed), (until, _) in pairwise([*self._marks, (2**63, False)]) if closed]
 
     def possible(self, moment: int) -> bool:

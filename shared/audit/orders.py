@@ -23,9 +23,10 @@ from shared.audit.configurations import Configurations
 from shared.audit.findings import Difference, Findings
 from shared.audit.moments import APART_MS, Closures, TradedBars, time_fault
 from shared.audit.set_aside import set_aside
-from shared.audit.source import EntryRange, ReadEvent, Recording, order, readable
+from shared.audit.source import EntryRange, ReadEvent, Recording, readable
 from shared.audit.trades import DueEvent, check_trades
 from shared.log import StreamKey
+from shared.log.leases import id_order
 from shared.money.account import VENUES, Account, Key, executed, key_of
 from shared.money.orders import NO_VENUE, Bounds, closing_order, signal_of
 from shared.money.positions import Working, apply
@@ -84,7 +85,7 @@ class _Replay:
     def run(self) -> None:
         compared = self.compared
         for read in readable(self.source, compared.place, "order", compared.findings, compared.span):
-            self.bars.advance(order(read.entry)[0] + self.bounds.margin_ms)
+            self.bars.advance(id_order(read.entry)[0] + self.bounds.margin_ms)
             match read.opened.envelope.event:
                 case OrderPlaced(cause="intent", order=intent) | IntentRefused(intent=intent):
                     self._outcome(read, intent)
@@ -113,7 +114,7 @@ class _Replay:
         if policy.venue != NO_VENUE and policy.venue not in VENUES:
             self._take(read, policy.venue)
             return
-        follows = self._decided(intent, policy, event, order(read.entry)[0])
+        follows = self._decided(intent, policy, event, id_order(read.entry)[0])
         self._compare(read, follows, self._fault(read, event))
         self._apply(follows, read.entry)
 
@@ -140,7 +141,7 @@ class _Replay:
         policy = self._policy(event.control_version)
         self._missing("intents", intent.entry, intent.opened.envelope, "it has no outcome on orders")
         if policy is not None and (policy.venue == NO_VENUE or policy.venue in VENUES):
-            self._apply(self._decided(intent, policy, None, order(intent.entry)[0]), intent.entry)
+            self._apply(self._decided(intent, policy, None, id_order(intent.entry)[0]), intent.entry)
 
     def _decided(
         self, intent: ReadEvent, policy: SetExecutionPolicy, recorded: OrderPlaced | IntentRefused | None, moment: int
@@ -151,7 +152,7 @@ class _Replay:
         reason = recorded.reason if isinstance(recorded, IntentRefused) else ""
         at = _time_of(recorded)
         at = moment if at is not None and at > moment + APART_MS else at
-        until = order(intent.entry)[0] + self.bounds.margin_ms
+        until = id_order(intent.entry)[0] + self.bounds.margin_ms
         bar = self.bars.at(key, signal.open_time)
         if bar is not None and bar.entry[0] <= until:
             self._executed_by(key, signal.open_time)
@@ -173,7 +174,7 @@ class _Replay:
 
     def _fault(self, read: ReadEvent, event: OrderPlaced | IntentRefused) -> str:
         """Return what is wrong with the time of an event, or with the halt that it names; empty where nothing is."""
-        moment = order(read.entry)[0]
+        moment = id_order(read.entry)[0]
         match event:
             case IntentRefused(reason="halted") if not self.closures.possible(moment):
                 return "it was refused for a halt, though the fence was open"

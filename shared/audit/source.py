@@ -14,11 +14,10 @@ from schemas.catalogue import STREAMS
 from schemas.codec import Opened, UnreadableError, opened
 from schemas.operations import DeadLetter
 from shared.audit.findings import Difference, Findings, Layer
-from shared.log import START, Entry, StreamKey, leases
+from shared.log import START, Entry, StreamKey
 from shared.log.events import events_of, reported_elsewhere
+from shared.log.leases import id_order
 
-order: Final = leases.id_order
-"""Return an entry id as a sort key: milliseconds and sequence."""
 PAGE: Final = 1000
 END: Final = "+"
 DOWNSTREAM_FIRST: Final = (
@@ -98,7 +97,7 @@ class Bounded:
         last = self._ends.extents.get(place, RecordedExtent()).last
         if last == START:
             return iter(())
-        return self._source.entries(place, after, last if until == END else min(until, last, key=order))
+        return self._source.entries(place, after, last if until == END else min(until, last, key=id_order))
 
     def whole(self, place: StreamKey) -> bool:
         """See ``Recording``."""
@@ -112,7 +111,7 @@ class Bounded:
         """Yield the decisions after the cut; some of their intents may be in it."""
         place = StreamKey("decisions", partition)
         after, until = self._ends.extents.get(place, RecordedExtent()).last, self._ends.decisions.get(partition, START)
-        return self._source.entries(place, after, until) if order(after) < order(until) else iter(())
+        return self._source.entries(place, after, until) if id_order(after) < id_order(until) else iter(())
 
 
 def beyond(source: Recording, partition: int) -> Iterator[Entry]:
@@ -130,7 +129,7 @@ class EntryRange(NamedTuple):
         """Return whether an entry lies in the range."""
         if self.after == END:
             return False
-        return order(entry) > order(self.after) and (self.until == END or order(entry) <= order(self.until))
+        return id_order(entry) > id_order(self.after) and (self.until == END or id_order(entry) <= id_order(self.until))
 
 
 class ReadEvent(NamedTuple):

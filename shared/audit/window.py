@@ -10,7 +10,8 @@ from msgspec import Struct, field
 
 from schemas.codec import Envelope
 from schemas.predictions import PredictionEvent
-from shared.audit.source import ReadEvent, order
+from shared.audit.source import ReadEvent
+from shared.log.leases import id_order
 from shared.voting.decision import ArtifactKey, Series
 
 APART_MS: Final = 60_000
@@ -92,7 +93,7 @@ class Window:
         self._ahead = None
         if read is None:
             return False
-        if order(read.entry)[0] > moment + APART_MS:
+        if id_order(read.entry)[0] > moment + APART_MS:
             self._ahead = read
             return False
         self._number += 1

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from schemas.codec import UnreadableError, decode
 from shared.audit.findings import Difference, Findings
-from shared.audit.source import END, EntryRange, Recording, order
+from shared.audit.source import END, EntryRange, Recording
 from shared.log import START, Entry, StreamKey, preceding
+from shared.log.leases import id_order
 from shared.log.written import OTHERS, SHARED, WRITERS, RunningDigest, Written, extend, start
 
 CHECK = "written"
@@ -68,7 +69,7 @@ def check_written(
 
 
 def _within(known: KnownDigest, span: EntryRange) -> bool:
-    return span.until == END or order(known.written.last) <= order(span.until)
+    return span.until == END or id_order(known.written.last) <= id_order(span.until)
 
 
 def _check(
@@ -77,7 +78,7 @@ def _check(
     chains = _chains(place, known, span)
     if not chains:
         return
-    after = min((chain.begins for chain in chains), key=order)
+    after = min((chain.begins for chain in chains), key=id_order)
     cut = not source.whole(place)
     by_group: dict[str, list[_Chain]] = defaultdict(list)
     for chain in chains:
@@ -108,7 +109,7 @@ def _chains(place: StreamKey, known: Sequence[KnownDigest], span: EntryRange) ->
         by_chain[each.group, each.written.since].append(each)
     chains = [
         _Chain(place, group, since, notes, span)
-        for (group, since), notes in sorted(by_chain.items(), key=lambda item: order(item[0][1]))
+        for (group, since), notes in sorted(by_chain.items(), key=lambda item: id_order(item[0][1]))
     ]
     ends: dict[str, str] = {}
     for chain in reversed(chains):
@@ -133,10 +134,12 @@ class _Chain:
         self.place, self.group, self.since = place, group, since
         self.until, self.first = "", START
         self.after = 0
-        notes = sorted(known, key=lambda each: (order(each.written.last), each.written.entries, each.withdrawn))
+        notes = sorted(known, key=lambda each: (id_order(each.written.last), each.written.entries, each.withdrawn))
         base: KnownDigest | None = None
         while (
-            notes and span.after != START and (span.after == END or order(notes[0].written.last) <= order(span.after))
+            notes
+            and span.after != START
+            and (span.after == END or id_order(notes[0].written.last) <= id_order(span.after))
         ):
             each = notes.pop(0)
             base = base if each.withdrawn else each
@@ -149,15 +152,15 @@ class _Chain:
     def start_from(self, first: str) -> None:
         """Drop notes that need entries before ``first``, which cannot be read: only later notes are fixed points."""
         needed = self.begins if self.states[0].base else self.since
-        if order(needed) < order(first):
+        if id_order(needed) < id_order(first):
             self.states, self.first = [], first
 
     def add(self, entry: Entry, findings: Findings) -> None:
         """Add one entry of the group."""
-        at = order(entry.id)
-        if at <= order(self.begins) or (self.until and at >= order(self.until)):
+        at = id_order(entry.id)
+        if at <= id_order(self.begins) or (self.until and at >= id_order(self.until)):
             return
-        while self.notes and order(self.notes[0].written.last) < at:
+        while self.notes and id_order(self.notes[0].written.last) < at:
             self._compare(self.notes.pop(0), findings)
         if not self.notes:
             self.after += 1
@@ -187,7 +190,7 @@ class _Chain:
             )
         elif not self.states:
             findings.skip(f"{self.place.key}: entries of {self.group} up to {written.last} cannot be read any more")
-            self.states = [_State(expected, note)] if order(written.last) >= order(self.first) else []
+            self.states = [_State(expected, note)] if id_order(written.last) >= id_order(self.first) else []
         else:
             findings.see(CHECK, equal=False, times=max(_missed(self.states[0], written), 1))
             findings.differ(self._difference(note))

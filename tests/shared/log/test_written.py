@@ -268,7 +268,7 @@ async def test_a_group_that_was_restored_goes_on_from_its_digest(empty_redis_url
 
 async def test_a_server_killed_between_commits_keeps_entries_and_digest_together() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedServer(Path(folder), die_with_parent=True)
+        server = EmbeddedServer(Path(folder), fsync="always", die_with_parent=True)
         url = server.start()
         log = RedisLog(url)
         try:
@@ -276,7 +276,8 @@ async def test_a_server_killed_between_commits_keeps_entries_and_digest_together
             for turn in range(3):
                 await write(log, claim, events(2 * turn, 2 * turn + 1))
                 server.kill()
-                server = EmbeddedServer(Path(folder), port=int(url.rpartition(":")[2][:-2]), die_with_parent=True)
+                port = int(url.rpartition(":")[2][:-2])
+                server = EmbeddedServer(Path(folder), port=port, fsync="always", die_with_parent=True)
                 server.start()
             written = await log.written(claim)
             assert written == {"features": recomputed(FEATURES, "feature-builder", await log.scan(FEATURES))}

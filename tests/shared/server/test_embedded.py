@@ -43,7 +43,7 @@ def wait_until_free(data: Path) -> None:
 
 def test_it_keeps_what_it_was_given_over_stop_and_kill(tmp_path: Path) -> None:
     for turn in range(3):
-        server = EmbeddedServer(tmp_path)
+        server = EmbeddedServer(tmp_path, fsync="always")
         with redis.Redis.from_url(server.start()) as client:
             assert client.incr("turns") == turn + 1
         pid = server.pid
