@@ -1,6 +1,8 @@
-"""Record on the stream ``access`` who signed in and out, and who was refused."""
+"""Record on the stream ``access`` who signed in and out, and who was refused, by the time of the server."""
 
 import logging
+
+from msgspec import structs
 
 from schemas.access import AccessEvent
 from schemas.codec import UnwritableError, encode
@@ -19,9 +21,10 @@ class SignIns:
         self._log = log
 
     async def record(self, event: AccessEvent) -> bool:
-        """Append an event, and return whether it is recorded. A server that does not answer is logged: signing in to
-        halt must not depend on it."""
+        """Append an event with the time at which it is appended, and return whether it is recorded. A server that does
+        not answer is logged: signing in to halt must not depend on it."""
         try:
+            event = structs.replace(event, at=await self._log.time())
             data = encode("access", event).data
             for _ in range(RACES):
                 moment, sequence = id_order((await self._log.extent(ACCESS)).last)

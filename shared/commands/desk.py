@@ -29,7 +29,7 @@ from shared.recovery.record import ControlRecord
 from shared.voting.quorum import why_undecidable
 
 
-class Prepared(NamedTuple):
+class ReadyCommand(NamedTuple):
     """A command with its evidence. ``missing``: one sentence for each piece of evidence that there is not."""
 
     command: Command
@@ -62,14 +62,14 @@ class Done(NamedTuple):
     warning: str
 
 
-async def prepared(log: Log, state: State, command: Command, names: Collection[str]) -> Prepared:
+async def prepared(log: Log, state: State, command: Command, names: Collection[str]) -> ReadyCommand:
     """Return a command with the evidence that there is. ``names``: the models for which this machine starts workers.
     Raises ``RefusedError`` for a model that nothing serves."""
     if isinstance(command, RegisterArtifact | StartShadow | Promote):
         await require_worker(log, state, names, command.model)
     ready, unready = await with_readiness(log, state, command)
     judged, unjudged = await with_verdict(log, state, ready)
-    return Prepared(judged, (*unready, *unjudged))
+    return ReadyCommand(judged, (*unready, *unjudged))
 
 
 def keep(writer: ControlWriter, issued: Issued, record: ControlRecord | None) -> None:
@@ -192,9 +192,9 @@ class CommandDesk:
     def _turns(self, command: Command | None) -> "_Turns":
         return self._writers[isinstance(command, Halt)]
 
-    async def _prepared(self, command: Command) -> Prepared:
+    async def _prepared(self, command: Command) -> ReadyCommand:
         if isinstance(command, Halt):
-            return Prepared(command, ())
+            return ReadyCommand(command, ())
         return await prepared(self.log, await self.state(), command, self.names)
 
     async def _done(self, writer: ControlWriter, before: State, issued: Issued) -> Done:
@@ -215,6 +215,6 @@ class _Turns:
         self.lock = anyio.Lock()
 
 
-def _with_missing(error: RefusedError, ready: Prepared) -> RefusedError:
+def _with_missing(error: RefusedError, ready: ReadyCommand) -> RefusedError:
     """Return the same error, whose message also names the evidence that is missing."""
     return type(error)("\n  ".join([str(error), *ready.missing]))

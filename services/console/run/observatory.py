@@ -13,9 +13,9 @@ from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from services.console.parsing import COUNT
 from services.console.run.service import missing_observatory, observatory_of, supervised
-from services.observatory.people import FILE, NAME, ROLES, PeopleFile, Person, hashed
 from shared.log import StreamKey
 from shared.log.events import Unreadable, events_of
+from shared.people import FILE, NAME, ROLES, PeopleFile, Person, hashed
 from shared.report.text import moment
 from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings, SettingsError, address_of

@@ -26,9 +26,8 @@ from litestar.utils.scope.state import ScopeState
 from msgspec import Struct
 
 from schemas.access import Role, SignedIn, SignInRefused
-from services.observatory.people import FILE, NAME, ROLES, People, PeopleFile, Person
 from services.observatory.signins import SignIns
-from shared.control.stream import now_ms
+from shared.people import FILE, NAME, ROLES, People, PeopleFile, Person
 from shared.settings import ObservatorySettings
 
 SECRET: Final = "observatory-secret"  # noqa: S105  # the name of a file
@@ -124,9 +123,10 @@ class Access:
         """The framework's limit of sign-ins."""
         return RateLimitConfig(rate_limit=("minute", SIGN_INS), set_rate_limit_headers=False)
 
-    def session_of(self, person: Person) -> dict[str, str]:
-        """Return a new session of a person."""
-        return {"id": secrets.token_hex(16), "name": person.name, "stamp": person.stamp}
+    def session_of(self, person: Person, by: By = "password") -> dict[str, str]:
+        """Return a new session of a person. One of the proxy notes that the sign-in is recorded, and opens nothing
+        without the proxy."""
+        return {"id": secrets.token_hex(16), "name": person.name, "stamp": person.stamp, "by": by}
 
     def end(self, session: dict[str, str]) -> None:
         """End a session for good, even if its cookie was copied."""
@@ -136,7 +136,7 @@ class Access:
 
     def of_session(self, session: Any) -> Caller | None:
         """Return whose session this is; None if it has ended."""
-        if not isinstance(session, dict) or session.get("id", "") in self._ended:
+        if not isinstance(session, dict) or session.get("id", "") in self._ended or session.get("by") != "password":
             return None
         person = self.people.person(str(session.get("name", "")))
         if person is None or not secrets.compare_digest(person.stamp, str(session.get("stamp", ""))):
@@ -168,8 +168,8 @@ class Access:
                 f"{shown} may not look here: `conclave observatory user add {shown} --role viewer --proxy`"
             )
         if connection.session.get("stamp") != person.stamp:
-            connection.session.update(self.session_of(person))
-            event = SignedIn(person=name, role=person.role, by="proxy", address=address_of(connection), at=now_ms())
+            connection.session.update(self.session_of(person, "proxy"))
+            event = SignedIn(person=name, role=person.role, by="proxy", address=address_of(connection), at=0)
             await self.signins.record(event)
         return Caller(person.name, person.role, "proxy")
 
@@ -179,7 +179,7 @@ class Access:
             self._refused[name] = now
             while len(self._refused) > REMEMBERED:
                 del self._refused[next(iter(self._refused))]
-            await self.signins.record(SignInRefused(person=name, reason="unknown", address=address, at=now_ms()))
+            await self.signins.record(SignInRefused(person=name, reason="unknown", address=address, at=0))
 
     def _derived(self, purpose: str) -> bytes:
         return blake2b(purpose.encode(), key=self._secret, digest_size=SECRET_BYTES).digest()

@@ -9,11 +9,10 @@ from litestar.params import Body, FromQuery
 from litestar.response import Redirect
 
 from schemas.access import SignedIn, SignedOut, SignInRefused
-from services.observatory.people import NAME, matches
 from services.observatory.web.rendering import render
 from services.observatory.web.sessions import Caller, address_of, csrf_of, local
 from services.observatory.web.site import SiteOf
-from shared.control.stream import now_ms
+from shared.people import NAME, matches
 
 FORM_BYTES = 16_384
 Fields = Annotated[dict[str, Any], Body(media_type=RequestEncodingType.URL_ENCODED)]
@@ -34,15 +33,13 @@ async def sign_in(request: Request[Any, Any, Any], site: SiteOf, data: Fields) -
     person = access.people.person(name)
     good = await to_thread.run_sync(matches, person, password, limiter=access.hashing)
     shown = name if NAME.fullmatch(name) else "(not a name)"
-    at, address = now_ms(), address_of(request)
+    address = address_of(request)
     if person is None or not good:
-        refusal = SignInRefused(
-            person=shown, reason="unknown" if person is None else "password", address=address, at=at
-        )
+        refusal = SignInRefused(person=shown, reason="unknown" if person is None else "password", address=address, at=0)
         await access.signins.record(refusal)
         return _page(request, go, fault="Name and password do not fit.", status=403)
     request.set_session(access.session_of(person))
-    event = SignedIn(person=shown, role=person.role, by="password", address=address, at=at)
+    event = SignedIn(person=shown, role=person.role, by="password", address=address, at=0)
     await access.signins.record(event)
     return Redirect(local(go), status_code=303)
 
@@ -53,7 +50,7 @@ async def sign_out(request: Request[Caller, str, Any], site: SiteOf) -> Redirect
     assert site.access is not None
     site.access.end(request.session)
     request.clear_session()
-    event = SignedOut(person=request.user.name, address=address_of(request), at=now_ms())
+    event = SignedOut(person=request.user.name, address=address_of(request), at=0)
     await site.access.signins.record(event)
     return Redirect("/sign-in", status_code=303)
 

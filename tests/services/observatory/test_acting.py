@@ -16,19 +16,19 @@ from bench.installation import free_port
 from schemas.access import Role
 from schemas.codec import decode
 from schemas.control import Found, Halt, Promote, Resume, SetVotingPolicy, TrustKey
-from services.observatory import people
 from services.observatory.main import Server, listen
-from services.observatory.people import PeopleFile, Person, hashed
 from services.observatory.projection import Projection
 from services.observatory.signins import ACCESS, SignIns
 from services.observatory.web.sessions import SIGN_INS, Access, local
 from services.observatory.web.shield import HEADERS
 from services.observatory.web.site import Site
+from shared import people
 from shared.artifacts import ArtifactStore
 from shared.commands.desk import CommandDesk
 from shared.control.issuing import current, history, issue
 from shared.control.signing import Signer, sign
 from shared.log.memory import MemoryLog
+from shared.people import PeopleFile, Person, hashed
 from shared.runtime.clock import ServerClock
 from shared.settings import ObservatorySettings
 from tests.shared.control.test_issuing import A1, A2, artifact
@@ -297,6 +297,10 @@ async def test_a_person_of_the_proxy_is_whom_it_names_and_only_where_it_is_the_p
             assert "Secure" in page.headers["set-cookie"]
             for _ in range(2):
                 assert (await client.get("/act", headers={"x-forwarded-user": "eve"})).status_code == 403
+            cookie = re.search(r"conclave_session=([^;]+)", page.headers["set-cookie"])
+            assert cookie is not None
+        async with acted.client(headers={"cookie": f"conclave_session={cookie[1]}"}) as thief:
+            assert (await thief.get("/act")).status_code == 303
         async with acted.client(headers={"x-forwarded-user": "vi"}) as client:
             assert (await client.get("/")).status_code == 200
             assert (await client.get("/act")).status_code == 403

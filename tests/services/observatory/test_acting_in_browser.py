@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.control import Halt, Resume, TrustKey
-from services.observatory import people
+from shared import people
 from shared.control.issuing import current, history, issue
 from shared.control.signing import generate, load_private
 from tests.services.observatory.test_acting import PASSWORD, Acted, running
@@ -51,6 +51,7 @@ async def signed_in(browser: Browser, name: str = "ada", size: str = "desk", sch
     page = await browser.page(size, scheme)
     await page.goto(browser.base + "/history")
     await page.wait_for_url("**/sign-in?go=/history")
+    await page.locator("#name:focus").wait_for()
     await page.keyboard.type(name)
     await page.keyboard.press("Tab")
     await page.keyboard.type(PASSWORD)
@@ -75,6 +76,7 @@ async def test_a_halt_is_one_key_press_and_one_confirmation_on_any_page_and_sign
 ) -> None:
     page = await signed_in(browser)
     await page.keyboard.press("H")
+    await page.locator("#halt-reason:focus").wait_for()
     await page.keyboard.type("an outage")
     await page.keyboard.press("Enter")
     await page.get_by_text("Halt is version 6").wait_for()

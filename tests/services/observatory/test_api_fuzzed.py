@@ -12,7 +12,7 @@ from shared.control.issuing import history
 from tests.services.observatory.test_acting import running
 
 pytestmark = pytest.mark.anyio
-EXAMPLES = 12
+EXAMPLES = 6
 
 
 async def test_no_request_of_the_description_is_answered_otherwise_than_it_describes(tmp_path: Path) -> None:
@@ -33,14 +33,11 @@ def fuzz(url: str, headers: dict[str, str]) -> set[tuple[str, int]]:
 
     schema = schemathesis.openapi.from_dict(httpx.get(f"{url}/api/openapi.json", headers=headers).json())
     seen: set[tuple[str, int]] = set()
-    wanted = [
-        checks.not_a_server_error,
-        checks.load_all_checks() or checks.CHECKS.get_one("response_schema_conformance"),
-        checks.CHECKS.get_one("content_type_conformance"),
-        checks.CHECKS.get_one("status_code_conformance"),
-    ]
+    checks.load_all_checks()
+    names = ("response_schema_conformance", "content_type_conformance", "status_code_conformance")
+    wanted = [checks.not_a_server_error, *(checks.CHECKS.get_one(name) for name in names)]
     for found in schema.get_all_operations():
-        operation = found.ok()
+        operation = found.ok()  # type: ignore[union-attr]  # an operation that cannot be read raises here
 
         @settings(
             max_examples=EXAMPLES,

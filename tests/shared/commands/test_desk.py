@@ -1,5 +1,6 @@
 """A command is shown before it is issued, with the evidence that the console would ask for."""
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -9,7 +10,8 @@ from shared.control import canonical
 from shared.control.drafting import OvertakenError
 from shared.control.issuing import RefusedError, current, history, issue
 from shared.control.signing import Signer, sign
-from shared.log import Log
+from shared.log import Entry, Log, StreamKey
+from shared.log.memory import MemoryLog
 from tests.shared.control.test_issuing import A1, artifact
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +54,34 @@ async def test_a_command_on_another_configuration_than_the_shown_one_names_what_
     await issue(log, Halt(), actor="bo", reason="an outage")
     with pytest.raises(RefusedError, match=r"expected version 3.*4 halt by bo .an outage"):
         await desk.issue(shown.command, actor="ada", reason="test", expects=shown.before)
+
+
+class Searching(MemoryLog):
+    """A log that is searched for evidence until ``found`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.searched, self.found = anyio.Event(), anyio.Event()
+
+    async def tail(self, place: StreamKey, count: int) -> list[Entry]:
+        self.searched.set()
+        await self.found.wait()
+        return await super().tail(place, count)
+
+
+async def test_a_halt_waits_for_no_evidence_that_another_command_is_searched_for() -> None:
+    log = Searching()
+    desk = await opened(log)
+
+    async def promote() -> None:
+        with pytest.raises(RefusedError, match="there is no verdict on it"):
+            await desk.issue(Promote("a", A1), actor="bo", reason="test")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(promote)
+        await log.searched.wait()
+        assert (await desk.issue(Halt(), actor="ada", reason="an outage")).version == 4
+        log.found.set()
 
 
 async def test_a_person_signs_where_the_key_is_and_the_desk_only_appends(log: Log) -> None:

@@ -1,4 +1,4 @@
-"""Who may sign in to the observatory, and the tokens of programs: one file in the state folder.
+"""The people who may sign in to the observatory, and the tokens of programs: one file in the state folder.
 
 ``conclave observatory user`` and ``conclave observatory token`` write it; the observatory reads it again whenever it
 changes. Passwords are hashed by argon2-cffi (Argon2id with the library's parameters). A token is 256 random bits, so
