@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct
 
+from schemas.access import AccessEvent
 from schemas.control import ControlEvent
 from schemas.decisions import DecisionEvent, IntentEvent
 from schemas.features import FeatureEvent
@@ -120,7 +121,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             name="decisions",
             codec="json",
             events=DecisionEvent,
-            writers=("ensemble-voter", "console"),
+            writers=("ensemble-voter", "console", "observatory"),
             readers=("shadow-recorder", "executor", "archiver", "guard", "watcher", "observatory", "console"),
             partitioned=True,
             retention_ms=None,
@@ -142,7 +143,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             name="control",
             codec="json",
             events=ControlEvent,
-            writers=("console", "gate-evaluator", "trainer", "guard"),
+            writers=("console", "gate-evaluator", "trainer", "guard", "observatory"),
             readers=(
                 "feature-builder",
                 "model-worker",
@@ -221,7 +222,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             name="training",
             codec="json",
             events=TrainingEvent,
-            writers=("console", "trainer"),
+            writers=("console", "trainer", "observatory"),
             readers=("trainer", "archiver", "watcher", "observatory", "console"),
             partitioned=False,
             retention_ms=None,
@@ -280,6 +281,17 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             retention_ms=None,
             version=1,
             summary="What happened at the exchanges: revised bars, holes, interruptions, symbols that stopped, clocks.",
+        ),
+        StreamSpec(
+            name="access",
+            codec="json",
+            events=AccessEvent,
+            writers=("observatory",),
+            readers=("archiver", "console"),
+            partitioned=False,
+            retention_ms=None,
+            version=1,
+            summary="Who signed in to the observatory and out of it, and who was refused.",
         ),
     )
 }

@@ -75,6 +75,7 @@ ROOMS = ("shared.control", "shared.gates", "shared.labels", "shared.voting")
 """Packages whose modules are as pure as a core, except these shells."""
 SHELLS = {
     "shared.control.checkpoint": "writes and reads the files that note what the server held",
+    "shared.control.drafting": "appends to the control stream what was signed elsewhere",
     "shared.control.fence": "moves the fences of the partitions on the log",
     "shared.control.issuing": "appends to the control stream",
     "shared.control.readiness": "reads from the log which artifacts are loaded",
@@ -338,7 +339,6 @@ def test_an_import_along_the_layers_is_allowed(name: str, code: str) -> None:
 WALL_CLOCK = {
     # Which modules read the time of day of their machine, and why it decides nothing there.
     "services.console.bars.commands": "whether a bar of a file is over, in a report for people",
-    "services.console.control.issuing": "the time in a note outside the log",
     "services.console.control.membership": "part of the name of a new log",
     "services.console.run.archive": "a preview, which needs no server",
     "services.console.run.up_file": "the time in a file for people",
@@ -347,6 +347,7 @@ WALL_CLOCK = {
     "services.trainer.job": "replaced by the trainer, which knows the server's time",
     "services.trainer.task": "replaced by the trainer, which knows the server's time",
     "services.trainer.work": "replaced by the trainer, which knows the server's time",
+    "shared.commands.desk": "the time in a note outside the log",
     "shared.control.fence": "the time in a note for people",
     "shared.control.stream": "defines it",
     "shared.log.memory": "is a server",

@@ -11,10 +11,14 @@ import anyio
 import uvicorn
 
 from services.observatory.projection import FILE, GROUP, Projection
+from services.observatory.signins import SignIns
 from services.observatory.web.app import application
+from services.observatory.web.sessions import Access
 from services.observatory.web.site import Site
 from shared.artifacts import ArtifactStore
+from shared.commands.desk import CommandDesk
 from shared.runtime.loop import opened_loop
+from shared.runtime.process import record_of
 from shared.settings import ObservatorySettings, Settings, SettingsError
 
 GRACE_S: Final = 2
@@ -37,7 +41,10 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
                 meter=loop.telemetry,
             )
             await projection.begin()
-            site = Site(projection, ArtifactStore(folder / "artifacts"), stop, settings)
+            access = Access(folder, settings.observatory, SignIns(loop.log))
+            desk = CommandDesk(loop.log, settings.models.names, record=record_of(settings, loop.storage))
+            await desk.begin()
+            site = Site(projection, ArtifactStore(folder / "artifacts"), stop, settings, access=access, desk=desk)
             server = Server(site, settings.observatory)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, [listening])
@@ -82,6 +89,7 @@ class Server(uvicorn.Server):
             log_config=None,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             date_header=False,
             ws="none",

@@ -42,6 +42,28 @@ def propose(
 
     ``at``: when the command is issued (ms since the epoch). Raises ``msgspec.ValidationError`` for values out of
     range."""
+    key = signer.key_id if signer is not None and not state.open else None
+    entry = unsigned(state, command, command_id=command_id, actor=actor, reason=reason, at=at, expects=expects, key=key)
+    if not isinstance(entry, CommandRecorded):
+        return entry
+    if key is not None and signer is not None:
+        entry = structs.replace(entry, signature=sign(canonical(entry), signer))
+    return unauthorised(state, entry) or entry
+
+
+def unsigned(
+    state: State,
+    command: Command,
+    *,
+    command_id: str,
+    actor: str,
+    reason: str,
+    at: int,
+    expects: int | None = None,
+    key: str | None = None,
+) -> CommandRecorded | Rejected | Repeated:
+    """Return the entry as ``propose`` does, to be signed with the private half of ``key``: what is signed are its
+    canonical bytes. Whether the key may issue the command is not checked."""
     recorded = state.past.version_of(command_id)
     if recorded is not None:
         return Repeated(recorded)
@@ -53,7 +75,6 @@ def propose(
     refused = decide(state, command)
     if refused is not None:
         return refused
-    key = signer.key_id if signer is not None and not state.open else None
     entry = CommandRecorded(
         version=state.version + 1,
         previous=state.head,
@@ -65,10 +86,7 @@ def propose(
         expects=expects,
         key=key,
     )
-    entry = _decode(canonical(entry))  # as readers decode it: an integer given for a float becomes a float
-    if key is not None and signer is not None:
-        entry = structs.replace(entry, signature=sign(canonical(entry), signer))
-    return unauthorised(state, entry) or entry
+    return _decode(canonical(entry))  # as readers decode it: an integer given for a float becomes a float
 
 
 def fold(state: State, recorded: CommandRecorded) -> State:

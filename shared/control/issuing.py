@@ -119,52 +119,64 @@ class ControlWriter:
                 signer=self._signer(state),
             )
             if isinstance(answer, Repeated):
-                await self._refuse_another(answer.version, command, chosen)
+                await self.refuse_another(answer.version, command, chosen)
             if not isinstance(answer, CommandRecorded):
-                in_force = not dry_run and expects in (None, state.version) and self._in_force(state, command)
-                repaired = await self._repaired(state, actor, reason) if in_force else ()
+                trusted = not dry_run and expects in (None, state.version) and self._may(state, command)
+                repaired = await self.repair_fences(state, command, actor, reason) if trusted else ()
                 if isinstance(answer, Repeated) or repaired:
                     version = answer.version if isinstance(answer, Repeated) else state.version
                     return Issued(version, state, repeated=True, repaired=repaired)
                 closed = await fences.withdraw() if not state.halted else ()
-                raise RefusedError(answer.reason + _meanwhile(await self._since(known)) + _left(closed))
+                raise RefusedError(answer.reason + meanwhile(await self.since(known)) + _left(closed))
             if dry_run:
                 return Issued(answer.version, fold(state, answer))
-            await fences.before()
-            try:
-                appended = await self._append(answer)
-            except UnavailableError as error:
-                raise UnavailableError(
-                    f"{_tag(command)}: the server did not confirm that it is recorded. {error}{fences.kept}. Issue it "
-                    f"again with --command-id {chosen}, which records it once"
-                ) from None
-            if appended:
-                await fences.after(f"{_tag(command)} is version {answer.version}")
-                return Issued(answer.version, await self._at(answer))
-            before, state = self.reader.last, await self.state()
-            if self.reader.last == before:
-                raise RefusedError(
-                    f"the stream takes no entry {self._next()}, yet it has no entry after {before}: entries at its end "
-                    "were deleted, or its last id was set; compare it with a checkpoint, and restore it" + fences.kept
-                )
+            issued = await self.write(answer, fences)
+            if issued is not None:
+                return issued
+            state = self.reader.state
         raise RefusedError(
             f"{RACES} other commands were appended first; see who issues them (`conclave history`), then try again"
             + fences.kept
         )
 
-    def _in_force(self, state: State, command: Command) -> bool:
-        """Return whether ``command`` is a halt or resume that is in force already, and the signer can issue it."""
-        if not isinstance(command, Halt | Resume) or state.halted != isinstance(command, Halt):
-            return False
+    async def write(self, entry: CommandRecorded, fences: Move) -> Issued | None:
+        """Append an entry that follows the configuration as it was read, and move the fences. Return None if another
+        entry was appended first; the configuration with it is then read. The entry must be one that counts
+        (``propose``)."""
+        tag = _tag(entry.command)
+        await fences.before()
+        try:
+            appended = await self._append(entry)
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"{tag}: the server did not confirm that it is recorded. {error}{fences.kept}. Issue it "
+                f"again with --command-id {entry.command_id}, which records it once"
+            ) from None
+        if appended:
+            await fences.after(f"{tag} is version {entry.version}")
+            return Issued(entry.version, await self._at(entry))
+        before = self.reader.last
+        await self.state()
+        if self.reader.last == before:
+            raise RefusedError(
+                f"the stream takes no entry {self._next()}, yet it has no entry after {before}: entries at its end "
+                "were deleted, or its last id was set; compare it with a checkpoint, and restore it" + fences.kept
+            )
+        return None
+
+    def _may(self, state: State, command: Command) -> bool:
+        """Return whether the signer can issue this kind of command."""
         signer = self._signer(state)
         key = state.keys.get(signer.key_id) if signer is not None else None
         trusted = key is not None and signer is not None and key.public_key == signer.public_key
         return state.open or (trusted and key is not None and may(key, type(command)))
 
-    async def _repaired(self, state: State, actor: str, reason: str) -> tuple[int, ...]:
-        """Set the fences that do not match ``control``, as after a crash between the two steps of a command, and return
-        their partitions. Raises ``FenceError``."""
-        authority = Authority(last_move(await self._since(0)), actor, reason)
+    async def repair_fences(self, state: State, command: Command, actor: str, reason: str) -> tuple[int, ...]:
+        """Set the fences that do not match a halt or resume that is in force already, as after a crash between the two
+        steps of a command, and return their partitions; none for any other command. Raises ``FenceError``."""
+        if not isinstance(command, Halt | Resume) or state.halted != isinstance(command, Halt):
+            return ()
+        authority = Authority(last_move(await self.since(0)), actor, reason)
         if not state.halted and await self._halt_under_way(state):
             await anyio.sleep(UNDER_WAY_S)
             if (await self.state()).halted:
@@ -215,7 +227,7 @@ class ControlWriter:
             )
         return entry
 
-    async def _since(self, version: int) -> Sequence[CommandRecorded]:
+    async def since(self, version: int) -> Sequence[CommandRecorded]:
         """Return the folded entries after ``version``, oldest first; the stream is read from its end."""
         state = self.reader.state
         count = state.version - version
@@ -229,9 +241,9 @@ class ControlWriter:
                 entries[recorded.version] = recorded
         return [entries[each] for each in sorted(entries)]
 
-    async def _refuse_another(self, version: int, command: Command, command_id: str) -> None:
+    async def refuse_another(self, version: int, command: Command, command_id: str) -> None:
         """Raise ``RefusedError`` if another command was recorded with this id: that is a mistake, not a retry."""
-        recorded = (await self._since(version - 1))[0].command
+        recorded = (await self.since(version - 1))[0].command
         if recorded != command:
             raise RefusedError(
                 f"command id {command_id!r} stands at version {version} for {_tag(recorded)}, not for this "
@@ -288,7 +300,7 @@ async def refused(log: Log) -> list[RefusedEntry]:
     return reader.refused
 
 
-def _meanwhile(entries: Sequence[CommandRecorded]) -> str:
+def meanwhile(entries: Sequence[CommandRecorded]) -> str:
     """Return the end of a refusal: which commands were appended since the version that the operator knew."""
     if not entries:
         return ""

@@ -5,8 +5,8 @@ those that it writes, and commit the offsets of its own groups. It can neither l
 configuration. The user of the operators is ``console``. Only the writers of ``control`` in the catalogue can append
 there. Every client needs a user name: the user ``default`` is off.
 
-The console opens and closes the fences of partitions (``shared.control.fence``). The writer of ``intents`` checks them,
-and restores one that is missing; the writer of ``orders`` checks them.
+The console and the observatory open and close the fences of partitions (``shared.control.fence``). The writer of
+``intents`` checks them, and restores one that is missing; the writer of ``orders`` checks them.
 
 The server checks each command inside a server-side function as if the caller had sent it. So ``FCALL``, which needs
 read and write permission on every key that it names, permits nothing that the other rules of a service do not permit.
@@ -25,7 +25,7 @@ USERS: Final[tuple[str, ...]] = get_args(Service)
 """A user for each service; ``console`` is for operators."""
 GROUPS: Final = {"model-worker": "model-worker.*"}
 """Patterns for the groups of a service whose groups do not have its name."""
-ONLOOKERS: Final = frozenset({"watcher", "observatory"})
+ONLOOKERS: Final = frozenset({"watcher"})
 """Users that read, and write nothing."""
 CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time +cluster|slots +asking +wait"
 """What every client may do. The last three are for servers that are replicated, or are nodes of a cluster."""
@@ -66,7 +66,7 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 def rule(user: str) -> str:
     """Return the permissions of one user as words of an ACL rule. The server refuses everything else."""
-    own = {"console": _operator, "archiver": _archiver, "guard": _guard}.get(
+    own = {"console": _operator, "archiver": _archiver, "guard": _guard, "observatory": _observatory}.get(
         user, lambda: _onlooker(user) if user in ONLOOKERS else _service(user)
     )
     together = ["+multi +exec"] if user == "archiver" else []
@@ -193,11 +193,25 @@ def _guard() -> list[str]:
     return [_rule(READING, reads), _rule("+xadd", [_key(spec) for spec in STREAMS.values() if "guard" in spec.writers])]
 
 
-def _onlooker(user: str) -> list[str]:
-    """Return the rules of ``watcher`` and ``observatory``.
+def _observatory() -> list[str]:
+    """Return the rules of ``observatory``.
 
-    Each reads its streams, and the positions of all groups and streams. It writes nothing."""
-    seen = [f"%R{_key(spec)}" for spec in STREAMS.values() if user in spec.readers]
+    It reads as an onlooker does, and appends what its signed-in people do: commands, with the fences that a halt moves,
+    training requests, and who signed in. It has no consumer group."""
+    writes = [spec for spec in STREAMS.values() if "observatory" in spec.writers]
+    fence, notes = [_tagged("fence")], [_key(spec) for spec in writes if spec.partitioned]
+    return [
+        *_onlooker("observatory"),
+        _rule("+xadd +type", [_key(spec) for spec in writes]),
+        _rule("+hget +hset", fence),
+        _rule("+fcall", fence, notes),
+    ]
+
+
+def _onlooker(user: str) -> list[str]:
+    """Return the rules of a user that reads its streams, and the positions of all groups and streams, and writes
+    nothing."""
+    seen = [f"%R{_key(spec)}" for spec in STREAMS.values() if user in (*spec.readers, *spec.writers)]
     return [_rule(READING, seen), _rule("+hgetall +smembers +xinfo|stream", [f"%R{_tagged('*')}"])]
 
 

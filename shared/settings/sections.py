@@ -203,14 +203,15 @@ class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ObservatorySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The pages and the API that show the installation. They need the extra `observatory`, and change nothing."""
+    """The pages and the API that show the installation. They need the extra `observatory`, and change nothing until
+    a person may sign in (`conclave observatory user add`)."""
 
     host: Annotated[
         str,
         Meta(
             min_length=1,
-            description="Address that it listens at. There is no sign-in: an address other than loopback is for a "
-            "container, or for a proxy that asks for one.",
+            description="Address that it listens at. Without people who sign in, everybody who reaches it can look: an "
+            "address other than loopback is for a container, or for a proxy that asks for a sign-in.",
         ),
     ] = "127.0.0.1"
     port: Annotated[
@@ -231,6 +232,19 @@ class ObservatorySettings(Struct, frozen=True, forbid_unknown_fields=True):
             description="Days of bars, decisions and scores that it reads when it starts without a snapshot.",
         ),
     ] = 7
+    session_hours: Annotated[
+        int, Meta(ge=1, le=720, description="Hours after the last request at which a session ends.")
+    ] = 12
+    proxy: Annotated[
+        str,
+        Meta(
+            description="IP address of a proxy that signs people in and names them in `proxy_header`. From any other "
+            "address the header is ignored. Cookies are then for HTTPS only. Empty: no proxy."
+        ),
+    ] = ""
+    proxy_header: Annotated[str, Meta(min_length=1, description="Header in which the proxy names the person.")] = (
+        "X-Forwarded-User"
+    )
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

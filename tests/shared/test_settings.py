@@ -123,6 +123,9 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         port = 8421
         names = ["conclave.example.org"]
         days = 30
+        session_hours = 8
+        proxy = "10.0.0.7"
+        proxy_header = "X-Auth-Request-User"
         """
     )
     settings = load(path, {})

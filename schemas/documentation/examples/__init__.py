@@ -8,6 +8,7 @@ from struct import pack
 
 from schemas.codec import SAMPLED, Encoded, encode
 from schemas.decisions import FenceClosed, FenceOpened
+from schemas.documentation.examples.access import access
 from schemas.documentation.examples.commands import commands
 from schemas.documentation.examples.decisions import decision_of, failure, intent_of, late_ballot, other_features
 from schemas.documentation.examples.evidence import gates, scores
@@ -74,6 +75,7 @@ def examples() -> tuple[Encoded, ...]:
         *(encode("control", command) for command in commands()),
         *operations(),
         *venue(),
+        *access(),
         *scores(ballot, decision),
         *gates(),
         *training(),

@@ -9,21 +9,19 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 import msgspec
 
-from schemas.control import Command, Halt, Promote, RegisterArtifact, StartShadow
+from schemas.control import Command, Halt
 from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
 from services.console.control.history import table
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
+from shared.commands.desk import keep, prepared
 from shared.control import State
 from shared.control.changes import Change, changes
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current
-from shared.control.readiness import require_worker, with_readiness
 from shared.control.signing import Signer, load_private
-from shared.control.stream import CONTROL, now_ms
-from shared.gates.passing import with_verdict
-from shared.log import Entry, Log, StreamKey
+from shared.log import Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.recovery.record import ControlRecord
 from shared.runtime.process import opened_log, reached_log, record_of
@@ -96,22 +94,6 @@ def store_of(settings: Settings) -> ArtifactStore:
     return ArtifactStore(Path(settings.installation.state) / "artifacts")
 
 
-def artifact_of(state: State, model: str, prefix: str) -> str:
-    """Return the digest of the one artifact registered for ``model`` that begins with ``prefix``; a complete digest
-    unchanged. Raises ``RefusedError``. Only ``control`` is read, not the store."""
-    known = sorted(digest for digest, registered in state.artifacts.items() if registered.model == model)
-    matches = [digest for digest in known if digest.startswith(prefix)]
-    if len(matches) == 1:
-        return matches[0]
-    if len(prefix) == 64:
-        return prefix
-    there = ", ".join(digest[:12] for digest in known) or "none"
-    raise RefusedError(
-        f"{len(matches)} artifacts registered for {model!r} begin with {prefix!r}, expected one; there are: {there} "
-        "(`conclave register` adds one)"
-    )
-
-
 async def carry_out(context: click.Context, build: Build, options: Mapping[str, Any]) -> None:
     """Build a command on the present configuration, issue it and show the result."""
     await _carried_out(context, opened_log, build, options)
@@ -152,10 +134,7 @@ async def submit(
     entry is copied to ``record``, from which `conclave recover` appends it again if the server loses it."""
     before = await writer.state()
     built = build(before)
-    if isinstance(built, RegisterArtifact | StartShadow | Promote):
-        await require_worker(writer.log, before, settings.models.names, built.model)
-    command, unready = await with_readiness(writer.log, before, built)
-    command, unjudged = await with_verdict(writer.log, before, command)
+    command, lacking = await prepared(writer.log, before, built, settings.models.names)
     waiting = options["wait"] and not options["dry_run"]
     after = await _ends(writer.log, before.partitions) if waiting else {}
     started = time.perf_counter()
@@ -169,7 +148,7 @@ async def submit(
             dry_run=options["dry_run"],
         )
     except RefusedError as error:
-        raise RefusedError("\n  ".join([str(error), *unready, *unjudged])) from None
+        raise RefusedError("\n  ".join([str(error), *lacking])) from None
     except msgspec.ValidationError as error:
         raise click.UsageError(f"{tag_of(command)}: {error}") from None
     if issued.repeated or not waiting:
@@ -180,9 +159,7 @@ async def submit(
         show(issued, command, [], options, echo=echo)
         return
     if record is not None and not options["dry_run"]:
-        newest = writer.reader.newest_folded
-        assert newest is not None
-        record.keep([Entry(CONTROL, newest.entry, newest.data)], issued.state, now_ms())
+        keep(writer, issued, record)
         for file, why in record.storage.failing.items():
             click.echo(f"the command is in the log, but {file} could not be written: {why}", err=True)
     if before.version != issued.version - 1:

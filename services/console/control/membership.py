@@ -7,7 +7,6 @@ import click
 
 from schemas.control import (
     Command,
-    ConfirmPromotion,
     Found,
     Promote,
     Retire,
@@ -17,11 +16,12 @@ from schemas.control import (
     StopShadow,
 )
 from services.console.context import asynchronous, settings_of
-from services.console.control.issuing import artifact_of, carry_out, changing, store_of
+from services.console.control.issuing import carry_out, changing, store_of
 from services.console.parsing import POSITIVE, WEIGHT
 from shared.artifacts.checks import check_stored
 from shared.artifacts.registration import registration
-from shared.control import Model, State
+from shared.commands.forms import artifact_of, command_of
+from shared.control import State
 from shared.control.issuing import Issued, RefusedError, issue
 from shared.control.stream import now_ms
 from shared.log import Log
@@ -154,14 +154,7 @@ async def rollback(context: click.Context, /, to: int | None, model: str | None,
 async def confirm(context: click.Context, /, model: str, **options: Any) -> None:
     """Confirm the promotion of a model's champion: its probation ends."""
 
-    def build(state: State) -> Command:
-        champion = state.models.get(model, Model()).champion
-        if champion is None:
-            voting = ", ".join(state.voting) or "none"
-            raise RefusedError(f"{model!r} has no champion to confirm; the voting models are: {voting}")
-        return ConfirmPromotion(model, champion)
-
-    await carry_out(context, build, options)
+    await carry_out(context, lambda state: command_of(state, "confirm", {"model": model}), options)
 
 
 @click.group()

@@ -148,7 +148,7 @@ def observatory_of() -> Callable[[Settings, anyio.Event], Coroutine[Any, Any, No
 
 def missing_observatory() -> str | None:
     """Return why the observatory cannot run, in a sentence; None if what it needs is installed."""
-    missing = [name for name in ("litestar", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("litestar", "uvicorn", "argon2") if find_spec(name) is None]
     if not missing:
         return None
     return f"the observatory needs {' and '.join(missing)}: {install_command('observatory')}"

@@ -21,20 +21,18 @@ from services.console.progress import progress
 from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, progress_text, show, table_of
 from services.console.training.sets import set_for
-from shared.artifacts.artifact import ArtifactError
 from shared.control import State
 from shared.control.issuing import current
 from shared.control.readiness import require_worker
-from shared.families import FAMILIES, family_named
+from shared.families import FAMILIES
 from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log, reached_log
 from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.jobs import Job, Jobs
 from shared.training.ledger import TrainingWriter
-from shared.training.recipe import recipe_of
+from shared.training.requesting import NoRecipeError, champion_recipe, request_of
 
-DAY_MS: Final = 86_400_000
 POLL_S: Final = 0.3
 
 
@@ -90,38 +88,29 @@ async def request(context: click.Context, /, model: str, wait: bool, **options: 
 
 
 def _requested(settings: Settings, state: State, model: str, options: dict[str, Any]) -> TrainingRequested:
-    slot = state.models.get(model)
-    base: Recipe | str = f"{model!r} has no champion whose recipe could be used"
-    if slot is not None and slot.champion is not None:
-        try:
-            base = recipe_of(store_of(settings).manifest(slot.champion))
-        except ArtifactError as error:
-            base = str(error)
+    base: Recipe | str
+    try:
+        base = champion_recipe(store_of(settings), state, model)
+    except NoRecipeError as error:
+        base = str(error)
     if options["family"] is None and isinstance(base, str):
         raise click.UsageError(f"--family is needed: {base}")
     try:
-        recipe = _recipe(base, options, settings)
-        family_named(recipe.family).window(recipe.params)
-        return TrainingRequested(
-            model=model,
-            recipe=recipe,
-            cause="operator",
-            evidence=None,
+        return request_of(
+            state,
+            model,
+            _recipe(base, options, settings),
             actor=options["actor"],
             reason=options["reason"],
             at=0,
-            window_ms=int((options["days"] or state.training.window_days) * DAY_MS),
+            days=options["days"],
             until=None if options["until"] is None else _until(options["until"]),
             symbols=tuple(options["symbols"]),
             forced=options["force"],
-            revised_bars=_revised(state, options["revised_bars"]),
+            revised_bars=options["revised_bars"],
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-
-
-def _revised(state: State, asked: bool | None) -> bool:
-    return state.training.revised_bars is True if asked is None else asked
 
 
 def _until(text: str) -> int:

@@ -37,7 +37,7 @@
     const search = document.getElementById("search");
     if (before === "g" && goes[event.key]) location.assign(goes[event.key]);
     else if (event.key === "/" && search) { event.preventDefault(); search.focus(); search.select(); }
-    else if (marked) marked.click();
+    else if (marked) { event.preventDefault(); marked.click(); } // the key is not typed into what it opens
     before = event.key;
   }
 

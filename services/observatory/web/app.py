@@ -3,17 +3,33 @@
 from collections.abc import Iterable
 from typing import Final
 
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, Router, get
 from litestar.config.compression import CompressionConfig
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Tag
+from litestar.types import ControllerRouterHandler
 
-from services.observatory.web import decision, health, history, models, now, symbol, training, whatif
+from services.observatory.web import (
+    act_api,
+    act_training,
+    acting,
+    decision,
+    health,
+    history,
+    models,
+    now,
+    signing_in,
+    symbol,
+    training,
+    whatif,
+)
 from services.observatory.web.assets import serve_asset
 from services.observatory.web.live import live
 from services.observatory.web.pages import failed
+from services.observatory.web.sessions import Access, Authentication
 from services.observatory.web.shield import ASGIApp, Shield
 from services.observatory.web.site import Site, SiteOf
 from shared.distribution import version
@@ -21,10 +37,13 @@ from shared.distribution import version
 IDLE_S: Final = 15.0
 """The observatory is taken for ill if its loop did not turn for so long."""
 ABOUT: Final = (
-    "The screens of the observatory as JSON. It only shows: there is no method other than GET. Times are milliseconds "
-    "since 1970, digests and event ids hexadecimal."
+    "The screens of the observatory as JSON, and what operators do. Where people sign in, a program sends the token of "
+    "`conclave observatory token`, as `Authorization: Bearer TOKEN`. Times are milliseconds since 1970, digests and "
+    "event ids hexadecimal."
 )
-TAGS: Final = ("now", "symbol", "decision", "models", "history", "training", "whatif", "health")
+TAGS: Final = ("now", "symbol", "decision", "models", "history", "training", "whatif", "health", "acts")
+OPEN: Final = ["^/healthz$", "^/assets/", "^/sign-in$"]
+"""What is answered without a sign-in."""
 
 
 @get("/healthz", include_in_schema=False)
@@ -38,7 +57,7 @@ async def healthz(site: SiteOf) -> Response[dict[str, object]]:
 
 def application(site: Site, hosts: Iterable[str] = ()) -> ASGIApp:
     """Return the application of a site, which answers for loopback and ``hosts``."""
-    routes = [
+    routes: list[ControllerRouterHandler] = [
         now.now_page,
         now.now_answer,
         now.status_answer,
@@ -78,8 +97,13 @@ def application(site: Site, hosts: Iterable[str] = ()) -> ASGIApp:
         healthz,
         serve_asset,
     ]
+    access = site.access
+    if access is not None:
+        routes += acting_routes(access)
     app = Litestar(
         routes,
+        middleware=[*_signed_in(access)] if access is not None else [],
+        csrf_config=access.csrf if access is not None else None,
         dependencies={"site": Provide(lambda: site, sync_to_thread=False)},
         exception_handlers={Exception: failed},
         compression_config=CompressionConfig(backend="gzip", gzip_compress_level=5, exclude=["^/live"]),
@@ -95,4 +119,35 @@ def application(site: Site, hosts: Iterable[str] = ()) -> ASGIApp:
         logging_config=None,
         request_max_body_size=0,
     )
-    return Shield(app, hosts)  # type: ignore[arg-type]  # its own names of the same interface
+    signs_in = (lambda: access.signs_in) if access is not None else (lambda: False)
+    return Shield(app, hosts, signs_in)  # type: ignore[arg-type]  # its own names of the same interface
+
+
+def acting_routes(access: Access) -> list[ControllerRouterHandler]:
+    """Return the routes by which people sign in, and change something."""
+    limited = Router("/", route_handlers=[signing_in.sign_in], middleware=[access.limits.middleware])
+    return [
+        limited,
+        signing_in.sign_in_page,
+        signing_in.sign_out,
+        acting.act_page,
+        acting.key_page,
+        acting.form_page,
+        acting.preview_page,
+        acting.issue_page,
+        acting.draft_answer,
+        acting.submit_answer,
+        act_training.training_page,
+        act_training.training_preview,
+        act_training.training_request,
+        act_training.training_answer,
+        act_api.forms_answer,
+        act_api.preview_answer,
+        act_api.issue_answer,
+        act_api.draft_answer,
+        act_api.submit_answer,
+    ]
+
+
+def _signed_in(access: Access) -> tuple[DefineMiddleware, DefineMiddleware]:
+    return access.sessions.middleware, DefineMiddleware(Authentication, access=access, exclude=OPEN)

@@ -17,7 +17,10 @@ from msgspec import Struct
 PLACES: Final = {
     "report.css": ("shared.report", "templates/style.css"),
     "observatory.css": ("services.observatory", "static/observatory.css"),
+    "acting.css": ("services.observatory", "static/acting.css"),
     "observatory.js": ("services.observatory", "static/observatory.js"),
+    "acting.js": ("services.observatory", "static/acting.js"),
+    "signing.js": ("services.observatory", "static/signing.js"),
     "symbol.js": ("services.observatory", "static/symbol.js"),
     "icon.svg": ("services.observatory", "static/icon.svg"),
     "htmx.js": ("services.observatory", "static/vendor/htmx.min.js"),

@@ -35,7 +35,7 @@ async def check_part(site: SiteOf, name: FromPath[str]) -> Response[str]:
     return part("parts/chain.html", screen=found)
 
 
-@get("/api/v1/decisions/{name:str}", tags=["decision"], summary="Why, and does it follow?")
+@get("/api/v1/decisions/{name:str}", tags=["decision"], summary="Why, and does it follow?", raises=[NotFoundException])
 async def decision_answer(site: SiteOf, name: FromPath[str]) -> decision.DecisionScreen:
     """Return what a decision was made from, link by link; each link is checked now. `name`: the event id, or its first
     six or more digits. Only decisions that are kept are found: the last 300 of each series."""

@@ -47,7 +47,7 @@ async def history_answer(site: SiteOf, page: FromQuery[int] = 1) -> history.Hist
     return history.screen(site.projection.state, site.projection.control, page=page)
 
 
-@get("/api/v1/versions/{number:int}", tags=["history"], summary="What was in force?")
+@get("/api/v1/versions/{number:int}", tags=["history"], summary="What was in force?", raises=[NotFoundException])
 async def version_answer(site: SiteOf, number: FromPath[int]) -> history.VersionScreen:
     """Return the configuration of a version, how it differs from the one before and from the present one, and how many
     decisions were made under it."""
@@ -61,13 +61,13 @@ def _version(site: Site, number: int) -> history.VersionScreen:
     return shown
 
 
-@get("/api/v1/versions", tags=["history"], summary="What was in force at a time?")
+@get("/api/v1/versions", tags=["history"], summary="What was in force at a time?", raises=[NotFoundException])
 async def version_at_answer(site: SiteOf, at: FromQuery[int]) -> history.VersionScreen:
     """Return the last version that was issued until `at` (ms since 1970), by the clocks of the issuers."""
     return _version(site, history.version_at(site.projection.control, at))
 
 
-@get("/api/v1/difference", tags=["history"], summary="How do two versions differ?")
+@get("/api/v1/difference", tags=["history"], summary="How do two versions differ?", raises=[NotFoundException])
 async def difference_answer(
     site: SiteOf, before: FromQuery[int], after: FromQuery[int]
 ) -> tuple[history.ChangeShown, ...]:

@@ -117,7 +117,12 @@ async def evidence_part(site: SiteOf, artifact: FromPath[str], partition: FromQu
     return part("parts/evidence.html", digest=artifact, partition=partition, **values)
 
 
-@get("/api/v1/models/{artifact:str}", tags=["models"], summary="All evidence about one artifact")
+@get(
+    "/api/v1/models/{artifact:str}",
+    tags=["models"],
+    summary="All evidence about one artifact",
+    raises=[NotFoundException],
+)
 async def artifact_answer(site: SiteOf, artifact: FromPath[str], partition: FromQuery[int] = 0) -> Candidate:
     """Return the fold of all scores of an artifact in one partition: skill, calibration, confidence, actions, e-values
     over time. `artifact`: the whole digest."""

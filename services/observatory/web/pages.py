@@ -1,13 +1,21 @@
 """What the routes share: a page, an error page, and what a route was asked for."""
 
 from typing import Any
+from urllib.parse import quote
 
+import msgspec
 from litestar import MediaType, Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, NotAuthorizedException, ValidationException
+from litestar.response import Redirect
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
 from services.observatory.web.rendering import render
 from services.observatory.web.site import Site
+from shared.control import ControlError
+from shared.control.drafting import OvertakenError
+from shared.control.fence import FenceError
+from shared.control.issuing import RefusedError
+from shared.log import TruncatedLogError, UnavailableError
 
 
 def page(site: Site, template: str, *, here: str, live: str = "", **values: Any) -> Response[str]:
@@ -29,10 +37,40 @@ def missing(site: Site, what: str, help_: str) -> Response[str]:
 
 
 def failed(request: "Request[Any, Any, Any]", error: Exception) -> Response[Any]:
-    """Answer an error: in JSON to a client of the API, in one line to any other client."""
-    status = error.status_code if isinstance(error, HTTPException) else HTTP_500_INTERNAL_SERVER_ERROR
-    known = isinstance(error, HTTPException) and status < HTTP_500_INTERNAL_SERVER_ERROR
-    detail = error.detail if isinstance(error, HTTPException) and known else "the observatory failed; its log has why"
-    if request.url.path.startswith("/api/"):
-        return Response({"status_code": status, "detail": detail}, status_code=status, media_type=MediaType.JSON)
+    """Answer an error: in JSON to a client of the API, by the form to sign in to a request for a page, in one
+    line to any other client."""
+    path = request.url.path
+    if (
+        isinstance(error, NotAuthorizedException)
+        and request.method == "GET"
+        and not path.startswith(("/api/", "/live"))
+    ):
+        query = f"?{request.url.query}" if request.url.query else ""
+        go = f"/sign-in?go={quote(path + query)}"
+        if "hx-request" in request.headers:
+            return Response("", status_code=200, headers={"HX-Redirect": go}, media_type=MediaType.TEXT)
+        return Redirect(go, status_code=303)
+    status, detail = _told(error)
+    if path.startswith("/api/") or "json" in request.headers.get("accept", ""):
+        body: dict[str, Any] = {"status_code": status, "detail": detail}
+        if isinstance(error, OvertakenError):
+            body["overtaken"] = True
+        return Response(body, status_code=status, media_type=MediaType.JSON)
     return Response(f"{status}: {detail or 'not found'}\n", status_code=status, media_type=MediaType.TEXT)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Return the status and the words for an error. What went wrong inside is in the log alone."""
+    match error:
+        case HTTPException() if error.status_code < HTTP_500_INTERNAL_SERVER_ERROR:
+            found = error.extra if isinstance(error, ValidationException) and isinstance(error.extra, list) else []
+            fields = "; ".join(f"{each.get('key', '')}: {each.get('message', '')}" for each in found)
+            return error.status_code, f"{error.detail}. {fields}" if fields else error.detail
+        case RefusedError():
+            return 409, str(error)
+        case msgspec.ValidationError():
+            return 400, str(error)
+        case FenceError() | UnavailableError() | TruncatedLogError() | ControlError():
+            return 503, str(error)
+        case _:
+            return HTTP_500_INTERNAL_SERVER_ERROR, "the observatory failed; its log has why"

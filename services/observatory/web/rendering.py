@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from services.observatory.jobs import TrainingStep
 from services.observatory.web.assets import address
+from services.observatory.web.sessions import VIEWER
 from shared.bars.names import interval_text
 from shared.distribution import version
 from shared.report.text import moment
@@ -56,7 +57,8 @@ def environment() -> Environment:
         "signed": signed,
         "loss_lines": loss_lines,
     }
-    made.globals |= {"asset": address, "release": version(), "points": points, "linked": True}
+    own = {"asset": address, "release": version(), "points": points, "linked": True, "viewer": VIEWER.get}
+    made.globals |= own
     return made
 
 

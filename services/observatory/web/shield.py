@@ -1,4 +1,4 @@
-"""What every request and answer passes: only this host, only reading, and strict headers."""
+"""What every request and answer passes: only this host, only reading where there is no sign-in, and strict headers."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
@@ -12,6 +12,10 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 READING: Final = frozenset({"GET", "HEAD"})
+ACTING: Final = READING | {"POST"}
+SHOWS: Final = (
+    "the observatory only shows until a person may sign in: `conclave observatory user add NAME --role operator`"
+)
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -31,10 +35,12 @@ REPLACED: Final = frozenset({*(name for name, _ in HEADERS), b"server"})
 
 class Shield:
     """An ASGI application in front of another one. ``hosts``: the names under which it is reached; a page of another
-    site that resolves its own name to this address is refused (DNS rebinding)."""
+    site that resolves its own name to this address is refused (DNS rebinding). ``signs_in``: whether people sign in, so
+    that they can change something; otherwise no cookie is set either."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], signs_in: Callable[[], bool] = lambda: False) -> None:
         self._app = app
+        self._signs_in = signs_in
         self._hosts = frozenset(host.casefold() for host in (*LOOPBACK, *hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,9 +50,12 @@ class Shield:
                 await self._app(scope, receive, send)
             return
 
+        signs_in = self._signs_in()
+        replaced = REPLACED if signs_in else {*REPLACED, b"set-cookie"}
+
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in REPLACED]
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in replaced]
                 stored = [] if any(name.lower() == b"cache-control" for name, _ in kept) else [NOT_STORED]
                 message = {**message, "headers": [*kept, *stored, *HEADERS]}
             await send(message)
@@ -54,8 +63,8 @@ class Shield:
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
         if hostname(host) not in self._hosts:
             await _refuse(hardened, 421, f"this is not the host {host!r}: add it to names in [observatory]")
-        elif scope["method"] not in READING:
-            await _refuse(hardened, 405, "the observatory only shows; commands change something: `conclave --help`")
+        elif scope["method"] not in (ACTING if signs_in else READING):
+            await _refuse(hardened, 405, SHOWS if not signs_in else "expected GET, HEAD or POST")
         else:
             await self._app(scope, receive, hardened)
 

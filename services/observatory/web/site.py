@@ -13,8 +13,10 @@ from services.observatory.projection import Projection
 from services.observatory.screens import health, history, models, now, symbol, training, whatif
 from services.observatory.screens.now import Around
 from services.observatory.web.rendering import render
+from services.observatory.web.sessions import Access
 from services.observatory.whatif import Asked, Trials
 from shared.artifacts import ArtifactStore
+from shared.commands.desk import CommandDesk
 from shared.settings import Settings
 
 MOST_VIEWS: Final = 200
@@ -38,14 +40,24 @@ class View(Struct, frozen=True):
 
 
 class Site:
-    """One observatory. ``stop`` is set when the process ends, so that open streams of updates end too."""
+    """One observatory. ``stop`` is set when the process ends, so that open streams of updates end too. ``access``: who
+    may sign in; without it there is no sign-in. ``desk``: where their commands are issued."""
 
     def __init__(
-        self, projection: Projection, store: ArtifactStore, stop: anyio.Event, settings: Settings | None = None
+        self,
+        projection: Projection,
+        store: ArtifactStore,
+        stop: anyio.Event,
+        settings: Settings | None = None,
+        *,
+        access: Access | None = None,
+        desk: CommandDesk | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.doctor = Doctor(projection, self.settings)
         self.trials = Trials(projection, self.settings)
+        self.access = access
+        self.desk = desk
         self.projection = projection
         self.store = store
         self.stop = stop

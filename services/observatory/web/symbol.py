@@ -21,7 +21,7 @@ async def symbol_page(site: SiteOf, name: FromQuery[str]) -> Response[str]:
     return page(site, "symbol.html", here="symbol", live=live, screen=found)
 
 
-@get("/api/v1/symbol", tags=["symbol"], summary="What happened on this series?")
+@get("/api/v1/symbol", tags=["symbol"], summary="What happened on this series?", raises=[NotFoundException])
 async def symbol_answer(site: SiteOf, name: FromQuery[str], after: FromQuery[int] = -1) -> symbol.SymbolScreen:
     """Return the bars, decisions, orders and holes that are kept of a series (`BTCUSDT.60000`): at most 300 of each.
     `after`: only those of bars that opened later (ms)."""

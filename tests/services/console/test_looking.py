@@ -50,6 +50,8 @@ LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("down",),
     ("bars", "check", __file__),
     ("features", "check", "user-8", "--synthetic", "null", "--symbols", "1", "--count", "600", "--trials", "3"),
+    ("observatory", "user", "list"),
+    ("observatory", "sign-ins"),
 )
 """Commands that only look, or end processes."""
 DOCTOR: Final = {"healthy": 0, "replica": 1, "full memory": 1, "reader": 1, "full disk": 0}
@@ -65,6 +67,8 @@ WRITING: Final = {
     *(("ladder", name) for name in ("set", "step")),
     *(("policy", name) for name in ("execution", "gates", "training", "voting")),
     *(("keys", name) for name in ("new", "revoke", "trust")),
+    *(("observatory", "user", name) for name in ("add", "remove")),
+    ("observatory", "token"),
     *(
         (name,)
         for name in (

@@ -111,26 +111,29 @@ def test_a_service_holds_its_own_group_alone_and_loads_no_function(server: redis
     mine = "model-worker.xgboost" if user == "model-worker" else user
     for other in (mine, *users.USERS):
         key = f"conclave:{{p0}}:group:{other}"
-        assert may(server, user, f"HSET {key} memo x") == (other == mine != "guard"), other
+        assert may(server, user, f"HSET {key} memo x") == (other == mine not in {"guard", "observatory"}), other
     assert not may(server, user, "FUNCTION LOAD x")
 
 
-def test_operators_gate_evaluator_trainer_and_guard_alone_append_to_control(server: redis.Redis) -> None:
+def test_operators_gate_evaluator_trainer_guard_and_observatory_alone_append_to_control(server: redis.Redis) -> None:
     assert {user for user in users.USERS if may(server, user, "XADD conclave:control * e x")} == {
         "console",
         "gate-evaluator",
         "trainer",
         "guard",
+        "observatory",
     }
-    assert {user for user in users.USERS if may(server, user, "XADD conclave:training * e x")} == {"console", "trainer"}
+    trains = {user for user in users.USERS if may(server, user, "XADD conclave:training * e x")}
+    assert trains == {"console", "trainer", "observatory"}
 
 
-def test_the_console_and_the_voter_alone_move_a_fence(server: redis.Redis) -> None:
+def test_the_console_the_observatory_and_the_voter_alone_move_a_fence(server: redis.Redis) -> None:
     key = "conclave:{p0}:fence"
-    assert {user for user in users.USERS if may(server, user, f"HSET {key} mark x")} == {"console", "ensemble-voter"}
+    movers = {"console", "ensemble-voter", "observatory"}
+    assert {user for user in users.USERS if may(server, user, f"HSET {key} mark x")} == movers
     # The executor commits under the fence, so it may name it in a call. The commands inside are checked one by one.
     call = f"FCALL f 2 {key} conclave:{{p0}}:decisions"
-    assert {user for user in users.USERS if may(server, user, call)} == {"console", "ensemble-voter", "executor"}
+    assert {user for user in users.USERS if may(server, user, call)} == {*movers, "executor"}
     assert not may(server, "executor", "XADD conclave:{p0}:decisions * e x")
     assert [user for user in users.USERS if may(server, user, f"DEL {key}")] == []
 

@@ -1,0 +1,43 @@
+"""The ``access`` stream: who signed in to the observatory and out of it, and who was refused."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.common import Milliseconds
+
+Person = Annotated[str, Meta(min_length=1, max_length=64)]
+Address = Annotated[str, Meta(max_length=64)]
+Role = Literal["viewer", "operator"]
+"""What a person may do: look; also issue commands."""
+
+
+class SignedIn(Struct, frozen=True, tag="access.granted"):
+    """A person signed in, with a password or through the proxy of the settings. ``address``: where the request came
+    from."""
+
+    person: Person
+    role: Role
+    by: Literal["password", "proxy"]
+    address: Address
+    at: Milliseconds
+
+
+class SignInRefused(Struct, frozen=True, tag="access.refused"):
+    """A sign-in was refused. ``person`` is the name as it was given, shortened; it may be of no person."""
+
+    person: Person
+    reason: Literal["unknown", "password"]
+    address: Address
+    at: Milliseconds
+
+
+class SignedOut(Struct, frozen=True, tag="access.ended"):
+    """A person signed out."""
+
+    person: Person
+    address: Address
+    at: Milliseconds
+
+
+AccessEvent = SignedIn | SignInRefused | SignedOut

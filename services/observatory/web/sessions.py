@@ -1,0 +1,263 @@
+"""Who makes a request: a person with a session, a person whom the proxy of the settings names, or a program with a
+token.
+
+Sessions are the framework's: an encrypted cookie that scripts cannot read and other sites cannot send. A session ends
+after its hours, when its person signs out, and when the person's password changes or the person is removed."""
+
+import logging
+import os
+import secrets
+import time
+from contextvars import ContextVar
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from anyio import CapacityLimiter
+from litestar.config.csrf import CSRFConfig
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware.authentication import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.middleware.session.client_side import CookieBackendConfig
+from litestar.types import ASGIApp, Scope
+from litestar.utils.scope.state import ScopeState
+from msgspec import Struct
+
+from schemas.access import Role, SignedIn, SignInRefused
+from services.observatory.signins import SignIns
+from shared.people import FILE, NAME, ROLES, People, PeopleFile, Person
+from shared.settings import ObservatorySettings
+
+SECRET: Final = "observatory-secret"  # noqa: S105  # the name of a file
+SECRET_BYTES: Final = 32
+SIGN_INS: Final = 10
+"""How often a minute one address may try to sign in."""
+AGAIN_S: Final = 60.0
+"""For so long a name that the proxy gives and that is not in the file is not recorded again."""
+REMEMBERED: Final = 1_000
+_log = logging.getLogger("observatory")
+
+By = Literal["password", "proxy", "token"]
+
+
+class Caller(Struct, frozen=True):
+    """Who makes a request, and how it is known. Where there is no sign-in, it has no name and no rights."""
+
+    name: str = ""
+    role: Role = "viewer"
+    by: By = "password"
+
+    def is_at_least(self, role: Role) -> bool:
+        """Return whether the caller has this role, or one with more rights."""
+        return bool(self.name) and ROLES.index(self.role) >= ROLES.index(role)
+
+
+class Viewer(NamedTuple):
+    """What a page shows of its caller. ``signs_in``: whether people sign in here at all."""
+
+    caller: Caller = Caller()
+    signs_in: bool = False
+    scope: Scope | None = None
+
+    @property
+    def csrf(self) -> str:
+        """What forms of the page send back. The framework makes it after the caller is known."""
+        return "" if self.scope is None else csrf_of(self.scope)
+
+
+NOBODY: Final = Viewer()
+VIEWER: Final[ContextVar[Viewer]] = ContextVar("viewer", default=NOBODY)
+
+
+class Access:
+    """The people of one observatory, and its secret. ``hashing``: passwords are compared in a few threads, since each
+    comparison takes 64 MiB."""
+
+    def __init__(self, state: Path, settings: ObservatorySettings, signins: SignIns) -> None:
+        self.file = PeopleFile(state / FILE)
+        self.settings = settings
+        self.signins = signins
+        self.hashing = CapacityLimiter(2)
+        self._secret = _secret(state / SECRET)
+        self._ended: dict[str, float] = {}
+        self._refused: dict[str, float] = {}
+
+    @property
+    def people(self) -> People:
+        """Who may sign in now."""
+        return self.file.people()
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether people sign in: there is a file of them. Otherwise the pages only show, and to all."""
+        return self.file.exists()
+
+    @property
+    def sessions(self) -> CookieBackendConfig:
+        """The framework's sessions."""
+        return CookieBackendConfig(
+            secret=self._derived("sessions"),
+            key="conclave_session",
+            max_age=self.settings.session_hours * 3600,
+            httponly=True,
+            samesite="strict",
+            secure=bool(self.settings.proxy),
+        )
+
+    @property
+    def csrf(self) -> CSRFConfig:
+        """The framework's protection of forms. A program with a token sends no cookie, so it needs none."""
+        return CSRFConfig(
+            secret=self._derived("forms").hex(),
+            cookie_name="conclave_csrf",
+            cookie_httponly=True,
+            cookie_samesite="strict",
+            cookie_secure=bool(self.settings.proxy),
+            exclude=["^/api/"],
+        )
+
+    @property
+    def limits(self) -> RateLimitConfig:
+        """The framework's limit of sign-ins."""
+        return RateLimitConfig(rate_limit=("minute", SIGN_INS), set_rate_limit_headers=False)
+
+    def session_of(self, person: Person, by: By = "password") -> dict[str, str]:
+        """Return a new session of a person. One of the proxy notes that the sign-in is recorded, and opens nothing
+        without the proxy."""
+        return {"id": secrets.token_hex(16), "name": person.name, "stamp": person.stamp, "by": by}
+
+    def end(self, session: dict[str, str]) -> None:
+        """End a session for good, even if its cookie was copied."""
+        now = time.monotonic()
+        self._ended = {name: until for name, until in self._ended.items() if until > now}
+        self._ended[session.get("id", "")] = now + self.settings.session_hours * 3600
+
+    def of_session(self, session: Any) -> Caller | None:
+        """Return whose session this is; None if it has ended."""
+        if not isinstance(session, dict) or session.get("id", "") in self._ended or session.get("by") != "password":
+            return None
+        person = self.people.person(str(session.get("name", "")))
+        if person is None or not secrets.compare_digest(person.stamp, str(session.get("stamp", ""))):
+            return None
+        return Caller(person.name, person.role, "password")
+
+    def of_token(self, authorization: str) -> Caller:
+        """Return whose token this is. Raises ``NotAuthorizedException``."""
+        kind, _, token = authorization.partition(" ")
+        found = self.people.of_token(token.strip()) if kind.casefold() == "bearer" else None
+        if found is None:
+            raise NotAuthorizedException("expected `Authorization: Bearer TOKEN`, from `conclave observatory token`")
+        return Caller(found.name, found.role, "token")
+
+    async def of_proxy(self, connection: "ASGIConnection[Any, Any, Any, Any]") -> Caller | None:
+        """Return whom the proxy names; None for a request that did not come through it. Raises
+        ``PermissionDeniedException`` for a name that is not in the file."""
+        settings = self.settings
+        if not settings.proxy or connection.client is None or connection.client.host != settings.proxy:
+            return None
+        name = connection.headers.get(settings.proxy_header, "")
+        if not name:
+            return None
+        person = self.people.person(name)
+        if person is None:
+            shown = name[:64] if NAME.fullmatch(name[:64]) else "(not a name)"
+            await self._refuse(shown, address_of(connection))
+            raise PermissionDeniedException(
+                f"{shown} may not look here: `conclave observatory user add {shown} --role viewer --proxy`"
+            )
+        if connection.session.get("stamp") != person.stamp:
+            connection.session.update(self.session_of(person, "proxy"))
+            event = SignedIn(person=name, role=person.role, by="proxy", address=address_of(connection), at=0)
+            await self.signins.record(event)
+        return Caller(person.name, person.role, "proxy")
+
+    async def _refuse(self, name: str, address: str) -> None:
+        now = time.monotonic()
+        if now - self._refused.get(name, -AGAIN_S) >= AGAIN_S:
+            self._refused[name] = now
+            while len(self._refused) > REMEMBERED:
+                del self._refused[next(iter(self._refused))]
+            await self.signins.record(SignInRefused(person=name, reason="unknown", address=address, at=0))
+
+    def _derived(self, purpose: str) -> bytes:
+        return blake2b(purpose.encode(), key=self._secret, digest_size=SECRET_BYTES).digest()
+
+
+class Authentication(AbstractAuthenticationMiddleware):
+    """Finds out who makes a request. Where people sign in, nothing is shown to others."""
+
+    def __init__(self, app: ASGIApp, access: Access, exclude: str | list[str] | None = None) -> None:
+        super().__init__(app, exclude=exclude)
+        self._access = access
+
+    async def authenticate_request(self, connection: "ASGIConnection[Any, Any, Any, Any]") -> AuthenticationResult:
+        """Return the caller. Raises ``NotAuthorizedException``."""
+        access = self._access
+        caller = Caller()
+        if access.signs_in:
+            found = await self._found(connection)
+            if found is None:
+                raise NotAuthorizedException("sign in first")
+            caller = found
+        VIEWER.set(Viewer(caller, access.signs_in, connection.scope))
+        return AuthenticationResult(user=caller, auth=caller.by)
+
+    async def _found(self, connection: "ASGIConnection[Any, Any, Any, Any]") -> Caller | None:
+        authorization = connection.headers.get("authorization")
+        if authorization is not None and connection.scope["path"].startswith("/api/"):
+            return self._access.of_token(authorization)
+        return await self._access.of_proxy(connection) or self._access.of_session(connection.session)
+
+
+def operator(connection: "ASGIConnection[Any, Any, Any, Any]", _: BaseRouteHandler) -> None:
+    """Let operators through: a guard of routes. Raises ``PermissionDeniedException``."""
+    caller: Caller = connection.user
+    if not caller.is_at_least("operator"):
+        raise PermissionDeniedException(
+            f"{caller.name or 'this caller'} is a {caller.role} and may only look: "
+            "`conclave observatory user add NAME --role operator`"
+        )
+
+
+def program(connection: "ASGIConnection[Any, Any, Any, Any]", _: BaseRouteHandler) -> None:
+    """Let programs with a token through: what changes something in the API takes no cookie, which a browser would
+    send for any page."""
+    if connection.auth != "token":
+        raise NotAuthorizedException("expected `Authorization: Bearer TOKEN`, from `conclave observatory token`")
+
+
+def csrf_of(scope: Scope) -> str:
+    """Return what a form of this request's page sends back."""
+    token = ScopeState.from_scope(scope).csrf_token
+    return token if isinstance(token, str) else ""
+
+
+def address_of(connection: "ASGIConnection[Any, Any, Any, Any]") -> str:
+    """Return where a request came from."""
+    return connection.client.host[:64] if connection.client is not None else ""
+
+
+def _secret(file: Path) -> bytes:
+    """Return the secret of this observatory, made when it is first needed. A new one ends all sessions."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        data = b""
+    if len(data) == SECRET_BYTES:
+        return data
+    data = secrets.token_bytes(SECRET_BYTES)
+    try:
+        file.unlink(missing_ok=True)
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(data)
+    except OSError as error:
+        _log.warning("%s cannot be written, so sessions end with this process: %s", file, error)
+    return data
+
+
+def local(path: str) -> str:
+    """Return a path of these pages to go on to; ``/`` for anything else, such as the address of another site."""
+    good = path.startswith("/") and not path.startswith(("//", "/\\", "/sign-"))
+    return path if good and path.isprintable() else "/"

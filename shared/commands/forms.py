@@ -1,0 +1,169 @@
+"""Make a command of the fields that a person filled in. Pure.
+
+    command_of(state, "promote", {"model": "xgboost", "artifact": "3f2a", "probation": "500"})
+
+Values are texts, as forms and chats have them; a field that is empty has its default. An artifact is named by the first
+digits of its digest, as on the console.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from schemas.control import (
+    Command,
+    ConfirmPromotion,
+    Halt,
+    Promote,
+    Resume,
+    Retire,
+    Rollback,
+    SetWeights,
+    StartShadow,
+    StopShadow,
+)
+from shared.control import State
+from shared.control.issuing import RefusedError
+
+Kind = Literal["model", "artifact", "number", "weight", "weights", "yes"]
+"""What a field takes: a name, a digest, a whole number, a share, a share for each voting model, or yes."""
+
+
+class FormError(RefusedError):
+    """A field is missing, or its value is not one that it takes. The message names the field."""
+
+
+class Field(NamedTuple):
+    """One field of a form: its name in the command, its label, and what it takes."""
+
+    name: str
+    label: str
+    kind: Kind
+    required: bool = False
+    help: str = ""
+
+
+class Form(NamedTuple):
+    """What a person can do: its name, a title, the command that it makes, and its fields."""
+
+    name: str
+    title: str
+    command: type[Command]
+    fields: tuple[Field, ...] = ()
+    help: str = ""
+
+
+MODEL: Final = Field("model", "Model", "model", required=True)
+ARTIFACT: Final = Field("artifact", "Artifact", "artifact", required=True, help="its digest, or the first digits")
+
+FORMS: Final[Mapping[str, Form]] = {
+    form.name: form
+    for form in (
+        Form("halt", "Halt", Halt, help="Stop all intents at once. Decisions are still made and recorded."),
+        Form("resume", "Resume", Resume, help="End a halt: intents are written again."),
+        Form(
+            "promote",
+            "Promote",
+            Promote,
+            (
+                MODEL,
+                ARTIFACT,
+                Field("weight", "Weight", "weight", help="of a model that has none yet; the others shrink"),
+                Field("probation", "Probation", "number", help="decisions within which it must be confirmed"),
+                Field("forced", "Force", "yes", help="without a passed verdict, or before it is ready; recorded"),
+                Field("accept_changes", "Accept changes", "yes", help="features, family or libraries differ"),
+            ),
+            "Make an artifact the champion of its model. The former champion stays loaded, in shadow.",
+        ),
+        Form(
+            "rollback",
+            "Roll back",
+            Rollback,
+            (
+                Field("to", "To version", "number", help="empty: the version before the last change"),
+                Field("model", "Only model", "model", help="empty: all champions, weights and policies"),
+            ),
+            "Restore the champions and weights of an earlier version.",
+        ),
+        Form("confirm", "Confirm", ConfirmPromotion, (MODEL,), "Confirm a promotion: its probation ends."),
+        Form(
+            "start_shadow",
+            "Start a shadow",
+            StartShadow,
+            (MODEL, ARTIFACT),
+            "Put an artifact in shadow: it predicts for every bar and never votes.",
+        ),
+        Form(
+            "stop_shadow",
+            "Stop a shadow",
+            StopShadow,
+            (MODEL, ARTIFACT),
+            "Take an artifact out of shadow. It stays registered.",
+        ),
+        Form(
+            "weights",
+            "Set weights",
+            SetWeights,
+            (Field("weights", "Weights", "weights", required=True, help="shares that sum to 1"),),
+            "Set the weights of all voting models.",
+        ),
+        Form("retire", "Retire", Retire, (MODEL, ARTIFACT), "Take an artifact out of service permanently."),
+    )
+}
+"""Every form by its name."""
+WEIGHT_OF: Final = "weights."
+"""What the name of a value begins with that is the weight of one model, as ``weights.xgboost``."""
+
+
+def command_of(state: State, name: str, values: Mapping[str, str]) -> Command:
+    """Return the command that a form makes on the present configuration. Raises ``FormError``."""
+    form = FORMS.get(name)
+    if form is None:
+        raise FormError(f"there is no form {name!r}; there are: {', '.join(FORMS)}")
+    fields: dict[str, Any] = {}
+    for field in form.fields:
+        value = _weights(values) if field.kind == "weights" else values.get(field.name, "").strip()
+        if value:
+            fields[field.name] = value == "yes" if field.kind == "yes" else value
+        elif field.required:
+            raise FormError(f"{field.label}: expected {field.help or 'a value'}, got nothing")
+    if "artifact" in fields:
+        fields["artifact"] = artifact_of(state, fields["model"], fields["artifact"])
+    if form.command is ConfirmPromotion:
+        fields["artifact"] = _champion(state, fields["model"])
+    try:
+        command: Command = msgspec.convert(
+            {"type": form.command.__struct_config__.tag, **fields}, form.command, strict=False
+        )
+    except msgspec.ValidationError as error:
+        raise FormError(f"{form.title}: {error}") from None
+    return command
+
+
+def artifact_of(state: State, model: str, prefix: str) -> str:
+    """Return the digest of the one artifact registered for ``model`` that begins with ``prefix``; a complete digest
+    unchanged. Raises ``FormError``. Only ``control`` is read, not the store."""
+    known = sorted(digest for digest, registered in state.artifacts.items() if registered.model == model)
+    matches = [digest for digest in known if digest.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if len(prefix) == 64:
+        return prefix
+    there = ", ".join(digest[:12] for digest in known) or "none"
+    raise FormError(
+        f"{len(matches)} artifacts registered for {model!r} begin with {prefix!r}, expected one; there are: {there} "
+        "(`conclave register` adds one)"
+    )
+
+
+def _champion(state: State, model: str) -> str:
+    champion = state.model(model).champion
+    if champion is None:
+        voting = ", ".join(state.voting) or "none"
+        raise FormError(f"{model!r} has no champion to confirm; the voting models are: {voting}")
+    return champion
+
+
+def _weights(values: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(WEIGHT_OF): value for name, value in values.items() if name.startswith(WEIGHT_OF)}

@@ -1,0 +1,168 @@
+"""The people who may sign in to the observatory, and the tokens of programs: one file in the state folder.
+
+``conclave observatory user`` and ``conclave observatory token`` write it; the observatory reads it again whenever it
+changes. Passwords are hashed by argon2-cffi (Argon2id with the library's parameters). A token is 256 random bits, so
+its SHA-256 is kept. Without the file there is no sign-in: all who reach the pages can read them,
+and the pages change nothing.
+"""
+
+import os
+import re
+import secrets
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from schemas.access import Role
+from schemas.codec import UNDECODABLE
+from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
+FILE: Final = "observatory-users.json"
+ROLES: Final[tuple[Role, ...]] = ("viewer", "operator")
+"""Each may do what those before it may."""
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+SHORTEST: Final = 10
+"""Characters of a password."""
+TOKEN: Final = "conclave_"  # noqa: S105  # what every token begins with
+PersonName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$(?!\n)")]
+
+
+class Person(Struct, frozen=True):
+    """A person who may sign in. ``password``: the hash; '' for one who comes through the proxy alone."""
+
+    name: PersonName
+    role: Role
+    password: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """What a session of this person carries. It changes with the password, which ends the session."""
+        return sha256(f"{self.name}\n{self.password}".encode()).hexdigest()[:32]
+
+
+class Token(Struct, frozen=True):
+    """What a program signs in with. ``digest``: the SHA-256 of the token."""
+
+    name: PersonName
+    role: Role
+    digest: str
+
+
+class People(Struct, frozen=True):
+    """The content of the file."""
+
+    persons: tuple[Person, ...] = ()
+    tokens: tuple[Token, ...] = ()
+
+    def person(self, name: str) -> Person | None:
+        """Return a person by name."""
+        return next((person for person in self.persons if person.name == name), None)
+
+    def of_token(self, token: str) -> Token | None:
+        """Return whose token this is. The time that it takes does not depend on how much of it is right."""
+        digest = sha256(token.encode()).hexdigest()
+        return next((each for each in self.tokens if secrets.compare_digest(each.digest, digest)), None)
+
+
+class PeopleFile:
+    """The file at ``path``, read again when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read: tuple[tuple[int, int, int] | None, People] = None, People()
+
+    def people(self) -> People:
+        """Return who is in the file; no one if there is none. Raises ``SettingsError``."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return People()
+        seen = status.st_mtime_ns, status.st_size, status.st_ino
+        if self._read[0] != seen:
+            self._read = seen, self._decoded()
+        return self._read[1]
+
+    def exists(self) -> bool:
+        """Return whether there is the file. If it names no one, nothing is shown at all."""
+        return self.path.exists()
+
+    def add(self, person: Person) -> None:
+        """Add a person, or replace the one of this name."""
+        people = self.people()
+        kept = [each for each in people.persons if each.name != person.name]
+        self._write(structs.replace(people, persons=(*kept, person)))
+
+    def add_token(self, name: str, role: Role) -> str:
+        """Make a token and return it; the file has only its digest. It replaces the one of this name."""
+        people, token = self.people(), TOKEN + secrets.token_urlsafe(32)
+        kept = [each for each in people.tokens if each.name != name]
+        self._write(structs.replace(people, tokens=(*kept, Token(name, role, sha256(token.encode()).hexdigest()))))
+        return token
+
+    def remove(self, name: str) -> bool:
+        """Remove the person and the token of a name; return whether there was one. Their sessions end."""
+        people = self.people()
+        left = People(
+            tuple(each for each in people.persons if each.name != name),
+            tuple(each for each in people.tokens if each.name != name),
+        )
+        if left != people:
+            self._write(left)
+        return left != people
+
+    def _decoded(self) -> People:
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=People)
+        except (*UNDECODABLE, OSError) as error:
+            raise SettingsError(
+                f"{self.path}: expected what `conclave observatory user add` writes: {error}. Restore it from a "
+                "backup, or delete it and add the people again"
+            ) from None
+
+    def _write(self, people: People) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(people)))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path)
+
+
+def hashed(password: str) -> str:
+    """Return the Argon2id hash of a password, with its salt and parameters. Raises ``ValueError`` for a short one."""
+    if len(password) < SHORTEST:
+        raise ValueError(f"a password has at least {SHORTEST} characters")
+    return _hasher().hash(password)
+
+
+def matches(person: Person | None, password: str) -> bool:
+    """Return whether this is a person's password. It takes as long for a person who does not exist."""
+    from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415  # for those who sign in
+
+    known = person.password if person is not None else ""
+    try:
+        _hasher().verify(known or _any_hash(), password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return bool(known)
+
+
+@cache
+def _hasher() -> "PasswordHasher":
+    from argon2 import PasswordHasher  # noqa: PLC0415  # the extra `observatory`
+
+    return PasswordHasher()
+
+
+@cache
+def _any_hash() -> str:
+    return _hasher().hash(secrets.token_hex())

@@ -1,0 +1,231 @@
+"""Acting in a real browser: the key stays in it, a halt is one key press away, and all of it works without a mouse."""
+
+import os
+import warnings
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.control import Halt, Resume, TrustKey
+from shared import people
+from shared.control.issuing import current, history, issue
+from shared.control.signing import generate, load_private
+from tests.services.observatory.test_acting import PASSWORD, Acted, running
+from tests.services.observatory.test_browser import AXE, CHROMIUM, Browser
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+]
+
+
+@pytest.fixture
+async def acted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Acted]:
+    from argon2 import PasswordHasher
+
+    people._any_hash.cache_clear()
+    monkeypatch.setattr(people, "_hasher", lambda: PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    async with running(tmp_path) as made:
+        made.add("ada", "operator")
+        made.add("vi", "viewer")
+        yield made
+
+
+@pytest.fixture
+async def browser(acted: Acted) -> AsyncIterator[Browser]:
+    from playwright.async_api import async_playwright
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own transport
+        async with async_playwright() as playwright:
+            started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            opened = Browser(started, acted.url)
+            yield opened
+            await started.close()
+    assert opened.faults == []
+
+
+async def signed_in(browser: Browser, name: str = "ada", size: str = "desk", scheme: str = "light") -> Any:
+    page = await browser.page(size, scheme)
+    await page.goto(browser.base + "/history")
+    await page.wait_for_url("**/sign-in?go=/history")
+    await page.locator("#name:focus").wait_for()
+    await page.keyboard.type(name)
+    await page.keyboard.press("Tab")
+    await page.keyboard.type(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(browser.base + "/history")
+    return page
+
+
+async def with_key(acted: Acted, page: Any) -> str:
+    """Give the browser the key file of Ada, which control trusts."""
+    file = acted.folder / "ada.pem"
+    public = generate(file)
+    await issue(acted.log, TrustKey("ada", public, "Ada"), actor="ada", reason="test")
+    await page.goto(acted.url + "/key")
+    await page.locator("#key-file").set_input_files(file)
+    await page.get_by_text(f"Public key {public}, trusted by control.").wait_for()
+    return public
+
+
+async def test_a_halt_is_one_key_press_and_one_confirmation_on_any_page_and_signed(
+    acted: Acted, browser: Browser
+) -> None:
+    page = await signed_in(browser)
+    await page.keyboard.press("H")
+    await page.locator("#halt-reason:focus").wait_for()
+    await page.keyboard.type("an outage")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Halt is version 6").wait_for()
+    newest = (await history(acted.log))[-1]
+    assert (newest.command, newest.actor, newest.reason, newest.key) == (Halt(), "ada", "an outage", None)
+    await issue(acted.log, Resume(), actor="bo", reason="over")
+    await with_key(acted, page)
+
+    # Another person is faster between the entry and its signature: a halt goes on top of whatever came first.
+    async def faster(route: Any) -> None:
+        ada = load_private(acted.folder / "ada.pem")
+        for command in (Halt(), Resume()):
+            await issue(acted.log, command, actor="bo", reason="faster", signer=ada)
+        await route.continue_()
+
+    await page.route("**/act/submit", faster, times=1)
+    await page.goto(acted.url + "/models")
+    await page.keyboard.press("H")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("The command is version 11").wait_for()
+    newest = (await history(acted.log))[-1]
+    assert (newest.command, newest.key, newest.reason) == (Halt(), "ada", "halted from the observatory")
+    assert (await current(acted.log)).halted
+    await page.keyboard.press("Enter")
+    assert not await page.locator("dialog").is_visible()
+    browser.faults = [fault for fault in browser.faults if "409 (Conflict)" not in fault]  # Chromium reports the first
+
+
+async def test_a_signed_promotion_and_rollback_by_keyboard_alone(acted: Acted, browser: Browser) -> None:
+    page = await signed_in(browser)
+    await with_key(acted, page)
+    await page.goto(acted.url + "/act")
+    await page.get_by_role("link", name="Promote", exact=True).focus()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/act/promote")
+    await page.locator("#f-model").focus()
+    for text in ("a", "a2a2", "", "500"):
+        await page.keyboard.type(text)
+        await page.keyboard.press("Tab")
+    await page.keyboard.press("Space")
+    for _ in "12":
+        await page.keyboard.press("Tab")
+    await page.keyboard.type("better in shadow")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("It is signed with").wait_for()
+    assert await page.locator("tbody tr").count() >= 2
+    assert (await current(acted.log)).version == 6
+    await page.keyboard.press("Enter")
+    await page.get_by_text("The command is version 7").wait_for()
+    await page.goto(acted.url + "/act/rollback")
+    await page.locator("#f-reason").focus()
+    await page.keyboard.type("worse")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("It is signed with").wait_for()
+    await issue(acted.log, Halt(), actor="bo", reason="faster", signer=load_private(acted.folder / "ada.pem"))
+    await page.keyboard.press("Enter")
+    await page.get_by_text("expected version 7").wait_for()
+    await page.get_by_text("8 halt by bo (faster)").wait_for()
+    await page.goto(acted.url + "/act/rollback")
+    await page.locator("#f-reason").fill("worse")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Roll back now").click()
+    await page.get_by_text("The command is version 9").wait_for()
+    entries = (await history(acted.log))[6:]
+    assert [(entry.key, entry.reason) for entry in entries] == [
+        ("ada", "better in shadow"),
+        ("ada", "faster"),
+        ("ada", "worse"),
+    ]
+    browser.faults = [fault for fault in browser.faults if "409 (Conflict)" not in fault]
+
+
+async def test_an_entry_that_differs_from_what_was_shown_is_not_signed(acted: Acted, browser: Browser) -> None:
+    page = await signed_in(browser)
+    await with_key(acted, page)
+
+    async def another(route: Any) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, body=(await answer.text()).replace("halt", "resume"))
+
+    await page.route("**/act/halt/draft", another)
+    await page.keyboard.press("H")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("nothing was signed: the").wait_for()
+    assert (await current(acted.log)).version == 6
+
+
+async def test_a_key_that_is_made_in_the_browser_cannot_be_taken_out_and_is_kept(
+    acted: Acted, browser: Browser
+) -> None:
+    page = await signed_in(browser)
+    await page.goto(acted.url + "/key")
+    await page.get_by_text("There is no key in this browser.").wait_for()
+    await page.get_by_role("button", name="Make a new key here").click()
+    await page.get_by_text("not trusted by control").wait_for()
+    words = await page.locator("#key-trust code").inner_text()
+    assert words.startswith("conclave keys trust ada ")
+    public = words.split()[4]
+    extractable = await page.evaluate("conclaveKeys.load().then((key) => key.privateKey.extractable)")
+    assert extractable is False
+    await issue(acted.log, TrustKey("ada", public, "Ada"), actor="ada", reason="test")
+    await page.goto(acted.url + "/act/weights")
+    await page.locator("#f-reason").fill("as they are")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Set weights now").click()
+    await page.get_by_text("The command is version 7").wait_for()
+    await page.goto(acted.url + "/key")
+    await page.get_by_text(f"Public key {public}, trusted by control.").wait_for()
+    await page.get_by_role("button", name="Forget the key").click()
+    await page.get_by_text("There is no key in this browser.").wait_for()
+
+
+async def test_a_viewer_has_no_button_and_no_key_to_halt(acted: Acted, browser: Browser) -> None:
+    page = await signed_in(browser, "vi")
+    await page.keyboard.press("H")
+    assert await page.locator("dialog").count() == 0
+    answer = await page.goto(acted.url + "/act/halt")
+    assert answer.status == 403
+    assert "vi is a viewer and may only look" in await page.inner_text("body")
+    browser.faults = [fault for fault in browser.faults if "403 (Forbidden)" not in fault and "404" not in fault]
+
+
+@pytest.mark.long
+async def test_every_page_to_act_fits_desk_and_phone_and_has_no_serious_fault_of_access(
+    acted: Acted, browser: Browser
+) -> None:
+    axe = AXE.read_text(encoding="utf-8")
+    folder = os.environ.get("SCREENSHOTS")
+    for size, scheme in (("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")):
+        page = await signed_in(browser, size=size, scheme=scheme)
+        for name in ("act", "key", "act/promote", "act/weights", "act-training", "preview", "halt", "sign-in"):
+            paths = {"preview": "act/start_shadow?model=a&artifact=a2", "halt": "act"}
+            await page.goto(f"{acted.url}/{paths.get(name, name)}")
+            if name == "preview":
+                await page.locator("#f-reason").fill("promising")
+                await page.keyboard.press("Enter")
+                await page.locator("form.confirm").wait_for()
+            if name == "halt":
+                await page.keyboard.press("H")
+            if folder:
+                await page.screenshot(path=Path(folder) / f"{name.replace('/', '-')}-{size}-{scheme}.png")
+            wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert wide <= 0, f"{name} on {size} is {wide} pixels too wide"
+            await page.evaluate(axe)
+            found = await page.evaluate("axe.run({resultTypes: ['violations']})")
+            faults = [
+                f"{fault['id']}: {fault['nodes'][0]['html'][:150]} {fault['nodes'][0]['failureSummary'][:300]}"
+                for fault in found["violations"]
+                if fault["impact"] in {"serious", "critical"}
+            ]
+            assert faults == [], f"{name} {size} {scheme}"
+        await page.context.close()

@@ -1,0 +1,65 @@
+"""What a person fills in becomes a command, or is refused by the name of the field."""
+
+import pytest
+
+from schemas.control import ConfirmPromotion, Found, Halt, Promote, Rollback, SetWeights, StartShadow
+from shared.commands.forms import FORMS, FormError, command_of
+from shared.control import State
+from tests.shared.control.test_decide import artifact, given_log
+
+A1, A2 = "a1" * 32, "a2" * 32
+
+
+@pytest.fixture
+def state() -> State:
+    return given_log(
+        Found(1, "log-of-a-test"), artifact("a", A1), artifact("a", A2), Promote("a", A1, forced=True, weight=1.0)
+    )
+
+
+def test_a_command_has_the_fields_that_were_filled_in_and_defaults_for_the_others(state: State) -> None:
+    values = {
+        "model": "a",
+        "artifact": "a2a2",
+        "probation": "500",
+        "forced": "",
+        "accept_changes": "yes",
+        "weight": " ",
+    }
+    assert command_of(state, "promote", values) == Promote("a", A2, probation=500, accept_changes=True)
+    assert command_of(state, "rollback", {"to": "", "model": ""}) == Rollback()
+    assert command_of(state, "rollback", {"to": "3"}) == Rollback(3)
+    assert command_of(state, "halt", {}) == Halt()
+    assert command_of(state, "start_shadow", {"model": "a", "artifact": A2}) == StartShadow("a", A2)
+    assert command_of(state, "confirm", {"model": "a"}) == ConfirmPromotion("a", A1)
+    assert command_of(state, "weights", {"weights.a": "0.25", "weights.b": "0.75"}) == SetWeights(
+        {"a": 0.25, "b": 0.75}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("promote", {"model": "a"}, "Artifact: expected its digest"),
+        ("promote", {"artifact": A1}, "Model: expected a value"),
+        ("promote", {"model": "a", "artifact": "ff"}, "0 artifacts registered for 'a'"),
+        ("promote", {"model": "a", "artifact": "a"}, "2 artifacts registered for 'a'"),
+        ("promote", {"model": "a", "artifact": A1, "probation": "many"}, r"Promote: Expected .int.*probation"),
+        ("promote", {"model": "a", "artifact": A1, "weight": "7"}, r"Promote: .*weight"),
+        ("rollback", {"to": "0"}, r"Roll back: .*to"),
+        ("confirm", {"model": "nobody"}, "'nobody' has no champion to confirm; the voting models are: a"),
+        ("weights", {}, "Weights: expected shares that sum to 1"),
+        ("weights", {"weights.a": "x"}, r"Set weights: Expected .float"),
+        ("trust_key", {}, "there is no form 'trust_key'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_by_the_name_of_its_field(
+    state: State, name: str, values: dict[str, str], why: str
+) -> None:
+    with pytest.raises(FormError, match=why):
+        command_of(state, name, values)
+
+
+def test_every_field_of_a_form_is_one_of_its_command() -> None:
+    for form in FORMS.values():
+        assert {field.name for field in form.fields} <= set(form.command.__struct_fields__)
