@@ -15,6 +15,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 from msgspec import Struct, field
 
+from schemas.codec import UNDECODABLE
 from services.observatory.projection import Projection
 from shared.audit.rerun import RerunFailed, RerunLine, RerunProgress, RerunRequest, RerunResult
 from shared.audit.whatif import Changes, WhatifResult
@@ -151,7 +152,7 @@ class Trials:
         while trial.state == "running":
             try:
                 line: RerunLine = _line(await lines.receive_until(b"\n", LONGEST))
-            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, msgspec.DecodeError):
+            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, *UNDECODABLE):
                 self._end(trial, "failed", "the process ended without a result; the log of the observatory has why")
                 return
             match line:

@@ -82,7 +82,7 @@ async def training_request(request: Asked, site: SiteOf, data: Fields) -> Respon
     responses=FAULTS,
     request_max_body_size=FORM_BYTES,
 )
-async def training_answer(request: Asked, site: SiteOf, data: JSONBody[TrainingAsked]) -> Job:
+async def request_answer(request: Asked, site: SiteOf, data: JSONBody[TrainingAsked]) -> Job:
     """Ask the trainer for a new artifact, with the recipe of the champion. 409: why it is refused."""
     return Job(await _requested(site, data, request.user.name))
 

@@ -140,7 +140,7 @@ def acting_routes(access: Access) -> list[ControllerRouterHandler]:
         act_training.training_page,
         act_training.training_preview,
         act_training.training_request,
-        act_training.training_answer,
+        act_training.request_answer,
         act_api.forms_answer,
         act_api.preview_answer,
         act_api.issue_answer,

@@ -67,7 +67,7 @@ async def doctor_answer(site: SiteOf) -> DoctorNow:
     return await site.doctor.examine()
 
 
-@get("/api/v1/letters/{name:str}", tags=["health"], summary="Why was this input refused?")
+@get("/api/v1/letters/{name:str}", tags=["health"], summary="Why was this input refused?", raises=[NotFoundException])
 async def letter_answer(site: SiteOf, name: FromPath[str]) -> LetterScreen:
     """Return one of the last 20 dead letters with its input. `name`: its event id, or the first six or more digits."""
     return await _letter(site, name)

@@ -68,7 +68,12 @@ async def training_answer(site: SiteOf, page: FromQuery[int] = 1) -> training.Tr
     return training.screen(site.projection.state, site.projection.newest, page=page)
 
 
-@get("/api/v1/training/{name:str}", tags=["training"], summary="One training job, compared with the champion")
+@get(
+    "/api/v1/training/{name:str}",
+    tags=["training"],
+    summary="One training job, compared with the champion",
+    raises=[NotFoundException],
+)
 async def job_answer(site: SiteOf, name: FromPath[str]) -> training.JobScreen:
     """Return a job with its data, and how its recipe differs from that of the champion. `name`: its id, or the first
     four or more digits."""

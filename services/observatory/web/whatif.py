@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from anyio import to_thread
 from litestar import Request, Response, get
-from litestar.exceptions import ClientException, NotFoundException, PermissionDeniedException
+from litestar.exceptions import ClientException, HTTPException, NotFoundException, PermissionDeniedException
 from litestar.params import FromQuery
 from litestar.response import Redirect
 
@@ -23,6 +23,12 @@ from shared.report.pages import PageFigure
 
 OWN: Final = ("same-origin", "none")
 """What a browser says of a request of this site's own pages, or of an address that a person typed."""
+
+
+class RunningException(HTTPException):
+    """Another what-if runs."""
+
+    status_code = 409
 
 
 @get("/whatif", include_in_schema=False)
@@ -61,7 +67,12 @@ async def cancel_part(site: SiteOf, request: "Request[Any, Any, Any]") -> Respon
     return Redirect(f"/whatif?name={running.asked.name}" if running is not None else "/whatif")
 
 
-@get("/api/v1/whatif", tags=["whatif"], summary="What would have been decided?")
+@get(
+    "/api/v1/whatif",
+    tags=["whatif"],
+    summary="What would have been decided?",
+    raises=[PermissionDeniedException, RunningException],
+)
 async def whatif_answer(
     site: SiteOf,
     request: "Request[Any, Any, Any]",
@@ -83,13 +94,18 @@ async def whatif_answer(
         )
         trial = site.trials.start(_own(request, asked)) if start else site.trials.find(asked.name)
     except BusyError as error:
-        raise ClientException(f"{error}: /api/v1/whatif/cancel", status_code=409) from None
+        raise RunningException(f"{error}: /api/v1/whatif/cancel") from None
     except ValueError as error:
         raise ClientException(str(error)) from None
     return _screen(site, trial, asked)
 
 
-@get("/api/v1/whatif/cancel", tags=["whatif"], summary="End the what-if that runs")
+@get(
+    "/api/v1/whatif/cancel",
+    tags=["whatif"],
+    summary="End the what-if that runs",
+    raises=[PermissionDeniedException],
+)
 async def cancel_answer(site: SiteOf, request: "Request[Any, Any, Any]") -> whatif.WhatifScreen:
     """End the what-if that runs, and return it; nothing happens if none does."""
     _own(request, None)

@@ -102,7 +102,7 @@ def test_every_command_is_known_to_look_or_to_write() -> None:
 
 def named(word: str) -> bool:
     """Whether a word of a command line is the name of a command."""
-    return word.replace("-", "").isalpha() and not word.startswith("-") and word not in {"classic", "a"}
+    return word.replace("-", "").isalpha() and not word.startswith("-") and word not in {"classic", "a", "null"}
 
 
 def commands(group: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -145,12 +145,12 @@ async def test_without_people_everybody_looks_and_nobody_acts(acted: Acted) -> N
 async def test_with_people_nothing_is_shown_to_those_who_have_not_signed_in(acted: Acted) -> None:
     acted.add("ada", "operator")
     async with acted.client() as client:
-        for path in ("/", "/models", "/history?version=2", "/act", "/key", "/symbol?name=x"):
+        for path in ("/", "/models", "/history?version=2", "/act", "/key", "/symbol?name=x", "/health", "/whatif"):
             answer = await client.get(path)
             assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/sign-in"), path
         for path in ("/api/v1/now", "/live?screen=now", "/api/openapi.json"):
             assert (await client.get(path)).status_code == 401, path
-        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/healthz")).status_code == 200
         page = await client.get("/sign-in")
         assert "HALTED" not in page.text
         for name, value in HEADERS:

@@ -60,5 +60,5 @@ def test_a_table_of_text_keeps_square_brackets_and_says_what_it_is_about() -> No
         ("BUY", "0 (0%)", "0 (0%)", "2 (100%)"),
     ]
     shown = gains([Gain(over=SAID, value=1.25, low=-1.0, high=3.5, note=SAID)])
-    assert shown.rows == [(SAID, "+1.2", "-1.0 to +3.5", SAID)]
+    assert shown.rows == [(SAID, "+1.2", "-", "-", "-1.0 to +3.5", SAID)]
     assert isinstance(shown, TextTable)

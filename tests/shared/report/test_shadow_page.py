@@ -82,7 +82,7 @@ def test_the_page_stands_alone(whole: str) -> None:
 
 
 def test_all_charts_are_there(whole: str) -> None:
-    labels = re.findall(r'aria-label="([^"]+)"', whole)
+    labels = re.findall(r'role="img" aria-label="([^"]+)"', whole)
     assert [label.split(":")[0] for label in labels] == [
         "e-values over time against the line that decides",
         "Cumulative skill over time",

@@ -53,7 +53,7 @@ def results(*readings: EpochReading) -> Results:
 
 def test_the_page_has_its_charts_its_tables_and_its_remarks() -> None:
     html = page(results(reading(1, 1.1, 1.12), reading(2, 1.0, 1.06)))
-    assert [label.split(":")[0] for label in re.findall(r'aria-label="([^"]+)"', html)] == [
+    assert [label.split(":")[0] for label in re.findall(r'role="img" aria-label="([^"]+)"', html)] == [
         "Loss by epoch of training and held-out rows",
         "Reliability",
         "Histogram of confidence",
