@@ -87,6 +87,7 @@ ISSUED_IN: Final = {
     "gate-evaluator": "services/gate_evaluator/main.py",
     "trainer": "services/trainer/main.py",
     "guard": "services/guard/core.py",
+    "phone": "services/phone/core.py",
 }
 """The module in which each service that writes control makes its commands."""
 

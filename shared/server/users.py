@@ -5,8 +5,8 @@ those that it writes, and commit the offsets of its own groups. It can neither l
 configuration. The user of the operators is ``console``. Only the writers of ``control`` in the catalogue can append
 there. Every client needs a user name: the user ``default`` is off.
 
-The console opens and closes the fences of partitions (``shared.control.fence``). The writer of ``intents`` checks them,
-and restores one that is missing; the writer of ``orders`` checks them.
+The console and the phone open and close the fences of partitions (``shared.control.fence``). The writer of ``intents``
+checks them, and restores one that is missing; the writer of ``orders`` checks them.
 
 The server checks each command inside a server-side function as if the caller had sent it. So ``FCALL``, which needs
 read and write permission on every key that it names, permits nothing that the other rules of a service do not permit.
@@ -66,7 +66,7 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 def rule(user: str) -> str:
     """Return the permissions of one user as words of an ACL rule. The server refuses everything else."""
-    own = {"console": _operator, "archiver": _archiver, "guard": _guard}.get(
+    own = {"console": _operator, "archiver": _archiver, "guard": _guard, "phone": _phone}.get(
         user, lambda: _onlooker(user) if user in ONLOOKERS else _service(user)
     )
     together = ["+multi +exec"] if user == "archiver" else []
@@ -194,11 +194,24 @@ def _guard() -> list[str]:
 
 
 def _onlooker(user: str) -> list[str]:
-    """Return the rules of ``watcher`` and ``observatory``.
-
-    Each reads its streams, and the positions of all groups and streams. It writes nothing."""
+    """Return the rules of ``watcher`` and ``observatory``: to read their streams, and the positions of all groups and
+    streams. They write nothing."""
     seen = [f"%R{_key(spec)}" for spec in STREAMS.values() if user in spec.readers]
     return [_rule(READING, seen), _rule("+hgetall +smembers +xinfo|stream", [f"%R{_tagged('*')}"])]
+
+
+def _phone() -> list[str]:
+    """Return the rules of ``phone``: those of an onlooker, and what a halt and a resume need. They are appended to
+    ``control``, and move the fences, each with its note on ``decisions``."""
+    written = [_key(spec) for spec in STREAMS.values() if "phone" in spec.writers]
+    partitioned = [_key(spec) for spec in STREAMS.values() if "phone" in spec.writers and spec.partitioned]
+    fence = [_tagged("fence")]
+    return [
+        *_onlooker("phone"),
+        _rule("+xadd", written),
+        _rule("+hget +hset", fence),
+        _rule("+fcall", fence, partitioned),
+    ]
 
 
 def _rule(commands: str, *keys: Iterable[str]) -> str:

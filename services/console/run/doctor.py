@@ -11,6 +11,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, coloured, echo_json, terminal
 from services.console.run.losses import MISSING, losses
 from services.console.run.machine import clocks, failing, served, state_folder
+from services.console.run.phone import phone_checks
 from services.console.run.status import running
 from services.feed.core import finished
 from shared.control import checkpoint
@@ -30,9 +31,10 @@ from shared.settings import Settings, find, redis_url_with_password
 @click.pass_context
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
-    """Check settings, servers, disk, clocks, control chain and groups, the files that services cannot write, and writes
-    that a server lost; mode, slots and replicas of the servers, and their settings for encryption, users, persistence,
-    memory and network access. It writes nothing: neither to a server nor to a disk.
+    """Check settings, servers, disk, clocks, control chain and groups, the files that services cannot write, writes
+    that a server lost, and the keys that this server holds for persons who use a phone; mode, slots and replicas of the
+    servers, and their settings for encryption, users, persistence, memory and network access. It writes nothing:
+    neither to a server nor to a disk.
 
     Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
@@ -65,7 +67,7 @@ async def doctor(context: click.Context, /, output: str) -> None:
         console = terminal()
         console.print(_facts(report))
         console.print(_table(checks, "in force at the server"))
-        console.print(_table(machine, "disks, clocks and workers"))
+        console.print(_table(machine, "disks, clocks, workers and phones"))
     context.exit(1 if "wrong" in verdicts else 3 if "unknown" in verdicts else 0)
 
 
@@ -115,8 +117,9 @@ async def _seen_in_log(settings: Settings) -> list[SecurityCheck]:
     partitions = settings.installation.partitions
     async with reached_log(settings, "conclave:console") as log:
         views = [view for partition in range(partitions) for view in await log.groups(partition)]
-        workers = served(await current(log), views)
-        return [*await clocks(log, partitions), *await failing(log, partitions), *workers]
+        state = await current(log)
+        checks = [*await clocks(log, partitions), *await failing(log, partitions), *served(state, views)]
+        return [*checks, *phone_checks(settings, state)]
 
 
 def _table(checks: list[SecurityCheck], title: str) -> Table:
