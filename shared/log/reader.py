@@ -71,7 +71,7 @@ class _Aside(NamedTuple):
     """A read that waits in the background until there are entries."""
 
     read: _Read
-    rows: asyncio.Task[Rows]
+    rows: asyncio.Future[Rows]
 
 
 class StreamReader:

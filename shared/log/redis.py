@@ -335,9 +335,9 @@ class RedisLog:
 
     async def close(self) -> None:
         """See ``Log.close``. A task that is cancelled closes its connections too."""
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self._reader.close()
-            await self._router.close()
+        for close in (self._reader.close, self._router.close):
+            with anyio.move_on_after(CLOSE_S, shield=True):
+                await close()
 
     async def load(self) -> None:
         """Load the functions of the log into each master. Raises ``UnfitServerError``, ``UnavailableError``."""

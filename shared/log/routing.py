@@ -35,6 +35,7 @@ class Router:
         self._name = name
         self._patience = patience_s
         self._commands: dict[int, Connection] = {}
+        self._open = set[Connection]()
         self._opened = 0
         self._opening = anyio.Lock()
 
@@ -67,8 +68,7 @@ class Router:
                     raise
                 # The slot is being moved, and this key is not at its old node. The next command about it starts at the
                 # old node again: the new one would create keys that have not been moved yet.
-                connection = await self._topology.open_at(error.host, error.port, self._name, asking=True)
-            self._opened += 1
+                connection = await self._noted(self._topology.open_at(error.host, error.port, self._name, asking=True))
             try:
                 return await send(connection)
             finally:
@@ -100,22 +100,30 @@ class Router:
                 if connection is None or connection.closed:
                     if connection is not None:
                         await connection.close()
-                    connection = self._commands[server] = await self._topology.open(server, self._name)
-                    self._opened += 1
+                    connection = self._commands[server] = await self._noted(self._topology.open(server, self._name))
         return connection
 
     async def for_reads(self, server: int) -> Connection:
         """Open a connection to a server, for a read that waits there. The caller closes it."""
-        connection = await self._topology.open(server, f"{self._name}:read")
-        self._opened += 1
-        return connection
+        return await self._noted(self._topology.open(server, f"{self._name}:read"))
 
     async def close(self) -> None:
-        """Close the connections for commands, and those that were opened to look up servers."""
-        for connection in self._commands.values():
-            await connection.close()
+        """Close all connections: those for commands and for reads, also of a task that did not end when it was
+        cancelled, and those that were opened to look up servers."""
+        while self._open:
+            await self._open.pop().close()
         self._commands = {}
         await self._topology.close()
+
+    async def _noted(self, opening: Awaitable[Connection]) -> Connection:
+        """Note a connection until it is closed."""
+        connection = await opening
+        self._opened += 1
+        for each in [each for each in self._open if each.closed]:
+            self._open.discard(each)
+            await each.close()  # the server closed it
+        self._open.add(connection)
+        return connection
 
     async def _moved(self, error: RedirectedError) -> None:
         """Record that another node has the slot now, and close the connection to the former one."""

@@ -292,6 +292,21 @@ async def test_what_is_cancelled_at_any_moment_leaves_no_connection_open(
         assert not left_open(), url
 
 
+async def test_a_read_that_goes_on_although_it_was_cancelled_loses_its_connection_with_the_log(
+    empty_redis_url: str,
+) -> None:
+    """As when a library swallows the cancellation."""
+    log = RedisLog(empty_redis_url, patience_s=5.0)
+    await log.read({CONTROL: START, MARKET: START}, count=1, block_ms=1)
+    reader = log._reader
+    [(slot, aside)] = reader._aside.items()
+    reader._aside[slot] = aside._replace(rows=asyncio.shield(aside.rows))
+    await log.close()
+    assert not left_open()
+    with pytest.raises(UnavailableError):
+        await aside.rows
+
+
 async def test_a_client_loses_no_cancellation(masters: list[Node]) -> None:
     """One that comes at any step of the event loop."""
     topology = topology_of(masters[0].url)
