@@ -32,16 +32,20 @@ class Look(Struct, frozen=True):
 
 def answer(show: Show, look: Look) -> Reply:
     """Return the answer to a question."""
+    title, lines = _content(show, look)
+    return Reply(show.received.chat, title, (*_reservations(look), *lines))
+
+
+def _content(show: Show, look: Look) -> tuple[str, list[Line]]:
     match show.topic:
         case "status":
-            title, lines = _status(look)
+            return _status(look)
         case "equity":
-            title, lines = _equity(look)
+            return _equity(look)
         case "decisions":
-            title, lines = _decisions(look, show.about)
+            return _decisions(look, show.about)
         case "verdicts":
-            title, lines = _verdicts(look)
-    return Reply(show.received.chat, title, (*_reservations(look), *lines))
+            return _verdicts(look)
 
 
 def _reservations(look: Look) -> Iterator[Line]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.control import CommandRecorded, Found, TrustKey
+from schemas.control import Command, CommandRecorded, Found, TrustKey
 from services.console.run import service
 from services.console.run.installation import PHONE, children_of
 from services.console.run.phone import phone_checks
@@ -58,7 +58,8 @@ def test_a_bot_without_persons_or_token_ends_with_what_helps() -> None:
 
 def trusting(*keys: TrustKey) -> State:
     state = EMPTY
-    for number, command in enumerate((Found(1, "log-of-a-test"), *keys)):
+    commands: list[Command] = [Found(1, "log-of-a-test"), *keys]
+    for number, command in enumerate(commands):
         entry = propose(state, command, command_id=str(number), actor="owner", reason="test", at=number)
         assert isinstance(entry, CommandRecorded), entry
         state = fold(state, entry)

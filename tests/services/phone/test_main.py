@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from schemas.control import Halt, Resume, RevokeKey
-from services.phone import core, main
+from services.phone import main
+from services.phone.messages import Received
 from shared.control.issuing import ControlWriter, Issued, current, history, issue
 from shared.control.signing import Signer
 from shared.log import Log, UnavailableError
@@ -187,7 +188,7 @@ async def test_a_state_that_cannot_be_read_or_written_stops_nothing(
 
 async def test_the_file_of_the_bot_is_for_its_owner_alone(server: BotServer, started: Started, tmp_path: Path) -> None:
     async with started() as bot:
-        await bot.handle(core.Received(701, str(ADA), str(ADA), private=True, own=True, text="/halt"))
+        await bot.handle(Received(701, str(ADA), str(ADA), private=True, own=True, text="/halt"))
     assert (tmp_path / "phone.bin").stat().st_mode & 0o077 == 0
 
 
