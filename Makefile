@@ -36,11 +36,11 @@ else
 	@$(BIN)/conclave demo $(if $(BARS),--bars '$(BARS)') $(DEMO)
 endif
 
-test: $(VENV)/.test ## The tests that need neither Docker nor systemd nor half a minute each
+test: $(VENV)/.test ## The tests that need neither Docker nor systemd nor ten seconds each
 	@command -v chromium >/dev/null || echo 'no Chromium here: tests/services/observatory/test_browser.py is skipped (apt-get install chromium)'
 	@$(BIN)/python -m pytest -m 'not long and not stack and not cluster' $(SIDE_BY_SIDE) $(TESTS)
 
-test-long: $(VENV)/.test ## The tests that take half a minute or more: whole installations over all their life, and fits
+test-long: $(VENV)/.test ## The tests that take ten seconds or more: whole installations over all their life, and fits
 	@$(BIN)/python -m pytest -m long $(SIDE_BY_SIDE) $(TESTS)
 
 test-stack: $(VENV)/.test ## The tests that need Docker, systemd or minutes

@@ -21,6 +21,7 @@ from msgspec import Meta, Raw, Struct, ValidationError
 from schemas.catalogue import STREAMS, StreamSpec
 from schemas.common import EventHex, EventId
 from schemas.market import BarClosed
+from schemas.scores import PredictionScored
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -111,7 +112,7 @@ def _codec(stream: str) -> _Codec:
             msgspec.msgpack.Decoder(
                 Envelope[spec.events]  # type: ignore[name-defined]  # built at run time
             ),
-            _pack_bar if spec.name == "market" else msgspec.msgpack.Encoder().encode,
+            _pack if spec.name in {"market", "scores"} else msgspec.msgpack.Encoder().encode,
             salt,
             msgspec.msgpack.Decoder(Envelope[Raw]),
         )
@@ -127,19 +128,38 @@ def _codec(stream: str) -> _Codec:
 
 
 _PACKED: Final = msgspec.msgpack.Encoder()
-_REQUIRED: Final = len(BarClosed.__struct_fields__) - len(BarClosed.__struct_defaults__)
-_ARRAY: Final = 0x90
-"""The first byte of a MessagePack array, without its length."""
 
 
-def _pack_bar(value: Any) -> bytes:
-    """Return the bytes of a bar or of an envelope. A bar without optional fields has the bytes that it had before there
-    were any, so its id is the same."""
+class _Extended(NamedTuple):
+    """An array that got optional fields after its release: their names, and the header of one without them."""
+
+    names: tuple[str, ...]
+    header: bytes
+    replaced: int
+
+
+def _extended(kind: Any) -> _Extended:
+    optional = len(kind.__struct_defaults__)
+    items = 1 + len(kind.__struct_fields__)
+    short = items - optional
+    header = bytes((0x90 + short,)) if short < 16 else b"\xdc" + short.to_bytes(2, "big")
+    return _Extended(kind.__struct_fields__[-optional:], header, 1 if items < 16 else 3)
+
+
+_EXTENDED: Final = {kind: _extended(kind) for kind in (BarClosed, PredictionScored)}
+
+
+def _pack(value: Any) -> bytes:
+    """Return the bytes of an event or of an envelope. An event without the optional fields of its kind has the bytes
+    that it had before there were any, so its id is the same."""
     data = _PACKED.encode(value)
-    if type(value) is BarClosed and value.trades is value.quote_volume is value.taker_volume is None:
-        optional = len(BarClosed.__struct_defaults__)
-        return bytes((_ARRAY + 1 + _REQUIRED,)) + data[1:-optional]
-    return data
+    extended = _EXTENDED.get(type(value))
+    if extended is None:
+        return data
+    for name in extended.names:
+        if getattr(value, name) is not None:
+            return data
+    return extended.header + data[extended.replaced : -len(extended.names)]
 
 
 def identify(stream: str, payload: bytes, causation: bytes, correlation: bytes) -> bytes:

@@ -12,17 +12,29 @@ from schemas.common import (
     Milliseconds,
     Name,
     Origin,
+    Price,
     Probabilities,
     Probability,
     Real,
     Symbol,
     Text,
+    Volume,
 )
 
 Role = Literal["voting", "shadow"]
 Bars = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Unscored = Literal["failed", "withheld", "bad_probabilities", "unlabelled", "warming", "gap", "unheard"]
+
+
+class TradedPrices(Struct, frozen=True, array_like=True):
+    """The prices at which an order that follows from a prediction trades on paper: ``close`` of its bar, and the open,
+    close and volume of the next bar of the symbol."""
+
+    close: Price
+    next_open: Price
+    next_close: Price
+    next_volume: Volume
 
 
 class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.scored"):
@@ -47,7 +59,8 @@ class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.sco
     predict. ``pool_with`` and ``pool_without`` are the log-linear pools with and without this artifact. Without: a
     voting artifact is left out. With: a shadow replaces its champion at the champion's weight, or joins at an equal
     share if its model has none. ``prior`` are the class frequencies of the training part; ``decided`` is the action of
-    the ensemble. ``latency_ms``: from the bar's entry on the log to the prediction's."""
+    the ensemble. ``latency_ms``: from the bar's entry on the log to the prediction's. A score without ``prices`` was
+    written by a release that did not record them."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -82,6 +95,7 @@ class PredictionScored(Struct, frozen=True, array_like=True, tag="prediction.sco
     prediction: EventId
     decision: EventId | None
     latency_ms: Count | None
+    prices: TradedPrices | None = None
 
 
 class PredictionUnscored(Struct, frozen=True, array_like=True, tag="prediction.unscored"):

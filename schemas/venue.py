@@ -75,6 +75,18 @@ class FeedInterrupted(Struct, frozen=True, tag="feed.interrupted"):
     detail: Text
 
 
+class FeedWaiting(Struct, frozen=True, tag="feed.waiting"):
+    """REST of an exchange has not answered since ``began``, or has refused for the number of requests, and still does,
+    so no bars come from there. Written once, when it has lasted for a minute; ``FeedInterrupted`` follows when it is
+    over. ``at`` is the exchange's time, as far as it is known."""
+
+    exchange: Name
+    cause: Literal["unreachable", "rate_limited"]
+    began: Milliseconds
+    detail: Text
+    at: Milliseconds
+
+
 class SymbolStopped(Struct, frozen=True, tag="symbol.stopped"):
     """No more bars of a symbol are read: it is no longer listed under this name, trading is halted, or its rows cannot
     be used. Other symbols go on. ``market`` is its name at the exchange."""
@@ -108,4 +120,4 @@ class ClockMeasured(Struct, frozen=True, tag="clock.measured"):
     at: Milliseconds
 
 
-VenueEvent = BarRevised | BarsAbsent | FeedInterrupted | SymbolStopped | SymbolResumed | ClockMeasured
+VenueEvent = BarRevised | BarsAbsent | FeedInterrupted | FeedWaiting | SymbolStopped | SymbolResumed | ClockMeasured

@@ -231,7 +231,7 @@ def _embedded(data: Path) -> Iterator[str]:
 
 LEFT_OUT: dict[str, list[str]] = {}
 NEEDED: Final = {
-    "long": "half a minute or more",
+    "long": "ten seconds or more",
     "stack": "a Docker engine, a booted systemd or minutes",
     "cluster": "servers under Sentinel and in a cluster",
 }

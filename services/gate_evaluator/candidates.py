@@ -9,6 +9,8 @@ from schemas.control import Backtest
 from schemas.gates import GateVerdict, VerdictReached
 from schemas.scores import PredictionScored
 from services.gate_evaluator.events import finite
+from services.gate_evaluator.money import PairedMoney, trade
+from shared.control.state import Past
 from shared.gates import classic, default, evidence
 from shared.gates.classic import ClassicPolicy, Tally
 from shared.gates.evidence import Evidence
@@ -27,7 +29,8 @@ between."""
 class Candidate(Struct, array_like=True):
     """The evidence about one artifact. ``version``: the newest configuration that it was scored under. ``overall``: the
     last verdict written, and ``written_at`` the number of scores at that time. ``label``: its horizon (bars), threshold
-    and interval (ms)."""
+    and interval (ms). ``money``: the accounts of candidate and champion; None if the first score records no prices. The
+    gate ``money`` then compares returns of single predictions throughout, so that two measures are not mixed."""
 
     key: Key
     version: int
@@ -41,6 +44,7 @@ class Candidate(Struct, array_like=True):
     overall: str = ""
     written_at: int = 0
     label: tuple[int, float, int] = (0, 0.0, 0)
+    money: PairedMoney | None = None
 
 
 def initial(
@@ -56,7 +60,8 @@ def initial(
         scales = structs.replace(plan.scales, prior=backtest.scale)
         plan = structs.replace(plan, scales=scales, response=backtest.response)
     collected = evidence.initial(plan, thresholds.margin, _valid_block_ms(thresholds.block_ms, score))
-    return Candidate(key, version, collected, None, label=label)
+    money = None if score.prices is None else PairedMoney()
+    return Candidate(key, version, collected, None, label=label, money=money)
 
 
 def _valid_block_ms(block_ms: int, score: PredictionScored) -> int:
@@ -65,9 +70,12 @@ def _valid_block_ms(block_ms: int, score: PredictionScored) -> int:
     return block_ms if valid else 0
 
 
-def evolve(candidate: Candidate, score: PredictionScored, event: str) -> None:
-    """Fold one score, in place."""
+def evolve(candidate: Candidate, score: PredictionScored, event: str, past: Past) -> None:
+    """Fold one score, in place. ``past``: the configuration of its version."""
     row = row_of(score)
+    if candidate.money is not None:
+        net, champion_net = trade(candidate.money, score, past) or (None, None)
+        row = row._replace(net=net, champion_net=champion_net)
     if candidate.evidence is not None:
         evidence.evolve(candidate.evidence, row)
     if candidate.tally is not None:

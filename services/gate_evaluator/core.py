@@ -224,7 +224,7 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encod
             candidate = candidates.initial(key, version, policy, score, backtest)
             state.memory.candidates[artifact] = candidate
     candidate.version = max(candidate.version, version)
-    candidates.evolve(candidate, score, envelope.id.hex())
+    candidates.evolve(candidate, score, envelope.id.hex(), state.past(version))
     if candidate.scores % CHECK_EVERY:
         return
     judgement = state.judge(candidate.key.artifact)

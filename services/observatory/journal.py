@@ -17,6 +17,7 @@ from schemas.venue import (
     BarsAbsent,
     ClockMeasured,
     FeedInterrupted,
+    FeedWaiting,
     SymbolResumed,
     SymbolStopped,
     VenueEvent,
@@ -174,6 +175,8 @@ def note_exchange(exchanges: dict[str, ExchangeState], event: VenueEvent) -> Non
             exchange.usable, exchange.offset_ms = event.usable, event.offset_ms
         case FeedInterrupted():
             exchange.cause, exchange.began, exchange.length_ms = event.cause, event.began, event.length_ms
+        case FeedWaiting():
+            exchange.cause, exchange.began, exchange.length_ms = event.cause, event.began, event.at - event.began
         case SymbolStopped():
             put_newest(exchange.stopped, event.symbol, f"{event.reason}: {event.detail}", STOPPED)
         case SymbolResumed():

@@ -167,7 +167,10 @@ def _add_bar(state: State, bar: BarClosed, received: Received) -> SymbolState | 
     """Add a bar to its history. Return its series; None for a bar that is out of order."""
     state.count += 1
     series = state.of(_key(bar))
-    return series if series.history.append(bar.open_time, bar.close, received.entry, state.count) else None
+    added = series.history.append(
+        bar.open_time, bar.close, received.entry, state.count, opened=bar.open, volume=bar.volume
+    )
+    return series if added else None
 
 
 def _add_features(state: State, event: FeatureEvent, received: Received) -> SymbolState:

@@ -5,7 +5,7 @@ from typing import Final
 
 from schemas.common import ACTIONS, Action, Probabilities
 from schemas.predictions import PredictionMade
-from schemas.scores import PredictionScored
+from schemas.scores import PredictionScored, TradedPrices
 from services.shadow_recorder.configurations import Configurations
 from services.shadow_recorder.decisions import JoinedDecision
 from shared.labels.stream import LabelOutcome
@@ -86,4 +86,10 @@ def scored(
         prediction=event,
         decision=decision.event if decision else None,
         latency_ms=latency_ms,
+        prices=TradedPrices(
+            close=outcome.bar.close,
+            next_open=outcome.next_bar.open,
+            next_close=outcome.next_bar.close,
+            next_volume=outcome.next_bar.volume,
+        ),
     )

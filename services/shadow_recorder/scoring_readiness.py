@@ -62,7 +62,7 @@ def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: Pe
         return unscored(state, pending.envelope, "warming" if outcome.reason == "warming" else "gap", outcome.detail)
     if outcome is None:
         return None
-    latency = max(pending.at - id_order(outcome.entry)[0], 0)
+    latency = max(pending.at - id_order(outcome.bar.entry)[0], 0)
     return scored(state.configurations, made, pending.envelope.id, decision, outcome, latency)
 
 

@@ -21,6 +21,7 @@ from schemas.training import (
     TrainingRequested,
     TrainingStarted,
 )
+from schemas.venue import ClockMeasured, FeedInterrupted, FeedWaiting
 from services.watcher.groups import DOWN_MS, check_group, check_unserved, is_expected
 from services.watcher.money import observe_bar, observe_fill
 from services.watcher.state import (
@@ -82,6 +83,21 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
             if group == "archiver":  # its failure was reported, and not raised
                 return report(state, "archive-works", "", text, at)
             return list(set_alert(state, "storage-failed", f"{group} {host} {file}", text, at, active=False))
+        case FeedWaiting(exchange=exchange, cause=cause):
+            text = f"{exchange} is {cause} since {duration(event.at - event.began)}: {event.detail}"
+            return list(set_alert(state, "exchange-waiting", exchange, text, at, active=True))
+        case FeedInterrupted(exchange=exchange, cause="unreachable" | "rate_limited"):
+            text = f"{exchange} answers again"
+            return [
+                *set_alert(state, "exchange-waiting", exchange, text, at, active=False),
+                *_described(state, event, at),
+            ]
+        case ClockMeasured(exchange=exchange):  # the first answer after a start
+            text = f"{exchange} answers again"
+            return [
+                *set_alert(state, "exchange-waiting", exchange, text, at, active=False),
+                *_described(state, event, at),
+            ]
         case AccountDiffers(venue=venue):
             text = f"no order goes to {venue} from partition {partition}: {event.detail}"
             return list(set_alert(state, "account-differs", f"{venue}/{partition}", text, at, active=True))
@@ -90,8 +106,12 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
             return list(set_alert(state, "account-differs", f"{venue}/{partition}", text, at, active=False))
         case _:
             _follow_training(state, event)
-            described = describe(event)
-            return report(state, *described, at) if described else []
+            return _described(state, event, at)
+
+
+def _described(state: State, event: Any, at: int) -> list[Notice]:
+    described = describe(event)
+    return report(state, *described, at) if described else []
 
 
 def observe_unreadable(state: State, stream: str, entry: str, detail: str, at: int) -> list[Notice]:

@@ -5,6 +5,8 @@ read. So the set of scores is compared: each is identified by the prediction, de
 its content is compared to the bit. A score that is not recorded is a fault once the recorder has scored later bars of
 the same artifact and symbol.
 
+Scores before the first one with prices are of a release that did not record them. They are compared without.
+
 Not checked: scores of a release whose events carry no stamps, and whether a trade still found its decision, which
 depends on how many decisions had been read by then.
 """
@@ -12,7 +14,9 @@ depends on how many decisions had been read by then.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from schemas.codec import Encoded, Envelope
+from msgspec import structs
+
+from schemas.codec import Encoded, Envelope, encode
 from schemas.control import CommandRecorded
 from schemas.scores import BallotMissing, InterferenceChecked, PredictionScored, PredictionUnscored, TradeJoined
 from shared.audit.comparison import Comparison, differences
@@ -20,6 +24,7 @@ from shared.audit.findings import Difference, Findings
 from shared.audit.joining import JoinedReplay
 from shared.audit.source import END, EntryRange, ReadEvent, Recording, readable
 from shared.log import START, StreamKey
+from shared.log.leases import id_order
 from shared.runtime.service import Service
 
 READ: Final = ("market", "predictions", "decisions")
@@ -77,6 +82,7 @@ class _Comparison:
         self.missing: dict[ScoreKey, Encoded] = {}
         self.lines: dict[ScoreLine, int] = {}
         self.series: dict[tuple[str, int], int] = {}
+        self.priced = ""
 
     def run(self, joined: JoinedReplay) -> None:
         try:
@@ -117,6 +123,8 @@ class _Comparison:
             return False
         event = read.opened.envelope.event
         name = _key(event)
+        if not self.priced and isinstance(event, PredictionScored) and event.prices is not None:
+            self.priced = read.entry
         if not read.opened.fault:
             line, series = _line(event), (event.symbol, event.interval_ms)
             self.lines[line] = max(self.lines.get(line, 0), event.open_time)
@@ -131,13 +139,20 @@ class _Comparison:
         return True
 
     def _compare(self, read: ReadEvent, right: Encoded) -> None:
+        recorded = read.opened.envelope.event
+        if isinstance(recorded, PredictionScored) and recorded.prices is None and self._unpriced(read.entry):
+            right = _without_prices(right)
         if self.compared.settled(read, right):
             return
-        recorded, follows = read.opened.envelope.event, right.envelope.event
+        follows = right.envelope.event
         if isinstance(recorded, TradeJoined) and isinstance(follows, TradeJoined) and recorded.joined != follows.joined:
             self.findings.skip("scores: a trade and its decision, which the recorder or this replay read too far apart")
         else:
             self.compared.count("score", read, differences(recorded, follows))
+
+    def _unpriced(self, entry: str) -> bool:
+        """Return whether a score was written before any that records prices."""
+        return not self.priced or id_order(entry) < id_order(self.priced)
 
     def _absent(self) -> None:
         """Record the recomputed scores that are not recorded, where the recorder has scored later bars."""
@@ -152,6 +167,12 @@ class _Comparison:
                 where = (self.compared.place.stream, self.compared.place.partition, "", about.hex())
                 self.findings.see("scores", equal=False)
                 self.findings.differ(Difference("score", *where, detail, event.symbol, event.open_time, missing=True))
+
+
+def _without_prices(right: Encoded) -> Encoded:
+    envelope = right.envelope
+    event = structs.replace(envelope.event, prices=None)
+    return encode("scores", event, causation=envelope.causation, correlation=envelope.correlation, flags=envelope.flags)
 
 
 def _about(event: Any) -> bytes:

@@ -102,6 +102,7 @@ def fold(state: State, recorded: CommandRecorded) -> State:
         before=after.before,
         probations=after.probations,
         partitions=after.partitions,
+        execution=after.execution,
     )
     return structs.replace(
         after,

@@ -59,6 +59,7 @@ class Past(Struct, frozen=True, gc=False):
     before: int
     probations: Map[str, Probation] = Map()
     partitions: int = 0
+    execution: SetExecutionPolicy = SetExecutionPolicy()
 
 
 class VersionLedger:

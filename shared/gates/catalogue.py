@@ -211,10 +211,11 @@ DEFAULT: Final = (
         name="money",
         kind="soft",
         question="Does it earn no less than the champion?",
-        formula=f"{E_VALUE}; net return less the champion's + margin",
+        formula=f"{E_VALUE}; what it earned alone, less the champion's + margin",
         rule="e-value",
         condition=(
-            "ln E of the return after costs, less the champion's, with a margin of a tenth of a standard deviation"
+            "ln E of what it would have earned after costs had it voted alone, less the champion's, with a margin of a "
+            "tenth of a standard deviation"
         ),
         parameters=("money_alpha",),
     ),

@@ -23,7 +23,8 @@ class Row(NamedTuple):
     - ``pool`` and ``rest``: the counterfactual ensemble with the candidate, and the one without it.
     - ``outcome``: the label. ``move``: the return of the close over the policy's outcome window (a fraction;
       ``classic`` uses one hour).
-    - ``net`` and ``champion_net``: the signed return after costs of the own action of each.
+    - ``net`` and ``champion_net``: what each earned after costs, per horizon, had it voted alone; of scores without
+      prices, the signed return after costs of the own action of each.
     - ``ensemble``: the action of the decision. ``latency_ms``: None where it is unknown."""
 
     symbol: str

@@ -44,13 +44,15 @@ class Volatility(Struct, array_like=True):
 
 
 class Bar(NamedTuple):
-    """A kept bar: its close, the volatility known at it, its log entry, and the number of market bars up to and
-    including it."""
+    """A kept bar: its close, the volatility known at it, its log entry, the number of market bars up to and including
+    it, and its open and volume."""
 
     close: float
     sigma: float
     entry: str
     number: int
+    open: float
+    volume: float
 
 
 class LabelOutcome(NamedTuple):
@@ -58,14 +60,16 @@ class LabelOutcome(NamedTuple):
 
     ``forward_return`` is the log return over the horizon. ``scale`` is the volatility times the root of the horizon.
     ``action`` is the class. ``ends`` is the open time of the bar that determined it. ``hour_return`` is the plain
-    return over one hour, None where a bar of that hour is missing. ``entry`` is the log entry of the labelled bar."""
+    return over one hour, None where a bar of that hour is missing. ``bar`` is the labelled bar, ``next_bar`` the one
+    after it."""
 
     forward_return: float
     scale: float
     action: Action
     ends: int
     hour_return: float | None
-    entry: str
+    bar: Bar
+    next_bar: Bar
 
 
 class Unlabelled(NamedTuple):
@@ -93,7 +97,16 @@ class BarHistory:
         self.bars: list[Bar] = []
         self.hour = max(1, HOUR_MS // interval_ms)
 
-    def append(self, open_time: int, close: float, entry: str, number: int = 0) -> bool:
+    def append(
+        self,
+        open_time: int,
+        close: float,
+        entry: str,
+        number: int = 0,
+        *,
+        opened: float | None = None,
+        volume: float = 0.0,
+    ) -> bool:
         """Append a bar and return True; return False and change nothing for a bar that is off the grid or not later
         than the last.
 
@@ -102,7 +115,8 @@ class BarHistory:
             return False
         if number - self.number > EXPIRES_AFTER_BARS:
             self.front = Volatility()
-        self.bars.append(Bar(close, self.front.update(open_time, close, self.interval_ms), entry, number))
+        sigma = self.front.update(open_time, close, self.interval_ms)
+        self.bars.append(Bar(close, sigma, entry, number, close if opened is None else opened, volume))
         self.times.append(open_time)
         self.number = number
         return True
@@ -130,16 +144,17 @@ class BarHistory:
             return None
         if not self._complete(open_time, horizon):
             return Unlabelled("gap", f"bars are missing among the {horizon} after it")
-        last = self._at(ends)
+        last, after = self._at(ends), self._at(open_time + self.interval_ms)
         assert last is not None
+        assert after is not None
         forward = math.log(last.close / bar.close)
         scale = bar.sigma * math.sqrt(horizon)
         moved = None
         if self._complete(open_time, self.hour):
-            after = self._at(open_time + self.hour * self.interval_ms)
-            assert after is not None
-            moved = after.close / bar.close - 1.0
-        return LabelOutcome(forward, scale, class_of(forward / scale, kappa), ends, moved, bar.entry)
+            later = self._at(open_time + self.hour * self.interval_ms)
+            assert later is not None
+            moved = later.close / bar.close - 1.0
+        return LabelOutcome(forward, scale, class_of(forward / scale, kappa), ends, moved, bar, after)
 
     def _at(self, open_time: int) -> Bar | None:
         index = bisect_left(self.times, open_time)

@@ -47,7 +47,7 @@ class Account:
     """The holdings of one partition, by key."""
 
     def __init__(self, holdings: dict[Key, Holding] | None = None) -> None:
-        self.holdings = holdings or {}
+        self.holdings = {} if holdings is None else holdings
 
     def of(self, key: Key) -> Holding:
         """Return the holding of a key, a new one if there is none."""

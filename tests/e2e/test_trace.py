@@ -82,6 +82,7 @@ def wait_until_decided(installation: Installation, count: int) -> None:
     anyio.run(limited)
 
 
+@pytest.mark.long
 def test_one_trace_runs_through_every_process_from_bar_to_decision(tmp_path: Path, receiver: Receiver) -> None:
     telemetry = f'\n[telemetry]\nendpoint = "{receiver.endpoint}"\nsample = 1.0\nexport_ms = 500\n'
     installation = Installation(tmp_path, models=("prior",), extra=telemetry)

@@ -52,6 +52,7 @@ def desk() -> Iterator[Desk]:
         thread.join()
 
 
+@pytest.mark.long
 def test_a_webhook_is_told_of_commands_and_dead_letters_once_across_restarts_of_the_watcher(
     tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

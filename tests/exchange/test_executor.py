@@ -76,6 +76,7 @@ async def test_what_was_bought_is_sold_to_the_last_step_and_money_and_position_a
     assert 0 < held["BTC"] < Decimal("0.0001")
 
 
+@pytest.mark.long
 async def test_whatever_fault_is_on_the_way_every_order_is_traded_exactly_once() -> None:
     faults = tuple(fault for fault in FAULTS if fault != "partial")
     installation, _ = await traded(*("BUY", "SELL") * 4, faults=(*faults, "lost"))

@@ -1,18 +1,35 @@
 """Twenty ways in which live bars go wrong, each against a local exchange that ccxt reads on loopback."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from schemas.operations import DeadLetter, LogTruncated
-from schemas.venue import BarRevised, BarsAbsent, ClockMeasured, FeedInterrupted, SymbolResumed, SymbolStopped
+from schemas.venue import (
+    BarRevised,
+    BarsAbsent,
+    ClockMeasured,
+    FeedInterrupted,
+    FeedWaiting,
+    SymbolResumed,
+    SymbolStopped,
+)
 from services.feed.live.state import Rules
 from shared.bars.rows import SourceError
 from tests.exchange.installation import Installation, holes, installed
 from tests.exchange.local import MINUTE
 
 pytestmark = pytest.mark.anyio
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "live-bars.md"
+
+
+def test_every_row_of_the_page_is_a_test_by_its_number() -> None:
+    rows = set(re.findall(r"^\| L(\d+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    tests = {found[1] for name in globals() if (found := re.match(r"test_l(\d+)_", name))}
+    assert rows == tests == {str(number) for number in range(1, 21)}
 
 
 async def whole(feed: Installation, first: int, last: int, symbol: str = "") -> None:
@@ -385,6 +402,34 @@ async def test_l20_while_a_clock_is_beyond_its_bound_no_bar_is_live() -> None:
         assert abs(measured.offset_ms + 3_600_000) <= measured.error_ms
 
 
+async def test_an_exchange_that_does_not_answer_is_reported_while_it_lasts_and_when_it_is_over() -> None:
+    async with installed() as feed, feed.running():
+        await feed.subscribed()
+        first = begun(feed)
+        await feed.to(first)
+        feed.exchange.refusals = [(503, {}, "{}")] * 100_000
+
+        async def told() -> bool:
+            return bool(await feed.events(FeedWaiting))
+
+        await feed.until(told, step=2_000)
+        (waiting,) = await feed.events(FeedWaiting)
+        assert (waiting.exchange, waiting.cause) == ("binance", "unreachable")
+        assert 60_000 <= waiting.at - waiting.began < 90_000
+        assert await feed.events(FeedInterrupted) == []
+        feed.exchange.refusals = []
+
+        async def over() -> bool:
+            return bool(await feed.events(FeedInterrupted))
+
+        await feed.until(over, step=1_000)
+        (episode,) = await feed.events(FeedInterrupted)
+        assert (episode.cause, episode.began) == ("unreachable", waiting.began)
+        assert len(await feed.events(FeedWaiting)) == 1
+        await feed.to(begun(feed))
+        await whole(feed, first, begun(feed) - 1)
+
+
 async def test_a_market_with_a_settle_currency_is_read_under_its_own_name() -> None:
     async with installed(exchange="binanceusdm") as feed, feed.running():
         await feed.subscribed()
@@ -425,10 +470,25 @@ async def test_a_start_on_a_log_that_is_weeks_old_reads_all_since_in_pages_as_re
             assert origins.count("replay") > 2 * 24 * 60 - 10
 
 
-async def test_an_interval_that_the_exchange_does_not_have_is_refused_with_those_it_has() -> None:
-    async with installed() as feed:
-        feed.plan = feed.plan._replace(series=tuple(each._replace(interval_ms=7 * MINUTE) for each in feed.plan.series))
-        error = pytest.RaisesExc(SourceError, match=r"binance has no bars of 7m for BTC/USDT; it has 1s, 1m, 3m")
+@pytest.mark.parametrize(
+    ("exchange", "interval_ms", "says"),
+    [
+        ("kraken", 90_000, r"no bars of 90s for BTC/USDT, and none of which these can be made; it has 1m, 5m, 15m"),
+        (
+            "binance",
+            101_000,
+            r"no bars of 101s for BTC/USDT, and of 1s it would take 404 at once, of at most 50; it has",
+        ),
+    ],
+)
+async def test_an_interval_that_cannot_be_made_of_those_of_the_exchange_is_refused_with_those_it_has(
+    exchange: str, interval_ms: int, says: str
+) -> None:
+    async with installed(exchange=exchange) as feed:
+        feed.plan = feed.plan._replace(
+            series=tuple(each._replace(interval_ms=interval_ms) for each in feed.plan.series)
+        )
+        error = pytest.RaisesExc(SourceError, match=says)
         with pytest.RaisesGroup(error, flatten_subgroups=True):
             async with feed.running():
                 await anyio.sleep(10)

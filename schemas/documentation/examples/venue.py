@@ -10,13 +10,14 @@ from schemas.venue import (
     BarValues,
     ClockMeasured,
     FeedInterrupted,
+    FeedWaiting,
     SymbolResumed,
     SymbolStopped,
 )
 
 
 def venue() -> Iterator[Encoded]:
-    """Yield a revision, a hole, an interruption, a symbol that stopped and resumed, and a clock."""
+    """Yield a revision, a hole, an interruption, a wait, a symbol that stopped and resumed, and a clock."""
     first = BarValues(open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5, trades=301)
     revised = BarValues(open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.75, trades=304)
     yield encode(
@@ -56,6 +57,16 @@ def venue() -> Iterator[Encoded]:
             began=OPEN,
             length_ms=1_200,
             detail="the connection was open for 24 hours",
+        ),
+    )
+    yield encode(
+        "venue",
+        FeedWaiting(
+            exchange="binance",
+            cause="unreachable",
+            began=OPEN,
+            detail="RequestTimeout: binance GET https://api.binance.com/api/v3/time",
+            at=OPEN + MINUTE,
         ),
     )
     yield encode(

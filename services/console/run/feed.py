@@ -67,8 +67,8 @@ async def exchange(context: click.Context, /, markets: tuple[str, ...]) -> None:
     """Write the closed bars of exchanges, live, until Ctrl-C. Needs the extra `exchange`.
 
     A new series begins with bars from before the first start, a known one after its last bar on the log. Bars that are
-    read late are marked as replayed, and lead to no intent. What else happens at an exchange is on the stream `venue`:
-    holes, revised bars, interruptions, symbols that stopped.
+    read late are marked as replayed; their intents are traded on paper only. What else happens at an exchange is on the
+    stream `venue`: holes, revised bars, interruptions, symbols that stopped.
 
     Example: conclave feed exchange --market "binance BTC/USDT 1m" --market "kraken ETH/EUR 1m 1h"
     """

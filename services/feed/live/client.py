@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import anyio
 
+from services.feed.live.parts import part_of
 from services.feed.live.state import Candle, LiveSeries, Read
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
@@ -49,7 +50,8 @@ class ExchangeClient(Protocol):
         """Return all markets, as they are listed now."""
 
     def intervals(self) -> Sequence[str]:
-        """Return the intervals that the exchange has, as text."""
+        """Return the intervals that the exchange has, as text. A series of another one is asked for by its longest part
+        among them (``parts``)."""
 
     async def time_ms(self) -> int:
         """Return the exchange's time."""
@@ -134,11 +136,11 @@ class CcxtVenue:
 
     async def page(self, read: Read) -> tuple[Candle, ...]:
         """See ``ExchangeClient``."""
-        series, shift = read.series, read.series.interval_ms if self._end_stamped else 0
+        series, part = read.series, self._part(read.series)
+        shift = part if self._end_stamped else 0
         more = {} if read.until is None else {"until": read.until + shift}
-        interval = interval_text(series.interval_ms)
         rows = await self._asked(
-            self._client.fetch_ohlcv(series.market, interval, read.since + shift, read.limit, more)
+            self._client.fetch_ohlcv(series.market, interval_text(part), read.since + shift, read.limit, more)
         )
         return tuple(self._candle(row, shift) for row in rows)
 
@@ -146,9 +148,10 @@ class CcxtVenue:
         """See ``ExchangeClient``."""
         from ccxt.base import errors  # noqa: PLC0415  # an extra
 
-        shift = series.interval_ms if self._end_stamped else 0
+        part = self._part(series)
+        shift = part if self._end_stamped else 0
         try:
-            rows = await self._client.watch_ohlcv(series.market, interval_text(series.interval_ms))
+            rows = await self._client.watch_ohlcv(series.market, interval_text(part))
         except errors.UnsubscribeError:
             return ()
         except (errors.BaseError, OSError) as error:
@@ -161,7 +164,7 @@ class CcxtVenue:
         if series is not None and self._client.has.get("unWatchOHLCV"):
             with anyio.move_on_after(TIMEOUT_S / 5):
                 try:
-                    await self._client.un_watch_ohlcv(series.market, interval_text(series.interval_ms), {})
+                    await self._client.un_watch_ohlcv(series.market, interval_text(self._part(series)), {})
                 except Exception:  # noqa: S110  # the connection is closed instead
                     pass
                 else:
@@ -172,6 +175,10 @@ class CcxtVenue:
     async def close(self) -> None:
         """See ``ExchangeClient``."""
         await self._client.close()
+
+    def _part(self, series: LiveSeries) -> int:
+        """Return the interval (ms) of the rows that are asked for."""
+        return part_of(series.interval_ms, self.intervals()) or series.interval_ms
 
     async def _asked(self, request: Any) -> Any:
         return await asked(self._client, request)

@@ -17,6 +17,7 @@ from schemas.market import BarClosed
 from schemas.operations import DeadLetter, Refusal
 from schemas.venue import BarRevised, BarsAbsent, BarValues, FeedInterrupted, HoleReason, SymbolStopped
 from services.feed.core import LONGEST_TEXT, Memo
+from services.feed.live.parts import joined
 from services.feed.live.state import (
     GROUP,
     KEPT,
@@ -54,8 +55,10 @@ def begin(series: LiveSeries, rules: Rules, known: Sequence[BarClosed], history:
     interval = series.interval_ms
     if known:
         recent = {bar.open_time: bar for bar in known}
-        return SeriesState(series, rules, known[-1].open_time + interval, recent, recheck_at=at + rules.recheck_ms)
-    return SeriesState(series, rules, at // interval * interval - history * interval, recheck_at=at + rules.recheck_ms)
+        first = known[-1].open_time + interval
+        return SeriesState(series, rules, first, interval, recent, recheck_at=at + rules.recheck_ms)
+    first = at // interval * interval - history * interval
+    return SeriesState(series, rules, first, interval, recheck_at=at + rules.recheck_ms)
 
 
 def usable(clock: Clock, rules: Rules, at: int) -> bool:
@@ -71,19 +74,20 @@ def due(live: Live, exchange: str, at: int) -> list[Read]:
     for state in sorted(live.of(exchange), key=lambda each: each.next_open):
         if state.stopped or state.reading or at < state.read_at:
             continue
-        interval = state.series.interval_ms
-        closed = state.next_open + interval
+        interval, parts = state.series.interval_ms, state.parts
+        closed, most = state.next_open + interval, state.rules.page // parts
         shown = state.streamed > state.next_open or at >= closed + state.rules.grace_ms
         if at >= closed + SETTLE_MS and shown:
             since = state.next_open - OVERLAP * interval
         elif at >= state.recheck_at:
-            since = max(state.next_open - KEPT * interval, min(state.recent, default=state.next_open))
+            kept = KEPT if parts == 1 else min(KEPT, most)
+            since = max(state.next_open - kept * interval, min(state.recent, default=state.next_open))
         else:
             continue
-        limit = min(max((at - since) // interval + 2, OVERLAP + 2), state.rules.page)
+        limit = min(max((at - since) // interval + 2, OVERLAP + 2), most)
         until = since + limit * interval - 1 if state.fruitless else None
         state.reading = True
-        reads.append(Read(state.series, since, limit, until))
+        reads.append(Read(state.series, since, limit * parts, until))
     return reads
 
 
@@ -97,8 +101,8 @@ def failed(state: SeriesState, at: int, wait_ms: int = 0) -> None:
 def streamed(live: Live, state: SeriesState, row: Candle, at: int) -> Effects:
     """Note a row of a stream."""
     effects = Effects()
-    opened, interval = row.open_time, state.series.interval_ms
-    if opened % interval or not 0 <= opened <= at + state.rules.clock_ms:
+    opened = row.open_time
+    if opened % state.part_ms or not 0 <= opened <= at + state.rules.clock_ms:
         live.counts["stream rows off the grid"] += 1
         return effects
     if state.silent_since is not None:
@@ -118,8 +122,9 @@ def streamed(live: Live, state: SeriesState, row: Candle, at: int) -> Effects:
             )
         )
         state.silent_since = None
+    opened -= opened % state.series.interval_ms
     state.streamed = max(state.streamed, opened)
-    known = state.recent.get(opened)
+    known = state.recent.get(opened) if state.parts == 1 else None
     if opened < state.next_open:
         live.counts["stream rows of published bars"] += 1
         if known is not None and not _agrees(known, row):  # REST decides whether it was revised
@@ -134,7 +139,7 @@ def paged(live: Live, state: SeriesState, page: Page, clock: Clock) -> Effects:
     if state.stopped:
         return effects
     interval, latest = state.series.interval_ms, page.at + clock.error_ms
-    ambiguous = next((row for row in page.rows if row.open_time > latest and row.open_time % interval == 0), None)
+    ambiguous = next((row for row in page.rows if row.open_time > latest and row.open_time % state.part_ms == 0), None)
     if ambiguous is not None:
         return _stop(state, ambiguous, page.at)
     before = state.next_open
@@ -163,24 +168,33 @@ def paged(live: Live, state: SeriesState, page: Page, clock: Clock) -> Effects:
 def _sort(
     live: Live, state: SeriesState, page: Page, clock: Clock, effects: Effects
 ) -> tuple[dict[int, Candle], list[Candle]]:
-    """Return the closed rows from ``next_open`` on by open time, and second rows for one of them. Older rows are
-    compared with what was published, other rows refused."""
+    """Return the closed bars from ``next_open`` on by open time, and second ones for one of them. Older bars are
+    compared with what was published."""
     fresh: dict[int, Candle] = {}
     twice: list[Candle] = []
-    interval = state.series.interval_ms
-    for row in page.rows:
-        if row.open_time + interval > page.asked_at - clock.error_ms:
-            live.counts["rows of open bars"] += 1
-        elif fault := _fault(row, interval):
-            if row.open_time >= state.next_open:
-                _refuse(state, row, *fault, effects)
-        elif row.open_time < state.next_open:
+    for row in _closed(live, state, page, clock, effects):
+        if row.open_time < state.next_open:
             _compare(live, state, row, page.at, effects)
         elif row.open_time in fresh:
             twice.append(row)
         else:
             fresh[row.open_time] = row
     return fresh, twice
+
+
+def _closed(live: Live, state: SeriesState, page: Page, clock: Clock, effects: Effects) -> Sequence[Candle]:
+    """Return the closed bars that a page shows, each made of its parts if it has some. Rows that are no bars are
+    refused."""
+    good = []
+    for row in page.rows:
+        if row.open_time + state.part_ms > page.asked_at - clock.error_ms:
+            live.counts["rows of open bars"] += 1
+        elif fault := _fault(row, state.part_ms):
+            if row.open_time >= state.next_open:
+                _refuse(state, row, *fault, effects)
+        else:
+            good.append(row)
+    return good if state.parts == 1 else joined(good, state.series.interval_ms, state.part_ms)
 
 
 def _passes(state: SeriesState, opened: int, page: Page, effects: Effects) -> bool:
@@ -203,6 +217,7 @@ def _passes(state: SeriesState, opened: int, page: Page, effects: Effects) -> bo
         usual = "history_ended"
     interval = state.series.interval_ms
     slots = range(state.next_open, opened, interval)
+    lacking = "" if state.parts == 1 else f", or without one of the {state.parts} bars that make one"
     for reason, run in groupby(slots, key=lambda slot: state.spoiled.get(slot, usual)):
         absent = list(run)
         hole = BarsAbsent(
@@ -213,7 +228,7 @@ def _passes(state: SeriesState, opened: int, page: Page, effects: Effects) -> bo
             count=len(absent),
             reason=reason,
             policy=state.rules.policy,
-            detail=f"{gap.pages} pages went on at {opened} without them",
+            detail=f"{gap.pages} pages went on at {opened} without them{lacking}",
             at=page.at,
         )
         effects.events.append((state.series.symbol, hole))

@@ -8,7 +8,8 @@ import anyio
 
 from services.feed.live import core, health
 from services.feed.live.client import ClosedError, ExchangeClient
-from services.feed.live.state import Effects, Live, LiveSeries, Page, Read, Rules, SeriesState, StoppedError
+from services.feed.live.parts import part_of
+from services.feed.live.state import OVERLAP, Effects, Live, LiveSeries, Page, Read, Rules, SeriesState, StoppedError
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
 from shared.exchanges import BusyError, UnreachableError
@@ -67,6 +68,7 @@ class Exchange:
         """Watch until ``stop``."""
         try:
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._report_waiting)
                 await self._start(history)
                 tasks.start_soon(self._read_clock)
                 tasks.start_soon(self._read_listings)
@@ -97,16 +99,30 @@ class Exchange:
                 raise StoppedError
         self._writer.begin(self._name, history, self.now())
         for state in self._live.of(self._name):
-            interval = interval_text(state.series.interval_ms)
-            if interval not in self._client.intervals():
-                raise SourceError(
-                    f"{self._name} has no bars of {interval} for {state.series.market}; it has"
-                    f" {', '.join(self._client.intervals())}"
-                )
+            state.part_ms = self._part(state.series)
         await self._list()
         if all(state.stopped for state in self._live.of(self._name)):
             stopped = ", ".join(state.series.market for state in self._live.of(self._name))
             raise SourceError(f"{self._name} trades none of {stopped}; see `conclave feed events`")
+
+    def _part(self, series: LiveSeries) -> int:
+        """Return the interval of the rows that make the bars of a series. Raises ``SourceError`` if the exchange has
+        none that does."""
+        part, interval = part_of(series.interval_ms, self._client.intervals()), interval_text(series.interval_ms)
+        if part is None:
+            raise SourceError(
+                f"{self._name} has no bars of {interval} for {series.market}, and none of which these can be made; it"
+                f" has {', '.join(self._client.intervals())}"
+            )
+        needed, most = (OVERLAP + 2) * (series.interval_ms // part), self._rules.page
+        if needed > most:
+            raise SourceError(
+                f"{self._name} has no bars of {interval} for {series.market}, and of {interval_text(part)} it would"
+                f" take {needed} at once, of at most {most}; it has {', '.join(self._client.intervals())}"
+            )
+        if part != series.interval_ms:
+            _log.info("%s has no bars of %s: they are made of %s", self._name, interval, interval_text(part))
+        return part
 
     async def _measure(self) -> bool:
         """Measure the clock. Return false if there was no answer, or it took so long that it says little."""
@@ -146,6 +162,11 @@ class Exchange:
         while not self._stop.is_set():
             await self.pause(CLOCK_MS * random.uniform(0.9, 1.0))
             await self._measure()
+
+    async def _report_waiting(self) -> None:
+        while not self._stop.is_set():
+            await self.pause(BUSY_MS)
+            await self._writer.write(health.lasting(self._live, self._name, self.now()))
 
     async def _read_listings(self) -> None:
         while not self._stop.is_set():

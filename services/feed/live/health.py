@@ -1,8 +1,16 @@
 """Fold what happens to an exchange besides its bars: interruptions, its clock, the symbols that it lists. Pure."""
 
-from typing import Final
+from typing import Final, Literal
 
-from schemas.venue import ClockMeasured, FeedInterrupted, Interruption, StopReason, SymbolResumed, SymbolStopped
+from schemas.venue import (
+    ClockMeasured,
+    FeedInterrupted,
+    FeedWaiting,
+    Interruption,
+    StopReason,
+    SymbolResumed,
+    SymbolStopped,
+)
 from services.feed.live.core import usable
 from services.feed.live.state import Effects, Episode, Live, Rules, SeriesState
 
@@ -11,6 +19,8 @@ DAILY_MS: Final = 23 * 3_600_000
 ANNOUNCED: Final = frozenset({1001, 1012, 1013})
 """Closing codes of WebSocket by which a server says that it goes away, restarts, or is busy (RFC 6455, IANA)."""
 MOVED_MS: Final = 1_000
+LASTING_MS: Final = 60_000
+"""An exchange that does not answer for so long is reported before it answers again."""
 
 
 def interrupted(live: Live, exchange: str, cause: Interruption, at: int, detail: str, *, routine: bool = False) -> None:
@@ -21,6 +31,7 @@ def interrupted(live: Live, exchange: str, cause: Interruption, at: int, detail:
 def restored(live: Live, exchange: str, cause: Interruption, at: int) -> Effects:
     """Report an interruption that is over; nothing if there was none."""
     episode = live.episodes.pop((exchange, cause), None)
+    live.waiting.discard((exchange, cause))
     if episode is None:
         return Effects()
     over = FeedInterrupted(
@@ -33,6 +44,22 @@ def restored(live: Live, exchange: str, cause: Interruption, at: int) -> Effects
         detail=episode.detail[:2000],
     )
     return Effects(events=[("", over)])
+
+
+def lasting(live: Live, exchange: str, at: int) -> Effects:
+    """Report, once each, the interruptions of REST that have lasted for ``LASTING_MS``."""
+    effects = Effects()
+    causes: tuple[Literal["unreachable", "rate_limited"], ...] = ("unreachable", "rate_limited")
+    for cause in causes:
+        episode = live.episodes.get((exchange, cause))
+        if episode is None or (exchange, cause) in live.waiting or at - episode.began < LASTING_MS:
+            continue
+        live.waiting.add((exchange, cause))
+        waiting = FeedWaiting(
+            exchange=exchange, cause=cause, began=episode.began, detail=episode.detail[:2000], at=max(at, 0)
+        )
+        effects.events.append(("", waiting))
+    return effects
 
 
 def is_routine(code: int | None, open_ms: int) -> bool:

@@ -97,6 +97,9 @@ class Gap:
 class SeriesState:
     """One series. ``next_open`` opens the next bar to publish; the bars before it that are known are in ``recent``.
 
+    ``part_ms``: the interval of the rows that are asked for. It is shorter than the series' own if the exchange does
+    not have that (``services.feed.live.parts``).
+
     ``streamed``: the open time of the newest row of the stream; bars before it are closed. ``subscribed_at``: since
     when the stream should show rows. ``read_at``: no page is asked for earlier. ``fruitless``: pages in a row without
     the next bar. ``refused``: rows that became dead letters, so that they do so once. ``spoiled``: why a slot has no
@@ -105,6 +108,7 @@ class SeriesState:
     series: LiveSeries
     rules: Rules
     next_open: int
+    part_ms: int
     recent: dict[int, BarClosed] = field(default_factory=dict)
     streamed: int = -1
     subscribed_at: int | None = None
@@ -117,6 +121,11 @@ class SeriesState:
     spoiled: dict[int, HoleReason] = field(default_factory=dict)
     stopped: StopReason | None = None
     silent_since: int | None = None
+
+    @property
+    def parts(self) -> int:
+        """How many rows make a bar."""
+        return self.series.interval_ms // self.part_ms
 
     def missing_bars(self, at: int) -> int:
         """Return how many closed bars have not been published at ``at``."""
@@ -143,11 +152,13 @@ class Episode(NamedTuple):
 
 @dataclass
 class Live:
-    """The state of all exchanges. ``counts`` says how often what happened, for people."""
+    """The state of all exchanges. ``counts`` says how often what happened, for people. ``waiting``: the interruptions
+    that were reported while they lasted."""
 
     series: dict[LiveSeries, SeriesState] = field(default_factory=dict)
     clocks: dict[str, Clock] = field(default_factory=dict)
     episodes: dict[tuple[str, Interruption], Episode] = field(default_factory=dict)
+    waiting: set[tuple[str, Interruption]] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
     def of(self, exchange: str) -> list[SeriesState]:

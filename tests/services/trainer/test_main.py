@@ -185,6 +185,7 @@ async def test_shadowing_is_left_to_people_if_the_policy_asks_for_it(site: Site)
     assert (await site.control.state()).models == {}
 
 
+@pytest.mark.long
 async def test_trained_again_it_has_the_same_digest(site: Site) -> None:
     job = await site.until_ended(await site.ask())
     assert isinstance(job.ended, TrainingCompleted)
@@ -219,6 +220,7 @@ async def test_vectors_of_another_set_are_no_data(site: Site) -> None:
     assert "no vector of user-18" in job.ended.evidence
 
 
+@pytest.mark.long
 async def test_an_artifact_that_is_not_sane_is_refused_if_the_policy_asks_for_it(site: Site) -> None:
     await site.control.issue(SetTrainingPolicy(sanity="refuse"), **WHY)
     job = await site.until_ended(await site.ask(structs.replace(RECIPE, hold=0.9)))
@@ -235,6 +237,7 @@ async def test_a_full_disk_fails_the_job_before_it_starts(site: Site) -> None:
     assert (job.ended.reason, "asks for 1e+09; make room" in job.ended.detail) == ("out_of_disk", True)
 
 
+@pytest.mark.long
 async def test_given_a_disk_that_refuses_when_a_job_starts_or_ends_then_it_fails_and_the_trainer_goes_on(
     site: Site,
 ) -> None:
@@ -285,6 +288,7 @@ async def test_decay_of_a_champion_is_a_cause_once(site: Site) -> None:
     assert job.request.recipe == RECIPE
 
 
+@pytest.mark.long
 async def test_a_job_whose_trainer_stopped_is_started_again_from_the_same_positions(site: Site) -> None:
     slow = complete(family_named("xgboost"), {"rounds": 600, "patience": 600})
     asked = await site.ask(structs.replace(RECIPE, family="xgboost", params=slow))

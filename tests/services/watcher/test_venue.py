@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.documentation.examples.venue import venue
-from schemas.venue import BarsAbsent, ClockMeasured, FeedInterrupted
+from schemas.venue import BarsAbsent, ClockMeasured, FeedInterrupted, FeedWaiting
 from services.watcher.alerts import ALERTS
+from services.watcher.core import observe
+from services.watcher.state import State
 from services.watcher.text import describe
 
 EVENTS: dict[type, Any] = {type(each.envelope.event): each.envelope.event for each in venue()}
@@ -33,3 +35,17 @@ def test_an_interval_without_trades_is_no_notice_and_a_clock_is_one_while_no_bar
     described = describe(replace(EVENTS[ClockMeasured], usable=False, offset_ms=-9_000))
     assert described is not None
     assert described[0] == "exchange-clock"
+
+
+@pytest.mark.parametrize("over", [replace(EVENTS[FeedInterrupted], cause="unreachable"), EVENTS[ClockMeasured]])
+def test_an_exchange_that_does_not_answer_is_an_alert_while_it_lasts_until_it_answers_or_the_feed_starts_again(
+    over: Any,
+) -> None:
+    state = State()
+    (raised,) = observe(state, EVENTS[FeedWaiting], 0, 100_000)
+    assert (raised.alert, raised.kind, raised.subject) == ("exchange-waiting", "raised", "binance")
+    assert observe(state, EVENTS[FeedWaiting], 0, 160_000) == []
+    assert observe(state, replace(EVENTS[FeedInterrupted], cause="disconnected", routine=True), 0, 170_000) == []
+    (resolved,) = observe(state, over, 0, 220_000)
+    assert (resolved.alert, resolved.kind) == ("exchange-waiting", "resolved")
+    assert observe(state, over, 0, 230_000) == []
