@@ -72,7 +72,7 @@ class BotServer:
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Wait for a condition."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not true():
                 await asyncio.sleep(0.005)
 
