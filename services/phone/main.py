@@ -77,7 +77,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
             tasks.start_soon(bot.receive)
             tasks.start_soon(bot.send)
             loop.ready()
-            _log.info("the bot answers %d persons", len(actors))
+            _log.info("the bot answers %d chats", len(actors))
             await loop.repeat(projection.turn, 0.0, stop)
             tasks.cancel_scope.cancel()
         projection.save()

@@ -193,7 +193,7 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             if settings.observatory.port:
                 click.echo(missing_observatory() or f"look at it in a browser: {address_of(settings.observatory)}")
             if settings.phone.persons:
-                click.echo(missing_phone(settings) or f"the bot answers {len(settings.phone.persons)} persons")
+                click.echo(missing_phone(settings) or f"the bot answers {len(settings.phone.persons)} chats")
             if with_feed:
                 supervisor.add(_child("feed", ["run", "feed"], chosen, finishes=True))
 
