@@ -10,6 +10,7 @@ import numpy as np
 
 from schemas.training import Recipe
 from shared.families import complete, family_named
+from shared.families.windows import CutWindows
 from shared.features import SETS
 from shared.training.fitting import Prepared, cut
 from shared.training.series import Float32s, Table
@@ -57,7 +58,7 @@ def prepared(past: Past, seed: int = 1) -> Prepared:
     time = np.repeat(np.arange(count, dtype=np.int64) * HOUR, symbols)
     wins = random.random(len(rows)) < past.wins
     z = np.where(wins, 1.0, -1.0) * random.uniform(0.5, 2.0, len(rows))
-    table = Table(windows, time, time + HOUR, z, np.tile(np.arange(symbols), count))
+    table = Table(CutWindows.separate(windows), time, time + HOUR, z, np.tile(np.arange(symbols), count))
     return cut(table, SET, past.recipe, HOUR // 100)  # the embargo is in bars of the sequence, which spans no time
 
 

@@ -115,7 +115,7 @@ class Floor(NamedTuple):
 def trading(folder: Path) -> Iterator[Floor]:
     """Run server, voter and writer until the end of the block."""
     port = free_port()
-    with EmbeddedServer(folder / "server", port=port, die_with_parent=True) as server:
+    with EmbeddedServer(folder / "var" / "redis", port=port, die_with_parent=True) as server:
         settings = folder / "conclave.toml"
         settings.write_text(f'[redis]\nurl = "{server.url}"\n\n[installation]\nstate = "{folder / "var"}"\n')
         anyio.run(_prepare, server.url)

@@ -201,11 +201,12 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
 
     ``schedule_hours``: the time from one training request for a voting model to the next (0: no schedule).
     ``on_drift``, ``on_decay``: whether ``InputsDrifted`` and ``SkillDecayed`` cause requests. ``cooldown_hours``: the
-    shortest time between two requests for one model. ``budget``: the most jobs in seven days, for all models together.
-    ``window_days``: the span of the training data. ``rows``: the fewest labelled rows. ``shadow``: whether an accepted
-    candidate is put in shadow. ``sanity``: whether an artifact that fails the fixed sanity checks is refused, or the
-    checks are only reported. ``revised_bars``: whether labels are computed from the later content of bars that their
-    exchange changed after their close; if not, from the first, on which decisions were made."""
+    shortest time from a request for a model to the next automatic one. ``budget``: the most jobs in seven days, for
+    all models together. ``window_days``: the span of the training data. ``rows``: the fewest labelled rows.
+    ``shadow``: whether an accepted candidate is put in shadow. ``sanity``: whether an artifact that fails the fixed
+    sanity checks is refused, or the checks are only reported. ``revised_bars``: whether labels are computed from the
+    later content of bars that their exchange changed after their close; if not, from the first, on which decisions
+    were made."""
 
     schedule_hours: Annotated[int, Meta(ge=0, le=87_600)] = 168
     window_days: Annotated[int, Meta(ge=1, le=3_650)] = 30

@@ -32,7 +32,7 @@ class TrainingRequested(Struct, frozen=True, tag="training.requested"):
 
     ``evidence`` is the id of the event on ``gates`` that is the cause, for ``drift`` and ``decay``. The data are the
     last ``window_ms`` up to and including the bar ``until`` (open time; None: the newest when the job starts), of
-    ``symbols`` (empty: all). ``forced``: cooldown and budget do not apply. ``revised_bars``: labels are computed from
+    ``symbols`` (empty: all). ``forced``: the budget does not apply. ``revised_bars``: labels are computed from
     the later content of bars that their exchange changed (``BarRevised``); vectors stay those that were served."""
 
     model: Name

@@ -29,6 +29,7 @@ CLEAN: Final = [
     "shared/audit",
     "shared/bars",
     "shared/control",
+    "shared/doctor",
     "shared/families",
     "shared/features",
     "shared/gates",

@@ -2,7 +2,6 @@
 
 import logging
 import socket
-from pathlib import Path
 
 import anyio
 
@@ -10,18 +9,14 @@ from schemas.codec import encode
 from schemas.operations import StorageRecovered
 from services.archiver.core import GROUP
 from services.archiver.sealing import ArchiveError, run_round
-from shared.archive.store import SegmentStore, open_store
+from shared.archive.installed import store_of
+from shared.archive.store import open_store
 from shared.log import Commit
 from shared.log.admin import opened_whole
 from shared.runtime.loop import Loop, opened_loop
 from shared.settings import Settings, redis_url_with_password
 
 _log = logging.getLogger(GROUP)
-
-
-def store_of(settings: Settings) -> SegmentStore:
-    """Return the archive of this installation."""
-    return open_store(settings.archive.path or Path(settings.installation.state) / "archive")
 
 
 async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False) -> None:

@@ -55,7 +55,8 @@ def _interruptible() -> Iterator[None]:
     _seen.clear()
     former = signal.signal(signal.SIGINT, _interrupt)
     try:
-        yield
+        with _interrupt_first():
+            yield
     finally:
         signal.signal(signal.SIGINT, former)
 
@@ -77,10 +78,22 @@ def check_interrupt() -> None:
 
 
 @contextmanager
+def _interrupt_first() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` in place of an error that follows it: a library written in C may lose the interrupt
+    in a callback, and then miss what the callback should have done."""
+    try:
+        yield
+    except Exception:
+        check_interrupt()
+        raise
+
+
+@contextmanager
 def ended_by_interrupt(sentence: str) -> Iterator[None]:
     """Print a sentence at Ctrl-C, and end with the exit code of that signal."""
     try:
-        yield
+        with _interrupt_first():
+            yield
     except KeyboardInterrupt:
         click.echo(f"interrupted: {sentence}", err=True)
         raise SystemExit(INTERRUPTED) from None

@@ -1,13 +1,16 @@
 """Show the result of a command as a table on the terminal, or as one line of JSON (``-o json``)."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import click
 import msgspec
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from services.console.layout import fitted, longest_word, wrapped
 from shared.log.events import Unreadable
 from shared.report.tables import TextTable
 
@@ -46,7 +49,8 @@ def echo_unreadable(unreadable: Unreadable) -> None:
 
 class Terminal(Console):
     """Shows strings as they are written: a reason, a path or a name may have brackets, colons and escapes, which mean
-    nothing here. What has colours is a ``Text``."""
+    nothing here. What has colours is a ``Text``. No word is cut at the width of the terminal, in a table or out of one
+    (``services.console.layout``)."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False)
@@ -54,6 +58,23 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """See ``Console``."""
         return super().render_str(printable(text, keep="\n\t"), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See ``Console``."""
+        chosen = options or self.options
+        if isinstance(renderable, Table):
+            for part in fitted(self, chosen, renderable) or (renderable,):
+                yield from super().render(part, chosen) if isinstance(part, Table) else self.render(part, chosen)
+        elif isinstance(renderable, Text) and not (chosen.no_wrap or renderable.no_wrap):
+            too_wide = longest_word(renderable) > chosen.max_width
+            for line in wrapped(renderable, chosen.max_width) if too_wide else (renderable,):
+                yield from super().render(line, chosen)
+        else:
+            yield from super().render(renderable, chosen)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See ``Console``. A line that is longer than the terminal is wide is not cut."""
+        super().print(*objects, **{"crop": False, **options})
 
 
 def terminal(*, stderr: bool = False) -> Console:

@@ -31,15 +31,21 @@ _log = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """The result of a run of the feed: bars sent, rows refused, and bars skipped because ``market`` had them."""
+    """The result of a run of the feed: bars sent, rows refused, and bars skipped because ``market`` had them.
+    ``before``: rows at the start of the source that an earlier run handled."""
 
     sent: int = 0
     refused: int = 0
     skipped: int = 0
+    before: int = 0
 
     def plus(self, handled: core.Handled) -> "Counts":
         """Return these counts plus those of more rows."""
-        return Counts(self.sent + handled.sent, self.refused + handled.refused, self.skipped + handled.skipped)
+        return self._replace(
+            sent=self.sent + handled.sent,
+            refused=self.refused + handled.refused,
+            skipped=self.skipped + handled.skipped,
+        )
 
 
 async def feed(
@@ -102,7 +108,7 @@ class _Run:
         self.sample = sample
         self.backlog = Backlog(loop.log, window, len(states))
         self.committed = [state.rows for state in states]
-        self.counts = Counts()
+        self.counts = Counts(before=min(self.committed))
 
     async def again(self, source: BarSource, left: Collection[bytes]) -> "_Run":
         """Return the run that goes on with what the server has, after it lost its last writes. Raise ``LogTruncated``

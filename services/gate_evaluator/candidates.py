@@ -13,6 +13,7 @@ from services.gate_evaluator.money import PairedMoney, trade
 from shared.control.state import Past
 from shared.gates import classic, default, evidence
 from shared.gates.classic import ClassicPolicy, Tally
+from shared.gates.critical import LiveBars
 from shared.gates.evidence import Evidence
 from shared.gates.policies import Policy
 from shared.gates.policy import DefaultPolicy
@@ -30,7 +31,8 @@ class Candidate(Struct, array_like=True):
     """The evidence about one artifact. ``version``: the newest configuration that it was scored under. ``overall``: the
     last verdict written, and ``written_at`` the number of scores at that time. ``label``: its horizon (bars), threshold
     and interval (ms). ``money``: the accounts of candidate and champion; None if the first score records no prices. The
-    gate ``money`` then compares returns of single predictions throughout, so that two measures are not mixed."""
+    gate ``money`` then compares returns of single predictions throughout, so that two measures are not mixed.
+    ``live_since`` and ``live_until``: its first and newest live bar."""
 
     key: Key
     version: int
@@ -45,6 +47,8 @@ class Candidate(Struct, array_like=True):
     written_at: int = 0
     label: tuple[int, float, int] = (0, 0.0, 0)
     money: PairedMoney | None = None
+    live_since: int = -1
+    live_until: int = -1
 
 
 def initial(
@@ -83,6 +87,10 @@ def evolve(candidate: Candidate, score: PredictionScored, event: str, past: Past
     candidate.scores += 1
     candidate.since = score.open_time if candidate.since < 0 else min(candidate.since, score.open_time)
     candidate.until = max(candidate.until, score.open_time)
+    if score.origin == "live":
+        earlier = min(candidate.live_since, score.open_time)
+        candidate.live_since = score.open_time if candidate.live_since < 0 else earlier
+        candidate.live_until = max(candidate.live_until, score.open_time)
     candidate.first_score = candidate.first_score or event
     candidate.last_score = event
 
@@ -93,9 +101,9 @@ def fail(candidate: Candidate) -> None:
         evidence.fail(candidate.evidence)
 
 
-def judge(candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str, float]) -> Judgement:
-    """Return the judgement by a policy. Changes nothing. ``latest``: the newest bar in any score; ``rivals``: the claim
-    of each candidate for the same model."""
+def judge(candidate: Candidate, policy: Policy, newest: int, rivals: Mapping[str, float]) -> Judgement:
+    """Return the judgement by a policy. Changes nothing. ``newest``: the newest live bar in any score; ``rivals``: the
+    claim of each candidate for the same model."""
     if policy.fault:
         unusable = gate("policy", "inconclusive", 0, 0, 0, "critical", detail=policy.fault)
         return Judgement("inconclusive", (unusable,), 0.0, "correct the gate policy")
@@ -104,7 +112,8 @@ def judge(candidate: Candidate, policy: Policy, latest: int, rivals: Mapping[str
         return classic.judge(candidate.tally, rules)
     assert candidate.evidence is not None
     limits = policy.thresholds if isinstance(policy.thresholds, DefaultPolicy) else DefaultPolicy()
-    return default.judge(candidate.evidence, limits, latest=latest, rivals=rivals if len(rivals) > 1 else None)
+    live = LiveBars(candidate.live_since, candidate.live_until, newest)
+    return default.judge(candidate.evidence, limits, live=live, rivals=rivals if len(rivals) > 1 else None)
 
 
 def claim(candidate: Candidate) -> float | None:

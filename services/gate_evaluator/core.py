@@ -173,6 +173,8 @@ def _handle_score(state: State, envelope: Envelope[Any]) -> Iterator[Encoded]:
     match envelope.event:
         case PredictionScored() as score:
             state.memory.latest = max(state.memory.latest, score.open_time)
+            if score.origin == "live":
+                state.memory.live_latest = max(state.memory.live_latest, score.open_time)
             yield from _judge(state, envelope)
             yield from guard_actions.observe(state, envelope)
             if score.role == "voting":

@@ -43,7 +43,7 @@ def conclude(state: State, envelope: Envelope[Any], guard: ChampionGuard) -> Ite
     if guard.seen % guard_state.CHECK_EVERY:
         return
     in_force = state.in_force
-    findings = guard_state.findings(guard, state.memory.latest, in_force.partitions)
+    findings = guard_state.findings(guard, state.memory.live_latest, in_force.partitions)
     worst = max(findings, key=lambda finding: SEVERITY[finding.stage])
     if SEVERITY[worst.stage] > SEVERITY[guard.stage]:
         guard.stage = worst.stage

@@ -21,7 +21,8 @@ CONFIRM_BLOCKS: Final = 10
 class ChampionGuard(Struct, array_like=True):
     """The champion ``artifact``, which replaced ``former`` in configuration ``version``. ``waiting`` and
     ``former_waiting`` have the scores of each, by ``<open time> <symbol>``, whose counterpart was not read yet.
-    ``seen`` counts the scores of both and the failures of the champion. ``stage``: the most severe that was written."""
+    ``seen`` counts the scores of both and the failures of the champion. ``stage``: the most severe that was written.
+    ``live_until``: the champion's newest live bar."""
 
     model: str
     artifact: str
@@ -34,6 +35,7 @@ class ChampionGuard(Struct, array_like=True):
     last_score: str = ""
     waiting: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     former_waiting: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    live_until: int = -1
 
 
 def initial(model: str, artifact: str, former: str, version: int, score: PredictionScored) -> ChampionGuard:
@@ -55,6 +57,8 @@ def evolve(state: ChampionGuard, score: PredictionScored, event: str) -> None:
             del state.former_waiting[next(iter(state.former_waiting))]
         return
     state.last_score = event
+    if score.origin == "live":
+        state.live_until = max(state.live_until, score.open_time)
     if name in state.former_waiting:
         _fold(state, row_of(score), state.former_waiting.pop(name))
         return
@@ -69,12 +73,13 @@ def fail(state: ChampionGuard) -> None:
     guard.fail(state.guard)
 
 
-def findings(state: ChampionGuard, latest: int, partitions: int = 1) -> tuple[Finding, ...]:
-    """Return the result of every check. ``latest``: the newest bar in any score. With several ``partitions`` each
+def findings(state: ChampionGuard, newest: int, partitions: int = 1) -> tuple[Finding, ...]:
+    """Return the result of every check. ``newest``: the newest live bar in any score. With several ``partitions`` each
     evaluator can raise the alarm, so the thresholds are multiplied by their number."""
     several = max(1, partitions)
     thresholds = {"demote_at": DEFAULT_GUARD.demote_at * several, "rollback_at": DEFAULT_GUARD.rollback_at * several}
-    return guard.findings(state.guard, structs.replace(DEFAULT_GUARD, **thresholds), latest)
+    lag_ms = newest - state.live_until if state.live_until >= 0 else None
+    return guard.findings(state.guard, structs.replace(DEFAULT_GUARD, **thresholds), lag_ms)
 
 
 def _fold(state: ChampionGuard, row: Row, former: tuple[float, float, float] | None) -> None:

@@ -23,10 +23,10 @@ POLICIES_KEPT: Final = 64
 
 
 class Memory(Struct, array_like=True):
-    """The content of the memo. ``latest``: the newest bar in any score. ``candidates`` and ``input_drifts`` by
-    artifact, ``guards`` and ``decays`` by model. ``version``: the newest stamp on ``scores``; ``features_version``: the
-    newest on ``features``. ``dropped``: for each artifact that left its shadow run and is not retired, how many scores
-    of evidence were dropped."""
+    """The content of the memo. ``latest``: the newest bar in any score; ``live_latest``: the newest live one.
+    ``candidates`` and ``input_drifts`` by artifact, ``guards`` and ``decays`` by model. ``version``: the newest stamp
+    on ``scores``; ``features_version``: the newest on ``features``. ``dropped``: for each artifact that left its shadow
+    run and is not retired, how many scores of evidence were dropped."""
 
     latest: int = -1
     candidates: dict[str, Candidate] = field(default_factory=dict)
@@ -38,6 +38,7 @@ class Memory(Struct, array_like=True):
     version: int = 0
     features_version: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    live_latest: int = -1
 
     @classmethod
     def read(cls, memo: bytes) -> "Memory":
@@ -127,7 +128,7 @@ class State:
         """Return the present judgement of a candidate. Raises ``KeyError`` if it has no score that counts."""
         candidate = self.memory.candidates[artifact]
         rivals = self.rivals(candidate.key.model)
-        return candidates.judge(candidate, self.policy(candidate.version), self.memory.latest, rivals)
+        return candidates.judge(candidate, self.policy(candidate.version), self.memory.live_latest, rivals)
 
     def index_input_drifts(self) -> None:
         """Group the input drifts of the artifacts that are active under the newest stamp on ``features`` by feature

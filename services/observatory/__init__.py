@@ -4,7 +4,8 @@ Reads
     ``control`` and ``training``; ``market``, ``decisions``, ``orders``, ``scores``, ``gates``, ``readiness``, ``dead``,
     ``alarms`` and ``venue`` of all partitions; the position, lag and lease of every consumer group. For one decision
     that a person asks for also entries of ``features``, ``predictions`` and ``intents`` around it, at known places.
-    No request reads a stream from its beginning.
+    No request reads a stream from its beginning, but for a what-if, which a child process computes. For the doctor
+    the server, the disk of the state folder and the archive are asked.
 Writes
     Nothing to the log; its Redis user may not.
 Remembers

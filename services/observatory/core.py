@@ -5,22 +5,24 @@ notice never differ. The evidence about models is the fold of the shadow report 
 partition, as verdicts are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from schemas.codec import Envelope
 from schemas.control import CommandRecorded
 from schemas.decisions import BallotLate, DecisionMade
 from schemas.gates import VerdictReached
 from schemas.market import BarClosed
-from schemas.operations import AlarmEvent, DeadLetter
+from schemas.operations import AlarmEvent
 from schemas.orders import IntentRefused, OrderEnded, OrderFilled, OrderPlaced
 from schemas.readiness import ArtifactReady
 from schemas.scores import ScoreEvent
 from schemas.venue import BarsAbsent
+from services.observatory.jobs import ObservedJob, note_job
 from services.observatory.journal import (
     INDEXED,
     DeadLetters,
@@ -62,7 +64,7 @@ class State(Struct):
 
     ``verdicts``, ``workers``: by artifact and partition. ``versions``: the decisions under each version. ``index``: the
     entry of a verdict or load by its event id. ``trained``: the last entry of ``training`` about an artifact.
-    ``read``: how many events of each stream were folded."""
+    ``jobs``: the newest training jobs. ``read``: how many events of each stream were folded."""
 
     policy: DefaultPolicy = DefaultPolicy()
     series: dict[str, SeriesState] = field(default_factory=dict)
@@ -76,20 +78,47 @@ class State(Struct):
     notices: list[Notice] = field(default_factory=list)
     index: dict[str, str] = field(default_factory=dict)
     trained: dict[str, str] = field(default_factory=dict)
+    jobs: dict[str, ObservedJob] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
 
 
 _decode: Final = msgspec.msgpack.Decoder(State).decode
+_series: Final = msgspec.msgpack.Decoder(SeriesState).decode
+LENGTH: Final = 4
+"""Bytes before each piece of a snapshot that say how long it is."""
 
 
-def initial(snapshot: bytes = b"", policy: DefaultPolicy | None = None) -> State:
+def initial(snapshot: bytes | memoryview = b"", policy: DefaultPolicy | None = None) -> State:
     """Return the state of a snapshot; an empty one without. Raises a decoding error of msgspec."""
-    return _decode(snapshot) if snapshot else State(policy=policy or DefaultPolicy())
+    if not snapshot:
+        return State(policy=policy or DefaultPolicy())
+    first, *others = _split(memoryview(snapshot))
+    state = _decode(first)
+    for each in map(_series, others):
+        state.series[each.name] = each
+    return state
+
+
+def _split(snapshot: memoryview) -> Iterator[memoryview]:
+    while len(snapshot):
+        end = LENGTH + int.from_bytes(snapshot[:LENGTH])
+        if end > len(snapshot):
+            raise msgspec.DecodeError(f"a piece of {end} bytes was expected, {len(snapshot)} are left")
+        yield snapshot[LENGTH:end]
+        snapshot = snapshot[end:]
 
 
 def snapshot(state: State) -> bytes:
     """Return the state as bytes."""
-    return msgspec.msgpack.encode(state)
+    return b"".join(pieces(state))
+
+
+def pieces(state: State) -> Iterator[bytes]:
+    """Return the state as bytes, piece by piece. It is the state at this call: events that are applied while pieces
+    are taken are in none of them. All of it can be a hundred megabytes, of which a piece is one series."""
+    first = msgspec.msgpack.encode(structs.replace(state, series={}))
+    copies = [series.copy() for series in state.series.values()]
+    return (len(piece).to_bytes(LENGTH) + piece for piece in chain([first], map(msgspec.msgpack.encode, copies)))
 
 
 def apply(state: State, place: StreamKey, entry: str, envelope: Envelope[Any]) -> str:
@@ -126,6 +155,7 @@ def apply(state: State, place: StreamKey, entry: str, envelope: Envelope[Any]) -
                 put_newest(state.index, envelope.id.hex(), f"{partition} {entry}", INDEXED)
             note_worker(state.workers, partition, event)
         case "training":
+            note_job(state.jobs, envelope)
             if (artifact := artifact_of(event)) is not None:
                 put_newest(state.trained, artifact, entry, INDEXED)
         case "venue":
@@ -135,8 +165,8 @@ def apply(state: State, place: StreamKey, entry: str, envelope: Envelope[Any]) -
                 series = state.series.get(name) or _started(state, name, event, partition)
                 add_holes(series, event)
                 changed = name
-        case "dead" if isinstance(event, DeadLetter):
-            note_letter(state.letters, at, event)
+        case "dead":
+            note_letter(state.letters, envelope.id.hex(), partition, entry, event)
         case _:
             pass
     if place.stream in WATCHED:

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from schemas.common import Origin
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
-from schemas.operations import DeadLetter
+from schemas.operations import DeadEvent, DeadLetter, DeadLetterRetried
 from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady, ReadinessEvent
 from schemas.venue import (
     BarRevised,
@@ -22,6 +22,7 @@ from schemas.venue import (
     SymbolStopped,
     VenueEvent,
 )
+from shared.log.leases import id_order
 
 VERSIONS: Final = 500
 """The newest versions whose decisions are counted."""
@@ -99,13 +100,18 @@ class ExchangeState(Struct):
 
 
 class Letter(Struct, array_like=True):
-    """A dead letter, and when it was written (ms)."""
+    """A dead letter: when it was written (ms), and its event id, partition and entry. ``retried``: by whom and why its
+    input was appended again; empty if it was not."""
 
     at: int
     service: str
     source: str
     reason: str
     detail: str
+    id: str = ""
+    partition: int = 0
+    entry: str = ""
+    retried: str = ""
 
 
 class DeadLetters(Struct):
@@ -187,11 +193,28 @@ def note_exchange(exchanges: dict[str, ExchangeState], event: VenueEvent) -> Non
             exchange.missing += event.count if event.reason != "no_trades" else 0
 
 
-def note_letter(letters: DeadLetters, at: int, letter: DeadLetter) -> None:
-    """Count a dead letter."""
-    letters.count += 1
-    letters.recent.append(Letter(at, letter.service, letter.source[:200], letter.reason, letter.detail[:200]))
-    del letters.recent[:-LETTERS]
+def note_letter(letters: DeadLetters, name: str, partition: int, entry: str, event: DeadEvent) -> None:
+    """Count a dead letter with the event id ``name``, or note that the input of one was appended again."""
+    match event:
+        case DeadLetter():
+            letters.count += 1
+            letters.recent.append(
+                Letter(
+                    at=id_order(entry)[0],
+                    service=event.service,
+                    source=event.source[:200],
+                    reason=event.reason,
+                    detail=event.detail[:200],
+                    id=name,
+                    partition=partition,
+                    entry=entry,
+                )
+            )
+            del letters.recent[:-LETTERS]
+        case DeadLetterRetried():
+            for letter in letters.recent:
+                if letter.id == event.letter:
+                    letter.retried = f"by {event.actor}: {event.reason[:200]}"
 
 
 def put_newest(kept: dict[str, T], key: str, value: T, most: int) -> None:

@@ -37,10 +37,11 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
                 meter=loop.telemetry,
             )
             await projection.begin()
-            site = Site(projection, ArtifactStore(folder / "artifacts"), stop)
+            site = Site(projection, ArtifactStore(folder / "artifacts"), stop, settings)
             server = Server(site, settings.observatory)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, [listening])
+                tasks.start_soon(site.trials.serve)
                 loop.ready()
                 _log.info(
                     "the observatory answers at http://%s:%d", settings.observatory.host, settings.observatory.port
@@ -48,6 +49,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
                 await loop.repeat(projection.turn, 0.0, stop)
                 projection.save()
                 server.should_exit = True
+                site.trials.close()
     finally:
         listening.close()
 

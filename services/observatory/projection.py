@@ -6,7 +6,9 @@ One file holds the projections and the positions up to which they were folded, s
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +45,8 @@ COMPARE_S: Final = 5.0
 SAVE_S: Final = 60.0
 LENGTH: Final = 4
 """Bytes of the file that say how long its head is."""
+SHAPE: Final = 1
+"""What is folded. It changes when streams are folded into more than before, which an older file lacks."""
 REMEMBERED: Final = 10_000
 """Series and topics whose last change is remembered for pages that follow them."""
 _log = logging.getLogger(GROUP)
@@ -51,10 +55,12 @@ _log = logging.getLogger(GROUP)
 class Kept(Struct):
     """What ``observatory.bin`` begins with; the state of the core follows, encoded, to the end of the file.
 
-    ``log_id``: the installation. ``positions``: the last entry read, by stream."""
+    ``log_id``: the installation. ``positions``: the last entry read, by stream. ``shape``: the ``SHAPE`` of the release
+    that wrote it."""
 
     log_id: str = ""
     positions: dict[str, str] = field(default_factory=dict)
+    shape: int = 0
 
 
 class Projection:
@@ -93,6 +99,9 @@ class Projection:
         self._days = days
         self._meter = meter or Telemetry()
         self._storage = storage or Storage(GROUP)
+        self._writer = ThreadPoolExecutor(1, "saving")
+        self._saving: Future[bool] = Future()
+        self._saving.set_result(True)
         self._unreadable = Unreadable()
         self._places: dict[str, StreamKey] = {}
         self._changed: dict[str, int] = {}
@@ -144,7 +153,7 @@ class Projection:
             data = self._file.read_bytes()
             begins = LENGTH + int.from_bytes(data[:LENGTH])
             kept = msgspec.msgpack.decode(data[LENGTH:begins], type=Kept)
-            state = core.initial(data[begins:])
+            state = core.initial(memoryview(data)[begins:])
         except FileNotFoundError:
             return Kept(), None
         except (OSError, *UNDECODABLE) as error:
@@ -152,6 +161,9 @@ class Projection:
             return Kept(), None
         if kept.log_id != self.newest.log_id:
             _log.warning("%s is of another installation, so the streams are read again", self._file)
+            return Kept(), None
+        if kept.shape != SHAPE:
+            _log.info("%s was written by another release, so the streams are read again", self._file)
             return Kept(), None
         return kept, state
 
@@ -171,8 +183,9 @@ class Projection:
             self.unreachable, self.error = self.unreachable or self.now, str(error)
             core.check_server(self.state, self.now, self.error, self.unreachable)
             self.mark("status")
-        if time.monotonic() - self._saved_at > SAVE_S:
-            self.save()
+        if time.monotonic() - self._saved_at > SAVE_S and self._saving.done():
+            self._saving.result()  # raises what is not the disk's fault
+            self._begin_saving()
         self._turned_at = time.monotonic()
 
     async def _fold(self) -> None:
@@ -272,17 +285,26 @@ class Projection:
         return self._waiting
 
     def save(self) -> None:
-        """Replace the file atomically. A disk that fails is logged, and the projections stay in memory."""
-        self._saved_at = time.monotonic()
-        self._storage.attempt(self._file, self._replace)
+        """Replace the file atomically, and wait until that is done. A disk that fails is logged, and the projections
+        stay in memory."""
+        self._begin_saving()
+        self._saving.result()
 
-    def _replace(self) -> None:
-        head = msgspec.msgpack.encode(Kept(self.newest.log_id, self.positions))
+    def _begin_saving(self) -> None:
+        """Begin to replace the file, as of now. A thread encodes and writes piece by piece while events are folded and
+        requests answered: with 500 symbols there is a hundred megabytes."""
+        self._saved_at = time.monotonic()
+        kept = Kept(self.newest.log_id, dict(self.positions), SHAPE)
+        write = partial(self._replace, kept, core.pieces(self.state))
+        self._saving = self._writer.submit(self._storage.attempt, self._file, write)
+
+    def _replace(self, kept: Kept, pieces: Iterable[bytes]) -> None:
+        head = msgspec.msgpack.encode(kept)
         new = self._file.with_suffix(".new")
         with new.open("wb") as file:
             file.write(len(head).to_bytes(LENGTH))
             file.write(head)
-            file.write(core.snapshot(self.state))  # may be a hundred megabytes: not copied once more
+            file.writelines(pieces)
         os.replace(new, self._file)
 
     def _count(self, entries: Sequence[Entry], started: int) -> None:

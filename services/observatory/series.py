@@ -6,7 +6,7 @@ Each stream changes fields of its own. So the result does not depend on the orde
 from typing import Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from schemas.common import Action, Origin
 from schemas.decisions import DecisionMade, IntentStatus
@@ -39,6 +39,10 @@ class Ring(Struct, array_like=True):
         self.size += len(item)
         while len(self.items) > KEPT or (self.size > KEPT_BYTES and len(self.items) > 1):
             self.size -= len(self.items.pop(0))
+
+    def copy(self) -> "Ring":
+        """Return a ring with the same points."""
+        return Ring(list(self.items), self.size)
 
 
 class BarPoint(Struct, array_like=True, frozen=True):
@@ -177,6 +181,17 @@ class SeriesState(Struct):
     def name(self) -> str:
         """Its name in addresses: ``BTCUSDT.60000``, ``BTCUSDT.60000.synthetic``."""
         return name_of(self.symbol, self.interval_ms, synthetic=self.synthetic)
+
+    def copy(self) -> "SeriesState":
+        """Return a series that later events of this one do not change."""
+        return structs.replace(
+            self,
+            bars=self.bars.copy(),
+            decisions=self.decisions.copy(),
+            orders=self.orders.copy(),
+            money=structs.replace(self.money),
+            holes=list(self.holes),
+        )
 
 
 def name_of(symbol: str, interval_ms: int, *, synthetic: bool) -> str:

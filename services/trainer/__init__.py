@@ -11,8 +11,8 @@ Writes
 Remembers
     Its position on ``gates``. All else is the fold of ``training`` (``shared.training.jobs``).
 Refuses
-    A second job at a time. A request within the cooldown or over the budget of the training policy. To train on unfit
-    data, on a nearly full disk, or a family that it cannot train. It never promotes an artifact.
+    A second job at a time. A request over the budget of the training policy, and an automatic one within its cooldown.
+    To train on unfit data, on a nearly full disk, or a family that it cannot train. It never promotes an artifact.
 
 One process serves the whole installation. A job is a child process at the lowest priority, with a limit on its memory
 and one thread; each line that it prints becomes an event. If the trainer stops during a job, the next trainer starts

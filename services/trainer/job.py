@@ -123,7 +123,7 @@ def train(
         return Refusal(*watcher.collapse, trained)
     digest = ArtifactStore(folder / STORE).save(*trained)
     artifact = ArtifactStore(folder / STORE).load(digest)
-    answers = artifact.predict(prepared.table.windows[test])
+    answers = prepared.table.windows.of(test).each(artifact.predict)
     checks, compared = sanity(answers), gains(prepared, answers, recorded.series, champion)
     results = Results(request, report, trained.manifest, watcher.readings, answers, y[test], compared, checks)
     write_report(folder / REPORT, results)

@@ -130,6 +130,6 @@ def zone_for(texts: Sequence[str], name: str, zone: tzinfo | None, local: str) -
 def kind_of(texts: Sequence[str], zone: tzinfo | None) -> str:
     """Return what times are, if they are no whole numbers: text, and whose."""
     first = next((text.strip().strip('"') for text in texts), "")
-    if not first or is_count(first) or first.removesuffix(".0").isdecimal():
+    if not first or is_count(first.removesuffix(".0")):
         return ""
     return "text with a zone" if has_zone(first) else f"text in {zone or 'UTC'}"

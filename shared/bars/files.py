@@ -13,7 +13,7 @@ from shared.bars.responses import Json, recognise_json
 from shared.bars.rows import SourceError
 from shared.bars.tables import FIRST_FEATHER, MAGIC, ArrowTable, recognise_table
 from shared.bars.text import BROKEN, Text, compressed, layout_of, open_binary, text_of
-from shared.bars.times import written_as_calendar
+from shared.bars.times import NO_DATE, written_as_calendar
 
 HEAD: Final = 200
 """The number of lines by which a file without a header is recognised."""
@@ -114,6 +114,12 @@ def probe(path: Path, name: str, stated: Stated, *, backwards: bool = False) -> 
             f"{name}: none of the first {len(chunk.lines)} rows has a readable time: {chunk.raw[0][:200]!r}: {reason}"
         )
     _refuse_calendar(name, chunk.opened[readable].tolist())
+    no_date = next((why for why in chunk.bad.values() if NO_DATE in why), None)
+    if no_date is not None:
+        raise SourceError(
+            f"{name}: its times are read as dates in eight digits, but {no_date}; correct that row, or state the column"
+            " of the time: --columns time=NAME"
+        )
     if reader.has_symbol and not backwards:
         _in_time_order(reader, name)
     if not backwards:

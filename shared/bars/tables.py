@@ -18,7 +18,7 @@ from shared.bars.columns import Layout, Stated
 from shared.bars.headers import by_names
 from shared.bars.rows import SourceError
 from shared.bars.text import number_or_absent
-from shared.bars.times import EARLIEST_S, EARLY, joined, moment, since_1970
+from shared.bars.times import DATE, EARLIEST_S, EARLY, joined, moment, since_1970, whole
 from shared.distribution import install_command
 
 HEAD: Final = 200
@@ -275,9 +275,17 @@ class _Batch:
     def _numbers(self, column: Any, earliest: int) -> NDArray[np.int64]:
         filled = self.pyarrow.compute.fill_null(column.cast(self.pyarrow.int64()), UNREADABLE)
         numbers = np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.int64)
-        for row in np.flatnonzero(numbers < earliest).tolist():
-            self.bad.setdefault(row, f"{_value(column[row])} is not a time: {EARLY}")
-        return np.where(numbers < earliest, UNREADABLE, numbers)
+        early = np.flatnonzero(numbers < earliest).tolist()
+        numbers = np.where(numbers < earliest, UNREADABLE, numbers)
+        for row in early:
+            text = str(_value(column[row]))
+            try:
+                if len(text) != DATE or not whole(text):
+                    raise ValueError(f"{text} is not a time: {EARLY}")
+                numbers[row] = moment(text, self.table.layout.zone)
+            except ValueError as error:
+                self.bad.setdefault(row, str(error))
+        return numbers
 
 
 class _Raw(Sequence[str]):

@@ -17,6 +17,8 @@ _YEAR_FIRST: Final = re.compile(r"(\d{4})([./])(\d{2})\2(\d{2})(?!\d)")
 _CALENDAR: Final = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])(?:[0-5]\d){0,2}")
 _OFFSET: Final = re.compile(r"(?:UTC)?([+-])(\d{1,2})(?::?(\d{2}))?")
 EARLY: Final = "times before 1973-03-03 are not read"
+DATE: Final = len("20210104")
+NO_DATE: Final = "has eight digits, and is no date"
 
 
 def unit_of(number: int) -> str | None:
@@ -34,9 +36,9 @@ def whole(text: str) -> bool:
 def moment(text: str, zone: tzinfo | None = None) -> int:
     """Return a time as a number since 1970: a whole number as it is, text in microseconds.
 
-    Text without a zone is in ``zone``, or else in UTC. Raises ``ValueError``, also for an hour that a zone has twice or
-    not at all."""
-    if whole(text.removeprefix("-")) and len(text) != len("20210104"):
+    A whole number of eight digits is a date. Text without a zone is in ``zone``, or else in UTC. Raises ``ValueError``,
+    also for an hour that a zone has twice or not at all."""
+    if whole(text.removeprefix("-")) and len(text) != DATE:
         if int(text) < EARLIEST_S:
             raise ValueError(f"{text[:50]!r} is not a time: {EARLY}, and whole numbers count from 1970 on")
         return int(text)
@@ -45,6 +47,8 @@ def moment(text: str, zone: tzinfo | None = None) -> int:
     try:
         time = datetime.fromisoformat(_as_iso(text))
     except ValueError:
+        if whole(text):
+            raise ValueError(f"{text!r} {NO_DATE}") from None
         raise ValueError(f"{text[:50]!r} is not a time: expected a whole number or ISO 8601") from None
     return since_1970(time, zone)
 
@@ -74,7 +78,7 @@ def since_1970(time: datetime, zone: tzinfo | None = None) -> int:
 
 def has_zone(text: str) -> bool:
     """Return whether a time needs no zone: it is a whole number, or it has one."""
-    if whole(text) and len(text) != len("20210104"):
+    if whole(text) and len(text) != DATE:
         return True
     try:
         return datetime.fromisoformat(_as_iso(text)).tzinfo is not None
@@ -112,8 +116,11 @@ def _as_iso(text: str) -> str:
 
 
 def _is_whole_float(text: str) -> bool:
-    """Return whether a text such as ``1381017600.0`` or ``1.38e9`` is a whole number of at least nine digits."""
+    """Return whether a text such as ``1381017600.0`` or ``1.38e9`` is a whole number of at least eight digits, and not
+    simply a date in eight digits."""
+    if whole(text) and len(text) == DATE:
+        return False
     try:
-        return text.isascii() and "_" not in text and float(text).is_integer() and float(text) >= EARLIEST_S
+        return text.isascii() and "_" not in text and float(text).is_integer() and float(text) >= 10 ** (DATE - 1)
     except (ValueError, OverflowError):
         return False

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.families.windows import CutWindows
+
 Windows = NDArray[np.float32] | NDArray[np.float64]
 """[N, T, F]: N windows of T vectors of F features, the newest vector last. Float64 where the artifact scales them,
 float32 otherwise."""
@@ -39,9 +41,12 @@ Offset = NDArray[np.float64]
 
 class Sample(NamedTuple):
     """Windows, their classes and their weights. ``offset`` is added to a model's logits before the loss of these rows
-    is computed. A model is served with the offset of the held-out sample."""
+    is computed. A model is served with the offset of the held-out sample.
 
-    x: Windows
+    ``x`` are ``Windows`` or ``CutWindows``. Training gives the latter for windows of several vectors: index them batch
+    by batch, since ``np.asarray(x)`` holds each vector T times."""
+
+    x: Any
     y: Classes
     weight: Weights
     offset: Offset | None = None
@@ -165,8 +170,8 @@ def only_file(files: Files, name: str, family: str) -> bytes:
     return files[name]
 
 
-def last_row(windows: Windows, family: str) -> NDArray[Any]:
+def last_row(windows: Windows | CutWindows, family: str) -> NDArray[Any]:
     """Return windows with T = 1 as [N, F]. Raises ``ValueError`` for longer windows."""
     if windows.shape[1] != 1:
         raise ValueError(f"family {family!r} takes windows of one vector; these have {windows.shape[1]}")
-    return np.ascontiguousarray(windows[:, 0, :])
+    return np.ascontiguousarray(windows[:, 0])

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from shared.families.base import Epoch, Logits, Params, Sample, Watch, Windows, class_shares, shifted
 from shared.families.losses import mean_log_loss
+from shared.families.windows import CutWindows
 
 torch.set_num_threads(1)
 
@@ -41,7 +42,7 @@ class Best(NamedTuple):
     state: dict[str, Tensor]
 
 
-def predict(net: nn.Module, windows: Windows) -> Logits:
+def predict(net: nn.Module, windows: Windows | CutWindows) -> Logits:
     """Return the logits [N, 3] of windows [N, T, F] in float64, computed by torch. Workers use the family's NumPy
     form."""
     with torch.inference_mode():
@@ -99,7 +100,8 @@ def _epochs(
 
 def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params: Params) -> float:
     """Take one optimiser step and return the weighted mean loss before it."""
-    x, y, weight = torch.from_numpy(rows.x.astype(np.float32)), torch.from_numpy(rows.y), torch.from_numpy(rows.weight)
+    x = torch.from_numpy(np.asarray(rows.x, dtype=np.float32))
+    y, weight = torch.from_numpy(rows.y), torch.from_numpy(rows.weight)
     optimiser.zero_grad(set_to_none=True)
     logits = net(x) if rows.offset is None else net(x) + torch.from_numpy(rows.offset.astype(np.float32))
     losses = functional.cross_entropy(logits, y, reduction="none", label_smoothing=params["smoothing"])

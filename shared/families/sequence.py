@@ -27,6 +27,7 @@ from shared.families.base import (
 )
 from shared.families.libraries import library
 from shared.families.tensors import arrays_in, written
+from shared.families.windows import CutWindows
 
 FILE: Final = "weights.safetensors"
 LARGEST: Final = 4096
@@ -137,7 +138,7 @@ class SequenceFamily:
                 _counted(watch, member * epochs, count * epochs),
             )
             served.append(self.serving(learning.arrays_of(net), features, params))
-            _agree(served[-1].logits(held.x), learning.predict(net, held.x), self.name)
+            _agree(_cut(held.x).each(served[-1].logits), learning.predict(net, held.x), self.name)
             kept = max(kept, number)
         return Fitted(Members(tuple(served)), kept, {"torch": str(library("torch").__version__)})
 
@@ -185,6 +186,10 @@ class SequenceFamily:
     def libraries(self) -> dict[str, str]:
         """Return NumPy alone: torch is needed to fit, not to predict."""
         return {"numpy": np.__version__}
+
+
+def _cut(x: Windows | CutWindows) -> CutWindows:
+    return x if isinstance(x, CutWindows) else CutWindows.separate(x)
 
 
 def _agree(served: Logits, trained: Logits, family: str) -> None:

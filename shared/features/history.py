@@ -1,6 +1,7 @@
 """Compute the vectors of a recorded history of one symbol, for training and replay, bit-identical to those served."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
@@ -21,7 +22,8 @@ class FeatureHistory:
     """The vectors that the feature builder publishes for a history.
 
     ``vectors[i]`` is the vector of the given bar ``rows[i]``, with ``bridged[i]`` flat bars in its window. ``warming``,
-    ``gap`` and ``undefined`` count the bars that have no vector, by reason.
+    ``gap`` and ``undefined`` count the bars that have no vector, by reason; ``undefined_features`` those in which each
+    feature has no finite value.
     """
 
     open_times: Integers
@@ -31,6 +33,7 @@ class FeatureHistory:
     warming: int
     gap: int
     undefined: int
+    undefined_features: Mapping[str, int] = field(default_factory=dict)
 
 
 def compute(feature_set: FeatureSet, bars: BarArrays) -> Vectors:
@@ -91,8 +94,11 @@ def history(feature_set: FeatureSet, bars: BarArrays, bridge: int = BRIDGE) -> F
         bridged.append((flats[warm + 1 :] - flats[: len(computed)])[kept])
         cold[segment > 0] += int(filled.real[:warm].sum())
     every = np.concatenate(vectors) if vectors else np.empty((0, len(feature_set)), LITTLE_ENDIAN)
-    defined = np.isfinite(every).all(axis=1)
+    finite = np.isfinite(every)
+    defined = finite.all(axis=1)
+    absent = (~finite).sum(axis=0).tolist()
     chosen = np.concatenate(rows)[defined] if rows else np.empty(0, np.int64)
     counts = np.concatenate(bridged)[defined] if bridged else np.empty(0, np.int64)
     undefined = len(every) - len(chosen)
-    return FeatureHistory(bars.open_time[chosen], every[defined], counts, chosen, cold[0], cold[1], undefined)
+    names = {name: count for name, count in zip(feature_set.names, absent, strict=True) if count}
+    return FeatureHistory(bars.open_time[chosen], every[defined], counts, chosen, cold[0], cold[1], undefined, names)

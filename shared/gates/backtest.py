@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from schemas.common import Probabilities
 from schemas.control import Backtest
+from shared.families.windows import CutWindows
 from shared.gates import blocks, inputs
 from shared.gates.evidence import FLOOR, ROWS_A_BLOCK
 
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+Windows = NDArray[np.float32] | CutWindows
+Predict = Callable[[Windows], NDArray[np.float64]]
 PROBES: Final = 16
 """Number of windows whose inputs are changed, one input at a time."""
 FEWEST_BLOCKS: Final = 5
@@ -28,7 +30,7 @@ def measure(
     predict: Predict,
     training: NDArray[np.float32],
     training_time: NDArray[np.int64],
-    test: NDArray[np.float32],
+    test: Windows,
     classes: NDArray[np.int64],
     time: NDArray[np.int64],
     prior: Probabilities,
@@ -79,7 +81,7 @@ def _scale(
     return max(3 * math.sqrt(float(np.var(means, ddof=1))), LEAST_SCALE)
 
 
-def _response(predict: Predict, windows: NDArray[np.float32], deviation: NDArray[np.float64]) -> float:
+def _response(predict: Predict, windows: Windows, deviation: NDArray[np.float64]) -> float:
     chosen = windows[np.linspace(0, len(windows) - 1, min(PROBES, len(windows))).astype(int)]
     usual = predict(chosen)
     largest = 0.0

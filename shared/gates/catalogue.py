@@ -56,7 +56,7 @@ DEFAULT: Final = (
         rule="at most",
         condition=(
             "P99 from the arrival of a bar to its prediction at most 250 ms, rounded up to the next of three "
-            "steps per doubling; soft and inconclusive if nothing was timed"
+            "steps per doubling; live bars only, soft and inconclusive until one was scored"
         ),
         parameters=("most_latency_ms",),
         samples="least_rows",
@@ -65,9 +65,12 @@ DEFAULT: Final = (
         name="staleness",
         kind="critical",
         question="Is its last prediction recent?",
-        formula="bars from its last scored bar to the market's newest, less the horizon",
+        formula="bars from its last scored live bar to the market's newest, less the horizon",
         rule="at most",
-        condition="the last scored bar is at most 2 bars and twice the horizon older than the market's newest bar",
+        condition=(
+            "the last scored live bar is at most 2 bars and twice the horizon older than the market's newest live bar; "
+            "soft and inconclusive until a live bar was scored"
+        ),
         parameters=("most_stale_bars",),
     ),
     GateDescription(
@@ -158,7 +161,10 @@ DEFAULT: Final = (
         question="Was it watched long enough, at all hours?",
         formula="days from first to last bar",
         rule="own",
-        condition="at least 7 days, 20 blocks and 20 hours of the day; fails after 60 days",
+        condition=(
+            "at least 7 days, 20 blocks and 20 hours of the day, by the times of the bars; fails when 60 days lie "
+            "between its first and last live bar"
+        ),
         parameters=("least_days", "most_days", "least_hours"),
         samples="least_blocks",
     ),

@@ -1,8 +1,12 @@
 """The critical gates of the policy ``default``, each of which vetoes: failures and latencies, answers that ignore the
 input, a copy of the champion, and the time that the evidence covers.
+
+Time is the event time of bars, never a clock's. Replayed and synthetic bars come as fast as they can be read, and the
+scores of one model far ahead of those of another, so they cannot show whether a candidate keeps pace with the market.
+``LIVE_ONLY`` and the expiry in ``time`` wait for live bars; until then they are inconclusive, and veto nothing.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from shared.gates import degeneracy, operations
 from shared.gates.evidence import PRIOR, Evidence
@@ -10,12 +14,24 @@ from shared.gates.policy import DefaultPolicy
 from shared.gates.verdicts import Gate, Outcome, gate, judged
 
 DAY_MS: Final = 86_400_000
+LIVE_ONLY: Final = ("latency", "staleness")
+"""The gates that only live bars can answer. They are soft and inconclusive until one was scored."""
 
 
-def operations_gates(state: Evidence, policy: DefaultPolicy, latest: int | None) -> list[Gate]:
-    """Return the gates of failed and unreadable predictions, of latency and, with ``latest``, of staleness.
+class LiveBars(NamedTuple):
+    """Open times of live bars: the candidate's first and newest that were scored, and the newest of any artifact in
+    ``scores``. -1: there was none."""
 
-    ``latest`` is the open time of the newest closed bar of the market."""
+    first: int = -1
+    last: int = -1
+    newest: int = -1
+
+
+NO_LIVE_BARS: Final = LiveBars()
+
+
+def operations_gates(state: Evidence, policy: DefaultPolicy, live: LiveBars) -> list[Gate]:
+    """Return the gates of failed and unreadable predictions, of latency and of staleness."""
     ops = state.operations
     asked = ops.answered + ops.failed + ops.unreadable
     bad = ops.unreadable / asked if asked else 0.0
@@ -25,18 +41,14 @@ def operations_gates(state: Evidence, policy: DefaultPolicy, latest: int | None)
     failures = judged(asked, policy.least_rows, share <= policy.most_failures)
     if failures == "failed" and low <= policy.most_failures:
         failures = "inconclusive"
-    gates = [
+    return [
         gate(
             "readable", readable, bad, policy.most_unreadable, asked, "critical", detail=f"{ops.unreadable} unreadable"
         ),
         gate("failures", failures, share, policy.most_failures, asked, "critical", (low, high)),
         _latency(state, policy),
+        _staleness(state, policy, live),
     ]
-    if latest is not None:
-        lag = (latest - ops.last) / state.plan.interval_ms - state.plan.horizon if ops.last >= 0 else 0.0
-        most = policy.most_stale_bars + state.plan.horizon
-        gates.append(gate("staleness", judged(ops.answered, 1, lag <= most), lag, most, ops.answered, "critical"))
-    return gates
 
 
 def _latency(state: Evidence, policy: DefaultPolicy) -> Gate:
@@ -46,6 +58,15 @@ def _latency(state: Evidence, policy: DefaultPolicy) -> Gate:
     p99 = operations.quantile_ms(ops, 0.99)
     outcome = judged(ops.timed, policy.least_rows, p99 <= policy.most_latency_ms)
     return gate("latency", outcome, p99, policy.most_latency_ms, ops.timed, "critical", detail="P99, ms, rounded up")
+
+
+def _staleness(state: Evidence, policy: DefaultPolicy, live: LiveBars) -> Gate:
+    ops, most = state.operations, policy.most_stale_bars + state.plan.horizon
+    if live.last < 0:
+        detail = "only live bars can answer it, and none was scored"
+        return gate("staleness", "inconclusive", 0.0, most, 0, "soft", detail=detail)
+    lag = (live.newest - live.last) / state.plan.interval_ms - state.plan.horizon
+    return gate("staleness", judged(ops.answered, 1, lag <= most), lag, most, ops.answered, "critical")
 
 
 def degeneracy_gates(state: Evidence, policy: DefaultPolicy) -> list[Gate]:
@@ -84,8 +105,9 @@ def copy_gate(state: Evidence, policy: DefaultPolicy) -> Gate:
     return gate("copy", outcome, share, policy.most_copied, state.compared, "critical", detail=detail)
 
 
-def time_gate(state: Evidence, policy: DefaultPolicy) -> Gate:
-    """Return the gate of days, blocks and hours of the day that the evidence covers."""
+def time_gate(state: Evidence, policy: DefaultPolicy, live: LiveBars) -> Gate:
+    """Return the gate of days, blocks and hours of the day that the evidence covers. It expires by the days between
+    live bars: a history of any length is evidence that was not waited for."""
     ops, blocks = state.operations, state.bets[PRIOR].blocks
     days = (ops.last - ops.first) / DAY_MS if ops.first >= 0 else 0.0
     hours = state.hours.bit_count()
@@ -93,7 +115,8 @@ def time_gate(state: Evidence, policy: DefaultPolicy) -> Gate:
     enough = days >= policy.least_days and blocks >= policy.least_blocks and seen_all
     outcome: Outcome = "passed" if enough else "inconclusive"
     detail = f"{days:.1f} days, {blocks} blocks, {hours} of 24 hours"
-    if days > policy.most_days:
+    watched = (live.last - live.first) / DAY_MS
+    if watched > policy.most_days:
         outcome = "failed"
-        detail = f"expired: {detail}; retrain, or set most_days"
+        detail = f"expired after {watched:.1f} days of live bars: {detail}; retrain, or set most_days"
     return gate("time", outcome, days, policy.least_days, blocks, "critical", detail=detail)

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from shared.gates import betting, critical, multiplicity, quality
 from shared.gates.betting import Bets
+from shared.gates.critical import LIVE_ONLY, NO_LIVE_BARS, LiveBars
 from shared.gates.evidence import (
     BETTER,
     CHAMPION,
@@ -47,16 +48,15 @@ def verdicts(
     state: Evidence,
     policy: DefaultPolicy = DEFAULTS,
     *,
-    latest: int | None = None,
+    live: LiveBars = NO_LIVE_BARS,
     rivals: Mapping[str, float] | None = None,
 ) -> tuple[Gate, ...]:
     """Return every gate at present.
 
-    ``latest`` is the open time of the newest closed bar of the market. ``rivals`` holds the ``claim`` of every
-    candidate for its model, this one under the name of its artifact; with more than one the error budget is shared
-    (e-BH)."""
-    gates = [*critical.operations_gates(state, policy, latest), *critical.degeneracy_gates(state, policy)]
-    gates.append(critical.time_gate(state, policy))
+    ``rivals`` holds the ``claim`` of every candidate for its model, this one under the name of its artifact; with more
+    than one the error budget is shared (e-BH)."""
+    gates = [*critical.operations_gates(state, policy, live), *critical.degeneracy_gates(state, policy)]
+    gates.append(critical.time_gate(state, policy, live))
     gates.append(_bet("skill", state.bets[PRIOR], policy.alpha, policy, "needed"))
     if state.compared:
         gates += [critical.copy_gate(state, policy), _incumbent(state, policy), _money(state, policy)]
@@ -72,14 +72,16 @@ def judge(
     state: Evidence,
     policy: DefaultPolicy = DEFAULTS,
     *,
-    latest: int | None = None,
+    live: LiveBars = NO_LIVE_BARS,
     rivals: Mapping[str, float] | None = None,
 ) -> Judgement:
     """Return the policy's judgement and the advice what to do next."""
-    gates = verdicts(state, policy, latest=latest, rivals=rivals)
+    gates = verdicts(state, policy, live=live, rivals=rivals)
     outcome = combine(gates, policy.soft_failures)
     if outcome == "passed":
-        return Judgement(outcome, gates, 0.05, "may be promoted, at the first step of the ladder")
+        unanswered = [one.name for one in gates if one.name in LIVE_ONLY and one.outcome == "inconclusive"]
+        note = f"; only live bars can answer: {', '.join(unanswered)}" if unanswered else ""
+        return Judgement(outcome, gates, 0.05, f"may be promoted, at the first step of the ladder{note}")
     failed = [one.name for one in gates if one.outcome == "failed"]
     if outcome == "failed":
         return Judgement(outcome, gates, 0.0, f"stay in shadow and retrain; failed: {', '.join(failed)}")

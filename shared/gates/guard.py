@@ -68,8 +68,8 @@ class ChampionWatch(Struct, array_like=True, forbid_unknown_fields=True):
 
     ``scale`` is three standard deviations of the block means of the loss difference in the backtest. ``recent`` is a
     ring buffer of the last predictions, each as action * 1024 + thousandth of its probability. ``missed`` is a ring
-    buffer with 1 for a failure and 0 for a prediction. ``bad_blocks`` counts consecutive blocks over the threshold of
-    ``catastrophe``."""
+    buffer with 1 for a failure and 0 for a prediction. ``last`` is its newest bar, of any origin. ``bad_blocks`` counts
+    consecutive blocks over the threshold of ``catastrophe``."""
 
     scale: float
     interval_ms: int
@@ -130,16 +130,17 @@ def fail(state: ChampionWatch) -> ChampionWatch:
 
 
 def findings(
-    state: ChampionWatch, policy: GuardPolicy = DEFAULT_GUARD, latest: int | None = None
+    state: ChampionWatch, policy: GuardPolicy = DEFAULT_GUARD, lag_ms: int | None = None
 ) -> tuple[Finding, ...]:
-    """Return the result of every check at present. ``latest`` is the open time of the market's newest bar."""
+    """Return the result of every check at present. ``lag_ms``: from the champion's newest live bar to the market's;
+    None while no live bar was scored, which alone can show a lag."""
     return (
         _harm(state, policy),
         _catastrophe(state, policy),
         _finding("unreadable", state.unreadable > 0, state.unreadable, 0, state.answered + state.unreadable),
         *_window(state, policy),
         _failures(state, policy),
-        *([] if latest is None else [_stale(state, policy, latest)]),
+        *([] if lag_ms is None else [_stale(state, policy, lag_ms)]),
     )
 
 
@@ -210,6 +211,6 @@ def _failures(state: ChampionWatch, policy: GuardPolicy) -> Finding:
     return _finding("failures", bad, share, policy.most_failures, asked, "of the last predictions")
 
 
-def _stale(state: ChampionWatch, policy: GuardPolicy, latest: int) -> Finding:
-    lag = (latest - state.last) / state.interval_ms if state.last >= 0 else 0.0
+def _stale(state: ChampionWatch, policy: GuardPolicy, lag_ms: int) -> Finding:
+    lag = lag_ms / state.interval_ms
     return _finding("stale", lag > policy.most_stale_bars, lag, policy.most_stale_bars, state.answered, "bars")

@@ -39,4 +39,5 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["moment"] = moment
+    environment.globals["linked"] = False  # a file has no other pages
     return environment

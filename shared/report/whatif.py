@@ -1,9 +1,10 @@
 """Render the result of a what-if as an HTML page."""
 
 from itertools import accumulate
+from typing import Any
 
 from schemas.common import ACTIONS
-from shared.audit.whatif import Side, WhatifResult
+from shared.audit.whatif import Changes, Side, WhatifResult
 from shared.report import charts
 from shared.report.charts import Curve
 from shared.report.pages import PageFigure, render
@@ -15,16 +16,27 @@ BEFORE, AFTER = "as it was", "as it would have been"
 
 def page(answer: WhatifResult, words: str) -> str:
     """Return the whole page. ``words`` describe the change that was tried. Raises ``ChartsMissingError``."""
-    return render(
-        "whatif.html",
-        answer=answer,
-        words=words,
-        origins=origin_words(answer.origins),
-        changed=changed_words(answer),
-        compared=compared(answer, "Before and after"),
-        first=first_changed(answer),
-        figures_shown=_figures(answer),
-    )
+    return render("whatif.html", **shown(answer, words), figures_shown=figures_of(answer))
+
+
+def shown(answer: WhatifResult, words: str) -> dict[str, Any]:
+    """Return what the part of a page with the result shows, without its charts."""
+    return {
+        "answer": answer,
+        "words": words,
+        "origins": origin_words(answer.origins),
+        "changed": changed_words(answer),
+        "compared": compared(answer, "Before and after"),
+        "first": first_changed(answer),
+    }
+
+
+def words_of(wanted: Changes) -> str:
+    """Return a sentence with the changes that were tried."""
+    parts = [f"{model} = {artifact[:12]}" for model, artifact in wanted.champions.items()]
+    parts += [f"weight of {model} {weight:g}" for model, weight in wanted.weights.items()]
+    parts += [f"{name} {value}" for name, value in wanted.policy.items()]
+    return "With " + ", ".join(parts) if parts else "With nothing changed"
 
 
 def compared(answer: WhatifResult, title: str) -> TextTable:
@@ -63,13 +75,27 @@ def changed_words(answer: WhatifResult) -> str:
 def first_changed(answer: WhatifResult) -> TextTable:
     """Return the first decisions that would have changed."""
     rows = [
-        (moment(change.open_time), change.symbol, change.before, change.after, change.decision[:SHORT])
+        (
+            moment(change.open_time),
+            change.symbol,
+            change.before,
+            change.after,
+            _signed(change.signed_before),
+            _signed(change.signed_after),
+            change.decision[:SHORT],
+        )
         for change in answer.first
     ]
-    return TextTable("The first that would have changed", ("bar", "symbol", "was", "would be", "decision"), rows)
+    heads = ("bar", "symbol", "was", "would be", "return", "would have been", "decision")
+    return TextTable("The first that would have changed", heads, rows)
 
 
-def _figures(answer: WhatifResult) -> list[PageFigure]:
+def _signed(value: float | None) -> str:
+    return NONE if value is None else f"{value:+.3%}"
+
+
+def figures_of(answer: WhatifResult) -> list[PageFigure]:
+    """Return the charts of a comparison. Raises ``ChartsMissingError``."""
     times = [point.at for point in answer.points]
     before = list(zip(times, accumulate(point.before for point in answer.points), strict=True))
     after = list(zip(times, accumulate(point.after for point in answer.points), strict=True))

@@ -32,6 +32,8 @@ class HeldKeys:
                     self.signers[actor] = load_private(file)
                 else:
                     self.faults[actor] = f"the server holds no key for {actor}: there is no {file}"
+            except PermissionError:
+                self.faults[actor] = f"this process may not read {folder}, where the server may hold a key for {actor}"
             except (KeyFileError, OSError) as error:
                 self.faults[actor] = f"the key that the server holds for {actor} cannot be used: {error}"
 

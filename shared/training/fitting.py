@@ -6,6 +6,7 @@ above 1.5 times that of the class prior. Everything else is reported next to the
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ from shared.bars import Bars
 from shared.families import Family, Fitted, Params, Sample, Watch, Windows, complete, family_named
 from shared.families.base import shifted
 from shared.families.libraries import Library, library
+from shared.families.windows import CutWindows
 from shared.features import BRIDGE, FeatureSet
 from shared.gates import backtest
 from shared.labels.batch import DECAY, LabelSpec, classes, kappa_for
@@ -47,6 +49,7 @@ from shared.training.series import (
     digest_of_bars,
     digest_of_vectors,
     one_interval,
+    require_rows,
 )
 from shared.training.splits import Parts, require_all_classes, split
 
@@ -57,7 +60,6 @@ DIVERGED: Final = 1.5
 GOLDEN_SYMBOLS: Final = 4
 NEEDED: Final[tuple[Library, ...]] = ("scipy.optimize", "sklearn.linear_model")
 """Libraries of calibration and of the logistic baseline, which follow a fit that may take hours."""
-CHUNK: Final = 1024
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -155,6 +157,7 @@ def prepare(series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipe:
     interval_ms = one_interval(series)
     window = family_named(recipe.family).window(recipe.params)
     table = assemble(series, window, interval_ms=interval_ms, horizon=recipe.horizon)
+    require_rows(table, series, recipe.horizon)
     return cut(table, feature_set, recipe, interval_ms)
 
 
@@ -182,16 +185,16 @@ def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
     policy = recipe.imbalance
     # All labels have the same length, so all rows are equally unique and have the same weight.
     train, held = parts.train, parts.validation
-    learned = Sample(x[train], y[train], weights(policy, y[train], prior), fitting_offset(policy, prior))
-    watched = Sample(x[held], y[held], np.ones(len(held)), offset(policy, prior))
+    learned = Sample(_sampled(x, train), y[train], weights(policy, y[train], prior), fitting_offset(policy, prior))
+    watched = Sample(_sampled(x, held), y[held], np.ones(len(held)), offset(policy, prior))
     return prepared.family.fit(learned, watched, recipe.seed, recipe.params, watch)
 
 
 def uncalibrated(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:
     """Return the uncalibrated probabilities [N, 3] of a fitted model for ``rows``."""
-    x = _inputs(prepared, _scaler_of(prepared))[rows]
+    x = _inputs(prepared, _scaler_of(prepared)).of(rows)
     start = offset(prepared.recipe.imbalance, prepared.prior)
-    return probabilities(shifted(fitted.model.logits(x), start), 1.0)
+    return probabilities(shifted(x.each(fitted.model.logits), start), 1.0)
 
 
 def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | None = None) -> Trained:
@@ -204,18 +207,21 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
     model = kind.load(files, x.shape[2], recipe.params)
     start = offset(recipe.imbalance, prepared.prior)
 
+    def logits(rows: NDArray[np.intp]) -> Floats:
+        return x.of(rows).each(model.logits)
+
     held = parts.calibration
     # A constant is not calibrated: a temperature would only give another constant.
     calibration = (
         UNCALIBRATED
         if kind.constant
-        else calibrate(shifted(model.logits(x[held]), start), y[held], table.time[held], table.end[held])
+        else calibrate(shifted(logits(held), start), y[held], table.time[held], table.end[held])
     )
-    effect = effect_of(calibration, shifted(model.logits(x[parts.test]), start), y[parts.test])
+    effect = effect_of(calibration, shifted(logits(parts.test), start), y[parts.test])
     served = _served(calibration, start)
 
     def served_probabilities(rows: NDArray[np.intp]) -> Floats:
-        return probabilities(model.logits(x[rows]), served.temperature, served.vector)
+        return probabilities(logits(rows), served.temperature, served.vector)
 
     def scored(rows: NDArray[np.intp]) -> Scores:
         seed, horizon = recipe.seed, recipe.horizon
@@ -258,12 +264,16 @@ def measure(prepared: Prepared, fitted: Fitted, origin: Origin, given: Given | N
     refuse(kind, metrics, Trained(manifest, files))
     chosen = _golden_rows(table.time, parts.test)
     windows = table.windows[chosen]
-    predict = Artifact("in training", manifest, model).predict
+    artifact = Artifact("in training", manifest, model)
+
+    def predict(windows: NDArray[np.float32] | CutWindows) -> Floats:
+        return windows.each(artifact.predict) if isinstance(windows, CutWindows) else artifact.predict(windows)
+
     seen = backtest.measure(
         predict,
         table.windows[parts.train, -1],
         table.time[parts.train],
-        table.windows[parts.test],
+        table.windows.of(parts.test),
         y[parts.test],
         table.time[parts.test],
         prepared.prior,
@@ -351,18 +361,18 @@ def _scaler_of(prepared: Prepared) -> Scaler | None:
     return Scaler(tuple(mean.tolist()), tuple(scale.tolist()), LIMIT)
 
 
-def _inputs(prepared: Prepared, scaler: Scaler | None) -> Windows:
+def _inputs(prepared: Prepared, scaler: Scaler | None) -> CutWindows:
     """Return the family's input [N, T, F]. Windows of several vectors are scaled to float32, the type that networks
-    compute in, a chunk at a time: all windows as float64 would be the peak of memory of a training."""
+    compute in."""
     windows = prepared.table.windows
     if scaler is None:
         return windows
-    if windows.shape[1] == 1:
-        return scaler.apply(windows)
-    x = np.empty_like(windows)
-    for at in range(0, len(windows), CHUNK):
-        x[at : at + CHUNK] = scaler.apply(windows[at : at + CHUNK])
-    return x
+    scaled = scaler.apply(windows.vectors)
+    return replace(windows, vectors=scaled if windows.length == 1 else scaled.astype(np.float32))
+
+
+def _sampled(x: CutWindows, rows: NDArray[np.intp]) -> Windows | CutWindows:
+    return x.of(rows) if x.length > 1 else x[rows]
 
 
 def _data(origin: Origin, table: Table) -> TrainingData:

@@ -29,6 +29,8 @@ ATTEMPTS: Final = 3
 """How often a job is started before it fails: its process may be killed by an upgrade, or by its own memory use."""
 
 Ended: TypeAlias = TrainingCompleted | TrainingRejected | TrainingFailed
+JobEvent: TypeAlias = TrainingStarted | DataAssessed | TrainingProgressed | Ended
+"""An event of a job that was requested."""
 
 
 class Job(Struct):
@@ -55,6 +57,19 @@ class Job(Struct):
             case None:
                 return "running" if self.started is not None else "waiting"
 
+    def apply(self, event: JobEvent) -> None:
+        """Apply the next event of this job, which has not ended."""
+        match event:
+            case TrainingStarted():
+                self.began = [*self.began, event.at]
+                self.started = event
+            case DataAssessed():
+                self.report = event.report
+            case TrainingProgressed():
+                self.progress = event
+            case TrainingCompleted() | TrainingRejected() | TrainingFailed():
+                self.ended = event
+
 
 class Jobs:
     """All jobs, oldest first."""
@@ -72,18 +87,8 @@ class Jobs:
                 self._evidence.add(event.evidence)
             return
         job = self._jobs.get(event.request)
-        if job is None or job.ended is not None:
-            return
-        match event:
-            case TrainingStarted():
-                job.began = [*job.began, event.at]
-                job.started = event
-            case DataAssessed():
-                job.report = event.report
-            case TrainingProgressed():
-                job.progress = event
-            case TrainingCompleted() | TrainingRejected() | TrainingFailed():
-                job.ended = event
+        if job is not None and job.ended is None:
+            job.apply(event)
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
@@ -116,7 +121,8 @@ class Jobs:
     def refuses(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str | None:
         """Return why a request is refused now, or None if it may be appended. ``request.at`` is the current time.
 
-        A person's request goes before automatic ones: those neither refuse it nor count against it."""
+        A person's request goes before automatic ones: those neither refuse it nor count against it. The cooldown is for
+        automatic requests; a person's starts it, too."""
         counted = [job for job in self if _by_person(job.request) or not _by_person(request)]
         of_model = [job for job in counted if job.request.model == request.model]
         for job in of_model:
@@ -126,14 +132,14 @@ class Jobs:
             return f"a job was already requested because of {request.evidence}"
         if request.forced:
             return None
-        if of_model:
+        if of_model and not _by_person(request):
             newest = max(job.request.at for job in of_model)
             ready = newest + policy.cooldown_hours * HOUR_MS
             if request.at < ready:
                 hours = (ready - request.at) / HOUR_MS
                 return (
                     f"{request.model!r} was requested less than {policy.cooldown_hours} h ago (the cooldown of the "
-                    f"training policy), {hours:.1f} h are left; `--force` overrides it"
+                    f"training policy), {hours:.1f} h are left"
                 )
         spent = sum(1 for job in counted if job.request.at > request.at - BUDGET_OVER_MS)
         if spent >= policy.budget:

@@ -4,8 +4,9 @@ Both give the same bits (``shared.features``), so a data set has the same digest
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from shared.bars import Bars
+from shared.families.windows import CutWindows
 from shared.features import BarArrays as Columns
 from shared.features import FeatureSet, history
 from shared.labels.batch import moves
+from shared.training.splits import SplitError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -25,11 +28,13 @@ Float32s = NDArray[np.float32]
 @dataclass(frozen=True, eq=False)
 class SymbolSeries:
     """One symbol: its ``bars``, and ``vectors`` [N, F] float32 of one feature set for the bars at ``open_time`` [N]. A
-    bar has no vector during the warm-up and where its window has a gap."""
+    bar has no vector during the warm-up, where its window has a gap, and where a feature is undefined. ``undefined``
+    counts those bars by feature, if the vectors were computed from the bars."""
 
     bars: Bars
     open_time: Ints
     vectors: Float32s
+    undefined: Mapping[str, int] = field(default_factory=dict)
 
 
 class TrainingSpan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,12 +45,13 @@ class TrainingSpan(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(NamedTuple):
-    """Labelled windows of all symbols, ordered by time and then by symbol: windows [N, T, F] float32, the rest [N].
+    """Labelled windows of all symbols, ordered by time and then by symbol: windows [N, T, F] float32, which are cut as
+    they are used, the rest [N].
 
     ``time`` is the open time of the window's last bar, ``end`` that of the label's last bar (ms), ``z`` the move in
     units of volatility, ``symbol`` the symbol's position in the order of names."""
 
-    windows: Float32s
+    windows: CutWindows
     time: Ints
     end: Ints
     z: Floats
@@ -57,7 +63,7 @@ def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> 
     by_symbol = {}
     for symbol, series in bars.items():
         vectors = history(feature_set, _columns(series), bridge)
-        by_symbol[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors)
+        by_symbol[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors, vectors.undefined_features)
     return by_symbol
 
 
@@ -81,7 +87,8 @@ def _inside(open_time: Ints, span: TrainingSpan) -> NDArray[np.bool_]:
 
 def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: int, horizon: int) -> Table:
     """Return windows and labels of all symbols, joined by bar. No window and no label spans a gap or two symbols."""
-    columns: list[tuple[Float32s, Ints, Ints, Floats, Ints]] = []
+    columns: list[tuple[Float32s, NDArray[np.intp], Ints, Ints, Floats, Ints]] = []
+    before = 0
     for number, symbol in enumerate(sorted(series)):
         one = series[symbol]
         labelled = moves(one.bars.open_time, one.bars.close, interval_ms, horizon)
@@ -89,14 +96,36 @@ def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: in
         _, of_vector, of_label = np.intersect1d(
             one.open_time[ends], labelled.open_time, assume_unique=True, return_indices=True
         )
-        rows = ends[of_vector][:, None] + np.arange(1 - window, 1)
-        time = labelled.open_time[of_label]
+        time, last = labelled.open_time[of_label], before + ends[of_vector]
         columns.append(
-            (one.vectors[rows], time, labelled.end[of_label], labelled.z[of_label], np.full(len(time), number))
+            (one.vectors, last, time, labelled.end[of_label], labelled.z[of_label], np.full(len(time), number))
         )
-    windows, time, end, z, symbols = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+        before += len(one.vectors)
+    vectors, lasts, time, end, z, symbols = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order = np.argsort(time, kind="stable")
-    return Table(windows[order], time[order], end[order], z[order], symbols[order])
+    windows = CutWindows(vectors, lasts[order], window)
+    return Table(windows, time[order], end[order], z[order], symbols[order])
+
+
+def require_rows(table: Table, series: Mapping[str, SymbolSeries], horizon: int) -> None:
+    """Check that a table has rows. Raises ``SplitError`` with the reason why no bar has both a vector and a label."""
+    if len(table.time):
+        return
+    bars = sum(len(one.bars.open_time) for one in series.values())
+    vectors = sum(len(one.open_time) for one in series.values())
+    undefined = sum((Counter(one.undefined) for one in series.values()), Counter[str]())
+    if undefined:
+        which = ", ".join(f"{name} of {count:,}" for name, count in undefined.most_common(5))
+        raise SplitError(
+            f"no labelled rows at all: of {bars:,} bars {vectors:,} have a vector, since features are undefined:"
+            f" {which}. A feature is undefined where it divides by zero, as when prices or volumes do not change; take"
+            " a feature set without them (--set), or other bars"
+        )
+    raise SplitError(
+        f"no labelled rows at all: {bars:,} bars have {vectors:,} vectors, and none has both a whole window of"
+        f" {table.windows.shape[1]} and a label over the next {horizon} bars: the bars are fewer than the warm-up plus"
+        " the horizon, or full of gaps"
+    )
 
 
 def window_ends(open_time: Ints, interval_ms: int, window: int) -> NDArray[np.intp]:

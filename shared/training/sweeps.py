@@ -25,7 +25,7 @@ from shared.labels.batch import classes, kappa_for
 from shared.processes import without_ctrl_c
 from shared.training.collapse import Watcher
 from shared.training.fitting import Prepared, fit, uncalibrated
-from shared.training.series import SymbolSeries, assemble, one_interval
+from shared.training.series import SymbolSeries, assemble, one_interval, require_rows
 from shared.training.splits import Parts, walk_forward
 
 Name = Literal["sequential", "loky", "dask", "ray"]
@@ -128,6 +128,7 @@ def _cut(
     family = family_named(recipe.family)
     window = family.window(recipe.params)
     table = assemble(series, window, interval_ms=interval_ms, horizon=recipe.horizon)
+    require_rows(table, series, recipe.horizon)
     embargo_ms = (window + recipe.horizon) * interval_ms
     parts: Parts = walk_forward(table.time, table.end, folds=folds, embargo_ms=embargo_ms)[fold]
     kappa = kappa_for(table.z[parts.train], recipe.hold)

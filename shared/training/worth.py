@@ -47,7 +47,7 @@ def reference(prepared: Prepared) -> Probabilities:
     training part. A longer window and a larger architecture have to beat it."""
     family = family_named(REFERENCE)
     recipe = structs.replace(prepared.recipe, family=REFERENCE, params=complete(family, {}), imbalance="none")
-    newest = prepared.table._replace(windows=prepared.table.windows[:, -1:])
+    newest = prepared.table._replace(windows=prepared.table.windows.newest(1))
     baseline = prepared._replace(recipe=recipe, family=family, window=1, table=newest)
     return uncalibrated(baseline, fit(baseline), baseline.parts.test)
 
@@ -65,7 +65,8 @@ def _over(champion: Artifact, prepared: Prepared, predicted: Probabilities, seri
     both = np.array([place for place, key in enumerate(keys) if key in rows], dtype=np.intp)
     if not len(both):
         return Gain(name, 0.0, 0.0, 0.0, "not compared: no row of the test part ends a window of its length")
-    theirs = champion.predict(own.windows[[rows[keys[place]] for place in both.tolist()]])
+    compared_rows = np.array([rows[keys[place]] for place in both.tolist()], dtype=np.intp)
+    theirs = own.windows.of(compared_rows).each(champion.predict)
     notes = []
     if known.data.last_open_time >= int(table.time[test[0]]):
         notes.append("it was trained on bars of this test part")

@@ -47,13 +47,9 @@ def test_a_request_ends_in_shadow_and_can_be_trained_again_to_the_bit(installati
     assert "3,000" in shown
 
 
-def test_the_cooldown_is_told_and_force_sets_it_aside_but_a_collapse_is_still_refused(
-    installation: Installation,
-) -> None:
-    refused = installation.conclave("train", "request", "--model", "m", *WHY, code=1)
-    assert "the cooldown of the training policy" in refused
+def test_a_person_may_request_again_at_once_and_a_collapse_is_refused(installation: Installation) -> None:
     blind = ("--family", "lightgbm", "--param", "learning_rate=1e-7")
-    installation.conclave("train", "request", "--model", "m", *blind, "--force", "--wait", *WHY, code=1)
+    installation.conclave("train", "request", "--model", "m", *blind, "--wait", *WHY, code=1)
     newest = jobs(installation)[-1]
     assert (newest["state"], newest["ended"]["reason"]) == ("rejected", "no_information")
     assert list((installation.folder / "var" / newest["ended"]["quarantine"]).iterdir())

@@ -49,7 +49,7 @@ def installation(
     variables = shifted(request.param)
     for name, value in variables.items() if whose == "server" else ():
         monkeypatch.setenv(name, value)
-    with EmbeddedServer(tmp_path / "server", port=port, die_with_parent=True):
+    with EmbeddedServer(tmp_path / "var" / "redis", port=port, die_with_parent=True):
         for name, value in variables.items():
             if whose == "server":
                 monkeypatch.delenv(name)

@@ -191,7 +191,8 @@ async def submit(
     if first is not None and isinstance(command, Halt):
         await _refuse_passed(writer.log, issued, first)
     show(issued, command, changes(before, issued.state), options, first, echo)
-    if why := why_undecidable(issued.state):
+    why = why_undecidable(issued.state)
+    if why and why != why_undecidable(before):
         click.echo(f"but {why}", err=True)
 
 

@@ -5,12 +5,15 @@ import math
 from schemas.gates import GateVerdict, VerdictReached
 from shared.gates.catalogue import GateDescription, description
 from shared.gates.classic import ClassicPolicy
+from shared.gates.critical import LIVE_ONLY
 from shared.gates.policy import DefaultPolicy
 
 
 def what_would_change(policy: str, gate: GateVerdict) -> str:
     """Return what would change the verdict of this gate."""
     about = description(policy, gate.name)
+    if gate.name in LIVE_ONLY and gate.kind == "soft":
+        return "live bars: replayed and synthetic ones cannot answer it, and until then it vetoes nothing"
     if gate.value is None or gate.threshold is None:
         return f"it has no value yet, after {gate.samples:,} samples"
     if about.rule == "e-value":

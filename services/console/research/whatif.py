@@ -76,7 +76,7 @@ def whatif(
                 result = whatif_result(source, configurations, wanted, store, span)
         except (ChangesError, ArtifactError, ValueError) as error:
             raise click.UsageError(str(error)) from None
-    words = _words(wanted)
+    words = drawn.words_of(wanted)
     if html is not None:
         html.write_text(drawn.page(result, words), encoding="utf-8")
     if output == "json":
@@ -161,13 +161,6 @@ def _artifact(store: ArtifactStore, configurations: Configurations, prefix: str)
     if len(matches) == 1:
         return matches.pop()
     return store.find(prefix)
-
-
-def _words(wanted: Changes) -> str:
-    parts = [f"{model} = {artifact[:12]}" for model, artifact in wanted.champions.items()]
-    parts += [f"weight of {model} {weight:g}" for model, weight in wanted.weights.items()]
-    parts += [f"{name} {value}" for name, value in wanted.policy.items()]
-    return "With " + ", ".join(parts) if parts else "With nothing changed"
 
 
 def _shown(result: WhatifResult, words: str) -> Group:

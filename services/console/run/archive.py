@@ -8,7 +8,6 @@ import click
 from rich.table import Table
 
 from services.archiver.core import Trim, trim
-from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.progress import progress, watched
@@ -16,11 +15,11 @@ from services.console.run.server import server_for
 from shared.archive.checking import ArchiveCheck, check, check_cuts
 from shared.archive.cuts import Cut, newest
 from shared.archive.files import Files
+from shared.archive.installed import SealedStream, sealed_streams, store_of
 from shared.archive.restoring import restore as restored
 from shared.archive.sealed import CorruptError
 from shared.archive.store import SegmentStore, open_store
 from shared.control.stream import now_ms
-from shared.log import StreamKey
 from shared.log.admin import opened_whole
 from shared.settings import redis_url_with_password
 
@@ -46,7 +45,7 @@ def status(context: click.Context, location: str | None, output: str) -> None:
     """Show how far each stream is sealed, and what keeps its entries in Redis. Reads only the archive."""
     store = _store(context, location)
     cut, _ = newest(store)
-    rows = [_row(store, place, cut) for place in Files.places(store)]
+    rows = [_row(stream, cut) for stream in sealed_streams(store)]
     if output == "json":
         facts = {"archive": str(store), "cut": cut.number if cut else 0, "at": cut.at if cut else None, "streams": rows}
         echo_json(facts)
@@ -63,15 +62,13 @@ def status(context: click.Context, location: str | None, output: str) -> None:
     click.echo(f"{store}: newest cut {moment}")
 
 
-def _row(store: SegmentStore, place: StreamKey, cut: Cut | None) -> dict[str, Any]:
-    files = Files(store, place)
-    numbers, end = files.numbers(), files.end()
-    trimmable = trim(place, cut, now_ms()) if cut else Trim(place, "0-0", "archive")
+def _row(stream: SealedStream, cut: Cut | None) -> dict[str, Any]:
+    trimmable = trim(stream.place, cut, now_ms()) if cut else Trim(stream.place, "0-0", "archive")
     return {
-        "key": place.key,
-        "files": len(numbers),
-        "entries": end.seen - files.open(numbers[0]).header.before if end else 0,
-        "last": end.last if end else "0-0",
+        "key": stream.place.key,
+        "files": stream.files,
+        "entries": stream.entries,
+        "last": stream.last,
         "through": trimmable.through,
         "held_by": trimmable.held_by,
     }

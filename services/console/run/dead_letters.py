@@ -8,18 +8,18 @@ from typing import Any, Final, NamedTuple, get_args
 
 import click
 import msgspec
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from schemas.catalogue import STREAMS
 from schemas.codec import UnreadableError, UnwritableError, decode
 from schemas.operations import DeadLetterRetried, Refusal
-from services.archiver.main import store_of
 from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable, printable, terminal
 from services.console.parsing import COUNT
 from services.console.run.retrying import Letter, original, retry, unsound
 from shared.archive import stream_entries
+from shared.archive.installed import store_of
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.log.leases import id_order
@@ -197,8 +197,7 @@ def as_json(letter: Letter) -> dict[str, Any]:
 def _table(letters: Sequence[Letter], count: int) -> Table:
     heads = ("when (UTC)", "service", "reason", "source", "detail", "retried")
     caption = f"{len(letters):,} of {count:,}" if count > len(letters) else None
-    name = Column("letter", no_wrap=True, min_width=12)  # never cut, because `show` and `retry` need it
-    table = Table(name, *(Column(head) for head in heads), title="dead letters", caption=caption)
+    table = Table("letter", *heads, title="dead letters", caption=caption)
     for letter in letters:
         event = letter.event
         by = f"by {letter.retried.actor}" if letter.retried is not None else ""

@@ -51,7 +51,8 @@ async def feed(context: click.Context, /, **options: Any) -> None:
     async with stop_on_signal() as stop, opened_loop(settings, "feed") as loop:
         counts = await _feed(loop, part, settings, speed, stop, name, restart=options["restart"])
     passed = f"; {counts.skipped:,} passed over: the market has them, or later ones" if counts.skipped else ""
-    click.echo(f"{counts.sent:,} bars sent, {counts.refused:,} rows refused (see the stream `dead`){passed}")
+    before = f"; {counts.before:,} rows before them were handled by an earlier run" if counts.before else ""
+    click.echo(f"{counts.sent:,} bars sent, {counts.refused:,} rows refused (see the stream `dead`){passed}{before}")
     if stop.is_set():
         click.echo("interrupted before the end; the same command resumes after the last bar that was sent", err=True)
         context.exit(130)

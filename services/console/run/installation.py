@@ -171,9 +171,16 @@ async def up(context: click.Context, /, one_process: bool, detach: bool, with_fe
     refuse_second(state)
     if detach:
         _detach(state, [*(["--one-process"] if one_process else []), *(["--feed"] if with_feed else [])])
+        if not one_process:
+            _echo_address(settings)
         return
     with UpFile(state).written() as file:
         await _up(context, settings, file, one_process=one_process, with_feed=with_feed)
+
+
+def _echo_address(settings: Settings) -> None:
+    if settings.observatory.port:
+        click.echo(missing_observatory() or f"look at it in a browser: {address_of(settings.observatory)}")
 
 
 async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_process: bool, with_feed: bool) -> None:
@@ -190,8 +197,7 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             file.ready()
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
-            if settings.observatory.port:
-                click.echo(missing_observatory() or f"look at it in a browser: {address_of(settings.observatory)}")
+            _echo_address(settings)
             if settings.phone.persons:
                 click.echo(missing_phone(settings) or f"the bot answers {len(settings.phone.persons)} chats")
             if with_feed:

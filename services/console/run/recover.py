@@ -7,13 +7,13 @@ from typing import Any, Final
 import click
 from rich.table import Table
 
-from services.archiver.main import store_of
 from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import tag_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import COUNT
 from shared.archive.files import Files
 from shared.archive.history import SealedHistory, entries
+from shared.archive.installed import store_of
 from shared.archive.store import StoreError
 from shared.control import ControlReader, State
 from shared.control.issuing import RefusedError, current

@@ -34,7 +34,7 @@ def table_of(jobs: list[Job]) -> Table:
     """Return a table with a row for each job."""
     table = Table(caption=None if jobs else "no training was requested yet; `conclave train request` requests one")
     for heading in ("job", "requested", "model", "cause", "state", "outcome"):
-        table.add_column(heading, no_wrap=heading != "outcome")
+        table.add_column(heading)
     for job in jobs:
         table.add_row(
             job.id[:8],

@@ -66,7 +66,7 @@ POLL_S: Final = 0.3
     help="Compute labels from the later content of bars that their exchange changed, or from the first. Default: from "
     "the training policy.",
 )
-@click.option("--force", is_flag=True, help="Ignore cooldown and budget.")
+@click.option("--force", is_flag=True, help="Ignore the budget of the training policy.")
 @click.option("--wait", is_flag=True, help="Wait until the job ends; exit code as for `conclave train watch`.")
 @click.option("--actor", default=login, help="Who requests it (default: your login).")
 @click.option("--reason", required=True, help="Why. It is recorded.")

@@ -223,7 +223,7 @@ def status_of(state: State, control: Control, around: Around) -> StatusNow:
         caught_up=around.caught_up,
         read=sum(state.read.values()),
         alerts=tuple(_alerts(state)),
-        groups_down=sum(not view.alive and not _is_finished(view) for view in around.views),
+        groups_down=sum(not view.alive and not is_finished(view) for view in around.views),
     )
 
 
@@ -248,7 +248,7 @@ def screen(state: State, control: Control, around: Around, *, search: str = "", 
         pages=pages,
         money=money_of(state, control),
         groups=tuple(_groups(around.views)),
-        exchanges=tuple(_exchanges(state)),
+        exchanges=tuple(exchanges_of(state)),
         notices=tuple(_notices(state)),
         dead_letters=state.letters.count,
         latency_p50_ms=_quantile(latencies, 0.50),
@@ -402,15 +402,16 @@ def _notices(state: State) -> Iterator[NoticeNow]:
 
 def _groups(views: Sequence[GroupView]) -> Iterator[GroupNow]:
     for view in sorted(views, key=lambda each: (each.alive, each.group, each.partition)):
-        yield GroupNow(view.group, view.partition, view.alive, _is_finished(view), view.owner, dict(view.lag))
+        yield GroupNow(view.group, view.partition, view.alive, is_finished(view), view.owner, dict(view.lag))
 
 
-def _is_finished(view: GroupView) -> bool:
+def is_finished(view: GroupView) -> bool:
     """Return whether a group does not run and need not: a feed that sent all of its source."""
     return not view.alive and view.group == "feed" and bool(finished(view.memo))
 
 
-def _exchanges(state: State) -> Iterator[ExchangeNow]:
+def exchanges_of(state: State) -> Iterator[ExchangeNow]:
+    """Yield the exchanges that bars come from."""
     for name, exchange in sorted(state.exchanges.items()):
         length = f"{exchange.cause.replace('_', ' ')} for {exchange.length_ms / 1000:.0f} s" if exchange.cause else ""
         yield ExchangeNow(

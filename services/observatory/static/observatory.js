@@ -24,7 +24,7 @@
     if (shown && shown.textContent !== words) shown.textContent = words;
   }
 
-  const goes = { n: "/", m: "/models", h: "/history" };
+  const goes = { n: "/", m: "/models", h: "/history", s: "/health", t: "/training", w: "/whatif" };
   let before = "";
 
   function key(event) {
@@ -52,6 +52,14 @@
     });
   }
 
+  // A patch says that a result is ready; it is fetched once.
+  function result() {
+    const address = document.querySelector("[data-result]")?.dataset.result, holder = document.getElementById("result");
+    if (!address || !holder || holder.dataset.shown === address) return;
+    holder.dataset.shown = address;
+    htmx.ajax("GET", address, { target: holder, swap: "innerHTML" });
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
     ages();
     slider();
@@ -60,6 +68,7 @@
     document.body.addEventListener("htmx:sseOpen", () => link("live", false));
     document.body.addEventListener("htmx:sseError", () => link("connection lost, trying again", true));
     for (const name of ["htmx:sseMessage", "htmx:afterSettle", "htmx:oobAfterSwap"]) document.body.addEventListener(name, ages);
+    document.body.addEventListener("htmx:sseMessage", result);
     document.addEventListener("keydown", key);
   });
 })();

@@ -10,7 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Tag
 
-from services.observatory.web import decision, history, models, now, symbol
+from services.observatory.web import decision, health, history, models, now, symbol, training, whatif
 from services.observatory.web.assets import serve_asset
 from services.observatory.web.live import live
 from services.observatory.web.pages import failed
@@ -24,11 +24,11 @@ ABOUT: Final = (
     "The screens of the observatory as JSON. It only shows: there is no method other than GET. Times are milliseconds "
     "since 1970, digests and event ids hexadecimal."
 )
-TAGS: Final = ("now", "symbol", "decision", "models", "history")
+TAGS: Final = ("now", "symbol", "decision", "models", "history", "training", "whatif", "health")
 
 
-@get("/health", include_in_schema=False)
-async def health(site: SiteOf) -> Response[dict[str, object]]:
+@get("/healthz", include_in_schema=False)
+async def healthz(site: SiteOf) -> Response[dict[str, object]]:
     """Return 200 while the streams are read, else 503."""
     projection = site.projection
     well = projection.idle_s < IDLE_S and not projection.error
@@ -50,6 +50,7 @@ def application(site: Site, hosts: Iterable[str] = ()) -> ASGIApp:
         models.models_page,
         models.models_answer,
         models.artifact_page,
+        models.evidence_part,
         models.artifact_answer,
         history.history_page,
         history.version_part,
@@ -57,8 +58,24 @@ def application(site: Site, hosts: Iterable[str] = ()) -> ASGIApp:
         history.version_answer,
         history.version_at_answer,
         history.difference_answer,
+        health.health_page,
+        health.doctor_part,
+        health.letter_part,
+        health.health_answer,
+        health.doctor_answer,
+        health.letter_answer,
+        training.training_page,
+        training.job_page,
+        training.curve_part,
+        training.training_answer,
+        training.job_answer,
+        whatif.whatif_page,
+        whatif.result_part,
+        whatif.cancel_part,
+        whatif.whatif_answer,
+        whatif.cancel_answer,
         live,
-        health,
+        healthz,
         serve_asset,
     ]
     app = Litestar(

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery
 from msgspec import Struct
 
 from services.observatory.screens import models
-from services.observatory.web.pages import missing, page
+from services.observatory.web.pages import missing, page, part
 from services.observatory.web.site import Site, SiteOf
 from shared.artifacts import ArtifactError, ManifestError
 from shared.artifacts.card import card
@@ -39,13 +39,17 @@ class Drawings:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, int], Drawn] = {}
 
+    def kept(self, partition: int, one: Candidate) -> Drawn | None:
+        """Return the section about an artifact, if it was drawn lately."""
+        kept = self._kept.get((one.artifact, partition))
+        return kept if kept is not None and (kept.rows == one.rows or time.monotonic() - kept.at < REDRAWN_S) else None
+
     async def of(self, site: Site, partition: int, one: Candidate) -> Drawn:
         """Return the section about an artifact."""
-        key = one.artifact, partition
-        kept = self._kept.get(key)
-        if kept is not None and (kept.rows == one.rows or time.monotonic() - kept.at < REDRAWN_S):
+        if (kept := self.kept(partition, one)) is not None:
             return kept
         drawn = await to_thread.run_sync(_drawn, one, limiter=site.checking)
+        key = one.artifact, partition
         self._kept.pop(key, None)
         self._kept[key] = drawn
         while len(self._kept) > KEPT:
@@ -85,7 +89,8 @@ async def artifact_page(site: SiteOf, artifact: FromPath[str], partition: FromQu
         return missing(site, f"There is no artifact {artifact}", "conclave artifacts list")
     digest = registered[0]
     candidate = models.candidate_of(projection.state, projection.newest, partition, digest)
-    drawn = await DRAWINGS.of(site, partition, candidate) if candidate is not None else None
+    drawn = DRAWINGS.kept(partition, candidate) if candidate is not None else None
+    without = section_of(candidate, drawn=False) if candidate is not None and drawn is None else None
     return page(
         site,
         "artifact.html",
@@ -93,11 +98,23 @@ async def artifact_page(site: SiteOf, artifact: FromPath[str], partition: FromQu
         live="screen=artifact",
         digest=digest,
         registered=projection.newest.artifacts[digest],
-        section=drawn.section if drawn is not None else None,
+        section=drawn.section if drawn is not None else without,
+        loading=without is not None,
         fault=drawn.fault if drawn is not None else "",
         model_card=await to_thread.run_sync(_card, site, digest),
         partition=partition,
     )
+
+
+@get("/models/{artifact:str}/evidence", include_in_schema=False)
+async def evidence_part(site: SiteOf, artifact: FromPath[str], partition: FromQuery[int] = 0) -> Response[str]:
+    """Draw the evidence about one artifact."""
+    candidate = models.candidate_of(site.projection.state, site.projection.newest, partition, artifact)
+    if candidate is None:
+        raise NotFoundException
+    drawn = await DRAWINGS.of(site, partition, candidate)
+    values = {"section": drawn.section, "fault": drawn.fault, "loading": False}
+    return part("parts/evidence.html", digest=artifact, partition=partition, **values)
 
 
 @get("/api/v1/models/{artifact:str}", tags=["models"], summary="All evidence about one artifact")

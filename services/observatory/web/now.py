@@ -14,7 +14,9 @@ from services.observatory.web.site import SiteOf, View
 async def now_page(site: SiteOf, search: FromQuery[str] = "", page: FromQuery[int] = 1) -> Response[str]:
     """Show whether all is well."""
     view = View("now", search=search[:64], page=page)
-    return whole(site, "now.html", here="now", live=query(view), screen=site.now(view), search=view.search, cards="")
+    screen = site.now(view)
+    cards = "".join(site.card(one) for one in screen.series)
+    return whole(site, "now.html", here="now", live=query(view), screen=screen, search=view.search, cards=cards)
 
 
 def query(view: View) -> str:

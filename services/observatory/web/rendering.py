@@ -1,12 +1,15 @@
 """Render templates. All text is escaped; only charts of ``shared.report`` are inserted as they are."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
+from services.observatory.jobs import TrainingStep
 from services.observatory.web.assets import address
 from shared.bars.names import interval_text
 from shared.distribution import version
@@ -14,6 +17,8 @@ from shared.report.text import moment
 
 GLYPHS: Final = {"BUY": "▲", "SELL": "▼", "HOLD": "■"}
 MINUTE_MS: Final = 60_000
+FLAT: Final = 0.01
+"""The least height of a chart of losses, in nats: below it losses look as flat as they are."""
 MILLISECONDS: Final = re.compile(r"\b1\d{12}\b")
 
 
@@ -41,14 +46,17 @@ def environment() -> Environment:
         "money": money,
         "share": share,
         "duration": duration,
+        "offset": offset,
+        "coded": coded,
         "interval": interval_text,
         "slug": slug,
         "words": words,
         "glyph": GLYPHS.get,
         "e_value": e_value,
         "signed": signed,
+        "loss_lines": loss_lines,
     }
-    made.globals |= {"asset": address, "release": version(), "points": points}
+    made.globals |= {"asset": address, "release": version(), "points": points, "linked": True}
     return made
 
 
@@ -100,6 +108,16 @@ def duration(ms: float) -> str:
     return f"{ms / MINUTE_MS:,.0f} min" if ms < 120 * MINUTE_MS else f"{ms / 3_600_000:,.0f} h"
 
 
+def offset(ms: float) -> str:
+    """Return the difference of two clocks (ms) in words."""
+    return f"{ms:+,.0f} ms" if abs(ms) < 1_000 else f"{ms / 1000:+,.1f} s"
+
+
+def coded(text: str) -> Markup:
+    """Return a text, escaped, with what stands between backquotes as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
+
+
 def slug(name: str) -> str:
     """Return a name as an id of an element."""
     return "".join(each if each.isalnum() else f"_{ord(each):x}_" for each in name)
@@ -123,3 +141,25 @@ def points(values: tuple[float, ...], width: int = 120, height: int = 30) -> str
     span = (high - low) or 1.0
     step = width / (len(values) - 1)
     return " ".join(f"{i * step:.1f},{height - 2 - (v - low) / span * (height - 4):.1f}" for i, v in enumerate(values))
+
+
+class LossLine(NamedTuple):
+    """A line of a small chart: its name, and its points for an SVG of 120 by 40."""
+
+    name: str
+    points: str
+
+
+def loss_lines(steps: Sequence[TrainingStep]) -> list[LossLine]:
+    """Return the losses of a fit as lines on one scale."""
+    columns = {
+        "prior": [step.prior for step in steps],
+        "train": [step.train for step in steps],
+        "held": [step.held for step in steps],
+    }
+    low, high = min(map(min, columns.values())), max(map(max, columns.values()))
+    across, down = 120 / (len(steps) - 1), 36 / max(high - low, FLAT)
+    return [
+        LossLine(name, " ".join(f"{n * across:.1f},{38 - (value - low) * down:.1f}" for n, value in enumerate(column)))
+        for name, column in columns.items()
+    ]

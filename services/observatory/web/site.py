@@ -7,14 +7,21 @@ import anyio
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from services.observatory.doctor import Doctor
+from services.observatory.journal import put_newest
 from services.observatory.projection import Projection
-from services.observatory.screens import history, models, now, symbol
+from services.observatory.screens import health, history, models, now, symbol, training, whatif
 from services.observatory.screens.now import Around
 from services.observatory.web.rendering import render
+from services.observatory.whatif import Asked, Trials
 from shared.artifacts import ArtifactStore
+from shared.settings import Settings
 
 MOST_VIEWS: Final = 200
 """Views whose parts are kept until the next change."""
+
+MOST_CARDS: Final = 500
+"""Cards of series that are kept until the series changes."""
 
 Parts = dict[str, str]
 """The parts of a page by the id of their element, as HTML. Each is replaced when it changes."""
@@ -33,13 +40,19 @@ class View(Struct, frozen=True):
 class Site:
     """One observatory. ``stop`` is set when the process ends, so that open streams of updates end too."""
 
-    def __init__(self, projection: Projection, store: ArtifactStore, stop: anyio.Event) -> None:
+    def __init__(
+        self, projection: Projection, store: ArtifactStore, stop: anyio.Event, settings: Settings | None = None
+    ) -> None:
+        self.settings = settings or Settings()
+        self.doctor = Doctor(projection, self.settings)
+        self.trials = Trials(projection, self.settings)
         self.projection = projection
         self.store = store
         self.stop = stop
         self.checking = anyio.CapacityLimiter(1)
         """Links are checked, and charts drawn, one at a time: Matplotlib is not made for threads."""
         self._parts: dict[View, tuple[int, Parts]] = {}
+        self._cards: dict[str, tuple[now.SeriesNow, str]] = {}
 
     @property
     def around(self) -> Around:
@@ -68,10 +81,25 @@ class Site:
                 del self._parts[next(iter(self._parts))]
         return kept[1]
 
+    def card(self, series: now.SeriesNow) -> str:
+        """Return the card of a series on the screen Now. With forty ballots it takes milliseconds to draw, so that it
+        is drawn only if the series changed."""
+        kept = self._cards.get(series.name)
+        if kept is None or kept[0] != series:
+            kept = series, render("parts/card.html", series=series, patch=False)
+            put_newest(self._cards, series.name, kept, MOST_CARDS)
+        return kept[1]
+
     def now(self, view: View) -> now.Now:
         """Return the screen Now."""
         state, control = self.projection.state, self.projection.newest
         return now.screen(state, control, self.around, search=view.search, page=view.page)
+
+    def health(self) -> health.HealthScreen:
+        """Return the screen Health."""
+        projection = self.projection
+        apart_ms = projection.clock.apart_ms
+        return health.screen(projection.state, projection.newest, self.around, apart_ms=apart_ms)
 
 
 SiteOf: TypeAlias = NamedDependency[Site]
@@ -85,7 +113,7 @@ def _now(site: Site, view: View) -> Parts:
         "side": render("parts/side.html", screen=screen, patch=True),
         "more": render("parts/more.html", screen=screen, search=view.search, patch=True),
     }
-    cards = {f"card {one.name}": render("parts/card.html", series=one, patch=False) for one in screen.series}
+    cards = {f"card {one.name}": site.card(one) for one in screen.series}
     # The order of the cards is a part of its own: a page that has another one is sent all of them.
     parts["series"] = render("parts/series.html", screen=screen, cards="".join(cards.values()), patch=True)
     return {**parts, **{name: card.replace("<li ", '<li hx-swap-oob="morph" ', 1) for name, card in cards.items()}}
@@ -112,4 +140,39 @@ def _symbol(site: Site, view: View) -> Parts:
     }
 
 
-MAKERS: Final[Mapping[str, Any]] = {"now": _now, "models": _models, "history": _history, "symbol": _symbol}
+def _health(site: Site, view: View) -> Parts:
+    screen, doctor = site.health(), site.doctor.last
+    names = ("health-tiles", "services", "letters")
+    parts = {name: render(f"parts/{name}.html", screen=screen, doctor=doctor, patch=True) for name in names}
+    return parts if doctor is None else {**parts, "doctor": render("parts/doctor.html", doctor=doctor, patch=True)}
+
+
+def _training(site: Site, view: View) -> Parts:
+    screen = training.screen(site.projection.state, site.projection.newest, page=view.page)
+    return {"jobs": render("parts/jobs.html", screen=screen, patch=True)}
+
+
+def _job(site: Site, view: View) -> Parts:
+    observed = site.projection.state.jobs.get(view.name)
+    if observed is None:
+        return {}
+    return {"job": render("parts/job.html", job=training.shown(observed), alone=True, patch=True)}
+
+
+def _whatif(site: Site, view: View) -> Parts:
+    trial = site.trials.find(view.name)
+    asked = trial.asked if trial is not None else Asked()
+    screen = whatif.screen(site.projection.newest, asked, trial, site.trials.running)
+    return {"trial": render("parts/trial.html", screen=screen, patch=True)}
+
+
+MAKERS: Final[Mapping[str, Any]] = {
+    "now": _now,
+    "models": _models,
+    "health": _health,
+    "history": _history,
+    "symbol": _symbol,
+    "training": _training,
+    "job": _job,
+    "whatif": _whatif,
+}

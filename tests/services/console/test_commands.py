@@ -282,6 +282,7 @@ def test_a_command_that_makes_decisions_impossible_says_so_and_so_does_status(de
     assert "every decision will be no_quorum: 1 of the 2 models vote that a quorum needs" in promoted.err
     assert "quorum_count=1" in " ".join(desk("status").out.split())
     assert json.loads(desk("status", "-o", "json").out)["undecidable"].startswith("every decision")
+    assert "no_quorum" not in desk("halt", *WHY).err, "it is not the cause"
     assert "no_quorum" not in desk("policy", "voting", "quorum_count=1", *WHY).err
     assert json.loads(desk("status", "-o", "json").out)["undecidable"] == ""
 

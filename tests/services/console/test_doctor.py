@@ -15,7 +15,7 @@ from cryptography import x509
 
 from schemas.codec import encode
 from schemas.operations import ClockAgrees, ClockApart, LogTruncated, StorageFailed, StorageRecovered
-from services.console.run.machine import state_folder
+from shared.doctor.machine import state_folder
 from shared.log import Commit, Owner
 from shared.log.redis import RedisLog
 from shared.recovery.copies import Copy

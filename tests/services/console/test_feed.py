@@ -50,6 +50,9 @@ def test_a_source_is_left_on_request_alone_and_what_the_market_has_is_passed_ove
     assert fed.code == 0
     assert fed.out.startswith("5 bars sent, 0 rows refused")
     assert "3 passed over: the market has them" in fed.out
+    again = two("feed", "--bars", str(file))
+    assert again.out.startswith("0 bars sent, 0 rows refused")
+    assert "; 8 rows before them were handled by an earlier run" in again.out
 
 
 def test_a_feed_at_the_end_of_its_source_is_finished_and_one_in_its_middle_is_not(two: Any) -> None:

@@ -10,10 +10,10 @@ import pytest
 from schemas.control import Command, CommandRecorded, Found, TrustKey
 from services.console.run import service
 from services.console.run.installation import PHONE, children_of
-from services.console.run.phone import phone_checks
 from services.phone.main import not_configured
 from shared.control import EMPTY, State, fold, propose
 from shared.control.signing import generate
+from shared.doctor.phone import phone_checks
 from shared.settings import PHONE_TOKEN, Installation, PhoneSettings, Settings, SettingsError
 
 PERSONS = PhoneSettings(persons=("1 ada", "2 ben", "3 ada"))
@@ -79,7 +79,7 @@ def test_the_doctor_names_each_person_for_whom_the_server_holds_a_key(
         return {check.what: (check.verdict, check.found) for check in phone_checks(settings, state)}
 
     held = f"this server holds a private key on behalf of ada: who can read {folder} can sign as ada"
-    ben = ("good", f"the server holds no key for ben: there is no {folder / 'ben.pem'}. So ben looks, and does not act")
+    ben = ("good", f"the server holds no key for ben: there is no {folder / 'ben.pem'}")
     assert found(trusting(TrustKey("x", public, "ada"))) == {
         "phone of ada": ("good", f"{held}: halt and resume"),
         "phone of ben": ben,

@@ -147,3 +147,29 @@ def test_ctrl_c_ends_a_fit_at_once_and_stores_nothing(tmp_path: Path, family: st
     )
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted: nothing is stored"]), done.stderr
     assert not (tmp_path / "var" / "artifacts").exists()
+
+
+def test_an_error_that_a_library_makes_of_ctrl_c_ends_as_ctrl_c_does(tmp_path: Path) -> None:
+    """A callback from C loses the interrupt, and the library then misses what the callback should have given."""
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "import ctypes, os, signal, sys\n"
+        "import shared.families as families\n"
+        "from services.console.cli import main\n"
+        "kind = type(families.family_named('xgboost'))\n"
+        "def fit(*args, **options):\n"
+        "    @ctypes.CFUNCTYPE(None)\n"
+        "    def called_back():\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        [None for _ in range(1000)]\n"
+        "    called_back()\n"
+        "    raise ValueError('0 rows of 2580')\n"
+        "kind.fit = fit\n"
+        "words = 'train files --model m --family xgboost --synthetic sequence --symbols 2 --count 1500 --reason x'\n"
+        "sys.argv = ['conclave', *words.split()]\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted: nothing is stored"]), done.stderr

@@ -2,6 +2,7 @@
 weights."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
@@ -138,6 +139,62 @@ def test_given_a_verdict_when_it_changes_then_it_is_written_at_once_and_else_eve
     later = [msgspec.structs.replace(row, control_version=9, open_time=row.open_time + 100 * HOUR) for row in rows]
     bench.take(later[:WRITE_EVERY])
     assert [(verdict.overall, verdict.scores) for verdict in bench.of(VerdictReached)[1:]] == [("failed", WRITE_EVERY)]
+
+
+def of_champion(rows: Iterable[PredictionScored], origin: Any = "replay") -> list[PredictionScored]:
+    return [msgspec.structs.replace(row, artifact=CHAMPION, role="voting", origin=origin) for row in rows]
+
+
+@settings(max_examples=10)
+@given(st.lists(st.integers(0, 400), max_size=4, unique=True).map(sorted))
+def test_given_a_backfill_then_no_verdict_depends_on_how_far_another_model_has_come(cuts: list[int]) -> None:
+    alone, beside = Bench(), Bench()
+    shadow = [msgspec.structs.replace(row, origin="replay") for row in market(70)]
+    champion = of_champion(market(5000, symbols=1))
+    alone.take(shadow)
+    for first, last in pairwise([0, *cuts, len(shadow)]):
+        beside.take(champion[first * 10 : last * 10])
+        beside.take(shadow[first:last])
+    assert alone.state.judge(CANDIDATE.hex()) == beside.state.judge(CANDIDATE.hex())
+    assert beside.of(VerdictReached) == alone.of(VerdictReached) != []
+
+
+def test_given_142_days_of_replayed_bars_and_a_champion_far_ahead_then_the_better_shadow_passes() -> None:
+    bench = Bench()
+    bench.take(of_champion(market(142 * 24 + 500, symbols=1)))
+    bench.take([msgspec.structs.replace(row, origin="replay") for row in market(142 * 24, symbols=2)])
+    last = bench.of(VerdictReached)[-1]
+    assert last.overall == "passed", last.advice
+    gates = {gate.name: gate for gate in last.gates}
+    assert {name: (gates[name].verdict, gates[name].kind) for name in ("latency", "staleness")} == {
+        "latency": ("inconclusive", "soft"),
+        "staleness": ("inconclusive", "soft"),
+    }
+    assert gates["time"].verdict == "passed"
+    assert gates["time"].value is not None
+    assert gates["time"].value > 120  # days
+
+
+def test_given_a_shadow_that_answered_live_bars_when_the_market_goes_on_without_it_then_it_is_stale() -> None:
+    bench = Bench()
+    live = [msgspec.structs.replace(row, origin="live") for row in market(100)]
+    bench.take(live[:400])
+    bench.take(of_champion(live, "live"))
+    assert bench.state.judge(CANDIDATE.hex()).outcome == "failed"
+    bench.restart()
+    stale = next(gate for gate in bench.state.judge(CANDIDATE.hex()).gates if gate.name == "staleness")
+    assert (stale.outcome, stale.kind, stale.value) == ("failed", "critical", 49.0)
+
+
+@pytest.mark.parametrize(("origin", "stages"), [("replay", []), ("live", ["rollback"])])
+def test_given_a_promoted_model_far_behind_another_when_only_live_bars_show_it_then_it_is_rolled_back(
+    origin: Any, stages: list[str]
+) -> None:
+    bench = Bench(*PROMOTED)
+    rows = [msgspec.structs.replace(row, origin=origin) for row in served(100, champion=1.0, former=1.0)]
+    bench.take(rows[:80])
+    bench.take([row for row in rows[80:] if row.artifact != CANDIDATE])
+    assert [tripped.stage for tripped in bench.of(GuardTripped) if tripped.guard == "stale"] == stages
 
 
 def test_given_a_voting_artifact_when_it_is_scored_then_no_verdict_is_about_it() -> None:
@@ -559,9 +616,9 @@ SEVERAL: tuple[Command, ...] = (Found(3, "log-of-a-test"), *PROMOTED[1:])
 def test_given_several_partitions_when_a_promoted_model_does_harm_then_each_needs_so_much_more_evidence() -> None:
     bench = Bench(*PROMOTED)
     bench.take(wrong(20))
-    held, latest = bench.state.memory.guards["xgboost"], bench.state.memory.latest
+    held = bench.state.memory.guards["xgboost"]
     one, three = (
-        next(found for found in guard_state.findings(held, latest, count) if found.guard == "harm") for count in (1, 3)
+        next(found for found in guard_state.findings(held, -1, count) if found.guard == "harm") for count in (1, 3)
     )
     assert (three.value, three.threshold) == (one.value, 3 * one.threshold)
 

@@ -14,13 +14,17 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from bench.replayed import Replayed
 from schemas.codec import encode
 from schemas.control import Halt
 from schemas.orders import OrderPlaced
 from services.observatory.main import Server, listen
 from services.observatory.web.site import Site
+from services.observatory.whatif import Asked
+from shared.audit.whatif import Changes
 from shared.control.issuing import issue
 from shared.log import StreamKey
+from tests.services.observatory.busy import make_busy, step
 from tests.services.observatory.conftest import Served
 from tests.services.observatory.events import EVENT, decision
 
@@ -33,6 +37,9 @@ AXE: Final = Path(__file__).parent / "axe" / "axe.min.js"
 AXE_DIGEST: Final = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 """axe-core 4.14.1 as published; licence MPL-2.0, beside it."""
 SIZES: Final = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+
+
+ASKED: Final = Asked(Changes(weights={"logistic": 0.85}, policy={"edge": "0.02"}))
 
 
 class Browser:
@@ -73,6 +80,7 @@ async def screens(served: Served) -> dict[str, str]:
     assert series.decision is not None
     control = served.site.projection.newest
     artifact = control.model("logistic").shadows[0]
+    jobs = served.site.projection.state.jobs
     return {
         "now": "/",
         "symbol": f"/symbol?name={series.name}",
@@ -80,13 +88,22 @@ async def screens(served: Served) -> dict[str, str]:
         "models": "/models",
         "artifact": f"/models/{artifact}",
         "history": "/history",
+        "training": "/training",
+        **{f"training-{one.job.state}": f"/training/{name}" for name, one in jobs.items() if one.steps},
+        "whatif": f"/whatif?name={ASKED.name}",
+        "health": "/health",
     }
 
 
 @pytest.mark.long
 async def test_every_screen_fits_desk_and_phone_has_no_serious_fault_of_access_and_asks_nothing_outside(
-    served: Served, browser: Browser
+    served: Served, browser: Browser, replayed: Replayed, empty_redis_url: str, tmp_path: Path
 ) -> None:
+    await make_busy(served, replayed, empty_redis_url, tmp_path / "state")
+    trial = served.site.trials.start(ASKED)
+    while trial.state != "done":
+        assert trial.state in {"waiting", "running"}, trial.reason
+        await anyio.sleep(0.05)
     axe = AXE.read_text(encoding="utf-8")
     assert sha256(AXE.read_bytes()).hexdigest() == AXE_DIGEST
     folder = os.environ.get("SCREENSHOTS")
@@ -97,6 +114,10 @@ async def test_every_screen_fits_desk_and_phone_has_no_serious_fault_of_access_a
             await page.get_by_text("live", exact=True).wait_for()
             if name == "symbol":
                 await page.locator("#hover a").wait_for()
+            if name == "artifact":
+                await page.locator("#evidence:not([aria-busy]) figure svg").first.wait_for()
+            if name == "health":
+                await page.locator("#doctor .checks li").first.wait_for()
             if folder:
                 await page.wait_for_timeout(300)
                 await page.screenshot(path=Path(folder) / f"{name}-{size}-{scheme}.png", full_page=True)
@@ -163,6 +184,47 @@ async def test_a_decision_is_verified_in_the_page_and_all_of_it_works_by_keyboar
     await page.keyboard.press("Home")
     await page.locator("#version-shown[data-version='1']").wait_for()
     assert await page.locator("#version").input_value() == "1"
+
+
+async def test_a_what_if_is_asked_by_keyboard_and_its_result_appears_by_itself(
+    served: Served, browser: Browser, replayed: Replayed, empty_redis_url: str, tmp_path: Path
+) -> None:
+    await make_busy(served, replayed, empty_redis_url, tmp_path / "state")
+    page = await browser.page()
+    await page.goto(served.url)
+    await page.keyboard.press("g")
+    await page.keyboard.press("w")
+    await page.wait_for_url("**/whatif")
+    await page.locator("#w-logistic").focus()
+    await page.keyboard.type("0.9")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/whatif?name=*")
+    await page.locator("#result").get_by_text("weight of logistic 0.9").wait_for(timeout=120_000)
+    assert await page.locator("#w-logistic").input_value() == "0.9"
+    await page.context.close()
+
+
+async def test_the_progress_of_a_job_and_a_lag_are_live_and_a_letter_opens(
+    served: Served, browser: Browser, replayed: Replayed, empty_redis_url: str, tmp_path: Path
+) -> None:
+    await make_busy(served, replayed, empty_redis_url, tmp_path / "state")
+    projection, jobs = served.site.projection, served.site.projection.state.jobs
+    job = next(name for name, one in jobs.items() if one.job.state == "running")
+    page = await browser.page()
+    await page.goto(f"{served.url}/training/{job}")
+    await page.get_by_text("fitting 22 of 40").wait_for()
+    made = encode("training", step(job, 23, 40, projection.now))
+    assert await projection.log.append_at(StreamKey("training"), f"{projection.now + 600_000}-0", made.data)
+    await served.turn()
+    await page.get_by_text("fitting 23 of 40").wait_for()
+    await page.keyboard.press("g")
+    await page.keyboard.press("s")
+    await page.wait_for_url("**/health")
+    await page.locator("#doctor .checks li").first.wait_for()
+    await page.locator("#letters summary").first.focus()
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Its input was appended again by ada").wait_for()
+    await page.context.close()
 
 
 async def test_a_page_whose_server_ends_says_so_and_is_whole_again_when_it_is_back(

@@ -9,7 +9,7 @@ from bench.replayed import Replayed
 from services.console.evidence.shadow import read_report
 from services.observatory import core
 from services.observatory.gathering import find
-from services.observatory.projection import LENGTH, Kept, Projection
+from services.observatory.projection import LENGTH, SHAPE, Kept, Projection
 from services.observatory.screens import history, models, now
 from services.observatory.screens.now import Around
 from shared.control.issuing import history as entries_of
@@ -54,15 +54,38 @@ async def test_a_file_that_is_damaged_or_of_another_installation_is_not_used(
     whole.save()
     file = tmp_path / "observatory.bin"
     good = file.read_bytes()
-    head = msgspec.msgpack.encode(Kept("other"))
-    other = len(head).to_bytes(LENGTH) + head + core.snapshot(core.State())
-    for damaged in (good[:100], good[:-9], b"nothing", b"", other):
+
+    def under(kept: Kept) -> bytes:
+        head = msgspec.msgpack.encode(kept)
+        return len(head).to_bytes(LENGTH) + head + core.snapshot(core.State())
+
+    other, older = under(Kept("other", {}, SHAPE)), under(Kept(whole.newest.log_id))
+    for damaged in (good[:100], good[:-9], b"nothing", b"", other, older):
         file.write_bytes(damaged)
         assert screens(await caught_up(opened(log))) == screens(whole)
     file.write_bytes(good)
     from_file = opened(log)
     await from_file.begin()
     assert from_file.state.read == whole.state.read
+
+
+async def test_a_file_is_of_one_moment_though_events_are_folded_while_it_is_written(
+    replayed: Replayed, opened: Opened, tmp_path: Path
+) -> None:
+    log = await filled(replayed, 0.5)
+    projection = await caught_up(opened(log))
+    before = core.snapshot(projection.state)
+    pieces = core.pieces(projection.state)
+    projection._begin_saving()
+    await more(log, replayed, 0.5, 1.0)
+    while projection.state.read["scores"] < len(replayed.source.places[StreamKey("scores")]):
+        await projection.turn()
+    assert b"".join(pieces) == before != core.snapshot(projection.state)
+    projection._saving.result()
+    from_file = opened(log)
+    await from_file.begin()
+    assert core.snapshot(from_file.state) == before
+    assert screens(await caught_up(from_file)) == screens(projection)
 
 
 async def test_without_a_file_only_the_last_days_of_busy_streams_are_read(replayed: Replayed, tmp_path: Path) -> None:

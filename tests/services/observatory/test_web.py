@@ -6,11 +6,14 @@ from typing import Any
 
 import anyio
 import httpx
+import msgspec
 import pytest
 
 from schemas.codec import encode
 from schemas.control import Halt
+from services.observatory.web.models import DRAWINGS
 from services.observatory.web.shield import HEADERS, hostname
+from services.observatory.web.site import View
 from shared.control.issuing import issue
 from shared.features.table import FEATURES
 from shared.log import StreamKey
@@ -18,7 +21,16 @@ from tests.services.observatory.conftest import Served
 from tests.services.observatory.events import decision
 
 pytestmark = pytest.mark.anyio
-PAGES = ("/", "/models", "/history", "/history?page=1&version=2", "/?search=BTC&page=2")
+PAGES = (
+    "/",
+    "/models",
+    "/health",
+    "/training",
+    "/whatif",
+    "/history",
+    "/history?page=1&version=2",
+    "/?search=BTC&page=2",
+)
 
 
 async def answer(served: Served, path: str, **options: Any) -> httpx.Response:
@@ -46,7 +58,7 @@ async def paths(served: Served) -> list[str]:
 
 
 async def test_every_answer_has_strict_headers_and_no_page_has_anything_inline_or_from_outside(served: Served) -> None:
-    for path in [*await paths(served), "/health", "/api/openapi.json", "/api/v1/now", "/nothing", "/decision/zz"]:
+    for path in [*await paths(served), "/healthz", "/api/openapi.json", "/api/v1/now", "/nothing", "/decision/zz"]:
         found = await answer(served, path)
         for name, value in HEADERS:
             assert found.headers.get_list(name.decode()) == [value.decode()], path
@@ -184,9 +196,9 @@ async def test_the_api_is_described_and_each_path_of_it_answers(served: Served) 
 
 async def test_health_is_bad_while_the_server_does_not_answer(served: Served) -> None:
     await served.turn()
-    assert (await answer(served, "/health")).status_code == 200
+    assert (await answer(served, "/healthz")).status_code == 200
     served.site.projection.error = "no server"
-    assert (await answer(served, "/health")).status_code == 503
+    assert (await answer(served, "/healthz")).status_code == 503
 
 
 async def test_an_open_page_gets_what_changed_within_a_second_and_nothing_else(served: Served) -> None:
@@ -230,9 +242,29 @@ async def patches(stream: httpx.Response) -> Any:
 
 
 async def test_all_who_look_at_one_page_share_its_rendering(served: Served) -> None:
-    from services.observatory.web.site import View  # one test's
-
     view = View("now")
     assert served.site.parts(view) is served.site.parts(View("now"))
     served.site.projection.mark("status")
     assert served.site.parts(view) is not None
+
+
+async def test_a_card_is_drawn_again_only_if_its_series_changed(served: Served) -> None:
+    first, second = served.site.now(View("now")).series[:2]
+    assert served.site.card(first) is served.site.card(first)
+    other = msgspec.structs.replace(first, words="another condition")
+    assert served.site.card(other) != served.site.card(second)
+    assert "another condition" in served.site.card(other)
+
+
+async def test_the_page_of_an_artifact_does_not_wait_for_its_charts(served: Served) -> None:
+    artifact = served.site.projection.newest.model("logistic").shadows[0]
+    DRAWINGS.__init__()  # type: ignore[misc]  # as after a start
+    page, part = f"/models/{artifact}", f"/models/{artifact}/evidence?partition=0"
+    first = (await answer(served, page)).text
+    assert f'hx-get="{part}"' in first
+    assert "<figure>" not in first
+    assert "<figure>" in (await answer(served, part)).text
+    again = (await answer(served, page)).text
+    assert "<figure>" in again
+    assert "aria-busy" not in again
+    assert (await answer(served, f"/models/{'0' * 64}/evidence")).status_code == 404

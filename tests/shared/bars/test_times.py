@@ -53,6 +53,39 @@ def test_a_time_in_two_columns_of_parquet_is_asked_for_in_one(tmp_path: Path) ->
         load(parquet(tmp_path / "AAA-1h.parquet", {"Date": days, "Time": clocks}))
 
 
+DAYS = [f"2024{month:02}{number:02}" for month in (1, 2) for number in range(1, 30)]
+
+
+def in_parquet(path: Path, texts: list[str], kind: pa.DataType) -> Path:
+    numbers = {name: pa.array([100.0 + (name == "high") - (name == "low")] * len(texts)) for name in PRICES}
+    array = pa.array(texts) if kind == pa.string() else pa.array(list(map(float, texts))).cast(kind)
+    pq.write_table(pa.table({"date": array, **numbers}), path)
+    return path
+
+
+def in_text(path: Path, texts: list[str], end: str) -> Path:
+    path.write_text("\n".join(["date," + ",".join(PRICES), *(f"{text}{end},100,101,99,100,5" for text in texts)]))
+    return path
+
+
+@pytest.mark.parametrize("interval_ms", [None, 24 * HOUR])
+@pytest.mark.parametrize("kind", ["", ".0", pa.string(), pa.int32(), pa.int64(), pa.float64()])
+def test_a_column_of_eight_digits_is_dates_in_every_kind_of_file(
+    kind: str | pa.DataType, interval_ms: int | None, tmp_path: Path
+) -> None:
+    def written(texts: list[str]) -> Path:
+        if isinstance(kind, str):
+            return in_text(tmp_path / "AAA.csv", texts, kind)
+        return in_parquet(tmp_path / "AAA.parquet", texts, kind)
+
+    bars = load(written(DAYS), symbol="AAA", interval_ms=interval_ms)
+    assert list(bars) == [("AAA", 24 * HOUR)]
+    assert bars["AAA", 24 * HOUR].open_time[0] == 1_704_067_200_000  # 2024-01-01
+    assert len(bars["AAA", 24 * HOUR]) == len(DAYS)
+    with pytest.raises(SourceError, match="'20240230' has eight digits, and is no date"):
+        load(written([*DAYS, "20240230"]), symbol="AAA", interval_ms=interval_ms)
+
+
 def test_two_times_in_parquet_are_compared(tmp_path: Path) -> None:
     starts, ends = ([START + n * HOUR + add for n in range(60)] for add in (0, HOUR))
     with pytest.raises(SourceError, match="timestamp, time could each be the time"):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from shared.gates import catalogue, classic, default, evidence, reference
+from shared.gates.critical import LIVE_ONLY, LiveBars
 from shared.gates.rows import Key, Plan, Row
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "gate-policies.md"
@@ -15,9 +16,19 @@ def test_the_catalogue_has_every_gate_of_the_default_policy_and_its_kind() -> No
     plan = Plan(Key("a", "b", "c", "", "", ""), 1, 3_600_000, response=0.1, actions=(0.3, 0.4, 0.3))
     state = evidence.initial(plan)
     evidence.evolve(state, Row("A", 0, (0.2, 0.5, 0.3), 1, (0.3, 0.4, 0.3), 1, (0.3, 0.4, 0.3)))
-    returned = {one.name: one.kind for one in default.verdicts(state, latest=0, rivals={"b": 0.0, "d": 0.0})}
+    returned = {
+        one.name: one.kind for one in default.verdicts(state, live=LiveBars(0, 0, 0), rivals={"b": 0.0, "d": 0.0})
+    }
     described = {one.name: one.kind for one in catalogue.DEFAULT}
     assert {**returned, "latency": "critical"} == described
+
+
+def test_the_catalogue_says_which_gates_only_live_bars_answer() -> None:
+    state = evidence.initial(Plan(Key("a", "b", "c", "", "", ""), 1, 3_600_000))
+    for name in LIVE_ONLY:
+        unanswered = next(one for one in default.verdicts(state) if one.name == name)
+        assert (unanswered.kind, unanswered.outcome) == ("soft", "inconclusive")
+        assert "soft and inconclusive until" in catalogue.description("default", name).condition
 
 
 def test_the_catalogue_has_every_gate_of_the_classic_policy_and_its_kind() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.gates import betting, default, evidence
+from shared.gates.critical import LiveBars
 from shared.gates.evidence import BETTER, CHAMPION, CHAMPION_OVER_PRIOR, MONEY, POOL, PRIOR, Evidence
 from shared.gates.policy import DefaultPolicy
 from shared.gates.rows import UNKNOWN, Key, Plan, Row, Scales, Triple
@@ -173,10 +174,25 @@ def test_slow_answers_veto() -> None:
     assert found["latency"].outcome == "failed"
 
 
-def test_a_stale_candidate_fails(healthy: Evidence) -> None:
-    latest = healthy.operations.last
-    assert named(default.judge(healthy, latest=latest + 2 * BAR))["staleness"].outcome == "passed"
-    assert named(default.judge(healthy, latest=latest + 20 * BAR))["staleness"].outcome == "failed"
+def test_a_candidate_that_live_bars_show_to_be_stale_fails(healthy: Evidence) -> None:
+    last = healthy.operations.last
+    for bars, outcome in ((2, "passed"), (20, "failed")):
+        found = named(default.judge(healthy, live=LiveBars(0, last, last + bars * BAR)))
+        assert (found["staleness"].outcome, found["staleness"].kind) == (outcome, "critical")
+
+
+def test_without_a_live_bar_staleness_is_not_answered_and_vetoes_nothing(healthy: Evidence) -> None:
+    for newest in (-1, healthy.operations.last + 1000 * BAR):
+        found = default.judge(healthy, live=LiveBars(newest=newest))
+        assert (named(found)["staleness"].outcome, named(found)["staleness"].kind) == ("inconclusive", "soft")
+        assert found.outcome == "passed"
+        assert found.advice.endswith("only live bars can answer: staleness")
+
+
+def test_a_candidate_judged_on_replayed_bars_alone_is_told_which_gates_only_live_bars_answer() -> None:
+    found = default.judge(told(row._replace(latency_ms=None) for row in story(WEEK, 0.1)))
+    assert found.outcome == "passed"
+    assert found.advice.endswith("only live bars can answer: latency, staleness")
 
 
 def test_outputs_that_do_not_answer_to_perturbed_inputs_veto() -> None:
@@ -184,9 +200,18 @@ def test_outputs_that_do_not_answer_to_perturbed_inputs_veto() -> None:
     assert named(default.judge(told(story(200, 0.1), plan(response=0.2))))["response"].outcome == "passed"
 
 
-def test_six_days_are_not_enough_and_sixty_one_are_too_many(healthy: Evidence) -> None:
+def test_six_days_are_not_enough_and_sixty_one_of_live_bars_are_too_many(healthy: Evidence) -> None:
     assert named(default.judge(healthy, DefaultPolicy(least_days=9)))["time"].outcome == "inconclusive"
-    assert named(default.judge(healthy, DefaultPolicy(most_days=6)))["time"].outcome == "failed"
+    last = healthy.operations.last
+    late = named(default.judge(healthy, DefaultPolicy(most_days=6), live=LiveBars(0, last, last)))["time"]
+    assert late.outcome == "failed"
+    assert late.detail.startswith("expired after 8.0 days of live bars: 8.0 days,")
+
+
+def test_a_long_history_does_not_expire(healthy: Evidence) -> None:
+    last = healthy.operations.last
+    for live in (LiveBars(), LiveBars(last - BAR, last, last)):
+        assert named(default.judge(healthy, DefaultPolicy(most_days=6), live=live))["time"].outcome == "passed"
 
 
 def test_outputs_that_move_away_are_seen() -> None:

@@ -48,9 +48,9 @@ def told(rows: list[Row], policy: GuardPolicy = guard.DEFAULT_GUARD) -> Champion
 
 
 def stages(
-    state: ChampionWatch, policy: GuardPolicy = guard.DEFAULT_GUARD, latest: int | None = None
+    state: ChampionWatch, policy: GuardPolicy = guard.DEFAULT_GUARD, lag_ms: int | None = None
 ) -> dict[str, str]:
-    return {one.guard: one.stage for one in guard.findings(state, policy, latest) if one.stage != "continue"}
+    return {one.guard: one.stage for one in guard.findings(state, policy, lag_ms) if one.stage != "continue"}
 
 
 def test_an_equal_champion_stays() -> None:
@@ -119,8 +119,8 @@ def test_failures_among_the_last_predictions_roll_back() -> None:
 
 def test_silence_is_seen_against_the_market() -> None:
     state = told(served(10, 0.1))
-    assert stages(state, latest=59 * BAR) == {}
-    assert stages(state, latest=60 * BAR) == {"stale": "rollback"}
+    assert stages(state, lag_ms=50 * BAR) == {}
+    assert stages(state, lag_ms=51 * BAR) == {"stale": "rollback"}
 
 
 def test_thresholds_of_a_policy_are_those_that_apply() -> None:
@@ -146,4 +146,4 @@ def test_a_restart_changes_no_finding(cut: int) -> None:
 
 def test_all_numbers_of_a_finding_are_finite() -> None:
     for state in (begun(), told(served(1, 0.1))):
-        assert all(math.isfinite(x) for one in guard.findings(state, latest=0) for x in (one.value, one.threshold))
+        assert all(math.isfinite(x) for one in guard.findings(state, lag_ms=0) for x in (one.value, one.threshold))

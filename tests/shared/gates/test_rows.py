@@ -98,7 +98,7 @@ def test_the_page_names_every_gate_and_every_threshold() -> None:
     page = PAGE.read_text()
     plan = Plan(Key("m", "a", "c", "f", "l", "p"), 12, 300_000, response=0.1)
     state = evidence.evolve(evidence.initial(plan), row_of(scored()))
-    shown = [*default.verdicts(state, latest=0, rivals={"a": 0.0, "b": 0.0}), *classic.verdicts(classic.Tally())]
+    shown = [*default.verdicts(state, rivals={"a": 0.0, "b": 0.0}), *classic.verdicts(classic.Tally())]
     names = {one.name for one in shown}
     fields = [*msgspec.structs.fields(DefaultPolicy), *msgspec.structs.fields(classic.ClassicPolicy)]
     missing = [name for name in names if f"| `{name}` |" not in page]

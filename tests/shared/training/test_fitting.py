@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import sys
 from collections.abc import Mapping
@@ -193,6 +194,14 @@ def test_bars_from_which_nothing_can_be_learned_are_refused_alike_for_every_fami
 ) -> None:
     with pytest.raises(SplitError, match=words):
         train(shaped(close), family, SET, source="toy", horizon=horizon, params=SMALL.get(family))
+
+
+@pytest.mark.parametrize("volume", [0.0, 5.0])
+def test_bars_whose_volume_never_changes_are_refused_with_the_features_that_they_leave_undefined(volume: float) -> None:
+    series = shaped(UP_THEN_DOWN)["AAA"]
+    still = {"AAA": dataclasses.replace(series, volume=np.full(len(series), volume))}
+    with pytest.raises(SplitError, match=r"of 1,500 bars 0 have a vector, since features are undefined: volume_"):
+        train(still, "logistic", SET, source="toy", horizon=3)
 
 
 def test_an_unknown_parameter_is_refused_before_any_work() -> None:

@@ -120,16 +120,17 @@ def test_one_model_is_not_asked_for_twice_at_once_even_by_force() -> None:
     assert "is waiting; wait until it ends" in why
 
 
-def test_the_cooldown_runs_from_the_request_and_is_set_aside_by_force_alone() -> None:
+@pytest.mark.parametrize("cause", ["drift", "decay", "schedule"])
+def test_the_cooldown_of_automatic_requests_runs_from_any_request_for_the_model(cause: Any) -> None:
     done = (asked(), ended(asked()))
-    why = jobs(*done).refuses(asked(at=NOW + 23 * HOUR_MS), POLICY)
-    assert why == (
-        "'m' was requested less than 24 h ago (the cooldown of the training policy), 1.0 h are left; "
-        "`--force` overrides it"
-    )
-    assert jobs(*done).refuses(asked(at=NOW + 24 * HOUR_MS), POLICY) is None
-    assert jobs(*done).refuses(asked(at=NOW + 1, forced=True), POLICY) is None
-    assert jobs(*done).refuses(asked("other", at=NOW + 1), POLICY) is None
+    why = jobs(*done).refuses(asked(at=NOW + 23 * HOUR_MS, cause=cause), POLICY)
+    assert why == "'m' was requested less than 24 h ago (the cooldown of the training policy), 1.0 h are left"
+    assert jobs(*done).refuses(asked(at=NOW + 24 * HOUR_MS, cause=cause), POLICY) is None
+    assert jobs(*done).refuses(asked("other", at=NOW + 1, cause=cause), POLICY) is None
+
+
+def test_a_person_may_request_again_as_soon_as_the_job_has_ended() -> None:
+    assert jobs(asked(), ended(asked())).refuses(asked(at=NOW + 1), POLICY) is None
 
 
 def test_the_budget_counts_all_models_over_seven_days() -> None:

@@ -1,4 +1,4 @@
-"""What ``conclave doctor`` checks on this machine and in the alarms: the disk of the state folder, the clocks, the
+"""Check this machine and the alarms: the disk of the state folder, the clocks, the
 files that services cannot write, and the workers of the voting models. It writes nothing."""
 
 import os

@@ -1,0 +1,97 @@
+"""A what-if as a child process of the observatory: a request on standard input, lines of JSON on standard output.
+
+The first lines report progress; the last one is the result, or why there is none. It runs at a low priority, and
+ends with its parent."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from services.console.audit.tasks import source_of, where_of
+from services.console.research.whatif import whatif_result
+from shared.archive import CorruptError, LostError, StoreError
+from shared.artifacts import ArtifactError, ArtifactStore
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
+from shared.audit.rerun import RerunFailed, RerunProgress, RerunRequest, RerunResult
+from shared.audit.source import END, EntryRange, Recording
+from shared.audit.whatif import ChangesError
+from shared.log import START, Entry, StreamKey, UnavailableError
+from shared.log.connection import ServerError
+from shared.log.leases import id_order
+from shared.runtime.process import die_with_parent
+
+EVERY: Final = 500
+"""Entries between two reports."""
+Report = Callable[[RerunProgress], None]
+
+
+class Watched:
+    """A recording that reports how far it is read."""
+
+    def __init__(self, source: Recording, report: Report, last: int) -> None:
+        self._source, self._report, self._last = source, report, last
+        self._read = 0
+
+    def entries(self, place: StreamKey, after: str = START, until: str = END) -> Iterator[Entry]:
+        """See ``Recording``."""
+        first = 0
+        for entry in self._source.entries(place, after, until):
+            at = id_order(entry.id)[0]
+            first = first or at
+            self._read += 1
+            if self._read % EVERY == 0 and place.stream in {"scores", "decisions"}:
+                end = self._last if until == END else id_order(until)[0]
+                share = (at - first) / (end - first) if end > first else 0.0
+                stage = "outcomes" if place.stream == "scores" else "rounds"
+                self._report(RerunProgress(stage, place.partition, self._read, min(max(share, 0.0), 1.0)))
+            yield entry
+
+    def whole(self, place: StreamKey) -> bool:
+        """See ``Recording``."""
+        return self._source.whole(place)
+
+
+def rerun(request: RerunRequest, report: Report) -> RerunResult | RerunFailed:
+    """Compute what was requested."""
+    settings = request.settings
+    where = where_of(settings, request.archive or None)
+    store = ArtifactStore(Path(where.artifacts))
+    span = EntryRange(f"{request.since}-0" if request.since else START, f"{request.until}-0" if request.until else END)
+    try:
+        with source_of(where) as source:
+            watched = Watched(source, report, request.now)
+            configurations = Configurations(watched, Findings())
+            return RerunResult(whatif_result(watched, configurations, request.changes, store, span))
+    except (
+        ArtifactError,
+        ChangesError,
+        CorruptError,
+        LostError,
+        ServerError,
+        StoreError,
+        UnavailableError,
+        ValueError,
+    ) as error:
+        return RerunFailed(str(error))
+
+
+def main() -> None:
+    """Read the request, and write progress and result."""
+    os.nice(10)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=RerunRequest)
+    die_with_parent(request.parent)
+
+    def line(what: RerunProgress | RerunResult | RerunFailed) -> None:
+        sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+        sys.stdout.buffer.flush()
+
+    line(rerun(request, line))
+
+
+if __name__ == "__main__":
+    main()
