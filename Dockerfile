@@ -22,7 +22,7 @@ RUN mkdir -p /wheels && update-ca-certificates >/dev/null 2>&1
 ENV INSTALL="python3 -m pip --python /opt/conclave/bin/python install --quiet" \
     COMPILE="python3 -m compileall -q -x _internal/py312 --invalidation-mode unchecked-hash" \
     PACKAGES=/opt/conclave/lib/python3*/site-packages
-RUN $INSTALL '.[train,networks,telemetry,notify,exchange,observatory]' && $COMPILE $PACKAGES
+RUN $INSTALL '.[train,networks,telemetry,notify,exchange,observatory,phone]' && $COMPILE $PACKAGES
 
 FROM build AS build-ml
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

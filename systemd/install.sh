@@ -17,7 +17,7 @@ tree=$(cd "$(dirname "$0")/.." && pwd)
 home=/opt/conclave
 etc=/etc/conclave
 units=/etc/systemd/system
-extras=${EXTRAS:-train,networks,notify,telemetry,exchange,observatory}
+extras=${EXTRAS:-train,networks,notify,telemetry,exchange,observatory,phone}
 
 say() { printf 'conclave: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 2; }
@@ -77,10 +77,10 @@ configure() {
     done
     "$home/current/bin/conclave" access "$etc/keys" >/dev/null
     install -d -o conclave -g conclave -m 750 /var/lib/conclave /var/lib/conclave/artifacts /var/lib/conclave/archive
-    install -d -o conclave -g conclave -m 700 /var/lib/conclave/keys
+    install -d -o conclave -g conclave -m 700 /var/lib/conclave/keys /var/lib/conclave/phone
     for unit in "$share"/conclave*.service "$share"/conclave.target; do install -m 644 "$unit" "$units/"; done
     for file in "$share"/*.service.d/*.conf; do install -m 644 -D "$file" "$units/${file#"$share/"}"; done
-    install -d -m 700 "$etc/notify"
+    install -d -m 700 "$etc/notify" "$etc/phone"
     install -m 755 "$share/conclave" /usr/local/bin/conclave
     systemctl daemon-reload
 }

@@ -157,7 +157,10 @@ def trespasses(name: str, tree: ast.AST) -> Iterator[str]:
 
 def hosted(inside: list[str], rest: list[str]) -> bool:
     """The console is the program: it hosts every service's ``main`` and replays every ``core``, also those of a room in
-    a service. The observatory may replay a core, and so needs what the core is made of."""
+    a service. The observatory may replay a core, and so needs what the core is made of. The phone shows the
+    observatory's projections by the functions of its screens."""
+    if inside[:1] == ["phone"] and rest[:1] == ["observatory"]:
+        return rest[1:2] != ["web"] and rest[1:2] != ["main"]
     if inside[:1] == ["observatory"]:
         return bool({".".join(["services", *rest]), ".".join(["services", *rest[:-1]])} & set(PURE))
     return inside[:1] == ["console"] and bool({"core", "main"} & {*rest[1:3]})
@@ -312,6 +315,8 @@ def test_what_a_core_needs_is_no_impurity() -> None:
         ("services.console.cli", "from services.feed.sources import files"),
         ("services.observatory.core", "from services.watcher.main import Watcher"),
         ("services.observatory.main", "from services.console.run.status import decision_line"),
+        ("services.phone.main", "from services.observatory.web.site import Site"),
+        ("services.phone.main", "from services.guard.main import Guard"),
     ],
 )
 def test_an_import_against_the_layers_is_found(name: str, code: str) -> None:

@@ -88,6 +88,7 @@ ISSUED_IN: Final = {
     "trainer": "services/trainer/main.py",
     "guard": "services/guard/core.py",
     "observatory": "shared/commands/forms.py",
+    "phone": "services/phone/core.py",
 }
 """The module in which each service that writes control makes its commands."""
 

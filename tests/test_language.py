@@ -20,6 +20,7 @@ CLEAN: Final = [
     "services/guard",
     "services/model_worker",
     "services/observatory",
+    "services/phone",
     "services/shadow_recorder",
     "services/trainer",
     "services/watcher",

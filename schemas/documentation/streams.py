@@ -17,12 +17,12 @@ Retention is the shortest time for which entries stay readable in Redis. `execut
 that trades elsewhere takes its place, and its user.
 """
 
-EVERYTHING: Final = ("archiver", "watcher", "observatory", "console")
+EVERYTHING: Final = ("archiver", "watcher", "observatory", "phone", "console")
 """Services that read every stream to archive or show it."""
 
 FLOW: Final = """\
 The diagram omits `dead` and `alarms`, which most services write and the console reads. It also omits the archiver,
-the watcher, the observatory and the console as readers of streams that have other readers.
+the watcher, the observatory, the phone and the console as readers of streams that have other readers.
 """
 
 

@@ -64,7 +64,8 @@ class Kept(Struct):
 
 
 class Projection:
-    """The projections of one installation. ``turn`` is called again and again, after ``begin``.
+    """The projections of one installation. ``turn`` is called again and again, after ``begin``. ``streams``: those that
+    are folded, besides control.
 
     ``control``: every version of the configuration. ``views``: the consumer groups. ``unreachable``: since when the
     server does not answer (ms, None: it does). ``caught_up``: the streams were read to their end once. ``revision``
@@ -76,9 +77,11 @@ class Projection:
         partitions: int,
         file: Path,
         *,
+        streams: Sequence[str] = (*FROM_THE_BEGINNING, *RECENT),
         days: int = 7,
         clock: ServerClock | None = None,
         meter: Telemetry | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.log = log
         self.partitions = partitions
@@ -92,9 +95,10 @@ class Projection:
         self.revision = 0
         self.positions: dict[str, str] = {}
         self._file = file
+        self._streams = streams
         self._days = days
         self._meter = meter or Telemetry()
-        self._storage = Storage(GROUP)
+        self._storage = storage or Storage(GROUP)
         self._writer = ThreadPoolExecutor(1, "saving")
         self._saving: Future[bool] = Future()
         self._saving.set_result(True)
@@ -133,7 +137,7 @@ class Projection:
         """Go on from what was kept. A stream that is not known is read from its beginning, or from some days ago."""
         self.state = state or core.initial(policy=default_policy(self.newest.gate))
         since = f"{max(self.now - self._days * 86_400_000, 0)}-0"
-        for stream in (*FROM_THE_BEGINNING, *RECENT):
+        for stream in self._streams:
             for number in range(1 if stream in GLOBAL else self.partitions):
                 place = StreamKey(stream, number)
                 self._places[place.key] = place

@@ -10,6 +10,7 @@ from shared.control import State, checkpoint
 from shared.control.issuing import current, refused
 from shared.doctor.losses import MISSING, losses
 from shared.doctor.machine import clocks, failing, served, state_folder
+from shared.doctor.phone import phone_checks
 from shared.log import GroupView, Log, StreamKey
 from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError, check_server
@@ -31,8 +32,8 @@ class Diagnosis(Struct, frozen=True):
     """The result of all checks.
 
     ``facts``: what was found, by name. ``server``: how the server is arranged, and what is in force there. ``machine``:
-    disks, clocks and workers. ``groups``: the consumer groups. ``wrong``, ``unknown``: whether a fact is wrong, or
-    could not be read."""
+    disks, clocks, workers, and keys held for persons. ``groups``: the consumer groups. ``wrong``, ``unknown``: whether
+    a fact is wrong, or could not be read."""
 
     facts: dict[str, Any]
     server: Sequence[SecurityCheck]
@@ -76,6 +77,7 @@ async def diagnose(settings: Settings, name: str, known: KnownControl | None = N
                 *await clocks(log, settings.installation.partitions),
                 *await failing(log, settings.installation.partitions),
                 *served(known.state, groups),
+                *phone_checks(settings, known.state),
             ]
         facts |= found
         wrong |= MISSING in found

@@ -5,8 +5,8 @@ those that it writes, and commit the offsets of its own groups. It can neither l
 configuration. The user of the operators is ``console``. Only the writers of ``control`` in the catalogue can append
 there. Every client needs a user name: the user ``default`` is off.
 
-The console and the observatory open and close the fences of partitions (``shared.control.fence``). The writer of
-``intents`` checks them, and restores one that is missing; the writer of ``orders`` checks them.
+The console, the observatory and the phone open and close the fences of partitions (``shared.control.fence``). The
+writer of ``intents`` checks them, and restores one that is missing; the writer of ``orders`` checks them.
 
 The server checks each command inside a server-side function as if the caller had sent it. So ``FCALL``, which needs
 read and write permission on every key that it names, permits nothing that the other rules of a service do not permit.
@@ -16,6 +16,7 @@ Source: https://redis.io/docs/latest/operate/oss_and_stack/management/security/a
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Final, NamedTuple, get_args
 
@@ -27,6 +28,8 @@ GROUPS: Final = {"model-worker": "model-worker.*"}
 """Patterns for the groups of a service whose groups do not have its name."""
 ONLOOKERS: Final = frozenset({"watcher"})
 """Users that read, and write nothing."""
+REMOTE: Final = frozenset({"observatory", "phone"})
+"""Users through which people act from elsewhere."""
 CONNECTION: Final = "+auth +hello +ping +select +client|setname +info +time +cluster|slots +asking +wait"
 """What every client may do. The last three are for servers that are replicated, or are nodes of a cluster."""
 READING: Final = "+xread +xrange +xrevrange +xinfo|stream +type"
@@ -66,9 +69,8 @@ def lines(hashes: Mapping[str, str]) -> list[str]:
 
 def rule(user: str) -> str:
     """Return the permissions of one user as words of an ACL rule. The server refuses everything else."""
-    own = {"console": _operator, "archiver": _archiver, "guard": _guard, "observatory": _observatory}.get(
-        user, lambda: _onlooker(user) if user in ONLOOKERS else _service(user)
-    )
+    other = _onlooker if user in ONLOOKERS else _remote if user in REMOTE else _service
+    own = {"console": _operator, "archiver": _archiver, "guard": _guard}.get(user, partial(other, user))
     together = ["+multi +exec"] if user == "archiver" else []
     return " ".join(["resetchannels -@all", CONNECTION, *together, *own()])
 
@@ -193,15 +195,15 @@ def _guard() -> list[str]:
     return [_rule(READING, reads), _rule("+xadd", [_key(spec) for spec in STREAMS.values() if "guard" in spec.writers])]
 
 
-def _observatory() -> list[str]:
-    """Return the rules of ``observatory``.
+def _remote(user: str) -> list[str]:
+    """Return the rules of ``observatory`` and ``phone``.
 
-    It reads as an onlooker does, and appends what its signed-in people do: commands, with the fences that a halt moves,
-    training requests, and who signed in. It has no consumer group."""
-    writes = [spec for spec in STREAMS.values() if "observatory" in spec.writers]
+    They read as an onlooker does, and append what people do through them: commands, with the fences that a halt moves;
+    the observatory also training requests, and who signed in. They have no consumer group."""
+    writes = [spec for spec in STREAMS.values() if user in spec.writers]
     fence, notes = [_tagged("fence")], [_key(spec) for spec in writes if spec.partitioned]
     return [
-        *_onlooker("observatory"),
+        *_onlooker(user),
         _rule("+xadd +type", [_key(spec) for spec in writes]),
         _rule("+hget +hset", fence),
         _rule("+fcall", fence, notes),

@@ -5,8 +5,9 @@ feature set and the gap policy are recorded in every vector. Two machines with d
 stream reach the same decisions, or none.
 
 Secrets are read from the environment only: ``CONCLAVE_REDIS_PASSWORD``, or ``CONCLAVE_REDIS_PASSWORD_FILE`` with the
-path of a file; those of Sentinels from ``CONCLAVE_SENTINEL_PASSWORD`` or ``CONCLAVE_SENTINEL_PASSWORD_FILE``. A secret
-in the settings file is refused. ``CONCLAVE_REDIS_USER`` is the Redis user of a process, where
+path of a file; those of Sentinels from ``CONCLAVE_SENTINEL_PASSWORD`` or ``CONCLAVE_SENTINEL_PASSWORD_FILE``; the token
+of the bot for a phone from ``CONCLAVE_PHONE_TOKEN`` or ``CONCLAVE_PHONE_TOKEN_FILE``. A secret in the settings file is
+refused. ``CONCLAVE_REDIS_USER`` is the Redis user of a process, where
 several processes share a file. ``OTEL_EXPORTER_OTLP_ENDPOINT`` of OpenTelemetry is used if the file names no endpoint.
 """
 
@@ -14,10 +15,12 @@ from shared.settings.environment import (
     ENDPOINT,
     PASSWORD,
     PASSWORD_FILE,
+    PHONE_TOKEN,
     SENTINEL_PASSWORD,
     USER,
     VARIABLE,
     SettingsError,
+    phone_token,
     redis_url_with_password,
 )
 from shared.settings.loading import FILE, find, load
@@ -32,6 +35,7 @@ from shared.settings.sections import (
     Mode,
     Models,
     ObservatorySettings,
+    PhoneSettings,
     Redis,
     Setting,
     Settings,
@@ -39,6 +43,7 @@ from shared.settings.sections import (
     TrainingSettings,
     address_of,
     describe,
+    persons_of,
 )
 
 __all__ = [
@@ -47,6 +52,7 @@ __all__ = [
     "LOOPBACK",
     "PASSWORD",
     "PASSWORD_FILE",
+    "PHONE_TOKEN",
     "SENTINEL_PASSWORD",
     "URL_SCHEMES",
     "USER",
@@ -59,6 +65,7 @@ __all__ = [
     "Mode",
     "Models",
     "ObservatorySettings",
+    "PhoneSettings",
     "Redis",
     "Setting",
     "Settings",
@@ -69,5 +76,7 @@ __all__ = [
     "describe",
     "find",
     "load",
+    "persons_of",
+    "phone_token",
     "redis_url_with_password",
 ]

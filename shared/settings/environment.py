@@ -13,6 +13,7 @@ USER: Final = "CONCLAVE_REDIS_USER"
 PASSWORD: Final = "CONCLAVE_REDIS_PASSWORD"  # noqa: S105  # a variable's name
 SENTINEL_PASSWORD: Final = "CONCLAVE_SENTINEL_PASSWORD"  # noqa: S105  # a variable's name
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+PHONE_TOKEN: Final = "CONCLAVE_PHONE_TOKEN"  # noqa: S105  # a variable's name
 PASSWORD_FILE: Final = "CONCLAVE_REDIS_PASSWORD_FILE"  # noqa: S105  # a variable's name
 
 
@@ -40,6 +41,12 @@ def redis_url_with_password(settings: Settings, environ: Mapping[str, str] = os.
     user, _, place = parts.netloc.rpartition("@")
     user = quote(environ.get(USER, ""), safe="") or user
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
+
+
+def phone_token(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the token of the bot for a phone, from the environment or from a file; empty if there is none. Do not
+    print it. Raises ``SettingsError``."""
+    return _password(environ, PHONE_TOKEN)
 
 
 def _password(environ: Mapping[str, str], variable: str) -> str:

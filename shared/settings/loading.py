@@ -78,4 +78,5 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         installation=replace(settings.installation, state=state),
         feed=replace(settings.feed, path=_anchored_path(folder, settings.feed.path)),
         archive=archive,
+        phone=replace(settings.phone, keys=_anchored_path(folder, settings.phone.keys)),
     )

@@ -1,5 +1,6 @@
 """Refuse settings that cannot be used, with what was expected, what was found, and what to write."""
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,9 +10,10 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import ValidationError
 
-from shared.settings.environment import PASSWORD, PASSWORD_FILE, SettingsError
-from shared.settings.sections import URL_SCHEMES, Redis, Settings, sections
+from shared.settings.environment import PASSWORD, PASSWORD_FILE, PHONE_TOKEN, SettingsError
+from shared.settings.sections import LOOPBACK, URL_SCHEMES, PhoneSettings, Redis, Settings, sections
 
+PERSON: Final = re.compile(r"[1-9][0-9]{0,19} [A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 SECRET_WORDS: Final = ("password", "passwd", "secret", "token", "credential", "api_key", "apikey")
 
 
@@ -58,12 +60,34 @@ def refuse_values(settings: Settings, file: Path) -> None:
         raise SettingsError(
             f"{file}: endpoint in [telemetry] holds a password; take it out and set $OTEL_EXPORTER_OTLP_HEADERS"
         )
+    _refuse_phone(settings.phone, file)
     for section, key, names in (
         ("features", "sets", settings.features.sets),
         ("models", "names", settings.models.names),
     ):
         if len(set(names)) != len(names):
             raise SettingsError(f"{file}: {key} in [{section}]: a name is given twice: {', '.join(names)}")
+
+
+def _refuse_phone(phone: PhoneSettings, file: Path) -> None:
+    """Check the persons and the address of the bot. Raises ``SettingsError``."""
+    for person in phone.persons:
+        if not PERSON.fullmatch(person):
+            raise SettingsError(
+                f'{file}: persons in [phone]: expected the id of a private chat and an actor, as "123456789 ada"; '
+                f"found {person!r}. The actor is also the name of a key file: letters, digits, . _ -"
+            )
+    chats = [person.partition(" ")[0] for person in phone.persons]
+    if twice := sorted({chat for chat in chats if chats.count(chat) > 1}):
+        raise SettingsError(f"{file}: persons in [phone]: a chat is of one person; given twice: {', '.join(twice)}")
+    api = _url(phone.api, "api in [phone]", file)
+    if api.username or api.password:
+        raise SettingsError(f"{file}: api in [phone] holds a secret; set ${PHONE_TOKEN} or ${PHONE_TOKEN}_FILE")
+    if not api.hostname or not (api.scheme == "https" or (api.scheme == "http" and api.hostname in LOOPBACK)):
+        raise SettingsError(
+            f"{file}: api in [phone]: expected https://host, or http:// to a server on loopback, since each address "
+            f"that is asked holds the token; found {phone.api!r}"
+        )
 
 
 def _refuse_key(section: str, key: str, known: list[str], file: Path) -> None:

@@ -247,6 +247,29 @@ class ObservatorySettings(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class PhoneSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The bot for a phone. It needs the extra `phone`, and its token from `$CONCLAVE_PHONE_TOKEN` or
+    `$CONCLAVE_PHONE_TOKEN_FILE`."""
+
+    persons: Annotated[
+        tuple[str, ...],
+        Meta(
+            description='Who may use the bot: chat id and actor, as "123456789 ada". The bot answers in private chats '
+            "alone. Empty: `conclave up` does not start it."
+        ),
+    ] = ()
+    keys: Annotated[
+        str,
+        Meta(
+            description="Folder of the private keys that this server holds for these persons, each ACTOR.pem. Empty: "
+            "`phone` in the state folder."
+        ),
+    ] = ""
+    api: Annotated[
+        str, Meta(description="Server of Telegram's bot protocol; http:// is for one on this machine alone.")
+    ] = "https://api.telegram.org"
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. In the settings that ``load`` returns, paths are absolute."""
 
@@ -260,6 +283,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainingSettings = TrainingSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     observatory: ObservatorySettings = ObservatorySettings()
+    phone: PhoneSettings = PhoneSettings()
 
 
 class Setting(NamedTuple):
@@ -275,6 +299,11 @@ def address_of(observatory: ObservatorySettings) -> str:
     """Return the address of the observatory, for a browser."""
     host = f"[{observatory.host}]" if ":" in observatory.host else observatory.host
     return f"http://{host}:{observatory.port}/"
+
+
+def persons_of(phone: PhoneSettings) -> dict[str, str]:
+    """Return the actor of each chat id."""
+    return {chat: actor for chat, _, actor in (person.partition(" ") for person in phone.persons)}
 
 
 def describe() -> list[Setting]:

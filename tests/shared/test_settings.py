@@ -10,12 +10,14 @@ import pytest
 
 from shared.log.address import SCHEMES, parse_address
 from shared.settings import (
+    PHONE_TOKEN,
     URL_SCHEMES,
     Settings,
     SettingsError,
     describe,
     find,
     load,
+    phone_token,
     redis_url_with_password,
 )
 
@@ -126,6 +128,10 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         session_hours = 8
         proxy = "10.0.0.7"
         proxy_header = "X-Auth-Request-User"
+        [phone]
+        persons = ["123456789 ada"]
+        keys = "keys-of-persons"
+        api = "http://127.0.0.1:8081"
         """
     )
     settings = load(path, {})
@@ -323,3 +329,33 @@ def test_the_variable_of_opentelemetry_stands_in_for_an_endpoint_that_the_file_l
     file.write_text("")
     with pytest.raises(SettingsError, match="expected http://host:port"):
         load(file, {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('persons = ["ada"]', "as \"123456789 ada\"; found 'ada'"),
+        ('persons = ["1 ada\\n"]', "persons in [phone]"),
+        ('persons = ["-100123 ada"]', "persons in [phone]"),
+        ('persons = ["1 ../ada"]', "persons in [phone]"),
+        ('persons = ["1 ada", "2 ben", "1 cyd"]', "a chat is of one person; given twice: 1"),
+        ('api = "http://telegram.example.org"', "expected https://host, or http:// to a server on loopback"),
+        ('api = "telegram.example.org"', "expected https://host"),
+        ('api = "https://me:word@telegram.example.org"', "holds a secret"),
+        ('token = "1:x"', "looks like a secret"),
+    ],
+)
+def test_a_phone_that_cannot_be_meant_is_refused(written: Written, lines: str, expected: str) -> None:
+    message = refusal(written(f"[phone]\n{lines}\n"))
+    assert expected in message
+    assert "word" not in message
+
+
+def test_the_token_of_the_bot_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("1:x\n")
+    assert phone_token({}) == ""
+    assert phone_token({PHONE_TOKEN: "1:y"}) == "1:y"
+    assert phone_token({f"{PHONE_TOKEN}_FILE": str(file)}) == "1:x"
+    with pytest.raises(SettingsError, match="both"):
+        phone_token({PHONE_TOKEN: "1:y", f"{PHONE_TOKEN}_FILE": str(file)})

@@ -23,7 +23,7 @@ from shared.runtime.supervision import STALE_S
 from shared.settings import load
 
 ROOT = Path(__file__).parents[2]
-GLOBAL = ("archiver", "trainer", "watcher", "observatory")
+GLOBAL = ("archiver", "trainer", "watcher", "observatory", "phone")
 """Services that serve all partitions."""
 KILLED = (
     "ensemble-voter", "feature-builder", "model-worker-xgboost", "model-worker-nhits", "feed",

@@ -32,8 +32,8 @@ def instances() -> list[str]:
 
 ALL: Final = instances()
 SERVER: Final = "conclave-redis"
-RUNNING: Final = [unit for unit in ALL if unit not in {SERVER, "conclave-prepare"}]
-"""What has a loop of Conclave's own."""
+RUNNING: Final = [unit for unit in ALL if unit not in {SERVER, "conclave-prepare", "conclave-phone"}]
+"""What has a loop of Conclave's own. Without a token there is no bot."""
 
 
 def test_there_is_a_unit_for_every_service_that_can_be_run_and_no_other() -> None:
@@ -183,6 +183,7 @@ def test_what_is_not_a_units_own_is_refused_to_it(machine: Machine, file: Path) 
         "conclave-gate-evaluator@": {"keys"},
         "conclave-watcher": {"AF_INET", "AF_INET6"},
         "conclave-observatory": {"AF_INET", "AF_INET6"},
+        "conclave-phone": {"AF_INET", "AF_INET6"},
     }.get(file.stem, set())
     assert len(found) == 25
     assert {name for name, what in found.items() if what == "done"} == allowed

@@ -22,9 +22,10 @@ from shared.settings import find
 @click.pass_context
 @asynchronous
 async def doctor(context: click.Context, /, output: str) -> None:
-    """Check settings, servers, disk, clocks, control chain and groups, the files that services cannot write, and writes
-    that a server lost; mode, slots and replicas of the servers, and their settings for encryption, users, persistence,
-    memory and network access. It writes nothing: neither to a server nor to a disk.
+    """Check settings, servers, disk, clocks, control chain and groups, the files that services cannot write, writes
+    that a server lost, and the keys that this server holds for persons who use a phone; mode, slots and replicas of the
+    servers, and their settings for encryption, users, persistence, memory and network access. It writes nothing:
+    neither to a server nor to a disk.
 
     Exit code 0 everything is in order, 1 something is wrong, 2 it cannot run, 3 this user may not read everything."""
     settings = settings_of(context)
@@ -41,7 +42,7 @@ async def doctor(context: click.Context, /, output: str) -> None:
         console = terminal()
         console.print(_facts(report))
         console.print(_table(diagnosis.server, "in force at the server"))
-        console.print(_table(diagnosis.machine, "disks, clocks and workers"))
+        console.print(_table(diagnosis.machine, "disks, clocks, workers and phones"))
     context.exit({"wrong": 1, "unknown": 3, "good": 0}[diagnosis.verdict])
 
 

@@ -16,7 +16,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.membership import found_installation
 from services.console.run.processes import GRACE_S, Child, Supervisor, console_command
 from services.console.run.server import server_for
-from services.console.run.service import host, missing_observatory
+from services.console.run.service import host, missing_observatory, missing_phone
 from services.console.run.up_file import FILE, UpFile, refuse_second, running, terminate, unidentified
 from services.watcher.main import addresses
 from shared.control import ControlError
@@ -35,7 +35,16 @@ LOOK_AT_VOTES_S: Final = 2.0
 UNSERVED_S: Final = 5.0
 """How long a voting model has no worker until one is started. A worker that starts again is away for less."""
 OBSERVATORY: Final = "observatory"
-LOW_PRIORITY: Final = (["shadow-recorder"], ["gate-evaluator"], ["archiver"], ["trainer"], ["watcher"], [OBSERVATORY])
+PHONE: Final = "phone"
+LOW_PRIORITY: Final = (
+    ["shadow-recorder"],
+    ["gate-evaluator"],
+    ["archiver"],
+    ["trainer"],
+    ["watcher"],
+    [OBSERVATORY],
+    [PHONE],
+)
 """The services that are not on the path from bar to decision."""
 
 
@@ -67,6 +76,8 @@ def children_of(settings: Settings, file: Path | None) -> list[Child]:
         processes.append(("watcher", ["run", "watcher"]))  # its alerts have a destination
     if settings.observatory.port and missing_observatory() is None:
         processes.append((OBSERVATORY, ["run", OBSERVATORY]))
+    if settings.phone.persons and missing_phone(settings) is None:
+        processes.append((PHONE, ["run", PHONE]))
     return [_child(name, words, file) for name, words in processes]
 
 
@@ -187,6 +198,8 @@ async def _up(context: click.Context, settings: Settings, file: UpFile, *, one_p
             names = ", ".join(child.name for child in supervisor.children)
             click.echo(f"up: {names}. Ctrl-C or `conclave down` ends it; logs are in {state / 'log'}")
             _echo_address(settings)
+            if settings.phone.persons:
+                click.echo(missing_phone(settings) or f"the bot answers {len(settings.phone.persons)} chats")
             if with_feed:
                 supervisor.add(_child("feed", ["run", "feed"], chosen, finishes=True))
 

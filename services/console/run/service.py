@@ -22,7 +22,7 @@ from shared.log import TruncatedLogError, UnavailableError
 from shared.log.connection import ServerError
 from shared.runtime.process import die_with_parent, serve, stop_on_signal
 from shared.runtime.service import Service
-from shared.settings import Settings, SettingsError
+from shared.settings import PHONE_TOKEN, Settings, SettingsError, phone_token
 from shared.telemetry import logs
 
 P = ParamSpec("P")
@@ -40,8 +40,12 @@ SERVICES: Final = (
     "trainer",
     "watcher",
     "observatory",
+    "phone",
     "feed",
 )
+
+
+NO_PHONE: Final = f"the bot for a phone needs python-telegram-bot: {install_command('phone')}"
 
 
 def supervised(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -133,6 +137,8 @@ async def host(
         await watcher.run(settings, stop)
     elif service == "observatory":
         await observatory_of()(settings, stop)
+    elif service == "phone":
+        await phone_of()(settings, stop)
     else:
         await serve(service_of(service, model, settings), settings, partition, stop, take_over=take_over)
 
@@ -152,6 +158,28 @@ def missing_observatory() -> str | None:
     if not missing:
         return None
     return f"the observatory needs {' and '.join(missing)}: {install_command('observatory')}"
+
+
+def phone_of() -> Callable[[Settings, anyio.Event], Coroutine[Any, Any, None]]:
+    """Return the function that runs the bot for a phone. Raises ``SettingsError`` if its extra is not installed."""
+    if find_spec("telegram") is None:
+        raise SettingsError(NO_PHONE)
+    from services.phone import main as phone  # noqa: PLC0415  # imported where needed
+
+    return phone.run
+
+
+def missing_phone(settings: Settings) -> str | None:
+    """Return why the bot for a phone cannot run, in a sentence; None if it can, or is not configured."""
+    if not settings.phone.persons:
+        return None
+    if find_spec("telegram") is None:
+        return NO_PHONE
+    try:
+        token = phone_token()
+    except SettingsError as error:
+        return f"the bot for a phone is not started: {error}"
+    return None if token else f"the bot for a phone has no token: set ${PHONE_TOKEN}_FILE to the path of its file"
 
 
 def service_of(service: str, model: str | None, settings: Settings) -> Service[Any]:

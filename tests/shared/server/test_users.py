@@ -12,12 +12,15 @@ import redis
 
 from schemas.catalogue import STREAMS
 from schemas.codec import encode
-from schemas.control import Found, Halt
+from schemas.control import Found, Halt, Resume
 from schemas.decisions import FenceOpened
 from schemas.documentation.examples import examples
-from shared.control.issuing import issue
+from services.observatory.projection import Projection
+from services.phone.main import SHOWN
+from shared.control.issuing import ControlWriter, issue
 from shared.log import Commit, HaltedError, Owner
 from shared.log.connection import ServerError
+from shared.log.leases import is_open
 from shared.log.redis import RedisLog
 from shared.server import users
 from shared.server.embedded import EmbeddedServer, find_program
@@ -111,31 +114,58 @@ def test_a_service_holds_its_own_group_alone_and_loads_no_function(server: redis
     mine = "model-worker.xgboost" if user == "model-worker" else user
     for other in (mine, *users.USERS):
         key = f"conclave:{{p0}}:group:{other}"
-        assert may(server, user, f"HSET {key} memo x") == (other == mine not in {"guard", "observatory"}), other
+        held = other == mine and user not in {"guard", "observatory", "phone"}
+        assert may(server, user, f"HSET {key} memo x") == held, other
     assert not may(server, user, "FUNCTION LOAD x")
 
 
-def test_operators_gate_evaluator_trainer_guard_and_observatory_alone_append_to_control(server: redis.Redis) -> None:
+def test_operators_and_the_services_that_issue_commands_alone_append_to_control(server: redis.Redis) -> None:
     assert {user for user in users.USERS if may(server, user, "XADD conclave:control * e x")} == {
         "console",
         "gate-evaluator",
         "trainer",
         "guard",
         "observatory",
+        "phone",
     }
     trains = {user for user in users.USERS if may(server, user, "XADD conclave:training * e x")}
     assert trains == {"console", "trainer", "observatory"}
 
 
-def test_the_console_the_observatory_and_the_voter_alone_move_a_fence(server: redis.Redis) -> None:
+def test_the_console_the_observatory_the_phone_and_the_voter_alone_move_a_fence(server: redis.Redis) -> None:
     key = "conclave:{p0}:fence"
-    movers = {"console", "ensemble-voter", "observatory"}
+    movers = {"console", "ensemble-voter", "observatory", "phone"}
     assert {user for user in users.USERS if may(server, user, f"HSET {key} mark x")} == movers
     # The executor commits under the fence, so it may name it in a call. The commands inside are checked one by one.
     call = f"FCALL f 2 {key} conclave:{{p0}}:decisions"
     assert {user for user in users.USERS if may(server, user, call)} == {*movers, "executor"}
     assert not may(server, "executor", "XADD conclave:{p0}:decisions * e x")
     assert [user for user in users.USERS if may(server, user, f"DEL {key}")] == []
+
+
+@pytest.mark.anyio
+async def test_the_user_of_the_phone_can_do_what_a_look_a_halt_and_a_resume_need(tmp_path: Path) -> None:
+    with started(tmp_path) as admin:
+        place = tmp_path / "socket"
+
+        def connected(user: str) -> RedisLog:
+            return RedisLog(f"unix://{user}:word@{place}", patience_s=2.0)
+
+        owner, phone = connected("admin"), connected("phone")
+        await owner.load()
+        await issue(owner, Found(2, "log-of-a-test"), actor="owner", reason="begin")
+        projection = Projection(phone, 2, tmp_path / "file", streams=SHOWN)
+        await projection.begin()
+        await projection.turn()
+        assert not projection.error
+        writer = ControlWriter(phone)
+        for command, halted in ((Halt(), True), (Resume(), False)):
+            issued = await writer.issue(command, actor="ada", reason="test")
+            assert issued.state.halted == halted
+            assert [is_open(await owner.fence(partition)) for partition in range(2)] == [not halted] * 2
+        assert admin.acl_log() == []
+        await owner.close()
+        await phone.close()
 
 
 def test_a_console_loads_the_functions_and_skips_a_group(server: redis.Redis) -> None:
