@@ -60,7 +60,7 @@ def test_the_page_has_its_charts_its_tables_and_its_remarks() -> None:
         "outcome against model",
     ]
     text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
-    assert "champion +0.5 -2.0 to +3.0 it has seen these bars" in text
+    assert "champion +0.5 - - -2.0 to +3.0 it has seen these bars" in text
     assert "BTCUSDT 4,100 4,040 3,949 1 2" in text
     assert "one_class 0.625 0.70" in text
     assert "Never change: gap_flag" in text
