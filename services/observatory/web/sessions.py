@@ -129,8 +129,8 @@ class Access:
         return {"id": secrets.token_hex(16), "name": person.name, "stamp": person.stamp, "by": by}
 
     def end(self, session: dict[str, str]) -> None:
-        """End a session, also for those who copied its cookie. A restart forgets it: a copy is then good until its hours
-        are over, or until the password changes."""
+        """End a session, also for those who copied its cookie. A restart forgets it: a copy is then good until its
+        hours are over, or until the password changes."""
         now = time.monotonic()
         self._ended = {name: until for name, until in self._ended.items() if until > now}
         self._ended[session.get("id", "")] = now + self.settings.session_hours * 3600
