@@ -82,7 +82,8 @@ def places_of(partitions: int) -> list[StreamKey]:
     """Return the streams of an installation in the order in which their ends are read: downstream first."""
     others = [spec.name for spec in STREAMS.values() if spec.partitioned and spec.name not in DOWNSTREAM_FIRST]
     places = [StreamKey(name, number) for number in range(partitions) for name in (*DOWNSTREAM_FIRST, *others)]
-    return [*places, StreamKey("training"), StreamKey("control")]
+    shared = [spec.name for spec in STREAMS.values() if not spec.partitioned and spec.name != "control"]
+    return [*places, *map(StreamKey, shared), StreamKey("control")]
 
 
 class Bounded:
