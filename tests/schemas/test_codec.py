@@ -136,7 +136,7 @@ def beyond(info: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("stream", "event"), EVENTS, ids=IDS)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_event_that_the_types_allow_survives_its_bytes(stream: str, event: Any, data: st.DataObject) -> None:
     original = data.draw(events(event))

@@ -233,6 +233,7 @@ class Failing(Disk):
         super().rename(source, target)
 
 
+@pytest.mark.long
 async def test_power_that_fails_at_any_step_loses_and_doubles_nothing(world: World, tmp_path: Path) -> None:
     await world.bars(6)
     await world.letter("a")

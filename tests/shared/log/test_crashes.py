@@ -73,6 +73,7 @@ async def test_a_server_killed_between_commits_keeps_all_it_acknowledged(tmp_pat
         server.stop()
 
 
+@pytest.mark.long
 async def test_a_process_killed_twenty_times_leaves_no_gap_and_no_double(empty_redis_url: str) -> None:
     total, rounds = 4000, 20
     log = RedisLog(empty_redis_url)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.market import BarClosed
@@ -263,6 +263,7 @@ def pages(draw: st.DrawFn, truth: dict[int, Candle]) -> list[tuple[int, tuple[Ca
     return found
 
 
+@settings(max_examples=40)
 @given(absent=st.sets(st.integers(11, 35), max_size=6), data=st.data())
 def test_whatever_pages_show_every_bar_comes_once_in_order_or_is_in_a_named_hole(
     absent: set[int], data: st.DataObject
