@@ -21,8 +21,9 @@ import numpy as np
 
 from bench.harness import Figure
 from bench.walk_forward import FAMILIES, INTERVALS, LIBRARIES, QUICK, SEED, WHOLE, Floats, Fold, folds, joined, load
-from shared.artifacts.scoring import Interval, block_interval, block_of, log_losses, split_gains
+from shared.artifacts.scoring import Interval, block_interval, block_of, log_losses, split_gains, spread
 from shared.training.fitting import HORIZON
+from shared.voting.pool import FULL_SPREAD
 
 COST: Final = 0.0016
 """Fee, half spread and slippage of entry and exit: the default of the execution policy, twice."""
@@ -83,9 +84,19 @@ def pools(rows: Fold, members: Sequence[str]) -> dict[str, Mixture]:
         "logmean": Mixture(normalised(np.mean(logs, axis=0)), "geometric mean"),
         "mean": Mixture(mean, "arithmetic mean"),
         "logpool, with a constant": Mixture(pooled(evidence, prior), "HOLD 0.97 at a quarter of the weight"),
-        "mean, with a constant": Mixture(mean, "the same: it has no spread, and no share"),
+        "mean, with a constant": Mixture(
+            _moving([*(one.p for one in answers), np.tile(constant, (len(mean), 1))]), "the same"
+        ),
         "plain mean, with a constant": Mixture(0.75 * mean + 0.25 * constant, "without a promise about constants"),
     }
+
+
+def _moving(answers: Sequence[Floats]) -> Floats:
+    """Return the mean as ``shared.voting.pool`` makes it: by how far each moves. The last one has a quarter of the
+    weight."""
+    weights = np.array([0.75 / (len(answers) - 1)] * (len(answers) - 1) + [0.25])
+    shares = weights * [min(1.0, spread(one) / FULL_SPREAD) for one in answers]
+    return np.asarray(np.einsum("m,mrk->rk", shares / shares.sum(), np.stack(answers)))
 
 
 def _by_skill(rows: Fold, members: Sequence[str]) -> Floats:

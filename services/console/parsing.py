@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import click
 
+from shared.commands.words import pairs as parsed
+
 COUNT: Final = click.IntRange(min=0)
 POSITIVE: Final = click.IntRange(min=1)
 WEIGHT: Final = click.FloatRange(0, 1)
@@ -44,15 +46,10 @@ def moment_ms(text: str, *, otherwise: str = "") -> int:
 
 def pairs(words: Iterable[str], expected: str = "NAME=VALUE") -> dict[str, str]:
     """Return the values of NAME=VALUE words by name. Raises ``click.BadParameter``, which names ``expected``."""
-    values: dict[str, str] = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if not (name and value):
-            raise click.BadParameter(f"{word!r}; expected {expected}")
-        if name in values:
-            raise click.BadParameter(f"{name} is given twice")
-        values[name] = value
-    return values
+    try:
+        return parsed(words, expected)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def numbers(words: Sequence[str]) -> dict[str, int | float]:

@@ -14,7 +14,7 @@ from schemas.scores import PredictionScored
 from shared.control.state import Past
 from shared.money.account import key_of
 from shared.money.alone import LoneAccount, Opportunity
-from shared.money.orders import TradeSignal
+from shared.money.orders import lone_signal
 from shared.money.venue import TradedBar
 from shared.voting.pool import own_action
 
@@ -45,24 +45,9 @@ def trade(money: PairedMoney, score: PredictionScored, past: Past) -> Earned | N
     at = Opportunity(key, prices.close, after)
     champion: Action = "HOLD" if score.incumbent is None else own_action(past.policy, score.incumbent)
     unit = score.horizon / policy.notional
-    return Earned(
-        money.candidate.trade(_signal(score, score.action, past), at, policy, past.partitions) * unit,
-        money.champion.trade(_signal(score, champion, past), at, policy, past.partitions) * unit,
-    )
-
-
-def _signal(score: PredictionScored, action: Action, past: Past) -> TradeSignal | None:
-    if action == "HOLD":
-        return None
     event = score.prediction.hex()
-    return TradeSignal(
-        id=event,
-        symbol=score.symbol,
-        interval_ms=score.interval_ms,
-        open_time=score.open_time,
-        origin=score.origin,
-        decision=event,
-        control_version=score.control_version,
-        action=action,
-        valid_until=score.open_time + score.interval_ms + past.policy.valid_ms,
+    mine, theirs = (lone_signal(score, event, action, past.policy) for action in (score.action, champion))
+    return Earned(
+        money.candidate.trade(mine, at, policy, past.partitions) * unit,
+        money.champion.trade(theirs, at, policy, past.partitions) * unit,
     )

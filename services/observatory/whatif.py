@@ -193,14 +193,3 @@ def asked_of(
         policy={name: value for name, value in sorted(policy) if value},
     )
     return Asked(changes, since, until)
-
-
-def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return ``NAME=VALUE`` as pairs. Raises ``ValueError``."""
-    pairs = []
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ValueError(f"{text!r} was given, expected NAME=VALUE")
-        pairs.append((name, value))
-    return pairs

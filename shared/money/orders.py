@@ -4,10 +4,12 @@ from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
 
 from schemas.codec import Envelope
-from schemas.common import Origin
-from schemas.control import SetExecutionPolicy
+from schemas.common import Action, Origin
+from schemas.control import SetExecutionPolicy, SetVotingPolicy
 from schemas.decisions import IntentIssued
 from schemas.orders import IntentRefused, OrderPlaced, Reason, Side
+from schemas.predictions import PredictionMade
+from schemas.scores import PredictionScored
 from shared.money.positions import Holding
 from shared.money.venue import exchange_of, limit_price, venue_of
 
@@ -29,6 +31,26 @@ class TradeSignal(NamedTuple):
     control_version: int
     action: Literal["SELL", "BUY"]
     valid_until: int
+
+
+def lone_signal(
+    made: PredictionMade | PredictionScored, event: str, action: Action, policy: SetVotingPolicy
+) -> TradeSignal | None:
+    """Return the signal of a prediction that decides alone; None for HOLD. ``event``: the id (hex) of the prediction,
+    which stands for its decision too."""
+    if action == "HOLD":
+        return None
+    return TradeSignal(
+        id=event,
+        symbol=made.symbol,
+        interval_ms=made.interval_ms,
+        open_time=made.open_time,
+        origin=made.origin,
+        decision=event,
+        control_version=made.control_version,
+        action=action,
+        valid_until=made.open_time + made.interval_ms + policy.valid_ms,
+    )
 
 
 class Forbidden(NamedTuple):

@@ -22,7 +22,7 @@ from shared.log.events import OnUnreadable, events_of, reported_elsewhere
 from shared.money.account import Key, key_of
 from shared.money.comparison import MoneyComparison
 from shared.money.figures import MoneyFigures
-from shared.money.orders import TradeSignal
+from shared.money.orders import lone_signal
 from shared.money.venue import TradedBar
 from shared.voting.pool import own_action
 
@@ -106,23 +106,8 @@ def _note(comparison: MoneyComparison, versions: Sequence[State], made: Predicti
     state = versions[made.control_version]
     champion = state.model(made.model).champion == artifact
     line = f"model {made.model}" if champion else f"shadow {made.model}@{artifact[:12]}"
-    key = key_of(made)
-    action = own_action(state.policy, made.probabilities)
-    if action == "HOLD":
-        comparison.signal(line, key, made.open_time, None)
-        return
-    signal = TradeSignal(
-        id=event,
-        symbol=made.symbol,
-        interval_ms=made.interval_ms,
-        open_time=made.open_time,
-        origin=made.origin,
-        decision=event,
-        control_version=made.control_version,
-        action=action,
-        valid_until=made.open_time + made.interval_ms + state.policy.valid_ms,
-    )
-    comparison.signal(line, key, made.open_time, signal)
+    signal = lone_signal(made, event, own_action(state.policy, made.probabilities), state.policy)
+    comparison.signal(line, key_of(made), made.open_time, signal)
 
 
 async def _bars(

@@ -83,7 +83,7 @@ def _streams(source: Recording, _: Configurations, __: Where, ___: EntryRange, t
     from shared.audit.contiguity import check_streams  # noqa: PLC0415  # one layer's
 
     own = [place for place in places_of(task.partition + 1) if place.partition == task.partition]
-    return check_streams(source, [place for place in own if not task.partition or place.stream != "training"])
+    return check_streams(source, own)
 
 
 def _written(source: Recording, _: Configurations, where: Where, span: EntryRange, task: Task) -> Findings:

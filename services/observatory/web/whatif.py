@@ -15,8 +15,9 @@ from litestar.response import Redirect
 from services.observatory.screens import whatif
 from services.observatory.web.pages import missing, page, part
 from services.observatory.web.site import Site, SiteOf
-from services.observatory.whatif import Asked, BusyError, Trial, asked_of, pairs_of
+from services.observatory.whatif import Asked, BusyError, Trial, asked_of
 from shared.audit.whatif import WhatifResult
+from shared.commands.words import pairs
 from shared.report import whatif as drawn
 from shared.report.drawing import ChartsMissingError
 from shared.report.pages import PageFigure
@@ -89,9 +90,8 @@ async def whatif_answer(
     model whose ballots count for nothing, `policy` is `FIELD=VALUE`; each may be repeated. `since` and `until` are
     milliseconds since 1970. One runs at a time: 409 while another does."""
     try:
-        asked = asked_of(
-            pairs_of(champion or []), pairs_of(weight or []), without or [], pairs_of(policy or []), since, until
-        )
+        champions, weights, fields = (pairs(words or []).items() for words in (champion, weight, policy))
+        asked = asked_of(champions, weights, without or [], fields, since, until)
         trial = site.trials.start(_own(request, asked)) if start else site.trials.find(asked.name)
     except BusyError as error:
         raise RunningException(f"{error}: /api/v1/whatif/cancel") from None

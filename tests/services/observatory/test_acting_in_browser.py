@@ -1,7 +1,6 @@
 """Acting in a real browser: the key stays in it, a halt is one key press away, and all of it works without a mouse."""
 
 import os
-import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from shared import people
 from shared.control.issuing import current, history, issue
 from shared.control.signing import generate, load_private
 from tests.services.observatory.test_acting import PASSWORD, Acted, running
-from tests.services.observatory.test_browser import AXE, CHROMIUM, Browser
+from tests.services.observatory.test_browser import AXE, CHROMIUM, Browser, browsing
 
 pytestmark = [
     pytest.mark.anyio,
@@ -35,16 +34,8 @@ async def acted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 @pytest.fixture
 async def browser(acted: Acted) -> AsyncIterator[Browser]:
-    from playwright.async_api import async_playwright
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own transport
-        async with async_playwright() as playwright:
-            started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            opened = Browser(started, acted.url)
-            yield opened
-            await started.close()
-    assert opened.faults == []
+    async with browsing(acted.url) as opened:
+        yield opened
 
 
 async def signed_in(browser: Browser, name: str = "ada", size: str = "desk", scheme: str = "light") -> Any:

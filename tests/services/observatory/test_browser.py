@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -59,18 +60,25 @@ class Browser:
         return page
 
 
-@pytest.fixture
-async def browser(served: Served) -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def browsing(url: str) -> AsyncIterator[Browser]:
+    """A browser of the pages at ``url``, of which none may complain."""
     from playwright.async_api import async_playwright
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own transport
         async with async_playwright() as playwright:
             started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            opened = Browser(started, served.url)
+            opened = Browser(started, url)
             yield opened
             await started.close()
     assert opened.faults == []
+
+
+@pytest.fixture
+async def browser(served: Served) -> AsyncIterator[Browser]:
+    async with browsing(served.url) as opened:
+        yield opened
 
 
 async def screens(served: Served) -> dict[str, str]:

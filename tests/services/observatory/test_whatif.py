@@ -112,6 +112,13 @@ async def test_a_process_that_is_killed_is_a_result_that_failed(counting: Served
     assert "without a result" in trial.reason
 
 
+async def test_a_name_that_is_given_twice_or_without_a_value_is_refused(counting: Served) -> None:
+    for query, why in (("weight=a=0.1&weight=a=0.2", "a is given twice"), ("policy=edge", "expected NAME=VALUE")):
+        found = await answer(counting, f"/api/v1/whatif?{query}")
+        assert found.status_code == 400
+        assert why in found.json()["detail"]
+
+
 async def test_a_form_leads_to_the_address_of_its_question(counting: Served) -> None:
     path = "/whatif?weight.logistic=0.8&champion.logistic=&policy.edge=&since=2024-01-01T00:00&until="
     found = await answer(counting, path)
