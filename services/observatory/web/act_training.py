@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, get, post
 from litestar.exceptions import ValidationException
 from litestar.params import JSONBody
@@ -26,8 +27,8 @@ Asked = Request[Caller, str, Any]
 
 
 class TrainingAsked(Struct, frozen=True):
-    """What to train, why, on how many days of data (null: those of the training policy). `forced`: whatever cooldown
-    and budget say."""
+    """What to train, why, on how many days of data (null: those of the training policy). `forced`: whatever the
+    budget says."""
 
     model: Name
     reason: Annotated[str, Meta(min_length=1, max_length=2000)]
@@ -89,15 +90,21 @@ async def request_answer(request: Asked, site: SiteOf, data: JSONBody[TrainingAs
 
 def _asked(data: Mapping[str, Any]) -> TrainingAsked:
     """Return what a form asks for. Raises ``FormError``."""
-    days = str(data.get("days", "")).strip()
+    model, days, reason = (str(data.get(name, "")).strip() for name in ("model", "days", "reason"))
     if days and not days.isdecimal():
         raise FormError(f"Days: expected a whole number, got {days!r}")
-    reason = str(data.get("reason", "")).strip()
     if not reason:
         raise FormError("Reason: expected why, got nothing. It is recorded.")
-    return TrainingAsked(
-        str(data.get("model", "")).strip(), reason, int(days) if days else None, data.get("forced") == "yes"
-    )
+    asked = {
+        "model": model,
+        "reason": reason,
+        "days": int(days) if days else None,
+        "forced": data.get("forced") == "yes",
+    }
+    try:
+        return msgspec.convert(asked, TrainingAsked)
+    except msgspec.ValidationError as error:
+        raise FormError(str(error)) from None
 
 
 async def _made(site: Site, asked: TrainingAsked, actor: str) -> TrainingRequested:

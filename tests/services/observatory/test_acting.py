@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.installation import free_port
+from bench.toy import market
 from schemas.access import Role
 from schemas.codec import decode
 from schemas.control import Found, Halt, Promote, Resume, SetVotingPolicy, TrustKey
@@ -24,13 +25,17 @@ from services.observatory.web.shield import HEADERS
 from services.observatory.web.site import Site
 from shared import people
 from shared.artifacts import ArtifactStore
+from shared.artifacts.registration import registration
 from shared.commands.desk import CommandDesk
 from shared.control.issuing import current, history, issue
 from shared.control.signing import Signer, sign
+from shared.features import SETS
 from shared.log.memory import MemoryLog
 from shared.people import PeopleFile, Person, hashed
 from shared.runtime.clock import ServerClock
 from shared.settings import ObservatorySettings
+from shared.training.fitting import train
+from shared.training.ledger import TRAINING
 from tests.shared.control.test_issuing import A1, A2, artifact
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +58,7 @@ class Acted:
         self.folder, self.log, self.settings = folder, log, settings
         self.url = f"http://127.0.0.1:{settings.port}"
         self.file = PeopleFile(folder / people.FILE)
+        self.store = ArtifactStore(folder / "artifacts")
 
     def add(self, name: str, role: Role, password: str = PASSWORD) -> None:
         self.file.add(Person(name, role, hashed(password) if password else ""))
@@ -107,7 +113,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Acted]:
     await projection.turn()
     site = Site(
         projection,
-        ArtifactStore(folder / "artifacts"),
+        acted.store,
         anyio.Event(),
         access=Access(folder, acted.settings, SignIns(log)),
         desk=CommandDesk(log, ("a",)),
@@ -253,6 +259,35 @@ async def test_a_promotion_and_a_rollback_by_hand_show_first_what_they_change(ac
         ("ada", "better <in> shadow"), ("bo", "an outage"), ("ada", "worse"),
     ]  # fmt: skip
     assert (await current(acted.log)).model("a").champion == A1
+
+
+async def test_a_training_request_is_shown_before_it_is_made_and_refused_in_words(acted: Acted) -> None:
+    bars = {"AAA": market("AAA", 900, 0.5, 1)}
+    made = train(bars, "prior", SETS["user-8"], source="toy", horizon=3, hold=0.5)
+    digest = acted.store.save(*made)
+    for command in (
+        registration("a", digest, made.manifest),
+        Promote("a", digest, forced=True, accept_changes=True, weight=1.0),
+    ):
+        await issue(acted.log, command, actor="ada", reason="test")
+    acted.add("ada", "operator")
+    async with acted.signed_in("ada") as client:
+        token = csrf(await client.get("/act-training?model=a"))
+        asked = {"_csrf_token": token, "model": "a", "days": "7", "reason": "a <new> month"}
+        for wrong in ({"days": "0"}, {"days": "99999"}, {"days": "many"}, {"reason": " "}, {"model": "no such one!"}):
+            for path in ("/act-training", "/act-training/request"):
+                refused = await client.post(path, data={**asked, **wrong})
+                assert refused.status_code == 409, (wrong, path)
+                assert 'role="alert"' in refused.text
+        shown = await client.post("/act-training", data=asked)
+        assert "data of the last 7.0 days" in shown.text
+        assert await acted.log.scan(TRAINING) == []
+        fields = hidden(shown, 'action="/act-training/request"')
+        assert "job" in (await client.post("/act-training/request", data={**fields, "reason": "a <new> month"})).text
+    [entry] = await acted.log.scan(TRAINING)
+    request = decode("training", entry.data).event
+    assert (request.model, request.actor, request.cause, request.reason) == ("a", "ada", "operator", "a <new> month")
+    assert (request.window_ms, request.recipe.family) == (7 * 86_400_000, "prior")
 
 
 async def test_where_a_key_is_trusted_a_page_signs_and_the_server_cannot(acted: Acted) -> None:
