@@ -188,7 +188,7 @@ def fault(found: Ended, words: tuple[str, ...]) -> str:
         return found.output[found.output.index("Traceback") :].strip().splitlines()[-1][:200]
     if found.code == -signal.SIGKILL:
         return "not ended by Ctrl-C"
-    if words[:1] in {("run",), ("guard",), ("prepare",)} and found.code == TRY_AGAIN:
+    if words[:1] in {("run",), ("guard",), ("prepare",), ("observatory",)} and found.code == TRY_AGAIN:
         return ""
     return "" if found.code in DOCUMENTED else f"exit code {found.code}"
 
