@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from services.console.cli import main
+from bench.fuzz_commands import leaves
+from services.console.cli import cli, main
 from tests.services.console.conftest import Desk, Ended
 
 
@@ -26,6 +28,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
         (("keys", "new", "loop/key"), "Too many levels of symbolic links"),
         (("proof", "check", "/dev/zero"), "is a device, not a file"),
         (("issue", "/dev/zero"), "so it is no command"),
+        (("observatory", "user", "add", "ada", "--role", "viewer", "--password-file", "/dev/zero"), "is no password"),
+        (("observatory", "user", "add", "ada", "--role", "viewer", "--password-file", "bytes"), "in UTF-8"),
         (("bars", "check", "."), "no file of bars in it"),
         (("bars", "merge", "bars.csv", "--out", "bars.csv"), "expected the name of a new file"),
         (("no-such-\udcff",), "is not UTF-8"),
@@ -41,11 +45,22 @@ def test_a_path_that_cannot_be_used_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
+    Path("bytes").write_bytes(b"\x88\xff\n")
     if "merge" in words:
         Path("bars.csv").write_text("mine")
     found = run(capsys, monkeypatch, *words)
     assert found.code == 2, found
     assert said in found.err
+
+
+def test_no_file_is_decoded_before_its_command_can_refuse_it() -> None:
+    text = [
+        (words, parameter.name)
+        for words, command in leaves(cli)
+        for parameter in command.params
+        if isinstance(parameter.type, click.File) and "b" not in parameter.type.mode
+    ]
+    assert text == []
 
 
 def test_a_word_that_no_event_may_have_is_a_sentence(two: Desk) -> None:
