@@ -172,7 +172,9 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _end(error: BaseException | str, code: int) -> NoReturn:
-    click.echo(f"conclave: {error}", err=True)
+    from services.console.output import printable  # noqa: PLC0415  # slow to import
+
+    click.echo(printable(f"conclave: {error}", keep="\n"), err=True)
     sys.exit(code)
 
 
