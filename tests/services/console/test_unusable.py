@@ -53,6 +53,20 @@ def test_a_path_that_cannot_be_used_is_a_sentence(
     assert said in found.err
 
 
+def test_every_default_is_a_value_that_its_option_takes() -> None:
+    checked = 0
+    for words, command in leaves(cli):
+        context = click.Context(command)
+        for parameter in command.params:
+            default = parameter.to_info_dict()["default"]
+            if default is None or callable(default):
+                continue
+            for value in default if isinstance(default, list | tuple) else (default,):
+                checked += 1
+                assert parameter.type.convert(value, parameter, context) is not None, words
+    assert checked > 100
+
+
 def test_no_file_is_decoded_before_its_command_can_refuse_it() -> None:
     text = [
         (words, parameter.name)
