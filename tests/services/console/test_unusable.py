@@ -82,3 +82,14 @@ def test_a_word_that_no_event_may_have_is_a_sentence(two: Desk) -> None:
     assert found.code == 2, found
     assert "at `$.reason`" in found.err
     assert "event: " not in found.err
+
+
+def test_ctrl_c_while_an_error_is_shown_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(_: BaseException) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("services.console.errors.exit_code", pressed)
+    found = run(capsys, monkeypatch, "keys", "new", "x" * 300)
+    assert (found.code, "interrupted" in found.err) == (130, True)
