@@ -129,6 +129,13 @@ def _inherited(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """Run the command line. An error that a user can act on, and Ctrl-C, become one message and an exit code."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # while the end of another error was written
+        _end(INTERRUPTED, 130)
+
+
+def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may be of another encoding
@@ -172,7 +179,9 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _end(error: BaseException | str, code: int) -> NoReturn:
-    click.echo(f"conclave: {error}", err=True)
+    from services.console.output import printable  # noqa: PLC0415  # slow to import
+
+    click.echo(printable(f"conclave: {error}", keep="\n"), err=True)
     sys.exit(code)
 
 

@@ -62,6 +62,8 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """See ``Console``."""
         chosen = options or self.options
+        if isinstance(renderable, Text):
+            renderable = _harmless(renderable)
         if isinstance(renderable, Table):
             for part in fitted(self, chosen, renderable) or (renderable,):
                 yield from super().render(part, chosen) if isinstance(part, Table) else self.render(part, chosen)
@@ -75,6 +77,19 @@ class Terminal(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """See ``Console``. A line that is longer than the terminal is wide is not cut."""
         super().print(*objects, **{"crop": False, **options})
+
+
+def _harmless(text: Text) -> Text:
+    """Return a text in which no character controls the terminal. Its length stays, and so do the places of its
+    colours."""
+    plain = "".join(
+        each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text.plain
+    )
+    if plain == text.plain:
+        return text
+    shown = text.copy()
+    shown.plain = plain
+    return shown
 
 
 def terminal(*, stderr: bool = False) -> Console:

@@ -54,11 +54,13 @@ class Channels:
         return [next(iter(channel)).__class__.__name__.removeprefix("Notify") for channel in self._channels]
 
     def send(self, number: int, title: str, body: str, severity: str) -> bool:
-        """Send to one address, and return whether it accepted. Blocks meanwhile."""
-        from apprise import NotifyType  # noqa: PLC0415  # slow to import
+        """Send to one address, and return whether it accepted. Blocks meanwhile. No word is taken for markup: a notice
+        quotes people and files."""
+        from apprise import NotifyFormat, NotifyType  # noqa: PLC0415  # slow to import
 
         kinds = {"info": NotifyType.INFO, "warning": NotifyType.WARNING, "critical": NotifyType.FAILURE}
-        return bool(self._channels[number].notify(body=body, title=title, notify_type=kinds[severity]))
+        channel = self._channels[number]
+        return bool(channel.notify(body, title, kinds[severity], body_format=NotifyFormat.TEXT))
 
 
 def _channel(number: int, url: str) -> "Apprise":

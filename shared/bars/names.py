@@ -8,11 +8,14 @@ from shared.bars.rows import SourceError
 UNITS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _INTERVAL: Final = r"\d{1,4}(?:s|mo|m|h|d|w|M)"
 # A symbol is all that is upper case before the interval: BTCUSDT, 1000PEPEUSDT, BTC-USDT, BTC_USDT_USDT, BTC-USDT-SWAP.
-# A part of it would be another symbol, so nothing upper case may stand before it. A part of digits alone may be a date.
+# A part of it would be another symbol, so nothing upper case may precede it, whatever separates them (BTC_USDT:USDT,
+# BTCUSDT.P, BTC%2FUSDT, BTC - USDT). A part of digits alone may be a date.
 _NAME: Final = re.compile(
-    rf"(?<![A-Z0-9])(?<![A-Z0-9][-_])(?P<symbol>(?=\d*[A-Z])[A-Z0-9]+(?:[-_][A-Z0-9]*[A-Z][A-Z0-9]*){{0,3}})"
+    rf"(?<![A-Z0-9])(?P<symbol>(?=\d*[A-Z])[A-Z0-9]+(?:[-_][A-Z0-9]*[A-Z][A-Z0-9]*){{0,3}})"
     rf"[-_](?P<interval>{_INTERVAL})(?![A-Za-z0-9])"
 )
+_CONTINUES: Final = re.compile(r"[A-Z0-9][^A-Za-z0-9]*$")
+"""The end of what precedes a part of a name."""
 _CHART: Final = re.compile(
     r"[A-Z0-9]+_(?P<symbol>[A-Z0-9.]+), (?P<interval>\d*[A-Z]?)(?:_[0-9a-f]{5})?(?: \(\d+\))?\.csv"
 )
@@ -35,7 +38,7 @@ def from_name(name: str) -> SeriesName:
     """Parse the name of a file, without folders. Raises ``SourceError`` for a weekly or monthly interval."""
     for pattern, interval in ((_CHART, _chart_interval), (_TERMINAL, _terminal_interval), (_NAME, str)):
         match = pattern.search(name) if pattern is _NAME else pattern.fullmatch(name)
-        if match is not None:
+        if match is not None and not _CONTINUES.search(name[: match.start("symbol")] if pattern is _NAME else ""):
             try:
                 return SeriesName(match["symbol"], parse_interval(interval(match["interval"])))
             except SourceError as error:

@@ -5,6 +5,7 @@ nearest to its decimal text, as everywhere in Python. If a chunk cannot be parse
 find the faulty rows.
 """
 
+import codecs
 import gzip
 import io
 import lzma
@@ -45,6 +46,16 @@ MISSING: Final = ("", "null", "none", "na", "nan")
 
 GZIP: Final = b"\x1f\x8b"
 ZIP: Final = b"PK\x03\x04"
+
+
+BEGINNING: Final = 4096
+MARKS: Final = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the mark at the beginning. That of UTF-16 is also the beginning of that of UTF-32, so it comes later."""
 
 
 def compressed(path: Path) -> bytes | None:
@@ -152,8 +163,13 @@ class Text:
 
 
 def text_of(path: Path) -> IO[str]:
-    """Open a file as text, decompressed and without a byte-order mark."""
-    return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", errors="backslashreplace", newline="\n")
+    """Open a file as text, decompressed and without a byte-order mark: in UTF-8, or in what the mark says, as terminals
+    and spreadsheets write it."""
+    with open_binary(path) as file:
+        head = file.read(BEGINNING)
+    encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
+    newline = "\r" if b"\r" in head and b"\n" not in head else "\n"
+    return io.TextIOWrapper(open_binary(path), encoding=encoding, errors="backslashreplace", newline=newline)
 
 
 def parse(cells: list[list[str]], layout: Layout, lines: Sequence[int], raw: Sequence[str]) -> Chunk:

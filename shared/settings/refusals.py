@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 from msgspec import ValidationError
@@ -14,6 +14,14 @@ from shared.settings.environment import PASSWORD, PASSWORD_FILE, PHONE_TOKEN, Se
 from shared.settings.sections import LOOPBACK, URL_SCHEMES, PhoneSettings, Redis, Settings, sections
 
 PERSON: Final = re.compile(r"[1-9][0-9]{0,19} [A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+OF_SECTION: Final = {
+    "redis": f" and set ${PASSWORD} or ${PASSWORD_FILE}",
+    "archive": " and set the variable that its client reads, as $FSSPEC_SFTP_PASSWORD for sftp://",
+    "exchange": " and set $CONCLAVE_EXCHANGE_CREDENTIALS_FILE, or $CONCLAVE_EXCHANGE_KEY and $CONCLAVE_EXCHANGE_SECRET",
+    "telemetry": " and set $OTEL_EXPORTER_OTLP_HEADERS",
+    "phone": f" and set ${PHONE_TOKEN} or ${PHONE_TOKEN}_FILE",
+}
+"""What to do with the secrets of a section, where it needs any."""
 SECRET_WORDS: Final = ("password", "passwd", "secret", "token", "credential", "api_key", "apikey")
 
 
@@ -40,14 +48,11 @@ def placed(error: ValidationError, document: Mapping[str, Any]) -> str:
 
 def refuse_values(settings: Settings, file: Path) -> None:
     """Check what the types cannot express. Raises ``SettingsError``."""
+    _refuse_secrets(settings, file)
     parts = _url(settings.redis.url, "url in [redis]", file)
     if parts.scheme not in URL_SCHEMES:
         raise SettingsError(
             f"{file}: url in [redis]: expected {'://, '.join(URL_SCHEMES)}://, found {parts.scheme or 'no scheme'!r}"
-        )
-    if parts.password is not None or "password=" in parts.query:
-        raise SettingsError(
-            f"{file}: url in [redis] holds a password; take it out and set ${PASSWORD} or ${PASSWORD_FILE}"
         )
     _refuse_mode(settings.redis, file)
     _refuse_address(settings.redis.url, file)
@@ -56,10 +61,6 @@ def refuse_values(settings: Settings, file: Path) -> None:
     endpoint = _url(settings.telemetry.endpoint, "endpoint in [telemetry]", file)
     if settings.telemetry.endpoint and (endpoint.scheme not in {"http", "https"} or not endpoint.hostname):
         raise SettingsError(f"{file}: endpoint in [telemetry]: expected http://host:port or https://host:port")
-    if endpoint.password is not None:
-        raise SettingsError(
-            f"{file}: endpoint in [telemetry] holds a password; take it out and set $OTEL_EXPORTER_OTLP_HEADERS"
-        )
     _refuse_phone(settings.phone, file)
     for section, key, names in (
         ("features", "sets", settings.features.sets),
@@ -67,6 +68,22 @@ def refuse_values(settings: Settings, file: Path) -> None:
     ):
         if len(set(names)) != len(names):
             raise SettingsError(f"{file}: {key} in [{section}]: a name is given twice: {', '.join(names)}")
+
+
+def _refuse_secrets(settings: Settings, file: Path) -> None:
+    """Refuse a password in any address, since errors, logs and pages show addresses. Raises ``SettingsError``."""
+    for section in sections():
+        for key, value in msgspec.structs.asdict(getattr(settings, section)).items():
+            if not isinstance(value, str) or "://" not in value:
+                continue
+            parts = _url(value, f"{key} in [{section}]", file, OF_SECTION.get(section, ""))
+            words = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+            named = any(word in name for name in words for word in SECRET_WORDS if name != "credential_provider")
+            slashed = re.search(r":[^/@]+@", parts.path)  # a user name with a slash
+            if parts.password is not None or named or slashed:
+                raise SettingsError(
+                    f"{file}: {key} in [{section}] holds a password; take it out{OF_SECTION.get(section, '')}"
+                )
 
 
 def _refuse_phone(phone: PhoneSettings, file: Path) -> None:
@@ -81,8 +98,8 @@ def _refuse_phone(phone: PhoneSettings, file: Path) -> None:
     if twice := sorted({chat for chat in chats if chats.count(chat) > 1}):
         raise SettingsError(f"{file}: persons in [phone]: a chat is of one person; given twice: {', '.join(twice)}")
     api = _url(phone.api, "api in [phone]", file)
-    if api.username or api.password:
-        raise SettingsError(f"{file}: api in [phone] holds a secret; set ${PHONE_TOKEN} or ${PHONE_TOKEN}_FILE")
+    if api.username:
+        raise SettingsError(f"{file}: api in [phone] holds a secret; take it out{OF_SECTION['phone']}")
     if not api.hostname or not (api.scheme == "https" or (api.scheme == "http" and api.hostname in LOOPBACK)):
         raise SettingsError(
             f"{file}: api in [phone]: expected https://host, or http:// to a server on loopback, since each address "
@@ -96,7 +113,7 @@ def _refuse_key(section: str, key: str, known: list[str], file: Path) -> None:
     if any(word in key.lower() for word in SECRET_WORDS):
         raise SettingsError(
             f"{file}: {key!r} in [{section}] looks like a secret, and secrets are not kept in this file;"
-            f" remove it and set ${PASSWORD} or ${PASSWORD_FILE}"
+            f" remove it{OF_SECTION.get(section, '')}"
         )
     raise SettingsError(f"{file}: unknown key {key!r} in [{section}]{_nearest(key, known)}")
 
@@ -106,7 +123,7 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
 
 
-def _url(text: str, name: str, file: Path) -> SplitResult:
+def _url(text: str, name: str, file: Path, instead: str = "") -> SplitResult:
     """Return the parts of an address. Raises ``SettingsError``, which shows nothing of a password."""
     try:
         parts = urlsplit(text)
@@ -115,8 +132,8 @@ def _url(text: str, name: str, file: Path) -> SplitResult:
     except ValueError as error:
         if "@" in text:  # a user or password with a slash ends the host too early
             raise SettingsError(
-                f"{file}: {name}: what stands before @ is no user name. Write a / in it as %2F, and keep the password "
-                f"out of this file: ${PASSWORD} or ${PASSWORD_FILE}"
+                f"{file}: {name}: what is written before @ is no user name. Write a / in it as %2F; if it is a "
+                f"password, take it out{instead}"
             ) from None
         raise SettingsError(f"{file}: {name}: {text!r} is no address: {error}") from None
     return parts

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from bench.installation import free_port
 from services.console.context import INTERRUPTED
@@ -33,7 +33,7 @@ class Reader:
     """A shell in ``home/clone``, in which ``.venv/bin/conclave`` is this tree's console. Each folder in which the
     reader works has a settings file with free ports, since others may use those of the defaults."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, settings: str = "") -> None:
         self.folder = home / "clone"
         programs = self.folder / ".venv" / "bin"
         programs.mkdir(parents=True)
@@ -54,7 +54,7 @@ class Reader:
             "PATH": f"{programs}:{os.environ['PATH']}",
             "COLUMNS": "200",
         }
-        self.settings = ""
+        self.settings = settings
         """Settings of each new folder, besides the ports."""
         self.brought = home / "brought"
         """Files that the reader puts into each new folder."""
@@ -79,15 +79,7 @@ class Reader:
         out, err, at = (self._home / name for name in ("out", "err", "at"))
         script = f"set -e -o pipefail\ncd {shlex.quote(str(self.folder))}\n{text}\npwd > {shlex.quote(str(at))}\n"
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            shell = subprocess.Popen(
-                ["bash", "-c", script],
-                stdout=stdout,
-                stderr=stderr,
-                stdin=subprocess.DEVNULL,
-                env=self._environment,
-                start_new_session=True,
-            )
-            self._groups.append(shell.pid)
+            shell = self._shell(script, stdout, stderr)
             if ENDLESS.search(_bare(text)):
                 _interrupt(shell, out)
             code = shell.wait(LIMIT_S)
@@ -97,6 +89,23 @@ class Reader:
                 self._settle()
         self.typed.append(Ended(code, out.read_text(), err.read_text()))
         return self.typed[-1]
+
+    def _shell(self, script: str, stdout: IO[bytes], stderr: IO[bytes]) -> "subprocess.Popen[bytes]":
+        shell = subprocess.Popen(
+            ["bash", "-c", script],
+            stdout=stdout,
+            stderr=stderr,
+            stdin=subprocess.DEVNULL,
+            env=self._environment,
+            start_new_session=True,
+        )
+        self._groups.append(shell.pid)
+        return shell
+
+    def begin(self, text: str) -> "subprocess.Popen[bytes]":
+        """Start a command in the present folder that goes on by itself."""
+        with (self._home / "background").open("ab") as output:
+            return self._shell(f"cd {shlex.quote(str(self.folder))}\nexec {text}\n", output, output)
 
     def must(self, text: str) -> Ended:
         """Run a command that a page takes for granted."""
@@ -111,7 +120,9 @@ class Reader:
                 return str(found[-1])
         raise AssertionError(f"no command printed {printed}")
 
-    def follow(self, command: Command, stands_for: Mapping[str, str | Callable[[], str]]) -> list[str]:
+    def follow(
+        self, command: Command, stands_for: Mapping[str, str | Callable[[], str]], codes: Container[int] = (0,)
+    ) -> list[str]:
         """Type a command of a page, with what its examples stand for. Return what is wrong with how it ended."""
         text = command.text
         for example, own in stands_for.items():
@@ -121,7 +132,7 @@ class Reader:
                 text = begun.sub(value, text)
         ended = self.type(text)
         shown = f"{text}\nended with {ended.code}:\n{ended.out}{ended.err}"[-4000:]
-        if ended.code and not (ended.code == INTERRUPTED and ENDLESS.search(_bare(text))):
+        if ended.code not in codes and not (ended.code == INTERRUPTED and ENDLESS.search(_bare(text))):
             return [shown]
         missing = absent(command.shown, ended.out + ended.err)
         return [f"does not show\n{missing}\nbut {shown}"] if missing else []

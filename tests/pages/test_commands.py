@@ -6,7 +6,7 @@ is looked up when they are met. A command that is not run says why in ``reading`
 import csv
 import gzip
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -29,6 +29,8 @@ FED: Final = 700
 
 StandsFor = Mapping[str, str | Callable[[], str]]
 NOTHING: Final[StandsFor] = MappingProxyType({})
+Codes = Mapping[str, Collection[int]]
+"""Exit codes besides 0 that a page says a command may have, by the beginning of the command."""
 
 
 def write_bars(file: Path, count: int) -> None:
@@ -42,13 +44,14 @@ def write_bars(file: Path, count: int) -> None:
             rows.writerow((bar.open_time, bar.open, bar.high, bar.low, bar.close, bar.volume))
 
 
-def read(reader: Reader, page: str, stands_for: StandsFor = NOTHING) -> None:
+def read(reader: Reader, page: str, stands_for: StandsFor = NOTHING, codes: Codes = MappingProxyType({})) -> None:
     """Type every command of a page that is run. Fails with each that did not end as expected."""
     wrong = []
     for block in blocks((ROOT / page).read_text(encoding="utf-8")):
         for command in block.commands:
             if not command.not_run:
-                wrong += reader.follow(command, stands_for)
+                others = [code for begun, more in codes.items() if command.text.startswith(begun) for code in more]
+                wrong += reader.follow(command, stands_for, (0, *others))
     if wrong:
         pytest.fail(f"{page}:\n\n" + "\n\n".join(wrong), pytrace=False)
 

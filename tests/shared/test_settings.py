@@ -20,6 +20,7 @@ from shared.settings import (
     phone_token,
     redis_url_with_password,
 )
+from shared.settings.sections import sections
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 Written = Callable[[str], Path]
@@ -167,12 +168,53 @@ def test_a_secret_in_the_file_is_refused_and_never_repeated(written: Written, ke
     assert "hunter2" not in message
 
 
+ADDRESSES = [
+    (section, key, address)
+    for section, key, address in (
+        ("redis", "url", "redis://{}@localhost/0"),
+        ("redis", "url", "unix:///tmp/s?password=hunter2"),
+        ("feed", "path", "ours://{}@host/bars"),
+        ("exchange", "local", "http://{}@127.0.0.1:8090"),
+        ("archive", "path", "sftp://{}@host/archive"),
+        ("archive", "copy", "s3://{}@bucket/prefix"),
+        ("archive", "copy", "https://host/prefix?api_key=hunter2"),
+        ("training", "address", "tcp://{}@10.0.0.5:8786"),
+        ("telemetry", "endpoint", "http://{}@localhost:4318"),
+        ("telemetry", "endpoint", "http://localhost:4318/?token=hunter2"),
+        ("phone", "api", "https://{}@telegram.example.org"),
+    )
+]
+
+
+def test_every_setting_that_may_be_an_address_is_among_the_addresses() -> None:
+    described = {
+        (section, field.name)
+        for section, struct in sections().items()
+        for field in msgspec.structs.fields(struct)
+        if "://" in str(field.type) or "URL" in str(field.type)
+    }
+    assert described - {("redis", "sentinel_tls")} <= {(section, key) for section, key, _ in ADDRESSES}
+
+
+@pytest.mark.parametrize(("section", "key", "address"), ADDRESSES)
+@pytest.mark.parametrize("person", ["me:hunter2", "me/x:hunter2", "me:hun/ter2"])
+def test_a_password_inside_any_address_is_refused_and_never_repeated(
+    written: Written, section: str, key: str, address: str, person: str
+) -> None:
+    message = refusal(written(f'[{section}]\n{key} = "{address.format(person)}"\n'))
+    assert f"{key} in [{section}]" in message
+    assert "hun" not in message
+    if section != "redis":
+        assert "CONCLAVE_REDIS" not in message
+
+
 @pytest.mark.parametrize(
-    "url", ["redis://:hunter2@localhost:6399/0", "redis://me:hunter2@localhost/0", "unix:///tmp/s?password=hunter2"]
+    ("section", "variable"),
+    [("phone", "CONCLAVE_PHONE_TOKEN"), ("exchange", "CONCLAVE_EXCHANGE_KEY"), ("redis", "CONCLAVE_REDIS_PASSWORD")],
 )
-def test_a_password_inside_the_url_is_refused_and_never_repeated(written: Written, url: str) -> None:
-    message = refusal(written(f'[redis]\nurl = "{url}"\n'))
-    assert "holds a password" in message
+def test_the_variable_for_a_secret_is_that_of_its_section(written: Written, section: str, variable: str) -> None:
+    message = refusal(written(f'[{section}]\nsecret_token = "hunter2"\n'))
+    assert variable in message
     assert "hunter2" not in message
 
 
@@ -341,7 +383,7 @@ def test_the_variable_of_opentelemetry_stands_in_for_an_endpoint_that_the_file_l
         ('persons = ["1 ada", "2 ben", "1 cyd"]', "a chat is of one person; given twice: 1"),
         ('api = "http://telegram.example.org"', "expected https://host, or http:// to a server on loopback"),
         ('api = "telegram.example.org"', "expected https://host"),
-        ('api = "https://me:word@telegram.example.org"', "holds a secret"),
+        ('api = "https://word@telegram.example.org"', "holds a secret"),
         ('token = "1:x"', "looks like a secret"),
     ],
 )

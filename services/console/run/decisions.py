@@ -168,8 +168,13 @@ async def decisions(
     past = open_archive(settings) if chosen != NEWEST else None
     async with reached_log(settings, "conclave:console") as log:
         recorded = Decisions(log, settings.installation.partitions, chosen, past)
+        shown = 0
         async for decision in recorded.newest(last):
             show(decision)
+            shown += 1
+        if not shown and last and not follow:
+            nothing = "no decision is recorded so far" if chosen == NEWEST else "no recorded decision is of these"
+            click.echo(f"{nothing}; `conclave status` shows who votes, and whether bars wait", err=True)
         if follow:
             async for decision in recorded.later():
                 show(decision)

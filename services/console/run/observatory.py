@@ -21,6 +21,8 @@ from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings, SettingsError, address_of
 from shared.telemetry import logs
 
+LONGEST: Final = 4096
+"""Bytes of a line with a password. A file without line ends may be a device that never ends."""
 ROLE: Final = click.option("--role", type=click.Choice(ROLES), required=True, help="Look, or also issue commands.")
 
 
@@ -56,11 +58,11 @@ def user() -> None:
 @click.argument("name")
 @ROLE
 @click.option(
-    "--password-file", type=click.File("r"), help="Read the password from the first line of this file (- for input)."
+    "--password-file", type=click.File("rb"), help="Read the password from the first line of this file (- for input)."
 )
 @click.option("--proxy", is_flag=True, help="No password: the person comes through the proxy of the settings.")
 @click.pass_context
-def add(context: click.Context, name: str, role: Role, password_file: IO[str] | None, proxy: bool) -> None:
+def add(context: click.Context, name: str, role: Role, password_file: IO[bytes] | None, proxy: bool) -> None:
     """Add a person, or replace role and password of one. Without options it asks for the password."""
     _check(name)
     if (missing := missing_observatory()) is not None:
@@ -68,7 +70,7 @@ def add(context: click.Context, name: str, role: Role, password_file: IO[str] | 
     if proxy:
         password = ""
     elif password_file is not None:
-        password = password_file.readline().rstrip("\r\n")
+        password = _first_line(password_file)
     else:
         password = click.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True)
     try:
@@ -77,6 +79,17 @@ def add(context: click.Context, name: str, role: Role, password_file: IO[str] | 
         raise click.UsageError(str(error)) from None
     file_of(settings_of(context)).add(person)
     click.echo(f"{name} may sign in as {role}")
+
+
+def _first_line(file: IO[bytes]) -> str:
+    """Return the first line without its end. Raises ``click.UsageError`` for what is no line of text."""
+    line = file.readline(LONGEST + 1)
+    if len(line) > LONGEST:
+        raise click.UsageError(f"{file.name}: the first line is longer than {LONGEST:,} bytes, so it is no password")
+    try:
+        return line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{file.name}: expected a password in UTF-8: {error}") from None
 
 
 @user.command("remove")

@@ -1,6 +1,6 @@
 """``conclave train sweep``: compare parameters and seeds over walk-forward folds."""
 
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.table import Table
@@ -19,6 +19,9 @@ from shared.settings import Settings
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.series import computed
 from shared.training.sweeps import Backend, Ranked, grid, ranked, run
+
+ALL_CORES: Final = -1
+"""Of joblib: as many jobs as there are processors."""
 
 
 def seeds_of(context: click.Context, option: click.Parameter, given: str) -> list[int]:
@@ -59,13 +62,7 @@ def seeds_of(context: click.Context, option: click.Parameter, given: str) -> lis
     show_default=True,
     help="Walk-forward folds over the second half of the bars.",
 )
-@click.option(
-    "--jobs",
-    type=POSITIVE,
-    default=-1,
-    show_default=True,
-    help="Number of parallel trials; -1: one per processor.",
-)
+@click.option("--jobs", type=POSITIVE, help="Number of parallel trials. Default: one per processor.")
 @OUTPUT
 @click.pass_context
 def sweep(
@@ -81,7 +78,7 @@ def sweep(
     vary: dict[str, list[int | float]],
     seeds: list[int],
     folds: int,
-    jobs: int,
+    jobs: int | None,
     output: str,
     **options: Any,
 ) -> None:
@@ -97,7 +94,7 @@ def sweep(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     series = computed(bars_of(source), chosen, settings.features.bridge)
-    how = backend_of(settings, jobs)
+    how = backend_of(settings, jobs or ALL_CORES)
     words, of = f"{len(recipes)} recipes, {folds} folds, {how.name}", len(recipes) * folds
     with watched(run(series, chosen, recipes, folds=folds, how=how), words, "trials", of) as made:
         trials = list(made)

@@ -126,3 +126,10 @@ def test_a_time_that_selects_nothing_is_refused(desk: Desk, words: tuple[str, ..
     ended = desk("decisions", *words)
     assert ended.code == 2
     assert why in " ".join(ended.err.replace("│", "").split())
+
+
+@pytest.mark.parametrize(("words", "said"), [((), "so far"), (("--symbol", "ETHUSDT"), "is of these")])
+def test_that_nothing_is_found_is_said_and_is_no_line_of_json(desk: Desk, words: Sequence[str], said: str) -> None:
+    ended = desk("decisions", "-o", "json", *words)
+    assert (ended.code, ended.out) == (0, "")
+    assert said in ended.err

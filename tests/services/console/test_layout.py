@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from bench.recorded import BEFORE, checked, market, record, verdict
 from schemas.control import SetGatePolicy
-from services.console.output import Terminal, terminal_table
+from services.console.output import Terminal, coloured, terminal_table
 from shared.gates.policies import digest_of
 from shared.report.tables import TextTable
 from tests.services.console.conftest import Desk
@@ -158,3 +159,14 @@ def test_every_number_that_a_command_prints_is_whole_at_80_and_at_60_columns(
         narrow = {width: numbers(command, width) for width in (80, 60)}
         lasting = wide & numbers(command, 2000)  # others are measured: an age, a size
         assert {width: lasting - found for width, found in narrow.items()} == {80: set(), 60: set()}, command
+
+
+@pytest.mark.parametrize("word", ["a\x1b[2Jb", "a\x9b2Jb", "a\u202eb", "a\rb"])
+@pytest.mark.parametrize("shown", [str, Text, coloured, lambda word: Text.assemble("by ", (word, "bold"))])
+def test_no_word_controls_the_terminal_whatever_shows_it(word: str, shown: Callable[[str], Any]) -> None:
+    table = Table("column")
+    table.add_row(shown(word))
+    for each in (shown(word), table):
+        text = printed(each, 80)
+        assert word[1] not in text, text
+        assert word[-1] in text

@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from services.console.cli import main
+from bench.fuzz_commands import leaves
+from services.console.cli import cli, main
 from tests.services.console.conftest import Desk, Ended
 
 
@@ -26,6 +28,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
         (("keys", "new", "loop/key"), "Too many levels of symbolic links"),
         (("proof", "check", "/dev/zero"), "is a device, not a file"),
         (("issue", "/dev/zero"), "so it is no command"),
+        (("observatory", "user", "add", "ada", "--role", "viewer", "--password-file", "/dev/zero"), "is no password"),
+        (("observatory", "user", "add", "ada", "--role", "viewer", "--password-file", "bytes"), "in UTF-8"),
         (("bars", "check", "."), "no file of bars in it"),
         (("bars", "merge", "bars.csv", "--out", "bars.csv"), "expected the name of a new file"),
         (("no-such-\udcff",), "is not UTF-8"),
@@ -41,6 +45,7 @@ def test_a_path_that_cannot_be_used_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
+    Path("bytes").write_bytes(b"\x88\xff\n")
     if "merge" in words:
         Path("bars.csv").write_text("mine")
     found = run(capsys, monkeypatch, *words)
@@ -48,8 +53,43 @@ def test_a_path_that_cannot_be_used_is_a_sentence(
     assert said in found.err
 
 
+def test_every_default_is_a_value_that_its_option_takes() -> None:
+    checked = 0
+    for words, command in leaves(cli):
+        context = click.Context(command)
+        for parameter in command.params:
+            default = parameter.to_info_dict()["default"]
+            if default is None or callable(default):
+                continue
+            for value in default if isinstance(default, list | tuple) else (default,):
+                checked += 1
+                assert parameter.type.convert(value, parameter, context) is not None, words
+    assert checked > 100
+
+
+def test_no_file_is_decoded_before_its_command_can_refuse_it() -> None:
+    text = [
+        (words, parameter.name)
+        for words, command in leaves(cli)
+        for parameter in command.params
+        if isinstance(parameter.type, click.File) and "b" not in parameter.type.mode
+    ]
+    assert text == []
+
+
 def test_a_word_that_no_event_may_have_is_a_sentence(two: Desk) -> None:
     found = two("train", "request", "--model", "a", "--family", "prior", "--reason", "x" * 3000)
     assert found.code == 2, found
     assert "at `$.reason`" in found.err
     assert "event: " not in found.err
+
+
+def test_ctrl_c_while_an_error_is_shown_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(_: BaseException) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("services.console.errors.exit_code", pressed)
+    found = run(capsys, monkeypatch, "keys", "new", "x" * 300)
+    assert (found.code, "interrupted" in found.err) == (130, True)

@@ -67,6 +67,13 @@ def test_a_webhook_takes_a_notice_and_is_asked_again_where_it_did_not(webhook: A
     assert taken.empty()
 
 
+@pytest.mark.parametrize(("kind", "shown"), [("html", "&lt;b&gt;"), ("markdown", "\\[x\\]"), ("text", "<b>")])
+def test_words_of_people_are_no_markup_where_an_address_takes_any(webhook: Any, kind: str, shown: str) -> None:
+    url, taken, _ = webhook
+    assert Channels([f"{url}?format={kind}"]).send(0, "a title", "halted by <b>ada</b> [x](http://y)", "info")
+    assert shown in taken.get_nowait()["message"]
+
+
 def test_a_webhook_that_is_not_there_is_a_failure_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     assert not Channels([URLS[0]]).send(0, "title", "body", "info")
 

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.bars import SourceError, interval_text, parse_interval
 from shared.bars.names import from_name
@@ -24,6 +26,13 @@ HOUR = 3_600_000
         ("BTC-USD-240628-1h.csv", None, None),
         ("2024-12-BTCUSDT-1h.csv", None, None),
         ("BTCUSDT_250328-4h.csv", None, None),  # a delivery date: which symbol must be stated
+        # Of a name with a separator that is not known, the last part would be one series for many markets.
+        ("BTC_USDT:USDT-1h.csv", None, None),
+        ("BTCUSDT.P_1h.csv", None, None),
+        ("BTC%2FUSDT-1h.csv", None, None),
+        ("BTC USDT-1h.csv", None, None),
+        ("BTC - USDT-1h.csv", None, None),
+        ("copy of BTCUSDT-1h (1).csv", "BTCUSDT", HOUR),
         ("btcusdt.csv", None, None),
         ("2024-12-01.csv", None, None),
         ("BTCUSDT-15minutes.csv", None, None),
@@ -33,6 +42,12 @@ def test_a_file_name_says_symbol_and_interval_or_nothing(
     name: str, symbol: str | None, interval_ms: int | None
 ) -> None:
     assert from_name(name) == (symbol, interval_ms)
+
+
+@given(st.text("BTC-_.:%+&@ /~", min_size=1, max_size=6))
+def test_markets_whose_names_differ_are_never_one_series(between: str) -> None:
+    first, second = (from_name(f"{base}{between}USDT-1h.csv").symbol for base in ("ETH", "XRP"))
+    assert first is None or first != second
 
 
 @pytest.mark.parametrize("name", ["BTCUSDT-1M-2024.csv", "BTCUSDT-1mo-2024.csv", "BTCUSDT-1w.csv"])

@@ -44,6 +44,18 @@ def test_a_folder_of_symbols_and_months_is_one_stream_in_time_order(tmp_path: Pa
     assert source.series == (("BTCUSDT", HOUR), ("ETHUSDT", HOUR), ("SOLUSDT", HOUR // 4))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_text_is_read_in_the_encoding_of_its_mark_and_with_any_end_of_line(
+    tmp_path: Path, encoding: str, end: str
+) -> None:
+    file = write(tmp_path / "BTCUSDT-1h.csv", 0, 30)
+    expected = keys(open_source(file))
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    file.write_bytes((mark + file.read_text()).replace("\n", end).encode(encoding))
+    assert keys(open_source(file)) == expected
+
+
 def test_files_that_overlap_show_their_common_bars_twice_in_a_row(tmp_path: Path) -> None:
     write(tmp_path / "BTCUSDT-1h-a.csv", 0, 10)
     write(tmp_path / "BTCUSDT-1h-b.csv", 6, 10)
