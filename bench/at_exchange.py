@@ -3,6 +3,7 @@
 import json
 import random
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,7 +25,6 @@ from schemas.orders import AccountDiffers, IntentRefused, OrderEnded, OrderFille
 from shared.control.issuing import ControlWriter, current
 from shared.control.signing import Signer
 from shared.log.redis import RedisLog
-from shared.runtime.process import module_command
 from shared.server.embedded import EmbeddedServer
 from tests.exchange.executing import now_ms
 from tests.exchange.killing import POLICY, STEPS, disturb, finish, market
@@ -123,7 +123,7 @@ def server(folder: Path) -> Iterator[str]:
 def exchange(seed: int) -> Iterator[str]:
     """A local exchange in another process, and its address."""
     port = free_port()
-    command = module_command("tests.exchange.killing", str(port), str(seed))
+    command = [sys.executable, "-m", "tests.exchange.killing", str(port), str(seed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -30,7 +30,7 @@ from shared.log import START, Commit, Position, StreamKey
 from shared.log.identity import digest_of
 from shared.log.redis import RedisLog
 from shared.log.topology import slot_of
-from shared.runtime.process import module_command, owner
+from shared.runtime.process import owner
 
 BATCH: Final = 100
 COUNTS: Final = (1, 2, 4, 8)
@@ -77,7 +77,9 @@ def measured(url: str, servers: Sequence[Node], partitions: int, seconds: float)
     for server in servers:
         server.client.flushall()
     before = sum(map(_processor_s, servers))
-    commands = [module_command("bench.partitions", url, str(number), str(seconds)) for number in range(partitions)]
+    commands = [
+        [sys.executable, "-m", "bench.partitions", url, str(number), str(seconds)] for number in range(partitions)
+    ]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     done = [json.loads(process.communicate()[0]) for process in processes]
     events = sum(count for count, _ in done)

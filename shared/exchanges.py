@@ -18,6 +18,7 @@ BANNED: Final = re.compile(r"(?:banned until|retry after)\D{0,3}(\d{13})", re.IG
 SIGNATURE: Final = re.compile(r"(signature=)[^&\s]+")
 KEY: Final = "CONCLAVE_EXCHANGE_KEY"
 SECRET: Final = "CONCLAVE_EXCHANGE_SECRET"  # noqa: S105  # the name of a variable
+PASSWORD: Final = "CONCLAVE_EXCHANGE_PASSWORD"  # noqa: S105  # the name of a variable
 CREDENTIALS_FILE: Final = "CONCLAVE_EXCHANGE_CREDENTIALS_FILE"
 
 T = TypeVar("T")
@@ -38,10 +39,11 @@ class UnreachableError(Exception):
 
 
 class Credentials(NamedTuple):
-    """The key of an account at an exchange, and its secret. Neither is shown."""
+    """The key of an account at an exchange, its secret, and its passphrase where there is one. None is shown."""
 
     key: str
     secret: str
+    password: str = ""
 
     def __repr__(self) -> str:
         return "Credentials(...)"
@@ -67,7 +69,7 @@ async def asked(client: Any, request: Awaitable[T], *errors_passed: type[Excepti
 def shown(client: Any, error: Exception) -> str:
     """Return the text of an error, cut, and without keys and signatures: addresses of requests are part of it."""
     text = SIGNATURE.sub(r"\1...", str(error))
-    for secret in (getattr(client, "apiKey", ""), getattr(client, "secret", "")):
+    for secret in (getattr(client, name, "") for name in ("apiKey", "secret", "password")):
         text = text.replace(secret, "...") if secret else text
     return text[:500]
 
@@ -86,9 +88,10 @@ def turned(addresses: Any, local: str) -> Any:
 
 def read_credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
     """Return the credentials in the variables ``KEY`` and ``SECRET``, or in the TOML file that ``CREDENTIALS_FILE``
-    names, with ``key`` and ``secret``. Raises ``SettingsError``, which shows nothing of them."""
-    key, secret, file = (environ.get(name, "") for name in (KEY, SECRET, CREDENTIALS_FILE))
-    if file and (key or secret):
+    names, with ``key``, ``secret``, and ``password`` where the exchange gives one. Raises
+    ``SettingsError``, which shows nothing of them."""
+    key, secret, password, file = (environ.get(name, "") for name in (KEY, SECRET, PASSWORD, CREDENTIALS_FILE))
+    if file and (key or secret or password):
         raise SettingsError(f"both ${CREDENTIALS_FILE} and ${KEY} or ${SECRET} are set; keep one")
     if file:
         try:
@@ -97,7 +100,7 @@ def read_credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
             raise SettingsError(f"${CREDENTIALS_FILE}: cannot read {file}: {error}") from None
         except tomllib.TOMLDecodeError:
             raise SettingsError(f"${CREDENTIALS_FILE}: {file} is not a readable TOML file") from None
-        key, secret = (str(document.get(name, "")) for name in ("key", "secret"))
+        key, secret, password = (str(document.get(name, "")) for name in ("key", "secret", "password"))
     if not key or not secret:
         where = (
             f"{file} (${CREDENTIALS_FILE}) lacks key or secret"
@@ -105,7 +108,7 @@ def read_credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
             else f"${KEY} or ${SECRET} is not set, nor is ${CREDENTIALS_FILE}"
         )
         raise SettingsError(f"orders at an exchange need its keys: {where}")
-    return Credentials(key, secret)
+    return Credentials(key, secret, password)
 
 
 def _stated_wait(client: Any) -> float:

@@ -387,3 +387,19 @@ def test_no_module_decides_by_the_wall_clock() -> None:
         if reads_wall_clock(ast.parse(path.read_text(encoding="utf-8")))
     }
     assert found <= WALL_CLOCK.keys()
+
+
+def test_a_child_off_the_working_folder_is_a_module_that_is_installed() -> None:
+    """``module_command`` keeps the working folder off the import path, where ``bench`` and ``tests`` are."""
+    called = [
+        (path.relative_to(ROOT), node.args[0].value)
+        for top in ("shared", "services", "bench", "tests")
+        for path in (ROOT / top).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "module_command"
+        and isinstance(node.args[0], ast.Constant)
+    ]
+    assert called
+    assert [each for each in called if str(each[1]).partition(".")[0] not in {"shared", "services", "schemas"}] == []

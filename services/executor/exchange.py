@@ -5,22 +5,18 @@ from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
 from schemas.orders import Ending, OrderPlaced
+from services.executor.dialects import DIALECTS, VALID, Validity
 from services.executor.settlement import Settled
 from shared.distribution import install_command
-from shared.exchanges import TIMEOUT_S, Credentials, UnreachableError, asked, shown, turned
+from shared.exchanges import PASSWORD, TIMEOUT_S, Credentials, UnreachableError, asked, shown, turned
 from shared.money.venue import exchange_of
 from shared.settings import SettingsError
 
 SIDES: Final = {"BUY": "buy", "SELL": "sell"}
 ROUNDING: Final = 1e-12
 """By which share a sum of floats may be too small."""
-ENDED: Final[dict[str, Ending | None]] = {
-    "closed": None,
-    "canceled": "cancelled",
-    "expired": "limit",
-    "rejected": "rejected",
-}
-"""Why an order was not filled wholly, by its status in ccxt. An order with any other status is open."""
+OVER: Final = frozenset({"closed", "canceled", "expired", "rejected"})
+"""The statuses in ccxt of an order that is not open any more."""
 WHOLE: Final = 1e-9
 """By which share amounts may differ that are sums of rounded numbers."""
 
@@ -75,14 +71,19 @@ class Account:
             {
                 "apiKey": credentials.key,
                 "secret": credentials.secret,
+                "password": credentials.password,
                 "enableRateLimit": not local,
                 "timeout": int(timeout_s * 1000),
                 "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}, "timeDifference": 0},
             }
         )
+        self._dialect = DIALECTS[exchange]
+        if self._client.requiredCredentials.get("password") and not credentials.password:
+            raise SettingsError(f"the key of an account at {exchange} has a passphrase too: ${PASSWORD}, or password")
         self._client.has["fetchCurrencies"] = False
-        self._client.options["fetchMargins"] = False
+        self._client.options.update(self._dialect.options)
         self._client.milliseconds = now
+        self._dialect.begin(self._client)
         if venue != exchange:
             self._client.set_sandbox_mode(True)
         if local:
@@ -112,7 +113,8 @@ class Account:
         errors, price = self._errors, self._rounded_limit(order, market)
         listed = self.instrument(market)
         amount = listed.in_steps(order.quantity) if listed is not None else order.quantity
-        terms = {"timeInForce": "IOC", "newClientOrderId": order.order, "timestamp": at, "recvWindow": window_ms}
+        validity = Validity(at, window_ms)
+        terms = {"timeInForce": "IOC", **self._dialect.terms(order.order, validity)}
         refusals = (
             errors.InsufficientFunds,
             errors.InvalidOrder,
@@ -122,6 +124,7 @@ class Account:
             errors.AuthenticationError,
             errors.NotSupported,
         )
+        bounded = VALID.set(validity)
         try:
             await self._asked(
                 self._client.create_order(market, "limit", SIDES[order.side], amount, price, terms), *refusals
@@ -130,19 +133,19 @@ class Account:
             raise UnreachableError(f"the exchange knows the order: {shown(self._client, error)}") from None
         except refusals as error:
             text = shown(self._client, error)
-            if "duplicate order" in text.lower():
+            if "duplicate" in text.lower():
                 raise UnreachableError(f"the exchange knows the order: {text}") from None
             raise RefusedError(text) from None
+        finally:
+            VALID.reset(bounded)
 
     async def look_up(self, order: OrderPlaced, market: str) -> Settled | Literal["open", "unknown"]:
         """Return what became of an order. ``unknown``: the exchange has no order of this id."""
         try:
-            seen = await self._asked(
-                self._client.fetch_order(None, market, {"origClientOrderId": order.order}), self._errors.OrderNotFound
-            )
+            seen = await self._asked(self._dialect.find(self._client, order.order, market), self._errors.OrderNotFound)
         except self._errors.OrderNotFound:
             return "unknown"
-        if seen["status"] not in ENDED:
+        if seen["status"] not in OVER:
             return "open"
         return await self._settled(order, market, seen)
 
@@ -150,7 +153,7 @@ class Account:
         """Cancel what is open of an order."""
         try:
             await self._asked(
-                self._client.cancel_order(None, market, {"origClientOrderId": order.order}), self._errors.OrderNotFound
+                self._client.cancel_order(None, market, self._dialect.named(order.order)), self._errors.OrderNotFound
             )
         except self._errors.OrderNotFound:
             return  # it is not open any more
@@ -178,7 +181,7 @@ class Account:
         executed, cost, commissions, at = float(seen["filled"] or 0.0), 0.0, dict[str, float](), int(seen["timestamp"])
         listed = self.instrument(market)
         if executed:
-            trades = await self._asked(self._client.fetch_my_trades(market, params={"orderId": seen["id"]}))
+            trades = await self._asked(self._client.fetch_my_trades(market, params=self._dialect.trades_of(seen["id"])))
             shown_amount = sum(float(trade["amount"]) for trade in trades)
             if abs(shown_amount - executed) > executed * WHOLE:
                 raise UnreachableError(f"of {executed:g} that were filled, the exchange shows {shown_amount:g} yet")
@@ -197,9 +200,16 @@ class Account:
             base=listed.base if listed else "",
             quote=listed.quote if listed else "",
             step=listed.step if listed else 0.0,
-            ended=ENDED[seen["status"]],
+            ended=self._ended(seen),
             exchange_order=str(seen["id"]),
         )
+
+    def _ended(self, seen: Any) -> Ending | None:
+        """Return why an order was not filled wholly; None if it was."""
+        if seen["status"] == "rejected":
+            return "rejected"
+        whole = float(seen["filled"] or 0.0) >= float(seen["amount"]) * (1.0 - WHOLE)
+        return None if whole else self._dialect.unfilled(seen)
 
     def _rounded_limit(self, order: OrderPlaced, market: str) -> float:
         """Return the limit of an order at a price that the exchange has, never a worse one."""

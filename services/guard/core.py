@@ -1,16 +1,26 @@
-"""Count the decisions of a probation, and revert it when it is over. Pure."""
+"""Count the decisions of a probation, and revert it when it is over; find an account that differs. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from schemas.codec import Envelope
-from schemas.control import RevertProbation
+from schemas.control import Halt, RevertProbation
 from schemas.decisions import DecisionMade
-from shared.control import Probation
+from schemas.orders import AccountDiffers, AccountReconciled
+from shared.control import Probation, State
+from shared.money.venue import venue_of
 
 GROUP: Final = "guard"
 CLOCKS_WITHIN_MS: Final = 600_000
 """How much the clocks of an operator and of the server may differ."""
+
+
+class Difference(NamedTuple):
+    """An ``AccountDiffers``: its venue, what differs in words, and the id of the command that halts for it."""
+
+    venue: str
+    detail: str
+    command_id: str
 
 
 class Counted(NamedTuple):
@@ -50,3 +60,27 @@ def _counts(event: object, model: str, probation: Probation) -> bool:
         and event.control_version >= probation.version
         and any((ballot.model, ballot.artifact) == (model, probation.artifact) for ballot in event.counted)
     )
+
+
+def compared(last: Difference | None, events: Iterable[Envelope[Any]]) -> Difference | None:
+    """Return the difference that the last comparison of a partition's account found; None if it found none.
+
+    ``last``: what was found before these events of ``orders``."""
+    for envelope in events:
+        match envelope.event:
+            case AccountDiffers() as event:
+                last = Difference(event.venue, event.detail, f"account-differs-{envelope.id.hex()}")
+            case AccountReconciled():
+                last = None
+            case _:
+                pass
+    return last
+
+
+def halt_for(difference: Difference | None, state: State) -> Halt | None:
+    """Return a halt for a difference, if orders go to that account, no halt is in force, and none was issued for this
+    difference before."""
+    if difference is None or difference.venue != venue_of(state.execution):
+        return None
+    issued = state.halted or state.past.version_of(difference.command_id) is not None
+    return None if issued else Halt()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.watcher.alerts import ALERTS
+from services.watcher.lone import SHORT, LoneLines
 from services.watcher.money import money_readings
 from services.watcher.state import State, active_counts
 from shared.control import State as Control
@@ -11,12 +12,13 @@ from shared.log import GroupView
 from shared.telemetry.metrics import MetricReading
 
 VERDICTS: Final = {"passed": 1.0, "inconclusive": 0.0, "failed": -1.0}
-SHORT: Final = 12
-"""Characters of a digest by which an artifact is shown to people."""
 
 
-def readings(state: State, views: Sequence[GroupView], control: Control, waiting: int) -> list[MetricReading]:
-    """Return the value of every gauge. ``waiting``: notices that no address has accepted yet."""
+def readings(
+    state: State, views: Sequence[GroupView], control: Control, waiting: int, lone: LoneLines
+) -> list[MetricReading]:
+    """Return the value of every gauge. ``waiting``: notices that no address has accepted yet. ``lone``: the money
+    of every model and shadow alone."""
     counts = active_counts(state)
     return [
         MetricReading("conclave.control.version", (), control.version),
@@ -27,6 +29,7 @@ def readings(state: State, views: Sequence[GroupView], control: Control, waiting
         *_gates(state),
         *_jobs(state),
         *money_readings(state.money, control.execution.equity),
+        *lone.readings(control),
         *(MetricReading("conclave.alerts", (name,), counts.get(name, 0)) for name in ALERTS),
     ]
 

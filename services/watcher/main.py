@@ -17,8 +17,10 @@ from msgspec import Struct, field
 
 from schemas.codec import UNDECODABLE
 from schemas.orders import OrderFilled
+from schemas.scores import PredictionScored
 from services.watcher import core
 from services.watcher.gauges import readings
+from services.watcher.lone import LoneLines, decoded, encoded
 from services.watcher.money import WatchedMoney, observe_fill
 from services.watcher.sending import NOTIFY, NOTIFY_FILE, RANK, Channels, addresses, line, message
 from services.watcher.state import Notice, State
@@ -37,7 +39,7 @@ from shared.telemetry.reporting import BatchReport, Telemetry
 __all__ = ["Channels", "Watcher", "addresses", "run"]
 
 GROUP: Final = "watcher"
-PARTITIONED: Final = ("decisions", "gates", "dead", "alarms", "venue", "market", "orders")
+PARTITIONED: Final = ("decisions", "gates", "dead", "alarms", "venue", "market", "orders", "scores")
 REFUSED_BY_NO_SERVICE: Final = ("dead", "alarms")
 LOOK_S: Final = 1.0
 COMPARE_S: Final = 5.0
@@ -56,11 +58,13 @@ _log = logging.getLogger(GROUP)
 
 class Kept(Struct):
     """The content of ``watcher.json``. ``positions``: the last entry read, by stream. ``state``: that of the core.
-    ``waiting``: the notices that an address has not accepted yet, by digest of the address."""
+    ``waiting``: the notices that an address has not accepted yet, by digest of the address. ``lone``: the money of
+    every model and shadow alone."""
 
     positions: dict[str, str] = field(default_factory=dict)
     state: State = field(default_factory=State)
     waiting: dict[str, list[Notice]] = field(default_factory=dict)
+    lone: bytes = b""
 
 
 async def run(settings: Settings, stop: anyio.Event) -> None:
@@ -104,6 +108,7 @@ class Watcher:
         self._control = ControlReader()
         self._verified, self._compared_at = -1, 0.0
         self._kept = Kept()
+        self._lone = LoneLines()
         self._storage = Storage(GROUP)
         self._saved_at = time.monotonic()
         self._silent_since: int | None = None
@@ -114,6 +119,7 @@ class Watcher:
         partitions = range(self._partitions)
         places = [StreamKey("training"), *(StreamKey(stream, each) for each in partitions for stream in PARTITIONED)]
         self._kept = self._load() or Kept(state=State(version=(await current(self._log)).version))
+        self._lone = decoded(self._kept.lone)
         known = self._kept.positions
         knows_money = all(StreamKey("orders", each).key in known for each in partitions)
         self._kept.positions = {
@@ -147,7 +153,7 @@ class Watcher:
             notices += core.check(self._kept.state, now, views, self._control.state)
             notices += core.check_server(self._kept.state, self._clock.now_ms(), "", now)
             self._silent_since = None
-            self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting()))
+            self._meter.levels(readings(self._kept.state, views, self._control.state, self._waiting(), self._lone))
         except UnavailableError as error:
             self._silent_since = self._silent_since or now
             notices = core.check_server(self._kept.state, self._clock.now_ms(), str(error), self._silent_since)
@@ -216,6 +222,7 @@ class Watcher:
         self._storage.attempt(self._file, self._replace)
 
     def _replace(self) -> None:
+        self._kept.lone = encoded(self._lone)
         new = self._file.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(self._kept))
         os.replace(new, self._file)
@@ -235,6 +242,9 @@ class Watcher:
                 notices += core.observe_command(self._kept.state, command.event)
             observed = [entry for entry in entries if entry.place != CONTROL]
             for entry, envelope in events_of(observed, partial(self._observe_unreadable, notices)):
+                if isinstance(envelope.event, PredictionScored):
+                    self._lone.observe(envelope.event, self._control.state)
+                    continue
                 notices += core.observe(
                     self._kept.state, envelope.event, entry.place.partition, self._written_at(entry)
                 )

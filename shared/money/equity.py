@@ -1,13 +1,14 @@
 """The value of an account over time: money, and what is held at the close of each bar."""
 
+from collections import Counter
 from math import fsum
-from typing import NamedTuple
 
 from msgspec import Struct
 
 from schemas.orders import OrderFilled
 from schemas.trades import TradeClosed
 from shared.money.account import Key
+from shared.money.course import EquityCourse
 from shared.money.positions import SIGN
 
 
@@ -37,76 +38,119 @@ class SeriesMoney(Struct, array_like=True):
         self.price = self.price or fill.price
 
 
-class EquityMark(NamedTuple):
-    """The account at the close of a bar: equity, and the value of all positions without their signs."""
+class FillCosts:
+    """How many fills there were, and what they cost and moved, in quote currency."""
 
-    at: int
-    equity: float
-    gross: float
-
-
-class EquityLine:
-    """One line of equity. Costs, turnover and trades are counted from ``restart`` on.
-
-    ``begin``: the equity at the beginning. ``marks``: one for each moment at which bars closed. ``net``: the gain of
-    each symbol, open positions included."""
-
-    def __init__(self, equity: float) -> None:
-        self.begin = equity
+    def __init__(self) -> None:
         self.fills = 0
         self.fees = 0.0
         self.slippage = 0.0
         self.turnover = 0.0
-        self.marks: list[EquityMark] = []
-        self.trades: list[TradeClosed] = []
-        self._initial = equity
-        self._series: dict[Key, SeriesMoney] = {}
-        self._before: dict[Key, float] = {}
-
-    @property
-    def equity(self) -> float:
-        """The money, and what is held at the last prices."""
-        return self._initial + fsum(self._gains().values())
 
     @property
     def costs(self) -> float:
         """Fees, half spreads and slippage."""
         return self.fees + self.slippage
 
+    def fill(self, fill: OrderFilled) -> None:
+        """Add a fill."""
+        self.fills += 1
+        self.fees += fill.fee
+        self.slippage += abs(fill.price - fill.market_price) * fill.quantity
+        self.turnover += fill.quantity * fill.price
+
+
+class SymbolLine:
+    """What one symbol contributed to a line, as if the account had traded it alone, over all of its intervals.
+
+    ``before``: what it had gained when the line began to count."""
+
+    def __init__(self, begin: float, series: dict[Key, SeriesMoney], before: float = 0.0) -> None:
+        self.begin = begin
+        self.series = series
+        self.before = before
+        self.spent = FillCosts()
+        self.course = EquityCourse(begin)
+
+    @property
+    def net(self) -> float:
+        """The gain, open positions included."""
+        return fsum([series.gain for series in self.series.values()]) - self.before
+
+    def mark(self, moment: int) -> None:
+        """Note the equity at a moment."""
+        gross = sum([series.gross for series in self.series.values()])
+        self.course.mark(moment, self.begin + self.net, gross)
+
+
+class EquityLine:
+    """One line of equity. Costs and trades are counted from ``restart`` on.
+
+    ``begin``: the equity at the beginning. ``moments``: at how many moments bars closed; ``steps``: how often so many
+    ms passed from one to the next. ``symbols``: the symbols with fills."""
+
+    def __init__(self, equity: float) -> None:
+        self.begin = equity
+        self.spent = FillCosts()
+        self.course = EquityCourse(equity)
+        self.moments = 0
+        self.steps: Counter[int] = Counter()
+        self.trades: list[TradeClosed] = []
+        self.symbols: dict[str, SymbolLine] = {}
+        self._initial = equity
+        self._series: dict[Key, SeriesMoney] = {}
+        self._changed: set[str] = set()
+        self._at: int | None = None
+
+    @property
+    def equity(self) -> float:
+        """The money, and what is held at the last prices."""
+        return self._initial + fsum([series.gain for series in self._series.values()])
+
     @property
     def net(self) -> dict[str, float]:
         """The gain of each symbol."""
-        sums: dict[str, float] = {}
-        for key, gain in self._gains().items():
-            sums[key[0]] = sums.get(key[0], 0.0) + gain - self._before.get(key, 0.0)
-        return sums
+        return {symbol: line.net for symbol, line in self.symbols.items()}
 
     def fill(self, key: Key, fill: OrderFilled) -> None:
         """Apply a fill."""
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = SeriesMoney()
+        line = self.symbols.get(key[0])
+        if line is None:
+            line = self.symbols[key[0]] = SymbolLine(self.begin, {})
+        line.series[key] = series
         series.fill(fill)
-        self.fills += 1
-        self.fees += fill.fee
-        self.slippage += abs(fill.price - fill.market_price) * fill.quantity
-        self.turnover += fill.quantity * fill.price
+        for spent in (self.spent, line.spent):
+            spent.fill(fill)
+        self._changed.add(key[0])
 
     def price(self, key: Key, close: float) -> None:
         """Value what is held of a series at the close of a bar."""
-        if key in self._series:
-            self._series[key].price = close
+        series = self._series.get(key)
+        if series is not None:
+            series.price = close
+            if series.held:
+                self._changed.add(key[0])
 
     def mark(self, at: int) -> None:
         """Note the equity at a moment."""
-        gross = sum([series.gross for series in self._series.values()])
-        self.marks.append(EquityMark(at, self.equity, gross))
+        if self._at is not None:
+            self.steps[at - self._at] += 1
+        self._at = at
+        self.moments += 1
+        self.course.mark(self.moments, self.equity, sum([series.gross for series in self._series.values()]))
+        for symbol in self._changed:
+            self.symbols[symbol].mark(self.moments)
+        self._changed.clear()
 
     def restart(self) -> None:
         """Count from here on: the equity so far is that of the beginning."""
-        self.begin, self._before = self.equity, self._gains()
-        self.fills, self.fees, self.slippage, self.turnover = 0, 0.0, 0.0, 0.0
-        self.marks, self.trades = [], []
-
-    def _gains(self) -> dict[Key, float]:
-        return {key: series.gain for key, series in self._series.items()}
+        self.begin = self.equity
+        self.spent, self.course = FillCosts(), EquityCourse(self.begin)
+        self.moments, self.steps, self._at, self.trades = 0, Counter(), None, []
+        self.symbols = {
+            symbol: SymbolLine(self.begin, line.series, line.before + line.net) for symbol, line in self.symbols.items()
+        }
+        self._changed = set(self.symbols)

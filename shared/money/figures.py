@@ -14,18 +14,22 @@ number:
 Source of the interval: Mertens (2002); Bailey & Lopez de Prado, "The Sharpe ratio efficient frontier" (2012), eq. 5. It
 holds for independent changes that need not be normal. A Sharpe ratio of one installation says little unless its
 interval excludes 0.
+
+A symbol of a line has the same figures, as if the account had traded it alone: E is the equity at the beginning and
+what the symbol gained. So ``net``, ``turnover``, ``fills``, ``trades``, ``costs``, ``fees`` and ``buy_and_hold`` of all
+symbols add up to those of the line.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
-import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.trades import TradeClosed
-from shared.money.equity import EquityLine, EquityMark
+from shared.money.course import EquityCourse
+from shared.money.equity import EquityLine, FillCosts, SymbolLine
 from shared.money.positions import SIGN
 
 YEAR_MS: Final = 365 * 86_400_000
@@ -45,7 +49,8 @@ class SharpeRatio(Struct, frozen=True):
 
 class MoneyFigures(Struct, frozen=True):
     """See the module. Amounts are in quote currency; shares are fractions. ``buy_and_hold`` is the gain of buying each
-    symbol once, at the first bar, with the same amount and costs; ``always_flat`` that of never trading."""
+    symbol once, at the first bar, with the same amount and costs; ``always_flat`` that of never trading. ``symbols``:
+    the same figures of each symbol that was traded or bought to hold; empty in those."""
 
     line: str
     begin: float
@@ -62,34 +67,56 @@ class MoneyFigures(Struct, frozen=True):
     sharpe: SharpeRatio | None
     costs: float
     fees: float
-    symbols: Mapping[str, float]
     buy_and_hold: float
     always_flat: float = 0.0
+    symbols: Mapping[str, "MoneyFigures"] = {}
 
 
 def figures_of(name: str, line: EquityLine, hold: EquityLine) -> MoneyFigures:
     """Return the figures of a line. ``hold``: the line that bought each symbol once."""
-    nets = [net_of(trade) for trade in line.trades]
+    of_all = _Counted(line.begin, line.equity - line.begin, line.spent, line.course, line.trades)
+    figures = _figures(name, of_all, line, hold.equity - hold.begin)
+    symbols = {}
+    trades: dict[str, list[TradeClosed]] = {}
+    for trade in line.trades:
+        trades.setdefault(trade.symbol, []).append(trade)
+    for symbol in sorted(line.symbols.keys() | hold.symbols.keys()):
+        part = line.symbols.get(symbol) or SymbolLine(line.begin, {})
+        held = hold.symbols[symbol].net if symbol in hold.symbols else 0.0
+        of_one = _Counted(line.begin, part.net, part.spent, part.course, trades.get(symbol, []))
+        symbols[symbol] = _figures(symbol, of_one, line, held)
+    return structs.replace(figures, symbols=symbols)
+
+
+class _Counted(NamedTuple):
+    begin: float
+    net: float
+    spent: FillCosts
+    course: EquityCourse
+    trades: Sequence[TradeClosed]
+
+
+def _figures(name: str, counted: _Counted, line: EquityLine, held: float) -> MoneyFigures:
+    begin, net, spent, course, trades = counted
+    nets = [net_of(trade) for trade in trades]
     losses = -sum(net for net in nets if net < 0.0)
-    net = line.equity - line.begin
     return MoneyFigures(
         line=name,
-        begin=line.begin,
-        equity=line.equity,
+        begin=begin,
+        equity=begin + net,
         net=net,
-        net_share=net / line.begin,
-        drawdown=drawdown(line.begin, line.marks),
-        exposure=float(np.mean([mark.gross / mark.equity for mark in line.marks])) if line.marks else 0.0,
-        turnover=line.turnover / line.begin,
-        fills=line.fills,
+        net_share=net / begin,
+        drawdown=course.drawdown,
+        exposure=course.exposure(line.moments),
+        turnover=spent.turnover / begin,
+        fills=spent.fills,
         trades=len(nets),
         hit_rate=sum(net > 0.0 for net in nets) / len(nets) if nets else None,
         profit_factor=sum(net for net in nets if net > 0.0) / losses if losses else None,
-        sharpe=sharpe_ratio(line.begin, line.marks),
-        costs=line.costs,
-        fees=line.fees,
-        symbols=dict(sorted(line.net.items())),
-        buy_and_hold=hold.equity - hold.begin,
+        sharpe=sharpe_ratio(course, line.moments, line.steps),
+        costs=spent.costs,
+        fees=spent.fees,
+        buy_and_hold=held,
     )
 
 
@@ -100,33 +127,16 @@ def net_of(trade: TradeClosed) -> float:
     return quantity * (gain - trade.fees * trade.entry_price)
 
 
-def drawdown(begin: float, marks: Sequence[EquityMark]) -> float:
-    """Return the largest loss since an earlier high, as a share of the high."""
-    highest, largest = begin, 0.0
-    for mark in marks:
-        highest = max(highest, mark.equity)
-        largest = max(largest, (highest - mark.equity) / highest)
-    return largest
-
-
-def sharpe_ratio(begin: float, marks: Sequence[EquityMark]) -> SharpeRatio | None:
-    """Return the annual Sharpe ratio; None for fewer than ``LEAST`` changes, or if the equity never changed."""
-    if len(marks) < LEAST:
+def sharpe_ratio(course: EquityCourse, moments: int, steps: Counter[int]) -> SharpeRatio | None:
+    """Return the annual Sharpe ratio over so many moments; None for fewer than ``LEAST``, or if all changes were the
+    same. ``steps``: how often so many ms passed from one moment to the next; the most frequent is the period."""
+    if moments < LEAST or course.lowest <= 0.0:
         return None
-    equity = np.array([begin, *(mark.equity for mark in marks)])
-    changes = np.diff(equity) / equity[:-1]
-    deviation = float(changes.std(ddof=1))
-    if deviation == 0.0 or float(equity.min()) <= 0.0:
+    changes = course.changes(moments)
+    if changes is None:
         return None
-    centred = (changes - changes.mean()) / changes.std()
-    skew, kurtosis = float(np.mean(centred**3)), float(np.mean(centred**4))
-    ratio = float(changes.mean()) / deviation
-    spread = sqrt(max(1.0 - skew * ratio + (kurtosis - 1.0) / 4.0 * ratio**2, 0.0) / (len(changes) - 1))
-    scale = sqrt(YEAR_MS / _period(marks))
-    return SharpeRatio(ratio * scale, (ratio - NORMAL * spread) * scale, (ratio + NORMAL * spread) * scale)
-
-
-def _period(marks: Sequence[EquityMark]) -> int:
-    """Return the most frequent time between two marks (ms)."""
-    steps = Counter(int(step) for step in np.diff([mark.at for mark in marks]))
-    return steps.most_common(1)[0][0]
+    ratio = changes.mean / changes.deviation
+    inner = 1.0 - changes.skew * ratio + (changes.kurtosis - 1.0) / 4.0 * ratio**2
+    spread = NORMAL * sqrt(max(inner, 0.0) / (moments - 1))
+    scale = sqrt(YEAR_MS / steps.most_common(1)[0][0])
+    return SharpeRatio(ratio * scale, (ratio - spread) * scale, (ratio + spread) * scale)

@@ -7,9 +7,14 @@ from schemas.control import SetExecutionPolicy
 from schemas.orders import OrderPlaced
 from shared.money.costs import fill_price, market_price
 
-EXCHANGES: Final = ("binance",)
+EXCHANGES: Final = ("binance", "bybit", "okx")
 """The exchanges to which the executor can send orders, as ccxt names them. It is known of each how it treats a repeated
-order id, and a request that arrives late."""
+order id, and a request that arrives late (``services.executor.dialects``)."""
+WITHOUT_ORDERS: Final = {
+    "kraken": "it has no sandbox for spot orders, where each installation begins",
+    "binanceusdm": "an account of futures holds positions and margin, which are compared with no log here; use binance",
+}
+"""Exchanges whose bars can be read and to which no orders can be sent, and why."""
 PRICE_LIMIT: Final = 0.002
 """See ``SetExecutionPolicy.price_limit``."""
 

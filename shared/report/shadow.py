@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from schemas.common import ACTIONS
 from shared.report import charts, tables
 from shared.report.charts import Curve, Dot
-from shared.report.money import CAPTION, money_tables
+from shared.report.money import CAPTION, money_tables, symbol_tables
 from shared.report.pages import PageFigure, render
 from shared.report.summary import Candidate, Report, Skill
 from shared.report.tables import TextTable
@@ -55,6 +55,7 @@ def page(report: Report) -> str:
     """Return the whole page. Raises ``ChartsMissingError``."""
     known = [one for one in (*report.candidates, *report.members) if one.rows]
     trades = report.trades_joined + report.trades_alone
+    lines = report.money.lines if report.money else ()
     return render(
         "shadow.html",
         report=report,
@@ -65,7 +66,7 @@ def page(report: Report) -> str:
         acting=acting_words(report.acting) if report.acting else (),
         mean_trade=report.trades_net / trades if trades else None,
         overviews=[tables.overview("In shadow", report.candidates), tables.overview("Voting", report.members)],
-        money=money_tables(report.money.lines, "Money") if report.money else (),
+        money=(*money_tables(lines, "Money"), *symbol_tables(lines, "Money")) if lines else (),
         money_caption=CAPTION,
         sections=[section_of(one) for one in report.candidates],
     )

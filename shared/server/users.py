@@ -190,9 +190,21 @@ def _archiver() -> list[str]:
 def _guard() -> list[str]:
     """Return the rules of ``guard``.
 
-    It reads its streams and appends commands to ``control``. It has no consumer group, since it keeps no state."""
+    It reads its streams and appends commands to ``control``, with the fences that a halt moves. It has no consumer
+    group, since it keeps no state."""
     reads = [f"%R{_key(spec)}" for spec in STREAMS.values() if "guard" in spec.readers]
-    return [_rule(READING, reads), _rule("+xadd", [_key(spec) for spec in STREAMS.values() if "guard" in spec.writers])]
+    return [_rule(READING, reads), *_commands("guard")]
+
+
+def _commands(user: str) -> list[str]:
+    """Return the rules of a user that appends to its streams, and moves the fences as a halt does."""
+    writes = [spec for spec in STREAMS.values() if user in spec.writers]
+    fence, notes = [_tagged("fence")], [_key(spec) for spec in writes if spec.partitioned]
+    return [
+        _rule("+xadd +type", [_key(spec) for spec in writes]),
+        _rule("+hget +hset", fence),
+        _rule("+fcall", fence, notes),
+    ]
 
 
 def _remote(user: str) -> list[str]:
@@ -200,14 +212,7 @@ def _remote(user: str) -> list[str]:
 
     They read as an onlooker does, and append what people do through them: commands, with the fences that a halt moves;
     the observatory also training requests, and who signed in. They have no consumer group."""
-    writes = [spec for spec in STREAMS.values() if user in spec.writers]
-    fence, notes = [_tagged("fence")], [_key(spec) for spec in writes if spec.partitioned]
-    return [
-        *_onlooker(user),
-        _rule("+xadd +type", [_key(spec) for spec in writes]),
-        _rule("+hget +hset", fence),
-        _rule("+fcall", fence, notes),
-    ]
+    return [*_onlooker(user), *_commands(user)]
 
 
 def _onlooker(user: str) -> list[str]:

@@ -188,6 +188,22 @@ METRICS: Final[dict[str, Metric]] = {
             "value of all positions without their signs, as a share of the equity",
         ),
         Metric("conclave.money.positions", "gauge", "{position}", (), "watcher", "open positions"),
+        Metric(
+            "conclave.model.equity", "gauge", "{currency}", (MODEL, "conclave.role", ARTIFACT), "watcher",
+            "what the account would be worth, had the artifact voted alone; from the first score that the watcher saw",
+        ),
+        Metric(
+            "conclave.model.drawdown", "gauge", "1", (MODEL, "conclave.role", ARTIFACT), "watcher",
+            "how far that equity is below its highest, as a share of it",
+        ),
+        Metric(
+            "conclave.model.exposure", "gauge", "1", (MODEL, "conclave.role", ARTIFACT), "watcher",
+            "value of its positions without their signs, as a share of that equity",
+        ),
+        Metric(
+            "conclave.model.positions", "gauge", "{position}", (MODEL, "conclave.role", ARTIFACT), "watcher",
+            "its open positions",
+        ),
         Metric("conclave.alerts", "gauge", "{alert}", ("conclave.alert",), "watcher", "alerts that are active"),
         Metric(
             "conclave.notices.waiting", "gauge", "{notice}", (), "watcher", "notices that could not be sent yet"

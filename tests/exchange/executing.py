@@ -25,6 +25,7 @@ from shared.runtime.host import Host
 from shared.runtime.process import owner
 from tests.exchange.local import LocalExchange, Market
 from tests.exchange.trading import KEY, SANDBOX, SECRET, Trading
+from tests.exchange.wording import PASSWORD
 from tests.services.executor.world import story
 
 WHY: Final[dict[str, Any]] = {"actor": "me", "reason": "a test"}
@@ -50,7 +51,7 @@ def now_ms() -> int:
     return time.time_ns() // 10**6
 
 
-def accounts(url: str, credentials: Credentials = Credentials(KEY, SECRET)) -> Callable[..., Account]:  # noqa: B008
+def accounts(url: str, credentials: Credentials = Credentials(KEY, SECRET, PASSWORD)) -> Callable[..., Account]:  # noqa: B008
     """What opens an account at a local exchange."""
     return lambda venue, now: Account(venue, credentials, now, local=url, timeout_s=1.5)
 

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from tests.exchange.dialects import Binance, dialect_of
-from tests.exchange.trading import PATHS, Trading
+from tests.exchange.trading import Trading
 
 MINUTE = 60_000
 START = 1_700_000_040_000
@@ -160,7 +160,7 @@ class LocalExchange:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._stream(request)
-        if self.trading is not None and request.match_info["path"].rpartition("/")[2] in PATHS:
+        if self.trading is not None and self.trading.answers(request):
             return await self.trading.answer(request)
         dialect = dialect_of(request.match_info["host"])
         original = dict(request.query)

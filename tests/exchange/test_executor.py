@@ -19,6 +19,8 @@ from schemas.orders import (
 )
 from schemas.trades import TradeClosed
 from services.executor.desk import Timing
+from services.guard.main import Guard
+from shared.control.issuing import ControlWriter, current, history
 from shared.exchanges import Credentials
 from shared.log.memory import MemoryLog
 from tests.exchange.executing import POLICY, QUICK, SECOND, Installation, accounts, exchange
@@ -410,6 +412,35 @@ async def test_an_account_is_compared_after_every_start_before_anything_is_sent(
             (refused,) = await installation.until(1, IntentRefused)
         assert refused.reason == "account_differs"
         assert len(installation.placed()) == 1
+
+
+async def test_a_difference_halts_the_installation_once_and_a_person_resumes_after_a_new_comparison() -> None:
+    async with exchange() as trading:
+        installation = Installation(MemoryLog(), trading)
+        await installation.found()
+        guard = Guard(ControlWriter(installation.log, installation.key))
+        async with installation.running():
+            await installation.decide("BUY")
+            await installation.until(1, OrderFilled)
+            await guard.turn()
+            assert not (await current(installation.log)).halted
+            trading.balances[SANDBOX]["BTC"] += 1
+            (differs,) = await installation.until(1, AccountDiffers)
+            await guard.turn()
+            halt = (await history(installation.log))[-1]
+            assert isinstance(halt.command, Halt)
+            assert differs.detail in halt.reason
+        async with installation.running():
+            await guard.turn()
+            await installation.issue(structs.replace(POLICY, fee=0.001))
+            await installation.until(2, AccountReconciled)
+            await installation.issue(Resume())
+            await installation.decide("SELL")
+            await installation.until(2, OrderFilled)
+        await guard.turn()
+        commands = [entry.command for entry in await history(installation.log)]
+        assert sum(isinstance(command, Halt) for command in commands) == 1
+        assert not (await current(installation.log)).halted
 
 
 async def test_sandbox_and_money_are_two_accounts() -> None:

@@ -1,23 +1,23 @@
-"""Accounts at the local exchange, as the REST API of Binance spot has them, with faults.
+"""Accounts at the local exchange, as the REST API of Binance spot has them, with faults (others: ``wording``).
 
 https://developers.binance.com/docs/binance-spot-api-docs/rest-api: signed requests within their window, limit orders
 that are filled at once or not at all, an order id that may be used again once the earlier order is not open."""
 
 import asyncio
-import hmac
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from tests.exchange.wording import Wording, wording_of
+
 KEY, SECRET = "key-of-a-test", "secret-of-a-test"
-PATHS = frozenset({"order", "openOrders", "account", "myTrades", "state"})
 SANDBOX, REAL = "testnet.binance.vision", "api.binance.com"
+SANDBOXES = {"binance": SANDBOX, "bybit": "api-testnet.bybit.com", "okx": "demo.www.okx.com"}
 LONG_S = 60.0
 CENT = Decimal("0.00000001")
 FAULTS = ("lost", "silent", "dropped", "late", "429", "418", "unknown", "partial")
@@ -78,7 +78,7 @@ class RefusedError(Exception):
 
     def __init__(self, status: int, code: int, text: str) -> None:
         super().__init__(text)
-        self.answer = web.json_response({"code": code, "msg": text}, status=status)
+        self.what = (status, code, text)
 
 
 class Trading:
@@ -87,7 +87,8 @@ class Trading:
     ``prices``: at which a symbol trades; ``follow``: the same as a function of the symbol, in their place. ``faults``:
     what becomes of the next new orders, ``others``: of the next other requests (``429``, ``dropped``). ``seeded``: a
     share of the new orders has a fault that changes nothing of what is traded. ``commission``: of each trade, paid in
-    ``paid_in``, or in what was received. ``slow_trades``: trades are shown so many requests late."""
+    ``paid_in``, or in what was received. ``slow_trades``: trades are shown so many requests late.
+    ``refused``: the codes of all refusals."""
 
     def __init__(self, symbols: Iterable[tuple[str, str, str]], now: Callable[[], int]) -> None:
         self.symbols = {name: (base, quote) for name, base, quote in symbols}
@@ -101,6 +102,7 @@ class Trading:
         self.others: list[str] = []
         self.asked: Counter[str] = Counter()
         self.clients: Counter[str] = Counter()
+        self.refused: list[int] = []
         self.commission = Decimal("0.001")
         self.paid_in = ""
         self.slow_trades = 0
@@ -112,38 +114,48 @@ class Trading:
     def now(self) -> int:
         return self._now() + self.clock_off
 
-    def leave_open(self, symbol: str) -> None:
+    def leave_open(self, symbol: str, host: str = SANDBOX) -> None:
         """An order of somebody else that stays open."""
-        orders = self.orders[SANDBOX]
+        orders = self.orders[host]
         orders.append(Placed(len(orders) + 1, "by-hand", symbol, "BUY", Decimal(1), Decimal(50), self.now()))
 
+    def answers(self, request: web.Request) -> bool:
+        """Whether a request is about orders or an account."""
+        host, path = request.match_info["host"], request.match_info["path"]
+        return path == "state" or bool(wording_of(host).names(request.method, path))
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        host, what = request.match_info["host"], request.match_info["path"].rpartition("/")[2]
-        text = await request.text() if request.method == "POST" else request.query_string
-        asked = dict(parse_qsl(text))
-        name = f"{request.method} {what}"
+        host, path = request.match_info["host"], request.match_info["path"]
+        if path == "state":
+            return web.json_response(self.state())
+        wording, body = wording_of(host), await request.text() if request.method == "POST" else ""
+        name, query = wording.names(request.method, path), request.raw_path.partition("?")[2]
+        asked = wording.fields(name, query, body)
+        host = wording.account(host, request.headers)
         self.asked[name] += 1
         faults = self.faults if name == "POST order" else self.others
         fault = faults.pop(0) if faults else ""
         if self.seeded is not None and name == "POST order" and self.seeded.random() < SHARE:
             fault = self.seeded.choice(HARMLESS)
-        if what == "state":
-            return web.json_response(self.state())
         try:
-            self._check(request.headers.get("X-MBX-APIKEY"), text, asked)
+            key, text, signature = wording.signed(path, query, body, request.headers, request.method)
+            if key != KEY:
+                raise RefusedError(401, -2015, "Invalid API-key, IP, or permissions for action.")
+            if wording.signature(SECRET, text) != signature:
+                raise RefusedError(400, -1022, "Signature for this request is not valid.")
+            self._in_window(*wording.times(asked, request.headers))
             if fault in {"429", "418"}:
-                return web.json_response(
-                    {"code": -1003, "msg": "Too much request weight used"},
-                    status=int(fault),
-                    headers={"Retry-After": "1"},
-                )
+                raise RefusedError(int(fault), -1003, "Too much request weight used")
             if fault == "dropped":
                 return self._end(request)
             if name == "POST order":
-                return await self._place(request, host, asked, fault)
-            return web.json_response(self._shown(name, host, asked))
+                order = await self._place(request, host, asked, fault)
+                return web.json_response(wording.shown(name, order)) if order else self._end(request)
+            return web.json_response(wording.shown(name, self._shown(name, host, asked, wording)))
         except RefusedError as error:
-            return error.answer
+            self.refused.append(error.what[1])
+            status, content = wording.error(*error.what)
+            return web.json_response(content, status=status, headers={"Retry-After": "1"} if status > 410 else {})
 
     def state(self) -> Any:
         """What a test in another process looks at: how often each order was accepted, and what accounts hold."""
@@ -160,19 +172,10 @@ class Trading:
             },
         }
 
-    def _check(self, key: str | None, text: str, asked: dict[str, str]) -> None:
-        if key != KEY:
-            raise RefusedError(401, -2015, "Invalid API-key, IP, or permissions for action.")
-        signed, _, signature = text.rpartition("&signature=")
-        if not hmac.compare_digest(_signed(signed), signature):
-            raise RefusedError(400, -1022, "Signature for this request is not valid.")
-        self._in_window(asked)
-
-    def _in_window(self, asked: dict[str, str]) -> None:
-        at, window = int(asked["timestamp"]), float(asked.get("recvWindow", 5000))
+    def _in_window(self, at: int, until: float) -> None:
         if at >= self.now() + 1000:
             raise RefusedError(400, -1021, "Timestamp for this request was 1000ms ahead of the server's time.")
-        if self.now() - at > window:
+        if self.now() > until:
             raise RefusedError(400, -1021, "Timestamp for this request is outside of the recvWindow.")
 
     def _end(self, request: web.Request) -> web.StreamResponse:
@@ -180,17 +183,19 @@ class Trading:
             request.transport.abort()
         return web.Response()
 
-    async def _place(self, request: web.Request, host: str, asked: dict[str, str], fault: str) -> web.StreamResponse:
+    async def _place(self, request: web.Request, host: str, asked: dict[str, str], fault: str) -> Any:
+        """Accept an order, and return the answer; None if the connection ends without one."""
+        wording = wording_of(host)
         if fault == "delayed":
             self._end(request)
         if fault in {"late", "delayed"}:
             await asyncio.sleep(self.late_s)
-            self._in_window(asked)
+            self._in_window(*wording.times(asked, request.headers))
         if fault and fault not in {"late", "delayed", "lost", "silent", "unknown", "partial", "resting", "cancelled"}:
             raise RefusedError(400, -2010, fault)
-        order = self._accepted(host, asked, fault)
+        order = self._accepted(host, asked, fault, wording)
         if fault == "lost":
-            return self._end(request)
+            return None
         if fault == "silent":
             await asyncio.sleep(LONG_S)
         if fault == "unknown":
@@ -199,9 +204,9 @@ class Trading:
         fills = [
             {name: trade[name] for name in ("price", "qty", "commission", "commissionAsset")} for trade in order.trades
         ]
-        return web.json_response({**order.shown(), "transactTime": order.at, "fills": fills})
+        return {**order.shown(), "transactTime": order.at, "fills": fills}
 
-    def _accepted(self, host: str, asked: dict[str, str], fault: str) -> Placed:
+    def _accepted(self, host: str, asked: dict[str, str], fault: str, wording: Wording) -> Placed:
         symbol, side = asked["symbol"], asked["side"]
         quantity, limit = Decimal(asked["quantity"]), Decimal(asked["price"])
         client = asked["newClientOrderId"]
@@ -212,7 +217,8 @@ class Trading:
             raise RefusedError(400, -1013, "Filter failure: LOT_SIZE")
         if quantity * limit < 5:
             raise RefusedError(400, -1013, "Filter failure: NOTIONAL")
-        if any(each.client == client and each.status in {"NEW", "PARTIALLY_FILLED"} for each in self.orders[host]):
+        mine = [each.status for each in self.orders[host] if each.client == client]
+        if mine if wording.unique else {"NEW", "PARTIALLY_FILLED"} & set(mine):
             raise RefusedError(400, -2010, "Duplicate order sent.")
         held = self.balances[host]
         price = self.prices[symbol] if self.follow is None else self.follow(symbol)
@@ -255,20 +261,25 @@ class Trading:
             }
         )
 
-    def _shown(self, name: str, host: str, asked: dict[str, str]) -> Any:
+    def _shown(self, name: str, host: str, asked: dict[str, str], wording: Wording) -> Any:
         orders = self.orders[host]
         match name:
             case "GET account":
                 held = self.balances[host].items()
                 balances = [{"asset": asset, "free": f"{amount:.8f}", "locked": "0"} for asset, amount in held]
                 return {"accountType": "SPOT", "canTrade": True, "balances": balances, "updateTime": self.now()}
-            case "GET openOrders":
+            case "GET openOrders" | "GET order" if name == "GET openOrders" or "list" in asked:
                 return [each.shown() for each in orders if each.status == "NEW" and each.symbol == asked["symbol"]]
             case "GET myTrades":
                 if self.slow_trades:
                     self.slow_trades -= 1
                     return []
                 return [trade for each in orders if each.id == int(asked["orderId"]) for trade in each.trades]
+            case "GET order" | "GET history" if wording.unique:
+                mine = [each.shown() for each in orders if each.client == asked["origClientOrderId"]]
+                if not mine and not asked.get("category"):
+                    raise RefusedError(400, -2013, "Order does not exist.")
+                return mine[-1:]
             case _:
                 return self._one(name, orders, asked)
 
@@ -285,7 +296,3 @@ class Trading:
 
 def _rich() -> dict[str, Decimal]:
     return defaultdict(Decimal, USDT=Decimal(1_000_000))
-
-
-def _signed(text: str) -> str:
-    return hmac.new(SECRET.encode(), text.encode(), "sha256").hexdigest()

@@ -12,7 +12,11 @@ from shared.settings import SettingsError
 def test_credentials_are_read_from_the_environment_or_a_file(tmp_path: Path) -> None:
     file = tmp_path / "binance.toml"
     file.write_text('key = "k"\nsecret = "s"\n')
-    assert read_credentials({KEY: "k", SECRET: "s"}) == ("k", "s") == read_credentials({CREDENTIALS_FILE: str(file)})
+    assert (
+        read_credentials({KEY: "k", SECRET: "s"}) == ("k", "s", "") == read_credentials({CREDENTIALS_FILE: str(file)})
+    )
+    file.write_text('key = "k"\nsecret = "s"\npassword = "p"\n')
+    assert read_credentials({CREDENTIALS_FILE: str(file)}).password == "p"
 
 
 @pytest.mark.parametrize(

@@ -13,20 +13,22 @@ from shared.archive.location import open_archive
 from shared.log.events import Unreadable
 from shared.money.figures import MoneyFigures
 from shared.money.recorded import read_money
-from shared.report.money import CAPTION, money_tables
+from shared.report.money import CAPTION, money_tables, symbol_tables
 from shared.runtime.process import reached_log
 
 
 @click.command()
 @click.option("--model", help="Only the ensemble and the lines of this model.")
 @click.option("--since", metavar="TIME", help="Count from the first bar that closes after this time (ISO 8601).")
+@click.option("--symbols", is_flag=True, help="Show each symbol of each line too. JSON always has them.")
 @OUTPUT
 @click.pass_context
 @asynchronous
-async def money(context: click.Context, /, model: str | None, since: str | None, output: str) -> None:
+async def money(context: click.Context, /, model: str | None, since: str | None, symbols: bool, output: str) -> None:
     """Show what the ensemble's trades gained, and what each model and shadow would have gained alone.
 
-    A model's line follows its champion; an artifact in shadow has a line of its own. Exit code 3 if there are no bars
+    A model's line follows its champion; an artifact in shadow has a line of its own. A symbol of a line has the same
+    figures, as if the account had traded it alone. Exit code 3 if there are no bars
     with predictions or orders."""
     settings = settings_of(context)
     unreadable = Unreadable()
@@ -38,6 +40,8 @@ async def money(context: click.Context, /, model: str | None, since: str | None,
         echo_json(found)
     else:
         show_money(terminal(), found.lines)
+        for table in symbol_tables(found.lines) if symbols else ():
+            terminal().print(terminal_table(table))
     echo_unreadable(unreadable)
     if found.empty:
         context.exit(3)

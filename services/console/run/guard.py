@@ -1,4 +1,4 @@
-"""``conclave guard``: run the guard, which reverts promotions on probation that were not confirmed."""
+"""``conclave guard``: run the guard, which reverts unconfirmed promotions and halts for accounts that differ."""
 
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from shared.telemetry import logs
 @click.pass_context
 @supervised
 async def guard(context: click.Context, /, key: Path | None, parent: int | None) -> None:
-    """Revert promotions on probation that were not confirmed in time, until Ctrl-C. `conclave up` starts it too."""
+    """Revert promotions on probation that were not confirmed in time, and halt if an account at an exchange differs
+    from the log, until Ctrl-C. `conclave up` starts it too."""
     if parent is not None:
         die_with_parent(parent)
     logs.configure("guard")

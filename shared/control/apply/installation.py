@@ -6,7 +6,7 @@ from msgspec import UNSET, structs
 
 from schemas.control import Found, SetExecutionPolicy, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
 from shared.control.state import Rejected, State
-from shared.money.venue import EXCHANGES
+from shared.money.venue import EXCHANGES, WITHOUT_ORDERS
 
 VENUES: Final = ("paper", "none")
 """The venues that need no key. A refusal names no others, since its text is part of recorded alarms."""
@@ -57,8 +57,10 @@ def set_execution_policy(state: State, command: SetExecutionPolicy) -> State | R
         return Rejected(
             f"orders at {command.venue} need a signed command, and no key is trusted yet: see `conclave keys trust`"
         )
+    if command.venue in WITHOUT_ORDERS:
+        return Rejected(f"no orders can be sent to {command.venue}: {WITHOUT_ORDERS[command.venue]}")
     if command.venue not in VENUES + EXCHANGES:
-        return Rejected(f"no venue {command.venue!r}; there are: {', '.join(VENUES)}")
+        return Rejected(f"no venue {command.venue!r}; there are: {', '.join(VENUES + EXCHANGES)}")
     if command.notional > command.symbol_cap:
         return Rejected(
             f"an intent of {command.notional:g} exceeds the cap of a symbol, {command.symbol_cap:g}: nothing would be "

@@ -75,6 +75,26 @@ def test_the_ensemble_is_as_recorded_and_each_model_and_shadow_has_a_line(traded
     assert ensemble["trades"] == 0
 
 
+def test_each_symbol_of_each_line_has_all_figures(traded: Desk) -> None:
+    lines = json.loads(traded("money", "-o", "json").out)["lines"]
+    for line in lines:
+        assert list(line["symbols"]) == ["BTC"]
+        of_symbol = line["symbols"]["BTC"]
+        assert of_symbol == {
+            **line,
+            "line": "BTC",
+            "symbols": {},
+            "net": pytest.approx(line["net"], rel=1e-9),
+            "net_share": pytest.approx(line["net_share"], rel=1e-9),
+            "buy_and_hold": pytest.approx(line["buy_and_hold"], rel=1e-9),
+            "equity": pytest.approx(line["equity"], rel=1e-9),
+        }
+    shown = traded("money", "--symbols").out
+    assert "money by symbol" in shown
+    assert "trades by symbol" in shown
+    assert "by symbol" not in traded("money").out
+
+
 def test_a_model_may_be_chosen_and_a_table_is_shown(traded: Desk) -> None:
     assert len(json.loads(traded("money", "--model", "b", "-o", "json").out)["lines"]) == 1
     ended = traded("money", "--since", "2023-11-14T22:16")
@@ -128,6 +148,8 @@ def test_a_report_has_the_money_of_the_ensemble_beside_models_shadows_holding_an
         "buy, hold",
         "flat",
         f"{money['lines'][0]['net']:+,.0f}",
+        "Money by symbol",
+        "trades by symbol",
     ):
         assert word in page
     assert f"{money['lines'][2]['net']:+,.0f}" in traded("shadow", "report").out

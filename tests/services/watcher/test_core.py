@@ -16,6 +16,7 @@ from schemas.training import TrainingFailed, TrainingProgressed, TrainingRejecte
 from services.watcher.alerts import ALERTS
 from services.watcher.core import check, check_server, observe, observe_command
 from services.watcher.gauges import readings
+from services.watcher.lone import LoneLines
 from services.watcher.state import BURST_MS, MINUTE_MS, Notice, State, active_counts
 from shared.control.state import Model, Probation
 from shared.control.state import State as Control
@@ -304,7 +305,7 @@ def test_gauges_are_those_of_the_table_and_forget_a_candidate_that_is_gone() -> 
     assert observe(state, reached_, 0, 1) == []
     here = Control(version=3, models={"xgboost": Model(champion="1" * 64, weight=1.0, shadows=(HEAD,))})
     check(state, 2, [view(lag=4)], here)
-    found = {(name, at): value for name, at, value in readings(state, [view(lag=4)], here, waiting=2)}
+    found = {(name, at): value for name, at, value in readings(state, [view(lag=4)], here, 2, LoneLines())}
     assert found["conclave.gate.value", ("xgboost", HEAD[:12], "0", "skill")] == 3.5
     assert found["conclave.gate.threshold", ("xgboost", HEAD[:12], "0", "skill")] == 20.0
     assert found["conclave.group.lag", ("ensemble-voter", "0", "predictions")] == 4
@@ -323,7 +324,7 @@ def test_a_training_is_followed_and_its_refusal_reported() -> None:
         request=EVENT, model="xgboost", stage="fitting", number=3, of=12, at=1, train_loss=0.9, held_loss=1.05
     )
     assert observe(state, going, 0, 1) == []
-    found = {(name, at): value for name, at, value in readings(state, [], Control(), 0)}
+    found = {(name, at): value for name, at, value in readings(state, [], Control(), 0, LoneLines())}
     assert found["conclave.training.stage", ("xgboost", "fitting")] == 1.0
     assert found["conclave.training.progress", ("xgboost",)] == 0.25
     assert found["conclave.training.log_loss", ("xgboost", "held")] == 1.05
@@ -339,9 +340,11 @@ def test_a_training_is_followed_and_its_refusal_reported() -> None:
     [notice] = observe(state, refused, 0, 2)
     assert (notice.alert, notice.severity) == ("retrain-rejected", "warning")
     assert "collapsed; one answer to everything" in notice.text
-    assert [reading.attributes for reading in readings(state, [], Control(), 0) if reading.name.endswith("stage")] == [
-        ("xgboost", "rejected")
-    ]
+    assert [
+        reading.attributes
+        for reading in readings(state, [], Control(), 0, LoneLines())
+        if reading.name.endswith("stage")
+    ] == [("xgboost", "rejected")]
     failed = TrainingFailed(request=EVENT, model="xgboost", reason="out_of_memory", detail="6144 MiB", at=3)
     assert kinds(observe(state, failed, 0, 3)) == ["retrain-failed reported"]
 

@@ -17,6 +17,7 @@ from schemas.orders import IntentRefused, OrderEnded, OrderFilled, Reason
 from services.executor.core import GROUP
 from services.watcher.core import observe
 from services.watcher.gauges import readings
+from services.watcher.lone import LoneLines
 from services.watcher.main import Channels, Watcher
 from services.watcher.money import WatchedMoney
 from services.watcher.state import State
@@ -44,7 +45,7 @@ def watched(run: Run, read: Sequence[Received]) -> dict[str, float]:
             assert observe(state, fill, 0, 1) == []
         assert observe(state, bar, 0, 1) == []
         state = msgspec.json.decode(msgspec.json.encode(state), type=State)  # as it is kept in watcher.json
-    return money_of(readings(state, [], Control(execution=COSTLY), 0))
+    return money_of(readings(state, [], Control(execution=COSTLY), 0, LoneLines()))
 
 
 def money_of(found: Sequence[MetricReading]) -> dict[str, float]:

@@ -1,8 +1,11 @@
 """Orders go to an exchange only by a signed command."""
 
+import pytest
+
 from schemas.control import Command, CommandRecorded, Found, SetExecutionPolicy, TrustKey
 from shared.control import EMPTY, Rejected, State, decide, fold, propose
 from shared.control.signing import Signer
+from shared.money.venue import EXCHANGES
 from tests.shared.control.test_table import SIGNER
 
 AT_EXCHANGE = SetExecutionPolicy(venue="binance")
@@ -36,5 +39,14 @@ def test_an_unsigned_command_names_none() -> None:
     assert isinstance(entry, Rejected)
 
 
-def test_no_exchange_that_was_not_tried() -> None:
-    assert decide(after(Found(1, "1932abcd"), KEY), SetExecutionPolicy(venue="kraken")) is not None
+@pytest.mark.parametrize("venue", EXCHANGES)
+def test_each_exchange_that_is_known_may_be_named(venue: str) -> None:
+    state = after(Found(1, "1932abcd"), KEY, SetExecutionPolicy(venue=venue), signer=SIGNER)
+    assert state.execution.venue == venue
+
+
+@pytest.mark.parametrize(("venue", "why"), [("kraken", "no sandbox"), ("binanceusdm", "futures"), ("bitmex", "okx")])
+def test_an_exchange_whose_orders_are_not_known_is_refused_with_its_reason(venue: str, why: str) -> None:
+    refused = decide(after(Found(1, "1932abcd"), KEY), SetExecutionPolicy(venue=venue))
+    assert refused is not None
+    assert why in refused.reason

@@ -15,6 +15,7 @@ from schemas.codec import encode
 from schemas.control import Found, Halt, Resume
 from schemas.decisions import FenceOpened
 from schemas.documentation.examples import examples
+from services.guard.main import Guard
 from services.observatory.projection import Projection
 from services.phone.main import SHOWN
 from shared.control.issuing import ControlWriter, issue
@@ -24,6 +25,7 @@ from shared.log.leases import is_open
 from shared.log.redis import RedisLog
 from shared.server import users
 from shared.server.embedded import EmbeddedServer, find_program
+from tests.services.guard.world import SIGNER, compared, differs, trading
 
 WORD = users.hashed("word")
 HANDS = ("console", "ensemble-voter", "executor", "model-worker")
@@ -132,9 +134,9 @@ def test_operators_and_the_services_that_issue_commands_alone_append_to_control(
     assert trains == {"console", "trainer", "observatory"}
 
 
-def test_the_console_the_observatory_the_phone_and_the_voter_alone_move_a_fence(server: redis.Redis) -> None:
+def test_the_voter_and_those_that_halt_alone_move_a_fence(server: redis.Redis) -> None:
     key = "conclave:{p0}:fence"
-    movers = {"console", "ensemble-voter", "observatory", "phone"}
+    movers = {"console", "ensemble-voter", "guard", "observatory", "phone"}
     assert {user for user in users.USERS if may(server, user, f"HSET {key} mark x")} == movers
     # The executor commits under the fence, so it may name it in a call. The commands inside are checked one by one.
     call = f"FCALL f 2 {key} conclave:{{p0}}:decisions"
@@ -166,6 +168,22 @@ async def test_the_user_of_the_phone_can_do_what_a_look_a_halt_and_a_resume_need
         assert admin.acl_log() == []
         await owner.close()
         await phone.close()
+
+
+@pytest.mark.anyio
+async def test_the_user_of_the_guard_can_halt_for_an_account_that_differs(tmp_path: Path) -> None:
+    with started(tmp_path) as admin:
+        place = tmp_path / "socket"
+        owner = RedisLog(f"unix://admin:word@{place}", patience_s=2.0)
+        await owner.load()
+        await trading(owner)
+        await compared(owner, differs("a transfer"), partition=1)
+        log = RedisLog(f"unix://guard:word@{place}", patience_s=2.0)
+        assert [version for _, version in await Guard(ControlWriter(log, SIGNER)).halt()] == [4]
+        assert [is_open(await owner.fence(partition)) for partition in range(2)] == [False, False]
+        assert admin.acl_log() == []
+        await owner.close()
+        await log.close()
 
 
 def test_a_console_loads_the_functions_and_skips_a_group(server: redis.Redis) -> None:
