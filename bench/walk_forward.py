@@ -180,8 +180,8 @@ def folds(
 def _key(data: Data, family: str, interval: str, fold: int, effort: Effort) -> str:
     every = effort.network_every if family in effort.params else effort.every
     what = [data.digest, family, interval, fold, FOLDS, SEED, every, dict(effort.params.get(family, {}))]
-    chosen = data.networks if family in effort.params else data.trees
-    if chosen.name not in {TREES, NETWORKS}:
+    chosen, usual = (data.networks, NETWORKS) if family in effort.params else (data.trees, TREES)
+    if chosen.name != usual:
         what.append(chosen.digest.hex())
     return f"{interval}-{fold}-{family.replace(' ', '-')}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}"
 

@@ -76,7 +76,7 @@ _CORE: Final = (
 _WINDOW: Final = ("z_return_1", "z_range", "log_natr_14", "log_sigma", "sigma_ratio_10", "minute_sin", "minute_cos")
 _RANGES: Final = ("log_gk_4", "log_gk_16", "log_gk_64", "log_gk_256", "log_rs_16")
 _HOUR: Final = ("log_season_24", "log_season_168", "log_surprise_24")
-_QUARTER: Final = ("log_season_96", "log_season_672", "log_surprise_96")
+_QUARTER: Final = ("log_season_96", "log_surprise_96")
 
 DEFAULT: Final = "core-28"
 
@@ -89,7 +89,7 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("user-18", *_BARE),
         feature_set("user-23", "open", "high", "low", "close", "volume", *_BARE),
         feature_set("season-1h-36", *_CORE, *_RANGES, *_HOUR),
-        feature_set("season-15m-36", *_CORE, *_RANGES, *_QUARTER),
+        feature_set("season-15m-30", *_CORE, *_QUARTER),
         feature_set("frames-43", *_CORE, *(feature.name for feature in TIMEFRAMES)),
         feature_set("flow-38", *_CORE, *(feature.name for feature in FLOW)),
         feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),

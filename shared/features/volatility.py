@@ -12,7 +12,7 @@
   in earlier periods of P bars, over the mean of all bars of those periods. So it depends on the last bars only, as
   each feature does. A profile that expands over all of the past would depend on where the recording begins.
 
-The period is a number of bars: a day is 24 bars of an hour and 96 of 15 minutes, a week 168 and 672. With bars of other
+The period is a number of bars: a day is 24 bars of an hour and 96 of 15 minutes, a week of hours 168. With bars of other
 lengths another feature of this kind is needed (``season``).
 """
 
@@ -74,9 +74,6 @@ VOLATILITY: Final = (
     Feature("log_season_24", season(24, 16), _SEASON.format(16, 24)),
     Feature("log_season_96", season(96, 16), _SEASON.format(16, 96)),
     Feature("log_season_168", season(168, 8), _SEASON.format(8, 168)),
-    Feature("log_season_672", season(672, 4), _SEASON.format(4, 672)),
     Feature("log_surprise_24", surprise(24, 16), _SURPRISE.format(16, 24)),
     Feature("log_surprise_96", surprise(96, 16), _SURPRISE.format(16, 96)),
-    Feature("log_surprise_168", surprise(168, 8), _SURPRISE.format(8, 168)),
-    Feature("log_surprise_672", surprise(672, 4), _SURPRISE.format(4, 672)),
 )

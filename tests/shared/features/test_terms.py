@@ -75,7 +75,7 @@ def test_range_volatility_is_that_of_its_windows(bars: BarArrays) -> None:
     np.testing.assert_allclose(of("log_rs_16", bars), np.log(windows(satchell, 16).mean(axis=1)) / 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("period", "periods"), [(24, 16), (96, 16), (168, 8), (672, 4)])
+@pytest.mark.parametrize(("period", "periods"), [(24, 16), (96, 16), (168, 8)])
 def test_a_season_is_what_followed_the_same_place_before(period: int, periods: int, bars: BarArrays) -> None:
     spans = np.sqrt(np.lib.stride_tricks.sliding_window_view(garman_klass(bars), 12).mean(axis=1))
     last = len(spans) - 1
@@ -83,7 +83,8 @@ def test_a_season_is_what_followed_the_same_place_before(period: int, periods: i
     followed = np.mean([spans[last - period * number + 12] for number in range(1, periods + 1)])
     same = np.mean([spans[last - period * number] for number in range(1, periods + 1)])
     assert of(f"log_season_{period}", bars)[-1] == pytest.approx(np.log(followed / every), rel=1e-5)
-    assert of(f"log_surprise_{period}", bars)[-1] == pytest.approx(np.log(spans[last] / same), rel=1e-5)
+    if period != 168:
+        assert of(f"log_surprise_{period}", bars)[-1] == pytest.approx(np.log(spans[last] / same), rel=1e-5)
 
 
 def test_a_season_finds_the_hour_at_which_prices_move(walk: Callable[..., BarArrays]) -> None:
@@ -102,7 +103,7 @@ def test_a_season_finds_the_hour_at_which_prices_move(walk: Callable[..., BarArr
 
 
 def test_all_are_tested() -> None:
-    named = {f"log_{kind}_{period}" for kind in ("season", "surprise") for period in (24, 96, 168, 672)}
+    named = {"log_season_24", "log_season_96", "log_season_168", "log_surprise_24", "log_surprise_96"}
     assert {feature.name for feature in VOLATILITY} == {
         *named, "log_gk_4", "log_gk_16", "log_gk_64", "log_gk_256", "log_rs_16"
     }  # fmt: skip
